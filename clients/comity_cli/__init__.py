@@ -1,0 +1,1 @@
+"""The `comity` command: arguments in, rendering out."""

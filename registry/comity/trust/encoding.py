@@ -1,0 +1,113 @@
+"""Bytes and JSON that have exactly one spelling.
+
+Documents that are named by their hash (manifest, charter body, inception record) are RFC 8785 JSON. We use the subset
+without fractions: null, true, false, integers within +-(2**53 - 1), strings, arrays, objects. In that subset RFC 8785
+is: members sorted by UTF-16 code units, no white space, the shortest escapes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from comity.trust.errors import Malformed
+
+Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None"
+
+MAX_INTEGER = 2**53 - 1
+MAX_DEPTH = 32
+
+
+def b64encode(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def b64decode(text: object, *, size: int | None = None) -> bytes:
+    """Decode standard base64 with padding, refusing every other spelling of the same bytes. Raises Malformed."""
+    if not isinstance(text, str):
+        raise Malformed("not base64", why="expected a string")
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise Malformed("not base64", why=str(error)) from error
+    if b64encode(data) != text:
+        raise Malformed("not base64", why="a second spelling of the same bytes (non-zero trailing bits)")
+    if size is not None and len(data) != size:
+        raise Malformed("wrong length", why=f"expected {size} bytes, got {len(data)}")
+    return data
+
+
+def canonical(value: Json) -> bytes:
+    """RFC 8785 bytes of `value`. Raises Malformed for what the subset leaves out (fractions, big integers)."""
+    try:
+        return _encode(value, 0).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Malformed("not encodable as JSON", why="a lone surrogate") from error
+
+
+def parse_json(data: bytes, *, limit: int, what: str = "document") -> Json:
+    """Parse JSON strictly: at most `limit` bytes, UTF-8, no duplicate member, no fraction, bounded depth.
+
+    Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
+    """
+    if len(data) > limit:
+        raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are read")
+    try:
+        value: Json = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_no_fraction,
+            parse_constant=_no_fraction,
+            parse_int=_bounded_int,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{what} is not JSON", why=str(error)[:200]) from error
+    canonical(value)  # bounds depth and refuses lone surrogates
+    return value
+
+
+def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
+    """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
+    value = parse_json(data, limit=limit, what=what)
+    if canonical(value) != data:
+        raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
+    return value
+
+
+def _encode(value: Json, depth: int) -> str:
+    if depth > MAX_DEPTH:
+        raise Malformed("JSON nested too deeply", why=f"more than {MAX_DEPTH} levels")
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise Malformed("integer out of range", why="JSON integers are exact only to 2**53 - 1")
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be", "surrogatepass"))
+        return "{" + ",".join(json.dumps(k, ensure_ascii=False) + ":" + _encode(v, depth + 1) for k, v in members) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(_encode(item, depth + 1) for item in value) + "]"
+    raise Malformed("not encodable as JSON", why=f"a {type(value).__name__}")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is given twice")
+    return members
+
+
+def _no_fraction(text: str) -> Json:
+    raise ValueError(f"a fraction or constant, {text[:20]!r}")
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 17:
+        raise ValueError("an integer out of range")
+    return int(text)

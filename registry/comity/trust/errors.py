@@ -1,0 +1,91 @@
+"""The failure world of Comity, on one page. Grouped by whose fault it is; every room raises these and no others.
+
+    ComityError                  something did not work                                   exit 1
+      Malformed                  bytes break a format or a bound                          exit 3
+      Untrusted                  a hash, signature, proof or rule does not hold           exit 3
+        Equivocation             one key signed two things that exclude one another       exit 3
+      PolicyNotMet               authentic, but short of what the owner demands           exit 4
+      Unavailable                could not be had now: peer, evidence, quorum             exit 5
+        NotFound                  it is not here, or it does not exist                     exit 5
+      Refused                    who asks may not: certificate, permission, rate          exit 6
+      OutOfSpace                 disk or quota                                            exit 7
+      Conflict                   somebody else moved the state first; try again           exit 1
+
+An error says what happened, why, and the exact next command where there is one. `code` is stable and machine-readable:
+it is the gRPC ErrorInfo reason, the JSON field and the argument of `comity explain`.
+"""
+
+from __future__ import annotations
+
+
+class ComityError(Exception):
+    """Root of all expected failures.
+
+    Args:
+        what: one sentence: what happened.
+        why: the reason, as precise as it is known.
+        hint: the exact next command or step, without a trailing full stop.
+        code: stable reason, upper-case words joined by hyphens; the class default where none is given.
+    """
+
+    code = "FAILED"
+    exit_status = 1
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", code: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+
+class Malformed(ComityError):
+    code = "MALFORMED"
+    exit_status = 3
+
+
+class Untrusted(ComityError):
+    code = "UNTRUSTED"
+    exit_status = 3
+
+
+class Equivocation(Untrusted):
+    """Two signed statements that exclude one another; `proof` holds both, checkable by anybody, for ever."""
+
+    code = "EQUIVOCATION"
+
+    def __init__(self, what: str, *, proof: tuple[bytes, ...], why: str = "", hint: str = "") -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.proof = proof
+
+
+class PolicyNotMet(ComityError):
+    code = "POLICY-NOT-MET"
+    exit_status = 4
+
+
+class Unavailable(ComityError):
+    code = "UNAVAILABLE"
+    exit_status = 5
+
+
+class NotFound(Unavailable):
+    code = "NOT-FOUND"
+
+
+class Refused(ComityError):
+    code = "REFUSED"
+    exit_status = 6
+
+
+class OutOfSpace(ComityError):
+    code = "OUT-OF-SPACE"
+    exit_status = 7
+
+
+class Conflict(ComityError):
+    code = "CONFLICT"

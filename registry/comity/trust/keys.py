@@ -1,0 +1,197 @@
+"""Keys that carry the name of their algorithm, and composite keys whose halves must all verify.
+
+A `PublicKey` is one key of one algorithm. A `VerifyingKey` is what a record lists: one or more halves; a signature by
+it is one signature a half, and *every* half must verify (protocol, section 3: the record, not the envelope, says which
+are required). Unknown algorithms are refused, never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Json, b64decode, b64encode, canonical
+from comity.trust.errors import Malformed, Untrusted
+
+_Private: TypeAlias = (
+    ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
+)
+
+RAW_SIZES: Final[Mapping[str, int]] = {
+    "ecdsa-p256": 65,
+    "ecdsa-p384": 97,
+    "ed25519": 32,
+    "ml-dsa-44": 1312,
+    "ml-dsa-65": 1952,
+}
+POST_QUANTUM: Final = frozenset({"ml-dsa-44", "ml-dsa-65"})
+MAX_HALVES: Final = 2
+
+_CURVES: Final[Mapping[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
+    "ecdsa-p256": (ec.SECP256R1(), hashes.SHA256()),
+    "ecdsa-p384": (ec.SECP384R1(), hashes.SHA384()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """One public key: `alg` names the algorithm, `raw` is 32 bytes for Ed25519, the uncompressed point for ECDSA,
+    the FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length."""
+
+    alg: str
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if self.alg not in RAW_SIZES:
+            raise Malformed("unknown algorithm", why=f"{self.alg[:40]!r} is not one of {', '.join(RAW_SIZES)}")
+        if len(self.raw) != RAW_SIZES[self.alg]:
+            raise Malformed("wrong key length", why=f"{self.alg} keys have {RAW_SIZES[self.alg]} bytes")
+
+    @property
+    def id(self) -> Digest:
+        """SHA-256 over the algorithm's name, a line feed and the raw key: the DSSE `keyid`."""
+        return sha256(self.alg.encode() + b"\n" + self.raw)
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raises Untrusted unless `signature` over `message` is this key's."""
+        try:
+            if self.alg == "ed25519":
+                ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            elif self.alg == "ml-dsa-44":
+                mldsa.MLDSA44PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            elif self.alg == "ml-dsa-65":
+                mldsa.MLDSA65PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            else:
+                curve, digest = _CURVES[self.alg]
+                point = ec.EllipticCurvePublicKey.from_encoded_point(curve, self.raw)
+                point.verify(signature, message, ec.ECDSA(digest))
+        except (InvalidSignature, ValueError) as error:
+            raise Untrusted("bad signature", why=f"it is not {self.alg} key {self.id[:16]}'s") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """One private key. Its bytes leave it only through `to_pem`; it has no `repr` that could be logged."""
+
+    alg: str
+    _key: _Private
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey {self.alg} {self.public.id[:16]}>"
+
+    @classmethod
+    def generate(cls, alg: str) -> PrivateKey:
+        if alg == "ed25519":
+            return cls(alg, ed25519.Ed25519PrivateKey.generate())
+        if alg == "ml-dsa-44":
+            return cls(alg, mldsa.MLDSA44PrivateKey.generate())
+        if alg == "ml-dsa-65":
+            return cls(alg, mldsa.MLDSA65PrivateKey.generate())
+        if alg in _CURVES:
+            return cls(alg, ec.generate_private_key(_CURVES[alg][0]))
+        raise Malformed("unknown algorithm", why=f"{alg[:40]!r} is not one of {', '.join(RAW_SIZES)}")
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> PrivateKey:
+        """Read an unencrypted PKCS#8 key (ML-DSA in its seed form). Raises Malformed."""
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError) as error:
+            raise Malformed("not a private key", why="expected an unencrypted PKCS#8 PEM block") from error
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return cls("ed25519", key)
+        if isinstance(key, mldsa.MLDSA44PrivateKey):
+            return cls("ml-dsa-44", key)
+        if isinstance(key, mldsa.MLDSA65PrivateKey):
+            return cls("ml-dsa-65", key)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            for alg, (curve, _) in _CURVES.items():
+                if key.curve.name == curve.name:
+                    return cls(alg, key)
+        raise Malformed("unknown algorithm", why=f"expected one of {', '.join(RAW_SIZES)}")
+
+    def to_pem(self) -> bytes:
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    @property
+    def public(self) -> PublicKey:
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            encoding = (serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+            return PublicKey(self.alg, self._key.public_key().public_bytes(*encoding))
+        return PublicKey(self.alg, self._key.public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            return self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1]))
+        return self._key.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """What a record lists as one key: halves in order of their algorithm's name, all of which must verify."""
+
+    halves: tuple[PublicKey, ...]
+
+    def __post_init__(self) -> None:
+        algs = [half.alg for half in self.halves]
+        if not 1 <= len(algs) <= MAX_HALVES or algs != sorted(set(algs)):
+            raise Malformed("bad composite key", why="one or two halves of different algorithms, sorted by name")
+
+    @classmethod
+    def of(cls, halves: Iterable[PublicKey]) -> VerifyingKey:
+        return cls(tuple(sorted(halves, key=lambda half: half.alg)))
+
+    @classmethod
+    def from_json(cls, value: Json) -> VerifyingKey:
+        """Parse `{"ed25519": "<base64>", "ml-dsa-65": "<base64>"}`. Raises Malformed."""
+        if not isinstance(value, Mapping) or len(value) > MAX_HALVES:
+            raise Malformed("bad composite key", why="expected an object of one or two halves")
+        return cls.of(PublicKey(alg, b64decode(raw)) for alg, raw in value.items())
+
+    def to_json(self) -> dict[str, str]:
+        return {half.alg: b64encode(half.raw) for half in self.halves}
+
+    @property
+    def id(self) -> Digest:
+        """SHA-256 of the canonical JSON form."""
+        return sha256(canonical(self.to_json()))
+
+    @property
+    def post_quantum(self) -> bool:
+        return any(half.alg in POST_QUANTUM for half in self.halves)
+
+
+class Signer(Protocol):
+    """Whatever can sign for one `VerifyingKey`: key files here, a token or a carried file elsewhere."""
+
+    @property
+    def public(self) -> VerifyingKey: ...
+
+    def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
+        """One (key id, signature) for each half, over exactly `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HybridSigner:
+    """Signs with private keys held in memory; by default Ed25519 and ML-DSA-65 together."""
+
+    keys: tuple[PrivateKey, ...]
+
+    @classmethod
+    def generate(cls, algs: tuple[str, ...] = ("ed25519", "ml-dsa-65")) -> HybridSigner:
+        return cls(tuple(PrivateKey.generate(alg) for alg in sorted(algs)))
+
+    @property
+    def public(self) -> VerifyingKey:
+        return VerifyingKey.of(key.public for key in self.keys)
+
+    def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
+        return tuple((key.public.id, key.sign(message)) for key in self.keys)
