@@ -1,0 +1,245 @@
+"""RFC 6962 Merkle trees: roots, and proofs of inclusion and consistency.
+
+Hashes are raw 32-byte SHA-256 values. Proofs are made from any `NodeReader` (memory, tiles, a database), which need
+know only complete subtrees, and are checked here with nothing but the proof. Who vouches for a root, and how tiles lie
+in files, is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from comity.trust.errors import Malformed, Untrusted
+
+HASH_SIZE: Final = 32
+MAX_SIZE: Final = 2**63 - 1
+EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+
+NodeReader: TypeAlias = Callable[[int, int], bytes]
+"""`(level, index)` -> the hash over leaves `index * 2**level` up to `(index + 1) * 2**level`."""
+
+
+def leaf_hash(data: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def root(leaf_hashes: Sequence[bytes]) -> bytes:
+    """The Merkle Tree Hash over `leaf_hashes` (RFC 6962, 2.1)."""
+    level = list(leaf_hashes)
+    if not level:
+        return EMPTY_ROOT
+    while len(level) > 1:
+        lone = level[-1:] if len(level) % 2 else []  # joins a left sibling on a higher level, or is the root
+        level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)] + lone
+    return level[0]
+
+
+def tree_root(size: int, node: NodeReader) -> bytes:
+    """The Merkle Tree Hash over the first `size` leaves, from O(log size) reads of complete subtrees."""
+    return _range_root(0, size, node) if size else EMPTY_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The right edge of a tree: the roots of its maximal complete subtrees, largest first.
+
+    All that is needed to append and to know the root, in at most 63 hashes.
+    """
+
+    size: int
+    hashes: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size <= MAX_SIZE or len(self.hashes) != self.size.bit_count():
+            raise Malformed("not the edge of a tree", why=f"{len(self.hashes)} hashes for a size of {self.size}")
+        _check_hashes(self.hashes)
+
+    @classmethod
+    def empty(cls) -> Frontier:
+        return cls(0, ())
+
+    @classmethod
+    def read(cls, size: int, node: NodeReader) -> Frontier:
+        """The edge of the first `size` leaves of the tree behind `node`."""
+        levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+        return cls(size, tuple(node(level, (size >> level) - 1) for level in levels))
+
+    def append(self, leaf: bytes) -> Frontier:
+        return self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> Frontier:
+        """The edge after appending `leaves` (leaf hashes, in order)."""
+        size, hashes = self.size, list(self.hashes)
+        for top in leaves:
+            carry = size
+            while carry & 1:
+                top = node_hash(hashes.pop(), top)
+                carry >>= 1
+            hashes.append(top)
+            size += 1
+        return Frontier(size, tuple(hashes))
+
+    def root(self) -> bytes:
+        if not self.hashes:
+            return EMPTY_ROOT
+        result = self.hashes[-1]
+        for left in reversed(self.hashes[:-1]):
+            result = node_hash(left, result)
+        return result
+
+
+class MemoryTree:
+    """A growing tree that keeps the hash of every complete subtree: two hashes a leaf."""
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [[]]
+        for leaf in leaf_hashes:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        return len(self._levels[0])
+
+    def append(self, leaf: bytes) -> None:
+        level, top = 0, leaf
+        self._levels[0].append(top)
+        while len(self._levels[level]) % 2 == 0:
+            top = node_hash(*self._levels[level][-2:])
+            level += 1
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(top)
+
+    def node(self, level: int, index: int) -> bytes:
+        """A `NodeReader` over this tree. Raises Malformed where no complete subtree is."""
+        if not (0 <= level < len(self._levels) and 0 <= index < len(self._levels[level])):
+            raise Malformed("no such subtree", why=f"level {level}, index {index} of {self.size} leaves", code="RANGE")
+        return self._levels[level][index]
+
+    def root(self, size: int | None = None) -> bytes:
+        return tree_root(self.size if size is None else size, self.node)
+
+
+def inclusion_proof(index: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
+    """PATH(index, D[size]) of RFC 6962, 2.1.1: the leaf's sibling first. Raises Malformed(code="RANGE")."""
+    if not 0 <= index < size:
+        raise Malformed("no such leaf", why=f"index {index} in a tree of {size}", code="RANGE")
+    return _subtree_proof(index, index + 1, size, node)
+
+
+def consistency_proof(old: int, new: int, node: NodeReader) -> tuple[bytes, ...]:
+    """PROOF(old, D[new]) of RFC 6962, 2.1.2; empty for `old == 0`. Raises Malformed(code="RANGE")."""
+    if not 0 <= old <= new:
+        raise Malformed("no such growth", why=f"from {old} to {new} leaves", code="RANGE")
+    return _subtree_proof(0, old, new, node) if old else ()
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """RFC 9162, 2.1.3.2: `leaf` (a leaf hash) is leaf `index` of the tree with `size` leaves and `root`.
+
+    Raises Untrusted(code="INCLUSION"). The proof shows the path, not `size`: that comes from a signed checkpoint.
+    """
+    if not 0 <= index < size <= MAX_SIZE:
+        raise Untrusted("bad inclusion proof", why=f"no leaf {index} in a tree of {size}", code="INCLUSION")
+    _check_hashes((leaf, root, *proof))
+    fn, sn = index, size - 1
+    result = leaf
+    for sibling in proof:
+        if sn == 0:
+            raise Untrusted("bad inclusion proof", why="too many hashes", code="INCLUSION")
+        if fn & 1 or fn == sn:
+            result = node_hash(sibling, result)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            result = node_hash(result, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    if sn:
+        raise Untrusted("bad inclusion proof", why="too few hashes", code="INCLUSION")
+    if result != root:
+        raise Untrusted("bad inclusion proof", why="it leads to another root", code="INCLUSION")
+
+
+def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """RFC 9162, 2.1.4.2: the tree (`new`, `new_root`) extends the tree (`old`, `old_root`).
+
+    Sizes 0 and `old == new` take an empty proof. Raises Untrusted(code="CONSISTENCY").
+    """
+    if not 0 <= old <= new <= MAX_SIZE:
+        raise Untrusted("bad consistency proof", why=f"no growth from {old} to {new}", code="CONSISTENCY")
+    _check_hashes((old_root, new_root, *proof))
+    for size, claimed in ((old, old_root), (new, new_root)):
+        if size == 0 and claimed != EMPTY_ROOT:
+            raise Untrusted("bad consistency proof", why="an empty tree with another root", code="CONSISTENCY")
+    if old == new and old_root != new_root:
+        raise Untrusted("bad consistency proof", why="two roots for one size", code="CONSISTENCY")
+    if old in (0, new):
+        if proof:
+            raise Untrusted("bad consistency proof", why="too many hashes", code="CONSISTENCY")
+        return
+    path = list(proof) if old & (old - 1) else [old_root, *proof]
+    if not path:
+        raise Untrusted("bad consistency proof", why="too few hashes", code="CONSISTENCY")
+    fn, sn = old - 1, new - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    old_result = new_result = path[0]
+    for sibling in path[1:]:
+        if sn == 0:
+            raise Untrusted("bad consistency proof", why="too many hashes", code="CONSISTENCY")
+        if fn & 1 or fn == sn:
+            old_result, new_result = node_hash(sibling, old_result), node_hash(sibling, new_result)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            new_result = node_hash(new_result, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    if sn:
+        raise Untrusted("bad consistency proof", why="too few hashes", code="CONSISTENCY")
+    if (old_result, new_result) != (old_root, new_root):
+        raise Untrusted("bad consistency proof", why="it leads to other roots", code="CONSISTENCY")
+
+
+def _subtree_proof(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
+    """SUBPROOF of draft-ietf-plants-merkle-tree-certs: inclusion for one leaf, consistency for `start == 0`."""
+    low, high, known = 0, size, True
+    path: list[bytes] = []
+    while (low, high) != (start, end):
+        middle = low + _split(high - low)
+        if end <= middle:
+            path.append(_range_root(middle, high, node))
+            high = middle
+        else:
+            path.append(_range_root(low, middle, node))
+            if start < middle:  # the verifier knows the root of [start, end), not of its right part
+                start, known = middle, False
+            low = middle
+    if not known:
+        path.append(_range_root(low, high, node))
+    return tuple(reversed(path))
+
+
+def _range_root(start: int, end: int, node: NodeReader) -> bytes:
+    width = end - start
+    if width & (width - 1) == 0:
+        level = width.bit_length() - 1
+        return node(level, start >> level)
+    middle = start + _split(width)
+    return node_hash(_range_root(start, middle, node), _range_root(middle, end, node))
+
+
+def _split(width: int) -> int:
+    """The largest power of two smaller than `width`."""
+    return 1 << (width - 1).bit_length() - 1
+
+
+def _check_hashes(hashes: Iterable[bytes]) -> None:
+    if any(len(value) != HASH_SIZE for value in hashes):
+        raise Malformed("not a tree hash", why=f"expected {HASH_SIZE} bytes")

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.merkle import (
+    EMPTY_ROOT,
+    MAX_SIZE,
+    Frontier,
+    MemoryTree,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    node_hash,
+    root,
+    tree_root,
+    verify_consistency,
+    verify_inclusion,
+)
+
+N = 64
+LEAVES = [leaf_hash(b"leaf %d" % i) for i in range(N)]
+TREE = MemoryTree(LEAVES)
+OTHER = leaf_hash(b"something else")
+
+
+def recursive_root(leaves: list[bytes]) -> bytes:
+    """RFC 6962, 2.1, word for word."""
+    if not leaves:
+        return EMPTY_ROOT
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1
+    while k * 2 < len(leaves):
+        k *= 2
+    return node_hash(recursive_root(leaves[:k]), recursive_root(leaves[k:]))
+
+
+def test_all_ways_to_a_root_agree_for_every_size() -> None:
+    frontier = Frontier.empty()
+    for size in range(N + 1):
+        expected = recursive_root(LEAVES[:size])
+        assert root(LEAVES[:size]) == expected
+        assert TREE.root(size) == expected
+        assert frontier.root() == expected
+        assert Frontier.read(size, TREE.node) == frontier == Frontier.empty().extend(LEAVES[:size])
+        if size < N:
+            frontier = frontier.append(LEAVES[size])
+
+
+def refuses(check: Callable[..., None], *claim: object) -> bool:
+    try:
+        check(*claim)
+    except Untrusted:
+        return True
+    return False
+
+
+def test_every_inclusion_proof_holds_and_no_mutation_of_it_does() -> None:
+    for size in range(1, N + 1):
+        top = TREE.root(size)
+        for index in range(size):
+            proof = inclusion_proof(index, size, TREE.node)
+            leaf = LEAVES[index]
+            verify_inclusion(leaf, index, size, proof, top)
+            assert refuses(verify_inclusion, OTHER, index, size, proof, top)
+            assert refuses(verify_inclusion, leaf, index, size, proof, OTHER)
+            assert refuses(verify_inclusion, leaf, index, size, (*proof, OTHER), top)
+            assert refuses(verify_inclusion, leaf, index, size, (OTHER, *proof), top)
+            for i in range(len(proof)):
+                for bad in ((*proof[:i], OTHER, *proof[i + 1 :]), (*proof[:i], *proof[i + 1 :])):
+                    assert refuses(verify_inclusion, leaf, index, size, bad, top)
+            for wrong in range(size):
+                if wrong != index:
+                    assert refuses(verify_inclusion, leaf, wrong, size, proof, top)
+
+
+def test_an_inclusion_proof_for_another_size_holds_only_where_the_path_is_the_same() -> None:
+    for size in range(1, N + 1):
+        for index in range(size):
+            proof = inclusion_proof(index, size, TREE.node)
+            for wrong in (*range(N + 1), size * 2, size + 1000):
+                same_path = wrong > index and sides(index, wrong) == sides(index, size)
+                refused = refuses(verify_inclusion, LEAVES[index], index, wrong, proof, TREE.root(size))
+                assert refused is not same_path
+
+
+def sides(index: int, size: int) -> list[str]:
+    """On which side the sibling is, from the leaf up; recursively, unlike the verifier."""
+    if size == 1:
+        return []
+    k = 1
+    while k * 2 < size:
+        k *= 2
+    return [*sides(index, k), "right"] if index < k else [*sides(index - k, size - k), "left"]
+
+
+def test_every_consistency_proof_holds_and_no_mutation_of_it_does() -> None:
+    for new in range(N + 1):
+        new_root = TREE.root(new)
+        for old in range(new + 1):
+            proof = consistency_proof(old, new, TREE.node)
+            old_root = TREE.root(old)
+            verify_consistency(old, old_root, new, new_root, proof)
+            assert refuses(verify_consistency, old, OTHER, new, new_root, proof)
+            if old:
+                assert refuses(verify_consistency, old, old_root, new, OTHER, proof)
+            assert refuses(verify_consistency, old, old_root, new, new_root, (*proof, OTHER))
+            for i in range(len(proof)):
+                for bad in ((*proof[:i], OTHER, *proof[i + 1 :]), (*proof[:i], *proof[i + 1 :])):
+                    assert refuses(verify_consistency, old, old_root, new, new_root, bad)
+
+
+def test_a_consistency_proof_does_not_hold_for_another_old_size() -> None:
+    for new in range(2, N + 1):
+        for old in range(1, new):
+            proof = consistency_proof(old, new, TREE.node)
+            for wrong in range(new + 1):
+                if wrong != old:
+                    assert refuses(verify_consistency, wrong, TREE.root(old), new, TREE.root(new), proof)
+
+
+def test_two_roots_for_one_size_are_never_consistent() -> None:
+    with pytest.raises(Untrusted) as refusal:
+        verify_consistency(5, TREE.root(5), 5, OTHER, ())
+    assert refusal.value.code == "CONSISTENCY"
+
+
+def test_nothing_is_included_in_an_empty_tree() -> None:
+    with pytest.raises(Untrusted) as refusal:
+        verify_inclusion(LEAVES[0], 0, 0, (), EMPTY_ROOT)
+    assert refusal.value.code == "INCLUSION"
+
+
+@pytest.mark.parametrize(("index", "size"), [(-1, 5), (0, -1), (3, MAX_SIZE + 1)])
+def test_numbers_outside_a_log_are_refused(index: int, size: int) -> None:
+    with pytest.raises(Untrusted):
+        verify_inclusion(LEAVES[0], index, size, (), EMPTY_ROOT)
+    with pytest.raises(Untrusted):
+        verify_consistency(index, EMPTY_ROOT, size, EMPTY_ROOT, ())
+
+
+def test_a_proof_longer_than_the_tree_is_high_is_refused() -> None:
+    with pytest.raises(Untrusted, match="too many"):
+        verify_inclusion(LEAVES[0], 0, MAX_SIZE, [OTHER] * 64, OTHER)
+    with pytest.raises(Untrusted, match="too many"):
+        verify_consistency(3, OTHER, MAX_SIZE, OTHER, [OTHER] * 66)
+
+
+def test_hashes_of_another_length_are_refused() -> None:
+    with pytest.raises(Malformed):
+        verify_inclusion(LEAVES[0], 0, 2, (b"short",), EMPTY_ROOT)
+    with pytest.raises(Malformed):
+        verify_consistency(1, LEAVES[0], 2, b"short", (LEAVES[1],))
+    with pytest.raises(Malformed):
+        Frontier(1, (b"short",))
+
+
+def test_a_frontier_has_one_hash_for_each_bit_of_its_size() -> None:
+    with pytest.raises(Malformed):
+        Frontier(3, (LEAVES[0],))
+    with pytest.raises(Malformed):
+        Frontier(-1, (LEAVES[0],))
+
+
+def test_a_proof_outside_the_tree_cannot_be_made() -> None:
+    for attempt in (
+        lambda: inclusion_proof(5, 5, TREE.node),
+        lambda: inclusion_proof(-1, 5, TREE.node),
+        lambda: consistency_proof(6, 5, TREE.node),
+        lambda: consistency_proof(-1, 5, TREE.node),
+        lambda: TREE.node(0, N),
+        lambda: TREE.node(-1, 0),
+        lambda: TREE.node(0, -1),
+    ):
+        with pytest.raises(Malformed) as refusal:
+            attempt()
+        assert refusal.value.code == "RANGE"
+
+
+def test_a_root_is_read_from_complete_subtrees_only() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def node(level: int, index: int) -> bytes:
+        asked.append((level, index))
+        return TREE.node(level, index)
+
+    assert tree_root(13, node) == TREE.root(13)
+    assert asked == [(3, 0), (2, 2), (0, 12)]
