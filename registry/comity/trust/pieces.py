@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust import merkle
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import Json, canonical, parse_canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.manifest import MAX_FILES, MAX_PATH_BYTES, check_path
+from comity.trust.merkle import leaf_hash, root
 
 SCHEMA: Final = "comity/pieces/v1"
 PIECE: Final = 4 * 1024 * 1024
@@ -109,7 +109,7 @@ def parse_records(data: bytes, *, size: int) -> list[PieceRecord]:
 
 def records_root(records: Iterable[PieceRecord]) -> Digest:
     """RFC 6962 tree hash over the encoded records, in hex."""
-    return Digest(merkle.root([merkle.leaf_hash(record.encode()) for record in records]).hex())
+    return Digest(root([leaf_hash(record.encode()) for record in records]).hex())
 
 
 def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[PieceRecord]:

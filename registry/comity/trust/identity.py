@@ -1,0 +1,150 @@
+"""Identities that certify themselves: nobody assigns one, and nobody can take it away.
+
+An identity's id is the SHA-256 of its *inception record*, which names its first keys, how many of them must sign, and
+digests of the recovery keys that alone may rotate it later. Publishers and members are identities. Rotation is not
+here yet: a record's first keys are its only keys. Source: protocol, section 3.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
+from comity.trust.encoding import Json, canonical
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.fields import Fields
+from comity.trust.keys import Signer, VerifyingKey
+from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+
+SCHEMA: Final = "comity/inception/v1"
+KINDS: Final = ("publisher", "member")
+MAX_KEYS: Final = 7
+_JURISDICTION = re.compile(r"[A-Z]{2}\Z|[a-z][a-z0-9-]{1,30}\Z")
+
+
+def check_jurisdiction(code: str) -> str:
+    """An ISO 3166-1 alpha-2 code, or a lower-case name that a charter defines. Raises Malformed."""
+    if not _JURISDICTION.match(code):
+        raise Malformed(f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a lower-case name")
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """m-of-k: `threshold` of `keys` must sign, and `threshold` is more than half of them."""
+
+    keys: tuple[VerifyingKey, ...]
+    threshold: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.keys) <= MAX_KEYS or not len(self.keys) < 2 * self.threshold <= 2 * len(self.keys):
+            raise Malformed("bad key set", why=f"1 to {MAX_KEYS} keys, and a threshold of more than half of them")
+        halves = [half.id for key in self.keys for half in key.halves]
+        if len(set(halves)) != len(halves):
+            raise Malformed("bad key set", why="one key appears twice")
+
+    def signed(self, envelope: Envelope) -> bool:
+        return sum(envelope.verified_by(key) for key in self.keys) >= self.threshold
+
+    @property
+    def post_quantum(self) -> bool:
+        return all(key.post_quantum for key in self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Inception:
+    """An inception record.
+
+    `home` is the origin of the log in which this identity's state-setting statements have their order, or empty;
+    `label` and `jurisdiction` are its own claims and prove nothing.
+    """
+
+    kind: str
+    keys: KeySet
+    recovery: tuple[Digest, ...]
+    home: str = ""
+    jurisdiction: str = ""
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise Malformed("inception is malformed", why=f"kind must be one of {', '.join(KINDS)}")
+        if len(self.recovery) > MAX_KEYS or len(set(self.recovery)) != len(self.recovery):
+            raise Malformed("inception is malformed", why=f"at most {MAX_KEYS} recovery digests, each once")
+        if self.jurisdiction:
+            check_jurisdiction(self.jurisdiction)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Inception:
+        fields = Fields(value, "inception")
+        fields.constant("schema", SCHEMA)
+        made = cls(
+            kind=fields.choice("kind", KINDS),
+            keys=read_key_set(fields),
+            recovery=fields.digests("recovery", most=MAX_KEYS),
+            home=fields.text("home", least=0, most=255),
+            jurisdiction=fields.text("jurisdiction", least=0, most=31),
+            label=fields.text("label", least=0, most=200),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "keys": [key.to_json() for key in self.keys.keys],
+            "threshold": self.keys.threshold,
+            "recovery": list(self.recovery),
+            "home": self.home,
+            "jurisdiction": self.jurisdiction,
+            "label": self.label,
+        }
+
+    @property
+    def id(self) -> Digest:
+        return sha256(canonical(self.to_json()))
+
+    @property
+    def author(self) -> Author:
+        return Author("identity", self.id)
+
+    @property
+    def display(self) -> str:
+        """What to call it in one line; the label is its own claim."""
+        return self.label or self.id[:12]
+
+
+def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
+    """Read the list of keys called `name`, and `threshold`."""
+    keys = tuple(VerifyingKey.from_json(item) for item in fields.items(name, least=1, most=MAX_KEYS))
+    return KeySet(keys, fields.integer("threshold", least=1, most=MAX_KEYS))
+
+
+def announce(inception: Inception, *signers: Signer) -> Entry:
+    """The `inception` statement: the record, signed by all of its first keys."""
+    statement = Statement(
+        "inception",
+        (Subject(inception.label, inception.id),),
+        inception.author,
+        {"record": inception.to_json()},
+    )
+    return sign_statement(statement, *signers)
+
+
+def check_inception(entry: Entry) -> Inception:
+    """The record that an `inception` statement carries, proven by every one of its keys. Raises Malformed/Untrusted.
+
+    It counts by its signatures, wherever it was found; a log only orders it.
+    """
+    fields = entry.statement.fields()
+    inception = Inception.from_json(fields.take("record"))
+    fields.done()
+    if entry.statement.by != inception.author or entry.statement.subject != inception.id:
+        raise Untrusted("inception refused", why="it is not about the record that it carries", code="INCEPTION")
+    if not all(entry.envelope.verified_by(key) for key in inception.keys.keys):
+        raise Untrusted("inception refused", why="not signed by every key that it lists", code="INCEPTION")
+    return inception

@@ -1,0 +1,97 @@
+"""Names of artifacts, and the ways in which people refer to one.
+
+    swiss-ai/apertus-8b@v1                 a name and a version
+    swiss-ai/apertus-8b                    the newest version that its publisher has not withdrawn
+    swiss-ai/apertus-8b@sha256:9f2c…       a name beside the digest that decides
+    sha256:9f2c…                           the digest alone
+
+Every form may start with `comity://`. Segments follow the Hub's rules, so that a name can serve there unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.digest import Digest, parse_digest
+from comity.trust.errors import Malformed
+
+SCHEME: Final = "comity://"
+_SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")
+
+
+def check_segment(text: str, what: str) -> str:
+    """Return `text` if it can be a namespace, a name or a version. Raises Malformed."""
+    if not _SEGMENT.match(text) or "--" in text or ".." in text or text.endswith(".git"):
+        raise Malformed(
+            f"{what} {text[:96]!r} cannot be used",
+            why="1 to 96 letters, digits, '_', '.', '-'; no '--' or '..', none of them at an end but '_'",
+            code="BAD-NAME",
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """`namespace/name@version`, as a `published` statement gives it."""
+
+    namespace: str
+    name: str
+    version: str
+
+    def __post_init__(self) -> None:
+        check_segment(self.namespace, "namespace")
+        check_segment(self.name, "name")
+        check_segment(self.version, "version")
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        reference = Reference.parse(text)
+        if reference.repository is None or reference.version is None:
+            raise Malformed(
+                f"{text[:200]!r} is not a full name", why="expected namespace/name@version", code="BAD-NAME"
+            )
+        namespace, _, name = reference.repository.partition("/")
+        return cls(namespace, name, reference.version)
+
+    @property
+    def repository(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a person typed: a repository, a version, a digest, or several of them; at least one is there."""
+
+    repository: str | None
+    version: str | None
+    digest: Digest | None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises Malformed with the accepted forms."""
+        rest = text.removeprefix(SCHEME)
+        if rest.startswith("sha256:"):
+            return cls(None, None, parse_digest(rest))
+        repository, at, version = rest.partition("@")
+        namespace, slash, name = repository.partition("/")
+        if not slash:
+            raise Malformed(
+                f"{text[:200]!r} is not an artifact reference",
+                why="expected namespace/name, namespace/name@version or sha256:<64 hex digits>",
+                hint="comity search WORD",
+                code="BAD-NAME",
+            )
+        check_segment(namespace, "namespace")
+        check_segment(name, "name")
+        if version.startswith("sha256:"):
+            return cls(repository, None, parse_digest(version))
+        return cls(repository, check_segment(version, "version") if at else None, None)
+
+    def __str__(self) -> str:
+        tail = f"sha256:{self.digest}" if self.digest else self.version
+        return "@".join(part for part in (self.repository, tail) if part)
