@@ -1,4 +1,4 @@
-"""Bytes and JSON that have exactly one spelling.
+"""Bytes, numbers and JSON that have exactly one spelling.
 
 Documents that are named by their hash (manifest, charter body, inception record) are RFC 8785 JSON. We use the subset
 without fractions: null, true, false, integers within +-(2**53 - 1), strings, arrays, objects. In that subset RFC 8785
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None
 
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
+
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
 
 def b64encode(data: bytes) -> str:
@@ -38,6 +41,13 @@ def b64decode(text: object, *, size: int | None = None) -> bytes:
     if size is not None and len(data) != size:
         raise Malformed("wrong length", why=f"expected {size} bytes, got {len(data)}")
     return data
+
+
+def parse_decimal(text: str, *, limit: int = 2**63 - 1) -> int:
+    """The number that `text` spells in ASCII digits without leading zeros, at most `limit`. Raises Malformed."""
+    if not _DECIMAL.match(text) or int(text) > limit:
+        raise Malformed("not a number", why=f"expected canonical decimal digits up to {limit}, got {text[:24]!r}")
+    return int(text)
 
 
 def canonical(value: Json) -> bytes:
