@@ -118,7 +118,7 @@ def test_a_key_name_of_up_to_255_bytes_is_accepted(name: str) -> None:
 
 
 def test_a_key_whose_base64_holds_a_plus_is_parsed() -> None:
-    key = log_verifier_key(NAME, PublicKey("ed25519", bytes([0xBE, 0xFB, 0xEF] * 10 + [0, 0])))
+    key = log_verifier_key(NAME, PublicKey("ed25519", bytes([0, 0] + [0xFB, 0xEF, 0xBE] * 10)))
     assert str(key).count("+") > 2
     assert VerifierKey.parse(str(key)) == key
 
