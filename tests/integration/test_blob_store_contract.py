@@ -1,0 +1,244 @@
+"""What `content/store.py` promises, asked of every store that claims to keep it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comity.content.folder import FolderStore
+from comity.content.store import MAX_READ, BlobStore
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Untrusted
+
+MIB = 1024 * 1024
+DATA = os.urandom(3 * MIB + 17)
+DIGEST = sha256(DATA)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_what_was_put_is_read_back(store: BlobStore) -> None:
+    assert not store.has(DIGEST)
+    store.put(DIGEST, DATA)
+    assert store.has(DIGEST)
+    assert store.size(DIGEST) == len(DATA)
+    assert store.read(DIGEST, 0, MAX_READ) == DATA
+    assert store.verify(DIGEST)
+
+
+def test_putting_twice_is_putting_once(store: BlobStore) -> None:
+    store.put(DIGEST, DATA)
+    store.put(DIGEST, DATA)
+    assert list(store.digests()) == [DIGEST]
+
+
+def test_bytes_under_another_blobs_name_are_refused(store: BlobStore) -> None:
+    with pytest.raises(Untrusted):
+        store.put(DIGEST, DATA + b"!")
+    assert not store.has(DIGEST)
+
+
+def test_the_empty_blob_is_a_blob(store: BlobStore) -> None:
+    empty = sha256(b"")
+    store.put(empty, b"")
+    assert store.has(empty)
+    assert store.size(empty) == 0
+    assert store.read(empty, 0, 10) == b""
+    assert list(store.iterate(empty, 0, 10)) == []
+    assert store.verify(empty)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 0), (0, 1), (1, 2 * MIB), (3 * MIB, 17), (3 * MIB, 18), (len(DATA), 5), (1 << 40, 5)]
+)
+def test_a_range_is_that_part_and_short_only_at_the_end(store: BlobStore, offset: int, length: int) -> None:
+    store.put(DIGEST, DATA)
+    assert store.read(DIGEST, offset, length) == DATA[offset : offset + length]
+    assert b"".join(store.iterate(DIGEST, offset, length)) == DATA[offset : offset + length]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (0, MAX_READ + 1)])
+def test_a_range_out_of_bounds_is_refused(store: BlobStore, offset: int, length: int) -> None:
+    store.put(DIGEST, DATA)
+    with pytest.raises(Malformed):
+        store.read(DIGEST, offset, length)
+
+
+def test_iteration_keeps_to_the_chunk_size(store: BlobStore) -> None:
+    store.put(DIGEST, DATA)
+    chunks = list(store.iterate(DIGEST, 5, 1000, chunk=300))
+    assert [len(chunk) for chunk in chunks] == [300, 300, 300, 100]
+    assert b"".join(chunks) == DATA[5:1005]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.size(DIGEST),
+        lambda store: store.read(DIGEST, 0, 1),
+        lambda store: store.iterate(DIGEST, 0, 1),
+        lambda store: store.verify(DIGEST),
+    ],
+    ids=["size", "read", "iterate", "verify"],
+)
+def test_a_blob_that_is_not_here_is_not_found(store: BlobStore, ask: Callable[[BlobStore], object]) -> None:
+    with pytest.raises(NotFound):
+        ask(store)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../../../etc/passwd", "ab/" + "0" * 61, DIGEST.upper(), DIGEST[:-1], DIGEST + "\n"]
+)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, name: store.has(name),
+        lambda store, name: store.size(name),
+        lambda store, name: store.read(name, 0, 1),
+        lambda store, name: store.iterate(name, 0, 1),
+        lambda store, name: store.put(name, b""),
+        lambda store, name: store.admit(Path("anything"), name, 0),
+        lambda store, name: store.scratch(name),
+        lambda store, name: store.quarantine(name, "because"),
+        lambda store, name: store.verify(name),
+    ],
+    ids=["has", "size", "read", "iterate", "put", "admit", "scratch", "quarantine", "verify"],
+)
+def test_a_name_that_is_no_digest_never_becomes_a_path(
+    store: BlobStore, name: str, ask: Callable[[BlobStore, str], object]
+) -> None:
+    with pytest.raises(Malformed):
+        ask(store, name)
+
+
+def test_an_admitted_file_is_consumed(store: BlobStore, local: Path) -> None:
+    store.admit(local, DIGEST, len(DATA))
+    assert store.verify(DIGEST)
+    assert not local.exists()
+
+
+def test_an_admitted_link_leaves_the_source(store: BlobStore, local: Path) -> None:
+    store.admit(local, DIGEST, len(DATA), link=True)
+    assert store.verify(DIGEST)
+    assert local.read_bytes() == DATA
+
+
+def test_a_file_admitted_again_is_consumed_all_the_same(store: BlobStore, local: Path) -> None:
+    store.put(DIGEST, DATA)
+    store.admit(local, DIGEST, len(DATA))
+    assert not local.exists()
+    assert store.verify(DIGEST)
+
+
+def test_a_file_of_another_size_than_was_verified_is_refused(store: BlobStore, local: Path) -> None:
+    with pytest.raises(Untrusted):
+        store.admit(local, DIGEST, len(DATA) - 1)
+    assert not store.has(DIGEST)
+    assert local.exists()
+
+
+def test_a_symbolic_link_is_not_admitted(store: BlobStore, local: Path) -> None:
+    link = local.with_name("link")
+    link.symlink_to(local)
+    with pytest.raises(Untrusted):
+        store.admit(link, DIGEST, len(DATA))
+    assert not store.has(DIGEST)
+
+
+def test_scratch_is_one_place_that_can_be_written_resumed_and_admitted(store: BlobStore) -> None:
+    store.scratch(DIGEST).write_bytes(DATA[:MIB])
+    with store.scratch(DIGEST).open("ab") as partial:
+        partial.write(DATA[MIB:])
+    assert not store.has(DIGEST)
+    store.admit(store.scratch(DIGEST), DIGEST, len(DATA))
+    assert store.verify(DIGEST)
+    assert not store.scratch(DIGEST).exists()
+
+
+def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> None:
+    store.put(DIGEST, DATA)
+    store.quarantine(DIGEST, "scrub: bytes differ")
+    assert not store.has(DIGEST)
+    assert list(store.digests()) == []
+    store.put(DIGEST, DATA)
+    assert store.verify(DIGEST)
+    store.quarantine(DIGEST, "scrub: again")
+    assert not store.has(DIGEST)
+
+
+def test_quarantine_of_what_is_not_here_does_nothing(store: BlobStore) -> None:
+    store.quarantine(DIGEST, "somebody else was faster")
+    assert not store.has(DIGEST)
+
+
+def test_all_blobs_are_listed_and_scratch_is_not(store: BlobStore) -> None:
+    blobs = {sha256(data): data for data in (b"one", b"two", b"three", b"")}
+    for digest, data in blobs.items():
+        store.put(digest, data)
+    store.scratch(DIGEST).write_bytes(b"partial")
+    assert sorted(store.digests()) == sorted(blobs)
+
+
+def test_sweeping_touches_neither_blobs_nor_scratch(store: BlobStore) -> None:
+    store.put(DIGEST, DATA)
+    store.scratch(sha256(b"other")).write_bytes(b"oth")
+    store.sweep()
+    assert store.verify(DIGEST)
+    assert store.scratch(sha256(b"other")).read_bytes() == b"oth"
+
+
+def test_writers_of_one_blob_do_not_disturb_each_other_or_a_reader(store: BlobStore) -> None:
+    wrong: list[bytes | BaseException] = []
+
+    def write() -> None:
+        try:
+            store.put(DIGEST, DATA)
+        except BaseException as error:
+            wrong.append(error)
+
+    def read() -> None:
+        for _ in range(20):
+            try:
+                if (data := store.read(DIGEST, MIB, 1000)) != DATA[MIB : MIB + 1000]:
+                    wrong.append(data)
+            except NotFound:
+                continue
+
+    threads = [threading.Thread(target=work) for work in (write, write, write, read, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert store.verify(DIGEST)
+
+
+def test_a_file_of_many_parts_survives_the_way_in_and_out(store: BlobStore, tmp_path: Path) -> None:
+    path, hasher = tmp_path / "big", hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(41):
+            hasher.update(part := os.urandom(MIB + 1))
+            file.write(part)
+    digest, size = Digest(hasher.hexdigest()), path.stat().st_size
+    store.admit(path, digest, size)
+    assert store.size(digest) == size
+    assert hashlib.sha256(b"".join(store.iterate(digest, 0, size))).hexdigest() == digest
+
+
+def test_free_space_is_a_number_or_unknown(store: BlobStore) -> None:
+    free = store.free_bytes()
+    assert free is None or free > 0

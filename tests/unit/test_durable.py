@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from comity.content import durable, fault
+from comity.content.durable import disk_errors, make_folders, write_file
+from comity.trust.errors import OutOfSpace, Unavailable
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The fault points and the syncs, in the order they happen; a folder's sync is shown with a slash."""
+    seen: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        seen.append("fsync/" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync")
+        fsync(descriptor)
+
+    monkeypatch.setattr(fault, "point", seen.append)
+    monkeypatch.setattr(os, "fsync", watched)
+    return seen
+
+
+def test_a_written_file_replaces_the_old_one_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"old")
+    write_file(path, b"new", mode=0o600)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_call_returns(
+    tmp_path: Path, points: list[str]
+) -> None:
+    write_file(tmp_path / "file", b"data", point="p")
+    assert points == ["p.fsync", "fsync", "p.rename", "p.folder", "fsync/", "p.done"]
+
+
+def test_a_move_between_folders_syncs_both(tmp_path: Path, points: list[str]) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "file").write_bytes(b"data")
+    durable.move(tmp_path / "file", tmp_path / "to" / "file", point="p")
+    assert points == ["p.rename", "p.folder", "fsync/", "fsync/", "p.done"]
+
+
+def test_a_failed_fsync_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(Unavailable) as caught:
+        write_file(path, b"new")
+    assert caught.value.code == "DISK"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_and_a_spent_quota_are_out_of_space(number: int) -> None:
+    with pytest.raises(OutOfSpace) as caught, disk_errors("it was not written"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.exit_status == 7
+    assert caught.value.hint
+
+
+def test_missing_parents_are_made_and_their_names_synced(tmp_path: Path, points: list[str]) -> None:
+    make_folders(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert points == ["fsync/", "fsync/"]
