@@ -1,0 +1,66 @@
+"""What is verified: an artifact's files as they were found, and what is said about them. Plain frozen data.
+
+The evidence pack beside the files has this shape on disk; reading it is not done here (`comity.verifier`).
+
+    .comity/manifest.json  pieces.json
+            claims.jsonl                                     one envelope a line: exactly the bytes that were logged
+            proofs/<sha256 of line>.<sha256 of origin, 16 digits>.tlog-proof
+            objects/<sha256>                                 side objects that the claims rely on
+
+Trust never comes from the pack: nothing in it is believed before a pinned charter body proves it.
+Source: protocol, section 10.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from comity.trust.digest import Digest, sha256
+
+PACK: Final = ".comity"
+MAX_CLAIMS: Final = 10_000
+MAX_PROOFS: Final = 10_000
+MAX_PROOF_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as it lies there. `kind` is `link` for a link out of the folder and `special` for devices and the like;
+    neither is ever read, so their `sha256` is None."""
+
+    path: str
+    size: int
+    sha256: Digest | None
+    kind: Literal["file", "link", "special"] = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A tlog-proof, and the SHA-256 of the line that it is said to prove (its file's name; inclusion decides)."""
+
+    line: Digest
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that `verify` looks at.
+
+    `files` is None where nobody looked at the files (judging a claim alone). `partial` says that the person who
+    fetched this asked for some of the files only; it can make a missing file *partial*, never *pass*.
+    """
+
+    manifest: bytes | None
+    files: tuple[FoundFile, ...] | None
+    claims: tuple[bytes, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    objects: Mapping[Digest, bytes] = field(default_factory=dict)
+    partial: bool = False
+
+
+def proof_name(line: bytes, origin: str) -> str:
+    """File name of a proof in the pack."""
+    return f"{sha256(line)}.{hashlib.sha256(origin.encode()).hexdigest()[:16]}.tlog-proof"

@@ -1,0 +1,217 @@
+"""The policy of whoever verifies: what they pin, and what they demand. TOML, under the owner's change control.
+
+schema = "comity/policy/v1"
+[[pin]]                          # charter bodies that decide who counts
+file = "federation.json"         # a federation file, relative to the policy
+body = "9f2c…"                   # refuse the file unless it holds exactly this body (optional)
+[publishers]
+accept = ["51aa…"]               # only these identities; empty or absent: any, shown by name
+[cosigners]
+at_least = 2                     # distinct members other than the log's own
+jurisdictions = 2                # in at least so many jurisdictions
+outside = ["publisher"]          # not counting these: codes, or "publisher" for its own and its log's
+post_quantum = false
+[licences]
+accept = ["apache-2.0"]
+[advisories]
+refuse_from = ["51aa…"]          # identities or nodes whose advisories refuse
+[time]
+as_of = 2026-11-24T00:00:00Z     # judge freshness as of then; no clock is ever read
+max_age_days = 30
+[rows]
+require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from comity.trust.charter import Body
+from comity.trust.digest import Digest, parse_digest, sha256
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.federation import Federation
+from comity.trust.identity import check_jurisdiction
+
+SCHEMA: Final = "comity/policy/v1"
+ROWS: Final = (
+    "artifact",
+    "bytes",
+    "signatures",
+    "key policy",
+    "transparency",
+    "cosigners",
+    "replicas",
+    "lineage",
+    "licence",
+    "file safety",
+    "documents",
+    "notes",
+    "disputes and advisories",
+    "time",
+    "crypto health",
+    "policy",
+)
+DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners")
+PUBLISHER: Final = "publisher"
+MAX_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CosignerRule:
+    """`at_least` distinct members, in `jurisdictions` distinct jurisdictions, none of them in `outside`."""
+
+    at_least: int = 2
+    jurisdictions: int = 1
+    outside: tuple[str, ...] = (PUBLISHER,)
+    post_quantum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Seconds since 1970 of the moment to judge, and how old the newest cosignature may be then."""
+
+    as_of: int
+    max_age: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the verifier's owner pins and demands. `digest` names the exact text for the report."""
+
+    pins: tuple[Body, ...] = ()
+    publishers: frozenset[Digest] = frozenset()
+    bindings: Mapping[str, Digest] = field(default_factory=dict)
+    cosigners: CosignerRule = CosignerRule()
+    licences: frozenset[str] = frozenset()
+    refuse_from: frozenset[Digest] = frozenset()
+    freshness: Freshness | None = None
+    require: tuple[str, ...] = DEFAULT_REQUIRED
+    digest: Digest | None = None
+
+    def bound_publisher(self, namespace: str) -> Digest | None:
+        """Who may publish under `namespace`: the owner's binding first, then the pinned bodies' (if they agree)."""
+        if namespace in self.bindings:
+            return self.bindings[namespace]
+        bound = {body.namespaces[namespace] for body in self.pins if namespace in body.namespaces}
+        return bound.pop() if len(bound) == 1 else None
+
+
+def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
+    """Read a policy file.
+
+    Args:
+        text: the TOML.
+        read: gives the bytes of a federation file that `[[pin]]` names; may raise NotFound.
+
+    Raises Malformed for unknown keys (with a guess what was meant) and values; Untrusted for a pin that does not hold.
+    """
+    if len(text) > MAX_BYTES:
+        raise Malformed("policy too large", why=f"at most {MAX_BYTES} bytes")
+    try:
+        document = _Table(tomllib.loads(text.decode("utf-8")), "policy")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Malformed("policy is not TOML", why=str(error), code="POLICY-SYNTAX") from error
+    if document.take("schema", str, SCHEMA) != SCHEMA:
+        raise Malformed("policy is malformed", why=f"schema must be {SCHEMA!r}", code="POLICY-SYNTAX")
+    pins = tuple(_pin(_Table(item, "policy.pin"), read) for item in document.take("pin", list, []))
+    publishers = document.table("publishers")
+    licences, advisories, rows = document.table("licences"), document.table("advisories"), document.table("rows")
+    policy = Policy(
+        pins=pins,
+        publishers=frozenset(parse_digest(item) for item in publishers.strings("accept")),
+        bindings={name: parse_digest(item) for name, item in publishers.take("names", dict, {}).items()},
+        cosigners=_cosigners(document.table("cosigners")),
+        licences=frozenset(item.lower() for item in licences.strings("accept")),
+        refuse_from=frozenset(parse_digest(item) for item in advisories.strings("refuse_from")),
+        freshness=_freshness(document.table("time")),
+        require=_require(rows.strings("require", DEFAULT_REQUIRED)),
+        digest=sha256(text),
+    )
+    for table in (publishers, licences, advisories, rows, document):
+        table.done()
+    return policy
+
+
+class _Table:
+    """A TOML table of which every key has to be asked for."""
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise Malformed(f"{what} is malformed", why="expected a table", code="POLICY-SYNTAX")
+        self._rest = dict(value)
+        self._asked: list[str] = []
+        self._what = what
+
+    def take(self, key: str, kind: type[Any] | tuple[type[Any], ...], default: Any) -> Any:
+        self._asked.append(key)
+        value = self._rest.pop(key, default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise Malformed(f"{self._what} is malformed", why=f"{key!r} has the wrong type", code="POLICY-SYNTAX")
+        return value
+
+    def table(self, key: str) -> _Table:
+        return _Table(self.take(key, dict, {}), f"{self._what}.{key}")
+
+    def strings(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
+        value = self.take(key, list, list(default))
+        if not all(isinstance(item, str) for item in value):
+            raise Malformed(f"{self._what} is malformed", why=f"{key!r} must be strings", code="POLICY-SYNTAX")
+        return tuple(value)
+
+    def done(self) -> None:
+        for key in self._rest:
+            close = difflib.get_close_matches(key, self._asked, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(self._asked)}"
+            raise Malformed(f"{self._what} has an unknown key {key!r}", why=hint, code="POLICY-SYNTAX")
+
+
+def _pin(table: _Table, read: Callable[[str], bytes]) -> Body:
+    file, expected = table.take("file", str, ""), table.take("body", str, "")
+    table.done()
+    body = Federation.parse(read(file)).body
+    if expected and parse_digest(expected) != body.digest:
+        why = f"{file} holds charter body {body.digest[:16]}, the policy pins {expected[:16]}"
+        raise Untrusted("pin refused", why=why, code="PIN")
+    return body
+
+
+def _cosigners(table: _Table) -> CosignerRule:
+    default = CosignerRule()
+    rule = CosignerRule(
+        at_least=table.take("at_least", int, default.at_least),
+        jurisdictions=table.take("jurisdictions", int, default.jurisdictions),
+        outside=tuple(
+            code if code == PUBLISHER else check_jurisdiction(code)
+            for code in table.strings("outside", default.outside)
+        ),
+        post_quantum=table.take("post_quantum", bool, default.post_quantum),
+    )
+    table.done()
+    if rule.at_least < 0 or rule.jurisdictions < 0:
+        raise Malformed("policy is malformed", why="a count is negative", code="POLICY-SYNTAX")
+    return rule
+
+
+def _freshness(table: _Table) -> Freshness | None:
+    as_of = table.take("as_of", (datetime.datetime, type(None)), None)
+    days = table.take("max_age_days", int, 30)
+    table.done()
+    if as_of is None:
+        return None
+    if as_of.tzinfo is None:
+        raise Malformed("policy is malformed", why="'as_of' needs an offset, such as Z", code="POLICY-SYNTAX")
+    return Freshness(int(as_of.timestamp()), days * 86_400)
+
+
+def _require(rows: tuple[str, ...]) -> tuple[str, ...]:
+    for row in rows:
+        if row not in ROWS[:-1]:
+            close = difflib.get_close_matches(row, ROWS, 1)
+            why = f"did you mean {close[0]!r}?" if close else f"rows are {', '.join(ROWS[:-1])}"
+            raise Malformed(f"policy requires an unknown row {row!r}", why=why, code="POLICY-SYNTAX")
+    return rows

@@ -1,0 +1,71 @@
+"""How far one publication gets: its publisher, the logs that hold it, who cosigned. Steps (3) to (6) of `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Proof
+from comity.trust.policy import Policy
+from comity.trust.reading import Publication
+from comity.trust.statement import Entry
+from comity.trust.tlog_proof import TlogProof
+from comity.trust.witnessing import Bound, Witnessed, witness
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far one publication gets: accepted by the key policy, proven in logs, cosigned."""
+
+    publication: Publication
+    accepted: bool | None
+    witnessed: tuple[Witnessed, ...]
+    broken: tuple[str, ...]
+    unbound: tuple[str, ...]
+
+    def best(self, policy: Policy) -> Witnessed | None:
+        jurisdiction = self.publication.publisher.jurisdiction
+
+        def merit(seen: Witnessed) -> tuple[bool, int, int]:
+            counted = seen.counted(policy.cosigners, jurisdiction)
+            return seen.satisfies(policy.cosigners, jurisdiction), len(counted), -seen.index
+
+        return max(self.witnessed, key=merit, default=None)
+
+    def merit(self, policy: Policy) -> tuple[bool, bool, bool, int]:
+        best = self.best(policy)
+        jurisdiction = self.publication.publisher.jurisdiction
+        cosigned = best is not None and best.satisfies(policy.cosigners, jurisdiction)
+        counted = len(best.counted(policy.cosigners, jurisdiction)) if best else 0
+        return self.accepted is not False, best is not None, cosigned, counted
+
+
+def stand(publication: Publication, proofs: tuple[Proof, ...], bound: tuple[Bound, ...], policy: Policy) -> Standing:
+    seen, broken, unbound = prove_entry(publication.entry, proofs, bound)
+    return Standing(publication, _accepted(publication, policy), seen, broken, unbound)
+
+
+def prove_entry(
+    entry: Entry, proofs: Iterable[Proof], bound: tuple[Bound, ...]
+) -> tuple[tuple[Witnessed, ...], tuple[str, ...], tuple[str, ...]]:
+    """Try each proof that is said to prove `entry`. Returns what it shows, what was broken, what is bound to nobody."""
+    seen: list[Witnessed] = []
+    broken: list[str] = []
+    unbound: list[str] = []
+    for proof in proofs:
+        if proof.line != entry.digest:
+            continue
+        try:
+            seen.extend(witness(TlogProof.parse(proof.data), entry.line, bound))
+        except ComityError as error:
+            (unbound if error.code == "LOG-UNBOUND" else broken).append(str(error))
+    return tuple(seen), tuple(broken), tuple(unbound)
+
+
+def _accepted(publication: Publication, policy: Policy) -> bool | None:
+    """True: who the owner pinned or a pinned charter binds. False: somebody else. None: nobody is named."""
+    if policy.publishers:
+        return publication.publisher.id in policy.publishers
+    bound = policy.bound_publisher(publication.published.name.namespace)
+    return None if bound is None else publication.publisher.id == bound

@@ -1,0 +1,115 @@
+"""Verdicts: rows of pass / fail / unknown / not-checked, and the one exit status that follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from comity.trust.digest import Digest
+from comity.trust.encoding import Json
+
+State = Literal["pass", "fail", "unknown", "not-checked"]
+Basis = Literal["verified here", "claimed", "stale or absent"]
+Cause = Literal["", "false", "short", "missing", "partial"]
+
+SCHEMA: Final = "comity.dev/verdict/v1"
+OK: Final = 0
+VERIFICATION_FAILED: Final = 3
+POLICY_NOT_MET: Final = 4
+EVIDENCE_MISSING: Final = 5
+PARTIAL: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact and what it rests on: verified here, claimed by `by`, or stale/absent. Never mixed."""
+
+    text: str
+    basis: Basis
+    by: str = ""
+    evidence: Digest | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        return {"text": self.text, "basis": self.basis, "by": self.by, "evidence": self.evidence}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question and its answer.
+
+    `cause` says why a row is not `pass`: `false` (what is here does not hold), `short` (it holds and is too little),
+    `missing` (it is not here), `partial`. `step` is the numbered step of `verify` that decided.
+    """
+
+    name: str
+    state: State
+    summary: str
+    step: int
+    cause: Cause = ""
+    facts: tuple[Fact, ...] = ()
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "row": self.name,
+            "state": self.state,
+            "summary": self.summary,
+            "step": self.step,
+            "cause": self.cause,
+            "facts": [fact.to_json() for fact in self.facts],
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rows in their fixed order, and what they amount to under the policy."""
+
+    artifact: Digest | None
+    name: str
+    rows: tuple[Row, ...]
+    exit_status: int
+    policy: Digest | None = None
+    required: tuple[str, ...] = field(default=())
+
+    @property
+    def accepted(self) -> bool:
+        return self.exit_status == OK
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "schema": SCHEMA,
+            "artifact": self.artifact,
+            "name": self.name,
+            "exit_status": self.exit_status,
+            "accepted": self.accepted,
+            "policy": self.policy,
+            "required": list(self.required),
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+
+def exit_status(rows: tuple[Row, ...], required: tuple[str, ...]) -> int:
+    """The exit status, in the order of precedence of protocol section 10.
+
+    3  a file differs from the manifest, or a required row has nothing but material that fails
+    4  authentic, policy not met
+    5  evidence missing or unreachable
+    8  partial
+    0  every required row passes
+    """
+    needed = [row for row in rows if row.name in required and row.state != "pass"]
+    broken = [row for row in rows if row.name in ("artifact", "bytes") and row.state == "fail"]
+    causes = {row.cause for row in needed}
+    if broken or "false" in causes:
+        return VERIFICATION_FAILED
+    if "short" in causes:
+        return POLICY_NOT_MET
+    if "missing" in causes or any(row.state == "not-checked" for row in needed):
+        return EVIDENCE_MISSING
+    if any(row.cause == "partial" for row in rows):
+        return PARTIAL
+    return OK

@@ -1,0 +1,87 @@
+"""`verify(evidence, policy) -> Verdict`: the one decision about an artifact. Pure; the same for everybody who calls it.
+
+     (1) artifact      the manifest is well-formed; its SHA-256 is the artifact's name
+     (2) bytes         every listed file is here, hashed, as listed; nothing else is
+     (3) signatures    a `published` statement about it is signed by its publisher's own record
+     (4) key policy    that publisher is who the owner pinned, or whom a pinned charter binds to the namespace
+     (5) transparency  the statement is in a log that a pinned charter binds to a member X
+     (6) cosigners     enough other members cosigned that log with the statement inside
+     (7) replicas      who says, in their own log, that they hold a full copy
+     (8) licence       the claimed licence is one that the owner accepts
+     (9) disputes and advisories   proven warnings about it
+    (10) time          the newest cosignature is fresh enough for the moment that the policy names
+    (11) crypto health  which links would fall with classical cryptography
+    (12) notes         material that did not verify; it counted for nothing
+    (13) policy        every required row passes, and nobody whom the owner listed advises against it
+
+Steps (3) to (6) judge one statement at a time and keep the one that gets furthest, so that no row borrows from
+another publisher's, and so that more evidence never makes less of it (I4). Deliberately not read: any clock, any
+charter in the evidence, any file's content beyond its hash. Rows without a step here print not-checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comity.trust.evidence import Evidence
+from comity.trust.policy import ROWS, Policy
+from comity.trust.reading import proven_advisories, read_claims
+from comity.trust.rows import (
+    advisories_row,
+    artifact_row,
+    bytes_row,
+    cosigners_row,
+    crypto_health_row,
+    key_policy_row,
+    licence_row,
+    notes_row,
+    policy_row,
+    replicas_row,
+    signatures_row,
+    time_row,
+    transparency_row,
+)
+from comity.trust.standing import stand
+from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Row, Verdict, exit_status
+from comity.trust.witnessing import bind
+
+
+def verify(evidence: Evidence, policy: Policy) -> Verdict:
+    """Judge `evidence` by `policy`. Never raises for what the evidence holds; bad material becomes rows and notes."""
+    manifest, first = artifact_row(evidence)
+    if manifest is None:
+        rows = _complete((first,))
+        return Verdict(None, "", rows, exit_status(rows, policy.require), policy.digest, policy.require)
+    readings = read_claims(evidence.claims, manifest.digest)
+    bound, notes = bind(policy.pins, readings.entries)
+    standings = [stand(publication, evidence.proofs, bound, policy) for publication in readings.publications]
+    chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
+    advisories = proven_advisories(readings, manifest.digest)
+    judged = (
+        first,
+        bytes_row(evidence, manifest),
+        signatures_row(readings, chosen),
+        key_policy_row(policy, chosen),
+        transparency_row(policy, evidence, chosen),
+        cosigners_row(policy, evidence, chosen),
+        replicas_row(manifest.digest, readings, evidence, bound),
+        licence_row(policy, evidence, chosen),
+        advisories_row(advisories, chosen),
+        time_row(policy, chosen),
+        crypto_health_row(policy, chosen),
+        notes_row(readings, notes, standings),
+    )
+    refusals = [advisory for advisory in advisories if advisory.by.id in policy.refuse_from]
+    rows = _complete(judged)
+    status = exit_status(rows, policy.require)
+    if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
+        status = POLICY_NOT_MET
+    rows = (*rows[:-1], policy_row(rows, policy, refusals))
+    name = str(chosen.publication.published.name) if chosen else ""
+    return Verdict(manifest.digest, name, rows, status, policy.digest, policy.require)
+
+
+def _complete(judged: tuple[Row, ...]) -> tuple[Row, ...]:
+    by_name = {row.name: row for row in judged}
+    blank = Row("", "not-checked", "not checked in this version", 0)
+    return tuple(by_name.get(name, replace(blank, name=name)) for name in ROWS)
