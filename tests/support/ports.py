@@ -16,7 +16,7 @@ def free_port() -> int:
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, *, patience: float = 20) -> None:
-    """Return once something accepts connections on `port`; fail if `process` ends before, or `patience` (seconds) does."""
+    """Return once something accepts connections on `port`; fail if `process` ends first, or after `patience` s."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
