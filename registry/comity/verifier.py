@@ -1,4 +1,4 @@
-"""`python -m comity.verifier DIR --policy P`: judge an artifact on a machine that holds `cryptography` and nothing else.
+"""`python -m comity.verifier DIR --policy P`: judge an artifact where there is `cryptography` and nothing else.
 
 This is the one place that reads an artifact's folder and its evidence pack from disk; the command line and the node
 use the same functions. What is read is bounded first and believed never: `comity.trust.verify` decides.
