@@ -1,0 +1,100 @@
+"""The lines of logs: checked and hashed outside of any transaction, then written, cut and read inside of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, select
+
+from comity.ledger import index, schema
+from comity.ledger.rows import LogRow
+from comity.ledger.tree import corrupt
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed
+from comity.trust.merkle import leaf_hash
+from comity.trust.statement import Statement, parse_entry
+from comity.trust.tiles import MAX_ENTRY
+
+MAX_ENTRYS: Final = 8192
+"""Lines in one call; a longer stretch is staged in steps."""
+
+WINDOW: Final = 256
+"""Rows that a read holds at a time."""
+
+_ENTRY = schema.entries.c
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A line on its way into a log. `statement` is None where the line is not one: a mirror keeps that too."""
+
+    line: bytes
+    digest: Digest
+    hash: bytes
+    statement: Statement | None
+
+
+def own_leaves(lines: Sequence[bytes]) -> list[Leaf]:
+    """Lines for a log of this node: each must be a statement. Raises Malformed."""
+    _check_bounds(lines)
+    return [_leaf(line, parse_entry(line).statement) for line in lines]
+
+
+def foreign_leaves(lines: Sequence[bytes]) -> list[Leaf]:
+    """Lines of another node's log, kept whatever they say. Raises Malformed beyond the bounds only."""
+    _check_bounds(lines)
+    return [_leaf(line, _statement_if_any(line)) for line in lines]
+
+
+def write(connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
+    """Put `leaves` at `start`, which must be free, with their rows in the index."""
+    if not leaves:
+        return
+    connection.execute(
+        insert(schema.entries),
+        [
+            {"log_id": log.id, "index": at, "line": leaf.line, "digest": leaf.digest}
+            for at, leaf in enumerate(leaves, start)
+        ],
+    )
+    index.write(connection, log.id, start, [leaf.statement for leaf in leaves])
+
+
+def cut(connection: Connection, log: LogRow, start: int) -> None:
+    """Remove what was staged from `start` on, with its rows in the index."""
+    connection.execute(delete(schema.entries).where(_ENTRY.log_id == log.id, _ENTRY.index >= start))
+
+
+def read(connection: Connection, log: LogRow, start: int, end: int) -> Iterator[bytes]:
+    """The lines `start` up to `end`, in order. Raises Untrusted(code="LEDGER-CORRUPT") where one is missing."""
+    inside = (_ENTRY.log_id == log.id, _ENTRY.index >= start, _ENTRY.index < end)
+    found = connection.execute(select(_ENTRY.index, _ENTRY.line).where(*inside).order_by(_ENTRY.index))
+    at = start
+    for number, line in found.yield_per(WINDOW):
+        if number != at:
+            break
+        yield line
+        at += 1
+    if at < end:
+        raise corrupt(log.origin, f"entry {at} is missing")
+
+
+def _check_bounds(lines: Sequence[bytes]) -> None:
+    if len(lines) > MAX_ENTRYS:
+        raise Malformed("too many entries", why=f"{len(lines)} in one call, at most {MAX_ENTRYS}")
+    longest = max(map(len, lines), default=0)
+    if longest > MAX_ENTRY:
+        raise Malformed("entry too large", why=f"{longest} bytes, at most {MAX_ENTRY}")
+
+
+def _leaf(line: bytes, statement: Statement | None) -> Leaf:
+    return Leaf(line, sha256(line), leaf_hash(line), statement)
+
+
+def _statement_if_any(line: bytes) -> Statement | None:
+    try:
+        return parse_entry(line).statement
+    except Malformed:
+        return None

@@ -1,0 +1,104 @@
+"""What the logs of a ledger say and how it is proven: entries, tiles, roots and proofs. Nothing here is written.
+
+Entries and hashes below a log's size never change, so that answers given at different moments fit together.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sqlalchemy import Connection
+
+from comity.ledger import entries, tree
+from comity.ledger.check import check_all, check_right_edge
+from comity.ledger.database import Database
+from comity.ledger.rows import LogRow, find_log
+from comity.trust import merkle
+from comity.trust.errors import NotFound
+from comity.trust.merkle import NodeReader
+from comity.trust.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_node_reader
+
+MAX_READ = 32 * 1024 * 1024
+"""Bytes of entries that one call gathers; 256 entries of any size fit."""
+
+
+class History:
+    """Reads of committed entries. Thread-safe. Every method raises NotFound(code="NO-SUCH-LOG") for an unknown origin,
+    and NotFound(code="BEYOND-LOG") for an index or a size that the log has not reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def entries(self, origin: str, start: int, end: int) -> list[bytes]:
+        """The entries `start` up to `end`, `end` not included.
+
+        Complete for up to 256 entries. A longer answer ends early once it has 32 MiB: ask again from there.
+        """
+        with self._database.reading() as connection:
+            log = _reaching(connection, origin, end)
+            lines: list[bytes] = []
+            left = MAX_READ
+            for line in entries.read(connection, log, start, end):
+                lines.append(line)
+                left -= len(line)
+                if left < 0:
+                    break
+            return lines
+
+    def entry(self, origin: str, index: int) -> bytes:
+        (line,) = self.entries(origin, index, index + 1)
+        return line
+
+    def tile(self, origin: str, tile: Tile) -> bytes:
+        """The contents of a hash tile or an entry bundle, as tlog-tiles serves them."""
+        first = tile.index * WIDTH
+        if tile.level == ENTRIES:
+            return encode_entries(self.entries(origin, first, first + tile.width))
+        with self._database.reading() as connection:
+            log = _reaching(connection, origin, first + tile.width << 8 * tile.level)
+            return tree.read_tile(connection, log, tile)
+
+    def root(self, origin: str, size: int) -> bytes:
+        with self._database.reading() as connection:
+            return tree.root_at(connection, _reaching(connection, origin, size), size)
+
+    def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
+        """RFC 6962 audit path of entry `index` in the tree of `size`, from O(log size) tiles. Raises Malformed."""
+        with self._database.reading() as connection:
+            log = _reaching(connection, origin, size)
+            return merkle.inclusion_proof(index, size, tree.node_reader(connection, log, size))
+
+    def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
+        """RFC 6962 consistency proof between two sizes, from O(log size) tiles. Raises Malformed."""
+        with self._database.reading() as connection:
+            log = _reaching(connection, origin, new)
+            return merkle.consistency_proof(old, new, tree.node_reader(connection, log, new))
+
+    def node_reader(self, origin: str, size: int) -> NodeReader:
+        """Reads complete subtrees of the first `size` entries for as long as the ledger is open."""
+        with self._database.reading() as connection:
+            log = _reaching(connection, origin, size)
+
+        @lru_cache(maxsize=64)
+        def load(tile: Tile) -> bytes:
+            with self._database.reading() as connection:
+                return tree.read_tile(connection, log, tile)
+
+        return tile_node_reader(size, load)
+
+    def verify_right_edge(self, origin: str) -> None:
+        """The check of start-up: O(log size). Raises Untrusted(code="LEDGER-CORRUPT"): do not sign for this log."""
+        with self._database.reading() as connection:
+            check_right_edge(connection, find_log(connection, origin))
+
+    def verify_all(self, origin: str) -> None:
+        """Re-derive every hash and signed root from the entries. Raises Untrusted(code="LEDGER-CORRUPT")."""
+        with self._database.reading() as connection:
+            check_all(connection, find_log(connection, origin))
+
+
+def _reaching(connection: Connection, origin: str, size: int) -> LogRow:
+    log = find_log(connection, origin)
+    if size > log.size:
+        raise NotFound("not in the log", why=f"{origin} has {log.size} entries here, not {size}", code="BEYOND-LOG")
+    return log

@@ -1,0 +1,160 @@
+"""Finding statements: by subject, predicate, author and name, over every log that this node holds.
+
+The rows here are written in the transaction that writes the entries. They hold what a line claims, unverified: whoever
+uses a found line verifies it. A line that is no statement has the predicate `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select, tuple_
+
+from comity.ledger import schema
+from comity.ledger.database import Database
+from comity.ledger.rows import find_log
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed
+from comity.trust.statement import Statement
+
+UNKNOWN: Final = ""
+MAX_FOUND: Final = 1000
+MAX_FOLDED: Final = 512
+_LAST_CHARACTER: Final = "\U0010ffff"
+
+_LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A log line and where it stands."""
+
+    origin: str
+    index: int
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for; every field that is given must hold.
+
+    Attributes:
+        subject: a statement's subject digest.
+        predicate: the short name of a predicate (`published`), a foreign predicate's full type, or `UNKNOWN`.
+        by: id of the identity or node that claims to speak.
+        name: part of a subject's name, in any case.
+        prefix: beginning of a subject's name, in any case; far cheaper than `name`.
+        origin: the log to look in.
+    """
+
+    subject: Digest | None = None
+    predicate: str | None = None
+    by: Digest | None = None
+    name: str | None = None
+    prefix: str | None = None
+    origin: str | None = None
+
+
+class Index:
+    """Searches over the visible entries of all logs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, query: Query, *, limit: int = 100, after: Located | None = None) -> list[Located]:
+        """At most `limit` (1 to 1,000) entries that match, in order of log and index; `after` is the last one had.
+
+        With an `origin` in the query this is a feed: entries that come later stand after all that were returned.
+        Raises Malformed for a bad limit, and NotFound(code="NO-SUCH-LOG").
+        """
+        if not 1 <= limit <= MAX_FOUND:
+            raise Malformed("bad limit", why=f"{limit} is not in 1 to {MAX_FOUND}")
+        with self._database.reading() as connection:
+            wanted = _matching(query)
+            if query.origin is not None:
+                wanted = wanted.where(_STATEMENT.log_id == find_log(connection, query.origin).id)
+            if after is not None:
+                last = find_log(connection, after.origin).id
+                later = and_(_STATEMENT.log_id == last, _STATEMENT.index > after.index)
+                wanted = wanted.where(or_(_STATEMENT.log_id > last, later))
+            rows = connection.execute(wanted.limit(limit))
+            return [Located(origin, index, line) for origin, index, line in rows]
+
+    def places(self, line_digest: Digest) -> list[tuple[str, int]]:
+        """Every (origin, index) at which the line with this SHA-256 stands."""
+        standing = (
+            select(_LOG.origin, _ENTRY.index)
+            .join(schema.entries, _ENTRY.log_id == _LOG.id)
+            .where(_ENTRY.digest == line_digest, _ENTRY.index < _LOG.size)
+            .order_by(_LOG.id, _ENTRY.index)
+            .limit(MAX_FOUND)
+        )
+        with self._database.reading() as connection:
+            return [(origin, index) for origin, index in connection.execute(standing)]
+
+
+def write(connection: Connection, log_id: int, start: int, statements: Sequence[Statement | None]) -> None:
+    """Index the entries from `start` on; None is a line that is no statement."""
+    rows = [
+        {
+            "log_id": log_id,
+            "index": index,
+            "predicate": UNKNOWN if statement is None else statement.predicate,
+            "by": None if statement is None or statement.by is None else statement.by.id,
+        }
+        for index, statement in enumerate(statements, start)
+    ]
+    connection.execute(insert(schema.statements), rows)
+    subjects = [
+        {
+            "log_id": log_id,
+            "index": index,
+            "position": position,
+            "digest": subject.digest,
+            "name": fold(subject.name),
+        }
+        for index, statement in enumerate(statements, start)
+        for position, subject in enumerate(() if statement is None else statement.subjects)
+    ]
+    if subjects:
+        connection.execute(insert(schema.subjects), subjects)
+
+
+def fold(name: str) -> str:
+    """The form in which names are compared: without case, and short enough for any database's index."""
+    return unicodedata.normalize("NFC", name).casefold()[:MAX_FOLDED]
+
+
+def _matching(query: Query) -> Select[str, int, bytes]:
+    found = (
+        select(_LOG.origin, _ENTRY.index, _ENTRY.line)
+        .select_from(schema.statements)
+        .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
+        .join(schema.logs, _LOG.id == _STATEMENT.log_id)
+        .where(_STATEMENT.index < _LOG.size)
+        .order_by(_STATEMENT.log_id, _STATEMENT.index)
+    )
+    if query.predicate is not None:
+        found = found.where(_STATEMENT.predicate == query.predicate)
+    if query.by is not None:
+        found = found.where(_STATEMENT.by == query.by)
+    about = _about(query)
+    if about:
+        places = select(_SUBJECT.log_id, _SUBJECT.index).where(*about)
+        found = found.where(tuple_(_STATEMENT.log_id, _STATEMENT.index).in_(places))
+    return found
+
+
+def _about(query: Query) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.subject is not None:
+        conditions.append(_SUBJECT.digest == query.subject)
+    if query.prefix is not None:
+        least = fold(query.prefix)
+        conditions.append(and_(_SUBJECT.name >= least, _SUBJECT.name < least + _LAST_CHARACTER))
+    if query.name is not None:
+        conditions.append(_SUBJECT.name.contains(fold(query.name), autoescape=True))
+    return conditions

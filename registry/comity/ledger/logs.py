@@ -1,0 +1,204 @@
+"""How logs grow: own ones by appending, mirrored ones by following what the log has signed.
+
+    append   own log: lines -> entries, tiles, root                                  one transaction
+    stage    mirrored log: a step of a long stretch, durable and not yet visible      one transaction
+    advance  mirrored log: the last step; visible iff the signed root comes out       one transaction
+    set_note a checkpoint over a root that is already committed                       one transaction
+
+Every move of `size` is a compare-and-swap in the database and only ever forward. The first write to a log after the
+ledger was opened re-derives its root from the right edge, so that nothing is signed over a damaged one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, update
+
+from comity.content import fault
+from comity.ledger import checkpoints, entries, schema, tree
+from comity.ledger.check import check_right_edge
+from comity.ledger.checkpoints import signed_head
+from comity.ledger.database import Database
+from comity.ledger.entries import Leaf
+from comity.ledger.rows import LogRow, all_logs, find_log
+from comity.trust.errors import Conflict, Malformed, Refused
+from comity.trust.merkle import EMPTY_ROOT
+from comity.trust.note import SignedNote, VerifierKey
+
+_LOG = schema.logs.c
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """A log as it stands.
+
+    Attributes:
+        vkey: the log's verifier key, in C2SP form; one for ever.
+        size, root: of the entries that are visible.
+        staged: where the next entry goes; more than `size` while a mirror catches up.
+        note: the newest checkpoint that the log has signed and that is kept here, with its signature only; its size
+            may be less than `size` in an own log that was not signed yet.
+        own: whether this node writes it.
+    """
+
+    origin: str
+    vkey: str
+    size: int
+    root: bytes
+    staged: int
+    note: bytes | None
+    own: bool
+
+
+class Logs:
+    """The logs of a ledger and their growth. Thread-safe; durable when a call returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sound: set[int] = set()
+        """Logs whose right edge was checked since the ledger was opened. Touched inside write transactions only."""
+
+    def create(self, origin: str, vkey: str, *, own: bool = False) -> LogState:
+        """Start an empty log; the same again changes nothing.
+
+        Raises Malformed where the key is not `origin`'s, and Conflict(code="ORIGIN-TAKEN") where the origin is kept
+        here with another key: one log has one key for ever.
+        """
+        key = VerifierKey.parse(vkey)
+        if key.name != origin:
+            raise Malformed("not this log's key", why=f"the key is called {key.name}, the log {origin}")
+        with self._database.writing("create") as connection:
+            known = {log.origin: log for log in all_logs(connection)}.get(origin)
+            if known is None:
+                values = {"origin": origin, "vkey": vkey, "own": own, "size": 0, "root": EMPTY_ROOT, "staged": 0}
+                connection.execute(insert(schema.logs).values(values))
+            elif (known.vkey, known.own) != (vkey, own):
+                why = "it is kept with another key" if known.vkey != vkey else "only one side of a log writes it"
+                raise Conflict(f"the origin {origin} is taken", why=why, code="ORIGIN-TAKEN")
+            return _state(connection, find_log(connection, origin))
+
+    def all(self) -> list[LogState]:
+        """In the order in which they were created."""
+        with self._database.reading() as connection:
+            return [_state(connection, log) for log in all_logs(connection)]
+
+    def get(self, origin: str) -> LogState:
+        """Raises NotFound(code="NO-SUCH-LOG")."""
+        with self._database.reading() as connection:
+            return _state(connection, find_log(connection, origin))
+
+    def append(self, origin: str, lines: Sequence[bytes]) -> int:
+        """Add statements to an own log; the index of the first. All or none stand when the call returns.
+
+        Raises Malformed where a line is no statement or there are more than 8,192, Refused for a mirrored log, and
+        Untrusted(code="LEDGER-CORRUPT").
+        """
+        leaves = entries.own_leaves(lines)
+        with self._database.writing("append") as connection:
+            log = self._writable(connection, origin)
+            if not log.own:
+                raise Refused("not this node's log", why=f"{origin} is mirrored; its owner alone appends to it")
+            self._put(connection, log, log.size, leaves)
+            fault.point("ledger.append.grown")
+            size = log.size + len(leaves)
+            self._move(connection, log, size, tree.root_at(connection, log, size))
+            return log.size
+
+    def stage(self, origin: str, start: int, lines: Sequence[bytes]) -> bytes:
+        """Keep `lines` of a mirrored log at `start` and up, durable but not yet visible.
+
+        Returns the root over all entries up to the last of `lines`: a consistency proof from it to a root that the
+        log has signed shows at once whether the step was good. Whatever was staged from `start` on is replaced.
+        Raises Conflict(code="LOG-MOVED") where `start` is not between the log's `size` and its `staged`, Malformed
+        beyond 8,192 lines or 65,535 bytes a line, Refused for an own log, and Untrusted(code="LEDGER-CORRUPT").
+        """
+        leaves = entries.foreign_leaves(lines)
+        with self._database.writing("stage") as connection:
+            log = self._writable(connection, origin)
+            self._stage(connection, log, start, leaves)
+            return tree.root_at(connection, log, start + len(leaves))
+
+    def advance(self, origin: str, old_size: int, lines: Sequence[bytes], note: SignedNote) -> None:
+        """Let a mirrored log grow to what `note`, signed by the log, says.
+
+        Args:
+            old_size: where `lines` begin: the log's `staged` (its `size`, if nothing was staged). Whatever was staged
+                from there on is replaced.
+            lines: all that is missing up to the size in `note`.
+
+        The root is computed from the lines. Where it is not the one in `note`, Untrusted(code="ROOT-MISMATCH") is
+        raised, nothing becomes visible, and all that was staged is dropped, since no part of it is known to be good.
+        Also raises what `stage` raises, Malformed and Untrusted for a bad note, and Conflict(code="LOG-MOVED") where
+        `note` is not as large as the lines make the log.
+        """
+        leaves = entries.foreign_leaves(lines)
+        with self._database.writing("advance") as connection:
+            log = self._writable(connection, origin)
+            head = signed_head(log, note)
+            if head.size != old_size + len(leaves):
+                raise _moved(log, f"the note is for size {head.size}, the lines end at {old_size + len(leaves)}")
+            self._stage(connection, log, old_size, leaves)
+            fault.point("ledger.advance.grown")
+            root = tree.root_at(connection, log, head.size)
+            matches = root == head.root
+            if matches:
+                checkpoints.keep(connection, log, head, root)
+                self._move(connection, log, head.size, root)
+            else:
+                self._put(connection, log, log.size, [])
+        if not matches:
+            raise checkpoints.mismatch(log, head, root)
+
+    def set_note(self, origin: str, note: SignedNote) -> None:
+        """Keep a checkpoint that the log signed over a size that is committed here; idempotent, kept for ever.
+
+        Raises Malformed and Untrusted for a bad note, Conflict(code="LOG-MOVED") for a size beyond the log's, and
+        Untrusted(code="ROOT-MISMATCH") where the log signed another root than its entries give.
+        """
+        with self._database.writing("note") as connection:
+            log = self._writable(connection, origin)
+            head = signed_head(log, note)
+            if head.size > log.size:
+                raise _moved(log, f"the note is for size {head.size}, the log has {log.size}")
+            checkpoints.keep(connection, log, head, tree.root_at(connection, log, head.size))
+
+    def _writable(self, connection: Connection, origin: str) -> LogRow:
+        log = find_log(connection, origin)
+        if log.id not in self._sound:
+            check_right_edge(connection, log)
+            self._sound.add(log.id)
+        return log
+
+    def _stage(self, connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
+        if log.own:
+            raise Refused("this node's own log", why=f"{log.origin} grows by appending, not by mirroring")
+        if not log.size <= start <= log.staged:
+            raise _moved(log, f"the next entry is {log.staged}, the first that can be replaced {log.size}, not {start}")
+        self._put(connection, log, start, leaves)
+
+    def _put(self, connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
+        """Make `leaves` all that is staged from `start` on."""
+        entries.cut(connection, log, start)
+        entries.write(connection, log, start, leaves)
+        tree.extend(connection, log, start, [leaf.hash for leaf in leaves])
+        staged = update(schema.logs).where(_LOG.id == log.id).values(staged=start + len(leaves))
+        connection.execute(staged)
+
+    def _move(self, connection: Connection, log: LogRow, size: int, root: bytes) -> None:
+        """Make the log visible up to `size`: the one place where a root moves."""
+        here = (_LOG.id == log.id, _LOG.size == log.size, _LOG.size <= size, _LOG.staged == size)
+        moved = connection.execute(update(schema.logs).where(*here).values(size=size, root=root))
+        if moved.rowcount != 1:
+            raise _moved(log, f"it is no longer at size {log.size}")
+
+
+def _state(connection: Connection, log: LogRow) -> LogState:
+    newest = checkpoints.newest(connection, log)
+    note = None if newest is None else newest.note
+    return LogState(log.origin, log.vkey, log.size, log.root, log.staged, note, log.own)
+
+
+def _moved(log: LogRow, why: str) -> Conflict:
+    return Conflict(f"the log {log.origin} stands elsewhere", why=why, code="LOG-MOVED")

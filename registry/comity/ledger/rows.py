@@ -1,0 +1,40 @@
+"""The row of a log, as the rooms of the ledger pass it to one another inside a transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from comity.ledger import schema
+from comity.trust.errors import NotFound
+from comity.trust.note import VerifierKey
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    id: int
+    origin: str
+    vkey: str
+    own: bool
+    size: int
+    root: bytes
+    staged: int
+
+    @property
+    def key(self) -> VerifierKey:
+        return VerifierKey.parse(self.vkey)
+
+
+def find_log(connection: Connection, origin: str) -> LogRow:
+    """Raises NotFound(code="NO-SUCH-LOG")."""
+    row = connection.execute(select(schema.logs).where(schema.logs.c.origin == origin)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("no such log", why=f"this node holds no log called {origin[:255]}", code="NO-SUCH-LOG")
+    return LogRow(**row)
+
+
+def all_logs(connection: Connection) -> list[LogRow]:
+    """In the order in which they were created."""
+    rows = connection.execute(select(schema.logs).order_by(schema.logs.c.id)).mappings()
+    return [LogRow(**row) for row in rows]

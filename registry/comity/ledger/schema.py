@@ -1,0 +1,174 @@
+"""The tables of a ledger, portable between SQLite and PostgreSQL.
+
+A log is a row of `logs`, its lines (`entries`) and the hashes over them (`tiles`). `size` and `root` are the log as
+the world may see it; entries from `size` up to `staged` are durable but not shown: a mirror fetches a long stretch in
+steps and lets it stand only when the root that the log has signed comes out. Every reader bounds itself by `size`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from comity.trust.digest import Digest
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class DigestBytes(TypeDecorator[Digest]):
+    """A `Digest` kept as its 32 bytes."""
+
+    impl = LargeBinary(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: Digest | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else bytes.fromhex(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Digest | None:
+        return None if value is None else Digest(bytes(value).hex())
+
+
+def bytewise(length: int) -> String:
+    """Text that sorts by its bytes everywhere, so that a prefix is a range."""
+    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("origin", String(255), nullable=False, unique=True),
+    Column("vkey", String(4096), nullable=False),
+    Column("own", Boolean, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("staged", BigInteger, nullable=False),
+    CheckConstraint("0 <= size AND size <= staged", name="staged_after_size"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", LargeBinary, nullable=False),
+    Column("digest", DigestBytes, nullable=False),
+    Index(None, "digest"),
+)
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("log_id", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(255), primary_key=True),
+    Column("key_id", LargeBinary(4), primary_key=True),
+    Column("signature", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["log_id", "size"], ["checkpoints.log_id", "checkpoints.size"]),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("log_id", Integer, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("predicate", String(255), nullable=False),
+    Column("by", DigestBytes),
+    ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"], ondelete="CASCADE"),
+    Index(None, "predicate", "log_id", "index"),
+    Index(None, "by", "log_id", "index"),
+    sqlite_with_rowid=False,
+)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("log_id", Integer, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", SmallInteger, primary_key=True, autoincrement=False),
+    Column("digest", DigestBytes, nullable=False),
+    Column("name", bytewise(512), nullable=False),
+    ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"], ondelete="CASCADE"),
+    Index(None, "digest", "log_id", "index"),
+    Index(None, "name", "log_id", "index"),
+    sqlite_with_rowid=False,
+)
+
+misbehaviour = Table(
+    "misbehaviour",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("origin", String(255), nullable=False),
+    Column("vkey", String(4096), nullable=False),
+    Column("proof", LargeBinary, nullable=False),
+    Column("digest", DigestBytes, nullable=False, unique=True),
+    Column("seen_at", BigInteger, nullable=False),
+    Index(None, "origin"),
+)
+
+piece_records = Table(
+    "piece_records",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("blob", DigestBytes, nullable=False),
+    Column("layout", String(64), nullable=False),
+    Column("records", LargeBinary, nullable=False),
+    Index(None, "blob", "layout", unique=True),
+)
+
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("record_id", ForeignKey("piece_records.id", ondelete="CASCADE"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("length", Integer, nullable=False),
+    Index(None, "record_id"),
+    sqlite_with_rowid=False,
+)
