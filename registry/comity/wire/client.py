@@ -1,0 +1,262 @@
+"""A node as its callers see it: one method a call of comity.v1, values in, values out, errors of comity.trust.errors.
+
+Every call has a deadline, and answers are bounded while they arrive. What a node answers is checked here only as far as
+the question decides it: the digest of an object, the order of entries, the length of a range. All else is claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed, Untrusted
+from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1.artifact_pb2_grpc import ArtifactServiceStub
+from comity.v1.blob_pb2_grpc import BlobServiceStub
+from comity.v1.log_pb2_grpc import LogServiceStub
+from comity.v1.node_pb2_grpc import NodeServiceStub
+from comity.v1.operator_pb2_grpc import OperatorServiceStub
+from comity.v1.publish_pb2_grpc import PublishServiceStub
+from comity.wire import checks, codecs, limits
+from comity.wire.address import Address
+from comity.wire.calls import Calls
+from comity.wire.certs import Pin, TlsIdentity
+from comity.wire.channels import Connection, connect, connect_operator
+from comity.wire.checks import digest_bytes
+from comity.wire.status_codec import decode_status
+from comity.wire.values import (
+    BlobStat,
+    Charter,
+    EntryBatch,
+    InlineObject,
+    Located,
+    LocatedProof,
+    Location,
+    LogHead,
+    Misbehaviour,
+    NodeFacts,
+    NodeStatus,
+    SearchPage,
+    Submitted,
+    UploadHeader,
+)
+
+Q = TypeVar("Q")
+M = TypeVar("M")
+V = TypeVar("V")
+
+
+class NodeClient:
+    """One node over one connection; close it, or use it as an async context manager.
+
+    Any method may raise Unavailable (not reached, too late, overloaded), Refused (certificate, rate, permission) and
+    Malformed (the answer breaks the contract); others are named where they can occur. Methods that return an async
+    iterator end the call when the iterator is closed: wrap it in `contextlib.aclosing` where it may not be exhausted.
+    """
+
+    def __init__(self, connection: Connection, *, patience: float = limits.PATIENCE) -> None:
+        channel = connection.channel
+        self._calls = Calls(connection, patience)
+        self._node = NodeServiceStub(channel)
+        self._log = LogServiceStub(channel)
+        self._artifact = ArtifactServiceStub(channel)
+        self._blob = BlobServiceStub(channel)
+        self._publish = PublishServiceStub(channel)
+        self._operator = OperatorServiceStub(channel)
+        self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes] = channel.unary_stream(
+            "/comity.v1.BlobService/Read",
+            request_serializer=blob_pb2.ReadRequest.SerializeToString,
+            response_deserializer=None,  # the messages are the bytes themselves
+        )
+
+    @classmethod
+    def connect(cls, address: Address, pin: Pin, identity: TlsIdentity | None = None, *, proxy: bool = False) -> Self:
+        """The node that shows the pinned certificate: at its mutual port with an identity, at its open port without."""
+        return cls(connect(address, pin, identity, proxy=proxy))
+
+    @classmethod
+    def operator(cls, socket: Path) -> Self:
+        """The node on this machine that listens on a Unix socket."""
+        return cls(connect_operator(socket))
+
+    def within(self, patience: float) -> NodeClient:
+        """The same connection with other patience: seconds until an answer, or between messages of a stream."""
+        return NodeClient(self._calls.connection, patience=patience)
+
+    async def close(self) -> None:
+        await self._calls.connection.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def node(self) -> NodeFacts:
+        return codecs.decode_node(await self._calls.unary(self._node.GetNode, node_pb2.GetNodeRequest()))
+
+    async def charter(self, epoch: int | None = None) -> Charter:
+        """The charter of an epoch, or the newest one that the node holds. Raises NotFound."""
+        request = node_pb2.GetCharterRequest(epoch=epoch)
+        parts = await self._all(self._node.GetCharter, request, codecs.decode_charter, limits.CERTIFICATE_LINES)
+        if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):
+            raise Malformed("not one charter", why="the parts of the answer are of another epoch, or of several")
+        body = b"".join(part.body for part in parts)
+        certificate = tuple(line for part in parts for line in part.certificate)
+        if len(body) > limits.CHARTER_BODY or len(certificate) > limits.CERTIFICATE_LINES:
+            raise Malformed("charter too large", why=f"at most {limits.CHARTER_BODY} bytes of body are read")
+        return Charter(parts[0].epoch, body, certificate)
+
+    async def logs(self) -> tuple[LogHead, ...]:
+        """Every log that the node holds, its own first."""
+        return await self._all(self._log.ListLogs, log_pb2.ListLogsRequest(), codecs.decode_head, limits.LOGS)
+
+    async def checkpoint(self, origin: str, index: int | None = None) -> bytes:
+        """The newest note of a log, or the note covering `index` that has most cosigners. Raises NotFound."""
+        request = log_pb2.GetCheckpointRequest(origin=origin, index=index)
+        return checks.data((await self._calls.unary(self._log.GetCheckpoint, request)).note, "note", limits.NOTE)
+
+    async def entries(self, origin: str, start: int, end: int) -> AsyncGenerator[EntryBatch, None]:
+        """Entries start <= i < end in order and without a gap: at most `limits.ENTRIES_PER_CALL`, fewer where the log
+        ends. Raises NotFound."""
+        end = min(end, start + limits.ENTRIES_PER_CALL)
+        request = log_pb2.GetEntriesRequest(origin=origin, start=start, end=end)
+        items, size = end - start, (end - start) * limits.LINE
+        async with aclosing(self._calls.stream(self._log.GetEntries, request, items=items, size=size)) as batches:
+            async for message in batches:
+                batch = codecs.decode_batch(message)
+                if batch.start != start or start + len(batch.lines) > end:
+                    raise Malformed("entries out of order", why=f"expected a batch from {start}, up to {end} at most")
+                start += len(batch.lines)
+                yield batch
+
+    async def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
+        """The hashes of an RFC 6962 inclusion proof. Raises NotFound."""
+        request = log_pb2.GetInclusionRequest(origin=origin, index=index, size=size)
+        answer = await self._calls.unary(self._log.GetInclusion, request)
+        return checks.hashes(answer.hashes, limits.INCLUSION_HASHES)
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> tuple[bytes, ...]:
+        """The hashes of an RFC 6962 consistency proof. Raises NotFound."""
+        request = log_pb2.GetConsistencyRequest(origin=origin, old_size=old_size, new_size=new_size)
+        answer = await self._calls.unary(self._log.GetConsistency, request)
+        return checks.hashes(answer.hashes, limits.CONSISTENCY_HASHES)
+
+    async def proofs(self, line_digest: Digest, origin: str | None = None) -> tuple[LocatedProof, ...]:
+        """tlog-proofs of a line, one for each log that holds it. Raises NotFound."""
+        request = log_pb2.GetProofRequest(line_digest=digest_bytes(line_digest), origin=origin)
+        return await self._all(self._log.GetProof, request, codecs.decode_proof, limits.PROOFS)
+
+    async def misbehaviour(self) -> tuple[Misbehaviour, ...]:
+        """The proofs of misbehaviour that the node keeps."""
+        request = log_pb2.ListMisbehaviourRequest()
+        return await self._all(self._log.ListMisbehaviour, request, codecs.decode_misbehaviour, limits.MISBEHAVIOUR)
+
+    async def resolve(self, name: str, version: str | None = None) -> tuple[Located, ...]:
+        """Statements that claim a name. Raises NotFound."""
+        request = artifact_pb2.ResolveRequest(name=name, version=version)
+        return await self._all(self._artifact.Resolve, request, codecs.decode_located, limits.RESOLVED)
+
+    async def claims(self, digest: Digest) -> tuple[Located, ...]:
+        """Statements about an artifact, and those about who made them. Raises NotFound."""
+        request = artifact_pb2.GetClaimsRequest(artifact=digest_bytes(digest))
+        return await self._all(self._artifact.GetClaims, request, codecs.decode_located, limits.CLAIMS)
+
+    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
+        request = artifact_pb2.SearchRequest(query=query, cursor=cursor, limit=limit)
+        return codecs.decode_page(await self._calls.unary(self._artifact.Search, request))
+
+    async def object(self, digest: Digest) -> bytes:
+        """A whole object whose SHA-256 is `digest`. Raises NotFound, and Untrusted for other bytes."""
+        data = await self._join(
+            self._blob.GetObject, blob_pb2.GetObjectRequest(digest=digest_bytes(digest)), limits.OBJECT
+        )
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Untrusted("not the object asked for", why=f"its sha256 is not {digest}", code="DIGEST")
+        return data
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        """The piece records of a blob; to be checked against the root in a piece index. Raises NotFound."""
+        request = blob_pb2.GetRecordsRequest(blob=digest_bytes(digest), layout=layout)
+        return await self._join(self._blob.GetRecords, request, limits.RECORDS)
+
+    async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
+        """What the node has of each, in the order asked."""
+        request = blob_pb2.StatRequest(digests=map(digest_bytes, digests))
+        answer = await self._calls.unary(self._blob.Stat, request)
+        stats = checks.many(answer.blobs, "blobs", limits.STAT_DIGESTS, codecs.decode_stat)
+        if [stat.digest for stat in stats] != list(digests):
+            raise Malformed("the answer is about other blobs", why="not the digests asked, in their order")
+        return stats
+
+    async def locations(self, digest: Digest) -> tuple[Location, ...]:
+        """Hints where else to read a blob; may be none. Raises NotFound."""
+        request = blob_pb2.ListLocationsRequest(digest=digest_bytes(digest))
+        answer = await self._calls.unary(self._blob.ListLocations, request)
+        return checks.many(answer.locations, "locations", limits.LOCATIONS, codecs.decode_location)
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Bytes of a blob from `offset` on: `length` of them, fewer only where the node says that the blob ends.
+        Unverified. Raises NotFound."""
+        request = blob_pb2.ReadRequest(digest=digest_bytes(digest), offset=offset, length=length)
+        items = length // limits.LEAST_CHUNK + 1
+        async with aclosing(self._calls.stream(self._read, request, items=items, size=length)) as chunks:
+            async for chunk in chunks:
+                length -= len(chunk)
+                if length < 0:
+                    raise Malformed("more bytes than asked", code="UNBOUNDED")
+                yield chunk
+
+    async def submit(self, lines: Sequence[bytes], objects: Iterable[InlineObject] = ()) -> Submitted:
+        """Log lines, or learn what has to be uploaded first. Safe to repeat. Raises Untrusted and OutOfSpace."""
+        request = publish_pb2.SubmitRequest(lines=lines, objects=map(codecs.encode_inline, objects))
+        return codecs.decode_submitted(await self._calls.unary(self._publish.Submit, request))
+
+    async def upload(self, header: UploadHeader, chunks: AsyncIterable[bytes]) -> int:
+        """Send an object from `header.offset` on; gives how many bytes of it the node now holds. `chunks` are at most
+        `limits.CHUNK` each. Raises NotFound, Conflict (another offset), Untrusted and OutOfSpace."""
+
+        async def requests() -> AsyncIterator[publish_pb2.UploadRequest]:
+            yield publish_pb2.UploadRequest(header=codecs.encode_upload_header(header))
+            async for chunk in chunks:
+                yield publish_pb2.UploadRequest(data=chunk)
+
+        answer = await self._calls.upload(self._publish.Upload, requests(), size=header.size - header.offset)
+        return checks.integer(answer.received, "received bytes", most=header.size)
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        """Have the node take in a file of its own machine; gives whether it had it already. The node hashes it first,
+        so give it patience. Raises NotFound, Untrusted and OutOfSpace."""
+        named = types_pb2.ObjectSize(digest=digest_bytes(digest), size=size)
+        request = operator_pb2.AdoptRequest(path=str(path), object=named)
+        return (await self._calls.unary(self._operator.Adopt, request)).already_held
+
+    async def status(self) -> NodeStatus:
+        return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
+
+    async def _all(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Q, M],
+        request: Q,
+        decode: Callable[[M], V],
+        items: int,
+    ) -> tuple[V, ...]:
+        async with aclosing(self._calls.stream(method, request, items=items, size=limits.ANSWER)) as messages:
+            return tuple([decode(message) async for message in messages])
+
+    async def _join(self, method: grpc.aio.UnaryStreamMultiCallable[Q, blob_pb2.Chunk], request: Q, size: int) -> bytes:
+        data = bytearray()
+        items = size // limits.LEAST_CHUNK + 1
+        async with aclosing(self._calls.stream(method, request, items=items, size=size)) as chunks:
+            async for chunk in chunks:
+                data += chunk.data
+        return bytes(data)

@@ -1,0 +1,120 @@
+"""One table: the errors of this house <-> gRPC statuses. Both directions are read from it.
+
+A status of ours carries google.rpc.ErrorInfo: `reason` is the error's code, `domain` is "comity", and the metadata
+holds `why` and `hint`. The status code alone decides the class; a status without our ErrorInfo was made by gRPC or by a
+stranger, and becomes what it means to a caller. What a peer writes in an error is its claim: bounded, and cleaned of
+everything that could steer a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from comity.trust.errors import (
+    ComityError,
+    Conflict,
+    Equivocation,
+    Malformed,
+    NotFound,
+    OutOfSpace,
+    PolicyNotMet,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
+from comity.wire import limits
+
+DOMAIN: Final = "comity"
+
+STATUS: Final[Mapping[type[ComityError], grpc.StatusCode]] = MappingProxyType(
+    {
+        ComityError: grpc.StatusCode.UNKNOWN,
+        Malformed: grpc.StatusCode.INVALID_ARGUMENT,
+        Untrusted: grpc.StatusCode.DATA_LOSS,
+        Equivocation: grpc.StatusCode.ALREADY_EXISTS,
+        PolicyNotMet: grpc.StatusCode.FAILED_PRECONDITION,
+        Unavailable: grpc.StatusCode.UNAVAILABLE,
+        NotFound: grpc.StatusCode.NOT_FOUND,
+        Refused: grpc.StatusCode.PERMISSION_DENIED,
+        OutOfSpace: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Conflict: grpc.StatusCode.ABORTED,
+    }
+)
+_CLASS: Final = {code: kind for kind, code in STATUS.items()}
+
+# Statuses that gRPC itself makes, on either side. (class, code, what)
+_BARE: Final[Mapping[grpc.StatusCode, tuple[type[ComityError], str, str]]] = MappingProxyType(
+    {
+        grpc.StatusCode.UNAVAILABLE: (Unavailable, "UNREACHABLE", "the node cannot be reached"),
+        grpc.StatusCode.DEADLINE_EXCEEDED: (Unavailable, "DEADLINE", "the node did not answer in time"),
+        grpc.StatusCode.CANCELLED: (Unavailable, "CANCELLED", "the call was cancelled"),
+        grpc.StatusCode.UNIMPLEMENTED: (Unavailable, "UNIMPLEMENTED", "the node does not offer this call here"),
+        grpc.StatusCode.RESOURCE_EXHAUSTED: (Malformed, "OVERSIZED", "a message larger than the wire allows"),
+        grpc.StatusCode.PERMISSION_DENIED: (Refused, "REFUSED", "the node refused the call"),
+        grpc.StatusCode.UNAUTHENTICATED: (Refused, "REFUSED", "the node refused the call"),
+    }
+)
+
+_DETAILS: Final = "grpc-status-details-bin"
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*\Z")
+
+
+def to_status(error: ComityError) -> grpc.Status:
+    """The status to abort a call with. An Equivocation travels without its proof, which LogService hands out."""
+    kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
+    info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
+    for key, text, limit in (("why", error.why, limits.ERROR_WHY), ("hint", error.hint, limits.ERROR_HINT)):
+        if text:
+            info.metadata[key] = clean(text, limit)
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(
+        code=STATUS[kind].value[0], message=clean(error.what, limits.ERROR_WHAT), details=[detail]
+    )
+    return rpc_status.to_status(status)
+
+
+def from_rpc(error: grpc.aio.AioRpcError) -> ComityError:
+    """The error that a failed call means to its caller. Never raises, whatever the peer sent."""
+    code = error.code()
+    info = _info(error)
+    if info is not None and code in _CLASS:
+        what = clean(error.details() or "the call failed", limits.ERROR_WHAT)
+        why = clean(info.metadata.get("why", ""), limits.ERROR_WHY)
+        hint = clean(info.metadata.get("hint", ""), limits.ERROR_HINT)
+        if _CLASS[code] is Equivocation:
+            return Equivocation(what, proof=(), why=why, hint=hint)
+        reason = info.reason if len(info.reason) <= limits.WORD and _CODE.match(info.reason) else None
+        return _CLASS[code](what, why=why, hint=hint, code=reason)
+    kind, reason, what = _BARE.get(code, (Unavailable, "PEER-FAULT", "the node failed to answer"))
+    return kind(what, why=clean(error.details() or code.name, limits.ERROR_WHY), code=reason)
+
+
+def clean(text: str, limit: int) -> str:
+    """`text` on one line, in at most `limit` bytes of UTF-8, with every character that does not print replaced."""
+    line = " ".join(text[:limit].split())
+    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return printable.encode("utf-8")[:limit].decode("utf-8", "ignore")
+
+
+def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
+    raw = next((value for key, value in error.trailing_metadata() or () if key == _DETAILS), None)
+    if not isinstance(raw, bytes):
+        return None
+    info = error_details_pb2.ErrorInfo()
+    try:
+        details = status_pb2.Status.FromString(raw).details
+        if len(details) == 1 and details[0].Unpack(info) and info.domain == DOMAIN:
+            return info
+    except DecodeError:
+        return None
+    return None
