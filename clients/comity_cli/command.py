@@ -1,0 +1,66 @@
+"""How a command of this house is made: the common flags, examples at the end of its help, the client at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from comity_cli.main import common_options
+from comity_cli.output import Output
+
+if TYPE_CHECKING:
+    from comity_client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command whose help ends with examples and that takes the common flags."""
+
+    examples: Sequence[str] = ()
+
+    def __init__(self, *args: Any, params: Sequence[click.Parameter] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, params=[*(params or ()), *common_options()], **kwargs)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _examples(self.examples, formatter)
+
+
+class Group(click.Group):
+    """A noun whose verbs are `Command`s."""
+
+    command_class = Command
+    examples: Sequence[str] = ()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _examples(self.examples, formatter)
+
+
+def examples(*lines: str) -> Callable[[click.Command], Any]:
+    """Decorate a command with the examples that its help page ends with."""
+
+    def decorate(command: click.Command) -> click.Command:
+        assert isinstance(command, Command | Group)
+        command.examples = lines
+        return command
+
+    return decorate
+
+
+def output() -> Output:
+    return click.get_current_context().ensure_object(Output)
+
+
+def client() -> Client:
+    """The client over this user's home; imported late, because it brings gRPC."""
+    from comity_client import Client
+
+    return Client()
+
+
+def _examples(lines: Sequence[str], formatter: click.HelpFormatter) -> None:
+    if lines:
+        with formatter.section("Examples"):
+            formatter.write_text("\b\n" + "\n".join(lines))

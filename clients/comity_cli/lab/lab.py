@@ -1,0 +1,206 @@
+"""The lab: four nodes in four jurisdictions as four processes, each with its own folder, keys and ports on loopback.
+
+DIR/node-ch/…  node-es/…  node-kr/…  node-sg/…     node homes, as `comity init` makes them
+DIR/federation.json                                what a newcomer pins
+DIR/NODE/node.pid  node.log                        of a running node
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from comity.trust.charter import CharterPolicy, quorum
+from comity.trust.digest import Digest
+from comity.trust.errors import Conflict, NotFound, Unavailable
+
+SEATS: Final = (
+    ("node-ch", "CH", "Example Institute Zurich"),
+    ("node-es", "ES", "Example Centre Barcelona"),
+    ("node-kr", "KR", "Example Institute Daejeon"),
+    ("node-sg", "SG", "Example Agency Singapore"),
+)
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabNode:
+    """One node of the lab: its home, its jurisdiction, and where it listens for everybody."""
+
+    home: Path
+    jurisdiction: str
+
+    @property
+    def name(self) -> str:
+        return self.home.name
+
+    @property
+    def address(self) -> str:
+        """`host:port` of its open port."""
+        return str(tomllib.loads((self.home / "node.toml").read_text())["listen"]["open"])
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, if that process still runs *this* home."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.home / "node.pid").read_text())
+            if str(self.home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab in `directory`. `create` founds one, `open` finds one that is there."""
+
+    directory: Path
+    nodes: tuple[LabNode, ...]
+
+    @classmethod
+    def open(cls, directory: Path) -> Lab:
+        homes = [directory.resolve() / name for name, _, _ in SEATS]
+        jurisdictions = {name: code for name, code, _ in SEATS}
+        nodes = tuple(LabNode(home, jurisdictions[home.name]) for home in homes if (home / "node.toml").exists())
+        if not nodes:
+            raise NotFound(f"no lab in {directory}", hint=f"comity lab up {directory}")
+        return cls(directory.resolve(), nodes)
+
+    @classmethod
+    def create(cls, directory: Path, namespaces: Mapping[str, Digest]) -> Lab:
+        """Make four node homes and found their federation: unanimous, by files, as members would by mail."""
+        from comity_client import founding
+
+        directory = directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        cards = []
+        for name, jurisdiction, organisation in SEATS:
+            mutual, open_ = _free_ports(2)
+            card = founding.init_node(
+                directory / name,
+                jurisdiction=jurisdiction,
+                org=organisation,
+                node_name=name,
+                mutual=f"127.0.0.1:{mutual}",
+                open_=f"127.0.0.1:{open_}",
+            )
+            cards.append(card)
+            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"'})
+        members = len(SEATS)
+        policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
+        body = founding.draft_genesis(cards, policy, namespaces)
+        consents = [founding.consent_to(body, directory / name) for name, _, _ in SEATS]
+        federation = founding.seal(body, consents, cards).encode()
+        for name, _, _ in SEATS:
+            (directory / name / "federation.json").write_bytes(federation)
+        (directory / "federation.json").write_bytes(federation)
+        return cls.open(directory)
+
+    @property
+    def federation(self) -> Path:
+        return self.directory / "federation.json"
+
+    def up(self, *, leash: bool = False) -> tuple[subprocess.Popen[bytes], ...]:
+        """Start every node that is not running, and wait until each answers.
+
+        Args:
+            leash: the nodes end when this process does, however it ends (they watch a pipe that only it holds).
+
+        Raises Unavailable with the node's last words where one does not come up.
+        """
+        started = tuple(self._start(node, leash) for node in self.nodes if node.pid is None)
+        deadline = time.monotonic() + START_SECONDS
+        for node in self.nodes:
+            self._await(node, deadline)
+        return started
+
+    def down(self) -> None:
+        """Ask every running node to stop, and wait for it; only processes that run this lab's homes are touched."""
+        running = [(node, pid) for node in self.nodes if (pid := node.pid) is not None]
+        for _, pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for node, pid in running:
+            while node.pid == pid and time.monotonic() < deadline:
+                _reap(pid)
+                time.sleep(0.05)
+            if node.pid == pid:
+                os.kill(pid, signal.SIGKILL)
+                _reap(pid)
+
+    def destroy(self, node: LabNode) -> None:
+        """Kill a node without warning, and delete everything it has."""
+        pid = node.pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            while node.pid == pid:
+                _reap(pid)
+                time.sleep(0.01)
+        shutil.rmtree(node.home)
+
+    def _start(self, node: LabNode, leash: bool) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
+        with (node.home / "node.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "--until-eof"] if leash else command,
+                stdin=subprocess.PIPE if leash else subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        (node.home / "node.pid").write_text(f"{process.pid}\n")
+        return process
+
+    def _await(self, node: LabNode, deadline: float) -> None:
+        while not _listens(node.address):
+            if node.pid is None or time.monotonic() > deadline:
+                words = (node.home / "node.log").read_text(errors="replace").strip().splitlines()[-5:]
+                raise Unavailable(f"{node.name} did not come up", why=" / ".join(words), code="NODE-START")
+            time.sleep(0.05)
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Refuse a folder that holds something else: a lab never shares its folder. Raises Conflict."""
+    if directory.exists() and any(directory.iterdir()) and not (directory / "federation.json").exists():
+        raise Conflict(f"{directory} is not empty", why="a lab wants a folder of its own", hint="name another folder")
+
+
+def _set(path: Path, values: Mapping[str, str]) -> None:
+    """Change `key = value` lines of a configuration that `init` wrote."""
+    lines = path.read_text().splitlines()
+    for key, value in values.items():
+        matching = [at for at, line in enumerate(lines) if line.split("=")[0].strip() == key]
+        if len(matching) != 1:
+            raise Conflict(f"{path} has no single {key!r} line")
+        lines[matching[0]] = f"{key} = {value}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _free_ports(count: int) -> Sequence[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [taken.getsockname()[1] for taken in sockets]
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

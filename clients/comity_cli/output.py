@@ -1,0 +1,169 @@
+"""Everything the command line says, in one place: data on stdout, progress and hints on stderr, three states apart.
+
+Human text is for people, `--json` prints exactly one document with a `schema`, `--quiet` prints nothing but errors.
+Rich is imported only when a table or a progress bar is drawn, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+from comity.trust.errors import ComityError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+QUIET_LINE_SECONDS = 10.0
+
+
+@dataclass
+class Output:
+    """Where and how to print. One per invocation, in Click's context object."""
+
+    as_json: bool = False
+    quiet: bool = False
+    color: bool = field(default_factory=lambda: "NO_COLOR" not in os.environ)
+    verbose: bool = False
+
+    def say(self, text: str = "") -> None:
+        """A line of result for people."""
+        if not (self.as_json or self.quiet):
+            click.echo(text, color=self.color)
+
+    def done(self, text: str) -> None:
+        """A success that was checked."""
+        self.say(f"{self.mark('✓', 'green')} {text}")
+
+    def fact(self, key: str, value: str) -> None:
+        self.say(f"  {key:<12} {value}")
+
+    def hint(self, text: str) -> None:
+        """What to do next; on stderr so that it never mixes with data."""
+        if not (self.as_json or self.quiet):
+            click.echo(f"{click.style('Next:', bold=True)} {text}", err=True, color=self.color)
+
+    def warn(self, text: str) -> None:
+        if not self.as_json:
+            click.echo(f"{self.mark('!', 'yellow')} {text}", err=True, color=self.color)
+
+    def document(self, kind: str, value: Mapping[str, Any]) -> None:
+        """The one JSON document of `--json`; nothing otherwise."""
+        if self.as_json:
+            click.echo(json.dumps({"schema": f"comity.dev/{kind}/v1", **value}, indent=1, ensure_ascii=False))
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        if self.as_json or self.quiet:
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for header in headers:
+            table.add_column(header.upper(), overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console(stderr=False).print(table)
+
+    def error(self, error: ComityError) -> None:
+        """What happened, why, and the exact next command."""
+        if self.as_json:
+            body = {"code": error.code, "what": error.what, "why": error.why, "try": error.hint}
+            self.document("error", {"error": body, "exit_status": error.exit_status})
+            return
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.what}  [{error.code}]", err=True)
+        if error.why:
+            click.echo(f"  why: {error.why}", err=True, color=self.color)
+        if error.hint:
+            click.echo(f"  try: {error.hint}", err=True, color=self.color)
+
+    def mark(self, sign: str, color: str) -> str:
+        encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+        plain = {"✓": "ok", "✗": "FAILED", "!": "!"}.get(sign, sign)
+        return click.style(sign if "utf" in encoding else plain, fg=color)
+
+    def console(self, *, stderr: bool) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=stderr, no_color=not self.color, highlight=False, soft_wrap=False)
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Progress]:
+        """A progress bar on a terminal; elsewhere one line in ten seconds; nothing with `--json` or `--quiet`."""
+        if self.as_json or self.quiet:
+            yield _Silent()
+        elif sys.stderr.isatty():
+            with _bar(self.console(stderr=True), what, total) as bar:
+                yield bar
+        else:
+            yield _Lines(what, total)
+
+
+class Progress(Protocol):
+    """Told how many bytes more were done, from any thread."""
+
+    def advance(self, count: int) -> None: ...
+
+    def resize(self, total: int) -> None: ...
+
+
+class _Silent:
+    def advance(self, count: int) -> None:
+        pass
+
+    def resize(self, total: int) -> None:
+        pass
+
+
+class _Lines:
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done, self._spoke = what, total, 0, time.monotonic()
+
+    def resize(self, total: int) -> None:
+        self._total = total
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if time.monotonic() - self._spoke >= QUIET_LINE_SECONDS:
+            self._spoke = time.monotonic()
+            click.echo(f"{self._what}: {size(self._done)} of {size(self._total)}", err=True)
+
+
+@contextlib.contextmanager
+def _bar(console: Console, what: str, total: int) -> Iterator[Progress]:
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+
+        class Drawn:
+            def advance(self, count: int) -> None:
+                bar.advance(task, count)
+
+            def resize(self, total: int) -> None:
+                bar.update(task, total=total)
+
+        yield Drawn()
+
+
+def size(count: int) -> str:
+    """`90.9 MB`: decimal units, as disks and networks are sold."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
