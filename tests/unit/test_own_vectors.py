@@ -1,0 +1,128 @@
+"""The vectors that the project publishes are what the code makes, and the code accepts and refuses as they say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import verify_cosignature
+from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
+from comity.trust.keys import PublicKey
+from comity.trust.merkle import leaf_hash, root, verify_consistency, verify_inclusion
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
+from comity.trust.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
+from comity.trust.tlog_policy import TlogPolicy
+from comity.trust.tlog_proof import TlogProof
+from vectors.make import HERE, VECTORS, stable
+
+
+def load(name: str) -> Any:
+    return json.loads((HERE / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_published_file_is_what_the_script_makes(name: str) -> None:
+    assert stable(load(name)) == stable(VECTORS[name]()), "run: python tests/vectors/make.py"
+
+
+def test_trees() -> None:
+    vectors = load("merkle.json")
+    leaves = [leaf_hash(b'{"entry":%d}' % i) for i in range(300)]
+    roots = {case["size"]: bytes.fromhex(case["root_hex"]) for case in vectors["roots"]}
+    assert all(root(leaves[:size]) == expected for size, expected in roots.items())
+    for case in vectors["inclusion"]:
+        proof = [bytes.fromhex(value) for value in case["proof_hex"]]
+        size_root = root(leaves[: case["size"]])
+        verify_inclusion(leaves[case["index"]], case["index"], case["size"], proof, size_root)
+    for case in vectors["consistency"]:
+        proof = [bytes.fromhex(value) for value in case["proof_hex"]]
+        old, new = case["old"], case["new"]
+        verify_consistency(old, root(leaves[:old]), new, root(leaves[:new]), proof)
+
+
+def test_tiles() -> None:
+    vectors = load("tiles.json")
+    for case in vectors["paths"]:
+        level = ENTRIES if case["level"] == "entries" else case["level"]
+        assert parse_tile_path(case["path"]) == Tile(level, case["index"], case["width"])
+    for path in vectors["refused_paths"]:
+        with pytest.raises(Malformed):
+            parse_tile_path(path)
+    for case in vectors["growth"]:
+        assert [tile.path for tile in tiles_between(case["old"], case["new"])] == case["paths"]
+    for case in vectors["bundles"]:
+        entries = [bytes.fromhex(entry) for entry in case["entries_hex"]]
+        assert encode_entries(entries).hex() == case["data_hex"]
+        assert decode_entries(bytes.fromhex(case["data_hex"])) == entries
+    for data in vectors["refused_bundles_hex"]:
+        with pytest.raises(Malformed):
+            decode_entries(bytes.fromhex(data))
+
+
+def test_notes() -> None:
+    vectors = load("note.json")
+    keys = [VerifierKey.parse(text) for text in vectors["vkeys"]]
+    for case in vectors["accepted"]:
+        note = SignedNote.parse(case["note"].encode())
+        assert note.text == case["text"]
+        assert [str(key) for key in verify_note(note, keys)] == case["signers"]
+        assert note.encode() == case["note"].encode()
+    for text in vectors["distrusted"]:
+        with pytest.raises(Untrusted):
+            verify_note(SignedNote.parse(text.encode()), keys)
+    for data in vectors["refused_hex"].values():
+        with pytest.raises(Malformed):
+            SignedNote.parse(bytes.fromhex(data))
+
+
+def test_checkpoints() -> None:
+    vectors = load("checkpoint.json")
+    for case in vectors["accepted"]:
+        checkpoint = Checkpoint(case["origin"], case["size"], bytes.fromhex(case["root_hex"]))
+        assert checkpoint.text == case["text"]
+        assert Checkpoint.parse(case["text"]) == checkpoint
+    for text in vectors["refused"].values():
+        with pytest.raises(Malformed):
+            Checkpoint.parse(text)
+
+
+@pytest.mark.parametrize(("alg", "line"), [("ed25519", "line"), ("ml-dsa-44", "randomised_line")])
+def test_cosignatures(alg: str, line: str) -> None:
+    vectors = load("cosignature.json")
+    case = vectors[alg]
+    key = VerifierKey.parse(case["vkey"])
+    signature = NoteSignature.parse(case[line])
+    assert verify_cosignature(signature, key, Checkpoint.parse(vectors["checkpoint"])) == vectors["timestamp"]
+    PublicKey(alg, key.public).verify(signature.signature[8:], bytes.fromhex(case["message_hex"]))
+
+
+def test_proofs() -> None:
+    vectors = load("tlog-proof.json")
+    key, leaf = VerifierKey.parse(vectors["log_vkey"]), bytes.fromhex(vectors["leaf_hex"])
+    for text in vectors["accepted"]:
+        proof = TlogProof.parse(text.encode())
+        assert proof.verify(leaf, key).size == 300
+        assert proof.encode() == text.encode()
+    for text in vectors["distrusted"]:
+        with pytest.raises(Untrusted):
+            TlogProof.parse(text.encode()).verify(leaf, key)
+    for text in vectors["refused"].values():
+        with pytest.raises(Malformed):
+            TlogProof.parse(text.encode())
+
+
+def test_policies() -> None:
+    vectors = load("tlog-policy.json")
+    note = SignedNote.parse(vectors["note"].encode())
+    for case in vectors["satisfied"]:
+        policy = TlogPolicy.parse(case["policy"])
+        assert str(policy) == case["printed"]
+        assert sorted(policy.satisfied(note).cosigned) == case["cosigned"]
+    for text in vectors["not_satisfied"]:
+        with pytest.raises(PolicyNotMet):
+            TlogPolicy.parse(text).satisfied(note)
+    for text in vectors["refused"].values():
+        with pytest.raises(Malformed):
+            TlogPolicy.parse(text)
