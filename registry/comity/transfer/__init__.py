@@ -1,0 +1,12 @@
+"""Many sources, some of them silent or lying, into one verified file.
+
+    plan        what is wanted, what is missing, and the bounds of one transfer
+    schedule    who fetches which pieces next: a state machine without I/O or clock
+    source      where bytes come from: the protocol of a remote source, and pieces that are here already
+    partial     the file under way; it is its own journal
+    trail       the whole-file hash, in file order, behind the pieces
+    intake      where verified pieces come in: written, counted, hashed
+    fetch       drives the sources: the one function that other rooms call
+
+Which sources exist, which piece index to believe and where the finished file goes is decided upstairs.
+"""

@@ -1,0 +1,284 @@
+"""Who fetches which pieces next. A state machine: no I/O, no clock, no randomness; seconds and jitter are arguments.
+
+The rules (protocol, section 11; the numbers come from measurements of three policies over slow and lying links):
+
+(1) The to-do list is shared and in file order. A request takes a run of neighbours from its front: one piece for a
+    source not yet known, about `run_seconds` worth for a known one, a share of the rest where several sources are up.
+(2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
+(3) Nothing left to take: the piece expected last is taken over by a source that would have it 20 % sooner. One that
+    its holder has not begun moves; one under way is doubled. At most two requests hold a piece; the first wins.
+(4) A failure (silence, error, wrong length) makes the source rest, longer each time; it never drops it.
+(5) An answer such as NotFound drops the source from this transfer.
+(6) A bad piece drops the source at once. The last one left is asked again after a rest, once, because the piece may
+    have been damaged on its way; its second bad piece drops it too, for then nobody is left who could be believed.
+(7) All streams taken while a source waits without one: the slowest request gives way, so that no number of sources
+    that drip can keep an honest one out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.transfer.plan import Limits, Runs
+from comity.trust.errors import ComityError, Untrusted
+
+SOONER: Final = 0.8
+UNPROVEN_RATE: Final = 256 * 1024.0
+"""Bytes per second expected of a source that has shown nothing yet."""
+FIRST_BYTES: Final = 64 * 1024
+"""A request that has brought less is judged as if this much had arrived: its rate falls as it waits."""
+MAX_FAULTS: Final = 8
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of a source. May be shared by the transfers of one pull, so that none learns it anew.
+
+    Attributes:
+        rate: bytes per second of one request, smoothed; None until there is something to judge.
+        failures: in a row.
+        rests_until: not asked before this time.
+        lied: why it is not asked at all; set when a finished transfer has proven a piece of this source bad.
+    """
+
+    rate: float | None = None
+    failures: int = 0
+    rests_until: float = -math.inf
+    lied: ComityError | None = None
+
+    def learn(self, rate: float) -> None:
+        self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
+
+    def rest(self, now: float, jitter: float, limits: Limits) -> None:
+        self.failures += 1
+        pause = min(limits.longest_rest, limits.first_rest * 2 ** min(self.failures - 1, 16))
+        self.rests_until = now + pause * (0.5 + 0.5 * jitter)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A run of pieces, [first, stop), asked of one source. While it runs, `at` is the piece under way, `stop` may move
+    down, and `live` may turn False, for good: the driver must then end it."""
+
+    source: str
+    first: int
+    stop: int
+    started: float
+    at: int
+    received: int = 0
+    live: bool = True
+
+    def rate(self, now: float) -> float:
+        return max(self.received, FIRST_BYTES) / max(now - self.started, 1e-6)
+
+
+class Schedule:
+    """How the pieces `missing` of a file cut at `offsets` are had from the named sources.
+
+    The driver starts what `assign` returns, asks `begin` before each piece, adds up `Request.received`, reports
+    `verified` or `bad` for each piece, and then ends the request by exactly one of `ended`, `failed`, `refused`.
+    """
+
+    def __init__(
+        self, offsets: Sequence[int], missing: Iterable[int], sources: Mapping[str, Standing], limits: Limits
+    ) -> None:
+        self._offsets = offsets
+        self._todo = Runs(missing)
+        self._holders: dict[int, list[Request]] = {}
+        self._requests: list[Request] = []
+        self._sources = sources
+        self._limits = limits
+        self._forgiven: set[str] = set()
+        self._wrong: dict[tuple[int, bytes], int] = {}
+        self.dropped = {name: standing.lied for name, standing in sources.items() if standing.lied}
+        self.faults: dict[str, list[str]] = {}
+
+    @property
+    def finished(self) -> bool:
+        return not self._todo and not self._holders
+
+    @property
+    def exhausted(self) -> bool:
+        """Pieces are missing, every source is dropped, and nothing is under way."""
+        return bool(self._todo) and not self._requests and len(self.dropped) == len(self._sources)
+
+    @property
+    def doubted(self) -> bool:
+        """The same wrong bytes came twice for one piece: rather the piece index is wrong than the sources."""
+        return any(times > 1 for times in self._wrong.values())
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        return tuple(self._requests)
+
+    def holders(self, piece: int) -> Sequence[Request]:
+        return tuple(self._holders.get(piece, ()))
+
+    def assign(self, now: float) -> list[Request]:
+        """Requests to start now. May also end the life of others."""
+        started = []
+        while request := self._next(now):
+            self._requests.append(request)
+            for piece in range(request.first, request.stop):
+                self._holders.setdefault(piece, []).append(request)
+            started.append(request)
+        return started
+
+    def wake(self, now: float) -> float | None:
+        """Seconds until a resting source may be asked again; None where none rests."""
+        rests = (self._sources[name].rests_until - now for name in self._remaining())
+        return min((rest for rest in rests if rest > 0), default=None)
+
+    def begin(self, request: Request, piece: int) -> bool:
+        """May `request` go on to `piece`? False where its run has ended or others have taken the rest of it."""
+        if not request.live or piece >= request.stop:
+            return False
+        request.at = piece
+        return True
+
+    def verified(self, request: Request, piece: int, now: float) -> bool:
+        """A piece's bytes are right and kept. False where another request had brought it before."""
+        standing = self._sources[request.source]
+        standing.failures = 0
+        standing.learn(request.rate(now))
+        holders = self._holders.pop(piece, None)
+        for loser in holders or ():
+            if loser is not request:
+                loser.live = False
+                self._sources[loser.source].learn(loser.rate(now))
+        return holders is not None
+
+    def bad(self, request: Request, piece: int, got: bytes, now: float, jitter: float) -> None:
+        """A piece's bytes hash to `got`, which is not what its record says. Rule (6)."""
+        source = request.source
+        error = Untrusted("wrong bytes", why=f"piece {piece} does not have its hash", code="BAD-PIECE")
+        self._note(source, error)
+        self._wrong[piece, got] = self._wrong.get((piece, got), 0) + 1
+        if any(name != source for name in self._remaining()):
+            self._drop(source, error)
+        elif request.live:  # what else was under way when it was forgiven is not held against it
+            if source in self._forgiven:
+                self._drop(source, error)
+            else:
+                self._forgiven.add(source)
+                self._sources[source].rest(now, jitter, self._limits)
+                self._end_life(source)
+
+    def failed(self, request: Request, error: ComityError, now: float, jitter: float) -> None:
+        """The request ended before its run did, for a reason that may pass. Rule (4)."""
+        standing = self._sources[request.source]
+        standing.learn(request.rate(now))
+        if standing.rests_until <= now:
+            standing.rest(now, jitter, self._limits)
+        self._note(request.source, error)
+        self.ended(request)
+
+    def refused(self, request: Request, error: ComityError) -> None:
+        """The source has answered, and will not answer otherwise. Rule (5)."""
+        self._note(request.source, error)
+        self._drop(request.source, error)
+        self.ended(request)
+
+    def ended(self, request: Request) -> None:
+        """The request is over. What nobody else holds is to do again."""
+        request.live = False
+        self._requests.remove(request)
+        for piece in range(request.first, request.stop):
+            holders = self._holders.get(piece, [])
+            if request in holders:
+                holders.remove(request)
+                if not holders:
+                    del self._holders[piece]
+                    self._todo.add(piece)
+
+    def _next(self, now: float) -> Request | None:
+        for source in self._askable(now):
+            if len(self._requests) >= self._limits.streams:
+                self._give_way(source, now)
+                return None
+            if request := self._take(source, now) or self._take_over(source, now):
+                return request
+        return None
+
+    def _askable(self, now: float) -> list[str]:
+        """Sources that may be given a request, those without one first, the fastest first."""
+        names = [name for name in self._remaining() if self._sources[name].rests_until <= now]
+        mine = {name: [request for request in self._requests if request.source == name] for name in self._remaining()}
+        waiting = sum(not requests for requests in mine.values())
+        spare = len(self._requests) + waiting < self._limits.streams
+
+        def ready(requests: list[Request]) -> bool:
+            return not requests or (spare and len(requests) == 1 and requests[0].at == requests[0].stop - 1)
+
+        return sorted(
+            (name for name in names if ready(mine[name])),
+            key=lambda name: (len(mine[name]), -(self._sources[name].rate or 0.0)),
+        )
+
+    def _take(self, source: str, now: float) -> Request | None:
+        run = self._todo.take(self._run_length(source, now)) if self._todo else None
+        return Request(source, run.start, run.stop, started=now, at=run.start) if run else None
+
+    def _run_length(self, source: str, now: float) -> int:
+        standing = self._sources[source]
+        if standing.rate is None or standing.failures:
+            return 1
+        up = sum(self._sources[name].rests_until <= now for name in self._remaining())
+        share = math.ceil(len(self._todo) / (2 * up)) if up > 1 else len(self._todo)
+        mean = self._offsets[-1] / (len(self._offsets) - 1)
+        worth = int(min(standing.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
+        return max(1, min(share, worth))
+
+    def _take_over(self, source: str, now: float) -> Request | None:
+        def remaining(request: Request) -> float:
+            left = self._offsets[request.stop] - self._offsets[request.first] - request.received
+            return left / request.rate(now)
+
+        others = (r for r in self._requests if r.live and r.source != source)
+        slowest = max((r for r in others if len(self._holders.get(r.stop - 1, ())) == 1), key=remaining, default=None)
+        if slowest is None:
+            return None
+        piece = slowest.stop - 1
+        streams = 1 + sum(request.source == source for request in self._requests)
+        needed = (
+            streams * (self._offsets[piece + 1] - self._offsets[piece]) / (self._sources[source].rate or UNPROVEN_RATE)
+        )
+        if needed >= SOONER * remaining(slowest):
+            return None
+        if piece > slowest.at:
+            slowest.stop = piece
+            del self._holders[piece]
+        return Request(source, piece, piece + 1, started=now, at=piece)
+
+    def _give_way(self, source: str, now: float) -> None:
+        """Rule (7). One at a time; who gave way rests for as long as whoever follows needs to show its worth."""
+        if any(request.source == source or not request.live for request in self._requests):
+            return
+        settled = (request for request in self._requests if now - request.started >= self._limits.silence)
+        slowest = min(settled, key=lambda request: request.rate(now), default=None)
+        expected = self._sources[source].rate
+        if slowest and (expected is None or 2 * slowest.rate(now) < expected):
+            slowest.live = False
+            standing = self._sources[slowest.source]
+            standing.learn(slowest.rate(now))
+            standing.rests_until = now + 2 * self._limits.silence
+
+    def _remaining(self) -> Iterator[str]:
+        return (name for name in self._sources if name not in self.dropped)
+
+    def _drop(self, source: str, error: ComityError) -> None:
+        self.dropped.setdefault(source, error)
+        self._end_life(source)
+
+    def _end_life(self, source: str) -> None:
+        for request in self._requests:
+            if request.source == source:
+                request.live = False
+
+    def _note(self, source: str, error: ComityError) -> None:
+        faults = self.faults.setdefault(source, [])
+        if str(error) not in faults and len(faults) < MAX_FAULTS:
+            faults.append(str(error))
