@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.logs import LogKeys, statement_lines
-
 from comity.ledger.ledger import Ledger
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity.trust.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.note import SignedNote
 from comity.trust.tiles import ENTRIES, Tile, decode_entries
+from support.logs import LogKeys, statement_lines
 
 OWN = LogKeys.generate("own.example/log")
 FAR = LogKeys.generate("far.example/log")

@@ -19,11 +19,12 @@ class LedgerLock:
     """Holds the exclusive lock on a ledger folder until `release`. Raises Conflict(code="LEDGER-LOCKED")."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.fdopen(os.open(folder / NAME, flags, 0o600), "rb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._file)
+            self._file.close()
             raise Conflict(
                 "the ledger is in use",
                 why="another process writes to it, and a log has one writer",
@@ -32,4 +33,4 @@ class LedgerLock:
             ) from error
 
     def release(self) -> None:
-        os.close(self._file)
+        self._file.close()

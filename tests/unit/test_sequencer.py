@@ -1,0 +1,229 @@
+"""Many writers and one log: what they are told, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from comity.ledger.ledger import Ledger
+from comity.ledger.logs import Logs
+from comity.ledger.sequencer import BATCH, Sequencer
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.errors import Malformed, OutOfSpace, Unavailable, Untrusted
+from comity.trust.note import NoteSignature, SignedNote, sign_note
+from support.logs import LogKeys, statement_line, statement_lines
+
+LOG = LogKeys.generate("own.example/log")
+
+
+def sign(checkpoint: Checkpoint) -> NoteSignature:
+    return sign_note(checkpoint.text, LOG.origin, LOG.key)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000)
+    opened.logs.create(LOG.origin, LOG.vkey, own=True)
+    yield opened
+    opened.close()
+
+
+@asynccontextmanager
+async def running(
+    ledger: Ledger, sign: Callable[[Checkpoint], NoteSignature] = sign, *, interval: float = 0
+) -> AsyncIterator[Sequencer]:
+    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0, interval=interval)
+    task = asyncio.create_task(sequencer.run())
+    try:
+        yield sequencer
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def signed_size(ledger: Ledger) -> int:
+    note = ledger.logs.get(LOG.origin).note
+    assert note is not None
+    return Checkpoint.parse(SignedNote.parse(note).text).size
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that are committed."""
+    sizes: list[int] = []
+    append = Logs.append
+
+    def counted(self: Logs, origin: str, lines: Sequence[bytes]) -> int:
+        sizes.append(len(lines))
+        return append(self, origin, lines)
+
+    monkeypatch.setattr(Logs, "append", counted)
+    return sizes
+
+
+async def test_a_writer_gets_the_index_of_its_entry_once_it_is_committed(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        for number in range(3):
+            line = statement_line(number)
+            assert await sequencer.append(line) == number
+            assert ledger.history.entry(LOG.origin, number) == line
+
+
+async def test_every_writer_of_a_crowd_gets_the_index_of_its_own_entry(ledger: Ledger, batches: list[int]) -> None:
+    lines = statement_lines(0, 2 * BATCH + 10)
+    async with running(ledger) as sequencer:
+        indexes = await asyncio.gather(*map(sequencer.append, lines))
+    stored = ledger.history.entries(LOG.origin, 0, len(lines))
+    assert [stored[index] for index in indexes] == lines
+    assert max(batches) <= BATCH
+    assert len(batches) < len(lines) / 10
+
+
+async def test_a_checkpoint_covers_the_entry_that_was_waited_for(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        index = await sequencer.append(statement_line(0))
+        await sequencer.covered(index)
+        assert signed_size(ledger) == 1
+
+
+async def test_a_new_log_starts_with_a_signed_empty_checkpoint(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        await sequencer.append(statement_line(0))
+        await sequencer.covered(0)
+    assert Checkpoint.parse(ledger.cosignatures.cosigned(LOG.origin, 0).text).size == 0
+
+
+async def test_what_was_committed_and_never_signed_is_signed_at_start(ledger: Ledger) -> None:
+    ledger.logs.append(LOG.origin, statement_lines(0, 3))
+    async with running(ledger) as sequencer:
+        await sequencer.covered(2)
+        assert signed_size(ledger) == 3
+
+
+async def test_checkpoints_come_no_faster_than_the_interval(ledger: Ledger) -> None:
+    async with running(ledger, interval=3_600) as sequencer:
+        for number in range(3):
+            await sequencer.append(statement_line(number))
+    assert ledger.logs.get(LOG.origin).size == 3
+    assert signed_size(ledger) == 0
+
+
+async def test_a_checkpoint_falls_due_without_another_entry(ledger: Ledger) -> None:
+    async with running(ledger, interval=0.05) as sequencer:
+        await sequencer.append(statement_line(0))
+        await sequencer.covered(0)
+
+
+async def test_only_a_committed_root_is_signed(ledger: Ledger) -> None:
+    seen: list[Checkpoint] = []
+
+    def watching(checkpoint: Checkpoint) -> NoteSignature:
+        assert ledger.history.root(LOG.origin, checkpoint.size) == checkpoint.root
+        seen.append(checkpoint)
+        return sign(checkpoint)
+
+    async with running(ledger, watching) as sequencer:
+        await asyncio.gather(*map(sequencer.append, statement_lines(0, 20)))
+        await sequencer.covered(19)
+    assert seen[-1].size == 20
+
+
+async def test_a_line_that_is_no_statement_refuses_its_writer_alone(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        good, bad = await asyncio.gather(
+            sequencer.append(statement_line(0)), sequencer.append(b"no"), return_exceptions=True
+        )
+    assert good == 0
+    assert isinstance(bad, Malformed)
+
+
+async def test_a_full_disk_refuses_the_batch_and_the_next_one_may_pass(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(ledger) as sequencer:
+        with monkeypatch.context() as patch:
+            patch.setattr(Logs, "append", _full)
+            with pytest.raises(OutOfSpace):
+                await sequencer.append(statement_line(0))
+        assert await sequencer.append(statement_line(1)) == 0
+
+
+async def test_a_failed_commit_ends_the_sequencer_and_everybody_is_told(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0)
+    task = asyncio.create_task(sequencer.run())
+    await sequencer.append(statement_line(0))
+    monkeypatch.setattr(Logs, "append", _failed)
+    with pytest.raises(Unavailable):
+        await sequencer.append(statement_line(1))
+    with pytest.raises(Unavailable):
+        await task
+    for call in (sequencer.append(statement_line(2)), sequencer.covered(1)):
+        with pytest.raises(Unavailable) as refusal:
+            await call
+        assert refusal.value.code == "SEQUENCER-ENDED"
+
+
+async def test_a_damaged_log_is_never_signed(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.logs.append(LOG.origin, statement_lines(0, 3))
+    ledger.close()
+    damage(tmp_path)
+    reopened = Ledger.open(tmp_path, lambda: 1_000)
+    try:
+        with pytest.raises(Untrusted) as refusal:
+            await Sequencer(reopened, LOG.origin, sign).run()
+        assert refusal.value.code == "LEDGER-CORRUPT"
+        assert reopened.logs.get(LOG.origin).note is None
+    finally:
+        reopened.close()
+
+
+async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0)
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(sequencer.run())
+    append = Logs.append
+
+    def stopped_meanwhile(self: Logs, origin: str, lines: Sequence[bytes]) -> int:
+        loop.call_soon_threadsafe(task.cancel)
+        return append(self, origin, lines)
+
+    monkeypatch.setattr(Logs, "append", stopped_meanwhile)
+    assert await sequencer.append(statement_line(0)) == 0
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_when_stopped_those_who_wait_in_line_are_told(ledger: Ledger) -> None:
+    sequencer = Sequencer(ledger, LOG.origin, sign, linger=3_600)
+    task = asyncio.create_task(sequencer.run())
+    writers = [asyncio.create_task(sequencer.append(statement_line(0)))]
+    while not sequencer._batch:
+        await asyncio.sleep(0.001)
+    writers += [asyncio.create_task(sequencer.append(line)) for line in statement_lines(1, 3)]
+    await asyncio.sleep(0)
+    task.cancel()
+    for answer in await asyncio.gather(*writers, return_exceptions=True):
+        assert isinstance(answer, Unavailable)
+    assert ledger.logs.get(LOG.origin).size == 0
+
+
+def damage(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        connection.execute("UPDATE tiles SET hashes = zeroblob(96)")
+    connection.close()
+
+
+def _full(*_: object) -> int:
+    raise OutOfSpace("the ledger's disk is full")
+
+
+def _failed(*_: object) -> int:
+    raise Unavailable("the ledger's database failed", code="LEDGER-FAILED")
