@@ -1,0 +1,59 @@
+"""Where a user's client keeps what it remembers. Paths only; nothing here reads or writes a file but `ensure`.
+
+trust/         pinned federation files and name bindings: what the owner decided
+memory/        last checkpoints seen, and proofs of misbehaviour: what nobody may talk us out of
+publishers/    one folder an identity: its key file and its inception line
+blobs/         verified blobs and partial ones, of pulls that are under way or were refused
+placed/        where the pieces of placed files are, for reuse by the next pull
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.content import durable
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state folder of one user."""
+
+    root: Path
+
+    @classmethod
+    def default(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """`$COMITY_HOME`, else `$XDG_STATE_HOME/comity`, else `~/.local/state/comity`."""
+        if chosen := environ.get("COMITY_HOME"):
+            return cls(Path(chosen).expanduser().absolute())
+        state = environ.get("XDG_STATE_HOME")
+        base = Path(state) if state else Path("~/.local/state").expanduser()
+        return cls(base.absolute() / "comity")
+
+    @property
+    def trust(self) -> Path:
+        return self.root / "trust"
+
+    @property
+    def memory(self) -> Path:
+        return self.root / "memory"
+
+    @property
+    def publishers(self) -> Path:
+        return self.root / "publishers"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def placed(self) -> Path:
+        return self.root / "placed"
+
+    def ensure(self, folder: Path) -> Path:
+        """`folder`, which is one of ours, made (mode 0700) where it is missing. Raises OutOfSpace, Unavailable."""
+        with durable.disk_errors(f"{folder} was not created"):
+            durable.make_folders(folder, mode=0o700)
+        return folder

@@ -1,0 +1,93 @@
+"""The text of a new node's node.toml: every setting that an operator may want to change, with its default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from comity.wire.address import Address
+
+if TYPE_CHECKING:
+    from comity_client.founding import NodeCard
+
+MAX_SOCKET: Final = 100
+"""Bytes of a Unix socket's path that every system takes; the kernel's own limit is 104 to 108."""
+
+_TEMPLATE: Final = """\
+# Comity node. Relative paths start from this file's folder.
+# Each setting may also come from the environment: COMITY_<SECTION>_<KEY>, which wins over this file.
+
+[node]
+name = {name}
+member = {member}
+
+[listen]
+# mutual: other members' nodes; both sides show a pinned certificate.
+# open: everybody reads here, and publishes where [publishing] allows it.
+# operator: Unix socket of this node's operators; file permissions decide.
+mutual = {listen_mutual}
+open = {listen_open}
+operator = {operator}
+# Prometheus, such as "127.0.0.1:9100"; never on a public address.
+metrics = ""
+
+[advertise]
+# Where others reach this node. Hints only: what counts is the certificate in node-record.line.
+mutual = {mutual}
+open = {open}
+
+[storage]
+blobs = "data/blobs"
+ledger = "data/ledger.sqlite"
+
+[federation]
+# Put it here once all founders have consented.
+file = "federation.json"
+
+[replication]
+# How often each peer is asked for news, and what is copied: "all", "none", or ["namespace/*", "namespace/name"].
+interval_seconds = 5.0
+mirror = "all"
+
+[publishing]
+# Who may publish through the open port: "none", "any", or a list of identity ids. Operators always may.
+accept = "none"
+
+[limits]
+# A log that grows beyond this is no longer mirrored or cosigned here.
+entries_per_origin = 10000000
+bytes_per_origin = 17179869184
+"""
+
+
+def node_toml(directory: Path, card: NodeCard) -> str:
+    values = {
+        "name": card.record.name,
+        "member": card.inception.label,
+        "listen_mutual": _listen(card.mutual[0]),
+        "listen_open": _listen(card.open[0]),
+        "operator": _socket(directory),
+        "mutual": list(card.mutual),
+        "open": list(card.open),
+    }
+    return _TEMPLATE.format_map({key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
+
+
+def _listen(advertised: str) -> str:
+    """An IP address is listened on as it is; a name may stand for any interface of this machine."""
+    address = Address.parse(advertised)
+    if address.is_loopback and address.host == "localhost":
+        return f"127.0.0.1:{address.port}"
+    return advertised if address.target.startswith("ipv") else f"0.0.0.0:{address.port}"
+
+
+def _socket(directory: Path) -> str:
+    """`operator.sock` beside the file, unless its whole path would be longer than a socket's may be."""
+    path = directory.absolute() / "operator.sock"
+    if len(str(path).encode()) <= MAX_SOCKET:
+        return path.name
+    tag = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:16]
+    return str(Path(tempfile.gettempdir()) / f"comity-{tag}.sock")

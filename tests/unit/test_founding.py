@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from comity.trust.charter import Body
+from comity.trust.errors import Conflict, Malformed, Untrusted
+from comity.trust.federation import Federation
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal
+
+FOUNDERS = ("CH", "SG", "ES")
+
+
+def found(root: Path, code: str) -> NodeCard:
+    return init_node(
+        root / code,
+        jurisdiction=code,
+        org=f"Institute {code}",
+        node_name=f"node-{code.lower()}.example",
+        mutual="127.0.0.1:7443",
+        open_="node.example.org:7444",
+    )
+
+
+@pytest.fixture
+def cards(tmp_path: Path) -> list[NodeCard]:
+    return [found(tmp_path, code) for code in FOUNDERS]
+
+
+@pytest.fixture
+def body(cards: list[NodeCard]) -> Body:
+    return draft_genesis(cards)
+
+
+def test_a_node_card_reads_back_as_it_was_handed_out(tmp_path: Path, cards: list[NodeCard]) -> None:
+    assert NodeCard.parse((tmp_path / "CH" / "node-card.json").read_bytes()) == cards[0]
+
+
+def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard]) -> None:
+    home = tmp_path / "CH"
+    keys = sorted(home.rglob("*.pem"))
+    assert [path.relative_to(home).as_posix() for path in keys] == [
+        "keys/cosigner.pem",
+        "keys/log.pem",
+        "keys/online.pem",
+        "keys/tls.pem",
+        "offline/governance.pem",
+        "offline/recovery.pem",
+    ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
+    assert {stat.S_IMODE((home / name).stat().st_mode) for name in ("keys", "offline")} == {0o700}
+
+
+def test_the_configuration_listens_on_addresses_and_advertises_names(tmp_path: Path, cards: list[NodeCard]) -> None:
+    config = tomllib.loads((tmp_path / "CH" / "node.toml").read_text())
+    assert config["listen"]["mutual"] == "127.0.0.1:7443"
+    assert config["listen"]["open"] == "0.0.0.0:7444"
+    assert config["advertise"]["open"] == ["node.example.org:7444"]
+
+
+def test_a_socket_path_too_long_for_the_kernel_is_moved(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    found(deep, "CH")
+    operator = tomllib.loads((deep / "CH" / "node.toml").read_text())["listen"]["operator"]
+    assert len(operator) <= 100
+
+
+def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path, cards: list[NodeCard]) -> None:
+    before = (tmp_path / "CH" / "keys" / "log.pem").read_bytes()
+    with pytest.raises(Conflict):
+        found(tmp_path, "CH")
+    assert (tmp_path / "CH" / "keys" / "log.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize("field", [{"node_name": "a node"}, {"jurisdiction": "Schweiz"}, {"mutual": "nowhere"}])
+def test_a_bad_name_writes_nothing(tmp_path: Path, field: dict[str, str]) -> None:
+    arguments = {"jurisdiction": "CH", "org": "X", "node_name": "n", "mutual": "127.0.0.1:1", "open_": "127.0.0.1:2"}
+    with pytest.raises(Malformed):
+        init_node(tmp_path / "node", **{**arguments, **field})
+    assert not (tmp_path / "node").exists()
+
+
+def test_everybody_who_has_the_cards_drafts_the_same_bytes(cards: list[NodeCard], body: Body) -> None:
+    assert draft_genesis(reversed(cards)).data == body.data
+
+
+def test_a_federation_that_all_founders_consented_to_is_sealed(
+    tmp_path: Path, cards: list[NodeCard], body: Body
+) -> None:
+    federation = seal(body, [consent_to(body, tmp_path / code) for code in FOUNDERS], cards)
+    assert Federation.parse(federation.encode()) == federation
+    assert {node.record.origin for node in federation.nodes} == {f"node-{c.lower()}.example/log" for c in FOUNDERS}
+
+
+def test_a_genesis_that_lacks_one_consent_is_refused_by_name(tmp_path: Path, cards: list[NodeCard], body: Body) -> None:
+    with pytest.raises(Untrusted, match="Institute ES"):
+        seal(body, [consent_to(body, tmp_path / code) for code in ("CH", "SG")], cards)
+
+
+def test_nobody_consents_to_a_charter_without_their_seat(tmp_path: Path, cards: list[NodeCard]) -> None:
+    with pytest.raises(Untrusted) as caught:
+        consent_to(draft_genesis(cards[1:]), tmp_path / "CH")
+    assert caught.value.code == "NOT-MY-SEAT"
+
+
+def test_a_governance_key_kept_elsewhere_consents_as_well(tmp_path: Path, cards: list[NodeCard], body: Body) -> None:
+    stick = tmp_path / "stick.pem"
+    (tmp_path / "CH" / "offline" / "governance.pem").rename(stick)
+    assert consent_to(body, tmp_path / "CH", governance=stick)
+
+
+def test_a_card_with_another_members_record_is_refused(cards: list[NodeCard]) -> None:
+    mixed = NodeCard(
+        cards[0].inception, cards[1].record, cards[0].inception_line, cards[1].record_line, ("127.0.0.1:1",), ()
+    )
+    with pytest.raises(Untrusted):
+        NodeCard.parse(mixed.encode())

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import Conflict, Malformed, NotFound, Refused
+from comity.trust.keys import HybridSigner
+from comity_client.keyfiles import read_keys, read_signer, write_keys
+
+
+@pytest.fixture
+def signer() -> HybridSigner:
+    return HybridSigner.generate()
+
+
+def test_a_key_file_is_private_and_reads_back(tmp_path: Path, signer: HybridSigner) -> None:
+    path = tmp_path / "key.pem"
+    write_keys(path, signer.keys)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_signer(path).public == signer.public
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+def test_a_key_file_that_others_may_use_is_refused_with_the_command_that_helps(
+    tmp_path: Path, signer: HybridSigner, mode: int
+) -> None:
+    path = tmp_path / "key.pem"
+    write_keys(path, signer.keys)
+    path.chmod(mode)
+    with pytest.raises(Refused) as caught:
+        read_keys(path)
+    assert caught.value.code == "KEY-PERMISSIONS"
+    assert caught.value.hint == f"chmod 600 {path}"
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path, signer: HybridSigner) -> None:
+    path = tmp_path / "key.pem"
+    write_keys(path, signer.keys)
+    with pytest.raises(Conflict):
+        write_keys(path, HybridSigner.generate().keys)
+    assert read_signer(path).public == signer.public
+
+
+def test_a_link_is_not_followed_to_a_key(tmp_path: Path, signer: HybridSigner) -> None:
+    write_keys(tmp_path / "key.pem", signer.keys)
+    (tmp_path / "link.pem").symlink_to(tmp_path / "key.pem")
+    with pytest.raises(Refused):
+        read_keys(tmp_path / "link.pem")
+
+
+@pytest.mark.parametrize("data", [b"", b"secret\n", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_what_is_no_key_is_malformed(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(data)
+    path.chmod(0o600)
+    with pytest.raises(Malformed):
+        read_keys(path)
+
+
+def test_text_beside_a_key_is_refused(tmp_path: Path, signer: HybridSigner) -> None:
+    path = tmp_path / "key.pem"
+    write_keys(path, signer.keys)
+    path.write_bytes(path.read_bytes() + b"# note\n")
+    with pytest.raises(Malformed):
+        read_keys(path)
+
+
+def test_a_missing_key_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        read_keys(tmp_path / "key.pem")
