@@ -1,0 +1,186 @@
+"""A publisher's folder in; a manifest, piece records and a piece index out.
+
+Every byte is read once (the header of a weight file twice, to find its tensors) and hashed twice in that pass: once for
+the file, once for its piece. Files are hashed beside one another, and within a file of several pieces the two hashes
+run beside one another too, since `hashlib` lets go of the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+from comity.content.durable import disk_errors
+from comity.content.layout import piece_lengths
+from comity.trust.digest import Digest
+from comity.trust.errors import Conflict, Malformed
+from comity.trust.manifest import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
+from comity.trust.pieces import PieceIndex, PieceLayout, PieceRecord, records_root
+
+_AHEAD: Final = 4  # pieces in memory for each file being read
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What a folder holds. `records` and `files` are keyed by the manifest's paths; `ignored` lists what a publisher's
+    tree never contributes but was there, such as `.git`."""
+
+    manifest: Manifest
+    index: PieceIndex
+    records: Mapping[str, list[PieceRecord]]
+    ignored: tuple[str, ...]
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    entry: FileEntry
+    layout: PieceLayout
+    records: list[PieceRecord]
+
+
+def ingest(folder: Path, *, workers: int, on_progress: Callable[[int], None]) -> Ingested:
+    """Read `folder` with `workers` files at a time.
+
+    `on_progress` is told the number of bytes just hashed, by one thread at a time. Raises Malformed for links, special
+    files and paths that no manifest may hold, Conflict (code CHANGED) for a file that changes while it is read, and
+    Unavailable for what cannot be read.
+    """
+    with disk_errors(f"{folder.name} was not read"):
+        files, ignored = _list(folder)
+        hashed = _hash_all(files, workers, on_progress)
+    manifest = Manifest.of(file.entry for file in hashed.values())
+    return Ingested(
+        manifest,
+        PieceIndex(tuple((entry.path, hashed[entry.path].layout) for entry in manifest.files)),
+        {path: file.records for path, file in hashed.items()},
+        ignored,
+        files,
+    )
+
+
+def _list(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Files by manifest path, and what is ignored."""
+    files: dict[str, Path] = {}
+    ignored: list[str] = []
+    for path, entry in _walk(folder, ""):
+        if path in RESERVED:
+            ignored.append(path)
+        elif entry.is_file(follow_symlinks=False):
+            files[check_path(path)] = Path(entry.path)
+        else:
+            raise _not_a_file(path)
+        if len(files) > MAX_FILES:
+            raise Malformed("too many files", why=f"at most {MAX_FILES} make an artifact", code="TOO-MANY-FILES")
+    return files, tuple(sorted(ignored))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below `folder` but ordinary folders themselves; reserved folders are not entered."""
+    pending = [(folder, prefix)]
+    while pending:
+        folder, prefix = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False) and path not in RESERVED:
+                    pending.append((Path(entry.path), path + "/"))
+                else:
+                    yield path, entry
+
+
+def _hash_all(files: Mapping[str, Path], workers: int, on_progress: Callable[[int], None]) -> dict[str, _Hashed]:
+    failed = threading.Event()
+    turn = threading.Lock()
+
+    def progress(count: int) -> None:
+        if failed.is_set():
+            raise CancelledError  # nobody waits for this file any more
+        with turn:
+            on_progress(count)
+
+    largest_first = sorted(files, key=lambda path: files[path].lstat().st_size, reverse=True)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ingest")
+    try:
+        futures = [pool.submit(_hash_file, path, files[path], progress) for path in largest_first]
+        return {file.entry.path: file for file in (future.result() for future in as_completed(futures))}
+    except BaseException:
+        failed.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Hashed:
+    # A name that became a link or a pipe since it was listed is neither followed nor waited for.
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise _not_a_file(path)
+        layout, lengths = piece_lengths(path, file, before.st_size)
+        file.seek(0)
+        try:
+            whole, records = _hash_pieces(file, lengths, progress)
+        except EOFError as error:
+            raise _changed(path) from error
+        if not _version(before) == _version(os.fstat(descriptor)) == _version(source.lstat()):
+            raise _changed(path)
+    entry = FileEntry(path, before.st_size, whole)
+    return _Hashed(entry, PieceLayout(layout, len(records), records_root(records)), records)
+
+
+def _hash_pieces(
+    file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]
+) -> tuple[Digest, list[PieceRecord]]:
+    """The hash of the file and its piece records. Raises EOFError when it is shorter than its pieces."""
+    if len(lengths) < 2:  # then the file is the piece
+        data = _read(file, memoryview(bytearray(sum(lengths))))
+        only = hashlib.sha256(data)
+        progress(len(data))
+        return Digest(only.hexdigest()), [PieceRecord(length, only.digest()) for length in lengths]
+    whole = hashlib.sha256()
+    records: list[PieceRecord] = []
+    buffers = [bytearray(max(lengths)) for _ in range(_AHEAD)]
+    behind: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="ingest-whole") as beside:
+        for number, length in enumerate(lengths):
+            if len(behind) == _AHEAD:
+                behind.popleft().result()
+            piece = _read(file, memoryview(buffers[number % _AHEAD])[:length])
+            behind.append(beside.submit(whole.update, piece))
+            records.append(PieceRecord(length, hashlib.sha256(piece).digest()))
+            progress(length)
+    return Digest(whole.hexdigest()), records
+
+
+def _read(file: BufferedReader, piece: memoryview) -> memoryview:
+    if file.readinto(piece) != len(piece):
+        raise EOFError
+    return piece
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _not_a_file(path: str) -> Malformed:
+    return Malformed(
+        f"{path} cannot be published",
+        why="it is a link or a special file",
+        hint="copy the folder with links resolved: cp -rL",
+        code="NOT-A-FILE",
+    )
+
+
+def _changed(path: str) -> Conflict:
+    return Conflict(f"{path} changed while it was read", why="somebody writes to it", code="CHANGED")

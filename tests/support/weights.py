@@ -1,0 +1,42 @@
+"""Small weight files made from nothing, in the layouts that real writers produce."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+
+
+def safetensors(tensors: Mapping[str, bytes], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file with `tensors` in the given order, each as a row of bytes."""
+    header: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    position = 0
+    for name, data in tensors.items():
+        header[name] = {"dtype": "U8", "shape": [len(data)], "data_offsets": [position, position + len(data)]}
+        position += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(tensors.values())
+
+
+def gguf(tensors: Mapping[str, bytes], *, alignment: int = 32, tokens: tuple[str, ...] = ()) -> bytes:
+    """A GGUF file, version 3, with an alignment pair, a string, a float and a vocabulary."""
+    pairs = [
+        _string("general.architecture") + struct.pack("<I", 8) + _string("llama"),
+        _string("general.alignment") + struct.pack("<II", 4, alignment),
+        _string("llama.rope.freq_base") + struct.pack("<If", 6, 10000.0),
+        _string("tokenizer.ggml.tokens")
+        + struct.pack("<IIQ", 9, 8, len(tokens))
+        + b"".join(_string(token) for token in tokens),
+        _string("tokenizer.ggml.scores") + struct.pack("<IIQ", 9, 6, len(tokens)) + bytes(4 * len(tokens)),
+    ]
+    infos, data = b"", b""
+    for name, body in tensors.items():
+        infos += _string(name) + struct.pack("<IQIQ", 1, len(body), 24, len(data))
+        data += body + bytes(-len(body) % alignment)
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs) + infos
+    return header + bytes(-len(header) % alignment) + data
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
