@@ -1,0 +1,30 @@
+"""Two thousand mutated inputs a parser, the same in every run. For longer: `python tests/fuzz/run.py --seconds 600`."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from fuzz.check import check
+from fuzz.mutate import mutations
+from fuzz.parsers import PARSERS
+
+INPUTS = 2000
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_samples_are_accepted(name: str) -> None:
+    assert all(check(PARSERS[name], sample) for sample in PARSERS[name].samples)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_parser_raises_nothing_but_its_own_errors(name: str) -> None:
+    inputs = list(itertools.islice(mutations(PARSERS[name].samples, seed=1), INPUTS))
+    refused = sum(not check(PARSERS[name], data) for data in inputs)
+    assert refused > INPUTS // 10  # the mutations do reach what must be refused
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_nothing_and_noise_are_not_fatal(name: str) -> None:
+    for data in (b"", b"\n", b"\n\n", b"\x00", b"\xff" * 5000, b"A" * 70_000, b"[" * 70_000, "— ".encode() * 1000):
+        check(PARSERS[name], data)
