@@ -13,7 +13,7 @@ from comity_cli.output import Output
 if TYPE_CHECKING:
     from comity_client import Client
 
-F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=click.Command)
 
 
 class Command(click.Command):
@@ -21,8 +21,8 @@ class Command(click.Command):
 
     examples: Sequence[str] = ()
 
-    def __init__(self, *args: Any, params: Sequence[click.Parameter] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, params=[*(params or ()), *common_options()], **kwargs)
+    def __init__(self, name: str | None, *, params: Sequence[click.Parameter] | None = None, **kwargs: Any) -> None:
+        super().__init__(name, params=[*(params or ()), *common_options()], **kwargs)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _examples(self.examples, formatter)
@@ -38,10 +38,10 @@ class Group(click.Group):
         _examples(self.examples, formatter)
 
 
-def examples(*lines: str) -> Callable[[click.Command], Any]:
+def examples(*lines: str) -> Callable[[C], C]:
     """Decorate a command with the examples that its help page ends with."""
 
-    def decorate(command: click.Command) -> click.Command:
+    def decorate(command: C) -> C:
         assert isinstance(command, Command | Group)
         command.examples = lines
         return command

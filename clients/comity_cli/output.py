@@ -33,10 +33,15 @@ class Output:
     color: bool = field(default_factory=lambda: "NO_COLOR" not in os.environ)
     verbose: bool = False
 
+    @property
+    def _color(self) -> bool | None:
+        """None leaves the choice to Click: colours on a terminal, none elsewhere."""
+        return None if self.color else False
+
     def say(self, text: str = "") -> None:
         """A line of result for people."""
         if not (self.as_json or self.quiet):
-            click.echo(text, color=self.color)
+            click.echo(text, color=self._color)
 
     def done(self, text: str) -> None:
         """A success that was checked."""
@@ -48,11 +53,11 @@ class Output:
     def hint(self, text: str) -> None:
         """What to do next; on stderr so that it never mixes with data."""
         if not (self.as_json or self.quiet):
-            click.echo(f"{click.style('Next:', bold=True)} {text}", err=True, color=self.color)
+            click.echo(f"{click.style('Next:', bold=True)} {text}", err=True, color=self._color)
 
     def warn(self, text: str) -> None:
         if not self.as_json:
-            click.echo(f"{self.mark('!', 'yellow')} {text}", err=True, color=self.color)
+            click.echo(f"{self.mark('!', 'yellow')} {text}", err=True, color=self._color)
 
     def document(self, kind: str, value: Mapping[str, Any]) -> None:
         """The one JSON document of `--json`; nothing otherwise."""
@@ -80,9 +85,9 @@ class Output:
             return
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error.what}  [{error.code}]", err=True)
         if error.why:
-            click.echo(f"  why: {error.why}", err=True, color=self.color)
+            click.echo(f"  why: {error.why}", err=True, color=self._color)
         if error.hint:
-            click.echo(f"  try: {error.hint}", err=True, color=self.color)
+            click.echo(f"  try: {error.hint}", err=True, color=self._color)
 
     def mark(self, sign: str, color: str) -> str:
         encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()

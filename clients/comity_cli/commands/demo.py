@@ -1,0 +1,38 @@
+"""`comity demo`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from comity_cli.command import Command, examples, output
+
+
+@examples("comity demo", "comity demo --keep ./lab", "comity demo --model ./my-model --json")
+@click.command(
+    cls=Command, name="demo", short_help="Publish real weights, lose the publisher, pull, verify and load them."
+)
+@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Use this folder instead.")
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Leave the lab in this folder.")
+def command(model: Path | None, keep: Path | None) -> None:
+    """Run the main job on this machine: four nodes found a federation, real weights are published, mirrored and
+    cosigned; the publisher's node is destroyed; a user who has nothing pulls, verifies and loads them."""
+    from comity_cli.lab.demo import Demo
+    from comity_cli.lab.lab import refuse_foreign
+
+    out = output()
+    if keep is not None:
+        refuse_foreign(keep)
+        keep.mkdir(parents=True, exist_ok=True)
+        demo = Demo(out, keep.resolve(), model)
+        demo.run()
+    else:
+        with tempfile.TemporaryDirectory(prefix="comity-demo-") as scratch:
+            demo = Demo(out, Path(scratch).resolve(), model)
+            demo.run()
+    out.say(f"\n{out.mark('✓', 'green')} The publisher is gone, its yank is known, and the model is still yours.")
+    out.document("demo", {"steps": demo.steps, "lab": str(keep.resolve()) if keep else None})
+    if keep is not None:
+        out.hint(f"comity lab up {keep}   # the remaining nodes; then: comity lab status {keep}")

@@ -1,0 +1,116 @@
+"""`comity found draft|consent|seal`: a federation is founded by files, unanimously, and nobody leads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.charter import MAX_BYTES, Body
+from comity.trust.digest import parse_digest
+from comity.trust.errors import Malformed
+from comity.trust.spelling import syllables
+
+from comity_cli.command import Group, examples, output
+from comity_cli.output import plural
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW = click.Path(dir_okay=False, path_type=Path)
+
+
+@examples(
+    "comity found draft node-card-*.json --out genesis.json",
+    "comity found consent genesis.json --dir node-ch --out consent-ch.line",
+    "comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json",
+)
+@click.group(cls=Group, name="found", short_help="Found a federation from members' cards, by files.")
+def command() -> None:
+    """Found a federation: draft from every member's card, collect every member's consent, seal."""
+
+
+@examples(
+    "comity found draft node-card-*.json --out genesis.json",
+    "comity found draft node-card-*.json --namespace swiss-ai=51aa… --out genesis.json",
+)
+@command.command("draft", short_help="Write the genesis charter that all founders will sign.")
+@click.argument("cards", nargs=-1, required=True, type=FILE)
+@click.option("--namespace", "namespaces", multiple=True, metavar="NAME=ID", help="Bind a namespace to a publisher.")
+@click.option("--out", "target", type=NEW, default="genesis.json", show_default=True)
+def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
+    """Write the genesis charter. Whoever has the same cards writes the same bytes."""
+    from comity_client.founding import NodeCard, draft_genesis
+
+    bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
+    body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], None, bound)
+    target.write_bytes(body.data)
+    _show(body)
+    output().hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
+
+
+@examples("comity found consent genesis.json --dir node-ch --out consent-ch.line")
+@command.command("consent", short_help="Show a genesis charter and sign it for your member.")
+@click.argument("genesis", type=FILE)
+@click.option("--dir", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
+@click.option("--key", type=FILE, help="The governance key, where it is not in the node's offline/ folder.")
+@click.option("--out", "target", type=NEW, default="consent.line", show_default=True)
+@click.option("--yes", is_flag=True, help="Sign without asking.")
+def consent(genesis: Path, directory: Path, key: Path | None, target: Path, yes: bool) -> None:
+    """Show what you would consent to, and sign exactly these bytes with your governance key."""
+    from comity_client.founding import consent_to
+
+    body = _body(genesis)
+    _show(body)
+    if not yes:
+        click.confirm("Sign this charter for your member?", abort=True, err=True)
+    target.write_bytes(consent_to(body, directory, governance=key) + b"\n")
+    output().done(f"signed: {target}")
+    output().hint(f"whoever collects: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json")
+
+
+@examples("comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json")
+@command.command("seal", short_help="Join charter, consents and cards into the federation file.")
+@click.argument("genesis", type=FILE)
+@click.argument("consents", nargs=-1, required=True, type=FILE)
+@click.option("--cards", multiple=True, required=True, type=FILE, help="Each member's card; give it once a card.")
+@click.option("--out", "target", type=NEW, default="federation.json", show_default=True)
+def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
+    """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
+    from comity_client import founding
+
+    body = _body(genesis)
+    lines = [founding.read_line(path) for path in consents]
+    federation = founding.seal(body, lines, [founding.NodeCard.parse(path.read_bytes()) for path in cards])
+    target.write_bytes(federation.encode())
+    _show(body)
+    output().done(f"founded: {target}")
+    output().hint(
+        f"each node: copy it to NODE-HOME/federation.json, then comity serve; users: comity trust pin {target}"
+    )
+
+
+def _body(path: Path) -> Body:
+    data = path.read_bytes()
+    if len(data) > MAX_BYTES:
+        raise Malformed(f"{path} is too large for a charter")
+    return Body.parse(data)
+
+
+def _show(body: Body) -> None:
+    out = output()
+    rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
+    out.say(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
+    out.table(("member", "jurisdiction", "on the phone", "id"), rows)
+    policy = body.policy
+    out.say(
+        f"It changes by {policy.quorum_change} of {len(body.active)} members; asks for {policy.min_copies} copies in "
+        f"{policy.min_jurisdictions} jurisdictions."
+    )
+    out.document(
+        "charter",
+        {
+            "federation": body.federation,
+            "body": body.digest,
+            "epoch": body.epoch,
+            "members": [{"id": m.id, "name": m.name, "jurisdiction": m.jurisdiction} for m in body.members],
+            "quorum_change": policy.quorum_change,
+        },
+    )

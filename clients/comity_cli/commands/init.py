@@ -1,0 +1,47 @@
+"""`comity init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
+
+from comity_cli.command import Command, examples, output
+
+
+@examples(
+    "comity init --jurisdiction CH --org 'Example Institute' --name node-ch.example.org",
+    "comity init --jurisdiction ES --org BSC --name node-es --mutual 10.0.0.5:7443 --open 10.0.0.5:7444",
+    "comity found draft node-card-*.json --out genesis.json",
+)
+@click.command(cls=Command, name="init", short_help="Make a member's keys and a node's home.")
+@click.option("--jurisdiction", required=True, help="ISO 3166-1 code (CH), or a name that the charter defines.")
+@click.option("--org", required=True, help="The institution, as people call it.")
+@click.option("--name", "node_name", required=True, help="The node's name, unique in the federation and for ever.")
+@click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
+@click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Default: ./NAME")
+def command(jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, directory: Path | None) -> None:
+    """Make a new member's keys, node record and configuration in a directory of their own."""
+    from comity_client.founding import init_node
+
+    home = directory or Path(node_name)
+    card = init_node(home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_)
+    out, member = output(), card.inception.id
+    out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
+    out.fact("member id", grouped(member))
+    out.fact("on the phone", f"{syllables(member)}   (its first {SYLLABLE_BITS} bits)")
+    out.fact("log", card.record.origin)
+    out.fact("offline", f"{home / 'offline'}: move these keys to a medium that is not connected")
+    out.document(
+        "member",
+        {
+            "id": member,
+            "spelled": grouped(member),
+            "syllables": syllables(member),
+            "origin": card.record.origin,
+            "card": str(home / "node-card.json"),
+        },
+    )
+    out.hint(f"send {home / 'node-card.json'} to the other founders, then: comity found draft CARD… --out genesis.json")

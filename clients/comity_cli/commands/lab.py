@@ -1,0 +1,61 @@
+"""`comity lab up|down|status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from comity_cli.command import Group, examples, output
+from comity_cli.lab.lab import Lab, refuse_foreign
+
+FOLDER = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+
+
+@examples("comity lab up ./lab", "comity lab status ./lab", "comity lab down ./lab")
+@click.group(cls=Group, name="lab", short_help="Run a four-node federation on this machine.")
+def command() -> None:
+    """Run a four-node federation on this machine, to learn and to try things."""
+
+
+@examples("comity lab up ./lab", "comity trust pin ./lab/federation.json")
+@command.command("up", short_help="Found the lab if it is new, and start its nodes.")
+@FOLDER
+def up(directory: Path) -> None:
+    """Found the lab in DIRECTORY if it is new, and start its nodes in the background."""
+    refuse_foreign(directory)
+    lab = Lab.open(directory) if (directory / "federation.json").exists() else Lab.create(directory, {})
+    lab.up()
+    _show(lab)
+    output().hint(f"comity trust pin {lab.federation}")
+
+
+@examples("comity lab down ./lab")
+@command.command("down", short_help="Stop the lab's nodes.")
+@FOLDER
+def down(directory: Path) -> None:
+    """Stop the lab's nodes. What they hold stays in DIRECTORY."""
+    lab = Lab.open(directory)
+    lab.down()
+    _show(lab)
+
+
+@examples("comity lab status ./lab")
+@command.command("status", short_help="Show which nodes of the lab run.")
+@FOLDER
+def status(directory: Path) -> None:
+    """Show which nodes of the lab run, and where they listen."""
+    _show(Lab.open(directory))
+
+
+def _show(lab: Lab) -> None:
+    out = output()
+    nodes = [
+        {"node": node.name, "jurisdiction": node.jurisdiction, "pid": node.pid, "open": node.address}
+        for node in lab.nodes
+    ]
+    rows = [
+        (n["node"], n["jurisdiction"], f"running, pid {n['pid']}" if n["pid"] else "stopped", n["open"]) for n in nodes
+    ]
+    out.table(("node", "jurisdiction", "state", "open port"), [tuple(map(str, row)) for row in rows])
+    out.document("lab", {"directory": str(lab.directory), "nodes": nodes, "federation": str(lab.federation)})

