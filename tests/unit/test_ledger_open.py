@@ -1,0 +1,188 @@
+"""Opening a ledger: one writer, tables brought up to date, and what a failing database means."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from comity.ledger import schema
+from comity.ledger.database import Database
+from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.migrate import migrate
+from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
+from support.logs import LogKeys, statement_line, statement_lines
+
+LOG = LogKeys.generate("own.example/log")
+
+
+def opened(folder: Path) -> Ledger:
+    return Ledger.open(folder, lambda: 1_000)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = opened(tmp_path)
+    ledger.logs.create(LOG.origin, LOG.vkey, own=True)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite'}")
+    yield database
+    database.close()
+
+
+def test_a_second_opener_is_told_that_the_ledger_is_locked(ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(Conflict) as refusal:
+        opened(tmp_path)
+    assert refusal.value.code == "LEDGER-LOCKED"
+
+
+def test_a_closed_ledger_opens_again_and_has_everything(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.logs.create(LOG.origin, LOG.vkey, own=True)
+    lines = statement_lines(0, 3)
+    first.logs.append(LOG.origin, lines)
+    state = first.logs.get(LOG.origin)
+    first.close()
+    second = opened(tmp_path)
+    assert second.logs.get(LOG.origin) == state
+    assert second.history.entries(LOG.origin, 0, 3) == lines
+    second.close()
+
+
+def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    with holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(Conflict):
+            opened(tmp_path)
+        holder.kill()
+    opened(tmp_path).close()
+
+
+def test_a_ledger_that_did_not_open_leaves_no_lock(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"not a database" * 1_000)
+    for _ in range(2):
+        with pytest.raises(Untrusted) as refusal:
+            opened(tmp_path)
+        assert refusal.value.code == "LEDGER-CORRUPT"
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
+    migrate(database)
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    migrate(database)
+    migrate(database)
+    with database.reading() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == "0001"
+
+
+def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:
+    migrate(database)
+    with database.writing("test") as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Refused) as refusal:
+        migrate(database)
+    assert refusal.value.code == "LEDGER-NEWER"
+
+
+@pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)])
+def test_a_commit_that_returned_survives_a_power_cut(database: Database, pragma: str, value: object) -> None:
+    with database.reading() as connection:
+        assert connection.scalar(text(f"PRAGMA {pragma}")) == value
+
+
+def test_a_reader_sees_one_moment_while_a_writer_goes_on(database: Database) -> None:
+    with database.writing("test") as connection:
+        connection.execute(text("CREATE TABLE seen (number INTEGER)"))
+    count = text("SELECT count(*) FROM seen")
+    with database.reading() as reader:
+        assert reader.scalar(count) == 0
+        with database.writing("test") as writer:
+            writer.execute(text("INSERT INTO seen VALUES (1)"))
+        assert reader.scalar(count) == 0
+    with database.reading() as reader:
+        assert reader.scalar(count) == 1
+
+
+def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
+    with database.writing("test") as connection:
+        connection.execute(text("CREATE TABLE seen (number INTEGER)"))
+    with pytest.raises(RuntimeError), database.writing("test") as connection:
+        connection.execute(text("INSERT INTO seen VALUES (1)"))
+        raise RuntimeError
+    with database.reading() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM seen")) == 0
+
+
+def test_a_full_disk_refuses_the_write_and_the_ledger_goes_on(ledger: Ledger) -> None:
+    ledger.logs.append(LOG.origin, statement_lines(0, 1))
+    with full_disk(ledger), pytest.raises(OutOfSpace):
+        ledger.logs.append(LOG.origin, statement_lines(1, 400))
+    assert ledger.logs.get(LOG.origin).size == 1
+    assert ledger.logs.append(LOG.origin, [statement_line(1)]) == 1
+    ledger.history.verify_all(LOG.origin)
+
+
+def test_after_a_commit_of_unknown_outcome_nothing_is_written_until_it_is_opened_again(ledger: Ledger) -> None:
+    def fails(_: Connection) -> None:
+        cause = sqlite3.OperationalError("disk I/O error")
+        cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise OperationalError("COMMIT", None, cause)
+
+    event.listen(ledger._database._writers, "commit", fails)
+    with pytest.raises(Unavailable):
+        ledger.logs.append(LOG.origin, [statement_line(0)])
+    event.remove(ledger._database._writers, "commit", fails)
+    with pytest.raises(Unavailable) as refusal:
+        ledger.logs.append(LOG.origin, [statement_line(0)])
+    assert refusal.value.code == "LEDGER-FAILED"
+    assert ledger.logs.get(LOG.origin).size == 0
+
+
+@contextmanager
+def full_disk(ledger: Ledger) -> Iterator[None]:
+    """The database may not grow by another page."""
+    engine = ledger._database._engine
+    event.listen(engine, "checkout", _no_page_more)
+    yield
+    event.remove(engine, "checkout", _no_page_more)
+    event.listen(engine, "checkout", _pages_again)
+
+
+def _no_page_more(connection: sqlite3.Connection, *_: object) -> None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+
+
+def _pages_again(connection: sqlite3.Connection, *_: object) -> None:
+    connection.execute("PRAGMA max_page_count=1000000")
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from comity.ledger.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]), lambda: 0)
+print("open", flush=True)
+sys.stdin.read()
+"""
