@@ -1,0 +1,111 @@
+"""A log of ours before `sigsum-witness` (Go) as Debian ships it: it cosigns growth and refuses contradictions."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosigner_key, verify_cosignature
+from comity.trust.encoding import b64encode
+from comity.trust.keys import PublicKey
+from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+from support.ports import free_port, wait_until_listening
+from support.seeded import seeded_key
+from support.tools import needs, running
+
+pytestmark = pytest.mark.go
+
+LOG = seeded_key("ed25519", "sigsum witness")
+ORIGIN = f"sigsum.org/v1/tree/{hashlib.sha256(LOG.public.raw).hexdigest()}"
+TREE = MemoryTree(leaf_hash(b"entry %d" % i) for i in range(40))
+FORK = MemoryTree(leaf_hash(b"another %d" % i) for i in range(40))
+
+
+@dataclass(frozen=True)
+class Witness:
+    port: int
+    key: VerifierKey
+
+    def add_checkpoint(self, old: int, proof: Sequence[bytes], note: SignedNote) -> tuple[int, str]:
+        """C2SP tlog-witness: the status and the body of the answer."""
+        head = "".join([f"old {old}\n", *(f"{b64encode(value)}\n" for value in proof), "\n"])
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("POST", "/add-checkpoint", head.encode() + note.encode())
+        response = connection.getresponse()
+        try:
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+
+def head(size: int, tree: MemoryTree = TREE) -> Checkpoint:
+    return Checkpoint(ORIGIN, size, tree.root(size))
+
+
+def grow(witness: Witness, old: int, new: int, tree: MemoryTree = TREE) -> tuple[int, str]:
+    proof = consistency_proof(old, new, tree.node) if old <= new else ()
+    return witness.add_checkpoint(old, proof, head(new, tree).signed(LOG))
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Iterator[Witness]:
+    program = needs("sigsum-witness", unlock="apt-get install sigsum-go")
+    keygen = needs("sigsum-key", unlock="apt-get install sigsum-go")
+    subprocess.run([keygen, "generate", "-o", str(tmp_path / "witness")], check=True)
+    public = load_ssh_public_key((tmp_path / "witness.pub").read_bytes())
+    assert isinstance(public, Ed25519PublicKey)
+    raw = public.public_bytes_raw()
+    log_key = Ed25519PublicKey.from_public_bytes(LOG.public.raw).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    (tmp_path / "log.pub").write_bytes(log_key + b" log\n")
+    port = free_port()
+    files = {"--signing-key": "witness", "--log-key": "log.pub", "--state-file": "state"}
+    command = [program, *(f"{option}={tmp_path / name}" for option, name in files.items()), f"127.0.0.1:{port}"]
+    name = f"sigsum.org/v1/witness/{hashlib.sha256(raw).hexdigest()}"
+    with running(command, tmp_path / "output", env={"GODEBUG": "httpmuxgo121=0"}) as process:
+        wait_until_listening(port, process)
+        yield Witness(port, cosigner_key(name, PublicKey("ed25519", raw)))
+
+
+def test_it_cosigns_our_log_as_it_grows(witness: Witness) -> None:
+    for old, new in ((0, 1), (1, 2), (2, 5), (5, 8), (8, 33)):
+        status, body = grow(witness, old, new)
+        assert status == 200, body
+        (line,) = (NoteSignature.parse(line) for line in body.splitlines())
+        assert verify_cosignature(line, witness.key, head(new)) > 0
+
+
+def test_it_cosigns_the_same_checkpoint_again(witness: Witness) -> None:
+    assert grow(witness, 0, 3)[0] == 200
+    status, body = grow(witness, 3, 3)
+    assert status == 200
+    assert verify_cosignature(NoteSignature.parse(body.rstrip("\n")), witness.key, head(3)) > 0
+
+
+def test_it_answers_409_with_its_size_where_ours_is_stale(witness: Witness) -> None:
+    assert grow(witness, 0, 33)[0] == 200
+    assert grow(witness, 8, 40) == (409, "33\n")
+
+
+def test_it_answers_422_to_a_fork_of_our_log(witness: Witness) -> None:
+    assert grow(witness, 0, 33)[0] == 200
+    assert grow(witness, 33, 40, FORK)[0] == 422
+    assert grow(witness, 33, 33, FORK)[0] == 422
+    assert grow(witness, 33, 40)[0] == 200
+
+
+def test_it_refuses_a_rollback_another_log_and_another_key(witness: Witness) -> None:
+    assert grow(witness, 0, 33)[0] == 200
+    assert grow(witness, 33, 8)[0] == 400
+    other = Checkpoint("sigsum.org/v1/tree/" + "00" * 32, 33, TREE.root(33)).signed(LOG)
+    assert witness.add_checkpoint(33, (), other)[0] == 404
+    forged = SignedNote(head(40).text, head(33).signed(LOG).signatures)
+    assert witness.add_checkpoint(33, consistency_proof(33, 40, TREE.node), forged)[0] == 403
