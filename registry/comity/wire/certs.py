@@ -48,6 +48,10 @@ class TlsIdentity:
     certificate: bytes
     key: PrivateKey
 
+    def pem(self) -> tuple[bytes, bytes]:
+        """Key and certificate, as gRPC takes them."""
+        return self.key.to_pem(), to_pem(self.certificate)
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -108,10 +112,10 @@ def to_pem(certificate: bytes) -> bytes:
 
 
 def from_pem(pem: bytes) -> bytes:
-    """The DER of the one certificate in `pem`. Raises Malformed."""
+    """The bytes in the one PEM block of `pem`; whether they are a certificate, `Pin.of` says. Raises Malformed."""
     if len(pem) > 2 * MAX_DER:
         raise Malformed("certificate too large", why=f"at most {2 * MAX_DER} bytes are read")
     try:
-        return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+        return ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
     except ValueError as error:
         raise Malformed("not a certificate", why="expected one PEM block") from error

@@ -1,0 +1,121 @@
+"""The doors of a node: what each asks of a connection, and who is calling through it.
+
+*Mutual*: each side shows a certificate that the other has pinned. *Open*: only the node shows one. *Operator*: a Unix
+socket, whose file permissions decide. The handshake is TLS 1.3 with a hybrid post-quantum key exchange, as gRPC
+negotiates by itself. Which certificates to pin is not decided here: node-records say it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote
+
+import grpc
+
+from comity.trust.digest import sha256
+from comity.trust.errors import Refused
+from comity.wire.certs import Pin, TlsIdentity, from_pem, to_pem
+
+Pins = Callable[[], Iterable[Pin]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling. `name` counts calls: a certificate's digest, a network address, or "operator"."""
+
+    name: str
+    certificate: bytes | None = None
+    operator: bool = False
+
+
+CALLER: ContextVar[Caller] = ContextVar("comity.wire.caller")
+
+
+class CallContext(Protocol):
+    """What a door reads of grpc.aio.ServicerContext."""
+
+    def peer(self) -> str: ...
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
+
+
+class Door(Protocol):
+    def credentials(self) -> grpc.ServerCredentials: ...
+
+    def caller(self, context: CallContext) -> Caller:
+        """Who is calling. Raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class MutualDoor:
+    """Lets in the pinned certificates of peers and operators. gRPC asks for the pins from a thread of its own at every
+    handshake, and every call compares again: a pin that is dropped ends at the next call, on open connections too."""
+
+    identity: TlsIdentity
+    peers: Pins
+    operators: Pins = tuple
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._configuration, require_client_authentication=True
+        )
+
+    def caller(self, context: CallContext) -> Caller:
+        shown = b"".join(context.auth_context().get("x509_pem_cert", ()))
+        certificate = from_pem(shown) if shown else b""
+        for pins, operator in ((self.operators, True), (self.peers, False)):
+            if any(pin.certificate == certificate for pin in pins()):
+                return Caller(sha256(certificate), certificate, operator)
+        raise Refused(
+            "this certificate is not let in",
+            why=f"sha256 {sha256(certificate)} is in no node-record that this node holds",
+            hint="have your node-record logged where this node's members read it",
+            code="CERTIFICATE-UNKNOWN",
+        )
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pins = (*self.peers(), *self.operators())
+        # gRPC wants at least one root. Our own certificate stands for nobody: `caller` refuses it.
+        roots = b"".join(to_pem(pin.certificate) for pin in pins) or to_pem(self.identity.certificate)
+        return grpc.ssl_server_certificate_configuration([self.identity.pem()], root_certificates=roots)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDoor:
+    """Lets anybody in, counted by network address: IPv6 by its /64, which is what one host has."""
+
+    identity: TlsIdentity
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.ssl_server_credentials([self.identity.pem()])
+
+    def caller(self, context: CallContext) -> Caller:
+        return Caller(_network(context.peer()))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDoor:
+    """For a `unix:` port only."""
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.local_server_credentials(grpc.LocalConnectionType.UDS)
+
+    def caller(self, context: CallContext) -> Caller:
+        return Caller("operator", operator=True)
+
+
+def _network(peer: str) -> str:
+    """`ipv4:192.0.2.1:5000` -> `192.0.2.1`; `ipv6:%5B2001:db8::1%5D:5000` -> `2001:db8::/64`."""
+    host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return "elsewhere"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))

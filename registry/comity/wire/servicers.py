@@ -1,0 +1,250 @@
+"""The transport halves of the calls: messages in, values to the thinking half, values out, messages back.
+
+They check bounds, cut answers into messages, and decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from comity.trust.errors import Malformed, NotFound, Refused
+from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer
+from comity.v1.blob_pb2_grpc import BlobServiceServicer
+from comity.v1.log_pb2_grpc import LogServiceServicer
+from comity.v1.node_pb2_grpc import NodeServiceServicer
+from comity.v1.operator_pb2_grpc import OperatorServiceServicer
+from comity.v1.publish_pb2_grpc import PublishServiceServicer
+from comity.wire import checks, codecs, limits
+from comity.wire.doors import CALLER
+from comity.wire.services import ArtifactReads, BlobReads, LogReads, NodeReads, Operating, Publishing
+from comity.wire.status_codec import encode_status
+from comity.wire.values import Charter, EntryBatch
+
+V = TypeVar("V")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class NodeServicer(NodeServiceServicer):
+    def __init__(self, node: NodeReads) -> None:
+        self._node = node
+
+    async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.GetNodeResponse:
+        return codecs.encode_node(await self._node.node())
+
+    async def GetCharter(
+        self, request: node_pb2.GetCharterRequest, context: Context
+    ) -> AsyncIterator[node_pb2.GetCharterResponse]:
+        epoch = checks.integer(request.epoch, "epoch") if request.HasField("epoch") else None
+        charter = await self._node.charter(epoch)
+        for start in range(0, len(charter.body), limits.CHUNK):
+            part = Charter(charter.epoch, charter.body[start : start + limits.CHUNK], ())
+            yield codecs.encode_charter(part)
+        for lines in _batches(charter.certificate):
+            yield codecs.encode_charter(Charter(charter.epoch, b"", lines))
+
+
+class LogServicer(LogServiceServicer):
+    def __init__(self, logs: LogReads) -> None:
+        self._logs = logs
+
+    async def ListLogs(self, request: log_pb2.ListLogsRequest, context: Context) -> AsyncIterator[types_pb2.LogHead]:
+        async for head in _at_most(limits.LOGS, self._logs.logs()):
+            yield codecs.encode_head(head)
+
+    async def GetCheckpoint(
+        self, request: log_pb2.GetCheckpointRequest, context: Context
+    ) -> log_pb2.GetCheckpointResponse:
+        index = checks.integer(request.index, "index") if request.HasField("index") else None
+        return log_pb2.GetCheckpointResponse(note=await self._logs.checkpoint(checks.origin(request.origin), index))
+
+    async def GetEntries(
+        self, request: log_pb2.GetEntriesRequest, context: Context
+    ) -> AsyncIterator[log_pb2.EntryBatch]:
+        origin = checks.origin(request.origin)
+        start = checks.integer(request.start, "start")
+        end = checks.integer(request.end, "end", least=start + 1, most=start + limits.ENTRIES_PER_CALL)
+        while start < end and (lines := await self._logs.entries(origin, start, end)):
+            for batch in _batches(lines):
+                yield codecs.encode_batch(EntryBatch(start, batch))
+                start += len(batch)
+
+    async def GetInclusion(
+        self, request: log_pb2.GetInclusionRequest, context: Context
+    ) -> log_pb2.GetInclusionResponse:
+        size = checks.integer(request.size, "size", least=1)
+        index = checks.integer(request.index, "index", most=size - 1)
+        hashes = await self._logs.inclusion(checks.origin(request.origin), index, size)
+        return log_pb2.GetInclusionResponse(hashes=hashes)
+
+    async def GetConsistency(
+        self, request: log_pb2.GetConsistencyRequest, context: Context
+    ) -> log_pb2.GetConsistencyResponse:
+        new = checks.integer(request.new_size, "new size", least=1)
+        old = checks.integer(request.old_size, "old size", least=1, most=new)
+        hashes = await self._logs.consistency(checks.origin(request.origin), old, new)
+        return log_pb2.GetConsistencyResponse(hashes=hashes)
+
+    async def GetProof(self, request: log_pb2.GetProofRequest, context: Context) -> AsyncIterator[log_pb2.LocatedProof]:
+        origin = checks.origin(request.origin) if request.HasField("origin") else None
+        async for proof in _at_most(limits.PROOFS, self._logs.proofs(checks.digest(request.line_digest), origin)):
+            yield codecs.encode_proof(proof)
+
+    async def ListMisbehaviour(
+        self, request: log_pb2.ListMisbehaviourRequest, context: Context
+    ) -> AsyncIterator[log_pb2.Misbehaviour]:
+        async for misbehaviour in _at_most(limits.MISBEHAVIOUR, self._logs.misbehaviour()):
+            yield codecs.encode_misbehaviour(misbehaviour)
+
+
+class ArtifactServicer(ArtifactServiceServicer):
+    def __init__(self, artifacts: ArtifactReads) -> None:
+        self._artifacts = artifacts
+
+    async def Resolve(self, request: artifact_pb2.ResolveRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
+        name = checks.text(request.name, "name", limits.NAME)
+        version = checks.text(request.version, "version", limits.NAME) if request.HasField("version") else None
+        async for located in _at_most(limits.RESOLVED, self._artifacts.resolve(name, version)):
+            yield codecs.encode_located(located)
+
+    async def GetClaims(
+        self, request: artifact_pb2.GetClaimsRequest, context: Context
+    ) -> AsyncIterator[types_pb2.Located]:
+        async for located in _at_most(limits.CLAIMS, self._artifacts.claims(checks.digest(request.artifact))):
+            yield codecs.encode_located(located)
+
+    async def Search(self, request: artifact_pb2.SearchRequest, context: Context) -> artifact_pb2.SearchResponse:
+        page = await self._artifacts.search(
+            checks.text(request.query, "query", limits.NAME),
+            checks.text(request.cursor, "cursor", limits.TOKEN),
+            checks.integer(request.limit, "limit", most=limits.SEARCH_PAGE) or limits.SEARCH_PAGE,
+        )
+        return codecs.encode_page(page)
+
+
+class BlobServicer(BlobServiceServicer):
+    def __init__(self, blobs: BlobReads) -> None:
+        self._blobs = blobs
+
+    async def GetObject(self, request: blob_pb2.GetObjectRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
+        digest = checks.digest(request.digest)
+        (stat,) = await self._blobs.stat([digest])
+        if not stat.have:
+            raise NotFound("no such object here", why=f"this node does not hold {digest}")
+        if stat.size > limits.OBJECT:
+            raise Malformed("not a small object", why=f"it has {stat.size} bytes", hint="use Read", code="OVERSIZED")
+        async with aclosing(self._blobs.read(digest, 0, stat.size)) as chunks:
+            async for chunk in chunks:
+                yield blob_pb2.Chunk(data=chunk)
+
+    async def GetRecords(self, request: blob_pb2.GetRecordsRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
+        layout = checks.text(request.layout, "layout", limits.WORD)
+        records = await self._blobs.records(checks.digest(request.blob), layout)
+        for start in range(0, len(records), limits.CHUNK):
+            yield blob_pb2.Chunk(data=records[start : start + limits.CHUNK])
+
+    async def Stat(self, request: blob_pb2.StatRequest, context: Context) -> blob_pb2.StatResponse:
+        digests = checks.many(request.digests, "digests", limits.STAT_DIGESTS, checks.digest)
+        return blob_pb2.StatResponse(blobs=map(codecs.encode_stat, await self._blobs.stat(digests)))
+
+    async def ListLocations(
+        self, request: blob_pb2.ListLocationsRequest, context: Context
+    ) -> blob_pb2.ListLocationsResponse:
+        locations = await self._blobs.locations(checks.digest(request.digest))
+        return blob_pb2.ListLocationsResponse(locations=map(codecs.encode_location, locations[: limits.LOCATIONS]))
+
+    async def Read(self, request: blob_pb2.ReadRequest, context: Context) -> AsyncIterator[Any]:
+        """The bytes themselves; `server` registers this call without a serializer."""
+        offset = checks.integer(request.offset, "offset")
+        length = checks.integer(request.length, "length", least=1, most=limits.READ)
+        async with aclosing(self._blobs.read(checks.digest(request.digest), offset, length)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+class PublishServicer(PublishServiceServicer):
+    def __init__(self, publishing: Publishing) -> None:
+        self._publishing = publishing
+
+    async def Submit(self, request: publish_pb2.SubmitRequest, context: Context) -> publish_pb2.SubmitResponse:
+        lines = checks.many(request.lines, "lines", limits.SUBMIT_LINES, checks.line)
+        if not lines:
+            raise Malformed("nothing to log", why="a submission has at least one line")
+        objects = checks.many(request.objects, "objects", limits.MISSING, codecs.decode_inline)
+        return codecs.encode_submitted(await self._publishing.submit(CALLER.get(), lines, objects))
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[publish_pb2.UploadRequest], context: Context
+    ) -> publish_pb2.UploadResponse:
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise Malformed("no upload header", why="the first message says what the others are")
+        header = codecs.decode_upload_header(first.header)
+        chunks = _chunks(request_iterator, header.size - header.offset)
+        received = await self._publishing.upload(CALLER.get(), header, chunks)
+        return publish_pb2.UploadResponse(received=received)
+
+
+class OperatorServicer(OperatorServiceServicer):
+    def __init__(self, operating: Operating) -> None:
+        self._operating = operating
+
+    async def Adopt(self, request: operator_pb2.AdoptRequest, context: Context) -> operator_pb2.AdoptResponse:
+        _require_operator()
+        path = Path(checks.text(request.path, "path", limits.PATH))
+        if not path.is_absolute():
+            raise Malformed("not an absolute path", why="the node runs in a directory of its own")
+        digest, size = checks.digest(request.object.digest), checks.integer(request.object.size, "size")
+        return operator_pb2.AdoptResponse(already_held=await self._operating.adopt(path, digest, size))
+
+    async def GetStatus(
+        self, request: operator_pb2.GetStatusRequest, context: Context
+    ) -> operator_pb2.GetStatusResponse:
+        _require_operator()
+        return encode_status(await self._operating.status())
+
+
+def _require_operator() -> None:
+    if not CALLER.get().operator:
+        raise Refused(
+            "this call is for the node's operators",
+            hint="use the node's Unix socket, or an operator certificate of its node-record",
+            code="OPERATORS-ONLY",
+        )
+
+
+def _batches(lines: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
+    """Runs of lines that fit one message: at most CHUNK bytes and BATCH_LINES lines."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        if batch and (size + len(line) > limits.CHUNK or len(batch) == limits.BATCH_LINES):
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    if batch:
+        yield tuple(batch)
+
+
+async def _at_most(count: int, values: AsyncGenerator[V, None]) -> AsyncGenerator[V, None]:
+    async with aclosing(values):
+        async for value in values:
+            if count == 0:
+                return
+            count -= 1
+            yield value
+
+
+async def _chunks(requests: AsyncIterator[publish_pb2.UploadRequest], size: int) -> AsyncGenerator[bytes, None]:
+    """The data of an upload: not more than its header promised."""
+    async for request in requests:
+        size -= len(request.data)
+        if not request.data or size < 0:
+            raise Malformed("not the promised bytes", why="a chunk is empty, or there are more than the header says")
+        yield checks.data(request.data, "chunk", limits.CHUNK)

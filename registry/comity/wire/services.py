@@ -1,0 +1,93 @@
+"""What a node has to think about: one protocol a service, in values. `servicers` does the talking.
+
+Methods may raise any error of comity.trust.errors; it reaches the caller as a status. Arguments are within the bounds
+of `limits`, and nothing more is known about them. Iterators are read with back-pressure and closed when the caller has
+gone; those of data yield chunks of 64 KiB to 1 MiB, the last one excepted. Nothing here may block the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from comity.trust.digest import Digest
+from comity.wire.doors import Caller
+from comity.wire.values import (
+    BlobStat,
+    Charter,
+    InlineObject,
+    Located,
+    LocatedProof,
+    Location,
+    LogHead,
+    Misbehaviour,
+    NodeFacts,
+    NodeStatus,
+    SearchPage,
+    Submitted,
+    UploadHeader,
+)
+
+
+class NodeReads(Protocol):
+    async def node(self) -> NodeFacts: ...
+
+    async def charter(self, epoch: int | None) -> Charter:
+        """The newest one held for None. Raises NotFound."""
+
+
+class LogReads(Protocol):
+    def logs(self) -> AsyncGenerator[LogHead, None]: ...
+
+    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+        """The newest note, or the one covering `index` that has most cosigners. Raises NotFound."""
+
+    async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
+        """Lines from `start` on, before `end`: as many as is convenient, none only at the end of the log. Raises
+        NotFound for an unknown log and for a start beyond its size."""
+
+    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]: ...
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]: ...
+
+    def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]: ...
+
+    def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]: ...
+
+
+class ArtifactReads(Protocol):
+    def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]: ...
+
+    def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]: ...
+
+    async def search(self, query: str, cursor: str, limit: int) -> SearchPage: ...
+
+
+class BlobReads(Protocol):
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        """One for each, in order."""
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        """Raises NotFound."""
+
+    async def locations(self, digest: Digest) -> Sequence[Location]:
+        """Raises NotFound."""
+
+    def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Up to `length` bytes, fewer only at the end of the blob. Raises NotFound."""
+
+
+class Publishing(Protocol):
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+        """Raises Refused where this caller may not publish here."""
+
+    async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+        """Take what comes; gives how much of the object is here. `chunks` may end early, or raise."""
+
+
+class Operating(Protocol):
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        """Whether it was held already. `path` is absolute."""
+
+    async def status(self) -> NodeStatus: ...
