@@ -1,4 +1,4 @@
-"""Our ML-DSA-44 cosignatures verified by the `openssl` program, which shares no code with our library's back end."""
+"""Our ML-DSA-44 cosignatures verified by the machine's own `openssl`, over a message that is written out here."""
 
 from __future__ import annotations
 

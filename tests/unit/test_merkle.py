@@ -142,9 +142,9 @@ def test_numbers_outside_a_log_are_refused(index: int, size: int) -> None:
 
 
 def test_a_proof_longer_than_the_tree_is_high_is_refused() -> None:
-    with pytest.raises(Untrusted, match="too many"):
+    with pytest.raises(Untrusted, match="instead of"):
         verify_inclusion(LEAVES[0], 0, MAX_SIZE, [OTHER] * 64, OTHER)
-    with pytest.raises(Untrusted, match="too many"):
+    with pytest.raises(Untrusted, match="instead of"):
         verify_consistency(3, OTHER, MAX_SIZE, OTHER, [OTHER] * 66)
 
 

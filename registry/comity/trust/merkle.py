@@ -8,7 +8,7 @@ in files, is said elsewhere.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -147,64 +147,57 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     Raises Untrusted(code="INCLUSION"). The proof shows the path, not `size`: that comes from a signed checkpoint.
     """
     if not 0 <= index < size <= MAX_SIZE:
-        raise Untrusted("bad inclusion proof", why=f"no leaf {index} in a tree of {size}", code="INCLUSION")
+        raise _no_inclusion(f"no leaf {index} in a tree of {size}")
+    sides = list(_siblings_left(index, size - 1))
+    if len(proof) != len(sides):
+        raise _no_inclusion(f"{len(proof)} hashes instead of {len(sides)}")
     _check_hashes((leaf, root, *proof))
-    fn, sn = index, size - 1
     result = leaf
-    for sibling in proof:
-        if sn == 0:
-            raise Untrusted("bad inclusion proof", why="too many hashes", code="INCLUSION")
-        if fn & 1 or fn == sn:
-            result = node_hash(sibling, result)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            result = node_hash(result, sibling)
-        fn, sn = fn >> 1, sn >> 1
-    if sn:
-        raise Untrusted("bad inclusion proof", why="too few hashes", code="INCLUSION")
+    for left, sibling in zip(sides, proof, strict=True):
+        result = node_hash(sibling, result) if left else node_hash(result, sibling)
     if result != root:
-        raise Untrusted("bad inclusion proof", why="it leads to another root", code="INCLUSION")
+        raise _no_inclusion("it leads to another root")
 
 
 def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
     """RFC 9162, 2.1.4.2: the tree (`new`, `new_root`) extends the tree (`old`, `old_root`).
 
-    Sizes 0 and `old == new` take an empty proof. Raises Untrusted(code="CONSISTENCY").
+    Where `old` is 0 or `new`, the proof is empty. Raises Untrusted(code="CONSISTENCY").
     """
     if not 0 <= old <= new <= MAX_SIZE:
-        raise Untrusted("bad consistency proof", why=f"no growth from {old} to {new}", code="CONSISTENCY")
-    _check_hashes((old_root, new_root, *proof))
-    for size, claimed in ((old, old_root), (new, new_root)):
-        if size == 0 and claimed != EMPTY_ROOT:
-            raise Untrusted("bad consistency proof", why="an empty tree with another root", code="CONSISTENCY")
-    if old == new and old_root != new_root:
-        raise Untrusted("bad consistency proof", why="two roots for one size", code="CONSISTENCY")
+        raise _no_consistency(f"no growth from {old} to {new}")
+    if (old == 0 and old_root != EMPTY_ROOT) or (old == new and old_root != new_root):
+        raise _no_consistency("another root for the same leaves")
+    _check_hashes((old_root, new_root))
     if old in (0, new):
         if proof:
-            raise Untrusted("bad consistency proof", why="too many hashes", code="CONSISTENCY")
+            raise _no_consistency(f"{len(proof)} hashes instead of none")
         return
-    path = list(proof) if old & (old - 1) else [old_root, *proof]
-    if not path:
-        raise Untrusted("bad consistency proof", why="too few hashes", code="CONSISTENCY")
-    fn, sn = old - 1, new - 1
-    while fn & 1:
-        fn, sn = fn >> 1, sn >> 1
-    old_result = new_result = path[0]
-    for sibling in path[1:]:
-        if sn == 0:
-            raise Untrusted("bad consistency proof", why="too many hashes", code="CONSISTENCY")
-        if fn & 1 or fn == sn:
+    complete = (old & -old).bit_length() - 1  # levels on which the old tree's right edge is complete
+    sides = list(_siblings_left((old - 1) >> complete, (new - 1) >> complete))
+    path = (old_root, *proof) if old == 1 << complete else proof
+    if len(path) != len(sides) + 1:
+        raise _no_consistency(f"{len(path)} hashes on the path instead of {len(sides) + 1}")
+    _check_hashes(path)
+    start, *siblings = path
+    old_result = new_result = start
+    for left, sibling in zip(sides, siblings, strict=True):
+        if left:
             old_result, new_result = node_hash(sibling, old_result), node_hash(sibling, new_result)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
         else:
             new_result = node_hash(new_result, sibling)
-        fn, sn = fn >> 1, sn >> 1
-    if sn:
-        raise Untrusted("bad consistency proof", why="too few hashes", code="CONSISTENCY")
     if (old_result, new_result) != (old_root, new_root):
-        raise Untrusted("bad consistency proof", why="it leads to other roots", code="CONSISTENCY")
+        raise _no_consistency("it leads to other roots")
+
+
+def _siblings_left(index: int, last: int) -> Iterator[bool]:
+    """From node `index` of a level whose last node is `last` up to the root: whether each sibling is a left one."""
+    while last:
+        left = bool(index & 1) or index == last
+        while left and index and not index & 1:  # a lone right node rises until it has a sibling
+            index, last = index >> 1, last >> 1
+        yield left
+        index, last = index >> 1, last >> 1
 
 
 def _subtree_proof(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
@@ -243,3 +236,11 @@ def _split(width: int) -> int:
 def _check_hashes(hashes: Iterable[bytes]) -> None:
     if any(len(value) != HASH_SIZE for value in hashes):
         raise Malformed("not a tree hash", why=f"expected {HASH_SIZE} bytes")
+
+
+def _no_inclusion(why: str) -> Untrusted:
+    return Untrusted("bad inclusion proof", why=why, code="INCLUSION")
+
+
+def _no_consistency(why: str) -> Untrusted:
+    return Untrusted("bad consistency proof", why=why, code="CONSISTENCY")

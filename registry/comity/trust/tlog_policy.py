@@ -13,7 +13,7 @@ verifier of artifacts has a policy of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -21,13 +21,21 @@ from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import verified_cosigners
 from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Malformed, PolicyNotMet
-from comity.trust.note import ED25519, SignedNote, VerifierKey, verify_note
+from comity.trust.note import (
+    ED25519,
+    ED25519_COSIGNATURE,
+    MLDSA44_COSIGNATURE,
+    SignedNote,
+    VerifierKey,
+    verify_note,
+)
 
 MAX_POLICY: Final = 2_000_000
 """Characters; room for 1,000 ML-DSA-44 keys."""
 NO_QUORUM: Final = "none"
 
 _SURROGATES: Final = "\ud800-\udc7f\udd00-\udfff"  # but those that stand for single bytes
+_COSIGNATURES: Final = frozenset({ED25519_COSIGNATURE, MLDSA44_COSIGNATURE})
 _UNFIT: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_SURROGATES}]")
 _WORD: Final = re.compile(f"[^\x00-\x20\x7f{_SURROGATES}]+\\Z")
 
@@ -89,26 +97,12 @@ class TlogPolicy:
     quorum: str
 
     def __post_init__(self) -> None:
-        for keys, cosigns in (([log.key for log in self.logs], False), ([w.key for w in self.witnesses], True)):
-            if any((key.type != ED25519) is not cosigns for key in keys):
-                raise _malformed("a key of a type that its line does not take")
-            if len({key.public for key in keys}) != len(keys):
-                raise _malformed("a public key is listed twice")
-        urls = [*(log.url for log in self.logs), *(witness.url for witness in self.witnesses)]
-        for word in (*urls, *(party.name for party in self.parties)):
-            if word is not None and not _WORD.match(word):
-                raise _malformed(f"{word[:80]!r} is not one word")
-        names = {NO_QUORUM}
-        free: set[str] = set()  # to be a member; each name is one at most once
-        for party in self.parties:
-            if party.name in names:
-                raise _malformed(f"the name {party.name!r} is taken")
-            if isinstance(party, Group):
-                _check_group(party, free)
-                free.difference_update(party.members)
-            names.add(party.name)
-            free.add(party.name)
-        if self.quorum not in names:
+        _check_keys([log.key for log in self.logs], frozenset({ED25519}))
+        _check_keys([witness.key for witness in self.witnesses], _COSIGNATURES)
+        _check_words(*(log.url for log in self.logs), *(witness.url for witness in self.witnesses))
+        _check_words(*(party.name for party in self.parties))
+        _check_order(self.parties)
+        if self.quorum not in {NO_QUORUM, *(party.name for party in self.parties)}:
             raise _malformed(f"the quorum {self.quorum!r} is not defined")
 
     @property
@@ -123,7 +117,7 @@ class TlogPolicy:
         """
         logs: list[Log] = []
         parties: list[Party] = []
-        quorum: list[str] = []
+        quorum: str | None = None
         for number, words in _lines(text):
             match words:
                 case ["log", key, *url] if len(url) <= 1:
@@ -132,13 +126,15 @@ class TlogPolicy:
                     parties.append(Witness(name, VerifierKey.parse(key), *url))
                 case ["group", name, threshold, *members]:
                     parties.append(Group(name, _parse_threshold(threshold, len(members)), tuple(members)))
-                case ["quorum", name] if name == NO_QUORUM or any(party.name == name for party in parties):
-                    quorum.append(name)
+                case ["quorum", name] if quorum is None:
+                    quorum = name
+                    if name not in {NO_QUORUM, *(party.name for party in parties)}:
+                        raise _malformed(f"line {number}: no earlier line defines {name[:80]!r}")
                 case _:
-                    raise _malformed(f"line {number} defines nothing, or a quorum of what no earlier line defines")
-        if len(quorum) != 1:
-            raise _malformed(f"{len(quorum)} quorum lines instead of one")
-        return cls(tuple(logs), tuple(parties), quorum[0])
+                    raise _malformed(f"line {number} is no definition, or a second quorum")
+        if quorum is None:
+            raise _malformed("no quorum line")
+        return cls(tuple(logs), tuple(parties), quorum)
 
     def __str__(self) -> str:
         return "".join(f"{line}\n" for line in (*self.logs, *self.parties, _line("quorum", self.quorum)))
@@ -184,11 +180,33 @@ def _parse_threshold(text: str, members: int) -> int:
     return {"all": members, "any": 1}[text] if text in ("all", "any") else parse_decimal(text)
 
 
-def _check_group(group: Group, free: set[str]) -> None:
-    if len(set(group.members)) != len(group.members) or not free.issuperset(group.members):
-        raise _malformed(f"a member of {group.name!r} is not defined before it, or is a member twice")
-    if not 1 <= group.threshold <= len(group.members):
-        raise _malformed(f"{group.name!r} asks for {group.threshold} of {len(group.members)}")
+def _check_keys(keys: Sequence[VerifierKey], types: frozenset[int]) -> None:
+    if not types.issuperset(key.type for key in keys):
+        raise _malformed("a key of a type that its line does not take")
+    if len({key.public for key in keys}) != len(keys):
+        raise _malformed("a public key is listed twice")
+
+
+def _check_words(*words: str | None) -> None:
+    for word in words:
+        if word is not None and not _WORD.match(word):
+            raise _malformed(f"{word[:80]!r} is not one word")
+
+
+def _check_order(parties: Iterable[Party]) -> None:
+    names = {NO_QUORUM}
+    free: set[str] = set()  # to be a member: every name is one at most once
+    for party in parties:
+        if party.name in names:
+            raise _malformed(f"the name {party.name!r} is taken")
+        if isinstance(party, Group):
+            if len(set(party.members)) != len(party.members) or not free.issuperset(party.members):
+                raise _malformed(f"a member of {party.name!r} is not defined before it, or is a member twice")
+            if not 1 <= party.threshold <= len(party.members):
+                raise _malformed(f"{party.name!r} asks for {party.threshold} of {len(party.members)}")
+            free.difference_update(party.members)
+        names.add(party.name)
+        free.add(party.name)
 
 
 def _malformed(why: str) -> Malformed:
