@@ -1,0 +1,82 @@
+"""What would change if the owner pinned another federation file: for a person to read before they decide."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from comity.trust.charter import Member
+from comity.trust.digest import Digest
+from comity.trust.federation import Federation, FederationNode
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that comes, goes or changes. `before` is empty for what comes, `after` for what goes."""
+
+    what: str
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CharterDiff:
+    """`old` is None where nothing of this federation is pinned: then everything is new."""
+
+    federation: Digest
+    old: Digest | None
+    new: Digest
+    changes: tuple[Change, ...]
+
+
+def compare(old: Federation | None, new: Federation) -> CharterDiff:
+    """The differences from `old` to `new`, members first."""
+    changes = [
+        *_changes("member", _members(old), _members(new)),
+        *_changes("namespace", _namespaces(old), _namespaces(new)),
+        *_changes("policy", _policy(old), _policy(new)),
+        *_changes("node", _nodes(old), _nodes(new)),
+    ]
+    return CharterDiff(new.body.federation, old.body.digest if old else None, new.body.digest, tuple(changes))
+
+
+def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[Change]:
+    names = sorted({*before, *after})
+    return [
+        Change(what, name, before.get(name, ""), after.get(name, ""))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _members(federation: Federation | None) -> dict[str, str]:
+    return {m.id: _member(m) for m in federation.body.members} if federation else {}
+
+
+def _member(member: Member) -> str:
+    keys = ", ".join(key.id[:12] for key in member.keys.keys)
+    return f"{member.name} ({member.jurisdiction}), {member.status}, {member.keys.threshold} of keys {keys}"
+
+
+def _namespaces(federation: Federation | None) -> Mapping[str, str]:
+    return federation.body.namespaces if federation else {}
+
+
+def _policy(federation: Federation | None) -> dict[str, str]:
+    if federation is None:
+        return {}
+    policy = federation.body.policy
+    return {field.name: str(getattr(policy, field.name)) for field in dataclasses.fields(policy)}
+
+
+def _nodes(federation: Federation | None) -> dict[str, str]:
+    return {node.record.origin: _node(node) for node in federation.nodes} if federation else {}
+
+
+def _node(node: FederationNode) -> str:
+    return f"{node.record.name} at {', '.join(node.open) or 'no open address'}, key {node.record.online.id[:12]}"

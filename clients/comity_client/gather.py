@@ -1,0 +1,122 @@
+"""What all reachable nodes say about an artifact, put together; and who of them proves to be its publisher.
+
+A node's answer is a selection that it made. Together they are still only claims: lines that prove themselves, or count
+for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.digest import Digest, short
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.evidence import MAX_CLAIMS
+from comity.trust.identity import Inception, check_inception
+from comity.trust.published import check_published
+from comity.trust.reading import Publication, Readings, read_claims
+from comity.trust.statement import Entry, parse_entry
+from comity.wire.values import Located
+
+from comity_client.session import Session
+
+MAX_PUBLISHERS: Final = 32
+"""Publishers of one name whose records are fetched: beyond that somebody floods the name, and a binding is needed."""
+
+_ORDER: Final = ("node-record", "inception", "published", "rotated", "hold", "advisory", "observed")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Lines about one artifact, the node records of the pinned federations first, and what they amount to.
+
+    `places` says where nodes claim that a line stands, as (origin, index); a proof decides.
+    """
+
+    artifact: Digest
+    lines: tuple[bytes, ...]
+    places: Mapping[bytes, frozenset[tuple[str, int]]]
+    readings: Readings
+
+
+async def gather(session: Session, artifact: Digest) -> Gathered:
+    """Ask every node about an artifact. Raises NotFound where all say that they know nothing, else Unavailable."""
+    answers = await session.ask(lambda node: node.claims(artifact))
+    if not answers.found:
+        raise answers.failure(f"no statement about sha256:{short(artifact)}")
+    located = [item for found in answers.found.values() for item in found]
+    lines = _select((*session.records(), *(item.line for item in located)))
+    return Gathered(artifact, lines, places_of(located), read_claims(lines, artifact))
+
+
+def places_of(located: Iterable[Located]) -> dict[bytes, frozenset[tuple[str, int]]]:
+    places: dict[bytes, set[tuple[str, int]]] = {}
+    for item in located:
+        places.setdefault(item.line, set()).add((item.origin, item.index))
+    return {line: frozenset(found) for line, found in places.items()}
+
+
+async def prove_publications(session: Session, lines: Iterable[bytes]) -> tuple[Publication, ...]:
+    """Those of `lines` that are `published` statements, each with the proven record of its publisher.
+
+    What does not verify is left out, and so is the publisher whose record nobody gives. Raises Malformed (code
+    TOO-MANY-CLAIMANTS) where more publishers than `MAX_PUBLISHERS` claim to speak.
+    """
+    entries = [e for line in dict.fromkeys(lines) if (e := readable(line)) and e.statement.predicate == "published"]
+    artifacts: dict[Digest, Digest] = {}
+    for entry in entries:
+        if entry.statement.by is not None:
+            artifacts.setdefault(entry.statement.by.id, entry.statement.subject)
+    if len(artifacts) > MAX_PUBLISHERS:
+        raise Malformed(
+            "too many claimants",
+            why=f"{len(artifacts)} identities claim this name, at most {MAX_PUBLISHERS} are looked at",
+            hint="comity trust bind NAMESPACE IDENTITY",
+            code="TOO-MANY-CLAIMANTS",
+        )
+    inceptions = {who: await _inception(session, who, artifact) for who, artifact in artifacts.items()}
+    return tuple(p for entry in entries if (p := _publication(entry, inceptions)) is not None)
+
+
+def readable(line: bytes) -> Entry | None:
+    try:
+        return parse_entry(line)
+    except Malformed:
+        return None
+
+
+async def _inception(session: Session, identity: Digest, artifact: Digest) -> Inception | None:
+    """The record of `identity`, from the claims about something that it published."""
+    answers = await session.ask(lambda node: node.claims(artifact))
+    for found in answers.found.values():
+        for item in found:
+            entry = readable(item.line)
+            if entry is None or entry.statement.predicate != "inception" or entry.statement.subject != identity:
+                continue
+            try:
+                return check_inception(entry)
+            except ComityError:
+                continue
+    return None
+
+
+def _publication(entry: Entry, inceptions: Mapping[Digest, Inception | None]) -> Publication | None:
+    publisher = inceptions.get(entry.statement.by.id) if entry.statement.by else None
+    if publisher is None:
+        return None
+    try:
+        return Publication(entry, check_published(entry, publisher), publisher)
+    except ComityError:
+        return None
+
+
+def _select(lines: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Each readable line once, at most as many as a verifier reads: what decides comes before what adds."""
+    entries = [entry for line in dict.fromkeys(lines) if (entry := readable(line)) is not None]
+
+    def rank(entry: Entry) -> int:
+        predicate = entry.statement.predicate
+        return _ORDER.index(predicate) if predicate in _ORDER else len(_ORDER)
+
+    return tuple(entry.line for entry in sorted(entries, key=rank)[:MAX_CLAIMS])

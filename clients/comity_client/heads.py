@@ -1,0 +1,59 @@
+"""Meeting a log's checkpoint again: ask for the proof that links it to what is remembered, and remember the newer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TypeAlias
+
+from comity.trust.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.errors import Conflict, Malformed, Unavailable, Untrusted
+from comity.trust.merkle import verify_consistency
+from comity.trust.note import SignedNote, VerifierKey
+
+from comity_client.memory import Memory
+
+ConsistencyProofs: TypeAlias = "Callable[[str, int, int], AsyncGenerator[tuple[bytes, ...], None]]"
+"""(origin, old size, new size) -> proofs from whoever answers, one after the other."""
+
+
+async def meet(memory: Memory, log: VerifierKey, note: SignedNote, proofs: ConsistencyProofs) -> None:
+    """Remember `note` if it is the newest of its log; be sure that it and what is remembered are one history.
+
+    Raises Untrusted where the log did not sign it; Equivocation where the two contradict each other: one size with two
+    roots, or proofs asked for and none of those given holds. Raises Unavailable (code UNLINKED) where nobody answers:
+    then nothing is known, and nothing is remembered.
+    """
+    relation, seen = memory.compare(log, note)
+    checkpoint = open_checkpoint(note, log)
+    if seen is None or relation == "same" or seen.size == 0:
+        memory.advance(log, note)
+        return
+    if checkpoint.size == 0:
+        return
+    old, new = sorted((seen, checkpoint), key=lambda head: head.size)
+    proof = await _link(old, new, proofs)
+    if proof is None:
+        raise memory.contradict("unreconciled", log, memory.newest(log) or note, note)
+    if relation == "newer":
+        try:
+            memory.advance(log, note, proof)
+        except Conflict:
+            await meet(memory, log, note, proofs)
+
+
+async def _link(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> tuple[bytes, ...] | None:
+    """The first proof that holds; None where some were given and none holds."""
+    answered = False
+    async with aclosing(proofs(old.origin, old.size, new.size)) as offered:
+        async for proof in offered:
+            answered = True
+            try:
+                verify_consistency(old.size, old.root, new.size, new.root, proof)
+            except (Malformed, Untrusted):
+                continue
+            return proof
+    if not answered:
+        why = f"nobody here can link its checkpoints of size {old.size} and {new.size}"
+        raise Unavailable(f"log {old.origin} is not linked to what was seen before", why=why, code="UNLINKED")
+    return None

@@ -1,0 +1,28 @@
+"""The policy by which a user's pulls and verifications are judged where they name none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from comity.trust.federation import Federation
+from comity.trust.policy import CosignerRule, Policy
+
+from comity_client.trust_store import Bindings
+
+MOST_COSIGNERS = 2
+
+
+def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
+    """All pinned bodies decide; as many cosigners outside the publisher's jurisdiction as the most demanding charter
+    asks for, at most two; namespaces mean what the owner bound them to.
+
+    A small federation cannot be asked for more than its charter promises, and a lax one must not lower the bar for
+    another.
+    """
+    bodies = tuple(federation.body for federation in pins)
+    promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
+    return Policy(
+        pins=bodies,
+        bindings=dict(bindings.publishers),
+        cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
+    )

@@ -1,0 +1,204 @@
+"""Talking to the nodes of the pinned federations, all at once: the fast answer first, the slow never in the way.
+
+Who a node is comes from its record, proven by the pinned charter body; its TLS certificate there is the only one
+accepted. Addresses are hints, tried in turn. What nodes answer is believed nowhere in this room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from comity.trust.charter import Body, Member
+from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.federation import Federation
+from comity.trust.node_record import NodeRecord
+from comity.wire.address import Address
+from comity.wire.certs import Pin
+from comity.wire.client import NodeClient
+
+T = TypeVar("T")
+
+PATIENCE: Final = 15.0
+"""Seconds that a node may take to answer when nobody else has."""
+GRACE: Final = 2.0
+"""Seconds that the others still have once one node has answered."""
+NO_PIN: Final = "comity trust pin FILE"
+
+Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
+
+
+@dataclass(eq=False)
+class RemoteNode:
+    """A node of a pinned federation. Its connections are made with its first call, one for each address."""
+
+    record: NodeRecord
+    line: bytes
+    member: Member
+    addresses: tuple[str, ...]
+    _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def jurisdiction(self) -> str:
+        return self.member.jurisdiction
+
+    async def ask(self, question: Question[T]) -> T:
+        """Ask at one address after the other until one is reached. Raises what the last one gave."""
+        failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address of it is known")
+        for address in self.addresses:
+            try:
+                return await question(self.client(address))
+            except NotFound:
+                raise
+            except Unavailable as error:
+                failure = error
+        raise failure
+
+    def client(self, address: str) -> NodeClient:
+        if address not in self._clients:
+            pin = Pin.of(self.record.tls)
+            self._clients[address] = NodeClient.connect(Address.parse(address), pin, proxy=True)
+        return self._clients[address]
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[T]):
+    """What nodes said. One that was too slow is among the `failed`, with Unavailable."""
+
+    found: Mapping[RemoteNode, T]
+    failed: Mapping[RemoteNode, ComityError]
+
+    def failure(self, what: str) -> ComityError:
+        """The error that sums up why nobody could answer: NotFound only where everybody who was asked said so."""
+        if not self.failed:
+            return Unavailable(what, why="no federation is pinned, so no node is known", hint=NO_PIN, code="NO-NODES")
+        why = "; ".join(f"{node.name}: {error}" for node, error in self.failed.items())
+        if all(isinstance(error, NotFound) for error in self.failed.values()):
+            return NotFound(what, why=why)
+        return Unavailable(what, why=why, hint="comity status", code="UNREACHABLE")
+
+
+class Session:
+    """The nodes of all pinned federations, each once however many federations it is in."""
+
+    def __init__(self, pins: Iterable[Federation]) -> None:
+        self.pins = tuple(pins)
+        nodes = [node for federation in self.pins for node in _nodes(federation)]
+        self.nodes = tuple({node.record: node for node in nodes}.values())
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        return tuple(federation.body for federation in self.pins)
+
+    def records(self) -> tuple[bytes, ...]:
+        """The lines of the proven node records."""
+        return tuple(dict.fromkeys(node.line for node in self.nodes))
+
+    def named(self, name: str) -> RemoteNode:
+        """The node that `name` names: by its own name, its log's, or its member's. Raises NotFound."""
+        for node in self.nodes:
+            if name in (node.name, node.record.origin, node.member.name):
+                return node
+        known = ", ".join(node.name for node in self.nodes) or "none"
+        raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
+
+    async def ask(
+        self, question: Question[T], nodes: Iterable[RemoteNode] | None = None, *, patience: float = PATIENCE
+    ) -> Answers[T]:
+        """Put a question to `nodes` (all, by default) at once. Raises nothing for what they fail to answer.
+
+        Returns when all have answered, `GRACE` seconds after the first good answer, or after `patience` seconds.
+        """
+        found: dict[RemoteNode, T] = {}
+        failed: dict[RemoteNode, ComityError] = {}
+        asked = tuple(self.nodes if nodes is None else nodes)
+        async with _running((node, question) for node in asked) as tasks:
+            waiting, ends = set(tasks), asyncio.get_running_loop().time() + patience
+            while waiting:
+                left = ends - asyncio.get_running_loop().time()
+                done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    outcome = task.result()
+                    if isinstance(outcome, ComityError):
+                        failed[tasks[task]] = outcome
+                    else:
+                        found[tasks[task]] = outcome
+                        ends = min(ends, asyncio.get_running_loop().time() + GRACE)
+                if not done:
+                    break
+            for task in waiting:
+                failed[tasks[task]] = Unavailable("no answer yet", why="others were faster", code="SLOW")
+        return Answers(found, failed)
+
+    async def answers(self, question: Question[T]) -> AsyncGenerator[T, None]:
+        """Good answers of any node, as they come. To be closed by a caller who has enough before they end."""
+        async with _running((node, question) for node in self.nodes) as tasks:
+            for task in asyncio.as_completed(tasks, timeout=PATIENCE):
+                try:
+                    outcome = await task
+                except TimeoutError:
+                    return
+                if not isinstance(outcome, ComityError):
+                    yield outcome
+
+    async def first(self, question: Question[T], what: str) -> T:
+        """The first good answer of any node. Raises NotFound or Unavailable, telling what each of them said."""
+        failed: dict[RemoteNode, ComityError] = {}
+        async with _running((node, question) for node in self.nodes) as tasks:
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    outcome = task.result()
+                    if not isinstance(outcome, ComityError):
+                        return outcome
+                    failed[tasks[task]] = outcome
+        raise Answers[T]({}, failed).failure(what)
+
+
+@asynccontextmanager
+async def open_session(pins: Iterable[Federation]) -> AsyncIterator[Session]:
+    """A session whose connections end with the block."""
+    session = Session(pins)
+    try:
+        yield session
+    finally:
+        for node in session.nodes:
+            await node.close()
+
+
+@asynccontextmanager
+async def _running(
+    questions: Iterable[tuple[RemoteNode, Question[T]]],
+) -> AsyncIterator[dict[asyncio.Task[T | ComityError], RemoteNode]]:
+    """One task a node; those still under way at the end of the block are cancelled and waited for."""
+    tasks = {asyncio.create_task(_outcome(node, question)): node for node, question in questions}
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _outcome(node: RemoteNode, question: Question[T]) -> T | ComityError:
+    try:
+        return await node.ask(question)
+    except ComityError as error:
+        return error
+
+
+def _nodes(federation: Federation) -> list[RemoteNode]:
+    members = {member.id: member for member in federation.body.members}
+    return [RemoteNode(node.record, node.line, members[node.record.member], node.open) for node in federation.nodes]
