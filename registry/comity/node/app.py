@@ -1,0 +1,87 @@
+"""A node, put together: opened, listening, at work, and ended without leaving a task behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from comity.node import logs
+from comity.node.config import NodeConfig
+from comity.node.core import Clock, Core
+from comity.node.doors import Doors, Listening
+from comity.node.metrics import MetricsListener
+from comity.node.own_log import OwnLog
+from comity.node.services.artifacts import Artifacts
+from comity.node.services.blobs import Blobs
+from comity.node.services.facts import Facts
+from comity.node.services.logs import Logs
+from comity.node.tasks import Supervisor
+from comity.wire.server import Services
+
+Ready = Callable[[Listening], None]
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+async def serve(config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None) -> None:
+    """Run a node until cancelled.
+
+    Args:
+        clock: POSIX seconds.
+        ready: called once every door is open.
+
+    Raises what `Core.open` and `Doors.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a damaged
+    ledger, which is never signed over.
+    """
+    core = await asyncio.to_thread(Core.open, config, clock)
+    try:
+        async with contextlib.AsyncExitStack() as ending:
+            await _run(core, ready, ending)
+    finally:
+        await asyncio.to_thread(core.close)
+        _log.info("stopped", node=core.seat.record.name)
+
+
+def run(file: Path) -> None:
+    """Run the node of a `node.toml` in this process, until SIGTERM or SIGINT."""
+    import time
+
+    logs.configure()
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_until_signalled(NodeConfig.load(file), time.time))
+
+
+async def _until_signalled(config: NodeConfig, clock: Clock) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    await serve(config, clock=clock)
+
+
+async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> None:
+    supervisor = Supervisor(core.metrics)
+    own_log = OwnLog(core)
+    services = Services(node=Facts(core), logs=Logs(core), artifacts=Artifacts(core), blobs=Blobs(core))
+    doors = Doors(core, services)
+    ending.push_async_callback(doors.close)
+    listening = await doors.open()
+    if core.config.listen.metrics:
+        ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
+    ending.push_async_callback(supervisor.stop)
+    _log.info(
+        "listening",
+        node=core.seat.record.name,
+        mutual=listening.mutual,
+        open=listening.open,
+        operator=str(listening.operator),
+    )
+    ready(listening)
+    await own_log.run()

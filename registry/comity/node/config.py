@@ -1,0 +1,278 @@
+"""What an operator may decide about a node: `node.toml`, the environment, the command line, in rising precedence.
+
+    flag  >  COMITY_<SECTION>_<KEY> in the environment  >  node.toml  >  default
+
+An unknown key is an error, with the key that was probably meant. Relative paths start from the folder of `node.toml`.
+Secrets have no place here: keys lie in files of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from comity.trust.digest import parse_digest
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.wire.address import Address
+
+MAX_FILE: Final = 1024 * 1024
+PREFIX: Final = "COMITY_"
+GIB: Final = 1024**3
+
+
+def _listening(text: str) -> str:
+    """`127.0.0.1:7443`; port 0 lets the system choose."""
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        if not 0 <= int(port) < 65_536:
+            raise ValueError
+    except ValueError as error:
+        raise ValueError(f"expected an IP address and a port, got {text[:80]!r}") from error
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(Address.parse(text))
+    except Malformed as error:
+        raise ValueError(str(error)) from error
+
+
+def _identity(text: str) -> str:
+    try:
+        return parse_digest(text)
+    except Malformed as error:
+        raise ValueError("expected the 64 hex digits of an identity id") from error
+
+
+def _listed(value: object) -> object:
+    """In the environment a list is written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _word_or_list(value: object) -> object:
+    return value if value in ("all", "none", "any") else _listed(value)
+
+
+Listening = Annotated[str, AfterValidator(_listening)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Naming(_Section):
+    """What people call it; what counts is in the node record."""
+
+    name: str
+    member: str = ""
+
+
+class Listen(_Section):
+    """The doors. `metrics` is for a local Prometheus; empty means none."""
+
+    mutual: Listening
+    open: Listening
+    operator: Path = Path("operator.sock")
+    metrics: Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)] = ""
+
+
+class Advertise(_Section):
+    """Where others reach the doors: hints, logged as `addresses`."""
+
+    mutual: Addresses = ()
+    open: Addresses = ()
+
+
+class S3(_Section):
+    """A bucket in place of the folder. `credentials_file` holds the secret, mode 0600."""
+
+    endpoint: str
+    bucket: str
+    credentials_file: Path
+    prefix: str = ""
+    region: str = "us-east-1"
+
+
+class Storage(_Section):
+    blobs: Path = Path("data/blobs")
+    ledger: Path = Path("data/ledger.sqlite")
+    s3: S3 | None = None
+
+
+class FederationFile(_Section):
+    file: Path = Path("federation.json")
+
+
+class Replication(_Section):
+    """`mirror` chooses artifacts, not logs: members' logs are always mirrored.
+
+    `first_answer_seconds` is how long a starting node waits to hear from a peer what it last signed, before it signs.
+    """
+
+    interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    first_answer_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    mirror: Annotated[Literal["all", "none"] | tuple[Pattern, ...], BeforeValidator(_word_or_list)] = "all"
+
+    def wants(self, repository: str) -> bool:
+        """Whether artifacts called `namespace/name` are copied here."""
+        if isinstance(self.mirror, str):
+            return self.mirror == "all"
+        namespace = repository.partition("/")[0]
+        return repository in self.mirror or f"{namespace}/*" in self.mirror
+
+
+class Publishing(_Section):
+    """Who may publish through the open port; operators always may."""
+
+    accept: Annotated[
+        Literal["none", "any"] | tuple[Annotated[str, AfterValidator(_identity)], ...], BeforeValidator(_word_or_list)
+    ] = "none"
+
+
+class Limits(_Section):
+    """Beyond these a log is no longer mirrored or cosigned. Bytes count entries and their side objects."""
+
+    entries_per_origin: Annotated[int, Field(ge=1)] = 10_000_000
+    bytes_per_origin: Annotated[int, Field(ge=1)] = 16 * GIB
+    open_calls_per_second: Annotated[float, Field(gt=0)] = 50.0
+    upload_bytes: Annotated[int, Field(ge=1)] = 4096 * GIB
+
+
+class NodeConfig(_Section):
+    """A node's settings. `load` makes one; every path in it is absolute."""
+
+    home: Path
+    node: Naming
+    listen: Listen
+    advertise: Advertise = Advertise()
+    storage: Storage = Storage()
+    federation: FederationFile = FederationFile()
+    replication: Replication = Replication()
+    publishing: Publishing = Publishing()
+    limits: Limits = Limits()
+
+    @classmethod
+    def load(
+        cls,
+        file: Path,
+        environ: Mapping[str, str] = os.environ,
+        flags: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read a node's configuration.
+
+        Args:
+            flags: values from the command line, by `section.key`.
+
+        Raises NotFound, Unavailable, and Malformed (codes CONFIG, CONFIG-UNKNOWN-KEY) naming the key and its source.
+        """
+        home = file.absolute().parent
+        merged = _read(file)
+        for path, value in (*_from_environment(environ), *(flags or {}).items()):
+            _put(merged, path.split("."), value)
+        _refuse_unknown(merged, file)
+        try:
+            config = cls.model_validate({**merged, "home": home})
+        except ValidationError as error:
+            raise _invalid(error, file) from error
+        return config.model_copy(update=_absolute(config, home))
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    def path(self, name: str) -> Path:
+        return self.home / name
+
+
+_SECTIONS: Final[Mapping[str, type[_Section]]] = {
+    "node": Naming,
+    "listen": Listen,
+    "advertise": Advertise,
+    "storage": Storage,
+    "federation": FederationFile,
+    "replication": Replication,
+    "publishing": Publishing,
+    "limits": Limits,
+}
+
+
+def _known() -> dict[str, Any]:
+    """Every key that there is, as `section.key`, those of storage.s3 included."""
+    keys = {f"{section}.{key}": None for section, model in _SECTIONS.items() for key in model.model_fields}
+    del keys["storage.s3"]
+    return keys | {f"storage.s3.{key}": None for key in S3.model_fields}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as source:
+            data = source.read(MAX_FILE + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"no configuration {file}", hint="comity init --help") from error
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error
+    if len(data) > MAX_FILE:
+        raise Malformed(f"{file} is too large", why=f"at most {MAX_FILE} bytes are read", code="CONFIG")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except ValueError as error:  # TOML and UTF-8 alike
+        raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for path in _known():
+        name = PREFIX + path.replace(".", "_").upper()
+        if name in environ:
+            yield path, environ[name]
+
+
+def _put(document: dict[str, Any], path: list[str], value: str) -> None:
+    for section in path[:-1]:
+        document = document.setdefault(section, {})
+    document[path[-1]] = value
+
+
+def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
+    known = list(_known())
+    for path in _paths(document):
+        if path not in known:
+            close = difflib.get_close_matches(path, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
+            raise Malformed(f"unknown setting {path!r}", why=f"in {file}", hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _invalid(error: ValidationError, file: Path) -> ComityError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    return Malformed(f"setting {where!r} is not usable", why=f"{first['msg']}, in {file}", code="CONFIG")
+
+
+def _absolute(config: NodeConfig, home: Path) -> dict[str, _Section]:
+    storage, s3 = config.storage, config.storage.s3
+    if s3 is not None:
+        s3 = s3.model_copy(update={"credentials_file": home / s3.credentials_file})
+    paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
+    return {
+        "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
+        "storage": storage.model_copy(update=paths),
+        "federation": config.federation.model_copy(update={"file": home / config.federation.file}),
+    }

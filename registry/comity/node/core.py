@@ -1,0 +1,106 @@
+"""What every part of a node has at hand: settings, keys, who is who, the ledger, the blobs, threads, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.content.folder import FolderStore
+from comity.content.store import BlobStore
+from comity.ledger.ledger import Ledger
+from comity.node.config import NodeConfig
+from comity.node.keys import NodeKeys
+from comity.node.membership import Membership, Seat
+from comity.node.metrics import Metrics
+from comity.node.pools import Pools
+from comity.node.served import Served
+from comity.trust.dsse import MAX_LINE
+from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.federation import Federation
+
+Clock = Callable[[], float]
+"""POSIX seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """An opened node home. `open` makes one; `close` gives the ledger's lock back."""
+
+    config: NodeConfig
+    keys: NodeKeys
+    membership: Membership
+    ledger: Ledger
+    store: BlobStore
+    pools: Pools
+    metrics: Metrics
+    served: Served
+    clock: Clock
+
+    @classmethod
+    def open(cls, config: NodeConfig, clock: Clock) -> Core:
+        """Read keys and records, open ledger and blobs, make sure of the own log. Blocking.
+
+        `offline/` is never looked at. Raises NotFound, Refused, Malformed and Untrusted for what lies in the home, and
+        Conflict (LEDGER-LOCKED) where another process runs on it.
+        """
+        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")))
+        keys = NodeKeys.load(config.keys, seat.record)
+        membership = Membership(seat, _federation(config.federation.file))
+        ledger = _open_ledger(config, clock)
+        try:
+            ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
+            metrics = Metrics()
+            store = _open_store(config)
+            return cls(config, keys, membership, ledger, store, Pools(), metrics, Served(metrics), clock)
+        except BaseException:
+            ledger.close()
+            raise
+
+    @property
+    def seat(self) -> Seat:
+        return self.membership.seat
+
+    @property
+    def origin(self) -> str:
+        """The log that this node writes."""
+        return self.seat.record.origin
+
+    def close(self) -> None:
+        self.pools.close()
+        self.ledger.close()
+
+
+def _open_ledger(config: NodeConfig, clock: Clock) -> Ledger:
+    file = config.storage.ledger
+    return Ledger.open(file.parent, clock, url=f"sqlite:///{file}")
+
+
+def _open_store(config: NodeConfig) -> BlobStore:
+    return FolderStore(config.storage.blobs)
+
+
+def _line(path: Path) -> bytes:
+    line = _bounded(path, MAX_LINE + 1).removesuffix(b"\n")
+    if not line or b"\n" in line:
+        raise Malformed(f"{path.name} is malformed", why="expected one line")
+    return line
+
+
+def _federation(file: Path) -> Federation | None:
+    """The pinned federation; None in a node that was not founded into one yet."""
+    return Federation.parse(_bounded(file, MAX_FEDERATION)) if file.exists() else None
+
+
+def _bounded(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} is missing", hint="comity init --help") from error
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read", why=error.strerror or "") from error
+    if len(data) > limit:
+        raise Malformed(f"{path} is too large", why=f"at most {limit} bytes are read")
+    return data

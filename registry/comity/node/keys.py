@@ -1,0 +1,82 @@
+"""The keys that a running node uses, from `keys/` in its home. The member's own keys are elsewhere, and never read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosign
+from comity.trust.errors import Malformed, NotFound, Refused, Untrusted
+from comity.trust.keys import MAX_HALVES, HybridSigner, PrivateKey
+from comity.trust.node_record import NodeRecord, certificate_key
+from comity.trust.note import NoteSignature, sign_note
+from comity.wire.certs import TlsIdentity
+
+MAX_BYTES: Final = 64 * 1024
+_BLOCK: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """The online keys of the node that `record` describes: they are exactly the ones that it binds."""
+
+    record: NodeRecord
+    log: PrivateKey
+    cosigners: tuple[PrivateKey, ...]
+    online: HybridSigner
+    tls: TlsIdentity
+
+    @classmethod
+    def load(cls, folder: Path, record: NodeRecord) -> Self:
+        """Read `log.pem`, `cosigner.pem`, `online.pem` and `tls.pem`.
+
+        Raises NotFound, Refused (KEY-PERMISSIONS) for a file that others can read, Malformed, and Untrusted
+        (KEY-MISMATCH) for a key that the node record does not bind.
+        """
+        (log,), (tls,) = _read(folder / "log.pem"), _read(folder / "tls.pem")
+        cosigners, online = _read(folder / "cosigner.pem"), HybridSigner(_read(folder / "online.pem"))
+        bound = {
+            "log.pem": log.public == record.log.public_key,
+            "cosigner.pem": {key.public for key in cosigners} == {key.public_key for key in record.cosigners},
+            "online.pem": online.public == record.online,
+            "tls.pem": tls.public == certificate_key(record.tls),
+        }
+        for name, matches in bound.items():
+            if not matches:
+                why = f"{folder / name} does not hold the key that node-record.line binds"
+                raise Untrusted("the node's keys are not its record's", why=why, code="KEY-MISMATCH")
+        return cls(record, log, cosigners, online, TlsIdentity(record.tls, tls))
+
+    def sign_checkpoint(self, checkpoint: Checkpoint) -> NoteSignature:
+        """The log's own signature. The caller answers for the root."""
+        return sign_note(checkpoint.text, self.record.origin, self.log)
+
+    def cosign(self, checkpoint: Checkpoint, clock: Callable[[], float]) -> tuple[NoteSignature, ...]:
+        """One cosignature by each cosigner key. The caller answers for every entry being here."""
+        name, now = self.record.cosigners[0].name, int(clock())
+        return tuple(cosign(checkpoint, name, key, now) for key in self.cosigners)
+
+
+def _read(path: Path) -> tuple[PrivateKey, ...]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise NotFound(f"no key file {path}", hint="comity init --help") from error
+    except OSError as error:
+        raise Refused(f"{path} cannot be read", why=error.strerror or "", code="KEY-PERMISSIONS") from error
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if mode & 0o077:
+            why = f"its mode is {stat.S_IMODE(mode):04o}: others on this machine may use the key"
+            raise Refused(f"{path} is not private", why=why, hint=f"chmod 600 {path}", code="KEY-PERMISSIONS")
+        data = file.read(MAX_BYTES + 1)
+    blocks = _BLOCK.findall(data) if len(data) <= MAX_BYTES else []
+    if not 1 <= len(blocks) <= MAX_HALVES or b"".join(blocks) != data:
+        raise Malformed(f"{path} is no key file", why="expected one or two unencrypted PKCS#8 PEM blocks, nothing else")
+    return tuple(PrivateKey.from_pem(block) for block in blocks)

@@ -1,0 +1,47 @@
+"""Prometheus metrics, each under `comity_`, in a registry of the node's own. No label is ever an artifact's digest."""
+
+from __future__ import annotations
+
+import threading
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+
+class Metrics:
+    """What a node counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.store_bytes = self._gauge("store_bytes", "Bytes of blobs held")
+        self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
+        self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
+        self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
+        self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")
+        self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
+        self.peer_lag = self._gauge("peer_log_lag_entries", "Entries announced and not copied yet", "peer")
+        self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
+        self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
+        self.equivocations = self._counter("equivocations", "Proofs of misbehaviour found", "origin")
+        self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"comity_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"comity_{name}", text, labels, registry=self.registry)
+
+
+class MetricsListener:
+    """Serves the metrics over HTTP, from a thread of its own."""
+
+    def __init__(self, metrics: Metrics, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
+        self._server: WSGIServer = server
+        self._thread: threading.Thread = thread
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

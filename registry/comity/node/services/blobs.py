@@ -1,0 +1,78 @@
+"""Bytes by digest. Only what the store holds whole and verified is ever served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from comity.node.core import Core
+from comity.node.served import Delivery
+from comity.trust.digest import Digest, short
+from comity.trust.errors import NotFound
+from comity.wire import limits
+from comity.wire.doors import CALLER, Caller
+from comity.wire.values import BlobStat, Location
+
+READ_AHEAD: Final = 4 * limits.CHUNK
+"""Bytes that a thread reads at a time, while the ones before are being sent."""
+
+
+class Blobs:
+    """Answers `BlobReads`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        return await self._core.pools.files(lambda: [self._stat(digest) for digest in digests])
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        records = await self._core.pools.ledger(self._core.ledger.pieces.records, digest, layout)
+        if records is None:
+            why = f"{short(digest)} in layout {layout}"
+            raise NotFound("no piece records here", why=why, code="NO-RECORDS")
+        return records
+
+    async def locations(self, digest: Digest) -> Sequence[Location]:
+        """None yet: gRPC streams are always sufficient."""
+        await self._core.pools.files(self._core.store.size, digest)
+        return ()
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        end = min(offset + length, await self._core.pools.files(self._core.store.size, digest))
+        sent = 0
+        ahead = self._window(digest, offset, end)
+        try:
+            while chunks := await ahead:
+                offset_next = offset + sent + sum(map(len, chunks))
+                ahead = self._window(digest, offset_next, end)
+                for chunk in chunks:
+                    yield chunk
+                    sent += len(chunk)
+        finally:
+            ahead.cancel()
+            self._delivered(CALLER.get(), digest, offset, length, sent)
+
+    def _window(self, digest: Digest, offset: int, end: int) -> asyncio.Future[list[bytes]]:
+        """The next few chunks, on their way; none at the end."""
+
+        def read() -> list[bytes]:
+            stop = min(offset + READ_AHEAD, end)
+            return [
+                self._core.store.read(digest, at, min(limits.CHUNK, stop - at))
+                for at in range(offset, stop, limits.CHUNK)
+            ]
+
+        return asyncio.ensure_future(self._core.pools.files(read))
+
+    def _stat(self, digest: Digest) -> BlobStat:
+        try:
+            return BlobStat(digest, True, self._core.store.size(digest))
+        except NotFound:
+            return BlobStat(digest, False, 0)
+
+    def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
+        peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
+        door = "operator" if caller.operator else "mutual" if caller.certificate else "open"
+        self._core.served.add(Delivery(peer.name if peer else caller.name, digest, offset, asked, sent), door=door)

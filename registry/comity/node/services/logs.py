@@ -1,0 +1,82 @@
+"""Logs as this node holds them: its own and those it mirrors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from comity.node.core import Core
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.tlog_proof import TlogProof
+from comity.wire.values import LocatedProof, LogHead, Misbehaviour
+
+WINDOW: Final = 256
+"""Entries read at a time: complete, whatever their size."""
+
+
+class Logs:
+    """Answers `LogReads`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._ledger = core.ledger
+
+    async def logs(self) -> AsyncGenerator[LogHead, None]:
+        states = await self._core.pools.ledger(self._ledger.logs.all)
+        for state in sorted(states, key=lambda state: not state.own):
+            yield LogHead(state.origin, state.vkey, await self._core.pools.ledger(self._newest_note, state.origin))
+
+    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+        cosignatures = self._ledger.cosignatures
+        if index is None:
+            return (await self._core.pools.ledger(cosignatures.cosigned, origin)).encode()
+        return (await self._core.pools.ledger(cosignatures.best_note, origin, index)).encode()
+
+    async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
+        size = (await self._core.pools.ledger(self._ledger.logs.get, origin)).size
+        if start > size:
+            raise NotFound("not in the log", why=f"{origin} has {size} entries here", code="BEYOND-LOG")
+        stop = min(end, size, start + WINDOW)
+        return await self._core.pools.ledger(self._ledger.history.entries, origin, start, stop)
+
+    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+        return await self._core.pools.ledger(self._ledger.history.inclusion, origin, index, size)
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+        return await self._core.pools.ledger(self._ledger.history.consistency, origin, old_size, new_size)
+
+    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+        places = await self._core.pools.ledger(self._ledger.index.places, line_digest)
+        first: dict[str, int] = {}
+        for where, index in places:
+            if origin in (None, where):
+                first.setdefault(where, index)
+        found = 0
+        for where, index in first.items():
+            proof = await self._core.pools.ledger(self._proof, where, index)
+            if proof is not None:
+                found += 1
+                yield LocatedProof(where, proof)
+        if not found:
+            why = "no log held here contains this line under a signed checkpoint"
+            raise NotFound("no proof", why=why, code="NO-PROOF")
+
+    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+        for proof in await self._core.pools.ledger(self._ledger.misbehaviour.all):
+            yield Misbehaviour(proof.kind, proof.origin, proof.parts)
+
+    def _newest_note(self, origin: str) -> bytes:
+        try:
+            return self._ledger.cosignatures.cosigned(origin).encode()
+        except NotFound:
+            return b""
+
+    def _proof(self, origin: str, index: int) -> bytes | None:
+        try:
+            note = self._ledger.cosignatures.best_note(origin, index)
+        except NotFound:
+            return None
+        size = Checkpoint.parse(note.text).size
+        return TlogProof(index, self._ledger.history.inclusion(origin, index, size), note).encode()

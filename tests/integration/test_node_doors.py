@@ -1,0 +1,177 @@
+"""A node as a stranger, a peer and an operator meet it at its doors."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import stat
+from pathlib import Path
+
+import grpc
+import pytest
+from comity.node.core import Core
+from comity.trust.digest import sha256
+from comity.trust.errors import ComityError, NotFound, Refused, Untrusted
+from comity.trust.keys import PrivateKey
+from comity.trust.note import SignedNote
+from comity.trust.statement import parse_entry
+from comity.trust.tlog_proof import TlogProof
+from comity.wire.address import Address
+from comity.wire.certs import Pin, TlsIdentity, make_certificate, to_pem
+from comity.wire.client import NodeClient
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.federation import NodeHome, found, make_home, processes, serving, until
+
+
+async def introduced(home: NodeHome) -> None:
+    """Wait until the node has logged who it is, under a signed checkpoint."""
+    async with home.client() as client:
+
+        async def covered() -> bool:
+            try:
+                note = await client.checkpoint(home.origin, 2)
+            except NotFound:
+                return False
+            return bool(note)
+
+        await until(covered, what="the node to introduce itself")
+
+
+async def test_a_lone_node_introduces_itself_in_its_log(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    async with serving(home):
+        await introduced(home)
+        async with home.client() as client:
+            facts = await client.node()
+            assert facts.origin == home.origin
+            assert facts.node_record == home.card.record_line
+            assert facts.identity == (home.card.inception_line,)
+            lines = [line async for batch in client.entries(home.origin, 0, 100) for line in batch.lines]
+            said = [parse_entry(line).statement.predicate for line in lines]
+            assert said == ["inception", "node-record", "addresses"]
+            (proof,) = await client.proofs(sha256(home.card.record_line))
+            TlogProof.parse(proof.proof).verify(home.card.record_line, home.record.log)
+            with pytest.raises(NotFound):
+                await client.charter()
+
+
+async def test_starting_again_logs_nothing_twice(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    for _ in range(2):
+        async with serving(home):
+            await introduced(home)
+            async with home.client() as client:
+                (head,) = await client.logs()
+                assert SignedNote.parse(head.note).text.split("\n")[1] == "3"
+
+
+async def test_a_node_that_ended_leaves_no_task_and_no_lock(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    before = asyncio.all_tasks()
+    async with serving(home):
+        await introduced(home)
+    assert asyncio.all_tasks() == before
+    Core.open(home.config(), lambda: 0).close()
+
+
+async def test_a_member_node_hands_out_its_charter(tmp_path: Path) -> None:
+    founded = found(tmp_path, 1)
+    (home,) = founded.homes
+    async with serving(home), home.client() as client:
+        charter = await client.charter()
+        assert charter.body == founded.federation.body.data
+        assert charter.certificate == founded.federation.certificate
+
+
+async def test_the_open_port_does_not_do_what_operators_do(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    async with serving(home), home.client() as client:
+        with pytest.raises(ComityError) as refused:
+            await client.status()
+        assert refused.value.code in ("UNIMPLEMENTED", "OPERATORS-ONLY")
+        with pytest.raises(ComityError):
+            await client.adopt(tmp_path / "x", sha256(b""), 0)
+
+
+async def test_the_operators_socket_is_private(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    async with serving(home):
+        assert stat.S_IMODE(home.socket.stat().st_mode) == 0o600
+        async with home.operator() as client:
+            assert (await client.node()).origin == home.origin
+
+
+async def test_a_stranger_is_not_let_in_at_the_mutual_port(tmp_path: Path) -> None:
+    founded = found(tmp_path, 1)
+    (home,) = founded.homes
+    key = PrivateKey.generate("ecdsa-p256")
+    stranger = TlsIdentity(make_certificate(key), key)
+    async with serving(home):
+        address = Address.parse(home.card.mutual[0])
+        async with NodeClient.connect(address, Pin.of(home.record.tls), stranger) as client:
+            with pytest.raises(Refused, match="did not let this node in"):
+                await client.node()
+
+
+async def test_the_open_port_bounds_the_rate_of_a_caller(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    toml = home.directory / "node.toml"
+    toml.write_text(toml.read_text() + "open_calls_per_second = 1.0\n")
+    async with serving(home), home.client() as client:
+        with pytest.raises(Refused) as refused:
+            for _ in range(20):
+                await client.node()
+        assert refused.value.code == "RATE"
+
+
+async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    async with serving(home):
+        pem, name = to_pem(home.record.tls), Pin.of(home.record.tls).server_name
+        options = (("grpc.ssl_target_name_override", name), ("grpc.enable_http_proxy", 0))
+        async with grpc.aio.secure_channel(
+            f"ipv4:{home.card.open[0]}", grpc.ssl_channel_credentials(pem), options=options
+        ) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            for service in ("", "comity.v1.LogService"):
+                answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    shutil.rmtree(home.directory / "offline")
+    Core.open(home.config(), lambda: 0).close()
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    (home.directory / "keys" / "log.pem").chmod(0o640)
+    with pytest.raises(Refused) as refused:
+        Core.open(home.config(), lambda: 0)
+    assert refused.value.code == "KEY-PERMISSIONS"
+
+
+def test_keys_that_the_record_does_not_bind_are_refused(tmp_path: Path) -> None:
+    home, other = make_home(tmp_path / "one", 0), make_home(tmp_path / "two", 1)
+    shutil.copy(other.directory / "keys" / "log.pem", home.directory / "keys" / "log.pem")
+    with pytest.raises(Untrusted) as refused:
+        Core.open(home.config(), lambda: 0)
+    assert refused.value.code == "KEY-MISMATCH"
+
+
+async def test_a_node_process_ends_in_order_when_asked(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    with processes(home) as (node,):
+        await node.ready()
+        await introduced(home)
+        assert node.stop() == 0
+        assert node.events[-1]["event"] == "stopped"
+
+
+async def test_two_nodes_do_not_run_on_one_home(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    async with serving(home):
+        with pytest.raises(ComityError) as refused:
+            Core.open(home.config(), lambda: 0)
+        assert refused.value.code == "LEDGER-LOCKED"

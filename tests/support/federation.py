@@ -1,0 +1,208 @@
+"""A federation to test with: node homes on loopback, founded as members would found it, and nodes running on them.
+
+Homes come from `comity_client.founding`, exactly as `comity init` makes them. A node runs in this process (`serving`),
+on the test's own event loop, or as a process of its own (`NodeProcess`), which can be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.node import NodeConfig, serve
+from comity.node.doors import Listening
+from comity.trust.charter import CharterPolicy, quorum
+from comity.trust.digest import Digest
+from comity.trust.federation import Federation
+from comity.trust.node_record import NodeRecord
+from comity.wire.address import Address
+from comity.wire.certs import Pin
+from comity.wire.client import NodeClient
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal
+from support.ports import free_port
+
+JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
+
+
+_MAIN = "import pathlib, sys; from comity.node import run; run(pathlib.Path(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """A node's home directory and its public card."""
+
+    directory: Path
+    card: NodeCard
+
+    @property
+    def record(self) -> NodeRecord:
+        return self.card.record
+
+    @property
+    def origin(self) -> str:
+        return self.record.origin
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def socket(self) -> Path:
+        return self.config().listen.operator
+
+    def config(self) -> NodeConfig:
+        return NodeConfig.load(self.directory / "node.toml", environ={})
+
+    def set(self, **values: object) -> None:
+        """Change `key = value` lines of node.toml."""
+        path = self.directory / "node.toml"
+        lines = path.read_text().splitlines()
+        for key, value in values.items():
+            (at,) = [number for number, line in enumerate(lines) if line.split("=")[0].strip() == key]
+            lines[at] = f"{key} = {json.dumps(value)}"
+        path.write_text("\n".join(lines) + "\n")
+
+    def client(self) -> NodeClient:
+        """As anybody: at the open port."""
+        return NodeClient.connect(Address.parse(self.card.open[0]), Pin.of(self.record.tls))
+
+    def operator(self) -> NodeClient:
+        return NodeClient.operator(self.socket)
+
+
+@dataclass(frozen=True)
+class Founded:
+    """Node homes that pinned one federation."""
+
+    federation: Federation
+    homes: tuple[NodeHome, ...]
+
+    def __iter__(self) -> Iterator[NodeHome]:
+        return iter(self.homes)
+
+
+def make_home(directory: Path, number: int, *, interval: float = 0.1) -> NodeHome:
+    """A home as `comity init` makes it, on free loopback ports, belonging to no federation yet."""
+    card = init_node(
+        directory,
+        jurisdiction=JURISDICTIONS[number],
+        org=f"Example Institute {number}",
+        node_name=f"node-{JURISDICTIONS[number].lower()}.example",
+        mutual=f"127.0.0.1:{free_port()}",
+        open_=f"127.0.0.1:{free_port()}",
+    )
+    home = NodeHome(directory, card)
+    home.set(interval_seconds=interval, accept="any")
+    return home
+
+
+def found(
+    folder: Path, count: int, *, interval: float = 0.1, namespaces: Mapping[str, Digest] | None = None
+) -> Founded:
+    """`count` node homes below `folder`, one a member and jurisdiction, founded into a federation."""
+    homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(count))
+    policy = CharterPolicy(quorum(count), min_copies=count, min_jurisdictions=count, cosigner_quorum=min(2, count - 1))
+    body = draft_genesis([home.card for home in homes], policy, namespaces)
+    consents = [consent_to(body, home.directory) for home in homes]
+    federation = seal(body, consents, [home.card for home in homes])
+    for home in homes:
+        (home.directory / "federation.json").write_bytes(federation.encode())
+    return Founded(federation, homes)
+
+
+@contextlib.asynccontextmanager
+async def serving(*homes: NodeHome, clock: Callable[[], float] = time.time) -> AsyncIterator[tuple[Listening, ...]]:
+    """Run nodes on this event loop; when the block ends, each has ended cleanly."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield tuple([await stack.enter_async_context(_serving(home, clock)) for home in homes])
+
+
+@contextlib.asynccontextmanager
+async def _serving(home: NodeHome, clock: Callable[[], float]) -> AsyncIterator[Listening]:
+    ready: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+    node = asyncio.create_task(serve(home.config(), clock=clock, ready=ready.set_result), name=home.name)
+    try:
+        await asyncio.wait((node, ready), return_when=asyncio.FIRST_COMPLETED)
+        if node.done():
+            node.result()
+        yield ready.result()
+        if node.done():
+            node.result()
+    finally:
+        node.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await node
+
+
+class NodeProcess:
+    """A node as a process of its own. Its log of events is `node.log` in its home."""
+
+    def __init__(self, home: NodeHome, environ: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        with (home.directory / "node.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _MAIN, str(home.directory / "node.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environ or {})},
+            )
+
+    @property
+    def events(self) -> list[dict[str, object]]:
+        """What the node has logged."""
+        lines = (self.home.directory / "node.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def ready(self, patience: float = 30) -> None:
+        """Return once its doors are open."""
+        await until(lambda: self._listening(), patience=patience, what=f"{self.home.name} to listen")
+
+    def stop(self) -> int:
+        """Ask it to end, and wait; its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.wait(20)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
+    def _listening(self) -> bool:
+        if self._process.poll() is not None:
+            words = (self.home.directory / "node.log").read_text()[-2000:]
+            raise AssertionError(f"{self.home.name} ended with status {self._process.returncode}: {words}")
+        return any(event.get("event") == "listening" for event in self.events)
+
+
+@contextlib.contextmanager
+def processes(*homes: NodeHome) -> Iterator[tuple[NodeProcess, ...]]:
+    """Run nodes as processes; none is left when the block ends."""
+    with contextlib.ExitStack() as stack:
+        yield tuple(stack.enter_context(contextlib.closing(NodeProcess(home))) for home in homes)
+
+
+async def until(condition: Callable[[], object], *, patience: float = 20, what: str = "the condition") -> None:
+    """Return once `condition` (a function, or one that gives an awaitable) holds; fail after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        held = condition()
+        if asyncio.iscoroutine(held):
+            held = await held
+        if held:
+            return
+        assert time.monotonic() < deadline, f"waited {patience} s for {what}"
+        await asyncio.sleep(0.05)
