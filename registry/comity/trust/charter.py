@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest, parse_digest, sha256
+from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.encoding import Json, canonical, parse_canonical
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.fields import Fields
@@ -97,7 +97,7 @@ class Body:
         _check_members(members)
         if [name for name, _ in namespaces] != sorted({name for name, _ in namespaces}):
             raise Malformed("charter is malformed", why="namespaces must be sorted by name, each once")
-        prev_digest = parse_digest(prev) if epoch else None
+        prev_digest = bare_digest(prev) if epoch else None
         return cls(data, federation, epoch, prev_digest, members, dict(namespaces), policy)
 
     @property

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest
+from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Malformed
+from comity.trust.fields import Fields
 from comity.trust.keys import Signer
 from comity.trust.node_record import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
@@ -67,14 +69,16 @@ def parse_hold(statement: Statement) -> Hold:
     fields = statement.fields()
     manifest, pieces = SideObject.from_json(fields.take("manifest")), SideObject.from_json(fields.take("pieces"))
     fields.done()
-    if manifest.digest != statement.subject or {manifest, pieces} - set(statement.objects):
+    artifact = statement.sole_subject()
+    if manifest.digest != artifact or {manifest, pieces} - set(statement.objects):
         raise Malformed("hold is malformed", why="its subject must be the digest of a manifest it carries")
-    return Hold(by, statement.subject, pieces.digest)
+    return Hold(by, artifact, pieces.digest)
 
 
 def sign_addresses(record: NodeRecord, mutual: Sequence[str], open_: Sequence[str], online: Signer) -> Entry:
     body = {"mutual": list(mutual), "open": list(open_)}
     statement = Statement("addresses", (Subject(record.origin, record.node.id),), record.node, body)
+    parse_addresses(statement)
     return sign_statement(statement, online)
 
 
@@ -82,9 +86,14 @@ def parse_addresses(statement: Statement) -> Addresses:
     """Raises Malformed."""
     by = _author(statement, "addresses", "node")
     fields = statement.fields()
-    made = Addresses(by, *(tuple(_address(item) for item in fields.items(name, most=MAX_ADDRESSES)) for name in _PORTS))
+    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
     fields.done()
-    return made
+    return Addresses(by, mutual, open_)
+
+
+def read_addresses(fields: Fields, name: str) -> tuple[str, ...]:
+    """The list of at most eight `host:port` called `name`. Raises Malformed."""
+    return tuple(_address(item) for item in fields.items(name, most=MAX_ADDRESSES))
 
 
 def sign_advisory(advisory: Advisory, *signers: Signer) -> Entry:
@@ -100,7 +109,9 @@ def parse_advisory(statement: Statement) -> Advisory:
         raise Malformed("advisory is malformed", why="not an advisory statement")
     fields = statement.fields()
     kind, severity = fields.choice("kind", ADVISORIES), fields.choice("severity", SEVERITIES)
-    advisory = Advisory(statement.by, statement.subject, kind, severity, fields.text("text", least=0, most=4000))
+    advisory = Advisory(
+        statement.by, statement.sole_subject(), kind, severity, fields.text("text", least=0, most=4000, lines=True)
+    )
     fields.done()
     return advisory
 
@@ -108,9 +119,6 @@ def parse_advisory(statement: Statement) -> Advisory:
 def signed_by_node(entry: Entry, record: NodeRecord) -> bool:
     """Whether the entry is a statement of exactly this node, by its online key."""
     return entry.statement.by == record.node and entry.envelope.verified_by(record.online)
-
-
-_PORTS: Final = ("mutual", "open")
 
 
 def _author(statement: Statement, predicate: str, kind: str) -> Author:
@@ -122,6 +130,6 @@ def _author(statement: Statement, predicate: str, kind: str) -> Author:
 def _address(item: object) -> str:
     if isinstance(item, str) and 3 <= len(item) <= 300 and item.isprintable() and " " not in item:
         host, _, port = item.rpartition(":")
-        if host and port.isdigit() and 0 < int(port) < 65_536:
+        if host and parse_decimal(port, limit=65_535) > 0:
             return item
     raise Malformed("addresses are malformed", why="expected host:port")

@@ -17,11 +17,16 @@ def sha256(data: bytes) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest())
 
 
-def parse_digest(text: object) -> Digest:
-    """The digest that `text` spells, bare or as `sha256:<hex>`. Raises Malformed."""
-    if isinstance(text, str) and _HEX.match(text.removeprefix("sha256:")):
-        return Digest(text.removeprefix("sha256:"))
+def bare_digest(text: object) -> Digest:
+    """The digest that `text` spells in the one way that documents spell it: 64 hex digits. Raises Malformed."""
+    if isinstance(text, str) and _HEX.match(text):
+        return Digest(text)
     raise Malformed("not a sha256 digest", why=f"expected 64 lower-case hex digits, got {str(text)[:80]!r}")
+
+
+def parse_digest(text: object) -> Digest:
+    """The digest that a person wrote, bare or as `sha256:<hex>`. Raises Malformed."""
+    return bare_digest(text.removeprefix("sha256:") if isinstance(text, str) else text)
 
 
 def short(digest: Digest) -> str:

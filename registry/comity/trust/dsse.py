@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest, parse_digest
+from comity.trust.digest import Digest
 from comity.trust.encoding import Json, b64decode, b64encode, parse_json
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
@@ -87,7 +87,7 @@ def seal(payload: bytes, *signers: Signer, payload_type: str = PAYLOAD_TYPE) -> 
 
 def _signature(item: Json) -> EnvelopeSignature:
     fields = Fields(item, "envelope signature")
-    signature = EnvelopeSignature(parse_digest(fields.take("keyid")), b64decode(fields.take("sig")))
+    signature = EnvelopeSignature(fields.digest("keyid"), b64decode(fields.take("sig")))
     fields.done()
     return signature
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from comity.trust.charter import MAX_BYTES as MAX_CHARTER
 from comity.trust.charter import Body, certify_genesis
+from comity.trust.claims import read_addresses
 from comity.trust.encoding import Json, parse_json
-from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
 from comity.trust.statement import Entry, parse_entry
@@ -82,22 +83,10 @@ def prove_record(entry: Entry, body: Body) -> NodeRecord:
     return check_node_record(entry, member.keys)
 
 
-def proven_records(lines: tuple[bytes, ...], body: Body) -> tuple[tuple[NodeRecord, Entry], ...]:
-    """Every record among `lines` that `body` proves; the others count for nothing."""
-    found = []
-    for line in lines:
-        try:
-            entry = parse_entry(line)
-            found.append((prove_record(entry, body), entry))
-        except ComityError:
-            continue
-    return tuple(found)
-
-
 def _node(item: Json, body: Body) -> FederationNode:
     fields = Fields(item, "federation node")
     line = _text(fields.take("record"), 65_535)
-    mutual, open_ = (tuple(_address(a) for a in fields.items(name, most=8)) for name in ("mutual", "open"))
+    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
     fields.done()
     return FederationNode(prove_record(parse_entry(line), body), line, mutual, open_)
 
@@ -106,7 +95,3 @@ def _text(value: Json, limit: int) -> bytes:
     if not isinstance(value, str) or len(value) > limit:
         raise Malformed("federation file is malformed", why=f"expected a string of at most {limit} characters")
     return value.encode()
-
-
-def _address(value: Json) -> str:
-    return _text(value, 300).decode()

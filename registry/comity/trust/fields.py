@@ -5,11 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from comity.trust.digest import Digest, parse_digest
+from comity.trust.digest import Digest, bare_digest
 from comity.trust.encoding import MAX_INTEGER, Json
 from comity.trust.errors import Malformed
 
 MAX_TEXT = 4096
+_CONTROLS = ("Cc", "Zl", "Zp")  # what could make one line look like two
 
 
 class Fields:
@@ -36,12 +37,13 @@ class Fields:
             raise self.error(f"member {name!r} is missing")
         return self._members.pop(name)
 
-    def text(self, name: str, *, most: int = MAX_TEXT, least: int = 1) -> str:
-        """A string of `least` to `most` characters without control characters."""
+    def text(self, name: str, *, most: int = MAX_TEXT, least: int = 1, lines: bool = False) -> str:
+        """A string of `least` to `most` characters without control characters; `lines` allows line feeds and tabs."""
         value = self.take(name)
         if not isinstance(value, str) or not least <= len(value) <= most:
             raise self.error(f"member {name!r} must be a string of {least} to {most} characters")
-        if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in value):
+        allowed = "\n\t" if lines else ""
+        if any(unicodedata.category(c) in _CONTROLS and c not in allowed for c in value):
             raise self.error(f"member {name!r} holds a control character")
         return value
 
@@ -58,7 +60,7 @@ class Fields:
         return value
 
     def digest(self, name: str) -> Digest:
-        return parse_digest(self.take(name))
+        return bare_digest(self.take(name))
 
     def items(self, name: str, *, most: int, least: int = 0) -> Sequence[Json]:
         value = self.take(name)
@@ -67,7 +69,7 @@ class Fields:
         return value
 
     def digests(self, name: str, *, most: int, least: int = 0) -> tuple[Digest, ...]:
-        return tuple(parse_digest(item) for item in self.items(name, most=most, least=least))
+        return tuple(bare_digest(item) for item in self.items(name, most=most, least=least))
 
     def object(self, name: str) -> Fields:
         return Fields(self.take(name), f"{self._what}.{name}")

@@ -82,9 +82,7 @@ class Manifest:
         files = []
         for item in fields.items("files", most=MAX_FILES):
             file = Fields(item, "manifest file")
-            files.append(
-                FileEntry(file.text("path", most=MAX_PATH_BYTES), file.integer("size"), _bare(file.text("sha256")))
-            )
+            files.append(FileEntry(file.text("path", most=MAX_PATH_BYTES), file.integer("size"), file.digest("sha256")))
             file.done()
         manifest = cls(tuple(files))
         if fields.integer("size") != manifest.size:
@@ -116,13 +114,6 @@ class Manifest:
     @cached_property
     def by_path(self) -> dict[str, FileEntry]:
         return {entry.path: entry for entry in self.files}
-
-
-def _bare(text: str) -> Digest:
-    """A digest without the `sha256:` prefix: a manifest has one spelling only."""
-    if len(text) != 64 or text.strip("0123456789abcdef"):
-        raise Malformed("manifest is malformed", why="sha256 must be 64 lower-case hex digits")
-    return Digest(text)
 
 
 def _refuse_collisions(paths: Iterable[str]) -> None:

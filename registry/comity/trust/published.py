@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, bare_digest
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
@@ -77,7 +77,7 @@ class Published:
         made = cls(
             by=statement.by.id,
             name=Name.parse(fields.text("name", most=300)),
-            artifact=statement.subject,
+            artifact=statement.sole_subject(),
             manifest=SideObject.from_json(fields.take("manifest")),
             pieces=SideObject.from_json(fields.take("pieces")),
             licence=_licence(fields.object("licence")),
@@ -85,8 +85,8 @@ class Published:
             documents=_documents(fields.take("documents")),
         )
         fields.done()
-        if len(statement.subjects) != 1 or made.manifest.digest != made.artifact:
-            raise Malformed("published is malformed", why="its one subject must be the digest of its manifest")
+        if made.manifest.digest != made.artifact:
+            raise Malformed("published is malformed", why="its subject must be the digest of its manifest")
         if set(made.objects()) - set(statement.objects):
             raise Malformed("published is malformed", why="a side object that it uses is not in 'objects'")
         return made
@@ -119,7 +119,7 @@ def _parent(item: Json) -> Parent:
     relation, name = fields.choice("relation", RELATIONS), fields.text("name", most=300)
     digest = fields.take("digest")
     fields.done()
-    return Parent(relation, name, Fields({"digest": digest}, "lineage").digest("digest") if digest else None)
+    return Parent(relation, name, None if digest is None else bare_digest(digest))
 
 
 def _documents(value: Json) -> dict[str, SideObject]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest, parse_digest, sha256
+from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.dsse import PAYLOAD_TYPE, Envelope, seal
 from comity.trust.encoding import Json, canonical, parse_json
 from comity.trust.errors import Malformed
@@ -112,7 +112,7 @@ class Statement:
         """The payload to be signed; deterministic. Only Comity predicates are written."""
         if self.by is None or not _PREDICATE.match(f"urn:comity:{self.predicate}:v1"):
             raise Malformed("cannot write a statement", why="only Comity's own predicates, with an author, are written")
-        predicate: dict[str, Json] = {"by": self.by.to_json(), **self.body}
+        predicate: dict[str, Json] = {**self.body, "by": self.by.to_json()}
         if self.objects:
             predicate["objects"] = [item.to_json() for item in self.objects]
         subjects: list[Json] = [{"name": s.name, "digest": {"sha256": s.digest}} for s in self.subjects]
@@ -129,6 +129,12 @@ class Statement:
 
     @property
     def subject(self) -> Digest:
+        return self.subjects[0].digest
+
+    def sole_subject(self) -> Digest:
+        """What the statement is about where its type allows one subject only. Raises Malformed where there are more."""
+        if len(self.subjects) != 1:
+            raise Malformed(f"{self.predicate} is malformed", why=f"{len(self.subjects)} subjects instead of one")
         return self.subjects[0].digest
 
 
@@ -154,25 +160,22 @@ def parse_entry(line: bytes) -> Entry:
 
 
 def sign_statement(statement: Statement, *signers: Signer) -> Entry:
-    """Seal a statement into the line that will be logged."""
-    envelope = seal(statement.encode(), *signers)
-    return Entry(envelope.encode(), envelope, statement)
+    """Seal a statement into the line that will be logged. Raises Malformed for one that nobody could read back."""
+    return parse_entry(seal(statement.encode(), *signers).encode())
 
 
 def _author(value: Json) -> Author:
     if isinstance(value, Mapping) and len(value) == 1:
         kind, identifier = next(iter(value.items()))
         if kind in ("identity", "node"):
-            return Author(kind, parse_digest(identifier))
+            return Author(kind, bare_digest(identifier))
     raise Malformed("statement is malformed", why="'by' must be one of {identity: digest}, {node: digest}")
 
 
 def _subject(item: Json) -> Subject:
     fields = Fields(item, "statement subject")
-    name = fields.text("name", most=1024) if fields.has("name") else ""
-    digests = fields.object("digest")
-    subject = Subject(name, digests.digest("sha256"))
-    return subject
+    name = fields.text("name", least=0, most=1024) if fields.has("name") else ""
+    return Subject(name, fields.object("digest").digest("sha256"))
 
 
 def _objects(value: Json) -> tuple[SideObject, ...]:

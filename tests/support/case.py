@@ -1,0 +1,215 @@
+"""An artifact to verify: published, logged, cosigned and held in a federation of `support.world`, with a policy.
+
+A test breaks one thing with `dataclasses.replace` (or on the disk, after `write`) and looks at what the verdict says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from comity.trust.claims import Advisory, sign_advisory, sign_hold
+from comity.trust.digest import Digest, sha256
+from comity.trust.evidence import PACK, Evidence, FoundFile, Proof
+from comity.trust.federation import Federation
+from comity.trust.manifest import FileEntry, Manifest
+from comity.trust.names import Name
+from comity.trust.pieces import FIXED, PieceIndex, PieceLayout, PieceRecord, fixed_pieces, records_root
+from comity.trust.policy import Policy, parse_policy
+from comity.trust.published import Licence, Published, publish
+from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.verdict import Verdict
+from comity.trust.verify import verify
+from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
+
+LICENCE_TEXT = b"Apache License, Version 2.0 (abridged)\n"
+FILES: Mapping[str, bytes] = {
+    "LICENSE": LICENCE_TEXT,
+    "config.json": b'{"architectures":["Tiny"],"hidden_size":8}\n',
+    "model.safetensors": bytes(range(256)) * 20,
+    "tokenizer/vocab.txt": "a\nb\nhé\n".encode(),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything about one artifact. `publication` is the statement that its publisher signed."""
+
+    files: Mapping[str, bytes]
+    manifest: bytes
+    pieces: bytes
+    publication: Entry
+    claims: tuple[bytes, ...]
+    proofs: tuple[Proof, ...]
+    objects: Mapping[Digest, bytes]
+    federation: Federation
+    policy_text: str
+    partial: bool = False
+
+    @property
+    def artifact(self) -> Digest:
+        return sha256(self.manifest)
+
+    @property
+    def evidence(self) -> Evidence:
+        files = tuple(FoundFile(path, len(data), sha256(data)) for path, data in sorted(self.files.items()))
+        return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial)
+
+    @property
+    def policy(self) -> Policy:
+        return parse_policy(self.policy_text.encode(), lambda _: self.federation.encode())
+
+    def verdict(self) -> Verdict:
+        return verify(self.evidence, self.policy)
+
+    def demanding(self, old: str, new: str) -> Case:
+        """This case under a policy in which `old` is written `new`."""
+        assert self.policy_text.count(old) == 1, old
+        return replace(self, policy_text=self.policy_text.replace(old, new))
+
+    def saying(self, *lines: bytes) -> Case:
+        """This case with more claims."""
+        return replace(self, claims=(*self.claims, *lines))
+
+    def proofs_of(self, line: bytes) -> tuple[Proof, ...]:
+        return tuple(proof for proof in self.proofs if proof.line == sha256(line))
+
+    def write(self, root: Path) -> Path:
+        """Lay it out below `root`: `model/` with its evidence pack, policy.toml, federation.json. Returns `model/`."""
+        folder, pack = root / "model", root / "model" / PACK
+        named = {f"proofs/{_proof_name(proof)}": proof.data for proof in self.proofs}
+        named |= {f"objects/{digest}": data for digest, data in self.objects.items()}
+        named |= {"manifest.json": self.manifest, "pieces.json": self.pieces}
+        named["claims.jsonl"] = b"".join(line + b"\n" for line in self.claims)
+        for path, data in (*self.files.items(), *((f"{PACK}/{name}", data) for name, data in named.items())):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        if self.partial:
+            (pack / "partial").touch()
+        (root / "policy.toml").write_text(self.policy_text, "utf-8")
+        (root / "federation.json").write_bytes(self.federation.encode())
+        return folder
+
+
+def nodes(count: int = 4) -> tuple[Node, ...]:
+    """The nodes of `count` members in as many jurisdictions; the first of them is Swiss."""
+    return tuple(node(seat(code)) for code in JURISDICTIONS[:count])
+
+
+def release(
+    files: Mapping[str, bytes] = FILES,
+    *,
+    by: Identity | None = None,
+    name: str = "swiss-ai/tiny@v1",
+    spdx: str = "Apache-2.0",
+) -> tuple[Published, Entry, bytes, bytes]:
+    """The claim that `by` published `files`, signed; the manifest; the piece index."""
+    by = by or identity("Swiss AI", "CH")
+    manifest = Manifest.of(FileEntry(path, len(data), sha256(data)) for path, data in files.items())
+    index = PieceIndex(tuple((entry.path, _layout(files[entry.path])) for entry in manifest.files))
+    published = Published(
+        by=by.id,
+        name=Name.parse(name),
+        artifact=manifest.digest,
+        manifest=SideObject.of(manifest.encode()),
+        pieces=SideObject.of(index.encode()),
+        licence=Licence(spdx, SideObject.of(LICENCE_TEXT)),
+    )
+    return published, publish(published, by.signer), manifest.encode(), index.encode()
+
+
+def case(
+    *,
+    publisher: Identity | None = None,
+    members: Sequence[Node] | None = None,
+    cosigners: Iterable[Node] | None = None,
+    name: str = "swiss-ai/tiny@v1",
+    time: int = NOW,
+) -> Case:
+    """A case in which all is well.
+
+    Args:
+        members: nodes; the first one's log holds the publication. `nodes()` where not given.
+        cosigners: nodes that cosign that log; all the others where not given.
+        time: when they cosign.
+    """
+    publisher = publisher or identity("Swiss AI", "CH")
+    members = members or nodes()
+    writer, others = members[0], members[1:]
+    published, publication, manifest, pieces = release(by=publisher, name=name)
+    log = filled(writer)
+    log.append(publication.line)
+    proofs, holds = [], []
+    for member in members:
+        own = log if member is writer else filled(member)
+        hold = sign_hold(member.record, published.artifact, published.manifest, published.pieces, member.online)
+        own.append(hold.line)
+        holds.append(hold.line)
+        proofs.append(own.proof(hold.line))
+    proofs.append(log.proof(publication.line, others if cosigners is None else cosigners, time))
+    return Case(
+        files=FILES,
+        manifest=manifest,
+        pieces=pieces,
+        publication=publication,
+        claims=(publisher.entry.line, *(member.entry.line for member in members), publication.line, *holds),
+        proofs=tuple(proofs),
+        objects={sha256(LICENCE_TEXT): LICENCE_TEXT},
+        federation=found(members, {"swiss-ai": publisher.id}),
+        policy_text=policy_text(publisher),
+    )
+
+
+def policy_text(publisher: Identity) -> str:
+    return f"""\
+schema = "comity/policy/v1"
+[[pin]]
+file = "federation.json"
+[publishers]
+accept = {json.dumps([publisher.id])}
+[cosigners]
+at_least = 2
+jurisdictions = 2
+outside = ["publisher"]
+[licences]
+accept = ["apache-2.0"]
+[advisories]
+refuse_from = []
+[time]
+as_of = 2026-11-24T00:00:00Z
+max_age_days = 30
+[rows]
+require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
+"""
+
+
+def filled(owner: Node, entries: int = 5) -> Log:
+    """The log of a node, with other people's statements in it."""
+    log = Log(owner.origin, owner.log)
+    stranger = identity("Somebody else")
+    for number in range(entries):
+        about = Subject("", sha256(b"%d" % number))
+        log.append(sign_statement(Statement("vouched", (about,), stranger.inception.author, {}), stranger.signer).line)
+    return log
+
+
+def advisory(case: Case, *, by: Identity | None = None, kind: str = "malware") -> tuple[bytes, bytes]:
+    """Somebody's warning about the artifact: their inception and the advisory."""
+    by = by or identity("Security desk", "ES")
+    said = Advisory(by.inception.author, case.artifact, kind, "critical", "do not load it")
+    return by.entry.line, sign_advisory(said, by.signer).line
+
+
+def _layout(data: bytes) -> PieceLayout:
+    at, records = 0, []
+    for length in fixed_pieces(len(data)):
+        records.append(PieceRecord(length, bytes.fromhex(sha256(data[at : at + length]))))
+        at += length
+    return PieceLayout(FIXED, len(records), records_root(records))
+
+
+def _proof_name(proof: Proof) -> str:
+    origin = proof.data.split(b"\n\n")[1].partition(b"\n")[0]
+    return f"{proof.line}.{sha256(origin)[:16]}.tlog-proof"

@@ -1,0 +1,172 @@
+"""A federation in memory: members, their nodes and logs, real keys and all. What it judges is in `support.case`.
+
+Keys are made once a session. Those of algorithms that take a seed are the same in every run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosign, cosigner_key
+from comity.trust.digest import Digest, sha256
+from comity.trust.evidence import Proof
+from comity.trust.federation import Federation, FederationNode
+from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.keys import HybridSigner, PrivateKey
+from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.node_record import NodeRecord, sign_node_record
+from comity.trust.note import NoteSignature, log_verifier_key
+from comity.trust.statement import Entry
+from comity.trust.tlog_proof import TlogProof
+from comity.wire.certs import make_certificate
+from support.seeded import seeded_key
+
+NOW = 1_795_000_000
+"""When everything here happens, in POSIX seconds: 2026-11-18."""
+
+STATEMENTS = ("ed25519", "ml-dsa-65")
+COSIGNERS = ("ed25519", "ml-dsa-44")
+JURISDICTIONS = ("CH", "SG", "ES", "KR", "CA", "BR", "IN")
+
+
+@functools.cache
+def private_key(name: str, alg: str) -> PrivateKey:
+    return PrivateKey.generate(alg) if alg.startswith("ecdsa") else seeded_key(alg, f"{name} {alg}")
+
+
+@functools.cache
+def signer(name: str, algs: tuple[str, ...] = STATEMENTS) -> HybridSigner:
+    return HybridSigner(tuple(private_key(name, alg) for alg in algs))
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """A publisher or member, with its first key."""
+
+    inception: Inception
+    signer: HybridSigner
+    entry: Entry
+
+    @property
+    def id(self) -> Digest:
+        return self.inception.id
+
+    @property
+    def member(self) -> Member:
+        """The seat that it has, where it is a member."""
+        who = self.inception
+        return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
+
+
+@functools.cache
+def identity(
+    label: str, jurisdiction: str = "", *, kind: str = "publisher", algs: tuple[str, ...] = STATEMENTS
+) -> Identity:
+    key, recovery = signer(f"{label} first", algs), signer(f"{label} recovery", algs)
+    home = f"node-{jurisdiction.lower()}.example/log" if jurisdiction else ""
+    inception = Inception(kind, KeySet((key.public,), 1), (recovery.public.id,), home, jurisdiction, label)
+    return Identity(inception, key, announce(inception, key))
+
+
+@functools.cache
+def seat(jurisdiction: str, algs: tuple[str, ...] = STATEMENTS) -> Identity:
+    return identity(f"Institute {jurisdiction}", jurisdiction, kind="member", algs=algs)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A member's node: what it holds, and the record that binds it."""
+
+    seat: Identity
+    record: NodeRecord
+    entry: Entry
+    log: PrivateKey
+    cosigner: HybridSigner
+    online: HybridSigner
+    tls: PrivateKey
+
+    @property
+    def origin(self) -> str:
+        return self.record.origin
+
+    @property
+    def bound(self) -> tuple[HybridSigner, ...]:
+        """Signers of every key that the record binds."""
+        return HybridSigner((self.log,)), self.cosigner, self.online, HybridSigner((self.tls,))
+
+    def cosign(self, checkpoint: Checkpoint, time: int = NOW) -> tuple[NoteSignature, ...]:
+        name = self.record.cosigners[0].name
+        return tuple(cosign(checkpoint, name, key, time) for key in self.cosigner.keys)
+
+
+@functools.cache
+def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS) -> Node:
+    name = name or f"node-{owner.inception.jurisdiction.lower()}.example"
+    log, tls = private_key(f"{name} log", "ed25519"), private_key(f"{name} tls", "ecdsa-p256")
+    cosigner, online = signer(f"{name} cosigner", cosigners), signer(f"{name} online")
+    record = NodeRecord(
+        member=owner.id,
+        name=name,
+        log=log_verifier_key(f"{name}/log", log.public),
+        cosigners=tuple(cosigner_key(f"{name}/cosigner", key.public) for key in cosigner.keys),
+        online=online.public,
+        tls=make_certificate(tls),
+    )
+    bound = (HybridSigner((log,)), cosigner, online, HybridSigner((tls,)))
+    return Node(owner, record, sign_node_record(record, [owner.signer], bound), log, cosigner, online, tls)
+
+
+@dataclass
+class Log:
+    """A node's log, kept in memory."""
+
+    origin: str
+    key: PrivateKey
+    lines: list[bytes] = field(default_factory=list)
+    tree: MemoryTree = field(default_factory=MemoryTree)
+
+    def append(self, line: bytes) -> int:
+        self.lines.append(line)
+        self.tree.append(leaf_hash(line))
+        return len(self.lines) - 1
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.origin, self.tree.size, self.tree.root())
+
+    def proof(self, line: bytes, cosigners: Iterable[Node] = (), time: int = NOW) -> Proof:
+        """That `line` is in this log as it stands now, with the cosignatures of `cosigners`."""
+        index, checkpoint = self.lines.index(line), self.checkpoint()
+        cosigned = [signature for cosigner in cosigners for signature in cosigner.cosign(checkpoint, time)]
+        hashes = inclusion_proof(index, self.tree.size, self.tree.node)
+        return as_proof(line, TlogProof(index, hashes, checkpoint.signed(self.key).adding(*cosigned)))
+
+
+def as_proof(line: bytes, proof: TlogProof) -> Proof:
+    return Proof(sha256(line), proof.encode())
+
+
+def found(
+    nodes: Sequence[Node], namespaces: Mapping[str, Digest] | None = None, members: Sequence[Member] = ()
+) -> Federation:
+    """The federation of the nodes' members, consented to by all of them.
+
+    Args:
+        members: seats as the charter shall list them, where not as their owners announced them.
+    """
+    owners = dict.fromkeys(node.seat for node in nodes)
+    body = draft(members or [owner.member for owner in owners], namespaces)
+    certificate = tuple(consent(body, owner.id, owner.signer).line for owner in owners)
+    listed = tuple(
+        FederationNode(node.record, node.entry.line, (f"{node.record.name}:7443",), (f"{node.record.name}:7444",))
+        for node in nodes
+    )
+    return Federation(body, certificate, listed)
+
+
+def draft(members: Sequence[Member], namespaces: Mapping[str, Digest] | None = None) -> Body:
+    active = sum(member.active for member in members)
+    return genesis(members, CharterPolicy(quorum(active), 2, 2, 2), namespaces)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.claims import (
+    ADVISORIES,
+    Addresses,
+    Advisory,
+    Hold,
+    parse_addresses,
+    parse_advisory,
+    parse_hold,
+    sign_addresses,
+    sign_advisory,
+    sign_hold,
+    signed_by_node,
+)
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
+from support.case import nodes
+from support.world import identity
+
+MANIFEST, PIECES = SideObject.of(b"a manifest"), SideObject.of(b"a piece index")
+NODE, OTHER = nodes(2)
+CRITIC = identity("Security desk", "ES")
+WARNING = Advisory(CRITIC.inception.author, MANIFEST.digest, "malware", "high", "do not\nload it")
+
+
+def test_a_hold_reads_back_and_is_the_nodes_own() -> None:
+    entry = parse_entry(sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).line)
+    assert parse_hold(entry.statement) == Hold(NODE.record.node, MANIFEST.digest, PIECES.digest)
+    assert entry.statement.objects == (MANIFEST, PIECES)
+    assert signed_by_node(entry, NODE.record)
+    assert not signed_by_node(entry, OTHER.record)
+
+
+def test_a_hold_signed_by_another_key_is_not_the_nodes_own() -> None:
+    assert not signed_by_node(sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, OTHER.online), NODE.record)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"subjects": (Subject("", sha256(b"another artifact")),)}, id="about another manifest"),
+        pytest.param({"objects": (MANIFEST,)}, id="without its piece index among the objects"),
+        pytest.param({"by": CRITIC.inception.author}, id="by an identity"),
+        pytest.param({"predicate": "hold-withdrawn"}, id="another predicate"),
+        pytest.param({"body": {"manifest": MANIFEST.to_json()}}, id="without pieces"),
+        pytest.param({"subjects": (Subject("", MANIFEST.digest), Subject("", PIECES.digest))}, id="two subjects"),
+    ],
+)
+def test_a_hold_that_is_none_is_refused(change: dict[str, object]) -> None:
+    hold = sign_hold(NODE.record, MANIFEST.digest, MANIFEST, PIECES, NODE.online).statement
+    with pytest.raises(Malformed):
+        parse_hold(replace(hold, **change))
+
+
+def test_addresses_read_back() -> None:
+    entry = sign_addresses(NODE.record, ["node.example:7443", "[2001:db8::1]:7443"], [], NODE.online)
+    expected = Addresses(NODE.record.node, ("node.example:7443", "[2001:db8::1]:7443"), ())
+    assert parse_addresses(parse_entry(entry.line).statement) == expected
+
+
+@pytest.mark.parametrize(
+    "address", ["node.example", ":7443", "node:0", "node:65536", "a b:1", "a\n:1", "a:٣", "x" * 400]
+)
+def test_an_address_is_host_and_port(address: str) -> None:
+    entry = sign_addresses(NODE.record, ["node.example:7443"], [], NODE.online)
+    with pytest.raises(Malformed):
+        parse_addresses(replace(entry.statement, body={"mutual": [address], "open": []}))
+
+
+@pytest.mark.parametrize("kind", ADVISORIES)
+def test_an_advisory_reads_back(kind: str) -> None:
+    warning = replace(WARNING, kind=kind)
+    assert parse_advisory(parse_entry(sign_advisory(warning, CRITIC.signer).line).statement) == warning
+
+
+def test_a_node_may_advise_too() -> None:
+    warning = replace(WARNING, by=NODE.record.node)
+    assert parse_advisory(sign_advisory(warning, NODE.online).statement) == warning
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": "gossip"}, {"severity": "huge"}, {"text": "\x1b[31m"}, {"text": "x" * 4001}]
+)
+def test_a_malformed_advisory_is_not_signed(change: dict[str, str]) -> None:
+    with pytest.raises(Malformed):
+        sign_advisory(replace(WARNING, **change), CRITIC.signer)
+
+
+def test_an_advisory_is_about_one_artifact() -> None:
+    body = {"kind": "yank", "severity": "low", "text": ""}
+    subjects = (Subject("", MANIFEST.digest), Subject("", PIECES.digest))
+    statement = Statement("advisory", subjects, CRITIC.inception.author, body)
+    with pytest.raises(Malformed):
+        parse_advisory(sign_statement(statement, CRITIC.signer).statement)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.dsse import seal
+from comity.trust.encoding import canonical
+from comity.trust.errors import Malformed
+from comity.trust.statement import (
+    MAX_OBJECTS,
+    MAX_SUBJECTS,
+    Author,
+    SideObject,
+    Statement,
+    Subject,
+    parse_entry,
+    sign_statement,
+)
+from support.world import signer
+
+ABOUT = Subject("a thing", sha256(b"thing"))
+BY = Author("identity", sha256(b"somebody"))
+SIMPLE = Statement("vouched", (ABOUT,), BY, {"why": "because"}, (SideObject.of(b"a document"),))
+
+
+def document(**change: Any) -> bytes:
+    return json.dumps({**json.loads(SIMPLE.encode()), **change}).encode()
+
+
+def predicate(**change: Any) -> bytes:
+    return document(predicate={**json.loads(SIMPLE.encode())["predicate"], **change})
+
+
+def test_a_statement_reads_back_as_it_was_written() -> None:
+    assert Statement.parse(SIMPLE.encode()) == SIMPLE
+
+
+def test_the_payload_is_an_in_toto_statement() -> None:
+    assert json.loads(SIMPLE.encode()) == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "a thing", "digest": {"sha256": ABOUT.digest}}],
+        "predicateType": "urn:comity:vouched:v1",
+        "predicate": {
+            "by": {"identity": BY.id},
+            "objects": [{"digest": sha256(b"a document"), "size": 10}],
+            "why": "because",
+        },
+    }
+
+
+def test_a_comity_predicate_of_an_unknown_type_is_kept() -> None:
+    statement = Statement.parse(document(predicateType="urn:comity:from-the-future:v1"))
+    assert (statement.predicate, statement.by, statement.objects) == ("from-the-future", BY, SIMPLE.objects)
+
+
+def test_a_foreign_predicate_is_kept_under_its_full_type_and_has_no_author() -> None:
+    statement = Statement.parse(document(predicateType="https://slsa.dev/provenance/v1"))
+    assert (statement.predicate, statement.by) == ("https://slsa.dev/provenance/v1", None)
+    with pytest.raises(Malformed):
+        statement.encode()
+
+
+def test_a_foreign_predicate_lists_its_side_objects_too() -> None:
+    assert Statement.parse(document(predicateType="https://slsa.dev/provenance/v1")).objects == SIMPLE.objects
+
+
+def test_a_second_version_of_a_predicate_is_another_type() -> None:
+    assert Statement.parse(document(predicateType="urn:comity:vouched:v2")).predicate == "urn:comity:vouched:v2"
+
+
+def test_a_subject_may_carry_other_digests_and_fields_of_in_toto() -> None:
+    subject = {"name": "n", "uri": "https://example.org", "digest": {"sha256": ABOUT.digest, "sha512": "00"}}
+    assert Statement.parse(document(subject=[subject])).subjects == (Subject("n", ABOUT.digest),)
+
+
+def test_a_subject_without_a_name_is_about_its_digest_alone() -> None:
+    for subject in ({"digest": {"sha256": ABOUT.digest}}, {"name": "", "digest": {"sha256": ABOUT.digest}}):
+        assert Statement.parse(document(subject=[subject])).subjects == (Subject("", ABOUT.digest),)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(document(_type="https://in-toto.io/Statement/v0.1"), id="another statement type"),
+        pytest.param(document(subject=[]), id="no subject"),
+        pytest.param(document(subject=[{"digest": {"sha256": ABOUT.digest}}] * (MAX_SUBJECTS + 1)), id="subjects"),
+        pytest.param(document(subject=[{"name": "n", "digest": {"sha512": "00"}}]), id="no sha256"),
+        pytest.param(document(subject=[{"name": "n", "digest": {"sha256": ABOUT.digest.upper()}}]), id="upper case"),
+        pytest.param(document(subject=[{"name": "n", "digest": {"sha256": "sha256:" + ABOUT.digest}}]), id="prefix"),
+        pytest.param(document(subject=[{"name": "x" * 1025, "digest": {"sha256": ABOUT.digest}}]), id="long name"),
+        pytest.param(document(predicate=[]), id="a predicate that is no object"),
+        pytest.param(document(extra=1), id="an unknown member"),
+        pytest.param(document(predicateType=""), id="no type"),
+        pytest.param(predicate(by=None), id="no author"),
+        pytest.param(predicate(by={"person": BY.id}), id="an author of an unknown kind"),
+        pytest.param(predicate(by={"identity": BY.id, "node": BY.id}), id="two authors"),
+        pytest.param(predicate(by={"identity": "sha256:" + BY.id}), id="a second spelling of the author"),
+        pytest.param(predicate(objects="ab"), id="objects that are no list"),
+        pytest.param(predicate(objects=[{"digest": BY.id, "size": 1}] * (MAX_OBJECTS + 1)), id="objects"),
+        pytest.param(predicate(objects=[{"digest": BY.id, "size": -1}]), id="a negative size"),
+        pytest.param(predicate(objects=[{"digest": BY.id, "size": 2**40}]), id="an object beyond 64 MiB"),
+        pytest.param(b" " * 60_000 + SIMPLE.encode(), id="too many bytes"),
+    ],
+)
+def test_a_malformed_statement_is_refused(payload: bytes) -> None:
+    with pytest.raises(Malformed):
+        Statement.parse(payload)
+
+
+def test_the_body_cannot_speak_for_somebody_else() -> None:
+    forged = Statement("vouched", (ABOUT,), BY, {"by": {"identity": sha256(b"another")}})
+    assert Statement.parse(forged.encode()).by == BY
+
+
+def test_an_entry_is_its_line() -> None:
+    entry = sign_statement(SIMPLE, signer("a"))
+    assert parse_entry(entry.line) == entry
+    assert entry.statement == SIMPLE
+    assert entry.digest == sha256(entry.line)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(Statement("vouched", (ABOUT,) * (MAX_SUBJECTS + 1), BY, {}), id="too many subjects"),
+        pytest.param(Statement("vouched", (Subject("\x1b[2J", ABOUT.digest),), BY, {}), id="a control character"),
+        pytest.param(Statement("vouched", (ABOUT,), BY, {"text": "x" * 49_000}), id="too large"),
+        pytest.param(Statement("Vouched!", (ABOUT,), BY, {}), id="a bad predicate"),
+        pytest.param(Statement("vouched", (ABOUT,), None, {}), id="no author"),
+    ],
+)
+def test_what_nobody_could_read_back_is_not_signed(statement: Statement) -> None:
+    with pytest.raises(Malformed):
+        sign_statement(statement, signer("a"))
+
+
+def test_an_envelope_of_another_payload_type_is_no_entry() -> None:
+    line = seal(canonical({}), signer("a"), payload_type="text/plain").encode()
+    with pytest.raises(Malformed):
+        parse_entry(line)
