@@ -1,0 +1,214 @@
+"""A ledger's process is killed at every point that matters and at random instants; what it promised still holds.
+
+After each death the ledger is opened again and looked at as a stranger would: every entry bundle and tile is read, the
+roots are derived from the entries, and compared with the checkpoints that were signed. The short form takes each point
+once; `-m slow` goes on for minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from comity.ledger.ledger import Ledger
+from comity.trust.digest import Digest, sha256
+from comity.trust.keys import PrivateKey
+from support.ledger_workload import COSIGNER, FAR, OWN, far_lines
+from support.logs import LogKeys
+from support.outsider import read_log, signed_checkpoint
+from support.tools import needs
+
+STEPS = ("append", "stage", "advance", "note", "cosign", "misbehaviour", "pieces", "forget")
+AT_START = [f"ledger.{step}.{when}-commit" for step in ("migrate", "create") for when in ("before", "after")]
+AT_WORK = [f"ledger.{step}.{when}-commit" for step in STEPS for when in ("before", "after")]
+AT_WORK += ["ledger.append.grown", "ledger.advance.grown"]
+
+ROUNDS = 60
+PATIENCE = 60
+TESTS = Path(__file__).resolve().parents[1]
+
+
+class Victim:
+    """A ledger folder, the processes that died on it, and what they had promised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.own = LogKeys(OWN, PrivateKey.generate("ed25519"))
+        self.far = LogKeys(FAR, PrivateKey.generate("ed25519"))
+        for keys, name in ((self.own, "own.pem"), (self.far, "far.pem")):
+            (folder / name).write_bytes(keys.key.to_pem())
+        self.hits = folder / "hits.txt"
+        self.entries: dict[int, Digest] = {}
+        self.signed: dict[int, bytes] = {}
+        self.far_size = 0
+        self.cosigned = 0
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger"
+
+    def start(self, fault: str = "", under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {"PYTHONPATH": path, "COMITY_FAULT": fault, "COMITY_FAULT_LOG": str(self.hits)}
+        arguments = [str(self.ledger), str(self.folder / "own.pem"), str(self.folder / "far.pem"), str(ROUNDS)]
+        return subprocess.Popen(
+            [*under, sys.executable, "-m", "support.ledger_workload", *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+
+    def die_at(self, point: str, hit: int) -> None:
+        process = self.start(f"{point}:{hit}")
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == -signal.SIGKILL, f"{point} was not hit {hit} times"
+        self.heard(output)
+        self.check()
+
+    def die_after(self, seconds: float) -> None:
+        """Counted from its first promise."""
+        process = self.start()
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+        rest, _ = process.communicate(timeout=PATIENCE)
+        self.heard(first + rest)
+        self.check()
+
+    def fails_at(self, call: str, fate: str, nth: int) -> bool:
+        """Whether a thread of the process made the system call `nth` times, and so met `fate`."""
+        strace = needs("strace", unlock="apt-get install strace")
+        under = [
+            strace,
+            "-f",
+            "-qq",
+            "-e",
+            f"trace={call}",
+            "-e",
+            f"inject={call}:{fate}:when={nth}",
+            "-o",
+            "/dev/null",
+        ]
+        process = self.start(under=under)
+        output, _ = process.communicate(timeout=PATIENCE)
+        self.heard(output)
+        self.check()
+        return process.returncode != 0
+
+    def heard(self, output: bytes) -> None:
+        for line in output.decode().splitlines():
+            match line.split():
+                case ["own", index, digest]:
+                    assert self.entries.setdefault(int(index), Digest(digest)) == digest, "one index for two entries"
+                case ["signing", size, root]:
+                    assert self.signed.setdefault(int(size), bytes.fromhex(root)).hex() == root, "a fork was signed"
+                case ["far", size]:
+                    self.far_size = max(self.far_size, int(size))
+                case ["cosigned", size]:
+                    self.cosigned = max(self.cosigned, int(size))
+                case _:
+                    pytest.fail(f"the process said {line!r}")
+
+    def check(self) -> None:
+        with closing(Ledger.open(self.ledger, time.time)) as ledger:
+            origins = {log.origin for log in ledger.logs.all()}
+            if OWN in origins:
+                self.check_own(ledger)
+            if FAR in origins:
+                self.check_far(ledger)
+        assert origins == {OWN, FAR} or not (self.entries or self.far_size)
+
+    def check_own(self, ledger: Ledger) -> None:
+        state = ledger.logs.get(OWN)
+        lines, tree = read_log(ledger, self.own, state.size)
+        assert tree.root() == state.root
+        lost = [
+            index for index, digest in self.entries.items() if index >= state.size or sha256(lines[index]) != digest
+        ]
+        assert lost == [], "acknowledged entries are gone"
+        for size, root in self.signed.items():
+            assert size <= state.size and tree.root(size) == root, "a root was signed that is not the log's"
+        if state.note is not None:
+            checkpoint = signed_checkpoint(ledger, self.own)
+            assert checkpoint.root == tree.root(checkpoint.size)
+            assert self.signed[checkpoint.size] == checkpoint.root
+        ledger.history.verify_all(OWN)
+
+    def check_far(self, ledger: Ledger) -> None:
+        state = ledger.logs.get(FAR)
+        lines, tree = read_log(ledger, self.far, state.size)
+        assert lines == far_lines(0, state.size)
+        assert tree.root() == state.root
+        assert state.size >= self.far_size, "the mirror went backwards"
+        if state.size:
+            assert signed_checkpoint(ledger, self.far).root == tree.root()
+        if self.cosigned:
+            best = ledger.cosignatures.best_note(FAR, self.cosigned - 1)
+            assert COSIGNER in {signature.name for signature in best.signatures}
+        ledger.history.verify_all(FAR)
+
+    def histogram(self) -> Counter[str]:
+        return Counter(self.hits.read_text().split())
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Victim]:
+    victim = Victim(tmp_path)
+    yield victim
+    histogram = victim.histogram()
+    for point in sorted(histogram):
+        print(f"{histogram[point]:6d}  {point}")
+    print(f"{len(victim.entries)} entries acknowledged, {len(victim.signed)} checkpoints signed")
+    print(f"{victim.far_size} entries mirrored")
+
+
+@pytest.mark.parametrize("point", AT_START)
+def test_a_ledger_that_dies_while_it_is_made_can_be_made_again(victim: Victim, point: str) -> None:
+    victim.die_at(point, 1)
+    victim.die_after(0.1)
+
+
+def test_every_point_of_death_leaves_the_old_or_the_new_state(victim: Victim) -> None:
+    for nth, point in enumerate(AT_WORK):
+        victim.die_at(point, 1 + nth % 4)
+    assert set(victim.histogram()) >= {*AT_WORK, *AT_START}, "a point was never hit"
+
+
+def test_death_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) -> None:
+    chance = random.Random(7)
+    for _ in range(6):
+        victim.die_after(chance.uniform(0, 0.4))
+    assert victim.entries and victim.far_size
+
+
+@pytest.mark.slow
+def test_many_deaths_at_every_point(victim: Victim) -> None:
+    chance = random.Random()
+    for _ in range(8):
+        for point in chance.sample(AT_WORK, len(AT_WORK)):
+            victim.die_at(point, chance.randint(1, 30))
+    assert set(victim.histogram()) >= {*AT_WORK, *AT_START}, "a point was never hit"
+
+
+@pytest.mark.slow
+def test_many_deaths_at_any_instant(victim: Victim) -> None:
+    chance = random.Random()
+    for _ in range(150):
+        victim.die_after(chance.expovariate(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fate", ["signal=KILL", "error=EIO", "error=ENOSPC"])
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+def test_death_or_failure_of_any_write_to_the_disk(victim: Victim, call: str, fate: str) -> None:
+    met = [victim.fails_at(call, fate, nth) for nth in (*range(1, 20), *range(20, 200, 20))]
+    assert sum(met) > len(met) / 2, "the process hardly ever met its fate"

@@ -1,0 +1,99 @@
+"""A process that works on a ledger: `python -m support.ledger_workload FOLDER OWN.pem FAR.pem ROUNDS`.
+
+It writes to its own log through a sequencer with several writers, and mirrors another one. Each line of its output is
+a promise, written only after the ledger has made it:
+
+    own <index> <sha256>     the entry stands at this index of the own log
+    signing <size> <root>    a signature over this checkpoint of the own log leaves the process
+    far <size>               the mirrored log is visible up to here
+    cosigned <size>          a cosignature over the mirrored log's checkpoint of this size is kept
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from comity.ledger.ledger import Ledger
+from comity.ledger.misbehaviour import ROOTS
+from comity.ledger.sequencer import Sequencer
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosign
+from comity.trust.digest import sha256
+from comity.trust.keys import PrivateKey
+from comity.trust.note import NoteSignature, sign_note
+from comity.trust.pieces import PieceRecord, encode_records
+from support.logs import LogKeys, statement_line
+
+OWN, FAR = "own.example/log", "far.example/log"
+COSIGNER = "own.example/cosigner"
+WRITERS = 4
+STEP = 90
+"""Entries of the far log in one step; three of them cross a tile."""
+
+
+def far_lines(start: int, end: int) -> list[bytes]:
+    """What the far log says, always."""
+    return [b"entry %d of the far log" % index for index in range(start, end)]
+
+
+def promise(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
+def own_signer(key: PrivateKey) -> Callable[[Checkpoint], NoteSignature]:
+    def sign(checkpoint: Checkpoint) -> NoteSignature:
+        promise(f"signing {checkpoint.size} {checkpoint.root.hex()}")
+        return sign_note(checkpoint.text, OWN, key)
+
+    return sign
+
+
+async def write(sequencer: Sequencer, rounds: int) -> None:
+    for _ in range(rounds):
+        line = statement_line(int.from_bytes(os.urandom(6), "big"))
+        index = await sequencer.append(line)
+        promise(f"own {index} {sha256(line)}")
+        await sequencer.covered(index)
+
+
+def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey) -> None:
+    """One turn of a mirror: stage, advance, keep an earlier checkpoint, cosign, and what else a node remembers."""
+    size = ledger.logs.get(FAR).size
+    ledger.logs.stage(FAR, size, far_lines(size, size + STEP))
+    end = size + 2 * STEP
+    ledger.logs.advance(FAR, size + STEP, far_lines(size + STEP, end), far.note_over(far_lines(0, end)))
+    promise(f"far {end}")
+    ledger.logs.set_note(FAR, far.note(end - 1, ledger.history.root(FAR, end - 1)))
+    checkpoint = Checkpoint(FAR, end, ledger.history.root(FAR, end))
+    ledger.cosignatures.add(FAR, end, checkpoint.root, [cosign(checkpoint, COSIGNER, cosigner, int(time.time()))])
+    promise(f"cosigned {end}")
+    parts = tuple(far.note(end, os.urandom(32)).encode() for _ in range(2))
+    ledger.misbehaviour.keep(ROOTS, FAR, far.vkey, parts)
+    blob = sha256(b"%d" % end)
+    ledger.pieces.remember_records(blob, 5, "fixed-4MiB/1", encode_records([PieceRecord(5, bytes(32))]))
+    ledger.pieces.forget(blob)
+
+
+async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
+    ledger = Ledger.open(folder, time.time)
+    ledger.logs.create(OWN, LogKeys(OWN, own).vkey, own=True)
+    ledger.logs.create(FAR, far.vkey)
+    sequencer = Sequencer(ledger, OWN, own_signer(own), linger=0, interval=0)
+    running = asyncio.create_task(sequencer.run())
+    writers = [write(sequencer, rounds) for _ in range(WRITERS)]
+    mirrors = asyncio.to_thread(lambda: [mirror(ledger, far, own) for _ in range(rounds)])
+    await asyncio.gather(*writers, mirrors)
+    running.cancel()
+    await asyncio.wait([running])
+    ledger.close()
+
+
+if __name__ == "__main__":
+    folder, own, far, rounds = sys.argv[1:]
+    keys = [PrivateKey.from_pem(Path(pem).read_bytes()) for pem in (own, far)]
+    asyncio.run(main(Path(folder), keys[0], LogKeys(FAR, keys[1]), int(rounds)))
