@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire import limits
@@ -29,7 +29,7 @@ class Calls:
 
     async def unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
         async with self._failures():
-            return await method(request, timeout=self.patience)
+            return _parsed(await method(request, timeout=self.patience))
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, items: int, size: int
@@ -40,14 +40,14 @@ class Calls:
             answer = method(request, timeout=self._deadline(size))
             size += items * limits.MESSAGE_COST
             try:
-                while (message := await self._next(answer)) is not None:
+                while (message := await self._next(answer)) is not grpc.aio.EOF:
                     items -= 1
                     size -= _size(message)
                     if items < 0 or size < 0:
                         raise Malformed(
                             "the answer does not end", why="the node sent more than asked", code="UNBOUNDED"
                         )
-                    yield message
+                    yield cast(R, message)
             finally:
                 answer.cancel()
 
@@ -65,17 +65,16 @@ class Calls:
                         await call.write(request)
                 if not call.done():
                     await call.done_writing()
-                return await call
+                return _parsed(await call)
             finally:
                 call.cancel()
 
-    async def _next(self, answer: grpc.aio.UnaryStreamCall[Q, R]) -> R | None:
+    async def _next(self, answer: grpc.aio.UnaryStreamCall[Q, R]) -> object:
         async with asyncio.timeout(self.patience):
-            message = await answer.read()
-        return None if message is grpc.aio.EOF else cast(R, message)
+            return _parsed(await answer.read())
 
     def _deadline(self, size: int) -> float:
-        return min(self.patience + size / limits.SLOWEST, limits.DEADLINE)
+        return min(self.patience + size / limits.SLOWEST, limits.LONGEST_CALL)
 
     @asynccontextmanager
     async def _failures(self) -> AsyncIterator[None]:
@@ -87,14 +86,19 @@ class Calls:
             raise Unavailable(
                 "the node fell silent", why=f"no message in {self.patience:g} s", code="DEADLINE"
             ) from error
-        except DecodeError as error:
-            raise Malformed("the answer is no message of comity.v1", why=str(error)[:200]) from error
 
     async def _meaning(self, error: grpc.aio.AioRpcError) -> ComityError:
         failure = from_rpc(error)
         if failure.code != "UNREACHABLE":
             return failure
         return await self.connection.explain() or failure
+
+
+def _parsed(message: R | None) -> R:
+    """gRPC logs a message that it cannot parse, and gives None for it."""
+    if message is None:
+        raise Malformed("the answer is no message of comity.v1", why="its bytes do not parse")
+    return message
 
 
 def _size(message: object) -> int:

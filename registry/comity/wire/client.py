@@ -77,14 +77,22 @@ class NodeClient:
         )
 
     @classmethod
-    def connect(cls, address: Address, pin: Pin, identity: TlsIdentity | None = None, *, proxy: bool = False) -> Self:
+    def connect(
+        cls,
+        address: Address,
+        pin: Pin,
+        identity: TlsIdentity | None = None,
+        *,
+        proxy: bool = False,
+        patience: float = limits.PATIENCE,
+    ) -> Self:
         """The node that shows the pinned certificate: at its mutual port with an identity, at its open port without."""
-        return cls(connect(address, pin, identity, proxy=proxy))
+        return cls(connect(address, pin, identity, proxy=proxy), patience=patience)
 
     @classmethod
-    def operator(cls, socket: Path) -> Self:
+    def operator(cls, socket: Path, *, patience: float = limits.PATIENCE) -> Self:
         """The node on this machine that listens on a Unix socket."""
-        return cls(connect_operator(socket))
+        return cls(connect_operator(socket), patience=patience)
 
     def within(self, patience: float) -> NodeClient:
         """The same connection with other patience: seconds until an answer, or between messages of a stream."""

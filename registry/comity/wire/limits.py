@@ -84,6 +84,8 @@ ERROR_HINT: Final = 512
 
 # A call without a deadline would hold its stream for ever; one of more than an hour should have been resumed.
 DEADLINE: Final = 3_600.0
+# The longest that our clients set: gRPC rounds deadlines up on the line.
+LONGEST_CALL: Final = 3_500.0
 # The wait for an answer, or for the next message of a stream, where the caller says nothing else.
 PATIENCE: Final = 20.0
 # The slowest data stream worth waiting for, bytes a second: a longer deadline follows from a longer range.

@@ -70,8 +70,8 @@ def make_server(
 
 
 def _add_blobs(blobs: servicers.BlobServicer, server: grpc.aio.Server) -> None:
-    """Register BlobService with Read as bare bytes, which generated code cannot say. Of two handlers for one call, grpcio
-    1.80 and older take the first generic one, newer ones the last registered one."""
+    """Register BlobService with Read as bare bytes, which generated code cannot say. Of two handlers for one call,
+    grpcio 1.80 and older take the first generic one, newer ones the last registered one."""
     read: grpc.RpcMethodHandler[blob_pb2.ReadRequest, Any] = grpc.unary_stream_rpc_method_handler(
         blobs.Read, request_deserializer=blob_pb2.ReadRequest.FromString
     )

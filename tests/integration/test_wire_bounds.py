@@ -1,0 +1,419 @@
+"""Hostile servers against the real client, and hostile clients against the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import (
+    ComityError,
+    Conflict,
+    Equivocation,
+    Malformed,
+    NotFound,
+    OutOfSpace,
+    PolicyNotMet,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
+from comity.v1 import blob_pb2, log_pb2, node_pb2, types_pb2
+from comity.wire import limits
+from comity.wire.address import Address
+from comity.wire.certs import to_pem
+from comity.wire.client import NodeClient
+from comity.wire.doors import OpenDoor
+from comity.wire.errors import from_rpc
+from comity.wire.server import make_server
+from comity.wire.throttle import Allowance
+from comity.wire.values import NodeFacts
+from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited
+
+NOWHERE = Digest("0" * 64)
+Answer = Callable[[bytes, Any], AsyncIterator[bytes]]
+
+
+@asynccontextmanager
+async def lying(method: str, answer: Answer) -> AsyncIterator[NodeClient]:
+    """A client of a server that answers one call with whatever bytes it likes, and no guard in front."""
+    own = identity()
+    server = grpc.aio.server(options=[("grpc.max_send_message_length", -1)])
+    service, name = method.split("/")
+    handlers = {name: grpc.unary_stream_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"comity.v1.{service}", handlers),))
+    port = server.add_secure_port("127.0.0.1:0", OpenDoor(own).credentials())
+    await server.start()
+    async with NodeClient.connect(Address("127.0.0.1", port), pin(own), patience=5) as client:
+        yield client
+    await server.stop(0)
+
+
+def repeating(message: bytes, times: int = 10**9) -> Answer:
+    async def answer(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        for _ in range(times):
+            yield message
+
+    return answer
+
+
+async def test_entries_without_end_are_cut_off() -> None:
+    batch = log_pb2.EntryBatch(start=0, lines=[b"x"] * 10).SerializeToString()
+    async with lying("LogService/GetEntries", repeating(batch)) as client:
+        with pytest.raises(Malformed):
+            async for _ in client.entries(ORIGIN, 0, 10):
+                pass
+
+
+async def test_more_entries_than_asked_are_refused() -> None:
+    batch = log_pb2.EntryBatch(start=5, lines=[b"x"] * 10).SerializeToString()
+    async with lying("LogService/GetEntries", repeating(batch, 1)) as client:
+        with pytest.raises(Malformed, match="out of order"):
+            async for _ in client.entries(ORIGIN, 5, 14):
+                pass
+
+
+async def test_entries_from_elsewhere_are_refused() -> None:
+    batch = log_pb2.EntryBatch(start=6, lines=[b"x"]).SerializeToString()
+    async with lying("LogService/GetEntries", repeating(batch, 1)) as client:
+        with pytest.raises(Malformed, match="out of order"):
+            async for _ in client.entries(ORIGIN, 5, 14):
+                pass
+
+
+async def test_claims_without_end_are_cut_off() -> None:
+    located = types_pb2.Located(origin=ORIGIN, index=1, line=b"x").SerializeToString()
+    async with lying("ArtifactService/GetClaims", repeating(located)) as client:
+        with pytest.raises(Malformed) as caught:
+            await client.claims(NOWHERE)
+    assert caught.value.code == "UNBOUNDED"
+
+
+async def test_claims_of_too_many_bytes_are_cut_off() -> None:
+    located = types_pb2.Located(origin=ORIGIN, index=1, line=b"x" * limits.LINE).SerializeToString()
+    async with lying("ArtifactService/GetClaims", repeating(located, limits.ANSWER // limits.LINE + 100)) as client:
+        with pytest.raises(Malformed) as caught:
+            await client.claims(NOWHERE)
+    assert caught.value.code == "UNBOUNDED"
+
+
+async def test_empty_chunks_without_end_are_cut_off() -> None:
+    async with lying("BlobService/Read", repeating(b"")) as client:
+        with pytest.raises(Malformed) as caught:
+            async for _ in client.read(NOWHERE, 0, 10_000_000):
+                pass
+    assert caught.value.code == "UNBOUNDED"
+
+
+async def test_more_bytes_than_asked_are_refused() -> None:
+    async with lying("BlobService/Read", repeating(b"x" * 101, 1)) as client:
+        with pytest.raises(Malformed, match="more bytes than asked"):
+            async for _ in client.read(NOWHERE, 0, 100):
+                pass
+
+
+async def test_other_bytes_than_the_object_are_untrusted() -> None:
+    chunk = blob_pb2.Chunk(data=b"not it").SerializeToString()
+    async with lying("BlobService/GetObject", repeating(chunk, 1)) as client:
+        with pytest.raises(Untrusted):
+            await client.object(sha256(b"it"))
+
+
+async def test_a_status_of_other_blobs_is_refused() -> None:
+    answer = blob_pb2.StatResponse(blobs=[blob_pb2.BlobStat(digest=bytes(32), have=True, size=1)]).SerializeToString()
+    async with lying("BlobService/Stat", repeating(answer, 1)) as client:
+        with pytest.raises(Malformed, match="other blobs"):
+            await client.stat([sha256(b"mine")])
+
+
+async def test_a_message_beyond_the_limit_is_refused() -> None:
+    chunk = blob_pb2.Chunk(data=bytes(limits.MESSAGE + 1)).SerializeToString()
+    async with lying("BlobService/GetObject", repeating(chunk, 1)) as client:
+        with pytest.raises(Malformed) as caught:
+            await client.object(NOWHERE)
+    assert caught.value.code == "OVERSIZED"
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 40, b"\x0a\x05ab", b"\x0a\x02\xff\xfe"])
+async def test_an_answer_that_is_no_message_is_malformed(garbage: bytes) -> None:
+    async with lying("NodeService/GetNode", repeating(garbage, 1)) as client:
+        with pytest.raises(Malformed):
+            await client.node()
+    async with lying("LogService/ListLogs", repeating(garbage, 1)) as client:
+        with pytest.raises(Malformed):
+            await client.logs()
+
+
+async def test_a_silent_server_is_given_up() -> None:
+    async def silence(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    for method in ("NodeService/GetNode", "BlobService/Read"):
+        async with lying(method, silence) as client:
+            with pytest.raises(Unavailable) as caught:
+                if method.startswith("Node"):
+                    await client.within(0.2).node()
+                else:
+                    await anext(client.within(0.2).read(NOWHERE, 0, 10))
+        assert caught.value.code == "DEADLINE"
+
+
+async def test_a_server_that_stops_in_the_middle_is_given_up() -> None:
+    async def half(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"x" * limits.LEAST_CHUNK
+        await asyncio.Event().wait()
+
+    async with lying("BlobService/Read", half) as client:
+        chunks = client.within(0.2).read(NOWHERE, 0, 1_000_000)
+        assert len(await anext(chunks)) == limits.LEAST_CHUNK
+        with pytest.raises(Unavailable, match="silent"):
+            await anext(chunks)
+
+
+async def test_what_a_peer_writes_in_an_error_cannot_steer_a_terminal() -> None:
+    async def curse(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "\x1b]0;owned\x07 \u202e\nsecond line")
+        yield b""
+
+    async with lying("NodeService/GetNode", curse) as client:
+        with pytest.raises(ComityError) as caught:
+            await client.node()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "kind", [ComityError, Malformed, Untrusted, PolicyNotMet, Unavailable, NotFound, Refused, OutOfSpace, Conflict]
+)
+async def test_an_error_arrives_as_it_was_raised(kind: type[ComityError]) -> None:
+    raised = kind("what happened", why="why it did: ü", hint="do this", code="SOME-CODE")
+
+    class Failing(MemoryNode):
+        async def node(self) -> NodeFacts:
+            raise raised
+
+    async with visited(Failing().services()) as client:
+        with pytest.raises(kind) as caught:
+            await client.node()
+    got = caught.value
+    assert (type(got), got.what, got.why, got.hint, got.code) == (
+        kind,
+        raised.what,
+        raised.why,
+        raised.hint,
+        raised.code,
+    )
+
+
+async def test_an_equivocation_arrives_without_its_proof() -> None:
+    class Failing(MemoryNode):
+        async def node(self) -> NodeFacts:
+            raise Equivocation("two notes", proof=(b"a" * 100_000, b"b"))
+
+    async with visited(Failing().services()) as client:
+        with pytest.raises(Equivocation) as caught:
+            await client.node()
+    assert caught.value.proof == ()
+
+
+async def test_an_error_of_any_length_fits_its_trailer() -> None:
+    class Failing(MemoryNode):
+        async def node(self) -> NodeFacts:
+            raise NotFound("\N{SNOWMAN}" * 10_000, why="\N{SNOWMAN}" * 10_000, hint="\N{SNOWMAN}" * 10_000)
+
+    async with visited(Failing().services()) as client:
+        with pytest.raises(NotFound) as caught:
+            await client.node()
+    assert caught.value.code == "NOT-FOUND"
+
+
+async def test_a_fault_of_the_node_is_logged_there_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(MemoryNode):
+        async def node(self) -> NodeFacts:
+            raise RuntimeError("the password is swordfish")
+
+    with caplog.at_level(logging.ERROR, "comity.wire.guards"):
+        async with visited(Failing().services()) as client:
+            with pytest.raises(Unavailable) as caught:
+                await client.node()
+    assert caught.value.code == "PEER-FAULT"
+    assert "swordfish" not in str(caught.value)
+    assert "swordfish" in caplog.text
+
+
+async def test_an_error_in_the_middle_of_a_stream_arrives() -> None:
+    class Failing(MemoryNode):
+        async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            yield b"x" * limits.LEAST_CHUNK
+            raise Untrusted("the blob is damaged here", code="QUARANTINED")
+
+    async with visited(Failing().services()) as client:
+        chunks = client.read(NOWHERE, 0, 1_000_000)
+        assert len(await anext(chunks)) == limits.LEAST_CHUNK
+        with pytest.raises(Untrusted) as caught:
+            await anext(chunks)
+    assert caught.value.code == "QUARANTINED"
+
+
+async def test_a_call_that_is_not_offered_is_said_to_be() -> None:
+    async with visited(MemoryNode().services()) as client:
+        call = client._calls.connection.channel.unary_unary("/comity.v1.NodeService/Delete")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=5)
+    assert from_rpc(caught.value).code == "UNIMPLEMENTED"
+
+
+@asynccontextmanager
+async def raw(node: MemoryNode, allowance: Allowance = GENEROUS) -> AsyncIterator[grpc.aio.Channel]:
+    """A bare channel to a real server, for clients that keep no rules."""
+    own = identity()
+    options = [("grpc.ssl_target_name_override", pin(own).server_name), ("grpc.max_send_message_length", -1)]
+    async with listening(OpenDoor(own), node.services(), allowance=allowance) as address:
+        credentials = grpc.ssl_channel_credentials(to_pem(own.certificate))
+        async with grpc.aio.secure_channel(address.target, credentials, options=options) as channel:
+            yield channel
+
+
+async def failure(call: Any) -> ComityError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [None, 3_700])
+async def test_a_call_without_a_sensible_deadline_is_refused(timeout: float | None) -> None:
+    async with raw(MemoryNode()) as channel:
+        get_node = channel.unary_unary("/comity.v1.NodeService/GetNode")
+        assert (await failure(get_node(b"", timeout=timeout))).code == "DEADLINE-REQUIRED"
+
+
+async def test_a_request_that_is_no_message_is_malformed() -> None:
+    async with raw(MemoryNode()) as channel:
+        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        assert isinstance(await failure(stat(b"\xff\xff", timeout=5)), Malformed)
+
+
+async def test_a_request_beyond_the_limit_is_refused_and_the_node_goes_on() -> None:
+    async with raw(MemoryNode()) as channel:
+        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        assert (await failure(stat(bytes(limits.MESSAGE + 1), timeout=5))).code == "OVERSIZED"
+        get_node = channel.unary_unary("/comity.v1.NodeService/GetNode")
+        assert node_pb2.GetNodeResponse.FromString(await get_node(b"", timeout=5)).software == "comity/test"
+
+
+async def test_two_million_items_in_one_message_are_refused() -> None:
+    async with raw(MemoryNode()) as channel:
+        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        assert "too many digests" in str(await failure(stat(b"\x0a\x00" * 2_000_000, timeout=20)))
+
+
+async def test_a_request_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE", 0.2)
+    async with raw(MemoryNode()) as channel:
+        call = channel.stream_unary("/comity.v1.NodeService/GetNode")(timeout=30)
+        refused = await failure(call)
+    assert (type(refused), refused.code) == (Unavailable, "DEADLINE")
+
+
+async def test_a_call_without_a_message_is_malformed() -> None:
+    async with raw(MemoryNode()) as channel:
+        call = channel.stream_unary("/comity.v1.NodeService/GetNode")(timeout=30)
+        await call.done_writing()
+        assert isinstance(await failure(call), Malformed)
+
+
+async def test_an_upload_without_a_header_is_malformed() -> None:
+    async with raw(MemoryNode()) as channel:
+        call = channel.stream_unary("/comity.v1.PublishService/Upload")(timeout=30)
+        await call.write(b"\x12\x01x")
+        await call.done_writing()
+        assert isinstance(await failure(call), Malformed)
+
+
+class Waiting(MemoryNode):
+    """Holds every range open, and counts those that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = 0
+        self.changed = asyncio.Event()
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        self.open += 1
+        self.changed.set()
+        try:
+            yield b"x" * limits.LEAST_CHUNK
+            await asyncio.Event().wait()
+        finally:
+            self.open -= 1
+            self.changed.set()
+
+    async def until_open(self, count: int) -> None:
+        while self.open != count:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+async def test_calls_at_once_are_bounded_and_a_cancelled_call_makes_room() -> None:
+    node = Waiting()
+    async with visited(node.services(), allowance=Allowance(at_once=2)) as client:
+        first, second = client.read(NOWHERE, 0, 10**6), client.read(NOWHERE, 0, 10**6)
+        await anext(first)
+        await anext(second)
+        with pytest.raises(Refused) as caught:
+            await client.node()
+        assert caught.value.code == "TOO-MANY-CALLS"
+        await first.aclose()
+        await node.until_open(1)
+        await client.node()
+        await second.aclose()
+        await node.until_open(0)
+
+
+async def test_calls_beyond_the_rate_are_refused() -> None:
+    async with visited(MemoryNode().services(), allowance=Allowance(calls_per_second=0.001, burst=3)) as client:
+        for _ in range(3):
+            await client.node()
+        with pytest.raises(Refused) as caught:
+            await client.node()
+    assert caught.value.code == "RATE"
+    assert caught.value.hint.startswith("try again in ")
+
+
+async def test_the_deadline_of_the_caller_ends_the_work_of_the_node() -> None:
+    node = Waiting()
+    async with visited(node.services()) as client:
+        reading = client.within(0.3).read(NOWHERE, 0, limits.LEAST_CHUNK)
+        await anext(reading)
+        with pytest.raises(Unavailable):
+            await anext(reading)
+        await node.until_open(0)
+
+
+async def test_the_health_service_of_grpcio_stands_behind_the_guard() -> None:
+    health = pytest.importorskip("grpc_health.v1.health")
+    health_pb2 = pytest.importorskip("grpc_health.v1.health_pb2")
+    health_pb2_grpc = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+    own = identity()
+    door = OpenDoor(own)
+    server = make_server(door, MemoryNode().services(), GENEROUS)
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_secure_port("127.0.0.1:0", door.credentials())
+    await server.start()
+    options = [("grpc.ssl_target_name_override", pin(own).server_name)]
+    credentials = grpc.ssl_channel_credentials(to_pem(own.certificate))
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="")
+        assert (await stub.Check(request, timeout=5)).status == health_pb2.HealthCheckResponse.SERVING
+        watching = stub.Watch(request, timeout=5)
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watching.cancel()
+        assert (await failure(stub.Check(request))).code == "DEADLINE-REQUIRED"
+    await server.stop(0)

@@ -1,0 +1,204 @@
+"""Every call of comity.v1, over real channels, from client value to thinking half and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Conflict, Malformed, NotFound
+from comity.wire import limits
+from comity.wire.values import InlineObject, Located, Misbehaviour, UploadHeader
+from support.wired import ORIGIN, MemoryNode, met
+
+NOWHERE = Digest("0" * 64)
+
+
+async def test_a_node_introduces_itself() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        assert await client.node() == node.facts
+
+
+async def test_a_charter_larger_than_a_message_arrives_whole() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        assert await client.charter() == node.epoch
+        assert await client.charter(3) == node.epoch
+        with pytest.raises(NotFound):
+            await client.charter(4)
+
+
+async def test_entries_arrive_in_order_and_end_with_the_log() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        batches = [batch async for batch in client.entries(ORIGIN, 10, 5_000)]
+    assert [line for batch in batches for line in batch.lines] == node.lines[10:]
+    assert [batch.start for batch in batches] == [10, 110, 210]
+
+
+async def test_entries_of_an_unknown_log_are_not_found() -> None:
+    async with met(MemoryNode()) as client:
+        with pytest.raises(NotFound) as caught:
+            async for _ in client.entries("elsewhere.example/log", 0, 1):
+                pass
+    assert (caught.value.code, caught.value.why) == ("UNKNOWN-LOG", "elsewhere.example/log")
+
+
+async def test_batches_of_large_lines_stay_within_a_megabyte() -> None:
+    node = MemoryNode()
+    node.lines = [bytes([65 + n % 26]) * limits.LINE for n in range(90)]
+    async with met(node) as client:
+        batches = [batch async for batch in client.entries(ORIGIN, 0, 90)]
+    assert [line for batch in batches for line in batch.lines] == node.lines
+    assert max(sum(map(len, batch.lines)) for batch in batches) <= limits.CHUNK
+
+
+async def test_log_questions_reach_the_log() -> None:
+    async with met(MemoryNode()) as client:
+        (head,) = await client.logs()
+        assert (head.origin, head.note) == (ORIGIN, b"a note\n")
+        assert await client.checkpoint(ORIGIN) == b"example.org/log None"
+        assert await client.checkpoint(ORIGIN, 0) == b"example.org/log 0"
+        assert await client.inclusion(ORIGIN, 1, 2) == (b"\x01" * 32, b"\x02" * 32)
+        assert await client.consistency(ORIGIN, 1, 2) == (b"\x01" * 32,)
+        (proof,) = await client.proofs(NOWHERE)
+        assert (proof.origin, proof.proof) == (ORIGIN, NOWHERE.encode())
+        assert await client.misbehaviour() == (
+            Misbehaviour("split-view", "evil.example/log", (b"one note", b"another")),
+        )
+
+
+async def test_ranges_outside_a_tree_are_refused_before_the_log_is_asked() -> None:
+    async with met(MemoryNode()) as client:
+        with pytest.raises(Malformed):
+            await client.inclusion(ORIGIN, 2, 2)
+        with pytest.raises(Malformed):
+            await client.consistency(ORIGIN, 3, 2)
+        with pytest.raises(Malformed):
+            await client.consistency(ORIGIN, 0, 2)
+
+
+async def test_names_and_claims_are_found() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        assert await client.resolve("a/b", "1") == (Located(ORIGIN, 7, b"a/b@1"),)
+        assert await client.resolve("a/b") == (Located(ORIGIN, 7, b"a/b@None"),)
+        assert [located.line for located in await client.claims(NOWHERE)] == node.lines
+        page = await client.search("word", "c", 9)
+    assert (page.found, page.next_cursor) == ((Located(ORIGIN, 9, b"word"),), "cnext")
+
+
+async def test_objects_and_records_arrive_whole() -> None:
+    node = MemoryNode()
+    held = node.keep(bytes(range(256)) * 10_000)
+    async with met(node) as client:
+        assert await client.object(held) == node.blobs[held]
+        assert await client.records(held, "fixed-4MiB/1") == node.blobs[held]
+        with pytest.raises(NotFound):
+            await client.object(NOWHERE)
+
+
+async def test_an_empty_object_arrives_empty() -> None:
+    node = MemoryNode()
+    empty = node.keep(b"")
+    async with met(node) as client:
+        assert await client.object(empty) == b""
+
+
+async def test_stat_answers_in_the_order_asked() -> None:
+    node = MemoryNode()
+    held = node.keep(b"twelve bytes")
+    async with met(node) as client:
+        missing, found = await client.stat([NOWHERE, held])
+    assert (missing.have, found.have, found.size) == (False, True, 12)
+
+
+async def test_a_location_keeps_its_secret_out_of_its_repr() -> None:
+    async with met(MemoryNode()) as client:
+        (location,) = await client.locations(NOWHERE)
+    assert location.url.endswith("?secret")
+    assert "secret" not in repr(location)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 3_000_000), (1, 1), (999_999, 2_000_000), (2_999_999, 50)])
+async def test_a_range_is_read_as_bare_bytes(offset: int, length: int) -> None:
+    node = MemoryNode()
+    data = bytes(n * 31 % 251 for n in range(3_000_000))
+    held = node.keep(data)
+    async with met(node) as client:
+        got = b"".join([chunk async for chunk in client.read(held, offset, length)])
+    assert got == data[offset : offset + length]
+
+
+async def test_a_range_outside_the_bounds_is_refused() -> None:
+    node = MemoryNode()
+    held = node.keep(b"x")
+    async with met(node) as client:
+        for length in (0, limits.READ + 1):
+            with pytest.raises(Malformed):
+                async for _ in client.read(held, 0, length):
+                    pass
+
+
+async def test_a_line_is_logged_once_its_objects_are_here() -> None:
+    node = MemoryNode()
+    data = b"weights " * 400_000
+    digest = sha256(data)
+    line = digest.encode()
+
+    async def chunks(start: int, end: int) -> AsyncIterator[bytes]:
+        for at in range(start, end, limits.CHUNK):
+            yield data[at : min(at + limits.CHUNK, end)]
+
+    async with met(node) as client:
+        waiting = await client.submit([line])
+        assert [(missing.digest, missing.received) for missing in waiting.missing] == [(digest, 0)]
+        half = len(data) // 2
+        first = UploadHeader(waiting.submission, digest, len(data), 0)
+        assert await client.upload(first, chunks(0, half)) == half
+        with pytest.raises(Conflict) as caught:
+            await client.upload(first, chunks(0, half))
+        assert caught.value.code == "OFFSET"
+        rest = UploadHeader(waiting.submission, digest, len(data), half)
+        assert await client.upload(rest, chunks(half, len(data))) == len(data)
+        (receipt,) = (await client.submit([line])).receipts
+    assert (receipt.index, receipt.line_digest) == (300, sha256(line))
+    assert all(caller.operator for caller in node.publishers)
+
+
+async def test_small_objects_travel_with_their_lines() -> None:
+    node = MemoryNode()
+    inline = InlineObject(sha256(b"card"), b"card")
+    async with met(node) as client:
+        assert len((await client.submit([inline.digest.encode()], [inline])).receipts) == 1
+
+
+async def test_more_bytes_than_the_header_promised_are_refused() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"12345"
+
+    async with met(MemoryNode()) as client:
+        with pytest.raises(Malformed, match="not the promised bytes"):
+            await client.upload(UploadHeader(NOWHERE, NOWHERE, 4, 0), chunks())
+
+
+async def test_a_fault_in_the_source_of_an_upload_reaches_its_caller() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"12345"
+        raise NotFound("the file has gone")
+
+    async with met(MemoryNode()) as client:
+        with pytest.raises(NotFound, match="the file has gone"):
+            await client.upload(UploadHeader(NOWHERE, NOWHERE, 40, 0), chunks())
+
+
+async def test_an_operator_adopts_files_and_reads_the_status() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        assert await client.adopt(Path("/data/model"), NOWHERE, 5) is False
+        assert await client.status() == node.state
+        with pytest.raises(Malformed, match="absolute"):
+            await client.adopt(Path("model"), NOWHERE, 5)
+    assert node.adopted == [Path("/data/model")]

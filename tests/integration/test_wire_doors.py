@@ -1,0 +1,206 @@
+"""Who gets in, over real handshakes: pins, and what gRPC would have let in without our care."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from comity.trust.digest import sha256, short
+from comity.trust.errors import Refused, Unavailable
+from comity.wire.address import Address
+from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.wire.client import NodeClient
+from comity.wire.doors import Door, MutualDoor, OperatorDoor
+from comity.wire.server import make_server
+from support.certificates import crafted
+from support.ports import free_port
+from support.wired import GENEROUS, MemoryNode, identity, listening, pin, visited
+
+SERVER = identity()
+PEER = identity()
+STRANGER = identity()
+
+
+def calling(address: Address, shown: TlsIdentity | None, expected: Pin | None = None) -> NodeClient:
+    return NodeClient.connect(address, expected or pin(SERVER), shown, patience=5)
+
+
+@asynccontextmanager
+async def serving(door: Door) -> AsyncIterator[Address]:
+    async with listening(door, MemoryNode().services()) as address:
+        yield address
+
+
+async def refusal(client: NodeClient) -> Refused:
+    async with client:
+        with pytest.raises(Refused) as caught:
+            await client.node()
+    return caught.value
+
+
+async def test_a_pinned_peer_is_let_in() -> None:
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
+        assert (await client.node()).software == "comity/test"
+
+
+async def test_a_stranger_is_refused_and_told_why() -> None:
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+        refused = await refusal(calling(address, STRANGER))
+    assert refused.code == "CERTIFICATE-UNKNOWN"
+    assert short(sha256(STRANGER.certificate)) in refused.why
+    assert refused.hint
+
+
+async def test_whoever_shows_no_certificate_is_sent_to_the_open_port() -> None:
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+        refused = await refusal(calling(address, None))
+    assert (refused.code, refused.hint) == ("CERTIFICATE-REQUIRED", "use the node's open port")
+
+
+async def test_another_server_than_the_pinned_one_is_refused() -> None:
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+        refused = await refusal(calling(address, PEER, pin(STRANGER)))
+    assert refused.code == "PIN-MISMATCH"
+    assert short(sha256(SERVER.certificate)) in refused.why
+    assert short(sha256(STRANGER.certificate)) in refused.why
+
+
+async def test_a_door_without_peers_lets_nobody_in_not_even_the_node_itself() -> None:
+    async with serving(MutualDoor(SERVER, tuple)) as address:
+        assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
+        assert (await refusal(calling(address, SERVER))).code == "CERTIFICATE-UNKNOWN"
+
+
+async def test_a_peer_pinned_later_is_let_in_without_a_restart() -> None:
+    peers: list[Pin] = []
+    async with serving(MutualDoor(SERVER, lambda: list(peers))) as address:
+        assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
+        peers.append(pin(PEER))
+        async with calling(address, PEER) as client:
+            await client.node()
+
+
+async def test_a_dropped_peer_is_refused_on_its_open_connection_too() -> None:
+    peers = [pin(PEER), pin(STRANGER)]
+    async with serving(MutualDoor(SERVER, lambda: list(peers))) as address, calling(address, PEER) as client:
+        await client.node()
+        peers.pop(0)
+        with pytest.raises(Refused) as caught:
+            await client.node()
+        assert caught.value.code == "CERTIFICATE-UNKNOWN"
+        assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
+
+
+async def test_many_peers_are_pinned_at_once() -> None:
+    peers = [identity() for _ in range(40)]
+    async with serving(MutualDoor(SERVER, lambda: [pin(peer) for peer in peers])) as address:
+        for peer in (peers[0], peers[39]):
+            async with calling(address, peer) as client:
+                await client.node()
+
+
+async def test_a_peer_that_takes_anothers_name_does_not_shut_it_out() -> None:
+    twin = crafted(pin(PEER).server_name, may_sign=False)
+    peers = [pin(twin), pin(PEER)]
+    async with serving(MutualDoor(SERVER, lambda: peers)) as address:
+        for peer in (PEER, twin):
+            async with calling(address, peer) as client:
+                await client.node()
+
+
+async def test_a_certificate_issued_by_a_peers_key_is_refused() -> None:
+    issued = crafted("mallory.invalid", issuer=PEER, may_sign=False)
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+        assert (await refusal(calling(address, issued))).code == "CERTIFICATE-UNKNOWN"
+
+
+async def test_a_server_certificate_issued_by_the_pinned_one_is_refused() -> None:
+    impostor = crafted(pin(SERVER).server_name, subject="mallory", issuer=SERVER, may_sign=False)
+    async with serving(MutualDoor(impostor, lambda: [pin(PEER)])) as address:
+        assert (await refusal(calling(address, PEER))).code == "PIN-MISMATCH"
+
+
+async def test_another_certificate_of_the_same_key_is_refused() -> None:
+    server, peer = (TlsIdentity(make_certificate(side.key), side.key) for side in (SERVER, PEER))
+    assert server.certificate != SERVER.certificate
+    async with serving(MutualDoor(server, lambda: [pin(PEER)])) as address:
+        assert (await refusal(calling(address, PEER))).code == "PIN-MISMATCH"
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+        assert (await refusal(calling(address, peer))).code == "CERTIFICATE-UNKNOWN"
+
+
+@pytest.mark.parametrize(("ca", "may_sign"), [(True, True), (True, None), (False, None)])
+async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may_sign: bool | None) -> None:
+    """Why `Pin.of` refuses them. The guard holds on the server's side; the client has nothing but the pin."""
+    issuing_peer = crafted("peer.invalid", ca=ca, may_sign=may_sign)
+    issuing_server = crafted("server.invalid", ca=ca, may_sign=may_sign)
+    peer = crafted("mallory.invalid", issuer=issuing_peer)
+    server = crafted("server.invalid", subject="mallory", issuer=issuing_server)
+    unchecked_peer = Pin(issuing_peer.certificate, "peer.invalid")
+    unchecked_server = Pin(issuing_server.certificate, "server.invalid")
+    async with serving(MutualDoor(server, lambda: [unchecked_peer])) as address:
+        refused = await refusal(calling(address, peer, unchecked_server))
+    assert refused.code == "CERTIFICATE-UNKNOWN"
+    assert sha256(peer.certificate) in refused.why  # both handshakes passed: it is the guard that speaks
+
+
+async def test_the_open_door_lets_anybody_read() -> None:
+    async with visited(MemoryNode().services()) as client:
+        assert (await client.node()).software == "comity/test"
+
+
+async def test_operator_calls_are_refused_to_everybody_else() -> None:
+    async with visited(MemoryNode().services()) as client:
+        with pytest.raises(Refused) as caught:
+            await client.status()
+    assert caught.value.code == "OPERATORS-ONLY"
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
+        with pytest.raises(Refused):
+            await client.adopt(Path("/etc/passwd"), sha256(b""), 0)
+
+
+async def test_an_operator_comes_in_by_the_unix_socket(tmp_path: Path) -> None:
+    node, socket = MemoryNode(), tmp_path / "node.sock"
+    door = OperatorDoor()
+    async with listening(door, node.services(), at=f"unix:{socket}"), NodeClient.operator(socket) as client:
+        assert await client.status() == node.state
+
+
+async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
+    door = OperatorDoor()
+    server = make_server(door, MemoryNode().services(), GENEROUS)
+    port = server.add_secure_port("127.0.0.1:0", door.credentials())
+    await server.start()
+    async with NodeClient.connect(Address("127.0.0.1", port), pin(SERVER), patience=2) as client:
+        with pytest.raises(Unavailable):
+            await client.status()
+    await server.stop(0)
+
+
+async def test_a_node_that_is_not_running_is_said_to_be_unreachable(tmp_path: Path) -> None:
+    async with calling(Address("127.0.0.1", free_port()), PEER) as client:
+        with pytest.raises(Unavailable, match="cannot be reached") as caught:
+            await client.node()
+    assert caught.value.code == "UNREACHABLE"
+    async with NodeClient.operator(tmp_path / "node.sock") as client:
+        with pytest.raises(Unavailable, match="no node answers") as caught:
+            await client.status()
+    assert caught.value.hint == "start the node with: comity serve"
+
+
+async def test_a_server_without_tls_is_recognised() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with calling(Address("127.0.0.1", port), PEER) as client:
+            with pytest.raises(Unavailable) as caught:
+                await client.node()
+    assert caught.value.code == "NO-TLS"

@@ -1,0 +1,214 @@
+"""A node in memory behind the real wire: real servers on 127.0.0.1, real channels, and thinking halves that say what a
+test tells them to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Conflict, NotFound
+from comity.trust.keys import PrivateKey
+from comity.wire.address import Address
+from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.wire.client import NodeClient
+from comity.wire.doors import Caller, Door, MutualDoor, OpenDoor
+from comity.wire.server import Services, make_server
+from comity.wire.throttle import Allowance
+from comity.wire.values import (
+    BlobStat,
+    Charter,
+    InlineObject,
+    Located,
+    LocatedProof,
+    Location,
+    LogHead,
+    LogStatus,
+    Misbehaviour,
+    MissingObject,
+    NodeFacts,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    Receipt,
+    SearchPage,
+    StoreStatus,
+    Submitted,
+    UploadHeader,
+)
+
+ORIGIN = "example.org/log"
+GENEROUS = Allowance(calls_per_second=1e6, burst=1_000_000)
+
+
+def identity() -> TlsIdentity:
+    key = PrivateKey.generate("ecdsa-p256")
+    return TlsIdentity(make_certificate(key), key)
+
+
+def pin(of: TlsIdentity) -> Pin:
+    return Pin.of(of.certificate)
+
+
+class MemoryNode:
+    """All six thinking halves over lists and dictionaries."""
+
+    def __init__(self) -> None:
+        self.facts = NodeFacts("comity/test", ORIGIN, b'{"node":1}', (b'{"inception":1}',), None, ("publish",))
+        self.epoch = Charter(3, b"{}" * 700_000, tuple(b"reading %d" % n for n in range(5_000)))
+        self.lines = [b"line %d" % n for n in range(300)]
+        self.blobs: dict[Digest, bytes] = {}
+        self.partial: dict[Digest, bytearray] = {}
+        self.publishers: list[Caller] = []
+        self.adopted: list[Path] = []
+        self.state = NodeStatus(
+            software="comity/test",
+            origin=ORIGIN,
+            started=1_700_000_000,
+            peers=(PeerStatus("node-sg", "SG", "192.0.2.1:7443", False, 0, 12, "no answer"),),
+            logs=(LogStatus(ORIGIN, 300, True, 1_700_000_100, ("b.example", "c.example")),),
+            store=StoreStatus(4, 5_000, None, 0),
+            holds=3,
+            misbehaviour=0,
+            quotas=(Quota("uploads", 1, 100),),
+            warnings=("one peer is down",),
+        )
+
+    def keep(self, data: bytes) -> Digest:
+        self.blobs[sha256(data)] = data
+        return sha256(data)
+
+    async def node(self) -> NodeFacts:
+        return self.facts
+
+    async def charter(self, epoch: int | None) -> Charter:
+        if epoch not in (None, self.epoch.epoch):
+            raise NotFound("no such epoch here")
+        return self.epoch
+
+    async def logs(self) -> AsyncGenerator[LogHead, None]:
+        yield LogHead(ORIGIN, f"{ORIGIN}+00000000+AAAA", b"a note\n")
+
+    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+        return f"{origin} {index}".encode()
+
+    async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
+        if origin != ORIGIN or start > len(self.lines):
+            raise NotFound("no such log here", why=origin, code="UNKNOWN-LOG")
+        return self.lines[start : min(end, start + 100)]
+
+    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+        return [bytes([index]) * 32, bytes([size]) * 32]
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+        return [bytes([old_size]) * 32]
+
+    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+        yield LocatedProof(origin or ORIGIN, line_digest.encode())
+
+    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+        yield Misbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
+
+    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
+        yield Located(ORIGIN, 7, f"{name}@{version}".encode())
+
+    async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
+        for index, line in enumerate(self.lines):
+            yield Located(ORIGIN, index, line)
+
+    async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
+        return SearchPage((Located(ORIGIN, limit, query.encode()),), cursor + "next")
+
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        return [BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests]
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        return self._held(digest)
+
+    async def locations(self, digest: Digest) -> Sequence[Location]:
+        return [Location("https-range", f"https://example.org/{digest}?secret")]
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        data = self._held(digest)[offset : offset + length]
+        for start in range(0, len(data), 1 << 20):
+            yield data[start : start + (1 << 20)]
+
+    def _held(self, digest: Digest) -> bytes:
+        if digest not in self.blobs:
+            raise NotFound("not held here", why=digest)
+        return self.blobs[digest]
+
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+        """A line names an object by being its digest."""
+        self.publishers.append(caller)
+        for inline in objects:
+            self.blobs[inline.digest] = inline.data
+        submission = Digest(hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest())
+        named = [Digest(line.decode()) for line in lines]
+        missing = tuple(
+            MissingObject(digest, 1 << 40, len(self.partial.get(digest, b"")))
+            for digest in named
+            if digest not in self.blobs
+        )
+        if missing:
+            return Submitted(submission, missing)
+        start = len(self.lines)
+        self.lines += lines
+        return Submitted(
+            submission, (), tuple(Receipt(ORIGIN, start + n, sha256(line)) for n, line in enumerate(lines))
+        )
+
+    async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+        partial = self.partial.setdefault(header.digest, bytearray())
+        if header.offset != len(partial):
+            raise Conflict("another offset", why=f"{len(partial)} bytes are here", code="OFFSET")
+        async for chunk in chunks:
+            partial += chunk
+        if len(partial) == header.size:
+            self.keep(bytes(partial))
+        return len(partial)
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        self.adopted.append(path)
+        return digest in self.blobs
+
+    async def status(self) -> NodeStatus:
+        return self.state
+
+    def services(self) -> Services:
+        return Services(self, self, self, self, self, self)
+
+
+@asynccontextmanager
+async def listening(
+    door: Door, services: Services, *, allowance: Allowance = GENEROUS, at: str = "127.0.0.1:0"
+) -> AsyncIterator[Address]:
+    """A server at `door` while the block lasts, and where it listens."""
+    server = make_server(door, services, allowance)
+    port = server.add_secure_port(at, door.credentials())
+    await server.start()
+    try:
+        yield Address("127.0.0.1", port)
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def met(node: MemoryNode) -> AsyncIterator[NodeClient]:
+    """A client that met the node at its mutual door, and is an operator there."""
+    server, client = identity(), identity()
+    door = MutualDoor(server, tuple, lambda: [pin(client)])
+    async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(listening(door, node.services()))
+        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), client, patience=5))
+
+
+@asynccontextmanager
+async def visited(services: Services, *, allowance: Allowance = GENEROUS) -> AsyncIterator[NodeClient]:
+    """A client at the open door of whoever has these thinking halves."""
+    server = identity()
+    async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(listening(OpenDoor(server), services, allowance=allowance))
+        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), patience=5))
