@@ -13,15 +13,19 @@ from comity.content.folder import FolderStore
 from comity.content.store import MAX_READ, BlobStore
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
+from support.s3 import S3Account
 
 MIB = 1024 * 1024
 DATA = os.urandom(3 * MIB + 17)
 DIGEST = sha256(DATA)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return FolderStore(tmp_path / "store")
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.ceph)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "folder":
+        return FolderStore(tmp_path / "store")
+    s3: S3Account = request.getfixturevalue("s3")
+    return s3.store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -114,9 +118,10 @@ def test_a_blob_that_is_not_here_is_not_found(store: BlobStore, ask: Callable[[B
         lambda store, name: store.admit(Path("anything"), name, 0),
         lambda store, name: store.scratch(name),
         lambda store, name: store.quarantine(name, "because"),
+        lambda store, name: store.remove(name),
         lambda store, name: store.verify(name),
     ],
-    ids=["has", "size", "read", "iterate", "put", "admit", "scratch", "quarantine", "verify"],
+    ids=["has", "size", "read", "iterate", "put", "admit", "scratch", "quarantine", "remove", "verify"],
 )
 def test_a_name_that_is_no_digest_never_becomes_a_path(
     store: BlobStore, name: str, ask: Callable[[BlobStore, str], object]
@@ -183,6 +188,14 @@ def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> Non
 def test_quarantine_of_what_is_not_here_does_nothing(store: BlobStore) -> None:
     store.quarantine(DIGEST, "somebody else was faster")
     assert not store.has(DIGEST)
+
+
+def test_a_removed_blob_is_gone_and_removing_it_again_does_nothing(store: BlobStore) -> None:
+    store.put(DIGEST, DATA)
+    store.remove(DIGEST)
+    store.remove(DIGEST)
+    assert not store.has(DIGEST)
+    assert list(store.digests()) == []
 
 
 def test_all_blobs_are_listed_and_scratch_is_not(store: BlobStore) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -62,3 +64,13 @@ class BlobLock:
                 if self._descriptor is None:
                     os.close(descriptor)
         return self._descriptor is not None
+
+
+@contextmanager
+def lock_if_free(folder: Path, digest: Digest) -> Iterator[bool]:
+    """Hold the lock inside the block if nobody has it; whether it is ours."""
+    lock = BlobLock(folder, digest)
+    try:
+        yield lock.try_acquire()
+    finally:
+        lock.release()

@@ -25,9 +25,9 @@ from typing import Final
 
 from comity.content import durable, fault
 from comity.content.durable import disk_errors
-from comity.content.store import CHUNK, MAX_READ, absent, check_range, mismatch
+from comity.content.store import CHUNK, MAX_READ, absent, check_range, check_source, mismatch
 from comity.trust.digest import Digest, parse_digest, sha256
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Malformed
 
 _READ_ONLY: Final = 0o444
 _WRITABLE: Final = 0o644
@@ -84,9 +84,7 @@ class FolderStore:
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
         blob = self.path(digest)
         with disk_errors(f"blob {blob.name} was not taken in"):
-            found = path.lstat()
-            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-                raise Untrusted("not the file that was verified", why=f"expected {size} bytes", code="SIZE")
+            check_source(path, size)
             if not self._is_durable(blob):
                 try:
                     (self._share if link else self._rename)(path, blob)
@@ -112,6 +110,12 @@ class FolderStore:
             except FileNotFoundError:
                 return
             durable.write_file(aside.with_name(f"{aside.name}.reason"), reason.encode() + b"\n", point="quarantine")
+
+    def remove(self, digest: Digest) -> None:
+        blob = self.path(digest)
+        with disk_errors(f"blob {blob.name} was not removed"):
+            blob.unlink(missing_ok=True)
+            durable.sync(blob.parent)
 
     def digests(self) -> Iterator[Digest]:
         for first in range(256):

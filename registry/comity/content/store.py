@@ -9,6 +9,7 @@ caller is the code that has just verified every byte. Every other way in checks 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -59,6 +60,10 @@ class BlobStore(Protocol):
         """Put a blob that turned out wrong aside, with the reason, for a person to look at; `has` is false from then
         on. Nothing happens when it is not here: somebody else was faster."""
 
+    def remove(self, digest: Digest) -> None:
+        """Delete a blob: a local decision of the store's owner, never a stranger's. Nothing happens when it is not
+        here."""
+
     def digests(self) -> Iterator[Digest]:
         """All blobs, in no promised order; one that comes or goes meanwhile may be missed."""
 
@@ -78,6 +83,13 @@ def absent(digest: Digest) -> NotFound:
 
 def mismatch(digest: Digest, found: str) -> Untrusted:
     return Untrusted("bytes differ from their name", why=f"expected {short(digest)}, they hash to {found}", code="HASH")
+
+
+def check_source(path: Path, size: int) -> None:
+    """Raises Untrusted unless `path` is a regular file of `size` bytes, and OSError."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        raise Untrusted("not the file that was verified", why=f"expected a file of {size} bytes", code="SIZE")
 
 
 def check_range(offset: int, length: int, limit: int | None = None) -> None:

@@ -1,0 +1,189 @@
+"""What is particular to blobs in S3, asked of a real Ceph: services that lie, crashes between two requests, quotas.
+
+The lies are told by a proxy of our own in front of the real service: the store, its client and every byte on the wire
+are the ones of production.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.content.blob_lock import BlobLock
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.trust.digest import sha256
+from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from support.ceph import Ceph, User
+from support.lying_proxy import Answer, Lie, lying_proxy
+from support.s3 import S3Account, write_credentials
+
+pytestmark = pytest.mark.ceph
+
+MIB = 1024 * 1024
+DATA = os.urandom(2 * MIB)
+DIGEST = sha256(DATA)
+KEY = f"p/blobs/{DIGEST[:2]}/{DIGEST}"
+
+PUT = """
+import sys
+from pathlib import Path
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.trust.digest import sha256
+endpoint, credentials, bucket, local, prefix, source = sys.argv[1:]
+data = Path(source).read_bytes()
+S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), prefix).put(sha256(data), data)
+"""
+
+
+def blob_bytes(change: Callable[[Answer], Answer]) -> Lie:
+    """A lie about the bytes of blobs only: lookups, listings and uploads are answered truthfully."""
+
+    def lie(answer: Answer) -> Answer:
+        return change(answer) if answer.method == "GET" and "/blobs/" in answer.path else answer
+
+    return lie
+
+
+def flip_a_bit(answer: Answer) -> Answer:
+    return replace(answer, body=bytes([answer.body[0] ^ 1]) + answer.body[1:])
+
+
+def forget_the_end(answer: Answer) -> Answer:
+    return replace(answer, body=answer.body[:-1], length=answer.length - 1)
+
+
+def break_off(answer: Answer) -> Answer:
+    return replace(answer, body=answer.body[: len(answer.body) // 2])
+
+
+def send_it_all(answer: Answer) -> Answer:
+    headers = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
+    return replace(answer, status=200, headers=headers, body=DATA, length=len(DATA))
+
+
+def shift_by_one(answer: Answer) -> Answer:
+    return replace(answer, headers={**answer.headers, "Content-Range": f"bytes 1-100/{len(DATA)}"})
+
+
+@pytest.mark.parametrize("change", [flip_a_bit, forget_the_end])
+@pytest.mark.parametrize("way_in", ["put", "admit"])
+def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
+    s3: S3Account, tmp_path: Path, change: Callable[[Answer], Answer], way_in: str
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    with lying_proxy(s3.endpoint, blob_bytes(change)) as endpoint:
+        store = s3.store(tmp_path / "local", endpoint=endpoint)
+        with pytest.raises(Untrusted):
+            store.put(DIGEST, DATA) if way_in == "put" else store.admit(source, DIGEST, len(DATA))
+        assert not store.has(DIGEST)
+        assert list(store.digests()) == []
+    assert source.read_bytes() == DATA
+
+
+def test_an_upload_that_cannot_be_read_back_is_absent_until_it_was(s3: S3Account, tmp_path: Path) -> None:
+    local, prefix = tmp_path / "local", f"{tmp_path.name}/"
+    with lying_proxy(s3.endpoint, blob_bytes(break_off)) as endpoint, pytest.raises(Unavailable):
+        s3.store(local, prefix=prefix, endpoint=endpoint).put(DIGEST, DATA)
+    store = s3.store(local, prefix=prefix)
+    assert not store.has(DIGEST)
+    store.sweep()
+    assert store.verify(DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("change", "offset", "length"),
+    [(send_it_all, 5, 100), (send_it_all, 0, 100), (shift_by_one, 5, 100), (break_off, 0, len(DATA))],
+)
+def test_an_answer_that_is_not_the_range_is_never_taken_for_it(
+    s3: S3Account, tmp_path: Path, change: Callable[[Answer], Answer], offset: int, length: int
+) -> None:
+    prefix = f"{tmp_path.name}/"
+    s3.store(tmp_path / "local", prefix=prefix).put(DIGEST, DATA)
+    with lying_proxy(s3.endpoint, blob_bytes(change)) as endpoint, pytest.raises(Unavailable):
+        s3.store(tmp_path / "local", prefix=prefix, endpoint=endpoint).read(DIGEST, offset, length)
+
+
+@pytest.mark.parametrize(("point", "arrived"), [("blob.upload", False), ("blob.readback", True), ("blob.done", True)])
+def test_a_crash_leaves_the_blob_proven_or_absent(s3: S3Account, tmp_path: Path, point: str, arrived: bool) -> None:
+    source, local, prefix = tmp_path / "source", tmp_path / "local", f"{tmp_path.name}/"
+    source.write_bytes(DATA)
+    argv = [sys.executable, "-c", PUT, s3.endpoint, str(s3.credentials), s3.bucket, str(local), prefix, str(source)]
+    child = subprocess.run(argv, env={**os.environ, "COMITY_FAULT": point}, check=False)
+    assert child.returncode == -signal.SIGKILL
+    store = s3.store(local, prefix=prefix)
+    proven = point == "blob.done"
+    assert store.has(DIGEST) == proven
+    assert list(store.digests()) == [DIGEST] * proven
+    if not proven:
+        with pytest.raises(NotFound):
+            store.read(DIGEST, 0, 1)
+    store.sweep()
+    assert store.has(DIGEST) == arrived
+    store.put(DIGEST, DATA)
+    assert store.verify(DIGEST)
+
+
+def test_a_sweep_gives_up_unfinished_uploads_but_not_those_at_work(s3: S3Account, tmp_path: Path) -> None:
+    store, client, busy = s3.store(tmp_path, prefix="sweep/"), s3.client(), sha256(b"busy")
+    for digest in (DIGEST, busy):
+        client.create_multipart_upload(Bucket=s3.bucket, Key=f"sweep/blobs/{digest[:2]}/{digest}")
+    with BlobLock(tmp_path / "uploading", busy):
+        store.sweep()
+    left = client.list_multipart_uploads(Bucket=s3.bucket, Prefix="sweep/")["Uploads"]
+    assert [upload["Key"][-64:] for upload in left] == [busy]
+
+
+def test_damage_in_the_bucket_is_noticed_and_put_aside_with_its_reason(s3: S3Account, tmp_path: Path) -> None:
+    store, client = s3.store(tmp_path, prefix="p/"), s3.client()
+    store.put(DIGEST, DATA)
+    client.put_object(Bucket=s3.bucket, Key=KEY, Body=b"rot")
+    assert not store.verify(DIGEST)
+    store.quarantine(DIGEST, "scrub: the hash differs")
+    aside = client.get_object(Bucket=s3.bucket, Key=f"p/quarantine/{DIGEST}.1")["Body"].read()
+    reason = client.get_object(Bucket=s3.bucket, Key=f"p/quarantine/{DIGEST}.1.reason")["Body"].read()
+    assert (aside, reason) == (b"rot", b"scrub: the hash differs\n")
+    store.put(DIGEST, DATA)
+    store.quarantine(DIGEST, "again")
+    assert client.head_object(Bucket=s3.bucket, Key=f"p/quarantine/{DIGEST}.2")["ContentLength"] == len(DATA)
+
+
+def test_ceph_honours_a_conditional_put_and_the_probe_leaves_nothing(s3: S3Account, tmp_path: Path) -> None:
+    assert s3.store(tmp_path, prefix="probed/").probe() == "honoured"
+    assert s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="probed/")["KeyCount"] == 0
+
+
+def test_a_missing_bucket_is_told_by_the_probe(s3: S3Account, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        S3Store("no-such-bucket", s3.client(), tmp_path).probe()
+
+
+def test_a_wrong_secret_is_refused(s3: S3Account, tmp_path: Path) -> None:
+    wrong = write_credentials(tmp_path / "wrong.toml", User("NODEACCESSKEY", "not-the-secret"))
+    store = S3Store(s3.bucket, open_client(s3.endpoint, "default", wrong), tmp_path)
+    with pytest.raises(Refused) as caught:
+        store.put(DIGEST, DATA)
+    assert caught.value.code == "S3-ACCESS"
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 40 * MIB])
+def test_a_spent_quota_is_out_of_space_and_leaves_nothing(ceph_cluster: Ceph, tmp_path: Path, size: int) -> None:
+    name = f"poor{size // MIB}"
+    poor = S3Account.open(ceph_cluster.endpoint, ceph_cluster.user(name, quota=MIB), tmp_path, f"{name}-blobs")
+    source = tmp_path / "source"
+    source.write_bytes(data := os.urandom(size))
+    store = poor.store(tmp_path / "local")
+    with pytest.raises(OutOfSpace):
+        store.admit(source, sha256(data), size)
+    assert not store.has(sha256(data))
+    assert source.exists()
+    assert poor.client().list_objects_v2(Bucket=poor.bucket)["KeyCount"] == 0
+    assert "Uploads" not in poor.client().list_multipart_uploads(Bucket=poor.bucket)

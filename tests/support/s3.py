@@ -1,0 +1,44 @@
+"""An account with a real S3 service, and stores in its bucket."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from support.ceph import User
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True)
+class S3Account:
+    """One user's keys, in a file as a node keeps them, and a bucket that exists."""
+
+    endpoint: str
+    credentials: Path
+    bucket: str
+
+    @classmethod
+    def open(cls, endpoint: str, user: User, folder: Path, bucket: str) -> S3Account:
+        credentials = write_credentials(folder / f"{bucket}.toml", user)
+        account = cls(endpoint, credentials, bucket)
+        account.client().create_bucket(Bucket=bucket)
+        return account
+
+    def client(self, endpoint: str | None = None) -> S3Client:
+        return open_client(endpoint or self.endpoint, "default", self.credentials)
+
+    def store(self, local: Path, *, prefix: str | None = None, endpoint: str | None = None) -> S3Store:
+        """A store below a prefix that nobody else uses, unless one is given."""
+        return S3Store(self.bucket, self.client(endpoint), local, prefix or f"{uuid.uuid4()}/")
+
+
+def write_credentials(path: Path, user: User, mode: int = 0o600) -> Path:
+    path.write_text(f'access_key = "{user.access_key}"\nsecret_key = "{user.secret_key}"\n')
+    path.chmod(mode)
+    return path

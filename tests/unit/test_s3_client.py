@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.content.secret_file import MAX_SECRET, read_secret
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed, Refused, Unavailable
+from support.ceph import User
+from support.ports import free_port
+from support.s3 import write_credentials
+
+USER = User("THEACCESSKEY", "the-secret-key")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o611])
+def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> None:
+    path = write_credentials(tmp_path / "s3.toml", USER, mode)
+    with pytest.raises(Refused) as caught:
+        read_secret(path)
+    assert caught.value.code == "SECRET-EXPOSED"
+    assert caught.value.hint == f"chmod 600 {path}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_private_secret_is_read(tmp_path: Path, mode: int) -> None:
+    assert b"THEACCESSKEY" in read_secret(write_credentials(tmp_path / "s3.toml", USER, mode))
+
+
+def test_a_secret_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_bytes(bytes(MAX_SECRET + 1))
+    with pytest.raises(Malformed):
+        read_secret(path)
+
+
+def test_a_missing_secret_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        read_secret(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "access_key = 'a'", "access_key = 'a'\nsecret_key = 5", "secret_key = hush", "\xff"]
+)
+def test_malformed_credentials_are_refused_without_quoting_them(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "s3.toml"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(Malformed) as caught:
+        open_client("http://127.0.0.1:1", "default", path)
+    assert "hush" not in str(caught.value)
+
+
+def test_credentials_in_the_environment_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OTHERKEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "other-token")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://elsewhere.example")
+    client = open_client("http://127.0.0.1:1", "default", write_credentials(tmp_path / "s3.toml", USER))
+    used = client._request_signer._credentials  # type: ignore[attr-defined]
+    assert (used.access_key, used.secret_key, used.token) == ("THEACCESSKEY", "the-secret-key", None)
+    assert client.meta.endpoint_url == "http://127.0.0.1:1"
+
+
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Malformed):
+        open_client("not an address", "default", write_credentials(tmp_path / "s3.toml", USER))
+
+
+def test_a_service_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
+    client = open_client(f"http://127.0.0.1:{free_port()}", "default", write_credentials(tmp_path / "s3.toml", USER))
+    with pytest.raises(Unavailable):
+        S3Store("blobs", client, tmp_path).has(sha256(b""))
