@@ -1,0 +1,199 @@
+"""Codecs are inverses within the bounds, and turn whatever a peer may send into a value or into Malformed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed
+from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.wire import codecs, limits, status_codec
+from comity.wire.values import (
+    BlobStat,
+    Charter,
+    EntryBatch,
+    InlineObject,
+    Located,
+    LocatedProof,
+    Location,
+    LogHead,
+    LogStatus,
+    Misbehaviour,
+    MissingObject,
+    NodeFacts,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    Receipt,
+    SearchPage,
+    StoreStatus,
+    Submitted,
+    UploadHeader,
+)
+from google.protobuf.message import DecodeError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+digests = st.binary(min_size=32, max_size=32).map(lambda data: Digest(data.hex()))
+integers = st.integers(0, limits.INTEGER)
+texts = st.text(max_size=16).filter(str.isprintable)  # 64 bytes at most
+sentences = texts.map(lambda text: " ".join(text.split()))
+origins = st.from_regex(r"[a-z0-9./-]{1,60}", fullmatch=True)
+data = st.binary(max_size=50)
+lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
+locateds = st.builds(Located, origins, integers, lines)
+
+
+def tuples(of: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(of, min_size=least, max_size=4).map(tuple)
+
+
+def within(size: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.integers(0, size).flatmap(lambda whole: st.tuples(st.just(whole), st.integers(0, whole)))
+
+
+missing = st.builds(lambda digest, sizes: MissingObject(digest, *sizes), digests, within(limits.INTEGER))
+receipts = st.builds(Receipt, origins, integers, digests)
+submitted = st.one_of(
+    st.builds(lambda d, m: Submitted(d, m, ()), digests, tuples(missing, 1)),
+    st.builds(lambda d, r: Submitted(d, (), r), digests, tuples(receipts, 1)),
+)
+statuses = st.builds(
+    NodeStatus,
+    software=texts,
+    origin=origins,
+    started=integers,
+    peers=tuples(st.builds(PeerStatus, texts, texts, texts, st.booleans(), integers, integers, sentences)),
+    logs=tuples(st.builds(LogStatus, origins, integers, st.booleans(), integers, tuples(texts))),
+    store=st.builds(StoreStatus, integers, integers, st.none() | integers, integers),
+    holds=integers,
+    misbehaviour=integers,
+    quotas=tuples(st.builds(Quota, texts, integers, integers)),
+    warnings=tuples(sentences),
+)
+facts = st.builds(NodeFacts, texts, origins, st.none() | lines, tuples(lines), st.none() | lines, tuples(texts))
+
+PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
+    "node": (facts, codecs.encode_node, codecs.decode_node, node_pb2.GetNodeResponse),
+    "charter": (
+        st.builds(Charter, integers, data, tuples(lines)),
+        codecs.encode_charter,
+        codecs.decode_charter,
+        node_pb2.GetCharterResponse,
+    ),
+    "head": (st.builds(LogHead, origins, texts, data), codecs.encode_head, codecs.decode_head, types_pb2.LogHead),
+    "located": (locateds, codecs.encode_located, codecs.decode_located, types_pb2.Located),
+    "batch": (
+        st.builds(EntryBatch, integers, tuples(lines, 1)),
+        codecs.encode_batch,
+        codecs.decode_batch,
+        log_pb2.EntryBatch,
+    ),
+    "proof": (st.builds(LocatedProof, origins, data), codecs.encode_proof, codecs.decode_proof, log_pb2.LocatedProof),
+    "misbehaviour": (
+        st.builds(Misbehaviour, texts, origins, tuples(data)),
+        codecs.encode_misbehaviour,
+        codecs.decode_misbehaviour,
+        log_pb2.Misbehaviour,
+    ),
+    "page": (
+        st.builds(SearchPage, tuples(locateds), texts),
+        codecs.encode_page,
+        codecs.decode_page,
+        artifact_pb2.SearchResponse,
+    ),
+    "stat": (
+        st.builds(BlobStat, digests, st.booleans(), integers),
+        codecs.encode_stat,
+        codecs.decode_stat,
+        blob_pb2.BlobStat,
+    ),
+    "location": (st.builds(Location, texts, texts), codecs.encode_location, codecs.decode_location, blob_pb2.Location),
+    "inline": (
+        st.builds(InlineObject, digests, data),
+        codecs.encode_inline,
+        codecs.decode_inline,
+        publish_pb2.InlineObject,
+    ),
+    "submitted": (submitted, codecs.encode_submitted, codecs.decode_submitted, publish_pb2.SubmitResponse),
+    "upload": (
+        st.builds(lambda a, b, sizes: UploadHeader(a, b, *sizes), digests, digests, within(limits.INTEGER)),
+        codecs.encode_upload_header,
+        codecs.decode_upload_header,
+        publish_pb2.UploadHeader,
+    ),
+    "status": (
+        statuses,
+        status_codec.encode_status,
+        status_codec.decode_status,
+        operator_pb2.GetStatusResponse,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(st.data())
+def test_a_value_survives_the_way_there_and_back(name: str, drawn: st.DataObject) -> None:
+    values, encode, decode, message = PAIRS[name]
+    value = drawn.draw(values)
+    assert decode(message.FromString(encode(value).SerializeToString())) == value
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(st.binary(max_size=200))
+def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -> None:
+    _, encode, decode, message = PAIRS[name]
+    try:
+        value = decode(message.FromString(sent))
+    except (DecodeError, Malformed):
+        return
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        (codecs.decode_located, types_pb2.Located(origin="", index=1, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a b", index=1, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a+b", index=1, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a\x1b", index=1, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a" * 256, index=1, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a", index=2**53, line=b"x")),
+        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"")),
+        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"x\n")),
+        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"x" * 65_536)),
+        (codecs.decode_batch, log_pb2.EntryBatch(start=1)),
+        (codecs.decode_batch, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
+        (codecs.decode_head, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
+        (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 31)),
+        (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 33)),
+        (codecs.decode_location, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),
+        (codecs.decode_submitted, publish_pb2.SubmitResponse(submission=bytes(32))),
+        (
+            codecs.decode_submitted,
+            publish_pb2.SubmitResponse(
+                submission=bytes(32),
+                missing=[publish_pb2.MissingObject(object=types_pb2.ObjectSize(digest=bytes(32)))],
+                receipts=[publish_pb2.Receipt(origin="a", line_digest=bytes(32))],
+            ),
+        ),
+        (
+            codecs.decode_upload_header,
+            publish_pb2.UploadHeader(
+                submission=bytes(32), object=types_pb2.ObjectSize(digest=bytes(32), size=5), offset=6
+            ),
+        ),
+    ],
+)
+def test_what_breaks_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:
+    with pytest.raises(Malformed):
+        decode(message)
+
+
+def test_a_sentence_in_a_status_is_cleaned_on_its_way_out() -> None:
+    status = NodeStatus("s", "o", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ("two\nlines \x1b" + "x" * 5_000,))
+    (warning,) = status_codec.decode_status(status_codec.encode_status(status)).warnings
+    assert warning.startswith("two lines \N{REPLACEMENT CHARACTER}x")
+    assert len(warning.encode()) <= limits.SENTENCE

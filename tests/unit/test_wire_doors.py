@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from comity.trust.errors import Malformed, Refused
+from comity.wire.certs import to_pem
+from comity.wire.doors import MutualDoor, OpenDoor, OperatorDoor
+from support.wired import identity, pin
+
+SERVER, PEER, OPERATOR = identity(), identity(), identity()
+
+
+@dataclass
+class Connected:
+    """What a door reads of a call."""
+
+    address: str = "ipv4:192.0.2.1:5000"
+    shown: Mapping[str, Iterable[bytes]] = field(default_factory=dict)
+
+    def peer(self) -> str:
+        return self.address
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        return self.shown
+
+
+def showing(certificate: bytes) -> Connected:
+    return Connected(shown={"x509_pem_cert": [to_pem(certificate)]})
+
+
+def test_the_mutual_door_tells_peers_from_operators() -> None:
+    door = MutualDoor(SERVER, lambda: [pin(PEER)], lambda: [pin(OPERATOR)])
+    peer, operator = door.caller(showing(PEER.certificate)), door.caller(showing(OPERATOR.certificate))
+    assert (peer.certificate, peer.operator) == (PEER.certificate, False)
+    assert (operator.certificate, operator.operator) == (OPERATOR.certificate, True)
+
+
+@pytest.mark.parametrize("certificate", [SERVER.certificate, PEER.certificate + b"\x00", PEER.certificate[:-1]])
+def test_the_mutual_door_wants_equal_bytes(certificate: bytes) -> None:
+    with pytest.raises(Refused):
+        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(showing(certificate))
+
+
+def test_the_mutual_door_refuses_a_call_without_a_certificate() -> None:
+    with pytest.raises(Refused):
+        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(Connected())
+    with pytest.raises(Malformed):
+        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(Connected(shown={"x509_pem_cert": [b"nonsense"]}))
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("ipv4:192.0.2.1:5000", "192.0.2.1"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:5000", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2:ffff::1]:5000", "2001:db8:1:2::/64"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:5000", "192.0.2.1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:5000", "fe80::/64"),
+        ("unix:", "elsewhere"),
+        ("", "elsewhere"),
+    ],
+)
+def test_the_open_door_counts_by_network(address: str, name: str) -> None:
+    caller = OpenDoor(SERVER).caller(Connected(address))
+    assert (caller.name, caller.certificate, caller.operator) == (name, None, False)
+
+
+def test_the_operators_door_knows_only_operators() -> None:
+    assert OperatorDoor().caller(Connected("unix:")).operator
