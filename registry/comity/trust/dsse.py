@@ -47,6 +47,8 @@ class Envelope:
         payload_type = fields.text("payloadType", most=100)
         signatures = tuple(_signature(item) for item in fields.items("signatures", least=1, most=MAX_SIGNATURES))
         fields.done()
+        if len({signature.keyid for signature in signatures}) != len(signatures):
+            raise Malformed("envelope is malformed", why="one key signs twice")
         return cls(payload_type, payload, signatures)
 
     def encode(self) -> bytes:

@@ -101,7 +101,7 @@ def _encode(value: Json, depth: int) -> str:
     if isinstance(value, Mapping):
         members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be", "surrogatepass"))
         return "{" + ",".join(json.dumps(k, ensure_ascii=False) + ":" + _encode(v, depth + 1) for k, v in members) + "}"
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "[" + ",".join(_encode(item, depth + 1) for item in value) + "]"
     raise Malformed("not encodable as JSON", why=f"a {type(value).__name__}")
 

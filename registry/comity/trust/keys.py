@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
@@ -102,7 +102,7 @@ class PrivateKey:
         """Read an unencrypted PKCS#8 key (ML-DSA in its seed form). Raises Malformed."""
         try:
             key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise Malformed("not a private key", why="expected an unencrypted PKCS#8 PEM block") from error
         if isinstance(key, ed25519.Ed25519PrivateKey):
             return cls("ed25519", key)

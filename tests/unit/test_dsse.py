@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, pae, seal
+from comity.trust.encoding import b64encode
+from comity.trust.errors import Malformed
+from comity.trust.keys import HybridSigner
+from support.world import private_key, signer
+
+ALICE, BOB = signer("alice"), signer("bob")
+PAYLOAD = b'{"said":"this"}'
+SEALED = seal(PAYLOAD, ALICE)
+
+
+def document(**change: Any) -> bytes:
+    return json.dumps({**json.loads(SEALED.encode()), **change}).encode()
+
+
+def signature(at: int = 0, **change: Any) -> bytes:
+    signatures = json.loads(SEALED.encode())["signatures"]
+    signatures[at] = {**signatures[at], **change}
+    return document(signatures=signatures)
+
+
+def forged(at: int, sig: bytes) -> Envelope:
+    signatures = list(SEALED.signatures)
+    signatures[at] = EnvelopeSignature(signatures[at].keyid, sig)
+    return replace(SEALED, signatures=tuple(signatures))
+
+
+def test_the_signed_bytes_are_the_examples_of_the_dsse_specification() -> None:
+    assert (
+        pae("http://example.com/HelloWorld", b"hello world")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
+    assert pae("é", b"") == b"DSSEv1 2 \xc3\xa9 0 "
+
+
+def test_an_envelope_reads_back_as_one_line() -> None:
+    assert b"\n" not in SEALED.encode()
+    assert Envelope.parse(SEALED.encode()) == SEALED
+
+
+def test_white_space_in_an_envelope_is_kept_out_of_the_signature() -> None:
+    assert Envelope.parse(document()).verified_by(ALICE.public)
+
+
+def test_a_hybrid_key_verifies_by_both_halves_together() -> None:
+    assert SEALED.verified_by(ALICE.public)
+    assert not SEALED.verified_by(BOB.public)
+    for half in (0, 1):
+        assert not replace(SEALED, signatures=SEALED.signatures[half : half + 1]).verified_by(ALICE.public)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_either_half_damaged_is_enough_to_refuse(half: int) -> None:
+    good = SEALED.signatures[half].sig
+    assert not forged(half, bytes([good[0] ^ 1]) + good[1:]).verified_by(ALICE.public)
+    assert not forged(half, SEALED.signatures[1 - half].sig).verified_by(ALICE.public)
+    assert not forged(half, BOB.sign(pae(SEALED.payload_type, PAYLOAD))[half][1]).verified_by(ALICE.public)
+
+
+def test_a_signature_covers_the_payload_and_its_type() -> None:
+    assert not replace(SEALED, payload=PAYLOAD + b" ").verified_by(ALICE.public)
+    assert not replace(SEALED, payload_type="text/plain").verified_by(ALICE.public)
+
+
+def test_signatures_of_strangers_beside_it_change_nothing() -> None:
+    assert seal(PAYLOAD, BOB, ALICE).verified_by(ALICE.public)
+    assert seal(PAYLOAD, BOB, ALICE).verified_by(BOB.public)
+
+
+def test_a_key_signs_once() -> None:
+    with pytest.raises(Malformed):
+        seal(PAYLOAD, ALICE, ALICE)
+    with pytest.raises(Malformed):
+        seal(PAYLOAD, ALICE, HybridSigner((private_key("alice", "ed25519"),)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(SEALED.encode() + b"\n", id="a line feed at the end"),
+        pytest.param(SEALED.encode().replace(b",", b",\n", 1), id="two lines"),
+        pytest.param(document(extra=1), id="an unknown member"),
+        pytest.param(document(payload="QR=="), id="a second spelling of the payload"),
+        pytest.param(document(payload=None), id="no payload"),
+        pytest.param(document(payloadType=""), id="no payload type"),
+        pytest.param(document(signatures=[]), id="no signature"),
+        pytest.param(signature(keyid="sha256:" + SEALED.signatures[0].keyid), id="a second spelling of the key id"),
+        pytest.param(signature(keyid=None), id="no key id"),
+        pytest.param(signature(cert="x"), id="an unknown member of a signature"),
+        pytest.param(signature(1, keyid=SEALED.signatures[0].keyid), id="two signatures by one key"),
+        pytest.param(SEALED.encode() + b" " * MAX_LINE, id="too large"),
+    ],
+)
+def test_a_malformed_envelope_is_refused(line: bytes) -> None:
+    with pytest.raises(Malformed):
+        Envelope.parse(line)
+
+
+def test_signatures_are_counted_before_they_are_read() -> None:
+    signatures = [{"keyid": f"{number:064x}", "sig": b64encode(b"x")} for number in range(MAX_SIGNATURES + 1)]
+    assert len(Envelope.parse(document(signatures=signatures[:-1])).signatures) == MAX_SIGNATURES
+    with pytest.raises(Malformed):
+        Envelope.parse(document(signatures=signatures))
+
+
+def test_an_envelope_beyond_a_log_entry_is_not_written() -> None:
+    with pytest.raises(Malformed, match="too large"):
+        seal(b"x" * 50_000, ALICE).encode()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import pytest
+from comity.trust.encoding import (
+    MAX_DEPTH,
+    MAX_INTEGER,
+    Json,
+    b64decode,
+    b64encode,
+    canonical,
+    parse_canonical,
+    parse_decimal,
+    parse_json,
+)
+from comity.trust.errors import Malformed
+
+
+def nested(depth: int) -> Json:
+    value: Json = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_members_are_sorted_by_utf16_code_units() -> None:
+    # The example of RFC 8785, section 3.2.3: in UTF-8 order U+1F600 would come after U+FB33.
+    members: dict[str, Json] = {
+        "\u20ac": "Euro Sign",
+        "\r": "Carriage Return",
+        "\ufb33": "Hebrew Letter Dalet With Dagesh",
+        "1": "One",
+        "\U0001f600": "Emoji: Grinning Face",
+        "\u0080": "Control",
+        "\u00f6": "Latin Small Letter O With Diaeresis",
+    }
+    order = [
+        "Carriage Return",
+        "One",
+        "Control",
+        "Latin Small Letter O With Diaeresis",
+        "Euro Sign",
+        "Emoji: Grinning Face",
+        "Hebrew Letter Dalet With Dagesh",
+    ]
+    text = canonical(members).decode()
+    assert sorted(order, key=text.index) == order
+
+
+def test_strings_take_the_shortest_escapes() -> None:
+    # RFC 8785, section 3.2.2.2.
+    assert canonical('\b\t\n\f\r"\\\x0f\x7f/€<') == b'"\\b\\t\\n\\f\\r\\"\\\\\\u000f\x7f/\xe2\x82\xac<"'
+
+
+def test_there_is_no_white_space() -> None:
+    assert canonical({"b": [1, -2, None], "a": {"c": True, "d": False}}) == (
+        b'{"a":{"c":true,"d":false},"b":[1,-2,null]}'
+    )
+
+
+@pytest.mark.parametrize("value", [MAX_INTEGER, -MAX_INTEGER, 0])
+def test_integers_are_exact_up_to_their_limit(value: int) -> None:
+    assert parse_canonical(canonical(value), limit=100) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(MAX_INTEGER + 1, id="a big integer"),
+        pytest.param(-MAX_INTEGER - 1, id="a big negative integer"),
+        pytest.param(1.0, id="a fraction"),
+        pytest.param("\ud800", id="a lone surrogate"),
+        pytest.param({"\udfff": 1}, id="a lone surrogate in a member's name"),
+        pytest.param(b"bytes", id="bytes"),
+        pytest.param({1, 2}, id="a set"),
+        pytest.param(nested(MAX_DEPTH + 1), id="too deep"),
+    ],
+)
+def test_what_the_subset_leaves_out_is_not_written(value: Json) -> None:
+    with pytest.raises(Malformed):
+        canonical(value)
+
+
+def test_the_deepest_document_reads_back() -> None:
+    assert parse_canonical(canonical(nested(MAX_DEPTH)), limit=1000) == nested(MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"1.5",
+        b"1e2",
+        b"NaN",
+        b"-Infinity",
+        b"9007199254740993",
+        b"1" * 5000,
+        b'{"a":1,"a":1}',
+        b'"\xff"',
+        b'"\\ud800"',
+        b"\xef\xbb\xbf{}",
+        b"[" * 10_000,
+        b"[" * 100 + b"]" * 100,
+        b'"\x01"',
+        b"'a'",
+        b"{}x",
+    ],
+)
+def test_json_that_reads_two_ways_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_json(data, limit=20_000)
+
+
+def test_a_document_is_measured_before_it_is_parsed() -> None:
+    assert parse_json(b"[]   ", limit=5) == []
+    with pytest.raises(Malformed, match="too large"):
+        parse_json(b"[]    ", limit=5)
+
+
+@pytest.mark.parametrize(
+    "data", [b' {"a":1}', b'{"a": 1}', b'{"b":1,"a":1}', b'{"a":"\\u0061"}', b'{"a":"\\/"}', b"-0", b'{"a":1}\n']
+)
+def test_a_second_spelling_is_not_canonical(data: bytes) -> None:
+    parse_json(data, limit=100)
+    with pytest.raises(Malformed, match="not in canonical form"):
+        parse_canonical(data, limit=100)
+
+
+def test_base64_reads_back() -> None:
+    for size in range(5):
+        data = bytes(range(250, 250 + size))
+        assert b64decode(b64encode(data), size=size) == data
+
+
+@pytest.mark.parametrize(
+    "text", ["QQ", "QQ=", "QR==", "Q Q==", "QQ==\n", "QQ==QQ==", "Q-==", "QQ==é", 5, None, b"QQ=="]
+)
+def test_a_second_spelling_of_base64_is_refused(text: object) -> None:
+    with pytest.raises(Malformed):
+        b64decode(text)
+
+
+def test_base64_of_another_length_is_refused() -> None:
+    with pytest.raises(Malformed, match="expected 2 bytes"):
+        b64decode("QQ==", size=2)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("7", 7), ("9223372036854775807", 2**63 - 1)])
+def test_a_number_has_one_spelling(text: str, value: int) -> None:
+    assert parse_decimal(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "01", "+1", "-1", " 1", "1\n", "٣", "²", "1_0", "9223372036854775808", "9" * 5000]
+)
+def test_other_spellings_of_a_number_are_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        parse_decimal(text)

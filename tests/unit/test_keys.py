@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.encoding import b64encode
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.keys import RAW_SIZES, HybridSigner, PrivateKey, PublicKey, VerifyingKey
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
+from support.world import private_key, signer
+
+MESSAGE = b"what is signed"
+ALGORITHMS = sorted(RAW_SIZES)
+
+
+def pem(key: object) -> bytes:
+    return key.private_bytes(  # type: ignore[attr-defined, no-any-return]
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_signature_is_its_keys_own(alg: str) -> None:
+    key, other = private_key("a", alg), private_key("b", alg)
+    signature = key.sign(MESSAGE)
+    key.public.verify(signature, MESSAGE)
+    damaged = bytes([signature[0] ^ 1]) + signature[1:]
+    for public, claimed, message in (
+        (key.public, signature, MESSAGE + b"."),
+        (key.public, damaged, MESSAGE),
+        (key.public, signature[:-1], MESSAGE),
+        (key.public, signature + b"\0", MESSAGE),
+        (key.public, b"", MESSAGE),
+        (other.public, signature, MESSAGE),
+    ):
+        with pytest.raises(Untrusted):
+            public.verify(claimed, message)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_private_key_reads_back_from_pem(alg: str) -> None:
+    key = private_key("a", alg)
+    again = PrivateKey.from_pem(key.to_pem())
+    assert (again.alg, again.public) == (alg, key.public)
+    key.public.verify(again.sign(MESSAGE), MESSAGE)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_generated_key_is_a_new_one(alg: str) -> None:
+    assert PrivateKey.generate(alg).public != PrivateKey.generate(alg).public
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_private_key_does_not_show_itself(alg: str) -> None:
+    key = private_key("a", alg)
+    assert repr(key) == f"<PrivateKey {alg} {key.public.id[:16]}>"
+
+
+def test_the_id_of_a_key_depends_on_its_algorithm() -> None:
+    assert PublicKey("ed25519", bytes(32)).id == sha256(b"ed25519\n" + bytes(32))
+
+
+@pytest.mark.parametrize("alg", ["", "ed448", "rsa-2048", "ED25519", "ml-dsa-87", "none"])
+def test_an_unknown_algorithm_is_refused(alg: str) -> None:
+    with pytest.raises(Malformed, match="unknown algorithm"):
+        PublicKey(alg, bytes(32))
+    with pytest.raises(Malformed, match="unknown algorithm"):
+        PrivateKey.generate(alg)
+    with pytest.raises(Malformed, match="unknown algorithm"):
+        VerifyingKey.from_json({alg: b64encode(bytes(32))})
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_key_of_another_length_is_refused(alg: str) -> None:
+    for size in (0, RAW_SIZES[alg] - 1, RAW_SIZES[alg] + 1):
+        with pytest.raises(Malformed):
+            PublicKey(alg, bytes(size))
+
+
+@pytest.mark.parametrize("alg", ["ecdsa-p256", "ecdsa-p384"])
+def test_a_point_that_is_not_on_the_curve_verifies_nothing(alg: str) -> None:
+    with pytest.raises(Untrusted):
+        PublicKey(alg, b"\x04" + b"\x01" * (RAW_SIZES[alg] - 1)).verify(private_key("a", alg).sign(MESSAGE), MESSAGE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", id="no key inside"),
+        pytest.param(pem(rsa.generate_private_key(65537, 2048)), id="RSA"),
+        pytest.param(pem(dsa.generate_private_key(1024)), id="DSA"),
+        pytest.param(pem(x25519.X25519PrivateKey.generate()), id="X25519"),
+        pytest.param(pem(ec.generate_private_key(ec.SECP521R1())), id="P-521"),
+        pytest.param(
+            ec.generate_private_key(ec.SECP256R1()).private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"secret"),
+            ),
+            id="encrypted",
+        ),
+    ],
+)
+def test_what_is_no_key_of_ours_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        PrivateKey.from_pem(data)
+
+
+def test_a_key_of_an_algorithm_that_nobody_knows_is_refused() -> None:
+    der = serialization.load_pem_private_key(pem(x25519.X25519PrivateKey.generate()), None).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    unknown = der.replace(bytes.fromhex("06032b656e"), bytes.fromhex("06032b657f"))
+    block = b"-----BEGIN PRIVATE KEY-----\n" + b64encode(unknown).encode() + b"\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(Malformed):
+        PrivateKey.from_pem(block)
+
+
+def test_a_composite_key_reads_back_and_is_sorted_by_algorithm() -> None:
+    key = signer("a").public
+    document = key.to_json()
+    assert list(document) == ["ed25519", "ml-dsa-65"]
+    assert VerifyingKey.from_json(dict(reversed(document.items()))) == key
+    assert VerifyingKey.from_json(dict(reversed(document.items()))).id == key.id
+
+
+def test_a_composite_key_is_post_quantum_if_one_half_is() -> None:
+    assert signer("a").public.post_quantum
+    assert not signer("a", ("ed25519",)).public.post_quantum
+
+
+@pytest.mark.parametrize("value", [{}, [], None, "ed25519", {"ed25519": 5}, {"ed25519": "AA=="}])
+def test_a_composite_key_that_is_none_is_refused(value: object) -> None:
+    with pytest.raises(Malformed):
+        VerifyingKey.from_json(value)  # type: ignore[arg-type]
+
+
+def test_a_composite_key_has_at_most_two_halves_each_of_its_own_algorithm() -> None:
+    ed, pq, ec256 = (private_key("a", alg).public for alg in ("ed25519", "ml-dsa-65", "ecdsa-p256"))
+    for halves in ((), (ed, ec256, pq), (ed, private_key("b", "ed25519").public), (pq, ed)):
+        with pytest.raises(Malformed):
+            VerifyingKey(halves)
+    with pytest.raises(Malformed):
+        VerifyingKey.from_json(VerifyingKey((ed, pq)).to_json() | VerifyingKey((ec256,)).to_json())
+
+
+def test_a_signer_leaves_one_signature_a_half() -> None:
+    made = HybridSigner.generate()
+    signatures = made.sign(MESSAGE)
+    assert [keyid for keyid, _ in signatures] == [half.id for half in made.public.halves]
+    for half, (_, signature) in zip(made.public.halves, signatures, strict=True):
+        half.verify(signature, MESSAGE)
