@@ -8,9 +8,12 @@ Whoever has the manifest computes the same 40 hex digits. Sources: git object fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from typing import TypeAlias
 
 from comity.trust.manifest import FileEntry, Manifest
+
+_Rows: TypeAlias = list[tuple[bytes, bytes, bytes]]
 
 
 def pointer(entry: FileEntry) -> bytes:
@@ -25,7 +28,16 @@ def blob_id(entry: FileEntry) -> str:
 
 def tree_id(manifest: Manifest) -> str:
     """Git tree id (40 hex digits) of the artifact's root folder."""
-    return _tree([(entry.path.split("/"), entry) for entry in manifest.files]).hex()
+    path: list[tuple[str, _Rows]] = [("", [])]  # the folder being filled and those around it; no recursion: 512 levels
+    for entry in manifest.files:  # in byte order, so that a folder's files stand together
+        *folders, name = entry.path.split("/")
+        here = [folder for folder, _ in path[1:]]
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, folders, strict=False)))
+        _leave(path, shared + 1)
+        path.extend((folder, []) for folder in folders[shared:])
+        path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_id(entry))))
+    _leave(path, 1)
+    return _tree(path[0][1]).hex()
 
 
 def commit_id(manifest: Manifest) -> str:
@@ -39,18 +51,17 @@ def commit_id(manifest: Manifest) -> str:
     return _object_id("commit", text.encode()).hex()
 
 
-def _tree(paths: Iterable[tuple[list[str], FileEntry]]) -> bytes:
-    files: dict[str, FileEntry] = {}
-    folders: dict[str, list[tuple[list[str], FileEntry]]] = {}
-    for segments, entry in paths:
-        if len(segments) == 1:
-            files[segments[0]] = entry
-        else:
-            folders.setdefault(segments[0], []).append((segments[1:], entry))
-    items = [(name.encode(), b"100644", bytes.fromhex(blob_id(entry))) for name, entry in files.items()]
-    items += [(name.encode() + b"/", b"40000", _tree(inside)) for name, inside in folders.items()]
-    rows = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in sorted(items))
-    return _object_id("tree", b"".join(rows))
+def _leave(path: list[tuple[str, _Rows]], depth: int) -> None:
+    """Finish the innermost folders until `depth` are left; each becomes a row of the one around it."""
+    while len(path) > depth:
+        folder, rows = path.pop()
+        path[-1][1].append((folder.encode() + b"/", b"40000", _tree(rows)))
+
+
+def _tree(rows: _Rows) -> bytes:
+    """Git sorts a folder as if its name ended with a slash."""
+    lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in sorted(rows))
+    return _object_id("tree", b"".join(lines))
 
 
 def _object_id(kind: str, data: bytes) -> bytes:

@@ -49,7 +49,7 @@ def check_path(path: str) -> str:
         raise _bad_path(path, "an empty, '.' or '..' segment")
     if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
         raise _bad_path(path, "a backslash, control character or lone surrogate")
-    if any(path == folder or path.startswith(folder + "/") for folder in RESERVED):
+    if any(f"{_folded(path)}/".startswith(f"{folder}/") for folder in RESERVED):
         raise _bad_path(path, "a reserved folder")
     return path
 
@@ -117,19 +117,19 @@ class Manifest:
 
 
 def _refuse_collisions(paths: Iterable[str]) -> None:
-    """Two paths that one file system would merge (case, Unicode form), or a file that is another's folder."""
-    seen: dict[str, str] = {}
-    folders: set[str] = set()
-    for path in paths:
-        key = _folded(path)
-        if key in seen:
-            raise _bad_path(path, f"differs from {seen[key]!r} only by case or Unicode form")
-        seen[key] = path
-        segments = key.split("/")
-        folders.update("/".join(segments[:depth]) for depth in range(1, len(segments)))
-    for key, path in seen.items():
-        if key in folders:
+    """Two paths that one file system would merge (case, Unicode form), or a file that is another's folder.
+
+    With NUL, which no path holds, for the slash, whatever collides stands side by side in sorted order.
+    """
+    keys = sorted((_folded(path).replace("/", "\0"), path) for path in paths)
+    for (left, path), (right, other) in itertools.pairwise(keys):
+        if right == left:
+            raise _bad_path(other, f"differs from {path!r} only by case or Unicode form")
+        if right.startswith(left + "\0"):
             raise _bad_path(path, "it is both a file and a folder")
+        folders = zip(path.split("/")[:-1], other.split("/")[:-1], strict=False)
+        if any(a != b for a, b in itertools.takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), folders)):
+            raise _bad_path(other, f"a folder of it differs from one of {path!r} only by case or Unicode form")
 
 
 def _folded(path: str) -> str:

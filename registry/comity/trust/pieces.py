@@ -141,6 +141,8 @@ class PieceIndex:
             files.append((path, PieceLayout(layout, file.integer("count", most=MAX_PIECES), file.digest("root"))))
             file.done()
         fields.done()
+        if any(left.encode() >= right.encode() for (left, _), (right, _) in itertools.pairwise(files)):
+            raise Malformed("piece index is malformed", why="paths are not in strict UTF-8 byte order")
         return cls(tuple(files))
 
     def encode(self) -> bytes:

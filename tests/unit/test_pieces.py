@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.encoding import canonical
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.merkle import EMPTY_ROOT
+from comity.trust.pieces import (
+    FIXED,
+    PIECE,
+    SMALL,
+    TENSOR,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    check_records,
+    encode_records,
+    fixed_pieces,
+    parse_records,
+    records_root,
+    tensor_pieces,
+)
+
+RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE, PIECE, 5)]
+SIZE = 2 * PIECE + 5
+LAYOUT = PieceLayout(FIXED, 3, records_root(RECORDS))
+INDEX = PieceIndex((("a", LAYOUT), ("b/c", PieceLayout(TENSOR, 0, sha256(b"")))))
+
+
+def document(**change: Any) -> bytes:
+    return canonical({**json.loads(INDEX.encode()), **change})
+
+
+def file(**change: Any) -> bytes:
+    return document(files=[{"path": "a", "layout": FIXED, "count": 3, "root": LAYOUT.root, **change}])
+
+
+@pytest.mark.parametrize(
+    ("size", "lengths"), [(0, []), (1, [1]), (PIECE, [PIECE]), (PIECE + 1, [PIECE, 1]), (3 * PIECE, [PIECE] * 3)]
+)
+def test_the_fixed_layout_cuts_every_four_mebibytes(size: int, lengths: list[int]) -> None:
+    assert fixed_pieces(size) == lengths
+
+
+def test_the_tensor_layout_cuts_at_tensor_starts_and_joins_small_tensors() -> None:
+    sizes = [SMALL - 1, 10, PIECE + 7, SMALL, 100, 200]
+    starts = [1000 + sum(sizes[:at]) for at in range(len(sizes))]
+    assert tensor_pieces(1000 + sum(sizes), 1000, starts) == [1000, SMALL - 1 + 10, PIECE, 7, SMALL, 300]
+
+
+def test_joined_tensors_stay_within_a_piece() -> None:
+    starts = [100 + at * (SMALL - 1) for at in range(40)]
+    lengths = tensor_pieces(100 + 40 * (SMALL - 1), 100, starts)
+    assert lengths == [100, 16 * (SMALL - 1), 16 * (SMALL - 1), 8 * (SMALL - 1)]
+    assert 16 * (SMALL - 1) <= PIECE < 17 * (SMALL - 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "header_end", "starts", "lengths"),
+    [
+        pytest.param(0, 0, [], [], id="an empty file"),
+        pytest.param(8, 8, [], [8], id="only a header"),
+        pytest.param(PIECE + 8, PIECE + 4, [], [PIECE, 4, 4], id="a large header, unnamed data"),
+        pytest.param(50, 10, [20], [10, 40], id="a gap before the first tensor"),
+        pytest.param(SMALL * 3, 0, [0, SMALL], [SMALL, SMALL * 2], id="no header"),
+    ],
+)
+def test_the_edges_of_the_tensor_layout(size: int, header_end: int, starts: list[int], lengths: list[int]) -> None:
+    assert tensor_pieces(size, header_end, starts) == lengths
+
+
+@pytest.mark.parametrize(
+    ("header_end", "starts"), [(-1, []), (101, []), (10, [5]), (10, [100]), (10, [50, 20]), (10, [20, 20])]
+)
+def test_offsets_that_do_not_fit_the_file_are_refused(header_end: int, starts: list[int]) -> None:
+    with pytest.raises(Malformed):
+        tensor_pieces(100, header_end, starts)
+
+
+def test_a_record_is_its_length_and_its_hash() -> None:
+    assert RECORDS[2].encode() == b"\x00\x00\x00\x05" + RECORDS[2].sha256
+    assert parse_records(encode_records(RECORDS), size=SIZE) == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        pytest.param(encode_records(RECORDS)[:-1], SIZE, id="cut"),
+        pytest.param(encode_records(RECORDS), SIZE - 1, id="too long for the file"),
+        pytest.param(encode_records(RECORDS[:2]), SIZE, id="too short for the file"),
+        pytest.param(bytes(36), 0, id="a piece of no bytes"),
+        pytest.param((PIECE + 1).to_bytes(4, "big") + bytes(32), PIECE + 1, id="a piece that is too long"),
+        pytest.param(b"", 1, id="none"),
+    ],
+)
+def test_records_that_do_not_tile_the_file_are_refused(data: bytes, size: int) -> None:
+    with pytest.raises(Malformed):
+        parse_records(data, size=size)
+
+
+def test_records_of_strangers_count_by_their_root() -> None:
+    assert check_records(encode_records(RECORDS), size=SIZE, expected=LAYOUT) == RECORDS
+    swapped = [RECORDS[1], RECORDS[0], PieceRecord(5, bytes(32))]
+    for data in (encode_records(swapped), encode_records(RECORDS[:2]), encode_records(RECORDS) + bytes(36), b""):
+        with pytest.raises(Untrusted) as refusal:
+            check_records(data, size=SIZE, expected=LAYOUT)
+        assert refusal.value.code == "PIECE-RECORDS"
+    with pytest.raises(ComityError):
+        check_records(encode_records(RECORDS), size=SIZE + 1, expected=LAYOUT)
+
+
+def test_an_empty_file_has_no_records() -> None:
+    layout = PieceLayout(FIXED, 0, records_root([]))
+    assert layout.root == EMPTY_ROOT.hex()
+    assert check_records(b"", size=0, expected=layout) == []
+
+
+def test_a_piece_index_reads_back() -> None:
+    assert PieceIndex.parse(INDEX.encode()) == INDEX
+    assert PieceIndex.parse(INDEX.encode()).digest == sha256(INDEX.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(INDEX.encode() + b" ", id="white space"),
+        pytest.param(document(schema="comity/pieces/v2"), id="another schema"),
+        pytest.param(document(extra=1), id="an unknown member"),
+        pytest.param(file(layout="fixed-1MiB/1"), id="an unknown layout"),
+        pytest.param(file(count=-1), id="a negative count"),
+        pytest.param(file(count=4_000_001), id="too many pieces"),
+        pytest.param(file(root="sha256:" + LAYOUT.root), id="a second spelling of a root"),
+        pytest.param(file(path="../a"), id="a path out of the folder"),
+        pytest.param(file(extra=1), id="an unknown member of a file"),
+        pytest.param(document(files=json.loads(INDEX.encode())["files"][::-1]), id="another order"),
+        pytest.param(document(files=json.loads(INDEX.encode())["files"][:1] * 2), id="a file twice"),
+    ],
+)
+def test_what_encode_would_not_write_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        PieceIndex.parse(data)
