@@ -1,0 +1,154 @@
+"""What an installation brings: each room runs with the requirements of its extra, and the wheel holds what it should."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from support.installed import closure, requirements, run_with_only
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
+NODE, S3 = (
+    frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra]) for extra in ("node", "s3")
+)
+ROOMS = {  # a room, and what may be installed for it; the first that fits
+    "registry/comity/trust": frozenset({"cryptography"}),
+    "registry/comity/verifier.py": frozenset[str](),
+    "registry/comity/v1": BASE,
+    "registry/comity/content/s3": BASE | S3,
+    "registry/comity/ledger": BASE | NODE,
+    "registry/comity/node": BASE | NODE,
+    "registry": BASE,
+    "clients": BASE,
+}
+PROVIDERS = {
+    "alembic": "alembic",
+    "boto3": "boto3",
+    "botocore": "boto3",  # boto3's own foundation, released with it
+    "click": "click",
+    "cryptography": "cryptography",
+    "google.protobuf": "protobuf",
+    "google.rpc": "googleapis-common-protos",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "grpc_status": "grpcio-status",
+    "huggingface_hub": "huggingface-hub",
+    "prometheus_client": "prometheus-client",
+    "pydantic": "pydantic",
+    "rich": "rich",
+    "sqlalchemy": "sqlalchemy",
+    "structlog": "structlog",
+}
+
+
+def _sources() -> Iterator[Path]:
+    for folder in ("registry/comity", "clients/comity_client", "clients/comity_cli"):
+        yield from (path for path in (ROOT / folder).rglob("*.py"))
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Third-party modules imported at run time below `node`; what only the type checker sees is left out."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "google" else [node.module]
+    for name in names:
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and not top.startswith("comity"):
+            yield name
+    for child in ast.iter_child_nodes(node):
+        yield from _imported(child)
+
+
+def _providers(path: Path) -> set[str]:
+    found = set()
+    for name in _imported(ast.parse(path.read_text())):
+        wanted = ".".join(name.split(".")[:2]) if name.startswith("google.") else name.partition(".")[0]
+        found.add(PROVIDERS.get(wanted, f"(nobody provides {name})"))
+    return found
+
+
+def test_each_room_imports_only_what_its_extra_installs() -> None:
+    excess = {}
+    for path in _sources():
+        relative = path.relative_to(ROOT).as_posix()
+        allowed = next(brought for room, brought in ROOMS.items() if relative.startswith(room))
+        if more := _providers(path) - allowed:
+            excess[relative] = more
+    assert not excess
+
+
+def test_every_requirement_is_imported_somewhere() -> None:
+    imported = set[str]().union(*map(_providers, _sources()))
+    assert BASE | NODE | S3 == imported & (BASE | NODE | S3)
+
+
+def test_the_verifier_needs_cryptography_and_nothing_else() -> None:
+    ran = run_with_only([Requirement("cryptography")], "import comity.verifier; comity.verifier.main(['--help'])")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "--policy" in ran.stdout
+
+
+def test_a_light_installation_has_the_client_and_every_command() -> None:
+    code = """
+import comity_client, comity_cli.main as cli
+for name in cli.COMMANDS:
+    try:
+        cli.command.main([name, "--help"], standalone_mode=False)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{name}: {error}")
+"""
+    ran = run_with_only(requirements("comity"), code)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Usage" in ran.stdout
+
+
+def test_a_light_installation_says_how_to_get_a_node(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").touch()
+    code = f"import comity_cli.main as cli; cli.main(['serve', '--dir', {str(tmp_path)!r}])"
+    ran = run_with_only(requirements("comity"), code)
+    assert ran.returncode == 5
+    assert "pip install 'comity[node]'" in ran.stderr
+
+
+def test_what_is_declared_is_what_is_installed() -> None:
+    """An editable installation made before pyproject.toml changed would make the tests above judge the old one."""
+    declared = {Requirement(text).name for text in PROJECT["dependencies"]}
+    assert declared == {requirement.name for requirement in requirements("comity")}
+    assert {"boto3", "sqlalchemy"} <= closure(requirements("comity", ["node", "s3"]))
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_the_sources_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    sources = {f"{p.relative_to(ROOT / p.relative_to(ROOT).parts[0]).as_posix()}" for p in _sources()}
+    assert sources <= packed
+    assert {"comity/py.typed", "comity_client/py.typed", "comity_cli/py.typed"} <= packed
+    assert {"comity/v1/node_pb2.pyi", "comity/ledger/migrations/script.py.mako"} <= packed
+    assert {name.partition("/")[0] for name in packed} == {
+        "comity",
+        "comity_client",
+        "comity_cli",
+        f"comity-{PROJECT['version']}.dist-info",
+    }
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "proto/comity/v1/node.proto", "tests/conftest.py"} <= names
+    assert not [name for name in (*packed, *names) if "__pycache__" in name or ".venv" in name or "/keys/" in name]
