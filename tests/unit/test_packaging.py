@@ -1,4 +1,4 @@
-"""What an installation brings: each room runs with the requirements of its extra, and the wheel holds what it should."""
+"""What an installation brings: each room runs with what its extra installs, and the wheel holds what it should."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = set[str]().union(*map(_providers, _sources()))
-    assert BASE | NODE | S3 == imported & (BASE | NODE | S3)
+    assert not (BASE | NODE | S3) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:
