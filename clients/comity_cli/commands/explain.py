@@ -1,0 +1,30 @@
+"""`comity explain`."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from comity_cli.command import Command, examples, output
+from comity_cli.explanations import explanations
+
+
+@examples("comity explain COSIGNATURE", "comity explain name-disputed", "comity explain --json PIN-MISMATCH")
+@click.command(cls=Command, name="explain", short_help="Say what an error code means and what to do.")
+@click.argument("code", required=False)
+def command(code: str | None) -> None:
+    """Say what an error code means and what to do. Without CODE, list them all."""
+    out, known = output(), explanations()
+    if code is None:
+        out.table(("code", "means"), [(name, entry.means) for name, entry in known.items()])
+        out.document("codes", {"codes": {name: {"means": e.means, "do": e.do} for name, e in known.items()}})
+        return
+    name = code.strip("[]").upper()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        guess = f"Did you mean {', '.join(close)}?" if close else "`comity explain` lists them."
+        raise click.BadParameter(f"there is no error code {name[:60]!r}. {guess}", param_hint="CODE")
+    out.say(f"{click.style(name, bold=True)}  {known[name].means}")
+    out.fact("do", known[name].do)
+    out.document("explanation", {"code": name, "means": known[name].means, "do": known[name].do})
