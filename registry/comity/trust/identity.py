@@ -22,13 +22,13 @@ from comity.trust.statement import Author, Entry, Statement, Subject, sign_state
 SCHEMA: Final = "comity/inception/v1"
 KINDS: Final = ("publisher", "member")
 MAX_KEYS: Final = 7
-_JURISDICTION = re.compile(r"[A-Z]{2}\Z|[a-z][a-z0-9-]{1,30}\Z")
+_JURISDICTION = re.compile(r"[A-Z]{2}\Z|[a-z][a-z0-9-]{2,30}\Z")
 
 
 def check_jurisdiction(code: str) -> str:
     """An ISO 3166-1 alpha-2 code, or a lower-case name that a charter defines. Raises Malformed."""
     if not _JURISDICTION.match(code):
-        raise Malformed(f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a lower-case name")
+        raise Malformed(f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a longer lower-case name")
     return code
 
 
@@ -140,10 +140,13 @@ def check_inception(entry: Entry) -> Inception:
 
     It counts by its signatures, wherever it was found; a log only orders it.
     """
-    fields = entry.statement.fields()
+    statement = entry.statement
+    if statement.predicate != "inception":
+        raise Malformed("inception is malformed", why="not an inception statement")
+    fields = statement.fields()
     inception = Inception.from_json(fields.take("record"))
     fields.done()
-    if entry.statement.by != inception.author or entry.statement.subject != inception.id:
+    if statement.by != inception.author or statement.sole_subject() != inception.id:
         raise Untrusted("inception refused", why="it is not about the record that it carries", code="INCEPTION")
     if not all(entry.envelope.verified_by(key) for key in inception.keys.keys):
         raise Untrusted("inception refused", why="not signed by every key that it lists", code="INCEPTION")

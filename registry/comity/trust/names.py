@@ -48,7 +48,7 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name:
         reference = Reference.parse(text)
-        if reference.repository is None or reference.version is None:
+        if reference.repository is None or reference.version is None or text.startswith(SCHEME):
             raise Malformed(
                 f"{text[:200]!r} is not a full name", why="expected namespace/name@version", code="BAD-NAME"
             )

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.encoding import canonical
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.identity import MAX_KEYS, Inception, KeySet, announce, check_inception, check_jurisdiction
+from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
+from support.world import identity, signer
+
+A, B, C, D = (signer(name) for name in ("a", "b", "c", "d"))
+TWO_OF_THREE = KeySet((A.public, B.public, C.public), 2)
+RECORD = Inception("publisher", TWO_OF_THREE, (D.public.id,), "node.example/log", "CH", "Swiss AI")
+
+
+def record(**change: Any) -> dict[str, Any]:
+    return {**RECORD.to_json(), **change}
+
+
+def statement(**change: Any) -> Statement:
+    return replace(announce(RECORD, A, B, C).statement, **change)
+
+
+def test_the_id_is_the_hash_of_the_canonical_record() -> None:
+    assert RECORD.id == sha256(canonical(RECORD.to_json()))
+
+
+def test_an_inception_reads_back_and_proves_itself() -> None:
+    entry = parse_entry(announce(RECORD, A, B, C).line)
+    assert check_inception(entry) == RECORD
+    assert entry.statement.by == RECORD.author
+
+
+def test_an_identity_without_label_or_jurisdiction_proves_itself_too() -> None:
+    bare = Inception("publisher", KeySet((A.public,), 1), ())
+    assert check_inception(parse_entry(announce(bare, A).line)) == bare
+    assert bare.display == bare.id[:12]
+
+
+def test_every_first_key_signs_the_inception() -> None:
+    for signers in ((A, B), (A, B, D), (D,)):
+        with pytest.raises(Untrusted) as refusal:
+            check_inception(announce(RECORD, *signers))
+        assert refusal.value.code == "INCEPTION"
+
+
+def test_an_inception_is_about_the_record_in_it() -> None:
+    other = replace(RECORD, label="Someone else")
+    for change in ({"subjects": (Subject("", other.id),)}, {"by": other.author}, {"body": {"record": other.to_json()}}):
+        with pytest.raises(Untrusted):
+            check_inception(sign_statement(statement(**change), A, B, C))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "vouched"}, id="another predicate"),
+        pytest.param({"body": {"record": RECORD.to_json(), "more": 1}}, id="a rider"),
+        pytest.param({"body": {}}, id="no record"),
+        pytest.param({"subjects": (Subject("", RECORD.id), Subject("", A.public.id))}, id="two subjects"),
+    ],
+)
+def test_a_statement_that_is_no_inception_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        check_inception(sign_statement(statement(**change), A, B, C))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(record(schema="comity/inception/v2"), id="another schema"),
+        pytest.param(record(kind="king"), id="an unknown kind"),
+        pytest.param(record(threshold=1), id="a threshold that is not more than half"),
+        pytest.param(record(threshold=4), id="a threshold beyond the keys"),
+        pytest.param(record(threshold=True), id="a threshold that is no number"),
+        pytest.param(record(keys=[]), id="no keys"),
+        pytest.param(record(keys=[A.public.to_json()] * 2, threshold=2), id="a key twice"),
+        pytest.param(record(keys=[{"rsa": "AAAA"}], threshold=1), id="an unknown algorithm"),
+        pytest.param(record(recovery=[D.public.id] * 2), id="a recovery digest twice"),
+        pytest.param(record(recovery=["sha256:" + D.public.id]), id="a second spelling of a digest"),
+        pytest.param(record(recovery=[sha256(b"%d" % at) for at in range(8)]), id="too many recovery digests"),
+        pytest.param(record(jurisdiction="Switzerland"), id="a jurisdiction that is no code"),
+        pytest.param(record(label="two\nlines"), id="a label of two lines"),
+        pytest.param(record(label="a\u2028b"), id="a label with a line separator"),
+        pytest.param(record(label="\x9b31m"), id="a label with a terminal escape"),
+        pytest.param(record(label="x" * 201), id="a long label"),
+        pytest.param(record(note=""), id="an unknown member"),
+        pytest.param([], id="no object"),
+    ],
+)
+def test_a_malformed_record_is_refused(value: Any) -> None:
+    with pytest.raises(Malformed):
+        Inception.from_json(value)
+
+
+def test_two_spellings_of_a_record_are_one_identity() -> None:
+    shuffled = {name: RECORD.to_json()[name] for name in sorted(RECORD.to_json(), reverse=True)}
+    assert Inception.from_json(shuffled).id == RECORD.id
+
+
+def test_a_key_set_counts_distinct_keys_that_signed_in_full() -> None:
+    said = statement()
+    assert TWO_OF_THREE.signed(sign_statement(said, A, B).envelope)
+    assert TWO_OF_THREE.signed(sign_statement(said, C, A, D).envelope)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A).envelope)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, D).envelope)
+    envelope = sign_statement(said, A, B).envelope
+    assert not TWO_OF_THREE.signed(replace(envelope, signatures=envelope.signatures[:3]))
+
+
+def test_a_key_set_is_bounded_and_has_a_majority() -> None:
+    keys = tuple(signer(f"key {at}", ("ed25519",)).public for at in range(MAX_KEYS + 1))
+    assert KeySet(keys[:7], 4).threshold == 4
+    for some, threshold in ((keys, 5), (keys[:4], 2), (keys[:1], 0), ((), 1), (keys[:2], 1)):
+        with pytest.raises(Malformed):
+            KeySet(some, threshold)
+
+
+def test_one_half_shared_by_two_keys_is_one_key_twice() -> None:
+    classical = signer("a", ("ed25519",)).public
+    with pytest.raises(Malformed):
+        KeySet((A.public, classical), 2)
+
+
+@pytest.mark.parametrize("code", ["CH", "XK", "european-union", "eur"])
+def test_a_jurisdiction_is_a_code_or_a_name_that_the_charter_defines(code: str) -> None:
+    assert check_jurisdiction(code) == code
+
+
+@pytest.mark.parametrize("code", ["", "C", "ch", "x" * 32, "CHE", "C1", "CH\n", "-eu", "Éu"])
+def test_other_jurisdictions_are_refused(code: str) -> None:
+    with pytest.raises(Malformed):
+        check_jurisdiction(code)
+
+
+def test_the_label_is_only_a_claim() -> None:
+    impostor = identity("Swiss AI", "CH", algs=("ed25519",))
+    assert impostor.inception.display == RECORD.display
+    assert impostor.id != RECORD.id

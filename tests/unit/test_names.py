@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+from comity.trust.digest import bare_digest, parse_digest, sha256, short
+from comity.trust.errors import Malformed
+from comity.trust.names import Name, Reference, check_segment
+
+DIGEST = sha256(b"x")
+
+
+@pytest.mark.parametrize("text", ["swiss-ai", "A", "_x_", "a.b-c_d", "v1", "1.0.0", "x" * 96])
+def test_a_segment_of_a_name(text: str) -> None:
+    assert check_segment(text, "name") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a/b", "-a", "a-", ".a", "a.", "a--b", "a..b", "x.git", "x" * 97, "é", "a\n", "a@b", "a:b"]
+)
+def test_what_the_hub_would_refuse_is_refused(text: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        check_segment(text, "name")
+    assert refusal.value.code == "BAD-NAME"
+
+
+def test_a_full_name_reads_back() -> None:
+    assert Name.parse("swiss-ai/apertus-8b@v1") == Name("swiss-ai", "apertus-8b", "v1")
+    assert str(Name("swiss-ai", "apertus-8b", "v1")) == "swiss-ai/apertus-8b@v1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["swiss-ai/apertus-8b", "apertus@v1", f"a/b@sha256:{DIGEST}", f"sha256:{DIGEST}", "comity://a/b@v1", "a/b@v1@v2"],
+)
+def test_a_name_has_all_its_parts_and_one_spelling(text: str) -> None:
+    with pytest.raises(Malformed):
+        Name.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("a/b", Reference("a/b", None, None)),
+        ("a/b@v1", Reference("a/b", "v1", None)),
+        (f"a/b@sha256:{DIGEST}", Reference("a/b", None, DIGEST)),
+        (f"sha256:{DIGEST}", Reference(None, None, DIGEST)),
+    ],
+)
+def test_what_people_type(text: str, reference: Reference) -> None:
+    assert Reference.parse(text) == reference
+    assert Reference.parse(f"comity://{text}") == reference
+    assert Reference.parse(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a/b/c", "a/b@", "/b", "a/", "sha256:", "sha256:12", f"a/b@sha256:{DIGEST[:-1]}", "comity://", "a/b@v 1"],
+)
+def test_what_nobody_can_mean_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        Reference.parse(text)
+
+
+def test_people_may_write_a_digest_with_its_algorithm_and_documents_may_not() -> None:
+    assert parse_digest(DIGEST) == parse_digest(f"sha256:{DIGEST}") == bare_digest(DIGEST) == DIGEST
+    for text in (f"sha256:{DIGEST}", DIGEST.upper(), DIGEST + "\n", DIGEST[:-1], "", None, 5, b"x" * 64):
+        with pytest.raises(Malformed):
+            bare_digest(text)
+    for text in (f"sha256:sha256:{DIGEST}", f"sha512:{DIGEST}", DIGEST[1:], "", None):
+        with pytest.raises(Malformed):
+            parse_digest(text)
+
+
+def test_the_short_form_of_a_digest_is_for_people() -> None:
+    assert short(DIGEST) == f"{DIGEST[:6]}…{DIGEST[-4:]}"

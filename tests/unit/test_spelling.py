@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
+
+ID = sha256(b"an identity")
+
+
+def test_the_grouped_form_is_the_id_in_base32_and_a_checksum() -> None:
+    text = grouped(ID)
+    assert re.fullmatch(r"[A-Z2-7]{7}(-[A-Z2-7]{7}){7}", text)
+    digits = text.replace("-", "")
+    assert base64.b32decode(digits[:52] + "====") == bytes.fromhex(ID)
+    check = 0
+    for digit in digits[52:]:
+        check = check * 32 + "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".index(digit)
+    assert check == zlib.crc32(bytes.fromhex(ID)) % 2**20
+
+
+@pytest.mark.parametrize("at", range(0, 64, 7))
+def test_one_wrong_digit_changes_the_checksum(at: int) -> None:
+    other = Digest(ID[:at] + format(int(ID[at], 16) ^ 1, "x") + ID[at + 1 :])
+    assert grouped(other)[-4:] != grouped(ID)[-4:]
+
+
+def test_syllables_are_four_words_that_can_be_read_out() -> None:
+    assert re.fullmatch(r"([bdfghjklmnprstvz][aiou]){2}[bdfghjklmnprstvz](-\w{5}){3}", syllables(ID))
+
+
+def test_syllables_spell_the_first_bits_and_only_those() -> None:
+    assert syllables(Digest(ID[: SYLLABLE_BITS // 4] + "0" * 48)) == syllables(ID)
+    assert syllables(Digest("0" * 64)) == "-".join(["babab"] * 4)
+    assert syllables(Digest("f" * 64)) == "-".join(["zuzuz"] * 4)
+    words = {syllables(Digest(format(value, "04x") + "0" * 60)) for value in range(65_536)}
+    assert len(words) == 65_536
