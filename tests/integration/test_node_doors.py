@@ -20,21 +20,7 @@ from comity.wire.address import Address
 from comity.wire.certs import Pin, TlsIdentity, make_certificate, to_pem
 from comity.wire.client import NodeClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support.federation import NodeHome, found, make_home, processes, serving, until
-
-
-async def introduced(home: NodeHome) -> None:
-    """Wait until the node has logged who it is, under a signed checkpoint."""
-    async with home.client() as client:
-
-        async def covered() -> bool:
-            try:
-                note = await client.checkpoint(home.origin, 2)
-            except NotFound:
-                return False
-            return bool(note)
-
-        await until(covered, what="the node to introduce itself")
+from support.federation import found, introduced, make_home, processes, serving
 
 
 async def test_a_lone_node_introduces_itself_in_its_log(tmp_path: Path) -> None:
@@ -133,7 +119,7 @@ async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
             f"ipv4:{home.card.open[0]}", grpc.ssl_channel_credentials(pem), options=options
         ) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            for service in ("", "comity.v1.LogService"):
+            for service in ("", "comity.v1.LogService", "comity.v1.PublishService"):
                 answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 

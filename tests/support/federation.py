@@ -22,6 +22,7 @@ from comity.node import NodeConfig, serve
 from comity.node.doors import Listening
 from comity.trust.charter import CharterPolicy, quorum
 from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
 from comity.trust.federation import Federation
 from comity.trust.node_record import NodeRecord
 from comity.wire.address import Address
@@ -193,6 +194,20 @@ def processes(*homes: NodeHome) -> Iterator[tuple[NodeProcess, ...]]:
     """Run nodes as processes; none is left when the block ends."""
     with contextlib.ExitStack() as stack:
         yield tuple(stack.enter_context(contextlib.closing(NodeProcess(home))) for home in homes)
+
+
+async def introduced(home: NodeHome) -> None:
+    """Wait until the node has logged who it is, under a signed checkpoint."""
+    async with home.client() as client:
+
+        async def covered() -> bool:
+            try:
+                note = await client.checkpoint(home.origin, 2)
+            except NotFound:
+                return False
+            return bool(note)
+
+        await until(covered, what="the node to introduce itself")
 
 
 async def until(condition: Callable[[], object], *, patience: float = 20, what: str = "the condition") -> None:

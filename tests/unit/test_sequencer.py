@@ -215,6 +215,23 @@ async def test_when_stopped_those_who_wait_in_line_are_told(ledger: Ledger) -> N
     assert ledger.logs.get(LOG.origin).size == 0
 
 
+async def test_lines_brought_together_stand_in_a_row_or_not_at_all(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        together = [sequencer.append_all(statement_lines(start, start + 64)) for start in range(0, 512, 64)]
+        alone = [sequencer.append(statement_line(number)) for number in range(512, 520)]
+        starts = await asyncio.gather(*together)
+        await asyncio.gather(*alone)
+        lines = ledger.history.entries(LOG.origin, 0, 520)
+        wanted = statement_lines(0, 512)
+        for number, start in enumerate(starts):
+            assert lines[start : start + 64] == wanted[64 * number : 64 * number + 64]
+        with pytest.raises(Malformed):
+            await sequencer.append_all([*statement_lines(0, 2), b"no statement"])
+        with pytest.raises(Malformed):
+            await sequencer.append_all([])
+    assert ledger.logs.get(LOG.origin).size == 520
+
+
 def damage(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as connection:
         connection.execute("UPDATE tiles SET hashes = zeroblob(96)")

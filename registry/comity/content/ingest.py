@@ -130,16 +130,16 @@ def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Has
         layout, lengths = piece_lengths(path, file, before.st_size)
         file.seek(0)
         try:
-            whole, records = _hash_pieces(file, lengths, progress)
+            whole, records = hash_pieces(file, lengths, progress)
         except EOFError as error:
             raise _changed(path) from error
-        if not _version(before) == _version(os.fstat(descriptor)) == _version(source.lstat()):
+        if _version(source.lstat()) != _version(before):
             raise _changed(path)
     entry = FileEntry(path, before.st_size, whole)
     return _Hashed(entry, PieceLayout(layout, len(records), records_root(records)), records)
 
 
-def _hash_pieces(
+def hash_pieces(
     file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]
 ) -> tuple[Digest, list[PieceRecord]]:
     """The hash of the file and its piece records. Raises EOFError when it is shorter than its pieces."""

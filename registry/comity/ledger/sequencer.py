@@ -10,13 +10,13 @@ moment for company. Cosigners are no concern of this room: publishing never wait
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.ledger.ledger import Ledger
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.errors import ComityError, Conflict, OutOfSpace, Unavailable
+from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
 from comity.trust.note import NoteSignature, SignedNote
 from comity.trust.statement import parse_entry
 
@@ -31,7 +31,9 @@ WAITING: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    line: bytes
+    """Lines that are logged together; `index` is the first one's."""
+
+    lines: tuple[bytes, ...]
     index: asyncio.Future[int]
 
 
@@ -66,13 +68,20 @@ class Sequencer:
         self._ended = False
 
     async def append(self, line: bytes) -> int:
-        """Log one statement; its index, once it is on the disk.
+        """Log one statement; its index, once it is on the disk. Raises as `append_all` does."""
+        return await self.append_all((line,))
+
+    async def append_all(self, lines: Sequence[bytes]) -> int:
+        """Log at most `BATCH` statements, one after the other, all or none; the index of the first.
 
         Raises Malformed for what is no statement, OutOfSpace, Conflict, and Unavailable(code="SEQUENCER-ENDED") where
-        `run` has ended: whether the entry stands is then not known, and the log is to be looked at.
+        `run` has ended: whether the entries stand is then not known, and the log is to be looked at.
         """
-        parse_entry(line)  # here, so that a bad line does not refuse the batch it would be in
-        entry = _Entry(line, asyncio.get_running_loop().create_future())
+        if not 1 <= len(lines) <= BATCH:
+            raise Malformed("not a batch", why=f"{len(lines)} lines, 1 to {BATCH} are logged together")
+        for line in lines:
+            parse_entry(line)  # here, so that a bad line does not refuse the batch it would be in
+        entry = _Entry(tuple(lines), asyncio.get_running_loop().create_future())
         self._check_running()
         await self._queue.put(entry)
         return await entry.index
@@ -121,11 +130,11 @@ class Sequencer:
             return
         if self._queue.empty():
             await asyncio.sleep(self._linger)
-        while len(self._batch) < BATCH and not self._queue.empty():
+        while sum(len(entry.lines) for entry in self._batch) < BATCH and not self._queue.empty():
             self._batch.append(self._queue.get_nowait())
 
     async def _commit(self, batch: list[_Entry]) -> None:
-        lines = [entry.line for entry in batch]
+        lines = [line for entry in batch for line in entry.lines]
         try:
             first = await asyncio.to_thread(self._ledger.logs.append, self._origin, lines)
         except ComityError as error:
@@ -133,10 +142,11 @@ class Sequencer:
             if not isinstance(error, OutOfSpace | Conflict):
                 raise
             return
-        self._size = first + len(batch)
-        for index, entry in enumerate(batch, first):
+        self._size = first + len(lines)
+        for entry in batch:
             if not entry.index.done():
-                entry.index.set_result(index)
+                entry.index.set_result(first)
+            first += len(entry.lines)
 
     async def _checkpoint(self) -> None:
         size = self._size

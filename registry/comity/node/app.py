@@ -17,10 +17,13 @@ from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
 from comity.node.metrics import MetricsListener
 from comity.node.own_log import OwnLog
+from comity.node.publishing.desk import Desk
 from comity.node.services.artifacts import Artifacts
 from comity.node.services.blobs import Blobs
 from comity.node.services.facts import Facts
 from comity.node.services.logs import Logs
+from comity.node.services.operators import Operators
+from comity.node.status import Status
 from comity.node.tasks import Supervisor
 from comity.wire.server import Services
 
@@ -69,7 +72,15 @@ async def _until_signalled(config: NodeConfig, clock: Clock) -> None:
 async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
     own_log = OwnLog(core)
-    services = Services(node=Facts(core), logs=Logs(core), artifacts=Artifacts(core), blobs=Blobs(core))
+    desk = Desk(core, own_log)
+    services = Services(
+        node=Facts(core),
+        logs=Logs(core),
+        artifacts=Artifacts(core),
+        blobs=Blobs(core),
+        publishing=desk,
+        operating=Operators(desk, Status(core, desk)),
+    )
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)
     listening = await doors.open()

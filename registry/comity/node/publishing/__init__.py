@@ -1,0 +1,9 @@
+"""Statements and bytes on their way in from publishers.
+
+speakers     whether a statement is its author's
+permission   whether this caller may publish here
+pending      submissions that wait for objects; bounded
+arrivals     bytes coming in: resumable, hashed, admitted
+artifact     whether all that a `published` statement names is here and right
+desk         the calls: Submit, Upload, Adopt
+"""

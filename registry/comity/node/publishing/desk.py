@@ -1,0 +1,113 @@
+"""The calls of a publisher and of an operator with files: what has to hold before a line is logged, in order.
+
+(1) the lines are statements, and few enough
+(2) this caller may publish here
+(3) each statement is its author's
+(4) the side objects that the lines name are here
+(5) every file that a `published` manifest lists is here, whole
+(6) the piece index is what these files give
+(7) only then the lines are logged
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import structlog
+
+from comity.node.core import Core
+from comity.node.own_log import OwnLog
+from comity.node.publishing.arrivals import Arrivals
+from comity.node.publishing.artifact import check_pieces, missing_files, missing_objects, read_artifact
+from comity.node.publishing.pending import Pending, Submission, Want, submission_id
+from comity.node.publishing.permission import permit
+from comity.node.publishing.speakers import Speakers
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed, OutOfSpace
+from comity.trust.published import Published
+from comity.trust.statement import Entry, parse_entry
+from comity.wire import limits
+from comity.wire.doors import Caller
+from comity.wire.values import InlineObject, MissingObject, Receipt, Submitted, UploadHeader
+
+_log = structlog.get_logger("comity.node.publishing")
+
+
+class Desk:
+    """Answers `Publishing`, and Adopt for `Operating`."""
+
+    def __init__(self, core: Core, own_log: OwnLog) -> None:
+        self._core = core
+        self._own_log = own_log
+        self._arrivals = Arrivals(core)
+        self.pending = Pending(core.config.limits.upload_bytes)
+
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+        entries = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
+        permit(self._core.config.publishing, caller, entries)  # (2)
+        await self._require_quota(caller)
+        await self._core.pools.ledger(self._prove, entries)  # (3)
+        await self._take(entries, objects)
+        name = submission_id(lines)
+        missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
+        if missing:
+            self.pending.put(Submission(name, caller.name, {want.digest: want for want in missing}))
+            waiting = await self._core.pools.files(self._received, missing[: limits.MISSING])
+            return Submitted(name, missing=tuple(waiting))
+        for published in _publications(entries):
+            await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
+        first = dict(zip([entry.line for entry in entries], await self._log_all(entries), strict=True))  # (7)
+        self.pending.done(name)
+        return Submitted(name, receipts=tuple(Receipt(self._core.origin, first[line], sha256(line)) for line in lines))
+
+    async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+        want = self.pending.want(header.submission, header.digest, header.size)
+        return await self._arrivals.upload(want, header.offset, chunks)
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        """Take in a file of this machine. A manifest under way says how it is cut, else its own name does."""
+        where = self.pending.path_of(digest) or path.name
+        return await self._arrivals.adopt(path, Want(digest, size, where))
+
+    async def _require_quota(self, caller: Caller) -> None:
+        """Strangers may not fill this log to where the other nodes would stop to follow it."""
+        most = self._core.config.limits.entries_per_origin
+        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.origin)
+        if log.size >= most and not caller.operator:
+            raise OutOfSpace("this node's log is full", why=f"it holds {most} entries", code="LOG-QUOTA")
+
+    def _prove(self, entries: Sequence[Entry]) -> None:
+        speakers = Speakers(self._core, entries)
+        for entry in entries:
+            speakers.prove(entry)
+
+    async def _take(self, entries: Sequence[Entry], objects: Sequence[InlineObject]) -> None:
+        """Keep the objects that came along: those that the lines name, and no others."""
+        named = {(item.digest, item.size) for entry in entries for item in entry.statement.objects}
+        for inline in objects:
+            if (inline.digest, len(inline.data)) not in named:
+                raise Malformed("an object that no line names", why=inline.digest, code="NOT-WANTED")
+            await self._arrivals.put(inline.digest, inline.data)
+
+    def _missing(self, entries: Sequence[Entry]) -> list[Want]:
+        missing = missing_objects(self._core.store, (entry.statement for entry in entries))
+        if missing:
+            return missing
+        for published in _publications(entries):
+            manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
+            missing.extend(missing_files(self._core.store, manifest))
+        return missing
+
+    def _received(self, wants: Sequence[Want]) -> list[MissingObject]:
+        return [MissingObject(want.digest, want.size, self._arrivals.received(want.digest)) for want in wants]
+
+    async def _log_all(self, entries: Sequence[Entry]) -> list[int]:
+        indexes = await self._own_log.append_all([entry.line for entry in entries])
+        for entry, index in zip(entries, indexes, strict=True):
+            _log.info("logged", predicate=entry.statement.predicate, index=index, line=entry.digest)
+        return indexes
+
+
+def _publications(entries: Sequence[Entry]) -> list[Published]:
+    return [Published.parse(entry.statement) for entry in entries if entry.statement.predicate == "published"]

@@ -1,0 +1,31 @@
+"""Whether somebody may publish into this node's log. Operators always may; others where the operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from comity.node.config import Publishing
+from comity.trust.errors import Refused
+from comity.trust.statement import Entry
+from comity.wire.doors import Caller
+
+
+def permit(rule: Publishing, caller: Caller, entries: Iterable[Entry]) -> None:
+    """Raises Refused (PUBLISHING-CLOSED, NOT-ACCEPTED).
+
+    Not checked: whether the statements are their authors'. An author who is not on the list gains nothing by claiming
+    to be one who is.
+    """
+    if caller.operator or rule.accept == "any":
+        return
+    if rule.accept == "none":
+        raise Refused(
+            "this node takes no statements from outside",
+            hint="ask its operator, or publish through the node's own socket",
+            code="PUBLISHING-CLOSED",
+        )
+    for entry in entries:
+        author = entry.statement.by
+        if author is None or author.id not in rule.accept:
+            why = f"{author.id if author else 'its author'} is not among those whom the operator accepts"
+            raise Refused("this publisher is not accepted here", why=why, code="NOT-ACCEPTED")

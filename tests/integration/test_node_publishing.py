@@ -1,0 +1,259 @@
+"""Publishing through a node: what has to hold before a line is logged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.claims import Advisory, sign_advisory
+from comity.trust.digest import sha256
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
+from comity.trust.pieces import PieceIndex, check_records
+from comity.trust.published import Published, publish
+from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
+from comity.wire.client import NodeClient
+from comity.wire.values import InlineObject, UploadHeader
+from support.federation import NodeHome, introduced, make_home, serving
+from support.publisher import Publisher, Release, chunks, model, release, send
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    return make_home(tmp_path / "home", 0)
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Release:
+    return release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")
+
+
+async def entries(client: NodeClient, origin: str) -> list[bytes]:
+    return [line async for batch in client.entries(origin, 0, 1000) for line in batch.lines]
+
+
+async def test_a_folder_is_published_and_read_back(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        submitted = await send(client, ready)
+        assert [receipt.line_digest for receipt in submitted.receipts] == [sha256(line) for line in ready.lines]
+        lines = await entries(client, home.origin)
+        assert [lines[receipt.index] for receipt in submitted.receipts] == list(ready.lines)
+        for digest, path in ready.blobs.items():
+            data = path.read_bytes()
+            assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
+            assert b"".join([chunk async for chunk in client.read(digest, 7, 100)]) == data[7:107]
+        (claim,) = await client.resolve("tests/model")
+        assert claim.line == ready.entry.line
+
+
+async def test_the_node_hands_out_the_records_of_what_was_uploaded(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        await send(client, ready)
+        for file, (_, layout) in zip(ready.ingested.manifest.files, ready.ingested.index.files, strict=True):
+            records = await client.records(file.sha256, layout.layout)
+            check_records(records, size=file.size, expected=layout)
+
+
+async def test_submitting_again_gives_the_same_receipts(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        first = await send(client, ready)
+        size = len(await entries(client, home.origin))
+        assert (await client.submit(ready.lines)).receipts == first.receipts
+        assert len(await entries(client, home.origin)) == size
+    async with serving(home), home.client() as client:
+        assert (await client.submit(ready.lines)).receipts == first.receipts
+
+
+async def test_nothing_is_logged_while_an_object_is_missing(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        await send(client, release(Publisher.generate(), ready.blobs[min(ready.blobs)].parent, "tests/other@v1"))
+        before = await entries(client, home.origin)
+        other = model(home.directory / "other", seed=2)
+        waiting = release(ready.publisher, other, "tests/model@v2")
+        asked = await client.submit(waiting.lines)
+        assert {missing.digest for missing in asked.missing} <= set(waiting.objects)
+        asked = await client.submit(waiting.lines, waiting.inline())
+        assert {missing.digest for missing in asked.missing} == set(waiting.blobs)
+        assert await entries(client, home.origin) == before
+
+
+async def test_an_upload_resumes_where_it_stopped(home: NodeHome, ready: Release) -> None:
+    digest = max(ready.blobs, key=lambda blob: ready.blobs[blob].stat().st_size)
+    data = ready.blobs[digest].read_bytes()
+    async with serving(home), home.client() as client:
+        asked = await client.submit(ready.lines, ready.inline())
+        header = UploadHeader(asked.submission, digest, len(data), 0)
+        assert await client.upload(header, chunks(data[:3_000_000])) == 3_000_000
+        with pytest.raises(Conflict, match="not where the upload stands"):
+            await client.upload(header, chunks(data))
+    async with serving(home), home.client() as client:
+        asked = await client.submit(ready.lines, ready.inline())
+        (partly,) = [missing for missing in asked.missing if missing.digest == digest]
+        assert partly.received == 3_000_000
+        header = UploadHeader(asked.submission, digest, len(data), partly.received)
+        assert await client.upload(header, chunks(data[partly.received :])) == len(data)
+        assert (await client.stat([digest]))[0].have
+
+
+async def test_bytes_that_differ_from_their_name_are_not_kept(home: NodeHome, ready: Release) -> None:
+    digest = min(ready.blobs)
+    size = ready.blobs[digest].stat().st_size
+    async with serving(home), home.client() as client:
+        asked = await client.submit(ready.lines, ready.inline())
+        with pytest.raises(Untrusted):
+            await client.upload(UploadHeader(asked.submission, digest, size, 0), chunks(bytes(size)))
+        again = await client.submit(ready.lines, ready.inline())
+        assert {missing.received for missing in again.missing} == {0}
+        assert not (await client.stat([digest]))[0].have
+
+
+async def test_an_upload_that_nobody_asked_for_is_refused(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        with pytest.raises(NotFound) as refused:
+            await client.upload(UploadHeader(sha256(b"no submission"), sha256(b"x"), 1, 0), chunks(b"x"))
+        assert refused.value.code == "NO-SUBMISSION"
+        asked = await client.submit(ready.lines, ready.inline())
+        with pytest.raises(NotFound) as refused:
+            await client.upload(UploadHeader(asked.submission, sha256(b"x"), 1, 0), chunks(b"x"))
+        assert refused.value.code == "NOT-WANTED"
+
+
+async def test_an_object_that_no_line_names_is_refused(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        with pytest.raises(Malformed):
+            await client.submit(ready.lines, [*ready.inline(), InlineObject(sha256(b"rider"), b"rider")])
+
+
+async def test_a_statement_by_somebody_elses_key_is_refused(home: NodeHome, ready: Release) -> None:
+    thief = Publisher.generate("thief")
+    forged = publish(Published.parse(ready.entry.statement), thief.signer)
+    async with serving(home), home.client() as client:
+        with pytest.raises(Untrusted) as refused:
+            await client.submit([ready.publisher.announcement, forged.line], ready.inline())
+        assert refused.value.code == "SIGNATURE"
+
+
+async def test_a_publisher_without_inception_is_asked_for_it(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        with pytest.raises(NotFound) as refused:
+            await client.submit([ready.entry.line], ready.inline())
+        assert refused.value.code == "UNKNOWN-IDENTITY"
+
+
+async def test_a_statement_of_unknown_kind_is_logged_for_a_known_identity(home: NodeHome) -> None:
+    publisher = Publisher.generate()
+    odd = Statement("dreamt", (Subject("x", sha256(b"x")),), publisher.inception.author, {"of": "sheep"})
+    line = sign_statement(odd, publisher.signer).line
+    async with serving(home), home.client() as client:
+        assert len((await client.submit([publisher.announcement, line])).receipts) == 2
+        with pytest.raises(Untrusted):
+            await client.submit([sign_statement(odd, Publisher.generate().signer).line])
+
+
+async def test_an_advisory_is_found_beside_the_artifact(home: NodeHome, ready: Release) -> None:
+    by = Author("identity", ready.publisher.id)
+    advisory = sign_advisory(Advisory(by, ready.artifact, "yank", "low", "wrong file"), ready.publisher.signer)
+    async with serving(home), home.client() as client:
+        await send(client, ready)
+        await client.submit([advisory.line])
+        assert advisory.line in {found.line for found in await client.resolve("tests/model", "v1")}
+        said = {found.line for found in await client.claims(ready.artifact)}
+        assert {*ready.lines, advisory.line, home.card.record_line} == said
+
+
+async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, ready: Release) -> None:
+    files = tuple((path, replace(layout, root=sha256(b"wrong"))) for path, layout in ready.ingested.index.files)
+    index = PieceIndex(files).encode()
+    said = Published.parse(ready.entry.statement)
+    wrong = publish(replace(said, pieces=SideObject.of(index)), ready.publisher.signer)
+    objects = {**ready.objects, sha256(index): index}
+    del objects[said.pieces.digest]
+    bad = replace(ready, entry=wrong, objects=objects)
+    async with serving(home), home.client() as client:
+        with pytest.raises(Untrusted) as refused:
+            await send(client, bad)
+        assert refused.value.code == "PIECE-RECORDS"
+        with pytest.raises(NotFound):
+            await client.resolve("tests/model")
+
+
+async def test_a_node_that_accepts_nobody_says_so(home: NodeHome, ready: Release) -> None:
+    home.set(accept="none")
+    async with serving(home), home.client() as client, home.operator() as operator:
+        with pytest.raises(Refused) as refused:
+            await client.submit(ready.lines, ready.inline())
+        assert refused.value.code == "PUBLISHING-CLOSED"
+        await send(operator, ready)
+
+
+async def test_only_listed_publishers_are_accepted(home: NodeHome, ready: Release) -> None:
+    home.set(accept=[ready.publisher.id])
+    other = release(Publisher.generate("other"), ready.blobs[min(ready.blobs)].parent, "other/model@v1")
+    async with serving(home), home.client() as client:
+        await send(client, ready)
+        with pytest.raises(Refused) as refused:
+            await client.submit(other.lines, other.inline())
+        assert refused.value.code == "NOT-ACCEPTED"
+
+
+async def test_an_operator_has_files_adopted_without_a_copy(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.operator() as operator:
+        asked = await operator.submit(ready.lines, ready.inline())
+        for missing in asked.missing:
+            path = ready.blobs[missing.digest]
+            assert not await operator.adopt(path, missing.digest, missing.size)
+            assert await operator.adopt(path, missing.digest, missing.size)
+            assert path.stat().st_nlink == 2
+        assert (await operator.submit(ready.lines, ready.inline())).receipts
+
+
+async def test_a_file_with_other_bytes_is_not_adopted(home: NodeHome, tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_bytes(b"these bytes")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    async with serving(home), home.operator() as operator:
+        for path, name, size, kind in (
+            (file, sha256(b"other bytes"), 11, Untrusted),
+            (file, sha256(b"these bytes"), 12, Untrusted),
+            (link, sha256(b"these bytes"), 11, Malformed),
+            (pipe, sha256(b""), 0, Malformed),
+            (tmp_path / "nothing", sha256(b""), 0, NotFound),
+        ):
+            with pytest.raises(kind):
+                await operator.adopt(path, name, size)
+        assert not (await operator.stat([sha256(b"these bytes")]))[0].have
+
+
+async def test_a_submission_beyond_the_upload_quota_is_refused(home: NodeHome, ready: Release) -> None:
+    toml = home.directory / "node.toml"
+    toml.write_text(toml.read_text() + "upload_bytes = 1000000\n")
+    async with serving(home), home.client() as client:
+        with pytest.raises(OutOfSpace) as refused:
+            await client.submit(ready.lines, ready.inline())
+        assert refused.value.code == "UPLOAD-QUOTA"
+
+
+async def test_a_full_log_takes_nothing_more_from_strangers(home: NodeHome, ready: Release) -> None:
+    home.set(entries_per_origin=3)
+    async with serving(home), home.client() as client, home.operator() as operator:
+        await introduced(home)
+        with pytest.raises(OutOfSpace) as refused:
+            await client.submit(ready.lines, ready.inline())
+        assert refused.value.code == "LOG-QUOTA"
+        await send(operator, ready)
+
+
+async def test_names_are_found_by_word(home: NodeHome, ready: Release) -> None:
+    async with serving(home), home.client() as client:
+        await send(client, ready)
+        folder = ready.blobs[min(ready.blobs)].parent
+        for number in range(5):
+            await send(client, release(ready.publisher, folder, f"tests/Apertus-{number}@v1"))
+        page = await client.search("apertus tests", limit=3)
+        rest = await client.search("apertus tests", page.next_cursor, limit=3)
+        assert [len(page.found), len(rest.found), rest.next_cursor] == [3, 2, ""]
+        assert not (await client.search("nobody")).found
+        with pytest.raises(Malformed):
+            await client.search("x", "not a cursor")

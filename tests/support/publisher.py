@@ -1,0 +1,104 @@
+"""A publisher with a folder of files, and the calls by which it publishes: what a client does, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.content.ingest import Ingested, ingest
+from comity.trust.digest import Digest, sha256
+from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.keys import HybridSigner
+from comity.trust.names import Name
+from comity.trust.published import Licence, Published, publish
+from comity.trust.statement import Entry, SideObject
+from comity.wire.client import NodeClient
+from comity.wire.values import InlineObject, Submitted, UploadHeader
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Somebody with a key."""
+
+    signer: HybridSigner
+    inception: Inception
+    announcement: bytes
+    """One line, kept: signing again gives another one."""
+
+    @classmethod
+    def generate(cls, label: str = "tests", jurisdiction: str = "CH") -> Publisher:
+        signer = HybridSigner.generate()
+        inception = Inception("publisher", KeySet((signer.public,), 1), (), "", jurisdiction, label)
+        return cls(signer, inception, announce(inception, signer).line)
+
+    @property
+    def id(self) -> Digest:
+        return self.inception.id
+
+
+@dataclass(frozen=True)
+class Release:
+    """A folder, ready to be published under a name."""
+
+    publisher: Publisher
+    entry: Entry
+    ingested: Ingested
+    objects: Mapping[Digest, bytes]
+
+    @property
+    def artifact(self) -> Digest:
+        return self.ingested.manifest.digest
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        return (self.publisher.announcement, self.entry.line)
+
+    @property
+    def blobs(self) -> dict[Digest, Path]:
+        files = self.ingested.manifest.files
+        return {file.sha256: self.ingested.files[file.path] for file in files if file.size}
+
+    def inline(self) -> list[InlineObject]:
+        return [InlineObject(digest, data) for digest, data in self.objects.items()]
+
+
+def release(publisher: Publisher, folder: Path, name: str, *, licence: bytes = b"Do as you like.\n") -> Release:
+    ingested = ingest(folder, workers=2, on_progress=lambda count: None)
+    documents = (ingested.manifest.encode(), ingested.index.encode(), licence)
+    manifest, index, text = (SideObject.of(data) for data in documents)
+    published = Published(
+        publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text)
+    )
+    objects = {sha256(data): data for data in documents}
+    return Release(publisher, publish(published, publisher.signer), ingested, objects)
+
+
+async def send(client: NodeClient, what: Release) -> Submitted:
+    """Submit, upload what is missing, submit again: the receipts."""
+    submitted = await client.submit(what.lines, what.inline())
+    while submitted.missing:
+        for missing in submitted.missing:
+            data = what.blobs[missing.digest].read_bytes()
+            header = UploadHeader(submitted.submission, missing.digest, missing.size, missing.received)
+            assert await client.upload(header, chunks(data[missing.received :])) == missing.size
+        submitted = await client.submit(what.lines, what.inline())
+    return submitted
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), CHUNK):
+        yield data[at : at + CHUNK]
+
+
+def model(folder: Path, *, weights: int = 5_000_000, seed: int = 1) -> Path:
+    """A folder with a configuration, an empty file, and `weights` bytes that look like nothing else."""
+    import random
+
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(f'{{"seed": {seed}}}\n')
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "weights.bin").write_bytes(random.Random(seed).randbytes(weights))
+    return folder
