@@ -6,7 +6,8 @@ The rules (protocol, section 11; the numbers come from measurements of three pol
     source not yet known, about `run_seconds` worth for a known one, a share of the rest where several sources are up.
 (2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
 (3) Nothing left to take: the piece expected last is taken over by a source that would have it 20 % sooner. One that
-    its holder has not begun moves; one under way is doubled. At most two requests hold a piece; the first wins.
+    its holder has not begun moves; one under way is doubled. At most two requests hold a piece, and the first wins;
+    where both had their time and a third source would still be sooner, the slower of the two gives way.
 (4) A failure (silence, error, wrong length) makes the source rest, longer each time; it never drops it.
 (5) An answer such as NotFound drops the source from this transfer.
 (6) A bad piece drops the source at once. The last one left is asked again after a rest, once, because the piece may
@@ -233,38 +234,55 @@ class Schedule:
         return max(1, min(share, worth))
 
     def _take_over(self, source: str, now: float) -> Request | None:
-        def remaining(request: Request) -> float:
-            left = self._offsets[request.stop] - self._offsets[request.first] - request.received
-            return left / request.rate(now)
+        def due(piece: int) -> float:
+            return min(self._seconds_left(holder, now) for holder in self._holders[piece])
 
-        others = (r for r in self._requests if r.live and r.source != source)
-        slowest = max((r for r in others if len(self._holders.get(r.stop - 1, ())) == 1), key=remaining, default=None)
-        if slowest is None:
+        def open_to_others(piece: int) -> bool:
+            holders = self._holders.get(piece, [])
+            if any(holder.source == source or not holder.live for holder in holders):
+                return False
+            return len(holders) == 1 or (len(holders) == 2 and all(self._had_its_time(h, now) for h in holders))
+
+        last = {request.stop - 1 for request in self._requests}
+        piece = max(filter(open_to_others, last), key=due, default=None)
+        if piece is None:
             return None
-        piece = slowest.stop - 1
         streams = 1 + sum(request.source == source for request in self._requests)
-        needed = (
-            streams * (self._offsets[piece + 1] - self._offsets[piece]) / (self._sources[source].rate or UNPROVEN_RATE)
-        )
-        if needed >= SOONER * remaining(slowest):
+        length = self._offsets[piece + 1] - self._offsets[piece]
+        if streams * length / (self._sources[source].rate or UNPROVEN_RATE) >= SOONER * due(piece):
             return None
-        if piece > slowest.at:
-            slowest.stop = piece
+        holders = self._holders[piece]
+        if len(holders) == 2:
+            self._displace(max(holders, key=lambda holder: self._seconds_left(holder, now)), now)
+            return None
+        if piece > holders[0].at:
+            holders[0].stop = piece
             del self._holders[piece]
         return Request(source, piece, piece + 1, started=now, at=piece)
 
+    def _seconds_left(self, request: Request, now: float) -> float:
+        left = self._offsets[request.stop] - self._offsets[request.first] - request.received
+        return left / request.rate(now)
+
+    def _had_its_time(self, request: Request, now: float) -> bool:
+        return now - request.started >= self._limits.silence
+
     def _give_way(self, source: str, now: float) -> None:
-        """Rule (7). One at a time; who gave way rests for as long as whoever follows needs to show its worth."""
+        """Rule (7). One at a time."""
         if any(request.source == source or not request.live for request in self._requests):
             return
-        settled = (request for request in self._requests if now - request.started >= self._limits.silence)
+        settled = (request for request in self._requests if self._had_its_time(request, now))
         slowest = min(settled, key=lambda request: request.rate(now), default=None)
         expected = self._sources[source].rate
         if slowest and (expected is None or 2 * slowest.rate(now) < expected):
-            slowest.live = False
-            standing = self._sources[slowest.source]
-            standing.learn(slowest.rate(now))
-            standing.rests_until = now + 2 * self._limits.silence
+            self._displace(slowest, now)
+
+    def _displace(self, request: Request, now: float) -> None:
+        """End a request for the sake of others; its source rests while these show their worth."""
+        request.live = False
+        standing = self._sources[request.source]
+        standing.learn(request.rate(now))
+        standing.rests_until = now + 2 * self._limits.silence
 
     def _remaining(self) -> Iterator[str]:
         return (name for name in self._sources if name not in self.dropped)

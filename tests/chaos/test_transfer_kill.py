@@ -1,0 +1,50 @@
+"""A transfer that is killed, at any point and more than once, loses what was in flight and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from comity.transfer.fetch import fetch_file
+from support.sources import PIECE, QUICK, MemorySource, wanted, weights
+
+PIECES = 60
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def killed_after(verified: int, into: Path) -> int:
+    """Run the transfer in a child, kill it once it has told of that many bytes; returns the bytes it told of."""
+    command = [sys.executable, str(TESTS / "support" / "transfer_child.py"), str(into), str(PIECES)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(TESTS)}) as child:
+        assert child.stdout is not None
+        told = 0
+        for line in child.stdout:
+            told += int(line)
+            if told >= verified:
+                child.kill()
+        assert child.wait() in (-9, 0), "killed, or faster than the kill"
+    return told
+
+
+async def test_no_verified_piece_is_fetched_again_after_a_kill(tmp_path: Path) -> None:
+    into, data = tmp_path / "partial", weights(PIECES)
+    for part in (1, 2, 3):
+        told = killed_after(len(data) * part // 4, into)
+    source = MemorySource("c", data)
+    fetched = await fetch_file(wanted(data), [source], into, limits=QUICK)
+    assert into.read_bytes() == data
+    assert fetched.resumed >= told
+    assert source.served == len(data) - fetched.resumed
+
+
+async def test_what_a_crash_left_torn_is_fetched_again(tmp_path: Path) -> None:
+    into, data = tmp_path / "partial", weights(PIECES)
+    killed_after(len(data) // 2, into)
+    with into.open("r+b") as file:  # a machine that lost power may keep the length and lose the bytes
+        file.seek(PIECE + 5)
+        file.write(bytes(PIECE))
+    fetched = await fetch_file(wanted(data), [MemorySource("c", data)], into, limits=QUICK)
+    assert into.read_bytes() == data
+    assert fetched.bytes_by_source["c"] >= 2 * PIECE

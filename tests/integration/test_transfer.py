@@ -1,0 +1,351 @@
+"""The real transfer against sources in memory: what one honest source and a partial file are enough for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import resource
+import threading
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.partial import Partial
+from comity.transfer.plan import Limits, Wanted
+from comity.transfer.schedule import Standing
+from comity.transfer.source import LocalSource, Source
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.pieces import PieceRecord
+from support.sources import (
+    PIECE,
+    QUICK,
+    Dripping,
+    Empty,
+    Endless,
+    Failing,
+    Liar,
+    MemorySource,
+    Short,
+    Silent,
+    cut,
+    wanted,
+    weights,
+)
+
+DATA = weights(40)
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    return tmp_path / "partial"
+
+
+async def fetch(sources: list[Source], into: Path, *, data: bytes = DATA, limits: Limits = QUICK) -> Fetched:
+    fetched = await fetch_file(wanted(data), sources, into, limits=limits, jitter=lambda: 0.5)
+    assert into.read_bytes() == data
+    counted = sum(fetched.bytes_by_source.values()) + fetched.resumed + fetched.reused
+    assert counted == len(data)
+    assert len(asyncio.all_tasks()) == 1, "a task was left behind"
+    return fetched
+
+
+async def test_one_source_is_enough(into: Path) -> None:
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.bytes_by_source == {"a": len(DATA)}
+    assert (fetched.refetched, fetched.dropped, fetched.faults) == (0, {}, {})
+
+
+async def test_several_sources_share_the_work(into: Path) -> None:
+    sources = [MemorySource(name, DATA, pause=0.001) for name in "abc"]
+    fetched = await fetch(list(sources), into)
+    assert set(fetched.bytes_by_source) == {"a", "b", "c"}
+
+
+async def test_a_fast_source_is_asked_in_long_runs(into: Path) -> None:
+    source = MemorySource("a", DATA)
+    await fetch([source], into)
+    assert max(length for _, length in source.asked) > 10 * PIECE
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1])
+async def test_small_files_are_files_too(into: Path, size: int) -> None:
+    data = DATA[:size]
+    await fetch([MemorySource("a", data)], into, data=data)
+
+
+async def test_progress_adds_up_to_the_size(into: Path) -> None:
+    steps: list[int] = []
+    await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, limits=QUICK, on_progress=steps.append)
+    assert sum(steps) == len(DATA) and len(steps) == 40
+
+
+async def test_a_liar_is_dropped_at_its_first_bad_piece_and_named(into: Path) -> None:
+    liar = Liar("liar", DATA)
+    fetched = await fetch([liar, MemorySource("honest", DATA)], into)
+    assert fetched.bytes_by_source == {"honest": len(DATA)}
+    assert "wrong bytes" in fetched.dropped["liar"]
+    assert len(liar.asked) <= 2, "the second request was open already"
+    assert liar.streams == 0
+
+
+async def test_a_liar_among_good_pieces_is_found_by_the_bad_one(into: Path) -> None:
+    fetched = await fetch([Liar("liar", DATA, pieces=range(10, 40)), MemorySource("honest", DATA, pause=0.001)], into)
+    assert fetched.bytes_by_source["liar"] >= PIECE, "what it gave rightly counts"
+    assert fetched.dropped["liar"].startswith("wrong bytes: piece ")
+
+
+async def test_six_liars_cannot_outvote_one_honest_source(into: Path) -> None:
+    liars = [Liar(f"liar-{number}", DATA) for number in range(6)]
+    fetched = await fetch([*liars, MemorySource("honest", DATA)], into)
+    assert len(fetched.dropped) == 6
+
+
+@pytest.mark.parametrize(
+    ("faulty", "reason"),
+    [
+        (Short("x", DATA), "wrong length: its answer ended early"),
+        (Endless("x", DATA), "wrong length: it sent more than was asked"),
+        (Empty("x", DATA), "empty message: it sent a message without bytes"),
+        (Silent("x", DATA), "silent: no byte for 0.1 s"),
+        (Failing("x", DATA, lambda: Unavailable("busy")), "busy"),
+        (Failing("x", DATA, lambda: ConnectionResetError(104, "reset by peer")), "connection lost: reset by peer"),
+    ],
+)
+async def test_a_faulty_source_is_named_with_its_reason_and_not_waited_for(
+    into: Path, faulty: MemorySource, reason: str
+) -> None:
+    fetched = await fetch([faulty, MemorySource("honest", DATA, pause=0.005)], into)
+    assert reason in fetched.faults["x"]
+    assert fetched.dropped == {}, "it may recover"
+    assert faulty.streams == 0
+
+
+async def test_a_source_that_does_not_have_it_is_asked_once(into: Path) -> None:
+    absent = Failing("absent", DATA, lambda: NotFound("not here"))
+    fetched = await fetch([absent, MemorySource("honest", DATA, pause=0.001)], into)
+    assert fetched.dropped == {"absent": "not here"}
+    assert len(absent.asked) <= 2
+
+
+async def test_a_source_that_falls_silent_half_way_is_replaced(into: Path) -> None:
+    fetched = await fetch([Silent("dying", DATA, budget=len(DATA) // 3), MemorySource("b", DATA, pause=0.001)], into)
+    assert fetched.bytes_by_source["dying"] > 0
+
+
+async def test_when_all_sources_are_down_for_a_while_the_transfer_waits(into: Path) -> None:
+    sources = [Failing(name, DATA, lambda: Unavailable("restarting"), times=4) for name in "ab"]
+    fetched = await fetch(list(sources), into)
+    assert fetched.faults == {"a": ("restarting",), "b": ("restarting",)}
+
+
+async def test_the_last_source_is_never_given_up_for_silence(into: Path) -> None:
+    class Hiccup(MemorySource):
+        async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            if len(self.asked) % 2 == 0:
+                self.asked.append((offset, length))
+                await asyncio.Event().wait()
+            async for part in super().read(digest, offset, length):
+                yield part
+
+    data = weights(3)
+    await fetch([Hiccup("a", data)], into, data=data, limits=replace(QUICK, silence=0.02))
+
+
+async def test_when_nobody_gives_anything_the_transfer_ends_when_patience_does(into: Path) -> None:
+    limits = replace(QUICK, patience=0.2, silence=0.02)
+    with pytest.raises(Unavailable, match="a: silent") as failure:
+        await fetch_file(wanted(DATA), [Silent("a", DATA)], into, limits=limits)
+    assert failure.value.code == "PATIENCE"
+
+
+async def test_sources_that_drip_cannot_keep_an_honest_one_out(into: Path) -> None:
+    data = weights(6)
+    drips = [Dripping(f"drip-{number}", data, every=0.02) for number in range(12)]
+    limits = replace(QUICK, silence=0.05, patience=60.0)
+    fetched = await fetch([*drips, MemorySource("honest", data)], into, data=data, limits=limits)
+    assert fetched.bytes_by_source == {"honest": len(data)}
+
+
+async def test_the_last_source_may_correct_a_bad_piece(into: Path) -> None:
+    fetched = await fetch([Liar("a", DATA, pieces=[5], times=1)], into)
+    assert fetched.faults == {"a": ("wrong bytes: piece 5 does not have its hash",)}
+    assert fetched.dropped == {}
+    assert fetched.refetched >= PIECE
+
+
+async def test_a_lonely_liar_is_refused_by_name(into: Path) -> None:
+    class Inventive(MemorySource):
+        async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            yield len(self.asked).to_bytes(8, "big") + self.data[offset + 8 : offset + length]
+
+    with pytest.raises(Untrusted, match="inventor") as refusal:
+        await fetch_file(wanted(DATA), [Inventive("inventor", DATA)], into, limits=QUICK)
+    assert refusal.value.code == "BAD-PIECES"
+
+
+async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: Path) -> None:
+    records = cut(DATA)
+    records[7] = PieceRecord(records[7].length, bytes(32))
+    want = Wanted(sha256(DATA), len(DATA), records)
+    with pytest.raises(Untrusted) as refusal:
+        await fetch_file(want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, limits=QUICK)
+    assert refusal.value.code == "PIECE-INDEX"
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.resumed >= 7 * PIECE, "what was verified under the wrong index serves under the right one"
+
+
+async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_them(into: Path) -> None:
+    other = bytearray(DATA)
+    other[0] ^= 1
+    want = Wanted(sha256(DATA), len(DATA), cut(bytes(other)))
+    with pytest.raises(Untrusted, match=r"a: pieces 0-39") as refusal:
+        await fetch_file(want, [MemorySource("a", bytes(other))], into, limits=QUICK)
+    assert refusal.value.code == "PIECE-INDEX"
+    assert not into.exists()
+
+
+@pytest.mark.parametrize(("error", "kind"), [(NotFound, NotFound), (Refused, Refused)])
+async def test_what_all_sources_answer_is_the_answer(
+    into: Path, error: type[NotFound] | type[Refused], kind: type[Exception]
+) -> None:
+    sources: list[Source] = [Failing(name, DATA, lambda: error("no")) for name in "ab"]
+    with pytest.raises(kind, match="a: no; b: no"):
+        await fetch_file(wanted(DATA), sources, into, limits=QUICK)
+
+
+async def test_no_source_at_all_is_said_plainly(into: Path) -> None:
+    with pytest.raises(Unavailable, match="no source was given"):
+        await fetch_file(wanted(DATA), [], into)
+
+
+async def test_a_fault_of_this_program_is_not_blamed_on_a_source(into: Path) -> None:
+    class Broken(MemorySource):
+        async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            raise ZeroDivisionError
+            yield b""
+
+    with pytest.raises(ZeroDivisionError):
+        await fetch_file(wanted(DATA), [Broken("a", DATA)], into, limits=QUICK)
+
+
+async def interrupted(source: MemorySource, into: Path, served: int) -> None:
+    """A transfer that is cancelled when the source has served that many bytes."""
+    task = asyncio.create_task(fetch_file(wanted(DATA), [source], into, limits=QUICK))
+    while source.served < served:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(asyncio.all_tasks()) == 1, "a task was left behind"
+    assert source.streams == 0, "a stream was left open"
+
+
+async def test_a_cancelled_transfer_goes_on_where_it_was(into: Path) -> None:
+    first, second = MemorySource("a", DATA), MemorySource("a", DATA)
+    await interrupted(first, into, len(DATA) // 2)
+    fetched = await fetch([second], into)
+    assert first.served + second.served <= len(DATA) + 4 * PIECE, "no more than what was in flight comes twice"
+    assert fetched.resumed > 0
+
+
+async def test_a_complete_partial_file_needs_no_source(into: Path) -> None:
+    into.write_bytes(DATA)
+    fetched = await fetch([], into)
+    assert fetched.resumed == len(DATA)
+
+
+async def test_bad_bytes_in_the_partial_file_are_fetched_again(into: Path) -> None:
+    damaged = bytearray(DATA)
+    damaged[9 * PIECE] ^= 1
+    into.write_bytes(damaged)
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.bytes_by_source == {"a": PIECE}
+
+
+async def test_the_partial_file_of_another_file_is_used_as_far_as_it_agrees(into: Path) -> None:
+    into.write_bytes(weights(3, seed=9) + DATA[3 * PIECE - 100 : 3 * PIECE] + DATA[3 * PIECE :] + b"surplus")
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.bytes_by_source == {"a": 3 * PIECE}
+
+
+async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    older.write_bytes(b"another header" + DATA[: 30 * PIECE])
+    places = {hashlib.sha256(DATA[at * PIECE : (at + 1) * PIECE]).digest(): at * PIECE + 14 for at in range(30)}
+    lies = tmp_path / "lies"
+    lies.write_bytes(bytes(PIECE))
+
+    def find(record: PieceRecord) -> list[tuple[Path, int]]:
+        return [(lies, 0), (older, places[record.sha256])] if record.sha256 in places else [(lies, 0)]
+
+    source = MemorySource("a", DATA)
+    fetched = await fetch_file(wanted(DATA), [source], into, local=LocalSource(find), limits=QUICK)
+    assert into.read_bytes() == DATA
+    assert (fetched.reused, fetched.bytes_by_source) == (30 * PIECE, {"a": len(DATA) - 30 * PIECE})
+
+
+async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PIECE, before[1]))
+    try:
+        with pytest.raises(OutOfSpace, match="cannot keep"):
+            await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, limits=QUICK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    fetched = await fetch([MemorySource("a", DATA)], into)
+    assert fetched.resumed >= 18 * PIECE
+
+
+async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_answers, write = threading.Event(), Partial.keep
+
+    def slow_disk(self: Partial, piece: int, view: memoryview) -> bytes:
+        disk_answers.wait()
+        return write(self, piece, view)
+
+    monkeypatch.setattr(Partial, "keep", slow_disk)
+    sources = [MemorySource(f"{number}", DATA) for number in range(12)]
+    task = asyncio.create_task(fetch_file(wanted(DATA), sources, into, limits=QUICK))
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+    served = sum(source.served for source in sources)
+    disk_answers.set()
+    await task
+    assert QUICK.streams * PIECE <= served <= QUICK.buffers * PIECE
+
+
+async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Path) -> None:
+    standings: dict[str, Standing] = {}
+    liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
+    await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, standings=standings)
+    asked = len(liar.asked)
+    fetched = await fetch_file(wanted(DATA), [liar, honest], tmp_path / "2", limits=QUICK, standings=standings)
+    assert len(liar.asked) == asked
+    assert "wrong bytes" in fetched.dropped["liar"]
+
+
+async def test_two_files_at_a_time_from_the_same_sources(tmp_path: Path) -> None:
+    other = weights(25, seed=1)
+
+    class Both(MemorySource):
+        async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            data = DATA if digest == sha256(DATA) else other
+            async with asyncio.timeout(5):
+                for at in range(offset, offset + length, self.message):
+                    yield data[at : min(at + self.message, offset + length)]
+                    await asyncio.sleep(0)
+
+    sources = [Both("a", b""), Both("b", b"")]
+    async with asyncio.TaskGroup() as both:
+        both.create_task(fetch_file(wanted(DATA), sources, tmp_path / "1", limits=QUICK))
+        both.create_task(fetch_file(wanted(other), sources, tmp_path / "2", limits=QUICK))
+    assert (tmp_path / "1").read_bytes() == DATA
+    assert (tmp_path / "2").read_bytes() == other
+
+
+async def test_two_sources_of_one_name_are_a_mistake_of_the_caller(into: Path) -> None:
+    with pytest.raises(ValueError):
+        await fetch_file(wanted(DATA), [MemorySource("a", DATA), MemorySource("a", DATA)], into)

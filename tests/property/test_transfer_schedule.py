@@ -1,0 +1,147 @@
+"""The schedule against worlds of any make: whoever lies, stalls or drips, one honest source is enough."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+
+from comity.transfer.plan import Limits, Runs
+from comity.transfer.schedule import Request, Schedule, Standing
+from comity.trust.errors import NotFound, Unavailable
+from hypothesis import given
+from hypothesis import strategies as st
+
+MIB = 1 << 20
+TICK = 0.25
+STEPS = 20_000
+LIMITS = Limits(streams=4, buffers=6, run_bytes=32 * MIB)
+KINDS = ("honest", "liar", "silent", "flaky", "dripping", "absent")
+
+
+@dataclass
+class World:
+    """Sources of given kinds and rates, a clock, and the promises of the schedule checked after each step."""
+
+    lengths: list[int]
+    kinds: dict[str, str]
+    rates: dict[str, float]
+    now: float = 0.0
+    done: set[int] = field(default_factory=set)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        offsets = list(itertools.accumulate(self.lengths, initial=0))
+        self.standings = {name: Standing() for name in self.kinds}
+        self.plan = Schedule(offsets, range(len(self.lengths)), self.standings, LIMITS)
+        self.events: list[tuple[float, int, Request]] = []
+        self.order = itertools.count()
+
+    def run(self, most: int) -> None:
+        while not self.plan.finished and not self.plan.exhausted and self.steps < most:
+            self.steps += 1
+            for request in self.plan.assign(self.now):
+                assert request.source not in self.plan.dropped
+                assert self.standings[request.source].rests_until <= self.now
+                self.expect(request)
+            self.check()
+            self.end_dead()
+            self.advance()
+
+    def expect(self, request: Request) -> None:
+        piece = self.lengths[request.at]
+        wait = {"silent": 3.0, "dripping": 1.0}.get(self.kinds[request.source], piece / self.rates[request.source])
+        heapq.heappush(self.events, (self.now + wait, next(self.order), request))
+
+    def advance(self) -> None:
+        tick = self.now + min(TICK, self.plan.wake(self.now) or TICK)
+        if not self.events or self.events[0][0] > tick:
+            self.now = tick
+            return
+        self.now, _, request = heapq.heappop(self.events)
+        if request in self.plan.requests:
+            self.happen(request)
+
+    def happen(self, request: Request) -> None:
+        piece, kind = request.at, self.kinds[request.source]
+        if kind == "dripping":
+            request.received += request.received < self.lengths[piece] - 1
+            self.expect(request)
+        elif kind == "absent":
+            self.plan.refused(request, NotFound("not here"))
+        elif kind == "silent" or (kind == "flaky" and (self.steps + piece) % 3 == 0):
+            self.plan.failed(request, Unavailable("gone"), self.now, jitter=(self.steps % 10) / 10)
+        else:
+            request.received += self.lengths[piece]
+            if kind == "liar":
+                self.plan.bad(request, piece, request.source.encode(), self.now, jitter=0.5)
+            elif self.plan.verified(request, piece, self.now):
+                assert piece not in self.done
+                self.done.add(piece)
+            else:
+                assert piece in self.done
+            if self.plan.begin(request, piece + 1):
+                self.expect(request)
+            elif request.live:
+                self.plan.ended(request)
+
+    def end_dead(self) -> None:
+        for request in self.plan.requests:
+            if not request.live:
+                self.plan.ended(request)
+
+    def check(self) -> None:
+        requests = self.plan.requests
+        assert len(requests) <= LIMITS.streams
+        for name in self.kinds:
+            assert sum(request.source == name for request in requests) <= 2
+        for piece in range(len(self.lengths)):
+            holders = self.plan.holders(piece)
+            assert len(holders) <= 2
+            assert len({request.source for request in holders}) == len(holders)
+            assert not (holders and piece in self.done)
+        for request in requests:
+            assert request.live == (request.live and request.source not in self.plan.dropped)
+
+
+kinds = st.lists(st.sampled_from(KINDS), min_size=0, max_size=11)
+lengths = st.lists(st.integers(1, 4 * MIB), min_size=1, max_size=40)
+rates = st.lists(st.floats(1e5, 1e9), min_size=12, max_size=12)
+
+
+@given(others=kinds, at=st.integers(0, 11), lengths=lengths, rates=rates)
+def test_every_piece_comes_once_while_one_source_is_honest(
+    others: list[str], at: int, lengths: list[int], rates: list[float]
+) -> None:
+    ordered = [*others[:at], "honest", *others[at:]]
+    names = [f"{kind}-{number}" for number, kind in enumerate(ordered)]
+    world = World(lengths, dict(zip(names, ordered, strict=True)), dict(zip(names, rates, strict=False)))
+    world.run(most=STEPS)
+    assert world.plan.finished
+    assert world.done == set(range(len(lengths)))
+    assert all(world.kinds[name] in ("liar", "absent") for name in world.plan.dropped)
+
+
+@given(sources=st.lists(st.sampled_from(("liar", "absent")), min_size=1, max_size=6), lengths=lengths)
+def test_a_world_of_liars_comes_to_an_end(sources: list[str], lengths: list[int]) -> None:
+    names = [f"{kind}-{number}" for number, kind in enumerate(sources)]
+    world = World(lengths, dict(zip(names, sources, strict=True)), dict.fromkeys(names, 1e7))
+    world.run(most=STEPS)
+    assert world.plan.exhausted
+    assert not world.done
+
+
+@given(st.sets(st.integers(0, 60)), st.lists(st.one_of(st.integers(0, 60), st.none()), max_size=60))
+def test_runs_are_a_set_whose_lowest_neighbours_are_taken_first(start: set[int], actions: list[int | None]) -> None:
+    runs, model = Runs(sorted(start)), set(start)
+    for action in actions:
+        if action is None:
+            taken = runs.take(3)
+            assert list(taken) == sorted(model)[: len(taken)]
+            assert len(taken) == 3 or taken.stop not in model
+            model -= set(taken)
+        else:
+            runs.add(action)
+            model.add(action)
+        assert len(runs) == len(model)
+        assert all((piece in runs) == (piece in model) for piece in range(61))

@@ -1,0 +1,146 @@
+"""Sources in memory, honest and not: the real transfer runs against them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from comity.transfer.plan import Limits, Wanted
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.pieces import PieceRecord
+
+PIECE = 64 * 1024
+QUICK = Limits(silence=0.1, patience=2.0, first_rest=0.01, longest_rest=0.05)
+"""Three seconds of silence take too long in a test."""
+
+
+def weights(pieces: int, *, seed: int = 0) -> bytes:
+    """Bytes of that many test pieces, the last one not full; the same in every run."""
+    return random.Random(seed).randbytes(pieces * PIECE - 100)
+
+
+def cut(data: bytes, size: int = PIECE) -> list[PieceRecord]:
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    return [PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts]
+
+
+def wanted(data: bytes) -> Wanted:
+    return Wanted(sha256(data), len(data), cut(data))
+
+
+class MemorySource:
+    """Answers from memory, message by message, giving way to others after each.
+
+    Attributes:
+        asked: (offset, length) of every request.
+        served: bytes handed out.
+        streams: open answers now.
+    """
+
+    def __init__(self, name: str, data: bytes, *, message: int = 16 * 1024, pause: float = 0.0) -> None:
+        self.name = name
+        self.data = data
+        self.message = message
+        self.pause = pause
+        self.asked: list[tuple[int, int]] = []
+        self.served = 0
+        self.streams = 0
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        self.asked.append((offset, length))
+        self.streams += 1
+        try:
+            async for part in self.answer(offset, length):
+                self.served += len(part)
+                yield part
+                await asyncio.sleep(self.pause)
+        finally:
+            self.streams -= 1
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        for at in range(offset, offset + length, self.message):
+            yield self.data[at : min(at + self.message, offset + length)]
+
+
+class Liar(MemorySource):
+    """Sends other bytes in the named pieces; in all of them where none is named."""
+
+    def __init__(self, name: str, data: bytes, *, pieces: Sequence[int] = (), times: int = 1_000_000) -> None:
+        wrong = bytearray(data)
+        for piece in pieces or range(-(-len(data) // PIECE)):
+            wrong[piece * PIECE] ^= 0xFF
+        super().__init__(name, bytes(wrong))
+        self.right = data
+        self.times = times
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        lies = self.data[offset : offset + length] != self.right[offset : offset + length]
+        data = self.data if lies and self.times > 0 else self.right
+        self.times -= lies
+        yield data[offset : offset + length]
+
+
+class Short(MemorySource):
+    """Ends every answer a byte early."""
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        yield self.data[offset : offset + length - 1]
+
+
+class Endless(MemorySource):
+    """Sends what was asked, and goes on."""
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        yield self.data[offset : offset + length]
+        while True:
+            yield bytes(self.message)
+
+
+class Empty(MemorySource):
+    """Sends messages without bytes, as fast as they are taken."""
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b""
+
+
+class Silent(MemorySource):
+    """Serves `budget` bytes in all, then keeps every stream open and says nothing."""
+
+    def __init__(self, name: str, data: bytes, *, budget: int = 0) -> None:
+        super().__init__(name, data)
+        self.budget = budget
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        async for part in super().answer(offset, length):
+            if self.served >= self.budget:
+                await asyncio.Event().wait()
+            yield part
+
+
+class Failing(MemorySource):
+    """Raises `error()` at the start of the first `times` answers; an honest source afterwards."""
+
+    def __init__(
+        self, name: str, data: bytes, error: Callable[[], ComityError | OSError], *, times: int = 1_000_000
+    ) -> None:
+        super().__init__(name, data)
+        self.error = error
+        self.times = times
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        self.times -= 1
+        if self.times >= 0:
+            raise self.error()
+        async for part in super().answer(offset, length):
+            yield part
+
+
+class Dripping(MemorySource):
+    """One byte at a time, just often enough not to count as silent."""
+
+    def __init__(self, name: str, data: bytes, *, every: float) -> None:
+        super().__init__(name, data, message=1, pause=every)

@@ -1,0 +1,229 @@
+"""The parts of a transfer below its schedule: what is wanted, an answer, the partial file, the trailing hash."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import resource
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+from comity.transfer.partial import Partial
+from comity.transfer.plan import Limits, Wanted
+from comity.transfer.source import Answer, LocalSource
+from comity.transfer.trail import Buffers, Trail
+from comity.trust.digest import sha256
+from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
+from comity.trust.pieces import PieceRecord
+from support.sources import PIECE, wanted, weights
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [PieceRecord(9, bytes(32))],
+        [PieceRecord(10, bytes(32)), PieceRecord(0, bytes(32))],
+        [PieceRecord(11, bytes(32)), PieceRecord(-1, bytes(32))],
+    ],
+)
+def test_records_that_do_not_tile_the_file_are_refused(records: list[PieceRecord]) -> None:
+    with pytest.raises(Untrusted) as refusal:
+        Wanted(sha256(b""), 10, records)
+    assert refusal.value.code == "PIECE-INDEX"
+
+
+def test_a_piece_larger_than_a_buffer_is_refused() -> None:
+    with pytest.raises(Untrusted):
+        Wanted(sha256(b""), 1 << 40, [PieceRecord(1 << 40, bytes(32))])
+
+
+def test_as_many_streams_as_buffers_are_refused() -> None:
+    with pytest.raises(ValueError):
+        Limits(streams=8, buffers=8)
+
+
+async def chunks(*parts: bytes) -> AsyncGenerator[bytes, None]:
+    for part in parts:
+        yield part
+
+
+async def filled(length: int, *parts: bytes) -> bytes:
+    buffer = bytearray(length)
+    answer = Answer(chunks(*parts), silence=1.0)
+    await answer.fill(memoryview(buffer), lambda count: None)
+    await answer.end()
+    return bytes(buffer)
+
+
+async def test_an_answer_may_be_cut_anywhere() -> None:
+    assert await filled(6, b"a", b"bcd", b"ef") == b"abcdef"
+
+
+async def test_a_message_that_spans_pieces_fills_both() -> None:
+    answer, first, second = Answer(chunks(b"abc", b"def"), silence=1.0), bytearray(2), bytearray(4)
+    await answer.fill(memoryview(first), lambda count: None)
+    await answer.fill(memoryview(second), lambda count: None)
+    assert (first, second) == (b"ab", b"cdef")
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ((b"abc",), "WRONG-LENGTH"),
+        ((b"abcdefg",), "WRONG-LENGTH"),
+        ((b"abcdef", b"g"), "WRONG-LENGTH"),
+        ((b"abc", b"", b"def"), "EMPTY-MESSAGE"),
+    ],
+)
+async def test_an_answer_that_does_not_have_its_length_is_a_failure(parts: tuple[bytes, ...], code: str) -> None:
+    with pytest.raises(Unavailable) as failure:
+        await filled(6, *parts)
+    assert failure.value.code == code
+
+
+async def test_silence_is_a_failure() -> None:
+    async def silent() -> AsyncGenerator[bytes, None]:
+        await asyncio.Event().wait()
+        yield b""
+
+    with pytest.raises(Unavailable) as failure:
+        await Answer(silent(), silence=0.01).fill(memoryview(bytearray(1)), lambda count: None)
+    assert failure.value.code == "STALLED"
+
+
+async def test_a_lost_connection_is_a_failure() -> None:
+    async def lost() -> AsyncGenerator[bytes, None]:
+        raise ConnectionResetError("reset by peer")
+        yield b""
+
+    with pytest.raises(Unavailable, match="reset by peer") as failure:
+        await Answer(lost(), silence=1.0).fill(memoryview(bytearray(1)), lambda count: None)
+    assert failure.value.code == "CONNECTION"
+
+
+def piece(data: bytes, number: int) -> memoryview:
+    return memoryview(bytearray(data[number * PIECE : (number + 1) * PIECE]))
+
+
+def test_only_a_right_piece_is_written(tmp_path: Path) -> None:
+    data = weights(3)
+    partial = Partial(tmp_path / "p", wanted(data))
+    assert partial.claimed() == []
+    wrong = piece(data, 1)
+    wrong[5] ^= 1
+    assert partial.keep(1, wrong) == hashlib.sha256(wrong).digest()
+    assert partial.claimed() == []
+    partial.keep(1, piece(data, 1))
+    assert (tmp_path / "p").read_bytes() == bytes(PIECE) + data[PIECE : 2 * PIECE]
+
+
+def test_holes_are_not_claimed(tmp_path: Path) -> None:
+    data = weights(9)
+    partial = Partial(tmp_path / "p", wanted(data))
+    partial.claimed()
+    for number in (2, 3, 8):
+        partial.keep(number, piece(data, number))
+    assert partial.claimed() == [2, 3, 8]
+
+
+def test_what_is_claimed_is_believed_only_after_hashing(tmp_path: Path) -> None:
+    data = weights(3)
+    partial = Partial(tmp_path / "p", wanted(data))
+    (tmp_path / "p").write_bytes(data[:PIECE] + bytes(PIECE) + data[2 * PIECE : -1])
+    claimed = partial.claimed()
+    views = [memoryview(bytearray(len(piece(data, number)))) for number in range(3)]
+    assert [number for number in claimed if partial.holds(number, views[number])] == [0]
+
+
+def test_bytes_beyond_the_file_are_neither_claimed_nor_kept(tmp_path: Path) -> None:
+    data = weights(2)
+    partial = Partial(tmp_path / "p", wanted(data))
+    (tmp_path / "p").write_bytes(data + bytes(5 * PIECE))
+    assert partial.claimed() == [0, 1]
+    partial.seal()
+    assert (tmp_path / "p").read_bytes() == data
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    (tmp_path / "p").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable) as failure:
+        Partial(tmp_path / "p", wanted(weights(1))).claimed()
+    assert failure.value.code == "DISK"
+
+
+def test_a_file_that_the_disk_cannot_take_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "p", wanted(weights(1)))
+    partial.claimed()
+    partial.require_room(PIECE)
+    with pytest.raises(OutOfSpace, match="bytes are missing"):
+        partial.require_room(1 << 62)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond one and a half pieces: a full disk, without a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE * 3 // 2, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_named_as_such(tmp_path: Path) -> None:
+    data = weights(3)
+    partial = Partial(tmp_path / "p", wanted(data))
+    partial.claimed()
+    partial.keep(0, piece(data, 0))
+    with pytest.raises(OutOfSpace):
+        partial.keep(1, piece(data, 1))
+
+
+def test_the_partial_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    Partial(tmp_path / "p", wanted(weights(1))).claimed()
+    assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 0, 4, 3, 2]])
+async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_path: Path, order: list[int]) -> None:
+    data = weights(5)
+    want = wanted(data)
+    partial, buffers = Partial(tmp_path / "p", want), Buffers(3, PIECE)
+    partial.claimed()
+    trail = Trail(want, partial, buffers, ahead=1)
+    hashing = asyncio.create_task(trail.digest(None))
+    for number in order:
+        buffer = await buffers.take()
+        view = memoryview(buffer)[: want.records[number].length]
+        view[:] = piece(data, number)
+        partial.keep(number, view)
+        trail.add(number, buffer)
+    assert await hashing == want.digest
+
+
+def test_local_copies_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(b"..abcd..")
+    (tmp_path / "cut").write_bytes(b"..ab")
+    places = [(tmp_path / "gone", 0), (tmp_path / "cut", 2), (tmp_path, 0), (tmp_path / "good", 2)]
+    view = memoryview(bytearray(4))
+    local = LocalSource(lambda record: places)
+    assert [bytes(view) for _ in local.copies(PieceRecord(4, bytes(32)), view)] == [b"abcd"]
+
+
+async def test_the_number_of_buffers_is_bounded() -> None:
+    buffers = Buffers(2, 8)
+    first = await buffers.take()
+    await buffers.take()
+    third = asyncio.ensure_future(buffers.take())
+    await asyncio.sleep(0)
+    assert not third.done()
+    buffers.give(first)
+    assert await third is first
+
+
+def test_the_disk_that_vanished_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=os.strerror(2)):
+        Partial(tmp_path / "no" / "p", wanted(weights(1))).claimed()

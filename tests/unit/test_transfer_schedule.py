@@ -1,0 +1,219 @@
+"""The rules of comity.transfer.schedule, one by one, with a clock that stands where the test puts it."""
+
+from __future__ import annotations
+
+from comity.transfer.plan import Limits
+from comity.transfer.schedule import Request, Schedule, Standing
+from comity.trust.errors import NotFound, Unavailable
+
+MIB = 1 << 20
+SILENT = Unavailable("silent")
+FAST = 100.0 * MIB
+
+
+def schedule(pieces: int, limits: Limits | None = None, **rates: float | None) -> Schedule:
+    offsets = [at * MIB for at in range(pieces + 1)]
+    standings = {name: Standing(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), standings, limits or Limits())
+
+
+def deliver(plan: Schedule, request: Request, now: float) -> None:
+    """The rest of the request arrives and is right."""
+    for piece in range(request.at, request.stop):
+        assert plan.begin(request, piece)
+        request.received += MIB
+        assert plan.verified(request, piece, now)
+    plan.ended(request)
+
+
+def test_an_unknown_source_is_asked_for_one_piece_first() -> None:
+    [first, second] = schedule(10, a=None).assign(0.0)
+    assert (first.first, first.stop) == (0, 1)
+    assert (second.first, second.stop) == (1, 2), "its last piece is under way: the next request follows at once"
+
+
+def test_a_known_source_is_asked_for_about_a_second_of_its_rate() -> None:
+    [request] = schedule(100, a=20.0 * MIB).assign(0.0)
+    assert (request.first, request.stop) == (0, 20)
+
+
+def test_no_request_is_longer_than_the_limit() -> None:
+    [request] = schedule(100, Limits(run_bytes=8 * MIB), a=FAST).assign(0.0)
+    assert request.stop == 8
+
+
+def test_the_rest_is_shared_where_several_sources_are_up() -> None:
+    requests = schedule(16, a=FAST, b=FAST).assign(0.0)
+    assert [(r.source, r.first, r.stop) for r in requests] == [("a", 0, 4), ("b", 4, 7)]
+
+
+def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
+    plan = schedule(100, a=3.0 * MIB)
+    [request] = plan.assign(0.0)
+    plan.begin(request, 1)
+    assert plan.assign(0.0) == []
+    plan.begin(request, 2)
+    assert [r.first for r in plan.assign(0.0)] == [3]
+
+
+def test_what_a_failed_request_did_not_bring_is_to_do_again() -> None:
+    plan = schedule(8, a=FAST, b=FAST)
+    a, _ = plan.assign(0.0)
+    assert (a.first, a.stop) == (0, 2)
+    plan.begin(a, 1)
+    plan.verified(a, 0, 1.0)
+    plan.failed(a, SILENT, 3.0, 0.0)
+    again = plan.assign(10.0)[0]
+    assert again.first == 1
+
+
+def test_a_source_that_failed_rests_longer_each_time_and_is_never_dropped() -> None:
+    plan = schedule(1, a=None)
+    now, pauses = 0.0, []
+    for _ in range(9):
+        [request] = plan.assign(now)
+        plan.failed(request, SILENT, now, jitter=1.0)
+        assert plan.assign(now) == []
+        pause = plan.wake(now)
+        assert pause is not None
+        pauses.append(pause)
+        now += pause
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert not plan.dropped and not plan.exhausted
+
+
+def test_jitter_shortens_a_rest_by_up_to_half() -> None:
+    plan = schedule(1, a=None)
+    [request] = plan.assign(0.0)
+    plan.failed(request, SILENT, 0.0, jitter=0.0)
+    assert plan.wake(0.0) == 0.25
+
+
+def test_a_source_that_failed_is_tried_with_one_piece() -> None:
+    plan = schedule(100, a=FAST)
+    [request] = plan.assign(0.0)
+    plan.failed(request, SILENT, 0.0, 0.0)
+    again = plan.assign(10.0)[0]
+    assert (again.first, again.stop) == (0, 1)
+
+
+def test_an_answer_drops_the_source() -> None:
+    plan = schedule(2, a=None, b=None)
+    a, b = plan.assign(0.0)
+    plan.refused(a, NotFound("not here"))
+    deliver(plan, b, 1.0)
+    assert {r.source for r in plan.assign(1.0)} == {"b"}
+    assert list(plan.dropped) == ["a"]
+
+
+def test_a_bad_piece_drops_the_source_and_ends_its_requests() -> None:
+    plan = schedule(10, a=None, b=None)
+    requests = plan.assign(0.0)
+    a = next(r for r in requests if r.source == "a")
+    plan.bad(a, a.first, b"other", 1.0, 0.0)
+    assert list(plan.dropped) == ["a"]
+    assert all(not r.live for r in requests if r.source == "a")
+    assert all(r.live for r in requests if r.source == "b")
+
+
+def test_the_last_source_is_asked_again_once_after_a_bad_piece() -> None:
+    plan = schedule(1, a=None)
+    [request] = plan.assign(0.0)
+    plan.bad(request, 0, b"other", 0.0, 1.0)
+    plan.ended(request)
+    assert plan.assign(0.0) == [] and not plan.dropped
+    [again] = plan.assign(0.5)
+    deliver(plan, again, 1.0)
+    assert plan.finished
+
+
+def test_the_last_source_is_dropped_at_its_second_bad_piece() -> None:
+    plan = schedule(2, a=None)
+    [request, _] = plan.assign(0.0)
+    plan.bad(request, 0, b"other", 0.0, 1.0)
+    for request in plan.requests:
+        plan.ended(request)
+    again = plan.assign(9.0)[0]
+    plan.bad(again, 0, b"another", 9.0, 1.0)
+    for request in plan.requests:
+        plan.ended(request)
+    assert plan.exhausted and not plan.doubted
+
+
+def test_what_was_under_way_when_the_last_source_was_forgiven_is_not_held_against_it() -> None:
+    plan = schedule(2, a=None)
+    first, second = plan.assign(0.0)
+    plan.bad(first, 0, b"other", 0.0, 1.0)
+    plan.bad(second, 1, b"other", 0.0, 1.0)
+    assert not plan.dropped
+
+
+def test_the_same_wrong_bytes_twice_cast_doubt_on_the_index() -> None:
+    plan = schedule(1, a=None, b=None)
+    [a] = plan.assign(0.0)
+    plan.bad(a, 0, b"other", 0.0, 0.0)
+    plan.ended(a)
+    [b] = plan.assign(0.0)
+    plan.bad(b, 0, b"other", 0.0, 0.0)
+    assert plan.doubted
+
+
+def test_an_idle_source_takes_over_what_a_slower_one_has_not_begun() -> None:
+    plan = schedule(12, slow=FAST, fast=FAST)
+    plan._sources["fast"].rests_until = 1.0
+    [slow] = plan.assign(0.0)
+    assert (slow.first, slow.stop) == (0, 12)
+    slow.received = MIB
+    fast, next_of_fast = plan.assign(10.0)
+    assert (fast.source, fast.first, next_of_fast.first) == ("fast", 11, 10)
+    assert slow.stop == 10 and slow.live
+    assert plan.holders(11) == (fast,)
+
+
+def test_a_slow_last_piece_is_doubled_once_and_the_first_copy_wins() -> None:
+    plan = schedule(1, a=None, b=FAST, c=FAST)
+    plan._sources["b"].rests_until = plan._sources["c"].rests_until = 1.0  # so that a is asked first
+    [a] = plan.assign(0.0)
+    [b] = plan.assign(1.0)
+    assert plan.holders(0) == (a, b)
+    assert plan.assign(2.0) == []
+    deliver(plan, b, 2.0)
+    assert not a.live and plan.finished
+    assert not plan.verified(a, 0, 2.0), "the second copy does not count"
+
+
+def test_of_two_holders_that_drip_one_gives_way_to_a_third() -> None:
+    plan = schedule(1, a=None, b=None, c=FAST)
+    plan._sources["c"].rests_until = 10.0
+    [a] = plan.assign(0.0)
+    [b] = plan.assign(1.0)
+    a.received, b.received = MIB // 2, 1
+    assert plan.assign(10.0) == [] and a.live and not b.live
+    plan.ended(b)
+    [c] = plan.assign(10.0)
+    assert plan.holders(0) == (a, c)
+
+
+def test_the_last_piece_stays_with_a_source_that_will_be_done_as_soon() -> None:
+    plan = schedule(2, a=FAST, b=FAST)
+    a, b = plan.assign(0.0)
+    b.received = MIB - 1
+    deliver(plan, a, 0.01)
+    assert plan.assign(0.01) == []
+
+
+def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_taken() -> None:
+    plan = schedule(10, Limits(streams=2), a=None, b=None, c=None)
+    a, b = plan.assign(0.0)
+    a.received, b.received = 10, MIB - 1
+    assert plan.assign(1.0) == [] and a.live, "not before it had a chance"
+    assert plan.assign(3.0) == [] and not a.live and b.live
+    plan.ended(a)
+    [c] = plan.assign(3.0)
+    assert (c.source, c.first) == ("c", 0)
+
+
+def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
+    offsets = [0, MIB]
+    plan = Schedule(offsets, [0], {"a": Standing(lied=Unavailable("lied")), "b": Standing()}, Limits())
+    assert [r.source for r in plan.assign(0.0)] == ["b"]
