@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
-from comity.ledger.misbehaviour import ROOTS
 from comity.ledger.sequencer import Sequencer
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign
 from comity.trust.digest import sha256
 from comity.trust.keys import PrivateKey
+from comity.trust.misbehaviour import ROOTS
 from comity.trust.note import NoteSignature, sign_note
 from comity.trust.pieces import PieceRecord, encode_records
 from support.logs import LogKeys, statement_line

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, ROOTS, Proof
+from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, Proof
 from comity.ledger.piece_index import PiecePlace
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed
+from comity.trust.misbehaviour import ROOTS
 from comity.trust.pieces import PIECE, PieceRecord, encode_records
 from support.logs import LogKeys
 

@@ -1,8 +1,6 @@
 """Proof that a log has shown two histories, kept for ever and given to everyone who asks.
 
-Whoever keeps a proof has checked it; anybody else can. Two notes of one size with different roots need no more than
-themselves (`ROOTS`); two notes of different sizes come with the same leaf proven into both with different hashes
-(`LEAVES`), each part a leaf hash of 32 bytes followed by a tlog-proof.
+Whoever keeps a proof has checked it; anybody else can (`comity.trust.misbehaviour` says what convicts).
 """
 
 from __future__ import annotations
@@ -18,9 +16,8 @@ from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.misbehaviour import KINDS
 
-ROOTS: Final = "roots"
-LEAVES: Final = "leaves"
 MAX_PART: Final = 1_100_000
 """Bytes; a note as large as we read one, and a proof with it."""
 KEPT_PER_LOG: Final = 16
@@ -56,7 +53,7 @@ class Misbehaviour:
         The two parts count as the same proof in either order. From the sixteenth proof on that convicts one log no
         more are kept. Raises Malformed.
         """
-        if kind not in (ROOTS, LEAVES) or len(parts) != 2 or max(map(len, parts)) > MAX_PART:
+        if kind not in KINDS or len(parts) != 2 or max(map(len, parts)) > MAX_PART:
             raise Malformed("not a proof of misbehaviour", why="expected a known kind and two bounded parts")
         blob = _join(sorted(parts))
         digest = sha256(f"{kind}\n{vkey}\n".encode() + blob)

@@ -1,0 +1,85 @@
+"""What convicts a log of having shown two histories, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.errors import ComityError, Untrusted
+from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.misbehaviour import HISTORY, LEAVES, ROOTS, convict, history_part, leaf_part
+from comity.trust.tlog_proof import TlogProof
+from support.logs import LogKeys
+
+LOG = LogKeys.generate("log.example/log")
+
+
+def tree(*words: str) -> MemoryTree:
+    return MemoryTree(leaf_hash(word.encode()) for word in words)
+
+
+ONE = tree(*"abcdefg")
+OTHER = tree(*"abXdefgh")
+
+
+def note(of: MemoryTree, size: int, log: LogKeys = LOG) -> bytes:
+    return log.note(size, of.root(size)).encode()
+
+
+def leaf(of: MemoryTree, index: int, size: int) -> bytes:
+    proof = TlogProof(index, inclusion_proof(index, size, of.node), LOG.note(size, of.root(size)))
+    return leaf_part(of.node(0, index), proof)
+
+
+def history(of: MemoryTree, old: int, new: int) -> bytes:
+    return history_part(of.root(old), consistency_proof(old, new, of.node), LOG.note(new, of.root(new)))
+
+
+def test_two_roots_for_one_size_convict() -> None:
+    convict(ROOTS, (note(ONE, 5), note(OTHER, 5)), LOG.verifier)
+    convict(ROOTS, (note(OTHER, 5), note(ONE, 5)), LOG.verifier)
+
+
+def test_one_root_or_two_sizes_do_not() -> None:
+    for parts in ((note(ONE, 5), note(ONE, 5)), (note(ONE, 5), note(OTHER, 6)), (note(ONE, 2), note(OTHER, 2))):
+        with pytest.raises(Untrusted):
+            convict(ROOTS, parts, LOG.verifier)
+
+
+def test_notes_of_another_log_convict_nobody() -> None:
+    other = LogKeys.generate(LOG.origin)
+    with pytest.raises(Untrusted):
+        convict(ROOTS, (note(ONE, 5), note(OTHER, 5, other)), LOG.verifier)
+
+
+def test_two_leaves_at_one_place_convict() -> None:
+    convict(LEAVES, (leaf(ONE, 2, 7), leaf(OTHER, 2, 8)), LOG.verifier)
+
+
+def test_one_leaf_or_two_places_do_not() -> None:
+    for parts in ((leaf(ONE, 1, 7), leaf(OTHER, 1, 8)), (leaf(ONE, 2, 7), leaf(OTHER, 3, 8))):
+        with pytest.raises(Untrusted):
+            convict(LEAVES, parts, LOG.verifier)
+
+
+@pytest.mark.parametrize("old", range(3, 8))
+def test_a_tree_that_began_otherwise_convicts(old: int) -> None:
+    convict(HISTORY, (note(ONE, old), history(OTHER, old, 8)), LOG.verifier)
+    convict(HISTORY, (history(OTHER, old, 8), note(ONE, old)), LOG.verifier)
+
+
+@pytest.mark.parametrize("old", range(1, 8))
+def test_a_tree_that_grew_does_not(old: int) -> None:
+    with pytest.raises(Untrusted):
+        convict(HISTORY, (note(OTHER, old), history(OTHER, old, 8)), LOG.verifier)
+
+
+def test_a_forged_beginning_does_not_convict() -> None:
+    forged = history_part(ONE.root(5), consistency_proof(5, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
+    with pytest.raises(Untrusted):
+        convict(HISTORY, (note(OTHER, 5), forged), LOG.verifier)
+
+
+@pytest.mark.parametrize("part", (b"", b"\x00" * 32, b"\x00" * 32 + b"\xff", b"\x00" * 33, note(ONE, 5)))
+def test_rubbish_convicts_nobody(part: bytes) -> None:
+    for kind in (ROOTS, LEAVES, HISTORY, "rumour"):
+        with pytest.raises(ComityError):
+            convict(kind, (part, note(ONE, 5)), LOG.verifier)
