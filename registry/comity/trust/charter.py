@@ -97,6 +97,8 @@ class Body:
         _check_members(members)
         if [name for name, _ in namespaces] != sorted({name for name, _ in namespaces}):
             raise Malformed("charter is malformed", why="namespaces must be sorted by name, each once")
+        if len({name.lower() for name, _ in namespaces}) != len(namespaces):
+            raise Malformed("charter is malformed", why="two namespaces differ only by case")
         prev_digest = bare_digest(prev) if epoch else None
         return cls(data, federation, epoch, prev_digest, members, dict(namespaces), policy)
 
@@ -173,12 +175,14 @@ def _consent_of(body: Body, line: bytes) -> Member | None:
         if statement.predicate != "consented" or statement.by is None or statement.by.kind != "identity":
             return None
         prev, named = fields.take("prev"), (fields.digest("federation"), fields.digest("body"))
+        fields.done()
+        subject = statement.sole_subject()
     except ComityError:
         return None
     member = body.member(statement.by.id)
     if member is None or prev != body.prev or named != (body.federation, body.digest):
         return None
-    return member if statement.subject == body.digest and member.keys.signed(entry.envelope) else None
+    return member if subject == body.digest and member.keys.signed(entry.envelope) else None
 
 
 def _member(item: Json) -> Member:
@@ -235,6 +239,8 @@ def _check_members(members: tuple[Member, ...]) -> None:
     ids = [member.id for member in members]
     if ids != sorted(set(ids)):
         raise Malformed("charter is malformed", why="members must be sorted by id, each once")
+    if len({member.lineage for member in members}) != len(members):
+        raise Malformed("charter is malformed", why="a seat and its successor, or two successors of one seat")
     keys: list[VerifyingKey] = [key for member in members for key in member.keys.keys]
     halves = [half.id for key in keys for half in key.halves]
     if len(set(halves)) != len(halves):

@@ -28,7 +28,9 @@ _JURISDICTION = re.compile(r"[A-Z]{2}\Z|[a-z][a-z0-9-]{2,30}\Z")
 def check_jurisdiction(code: str) -> str:
     """An ISO 3166-1 alpha-2 code, or a lower-case name that a charter defines. Raises Malformed."""
     if not _JURISDICTION.match(code):
-        raise Malformed(f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a longer lower-case name")
+        raise Malformed(
+            f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a longer lower-case name"
+        )
     return code
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -78,7 +79,7 @@ def certificate_key(der: bytes) -> PublicKey:
     """The P-256 key of a certificate. Its other fields carry no trust. Raises Malformed."""
     try:
         key = x509.load_der_x509_certificate(der).public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Malformed("certificate is malformed", why=str(error)[:120]) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Malformed("certificate is malformed", why="node certificates carry an ECDSA P-256 key")
@@ -125,7 +126,7 @@ def parse_node_record(entry: Entry) -> NodeRecord:
         operators=tuple(_certificate(item) for item in fields.items("operators", most=MAX_OPERATORS)),
     )
     fields.done()
-    if statement.subject != sha256(record.origin.encode()):
+    if statement.sole_subject() != sha256(record.origin.encode()):
         raise Malformed("node record is malformed", why="its subject is not its log's origin")
     return record
 

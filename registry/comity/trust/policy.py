@@ -36,6 +36,7 @@ from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.identity import check_jurisdiction
+from comity.trust.names import check_segment
 
 SCHEMA: Final = "comity/policy/v1"
 ROWS: Final = (
@@ -56,7 +57,9 @@ ROWS: Final = (
     "crypto health",
     "policy",
 )
+UNJUDGED: Final = ("lineage", "file safety", "documents")
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners")
+DEFAULT_MAX_AGE_DAYS: Final = 30
 PUBLISHER: Final = "publisher"
 MAX_BYTES: Final = 1024 * 1024
 
@@ -66,7 +69,7 @@ class CosignerRule:
     """`at_least` distinct members, in `jurisdictions` distinct jurisdictions, none of them in `outside`."""
 
     at_least: int = 2
-    jurisdictions: int = 1
+    jurisdictions: int = 0
     outside: tuple[str, ...] = (PUBLISHER,)
     post_quantum: bool = False
 
@@ -94,11 +97,15 @@ class Policy:
     digest: Digest | None = None
 
     def bound_publisher(self, namespace: str) -> Digest | None:
-        """Who may publish under `namespace`: the owner's binding first, then the pinned bodies' (if they agree)."""
-        if namespace in self.bindings:
-            return self.bindings[namespace]
-        bound = {body.namespaces[namespace] for body in self.pins if namespace in body.namespaces}
-        return bound.pop() if len(bound) == 1 else None
+        """Who may publish under `namespace`: the owner's binding first, then the pinned bodies' (if they agree).
+
+        However it is spelled: the Hub takes names that differ by case for one, and so do readers.
+        """
+        for bindings in (self.bindings.items(), [pair for body in self.pins for pair in body.namespaces.items()]):
+            bound = {publisher for name, publisher in bindings if name.lower() == namespace.lower()}
+            if bound:
+                return bound.pop() if len(bound) == 1 else None
+        return None
 
 
 def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
@@ -114,8 +121,8 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         raise Malformed("policy too large", why=f"at most {MAX_BYTES} bytes")
     try:
         document = _Table(tomllib.loads(text.decode("utf-8")), "policy")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Malformed("policy is not TOML", why=str(error), code="POLICY-SYNTAX") from error
+    except (ValueError, RecursionError) as error:
+        raise Malformed("policy is not TOML", why=str(error)[:200], code="POLICY-SYNTAX") from error
     if document.take("schema", str, SCHEMA) != SCHEMA:
         raise Malformed("policy is malformed", why=f"schema must be {SCHEMA!r}", code="POLICY-SYNTAX")
     pins = tuple(_pin(_Table(item, "policy.pin"), read) for item in document.take("pin", list, []))
@@ -124,16 +131,20 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
     policy = Policy(
         pins=pins,
         publishers=frozenset(parse_digest(item) for item in publishers.strings("accept")),
-        bindings={name: parse_digest(item) for name, item in publishers.take("names", dict, {}).items()},
+        bindings={
+            check_segment(name, "namespace"): parse_digest(item)
+            for name, item in publishers.take("names", dict, {}).items()
+        },
         cosigners=_cosigners(document.table("cosigners")),
         licences=frozenset(item.lower() for item in licences.strings("accept")),
         refuse_from=frozenset(parse_digest(item) for item in advisories.strings("refuse_from")),
         freshness=_freshness(document.table("time")),
-        require=_require(rows.strings("require", DEFAULT_REQUIRED)),
+        require=rows.strings("require", DEFAULT_REQUIRED),
         digest=sha256(text),
     )
     for table in (publishers, licences, advisories, rows, document):
         table.done()
+    _check_required(policy)
     return policy
 
 
@@ -173,6 +184,8 @@ class _Table:
 def _pin(table: _Table, read: Callable[[str], bytes]) -> Body:
     file, expected = table.take("file", str, ""), table.take("body", str, "")
     table.done()
+    if not file:
+        raise Malformed("policy.pin is malformed", why="it names no file", code="POLICY-SYNTAX")
     body = Federation.parse(read(file)).body
     if expected and parse_digest(expected) != body.digest:
         why = f"{file} holds charter body {body.digest[:16]}, the policy pins {expected[:16]}"
@@ -199,19 +212,31 @@ def _cosigners(table: _Table) -> CosignerRule:
 
 def _freshness(table: _Table) -> Freshness | None:
     as_of = table.take("as_of", (datetime.datetime, type(None)), None)
-    days = table.take("max_age_days", int, 30)
+    days = table.take("max_age_days", (int, type(None)), None)
     table.done()
+    if days is not None and (days < 0 or as_of is None):
+        why = "'max_age_days' is a count of days before 'as_of'"
+        raise Malformed("policy is malformed", why=why, code="POLICY-SYNTAX")
     if as_of is None:
         return None
     if as_of.tzinfo is None:
         raise Malformed("policy is malformed", why="'as_of' needs an offset, such as Z", code="POLICY-SYNTAX")
-    return Freshness(int(as_of.timestamp()), days * 86_400)
+    return Freshness(int(as_of.timestamp()), (DEFAULT_MAX_AGE_DAYS if days is None else days) * 86_400)
 
 
-def _require(rows: tuple[str, ...]) -> tuple[str, ...]:
-    for row in rows:
+def _check_required(policy: Policy) -> None:
+    """Refuse to require what is no row, or what could not pass under this very policy."""
+    hopeless = dict.fromkeys(UNJUDGED, "this version does not judge it")
+    hopeless["disputes and advisories"] = "nobody can prove that there is none; name issuers in advisories.refuse_from"
+    if not policy.licences:
+        hopeless["licence"] = "licences.accept names none"
+    if policy.freshness is None:
+        hopeless["time"] = "time.as_of names no moment"
+    for row in policy.require:
+        if row in hopeless:
+            why = f"it could not pass: {hopeless[row]}"
+            raise Malformed(f"policy cannot require {row!r}", why=why, code="POLICY-SYNTAX")
         if row not in ROWS[:-1]:
             close = difflib.get_close_matches(row, ROWS, 1)
             why = f"did you mean {close[0]!r}?" if close else f"rows are {', '.join(ROWS[:-1])}"
             raise Malformed(f"policy requires an unknown row {row!r}", why=why, code="POLICY-SYNTAX")
-    return rows

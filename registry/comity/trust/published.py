@@ -93,8 +93,10 @@ class Published:
 
 
 def publish(published: Published, *signers: Signer) -> Entry:
-    """Seal a `published` statement into the line that will be logged."""
-    return sign_statement(published.statement(), *signers)
+    """Seal a `published` statement into the line that will be logged. Raises Malformed for one that nobody accepts."""
+    statement = published.statement()
+    Published.parse(statement)
+    return sign_statement(statement, *signers)
 
 
 def check_published(entry: Entry, publisher: Inception) -> Published:

@@ -99,16 +99,17 @@ def exit_status(rows: tuple[Row, ...], required: tuple[str, ...]) -> int:
     4  authentic, policy not met
     5  evidence missing or unreachable
     8  partial
-    0  every required row passes
+    0  every required row passes; `artifact` is always required, for all else is about it
     """
-    needed = [row for row in rows if row.name in required and row.state != "pass"]
-    broken = [row for row in rows if row.name in ("artifact", "bytes") and row.state == "fail"]
-    causes = {row.cause for row in needed}
+    judged = {row.name: row for row in rows}
+    broken = any(row.state == "fail" for row in rows if row.name in ("artifact", "bytes"))
+    needed = [judged.get(name) for name in ("artifact", *required)]
+    causes = {row.cause if row else "" for row in needed if row is None or row.state != "pass"}
     if broken or "false" in causes:
         return VERIFICATION_FAILED
     if "short" in causes:
         return POLICY_NOT_MET
-    if "missing" in causes or any(row.state == "not-checked" for row in needed):
+    if causes - {"partial"}:  # missing, or not checked at all
         return EVIDENCE_MISSING
     if any(row.cause == "partial" for row in rows):
         return PARTIAL

@@ -74,7 +74,7 @@ class Witnessed:
     def satisfies(self, rule: CosignerRule, publisher_jurisdiction: str) -> bool:
         counted = self.counted(rule, publisher_jurisdiction)
         jurisdictions = {cosigner.member.jurisdiction for cosigner in counted}
-        return len(counted) >= rule.at_least and len(jurisdictions) >= min(rule.jurisdictions, rule.at_least)
+        return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
 def bind(pins: Iterable[Body], entries: Iterable[Entry]) -> tuple[tuple[Bound, ...], tuple[str, ...]]:

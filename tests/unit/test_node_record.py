@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.encoding import b64encode
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.keys import HybridSigner
+from comity.trust.node_record import (
+    MAX_CERTIFICATE,
+    certificate_key,
+    check_node_record,
+    parse_node_record,
+    sign_node_record,
+)
+from comity.trust.note import ED25519, VerifierKey
+from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
+from comity.wire.certs import make_certificate
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from support.case import nodes
+from support.world import NOW, private_key, signer
+
+NODE, OTHER = nodes(2)
+RECORD, KEYS = NODE.record, NODE.seat.inception.keys
+OPERATOR = private_key("an operator", "ecdsa-p256")
+WITH_OPERATOR = replace(RECORD, operators=(make_certificate(OPERATOR),))
+BOUND = [HybridSigner((key,)) for key in (NODE.log, *NODE.cosigner.keys, *NODE.online.keys, NODE.tls, OPERATOR)]
+
+
+def said(**change: Any) -> Statement:
+    return replace(NODE.entry.statement, body={**NODE.entry.statement.body, **change})
+
+
+def certificate(key: Any, not_before: int = 0) -> bytes:
+    name = x509.Name([])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    start = datetime.datetime.fromtimestamp(NOW + not_before, datetime.UTC)
+    made = builder.not_valid_before(start).not_valid_after(start + datetime.timedelta(1)).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.DER)
+
+
+def test_a_node_record_reads_back() -> None:
+    assert parse_node_record(parse_entry(NODE.entry.line)) == RECORD
+    assert check_node_record(parse_entry(NODE.entry.line), KEYS) == RECORD
+
+
+def test_a_record_counts_by_its_signatures_whatever_the_order() -> None:
+    entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[::-1])
+    assert check_node_record(parse_entry(entry.line), KEYS) == WITH_OPERATOR
+
+
+def test_what_a_record_binds() -> None:
+    assert [key.alg for key in WITH_OPERATOR.bound_keys()] == [
+        "ed25519",
+        "ed25519",
+        "ml-dsa-44",
+        "ed25519",
+        "ml-dsa-65",
+        "ecdsa-p256",
+        "ecdsa-p256",
+    ]
+    assert RECORD.origin == "node-ch.example/log"
+    assert RECORD.node.id == NODE.online.public.id
+
+
+@pytest.mark.parametrize(
+    "missing", range(len(BOUND)), ids=[f"{key.alg}-{at}" for at, key in enumerate(WITH_OPERATOR.bound_keys())]
+)
+def test_every_bound_key_countersigns(missing: int) -> None:
+    entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[:missing] + BOUND[missing + 1 :])
+    with pytest.raises(Untrusted, match="did not countersign") as refusal:
+        check_node_record(entry, KEYS)
+    assert refusal.value.code == "NODE-RECORD"
+    assert WITH_OPERATOR.bound_keys()[missing].id[:16] in refusal.value.why
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_the_member_signs_with_both_halves(half: int) -> None:
+    for governance in ([], [signer("a stranger")], [OTHER.seat.signer], [HybridSigner((NODE.seat.signer.keys[half],))]):
+        with pytest.raises(Untrusted, match="governance") as refusal:
+            check_node_record(sign_node_record(RECORD, governance, BOUND), KEYS)
+        assert refusal.value.code == "NODE-RECORD"
+
+
+def test_nobody_claims_a_key_that_they_do_not_hold() -> None:
+    stolen = replace(RECORD, log=OTHER.record.log)
+    with pytest.raises(Untrusted):
+        check_node_record(sign_node_record(stolen, [NODE.seat.signer], BOUND), KEYS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(replace(said(), predicate="vouched"), id="another predicate"),
+        pytest.param(replace(said(), by=RECORD.node), id="by a node"),
+        pytest.param(replace(said(), subjects=(Subject("", sha256(b"other/log")),)), id="about another origin"),
+        pytest.param(replace(said(), subjects=NODE.entry.statement.subjects * 2), id="two subjects"),
+        pytest.param(said(extra=1), id="an unknown member"),
+        pytest.param(said(name="a\nb"), id="a name of two lines"),
+        pytest.param(said(log=str(RECORD.cosigners[0])), id="a log key of a cosigner's type"),
+        pytest.param(said(log="node-ch.example/log"), id="a log without its key"),
+        pytest.param(said(cosigners=[]), id="no cosigner"),
+        pytest.param(said(cosigners=[5]), id="a cosigner that is no text"),
+        pytest.param(said(cosigners=[str(RECORD.log)]), id="a cosigner of the log's type"),
+        pytest.param(said(cosigners=[str(RECORD.cosigners[0])] * 2), id="a cosigner twice"),
+        pytest.param(
+            said(cosigners=[str(RECORD.cosigners[0]), str(OTHER.record.cosigners[1])]), id="two cosigner names"
+        ),
+        pytest.param(said(online={"ed448": "AAAA"}), id="an unknown algorithm"),
+        pytest.param(said(online={"ed25519": b64encode(RECORD.log.public)}), id="one key in two roles"),
+        pytest.param(said(tls=""), id="no certificate"),
+        pytest.param(said(tls=b64encode(RECORD.tls + b"\0")), id="a certificate and more"),
+        pytest.param(said(tls=b64encode(bytes(MAX_CERTIFICATE + 1))), id="a certificate that is too large"),
+        pytest.param(said(operators=[b64encode(RECORD.tls)]), id="the node's own certificate as operator"),
+        pytest.param(said(operators=[b64encode(make_certificate(OPERATOR))] * 5), id="too many operators"),
+    ],
+)
+def test_a_malformed_record_is_refused(statement: Statement) -> None:
+    with pytest.raises(Malformed):
+        parse_node_record(sign_statement(statement, NODE.seat.signer))
+
+
+def test_a_log_key_is_of_the_notes_own_type() -> None:
+    key = VerifierKey("node/log", ED25519, RECORD.log.public)
+    assert replace(RECORD, log=key).origin == "node/log"
+
+
+def test_a_certificate_is_its_p256_key_and_its_times_do_not_matter() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert certificate_key(certificate(key, -(10**9))) == certificate_key(certificate(key, 10**8))
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(RECORD.tls[:-1], id="cut"),
+        pytest.param(certificate(ec.generate_private_key(ec.SECP384R1())), id="P-384"),
+        pytest.param(certificate(rsa.generate_private_key(65537, 2048)), id="RSA"),
+        pytest.param(
+            RECORD.tls.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")),
+            id="an unknown curve",
+        ),
+        pytest.param(
+            RECORD.tls.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f")),
+            id="an unknown algorithm",
+        ),
+    ],
+)
+def test_another_certificate_is_refused(der: bytes) -> None:
+    with pytest.raises(Malformed):
+        certificate_key(der)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
+from comity.trust.policy import (
+    DEFAULT_REQUIRED,
+    PUBLISHER,
+    ROWS,
+    UNJUDGED,
+    CosignerRule,
+    Freshness,
+    Policy,
+    parse_policy,
+)
+from support.case import nodes
+from support.world import found, identity
+
+SWISS_AI, OTHER = identity("Swiss AI", "CH").id, identity("Other").id
+FEDERATION = found(nodes(3), {"swiss-ai": SWISS_AI})
+FULL = f"""
+schema = "comity/policy/v1"
+[[pin]]
+file = "federation.json"
+body = "{FEDERATION.body.digest}"
+[publishers]
+accept = ["{SWISS_AI}", "sha256:{OTHER}"]
+names = {{ "swiss-ai" = "{SWISS_AI}" }}
+[cosigners]
+at_least = 3
+jurisdictions = 2
+outside = ["publisher", "CH", "european-union"]
+post_quantum = true
+[licences]
+accept = ["Apache-2.0", "MIT"]
+[advisories]
+refuse_from = ["{OTHER}"]
+[time]
+as_of = 2026-11-24T01:00:00+01:00
+max_age_days = 7
+[rows]
+require = ["bytes", "key policy", "time"]
+"""
+
+
+def parse(text: str, **files: bytes) -> Policy:
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise NotFound(f"no file {name}")
+        return files[name]
+
+    return parse_policy(text.encode(), read)
+
+
+def pinning(text: str) -> Policy:
+    return parse(text, **{"federation.json": FEDERATION.encode()})
+
+
+def test_all_that_a_policy_says() -> None:
+    assert pinning(FULL) == Policy(
+        pins=(FEDERATION.body,),
+        publishers=frozenset({SWISS_AI, OTHER}),
+        bindings={"swiss-ai": SWISS_AI},
+        cosigners=CosignerRule(3, 2, ("publisher", "CH", "european-union"), True),
+        licences=frozenset({"apache-2.0", "mit"}),
+        refuse_from=frozenset({OTHER}),
+        freshness=Freshness(1_795_478_400, 7 * 86_400),
+        require=("bytes", "key policy", "time"),
+        digest=sha256(FULL.encode()),
+    )
+
+
+def test_an_empty_policy_pins_nobody_and_demands_the_usual_rows() -> None:
+    assert parse("") == Policy(digest=sha256(b""))
+    assert parse("").require == DEFAULT_REQUIRED
+    assert parse("").cosigners == CosignerRule(2, 0, (PUBLISHER,), False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "guess"),
+    [
+        ("[cosigners]\nat_lest = 3", "did you mean 'at_least'?"),
+        ("[cosigner]\nat_least = 3", "did you mean 'cosigners'?"),
+        ("[publishers]\naccepts = []", "did you mean 'accept'?"),
+        ("[licenses]\naccept = []", "did you mean 'licences'?"),
+        ("[advisories]\nrefuse = []", "did you mean 'refuse_from'?"),
+        ("[time]\nas-of = 2026-11-24T00:00:00Z", "did you mean 'as_of'?"),
+        ("[rows]\nrequired = []", "did you mean 'require'?"),
+        ("[rows]\nrequire = ['signature']", "did you mean 'signatures'?"),
+        ("[rows]\nrequire = ['xyz']", "rows are artifact, bytes"),
+        ("[[pin]]\nfile = 'federation.json'\nboddy = ''", "did you mean 'body'?"),
+        ("[weather]\nsunny = true", "known here: "),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        pinning(wrong)
+    assert guess in refusal.value.why
+    assert refusal.value.code == "POLICY-SYNTAX"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("schema = 'comity/policy/v2'", id="another schema"),
+        pytest.param("schema = 1", id="a schema that is no text"),
+        pytest.param("pin = 'federation.json'", id="a pin that is no table"),
+        pytest.param("pin = ['federation.json']", id="pins that are no tables"),
+        pytest.param("[[pin]]\nbody = ''", id="a pin without a file"),
+        pytest.param("publishers = []", id="publishers that are no table"),
+        pytest.param("[publishers]\naccept = 'me'", id="accept that is no list"),
+        pytest.param("[publishers]\naccept = [5]", id="a publisher that is no text"),
+        pytest.param("[publishers]\naccept = ['Swiss AI']", id="a publisher that is no id"),
+        pytest.param("[publishers]\nnames = { 'a b' = '" + SWISS_AI + "' }", id="a name that is none"),
+        pytest.param("[publishers]\nnames = { a = 5 }", id="a binding that is no id"),
+        pytest.param("[cosigners]\nat_least = -1", id="a negative count"),
+        pytest.param("[cosigners]\nat_least = true", id="a count that is no number"),
+        pytest.param("[cosigners]\nat_least = 2.5", id="half a cosigner"),
+        pytest.param("[cosigners]\njurisdictions = -1", id="negative jurisdictions"),
+        pytest.param("[cosigners]\noutside = ['Switzerland']", id="no jurisdiction"),
+        pytest.param("[cosigners]\npost_quantum = 1", id="a switch that is no truth"),
+        pytest.param("[time]\nas_of = 2026-11-24T00:00:00", id="a moment without offset"),
+        pytest.param("[time]\nas_of = 2026-11-24", id="a day"),
+        pytest.param("[time]\nas_of = '2026-11-24T00:00:00Z'", id="a moment in quotes"),
+        pytest.param("[time]\nas_of = 2026-11-24T00:00:00Z\nmax_age_days = -1", id="a negative age"),
+        pytest.param("[time]\nmax_age_days = 7", id="an age without a moment"),
+        pytest.param("[rows]\nrequire = ['policy']", id="the policy row requires itself"),
+        pytest.param("[rows]\nrequire = ['disputes and advisories']", id="a row that cannot pass"),
+        pytest.param("[rows]\nrequire = ['artifact', 'licence']", id="a licence row without licences"),
+        pytest.param("[rows]\nrequire = ['artifact', 'time']", id="a time row without a moment"),
+        pytest.param("[rows]\nrequire = ['artifact', 'file safety']", id="a row that this version does not judge"),
+        pytest.param("a = [", id="no TOML"),
+        pytest.param("a = " + "9" * 5000, id="a number beyond the library's limit"),
+        pytest.param("a = " + "[" * 20_000, id="nesting beyond the stack"),
+        pytest.param("a = 1\na = 2", id="a key twice"),
+        pytest.param("# " + "x" * 2**20, id="too large"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        pinning(text)
+
+
+def test_a_policy_is_utf8() -> None:
+    with pytest.raises(Malformed):
+        parse_policy(b"# \xff", lambda _: b"")
+
+
+def test_a_pin_that_does_not_hold_is_refused() -> None:
+    with pytest.raises(Untrusted) as refusal:
+        pinning(f"[[pin]]\nfile = 'federation.json'\nbody = '{SWISS_AI}'")
+    assert refusal.value.code == "PIN"
+    with pytest.raises(NotFound):
+        parse("[[pin]]\nfile = 'elsewhere.json'")
+    with pytest.raises(ComityError):
+        parse("[[pin]]\nfile = 'federation.json'", **{"federation.json": FEDERATION.encode()[:-100]})
+
+
+def test_the_owners_binding_comes_before_the_charters() -> None:
+    assert pinning("[[pin]]\nfile = 'federation.json'").bound_publisher("swiss-ai") == SWISS_AI
+    bound = pinning(f"[[pin]]\nfile = 'federation.json'\n[publishers]\nnames = {{ swiss-ai = '{OTHER}' }}")
+    assert bound.bound_publisher("swiss-ai") == OTHER
+    assert bound.bound_publisher("elsewhere") is None
+
+
+def test_a_namespace_that_pinned_bodies_give_to_two_publishers_is_bound_to_nobody() -> None:
+    rival = found(nodes(3), {"swiss-ai": OTHER})
+    text = "[[pin]]\nfile = 'one'\n[[pin]]\nfile = 'two'"
+    assert parse(text, one=FEDERATION.encode(), two=rival.encode()).bound_publisher("swiss-ai") is None
+
+
+def test_a_namespace_is_bound_however_it_is_spelled() -> None:
+    policy = pinning(f"[[pin]]\nfile = 'federation.json'\n[publishers]\nnames = {{ Other = '{OTHER}' }}")
+    assert policy.bound_publisher("Swiss-AI") == SWISS_AI
+    assert policy.bound_publisher("OTHER") == OTHER
+
+
+def test_every_row_that_can_pass_can_be_required() -> None:
+    judged = [row for row in ROWS if row not in (*UNJUDGED, "disputes and advisories", "policy")]
+    assert pinning(FULL.partition("[rows]")[0] + f"[rows]\nrequire = {judged}").require == tuple(judged)
