@@ -45,7 +45,7 @@ async def lying(method: str, answer: Answer) -> AsyncIterator[NodeClient]:
     own = identity()
     server = grpc.aio.server(options=[("grpc.max_send_message_length", -1)])
     service, name = method.split("/")
-    handlers = {name: grpc.unary_stream_rpc_method_handler(answer)}
+    handlers: dict[str, Any] = {name: grpc.unary_stream_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"comity.v1.{service}", handlers),))
     port = server.add_secure_port("127.0.0.1:0", OpenDoor(own).credentials())
     await server.start()
@@ -262,7 +262,7 @@ async def test_an_error_in_the_middle_of_a_stream_arrives() -> None:
 
 async def test_a_call_that_is_not_offered_is_said_to_be() -> None:
     async with visited(MemoryNode().services()) as client:
-        call = client._calls.connection.channel.unary_unary("/comity.v1.NodeService/Delete")
+        call = single(client._calls.connection.channel, "NodeService/Delete")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"", timeout=5)
     assert from_rpc(caught.value).code == "UNIMPLEMENTED"
@@ -279,6 +279,14 @@ async def raw(node: MemoryNode, allowance: Allowance = GENEROUS) -> AsyncIterato
             yield channel
 
 
+def single(channel: grpc.aio.Channel, method: str) -> Any:
+    return channel.unary_unary(f"/comity.v1.{method}")
+
+
+def streaming(channel: grpc.aio.Channel, method: str) -> Any:
+    return channel.stream_unary(f"/comity.v1.{method}")
+
+
 async def failure(call: Any) -> ComityError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -288,48 +296,48 @@ async def failure(call: Any) -> ComityError:
 @pytest.mark.parametrize("timeout", [None, 3_700])
 async def test_a_call_without_a_sensible_deadline_is_refused(timeout: float | None) -> None:
     async with raw(MemoryNode()) as channel:
-        get_node = channel.unary_unary("/comity.v1.NodeService/GetNode")
+        get_node = single(channel, "NodeService/GetNode")
         assert (await failure(get_node(b"", timeout=timeout))).code == "DEADLINE-REQUIRED"
 
 
 async def test_a_request_that_is_no_message_is_malformed() -> None:
     async with raw(MemoryNode()) as channel:
-        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        stat = single(channel, "BlobService/Stat")
         assert isinstance(await failure(stat(b"\xff\xff", timeout=5)), Malformed)
 
 
 async def test_a_request_beyond_the_limit_is_refused_and_the_node_goes_on() -> None:
     async with raw(MemoryNode()) as channel:
-        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        stat = single(channel, "BlobService/Stat")
         assert (await failure(stat(bytes(limits.MESSAGE + 1), timeout=5))).code == "OVERSIZED"
-        get_node = channel.unary_unary("/comity.v1.NodeService/GetNode")
+        get_node = single(channel, "NodeService/GetNode")
         assert node_pb2.GetNodeResponse.FromString(await get_node(b"", timeout=5)).software == "comity/test"
 
 
 async def test_two_million_items_in_one_message_are_refused() -> None:
     async with raw(MemoryNode()) as channel:
-        stat = channel.unary_unary("/comity.v1.BlobService/Stat")
+        stat = single(channel, "BlobService/Stat")
         assert "too many digests" in str(await failure(stat(b"\x0a\x00" * 2_000_000, timeout=20)))
 
 
 async def test_a_request_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PATIENCE", 0.2)
     async with raw(MemoryNode()) as channel:
-        call = channel.stream_unary("/comity.v1.NodeService/GetNode")(timeout=30)
+        call = streaming(channel, "NodeService/GetNode")(timeout=30)
         refused = await failure(call)
     assert (type(refused), refused.code) == (Unavailable, "DEADLINE")
 
 
 async def test_a_call_without_a_message_is_malformed() -> None:
     async with raw(MemoryNode()) as channel:
-        call = channel.stream_unary("/comity.v1.NodeService/GetNode")(timeout=30)
+        call = streaming(channel, "NodeService/GetNode")(timeout=30)
         await call.done_writing()
         assert isinstance(await failure(call), Malformed)
 
 
 async def test_an_upload_without_a_header_is_malformed() -> None:
     async with raw(MemoryNode()) as channel:
-        call = channel.stream_unary("/comity.v1.PublishService/Upload")(timeout=30)
+        call = streaming(channel, "PublishService/Upload")(timeout=30)
         await call.write(b"\x12\x01x")
         await call.done_writing()
         assert isinstance(await failure(call), Malformed)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import Conflict, Malformed, NotFound
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.wire import limits
+from comity.wire.doors import Caller
 from comity.wire.values import InlineObject, Located, Misbehaviour, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met
 
@@ -166,6 +167,39 @@ async def test_a_line_is_logged_once_its_objects_are_here() -> None:
         (receipt,) = (await client.submit([line])).receipts
     assert (receipt.index, receipt.line_digest) == (300, sha256(line))
     assert all(caller.operator for caller in node.publishers)
+
+
+async def test_an_upload_that_is_refused_sends_no_byte_and_says_why() -> None:
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        sent += 1
+        yield b"x" * 100_000
+
+    header = UploadHeader(NOWHERE, NOWHERE, 10_000_000, 5)
+    async with met(MemoryNode()) as client:
+        for _ in range(50):
+            with pytest.raises(Conflict):
+                await client.upload(header, chunks())
+    assert sent == 0
+
+
+async def test_an_upload_that_ends_early_is_an_error_of_ours() -> None:
+    class Full(MemoryNode):
+        async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+            async for _ in chunks:
+                raise OutOfSpace("the disk is full")
+            return 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(1_000):
+            yield b"x" * 100_000
+
+    async with met(Full()) as client:
+        for _ in range(20):
+            with pytest.raises((OutOfSpace, Unavailable)):
+                await client.upload(UploadHeader(NOWHERE, NOWHERE, 100_000_000, 0), chunks())
 
 
 async def test_small_objects_travel_with_their_lines() -> None:

@@ -41,8 +41,10 @@ class PublishServiceStub:
     """
     Upload: _grpc.StreamUnaryMultiCallable[_publish_pb2.UploadRequest, _publish_pb2.UploadResponse]
     """Bring one missing object of a submission. The first message is a header, the others are chunks of at most 1 MiB.
-    Resumable: `offset` continues what arrived before, and the answer says how much has. The object counts once all of
-    it is here and its SHA-256 is its name; on a mismatch nothing of it is kept.
+    The node answers the header with the initial metadata "comity-go-ahead: 1" when it wants the chunks, and otherwise
+    with the end of the call: a client sends none before. Resumable: `offset` continues what arrived before, and the
+    answer says how much has. The object counts once all of it is here and its SHA-256 is its name; on a mismatch
+    nothing of it is kept.
     Errors: NOT_FOUND for a submission that this node does not wait for, or an object that it does not name;
     ABORTED where the offset is not what was received; DATA_LOSS for a digest that does not agree;
     RESOURCE_EXHAUSTED at the quota.
@@ -61,8 +63,10 @@ class PublishServiceAsyncStub(PublishServiceStub):
     """
     Upload: _aio.StreamUnaryMultiCallable[_publish_pb2.UploadRequest, _publish_pb2.UploadResponse]  # type: ignore[assignment]
     """Bring one missing object of a submission. The first message is a header, the others are chunks of at most 1 MiB.
-    Resumable: `offset` continues what arrived before, and the answer says how much has. The object counts once all of
-    it is here and its SHA-256 is its name; on a mismatch nothing of it is kept.
+    The node answers the header with the initial metadata "comity-go-ahead: 1" when it wants the chunks, and otherwise
+    with the end of the call: a client sends none before. Resumable: `offset` continues what arrived before, and the
+    answer says how much has. The object counts once all of it is here and its SHA-256 is its name; on a mismatch
+    nothing of it is kept.
     Errors: NOT_FOUND for a submission that this node does not wait for, or an object that it does not name;
     ABORTED where the offset is not what was received; DATA_LOSS for a digest that does not agree;
     RESOURCE_EXHAUSTED at the quota.
@@ -90,8 +94,10 @@ class PublishServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_publish_pb2.UploadResponse, _abc.Awaitable[_publish_pb2.UploadResponse]]:
         """Bring one missing object of a submission. The first message is a header, the others are chunks of at most 1 MiB.
-        Resumable: `offset` continues what arrived before, and the answer says how much has. The object counts once all of
-        it is here and its SHA-256 is its name; on a mismatch nothing of it is kept.
+        The node answers the header with the initial metadata "comity-go-ahead: 1" when it wants the chunks, and otherwise
+        with the end of the call: a client sends none before. Resumable: `offset` continues what arrived before, and the
+        answer says how much has. The object counts once all of it is here and its SHA-256 is its name; on a mismatch
+        nothing of it is kept.
         Errors: NOT_FOUND for a submission that this node does not wait for, or an object that it does not name;
         ABORTED where the offset is not what was received; DATA_LOSS for a digest that does not agree;
         RESOURCE_EXHAUSTED at the quota.

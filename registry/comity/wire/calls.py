@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire import limits
 from comity.wire.channels import Connection
+from comity.wire.codecs import GO_AHEAD
 from comity.wire.errors import from_rpc
 
 Q = TypeVar("Q")
@@ -52,22 +53,32 @@ class Calls:
                 answer.cancel()
 
     async def upload(
-        self, method: grpc.aio.StreamUnaryMultiCallable[Q, R], requests: AsyncIterator[Q], *, size: int
+        self, method: grpc.aio.StreamUnaryMultiCallable[Q, R], header: Q, chunks: AsyncIterator[Q], *, size: int
     ) -> R:
-        """Send `requests`, about `size` bytes in all. Where the node answers early, the rest is not sent."""
+        """Send `header`, and `chunks` of about `size` bytes if the node wants them."""
         async with self._failures():
             call = method(timeout=self._deadline(size))
             try:
-                async for request in requests:
-                    if call.done():
-                        break
-                    async with asyncio.timeout(self.patience):
-                        await call.write(request)
-                if not call.done():
-                    await call.done_writing()
+                async with asyncio.timeout(self.patience):
+                    await call.write(header)
+                    wanted = GO_AHEAD in tuple(await call.initial_metadata())
+                if wanted:
+                    await self._send(call, chunks)
                 return _parsed(await call)
             finally:
                 call.cancel()
+
+    async def _send(self, call: grpc.aio.StreamUnaryCall[Q, R], chunks: AsyncIterator[Q]) -> None:
+        try:
+            async for chunk in chunks:
+                async with asyncio.timeout(self.patience):
+                    await call.write(chunk)
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
+            # The node ended the call. gRPC forgets how, where a write was under way.
+            raise Unavailable(
+                "the node broke the upload off", hint="submit again to learn why", code="BROKEN-OFF"
+            ) from error
 
     async def _next(self, answer: grpc.aio.UnaryStreamCall[Q, R]) -> object:
         async with asyncio.timeout(self.patience):

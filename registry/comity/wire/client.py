@@ -234,11 +234,12 @@ class NodeClient:
         `limits.CHUNK` each. Raises NotFound, Conflict (another offset), Untrusted and OutOfSpace."""
 
         async def requests() -> AsyncIterator[publish_pb2.UploadRequest]:
-            yield publish_pb2.UploadRequest(header=codecs.encode_upload_header(header))
             async for chunk in chunks:
                 yield publish_pb2.UploadRequest(data=chunk)
 
-        answer = await self._calls.upload(self._publish.Upload, requests(), size=header.size - header.offset)
+        first = publish_pb2.UploadRequest(header=codecs.encode_upload_header(header))
+        size = header.size - header.offset
+        answer = await self._calls.upload(self._publish.Upload, first, requests(), size=size)
         return checks.integer(answer.received, "received bytes", most=header.size)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:

@@ -6,6 +6,8 @@ checked here.
 
 from __future__ import annotations
 
+from typing import Final
+
 from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, publish_pb2, types_pb2
 from comity.wire import checks, limits
@@ -27,6 +29,9 @@ from comity.wire.values import (
     Submitted,
     UploadHeader,
 )
+
+GO_AHEAD: Final = ("comity-go-ahead", "1")
+"""The initial metadata with which a node asks for the chunks of an upload."""
 
 
 def encode_node(facts: NodeFacts) -> node_pb2.GetNodeResponse:

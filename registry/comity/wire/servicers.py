@@ -185,7 +185,7 @@ class PublishServicer(PublishServiceServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise Malformed("no upload header", why="the first message says what the others are")
         header = codecs.decode_upload_header(first.header)
-        chunks = _chunks(request_iterator, header.size - header.offset)
+        chunks = _chunks(request_iterator, header.size - header.offset, context)
         received = await self._publishing.upload(CALLER.get(), header, chunks)
         return publish_pb2.UploadResponse(received=received)
 
@@ -241,8 +241,11 @@ async def _at_most(count: int, values: AsyncGenerator[V, None]) -> AsyncGenerato
             yield value
 
 
-async def _chunks(requests: AsyncIterator[publish_pb2.UploadRequest], size: int) -> AsyncGenerator[bytes, None]:
-    """The data of an upload: not more than its header promised."""
+async def _chunks(
+    requests: AsyncIterator[publish_pb2.UploadRequest], size: int, context: Context
+) -> AsyncGenerator[bytes, None]:
+    """The data of an upload, asked for when the first of it is wanted, and not more than its header promised."""
+    await context.send_initial_metadata((codecs.GO_AHEAD,))
     async for request in requests:
         size -= len(request.data)
         if not request.data or size < 0:
