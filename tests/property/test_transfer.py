@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256 as hashed
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from support.sources import QUICK, Empty, Endless, Failing, Liar, MemorySource, Short, Silent, weights
 
 DATA = weights(2)
-OTHERS = {
+OTHERS: dict[str, Callable[[str], MemorySource]] = {
     "liar": lambda name: Liar(name, DATA),
     "sometimes": lambda name: Liar(name, DATA, pieces=[1]),
     "short": lambda name: Short(name, DATA),

@@ -97,6 +97,13 @@ def test_a_source_that_failed_is_tried_with_one_piece() -> None:
     assert (again.first, again.stop) == (0, 1)
 
 
+def test_a_source_that_was_never_asked_comes_before_one_that_failed() -> None:
+    plan = schedule(1, a=None, b=None)
+    [a] = plan.assign(0.0)
+    plan.failed(a, SILENT, 3.0, 0.0)
+    assert [r.source for r in plan.assign(9.0)] == ["b"]
+
+
 def test_an_answer_drops_the_source() -> None:
     plan = schedule(2, a=None, b=None)
     a, b = plan.assign(0.0)

@@ -205,7 +205,7 @@ class Schedule:
         return None
 
     def _askable(self, now: float) -> list[str]:
-        """Sources that may be given a request, those without one first, the fastest first."""
+        """Sources that may be given a request: those without one first, of these who did not just fail, the fastest."""
         names = [name for name in self._remaining() if self._sources[name].rests_until <= now]
         mine = {name: [request for request in self._requests if request.source == name] for name in self._remaining()}
         waiting = sum(not requests for requests in mine.values())
@@ -216,7 +216,7 @@ class Schedule:
 
         return sorted(
             (name for name in names if ready(mine[name])),
-            key=lambda name: (len(mine[name]), -(self._sources[name].rate or 0.0)),
+            key=lambda name: (len(mine[name]), self._sources[name].failures, -(self._sources[name].rate or 0.0)),
         )
 
     def _take(self, source: str, now: float) -> Request | None:
