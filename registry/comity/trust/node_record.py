@@ -79,7 +79,7 @@ def certificate_key(der: bytes) -> PublicKey:
     """The P-256 key of a certificate. Its other fields carry no trust. Raises Malformed."""
     try:
         key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Malformed("certificate is malformed", why=str(error)[:120]) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Malformed("certificate is malformed", why="node certificates carry an ECDSA P-256 key")

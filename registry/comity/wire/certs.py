@@ -3,10 +3,15 @@
 A node shows one self-signed ECDSA P-256 certificate: gRPC's BoringSSL has no Ed25519 certificates, and a validity that
 spans all clocks keeps time out of the matter. The node-record, signed by the member's keys, binds its DER.
 
-gRPC knows no pins, only roots, and whatever it trusts as a root it also trusts to *issue*. A critical keyUsage without
-keyCertSign takes that away. basicConstraints does not: with grpcio 1.78 and 1.85 alike, certificates issued by a pinned
-CA:false certificate without keyUsage were accepted on both sides. So a certificate that could issue is never pinned,
-and the server compares what a client shows byte for byte besides (`guards`).
+A node certificate is a function of its key, up to the signature, and nothing else is ever pinned. Two reasons, both
+tried with grpcio 1.78 and 1.85:
+- gRPC knows no pins, only roots, and whatever it trusts as a root it also trusts to *issue*. A critical keyUsage
+  without keyCertSign takes that away. basicConstraints does not: what a pinned CA:false certificate without keyUsage
+  had issued was accepted on both sides.
+- A server hands all its pins to BoringSSL in one bundle, and one that BoringSSL cannot read, though `cryptography` can,
+  spoils the bundle: a single member could shut a node's door for all others.
+
+The server compares what a client shows byte for byte besides (`guards`).
 """
 
 from __future__ import annotations
@@ -17,12 +22,13 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from comity.trust.errors import Malformed, Untrusted
-from comity.trust.keys import PrivateKey
+from comity.trust.errors import Malformed
+from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.node_record import certificate_key
 
 MAX_DER: Final = 4_096
@@ -39,6 +45,9 @@ _SIGNATURES_ONLY: Final = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+
+# A builder tells its bytes only by signing them; whose signature it is does not matter there.
+_SOME_KEY: Final = ec.derive_private_key(1, ec.SECP256R1())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,49 +71,57 @@ class Pin:
 
     @classmethod
     def of(cls, certificate: bytes) -> Pin:
-        """Pin a certificate (DER). Raises Malformed for what is no node certificate, and Untrusted
-        (CERTIFICATE-CAN-ISSUE) for one that gRPC would trust to issue others."""
-        certificate_key(certificate)
-        extensions = x509.load_der_x509_certificate(certificate).extensions
-        try:
-            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            usage = extensions.get_extension_for_class(x509.KeyUsage)
-        except x509.ExtensionNotFound as error:
-            raise Malformed("not a node certificate", why=f"it has no {error.oid._name}") from error
-        if usage.value.key_cert_sign or not usage.critical:
-            raise Untrusted(
-                "the certificate may issue others",
-                why="a pin needs a critical keyUsage without keyCertSign",
-                code="CERTIFICATE-CAN-ISSUE",
+        """Pin a certificate (DER). Raises Malformed unless it is one that `make_certificate` makes."""
+        if len(certificate) > MAX_DER:
+            raise Malformed("certificate too large", why=f"at most {MAX_DER} bytes are read")
+        key = certificate_key(certificate)
+        expected = _template(key).sign(_SOME_KEY, hashes.SHA256())
+        shown = x509.load_der_x509_certificate(certificate)
+        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes:
+            raise Malformed(
+                "not a node certificate",
+                why="nothing in one is free but its key and its signature, and this one differs elsewhere",
+                code="CERTIFICATE-PROFILE",
             )
-        dns = names.get_values_for_type(x509.DNSName)
-        if len(dns) != 1:
-            raise Malformed("not a node certificate", why="it has not exactly one DNS name")
-        return cls(certificate, dns[0])
+        try:
+            shown.verify_directly_issued_by(shown)
+        except (ValueError, InvalidSignature) as error:
+            raise Malformed("not a node certificate", why="it is not signed by its own key") from error
+        return cls(certificate, _name(key))
 
 
 def make_certificate(key: PrivateKey) -> bytes:
-    """A self-signed node certificate, DER, named `n-<key id>.comity.invalid`. ECDSA signatures are random, so a node
-    makes one and keeps it. Raises Malformed unless the key is ecdsa-p256."""
+    """The self-signed node certificate of an ecdsa-p256 key, DER. ECDSA signatures are random, so a node makes it once
+    and keeps it. Raises Malformed for a key of another kind.
+
+    X.509 v3; serial: the first 128 bits of the key id, lowest bit set; signature ecdsa-with-SHA256; issuer and subject
+    CN=`n-<32 hex digits of the key id>.comity.invalid`; valid 1970-01-01T00:00:00Z to 9999-12-31T23:59:59Z; extensions
+    basicConstraints (critical) CA:false, keyUsage (critical) digitalSignature, subjectAltName the same name.
+    """
     signer = serialization.load_pem_private_key(key.to_pem(), password=None)
     if key.alg != "ecdsa-p256" or not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise Malformed("wrong kind of TLS key", why=f"node certificates are ecdsa-p256, not {key.alg}")
-    label = f"n-{key.public.id[:32]}.comity.invalid"
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
-    certificate = (
+    return _template(key.public).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def _name(key: PublicKey) -> str:
+    return f"n-{key.id[:32]}.comity.invalid"
+
+
+def _template(key: PublicKey) -> x509.CertificateBuilder:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _name(key))])
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(signer.public_key())
-        .serial_number(int(key.public.id[:32], 16) | 1)
+        .public_key(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.raw))
+        .serial_number(int(key.id[:32], 16) | 1)
         .not_valid_before(_NOT_BEFORE)
         .not_valid_after(_NOT_AFTER)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_SIGNATURES_ONLY, critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(label)]), critical=False)
-        .sign(signer, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(_name(key))]), critical=False)
     )
-    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def to_pem(certificate: bytes) -> bytes:
