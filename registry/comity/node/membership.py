@@ -119,8 +119,9 @@ class Membership:
                 continue
             try:
                 record = prove_record(entry, self.federation.body)
+                Pin.of(record.tls)
             except ComityError:
-                continue  # somebody's claim that the charter does not support
+                continue  # somebody's claim that the charter does not support, or a certificate that nobody can pin
             if record.origin not in self._peers and record.origin != self.seat.record.origin:
                 self._add(record, entry.line, (), ())
                 found.append(self._peers[record.origin])
