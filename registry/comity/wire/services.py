@@ -83,7 +83,8 @@ class Publishing(Protocol):
         """Raises Refused where this caller may not publish here."""
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
-        """Take what comes; gives how much of the object is here. `chunks` may end early, or raise."""
+        """Take what comes; gives how much of the object is here. The caller sends no byte before `chunks` is asked for
+        the first: refuse before. `chunks` may end early, or raise."""
 
 
 class Operating(Protocol):
