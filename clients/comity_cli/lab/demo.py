@@ -22,7 +22,7 @@ from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 
 from comity_cli.lab import seclusion, stock
-from comity_cli.lab.lab import Lab, LabNode
+from comity_cli.lab.lab import SEATS, Lab, LabNode
 from comity_cli.lab.weights import real_weights
 from comity_cli.output import Output, plural, size
 
@@ -91,18 +91,21 @@ class Demo:
             self._comity(self.publisher_home, "trust", "pin", str(lab.federation), "--yes")
             card = ["--card", str(model / "README.md")] if (model / "README.md").exists() else []
             licence = ["--licence", "apache-2.0" if self.model is None else "other"]
-            arguments = [str(model), "--as", REFERENCE, *licence, *card, "--node", origin.address]
+            arguments = [str(model), "--as", REFERENCE, *licence, *card, "--node", origin.name]
             receipt = self._comity(self.publisher_home, "publish", *arguments)
+            logged = receipt["logged"][0]
             say(f"sha256:{receipt['artifact']}")
-            artifact = Digest(receipt["artifact"])
+            say(f"entry {logged['index']} of {logged['origin']}, proven by its checkpoint")
         with self._step("Mirror and cosign", "three other states hold every byte and vouch for the log") as say:
-            self._await_copies(others, artifact, say)
+            self._await(lambda: self._copied(others), "the other nodes did not take full copies")
+            self._await(lambda: self._cosigned(origin, others, logged["size"]), "the log was not cosigned by all")
+            say(f"held and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in others)}")
         with self._step("The publisher yanks it", "a warning that travels, not a switch that deletes") as say:
             text = "withdrawn under pressure"
-            advice = ["advisory", "new", REFERENCE, "--kind", "yank", "--text", text, "--node", origin.address]
-            self._comity(self.publisher_home, *advice)
-            self._await(lambda: self._yank_seen(others), "the yank did not reach the other nodes")
-            say("logged, mirrored, shown beside the artifact from now on")
+            advice = ["advisory", "new", REFERENCE, "--kind", "yank", "--text", text, "--node", origin.name]
+            size_ = self._comity(self.publisher_home, *advice)["logged"][0]["size"]
+            self._await(lambda: self._cosigned(origin, others, size_), "the yank did not reach the other nodes")
+            say("logged, and in every other node's mirror of that log: whoever asks will see it, for ever")
         with self._step("The publisher's node is destroyed", "no process, no folder, nothing to ask") as say:
             lab.destroy(origin)
             say(f"{origin.name} killed and its folder deleted: {not origin.home.exists()}")
@@ -121,28 +124,22 @@ class Demo:
                 say(line)
 
     def _new_publisher(self) -> Digest:
-        arguments = ("publisher", "new", "demo-lab", "--jurisdiction", "CH")
+        arguments = ("publisher", "new", "demo-lab", "--jurisdiction", "CH", "--home", f"{SEATS[0][0]}/log")
         return Digest(self._comity(self.publisher_home, *arguments)["id"])
 
-    def _await_copies(self, nodes: Sequence[LabNode], artifact: Digest, say: Callable[[str], None]) -> None:
-        """Until every other node holds a copy and each log is cosigned by the others, as they themselves say."""
+    def _copied(self, nodes: Sequence[LabNode]) -> bool:
+        """Whether each of `nodes` signed that it holds a full copy, and answers so."""
+        replicas = self._comity(self.publisher_home, "whereis", REFERENCE)["replicas"]
+        full = {replica["node"] for replica in replicas if replica["claimed"] and replica["complete"]}
+        return {node.name for node in nodes} <= full
 
-        def spread() -> bool:
-            replicas = self._comity(self.publisher_home, "whereis", f"sha256:{artifact}")["replicas"]
-            if len({replica["jurisdiction"] for replica in replicas}) < len(nodes):
-                return False
-            cosigners = self._comity(self.publisher_home, "show", REFERENCE)["cosigners"]
-            return len({c["jurisdiction"] for c in cosigners}) >= len(nodes)
-
-        self._await(spread, "the other nodes did not mirror and cosign it")
-        say(f"held and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in nodes)}")
-
-    def _yank_seen(self, nodes: Sequence[LabNode]) -> bool:
-        for node in nodes:
-            shown = self._comity(self.publisher_home, "show", REFERENCE, "--node", node.address)
-            if not any(advisory["kind"] == "yank" for advisory in shown["advisories"]):
-                return False
-        return True
+    def _cosigned(self, origin: LabNode, nodes: Sequence[LabNode], size_: int) -> bool:
+        """Whether each of `nodes` cosigned a checkpoint of `origin`'s log with at least `size_` entries: a cosigner
+        holds every entry before it signs."""
+        states = self._comity(self.publisher_home, "status")["nodes"]
+        state = next(state for state in states if state["name"] == origin.name)
+        cosigners = {name.partition("/")[0] for name in state["cosigners"]}
+        return (state["size"] or 0) >= size_ and {node.name for node in nodes} <= cosigners
 
     def _pull(self, lab: Lab, others: Sequence[LabNode], say: Callable[[str], None]) -> Path:
         self._comity(self.user_home, "trust", "pin", str(lab.federation), "--yes")

@@ -1,0 +1,104 @@
+"""`comity publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from comity_cli.command import Command, client, examples, output
+from comity_cli.following import follow
+from comity_cli.output import Output, plural, size
+
+if TYPE_CHECKING:
+    from comity_client.publish import Receipt
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NODE = click.option(
+    "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
+)
+PUBLISHER = click.option("--publisher", default="", help="Whose key signs; needed where you have several.")
+
+
+@examples(
+    "comity publish ./model --as inst/name@v1 --licence apache-2.0 --node node-ch",
+    "comity publish ./model --as inst/name@v2 --licence other --licence-file LICENSE --node node-ch --node node-es",
+    "comity publish ./model --as inst/name@v1 --licence mit --node /srv/comity/operator.sock --link",
+)
+@click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--as", "name", required=True, metavar="NAMESPACE/NAME@VERSION", help="Its name; given once and for ever."
+)
+@click.option("--licence", required=True, metavar="SPDX", help="The SPDX expression, or 'other'.")
+@click.option("--licence-file", type=FILE, help="The licence's text. Default: LICENSE in the folder.")
+@click.option("--card", type=FILE, help="The model card. Default: README.md in the folder.")
+@click.option(
+    "--parent", "parents", multiple=True, metavar="RELATION=REF", help="Lineage, such as finetune=inst/base@v1."
+)
+@PUBLISHER
+@NODE
+@click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
+def command(
+    folder: Path,
+    name: str,
+    licence: str,
+    licence_file: Path | None,
+    card: Path | None,
+    parents: tuple[str, ...],
+    publisher: str,
+    nodes: tuple[str, ...],
+    link: bool,
+) -> None:
+    """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
+    A receipt is printed only once the node's own checkpoint proves the entry. Run it again to go on."""
+    out = output()
+    with follow(out, "publishing") as on_event:
+        receipt = client().publish(
+            folder,
+            name,
+            publisher=publisher,
+            licence=licence,
+            licence_file=licence_file,
+            card=card,
+            parents=parents,
+            nodes=nodes,
+            link=link,
+            on_event=on_event,
+        )
+    out.say(f"{receipt.title}  sha256:{receipt.artifact}")
+    out.say(f"  {plural(receipt.files, 'file')}, {size(receipt.bytes)}")
+    if receipt.ignored:
+        out.warn(f"left out, as every publication does: {', '.join(receipt.ignored[:5])}")
+    show_receipt(out, receipt)
+    out.hint(f"comity whereis {receipt.title}   # as the others mirror it")
+
+
+def show_receipt(out: Output, receipt: Receipt) -> None:
+    """Where it was logged, proven; and how many cosigned by then (they follow within seconds)."""
+    for logged in receipt.logged:
+        out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
+        out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for them")
+    out.document("receipt", _document(receipt))
+
+
+def _document(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "title": receipt.title,
+        "artifact": receipt.artifact,
+        "files": receipt.files,
+        "bytes": receipt.bytes,
+        "ignored": list(receipt.ignored),
+        "logged": [
+            {
+                "node": logged.node,
+                "origin": logged.origin,
+                "index": logged.index,
+                "size": logged.size,
+                "line": logged.line,
+                "cosigners": list(logged.cosigners),
+            }
+            for logged in receipt.logged
+        ],
+    }

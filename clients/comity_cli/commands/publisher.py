@@ -1,0 +1,48 @@
+"""`comity publisher new|ls`."""
+
+from __future__ import annotations
+
+import click
+from comity.trust.spelling import grouped, syllables
+
+from comity_cli.command import Group, client, examples, output
+
+
+@examples("comity publisher new 'Swiss AI' --jurisdiction CH", "comity publisher ls")
+@click.group(cls=Group, name="publisher", short_help="Make and list publisher identities.")
+def command() -> None:
+    """A publisher is whoever signs "these bytes are my model": no seat, node or permission is needed to be one."""
+
+
+@examples("comity publisher new 'Swiss AI' --jurisdiction CH --home node-ch.example.org/log")
+@command.command("new", short_help="Make a publisher identity.")
+@click.argument("label")
+@click.option("--jurisdiction", required=True, help="Where it says that it is; cosigners there will not count.")
+@click.option("--home", default="", help="The log (origin) that orders its statements, such as a yank.")
+def new(label: str, jurisdiction: str, home: str) -> None:
+    """Make hybrid keys (Ed25519 and ML-DSA-65) and the identity that they certify. They stay on this machine."""
+    out = output()
+    publisher = client().new_publisher(label, jurisdiction, home)
+    out.done(f"publisher {publisher.label}")
+    out.fact("id", publisher.id)
+    out.fact("spelled", grouped(publisher.id))
+    out.fact("on the phone", syllables(publisher.id))
+    out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
+    out.document("publisher", {"id": publisher.id, "label": publisher.label, "folder": str(publisher.folder)})
+    out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
+
+
+@examples("comity publisher ls", "comity publisher ls --json")
+@command.command("ls", short_help="List your publisher identities.")
+def ls() -> None:
+    """List the publisher identities of this user."""
+    out = output()
+    known = client().publishers()
+    rows = [(p.label, p.inception.jurisdiction or "-", p.home or "-", p.id) for p in known]
+    if known:
+        out.table(("label", "jurisdiction", "home log", "id"), rows)
+    else:
+        out.say("None yet.")
+        out.hint("comity publisher new LABEL --jurisdiction CODE")
+    listed = [{"id": p.id, "label": p.label, "home": p.home, "folder": str(p.folder)} for p in known]
+    out.document("publishers", {"publishers": listed})

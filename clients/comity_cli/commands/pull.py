@@ -1,0 +1,68 @@
+"""`comity pull`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from comity_cli.command import Command, client, examples, output
+from comity_cli.following import follow
+from comity_cli.output import plural, size
+
+
+@examples(
+    "comity pull swiss-ai/apertus-8b@v1",
+    "comity pull swiss-ai/apertus-8b --to ./apertus-8b --include '*.safetensors'",
+    "comity pull sha256:9f2c… --policy ministry.toml --json",
+)
+@click.command(cls=Command, name="pull", short_help="Fetch an artifact from every reachable node, verified.")
+@click.argument("reference", metavar="REF")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="A plain folder of this name.")
+@click.option(
+    "--hub-cache", type=click.Path(file_okay=False, path_type=Path), help="This Hugging Face cache. Default: yours."
+)
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
+@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge by this TOML file.")
+def command(
+    reference: str, to: Path | None, hub_cache: Path | None, include: tuple[str, ...], policy: Path | None
+) -> int:
+    """Fetch REF from all nodes that have it at once, verify every piece and file, judge the evidence by your policy,
+    and place it read-only into a Hugging Face cache or a folder. Run it again to go on where it stopped."""
+    if to is not None and hub_cache is not None:
+        raise click.UsageError("give --to or --hub-cache, not both")
+    out, began = output(), time.monotonic()
+    with follow(out, "pulling") as on_event:
+        pulled = client().pull(reference, to=to, hub_cache=hub_cache, include=include, policy=policy, on_event=on_event)
+    sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
+    verdict = pulled.verdict
+    out.done(f"{plural(pulled.files, 'file')}, {size(pulled.bytes)}, verified in {time.monotonic() - began:.1f} s")
+    for name in ("signatures", "transparency", "cosigners"):
+        out.fact(name, verdict.row(name).summary)
+    if sources:
+        out.fact("from", " · ".join(f"{node} {size(count)}" for node, count in sources))
+    reused = pulled.here + pulled.tally.reused + pulled.tally.resumed
+    if reused:
+        out.fact("not fetched", f"{size(reused)} were here already")
+    out.fact("path", str(pulled.folder))
+    out.document(
+        "pull",
+        {
+            "title": pulled.title,
+            "artifact": pulled.artifact,
+            "folder": str(pulled.folder),
+            "files": pulled.files,
+            "bytes": pulled.bytes,
+            "by_node": pulled.tally.by_node,
+            "reused": reused,
+            "alarms": list(pulled.alarms),
+            "verdict": verdict.to_json(),
+        },
+    )
+    if to is None and pulled.publication is not None:
+        name = pulled.publication.published.name
+        out.hint(f"HF_HUB_OFFLINE=1, then from_pretrained({name.repository!r}, revision={name.version!r})")
+    else:
+        out.hint(f"comity verify {pulled.folder}")
+    return verdict.exit_status

@@ -1,0 +1,43 @@
+"""`comity search`."""
+
+from __future__ import annotations
+
+import click
+from comity.trust.digest import short
+
+from comity_cli.command import Command, client, examples, output
+
+
+@examples("comity search apertus", "comity search ''", "comity search minilm --json")
+@click.command(cls=Command, name="search", short_help="Find artifacts by name.")
+@click.argument("text", default="")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+def command(text: str, limit: int) -> None:
+    """List publications whose name holds every word of TEXT, as the reachable nodes have them."""
+    out = output()
+    found = client().search(text, limit)
+    rows = [
+        (hit.name, short(hit.artifact), hit.licence or "?", hit.label or hit.publisher[:12], _state(hit.proven))
+        for hit in found
+    ]
+    if not found:
+        out.say("Nothing found.")
+    else:
+        out.table(("name", "digest", "licence", "publisher", "signature"), rows)
+        out.hint(f"comity show {found[0].name}")
+    hits = [
+        {
+            "name": hit.name,
+            "artifact": hit.artifact,
+            "publisher": hit.publisher,
+            "label": hit.label,
+            "licence": hit.licence,
+            "proven": hit.proven,
+        }
+        for hit in found
+    ]
+    out.document("search", {"found": hits})
+
+
+def _state(proven: bool) -> str:
+    return "verified here" if proven else "not proven"

@@ -1,0 +1,54 @@
+"""`comity whereis`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from comity_cli.command import Command, client, examples, output
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.dossier import Replica
+
+
+@examples("comity whereis swiss-ai/apertus-8b", "comity whereis sha256:9f2c… --json")
+@click.command(cls=Command, name="whereis", short_help="List who says that they hold a full copy.")
+@click.argument("reference", metavar="REF")
+def command(reference: str) -> None:
+    """List the nodes that hold REF: by their own signed claim, and as they answer now. Neither proves a disk."""
+    out = output()
+    replicas = client().whereis(reference)
+    rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r)) for r in replicas]
+    out.table(("jurisdiction", "member", "node", "signed claim", "answers now"), rows)
+    full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
+    out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
+    out.document(
+        "replicas",
+        {
+            "replicas": [
+                {
+                    "node": r.node,
+                    "member": r.member,
+                    "jurisdiction": r.jurisdiction,
+                    "claimed": r.claimed,
+                    "held": r.held,
+                    "files": r.files,
+                    "complete": r.complete,
+                    "why": r.why,
+                }
+                for r in replicas
+            ]
+        },
+    )
+
+
+def _claim(replica: Replica) -> str:
+    return "holds it" if replica.claimed else "-"
+
+
+def _answer(replica: Replica) -> str:
+    if replica.held is None:
+        return f"unknown: {replica.why}"
+    return "complete" if replica.complete else f"{replica.held} of {replica.files} files"

@@ -1,0 +1,47 @@
+"""Drawing what the client reports while it works: progress, warnings, alarms."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from comity_cli.output import Output, size
+
+if TYPE_CHECKING:
+    from comity_client.events import Event
+
+
+@contextlib.contextmanager
+def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
+    """A handler for a client call's events, drawn on `out` until the block ends."""
+    from comity_client import events
+
+    with out.progress(what, 0) as progress:
+
+        def handle(event: Event) -> None:
+            match event:
+                case events.Resolved():
+                    out.say(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
+                case events.Started():
+                    progress.resize(event.bytes)
+                    here = f", {size(event.here)} of it already here" if event.here else ""
+                    out.say(f"  {event.files} files, {size(event.bytes)}{here}")
+                case events.Progress():
+                    progress.advance(event.count)
+                case events.Advised():
+                    who = "its publisher" if event.own else f"{event.advisory.by.kind} {event.advisory.by.id[:12]}"
+                    advisory = event.advisory
+                    out.warn(f"{advisory.kind} ({advisory.severity}) by {who}: {advisory.text}")
+                case events.Alarm():
+                    out.warn(f"ALERT {event.text}" + (f"  Next: {event.hint}" if event.hint else ""))
+                case events.SourceDropped():
+                    out.warn(f"{event.node} was dropped for {event.path}: {event.why}")
+                case events.Waiting():
+                    out.warn(f"another pull is fetching {event.path}; waiting for it")
+                case events.Note():
+                    out.warn(event.text)
+                case events.FileDone() | events.Judged():
+                    pass
+
+        yield handle
