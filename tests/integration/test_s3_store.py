@@ -6,6 +6,7 @@ are the ones of production.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -69,6 +70,10 @@ def send_it_all(answer: Answer) -> Answer:
     return replace(answer, status=200, headers=headers, body=DATA, length=len(DATA))
 
 
+def say_too_much(answer: Answer) -> Answer:
+    return replace(answer, body=answer.body + b"!", length=answer.length + 1)
+
+
 def shift_by_one(answer: Answer) -> Answer:
     return replace(answer, headers={**answer.headers, "Content-Range": f"bytes 1-100/{len(DATA)}"})
 
@@ -89,6 +94,22 @@ def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
     assert source.read_bytes() == DATA
 
 
+def test_a_blob_that_is_there_is_not_sent_again(s3: S3Account, tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def listen(answer: Answer) -> Answer:
+        sent.append(answer.method)
+        return answer
+
+    with lying_proxy(s3.endpoint, listen) as endpoint:
+        store = s3.store(tmp_path / "local", endpoint=endpoint)
+        store.put(DIGEST, DATA)
+        assert sent == ["HEAD", "PUT", "GET"]
+        sent.clear()
+        store.put(DIGEST, DATA)
+        assert sent == ["HEAD"]
+
+
 def test_an_upload_that_cannot_be_read_back_is_absent_until_it_was(s3: S3Account, tmp_path: Path) -> None:
     local, prefix = tmp_path / "local", f"{tmp_path.name}/"
     with lying_proxy(s3.endpoint, blob_bytes(break_off)) as endpoint, pytest.raises(Unavailable):
@@ -101,7 +122,13 @@ def test_an_upload_that_cannot_be_read_back_is_absent_until_it_was(s3: S3Account
 
 @pytest.mark.parametrize(
     ("change", "offset", "length"),
-    [(send_it_all, 5, 100), (send_it_all, 0, 100), (shift_by_one, 5, 100), (break_off, 0, len(DATA))],
+    [
+        (send_it_all, 5, 100),
+        (send_it_all, 0, 100),
+        (say_too_much, 5, 100),
+        (shift_by_one, 5, 100),
+        (break_off, 0, len(DATA)),
+    ],
 )
 def test_an_answer_that_is_not_the_range_is_never_taken_for_it(
     s3: S3Account, tmp_path: Path, change: Callable[[Answer], Answer], offset: int, length: int
@@ -172,6 +199,31 @@ def test_a_wrong_secret_is_refused(s3: S3Account, tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         store.put(DIGEST, DATA)
     assert caught.value.code == "S3-ACCESS"
+
+
+ADMIT_SPARSE = """
+import re, sys
+from pathlib import Path
+from comity.content.s3 import S3Store
+from comity.content.s3_client import open_client
+from comity.trust.digest import Digest
+endpoint, credentials, bucket, local, source, digest = sys.argv[1:]
+store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), "sparse/")
+store.admit(Path(source), Digest(digest), Path(source).stat().st_size)
+store.remove(Digest(digest))
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+def test_admitting_512_mib_holds_less_than_250_mb(s3: S3Account, tmp_path: Path) -> None:
+    with (tmp_path / "source").open("wb") as file:
+        file.truncate(512 * MIB)
+    with (tmp_path / "source").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    places = [s3.endpoint, str(s3.credentials), s3.bucket, str(tmp_path / "local"), str(tmp_path / "source"), digest]
+    child = subprocess.run([sys.executable, "-c", ADMIT_SPARSE, *places], capture_output=True, text=True, check=True)
+    assert int(child.stdout) * 1024 < 250_000_000
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 40 * MIB])

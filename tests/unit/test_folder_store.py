@@ -114,6 +114,8 @@ def test_a_planted_symbolic_link_is_not_a_blob(store: FolderStore, tmp_path: Pat
     elsewhere.write_bytes(DATA)
     store.path(DIGEST).symlink_to(elsewhere)
     assert not store.has(DIGEST)
+    with pytest.raises(Unavailable):
+        store.read(DIGEST, 0, 1)
     store.put(DIGEST, DATA)
     assert not store.path(DIGEST).is_symlink()
 

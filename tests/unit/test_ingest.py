@@ -5,6 +5,7 @@ import os
 import random
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from comity.content import ingest as room
@@ -55,6 +56,21 @@ def test_each_file_and_each_piece_hashes_to_what_is_written(folder: Path) -> Non
             assert record.sha256 == hashlib.sha256(data[at : at + record.length]).digest()
             at += record.length
         assert at == len(data)
+
+
+def test_a_file_hash_that_falls_behind_still_sees_every_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def __init__(self, data: bytes = b"") -> None:
+            self._hasher = hashlib.sha256(data)
+            self.digest, self.hexdigest = self._hasher.digest, self._hasher.hexdigest
+
+        def update(self, data: bytes) -> None:
+            threading.Event().wait(0.1)
+            self._hasher.update(data)
+
+    monkeypatch.setattr(room, "hashlib", SimpleNamespace(sha256=Slow))
+    entry = take_in(folder).manifest.by_path["data.bin"]
+    assert entry.sha256 == sha256((folder / "data.bin").read_bytes())
 
 
 def test_the_index_names_layout_count_and_root_in_the_manifests_order(folder: Path) -> None:
