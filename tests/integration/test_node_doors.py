@@ -101,8 +101,7 @@ async def test_a_stranger_is_not_let_in_at_the_mutual_port(tmp_path: Path) -> No
 
 async def test_the_open_port_bounds_the_rate_of_a_caller(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
-    toml = home.directory / "node.toml"
-    toml.write_text(toml.read_text() + "open_calls_per_second = 1.0\n")
+    home.set("limits", open_calls_per_second=1.0)
     async with serving(home), home.client() as client:
         with pytest.raises(Refused) as refused:
             for _ in range(20):

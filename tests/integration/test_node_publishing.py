@@ -179,7 +179,7 @@ async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, 
 
 
 async def test_a_node_that_accepts_nobody_says_so(home: NodeHome, ready: Release) -> None:
-    home.set(accept="none")
+    home.set("publishing", accept="none")
     async with serving(home), home.client() as client, home.operator() as operator:
         with pytest.raises(Refused) as refused:
             await client.submit(ready.lines, ready.inline())
@@ -188,7 +188,7 @@ async def test_a_node_that_accepts_nobody_says_so(home: NodeHome, ready: Release
 
 
 async def test_only_listed_publishers_are_accepted(home: NodeHome, ready: Release) -> None:
-    home.set(accept=[ready.publisher.id])
+    home.set("publishing", accept=[ready.publisher.id])
     other = release(Publisher.generate("other"), ready.blobs[min(ready.blobs)].parent, "other/model@v1")
     async with serving(home), home.client() as client:
         await send(client, ready)
@@ -227,8 +227,7 @@ async def test_a_file_with_other_bytes_is_not_adopted(home: NodeHome, tmp_path: 
 
 
 async def test_a_submission_beyond_the_upload_quota_is_refused(home: NodeHome, ready: Release) -> None:
-    toml = home.directory / "node.toml"
-    toml.write_text(toml.read_text() + "upload_bytes = 1000000\n")
+    home.set("limits", upload_bytes=1000000)
     async with serving(home), home.client() as client:
         with pytest.raises(OutOfSpace) as refused:
             await client.submit(ready.lines, ready.inline())
@@ -236,7 +235,7 @@ async def test_a_submission_beyond_the_upload_quota_is_refused(home: NodeHome, r
 
 
 async def test_a_full_log_takes_nothing_more_from_strangers(home: NodeHome, ready: Release) -> None:
-    home.set(entries_per_origin=3)
+    home.set("limits", entries_per_origin=3)
     async with serving(home), home.client() as client, home.operator() as operator:
         await introduced(home)
         with pytest.raises(OutOfSpace) as refused:

@@ -63,13 +63,15 @@ class NodeHome:
     def config(self) -> NodeConfig:
         return NodeConfig.load(self.directory / "node.toml", environ={})
 
-    def set(self, **values: object) -> None:
-        """Change `key = value` lines of node.toml."""
+    def set(self, section: str, **values: object) -> None:
+        """Change settings of node.toml, or add them."""
         path = self.directory / "node.toml"
         lines = path.read_text().splitlines()
         for key, value in values.items():
-            (at,) = [number for number, line in enumerate(lines) if line.split("=")[0].strip() == key]
-            lines[at] = f"{key} = {json.dumps(value)}"
+            begin = lines.index(f"[{section}]") + 1
+            end = next((at for at in range(begin, len(lines)) if lines[at].startswith("[")), len(lines))
+            kept = [line for line in lines[begin:end] if line.split("=")[0].strip() != key]
+            lines[begin:end] = [f"{key} = {json.dumps(value)}", *kept]
         path.write_text("\n".join(lines) + "\n")
 
     def client(self) -> NodeClient:
@@ -102,7 +104,8 @@ def make_home(directory: Path, number: int, *, interval: float = 0.1) -> NodeHom
         open_=f"127.0.0.1:{free_port()}",
     )
     home = NodeHome(directory, card)
-    home.set(interval_seconds=interval, accept="any")
+    home.set("replication", interval_seconds=interval, first_answer_seconds=1.0)
+    home.set("publishing", accept="any")
     return home
 
 

@@ -18,6 +18,7 @@ from comity.node.doors import Doors, Listening
 from comity.node.metrics import MetricsListener
 from comity.node.own_log import OwnLog
 from comity.node.publishing.desk import Desk
+from comity.node.replication.assembly import Replication
 from comity.node.services.artifacts import Artifacts
 from comity.node.services.blobs import Blobs
 from comity.node.services.facts import Facts
@@ -71,7 +72,8 @@ async def _until_signalled(config: NodeConfig, clock: Clock) -> None:
 
 async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
-    own_log = OwnLog(core)
+    replication = Replication(core, supervisor)
+    own_log = OwnLog(core, replication.recovery)
     desk = Desk(core, own_log)
     services = Services(
         node=Facts(core),
@@ -79,13 +81,14 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
         artifacts=Artifacts(core),
         blobs=Blobs(core),
         publishing=desk,
-        operating=Operators(desk, Status(core, desk)),
+        operating=Operators(desk, Status(core, desk, own_log, replication)),
     )
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)
     listening = await doors.open()
     if core.config.listen.metrics:
         ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
+    ending.push_async_callback(replication.close)
     ending.push_async_callback(supervisor.stop)
     _log.info(
         "listening",
@@ -95,4 +98,5 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
         operator=str(listening.operator),
     )
     ready(listening)
+    await replication.begin()
     await own_log.run()

@@ -11,10 +11,15 @@ import structlog
 from comity.ledger.sequencer import Sequencer
 from comity.node.core import Core
 from comity.node.holding import Holding
+from comity.node.replication.recovery import Recovery
 from comity.node.services.facts import newest_addresses
 from comity.trust.claims import parse_addresses, sign_addresses
 from comity.trust.digest import Digest, sha256
+from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
+
+PATIENCE: Final = 10.0
+"""Seconds that somebody who wants to log waits for the log to open."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -22,8 +27,11 @@ _log: Final = structlog.get_logger("comity.node")
 class OwnLog:
     """The writer of the node's own log. `run` does the work; `append` waits until it may begin."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, recovery: Recovery) -> None:
         self._core = core
+        self._recovery = recovery
+        self.refusal: ComityError | None = None
+        """Why nothing is logged any more."""
         self._sequencer = Sequencer(core.ledger, core.origin, core.keys.sign_checkpoint)
         self._open = asyncio.Event()
         self._lines = Holding()
@@ -38,11 +46,21 @@ class OwnLog:
 
         Raises what `Sequencer.append_all` raises.
         """
-        await self._open.wait()
+        await self._require_open()
         return await self._append_all(lines)
 
     async def run(self) -> None:
-        """Sign and log until cancelled. Raises what ended the sequencer."""
+        """Sign and log until cancelled. Raises what ended the sequencer.
+
+        A log that is not the one that was signed is left alone: the node goes on reading out, and refuses to sign.
+        """
+        try:
+            await self._recovery.run()
+        except Untrusted as error:
+            self.refusal = error
+            self._open.set()
+            _log.error("nothing is signed", what=error.what, why=error.why, code=error.code)
+            await asyncio.Event().wait()
         sequencing = asyncio.create_task(self._sequencer.run(), name="sequencer")
         try:
             introducing = asyncio.create_task(self._introduce(), name="introduce")
@@ -56,11 +74,22 @@ class OwnLog:
             introducing.cancel()
             await asyncio.gather(sequencing, introducing, return_exceptions=True)
 
+    async def _require_open(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._open.wait()
+        except TimeoutError as error:
+            why = "the node asks its peers what it signed before it signs again"
+            hint = "try again in a moment"
+            raise Unavailable("this node's log is not open yet", why=why, hint=hint, code="LOG-STARTING") from error
+        if self.refusal is not None:
+            raise Refused("this node logs nothing", why=str(self.refusal), code=self.refusal.code)
+
     async def _introduce(self) -> None:
         """Log who this node is: inception, node record, and its addresses where they changed."""
         seat, advertise = self._core.seat, self._core.config.advertise
         await self._append_all((seat.inception_line, seat.record_line))
-        newest = await self._core.pools.ledger(newest_addresses, self._core)
+        newest = await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _said(newest) != wanted):
             entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self._core.keys.online)

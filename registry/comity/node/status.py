@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from comity.node.core import Core
+from comity.node.own_log import OwnLog
 from comity.node.publishing.desk import Desk
+from comity.node.replication.assembly import Replication
+from comity.node.replication.link import Link
 from comity.node.services.facts import SOFTWARE
 from comity.trust.cosignature import MAX_TIMESTAMP
 from comity.trust.errors import NotFound
-from comity.wire.values import LogStatus, NodeStatus, Quota, StoreStatus
+from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
 
 
 class Status:
     """Gathers what the parts know."""
 
-    def __init__(self, core: Core, desk: Desk) -> None:
+    def __init__(self, core: Core, desk: Desk, own_log: OwnLog, replication: Replication) -> None:
         self._core = core
         self._desk = desk
+        self._own_log = own_log
+        self._replication = replication
         self._started = int(core.clock())
 
     async def now(self) -> NodeStatus:
         logs = await self._core.pools.ledger(self._logs)
+        uploads = Quota("uploads", self._desk.pending.bytes, self._core.config.limits.upload_bytes)
         return NodeStatus(
             software=SOFTWARE,
             origin=self._core.origin,
             started=self._started,
-            peers=(),
+            peers=tuple(map(_peer, self._replication.peers.links.values())),
             logs=tuple(logs),
             store=await self._core.pools.files(self._store),
             holds=0,
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
-            quotas=(Quota("uploads", self._desk.pending.bytes, self._core.config.limits.upload_bytes),),
-            warnings=(),
+            quotas=(uploads, *self._replication.quotas.used()),
+            warnings=tuple(self._warnings(logs)),
         )
+
+    def _warnings(self, logs: Iterable[LogStatus]) -> Iterator[str]:
+        """What an operator should look at, most pressing first."""
+        if self._own_log.refusal is not None:
+            yield f"this node signs nothing: {self._own_log.refusal}"
+        for log in logs:
+            key = self._core.membership.log_key(log.origin)
+            if key is not None and self._replication.convictions.frozen(key):
+                yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
+        for origin, why in self._replication.quotas.full.items():
+            yield f"{origin} is at its quota here and does not advance: {why}"
+        if self._core.membership.federation is None:
+            yield "this node belongs to no federation yet"
+        elif not self._core.membership.seated:
+            yield "the pinned charter has no seat for this node's member"
+        if self._replication.start.alone:
+            yield "no peer answered when this node started"
+        for link in self._replication.peers.links.values():
+            if not link.state.reachable:
+                yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
 
     def _logs(self) -> list[LogStatus]:
         states = sorted(self._core.ledger.logs.all(), key=lambda state: not state.own)
@@ -50,3 +78,16 @@ class Status:
     def _store(self) -> StoreStatus:
         sizes = [self._core.store.size(digest) for digest in self._core.store.digests()]
         return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), 0)
+
+
+def _peer(link: Link) -> PeerStatus:
+    peer, state = link.peer, link.state
+    return PeerStatus(
+        name=peer.name,
+        jurisdiction=peer.member.jurisdiction,
+        address=link.address,
+        reachable=state.reachable,
+        last_seen=state.last_seen,
+        lag=state.lag,
+        last_error=state.last_error,
+    )

@@ -10,24 +10,25 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
 from comity.node.metrics import Metrics
 from comity.trust.errors import ComityError
 
-LONGEST_REST: Final = 60.0
-
 Step = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often a step is made, and how long one may take (seconds)."""
+    """How often a step is made, how long one may take, and how long the loop rests at most after failures (seconds)."""
 
     every: float
     deadline: float
+    longest_rest: float = 60.0
+
+    def rest(self, failures: int) -> float:
+        return min(self.every * 2 ** min(failures, 16), max(self.longest_rest, self.every)) if failures else self.every
 
 
 class Supervisor:
@@ -64,12 +65,7 @@ class Supervisor:
         failures = 0
         while True:
             failures = 0 if await self._step(name, step, rhythm.deadline) else failures + 1
-            rest = (
-                min(rhythm.every * 2 ** min(failures, 16), max(LONGEST_REST, rhythm.every))
-                if failures
-                else rhythm.every
-            )
-            await self._pause(name, rest * random.uniform(0.8, 1.2))
+            await self._pause(name, rhythm.rest(failures) * random.uniform(0.8, 1.2))
 
     async def _step(self, name: str, step: Step, deadline: float) -> bool:
         log = structlog.get_logger("comity.node").bind(task=name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from comity.ledger.index import Query
+from comity.ledger.index import MAX_FOUND, Located, Query
+from comity.ledger.ledger import Ledger
 from comity.node.core import Core
 from comity.trust.errors import NotFound
+from comity.trust.node_record import NodeRecord
 from comity.wire.values import Charter, NodeFacts
 
 SOFTWARE = f"comity {version('comity')}"
@@ -25,7 +27,7 @@ class Facts:
             origin=self._core.origin,
             node_record=seat.record_line,
             identity=(seat.inception_line,),
-            addresses=await self._core.pools.ledger(newest_addresses, self._core),
+            addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
         )
 
     async def charter(self, epoch: int | None) -> Charter:
@@ -36,11 +38,10 @@ class Facts:
         return Charter(federation.body.epoch, federation.body.data, federation.certificate)
 
 
-def newest_addresses(core: Core) -> bytes | None:
-    """The newest `addresses` line that this node has logged. Blocking."""
-    query = Query(predicate="addresses", by=core.seat.record.node.id, origin=core.origin)
-    found = core.ledger.index.find(query)
-    while len(found) > 1:
-        last, found = found[-1], core.ledger.index.find(query, after=found[-1])
-        found = found or [last]
-    return found[0].line if found else None
+def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
+    """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
+    query = Query(predicate="addresses", by=record.node.id, origin=record.origin)
+    newest: Located | None = None
+    while page := ledger.index.find(query, limit=MAX_FOUND, after=newest):
+        newest = page[-1]
+    return newest.line if newest else None

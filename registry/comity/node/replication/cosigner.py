@@ -1,0 +1,117 @@
+"""The node's cosigner: it says of a log that every entry, with its side objects, is kept here up to a size.
+
+It signs the newest checkpoint of what is durable, and only that, so that it never goes back. Where a peer shows a
+larger checkpoint with this node's own cosignature on it, the ledger here is older than what was signed: then nothing of
+that log is signed until it has grown to that checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from comity.node.core import Core
+from comity.node.replication.convictions import Convictions
+from comity.node.replication.start import Start
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import verify_cosignature
+from comity.trust.errors import NotFound, Untrusted
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+
+HEARTBEAT: Final = 600
+"""Seconds after which a checkpoint that did not change is cosigned anew."""
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A checkpoint that this node has cosigned in a life that its ledger does not remember."""
+
+    size: int
+    root: bytes
+
+
+class Cosigner:
+    """Cosigns mirrored logs, and gathers what others have cosigned."""
+
+    def __init__(self, core: Core, start: Start, convictions: Convictions) -> None:
+        self._core = core
+        self._start = start
+        self._convictions = convictions
+        self._owed: dict[str, _Owed] = {}
+
+    async def gather(self, checkpoint: Checkpoint, note: SignedNote) -> None:
+        """Keep a checkpoint over what is held, and those cosignatures on it that verify."""
+        known = await self._core.pools.ledger(self._kept, checkpoint, note)
+        fresh = [line for line in note.signatures if line not in known]
+        good = [line for line in fresh if self._verifies(line, checkpoint)]
+        if good:
+            await self._core.pools.ledger(
+                self._core.ledger.cosignatures.add, checkpoint.origin, checkpoint.size, checkpoint.root, good
+            )
+
+    def recall(self, checkpoint: Checkpoint, note: SignedNote) -> None:
+        """Look whether a note larger than what is held bears this node's own cosignature."""
+        for key in self._core.seat.record.cosigners:
+            for line in note.signatures:
+                if line.by(key) and self._verifies(line, checkpoint):
+                    owed = self._owed.get(checkpoint.origin)
+                    if owed is None or owed.size < checkpoint.size:
+                        self._owed[checkpoint.origin] = _Owed(checkpoint.size, checkpoint.root)
+                        _log.warning("this ledger is older than its cosigner", origin=checkpoint.origin)
+
+    async def attend(self, key: VerifierKey) -> None:
+        """Cosign the newest checkpoint of a mirrored log, where that is due and may be done."""
+        if not self._start.settled or self._convictions.frozen(key):
+            return
+        made = await self._core.pools.ledger(self._cosign, key.name)
+        if made:
+            _log.info("cosigned", origin=key.name, size=made.size)
+
+    def _cosign(self, origin: str) -> Checkpoint | None:
+        """Blocking. Signs where the newest checkpoint covers all that is held and was not signed lately."""
+        ledger = self._core.ledger
+        try:
+            note = ledger.cosignatures.cosigned(origin)
+        except NotFound:
+            return None
+        checkpoint = Checkpoint.parse(note.text)
+        state = ledger.logs.get(origin)
+        owed = self._owed.get(origin)
+        if checkpoint.size != state.size or checkpoint.size == 0:
+            return None
+        if owed and (owed.size > state.size or ledger.history.root(origin, owed.size) != owed.root):
+            return None
+        if self._signed_lately(note):
+            return None
+        made = self._core.keys.cosign(checkpoint, self._core.clock)
+        ledger.cosignatures.add(origin, checkpoint.size, checkpoint.root, made)
+        return checkpoint
+
+    def _signed_lately(self, note: SignedNote) -> bool:
+        keys = self._core.seat.record.cosigners
+        times = [int.from_bytes(line.signature[:8], "big") for key in keys for line in note.signatures if line.by(key)]
+        return len(times) == len(keys) and min(times) > self._core.clock() - HEARTBEAT
+
+    def _kept(self, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
+        """Blocking. The signatures known for a checkpoint, which is kept from now on."""
+        try:
+            kept = self._core.ledger.cosignatures.cosigned(checkpoint.origin, checkpoint.size)
+        except NotFound:
+            self._core.ledger.logs.set_note(checkpoint.origin, note)
+            return frozenset()
+        return frozenset(kept.signatures)
+
+    def _verifies(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
+        key = next((key for key in self._core.membership.cosigner_keys() if line.by(key)), None)
+        if key is None:
+            return False
+        try:
+            verify_cosignature(line, key, checkpoint)
+        except Untrusted:
+            self._core.metrics.verify_failures.labels("cosignature").inc()
+            return False
+        return True

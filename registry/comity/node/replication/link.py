@@ -1,0 +1,122 @@
+"""A connection to one peer. Addresses are hints: the mutual ones are tried first, then the open ones, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from comity.node.core import Core
+from comity.node.membership import Peer
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.wire.address import Address
+from comity.wire.certs import Pin
+from comity.wire.client import NodeClient
+
+PATIENCE: Final = 10.0
+"""Seconds that a peer may take for an answer, or for the next message of one."""
+
+AGAIN: Final = 60.0
+"""Seconds after which the first address is tried again, where it had failed."""
+
+
+@dataclass(slots=True)
+class PeerState:
+    """What is known of a peer now, for the status. `lag` counts entries of its own log that are not copied yet."""
+
+    reachable: bool = False
+    last_seen: int = 0
+    lag: int = 0
+    last_error: str = ""
+
+
+class Link:
+    """Calls to one peer. Not shared between loops of other peers."""
+
+    def __init__(self, core: Core, origin: str) -> None:
+        self._core = core
+        self._origin = origin
+        self._clients: dict[tuple[str, bool], NodeClient] = {}
+        self._turn = 0
+        self._again = 0.0
+        self.state = PeerState()
+
+    @property
+    def peer(self) -> Peer:
+        """As it is known now: it may have moved."""
+        peer = self._core.membership.peer(self._origin)
+        assert peer is not None, "a link is made for a known peer, and peers are never forgotten"
+        return peer
+
+    @property
+    def name(self) -> str:
+        return self.peer.name
+
+    @property
+    def address(self) -> str:
+        """Where the next call goes; empty where no address is known."""
+        addresses = self._addresses()
+        return addresses[self._turn % len(addresses)][0] if addresses else ""
+
+    @property
+    def client(self) -> NodeClient:
+        """Raises Unavailable (NO-ADDRESS)."""
+        addresses = self._addresses()
+        if not addresses:
+            why = "neither the federation file nor its own log says where it listens"
+            raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
+        where = addresses[self._turn % len(addresses)]
+        if where not in self._clients:
+            address, mutual = where
+            identity = self._core.keys.tls if mutual else None
+            pin = Pin.of(self.peer.record.tls)
+            self._clients[where] = NodeClient.connect(Address.parse(address), pin, identity).within(PATIENCE)
+        return self._clients[where]
+
+    def begin(self) -> None:
+        """A round begins: every now and then with the address that is liked best."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._again:
+            self._turn, self._again = 0, now + AGAIN
+
+    def failed(self, error: ComityError) -> None:
+        """The next call goes to the next address."""
+        self._turn += 1
+        self.state.reachable = False
+        self.state.last_error = str(error)
+
+    def seen(self) -> None:
+        self.state.reachable = True
+        self.state.last_seen = int(self._core.clock())
+        self.state.last_error = ""
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """As a source of `comity.transfer`."""
+        try:
+            async with aclosing(self.client.read(digest, offset, length)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except NotFound:
+            raise
+        except Unavailable:
+            self._turn += 1
+            raise
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+    def _addresses(self) -> list[tuple[str, bool]]:
+        peer = self.peer
+        listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
+        return [where for where in dict.fromkeys(listed) if _usable(where[0])]
+
+
+def _usable(address: str) -> bool:
+    with suppress(Malformed):
+        Address.parse(address)
+        return True
+    return False

@@ -1,0 +1,227 @@
+"""A log, followed from one peer: what the peer shows of it is checked step by step, kept, and only then cosigned.
+
+(1) the head is signed by the log's own key, the one that a node record binds to a member
+(2) a head no larger than what is held is the same history, or the log is convicted
+(3) a larger head continues what is held: the peer proves it before anything else is fetched
+(4) entries come in steps; each step, with its side objects, is durable and proven to lead to the head
+(5) the last step makes all of it visible at once; then the log is cosigned
+
+A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
+leave that log alone; a step has a deadline, and who fails one waits longer each time, so that nobody holds a log up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from comity.ledger.ledger import Ledger
+from comity.ledger.logs import LogState
+from comity.node.core import Core
+from comity.node.replication.convictions import Convictions
+from comity.node.replication.cosigner import Cosigner
+from comity.node.replication.link import Link
+from comity.node.replication.quota import Quotas, statement_of, weight
+from comity.node.replication.side_objects import fetch_side_objects
+from comity.trust.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.merkle import verify_consistency
+from comity.trust.note import SignedNote, VerifierKey
+from comity.wire.client import NodeClient
+from comity.wire.values import LogHead
+
+STEP_LINES: Final = 4096
+STEP_BYTES: Final = 8 * 1024 * 1024
+STEP_DEADLINE: Final = 120.0
+LONGEST_PENALTY: Final = 600.0
+STEPS: Final = 16
+"""Steps in one round, so that a long log does not keep the others waiting."""
+GRACE: Final = 3
+"""Rounds for which a log is left to its own node, where that answers, before a mirror's copy is fetched."""
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A log's newest checkpoint as a peer shows it, signed by the log."""
+
+    key: VerifierKey
+    note: SignedNote
+    checkpoint: Checkpoint
+
+    @property
+    def origin(self) -> str:
+        return self.key.name
+
+
+@dataclass(slots=True)
+class Penalty:
+    """How long a peer that failed to bring a log on is not asked for that log again."""
+
+    failures: int = 0
+    until: float = 0.0
+
+    def add(self, now: float, interval: float) -> None:
+        self.failures += 1
+        self.until = now + min(interval * 2 ** min(self.failures, 16), LONGEST_PENALTY)
+
+
+class Mirror:
+    """Follows the logs of members from whoever has them."""
+
+    def __init__(
+        self,
+        core: Core,
+        cosigner: Cosigner,
+        convictions: Convictions,
+        quotas: Quotas,
+        on_advance: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._core = core
+        self._ledger = core.ledger
+        self._cosigner = cosigner
+        self._convictions = convictions
+        self._quotas = quotas
+        self._on_advance = on_advance
+        self._busy: set[str] = set()
+        self._penalties: dict[tuple[str, str], Penalty] = {}
+        self._first_shown: dict[tuple[str, int], float] = {}
+
+    def read(self, shown: LogHead) -> Head | None:
+        """The head of a log that is followed here; None for others, and before a first checkpoint.
+
+        Raises Malformed, and Untrusted where the log did not sign it.
+        """
+        key = self._core.membership.log_key(shown.origin)
+        if key is None or str(key) != shown.vkey or not shown.note:
+            return None
+        note = SignedNote.parse(shown.note)
+        return Head(key, note, open_checkpoint(note, key))  # (1)
+
+    async def follow(self, link: Link, head: Head, *, from_its_node: bool, its_node_answers: bool) -> None:
+        """Take what `head` shows. Raises whatever the peer did wrong, and OutOfSpace (QUOTA)."""
+        if self._convictions.frozen(head.key):
+            return
+        held = (await self._core.pools.ledger(_begun, self._ledger, head)).size
+        if head.checkpoint.size > held:
+            self._cosigner.recall(head.checkpoint, head.note)
+            if self._left_to_its_node(head, from_its_node, its_node_answers):
+                return
+            await self._catch_up(link, head)
+        await self.agree(head)
+        await self._cosigner.attend(head.key)  # (5)
+
+    async def agree(self, head: Head) -> None:
+        """Hold a head that what is held reaches against it, and keep the cosignatures that came with it."""
+        state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
+        if state.size < head.checkpoint.size:
+            return
+        known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
+        if known or not await self._convictions.contradicts(head.key, head.note):  # (2)
+            await self._cosigner.gather(head.checkpoint, head.note)
+
+    def _left_to_its_node(self, head: Head, from_its_node: bool, its_node_answers: bool) -> bool:
+        now = asyncio.get_running_loop().time()
+        shown = self._first_shown.setdefault((head.origin, head.checkpoint.size), now)
+        if from_its_node or not its_node_answers:
+            return False
+        return now - shown < GRACE * self._core.config.replication.interval_seconds
+
+    async def _catch_up(self, link: Link, head: Head) -> None:
+        now = asyncio.get_running_loop().time()
+        penalty = self._penalties.setdefault((link.name, head.origin), Penalty())
+        if head.origin in self._busy or now < penalty.until:
+            return
+        await self._quotas.require(head.origin, head.checkpoint.size)
+        self._busy.add(head.origin)
+        try:
+            for _ in range(STEPS):
+                async with asyncio.timeout(STEP_DEADLINE):
+                    if await self._step(link.client, head):
+                        break
+            self._penalties.pop((link.name, head.origin))
+        except (ComityError, TimeoutError):
+            penalty.add(now, self._core.config.replication.interval_seconds)
+            raise
+        finally:
+            self._busy.discard(head.origin)
+
+    async def _step(self, client: NodeClient, head: Head) -> bool:
+        """Fetch, check and keep one stretch; whether the log now stands at the head."""
+        state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
+        start, target = state.staged, head.checkpoint
+        if start > target.size:  # staged for a larger head, which nobody shows any more
+            start = state.size
+        if state.size >= target.size:
+            return True
+        if start == state.size:
+            await self._prove(client, head, start, state.root)  # (3)
+        lines = await fetch_entries(client, head.origin, start, target.size)
+        statements = [statement_of(line) for line in lines]
+        cost = sum(map(weight, lines, statements))
+        await self._quotas.require(head.origin, target.size, cost)
+        await fetch_side_objects(self._core, client, [statement for statement in statements if statement])
+        end = start + len(lines)
+        if end == target.size:
+            await self._core.pools.ledger(self._ledger.logs.advance, head.origin, start, lines, head.note)  # (5)
+            await self._advanced(head)
+        else:
+            await self._stage(client, head, start, lines)  # (4)
+        await self._quotas.took(head.origin, cost)
+        return end == target.size
+
+    async def _stage(self, client: NodeClient, head: Head, start: int, lines: Sequence[bytes]) -> None:
+        end = start + len(lines)
+        proof = await client.consistency(head.origin, end, head.checkpoint.size)
+        root = await self._core.pools.ledger(self._ledger.logs.stage, head.origin, start, lines)
+        try:
+            verify_consistency(end, root, head.checkpoint.size, head.checkpoint.root, proof)
+        except ComityError:
+            state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
+            await self._core.pools.ledger(self._ledger.logs.stage, head.origin, state.size, [])
+            raise
+
+    async def _prove(self, client: NodeClient, head: Head, size: int, root: bytes) -> None:
+        target = head.checkpoint
+        proof = await client.consistency(head.origin, size, target.size) if size else ()
+        try:
+            verify_consistency(size, root, target.size, target.root, proof)
+        except Untrusted:
+            if not await self._convictions.search(client, head.key, head.note, size):
+                raise
+
+    async def _advanced(self, head: Head) -> None:
+        for shown in [key for key in self._first_shown if key[0] == head.origin]:
+            del self._first_shown[shown]
+        self._core.metrics.log_size.labels(head.origin).set(head.checkpoint.size)
+        _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
+        await self._on_advance(head.origin)
+
+
+async def fetch_entries(client: NodeClient, origin: str, start: int, end: int) -> list[bytes]:
+    """The next stretch of entries before `end`, bounded in number and bytes; at least one, or Untrusted (WITHHELD)."""
+    lines: list[bytes] = []
+    size = 0
+    async with aclosing(client.entries(origin, start, min(end, start + STEP_LINES))) as batches:
+        async for batch in batches:
+            lines.extend(batch.lines)
+            size += sum(map(len, batch.lines))
+            if size >= STEP_BYTES:
+                break
+    if not lines:
+        why = f"no entry {start}, though its head goes up to {end}"
+        raise Untrusted("a log without its entries", why=why, code="WITHHELD")
+    return lines
+
+
+def _begun(ledger: Ledger, head: Head) -> LogState:
+    try:
+        return ledger.logs.get(head.origin)
+    except NotFound:
+        return ledger.logs.create(head.origin, str(head.key))

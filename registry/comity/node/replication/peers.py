@@ -1,0 +1,136 @@
+"""The rounds: each peer is asked for news by a loop of its own, so that a slow or lying one keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from comity.node.core import Core
+from comity.node.replication.acquaintance import get_acquainted
+from comity.node.replication.convictions import Convictions
+from comity.node.replication.link import Link
+from comity.node.replication.mirror import Head, Mirror
+from comity.node.replication.recovery import Recovery
+from comity.node.replication.start import Start
+from comity.node.tasks import Rhythm, Supervisor
+from comity.trust.errors import ComityError, OutOfSpace
+from comity.wire.values import LogHead
+
+ROUND_DEADLINE: Final = 1800.0
+RETRY: Final = 0.25
+"""Seconds between tries while the node waits for its first answers."""
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+class Peers:
+    """One link and one loop for each peer."""
+
+    def __init__(
+        self,
+        core: Core,
+        supervisor: Supervisor,
+        start: Start,
+        mirror: Mirror,
+        convictions: Convictions,
+        recovery: Recovery,
+    ) -> None:
+        self._core = core
+        self._supervisor = supervisor
+        self._start = start
+        self._mirror = mirror
+        self._convictions = convictions
+        self._recovery = recovery
+        self.links: dict[str, Link] = {}
+
+    async def begin(self) -> None:
+        """Start a loop for every peer known; more follow as logs tell of them."""
+        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
+            await get_acquainted(self._core, state.origin)
+        for peer in self._core.membership.peers:
+            self._meet(peer.origin)
+
+    async def advanced(self, origin: str) -> None:
+        """A log has grown here: it may tell of new nodes, or of new addresses."""
+        for peer in await get_acquainted(self._core, origin):
+            _log.info("new node", node=peer.name, member=peer.member.name)
+            self._meet(peer.origin)
+
+    async def close(self) -> None:
+        for link in self.links.values():
+            await link.close()
+
+    def _meet(self, origin: str) -> None:
+        link = self.links.setdefault(origin, Link(self._core, origin))
+        interval = self._core.config.replication.interval_seconds
+        rhythm = Rhythm(interval, ROUND_DEADLINE, longest_rest=4 * interval)
+        self._supervisor.loop(f"peer {link.name}", lambda: self._visit(link), rhythm)
+
+    async def _visit(self, link: Link) -> None:
+        """A round with one peer; tried again at once while the node waits to hear from anybody."""
+        while True:
+            try:
+                await self._round(link)
+                return
+            except ComityError:
+                if self._start.settled:
+                    raise
+            await asyncio.sleep(RETRY)
+
+    async def _round(self, link: Link) -> None:
+        link.begin()
+        try:
+            shown = await link.client.logs()
+        except ComityError as error:
+            link.failed(error)
+            self._core.metrics.peer_up.labels(link.name).set(0)
+            self._start.attempted(link.peer.origin, answered=False)
+            raise
+        link.seen()
+        self._core.metrics.peer_up.labels(link.name).set(1)
+        heads = [head for item in shown if (head := self._read(link, item)) is not None]
+        for head in heads:
+            if head.origin == self._core.origin:
+                self._recovery.offer(link, head)
+        self._start.attempted(link.peer.origin, answered=True)
+        await self._convictions.hear(link.client)
+        for head in sorted(heads, key=lambda head: head.origin != link.peer.origin):
+            await self._take(link, head)
+
+    async def _take(self, link: Link, head: Head) -> None:
+        """One log of a round. What goes wrong with it is noted, and the other logs go on."""
+        its_node = self.links.get(head.origin)
+        try:
+            if head.origin == self._core.origin:
+                await self._mirror.agree(head)
+            else:
+                await self._mirror.follow(
+                    link,
+                    head,
+                    from_its_node=head.origin == link.peer.origin,
+                    its_node_answers=its_node is not None and its_node.state.reachable,
+                )
+        except OutOfSpace as error:
+            link.state.last_error = str(error)
+        except (ComityError, TimeoutError) as error:
+            link.state.last_error = f"{head.origin}: {error}"
+            _log.warning("a log was not followed", peer=link.name, origin=head.origin, why=link.state.last_error)
+        if head.origin == link.peer.origin:
+            await self._measure(link, head)
+
+    async def _measure(self, link: Link, head: Head) -> None:
+        logs = await self._core.pools.ledger(self._core.ledger.logs.all)
+        held = next((log.size for log in logs if log.origin == head.origin), 0)
+        link.state.lag = max(0, head.checkpoint.size - held)
+        self._core.metrics.peer_lag.labels(link.name).set(link.state.lag)
+
+    def _read(self, link: Link, shown: LogHead) -> Head | None:
+        try:
+            return self._mirror.read(shown)
+        except ComityError as error:
+            link.state.last_error = f"{shown.origin}: {error}"
+            self._core.metrics.verify_failures.labels("head").inc()
+            _log.warning("a head that its log did not sign", peer=link.name, origin=shown.origin, why=str(error))
+            return None

@@ -1,0 +1,251 @@
+"""Nodes that follow one another's logs: what they copy, what they sign, what they refuse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from comity.trust.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.cosignature import verified_cosigners
+from comity.trust.digest import sha256
+from comity.trust.errors import NotFound, Refused
+from comity.trust.misbehaviour import convict
+from comity.trust.note import SignedNote
+from comity.trust.statement import Statement, Subject, sign_statement
+from comity.trust.tlog_proof import TlogProof
+from comity.wire.client import NodeClient
+from support.federation import Founded, NodeHome, found, introduced, processes, serving, until
+from support.publisher import Publisher, model, release, send
+
+
+def say(publisher: Publisher, number: int) -> bytes:
+    """A small statement, another one for each number."""
+    said = Statement("noted", (Subject("", sha256(b"%d" % number)),), publisher.inception.author, {"number": number})
+    return sign_statement(said, publisher.signer).line
+
+
+async def note_of(client: NodeClient, origin: str) -> SignedNote | None:
+    try:
+        return SignedNote.parse(await client.checkpoint(origin))
+    except NotFound:
+        return None
+
+
+def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> set[str]:
+    """The names of `others` both of whose cosigner keys stand under a checkpoint of `home`'s log."""
+    checkpoint = open_checkpoint(note, home.record.log)
+    keys = [key for other in others for key in other.record.cosigners]
+    good = verified_cosigners(note, keys, checkpoint)
+    return {other.name for other in others if set(other.record.cosigners) <= set(good)}
+
+
+async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
+    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them."""
+    others = [home for home in homes if home is not origin]
+    seen: list[SignedNote] = []
+
+    async def equal() -> bool:
+        seen.clear()
+        for home in homes:
+            async with home.client() as client:
+                note = await note_of(client, origin.origin)
+            if note is None or Checkpoint.parse(note.text).size < least:
+                return False
+            if cosigners(origin, note, others) != {home.name for home in others}:
+                return False
+            seen.append(note)
+        return len({note.text for note in seen}) == 1
+
+    await until(equal, what=f"one cosigned checkpoint of {origin.origin} everywhere")
+    return seen[0]
+
+
+async def test_every_log_is_mirrored_and_cosigned_by_all(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    async with serving(*founded.homes):
+        for home in founded.homes:
+            await converged(founded.homes, home, least=3)
+
+
+async def test_an_acknowledged_entry_outlives_its_node(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, *others = founded.homes
+    publisher = Publisher.generate()
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            await node.ready()
+        async with first.client() as client:
+            receipts = (await client.submit([publisher.announcement, say(publisher, 1)])).receipts
+        await converged(founded.homes, first, least=receipts[-1].index + 1)
+        nodes[0].kill()
+        shutil.rmtree(first.directory)
+        for home in others:
+            async with home.client() as client:
+                (proof,) = await client.proofs(receipts[-1].line_digest)
+                parsed = TlogProof.parse(proof.proof)
+                batches = client.entries(first.origin, parsed.index, parsed.index + 1)
+                (line,) = [line async for batch in batches for line in batch.lines]
+                parsed.verify(line, first.record.log)
+                assert cosigners(first, parsed.checkpoint, others) == {other.name for other in others}
+                assert (await client.node()).origin == home.origin
+
+
+async def test_a_late_node_gets_a_dead_ones_log_from_the_others(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    publisher = Publisher.generate()
+    async with serving(second):
+        async with serving(first), first.client() as client:
+            await client.submit([publisher.announcement, *(say(publisher, number) for number in range(20))])
+            await converged((first, second), first, least=24)
+        async with serving(third):
+            await converged((second, third), first, least=24)
+
+
+async def test_a_long_log_is_caught_up_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.node.replication.mirror.STEP_LINES", 7)
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    publisher = Publisher.generate()
+    async with serving(first), first.client() as client:
+        await client.submit([publisher.announcement, *(say(publisher, number) for number in range(60))])
+        async with serving(second):
+            await converged(founded.homes, first, least=64)
+
+
+async def test_side_objects_are_here_before_a_log_is_cosigned(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client, second.client() as other:
+        receipts = (await send(client, what)).receipts
+        await converged(founded.homes, first, least=receipts[-1].index + 1)
+        assert all(stat.have for stat in await other.stat(list(what.objects)))
+
+
+async def test_at_the_quota_a_node_stops_and_says_so(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    second.set("limits", entries_per_origin=10)
+    publisher = Publisher.generate()
+    async with serving(*founded.homes), first.client() as client, second.operator() as operator:
+        await converged(founded.homes, first, least=3)
+        await client.submit([publisher.announcement, *(say(publisher, number) for number in range(20))])
+
+        async def told() -> bool:
+            return any("quota" in warning for warning in (await operator.status()).warnings)
+
+        await until(told, what="the quota to be told")
+        note = await note_of(operator, first.origin)
+        assert note is not None and Checkpoint.parse(note.text).size <= 10
+        assert (await operator.status()).peers[0].lag > 0
+
+
+async def fork(founded: Founded, tmp_path: Path, *, before: int, after: int) -> NodeHome:
+    """Have the first node show the others a history, and run a copy of it that was made before and then went another
+    way, where the first was. Gives the copy's home; it knows no peers, so that nobody tells it."""
+    first, *_ = founded.homes
+    publisher = Publisher.generate()
+    copy = NodeHome(tmp_path / "copy", first.card)
+    async with serving(first):
+        await introduced(first)
+    shutil.copytree(first.directory, copy.directory)
+    (copy.directory / "federation.json").unlink()
+    async with serving(*founded.homes), first.client() as client:
+        await client.submit([publisher.announcement, *(say(publisher, number) for number in range(before - 1))])
+        await converged(founded.homes, first, least=3 + before)
+    async with serving(copy), copy.client() as client:
+        await client.submit([publisher.announcement, *(say(publisher, 1000 + number) for number in range(after - 1))])
+        await until(lambda: _covers(copy, 3 + after))
+    return copy
+
+
+async def _covers(home: NodeHome, size: int) -> bool:
+    async with home.client() as client:
+        note = await note_of(client, home.origin)
+        return note is not None and Checkpoint.parse(note.text).size >= size
+
+
+@pytest.mark.parametrize(("before", "after"), ((5, 5), (5, 3), (5, 9)))
+async def test_a_forked_log_is_convicted_and_frozen(tmp_path: Path, before: int, after: int) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    copy = await fork(founded, tmp_path, before=before, after=after)
+    async with serving(second, copy), second.client() as client, second.operator() as operator:
+
+        async def convicted() -> bool:
+            return bool(await client.misbehaviour())
+
+        await until(convicted, what="the fork to be seen")
+        (proof,) = await client.misbehaviour()
+        assert proof.origin == first.origin
+        convict(proof.kind, proof.parts, first.record.log)
+        status = await operator.status()
+        assert status.misbehaviour == 1
+        assert any("two histories" in warning for warning in status.warnings)
+        note = await note_of(client, first.origin)
+        assert note is not None and Checkpoint.parse(note.text).size == 3 + before
+    async with serving(second), second.operator() as operator:
+        assert any("two histories" in warning for warning in (await operator.status()).warnings)
+
+
+async def test_a_conviction_spreads(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    copy = await fork(founded, tmp_path, before=5, after=5)
+    async with serving(second):
+        async with serving(copy), second.client() as client:
+
+            async def convicted() -> bool:
+                return bool(await client.misbehaviour())
+
+            await until(convicted, what="the fork to be seen")
+        async with serving(third), third.client() as client:
+
+            async def heard() -> bool:
+                return bool(await client.misbehaviour())
+
+            await until(heard, what="the conviction to spread")
+            (proof,) = await client.misbehaviour()
+            convict(proof.kind, proof.parts, first.record.log)
+
+
+async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    publisher = Publisher.generate()
+    async with serving(first):
+        await introduced(first)
+    shutil.copytree(first.directory, tmp_path / "backup")
+    async with serving(*founded.homes), first.client() as client:
+        receipts = (await client.submit([publisher.announcement, say(publisher, 1)])).receipts
+        newest = await converged(founded.homes, first, least=5)
+    shutil.rmtree(first.directory)
+    shutil.copytree(tmp_path / "backup", first.directory)
+    async with serving(*founded.homes), first.client() as client, second.client() as other:
+        again = await client.submit([publisher.announcement, say(publisher, 2)])
+        assert again.receipts[0] == receipts[0]
+        assert again.receipts[1].index == Checkpoint.parse(newest.text).size
+        await converged(founded.homes, first, least=6)
+        assert not await other.misbehaviour()
+
+
+async def test_a_log_that_is_not_the_one_signed_is_never_signed_again(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    copy = await fork(founded, tmp_path, before=5, after=9)
+    (copy.directory / "federation.json").write_bytes(founded.federation.encode())
+    async with serving(second, copy), copy.client() as client, copy.operator() as operator:
+
+        async def refuses() -> bool:
+            try:
+                await client.submit([Publisher.generate().announcement])
+            except Refused as refused:
+                return refused.code == "LOG-DIVERGED"
+            return False
+
+        await until(refuses, what="the node to refuse")
+        assert any("signs nothing" in warning for warning in (await operator.status()).warnings)
+        assert (await client.node()).origin == first.origin
