@@ -82,6 +82,15 @@ def test_a_certificate_with_another_signature_than_its_own_keys_is_not_pinned() 
         Pin.of(CERTIFICATE.replace(own, (foreign + bytes(8))[: len(own)]))
 
 
+def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
+    even = next(made for made in iter(lambda: make_certificate(KEY), b"") if made[-1] % 2 == 0)
+    signature = x509.load_der_x509_certificate(even).signature
+    assert even.endswith(b"\x00" + signature)
+    with pytest.raises(Malformed):
+        Pin.of(even[: -len(signature) - 1] + b"\x01" + signature)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.integers(0, len(CERTIFICATE) - 1), st.integers(1, 255))
 @example(12, 0x20)  # the version
 def test_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:

@@ -77,7 +77,8 @@ class Pin:
         key = certificate_key(certificate)
         expected = _template(key).sign(_SOME_KEY, hashes.SHA256())
         shown = x509.load_der_x509_certificate(certificate)
-        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes:
+        spelled_once = certificate.endswith(b"\0" + shown.signature)  # no unused bits, which `cryptography` ignores
+        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes or not spelled_once:
             raise Malformed(
                 "not a node certificate",
                 why="nothing in one is free but its key and its signature, and this one differs elsewhere",
