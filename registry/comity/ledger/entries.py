@@ -17,7 +17,7 @@ from comity.trust.merkle import leaf_hash
 from comity.trust.statement import Statement, parse_entry
 from comity.trust.tiles import MAX_ENTRY
 
-MAX_ENTRYS: Final = 8192
+MAX_LINES: Final = 8192
 """Lines in one call; a longer stretch is staged in steps."""
 
 WINDOW: Final = 256
@@ -82,8 +82,8 @@ def read(connection: Connection, log: LogRow, start: int, end: int) -> Iterator[
 
 
 def _check_bounds(lines: Sequence[bytes]) -> None:
-    if len(lines) > MAX_ENTRYS:
-        raise Malformed("too many entries", why=f"{len(lines)} in one call, at most {MAX_ENTRYS}")
+    if len(lines) > MAX_LINES:
+        raise Malformed("too many entries", why=f"{len(lines)} in one call, at most {MAX_LINES}")
     longest = max(map(len, lines), default=0)
     if longest > MAX_ENTRY:
         raise Malformed("entry too large", why=f"{longest} bytes, at most {MAX_ENTRY}")
