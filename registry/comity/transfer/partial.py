@@ -75,8 +75,8 @@ class Partial:
             return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
 
     def seal(self) -> None:
-        """Cut the file to its size and make it durable."""
-        with self._open(os.O_WRONLY) as fd:
+        """Cut the file to its size and make it durable. An empty file is whole before anything has opened it."""
+        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
             os.ftruncate(fd, self._want.size)
             os.fsync(fd)
 
