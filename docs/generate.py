@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Write the parts of the documentation that follow from the source: `docs/generate.py` rewrites them in place.
+
+A test calls `rendered` and compares, so that neither can drift.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from comity.node import config
+from comity_cli.explanations import explanations
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DOCS: Final = Path(__file__).resolve().parent
+
+_ERRORS: Final = """\
+# Error codes
+
+Generated from `clients/comity_cli/explanations.toml`; do not edit. `comity explain CODE` prints an entry.
+
+A code is the word in brackets after an error, the `code` in `--json`, and the reason in gRPC's ErrorInfo. It is API: a
+code is never given another meaning. The exit status says whose turn it is:
+
+| exit | meaning |
+|---|---|
+| 0 | done |
+| 1 | it failed, and may work when tried again |
+| 2 | the command line was wrong |
+| 3 | verification failed: bytes, a signature or a proof do not hold |
+| 4 | authentic, but short of your policy |
+| 5 | not to be had now: a node, a piece of evidence, the thing itself |
+| 6 | refused: a certificate, a permission, a rate |
+| 7 | disk or quota |
+| 8 | partial, as you asked |
+| 130 | interrupted |
+
+| code | means | do |
+|---|---|---|
+"""
+
+
+def rendered() -> Mapping[Path, str]:
+    """The generated files, and the files with a generated part, as they should be."""
+    operations = DOCS / "operations.md"
+    return {
+        DOCS / "errors.md": _ERRORS
+        + "".join(f"| `{code}` | {entry.means} | {entry.do} |\n" for code, entry in explanations().items()),
+        operations: _between(operations.read_text(encoding="utf-8"), "configuration", configuration_table()),
+    }
+
+
+def configuration_table() -> str:
+    """Every setting of node.toml with its type, default and environment variable."""
+    rows = [
+        f"| `{path}` | {_kind(field)} | {_default(field)} | `{config.PREFIX}{path.replace('.', '_').upper()}` |\n"
+        for path, field in _settings()
+    ]
+    return "| setting | value | default | environment |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _settings() -> Iterator[tuple[str, FieldInfo]]:
+    for section, field in config.NodeConfig.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            for key, setting in model.model_fields.items():
+                if key != "s3":
+                    yield f"{section}.{key}", setting
+    for key, setting in config.S3.model_fields.items():
+        yield f"storage.s3.{key}", setting
+
+
+def _kind(field: FieldInfo) -> str:
+    if field.annotation in (int, float):
+        return "number"
+    if field.annotation is str:
+        return "text"
+    if field.annotation is Path:
+        return "path"
+    return "word or list" if "Literal" in str(field.annotation) else "list"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    text = "[]" if value == () else f'"{value}"' if isinstance(value, str | Path) else str(value)
+    return f"`{text}`"
+
+
+def _between(text: str, part: str, new: str) -> str:
+    pattern = rf"(<!-- generated: {part} -->\n).*?(<!-- end -->)"
+    found, count = re.subn(pattern, lambda match: match[1] + new + match[2], text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"no single generated part {part!r}")
+    return found
+
+
+def main() -> None:
+    for path, text in rendered().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The `comity` command lines that documentation shows, and whether the real command would take them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from comity_cli.main import COMMANDS
+from comity_cli.main import command as root
+from comity_cli.output import Output
+
+_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"`(comity [^`]+)`")
+_ENDS = ("|", "||", "&&", ";", ">", ">>", "&", ")")
+
+
+def shown(text: str) -> Iterator[list[str]]:
+    """Arguments of each `comity …` in the code blocks of a Markdown text; a line that goes on is one line."""
+    for block in _BLOCK.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from _arguments(line.strip().removeprefix("$ "))
+
+
+def mentioned(text: str) -> Iterator[list[str]]:
+    """Words of each inline `comity …` outside of code blocks."""
+    for words in _INLINE.findall(_BLOCK.sub("", text)):
+        yield words.split()[1:]
+
+
+def parse(arguments: list[str]) -> None:
+    """Have Click read `arguments` as it would, and run nothing. Raises click.UsageError for what it would refuse.
+
+    Files need not exist: the caller stands in for `click.Path`.
+    """
+    command: click.Command = root
+    context: click.Context | None = None
+    rest = arguments
+    while True:
+        try:
+            context = command.make_context(command.name, list(rest), parent=context, obj=Output())
+        except click.exceptions.Exit:
+            return  # --help, --version
+        if not isinstance(command, click.Group):
+            return
+        rest = [*context._protected_args, *context.args]
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+
+
+def exists(words: list[str]) -> bool:
+    """Whether `words` begins with a command, and with a subcommand where that is a group."""
+    if words[0].startswith("-"):
+        return words[0] in ("--help", "--version")
+    lazy = root.get_command(click.Context(root), words[0])
+    if lazy is None or not isinstance(lazy, click.Group) or len(words) == 1:
+        return lazy is not None
+    return all(verb in lazy.commands for verb in words[1].split("|"))
+
+
+def _arguments(line: str) -> Iterator[list[str]]:
+    try:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+    except ValueError:
+        return  # output of a command, with a quotation mark in it
+    for at, (word, following) in enumerate(itertools.pairwise(words)):
+        if Path(word).name == "comity" and (at == 0 or following in COMMANDS):
+            rest = words[at + 1 :]
+            stop = next((i for i, word in enumerate(rest) if word in _ENDS), len(rest))
+            yield rest[:stop]

@@ -1,0 +1,62 @@
+"""The error codes that the source can raise, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from comity.trust import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = frozenset(
+    name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.ComityError)
+)
+
+
+def raised() -> dict[str, str]:
+    """Each code, and one place where it stands."""
+    found: dict[str, str] = {getattr(errors, name).code: "registry/comity/trust/errors.py" for name in CLASSES}
+    for path, tree in _modules():
+        for node in ast.walk(tree):
+            for code in _codes(node):
+                found[code] = path
+    return found
+
+
+def computed() -> set[str]:
+    """Files in which an error gets a code that is not written out there."""
+    return {
+        path
+        for path, tree in _modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_error(node.func)
+        for keyword in node.keywords
+        if keyword.arg == "code" and not _constants(keyword.value)
+    }
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for folder in ("registry/comity", "clients"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "_pb2" not in path.name:
+                yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8"))
+
+
+def _codes(node: ast.AST) -> list[str]:
+    """Codes in `Error(…, code=…)`, and in tables whose rows begin with an error class and a code."""
+    if isinstance(node, ast.Call):
+        return [code for keyword in node.keywords if keyword.arg == "code" for code in _constants(keyword.value)]
+    if isinstance(node, ast.Tuple) and len(node.elts) > 1 and _is_error(node.elts[0]):
+        return _constants(node.elts[1])
+    return []
+
+
+def _constants(value: ast.expr) -> list[str]:
+    if isinstance(value, ast.IfExp):
+        return _constants(value.body) + _constants(value.orelse)
+    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
+
+
+def _is_error(value: ast.expr) -> bool:
+    return isinstance(value, ast.Name) and value.id in CLASSES

@@ -1,0 +1,103 @@
+"""What the documentation shows is what the program does: command lines, formats, links, generated parts."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import click
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import verify_cosignature
+from comity.trust.hub import commit_id
+from comity.trust.manifest import Manifest
+from comity.trust.note import SignedNote, VerifierKey
+from comity_cli.main import COMMANDS
+from comity_cli.main import command as root
+from support import command_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "proto").glob("*.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+
+page_of = pytest.mark.parametrize("page", PAGES, ids=NAMES)
+
+
+@pytest.fixture(autouse=True)
+def _files_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
+
+
+@page_of
+def test_every_command_line_shown_is_one_that_comity_takes(page: Path) -> None:
+    for arguments in command_lines.shown(page.read_text("utf-8")):
+        try:
+            command_lines.parse(arguments)
+        except click.UsageError as error:
+            pytest.fail(f"comity {' '.join(arguments)}: {error.format_message()}")
+
+
+@page_of
+def test_every_command_mentioned_exists(page: Path) -> None:
+    assert [
+        words for words in command_lines.mentioned(page.read_text("utf-8")) if not command_lines.exists(words)
+    ] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_a_help_page_are_ones_that_comity_takes(name: str) -> None:
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    subcommands = list(command.commands.values()) if isinstance(command, click.Group) else []
+    for one in (command, *subcommands):
+        examples = getattr(one, "examples", ())
+        assert examples, f"{one.name} has no example"
+        block = "```\n" + "\n".join(examples) + "\n```\n"
+        for arguments in command_lines.shown(block):
+            command_lines.parse(arguments)
+
+
+@page_of
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in _anchors(linked), target
+
+
+def test_the_generated_parts_are_what_the_source_says() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for path, text in generate.rendered().items():
+        assert path.read_text("utf-8") == text, f"run docs/generate.py: {path.name} is out of date"
+
+
+def test_the_manifest_in_the_protocol_has_the_digest_and_commit_id_beside_it() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    manifest = Manifest.parse(_block(text, "manifest").encode())
+    assert f"`sha256:{manifest.digest}`" in text
+    assert f"`{commit_id(manifest)}`" in text
+
+
+def test_the_note_in_the_protocol_is_cosigned() -> None:
+    note = SignedNote.parse((_block((ROOT / "docs" / "protocol.md").read_text("utf-8"), "note") + "\n").encode())
+    key = VerifierKey.parse("node-b.example/cosigner+5ac88342+BN690+8LzYowXsgP31NZaHGkrvfXuAx/c+YxiUytKPMU")
+    assert verify_cosignature(note.signatures[0], key, Checkpoint.parse(note.text)) > 0
+
+
+def _block(text: str, kind: str) -> str:
+    (found,) = re.findall(rf"^```{kind}\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
