@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
+from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
 from comity.trust.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.note import SignedNote
 from comity.trust.tiles import ENTRIES, Tile, decode_entries
@@ -215,6 +215,19 @@ def test_a_checkpoint_is_kept_only_over_a_committed_root(ledger: Ledger) -> None
     assert ledger.logs.get(OWN.origin).note == OWN.note_over(lines).encode()
 
 
+def test_two_roots_of_one_size_are_an_equivocation_that_proves_itself(ledger: Ledger) -> None:
+    lines = statement_lines(0, 3)
+    ledger.logs.advance(FAR.origin, 0, lines, FAR.note_over(lines))
+    second = FAR.note(3, b"\x01" * 32)
+    for refused in (
+        lambda: ledger.logs.advance(FAR.origin, 3, [], second),
+        lambda: ledger.logs.set_note(FAR.origin, second),
+    ):
+        with pytest.raises(Equivocation) as refusal:
+            refused()
+        assert refusal.value.proof == (FAR.note_over(lines).encode(), second.encode())
+
+
 def test_a_checkpoint_of_an_earlier_size_is_kept_beside_the_newest(ledger: Ledger) -> None:
     lines = statement_lines(0, 5)
     ledger.logs.append(OWN.origin, lines)
@@ -258,6 +271,15 @@ def test_proofs_beyond_the_log_are_not_found(ledger: Ledger) -> None:
         ledger.history.inclusion(OWN.origin, 0, 1)
     with pytest.raises(NotFound):
         ledger.history.consistency(OWN.origin, 0, 1)
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 0), (-2, -1), (2, 1)])
+def test_entries_that_no_log_has_are_refused(ledger: Ledger, start: int, end: int) -> None:
+    ledger.logs.append(OWN.origin, statement_lines(0, 3))
+    with pytest.raises(Malformed):
+        ledger.history.entries(OWN.origin, start, end)
+    with pytest.raises(Malformed):
+        ledger.history.root(OWN.origin, -1)
 
 
 def test_tiles_are_those_of_the_public_format(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select
 from comity.ledger import schema
 from comity.ledger.rows import LogRow
 from comity.trust.checkpoint import open_checkpoint
-from comity.trust.errors import Untrusted
+from comity.trust.errors import Equivocation, Untrusted
 from comity.trust.note import SignedNote
 
 _KEPT = schema.checkpoints.c
@@ -47,16 +47,25 @@ def all_of(connection: Connection, log: LogRow) -> list[SignedHead]:
 
 
 def keep(connection: Connection, log: LogRow, head: SignedHead, root: bytes) -> None:
-    """Keep `head`, whose root must be `root`, the one that the entries give. Raises Untrusted(code="ROOT-MISMATCH")."""
+    """Keep `head`, whose root must be `root`, the one that the entries give. Raises what `mismatch` returns."""
     if head.root != root:
-        raise mismatch(log, head, root)
+        raise mismatch(connection, log, head, root)
     if at(connection, log, head.size) is None:
         row = {"log_id": log.id, "size": head.size, "root": head.root, "note": head.note}
         connection.execute(insert(schema.checkpoints).values(row))
 
 
-def mismatch(log: LogRow, head: SignedHead, root: bytes) -> Untrusted:
-    """The log has signed a history that is not the one at hand."""
+def mismatch(connection: Connection, log: LogRow, head: SignedHead, root: bytes) -> Untrusted:
+    """The log has signed a root that is not `root`, the one that the entries at hand give.
+
+    An Equivocation, with both notes as its proof, where a checkpoint of that size is kept; else the entries may be at
+    fault, and it is Untrusted(code="ROOT-MISMATCH").
+    """
+    kept = at(connection, log, head.size)
+    if kept is not None:
+        return Equivocation(
+            f"the log {log.origin} has signed two roots of size {head.size}", proof=(kept.note, head.note)
+        )
     why = f"at size {head.size} the entries give {root.hex()}, and the note says {head.root.hex()}"
     return Untrusted(f"the log {log.origin} has signed another root", why=why, code="ROOT-MISMATCH")
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from comity.content import fault
 from comity.trust.errors import ComityError, Conflict, OutOfSpace, Unavailable, Untrusted
@@ -37,7 +38,7 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         url = make_url(url)
-        self._engine = _sqlite(url) if url.get_backend_name() == "sqlite" else create_engine(url, pool_pre_ping=True)
+        self._engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _server(url)
         self._writers = self._engine.execution_options(comity_writes=True)
         self._turn = threading.Lock()
         self._failed = False
@@ -83,7 +84,7 @@ def failure(error: SQLAlchemyError) -> ComityError:
     code = _sqlite_code(error)
     if code == sqlite3.SQLITE_FULL or _sqlstate(error) == _SQLSTATE_DISK_FULL:
         return OutOfSpace("the ledger's disk is full", why=why, hint="free some space and try again")
-    if code == sqlite3.SQLITE_BUSY:
+    if code == sqlite3.SQLITE_BUSY or isinstance(error, PoolTimeout):
         return Conflict("the ledger's database is busy", why=why, code="LEDGER-BUSY")
     if code in _CORRUPT or isinstance(error, IntegrityError):
         return Untrusted(
@@ -115,6 +116,10 @@ def _sqlite_code(error: SQLAlchemyError) -> int | None:
 
 def _sqlstate(error: SQLAlchemyError) -> str | None:
     return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def _server(url: URL) -> Engine:
+    return create_engine(url, pool_size=CONNECTIONS, pool_pre_ping=True, isolation_level="REPEATABLE READ")
 
 
 def _sqlite(url: URL) -> Engine:

@@ -6,6 +6,8 @@ Entries and hashes below a log's size never change, so that answers given at dif
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import islice
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,17 +16,20 @@ from comity.ledger.check import check_all, check_right_edge
 from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
 from comity.trust import merkle
-from comity.trust.errors import NotFound
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.merkle import NodeReader
 from comity.trust.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_node_reader
 
-MAX_READ = 32 * 1024 * 1024
+MAX_READ: Final = 32 * 1024 * 1024
 """Bytes of entries that one call gathers; 256 entries of any size fit."""
 
 
 class History:
-    """Reads of committed entries. Thread-safe. Every method raises NotFound(code="NO-SUCH-LOG") for an unknown origin,
-    and NotFound(code="BEYOND-LOG") for an index or a size that the log has not reached."""
+    """Reads of committed entries. Thread-safe.
+
+    Every method raises NotFound(code="NO-SUCH-LOG") for an unknown origin, NotFound(code="BEYOND-LOG") for an index or
+    a size that the log has not reached, and Malformed(code="RANGE") for numbers that no log has.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -32,13 +37,16 @@ class History:
     def entries(self, origin: str, start: int, end: int) -> list[bytes]:
         """The entries `start` up to `end`, `end` not included.
 
-        Complete for up to 256 entries. A longer answer ends early once it has 32 MiB: ask again from there.
+        Complete for up to 256 entries. A longer answer ends early once it has 32 MiB or 8,192 entries: ask again from
+        there.
         """
+        if not 0 <= start <= end:
+            raise Malformed("no such entries", why=f"from {start} to {end}", code="RANGE")
         with self._database.reading() as connection:
             log = _reaching(connection, origin, end)
             lines: list[bytes] = []
             left = MAX_READ
-            for line in entries.read(connection, log, start, end):
+            for line in islice(entries.read(connection, log, start, end), entries.MAX_LINES):
                 lines.append(line)
                 left -= len(line)
                 if left < 0:
@@ -63,13 +71,13 @@ class History:
             return tree.root_at(connection, _reaching(connection, origin, size), size)
 
     def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
-        """RFC 6962 audit path of entry `index` in the tree of `size`, from O(log size) tiles. Raises Malformed."""
+        """RFC 6962 audit path of entry `index` in the tree of `size`, from O(log size) tiles."""
         with self._database.reading() as connection:
             log = _reaching(connection, origin, size)
             return merkle.inclusion_proof(index, size, tree.node_reader(connection, log, size))
 
     def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
-        """RFC 6962 consistency proof between two sizes, from O(log size) tiles. Raises Malformed."""
+        """RFC 6962 consistency proof between two sizes, from O(log size) tiles."""
         with self._database.reading() as connection:
             log = _reaching(connection, origin, new)
             return merkle.consistency_proof(old, new, tree.node_reader(connection, log, new))
@@ -98,6 +106,8 @@ class History:
 
 
 def _reaching(connection: Connection, origin: str, size: int) -> LogRow:
+    if size < 0:
+        raise Malformed("no such size", why=str(size), code="RANGE")
     log = find_log(connection, origin)
     if size > log.size:
         raise NotFound("not in the log", why=f"{origin} has {log.size} entries here, not {size}", code="BEYOND-LOG")

@@ -64,8 +64,8 @@ class Index:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, query: Query, *, limit: int = 100, after: Located | None = None) -> list[Located]:
-        """At most `limit` (1 to 1,000) entries that match, in order of log and index; `after` is the last one had.
+    def find(self, query: Query, *, limit: int = 100, after: tuple[str, int] | None = None) -> list[Located]:
+        """At most `limit` (1 to 1,000) entries that match, in order of log and index; `after` is the last place had.
 
         With an `origin` in the query this is a feed: entries that come later stand after all that were returned.
         Raises Malformed for a bad limit, and NotFound(code="NO-SUCH-LOG").
@@ -77,8 +77,8 @@ class Index:
             if query.origin is not None:
                 wanted = wanted.where(_STATEMENT.log_id == find_log(connection, query.origin).id)
             if after is not None:
-                last = find_log(connection, after.origin).id
-                later = and_(_STATEMENT.log_id == last, _STATEMENT.index > after.index)
+                last = find_log(connection, after[0]).id
+                later = and_(_STATEMENT.log_id == last, _STATEMENT.index > after[1])
                 wanted = wanted.where(or_(_STATEMENT.log_id > last, later))
             rows = connection.execute(wanted.limit(limit))
             return [Located(origin, index, line) for origin, index, line in rows]

@@ -128,10 +128,10 @@ class Logs:
                 from there on is replaced.
             lines: all that is missing up to the size in `note`.
 
-        The root is computed from the lines. Where it is not the one in `note`, Untrusted(code="ROOT-MISMATCH") is
-        raised, nothing becomes visible, and all that was staged is dropped, since no part of it is known to be good.
-        Also raises what `stage` raises, Malformed and Untrusted for a bad note, and Conflict(code="LOG-MOVED") where
-        `note` is not as large as the lines make the log.
+        The root is computed from the lines. Where it is not the one in `note`, nothing becomes visible, and all that
+        was staged is dropped, since no part of it is known to be good: Equivocation where a checkpoint of that size is
+        kept, else Untrusted(code="ROOT-MISMATCH"). Also raises what `stage` raises, Malformed and Untrusted for a bad
+        note, and Conflict(code="LOG-MOVED") where `note` is not as large as the lines make the log.
         """
         leaves = entries.foreign_leaves(lines)
         with self._database.writing("advance") as connection:
@@ -142,20 +142,22 @@ class Logs:
             self._stage(connection, log, old_size, leaves)
             fault.point("ledger.advance.grown")
             root = tree.root_at(connection, log, head.size)
-            matches = root == head.root
-            if matches:
+            refusal = None
+            if root == head.root:
                 checkpoints.keep(connection, log, head, root)
                 self._move(connection, log, head.size, root)
             else:
+                refusal = checkpoints.mismatch(connection, log, head, root)
                 self._put(connection, log, log.size, [])
-        if not matches:
-            raise checkpoints.mismatch(log, head, root)
+        if refusal is not None:
+            raise refusal
 
     def set_note(self, origin: str, note: SignedNote) -> None:
         """Keep a checkpoint that the log signed over a size that is committed here; idempotent, kept for ever.
 
         Raises Malformed and Untrusted for a bad note, Conflict(code="LOG-MOVED") for a size beyond the log's, and
-        Untrusted(code="ROOT-MISMATCH") where the log signed another root than its entries give.
+        where the log signed another root than its entries give, Equivocation if a checkpoint of that size is kept and
+        else Untrusted(code="ROOT-MISMATCH").
         """
         with self._database.writing("note") as connection:
             log = self._writable(connection, origin)
