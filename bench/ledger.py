@@ -1,0 +1,210 @@
+"""What the ledger costs: appends in batches of several sizes, the sequencer's latency, proofs from logs that grow.
+
+    python bench/ledger.py [--largest 1000000] [--runs 5] [--folder DIR] > bench/results/ledger.json
+
+Every number is the median of `--runs` runs with the least and the largest beside it. The folder should be on the disk
+that a node would use: appends wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from comity.ledger.entries import MAX_LINES
+from comity.ledger.index import Query
+from comity.ledger.ledger import Ledger
+from comity.ledger.sequencer import Sequencer
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.digest import sha256
+from comity.trust.keys import HybridSigner, PrivateKey
+from comity.trust.merkle import Frontier, leaf_hash, verify_inclusion
+from comity.trust.note import log_verifier_key, sign_note
+from comity.trust.statement import Author, Statement, Subject, sign_statement
+
+ORIGIN = "bench.example/log"
+KEY = PrivateKey.generate("ed25519")
+VKEY = str(log_verifier_key(ORIGIN, KEY.public))
+AUTHOR = Author("identity", sha256(b"bench"))
+SIGNERS = {"ed25519": HybridSigner.generate(("ed25519",)), "hybrid": HybridSigner.generate()}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Samples of one quantity in `unit`."""
+
+    what: str
+    unit: str
+    samples: list[float]
+
+    def summary(self) -> dict[str, object]:
+        numbers = {
+            "median": statistics.median(self.samples),
+            "least": min(self.samples),
+            "largest": max(self.samples),
+        }
+        return {"what": self.what, "unit": self.unit, "n": len(self.samples)} | {
+            name: float(f"{value:.4g}") for name, value in numbers.items()
+        }
+
+
+def statements(count: int, signer: HybridSigner) -> list[bytes]:
+    lines = []
+    for number in range(count):
+        subject = Subject(f"bench/model-{number}@v1", sha256(b"%d" % number))
+        lines.append(sign_statement(Statement("vouched", (subject,), AUTHOR, {}), signer).line)
+    return lines
+
+
+@contextmanager
+def fresh(parent: Path, *, own: bool) -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        ledger = Ledger.open(Path(folder), time.time)
+        ledger.logs.create(ORIGIN, VKEY, own=own)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def appends(parent: Path, runs: int) -> Iterator[Result]:
+    """Entries a second, each batch one commit."""
+    for kind, signer in SIGNERS.items():
+        lines = statements(2560, signer)
+        for batch in (1, 10, 100, 256):
+            total = min(len(lines), 100 * batch)
+            samples = []
+            for _ in range(runs):
+                with fresh(parent, own=True) as ledger:
+                    started = time.perf_counter()
+                    for at in range(0, total, batch):
+                        ledger.logs.append(ORIGIN, lines[at : at + batch])
+                    samples.append(total / (time.perf_counter() - started))
+            yield Result(f"append, {kind} statements of {len(lines[0])} B, batches of {batch}", "entries/s", samples)
+
+
+def sequenced(parent: Path, runs: int) -> Iterator[Result]:
+    """What writers wait for their index, and how many entries pass, with checkpoints signed meanwhile."""
+    lines = statements(2000, SIGNERS["ed25519"])
+    for writers in (1, 10, 100):
+        waits, rates = [], []
+        count = min(len(lines), 100 * writers)
+        for _ in range(runs):
+            with fresh(parent, own=True) as ledger:
+                wait, rate = asyncio.run(_sequence(ledger, lines[:count], writers))
+            waits.append(1000 * wait)
+            rates.append(rate)
+        yield Result(f"sequencer, {writers} writers: median wait for an index", "ms", waits)
+        yield Result(f"sequencer, {writers} writers", "entries/s", rates)
+
+
+async def _sequence(ledger: Ledger, lines: list[bytes], writers: int) -> tuple[float, float]:
+    sequencer = Sequencer(ledger, ORIGIN, lambda checkpoint: sign_note(checkpoint.text, ORIGIN, KEY))
+    running = asyncio.create_task(sequencer.run())
+    waits: list[float] = []
+    left = iter(lines)
+
+    async def writer() -> None:
+        for line in left:
+            started = time.perf_counter()
+            await sequencer.append(line)
+            waits.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(writer() for _ in range(writers)))
+    seconds = time.perf_counter() - started
+    running.cancel()
+    await asyncio.wait([running])
+    return statistics.median(waits), len(lines) / seconds
+
+
+def proofs(parent: Path, runs: int, largest: int) -> Iterator[Result]:
+    """A mirrored log grows, the same 8,192 statements again and again; at each size: proofs, lookups, the check."""
+    lines = statements(MAX_LINES, SIGNERS["ed25519"])
+    sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= largest]
+    with fresh(parent, own=False) as ledger:
+        frontier = Frontier.empty()
+        for size in sizes:
+            started, before = time.perf_counter(), frontier.size
+            frontier = _mirror(ledger, lines, frontier, size)
+            rate = (size - before) / (time.perf_counter() - started)
+            yield Result(f"mirror from {before} to {size} entries, steps of {MAX_LINES}", "entries/s", [rate])
+            yield from _at_size(ledger, size, frontier.root(), runs)
+
+
+def _mirror(ledger: Ledger, lines: list[bytes], frontier: Frontier, size: int) -> Frontier:
+    while frontier.size < size:
+        start, end = frontier.size, min(size, frontier.size + MAX_LINES)
+        step = lines[: end - start]
+        ledger.logs.stage(ORIGIN, start, step)
+        frontier = frontier.extend(map(leaf_hash, step))
+    ledger.logs.advance(ORIGIN, size, [], Checkpoint(ORIGIN, size, frontier.root()).signed(KEY))
+    return frontier
+
+
+def _at_size(ledger: Ledger, size: int, root: bytes, runs: int) -> Iterator[Result]:
+    chance = random.Random(size)
+
+    def inclusion() -> None:
+        index = chance.randrange(size)
+        proof = ledger.history.inclusion(ORIGIN, index, size)
+        verify_inclusion(leaf_hash(ledger.history.entry(ORIGIN, index)), index, size, proof, root)
+
+    measured: dict[str, Callable[[], object]] = {
+        "inclusion proof, made and verified": inclusion,
+        "consistency proof": lambda: ledger.history.consistency(ORIGIN, chance.randrange(1, size), size),
+        "find by subject": lambda: ledger.index.find(Query(subject=sha256(b"0")), limit=1),
+        "find by prefix of a name": lambda: ledger.index.find(Query(prefix="bench/model-819"), limit=20),
+        "find by part of a name": lambda: ledger.index.find(Query(name="del-819"), limit=20),
+        "right edge re-derived": lambda: ledger.history.verify_right_edge(ORIGIN),
+    }
+    for what, call in measured.items():
+        yield Result(f"{what}, {size} entries", "ms", [_per_call(call) for _ in range(runs)])
+
+
+def _per_call(call: Callable[[], object], times: int = 100) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    return 1000 * (time.perf_counter() - started) / times
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--largest", type=int, default=1_000_000)
+    arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--folder", type=Path, default=Path.cwd())
+    chosen = arguments.parse_args()
+    results = []
+    for result in chain(
+        appends(chosen.folder, chosen.runs),
+        sequenced(chosen.folder, chosen.runs),
+        proofs(chosen.folder, chosen.runs, chosen.largest),
+    ):
+        print(result.summary(), file=sys.stderr)
+        results.append(result.summary())
+    machine = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    json.dump({"machine": machine, "results": results}, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
