@@ -11,7 +11,7 @@ from comity_cli.main import common_options
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
-    from comity_client import Client
+    from comity_client.client import Client
 
 C = TypeVar("C", bound=click.Command)
 
@@ -55,7 +55,7 @@ def output() -> Output:
 
 def client() -> Client:
     """The client over this user's home; imported late, because it brings gRPC."""
-    from comity_client import Client
+    from comity_client.client import Client
 
     return Client()
 

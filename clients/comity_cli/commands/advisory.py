@@ -6,7 +6,7 @@ import click
 from comity.trust.claims import ADVISORIES, SEVERITIES
 
 from comity_cli.command import Group, client, examples, output
-from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt
+from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
 from comity_cli.following import follow
 
 
@@ -31,8 +31,11 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
     """Sign and log a warning about REF. Yank and superseded move what a bare name stands for, where its own publisher
     says so; exact versions and digests are always fetched, with the warning shown."""
     out = output()
+    api = client()
     with follow(out, "logging") as on_event:
-        receipt = client().advise(reference, kind, severity, text, publisher=publisher, nodes=nodes, on_event=on_event)
+        receipt = api.advise(
+            reference, kind, severity, text, publisher=signing(api, publisher), nodes=nodes, on_event=on_event
+        )
     out.say(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
     show_receipt(out, receipt)
 

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from comity.trust.errors import Conflict, NotFound
+from comity.trust.names import Reference
+from comity.trust.published import RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity_client.client import Client
     from comity_client.publish import Receipt
+    from comity_client.publishers import Publisher
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NODE = click.option(
@@ -54,15 +59,16 @@ def command(
     """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
     A receipt is printed only once the node's own checkpoint proves the entry. Run it again to go on."""
     out = output()
+    api = client()
     with follow(out, "publishing") as on_event:
-        receipt = client().publish(
+        receipt = api.publish(
             folder,
             name,
-            publisher=publisher,
+            publisher=signing(api, publisher),
             licence=licence,
             licence_file=licence_file,
             card=card,
-            parents=parents,
+            parents=[_parent(item) for item in parents],
             nodes=nodes,
             link=link,
             on_event=on_event,
@@ -73,6 +79,27 @@ def command(
         out.warn(f"left out, as every publication does: {', '.join(receipt.ignored[:5])}")
     show_receipt(out, receipt)
     out.hint(f"comity whereis {receipt.title}   # as the others mirror it")
+
+
+def signing(api: Client, name: str) -> Publisher:
+    """The publisher that `name` names, or the only one there is. Raises NotFound, Conflict."""
+    if name:
+        return api.publisher(name)
+    known = api.publishers()
+    if not known:
+        raise NotFound("no publisher identity here", hint="comity publisher new LABEL --jurisdiction CODE")
+    if len(known) > 1:
+        names = ", ".join(publisher.label for publisher in known)
+        raise Conflict("several publisher identities", why=names, hint="name one with --publisher")
+    return known[0]
+
+
+def _parent(text: str) -> Parent:
+    relation, equals, parent = text.partition("=")
+    if not equals or relation not in RELATIONS:
+        raise click.UsageError(f"--parent takes RELATION=REF, where RELATION is one of {', '.join(RELATIONS)}")
+    reference = Reference.parse(parent)
+    return Parent(relation, parent, reference.digest)
 
 
 def show_receipt(out: Output, receipt: Receipt) -> None:

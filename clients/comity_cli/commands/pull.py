@@ -34,7 +34,9 @@ def command(
         raise click.UsageError("give --to or --hub-cache, not both")
     out, began = output(), time.monotonic()
     with follow(out, "pulling") as on_event:
-        pulled = client().pull(reference, to=to, hub_cache=hub_cache, include=include, policy=policy, on_event=on_event)
+        api = client()
+        judged_by = api.policy(policy) if policy else None
+        pulled = api.pull(reference, to=to, hub_cache=hub_cache, include=include, policy=judged_by, on_event=on_event)
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
     out.done(f"{plural(pulled.files, 'file')}, {size(pulled.bytes)}, verified in {time.monotonic() - began:.1f} s")
@@ -60,9 +62,9 @@ def command(
             "verdict": verdict.to_json(),
         },
     )
-    if to is None and pulled.publication is not None:
-        name = pulled.publication.published.name
-        out.hint(f"HF_HUB_OFFLINE=1, then from_pretrained({name.repository!r}, revision={name.version!r})")
+    repository, _, version = pulled.title.partition("@")
+    if to is None:
+        out.hint(f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r})")
     else:
         out.hint(f"comity verify {pulled.folder}")
     return verdict.exit_status

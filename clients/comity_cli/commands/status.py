@@ -22,7 +22,7 @@ def command() -> None:
             s.jurisdiction,
             "up" if s.reachable else "DOWN",
             "-" if s.size is None else f"{s.size} entries",
-            ", ".join(s.cosigners) or "-",
+            ", ".join(name.removesuffix("/cosigner") for name in s.cosigners) or "-",
             str(s.logs),
             str(s.misbehaviour) if s.misbehaviour else "-",
         )

@@ -97,10 +97,9 @@ def diff(file: Path) -> None:
 @click.argument("target")
 def bind(name: str, target: str) -> None:
     """Bind a namespace to a publisher's identity, or a name to an artifact's digest, whatever charters say."""
-    digest = parse_digest(target)
-    client().bind(name, digest)
-    output().done(f"{name} means {digest} here from now on")
-    output().document("binding", {"name": name, "target": digest})
+    client().bind(name, target)
+    output().done(f"{name} means {target} here from now on")
+    output().document("binding", {"name": name, "target": target})
 
 
 @examples("comity trust unbind swiss-ai")

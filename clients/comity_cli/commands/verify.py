@@ -32,7 +32,8 @@ def command(target: str, policy: Path | None, report: Path | None, facts: bool) 
     folder = Path(target)
     subject: Path | str = folder if folder.exists() else target
     with out.progress("hashing", _size(folder)) as progress:
-        verdict = client().verify(subject, policy=policy, on_hashed=progress.advance)
+        api = client()
+        verdict = api.verify(subject, policy=api.policy(policy), on_hashed=progress.advance)
     if report is not None:
         report.write_text(_document(verdict) + "\n")
     verdicts.show(out, verdict, facts=facts)

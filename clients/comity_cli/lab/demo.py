@@ -156,11 +156,10 @@ class Demo:
     def _served(self, nodes: Sequence[LabNode]) -> Iterator[str]:
         """Blob ranges that the nodes logged as served on their open port, which only the user used by then."""
         for node in nodes:
-            events = _events(node.home / "node.log", "blob.served")
-            open_port = [event for event in events if event.get("port") == "open"]
-            if open_port:
-                count = sum(int(event["length"]) for event in open_port)
-                yield f"{node.name} ({node.jurisdiction}): {plural(len(open_port), 'range')}, {size(count)}"
+            ranges = [event for event in _events(node.home / "node.log", "served") if event.get("door") == "open"]
+            if ranges:
+                count = sum(int(event["sent"]) for event in ranges)
+                yield f"{node.name} ({node.jurisdiction}): {plural(len(ranges), 'range')}, {size(count)}"
 
     def _write_policy(self, lab: Lab) -> Path:
         policy = self.directory / "policy.toml"

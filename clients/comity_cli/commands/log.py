@@ -1,0 +1,147 @@
+"""`comity log checkpoint|entries|proof|check|misbehaviour`: logs, looked at as an outsider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.digest import parse_digest, sha256, short
+
+from comity_cli.command import Group, client, examples, output
+from comity_cli.output import plural
+
+ORIGIN = click.argument("origin")
+
+
+@examples(
+    "comity log checkpoint node-ch/log", "comity log check node-ch/log", "comity log entries node-ch/log --last 5"
+)
+@click.group(cls=Group, name="log", short_help="Read and check transparency logs.")
+def command() -> None:
+    """Read logs from whatever node has them, and check them against pinned keys and your own memory."""
+
+
+@examples("comity log checkpoint node-ch/log", "comity log checkpoint node-ch/log --raw")
+@command.command("checkpoint", short_help="Show a log's newest verified checkpoint.")
+@ORIGIN
+@click.option("--raw", is_flag=True, help="Print the signed note itself.")
+def checkpoint(origin: str, raw: bool) -> None:
+    """Show the newest checkpoint that any node has, with its signature and cosignatures verified here."""
+    out = output()
+    seen = client().log_checkpoint(origin)
+    if raw and not out.as_json:
+        click.echo(seen.note.decode(), nl=False)
+        return
+    out.say(f"{origin}: {plural(seen.checkpoint.size, 'entry')}".replace("entrys", "entries"))
+    out.fact("root", seen.checkpoint.root.hex())
+    out.fact("cosigned by", ", ".join(seen.cosigners) or "nobody")
+    out.fact("shown by", seen.node)
+    out.document(
+        "checkpoint",
+        {
+            "origin": origin,
+            "size": seen.checkpoint.size,
+            "root": seen.checkpoint.root.hex(),
+            "cosigners": list(seen.cosigners),
+            "note": seen.note.decode(),
+            "node": seen.node,
+        },
+    )
+
+
+@examples("comity log entries node-ch/log", "comity log entries node-ch/log --start 10 --end 20 --json")
+@command.command("entries", short_help="List entries of a log.")
+@ORIGIN
+@click.option("--start", type=click.IntRange(0), help="First index. Default: --last entries before the end.")
+@click.option("--end", type=click.IntRange(1), help="Index after the last one. Default: the checkpoint's size.")
+@click.option("--last", type=click.IntRange(1, 1000), default=20, show_default=True)
+def entries(origin: str, start: int | None, end: int | None, last: int) -> None:
+    """List entries as a node gives them (claims; `comity log check` proves the log)."""
+    out, api = output(), client()
+    stop = api.log_checkpoint(origin).checkpoint.size if end is None else end
+    first = max(0, stop - last) if start is None else start
+    found = api.log_entries(origin, first, stop) if stop > first else []
+    rows = []
+    for item in found:
+        statement = item.entry.statement if item.entry else None
+        by = f"{statement.by.kind} {statement.by.id[:12]}" if statement and statement.by else "?"
+        about = (statement.subjects[0].name or short(statement.subject)) if statement else "not a statement"
+        rows.append((str(item.index), statement.predicate if statement else "?", about, by, sha256(item.line)[:16]))
+    out.table(("index", "statement", "about", "by", "line"), rows)
+    listed = [{"index": item.index, "line": item.line.decode(errors="replace")} for item in found]
+    out.document("entries", {"origin": origin, "entries": listed})
+
+
+@examples("comity log proof 0f3c…", "comity log proof 0f3c… --out proofs/")
+@command.command("proof", short_help="Fetch and verify proofs that a line is logged.")
+@click.argument("line")
+@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write .tlog-proof files here.")
+def proof(line: str, folder: Path | None) -> None:
+    """Fetch every proof that the line with SHA-256 LINE is in a log, and verify each one here."""
+    out = output()
+    digest = parse_digest(line)
+    proven = client().log_proof(digest)
+    rows = [(p.origin, str(p.index), str(p.size), ", ".join(p.cosigners) or "-") for p in proven]
+    out.table(("log", "index", "of", "cosigned by"), rows)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for item in proven:
+            path = folder / f"{digest}.{sha256(item.origin.encode())[:16]}.tlog-proof"
+            path.write_bytes(item.proof)
+            out.done(str(path))
+    out.document(
+        "proofs",
+        {
+            "line": digest,
+            "proofs": [
+                {
+                    "origin": p.origin,
+                    "index": p.index,
+                    "size": p.size,
+                    "cosigners": list(p.cosigners),
+                    "proof": p.proof.decode(),
+                }
+                for p in proven
+            ],
+        },
+    )
+
+
+@examples("comity log check node-ch/log", "comity log check node-ch/log --json")
+@command.command("check", short_help="Fetch a whole log and derive its root again.")
+@ORIGIN
+def check(origin: str) -> None:
+    """Fetch every entry, derive the root from these bytes alone, and compare it with the signed checkpoint and with
+    what you saw before."""
+    out = output()
+    found = client().log_check(origin)
+    out.done(f"{origin}: {found.size} entries from {found.node} give the signed root {found.root.hex()[:16]}…")
+    out.fact("continues", f"the {found.continues} entries you had seen" if found.continues else "new here")
+    out.fact("cosigned by", ", ".join(found.cosigners) or "nobody")
+    out.document(
+        "log-check",
+        {
+            "origin": origin,
+            "size": found.size,
+            "root": found.root.hex(),
+            "cosigners": list(found.cosigners),
+            "node": found.node,
+            "continues": found.continues,
+        },
+    )
+
+
+@examples("comity log misbehaviour", "comity log misbehaviour --json")
+@command.command("misbehaviour", short_help="List contradictions of logs that you have seen.")
+def misbehaviour() -> None:
+    """List logs that contradicted themselves before your eyes; the signed notes are kept as proof."""
+    out = output()
+    found = client().misbehaviour()
+    if not found:
+        out.say("None seen.")
+    for item in found:
+        out.warn(f"{item.kind}: {item.log}")
+        for note in item.notes:
+            out.say(note.decode(errors="replace"))
+    listed = [{"kind": i.kind, "log": i.log, "notes": [n.decode(errors="replace") for n in i.notes]} for i in found]
+    out.document("misbehaviour", {"found": listed})
