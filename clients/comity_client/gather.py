@@ -6,13 +6,15 @@ for nothing.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.evidence import MAX_CLAIMS
+from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.identity import Inception, check_inception
 from comity.trust.published import check_published
 from comity.trust.reading import Publication, Readings, read_claims
@@ -46,7 +48,7 @@ async def gather(session: Session, artifact: Digest) -> Gathered:
     if not answers.found:
         raise answers.failure(f"no statement about sha256:{short(artifact)}")
     located = [item for found in answers.found.values() for item in found]
-    lines = _select((*session.records(), *(item.line for item in located)))
+    lines = select((*session.records(), *(item.line for item in located)))
     return Gathered(artifact, lines, places_of(located), read_claims(lines, artifact))
 
 
@@ -57,26 +59,49 @@ def places_of(located: Iterable[Located]) -> dict[bytes, frozenset[tuple[str, in
     return {line: frozenset(found) for line, found in places.items()}
 
 
-async def prove_publications(session: Session, lines: Iterable[bytes]) -> tuple[Publication, ...]:
-    """Those of `lines` that are `published` statements, each with the proven record of its publisher.
+async def prove_publications(
+    session: Session, lines: Iterable[bytes], publisher: Digest | None = None
+) -> tuple[Publication, ...]:
+    """Those of `lines` that are `published` statements, each with the proven record of its publisher; only those of
+    `publisher` where it is named and among them.
 
     What does not verify is left out, and so is the publisher whose record nobody gives. Raises Malformed (code
     TOO-MANY-CLAIMANTS) where more publishers than `MAX_PUBLISHERS` claim to speak.
     """
-    entries = [e for line in dict.fromkeys(lines) if (e := readable(line)) and e.statement.predicate == "published"]
-    artifacts: dict[Digest, Digest] = {}
-    for entry in entries:
-        if entry.statement.by is not None:
-            artifacts.setdefault(entry.statement.by.id, entry.statement.subject)
-    if len(artifacts) > MAX_PUBLISHERS:
+    claims = [e for line in dict.fromkeys(lines) if (e := readable(line)) and e.statement.predicate == "published"]
+    claims = [entry for entry in claims if speaker(entry) == publisher] or claims
+    speakers = {who for entry in claims if (who := speaker(entry)) is not None}
+    if len(speakers) > MAX_PUBLISHERS:
         raise Malformed(
             "too many claimants",
-            why=f"{len(artifacts)} identities claim this name, at most {MAX_PUBLISHERS} are looked at",
+            why=f"{len(speakers)} identities claim this name, at most {MAX_PUBLISHERS} are looked at",
             hint="comity trust bind NAMESPACE IDENTITY",
             code="TOO-MANY-CLAIMANTS",
         )
-    inceptions = {who: await _inception(session, who, artifact) for who, artifact in artifacts.items()}
-    return tuple(p for entry in entries if (p := _publication(entry, inceptions)) is not None)
+    records = await publisher_records(session, claims)
+    return tuple(p for entry in claims if (p := prove(entry, records)) is not None)
+
+
+async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, Inception]:
+    """The proven records of those who published `claims`, as far as anybody gives them."""
+    artifacts = {who: entry.statement.subject for entry in claims if (who := speaker(entry)) is not None}
+    found = await asyncio.gather(*(_inception(session, *item) for item in artifacts.items()))
+    return {record.id: record for record in found if record is not None}
+
+
+def prove(entry: Entry, records: Mapping[Digest, Inception]) -> Publication | None:
+    """The publication, if one of `records` proves that its publisher signed it."""
+    publisher = records.get(speaker(entry) or Digest(""))
+    if publisher is None:
+        return None
+    try:
+        return Publication(entry, check_published(entry, publisher), publisher)
+    except ComityError:
+        return None
+
+
+def speaker(entry: Entry) -> Digest | None:
+    return entry.statement.by.id if entry.statement.by else None
 
 
 def readable(line: bytes) -> Entry | None:
@@ -101,22 +126,14 @@ async def _inception(session: Session, identity: Digest, artifact: Digest) -> In
     return None
 
 
-def _publication(entry: Entry, inceptions: Mapping[Digest, Inception | None]) -> Publication | None:
-    publisher = inceptions.get(entry.statement.by.id) if entry.statement.by else None
-    if publisher is None:
-        return None
-    try:
-        return Publication(entry, check_published(entry, publisher), publisher)
-    except ComityError:
-        return None
-
-
-def _select(lines: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Each readable line once, at most as many as a verifier reads: what decides comes before what adds."""
+def select(lines: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Each readable line once, as many as a verifier reads: what decides comes before what adds."""
     entries = [entry for line in dict.fromkeys(lines) if (entry := readable(line)) is not None]
 
     def rank(entry: Entry) -> int:
         predicate = entry.statement.predicate
         return _ORDER.index(predicate) if predicate in _ORDER else len(_ORDER)
 
-    return tuple(entry.line for entry in sorted(entries, key=rank)[:MAX_CLAIMS])
+    ranked = [entry.line for entry in sorted(entries, key=rank)[:MAX_CLAIMS]]
+    sizes = itertools.accumulate(len(line) + 1 for line in ranked)
+    return tuple(line for line, size in zip(ranked, sizes, strict=True) if size <= MAX_READ)

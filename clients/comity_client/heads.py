@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeAlias
 
 from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.errors import Conflict, Malformed, Unavailable, Untrusted
 from comity.trust.merkle import verify_consistency
 from comity.trust.note import SignedNote, VerifierKey
+from comity.wire.client import NodeClient
 
 from comity_client.memory import Memory
+from comity_client.session import Session
 
 ConsistencyProofs: TypeAlias = "Callable[[str, int, int], AsyncGenerator[tuple[bytes, ...], None]]"
 """(origin, old size, new size) -> proofs from whoever answers, one after the other."""
@@ -57,3 +59,17 @@ async def _link(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> 
         why = f"nobody here can link its checkpoints of size {old.size} and {new.size}"
         raise Unavailable(f"log {old.origin} is not linked to what was seen before", why=why, code="UNLINKED")
     return None
+
+
+def consistency_proofs(session: Session, *first: NodeClient) -> ConsistencyProofs:
+    """Asks `first`, one after the other, then every node of the session."""
+
+    async def proofs(origin: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
+        for client in first:
+            with suppress(Unavailable):
+                yield await client.consistency(origin, old, new)
+        async with aclosing(session.answers(lambda node: node.consistency(origin, old, new))) as answers:
+            async for answer in answers:
+                yield answer
+
+    return proofs

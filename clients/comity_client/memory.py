@@ -101,8 +101,10 @@ class Memory:
         """Keep two notes that do not go together; gives the error to raise."""
         notes = (first.encode(), second.encode())
         document: dict[str, Json] = {"kind": kind, "log": str(log), "notes": [b64encode(data) for data in notes]}
+        # Named by what contradicts, without signatures: cosigners sign anew each time, and it is still the same lie.
+        name = sha256(f"{log}\n{first.text}{second.text}".encode())
+        path = self._misbehaviour / f"{name[:32]}.json"
         data = canonical(document)
-        path = self._misbehaviour / f"{sha256(data)[:32]}.json"
         durable.write_file(path, data, mode=0o600)
         return Equivocation(
             f"log {log.name} showed two histories",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from comity.trust.charter import Body, Member
-from comity.trust.errors import ComityError, NotFound, Unavailable
+from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.node_record import NodeRecord
 from comity.wire.address import Address
@@ -80,12 +80,13 @@ class Answers(Generic[T]):
     failed: Mapping[RemoteNode, ComityError]
 
     def failure(self, what: str) -> ComityError:
-        """The error that sums up why nobody could answer: NotFound only where everybody who was asked said so."""
+        """The error that sums up why nobody could answer: of their own kind where all agree, else Unavailable."""
         if not self.failed:
             return Unavailable(what, why="no federation is pinned, so no node is known", hint=NO_PIN, code="NO-NODES")
         why = "; ".join(f"{node.name}: {error}" for node, error in self.failed.items())
-        if all(isinstance(error, NotFound) for error in self.failed.values()):
-            return NotFound(what, why=why)
+        for kind in (NotFound, Untrusted, Refused):
+            if all(isinstance(error, kind) for error in self.failed.values()):
+                return kind(what, why=why)
         return Unavailable(what, why=why, hint="comity status", code="UNREACHABLE")
 
 
@@ -96,6 +97,7 @@ class Session:
         self.pins = tuple(pins)
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
+        self._slow: set[RemoteNode] = set()
 
     @property
     def bodies(self) -> tuple[Body, ...]:
@@ -118,27 +120,29 @@ class Session:
     ) -> Answers[T]:
         """Put a question to `nodes` (all, by default) at once. Raises nothing for what they fail to answer.
 
-        Returns when all have answered, `GRACE` seconds after the first good answer, or after `patience` seconds.
+        Returns when all have answered, `GRACE` seconds after the first good answer, or after `patience` seconds. Nodes
+        that were too slow once are asked again, and waited for no longer than the others take.
         """
+        clock = asyncio.get_running_loop().time
         found: dict[RemoteNode, T] = {}
         failed: dict[RemoteNode, ComityError] = {}
-        asked = tuple(self.nodes if nodes is None else nodes)
-        async with _running((node, question) for node in asked) as tasks:
-            waiting, ends = set(tasks), asyncio.get_running_loop().time() + patience
-            while waiting:
-                left = ends - asyncio.get_running_loop().time()
-                done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    outcome = task.result()
-                    if isinstance(outcome, ComityError):
-                        failed[tasks[task]] = outcome
-                    else:
-                        found[tasks[task]] = outcome
-                        ends = min(ends, asyncio.get_running_loop().time() + GRACE)
+        async with _running((node, question) for node in (self.nodes if nodes is None else nodes)) as tasks:
+            waiting, ends = set(tasks), clock() + patience
+            while waiting and not (found and all(tasks[task] in self._slow for task in waiting)):
+                done, waiting = await asyncio.wait(waiting, timeout=ends - clock(), return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     break
+                for task in done:
+                    node, outcome = tasks[task], task.result()
+                    self._slow.discard(node)
+                    if isinstance(outcome, ComityError):
+                        failed[node] = outcome
+                    else:
+                        found[node] = outcome
+                        ends = min(ends, clock() + GRACE)
             for task in waiting:
                 failed[tasks[task]] = Unavailable("no answer yet", why="others were faster", code="SLOW")
+                self._slow.add(tasks[task])
         return Answers(found, failed)
 
     async def answers(self, question: Question[T]) -> AsyncGenerator[T, None]:
@@ -164,7 +168,8 @@ class Session:
                     if not isinstance(outcome, ComityError):
                         return outcome
                     failed[tasks[task]] = outcome
-        raise Answers[T]({}, failed).failure(what)
+        nobody: Answers[T] = Answers({}, failed)
+        raise nobody.failure(what)
 
 
 @asynccontextmanager

@@ -1,0 +1,318 @@
+"""The Python API: one object, synchronous, thin. Each method opens a session, awaits one function of its room, and
+returns plain values. Errors are those of `comity.trust.errors`, each with the next step as its hint."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from comity.transfer.plan import Limits
+from comity.trust.claims import Advisory
+from comity.trust.digest import Digest, parse_digest
+from comity.trust.errors import NotFound
+from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.manifest import Manifest
+from comity.trust.names import Name, Reference
+from comity.trust.policy import Policy
+from comity.trust.published import Parent
+from comity.trust.verdict import Verdict
+from comity.trust.verify import verify
+from comity.verifier import examine, load_policy, read_bounded
+
+from comity_client import catalogue, dossier, logs, node_states
+from comity_client.charter_diff import CharterDiff
+from comity_client.dossier import Dossier, Listing, Replica
+from comity_client.events import OnEvent, ignore
+from comity_client.home import Home
+from comity_client.hub_cache import HubPlace, cached, default_cache
+from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
+from comity_client.memory import Contradiction, Memory
+from comity_client.node_states import NodeState
+from comity_client.place import FolderPlace, Place
+from comity_client.placed import PlacedPieces
+from comity_client.policies import default_policy
+from comity_client.publish import Described, Receipt, publish_advisory, publish_folder
+from comity_client.publishers import Publisher, find_publisher, new_publisher, publishers
+from comity_client.pull import Pulled, Tools, pull
+from comity_client.session import Session, open_session
+from comity_client.trust_store import Bindings, Pin, TrustStore
+
+T = TypeVar("T")
+
+Resolution = catalogue.Resolution
+
+
+class Client:
+    """A user's client.
+
+    Args:
+        home: where it remembers; `Home.default()` where not given.
+        limits: patience and bounds of transfers.
+    """
+
+    def __init__(self, home: Home | None = None, *, limits: Limits | None = None) -> None:
+        self.home = home or Home.default()
+        self._limits = limits or Limits()
+
+    # What the owner trusts
+
+    def pin(self, file: Path | bytes) -> Pin:
+        """Hold on to a federation file, after proving it. Raises Malformed, Untrusted, NotFound."""
+        return self._trust().pin(_federation_bytes(file))
+
+    def pins(self) -> list[Pin]:
+        return list(self._trust().pins())
+
+    def unpin(self, federation: Digest) -> None:
+        """Raises NotFound."""
+        self._trust().unpin(federation)
+
+    def diff(self, file: Path | bytes) -> CharterDiff:
+        """What pinning this file would change. Raises Malformed, Untrusted, NotFound."""
+        return self._trust().diff(_federation_bytes(file))
+
+    def bindings(self) -> Bindings:
+        return self._trust().bindings()
+
+    def bind(self, name: str, to: str) -> None:
+        """Decide what a name means to this user: a namespace an identity, `namespace/name[@version]` an artifact.
+        Raises Malformed."""
+        target = parse_digest(to)
+        if "/" in name:
+            self._trust().bind_artifact(name, target)
+        else:
+            self._trust().bind_publisher(name, target)
+
+    def unbind(self, name: str) -> None:
+        """Raises NotFound."""
+        self._trust().unbind(name)
+
+    def policy(self, path: Path | None = None) -> Policy:
+        """The policy in a file; without one, what follows from the pins (see `policies`). Raises Malformed, Untrusted,
+        NotFound."""
+        if path is not None:
+            return load_policy(path)
+        return default_policy((pin.federation for pin in self._trust().pins()), self._trust().bindings())
+
+    # Looking around
+
+    def resolve(self, reference: str) -> Resolution:
+        """What a reference stands for. Raises Malformed, NotFound, Unavailable; PolicyNotMet where only the owner can
+        decide, with the claimants listed."""
+        return self._with(lambda session: self._resolve(session, reference, self.policy()))
+
+    def search(self, text: str, limit: int = 50) -> list[Listing]:
+        """Raises Unavailable."""
+        return self._with(lambda session: dossier.search(session, text, limit))
+
+    def show(self, reference: str) -> Dossier:
+        """Raises as `resolve` does."""
+
+        async def work(session: Session) -> Dossier:
+            policy = self.policy()
+            return await dossier.describe(session, await self._resolve(session, reference, policy), policy)
+
+        return self._with(work)
+
+    def whereis(self, reference: str) -> list[Replica]:
+        """Who claims a copy, and who has it as they answer now. Raises as `resolve` does."""
+
+        async def work(session: Session) -> list[Replica]:
+            policy = self.policy()
+            return await dossier.replicas(session, await self._resolve(session, reference, policy), policy)
+
+        return self._with(work)
+
+    def status(self, on_event: OnEvent = ignore) -> list[NodeState]:
+        """How every known node is; alarms where a log contradicts what was seen before."""
+        return self._with(lambda session: node_states.node_states(session, self._memory(), on_event))
+
+    def misbehaviour(self) -> list[Contradiction]:
+        """Contradictions of logs that this user has seen, and keeps the proof of."""
+        return list(self._memory().contradictions())
+
+    # Mirror and verify
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        to: Path | None = None,
+        hub_cache: Path | None = None,
+        include: Sequence[str] = (),
+        policy: Policy | None = None,
+        on_event: OnEvent = ignore,
+    ) -> Pulled:
+        """Have an artifact on this machine, verified: in folder `to`, or in a Hub cache (the user's own by default).
+
+        Raises what `pull.pull` raises; nothing is placed then, and what is verified stays for the next try.
+        """
+
+        async def work(session: Session) -> Pulled:
+            judged_by = policy or self.policy()
+            resolution = await self._resolve(session, reference, judged_by)
+            tools = Tools(session, self._memory(), self._placed(), judged_by, self._limits, on_event)
+            return await pull(tools, resolution, lambda made: _place(resolution, made, to, hub_cache), include)
+
+        return self._with(work)
+
+    def verify(
+        self,
+        what: Path | str,
+        *,
+        policy: Policy | None = None,
+        hub_cache: Path | None = None,
+        on_hashed: Callable[[int], None] | None = None,
+    ) -> Verdict:
+        """Judge a folder with its evidence pack, or what a reference stands for in a Hub cache. Uses no network.
+
+        Raises NotFound where it is not here, Malformed where a pack breaks a bound.
+        """
+        folder = Path(what)
+        if isinstance(what, str) and not folder.is_dir():
+            folder = cached(hub_cache or default_cache(), Reference.parse(what))
+        evidence = examine(folder, workers=_workers(), on_hashed=on_hashed)
+        return verify(evidence, policy or self.policy())
+
+    # Publish
+
+    def new_publisher(self, label: str, jurisdiction: str, home_origin: str) -> Publisher:
+        """A new identity. Raises Conflict, Malformed."""
+        folder = self.home.ensure(self.home.publishers)
+        return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home_origin)
+
+    def publishers(self) -> list[Publisher]:
+        return list(publishers(self.home.publishers))
+
+    def publisher(self, name: str) -> Publisher:
+        """By folder, label or beginning of the id. Raises NotFound."""
+        return find_publisher(self.publishers(), name)
+
+    def publish(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        publisher: Publisher,
+        licence: str,
+        licence_file: Path | None = None,
+        card: Path | None = None,
+        parents: Sequence[Parent] = (),
+        nodes: Sequence[str] = (),
+        link: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Publish a folder as `namespace/name@version`.
+
+        Args:
+            licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
+            nodes: where to log it: names of known nodes, or `unix:PATH` of an operator's socket. The publisher's home
+                log's node where none is given.
+            link: let the node on this machine take the files by hard link; needs the operator's socket.
+
+        The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.
+        """
+        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents))
+        return self._with(
+            lambda session: publish_folder(
+                session,
+                self._memory(),
+                folder,
+                full,
+                publisher,
+                described,
+                nodes or [publisher.home],
+                workers=_workers(),
+                link=link,
+                on_event=on_event,
+            )
+        )
+
+    def advise(
+        self,
+        reference: str,
+        kind: str,
+        severity: str,
+        text: str,
+        *,
+        publisher: Publisher,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Log a warning about an artifact. Raises as `publish` does."""
+
+        async def work(session: Session) -> Receipt:
+            resolution = await self._resolve(session, reference, self.policy())
+            advisory = Advisory(publisher.inception.author, resolution.artifact, kind, severity, text)
+            return await publish_advisory(
+                session,
+                self._memory(),
+                resolution.title,
+                advisory,
+                publisher,
+                nodes or [publisher.home],
+                on_event=on_event,
+            )
+
+        return self._with(work)
+
+    # Logs, as an outsider
+
+    def log_checkpoint(self, origin: str) -> SeenCheckpoint:
+        """Raises as `logs.newest_checkpoint` does."""
+        return self._with(lambda session: logs.newest_checkpoint(session, self._memory(), origin))
+
+    def log_entries(self, origin: str, start: int, end: int) -> list[LogEntry]:
+        """Raises Malformed, NotFound, Unavailable."""
+        return self._with(lambda session: logs.read_entries(session, origin, start, end))
+
+    def log_proof(self, line: Digest) -> list[ProvenIn]:
+        """Raises NotFound, Unavailable, Untrusted."""
+        return self._with(lambda session: logs.prove_line(session, line))
+
+    def log_check(self, origin: str) -> LogCheck:
+        """Raises Equivocation, Untrusted, NotFound, Unavailable."""
+        return self._with(lambda session: logs.check_log(session, self._memory(), origin))
+
+    async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
+        return await catalogue.resolve(session, Reference.parse(reference), policy, self._trust().bindings())
+
+    def _with(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        pins = [pin.federation for pin in self._trust().pins()]
+
+        async def run() -> T:
+            async with open_session(pins) as session:
+                return await work(session)
+
+        return asyncio.run(run())
+
+    def _trust(self) -> TrustStore:
+        return TrustStore(self.home.ensure(self.home.trust))
+
+    def _memory(self) -> Memory:
+        return Memory(self.home.ensure(self.home.memory))
+
+    def _placed(self) -> PlacedPieces:
+        return PlacedPieces(self.home.ensure(self.home.placed))
+
+
+def _place(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Place:
+    if to is not None:
+        return FolderPlace(to, manifest)
+    if resolution.publication is None:
+        hint = f"comity pull {resolution.reference} --to DIR"
+        raise NotFound("an artifact without a name has no place in a Hub cache", hint=hint, code="NO-NAME")
+    newest = resolution.reference.version is None and resolution.reference.digest is None
+    name = resolution.publication.published.name
+    return HubPlace(hub_cache or default_cache(), name, manifest, newest=newest)
+
+
+def _federation_bytes(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else read_bounded(file, MAX_FEDERATION)
+
+
+def _workers() -> int:
+    return min(4, os.cpu_count() or 1)

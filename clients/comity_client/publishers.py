@@ -1,0 +1,126 @@
+"""Publisher identities of this user: made here, kept here, nobody's gift and nobody's to take away.
+
+publishers/<name>/key.pem          signs; 0600
+                  recovery.pem     alone may rotate the key one day; to be moved to another place
+                  inception.line   who this is: goes into the logs with the first publication
+                  published/       statements as they were signed, so that a retry logs the same line again
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.content import durable
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import MAX_LINE
+from comity.trust.errors import Conflict, Malformed, NotFound
+from comity.trust.identity import Inception, KeySet, announce, check_inception
+from comity.trust.keys import HybridSigner, Signer
+from comity.trust.published import Published, publish
+from comity.trust.statement import Entry, parse_entry
+from comity.verifier import read_bounded
+
+from comity_client.keyfiles import read_signer, write_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """An identity whose key is in `folder`. Nothing secret is in this value."""
+
+    inception: Inception
+    line: bytes
+    folder: Path
+
+    @property
+    def id(self) -> Digest:
+        return self.inception.id
+
+    @property
+    def label(self) -> str:
+        return self.inception.label
+
+    @property
+    def home(self) -> str:
+        """The log that orders this publisher's statements."""
+        return self.inception.home
+
+    def signer(self) -> Signer:
+        """Raises NotFound, Refused, Malformed for the key file."""
+        return read_signer(self.folder / "key.pem")
+
+    def sign(self, published: Published) -> Entry:
+        """The `published` statement, signed once: saying the same again gives the same line.
+
+        Raises Conflict (code VERSION-TAKEN) where this name and version were given to other bytes before.
+        """
+        kept = self.folder / "published"
+        with durable.disk_errors(f"{kept} was not made"):
+            durable.make_folders(kept, mode=0o700)
+        path = kept / f"{sha256(published.statement().encode())}.line"
+        if path.exists():
+            return parse_entry(_line(path))
+        for other in sorted(kept.glob("*.line")):
+            said = Published.parse(parse_entry(_line(other)).statement)
+            if said.name == published.name and said.artifact != published.artifact:
+                why = f"{said.name} is sha256:{said.artifact}, and stays so for everybody who has it"
+                hint = "publish under a new version"
+                raise Conflict(f"{published.name} is taken", why=why, hint=hint, code="VERSION-TAKEN")
+        entry = publish(published, self.signer())
+        durable.write_file(path, entry.line + b"\n")
+        return entry
+
+
+def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> Publisher:
+    """Make an identity below `folder`, which must exist.
+
+    Args:
+        label: what it calls itself; proves nothing.
+        jurisdiction: where it says that it is; cosigners there do not count for what it publishes.
+        home: the origin of the log that will order its statements.
+
+    Raises Conflict where an identity of that label is there, Malformed, OutOfSpace, Unavailable.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    if not name:
+        raise Malformed(f"{label[:80]!r} is no label", why="it needs a letter or a digit")
+    first, recovery = HybridSigner.generate(), HybridSigner.generate()
+    inception = Inception("publisher", KeySet((first.public,), 1), (recovery.public.id,), home, jurisdiction, label)
+    mine = folder / name
+    if mine.exists():
+        raise Conflict(
+            f"publisher {name} exists", why=f"see {mine}", hint="choose another label", code="PUBLISHER-EXISTS"
+        )
+    with durable.disk_errors(f"{mine} was not made"):
+        durable.make_folders(mine, mode=0o700)
+    write_keys(mine / "key.pem", first.keys)
+    write_keys(mine / "recovery.pem", recovery.keys)
+    line = announce(inception, first).line
+    durable.write_file(mine / "inception.line", line + b"\n", mode=0o644)
+    return Publisher(inception, line, mine)
+
+
+def publishers(folder: Path) -> tuple[Publisher, ...]:
+    """All identities below `folder`."""
+    return tuple(_load(path.parent) for path in sorted(folder.glob("*/inception.line")))
+
+
+def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
+    """The one that `name` names: by folder, label, or a beginning of its id of 8 digits or more. Raises NotFound."""
+    found = [p for p in known if name in (p.folder.name, p.label) or (len(name) >= 8 and p.id.startswith(name))]
+    if len(found) != 1:
+        listed = ", ".join(f"{p.folder.name} [{p.id[:12]}]" for p in known) or "none yet"
+        hint = "comity publisher new LABEL --jurisdiction CODE"
+        raise NotFound(f"no publisher {name!r}", why=f"known: {listed}", hint=hint)
+    return found[0]
+
+
+def _load(folder: Path) -> Publisher:
+    line = _line(folder / "inception.line")
+    return Publisher(check_inception(parse_entry(line)), line, folder)
+
+
+def _line(path: Path) -> bytes:
+    return read_bounded(path, MAX_LINE + 1).removesuffix(b"\n")

@@ -1,0 +1,296 @@
+"""Pulls by the public API, from fake nodes behind the real wire."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.transfer.plan import Limits
+from comity.trust.claims import Advisory, sign_advisory
+from comity.trust.digest import sha256
+from comity.trust.errors import (
+    ComityError,
+    Conflict,
+    Equivocation,
+    NotFound,
+    PolicyNotMet,
+    Unavailable,
+    Untrusted,
+)
+from comity.trust.hub import commit_id
+from comity.trust.manifest import Manifest
+from comity_client.client import Client
+from comity_client.events import Alarm, Event, SourceDropped
+from comity_client.home import Home
+from support.fakes import FakeFederation, Release, fork, release
+from support.world import identity
+
+FILES = {
+    "config.json": b'{"hidden_size":8}\n',
+    "copy.json": b'{"hidden_size":8}\n',
+    "empty.txt": b"",
+    "model.safetensors": os.urandom(9 * 1024 * 1024 + 17),
+    "tokenizer/vocab.txt": b"a\nb\n",
+}
+PATIENT = Limits(patience=20.0, silence=1.0)
+
+
+@pytest.fixture
+def federation() -> Iterator[FakeFederation]:
+    with FakeFederation().running() as running:
+        yield running
+
+
+@pytest.fixture
+def made(tmp_path: Path, federation: FakeFederation) -> Release:
+    made = release(tmp_path / "source", FILES, by=federation.publisher)
+    federation.publish(made)
+    return made
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation) -> Client:
+    client = Client(Home(tmp_path / "home"), limits=PATIENT)
+    client.pin(federation.file())
+    return client
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".comity" not in path.relative_to(folder).parts
+    }
+
+
+def test_a_pull_into_a_folder_gives_the_published_files_read_only(
+    tmp_path: Path, client: Client, made: Release
+) -> None:
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == FILES
+    assert pulled.verdict.accepted
+    assert pulled.artifact == made.published.artifact
+    modes = {stat.S_IMODE((tmp_path / "model" / path).stat().st_mode) for path in FILES}
+    assert modes == {0o444}
+    assert list((tmp_path / "model" / ".comity" / "incoming").iterdir()) == []
+
+
+def test_what_was_pulled_verifies_offline_from_its_pack_alone(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    for fake in federation.nodes:
+        federation.kill(fake.node.record.name)
+    verdict = client.verify(tmp_path / "model")
+    assert verdict.exit_status == 0
+    assert verdict.row("replicas").state == "pass"
+
+
+def test_a_flipped_bit_after_the_pull_is_found(tmp_path: Path, client: Client, made: Release) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    damaged = tmp_path / "model" / "config.json"
+    damaged.chmod(0o644)
+    damaged.write_bytes(b'{"hidden_size":9}\n')
+    assert client.verify(tmp_path / "model").exit_status == 3
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert client.verify(tmp_path / "model").exit_status == 0
+
+
+def test_a_second_pull_fetches_nothing(tmp_path: Path, client: Client, made: Release) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    again = client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert again.here == again.bytes
+    assert again.tally.by_node == {}
+
+
+def test_pieces_of_a_placed_file_are_not_fetched_for_another_folder(
+    tmp_path: Path, client: Client, made: Release
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    other = client.pull("swiss-ai/tiny", to=tmp_path / "other")
+    assert other.tally.reused == len(FILES["model.safetensors"]) + len(FILES["config.json"]) + 4
+    assert other.tally.by_node == {}
+    assert files_in(tmp_path / "other") == FILES
+
+
+def test_an_unmodified_hub_client_finds_the_artifact_offline(tmp_path: Path, client: Client, made: Release) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    pulled = client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    commit = commit_id(Manifest.parse(made.blobs[made.published.artifact]))
+    for revision in (commit, "v1", "main", None):
+        found = hub.snapshot_download(
+            "swiss-ai/tiny", revision=revision, cache_dir=tmp_path / "hub", local_files_only=True
+        )
+        assert Path(found) == pulled.folder
+        one = hub.hf_hub_download(
+            "swiss-ai/tiny", "tokenizer/vocab.txt", revision=revision, cache_dir=tmp_path / "hub", local_files_only=True
+        )
+        assert Path(one).read_bytes() == FILES["tokenizer/vocab.txt"]
+    assert files_in(pulled.folder) == FILES
+    links = [pulled.folder / path for path in FILES]
+    assert all(link.is_symlink() and not link.readlink().is_absolute() for link in links)
+    cache = hub.scan_cache_dir(tmp_path / "hub")
+    assert not cache.warnings
+    assert [repo.repo_id for repo in cache.repos] == ["swiss-ai/tiny"]
+
+
+def test_a_hub_cache_verifies_by_reference(tmp_path: Path, client: Client, made: Release) -> None:
+    client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    for reference in ("swiss-ai/tiny", "swiss-ai/tiny@v1", f"sha256:{made.published.artifact}"):
+        assert client.verify(reference, hub_cache=tmp_path / "hub").exit_status == 0
+    with pytest.raises(NotFound):
+        client.verify("swiss-ai/other", hub_cache=tmp_path / "hub")
+
+
+def test_a_partial_pull_says_so_until_the_rest_is_pulled(tmp_path: Path, client: Client, made: Release) -> None:
+    partial = client.pull("swiss-ai/tiny", to=tmp_path / "model", include=["*.json"])
+    assert partial.verdict.exit_status == 8
+    assert sorted(files_in(tmp_path / "model")) == ["config.json", "copy.json"]
+    assert client.verify(tmp_path / "model").exit_status == 8
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert client.verify(tmp_path / "model").exit_status == 0
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path, client: Client, made: Release) -> None:
+    with pytest.raises(NotFound) as caught:
+        client.pull("swiss-ai/tiny", to=tmp_path / "model", include=["*.gguf"])
+    assert caught.value.code == "NO-FILE-MATCHES"
+
+
+def test_a_lying_node_is_dropped_and_the_others_bring_the_file(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    federation.nodes[0].lies_about = {sha256(data) for data in FILES.values()}
+    events: list[Event] = []
+    client.pull("swiss-ai/tiny", to=tmp_path / "model", on_event=events.append)
+    assert files_in(tmp_path / "model") == FILES
+    dropped = {event.node for event in events if isinstance(event, SourceDropped)}
+    assert dropped <= {federation.nodes[0].node.record.name}
+
+
+def test_bytes_that_only_lying_nodes_have_are_never_placed(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    for fake in federation.nodes:
+        fake.lies_about = {sha256(FILES["model.safetensors"])}
+    with pytest.raises(Untrusted):
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == {}
+
+
+def test_a_silent_node_does_not_hold_the_others_up(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    federation.nodes[1].silent = True
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == FILES
+
+
+def test_a_pull_goes_on_when_all_holders_but_one_vanish_in_the_middle(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    for fake in federation.nodes[1:]:
+        fake.fail_after = 1
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == FILES
+
+
+def test_an_interrupted_pull_goes_on_where_it_was(
+    tmp_path: Path, federation: FakeFederation, made: Release, client: Client
+) -> None:
+    hasty = Client(client.home, limits=Limits(patience=2.0, silence=0.5))
+    for fake in federation.nodes:
+        fake.blobs = {**fake.blobs}
+        del fake.blobs[next(d for d, data in fake.blobs.items() if data == FILES["config.json"])]
+    with pytest.raises(ComityError):
+        hasty.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == {}
+    for fake in federation.nodes:
+        fake.blobs |= made.blobs
+    pulled = client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == FILES
+    assert pulled.tally.resumed + sum(pulled.tally.by_node.values()) >= len(FILES["model.safetensors"])
+
+
+def test_too_few_cosigners_place_nothing_and_say_how_to_relax(
+    tmp_path: Path, federation: FakeFederation, made: Release, client: Client
+) -> None:
+    for fake in federation.nodes:
+        fake.cosigners = {}
+    with pytest.raises(PolicyNotMet) as caught:
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert caught.value.exit_status == 4
+    assert "--policy" in caught.value.hint
+    assert files_in(tmp_path / "model") == {}
+
+
+def test_an_unpinned_client_finds_no_node(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        Client(Home(tmp_path / "home")).pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert caught.value.hint == "comity trust pin FILE"
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, client: Client, made: Release) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    with pytest.raises(Conflict):
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == {"thesis.tex": b"years of work"}
+
+
+def test_a_link_in_the_folder_is_never_written_through(tmp_path: Path, client: Client, made: Release) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Conflict):
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_two_pulls_into_one_cache_share_the_work(tmp_path: Path, client: Client, made: Release) -> None:
+    failures: list[BaseException] = []
+
+    def pull() -> None:
+        try:
+            Client(client.home, limits=PATIENT).pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=pull) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert client.verify("swiss-ai/tiny", hub_cache=tmp_path / "hub").exit_status == 0
+
+
+def test_a_corrupt_blob_in_a_hub_cache_is_replaced(tmp_path: Path, client: Client, made: Release) -> None:
+    pulled = client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    blob = (pulled.folder / "config.json").resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(b"garbage")
+    client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    assert files_in(pulled.folder) == FILES
+
+
+def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    writer = federation.nodes[0]
+    forked = fork(writer.log, 2)
+    warning = Advisory(identity("Swiss AI", "CH").inception.author, made.published.artifact, "vulnerability", "low", "")
+    for line in (sign_advisory(warning, federation.publisher.signer).line, *writer.log.lines[2:]):
+        forked.append(line)
+    for fake in federation.nodes:
+        fake.logs_held[writer.node.origin] = forked
+    events: list[Event] = []
+    with pytest.raises(Equivocation):
+        client.pull("swiss-ai/tiny", to=tmp_path / "other", on_event=events.append)
+    assert any(isinstance(event, Alarm) for event in events)
+    assert [item.log for item in client.misbehaviour()] == [writer.node.origin]

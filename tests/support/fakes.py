@@ -1,0 +1,427 @@
+"""A federation of fake nodes behind the real wire: servers on 127.0.0.1 in a thread of their own, real keys and logs.
+
+A test can make a node silent, lying or forgetful. How a real node behaves is tested with real nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from comity.trust.claims import sign_hold
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Conflict, NotFound, Refused
+from comity.trust.federation import Federation
+from comity.trust.manifest import Manifest
+from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.names import Reference
+from comity.trust.pieces import encode_records
+from comity.trust.published import Licence, Published, publish
+from comity.trust.statement import Entry, SideObject, parse_entry
+from comity.trust.tlog_proof import TlogProof
+from comity.wire.certs import TlsIdentity
+from comity.wire.doors import Caller, OpenDoor, OperatorDoor
+from comity.wire.server import Services, make_server
+from comity.wire.values import (
+    BlobStat,
+    Charter,
+    InlineObject,
+    Located,
+    LocatedProof,
+    Location,
+    LogHead,
+    Misbehaviour,
+    MissingObject,
+    NodeFacts,
+    NodeStatus,
+    Receipt,
+    SearchPage,
+    StoreStatus,
+    Submitted,
+    UploadHeader,
+)
+from support.wired import GENEROUS
+from support.world import Identity, Log, Node, found, identity, node, seat
+
+CHUNK = 256 * 1024
+
+
+@dataclass
+class FakeNode:
+    """All six thinking halves of one member's node. What it holds is in its public attributes."""
+
+    node: Node
+    logs_held: dict[str, Log] = field(default_factory=dict)
+    cosigners: dict[str, tuple[Node, ...]] = field(default_factory=dict)
+    blobs: dict[Digest, bytes] = field(default_factory=dict)
+    records_held: dict[tuple[Digest, str], bytes] = field(default_factory=dict)
+    accepts: bool = True
+    silent: bool = False
+    lies_about: set[Digest] = field(default_factory=set)
+    reads: int = 0
+    partial: dict[Digest, bytearray] = field(default_factory=dict)
+    adopted: list[Path] = field(default_factory=list)
+    misbehaving: list[Misbehaviour] = field(default_factory=list)
+    fail_after: int | None = None
+    """Reads after which the node goes silent: as if it vanished in the middle."""
+
+    @property
+    def log(self) -> Log:
+        return self.logs_held[self.node.origin]
+
+    async def node_facts(self) -> NodeFacts:
+        await self._answering()
+        return NodeFacts("comity/fake", self.node.origin, self.node.entry.line, (self.node.seat.entry.line,))
+
+    async def charter(self, epoch: int | None) -> Charter:
+        raise NotFound("no charter here")
+
+    async def logs(self) -> AsyncGenerator[LogHead, None]:
+        await self._answering()
+        for log in self.logs_held.values():
+            yield LogHead(log.origin, self._vkey(log), self._note(log))
+
+    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+        await self._answering()
+        return self._note(self._held(origin))
+
+    async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
+        return self._held(origin).lines[start : min(end, start + 100)]
+
+    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+        return inclusion_proof(index, size, self._held(origin).tree.node)
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+        log = self._held(origin)
+        if new_size > log.tree.size:
+            raise NotFound("not that large here")
+        return consistency_proof(old_size, new_size, log.tree.node)
+
+    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+        await self._answering()
+        given = False
+        for log in self.logs_held.values():
+            for line in log.lines:
+                if sha256(line) == line_digest and origin in (None, log.origin):
+                    given = True
+                    yield LocatedProof(log.origin, log.proof(line, self.cosigners.get(log.origin, ())).data)
+        if not given:
+            raise NotFound("no log here holds that line")
+
+    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+        for proof in self.misbehaving:
+            yield proof
+
+    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
+        await self._answering()
+        wanted = list(self._named(name, version))
+        subjects = {entry.statement.subject for _, entry in wanted}
+        wanted += [
+            (located, entry)
+            for located, entry in self._entries()
+            if entry.statement.predicate == "advisory" and entry.statement.subject in subjects
+        ]
+        if not wanted:
+            raise NotFound("nobody here claims that name")
+        for located, _ in wanted:
+            yield located
+
+    async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
+        await self._answering()
+        about = [item for item in self._entries() if artifact in {s.digest for s in item[1].statement.subjects}]
+        if not about:
+            raise NotFound("no statement about this artifact")
+        speakers = {entry.statement.by for _, entry in about}
+        about += [
+            (located, entry)
+            for located, entry in self._entries()
+            if (entry.statement.predicate == "inception" and entry.statement.by in speakers)
+            or entry.statement.predicate == "node-record"
+        ]
+        for located, _ in about:
+            yield located
+
+    async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
+        await self._answering()
+        words = query.casefold().split()
+        hits = [
+            located
+            for located, entry in self._entries()
+            if entry.statement.predicate == "published"
+            and all(word in entry.statement.subjects[0].name.casefold() for word in words)
+        ]
+        start = int(cursor or 0)
+        page = hits[start : start + (limit or 50)]
+        more = start + len(page)
+        return SearchPage(tuple(page), str(more) if more < len(hits) else "")
+
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        await self._answering()
+        return [BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests]
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        await self._answering()
+        if (digest, layout) not in self.records_held:
+            raise NotFound("no records of it here")
+        return self.records_held[digest, layout]
+
+    async def locations(self, digest: Digest) -> Sequence[Location]:
+        return []
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        await self._answering()
+        if digest not in self.blobs:
+            raise NotFound("not held here")
+        self.reads += 1
+        data = self.blobs[digest][offset : offset + length]
+        for start in range(0, len(data), CHUNK):
+            if self.fail_after is not None and self.reads > self.fail_after:
+                await asyncio.sleep(3600)
+            chunk = data[start : start + CHUNK]
+            yield bytes(byte ^ 0xFF for byte in chunk) if digest in self.lies_about else chunk
+
+    async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+        if not (self.accepts or caller.operator):
+            raise Refused("this node takes no publications here", code="PUBLISHING-CLOSED")
+        for inline in objects:
+            assert sha256(inline.data) == inline.digest
+            self.blobs[inline.digest] = inline.data
+        submission = sha256(b"".join(line + b"\n" for line in lines))
+        missing = [item for item in self._needed(lines) if item.digest not in self.blobs]
+        if missing:
+            return Submitted(
+                submission,
+                tuple(MissingObject(m.digest, m.size, len(self.partial.get(m.digest, b""))) for m in missing),
+            )
+        return Submitted(
+            submission, (), tuple(Receipt(self.node.origin, self._append(line), sha256(line)) for line in lines)
+        )
+
+    async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+        partial = self.partial.setdefault(header.digest, bytearray())
+        if header.offset != len(partial):
+            raise Conflict("another offset", why=f"{len(partial)} bytes are here", code="OFFSET")
+        async for chunk in chunks:
+            partial += chunk
+        if len(partial) == header.size:
+            assert sha256(bytes(partial)) == header.digest
+            self.blobs[header.digest] = bytes(self.partial.pop(header.digest))
+        return len(partial)
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        held = digest in self.blobs
+        self.adopted.append(path)
+        self.blobs[digest] = path.read_bytes()
+        return held
+
+    async def status(self) -> NodeStatus:
+        return NodeStatus("comity/fake", self.node.origin, 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())
+
+    def services(self) -> Services:
+        return Services(_NodeReads(self), self, self, self, self, self)
+
+    def take(self, release: Release) -> None:
+        """Hold a release's bytes, and say so in the own log."""
+        self.blobs |= release.blobs
+        self.records_held |= release.records
+        published = release.published
+        hold = sign_hold(self.node.record, published.artifact, published.manifest, published.pieces, self.node.online)
+        self._append(hold.line)
+
+    def _append(self, line: bytes) -> int:
+        return self.log.lines.index(line) if line in self.log.lines else self.log.append(line)
+
+    def _needed(self, lines: Sequence[bytes]) -> list[SideObject]:
+        needed = []
+        for line in lines:
+            statement = parse_entry(line).statement
+            needed += statement.objects
+            manifest = self.blobs.get(statement.subject) if statement.predicate == "published" else None
+            if manifest is not None:
+                needed += [SideObject(entry.sha256, entry.size) for entry in Manifest.parse(manifest).files]
+        return list(dict.fromkeys(needed))
+
+    async def _answering(self) -> None:
+        if self.silent:
+            await asyncio.sleep(3600)
+
+    def _held(self, origin: str) -> Log:
+        if origin not in self.logs_held:
+            raise NotFound("no such log here")
+        return self.logs_held[origin]
+
+    def _note(self, log: Log) -> bytes:
+        checkpoint = log.checkpoint()
+        cosigned = [s for by in self.cosigners.get(log.origin, ()) for s in by.cosign(checkpoint)]
+        return checkpoint.signed(log.key).adding(*cosigned).encode()
+
+    def _vkey(self, log: Log) -> str:
+        from comity.trust.note import log_verifier_key
+
+        return str(log_verifier_key(log.origin, log.key.public))
+
+    def _entries(self) -> Iterator[tuple[Located, Entry]]:
+        for log in self.logs_held.values():
+            for index, line in enumerate(log.lines):
+                yield Located(log.origin, index, line), parse_entry(line)
+
+    def _named(self, name: str, version: str | None) -> Iterator[tuple[Located, Entry]]:
+        for located, entry in self._entries():
+            if entry.statement.predicate == "published":
+                said = Reference.parse(entry.statement.subjects[0].name)
+                if said.repository == name and version in (None, said.version):
+                    yield located, entry
+
+
+@dataclass
+class _NodeReads:
+    """`FakeNode.node` is who it is; the wire wants a method of that name."""
+
+    fake: FakeNode
+
+    async def node(self) -> NodeFacts:
+        return await self.fake.node_facts()
+
+    async def charter(self, epoch: int | None) -> Charter:
+        return await self.fake.charter(epoch)
+
+
+@dataclass(frozen=True)
+class Release:
+    """An artifact as its publisher made it."""
+
+    published: Published
+    entry: Entry
+    blobs: Mapping[Digest, bytes]
+    records: Mapping[tuple[Digest, str], bytes]
+    files: Mapping[str, bytes]
+
+
+def release(
+    folder: Path, files: Mapping[str, bytes], *, by: Identity, name: str = "swiss-ai/tiny@v1", spdx: str = "Apache-2.0"
+) -> Release:
+    """Write `files` below `folder`, cut and sign them as a publisher's client does."""
+    from comity.content.ingest import ingest
+    from comity.trust.names import Name
+
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    made = ingest(folder, workers=1, on_progress=lambda count: None)
+    licence = b"Apache License, Version 2.0 (abridged)\n"
+    manifest, index = made.manifest.encode(), made.index.encode()
+    published = Published(
+        by=by.id,
+        name=Name.parse(name),
+        artifact=made.manifest.digest,
+        manifest=SideObject.of(manifest),
+        pieces=SideObject.of(index),
+        licence=Licence(spdx, SideObject.of(licence)),
+    )
+    layouts = dict(made.index.files)
+    blobs = {sha256(data): data for data in (*files.values(), manifest, index, licence)}
+    records = {
+        (sha256(files[path]), layouts[path].layout): encode_records(found) for path, found in made.records.items()
+    }
+    return Release(published, publish(published, by.signer), blobs, records, files)
+
+
+class FakeFederation:
+    """Members in as many jurisdictions, one node each; every node mirrors and cosigns every log."""
+
+    def __init__(self, members: Sequence[str] = ("CH", "SG", "ES", "KR")) -> None:
+        self.publisher = identity("Swiss AI", "CH")
+        owners = [node(seat(code)) for code in members]
+        logs = {owner.origin: Log(owner.origin, owner.log) for owner in owners}
+        for owner in owners:
+            logs[owner.origin].append(owner.seat.entry.line)
+            logs[owner.origin].append(owner.entry.line)
+        self.nodes = [
+            FakeNode(
+                owner,
+                {owner.origin: logs[owner.origin], **logs},
+                {origin: tuple(other for other in owners if other.origin != origin) for origin in logs},
+            )
+            for owner in owners
+        ]
+        self.sockets: dict[str, Path] = {}
+        self._addresses: dict[str, str] = {}
+        self._loop = asyncio.new_event_loop()
+        self._stops: dict[str, AsyncExitStack] = {}
+
+    def publish(self, made: Release, *, holders: Sequence[FakeNode] | None = None, log: FakeNode | None = None) -> None:
+        """Log a release with its publisher's inception, and have nodes hold it."""
+        writer = log or self.nodes[0]
+        for line in (self._inception(made), made.entry.line):
+            writer._append(line)
+        for holder in self.nodes if holders is None else holders:
+            holder.take(made)
+        for other in self.nodes:  # side objects travel with the log
+            for item in made.published.objects():
+                other.blobs.setdefault(item.digest, made.blobs[item.digest])
+
+    def file(self, namespaces: Mapping[str, Digest] | None = None) -> bytes:
+        """The federation file, with the addresses where the nodes really listen."""
+        names = {"swiss-ai": self.publisher.id} if namespaces is None else namespaces
+        made = found([fake.node for fake in self.nodes], names)
+        listed = tuple(replace(entry, mutual=(), open=(self._addresses[entry.record.name],)) for entry in made.nodes)
+        return Federation(made.body, made.certificate, listed).encode()
+
+    @contextmanager
+    def running(self, sockets: Path | None = None) -> Iterator[FakeFederation]:
+        """Serve while the block lasts. `sockets` is a folder for operators' sockets, where they are wanted."""
+        thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        thread.start()
+        try:
+            for fake in self.nodes:
+                self._call(self._start(fake, sockets))
+            yield self
+        finally:
+            for name in list(self._stops):
+                self.kill(name)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()
+
+    def kill(self, name: str) -> None:
+        """End a node's servers, as abruptly as one can."""
+        if name in self._stops:
+            self._call(self._stops.pop(name).aclose())
+
+    def _call(self, step: AsyncIterator[None] | object) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(30)  # type: ignore[arg-type]
+
+    async def _start(self, fake: FakeNode, sockets: Path | None) -> None:
+        stack = AsyncExitStack()
+        name, tls = fake.node.record.name, TlsIdentity(fake.node.record.tls, fake.node.tls)
+        server = make_server(OpenDoor(tls), fake.services(), GENEROUS)
+        port = server.add_secure_port("127.0.0.1:0", OpenDoor(tls).credentials())
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        self._addresses[name] = f"127.0.0.1:{port}"
+        if sockets is not None:
+            self.sockets[name] = sockets / f"{name}.sock"
+            private = make_server(OperatorDoor(), fake.services(), GENEROUS)
+            private.add_secure_port(f"unix:{self.sockets[name]}", OperatorDoor().credentials())
+            await private.start()
+            stack.push_async_callback(private.stop, 0)
+        self._stops[name] = stack
+
+    def _inception(self, made: Release) -> bytes:
+        return self.publisher.entry.line if made.published.by == self.publisher.id else b""
+
+
+def fork(log: Log, size: int) -> Log:
+    """Another history of a log, by its own key: the same first `size` entries, then others."""
+    tree = MemoryTree()
+    lines = log.lines[:size]
+    for line in lines:
+        tree.append(leaf_hash(line))
+    return Log(log.origin, log.key, list(lines), tree)
+
+
+__all__ = ["FakeFederation", "FakeNode", "Release", "TlogProof", "fork", "release"]
