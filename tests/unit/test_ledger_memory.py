@@ -11,7 +11,7 @@ from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, Proof
 from comity.ledger.piece_index import PiecePlace
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed
-from comity.trust.misbehaviour import ROOTS
+from comity.trust.misbehaviour import HISTORY, LEAVES, ROOTS
 from comity.trust.pieces import PIECE, PieceRecord, encode_records
 from support.logs import LogKeys
 
@@ -83,6 +83,12 @@ def test_misbehaviour_is_kept_with_the_time_it_was_seen(ledger: Ledger) -> None:
     assert ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, parts)
     first, second = sorted(parts)
     assert ledger.misbehaviour.all() == [Proof(ROOTS, LOG.origin, LOG.vkey, (first, second), 1_000)]
+
+
+@pytest.mark.parametrize("kind", [ROOTS, LEAVES, HISTORY])
+def test_every_kind_of_proof_that_convicts_is_kept(ledger: Ledger, kind: str) -> None:
+    assert ledger.misbehaviour.keep(kind, LOG.origin, LOG.vkey, (note(1), note(2)))
+    assert [proof.kind for proof in ledger.misbehaviour.all()] == [kind]
 
 
 def test_the_same_proof_is_kept_once_in_whatever_order_its_parts_come(ledger: Ledger) -> None:

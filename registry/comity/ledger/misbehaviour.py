@@ -1,6 +1,7 @@
-"""Proof that a log has shown two histories, kept for ever and given to everyone who asks.
+"""Proofs that a log has shown two histories, kept for ever and given to everyone who asks.
 
-Whoever keeps a proof has checked it; anybody else can (`comity.trust.misbehaviour` says what convicts).
+Whoever keeps a proof has checked it (`comity.trust.misbehaviour.convict`, where the kinds are explained); whoever gets
+it checks it again.
 """
 
 from __future__ import annotations
