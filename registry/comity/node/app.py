@@ -16,7 +16,6 @@ from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
 from comity.node.metrics import MetricsListener
-from comity.node.own_log import OwnLog
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.services.artifacts import Artifacts
@@ -73,7 +72,7 @@ async def _until_signalled(config: NodeConfig, clock: Clock) -> None:
 async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
     replication = Replication(core, supervisor)
-    own_log = OwnLog(core, replication.recovery)
+    own_log = replication.own_log
     desk = Desk(core, own_log)
     services = Services(
         node=Facts(core),
@@ -81,7 +80,7 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
         artifacts=Artifacts(core),
         blobs=Blobs(core),
         publishing=desk,
-        operating=Operators(desk, Status(core, desk, own_log, replication)),
+        operating=Operators(desk, Status(core, desk, replication)),
     )
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from comity.node.core import Core
-from comity.node.own_log import OwnLog
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.replication.link import Link
@@ -18,10 +17,9 @@ from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, StoreSt
 class Status:
     """Gathers what the parts know."""
 
-    def __init__(self, core: Core, desk: Desk, own_log: OwnLog, replication: Replication) -> None:
+    def __init__(self, core: Core, desk: Desk, replication: Replication) -> None:
         self._core = core
         self._desk = desk
-        self._own_log = own_log
         self._replication = replication
         self._started = int(core.clock())
 
@@ -35,7 +33,7 @@ class Status:
             peers=tuple(map(_peer, self._replication.peers.links.values())),
             logs=tuple(logs),
             store=await self._core.pools.files(self._store),
-            holds=0,
+            holds=len(self._replication.replicas.held),
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
             quotas=(uploads, *self._replication.quotas.used()),
             warnings=tuple(self._warnings(logs)),
@@ -43,8 +41,8 @@ class Status:
 
     def _warnings(self, logs: Iterable[LogStatus]) -> Iterator[str]:
         """What an operator should look at, most pressing first."""
-        if self._own_log.refusal is not None:
-            yield f"this node signs nothing: {self._own_log.refusal}"
+        if self._replication.own_log.refusal is not None:
+            yield f"this node signs nothing: {self._replication.own_log.refusal}"
         for log in logs:
             key = self._core.membership.log_key(log.origin)
             if key is not None and self._replication.convictions.frozen(key):

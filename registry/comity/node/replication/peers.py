@@ -15,7 +15,8 @@ from comity.node.replication.mirror import Head, Mirror
 from comity.node.replication.recovery import Recovery
 from comity.node.replication.start import Start
 from comity.node.tasks import Rhythm, Supervisor
-from comity.trust.errors import ComityError, OutOfSpace
+from comity.trust.errors import ComityError, Equivocation, OutOfSpace
+from comity.trust.misbehaviour import ROOTS
 from comity.wire.values import LogHead
 
 ROUND_DEADLINE: Final = 1800.0
@@ -114,6 +115,8 @@ class Peers:
                 )
         except OutOfSpace as error:
             link.state.last_error = str(error)
+        except Equivocation as error:
+            await self._convictions.keep(ROOTS, head.key, error.proof)
         except (ComityError, TimeoutError) as error:
             link.state.last_error = f"{head.origin}: {error}"
             _log.warning("a log was not followed", peer=link.name, origin=head.origin, why=link.state.last_error)

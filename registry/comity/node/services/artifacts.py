@@ -9,6 +9,7 @@ from typing import Final
 from comity.ledger.index import Located as Found
 from comity.ledger.index import Query, fold
 from comity.node.core import Core
+from comity.node.scan import PAGE, every
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import check_segment
@@ -16,7 +17,6 @@ from comity.trust.statement import Statement, parse_entry
 from comity.wire import limits
 from comity.wire.values import Located, SearchPage
 
-PAGE: Final = 200
 SCANNED: Final = 4_000
 """Entries that one search looks at: a page may come back short, with a cursor to go on from."""
 CLAIMING: Final = ("published", "observed")
@@ -78,27 +78,16 @@ class Artifacts:
         origins = [state.origin for state in self._core.ledger.logs.all()]
         after = _after(cursor, origins)
         wanted: list[Located] = []
-        for _ in range(SCANNED // PAGE):
-            page = self._core.ledger.index.find(Query(predicate="published", name=longest), limit=PAGE, after=after)
-            for found in page:
-                after = found
-                if all(word in _title(found.line) for word in words):
-                    wanted.append(Located(found.origin, found.index, found.line))
-                if len(wanted) == limit:
-                    return SearchPage(tuple(wanted), _cursor(found, origins))
-            if len(page) < PAGE:
-                return SearchPage(tuple(wanted))
-        return SearchPage(tuple(wanted), _cursor(after, origins) if after else "")
+        published = every(self._core.ledger, Query(predicate="published", name=longest), after=after)
+        for scanned, found in enumerate(published, 1):
+            if all(word in _title(found.line) for word in words):
+                wanted.append(Located(found.origin, found.index, found.line))
+            if len(wanted) == limit or scanned == SCANNED:
+                return SearchPage(tuple(wanted), _cursor(found, origins))
+        return SearchPage(tuple(wanted))
 
     def _all(self, query: Query, most: int) -> Iterator[Found]:
-        """At most `most` entries that match, a page at a time."""
-        after: Found | None = None
-        while most > 0:
-            page = self._core.ledger.index.find(query, limit=min(PAGE, most), after=after)
-            yield from page
-            if len(page) < PAGE:
-                return
-            most, after = most - len(page), page[-1]
+        return every(self._core.ledger, query, most=most)
 
 
 def _checked(name: str) -> str:
@@ -127,10 +116,10 @@ def _statement(found: Found) -> Statement | None:
 
 
 def _distinct(found: Iterable[Found]) -> list[Located]:
-    """Each line once, at the first place where it stands."""
-    places: dict[Digest, Located] = {}
+    """Each line once a log: a `hold` counts only where its own node has logged it."""
+    places: dict[tuple[str, Digest], Located] = {}
     for item in found:
-        places.setdefault(sha256(item.line), Located(item.origin, item.index, item.line))
+        places.setdefault((item.origin, sha256(item.line)), Located(item.origin, item.index, item.line))
     return list(places.values())
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from comity.ledger.index import MAX_FOUND, Located, Query
+from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
 from comity.node.core import Core
+from comity.node.scan import every
 from comity.trust.errors import NotFound
 from comity.trust.node_record import NodeRecord
 from comity.wire.values import Charter, NodeFacts
@@ -41,7 +42,7 @@ class Facts:
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
     """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
     query = Query(predicate="addresses", by=record.node.id, origin=record.origin)
-    newest: Located | None = None
-    while page := ledger.index.find(query, limit=MAX_FOUND, after=newest):
-        newest = page[-1]
-    return newest.line if newest else None
+    newest = None
+    for found in every(ledger, query):
+        newest = found.line
+    return newest

@@ -1,0 +1,166 @@
+"""Single files from peers: who has them, by which pieces they are checked, and into the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from comity.content.blob_lock import BlobLock
+from comity.content.folder import FolderStore
+from comity.node.core import Core
+from comity.node.publishing.arrivals import Arrivals
+from comity.node.publishing.pending import Want
+from comity.node.replication.link import Link
+from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.plan import Limits, Wanted
+from comity.transfer.schedule import Standing
+from comity.transfer.source import LocalSource
+from comity.trust.digest import Digest, short
+from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
+from comity.wire import limits
+
+PATIENCE: Final = 60.0
+"""Seconds without a verified piece after which a file is left for a later try."""
+LOCK_POLL: Final = 0.2
+
+_log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+class FileFetcher:
+    """Fetches files into the store. Several calls may run at once.
+
+    Args:
+        links: the peers there are now.
+    """
+
+    def __init__(self, core: Core, links: Callable[[], Iterable[Link]]) -> None:
+        self._core = core
+        self._links = links
+        self._arrivals = Arrivals(core)
+
+    async def fetch(self, files: Sequence[tuple[Want, PieceLayout]], *, name: str) -> None:
+        """Have every file, whole, verified and durable.
+
+        Raises Unavailable and NotFound where no peer gives one, Untrusted where the pieces are not the file's,
+        OutOfSpace. What was verified is kept for the next try.
+        """
+        if not files:
+            return
+        holders = await self._holders([want.digest for want, _ in files])
+        standings: dict[str, Standing] = {}
+        for want, layout in files:
+            async with self._claim(want.digest):
+                if not await self._core.pools.files(self._core.store.has, want.digest):
+                    await self._fetch(want, layout, holders[want.digest], standings, name)
+
+    async def require_records(self, want: Want, layout: PieceLayout) -> None:
+        """Make sure of the piece records of a blob that is here. Raises Untrusted where `layout` is not its own."""
+        if await self._known(want, layout) is None:
+            await self._core.pools.hashing(self._arrivals.records, want)
+            if await self._known(want, layout) is None:
+                why = f"{want.path} is not cut as {layout.layout}"
+                raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
+
+    async def _fetch(
+        self, want: Want, layout: PieceLayout, holders: Sequence[Link], standings: dict[str, Standing], name: str
+    ) -> None:
+        if not holders:
+            why = f"no peer that answers has {want.path} ({short(want.digest)})"
+            raise NotFound(f"{name} is nowhere whole", why=why, code="NO-HOLDER")
+        records = await self._records(want, layout, holders)
+        partial = await self._core.pools.files(self._core.store.scratch, want.digest)
+        fetched = await fetch_file(
+            Wanted(want.digest, want.size, records),
+            holders,
+            partial,
+            local=self._local(),
+            limits=Limits(patience=PATIENCE),
+            standings=standings,
+            executor=self._core.pools.hashing_threads,
+        )
+        await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
+        remember = self._core.ledger.pieces.remember_records
+        await self._core.pools.ledger(remember, want.digest, want.size, layout.layout, encode_records(records))
+        self._account(want, fetched, name)
+
+    def _account(self, want: Want, fetched: Fetched, name: str) -> None:
+        for source, count in fetched.bytes_by_source.items():
+            self._core.metrics.pull_bytes.labels(source).inc(count)
+        for source in fetched.dropped:
+            self._core.metrics.verify_failures.labels("piece").inc()
+            _log.warning("source dropped", peer=source, blob=want.digest, why=fetched.dropped[source])
+        _log.info(
+            "fetched",
+            name=name,
+            path=want.path,
+            blob=want.digest,
+            size=want.size,
+            sources=dict(fetched.bytes_by_source),
+            reused=fetched.reused,
+            resumed=fetched.resumed,
+        )
+
+    async def _holders(self, digests: Sequence[Digest]) -> dict[Digest, list[Link]]:
+        """Which peers say that they have each blob. All are asked at once; who does not answer has nothing."""
+        links = [link for link in self._links() if link.address]
+        answers = await asyncio.gather(*(self._held_by(link, digests) for link in links))
+        return {
+            digest: [link for link, held in zip(links, answers, strict=True) if digest in held] for digest in digests
+        }
+
+    async def _held_by(self, link: Link, digests: Sequence[Digest]) -> set[Digest]:
+        held: set[Digest] = set()
+        try:
+            for start in range(0, len(digests), limits.STAT_DIGESTS):
+                stats = await link.client.stat(digests[start : start + limits.STAT_DIGESTS])
+                held.update(stat.digest for stat in stats if stat.have)
+        except ComityError as error:
+            _log.info("a peer was not asked", peer=link.name, why=str(error))
+        return held
+
+    async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[Link]) -> list[PieceRecord]:
+        """The records that the piece index names: from here, or from the first peer that has them."""
+        known = await self._known(want, layout)
+        if known is not None:
+            return known
+        failure: ComityError = NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
+        for link in holders:
+            try:
+                data = await link.client.records(want.digest, layout.layout)
+                return check_records(data, size=want.size, expected=layout)
+            except ComityError as error:
+                failure = error
+        raise failure
+
+    async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:
+        data = await self._core.pools.ledger(self._core.ledger.pieces.records, want.digest, layout.layout)
+        return None if data is None else check_records(data, size=want.size, expected=layout)
+
+    def _local(self) -> LocalSource | None:
+        """Pieces of files that are here already; their bytes are hashed like anybody's."""
+        store, pieces = self._core.store, self._core.ledger.pieces
+        if not isinstance(store, FolderStore):
+            return None
+
+        def find(record: PieceRecord) -> Iterator[tuple[Path, int]]:
+            for place in pieces.find_piece(record.sha256):
+                yield store.path(place.blob), place.offset
+
+        return LocalSource(find)
+
+    @asynccontextmanager
+    async def _claim(self, digest: Digest) -> AsyncIterator[None]:
+        """The right to write the partial file of a blob, once nobody else has it."""
+        lock = BlobLock(self._core.store.scratch(digest).parent, digest)
+        while not lock.try_acquire():
+            await asyncio.sleep(LOCK_POLL)
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,131 @@
+"""Copies of artifacts between nodes: fetched from whoever has them, verified, and only then said to be held."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from comity.trust.claims import parse_hold, signed_by_node
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.statement import parse_entry
+from comity.wire.client import NodeClient
+from support.federation import NodeHome, found, processes, serving, until
+from support.publisher import Publisher, Release, model, release, send
+
+
+async def holders(client: NodeClient, artifact: Digest, homes: tuple[NodeHome, ...]) -> set[str]:
+    """Names of the nodes whose `hold` of an artifact a node shows in the holder's own log."""
+    found: set[str] = set()
+    try:
+        claims = await client.claims(artifact)
+    except NotFound:
+        return found
+    for located in claims:
+        entry = parse_entry(located.line)
+        for home in homes:
+            if entry.statement.predicate == "hold" and located.origin == home.origin:
+                assert signed_by_node(entry, home.record)
+                assert parse_hold(entry.statement).artifact == artifact
+                found.add(home.name)
+    return found
+
+
+async def held_by_all(asked: NodeHome, what: Release, homes: tuple[NodeHome, ...]) -> None:
+    async with asked.client() as client:
+
+        async def all_hold() -> bool:
+            return await holders(client, what.artifact, homes) == {home.name for home in homes}
+
+        await until(all_hold, what="every node to hold the artifact")
+
+
+async def has_every_byte(home: NodeHome, what: Release) -> None:
+    async with home.client() as client:
+        for digest, path in what.blobs.items():
+            data = path.read_bytes()
+            assert b"".join([chunk async for chunk in client.read(digest, 0, len(data))]) == data
+
+
+async def test_what_is_published_at_one_node_is_held_by_all(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=9_000_000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client, second.operator() as operator:
+        await send(client, what)
+        await held_by_all(third, what, founded.homes)
+        for home in founded.homes:
+            await has_every_byte(home, what)
+        assert (await operator.status()).holds == 1
+
+
+async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")
+    with processes(first, second) as nodes:
+        for node in nodes:
+            await node.ready()
+        async with first.client() as client:
+            await send(client, what)
+        await held_by_all(second, what, (first, second))
+        nodes[0].kill()
+        shutil.rmtree(first.directory)
+        with processes(third) as (late,):
+            await late.ready()
+            await held_by_all(third, what, founded.homes)
+            await has_every_byte(third, what)
+            served = [event for event in nodes[1].events if event["event"] == "served" and event["peer"] == third.name]
+            assert {event["blob"] for event in served} >= set(what.blobs)
+            (fetched,) = [event for event in late.events if event.get("path") == "weights.bin"]
+            assert fetched["sources"] == {second.name: 5_000_000}
+
+
+async def test_only_what_the_operator_wants_is_copied(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    second.set("replication", mirror=["tests/*"])
+    publisher = Publisher.generate()
+    wanted = release(publisher, model(tmp_path / "one", weights=1000, seed=1), "tests/model@v1")
+    other = release(publisher, model(tmp_path / "two", weights=1000, seed=2), "others/model@v1")
+    async with serving(*founded.homes), first.client() as client, second.client() as copy:
+        await send(client, other)
+        await send(client, wanted)
+        await held_by_all(second, wanted, founded.homes)
+        assert await holders(copy, other.artifact, founded.homes) == {first.name}
+        assert not any(stat.have for stat in await copy.stat(list(other.blobs)))
+
+
+async def test_a_hold_is_logged_once_however_often_the_node_starts(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await held_by_all(second, what, founded.homes)
+    again = release(what.publisher, tmp_path / "model", "tests/model@v2")
+    async with serving(*founded.homes), first.client() as client, second.client() as copy:
+        await send(client, again)
+        later = release(what.publisher, model(tmp_path / "later", weights=1000, seed=3), "tests/model@v3")
+        await send(client, later)
+        await held_by_all(second, later, founded.homes)
+        said = [parse_entry(located.line).statement.predicate for located in await copy.claims(what.artifact)]
+        assert said.count("hold") == 2
+
+
+async def test_a_lost_file_is_fetched_again(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await held_by_all(second, what, founded.homes)
+    for digest in what.blobs:
+        (second.config().storage.blobs / "blobs" / digest[:2] / digest).unlink()
+    async with serving(*founded.homes), second.client() as copy:
+
+        async def back() -> bool:
+            return all(stat.have for stat in await copy.stat(list(what.blobs)))
+
+        await until(back, what="the files to come back")
+        await has_every_byte(second, what)
