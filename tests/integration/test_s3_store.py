@@ -1,7 +1,7 @@
 """What is particular to blobs in S3, asked of a real Ceph: services that lie, crashes between two requests, quotas.
 
-The lies are told by a proxy of our own in front of the real service: the store, its client and every byte on the wire
-are the ones of production.
+One lie is real: a gateway that garbles multipart uploads. The others are told by a proxy of our own in front of a sound
+service; the store, its client and all else on the wire are the ones of production.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from comity.content.s3 import S3Store
 from comity.content.s3_client import open_client
 from comity.trust.digest import sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-from support.ceph import Ceph, User
+from support.ceph import Ceph, User, gateway_over_sqlite
 from support.lying_proxy import Answer, Lie, lying_proxy
 from support.s3 import S3Account, write_credentials
 
@@ -92,6 +92,21 @@ def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
         assert not store.has(DIGEST)
         assert list(store.digests()) == []
     assert source.read_bytes() == DATA
+
+
+def test_a_real_service_that_garbles_multipart_uploads_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "gateway").mkdir()
+    source = tmp_path / "source"
+    source.write_bytes(data := os.urandom(40 * MIB))
+    with gateway_over_sqlite(tmp_path / "gateway") as gateway:
+        account = S3Account.open(gateway.endpoint, gateway.user("node"), tmp_path, "node-blobs")
+        store = account.store(tmp_path / "local")
+        store.put(DIGEST, DATA)
+        with pytest.raises(Untrusted):
+            store.admit(source, sha256(data), len(data))
+        assert list(store.digests()) == [DIGEST]
+        assert store.probe() == "ignored"
+    assert source.exists()
 
 
 def test_a_blob_that_is_there_is_not_sent_again(s3: S3Account, tmp_path: Path) -> None:

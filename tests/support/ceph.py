@@ -1,5 +1,6 @@
-"""A real one-node Ceph cluster (monitor, one OSD in memory) with its S3 gateway, while a block lasts.
+"""Real Ceph S3 gateways while a block lasts: over a one-node cluster in memory, or over SQLite.
 
+The second corrupts multipart uploads and answers OK to all of them: a service that lies, as found in the wild.
 Everything listens on the loopback interface, on ports that were free, and ends with the block.
 """
 
@@ -53,6 +54,20 @@ rgw_frontends = beast endpoint=127.0.0.1:{rgw_port}
 ms_mon_client_mode = crc secure
 """
 
+SQLITE_CONF = """\
+[global]
+run_dir = {folder}
+admin_socket =
+log_file = {folder}/$name.log
+[client]
+rgw_backend_store = dbstore
+rgw_config_store = dbstore
+dbstore_db_dir = {folder}
+dbstore_config_uri = file:{folder}/config.db
+rgw_data = {folder}
+rgw_frontends = beast endpoint=127.0.0.1:{rgw_port}
+"""
+
 
 @dataclass(frozen=True)
 class User:
@@ -63,7 +78,8 @@ class User:
 @dataclass(frozen=True)
 class Ceph:
     endpoint: str
-    conf: Path
+    settings: tuple[str, ...]
+    """How a Ceph program finds this one."""
 
     def user(self, name: str, *, quota: int | None = None) -> User:
         """A new user with S3 keys, who may store at most `quota` bytes."""
@@ -77,7 +93,7 @@ class Ceph:
         return made
 
     def _admin(self, *words: str) -> None:
-        run("radosgw-admin", "--conf", str(self.conf), *words)
+        run("radosgw-admin", *self.settings, *words)
 
 
 @contextmanager
@@ -111,7 +127,20 @@ def ceph(folder: Path) -> Iterator[Ceph]:
         wait_until_up(conf)
         gateway = start("rgw", "radosgw", "-n", "client.rgw")
         wait_until_listening(rgw_port, gateway, patience=90)
-        yield Ceph(f"http://127.0.0.1:{rgw_port}", conf)
+        yield Ceph(f"http://127.0.0.1:{rgw_port}", ("--conf", str(conf)))
+
+
+@contextmanager
+def gateway_over_sqlite(folder: Path) -> Iterator[Ceph]:
+    """Start a gateway alone, its store below `folder`. Skips where Ceph is not installed."""
+    for program in ("radosgw", "radosgw-admin"):
+        needs(program, unlock=UNLOCK)
+    conf, rgw_port = folder / "ceph.conf", free_port()
+    conf.write_text(SQLITE_CONF.format(folder=folder, rgw_port=rgw_port))
+    settings = ("--conf", str(conf), "--no-mon-config", "-n", "client.rgw")
+    with running(["radosgw", *settings, "-f"], folder / "rgw.out", stop=signal.SIGKILL) as gateway:
+        wait_until_listening(rgw_port, gateway, patience=90)
+        yield Ceph(f"http://127.0.0.1:{rgw_port}", settings)
 
 
 def wait_until_up(conf: Path) -> None:
