@@ -29,7 +29,7 @@ INLINE_BYTES: Final = 2 * 1024 * 1024
 """Small objects that go along with the lines; larger ones are uploaded."""
 UPLOADS_AT_ONCE: Final = 4
 TRIES: Final = 5
-"""Rounds in which no object arrives whole, after which the node is given up. What arrived is not sent again."""
+"""Rounds in a row that bring nothing, after which the node is given up. What arrived is not sent again."""
 PAUSE: Final = 0.5
 
 
@@ -85,15 +85,16 @@ async def log_lines(
     Unavailable, NotFound (the node asks for an object that is not here).
     """
     inline = _inline(objects)
-    barren = 0
+    barren, before = 0, 0
     while True:
         submitted = await uplink.client.submit(lines, inline)
         if submitted.receipts:
             return _checked(uplink, lines, submitted.receipts)
-        failures = await _Delivery(uplink, submitted.submission, objects, files, link, on_event).bring(
-            submitted.missing
-        )
-        barren = barren + 1 if len(failures) == len(submitted.missing) else 0
+        arrived = sum(missing.received for missing in submitted.missing)
+        delivery = _Delivery(uplink, submitted.submission, objects, files, link, on_event)
+        failures = await delivery.bring(submitted.missing)
+        stuck = len(failures) == len(submitted.missing) and arrived <= before
+        barren, before = barren + 1 if stuck else 0, arrived
         if barren == TRIES:
             raise failures[0]
         if failures:
@@ -143,7 +144,7 @@ class _Delivery:
             why = "nothing that these statements name has that digest"
             raise NotFound(f"{self.uplink.name} asks for {short(wanted.digest)}", why=why)
         elif self.link:
-            await self.uplink.client.within(limits.DEADLINE).adopt(path.absolute(), wanted.digest, wanted.size)
+            await self.uplink.client.within(limits.LONGEST_CALL).adopt(path.absolute(), wanted.digest, wanted.size)
             self.on_event(Progress(path.name, wanted.size))
         else:
             await self.uplink.client.upload(header, _chunks(path, wanted.received, self.on_event))

@@ -6,23 +6,26 @@ A test can make a node silent, lying or forgetful. How a real node behaves is te
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from comity.content.ingest import ingest
+from comity.content.layout import piece_lengths
 from comity.trust.claims import sign_hold
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.federation import Federation
 from comity.trust.manifest import Manifest
 from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.names import Reference
-from comity.trust.pieces import encode_records
+from comity.trust.names import Name, Reference
+from comity.trust.note import log_verifier_key
+from comity.trust.pieces import PieceIndex, PieceRecord, encode_records
 from comity.trust.published import Licence, Published, publish
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.tlog_proof import TlogProof
 from comity.wire.certs import TlsIdentity
 from comity.wire.doors import Caller, OpenDoor, OperatorDoor
 from comity.wire.server import Services, make_server
@@ -233,7 +236,24 @@ class FakeNode:
         self._append(hold.line)
 
     def _append(self, line: bytes) -> int:
+        entry = parse_entry(line)
+        if entry.statement.predicate == "published":
+            self._cut(Published.parse(entry.statement))
         return self.log.lines.index(line) if line in self.log.lines else self.log.append(line)
+
+    def _cut(self, published: Published) -> None:
+        """Know the piece records of what was uploaded here."""
+        if published.artifact not in self.blobs:
+            return
+        manifest = Manifest.parse(self.blobs[published.artifact])
+        for path, layout in PieceIndex.parse(self.blobs[published.pieces.digest]).files:
+            digest = manifest.by_path[path].sha256
+            data = io.BytesIO(self.blobs[digest])
+            _, lengths = piece_lengths(path, data, len(data.getvalue()))
+            data.seek(0)
+            pieces = [data.read(length) for length in lengths]
+            made = [PieceRecord(len(piece), bytes.fromhex(sha256(piece))) for piece in pieces]
+            self.records_held[digest, layout.layout] = encode_records(made)
 
     def _needed(self, lines: Sequence[bytes]) -> list[SideObject]:
         needed = []
@@ -260,8 +280,6 @@ class FakeNode:
         return checkpoint.signed(log.key).adding(*cosigned).encode()
 
     def _vkey(self, log: Log) -> str:
-        from comity.trust.note import log_verifier_key
-
         return str(log_verifier_key(log.origin, log.key.public))
 
     def _entries(self) -> Iterator[tuple[Located, Entry]]:
@@ -305,9 +323,6 @@ def release(
     folder: Path, files: Mapping[str, bytes], *, by: Identity, name: str = "swiss-ai/tiny@v1", spdx: str = "Apache-2.0"
 ) -> Release:
     """Write `files` below `folder`, cut and sign them as a publisher's client does."""
-    from comity.content.ingest import ingest
-    from comity.trust.names import Name
-
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -422,6 +437,3 @@ def fork(log: Log, size: int) -> Log:
     for line in lines:
         tree.append(leaf_hash(line))
     return Log(log.origin, log.key, list(lines), tree)
-
-
-__all__ = ["FakeFederation", "FakeNode", "Release", "TlogProof", "fork", "release"]

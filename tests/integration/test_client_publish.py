@@ -1,0 +1,252 @@
+"""Publishing, warning, names and logs by the public API, with fake nodes behind the real wire."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
+from comity.trust.published import Parent
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from support.fakes import FakeFederation, fork
+
+FILES = {
+    "LICENSE": b"Apache License\n",
+    "README.md": b"# Tiny\n",
+    "model.safetensors": os.urandom(5 * 1024 * 1024),
+}
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation) -> Client:
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file({}))
+    return client
+
+
+@pytest.fixture
+def publisher(client: Client) -> Publisher:
+    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
+
+
+def write(folder: Path, files: dict[str, bytes] | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    for path, data in (files or FILES).items():
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def test_what_was_published_is_pulled_by_its_name(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    receipt = client.publish(
+        write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", nodes=["node-ch.example"]
+    )
+    (logged,) = receipt.logged
+    assert (logged.node, logged.origin) == ("node-ch.example", "node-ch.example/log")
+    assert logged.size > logged.index
+    assert len(logged.cosigners) == 3
+    assert federation.nodes[0].log.lines[logged.index].startswith(b'{"payload"')
+    pulled = client.pull("lab/tiny", to=tmp_path / "model")
+    assert pulled.artifact == receipt.artifact
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_publishing_again_logs_nothing_twice(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    source = write(tmp_path / "source")
+    first = client.publish(source, "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    size = len(federation.nodes[0].log.lines)
+    again = client.publish(source, "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    assert again.logged[0].index == first.logged[0].index
+    assert len(federation.nodes[0].log.lines) == size
+
+
+def test_a_version_is_never_given_to_other_bytes(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    write(tmp_path / "source", {"README.md": b"# Changed\n"})
+    with pytest.raises(Conflict) as caught:
+        client.publish(tmp_path / "source", "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    assert caught.value.code == "VERSION-TAKEN"
+
+
+def test_the_operators_socket_takes_files_by_link(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    federation.nodes[0].accepts = False
+    source = write(tmp_path / "source")
+    socket = federation.sockets["node-ch.example"]
+    client.publish(
+        source, "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", nodes=[f"unix:{socket}"], link=True
+    )
+    assert source / "model.safetensors" in federation.nodes[0].adopted
+
+
+def test_a_node_that_takes_no_publications_refuses(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    federation.nodes[0].accepts = False
+    with pytest.raises(Refused):
+        client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+
+
+def test_one_node_of_two_is_enough(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    federation.kill("node-sg.example")
+    nodes = ["node-sg.example", "node-es.example"]
+    receipt = client.publish(
+        write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", nodes=nodes
+    )
+    assert [logged.node for logged in receipt.logged] == ["node-es.example"]
+
+
+def test_an_upload_goes_on_where_it_was_cut(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    big = FILES["model.safetensors"]
+    federation.nodes[0].partial[sha256(big)] = bytearray(big[: 2 * 1024 * 1024 + 5])
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    assert federation.nodes[0].blobs[sha256(big)] == big
+
+
+def test_an_empty_folder_is_no_artifact(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    (tmp_path / "source").mkdir()
+    with pytest.raises(Malformed):
+        client.publish(tmp_path / "source", "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+
+
+def test_a_withdrawn_version_is_passed_over_by_the_bare_name_and_pulled_by_its_own(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    source = write(tmp_path / "source")
+    first = client.publish(source, "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    write(source, {"README.md": b"# Second\n"})
+    second = client.publish(source, "lab/tiny@v2", publisher=publisher, licence="Apache-2.0")
+    assert client.resolve("lab/tiny").artifact == second.artifact
+    client.advise("lab/tiny@v2", "yank", "high", "wrong tokenizer", publisher=publisher)
+    assert client.resolve("lab/tiny").artifact == first.artifact
+    exact = client.resolve("lab/tiny@v2")
+    assert exact.artifact == second.artifact
+    assert [advisory.kind for advisory in exact.advisories] == ["yank"]
+
+
+def test_a_strangers_yank_is_shown_and_moves_nothing(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    receipt = client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    stranger = client.new_publisher("Rival", "SG", "node-sg.example/log")
+    client.advise("lab/tiny@v1", "yank", "critical", "mine is better", publisher=stranger)
+    assert client.resolve("lab/tiny").artifact == receipt.artifact
+    assert len(client.resolve("lab/tiny").advisories) == 1
+
+
+def test_a_name_with_two_claimants_means_nothing_until_the_owner_binds_it(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    mine = client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    rival = client.new_publisher("Rival", "SG", "node-sg.example/log")
+    other = write(tmp_path / "other", {"README.md": b"# Not the same\n"})
+    client.publish(other, "lab/tiny@v1", publisher=rival, licence="MIT")
+    with pytest.raises(PolicyNotMet) as caught:
+        client.resolve("lab/tiny@v1")
+    assert caught.value.code == "NAME-DISPUTED"
+    assert publisher.id in caught.value.why
+    assert rival.id in caught.value.why
+    client.bind("lab", publisher.id)
+    assert client.resolve("lab/tiny@v1").artifact == mine.artifact
+    client.bind("lab", rival.id)
+    assert client.resolve("lab/tiny@v1").artifact != mine.artifact
+
+
+def test_lineage_and_documents_are_in_the_dossier(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    parents = [Parent("finetune", "swiss-ai/base@v1")]
+    client.publish(
+        write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", parents=parents
+    )
+    dossier = client.show("lab/tiny")
+    assert dossier.publication is not None
+    assert dossier.publication.published.lineage == tuple(parents)
+    assert set(dossier.publication.published.documents) == {"card"}
+    assert [candidate.version for candidate in dossier.versions] == ["v1"]
+    assert "published" in {said.predicate for said in dossier.said}
+
+
+def test_search_finds_by_words_and_says_who_proves_it(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    (listing,) = client.search("TINY lab")
+    assert (listing.name, listing.label, listing.proven) == ("lab/tiny@v1", "Lab One", True)
+    assert client.search("absent") == []
+
+
+def test_whereis_tells_copies_from_claims(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    federation.kill("node-kr.example")
+    replicas = {replica.node: replica for replica in client.whereis("lab/tiny")}
+    assert replicas["node-ch.example"].complete
+    assert replicas["node-sg.example"].held == 0
+    assert replicas["node-kr.example"].held is None
+    assert replicas["node-kr.example"].why
+
+
+def test_status_shows_who_answers_and_who_cosigned(client: Client, federation: FakeFederation) -> None:
+    federation.kill("node-kr.example")
+    states = {state.name: state for state in client.status()}
+    assert states["node-ch.example"].cosigners == (
+        "node-es.example/cosigner",
+        "node-kr.example/cosigner",
+        "node-sg.example/cosigner",
+    )
+    assert states["node-ch.example"].size == 2
+    assert not states["node-kr.example"].reachable
+    assert states["node-kr.example"].why
+
+
+def test_a_log_is_checked_from_its_entries_and_remembered(client: Client, publisher: Publisher, tmp_path: Path) -> None:
+    origin = "node-ch.example/log"
+    assert client.log_check(origin).continues == 0
+    receipt = client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    check = client.log_check(origin)
+    assert check.continues > 0
+    assert check.size == client.log_checkpoint(origin).checkpoint.size
+    entries = client.log_entries(origin, 0, check.size)
+    assert [entry.index for entry in entries] == list(range(check.size))
+    (proven,) = client.log_proof(receipt.logged[0].line)
+    assert proven.index == receipt.logged[0].index
+
+
+def test_a_log_that_forked_is_caught_by_check(client: Client, federation: FakeFederation) -> None:
+    origin = "node-ch.example/log"
+    client.log_check(origin)
+    forked = fork(federation.nodes[0].log, 1)
+    forked.append(federation.publisher.entry.line)
+    for fake in federation.nodes:
+        fake.logs_held[origin] = forked
+    with pytest.raises(Equivocation):
+        client.log_check(origin)
+    assert client.misbehaviour()[0].kind == "split-view"
+
+
+def test_an_unknown_log_is_not_found(client: Client) -> None:
+    with pytest.raises(NotFound):
+        client.log_checkpoint("elsewhere.example/log")
+
+
+def test_with_every_node_down_the_error_names_each(client: Client, federation: FakeFederation) -> None:
+    for fake in federation.nodes:
+        federation.kill(fake.node.record.name)
+    with pytest.raises(Unavailable) as caught:
+        client.resolve("lab/tiny")
+    assert all(fake.node.record.name in caught.value.why for fake in federation.nodes)
