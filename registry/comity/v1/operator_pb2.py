@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.v1 import types_pb2 as comity_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\x90\x02\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\"\x88\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\"b\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\"h\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x42\r\n\x0b_free_bytes\"2\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x32\x95\x01\n\x0fOperatorService\x12:\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\x12\x46\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/operator.proto\x12\tcomity.v1\x1a\x15\x63omity/v1/types.proto\"C\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06object\x18\x02 \x01(\x0b\x32\x15.comity.v1.ObjectSize\"%\n\rAdoptResponse\x12\x14\n\x0c\x61lready_held\x18\x01 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xb3\x02\n\x11GetStatusResponse\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07started\x18\x03 \x01(\x04\x12$\n\x05peers\x18\x04 \x03(\x0b\x32\x15.comity.v1.PeerStatus\x12\"\n\x04logs\x18\x05 \x03(\x0b\x32\x14.comity.v1.LogStatus\x12%\n\x05store\x18\x06 \x01(\x0b\x32\x16.comity.v1.StoreStatus\x12\r\n\x05holds\x18\x07 \x01(\x04\x12\x14\n\x0cmisbehaviour\x18\x08 \x01(\x04\x12 \n\x06quotas\x18\t \x03(\x0b\x32\x10.comity.v1.Quota\x12\x10\n\x08warnings\x18\n \x03(\t\x12!\n\x06served\x18\x0b \x03(\x0b\x32\x11.comity.v1.Served\"5\n\x06Served\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x88\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\treachable\x18\x04 \x01(\x08\x12\x11\n\tlast_seen\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x12\n\nlast_error\x18\x07 \x01(\t\"b\n\tLogStatus\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0b\n\x03own\x18\x03 \x01(\x08\x12\x17\n\x0f\x63heckpoint_time\x18\x04 \x01(\x04\x12\x11\n\tcosigners\x18\x05 \x03(\t\"h\n\x0bStoreStatus\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x17\n\nfree_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x42\r\n\x0b_free_bytes\"2\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\x32\x95\x01\n\x0fOperatorService\x12:\n\x05\x41\x64opt\x12\x17.comity.v1.AdoptRequest\x1a\x18.comity.v1.AdoptResponse\x12\x46\n\tGetStatus\x12\x1b.comity.v1.GetStatusRequest\x1a\x1c.comity.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,15 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=170
   _globals['_GETSTATUSREQUEST']._serialized_end=188
   _globals['_GETSTATUSRESPONSE']._serialized_start=191
-  _globals['_GETSTATUSRESPONSE']._serialized_end=463
-  _globals['_PEERSTATUS']._serialized_start=466
-  _globals['_PEERSTATUS']._serialized_end=602
-  _globals['_LOGSTATUS']._serialized_start=604
-  _globals['_LOGSTATUS']._serialized_end=702
-  _globals['_STORESTATUS']._serialized_start=704
-  _globals['_STORESTATUS']._serialized_end=808
-  _globals['_QUOTA']._serialized_start=810
-  _globals['_QUOTA']._serialized_end=860
-  _globals['_OPERATORSERVICE']._serialized_start=863
-  _globals['_OPERATORSERVICE']._serialized_end=1012
+  _globals['_GETSTATUSRESPONSE']._serialized_end=498
+  _globals['_SERVED']._serialized_start=500
+  _globals['_SERVED']._serialized_end=553
+  _globals['_PEERSTATUS']._serialized_start=556
+  _globals['_PEERSTATUS']._serialized_end=692
+  _globals['_LOGSTATUS']._serialized_start=694
+  _globals['_LOGSTATUS']._serialized_end=792
+  _globals['_STORESTATUS']._serialized_start=794
+  _globals['_STORESTATUS']._serialized_end=898
+  _globals['_QUOTA']._serialized_start=900
+  _globals['_QUOTA']._serialized_end=950
+  _globals['_OPERATORSERVICE']._serialized_start=953
+  _globals['_OPERATORSERVICE']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)

@@ -92,6 +92,7 @@ class GetStatusResponse(_message.Message):
     MISBEHAVIOUR_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     origin: _builtins.str
     started: _builtins.int
@@ -111,6 +112,10 @@ class GetStatusResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What an operator should look at, a sentence each, most pressing first; at most 64."""
 
+    @_builtins.property
+    def served(self) -> _containers.RepeatedCompositeFieldContainer[Global___Served]:
+        """Bytes of blobs sent since the node started, most lately served last; at most 10,000."""
+
     def __init__(
         self,
         *,
@@ -124,14 +129,41 @@ class GetStatusResponse(_message.Message):
         misbehaviour: _builtins.int = ...,
         quotas: _abc.Iterable[Global___Quota] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        served: _abc.Iterable[Global___Served] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Served(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """The name of a peer, a network address, or "operator"."""
+    blob: _builtins.bytes
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        blob: _builtins.bytes = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "bytes", b"bytes", "caller", b"caller"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Served: _TypeAlias = Served  # noqa: Y015
 
 @_typing.final
 class PeerStatus(_message.Message):

@@ -33,6 +33,8 @@ class Caller:
 
 
 CALLER: ContextVar[Caller] = ContextVar("comity.wire.caller")
+CALL: ContextVar[str] = ContextVar("comity.wire.call")
+"""Names the call that a task serves, in what the node logs about it. Random, and told to nobody."""
 
 
 class CallContext(Protocol):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -24,7 +25,7 @@ from google.protobuf.message import DecodeError, Message
 
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.wire import limits
-from comity.wire.doors import CALLER, Caller, Door
+from comity.wire.doors import CALL, CALLER, Caller, Door
 from comity.wire.errors import to_status
 from comity.wire.throttle import Throttle
 
@@ -79,6 +80,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _call(self, method: str, context: Context) -> AsyncIterator[Caller]:
+        CALL.set(secrets.token_hex(8))
         async with _errors_answered(method, context):
             _require_deadline(context.time_remaining())
             caller = self._door.caller(context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from comity.v1 import operator_pb2
 from comity.wire import checks, limits
 from comity.wire.errors import clean
-from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
+from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
 
 
 def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
@@ -28,6 +28,7 @@ def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
         misbehaviour=status.misbehaviour,
         quotas=map(_encode_quota, status.quotas),
         warnings=(clean(warning, limits.SENTENCE) for warning in status.warnings),
+        served=map(_encode_served, status.served),
     )
 
 
@@ -44,6 +45,7 @@ def decode_status(message: operator_pb2.GetStatusResponse) -> NodeStatus:
         misbehaviour=checks.integer(message.misbehaviour, "misbehaviour"),
         quotas=checks.many(message.quotas, "quotas", most, _decode_quota),
         warnings=checks.many(message.warnings, "warnings", most, _sentence),
+        served=checks.many(message.served, "sums of bytes served", most, _decode_served),
     )
 
 
@@ -110,6 +112,18 @@ def _decode_quota(message: operator_pb2.Quota) -> Quota:
         name=checks.text(message.name, "name of a quota", limits.NAME),
         used=checks.integer(message.used, "use"),
         limit=checks.integer(message.limit, "limit"),
+    )
+
+
+def _encode_served(served: Served) -> operator_pb2.Served:
+    return operator_pb2.Served(caller=served.caller, blob=checks.digest_bytes(served.blob), bytes=served.bytes)
+
+
+def _decode_served(message: operator_pb2.Served) -> Served:
+    return Served(
+        caller=checks.text(message.caller, "name of a caller", limits.NAME),
+        blob=checks.digest(message.blob),
+        bytes=checks.integer(message.bytes, "bytes served"),
     )
 
 

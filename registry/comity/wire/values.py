@@ -186,6 +186,15 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Bytes of one blob that one caller was sent since the node started."""
+
+    caller: str
+    blob: Digest
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """How a node is, for its operators. `misbehaviour` counts the proofs kept."""
 
@@ -199,3 +208,4 @@ class NodeStatus:
     misbehaviour: int
     quotas: tuple[Quota, ...]
     warnings: tuple[str, ...]
+    served: tuple[Served, ...] = ()
