@@ -181,13 +181,16 @@ def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> Non
     assert list(store.digests()) == []
     store.put(DIGEST, DATA)
     assert store.verify(DIGEST)
+    assert store.quarantined() == 1
     store.quarantine(DIGEST, "scrub: again")
     assert not store.has(DIGEST)
+    assert store.quarantined() == 2
 
 
 def test_quarantine_of_what_is_not_here_does_nothing(store: BlobStore) -> None:
     store.quarantine(DIGEST, "somebody else was faster")
     assert not store.has(DIGEST)
+    assert store.quarantined() == 0
 
 
 def test_a_removed_blob_is_gone_and_removing_it_again_does_nothing(store: BlobStore) -> None:

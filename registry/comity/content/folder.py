@@ -111,6 +111,11 @@ class FolderStore:
                 return
             durable.write_file(aside.with_name(f"{aside.name}.reason"), reason.encode() + b"\n", point="quarantine")
 
+    def quarantined(self) -> int:
+        with disk_errors("what was put aside was not listed"):
+            names = (entry.name for entry in os.scandir(self._quarantine))
+            return sum(not name.endswith((".reason", durable.TEMPORARY)) for name in names)
+
     def remove(self, digest: Digest) -> None:
         blob = self.path(digest)
         with disk_errors(f"blob {blob.name} was not removed"):

@@ -138,6 +138,10 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=key)
             self._client.put_object(Bucket=self._bucket, Key=f"{aside}.reason", Body=reason.encode() + b"\n")
 
+    def quarantined(self) -> int:
+        with s3_errors("what was put aside was not listed"):
+            return sum(not key.endswith(".reason") for key in self._keys(f"{self._prefix}quarantine/"))
+
     def remove(self, digest: Digest) -> None:
         key = self._key(digest)
         with s3_errors(f"blob {digest} was not removed"):

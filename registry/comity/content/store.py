@@ -64,6 +64,9 @@ class BlobStore(Protocol):
         """Delete a blob: a local decision of the store's owner, never a stranger's. Nothing happens when it is not
         here."""
 
+    def quarantined(self) -> int:
+        """How many were put aside."""
+
     def digests(self) -> Iterator[Digest]:
         """All blobs, in no promised order; one that comes or goes meanwhile may be missed."""
 
