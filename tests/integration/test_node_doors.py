@@ -134,7 +134,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (home.directory / "keys" / "log.pem").chmod(0o640)
     with pytest.raises(Refused) as refused:
         Core.open(home.config(), lambda: 0)
-    assert refused.value.code == "KEY-PERMISSIONS"
+    assert refused.value.code == "SECRET-EXPOSED"
 
 
 def test_keys_that_the_record_does_not_bind_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from comity.node import logs
 from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
+from comity.node.housekeeping import Housekeeping
 from comity.node.metrics import MetricsListener
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
@@ -98,4 +99,5 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
     )
     ready(listening)
     await replication.begin()
+    Housekeeping(core).begin(supervisor)
     await own_log.run()

@@ -78,7 +78,17 @@ def _open_ledger(config: NodeConfig, clock: Clock) -> Ledger:
 
 
 def _open_store(config: NodeConfig) -> BlobStore:
-    return FolderStore(config.storage.blobs)
+    s3 = config.storage.s3
+    if s3 is None:
+        return FolderStore(config.storage.blobs)
+    try:
+        from comity.content.s3 import S3Store
+        from comity.content.s3_client import open_client
+    except ImportError as error:
+        why = f"{error.name} is missing"
+        raise Unavailable("this installation has no S3", why=why, hint="pip install 'comity[node,s3]'") from error
+    client = open_client(s3.endpoint, s3.region, s3.credentials_file)
+    return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
 
 
 def _line(path: Path) -> bytes:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from comity.content.secret_file import read_secret
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign
-from comity.trust.errors import Malformed, NotFound, Refused, Untrusted
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import MAX_HALVES, HybridSigner, PrivateKey
 from comity.trust.node_record import NodeRecord, certificate_key
 from comity.trust.note import NoteSignature, sign_note
 from comity.wire.certs import TlsIdentity
 
-MAX_BYTES: Final = 64 * 1024
 _BLOCK: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n?")
 
 
@@ -36,7 +34,7 @@ class NodeKeys:
     def load(cls, folder: Path, record: NodeRecord) -> Self:
         """Read `log.pem`, `cosigner.pem`, `online.pem` and `tls.pem`.
 
-        Raises NotFound, Refused (KEY-PERMISSIONS) for a file that others can read, Malformed, and Untrusted
+        Raises Unavailable, Refused (SECRET-EXPOSED) for a file that others can read, Malformed, and Untrusted
         (KEY-MISMATCH) for a key that the node record does not bind.
         """
         (log,), (tls,) = _read(folder / "log.pem"), _read(folder / "tls.pem")
@@ -64,19 +62,8 @@ class NodeKeys:
 
 
 def _read(path: Path) -> tuple[PrivateKey, ...]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise NotFound(f"no key file {path}", hint="comity init --help") from error
-    except OSError as error:
-        raise Refused(f"{path} cannot be read", why=error.strerror or "", code="KEY-PERMISSIONS") from error
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if mode & 0o077:
-            why = f"its mode is {stat.S_IMODE(mode):04o}: others on this machine may use the key"
-            raise Refused(f"{path} is not private", why=why, hint=f"chmod 600 {path}", code="KEY-PERMISSIONS")
-        data = file.read(MAX_BYTES + 1)
-    blocks = _BLOCK.findall(data) if len(data) <= MAX_BYTES else []
+    data = read_secret(path)
+    blocks = _BLOCK.findall(data)
     if not 1 <= len(blocks) <= MAX_HALVES or b"".join(blocks) != data:
         raise Malformed(f"{path} is no key file", why="expected one or two unencrypted PKCS#8 PEM blocks, nothing else")
     return tuple(PrivateKey.from_pem(block) for block in blocks)

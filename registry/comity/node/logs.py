@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+from comity.wire.doors import CALL
+
+
+def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the call that is being served, so that its events can be found together."""
+    call = CALL.get("")
+    if call:
+        event["call"] = call
+    return event
 
 
 def configure(*, level: int = logging.INFO) -> None:
     """Send structured events, and those of libraries that use `logging`, to standard error."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _add_call,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

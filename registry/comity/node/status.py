@@ -11,7 +11,7 @@ from comity.node.replication.link import Link
 from comity.node.services.facts import SOFTWARE
 from comity.trust.cosignature import MAX_TIMESTAMP
 from comity.trust.errors import NotFound
-from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, StoreStatus
+from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
 
 
 class Status:
@@ -37,6 +37,7 @@ class Status:
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
             quotas=(uploads, *self._replication.quotas.used()),
             warnings=tuple(self._warnings(logs)),
+            served=tuple(Served(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
         )
 
     def _warnings(self, logs: Iterable[LogStatus]) -> Iterator[str]:
@@ -75,7 +76,7 @@ class Status:
 
     def _store(self) -> StoreStatus:
         sizes = [self._core.store.size(digest) for digest in self._core.store.digests()]
-        return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), 0)
+        return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), self._core.store.quarantined())
 
 
 def _peer(link: Link) -> PeerStatus:

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from comity.content.blob_lock import BlobLock
+from comity.content.blob_lock import lock_if_free
 from comity.content.durable import disk_errors
 from comity.content.ingest import hash_pieces
 from comity.content.layout import piece_lengths
 from comity.content.store import MAX_READ, BlobStore
 from comity.node.core import Core
 from comity.node.publishing.pending import Want
-from comity.trust.digest import Digest, short
+from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.pieces import encode_records
 
@@ -89,15 +89,18 @@ class Arrivals:
                 self._store.quarantine(want.digest, "its bytes no longer have its hash")
                 raise
 
+    def forget(self, before: float) -> None:
+        """Remove partial uploads that were last written before a time (POSIX seconds). Blocking."""
+        for partial in self._partial(sha256(b"")).parent.glob(f"*{_SUFFIX}"):
+            if partial.stat().st_mtime < before:
+                partial.unlink(missing_ok=True)
+
     @contextmanager
     def _claimed(self, digest: Digest) -> Iterator[None]:
-        lock = BlobLock(self._store.scratch(digest).parent, digest)
-        if not lock.try_acquire():
-            raise Conflict("this object is on its way already", why=short(digest), code="BLOB-BUSY")
-        try:
+        with lock_if_free(self._store.scratch(digest).parent, digest) as free:
+            if not free:
+                raise Conflict("this object is on its way already", why=short(digest), code="BLOB-BUSY")
             yield
-        finally:
-            lock.release()
 
     def _partial(self, digest: Digest) -> Path:
         path = self._store.scratch(digest)

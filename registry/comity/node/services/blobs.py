@@ -58,11 +58,8 @@ class Blobs:
         """The next few chunks, on their way; none at the end."""
 
         def read() -> list[bytes]:
-            stop = min(offset + READ_AHEAD, end)
-            return [
-                self._core.store.read(digest, at, min(limits.CHUNK, stop - at))
-                for at in range(offset, stop, limits.CHUNK)
-            ]
+            length = min(READ_AHEAD, end - offset)
+            return list(self._core.store.iterate(digest, offset, length, limits.CHUNK)) if length else []
 
         return asyncio.ensure_future(self._core.pools.files(read))
 

@@ -1,0 +1,46 @@
+"""What has to be done now and then: leftovers removed, gauges read."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from comity.ledger.ledger import Ledger
+from comity.node.core import Core
+from comity.node.publishing.arrivals import Arrivals
+from comity.node.tasks import Rhythm, Supervisor
+from comity.trust.errors import NotFound
+
+RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
+STALE_UPLOAD: Final = 7 * 86_400.0
+"""Seconds after which an upload that nobody went on with is removed."""
+
+
+class Housekeeping:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("housekeeping", self._step, RHYTHM)
+
+    async def _step(self) -> None:
+        await self._core.pools.files(self._core.store.sweep)
+        # File times are the system's own, whatever clock the node was given.
+        await self._core.pools.files(Arrivals(self._core).forget, time.time() - STALE_UPLOAD)
+        self._core.metrics.store_bytes.set(await self._core.pools.files(self._stored))
+        newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.origin)
+        if newest is not None:
+            self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
+
+    def _stored(self) -> int:
+        return sum(self._core.store.size(digest) for digest in self._core.store.digests())
+
+
+def newest_cosignature(ledger: Ledger, origin: str) -> int | None:
+    """When the newest checkpoint of a log was last cosigned, by its cosigners' own clocks. Blocking."""
+    try:
+        note = ledger.cosignatures.cosigned(origin)
+    except NotFound:
+        return None
+    times = [int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != origin]
+    return max(times, default=None)
