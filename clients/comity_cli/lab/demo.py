@@ -76,14 +76,11 @@ class Demo:
             publisher = self._new_publisher()
             lab = Lab.create(self.directory, {"demo": publisher})
             say(", ".join(f"{node.name} ({node.jurisdiction})" for node in lab.nodes))
-        leash = lab.up(leash=True)
         try:
+            lab.up(leash=True)
             self._story(lab, model)
         finally:
             lab.down()
-            for process in leash:
-                if process.stdin:
-                    process.stdin.close()
 
     def _story(self, lab: Lab, model: Path) -> None:
         origin, *others = lab.nodes

@@ -17,7 +17,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +67,7 @@ class Lab:
 
     directory: Path
     nodes: tuple[LabNode, ...]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list, compare=False)
 
     @classmethod
     def open(cls, directory: Path) -> Lab:
@@ -111,7 +112,7 @@ class Lab:
     def federation(self) -> Path:
         return self.directory / "federation.json"
 
-    def up(self, *, leash: bool = False) -> tuple[subprocess.Popen[bytes], ...]:
+    def up(self, *, leash: bool = False) -> None:
         """Start every node that is not running, and wait until each answers.
 
         Args:
@@ -119,11 +120,12 @@ class Lab:
 
         Raises Unavailable with the node's last words where one does not come up.
         """
-        started = tuple(self._start(node, leash) for node in self.nodes if node.pid is None)
+        for node in self.nodes:
+            if node.pid is None:
+                self._start(node, leash)
         deadline = time.monotonic() + START_SECONDS
         for node in self.nodes:
             self._await(node, deadline)
-        return started
 
     def down(self) -> None:
         """Ask every running node to stop, and wait for it; only processes that run this lab's homes are touched."""
@@ -134,11 +136,11 @@ class Lab:
         deadline = time.monotonic() + STOP_SECONDS
         for node, pid in running:
             while node.pid == pid and time.monotonic() < deadline:
-                _reap(pid)
+                self._reap()
                 time.sleep(0.05)
             if node.pid == pid:
                 os.kill(pid, signal.SIGKILL)
-                _reap(pid)
+        self._reap()
 
     def destroy(self, node: LabNode) -> None:
         """Kill a node without warning, and delete everything it has."""
@@ -146,22 +148,30 @@ class Lab:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
             while node.pid == pid:
-                _reap(pid)
+                self._reap()
                 time.sleep(0.01)
         shutil.rmtree(node.home)
 
-    def _start(self, node: LabNode, leash: bool) -> subprocess.Popen[bytes]:
+    def _start(self, node: LabNode, leash: bool) -> None:
         command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
+        held = subprocess.PIPE if leash else subprocess.DEVNULL
         with (node.home / "node.log").open("ab") as log:
             process = subprocess.Popen(
                 [*command, "--until-eof"] if leash else command,
-                stdin=subprocess.PIPE if leash else subprocess.DEVNULL,
+                stdin=held,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         (node.home / "node.pid").write_text(f"{process.pid}\n")
-        return process
+        self.processes.append(process)
+
+    def _reap(self) -> None:
+        """Take note of children that ended, so that their process ids are free again."""
+        for process in [process for process in self.processes if process.poll() is not None]:
+            self.processes.remove(process)
+            if process.stdin:
+                process.stdin.close()
 
     def _await(self, node: LabNode, deadline: float) -> None:
         while not _listens(node.address):
@@ -199,8 +209,3 @@ def _listens(address: str) -> bool:
     with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), timeout=1):
         return True
     return False
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,122 @@
+"""The main job as a newcomer runs it, on a small made model (the continuous build runs it on the real weights)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMITY = [sys.executable, "-m", "comity_cli.main"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder shaped like a model: safetensors with a sane header and random tensors, a card, a configuration."""
+    folder = tmp_path_factory.mktemp("model")
+    tensors, at = {}, 0
+    for number, length in enumerate((6_000_000, 300_000, 1_000)):
+        tensors[f"layer.{number}"] = {"dtype": "U8", "shape": [length], "data_offsets": [at, at + length]}
+        at += length
+    header = json.dumps(tensors).encode()
+    data = struct.pack("<Q", len(header)) + header + random.Random(7).randbytes(at)
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "config.json").write_text('{"model_type": "bert"}\n')
+    (folder / "README.md").write_text("# A made model\n")
+    return folder
+
+
+def nodes_running(directory: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"serve" in command and str(directory).encode() in command:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "lab"
+    command = [*COMITY, "demo", "--json", "--model", str(model), "--keep", str(keep)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    document = json.loads(ran.stdout)
+    said = {step["title"]: " ".join(step["said"]) for step in document["steps"]}
+    assert "exit 0" in said["Verify offline"]
+    assert "exit 3" in said["One flipped byte is refused"]
+    assert not (keep / "node-ch").exists()
+    served = said["Who served it"]
+    assert all(name in served for name in ("node-es", "node-kr", "node-sg"))
+    assert "node-ch" not in served
+    assert nodes_running(keep) == []
+
+
+@pytest.mark.slow
+def test_interrupting_the_demo_leaves_no_process(model: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "lab"
+    command = [*COMITY, "demo", "--model", str(model), "--keep", str(keep)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while len(nodes_running(keep)) < 4:
+            assert process.poll() is None, process.stdout and process.stdout.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    assert nodes_running(keep) == []
+
+
+@pytest.mark.slow
+def test_nodes_of_a_demo_that_was_killed_end_with_it(model: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "lab"
+    command = [*COMITY, "demo", "--model", str(model), "--keep", str(keep)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(nodes_running(keep)) < 4:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while nodes_running(keep):
+        assert time.monotonic() < deadline, "nodes outlived the demo"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_lab_goes_up_shows_its_nodes_and_goes_down(tmp_path: Path) -> None:
+    lab = tmp_path / "a lab"
+    environment = {**os.environ, "COMITY_HOME": str(tmp_path / "home")}
+
+    def comity(*arguments: str) -> dict[str, object]:
+        command = [*COMITY, *arguments, "--json"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return dict(json.loads(ran.stdout))
+
+    try:
+        nodes = comity("lab", "up", str(lab))["nodes"]
+        assert isinstance(nodes, list) and all(node["pid"] for node in nodes)
+        comity("trust", "pin", str(lab / "federation.json"), "--yes")
+        states = comity("status")["nodes"]
+        assert isinstance(states, list) and [state["reachable"] for state in states] == [True] * 4
+    finally:
+        nodes = comity("lab", "down", str(lab))["nodes"]
+    assert isinstance(nodes, list) and not any(node["pid"] for node in nodes)
+    assert nodes_running(lab) == []

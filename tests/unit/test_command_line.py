@@ -1,0 +1,113 @@
+"""The command line's own promises: one table, quick help, examples, errors that say what to do, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+from comity.trust.errors import OutOfSpace, Refused, Untrusted
+from comity_cli.command import Command, Group
+from comity_cli.main import COMMANDS, command, main
+from comity_cli.output import Output, size
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    root = click.Context(command)
+    for name in COMMANDS:
+        found = command.get_command(root, name)
+        assert found is not None
+        yield name, found
+        if isinstance(found, click.Group):
+            yield from ((f"{name} {verb}", sub) for verb, sub in found.commands.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), list(every_command()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_help_page_explains_and_ends_with_examples(name: str, found: click.Command) -> None:
+    ran = CliRunner().invoke(command, [*name.split(), "--help"])
+    assert ran.exit_code == 0
+    assert isinstance(found, Command | Group)
+    assert found.help, name
+    assert found.examples, name
+    assert ran.output.rstrip().endswith(found.examples[-1])
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_table_says_what_the_command_says(name: str) -> None:
+    found = command.get_command(click.Context(command), name)
+    assert found is not None
+    assert found.get_short_help_str(200) == COMMANDS[name].help
+    assert found.name == name
+
+
+def test_help_imports_no_command_and_no_grpc() -> None:
+    script = (
+        "import sys\nfrom comity_cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('grpc', 'rich', 'cryptography', 'comity_client') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_misspelled_command_gets_a_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["pul", "a/b"])
+    assert stopped.value.code == 2
+    assert "Did you mean 'pull'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Untrusted("bad", code="X-1"), 3), (Refused("no"), 6), (OutOfSpace("full"), 7)],
+    ids=["untrusted", "refused", "full"],
+)
+def test_errors_end_with_their_exit_status_and_the_next_command(
+    error: Untrusted, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error.hint = "comity status"
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "main", fail)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == status
+    printed = capsys.readouterr().err
+    assert f"[{error.code}]" in printed
+    assert "try: comity status" in printed
+
+
+def test_json_mode_prints_an_error_as_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).error(Untrusted("the bytes differ", why="one did", hint="comity status", code="BYTES"))
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "comity.dev/error/v1"
+    assert document["error"] == {"code": "BYTES", "what": "the bytes differ", "why": "one did", "try": "comity status"}
+    assert document["exit_status"] == 3
+
+
+def test_an_unreadable_reference_is_a_clear_error_and_not_a_traceback(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        main(["pull", "not a reference"])
+    assert stopped.value.code == 3
+    assert "[BAD-NAME]" in capsys.readouterr().err
+
+
+def test_sizes_are_decimal() -> None:
+    assert [size(n) for n in (0, 999, 1000, 90_868_376, 16_100_000_000)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "90.9 MB",
+        "16.1 GB",
+    ]
