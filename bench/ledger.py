@@ -189,6 +189,7 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--folder", type=Path, default=Path.cwd())
     chosen = arguments.parse_args()
+    before = os.getloadavg()[0]
     results = []
     for result in chain(
         appends(chosen.folder, chosen.runs),
@@ -202,6 +203,7 @@ def main() -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "load_average": [round(load, 1) for load in (before, os.getloadavg()[0])],
     }
     json.dump({"machine": machine, "results": results}, sys.stdout, indent=1)
 
