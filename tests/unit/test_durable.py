@@ -46,7 +46,7 @@ def test_a_move_between_folders_syncs_both(tmp_path: Path, points: list[str]) ->
     (tmp_path / "to").mkdir()
     (tmp_path / "file").write_bytes(b"data")
     durable.move(tmp_path / "file", tmp_path / "to" / "file", point="p")
-    assert points == ["p.rename", "p.folder", "fsync/", "fsync/", "p.done"]
+    assert points == ["p.rename", "p.folder", "fsync/", "p.source", "fsync/", "p.done"]
 
 
 def test_a_failed_fsync_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

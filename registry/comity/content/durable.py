@@ -1,7 +1,8 @@
 """Files that are either the old or the new one after any crash, and on the disk when the call returns.
 
-The order is always the same: write a temporary file, fsync it, rename it, fsync the folder. Each step is preceded by a
-fault point `<point>.fsync`, `<point>.rename`, `<point>.folder`, and `<point>.done` follows the last.
+The order is always the same: write a temporary file, fsync it, rename it, fsync the folder, and the folder that it left
+where that is another. Each step is preceded by a fault point `<point>.fsync`, `<point>.rename`, `<point>.folder`,
+`<point>.source`, and `<point>.done` follows the last. Nobody else calls fsync, so that none is without its point.
 
 An fsync that fails is never tried again on the same file: the kernel may have dropped the dirty pages and would report
 success. The temporary file is given up instead. The known gap: when the *folder's* fsync fails, the new name is already
@@ -58,8 +59,7 @@ def staged(path: Path, *, mode: int, folder: Path | None = None, point: str = "f
             yield file
             file.flush()
             os.fchmod(descriptor, mode)
-            fault.point(f"{point}.fsync")
-            os.fsync(descriptor)
+            fsync(descriptor, point=f"{point}.fsync")
         move(temporary, path, point=point)
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,20 +69,25 @@ def move(source: Path, path: Path, *, point: str = "file") -> None:
     """Rename a file whose bytes are already on the disk, replacing `path`; both folders are synced. Raises OSError."""
     fault.point(f"{point}.rename")
     source.replace(path)
-    fault.point(f"{point}.folder")
-    sync(path.parent)
+    sync(path.parent, point=f"{point}.folder")
     if source.parent != path.parent:
-        sync(source.parent)
+        sync(source.parent, point=f"{point}.source")
     fault.point(f"{point}.done")
 
 
-def sync(path: Path) -> None:
+def sync(path: Path, *, point: str) -> None:
     """fsync a file, or a folder: the names in it. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor, point=point)
     finally:
         os.close(descriptor)
+
+
+def fsync(descriptor: int, *, point: str) -> None:
+    """Put on the disk what was written to an open file; `point` names the fault point before it. Raises OSError."""
+    fault.point(point)
+    os.fsync(descriptor)
 
 
 def make_folders(path: Path, *, mode: int = 0o755) -> None:
@@ -91,4 +96,4 @@ def make_folders(path: Path, *, mode: int = 0o755) -> None:
         return
     make_folders(path.parent, mode=mode)
     path.mkdir(mode=mode, exist_ok=True)
-    sync(path.parent)
+    sync(path.parent, point="folders.fsync")

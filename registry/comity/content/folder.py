@@ -46,7 +46,7 @@ class FolderStore:
                 durable.make_folders(folder)
             for first in range(256):  # all at once, so that no put has to create and sync one
                 (self._blobs / f"{first:02x}").mkdir(exist_ok=True)
-            durable.sync(self._blobs)
+            durable.sync(self._blobs, point="store.fsync")
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies or would lie, for whoever links to it or maps it. Never write there."""
@@ -120,7 +120,7 @@ class FolderStore:
         blob = self.path(digest)
         with disk_errors(f"blob {blob.name} was not removed"):
             blob.unlink(missing_ok=True)
-            durable.sync(blob.parent)
+            durable.sync(blob.parent, point="remove.folder")
 
     def digests(self) -> Iterator[Digest]:
         for first in range(256):
@@ -180,13 +180,12 @@ class FolderStore:
         whoever gave it the name may have died, or may be about to, before the folder was synced."""
         if self._stat(blob) is None:
             return False
-        durable.sync(blob.parent)
+        durable.sync(blob.parent, point=f"{_POINT}.again")
         return True
 
     def _rename(self, path: Path, blob: Path) -> None:
         path.chmod(_READ_ONLY)
-        fault.point(f"{_POINT}.fsync")
-        durable.sync(path)
+        durable.sync(path, point=f"{_POINT}.fsync")
         durable.move(path, blob, point=_POINT)
 
     def _share(self, path: Path, blob: Path) -> None:
@@ -194,6 +193,7 @@ class FolderStore:
         name = self._partial / f"{blob.name}.{secrets.token_hex(8)}{durable.TEMPORARY}"
         with self._writing():
             try:
+                fault.point(f"{_POINT}.link")
                 name.hardlink_to(path)
                 self._rename(name, blob)
             finally:

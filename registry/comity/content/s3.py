@@ -185,7 +185,7 @@ class S3Store:
                 return
             with disk_errors(f"blob {digest} was not uploaded"):
                 self._marker(digest).touch()
-                durable.sync(self._uploading)
+                durable.sync(self._uploading, point="blob.marker")
             fault.point("blob.upload")
             send(self._key(digest))
             fault.point("blob.readback")

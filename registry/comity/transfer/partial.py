@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
+from comity.content import durable
 from comity.transfer.plan import Wanted
 from comity.trust.digest import short
 from comity.trust.errors import OutOfSpace, Unavailable
@@ -78,7 +79,7 @@ class Partial:
         """Cut the file to its size and make it durable. An empty file is whole before anything has opened it."""
         with self._open(os.O_WRONLY | os.O_CREAT) as fd:
             os.ftruncate(fd, self._want.size)
-            os.fsync(fd)
+            durable.fsync(fd, point="partial.fsync")
 
     def discard(self) -> None:
         self._path.unlink(missing_ok=True)
