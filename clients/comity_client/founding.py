@@ -133,7 +133,7 @@ def init_node(directory: Path, *, jurisdiction: str, org: str, node_name: str, m
         ("node-card.json", card.encode()),
         ("node.toml", node_toml(directory, card).encode()),
     ):
-        durable.write_file(directory / name, data, mode=0o644)
+        durable.write_file(directory / name, data, mode=0o644, point="home")
     return card
 
 

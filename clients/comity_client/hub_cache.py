@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from comity.content import durable
+from comity.content import durable, fault
 from comity.content.durable import disk_errors
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -87,7 +87,7 @@ class HubPlace:
             if self._newest or not (refs / "main").exists():
                 named.append(refs / "main")
             for ref in named:
-                durable.write_file(ref, self.commit.encode(), mode=0o644)
+                durable.write_file(ref, self.commit.encode(), mode=0o644, point="ref")
 
 
 def _link(link: Path, target: Path) -> None:
@@ -96,6 +96,7 @@ def _link(link: Path, target: Path) -> None:
         return
     temporary = link.with_name(f".{secrets.token_hex(8)}{durable.TEMPORARY}")
     temporary.symlink_to(target)
+    fault.point("link.rename")
     temporary.replace(link)
 
 

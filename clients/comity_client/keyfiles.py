@@ -36,8 +36,8 @@ def write_keys(path: Path, keys: Iterable[PrivateKey]) -> None:
             os.fchmod(descriptor, 0o600)
             file.write(b"".join(key.to_pem() for key in keys))
             file.flush()
-            os.fsync(descriptor)
-        durable.sync(path.parent)
+            durable.fsync(descriptor, point="key.fsync")
+        durable.sync(path.parent, point="key.folder")
 
 
 def read_keys(path: Path) -> tuple[PrivateKey, ...]:

@@ -95,7 +95,7 @@ class Memory:
             newest = self.newest(log)
             if relation == "same" and newest is not None:
                 note = newest.adding(*note.signatures)
-            durable.write_file(self._path(log), note.encode(), mode=0o600)
+            durable.write_file(self._path(log), note.encode(), mode=0o600, point="memory")
 
     def contradict(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Equivocation:
         """Keep two notes that do not go together; gives the error to raise."""
@@ -105,7 +105,7 @@ class Memory:
         name = sha256(f"{log}\n{first.text}{second.text}".encode())
         path = self._misbehaviour / f"{name[:32]}.json"
         data = canonical(document)
-        durable.write_file(path, data, mode=0o600)
+        durable.write_file(path, data, mode=0o600, point="memory")
         return Equivocation(
             f"log {log.name} showed two histories",
             why=f"{_brief(first)} and {_brief(second)} do not go together; proof kept in {path}",

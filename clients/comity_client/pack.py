@@ -63,4 +63,4 @@ class Pack:
 
 
 def _write(path: Path, data: bytes) -> None:
-    durable.write_file(path, data, mode=0o644)
+    durable.write_file(path, data, mode=0o644, point="pack")

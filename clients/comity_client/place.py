@@ -132,10 +132,11 @@ def settle(verified: Path, holders: Sequence[Path], entry: FileEntry) -> None:
         for holder in missing:
             durable.make_folders(holder.parent)
         for holder in missing[:-1]:
-            with durable.staged(holder, mode=READ_ONLY, folder=verified.parent) as copy, verified.open("rb") as source:
+            into = durable.staged(holder, mode=READ_ONLY, folder=verified.parent, point="place")
+            with into as copy, verified.open("rb") as source:
                 shutil.copyfileobj(source, copy, COPY_BLOCK)
         verified.chmod(READ_ONLY)
-        durable.move(verified, missing[-1])
+        durable.move(verified, missing[-1], point="place")
 
 
 def require_room(folder: Path, missing: int) -> None:

@@ -69,7 +69,7 @@ class Publisher:
                 hint = "publish under a new version"
                 raise Conflict(f"{published.name} is taken", why=why, hint=hint, code="VERSION-TAKEN")
         entry = publish(published, self.signer())
-        durable.write_file(path, entry.line + b"\n")
+        durable.write_file(path, entry.line + b"\n", point="statement")
         return entry
 
 
@@ -98,7 +98,7 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     write_keys(mine / "key.pem", first.keys)
     write_keys(mine / "recovery.pem", recovery.keys)
     line = announce(inception, first).line
-    durable.write_file(mine / "inception.line", line + b"\n", mode=0o644)
+    durable.write_file(mine / "inception.line", line + b"\n", mode=0o644, point="inception")
     return Publisher(inception, line, mine)
 
 

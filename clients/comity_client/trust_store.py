@@ -92,7 +92,7 @@ class TrustStore:
         name = f"{federation.body.federation}.json"
         with exclusive(self._folder):
             decisions = self._read()
-            durable.write_file(self._folder / name, data, mode=0o600)
+            durable.write_file(self._folder / name, data, mode=0o600, point="trust")
             self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
         return Pin(federation, self._folder / name)
 
@@ -167,7 +167,7 @@ class TrustStore:
             ("artifacts", decisions.bindings.artifacts),
         ):
             lines += [f"[{table}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(bound.items())), ""]
-        durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600)
+        durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")
 
 
 def _pin_entry(item: object) -> tuple[str, Digest]:

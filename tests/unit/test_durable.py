@@ -74,4 +74,4 @@ def test_a_full_disk_and_a_spent_quota_are_out_of_space(number: int) -> None:
 def test_missing_parents_are_made_and_their_names_synced(tmp_path: Path, points: list[str]) -> None:
     make_folders(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
-    assert points == ["fsync/", "fsync/"]
+    assert points == ["folders.fsync", "fsync/"] * 2
