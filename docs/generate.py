@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.node import config
+from comity.node.metrics import Metrics
 from comity_cli.explanations import explanations
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -50,7 +51,11 @@ def rendered() -> Mapping[Path, str]:
     return {
         DOCS / "errors.md": _ERRORS
         + "".join(f"| `{code}` | {entry.means} | {entry.do} |\n" for code, entry in explanations().items()),
-        operations: _between(operations.read_text(encoding="utf-8"), "configuration", configuration_table()),
+        operations: _between(
+            _between(operations.read_text(encoding="utf-8"), "configuration", configuration_table()),
+            "metrics",
+            metrics_table(),
+        ),
     }
 
 
@@ -61,6 +66,15 @@ def configuration_table() -> str:
         for path, field in _settings()
     ]
     return "| setting | value | default | environment |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def metrics_table() -> str:
+    """Every metric of a node, by its exported name."""
+    rows = []
+    for metric in Metrics().registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        rows.append(f"| `{name}` | {metric.type} | {metric.documentation} |\n")
+    return "| metric | type | counts |\n|---|---|---|\n" + "".join(sorted(rows))
 
 
 def _settings() -> Iterator[tuple[str, FieldInfo]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -13,9 +14,12 @@ from comity.trust.cosignature import verify_cosignature
 from comity.trust.hub import commit_id
 from comity.trust.manifest import Manifest
 from comity.trust.note import SignedNote, VerifierKey
+from comity.trust.policy import parse_policy
 from comity_cli.main import COMMANDS
 from comity_cli.main import command as root
+from packaging.requirements import Requirement
 from support import command_lines
+from support.case import case
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "proto").glob("*.md")])
@@ -91,6 +95,27 @@ def test_the_note_in_the_protocol_is_cosigned() -> None:
     note = SignedNote.parse((_block((ROOT / "docs" / "protocol.md").read_text("utf-8"), "note") + "\n").encode())
     key = VerifierKey.parse("node-b.example/cosigner+5ac88342+BN690+8LzYowXsgP31NZaHGkrvfXuAx/c+YxiUytKPMU")
     assert verify_cosignature(note.signatures[0], key, Checkpoint.parse(note.text)) > 0
+
+
+def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
+    federation = case().federation
+    text = _block((ROOT / "docs" / "verifying.md").read_text("utf-8"), "policy")
+    pinned = re.sub('(?m)^body = ".*"$', f'body = "{federation.body.digest}"', text)
+    policy = parse_policy(pinned.encode(), lambda _: federation.encode())
+    assert policy.pins == (federation.body,)
+    assert policy.cosigners.outside == ("publisher", "US")
+
+
+def test_every_requirement_has_its_line_in_the_list_of_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["node"],
+        *project["optional-dependencies"]["s3"],
+    ]
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)
+    listed = {name for row in rows for name in row.split(", ")}
+    assert {Requirement(text).name for text in wanted} - listed == set()
 
 
 def _block(text: str, kind: str) -> str:
