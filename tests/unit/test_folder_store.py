@@ -129,7 +129,7 @@ def test_files_that_are_no_blobs_are_not_listed(store: FolderStore) -> None:
 def test_a_blob_found_here_is_synced_before_it_is_promised(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(DIGEST, DATA)
     synced: list[Path] = []
-    monkeypatch.setattr(durable, "sync", synced.append)
+    monkeypatch.setattr(durable, "sync", lambda path, point: synced.append(path))
     store.put(DIGEST, DATA)
     assert synced == [store.path(DIGEST).parent]
 
@@ -208,12 +208,12 @@ def test_a_sweep_leaves_a_copy_under_way_alone(store: FolderStore, monkeypatch: 
 
 
 @pytest.mark.parametrize("how", ["put", "rename", "link"])
-@pytest.mark.parametrize("point", ["blob.fsync", "blob.rename", "blob.folder", "blob.done"])
+@pytest.mark.parametrize("point", ["blob.fsync", "blob.rename", "blob.folder", "blob.source", "blob.done"])
 def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path, how: str, point: str) -> None:
     argv = [sys.executable, "-c", PUT_OR_ADMIT, str(tmp_path), how]
     assert subprocess.run(argv, env={**os.environ, "COMITY_FAULT": point}, check=False).returncode == -9
     store = FolderStore(tmp_path)
-    assert store.has(DIGEST) == (point in ("blob.folder", "blob.done"))
+    assert store.has(DIGEST) == (point in ("blob.folder", "blob.source", "blob.done"))
     assert not store.has(DIGEST) or store.verify(DIGEST)
     if how == "rename":
         assert store.has(DIGEST) or mode(store.scratch(DIGEST)) & stat.S_IWUSR
