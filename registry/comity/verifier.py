@@ -8,29 +8,35 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
+import io
+import itertools
 import json
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from comity.trust import manifest as manifests
-from comity.trust.digest import Digest, parse_digest
+from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.dsse import MAX_LINE
-from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.evidence import MAX_CLAIMS, MAX_PROOF_BYTES, MAX_PROOFS, PACK, Evidence, FoundFile, Proof
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.evidence import MAX_CLAIMS, MAX_PACK_FILES, MAX_READ, PACK, Evidence, FoundFile, Proof
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.pieces import MAX_BYTES as MAX_PIECES
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.statement import MAX_OBJECT_BYTES
+from comity.trust.tlog_proof import MAX_PROOF
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
-MAX_OBJECTS_READ: Final = 256 * 1024 * 1024
+USAGE: Final = 2
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN", "not-checked": "----"}
 
 
@@ -40,19 +46,25 @@ def examine(folder: Path, *, workers: int = 2, on_hashed: Callable[[int], None] 
     Args:
         on_hashed: told the number of bytes hashed since the last call; from several threads.
 
-    Raises NotFound where there is no such folder, Malformed where the pack breaks a bound.
+    Raises NotFound where there is no such folder, Unavailable where a part of it cannot be read, Malformed where the
+    pack breaks a bound.
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="comity pull REF --to DIR")
+    return replace(read_pack(folder), files=tuple(_hashed(folder, workers, on_hashed or (lambda _: None))))
+
+
+def read_pack(folder: Path) -> Evidence:
+    """The evidence pack in an artifact's folder, without its files. Raises Malformed where it breaks a bound."""
     pack = folder / PACK
-    files = tuple(_hashed(folder, workers, on_hashed or (lambda _: None)))
     manifest = pack / "manifest.json"
     return Evidence(
-        manifest=read_bounded(manifest, manifests.MAX_BYTES) if manifest.exists() else None,
-        files=files,
+        manifest=read_bounded(manifest, manifests.MAX_BYTES) if manifest.is_file() else None,
+        files=None,
         claims=tuple(_claims(pack / "claims.jsonl")),
         proofs=tuple(_proofs(pack / "proofs")),
         objects=dict(_objects(pack / "objects")),
+        pieces=_head(pack / "pieces.json", MAX_PIECES) if (pack / "pieces.json").is_file() else None,
         partial=(pack / "partial").exists(),
     )
 
@@ -94,7 +106,8 @@ def _hashed(folder: Path, workers: int, on_hashed: Callable[[int], None]) -> Ite
         kind = _kind(path, folder)
         if kind != "file":
             return FoundFile(name, 0, None, "link" if kind == "link" else "special")
-        size, digest = hash_file(path, on_hashed)
+        with _readable(path):
+            size, digest = hash_file(path, on_hashed)
         return FoundFile(name, size, digest)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -104,75 +117,113 @@ def _hashed(folder: Path, workers: int, on_hashed: Callable[[int], None]) -> Ite
 def _walk(folder: Path) -> list[Path]:
     """Everything below `folder` that is not a real folder, but the pack. Links to folders are files here: findings."""
     found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        links = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = [name for name in folders if name not in links and not (here == folder and name == PACK)]
-        found += [here / name for name in (*files, *links)]
-        if len(found) > 2 * manifests.MAX_FILES:
+    unseen = [folder]
+    while unseen:
+        here = unseen.pop()
+        with _readable(here), os.scandir(here) as entries:
+            for entry in entries:
+                path = here / entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    found.append(path)
+                elif path != folder / PACK:
+                    unseen.append(path)
+        if len(found) + len(unseen) > 2 * manifests.MAX_FILES:
             raise Malformed("too many files", why=f"a manifest lists at most {manifests.MAX_FILES}")
     return sorted(found)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What cannot be looked at is not there: Unavailable, never passed over."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}", why=error.strerror or str(error)) from error
 
 
 def _kind(path: Path, folder: Path) -> str:
     """`file`, `link` or `special`. A Hub cache's own links (snapshot to blobs of the same repository) are files."""
     if path.is_symlink():
-        target = path.resolve()
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
+            return "link"
         blobs = folder.resolve().parent.parent / "blobs"
         return "file" if target.parent == blobs and target.is_file() else "link"
     return "file" if stat.S_ISREG(path.lstat().st_mode) else "special"
 
 
 def _claims(path: Path) -> Iterator[bytes]:
-    if not path.exists():
+    """The lines; of one that no log would hold, so much that `verify` sees it and says so."""
+    if not path.is_file():
         return
-    with path.open("rb") as file:
-        for _ in range(MAX_CLAIMS):
-            line = file.readline(MAX_LINE + 2)
-            if not line:
-                return
-            if len(line) > MAX_LINE + 1:
-                raise Malformed("claims.jsonl is malformed", why=f"a line of more than {MAX_LINE} bytes")
-            yield line.rstrip(b"\n")
-    raise Malformed("claims.jsonl is too long", why=f"more than {MAX_CLAIMS} claims")
+    total = 0
+    with _readable(path), path.open("rb") as file:
+        while line := file.readline(MAX_LINE + 2):
+            yield line.removesuffix(b"\n")
+            total += 1
+            while not line.endswith(b"\n") and (line := file.readline(BLOCK)):
+                pass
+            if total > MAX_CLAIMS or file.tell() > MAX_READ:
+                raise Malformed("too many claims", why=f"more than {MAX_CLAIMS}, or {MAX_READ} bytes")
 
 
 def _proofs(folder: Path) -> Iterator[Proof]:
-    names = sorted(folder.glob("*.tlog-proof")) if folder.is_dir() else []
-    if len(names) > MAX_PROOFS:
-        raise Malformed("too many proofs", why=f"more than {MAX_PROOFS}")
-    for path in names:
-        line = path.name.partition(".")[0]
+    """Proofs by the line that their names say; one that is too large stays a proof that does not hold."""
+    for name, data in _pack_files(folder, MAX_PROOF):
         try:
-            digest = parse_digest(line)
+            line = bare_digest(name.partition(".")[0])
         except Malformed:
             continue
-        yield Proof(digest, read_bounded(path, MAX_PROOF_BYTES))
+        if name.endswith(".tlog-proof"):
+            yield Proof(line, data)
 
 
 def _objects(folder: Path) -> Iterator[tuple[Digest, bytes]]:
     """Side objects whose bytes are what their names say; others are not evidence of anything."""
-    total = 0
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        data = read_bounded(path, MAX_OBJECT_BYTES)
-        total += len(data)
-        if total > MAX_OBJECTS_READ:
-            raise Malformed("evidence pack is too large", why=f"more than {MAX_OBJECTS_READ} bytes of objects")
-        digest = Digest(hashlib.sha256(data).hexdigest())
-        if path.name == digest:
+    for name, data in _pack_files(folder, MAX_OBJECT_BYTES):
+        digest = sha256(data)
+        if name == digest:
             yield digest, data
 
 
+def _pack_files(folder: Path, limit: int) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the regular files in a folder of the pack, by name; at most one byte beyond `limit` of each."""
+    if not folder.is_dir():
+        return
+    with _readable(folder), os.scandir(folder) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_PACK_FILES + 1) if entry.is_file()]
+    total = 0
+    for name in sorted(names):
+        data = _head(folder / name, limit)
+        total += len(data)
+        if len(names) > MAX_PACK_FILES or total > MAX_READ:
+            why = f"more than {MAX_PACK_FILES} files, or {MAX_READ} bytes, in {folder.name}"
+            raise Malformed("evidence pack is too large", why=why)
+        yield name, data
+
+
+def _head(path: Path, limit: int) -> bytes:
+    """At most one byte beyond `limit`: what is longer is then refused by whoever parses it."""
+    with _readable(path), path.open("rb") as file:
+        return file.read(limit + 1)
+
+
 def render(verdict: Verdict) -> str:
-    """The verdict as plain text, one line a row."""
+    """The verdict as plain text, one line a row, with the number of the step of `verify` that decided it."""
     subject = verdict.name or (f"sha256:{verdict.artifact}" if verdict.artifact else "unknown artifact")
     lines = [f"Verifying {subject}"]
     for row in verdict.rows:
-        lines.append(f"  {MARKS[row.state]}  {row.name:<24} {row.summary}")
+        lines.append(f"  {MARKS[row.state]}  {row.step or '':>2} {row.name:<24} {plain(row.summary)}")
         if row.hint and row.state != "pass" and row.name in verdict.required:
-            lines.append(f"        try: {row.hint}")
+            lines.append(f"           try: {row.hint}")
     lines.append("ACCEPTED" if verdict.accepted else f"NOT ACCEPTED (exit {verdict.exit_status})")
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with nothing in it that a terminal obeys: file names and claims are a stranger's words."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -180,19 +231,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m comity.verifier",
         description="Verify an artifact and its evidence pack, offline. Exit status: 0 accepted, 3 verification "
-        "failed, 4 policy not met, 5 evidence missing, 8 partial, 2 usage.",
+        "failed, 4 policy not met, 5 evidence missing, 8 partial, 2 usage or a policy that cannot be read.",
     )
     parser.add_argument("folder", type=Path, help="the artifact's folder, with .comity/ inside")
     parser.add_argument("--policy", type=Path, required=True, help="a policy file (TOML)")
     parser.add_argument("--json", action="store_true", help="print the verdict as one JSON document")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        verdict = verify(examine(options.folder), load_policy(options.policy))
+        policy = load_policy(options.policy)
     except ComityError as error:
-        sys.stderr.write(f"error: {error.what}\n" + (f"why: {error.why}\n" if error.why else ""))
-        return error.exit_status
+        return _complain(error, USAGE if isinstance(error, Malformed) else error.exit_status)
+    try:
+        verdict = verify(examine(options.folder), policy)
+    except ComityError as error:
+        return _complain(error, error.exit_status)
     sys.stdout.write((json.dumps(verdict.to_json(), indent=1) if options.json else render(verdict)) + "\n")
     return verdict.exit_status
+
+
+def _complain(error: ComityError, status: int) -> int:
+    sys.stderr.write(f"error: {plain(error.what)}\n" + (f"why: {plain(error.why)}\n" if error.why else ""))
+    return status
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Case:
     @property
     def evidence(self) -> Evidence:
         files = tuple(FoundFile(path, len(data), sha256(data)) for path, data in sorted(self.files.items()))
-        return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial)
+        return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial, self.pieces)
 
     @property
     def policy(self) -> Policy:

@@ -22,8 +22,10 @@ from comity.trust.digest import Digest, sha256
 
 PACK: Final = ".comity"
 MAX_CLAIMS: Final = 10_000
-MAX_PROOFS: Final = 10_000
-MAX_PROOF_BYTES: Final = 1024 * 1024
+MAX_PACK_FILES: Final = 10_000
+"""Proofs, and side objects."""
+MAX_READ: Final = 256 * 1024 * 1024
+"""Bytes of claims, of proofs and of side objects, each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,9 @@ class Proof:
 class Evidence:
     """All that `verify` looks at.
 
-    `files` is None where nobody looked at the files (judging a claim alone). `partial` says that the person who
-    fetched this asked for some of the files only; it can make a missing file *partial*, never *pass*.
+    `files` is None where nobody looked at the files (judging a claim alone), `pieces` where no piece index came along.
+    `partial` says that the person who fetched this asked for some of the files only; it can make a missing file
+    *partial*, never *pass*.
     """
 
     manifest: bytes | None
@@ -59,6 +62,7 @@ class Evidence:
     proofs: tuple[Proof, ...] = ()
     objects: Mapping[Digest, bytes] = field(default_factory=dict)
     partial: bool = False
+    pieces: bytes | None = None
 
 
 def proof_name(line: bytes, origin: str) -> str:

@@ -5,16 +5,18 @@ A line that does not parse or does not verify becomes a note and counts for noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from comity.trust.claims import Advisory, parse_advisory
+from comity.trust.claims import Advisory, parse_advisory, parse_hold, signed_by_node
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception, check_inception
+from comity.trust.node_record import NodeRecord
 from comity.trust.published import Published, check_published
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.witnessing import Bound
 
 T = TypeVar("T")
 
@@ -65,19 +67,62 @@ def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
     return Readings(tuple(entries), inceptions, tuple(publications), failed, tuple(orphans), tuple(notes))
 
 
-def proven_advisories(readings: Readings, artifact: Digest) -> tuple[Advisory, ...]:
-    """Advisories about `artifact` that an identity among the claims really signed. A node's are not proven here."""
-    found = []
+def proven_advisories(readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
+    """Advisories about `artifact` that an identity among the claims, or one of `nodes`, really signed."""
+    return weigh_advisories(readings, artifact, nodes)[0]
+
+
+def weigh_advisories(
+    readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord]
+) -> tuple[tuple[Advisory, ...], tuple[str, ...]]:
+    """The proven advisories about `artifact`, and notes on the others: no warning is passed over in silence."""
+    online = {record.node.id: record for record in nodes}
+    found: list[Advisory] = []
+    notes: list[str] = []
+
+    def prove(entry: Entry) -> Advisory:
+        advisory = parse_advisory(entry.statement)
+        issuer, node = readings.inceptions.get(advisory.by.id), online.get(advisory.by.id)
+        if advisory.by.kind == "identity" and issuer is not None and issuer.keys.signed(entry.envelope):
+            return advisory
+        if node is not None and signed_by_node(entry, node):
+            return advisory
+        raise Untrusted("advisory refused", why=f"not proven to be {short(advisory.by.id)}'s", code="SIGNATURE")
+
+    for entry in _about(readings, artifact, "advisory"):
+        if (advisory := _try(prove, entry, notes)) is not None:
+            found.append(advisory)
+    return tuple(found), tuple(notes)
+
+
+def weigh_holds(
+    readings: Readings, artifact: Digest, bound: Iterable[Bound]
+) -> tuple[tuple[tuple[Entry, Bound], ...], tuple[str, ...]]:
+    """Holds of `artifact` that bound nodes signed, each with its node, and notes on forged ones.
+
+    Not judged here: whether it stands in the node's own log, where alone it counts.
+    """
+    nodes: dict[Author, list[Bound]] = {}
+    for node in bound:
+        nodes.setdefault(node.record.node, []).append(node)
+    found: list[tuple[Entry, Bound]] = []
+    notes: list[str] = []
+
+    def prove(entry: Entry) -> list[Bound]:
+        known = nodes.get(parse_hold(entry.statement).by, [])
+        if not all(signed_by_node(entry, node.record) for node in known):
+            raise Untrusted("hold refused", why="not signed by the node that it names", code="SIGNATURE")
+        return known
+
+    for entry in _about(readings, artifact, "hold"):
+        found += [(entry, node) for node in _try(prove, entry, notes) or ()]
+    return tuple(found), tuple(notes)
+
+
+def _about(readings: Readings, artifact: Digest, predicate: str) -> Iterator[Entry]:
     for entry in readings.entries:
-        statement = entry.statement
-        if statement.predicate != "advisory" or statement.subject != artifact or statement.by is None:
-            continue
-        issuer = readings.inceptions.get(statement.by.id)
-        if statement.by.kind == "identity" and issuer is not None and issuer.keys.signed(entry.envelope):
-            advisory = _try(parse_advisory, statement, [])
-            if advisory is not None:
-                found.append(advisory)
-    return tuple(found)
+        if entry.statement.predicate == predicate and artifact in {s.digest for s in entry.statement.subjects}:
+            yield entry
 
 
 def _try(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[str]) -> T | None:

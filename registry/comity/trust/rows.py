@@ -5,8 +5,11 @@ The numbers are the steps of `verify`, which calls these in order and knows noth
 
 from __future__ import annotations
 
-from comity.trust.claims import Advisory, parse_hold, signed_by_node
-from comity.trust.digest import Digest, short
+from collections.abc import Iterable
+from dataclasses import replace
+
+from comity.trust.claims import Advisory
+from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence
 from comity.trust.identity import Inception
@@ -16,7 +19,7 @@ from comity.trust.reading import Readings
 from comity.trust.standing import Standing, prove_entry
 from comity.trust.statement import Entry
 from comity.trust.verdict import Fact, Row
-from comity.trust.witnessing import Bound, Cosigner, Witnessed
+from comity.trust.witnessing import Bound, Witnessed
 
 
 def artifact_row(evidence: Evidence) -> tuple[Manifest | None, Row]:
@@ -99,15 +102,16 @@ def cosigners_row(policy: Policy, evidence: Evidence, chosen: Standing | None) -
     best = chosen.best(policy) if chosen and chosen.accepted is not False else None
     if chosen is None or best is None:
         return _unproven("cosigners", 6, policy, evidence, chosen)
-    rule, jurisdiction = policy.cosigners, chosen.publication.publisher.jurisdiction
-    counted = best.counted(rule, jurisdiction)
+    rule, publisher = policy.cosigners, chosen.jurisdictions
+    counted = best.counted(rule, publisher)
     facts = tuple(_here(f"{c.member.name} ({c.member.jurisdiction}) as {c.name}") for c in counted)
     names = ", ".join(f"{c.member.name} ({c.member.jurisdiction})" for c in counted) or "nobody"
-    if best.satisfies(rule, jurisdiction):
+    if best.satisfies(rule, publisher):
         return Row("cosigners", "pass", f"{len(counted)} of {rule.at_least} required: {names}", 6, facts=facts)
     if not best.cosigners and best.refused:
         return Row("cosigners", "fail", best.refused[0], 6, "false", tuple(_here(text) for text in best.refused))
-    needed = f"{rule.at_least} required in {rule.jurisdictions} jurisdictions"
+    needed = f"{rule.at_least} required"
+    needed += f" in {rule.jurisdictions} jurisdictions" if rule.jurisdictions > 1 else ""
     outside = f" outside {', '.join(rule.outside)}" if rule.outside else ""
     text = f"{len(counted)} counted, {needed}{outside}; have: {names}"
     return Row("cosigners", "fail", text, 6, "short", facts, hint="comity pull REF")
@@ -116,6 +120,8 @@ def cosigners_row(policy: Policy, evidence: Evidence, chosen: Standing | None) -
 def _unproven(row: str, step: int, policy: Policy, evidence: Evidence, chosen: Standing | None) -> Row:
     if not policy.pins:
         return Row(row, "unknown", "no charter is pinned", step, "short", hint="comity trust pin FILE")
+    if chosen is not None and chosen.accepted is False:
+        return Row(row, "unknown", "no statement of the publisher that the policy names", step, "missing")
     if chosen is not None and chosen.broken:
         return Row(row, "fail", chosen.broken[0], step, "false", tuple(_here(text) for text in chosen.broken))
     if chosen is not None and chosen.unbound:
@@ -127,29 +133,14 @@ def _unproven(row: str, step: int, policy: Policy, evidence: Evidence, chosen: S
     return Row(row, "unknown", "no proof that it was logged", step, "missing", hint="comity pull REF")
 
 
-def replicas_row(artifact: Digest, readings: Readings, evidence: Evidence, bound: tuple[Bound, ...]) -> Row:
-    holders: dict[Digest, str] = {}
-    for entry in readings.entries:
-        if entry.statement.predicate != "hold" or entry.statement.subject != artifact:
-            continue
-        seen, _, _ = prove_entry(entry, evidence.proofs, bound)
-        for node in bound:
-            if _own_hold(entry, node, seen):
-                holders[node.member.lineage] = f"{node.member.name} ({node.member.jurisdiction})"
+def replicas_row(holds: tuple[tuple[Entry, Bound], ...], evidence: Evidence) -> Row:
+    """A hold counts only as the node's own word, at its index in its own log."""
+    holders = {node.member for entry, node in holds if prove_entry(entry, evidence.proofs, (node,))[0]}
     if not holders:
         return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing")
-    names = sorted(holders.values())
+    names = sorted(f"{member.name} ({member.jurisdiction})" for member in holders)
     facts = tuple(Fact(f"holds a full copy, in its own log: {name}", "claimed", name) for name in names)
     return Row("replicas", "pass", f"claimed by {', '.join(names)}", 7, facts=facts)
-
-
-def _own_hold(entry: Entry, node: Bound, seen: tuple[Witnessed, ...]) -> bool:
-    """A hold counts only as the node's own word, at its index in its own log."""
-    try:
-        parse_hold(entry.statement)
-    except ComityError:
-        return False
-    return signed_by_node(entry, node.record) and any(s.origin == node.record.origin for s in seen)
 
 
 def licence_row(policy: Policy, evidence: Evidence, chosen: Standing | None) -> Row:
@@ -185,35 +176,40 @@ def time_row(policy: Policy, chosen: Standing | None) -> Row:
     if policy.freshness is None:
         return Row("time", "not-checked", "the policy names no moment to judge", 10)
     best = chosen.best(policy) if chosen else None
-    newest = max((c.timestamp for c in best.cosigners), default=None) if best else None
-    if newest is None:
-        return Row("time", "unknown", "no cosignature that tells a time", 10, "missing")
+    counted = best.counted(policy.cosigners, chosen.jurisdictions) if chosen and best else ()
+    needed = max(policy.cosigners.at_least, 1)
+    if len(counted) < needed:
+        return Row("time", "unknown", "too few cosignatures that tell a time", 10, "missing")
+    newest = sorted((cosigner.timestamp for cosigner in counted), reverse=True)[needed - 1]
     age = policy.freshness.as_of - newest
-    text = f"the newest cosignature is {max(age, 0) // 86_400} days older than as_of"
-    fact = Fact(text, "claimed" if age <= policy.freshness.max_age else "stale or absent", "its cosigner's clock")
+    text = f"{needed} cosigners saw it at most {max(age, 0) // 86_400} days before as_of"
+    fact = Fact(text, "claimed" if age <= policy.freshness.max_age else "stale or absent", "its cosigners' clocks")
     if age <= policy.freshness.max_age:
         return Row("time", "pass", text, 10, facts=(fact,))
     return Row("time", "fail", text, 10, "short", (fact,), hint="comity pull REF")
 
 
 def crypto_health_row(policy: Policy, chosen: Standing | None) -> Row:
-    if chosen is None:
-        return Row("crypto health", "unknown", "no signature to judge", 11, "missing")
-    best = chosen.best(policy)
-    cosigners: tuple[Cosigner, ...] = best.cosigners if best else ()
+    """What would be left without classical cryptography: it has to be enough for the policy."""
+    best = chosen.best(policy) if chosen else None
+    if chosen is None or best is None:
+        return Row("crypto health", "unknown", "no logged signature to judge", 11, "missing")
+    rule = replace(policy.cosigners, post_quantum=True)
+    counted = best.counted(policy.cosigners, chosen.jurisdictions)
+    strong = best.counted(rule, chosen.jurisdictions)
     weak = [] if chosen.publication.publisher.keys.post_quantum else ["the publisher's signature"]
-    if not any(c.post_quantum for c in cosigners):
-        weak.append("every cosignature")
-    facts = tuple(_here(f"{link} is classical only") for link in weak)
+    if len(strong) < len(counted) and not best.satisfies(rule, chosen.jurisdictions):
+        weak.append(f"{len(counted) - len(strong)} of {len(counted)} cosigners")
     if weak:
-        return Row("crypto health", "fail", f"classical only: {' and '.join(weak)}", 11, "short", facts)
-    strong = sum(c.post_quantum for c in cosigners)
-    text = f"publisher hybrid, {strong} cosigners with ML-DSA-44; the log's own signature is Ed25519"
+        text = f"classical only: {' and '.join(weak)}"
+        return Row("crypto health", "fail", text, 11, "short", tuple(_here(f"classical only: {link}") for link in weak))
+    text = f"publisher hybrid, {len(strong)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
     return Row("crypto health", "pass", text, 11, facts=(_here(text),))
 
 
-def notes_row(readings: Readings, binding: tuple[str, ...], standings: list[Standing]) -> Row:
-    notes = [*readings.notes, *binding]
+def notes_row(readings: Readings, others: Iterable[str], standings: list[Standing]) -> Row:
+    """Material that did not verify. It counted for nothing, and whoever carried it should know."""
+    notes = [*readings.notes, *others]
     for standing in standings:
         notes += [*standing.broken, *standing.unbound]
         notes += [text for seen in standing.witnessed for text in seen.refused]
@@ -223,8 +219,8 @@ def notes_row(readings: Readings, binding: tuple[str, ...], standings: list[Stan
     return Row("notes", "fail", f"{notes[0]} ({len(notes)} in all)", 12, "short", tuple(_here(note) for note in notes))
 
 
-def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: list[Advisory]) -> Row:
-    short_of = [row.name for row in rows if row.name in policy.require and row.state != "pass"]
+def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
+    short_of = [row.name for row in rows if row.name in ("artifact", *policy.require) and row.state != "pass"]
     if refusals:
         return Row(
             "policy", "fail", f"an issuer that the owner listed advises against it: {refusals[0].kind}", 13, "short"
@@ -232,6 +228,14 @@ def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: list[Advisory]) 
     if short_of:
         return Row("policy", "fail", f"not met: {', '.join(short_of)}", 13, "short")
     return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 13)
+
+
+def pieces_note(evidence: Evidence, chosen: Standing | None) -> tuple[str, ...]:
+    """The piece index decides nothing, since whole files are hashed here; a puller would stumble over a wrong one."""
+    named = chosen.publication.published.pieces.digest if chosen else None
+    if evidence.pieces is None or named is None or sha256(evidence.pieces) == named:
+        return ()
+    return (f"pieces.json is not the piece index that was published, {short(named)}, and counts for nothing",)
 
 
 def _here(text: str, evidence: Digest | None = None) -> Fact:

@@ -16,34 +16,39 @@ from comity.trust.witnessing import Bound, Witnessed, witness
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far one publication gets: accepted by the key policy, proven in logs, cosigned."""
+    """How far one publication gets: accepted by the key policy, proven in logs, cosigned.
+
+    `accepted` is True for whom the owner pinned or a pinned charter binds, False for somebody else, None where nobody
+    is named. `jurisdictions` are the publisher's: its own claim, and what pinned bodies say of a seat with its id.
+    """
 
     publication: Publication
     accepted: bool | None
+    jurisdictions: frozenset[str]
     witnessed: tuple[Witnessed, ...]
     broken: tuple[str, ...]
     unbound: tuple[str, ...]
 
     def best(self, policy: Policy) -> Witnessed | None:
-        jurisdiction = self.publication.publisher.jurisdiction
-
         def merit(seen: Witnessed) -> tuple[bool, int, int]:
-            counted = seen.counted(policy.cosigners, jurisdiction)
-            return seen.satisfies(policy.cosigners, jurisdiction), len(counted), -seen.index
+            counted = seen.counted(policy.cosigners, self.jurisdictions)
+            return seen.satisfies(policy.cosigners, self.jurisdictions), len(counted), -seen.index
 
         return max(self.witnessed, key=merit, default=None)
 
-    def merit(self, policy: Policy) -> tuple[bool, bool, bool, int]:
+    def merit(self, policy: Policy) -> tuple[bool, bool, bool, bool, int]:
+        """What makes one publication the one to show. More evidence for any of them can only raise the highest (I4)."""
         best = self.best(policy)
-        jurisdiction = self.publication.publisher.jurisdiction
-        cosigned = best is not None and best.satisfies(policy.cosigners, jurisdiction)
-        counted = len(best.counted(policy.cosigners, jurisdiction)) if best else 0
-        return self.accepted is not False, best is not None, cosigned, counted
+        cosigned = best is not None and best.satisfies(policy.cosigners, self.jurisdictions)
+        counted = len(best.counted(policy.cosigners, self.jurisdictions)) if best else 0
+        return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
 
 
 def stand(publication: Publication, proofs: tuple[Proof, ...], bound: tuple[Bound, ...], policy: Policy) -> Standing:
     seen, broken, unbound = prove_entry(publication.entry, proofs, bound)
-    return Standing(publication, _accepted(publication, policy), seen, broken, unbound)
+    seats = (body.member(publication.publisher.id) for body in policy.pins)
+    jurisdictions = frozenset({publication.publisher.jurisdiction} | {seat.jurisdiction for seat in seats if seat})
+    return Standing(publication, _accepted(publication, policy), jurisdictions, seen, broken, unbound)
 
 
 def prove_entry(
@@ -59,12 +64,14 @@ def prove_entry(
         try:
             seen.extend(witness(TlogProof.parse(proof.data), entry.line, bound))
         except ComityError as error:
-            (unbound if error.code == "LOG-UNBOUND" else broken).append(str(error))
+            if error.code == "LOG-UNBOUND":
+                unbound.append(str(error))
+            else:
+                broken.append(f"its proof does not hold: {error}")
     return tuple(seen), tuple(broken), tuple(unbound)
 
 
 def _accepted(publication: Publication, policy: Policy) -> bool | None:
-    """True: who the owner pinned or a pinned charter binds. False: somebody else. None: nobody is named."""
     if policy.publishers:
         return publication.publisher.id in policy.publishers
     bound = policy.bound_publisher(publication.published.name.namespace)

@@ -21,11 +21,11 @@ charter in the evidence, any file's content beyond its hash. Rows without a step
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from comity.trust.claims import Advisory
+from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
 from comity.trust.policy import ROWS, Policy
-from comity.trust.reading import proven_advisories, read_claims
+from comity.trust.reading import read_claims, weigh_advisories, weigh_holds
 from comity.trust.rows import (
     advisories_row,
     artifact_row,
@@ -35,13 +35,14 @@ from comity.trust.rows import (
     key_policy_row,
     licence_row,
     notes_row,
+    pieces_note,
     policy_row,
     replicas_row,
     signatures_row,
     time_row,
     transparency_row,
 )
-from comity.trust.standing import stand
+from comity.trust.standing import Standing, stand
 from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Row, Verdict, exit_status
 from comity.trust.witnessing import bind
 
@@ -50,13 +51,13 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
     """Judge `evidence` by `policy`. Never raises for what the evidence holds; bad material becomes rows and notes."""
     manifest, first = artifact_row(evidence)
     if manifest is None:
-        rows = _complete((first,))
-        return Verdict(None, "", rows, exit_status(rows, policy.require), policy.digest, policy.require)
+        return _conclude(None, None, (first,), policy, otherwise="nothing can be judged without the manifest")
     readings = read_claims(evidence.claims, manifest.digest)
-    bound, notes = bind(policy.pins, readings.entries)
+    bound, binding = bind(policy.pins, readings.entries)
     standings = [stand(publication, evidence.proofs, bound, policy) for publication in readings.publications]
     chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
-    advisories = proven_advisories(readings, manifest.digest)
+    advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
+    holds, forged = weigh_holds(readings, manifest.digest, bound)
     judged = (
         first,
         bytes_row(evidence, manifest),
@@ -64,24 +65,31 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         key_policy_row(policy, chosen),
         transparency_row(policy, evidence, chosen),
         cosigners_row(policy, evidence, chosen),
-        replicas_row(manifest.digest, readings, evidence, bound),
+        replicas_row(holds, evidence),
         licence_row(policy, evidence, chosen),
         advisories_row(advisories, chosen),
         time_row(policy, chosen),
         crypto_health_row(policy, chosen),
-        notes_row(readings, notes, standings),
+        notes_row(readings, (*binding, *unproven, *forged, *pieces_note(evidence, chosen)), standings),
     )
-    refusals = [advisory for advisory in advisories if advisory.by.id in policy.refuse_from]
-    rows = _complete(judged)
+    refusals = tuple(advisory for advisory in advisories if advisory.by.id in policy.refuse_from)
+    return _conclude(manifest.digest, chosen, judged, policy, refusals)
+
+
+def _conclude(
+    artifact: Digest | None,
+    chosen: Standing | None,
+    judged: tuple[Row, ...],
+    policy: Policy,
+    refusals: tuple[Advisory, ...] = (),
+    otherwise: str = "not checked in this version",
+) -> Verdict:
+    """All rows in their order, (13) among them, and the exit status; `otherwise` is what rows not judged say."""
+    by_name = {row.name: row for row in judged}
+    rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, 0)) for name in ROWS[:-1])
     status = exit_status(rows, policy.require)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET
-    rows = (*rows[:-1], policy_row(rows, policy, refusals))
-    name = str(chosen.publication.published.name) if chosen else ""
-    return Verdict(manifest.digest, name, rows, status, policy.digest, policy.require)
-
-
-def _complete(judged: tuple[Row, ...]) -> tuple[Row, ...]:
-    by_name = {row.name: row for row in judged}
-    blank = Row("", "not-checked", "not checked in this version", 0)
-    return tuple(by_name.get(name, replace(blank, name=name)) for name in ROWS)
+    rows = (*rows, policy_row(rows, policy, refusals))
+    name = str(chosen.publication.published.name) if chosen and chosen.accepted is not False else ""
+    return Verdict(artifact, name, rows, status, policy.digest, policy.require)

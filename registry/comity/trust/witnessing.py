@@ -7,7 +7,7 @@ other than X count, each once, however many nodes and keys it has. Source: proto
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from comity.trust.charter import Body, Member
@@ -25,7 +25,7 @@ from comity.trust.tlog_proof import TlogProof
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A node record that a pinned body proves, and the member whose node it is there."""
+    """A node record that a pinned body proves, and the seat whose node it is."""
 
     member: Member
     record: NodeRecord
@@ -34,7 +34,8 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Cosigner:
-    """A member that cosigned: by which name, when by its own clock (POSIX seconds), with a post-quantum key or not."""
+    """A member that cosigned: by which name, when by its own clock (POSIX seconds); `post_quantum` where neither its
+    cosignature nor the keys that bind its cosigner would fall with classical cryptography."""
 
     member: Member
     name: str
@@ -56,46 +57,75 @@ class Witnessed:
     cosigners: tuple[Cosigner, ...]
     refused: tuple[str, ...]
 
-    def counted(self, rule: CosignerRule, publisher_jurisdiction: str) -> tuple[Cosigner, ...]:
-        """The cosigners that `rule` counts: distinct members other than the writer, outside what it excludes."""
+    def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[Cosigner, ...]:
+        """The cosigners that `rule` counts: members other than the writer, outside what it excludes.
+
+        Args:
+            publisher: the publisher's jurisdictions.
+        """
         excluded = {code for code in rule.outside if code != PUBLISHER}
         if PUBLISHER in rule.outside:
-            excluded |= {publisher_jurisdiction, self.writer.jurisdiction}
-        seen: dict[Digest, Cosigner] = {}
-        for cosigner in self.cosigners:
-            member = cosigner.member
-            if member.lineage == self.writer.lineage or member.jurisdiction in excluded:
-                continue
-            if rule.post_quantum and not cosigner.post_quantum:
-                continue
-            seen.setdefault(member.lineage, cosigner)
-        return tuple(seen.values())
+            excluded |= publisher | {self.writer.jurisdiction}
+        return tuple(
+            cosigner
+            for cosigner in self.cosigners
+            if cosigner.member != self.writer
+            and cosigner.member.jurisdiction not in excluded
+            and (cosigner.post_quantum or not rule.post_quantum)
+        )
 
-    def satisfies(self, rule: CosignerRule, publisher_jurisdiction: str) -> bool:
-        counted = self.counted(rule, publisher_jurisdiction)
+    def satisfies(self, rule: CosignerRule, publisher: frozenset[str]) -> bool:
+        counted = self.counted(rule, publisher)
         jurisdictions = {cosigner.member.jurisdiction for cosigner in counted}
         return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
 def bind(pins: Iterable[Body], entries: Iterable[Entry]) -> tuple[tuple[Bound, ...], tuple[str, ...]]:
-    """Prove node records under each pinned body. Returns the bound ones, and notes on those that bind nothing."""
+    """Prove node records under the pinned bodies. Returns the bound ones, and notes on those that bind nothing."""
     bodies, bound, notes = tuple(pins), [], []
+    seats = _seats(bodies)
     for entry in entries:
-        if entry.statement.predicate != "node-record":
+        if entry.statement.predicate != "node-record" or not bodies:
             continue
-        reasons = []
-        for body in bodies:
-            try:
-                record = prove_record(entry, body)
-            except ComityError as error:
-                reasons.append(str(error))
-                continue
-            member = body.member(record.member)
-            if member is not None and member.active:
-                bound.append(Bound(member, record, entry))
-        if bodies and len(reasons) == len(bodies):
-            notes.append(f"node record of {entry.statement.subjects[0].name!r} binds nothing: {reasons[0]}")
+        try:
+            record = _proven(entry, bodies)
+        except ComityError as error:
+            notes.append(f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}")
+        else:
+            bound.append(Bound(seats[record.member], record, entry))
     return tuple(bound), tuple(notes)
+
+
+def _seats(bodies: tuple[Body, ...]) -> dict[Digest, Member]:
+    """Active members by id. A member and its successors, over all pinned bodies, are one seat, in the words of the last
+    body that lists it: for whom a cosignature counts depends on the pins alone, never on what else is in the evidence.
+    """
+    before = {member.id: member.successor_of for body in bodies for member in body.members if member.successor_of}
+    first = {member.id: _first(member.id, before) for body in bodies for member in body.active}
+    latest = {first[member.id]: member for body in bodies for member in body.active}
+    return {identifier: latest[first[identifier]] for identifier in first}
+
+
+def _first(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
+    """The seat that `member` goes back to; bodies that name each other's members in a circle make one seat of them."""
+    line = [member]
+    while (earlier := before.get(line[-1])) is not None and earlier not in line:
+        line.append(earlier)
+    return line[-1] if earlier is None else min(line[line.index(earlier) :])
+
+
+def _proven(entry: Entry, bodies: tuple[Body, ...]) -> NodeRecord:
+    """The record, under the first body in which its member is active and signed it."""
+    refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
+    for body in bodies:
+        try:
+            record = prove_record(entry, body)
+        except ComityError as error:
+            refusal = error
+            continue
+        if any(member.id == record.member for member in body.active):
+            return record
+    raise refusal
 
 
 def witness(proof: TlogProof, line: bytes, bound: tuple[Bound, ...]) -> tuple[Witnessed, ...]:
@@ -111,10 +141,8 @@ def witness(proof: TlogProof, line: bytes, bound: tuple[Bound, ...]) -> tuple[Wi
         raise Untrusted("proof refused", why=why, code="LOG-UNBOUND")
     key, checkpoint = _open(proof, line, tuple(dict.fromkeys(b.record.log for b in writers)))
     cosigners, refused = _cosigners(proof, checkpoint, bound)
-    members = {b.member.lineage: b.member for b in writers if b.record.log == key}
-    return tuple(
-        Witnessed(origin, proof.index, checkpoint.size, member, cosigners, refused) for member in members.values()
-    )
+    members = dict.fromkeys(b.member for b in writers if b.record.log == key)
+    return tuple(Witnessed(origin, proof.index, checkpoint.size, member, cosigners, refused) for member in members)
 
 
 def _open(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ...]) -> tuple[VerifierKey, Checkpoint]:
@@ -143,13 +171,13 @@ def _cosigners(
             except Untrusted as error:
                 refused.append(f"cosignature by {key.name}: {error}")
                 continue
-            post_quantum = key.type == MLDSA44_COSIGNATURE
+            post_quantum = key.type == MLDSA44_COSIGNATURE and node.member.keys.post_quantum
             found.append(Cosigner(node.member, key.name, timestamp, post_quantum))
-    best: dict[tuple[Digest, str], Cosigner] = {}
+    best: dict[Member, Cosigner] = {}
     for cosigner in found:
-        known = best.get((cosigner.member.lineage, cosigner.member.jurisdiction))
+        known = best.get(cosigner.member)
         if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
-            best[cosigner.member.lineage, cosigner.member.jurisdiction] = cosigner
+            best[cosigner.member] = cosigner
     return tuple(best.values()), tuple(dict.fromkeys(refused))
 
 

@@ -1,0 +1,50 @@
+"""Several publications of the same bytes: whose is judged and shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from support.case import case, filled, nodes, release
+from support.world import Identity, identity
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+SWISS_AI = identity("Swiss AI", "CH")
+
+
+def claimed_by(other: Identity, name: str) -> tuple[bytes, ...]:
+    _, entry, _, _ = release(by=other, name=name)
+    return other.entry.line, entry.line
+
+
+def test_another_publishers_statement_about_the_same_bytes_hides_nothing() -> None:
+    other = identity("Copycat", "SG")
+    _, line = claimed_by(other, "copycat/tiny@v1")
+    log = filled(CH)
+    log.append(line)
+    beside = replace(
+        GOOD.saying(*claimed_by(other, "copycat/tiny@v1")), proofs=(log.proof(line, (SG, ES, KR)), *GOOD.proofs)
+    )
+    assert beside.verdict() == GOOD.verdict()
+
+
+def test_the_publisher_whom_the_charter_names_comes_before_one_whom_nobody_names() -> None:
+    good = GOOD.demanding(f'accept = ["{SWISS_AI.id}"]', "accept = []")
+    other = identity("Copycat", "BR")
+    lines = claimed_by(other, "copycat/tiny@v1")
+    log = filled(CH)
+    log.append(lines[1])
+    louder = replace(good, claims=(*lines, *good.claims), proofs=(*good.proofs, log.proof(lines[1], (SG, ES, KR))))
+    assert louder.verdict().name == "swiss-ai/tiny@v1"
+    assert louder.verdict().row("key policy").state == "pass"
+
+
+def test_a_name_that_is_bound_to_somebody_else_is_not_shown() -> None:
+    impostor = identity("Swiss AI", "CH", algs=("ed25519",))
+    verdict = (
+        replace(GOOD, claims=(*claimed_by(impostor, "Swiss-AI/tiny@v1"), *GOOD.claims[1:5]))
+        .demanding(f'accept = ["{SWISS_AI.id}"]', "accept = []")
+        .verdict()
+    )
+    assert verdict.row("signatures").state == "fail"
+    assert (verdict.name, verdict.exit_status) == ("", 4)

@@ -1,0 +1,239 @@
+"""Reading an artifact's folder and its pack from disk: hostile trees, Hub caches, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity import verifier
+from comity.trust.errors import Malformed, NotFound, Unavailable
+from comity.trust.evidence import MAX_CLAIMS
+from comity.verifier import examine, main, plain
+from support.case import FILES, case
+from support.folder import Folder
+
+GOOD = case()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(GOOD.write(tmp_path), GOOD)
+
+
+def judged(folder: Folder, *options: str) -> int:
+    return main([str(folder.path), "--policy", str(folder.path.parent / "policy.toml"), *options])
+
+
+def test_what_is_read_is_what_was_written(folder: Folder) -> None:
+    read = examine(folder.path)
+    assert read.files == GOOD.evidence.files
+    assert (read.manifest, read.pieces, read.claims, read.objects) == (
+        GOOD.manifest,
+        GOOD.pieces,
+        GOOD.claims,
+        GOOD.objects,
+    )
+    assert set(read.proofs) == set(GOOD.proofs)
+
+
+def test_hashing_is_told_byte_by_byte(folder: Folder) -> None:
+    told: list[int] = []
+    examine(folder.path, workers=3, on_hashed=told.append)
+    assert sum(told) == sum(map(len, FILES.values()))
+
+
+def test_a_folder_without_a_pack_is_evidence_of_nothing(tmp_path: Path, folder: Folder) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    assert main([str(bare), "--policy", str(tmp_path / "policy.toml")]) == 5
+
+
+def test_no_folder_is_nothing_to_judge(tmp_path: Path, folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere"), "--policy", str(tmp_path / "policy.toml")]) == 5
+    assert capsys.readouterr().err.startswith("error: no folder")
+    with pytest.raises(NotFound):
+        examine(folder.path / "LICENSE")
+
+
+def test_a_claim_line_that_no_log_would_hold_is_a_note(folder: Folder) -> None:
+    claims = folder.pack("claims.jsonl")
+    claims.write_bytes(b"x" * 200_000 + b"\n" + claims.read_bytes() + b"y" * 3_000_000)
+    read = examine(folder.path)
+    assert read.claims[1:-1] == GOOD.claims
+    assert max(map(len, read.claims)) < 70_000
+    assert judged(folder) == 0
+
+
+def test_the_bound_on_claims_is_the_last_that_is_read(folder: Folder) -> None:
+    claims = folder.pack("claims.jsonl")
+    claims.write_bytes(claims.read_bytes() + b"{}\n" * (MAX_CLAIMS - len(GOOD.claims)))
+    assert len(examine(folder.path).claims) == MAX_CLAIMS
+    claims.write_bytes(claims.read_bytes() + b"{}\n")
+    with pytest.raises(Malformed, match="too many claims"):
+        examine(folder.path)
+
+
+def test_junk_beside_proofs_and_objects_is_passed_over(folder: Folder) -> None:
+    for where in ("proofs", "objects"):
+        (folder.pack(where) / "a folder").mkdir()
+        (folder.pack(where) / "a link").symlink_to("nowhere")
+        os.mkfifo(folder.pack(where) / "a pipe.tlog-proof")
+        (folder.pack(where) / ("0" * 64)).write_bytes(b"not what its name says")
+        (folder.pack(where) / "README").write_bytes(b"hello")
+    huge = folder.pack("proofs") / f"{GOOD.proofs[-1].line}.huge.tlog-proof"
+    huge.write_bytes(b"x" * 2_000_000)
+    assert dict(examine(folder.path).objects) == GOOD.objects
+    assert judged(folder) == 0
+
+
+def test_a_pipe_in_the_packs_place_does_not_block(folder: Folder) -> None:
+    for name in ("claims.jsonl", "pieces.json", "manifest.json"):
+        folder.pack(name).unlink()
+        os.mkfifo(folder.pack(name))
+    assert judged(folder) == 5
+
+
+@pytest.mark.parametrize(("limit", "where"), [("MAX_PACK_FILES", "objects"), ("MAX_READ", "proofs")])
+def test_what_is_read_is_bounded(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, limit: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.pack(where) / "more").write_bytes(b"x")
+    monkeypatch.setattr(verifier, limit, 1)
+    assert judged(folder) == 3
+    assert "too" in capsys.readouterr().err
+
+
+def test_a_manifest_beyond_its_bound_is_refused(folder: Folder) -> None:
+    with folder.pack("manifest.json").open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    assert judged(folder) == 3
+
+
+def test_a_hub_cache_is_verified_through_its_links(tmp_path: Path) -> None:
+    plain_folder = GOOD.write(tmp_path)
+    repository = tmp_path / "models--swiss-ai--tiny"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    (repository / "blobs").mkdir(parents=True)
+    for number, path in enumerate(FILES):
+        (plain_folder / path).rename(repository / "blobs" / str(number))
+        (snapshot / path).parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * (path.count("/") + 2)
+        (snapshot / path).symlink_to(f"{up}blobs/{number}")
+    (plain_folder / ".comity").rename(snapshot / ".comity")
+    assert main([str(snapshot), "--policy", str(tmp_path / "policy.toml")]) == 0
+    (snapshot / "LICENSE").unlink()
+    (snapshot / "LICENSE").symlink_to(tmp_path / "policy.toml")
+    assert main([str(snapshot), "--policy", str(tmp_path / "policy.toml")]) == 3
+
+
+@pytest.mark.parametrize("target", ["LICENSE", "/dev/zero", "nowhere", "tokenizer", ".."])
+def test_links_are_found_and_never_followed(folder: Folder, target: str) -> None:
+    (folder.path / "link").symlink_to(target)
+    (found,) = (file for file in examine(folder.path).files or () if file.path == "link")
+    assert (found.kind, found.sha256) == ("link", None)
+    assert judged(folder) == 3
+
+
+def test_a_pack_behind_a_link_is_a_file_too_many(folder: Folder) -> None:
+    (folder.path / ".comity").rename(folder.path.parent / "pack")
+    (folder.path / ".comity").symlink_to("../pack")
+    assert judged(folder) == 3
+
+
+def test_a_pack_deeper_down_is_not_the_pack(folder: Folder) -> None:
+    (folder.path / "tokenizer" / ".comity").mkdir()
+    (folder.path / "tokenizer" / ".comity" / "evil.py").touch()
+    assert judged(folder) == 3
+
+
+def test_a_tree_deeper_than_the_stack_is_walked(folder: Folder) -> None:
+    here = os.open(folder.path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("evil.py", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    try:
+        assert judged(folder) == 3
+    finally:
+        subprocess.run(["rm", "-rf", folder.path / "d"], check=True)  # shutil would overrun the stack
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_missing_evidence(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, on_hashed: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(verifier, "hash_file", refuse)
+    assert judged(folder) == 5
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def refuse(path: Path) -> Iterator[os.DirEntry[str]]:
+        if path == folder.path / "tokenizer":
+            raise PermissionError(13, "Permission denied")
+        return real(path)  # type: ignore[return-value]
+
+    monkeypatch.setattr(verifier.os, "scandir", refuse)
+    with pytest.raises(Unavailable, match="cannot read"):
+        examine(folder.path)
+
+
+def test_more_files_than_a_manifest_lists_are_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier.manifests, "MAX_FILES", 1)
+    with pytest.raises(Malformed, match="too many files"):
+        examine(folder.path)
+
+
+def test_a_file_name_cannot_speak_to_the_terminal(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder.path / "x\n  PASS   2 bytes\x1b[2J\u202e").touch()
+    (folder.path / os.fsdecode(b"\xff")).touch()
+    assert judged(folder) == 3
+    out = capsys.readouterr().out
+    assert "PASS   2 bytes" not in "\n".join(line for line in out.splitlines() if line.startswith("  PASS"))
+    assert out.isascii() or "\x1b" not in out
+
+
+def test_plain_text_is_one_printable_line() -> None:
+    assert plain("a\nb\x1b[0m\u202ec\udcff é") == "a\\nb\\x1b[0m\\u202ec\\udcff é"
+    assert plain("Institute 日本 …") == "Institute 日本 …"
+
+
+def test_json_is_one_document_with_all_rows(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judged(folder, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads(json.dumps(GOOD.verdict().to_json()))
+    assert document["schema"] == "comity.dev/verdict/v1"
+
+
+def test_a_terminal_without_unicode_is_served(folder: Folder) -> None:
+    folder.flip(".comity/pieces.json")
+    command = [
+        sys.executable,
+        "-m",
+        "comity.verifier",
+        str(folder.path),
+        "--policy",
+        str(folder.path / "../policy.toml"),
+    ]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2026" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "--policy"], ["--help"]])
+def test_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == (0 if "--help" in arguments else 2)

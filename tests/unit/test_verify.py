@@ -1,0 +1,149 @@
+"""What turns which row of a verdict; advisories and holds; evidence that is hostile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.claims import Advisory, sign_advisory
+from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import b64encode
+from comity.trust.evidence import Evidence, Proof
+from comity.trust.policy import ROWS, UNJUDGED, Policy
+from comity.trust.statement import parse_entry, sign_statement
+from comity.trust.verdict import Verdict
+from comity.trust.verify import verify
+from support.case import Case, advisory, case, filled, nodes
+from support.world import found, identity
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+SWISS_AI = identity("Swiss AI", "CH")
+NO_PROOF = {"transparency", "cosigners", "time", "crypto health"}
+
+
+def without_proofs_of(*lines: bytes) -> Case:
+    gone = {proof for line in lines for proof in GOOD.proofs_of(line)}
+    return replace(GOOD, proofs=tuple(proof for proof in GOOD.proofs if proof not in gone))
+
+
+def unbound() -> Case:
+    """Neither the owner nor the charter names a publisher."""
+    return replace(GOOD.demanding(f'accept = ["{SWISS_AI.id}"]', "accept = []"), federation=found(nodes()))
+
+
+NOT_PUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line != GOOD.publication.line))
+TURNS: dict[str, tuple[Case, set[str]]] = {
+    "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS) - {*UNJUDGED}),
+    "bytes": (replace(GOOD, files={**GOOD.files, "LICENSE": b""}), {"bytes", "policy"}),
+    "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "licence", "policy"} | NO_PROOF),
+    "key policy": (unbound(), {"key policy"}),
+    "transparency": (without_proofs_of(GOOD.publication.line), {"policy"} | NO_PROOF),
+    "cosigners": (GOOD.demanding("jurisdictions = 2", "jurisdictions = 4"), {"cosigners", "policy"}),
+    "replicas": (without_proofs_of(*GOOD.claims[-4:]), {"replicas"}),
+    "licence": (GOOD.demanding("apache-2.0", "mit"), {"licence"}),
+    "notes": (GOOD.saying(b"junk"), {"notes"}),
+    "disputes and advisories": (GOOD.saying(*advisory(GOOD)), {"disputes and advisories"}),
+    "time": (GOOD.demanding("2026-11-24", "2027-11-24"), {"time"}),
+    "crypto health": (case(publisher=identity("Swiss AI", "CH", algs=("ed25519",))), {"crypto health"}),
+    "policy": (unbound().demanding('"signatures", "tr', '"signatures", "key policy", "tr'), {"key policy", "policy"}),
+}
+
+
+def states(verdict: Verdict) -> dict[str, str]:
+    return {row.name: row.state for row in verdict.rows}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_one_change_turns_one_row_and_those_that_rest_on_it(name: str) -> None:
+    changed, turned = TURNS[name]
+    before, after = states(GOOD.verdict()), states(changed.verdict())
+    assert {row for row in ROWS if before[row] != after[row]} == turned
+
+
+def test_rows_that_nothing_turns_say_that_they_were_not_checked() -> None:
+    assert set(ROWS) - set(TURNS) == set(UNJUDGED)
+    for each in (GOOD, *(changed for changed, _ in TURNS.values())):
+        assert {row for row, state in states(each.verdict()).items() if state == "not-checked"} >= set(UNJUDGED)
+    assert {row for row, state in states(GOOD.verdict()).items() if state == "not-checked"} == set(UNJUDGED)
+
+
+def test_without_a_manifest_nothing_is_judged_and_the_policy_is_not_met() -> None:
+    verdict = replace(GOOD, manifest=b"[]").verdict()
+    assert verdict.row("bytes").summary == "nothing can be judged without the manifest"
+    assert verdict.row("policy").state == "fail"
+    assert verify(Evidence(None, None), Policy(require=())).exit_status == 5
+
+
+def test_every_fact_that_was_computed_says_so() -> None:
+    for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
+        assert {fact.basis for fact in GOOD.verdict().row(name).facts} == {"verified here"}
+    assert {fact.basis for fact in GOOD.verdict().row("replicas").facts} == {"claimed"}
+
+
+def listed(good: Case, issuer: Digest) -> Policy:
+    return replace(good.policy, refuse_from=frozenset({issuer}))
+
+
+@pytest.mark.parametrize("kind", ["yank", "malware", "key-compromise"])
+def test_an_advisory_blocks_nothing_unless_the_owner_lists_its_issuer(kind: str) -> None:
+    issuer = identity("Security desk", "ES")
+    warned = GOOD.saying(*advisory(GOOD, by=issuer, kind=kind))
+    assert warned.verdict().exit_status == 0
+    assert kind in warned.verdict().row("disputes and advisories").summary
+    assert verify(warned.evidence, listed(GOOD, issuer.id)).exit_status == 4
+
+
+def test_a_node_that_the_owner_lists_can_advise_against_an_artifact() -> None:
+    said = Advisory(ES.record.node, GOOD.artifact, "malware", "high", "it phones home")
+    warned = GOOD.saying(sign_advisory(said, ES.online).line)
+    assert verify(warned.evidence, listed(GOOD, ES.record.node.id)).exit_status == 4
+    forged = GOOD.saying(sign_advisory(said, KR.online).line)
+    verdict = verify(forged.evidence, listed(GOOD, ES.record.node.id))
+    assert verdict.exit_status == 0
+    assert "advisory" in verdict.row("notes").summary
+
+
+def test_a_refusal_is_4_unless_the_bytes_are_wrong() -> None:
+    issuer = identity("Security desk", "ES")
+    warned = GOOD.saying(*advisory(GOOD, by=issuer))
+    no_proofs = replace(warned, proofs=())
+    wrong = replace(warned, files={**GOOD.files, "LICENSE": b""})
+    for changed, status in ((warned, 4), (no_proofs, 4), (wrong, 3)):
+        assert verify(changed.evidence, listed(GOOD, issuer.id)).exit_status == status
+
+
+def test_an_advisory_that_is_not_proven_is_said_to_be_there() -> None:
+    _, line = advisory(GOOD)
+    verdict = GOOD.saying(line).verdict()
+    assert verdict.row("disputes and advisories").state == "unknown"
+    assert "advisory" in verdict.row("notes").summary
+
+
+def test_a_hold_counts_only_in_the_log_of_the_node_that_signed_it() -> None:
+    hold = GOOD.claims[-1]
+    elsewhere = filled(CH)
+    elsewhere.append(hold)
+    moved = replace(GOOD, proofs=(*without_proofs_of(hold).proofs, elsewhere.proof(hold)))
+    assert "Institute KR" not in moved.verdict().row("replicas").summary
+    assert "Institute KR" in GOOD.verdict().row("replicas").summary
+
+
+def test_a_forged_hold_is_a_note() -> None:
+    forged = sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online)
+    verdict = GOOD.saying(forged.line).verdict()
+    assert "hold" in verdict.row("notes").summary
+    assert verdict.row("replicas") == GOOD.verdict().row("replicas")
+
+
+def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
+    unknown_curve = CH.record.tls.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f"))
+    body = {**CH.entry.statement.body, "tls": b64encode(unknown_curve)}
+    strange = sign_statement(replace(CH.entry.statement, body=body), CH.seat.signer, *CH.bound).line
+    junk = (b"", b"{}", b"[" * 1000, b"\xff", strange, b"x" * 70_000)
+    proofs = tuple(
+        Proof(sha256(GOOD.publication.line), data) for data in (b"", b"\n\n\n", b"c2sp.org/tlog-proof@v1\n\n")
+    )
+    verdict = replace(GOOD, claims=(*junk, *GOOD.claims), proofs=(*proofs, *GOOD.proofs)).verdict()
+    assert verdict.exit_status == 0
+    assert verdict.row("notes").state == "fail"
