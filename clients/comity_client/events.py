@@ -1,4 +1,7 @@
-"""What happens during a pull or a publication, as it happens: for whoever draws progress, or writes a log."""
+"""What happens during a pull or a publication, as it happens: for whoever draws progress, or writes a log.
+
+A callback may be called from a worker thread, never from two at once; what it raises ends the work.
+"""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from comity.transfer.plan import Limits
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError, Conflict, NotFound, Unavailable
-from comity.trust.evidence import FoundFile
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable
+from comity.trust.evidence import Evidence, FoundFile
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.policy import Policy
 from comity.trust.reading import read_claims
@@ -144,7 +144,7 @@ async def _evidence(
     tools: Tools, resolution: Resolution, place: Place, manifest: bytes, pieces: bytes
 ) -> tuple[Pack, list[ComityError]]:
     """Step (1): what the nodes say, and what an earlier pull kept beside the files."""
-    kept = read_pack(place.folder)
+    kept = _kept(place.folder, tools.on_event)
     claims = select((*resolution.gathered.lines, *kept.claims))
     readings = read_claims(claims, resolution.artifact)
     collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
@@ -153,6 +153,14 @@ async def _evidence(
         published = resolution.publication.published
         objects |= await collect_objects(tools.session, published, tools.on_event)
     return Pack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
+
+
+def _kept(folder: Path, on_event: OnEvent) -> Evidence:
+    try:
+        return read_pack(folder)
+    except (Malformed, Unavailable) as error:
+        on_event(Note(f"the evidence pack that is there is not used: {error}"))
+        return Evidence(None, None)
 
 
 def _judge(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from comity.trust.charter import Body, Member
+from comity.trust.charter import Member
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.node_record import NodeRecord
@@ -26,6 +26,8 @@ PATIENCE: Final = 15.0
 """Seconds that a node may take to answer when nobody else has."""
 GRACE: Final = 2.0
 """Seconds that the others still have once one node has answered."""
+HEDGE: Final = 1.0
+"""Seconds after which a node that is asked for bytes that any node could give is no longer relied on alone."""
 NO_PIN: Final = "comity trust pin FILE"
 
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
@@ -99,10 +101,6 @@ class Session:
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._slow: set[RemoteNode] = set()
 
-    @property
-    def bodies(self) -> tuple[Body, ...]:
-        return tuple(federation.body for federation in self.pins)
-
     def records(self) -> tuple[bytes, ...]:
         """The lines of the proven node records."""
         return tuple(dict.fromkeys(node.line for node in self.nodes))
@@ -115,19 +113,17 @@ class Session:
         known = ", ".join(node.name for node in self.nodes) or "none"
         raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
-    async def ask(
-        self, question: Question[T], nodes: Iterable[RemoteNode] | None = None, *, patience: float = PATIENCE
-    ) -> Answers[T]:
-        """Put a question to `nodes` (all, by default) at once. Raises nothing for what they fail to answer.
+    async def ask(self, question: Question[T]) -> Answers[T]:
+        """Put a question to all nodes at once. Raises nothing for what they fail to answer.
 
-        Returns when all have answered, `GRACE` seconds after the first good answer, or after `patience` seconds. Nodes
+        Returns when all have answered, `GRACE` seconds after the first good answer, or after `PATIENCE` seconds. Nodes
         that were too slow once are asked again, and waited for no longer than the others take.
         """
         clock = asyncio.get_running_loop().time
         found: dict[RemoteNode, T] = {}
         failed: dict[RemoteNode, ComityError] = {}
-        async with _running((node, question) for node in (self.nodes if nodes is None else nodes)) as tasks:
-            waiting, ends = set(tasks), clock() + patience
+        async with _running((node, question) for node in self.nodes) as tasks:
+            waiting, ends = set(tasks), clock() + PATIENCE
             while waiting and not (found and all(tasks[task] in self._slow for task in waiting)):
                 done, waiting = await asyncio.wait(waiting, timeout=ends - clock(), return_when=asyncio.FIRST_COMPLETED)
                 if not done:
@@ -146,30 +142,38 @@ class Session:
         return Answers(found, failed)
 
     async def answers(self, question: Question[T]) -> AsyncGenerator[T, None]:
-        """Good answers of any node, as they come. To be closed by a caller who has enough before they end."""
-        async with _running((node, question) for node in self.nodes) as tasks:
-            for task in asyncio.as_completed(tasks, timeout=PATIENCE):
-                try:
-                    outcome = await task
-                except TimeoutError:
-                    return
+        """Good answers, one node's after the other's: the next one is asked when those before it have failed, did not
+        satisfy the caller, or took `HEDGE` seconds. To be closed by a caller who has enough."""
+        async with aclosing(self._outcomes(question)) as outcomes:
+            async for _, outcome in outcomes:
                 if not isinstance(outcome, ComityError):
                     yield outcome
 
     async def first(self, question: Question[T], what: str) -> T:
-        """The first good answer of any node. Raises NotFound or Unavailable, telling what each of them said."""
+        """The first good answer. Raises NotFound, Untrusted or Unavailable, telling what each node said."""
         failed: dict[RemoteNode, ComityError] = {}
-        async with _running((node, question) for node in self.nodes) as tasks:
-            waiting = set(tasks)
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    outcome = task.result()
-                    if not isinstance(outcome, ComityError):
-                        return outcome
-                    failed[tasks[task]] = outcome
+        async with aclosing(self._outcomes(question)) as outcomes:
+            async for node, outcome in outcomes:
+                if not isinstance(outcome, ComityError):
+                    return outcome
+                failed[node] = outcome
         nobody: Answers[T] = Answers({}, failed)
         raise nobody.failure(what)
+
+    async def _outcomes(self, question: Question[T]) -> AsyncGenerator[tuple[RemoteNode, T | ComityError], None]:
+        unasked = sorted(self.nodes, key=lambda node: node in self._slow)
+        tasks: dict[asyncio.Task[T | ComityError], RemoteNode] = {}
+        try:
+            while unasked or tasks:
+                if unasked:
+                    node = unasked.pop(0)
+                    tasks[asyncio.create_task(_outcome(node, question))] = node
+                patience = HEDGE if unasked else None
+                done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield tasks.pop(task), task.result()
+        finally:
+            await _cancel(tasks)
 
 
 @asynccontextmanager
@@ -192,9 +196,14 @@ async def _running(
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
+    under_way = tuple(tasks)
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def _outcome(node: RemoteNode, question: Question[T]) -> T | ComityError:

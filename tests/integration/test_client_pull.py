@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from comity.trust.errors import (
     Conflict,
     Equivocation,
     NotFound,
+    OutOfSpace,
     PolicyNotMet,
     Unavailable,
     Untrusted,
@@ -26,7 +28,7 @@ from comity.trust.manifest import Manifest
 from comity_client.client import Client
 from comity_client.events import Alarm, Event, SourceDropped
 from comity_client.home import Home
-from support.fakes import FakeFederation, Release, fork, release
+from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
 
 FILES = {
@@ -294,3 +296,69 @@ def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
         client.pull("swiss-ai/tiny", to=tmp_path / "other", on_event=events.append)
     assert any(isinstance(event, Alarm) for event in events)
     assert [item.log for item in client.misbehaviour()] == [writer.node.origin]
+
+
+def test_no_room_is_said_before_anything_is_fetched(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("comity_client.place.shutil.disk_usage", lambda path: usage._replace(free=1024))
+    reads = sum(fake.reads for fake in federation.nodes)
+    with pytest.raises(OutOfSpace) as caught:
+        client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert caught.value.exit_status == 7
+    weights = sha256(FILES["model.safetensors"])
+    assert not (tmp_path / "model" / ".comity" / "incoming" / weights).exists()
+    assert sum(fake.reads for fake in federation.nodes) - reads < 10  # side objects, no file
+
+
+def test_a_wrong_piece_index_costs_a_retry_and_no_file(
+    tmp_path: Path, client: Client, federation: FakeFederation
+) -> None:
+    honest = release(tmp_path / "source", FILES, by=federation.publisher)
+    federation.publish(misdescribed(honest, federation.publisher), holders=[])
+    for fake in federation.nodes:
+        fake.take(honest)
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert files_in(tmp_path / "model") == FILES
+
+
+def test_main_names_the_newest_version_and_an_older_one_does_not_move_it(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    newer = {**FILES, "config.json": b'{"hidden_size":16}\n'}
+    second = release(tmp_path / "second", newer, by=federation.publisher, name="swiss-ai/tiny@v2")
+    federation.publish(second)
+    newest = client.pull("swiss-ai/tiny", hub_cache=tmp_path / "hub")
+    assert newest.artifact == second.published.artifact
+    older = client.pull("swiss-ai/tiny@v1", hub_cache=tmp_path / "hub")
+    refs = newest.folder.parent.parent / "refs"
+    assert (refs / "main").read_text() == (refs / "v2").read_text() == newest.folder.name
+    assert (refs / "v1").read_text() == older.folder.name
+    assert older.here == older.bytes  # v2 has all of its blobs, some under other paths
+
+
+def test_better_proofs_of_an_earlier_pull_are_kept(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    for fake in federation.nodes:
+        fake.cosigners = {}
+    assert client.pull("swiss-ai/tiny", to=tmp_path / "model").verdict.accepted
+
+
+def test_a_broken_pack_is_replaced(tmp_path: Path, client: Client, made: Release) -> None:
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    (tmp_path / "model" / ".comity" / "claims.jsonl").write_bytes(b"x" * 100_000)
+    client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert client.verify(tmp_path / "model").exit_status == 0
+
+
+def test_a_policy_file_decides_instead_of_the_default(
+    tmp_path: Path, client: Client, made: Release, federation: FakeFederation
+) -> None:
+    (tmp_path / "federation.json").write_bytes(federation.file())
+    path = tmp_path / "policy.toml"
+    path.write_text('[[pin]]\nfile = "federation.json"\n[licences]\naccept = ["mit"]\n[rows]\nrequire = ["licence"]\n')
+    with pytest.raises(PolicyNotMet, match="licence"):
+        client.pull("swiss-ai/tiny", to=tmp_path / "model", policy=client.policy(path))

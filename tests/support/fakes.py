@@ -345,6 +345,21 @@ def release(
     return Release(published, publish(published, by.signer), blobs, records, files)
 
 
+def misdescribed(made: Release, by: Identity) -> Release:
+    """The release with a piece index in its `published` statement that fits no file."""
+    index = PieceIndex.parse(made.blobs[made.published.pieces.digest])
+    wrong = PieceIndex(
+        tuple((path, replace(layout, root=sha256(path.encode()))) for path, layout in index.files)
+    ).encode()
+    published = replace(made.published, pieces=SideObject.of(wrong))
+    return replace(
+        made,
+        published=published,
+        entry=publish(published, by.signer),
+        blobs={**made.blobs, sha256(wrong): wrong},
+    )
+
+
 class FakeFederation:
     """Members in as many jurisdictions, one node each; every node mirrors and cosigns every log."""
 

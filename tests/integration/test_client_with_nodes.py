@@ -1,0 +1,191 @@
+"""The client's journeys against real nodes, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from comity.transfer.plan import Limits
+from comity.trust.errors import ComityError, PolicyNotMet, Refused, Unavailable
+from comity_client.client import Client
+from comity_client.events import Event, Progress
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from support.federation import Founded, NodeProcess, found, processes
+from support.publisher import model
+
+T = TypeVar("T")
+BYTES = 24 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Running nodes, a client that pinned them, and a publisher."""
+
+    founded: Founded
+    nodes: tuple[NodeProcess, ...]
+    client: Client
+    publisher: Publisher
+
+
+@contextmanager
+def lab(folder: Path, count: int = 4) -> Iterator[Lab]:
+    founded = found(folder / "nodes", count)
+    client = Client(Home(folder / "home"), limits=Limits(patience=60))
+    client.pin(founded.federation.encode())
+    publisher = client.new_publisher("Swiss AI", "CH", founded.homes[0].origin)
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            asyncio.run(node.ready())
+        yield Lab(founded, nodes, client, publisher)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path) as made:
+        yield made
+
+
+def eventually(step: Callable[[], T], *, patience: float = 60) -> T:
+    """The result of `step`, once the federation has caught up with what was just published."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return step()
+        except (Unavailable, PolicyNotMet):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def all_hold(client: Client, reference: str) -> bool:
+    try:
+        return all(replica.complete for replica in client.whereis(reference))
+    except ComityError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], *, patience: float = 60) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def publish(lab: Lab, source: Path, name: str = "swiss-ai/tiny@v1", **more: object) -> None:
+    receipt = lab.client.publish(source, name, publisher=lab.publisher, licence="MIT", **more)  # type: ignore[arg-type]
+    assert receipt.logged[0].origin == lab.publisher.home
+    assert receipt.logged[0].size > receipt.logged[0].index
+
+
+def test_publish_replicate_pull_verify_and_outlive_the_origin(tmp_path: Path, running: Lab) -> None:
+    source = model(tmp_path / "source", weights=BYTES)
+    publish(running, source)
+    first = eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "first"))
+    assert contents(tmp_path / "first") == contents(source)
+    assert first.verdict.accepted
+    wait_until(lambda: all_hold(running.client, "swiss-ai/tiny"))
+    running.nodes[0].kill()
+    shutil.rmtree(running.founded.homes[0].directory)
+    stranger = Client(Home(tmp_path / "stranger"))
+    stranger.pin(running.founded.federation.encode())
+    later = stranger.pull("swiss-ai/tiny@v1", hub_cache=tmp_path / "hub")
+    assert {path.name for path in later.folder.iterdir()} == {".comity", *contents(source)}
+    assert later.verdict.row("cosigners").state == "pass"
+    assert running.founded.homes[0].name not in later.tally.by_node
+    states = {state.name: state for state in stranger.status()}
+    assert [name for name, state in states.items() if not state.reachable] == [running.founded.homes[0].name]
+    check = stranger.log_check(running.publisher.home)
+    assert check.size > 0
+    for node in running.nodes[1:]:
+        node.kill()
+    assert stranger.verify("swiss-ai/tiny", hub_cache=tmp_path / "hub").exit_status == 0
+    assert running.client.verify(tmp_path / "first").exit_status == 0
+
+
+def test_a_pull_goes_on_when_all_holders_but_one_are_killed(tmp_path: Path, running: Lab) -> None:
+    source = model(tmp_path / "source", weights=4 * BYTES)
+    publish(running, source)
+    wait_until(lambda: all_hold(running.client, "swiss-ai/tiny"))
+    eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "probe", include=["config.json"]))
+    killed = False
+
+    def kill_early(event: Event) -> None:
+        nonlocal killed
+        if isinstance(event, Progress) and event.path == "weights.bin" and not killed:
+            killed = True
+            for node in running.nodes[1:]:
+                node.kill()
+
+    running.client.pull("swiss-ai/tiny", to=tmp_path / "model", on_event=kill_early)
+    assert killed
+    assert contents(tmp_path / "model") == contents(source)
+
+
+def test_a_killed_client_goes_on_where_it_was(tmp_path: Path, running: Lab) -> None:
+    source = model(tmp_path / "source", weights=8 * BYTES)
+    publish(running, source)
+    eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "probe", include=["config.json"]))
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from comity_client.client import Client\n"
+        "from comity_client.events import Progress\n"
+        "from comity_client.home import Home\n"
+        "done = 0\n"
+        "def die(event):\n"
+        "    global done\n"
+        "    done += event.count if isinstance(event, Progress) and event.path == 'weights.bin' else 0\n"
+        "    if done > 60_000_000: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Client(Home(Path(sys.argv[1]))).pull('swiss-ai/tiny', to=Path(sys.argv[2]), on_event=die)\n"
+    )
+    command = [sys.executable, "-c", program, str(running.client.home.root), str(tmp_path / "model")]
+    assert subprocess.run(command, env=os.environ, timeout=120).returncode == -signal.SIGKILL
+    assert contents(tmp_path / "model") == {}
+    pulled = running.client.pull("swiss-ai/tiny", to=tmp_path / "model")
+    assert contents(tmp_path / "model") == contents(source)
+    assert pulled.tally.resumed >= 40_000_000
+
+
+def test_an_operator_publishes_by_link_where_the_open_port_is_closed(tmp_path: Path) -> None:
+    founded = found(tmp_path / "nodes", 2)
+    for home in founded.homes:
+        home.set("publishing", accept="none")
+    client = Client(Home(tmp_path / "home"))
+    client.pin(founded.federation.encode())
+    publisher = client.new_publisher("Operator", "CH", founded.homes[0].origin)
+    source = model(tmp_path / "source")
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            asyncio.run(node.ready())
+        with pytest.raises(Refused):
+            client.publish(source, "swiss-ai/tiny@v1", publisher=publisher, licence="MIT")
+        socket = f"unix:{founded.homes[0].socket}"
+        client.publish(source, "swiss-ai/tiny@v1", publisher=publisher, licence="MIT", nodes=[socket], link=True)
+        eventually(lambda: client.pull("swiss-ai/tiny", to=tmp_path / "model"))
+    assert contents(tmp_path / "model") == contents(source)
+
+
+def test_a_new_version_is_had_by_its_bare_name_and_a_yank_moves_it_back(tmp_path: Path, running: Lab) -> None:
+    publish(running, model(tmp_path / "one"), "swiss-ai/tiny@v1")
+    publish(running, model(tmp_path / "two", seed=2), "swiss-ai/tiny@v2")
+    assert running.client.resolve("swiss-ai/tiny").title == "swiss-ai/tiny@v2"
+    running.client.advise("swiss-ai/tiny@v2", "yank", "high", "wrong weights", publisher=running.publisher)
+    assert running.client.resolve("swiss-ai/tiny").title == "swiss-ai/tiny@v1"
+    assert [listing.name for listing in running.client.search("tiny")] == ["swiss-ai/tiny@v1", "swiss-ai/tiny@v2"]
+    dossier = running.client.show("swiss-ai/tiny@v2")
+    assert [advisory.kind for advisory in dossier.advisories] == ["yank"]
