@@ -1,0 +1,63 @@
+"""What every benchmark here shares: peers take turns in one run, and the result names the machine and the spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import ssl
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def take_turns(peers: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each peer in each round: A B C A B C …, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for counted in (False, *([True] * rounds)):
+        for name, peer in peers.items():
+            began = time.perf_counter()
+            peer()
+            if counted:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def speeds(seconds: Mapping[str, list[float]], size: int, base: str) -> dict[str, dict[str, float]]:
+    """MB/s (10**6 bytes) of each peer: median, min, max, and the median of the ratio to `base` round by round."""
+    table = {}
+    for name, taken in seconds.items():
+        found = [size / 1e6 / each for each in taken]
+        ratios = [other / each for each, other in zip(taken, seconds[base], strict=True)]
+        table[name] = {
+            "median_mb_per_s": round(statistics.median(found)),
+            "min": round(min(found)),
+            "max": round(max(found)),
+            f"ratio_to_{base.replace(' ', '_')}": round(statistics.median(ratios), 2),
+        }
+    return table
+
+
+def show(table: Mapping[str, Mapping[str, float]]) -> None:
+    columns = list(next(iter(table.values())))
+    print(f"{'peer':<34}" + "".join(f"{column:>26}" for column in columns))
+    for name, row in table.items():
+        print(f"{name:<34}" + "".join(f"{row[column]:>26}" for column in columns))
+
+
+def write(name: str, **content: object) -> None:
+    """Write `results/<name>.json` with the machine beside the content."""
+    machine = {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine, **content}, indent=1) + "\n")
+    print(f"written: {path.relative_to(Path(__file__).parent.parent)}")

@@ -1,0 +1,42 @@
+"""`comity` as a process that talks to nodes' mutual ports with another node's key, as nodes talk to one another.
+
+python bench/mutual.py NODE-HOME pull bench/model@v1 --to DIR
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+from comity.trust.node_record import parse_node_record
+from comity.trust.statement import parse_entry
+from comity.wire.address import Address
+from comity.wire.certs import Pin, TlsIdentity
+from comity.wire.client import NodeClient
+from comity_cli.main import main
+from comity_client import session
+from comity_client.keyfiles import read_keys
+
+
+def at_mutual_ports(home: Path) -> None:
+    """Make every session of this process use the mutual ports of the lab around `home`, as the node in `home`."""
+    record = parse_node_record(parse_entry((home / "node-record.line").read_bytes().strip()))
+    identity = TlsIdentity(record.tls, read_keys(home / "keys" / "tls.pem")[0])
+    ports = {}
+    for config in home.parent.glob("*/node.toml"):
+        listen = tomllib.loads(config.read_text())["listen"]
+        ports[listen["open"]] = listen["mutual"]
+
+    def client(node: session.RemoteNode, address: str) -> NodeClient:
+        if address not in node._clients:
+            mutual = Address.parse(ports[address])
+            node._clients[address] = NodeClient.connect(mutual, Pin.of(node.record.tls), identity)
+        return node._clients[address]
+
+    session.RemoteNode.client = client  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    at_mutual_ports(Path(sys.argv[1]))
+    main(sys.argv[2:])

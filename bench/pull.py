@@ -1,0 +1,103 @@
+"""Pulling and verifying, beside tools that fetch the same bytes.
+
+    python bench/pull.py [--rounds 5] [--mib 1024]
+
+    curl | sha256sum    from nginx over TLS; the hash is printed, the bytes go nowhere
+    curl to disk, sha   the same to a file, then sha256sum of the file
+    hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
+    pull, open port     `comity pull --to` from one node over TLS: pieces and whole file verified, evidence judged
+    pull, mutual TLS    the same at the node's mutual port, with another node's certificate
+
+Whole processes, one file of random bytes, server side warm in the page cache, everything on one disk, one source.
+Each round fetches into a new folder, removed outside the measured time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import show, speeds, take_turns, write
+from made import COMITY, REFERENCE, Served, model, served
+from static_site import REPOSITORY, Site, nginx
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--mib", type=int, default=1024)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="comity-bench-") as scratch:
+        root = Path(scratch)
+        folder = model(root / "model", chosen.mib)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        with served(root) as lab, nginx(root / "nginx", folder) as site:
+            lab.comity("publish", str(folder), "--as", REFERENCE, "--licence", "other", "--node", lab.node.name)
+            policy = root / "policy.toml"
+            policy.write_text(
+                'schema = "comity/policy/v1"\n[[pin]]\nfile = "lab/federation.json"\n[cosigners]\nat_least = 0\n'
+            )
+            taken = take_turns(peers(root, lab, site, policy), chosen.rounds)
+    table = speeds(taken, size, "hf download")
+    show(table)
+    write("pull", rounds=chosen.rounds, bytes=size, cache="warm at the server", figure="whole processes", peers=table)
+
+
+def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callable[[], None]]:
+    number = itertools.count()
+    curl = f"curl -sS --fail --cacert {site.certificate} {site.tls}"
+    pull = ["pull", REFERENCE, "--policy", str(policy), "--quiet", "--to"]
+    other = str(lab.lab.nodes[1].home)
+
+    def fresh() -> str:
+        for old in root.glob("into-*"):
+            shutil.rmtree(old)
+        return str(root / f"into-{next(number)}")
+
+    def shell(command: str) -> None:
+        subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True, stdout=subprocess.DEVNULL)
+
+    def run(command: list[str], **environment: str) -> None:
+        subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True)
+
+    def to_disk() -> None:
+        into = fresh()
+        shell(f"mkdir {into} && {curl} -o {into}/file && sha256sum {into}/file")
+
+    def hub() -> None:
+        into, hf = fresh(), str(Path(sys.executable).parent / "hf")
+        quiet = {
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        run([hf, "download", REPOSITORY, "--local-dir", into], HF_ENDPOINT=site.hub, HF_HUB_DISABLE_XET="1", **quiet)
+
+    return {
+        "curl | sha256sum": lambda: shell(f"{curl} | sha256sum"),
+        "curl to disk, sha256sum": to_disk,
+        "hf download": hub,
+        "pull, open port": lambda: run([*COMITY, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number))),
+        "pull, mutual TLS": lambda: run(
+            [sys.executable, str(Path(__file__).parent / "mutual.py"), other, *pull, fresh()],
+            COMITY_HOME=str(fresh_home(lab, number)),
+        ),
+    }
+
+
+def fresh_home(lab: Served, number: itertools.count[int]) -> Path:
+    """A client home with the same pins and no memory of placed files: nothing may be reused."""
+    home = lab.home.parent / f"home-{next(number)}"
+    shutil.copytree(lab.home / "trust", home / "trust")
+    return home
+
+
+if __name__ == "__main__":
+    main()
