@@ -13,7 +13,10 @@ from comity.trust.errors import ComityError
 
 from comity_cli.output import Output
 
+USAGE: Final = 2
 INTERRUPTED: Final = 130
+OWN_WORDS: Final = frozenset({"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "POLICY-SYNTAX", "TRUST-SYNTAX"})
+"""Errors in what the user typed or wrote: malformed, but never to be mistaken for a verification that failed."""
 
 
 class Lazy(NamedTuple):
@@ -121,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = command.main(args=arguments, standalone_mode=False, obj=output)
     except ComityError as error:
+        if error.code in OWN_WORDS:
+            error.exit_status = USAGE
         output.error(error)
         sys.exit(error.exit_status)
     except click.ClickException as error:

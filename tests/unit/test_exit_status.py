@@ -1,0 +1,54 @@
+"""Exit statuses that a gate reads: what the user got wrong is never mistaken for a verification that failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comity_cli.main import main
+from support.case import case
+
+
+def _exits(arguments: list[str]) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+
+
+def test_a_policy_with_an_unknown_key_is_a_usage_error(tmp_path: Path) -> None:
+    folder = case().write(tmp_path)
+    policy = tmp_path / "policy.toml"
+    assert _exits(["verify", str(folder), "--policy", str(policy)]) == 0
+    policy.write_text(policy.read_text() + "[cosigner]\nat_least = 1\n")
+    assert _exits(["verify", str(folder), "--policy", str(policy)]) == 2
+
+
+def test_a_reference_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exits(["pull", "apertus", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"]["code"], document["exit_status"]) == ("BAD-NAME", 2)
+
+
+def test_a_file_that_differs_is_a_verification_that_failed(tmp_path: Path) -> None:
+    folder = case().write(tmp_path)
+    changed = next(path for path in folder.iterdir() if path.is_file())
+    changed.write_bytes(changed.read_bytes() + b"!")
+    assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 3
+
+
+def test_cosigners_that_are_too_few_are_a_policy_that_is_not_met(tmp_path: Path) -> None:
+    folder = case().demanding("at_least = 2", "at_least = 9").write(tmp_path)
+    assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 4
+
+
+def test_a_pack_without_proofs_is_evidence_that_is_missing(tmp_path: Path) -> None:
+    folder = case().write(tmp_path)
+    for proof in (folder / ".comity" / "proofs").iterdir():
+        proof.unlink()
+    assert _exits(["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]) == 5
