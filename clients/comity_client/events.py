@@ -91,13 +91,43 @@ class SourceDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """A node failed in the middle of a file, and was or would have been asked again after a rest; `why` says how."""
+
+    node: str
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAtFault:
+    """A node answered a question with what breaks the contract, or is provably not what was asked for."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Another process is fetching the same file; its result will be used."""
 
     path: str
 
 
-Event: TypeAlias = Resolved | Advised | Alarm | Note | Judged | Started | Progress | FileDone | SourceDropped | Waiting
+Event: TypeAlias = (
+    Resolved
+    | Advised
+    | Alarm
+    | Note
+    | Judged
+    | Started
+    | Progress
+    | FileDone
+    | NodeAtFault
+    | SourceDropped
+    | SourceFailed
+    | Waiting
+)
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

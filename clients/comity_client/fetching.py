@@ -19,7 +19,7 @@ from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.manifest import FileEntry
 from comity.trust.pieces import PieceRecord
 
-from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, Waiting
+from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting
 from comity_client.groups import first_error
 from comity_client.layouts import Layouts
 from comity_client.node_source import NodeSource
@@ -121,6 +121,9 @@ class Fetching:
         self.tally.add(fetched)
         for node, why in fetched.dropped.items():
             self._on_event(SourceDropped(node, entry.path, why))
+        for node, faults in fetched.faults.items():
+            if node not in fetched.dropped:
+                self._on_event(SourceFailed(node, entry.path, "; ".join(faults)))
         self._on_event(FileDone(entry.path, dict(fetched.bytes_by_source), fetched.reused))
 
 

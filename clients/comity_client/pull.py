@@ -99,8 +99,9 @@ async def pull(
         place.incoming, layouts, node_sources(tools.session.nodes), tools.placed, tools.limits, tools.on_event
     )
     await _fetch(fetching, place, missing, wanted, tools.on_event)
-    complete = [entry for entry in manifest.files if entry.path in here or entry in missing]
-    pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry not in set(complete)))
+    there = here.union(entry.path for entry in missing)
+    complete = [entry for entry in manifest.files if entry.path in there]
+    pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry.path not in there))
     found = (FoundFile(entry.path, entry.size, entry.sha256) for entry in complete)
     verdict = _judge(pack, found, tools, resolution, alarms, final=True)
     await _place(place, missing, complete, pack, tools.on_event)

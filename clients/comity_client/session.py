@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from comity.trust.charter import Member
-from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.node_record import NodeRecord
 from comity.wire.address import Address
@@ -31,6 +31,8 @@ HEDGE: Final = 1.0
 NO_PIN: Final = "comity trust pin FILE"
 
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
+OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
+"""Told of nodes whose answers are Malformed or Untrusted: somebody else's answer is used then."""
 
 
 @dataclass(eq=False)
@@ -95,8 +97,9 @@ class Answers(Generic[T]):
 class Session:
     """The nodes of all pinned federations, each once however many federations it is in."""
 
-    def __init__(self, pins: Iterable[Federation]) -> None:
+    def __init__(self, pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None) -> None:
         self.pins = tuple(pins)
+        self._on_fault = on_fault
         nodes = [node for federation in self.pins for node in _nodes(federation)]
         self.nodes = tuple({node.record: node for node in nodes}.values())
         self._slow: set[RemoteNode] = set()
@@ -122,7 +125,7 @@ class Session:
         clock = asyncio.get_running_loop().time
         found: dict[RemoteNode, T] = {}
         failed: dict[RemoteNode, ComityError] = {}
-        async with _running((node, question) for node in self.nodes) as tasks:
+        async with self._asking(question) as tasks:
             waiting, ends = set(tasks), clock() + PATIENCE
             while waiting and not (found and all(tasks[task] in self._slow for task in waiting)):
                 done, waiting = await asyncio.wait(waiting, timeout=ends - clock(), return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +170,7 @@ class Session:
             while unasked or tasks:
                 if unasked:
                     node = unasked.pop(0)
-                    tasks[asyncio.create_task(_outcome(node, question))] = node
+                    tasks[asyncio.create_task(self._outcome(node, question))] = node
                 patience = HEDGE if unasked else None
                 done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -175,11 +178,30 @@ class Session:
         finally:
             await _cancel(tasks)
 
+    @asynccontextmanager
+    async def _asking(self, question: Question[T]) -> AsyncIterator[dict[asyncio.Task[T | ComityError], RemoteNode]]:
+        """One task a node; those still under way at the end of the block are cancelled and waited for."""
+        tasks = {asyncio.create_task(self._outcome(node, question)): node for node in self.nodes}
+        try:
+            yield tasks
+        finally:
+            await _cancel(tasks)
+
+    async def _outcome(self, node: RemoteNode, question: Question[T]) -> T | ComityError:
+        try:
+            return await node.ask(question)
+        except ComityError as error:
+            if isinstance(error, Malformed | Untrusted):
+                self._on_fault(node, error)
+            return error
+
 
 @asynccontextmanager
-async def open_session(pins: Iterable[Federation]) -> AsyncIterator[Session]:
+async def open_session(
+    pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None
+) -> AsyncIterator[Session]:
     """A session whose connections end with the block."""
-    session = Session(pins)
+    session = Session(pins, on_fault)
     try:
         yield session
     finally:
@@ -187,30 +209,11 @@ async def open_session(pins: Iterable[Federation]) -> AsyncIterator[Session]:
             await node.close()
 
 
-@asynccontextmanager
-async def _running(
-    questions: Iterable[tuple[RemoteNode, Question[T]]],
-) -> AsyncIterator[dict[asyncio.Task[T | ComityError], RemoteNode]]:
-    """One task a node; those still under way at the end of the block are cancelled and waited for."""
-    tasks = {asyncio.create_task(_outcome(node, question)): node for node, question in questions}
-    try:
-        yield tasks
-    finally:
-        await _cancel(tasks)
-
-
 async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
     under_way = tuple(tasks)
     for task in under_way:
         task.cancel()
     await asyncio.gather(*under_way, return_exceptions=True)
-
-
-async def _outcome(node: RemoteNode, question: Question[T]) -> T | ComityError:
-    try:
-        return await node.ask(question)
-    except ComityError as error:
-        return error
 
 
 def _nodes(federation: Federation) -> list[RemoteNode]:

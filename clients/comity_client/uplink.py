@@ -11,7 +11,7 @@ from typing import Final
 
 from comity.content.durable import disk_errors
 from comity.trust.digest import Digest, sha256, short
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.node_record import NodeRecord, check_node_record
 from comity.trust.note import VerifierKey
@@ -84,6 +84,9 @@ async def log_lines(
     Returns one receipt a line: a claim, until a checkpoint proves it. Raises Refused, Untrusted, OutOfSpace,
     Unavailable, NotFound (the node asks for an object that is not here).
     """
+    if link and not uplink.operator:
+        hint = "name its operator's socket: --node unix:PATH"
+        raise Refused(f"{uplink.name} takes no files by link here", why="only its operators may", hint=hint)
     inline = _inline(objects)
     barren, before = 0, 0
     while True:

@@ -94,6 +94,11 @@ def test_the_operators_socket_takes_files_by_link(
     assert source / "model.safetensors" in federation.nodes[0].adopted
 
 
+def test_files_are_linked_for_operators_only(tmp_path: Path, client: Client, publisher: Publisher) -> None:
+    with pytest.raises(Refused):
+        client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0", link=True)
+
+
 def test_a_node_that_takes_no_publications_refuses(
     tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
 ) -> None:
