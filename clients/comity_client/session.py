@@ -109,9 +109,9 @@ class Session:
         return tuple(dict.fromkeys(node.line for node in self.nodes))
 
     def named(self, name: str) -> RemoteNode:
-        """The node that `name` names: by its own name, its log's, or its member's. Raises NotFound."""
+        """The node that `name` names: by its own name, its log's, its member's, or an address. Raises NotFound."""
         for node in self.nodes:
-            if name in (node.name, node.record.origin, node.member.name):
+            if name in (node.name, node.record.origin, node.member.name, *node.addresses):
                 return node
         known = ", ".join(node.name for node in self.nodes) or "none"
         raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
