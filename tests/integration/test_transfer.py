@@ -164,7 +164,7 @@ async def test_when_nobody_gives_anything_the_transfer_ends_when_patience_does(i
 async def test_sources_that_drip_cannot_keep_an_honest_one_out(into: Path) -> None:
     data = weights(6)
     drips = [Dripping(f"drip-{number}", data, every=0.02) for number in range(12)]
-    limits = replace(QUICK, silence=0.05, patience=60.0)
+    limits = replace(QUICK, silence=0.2, patience=60.0)
     fetched = await fetch([*drips, MemorySource("honest", data)], into, data=data, limits=limits)
     assert fetched.bytes_by_source == {"honest": len(data)}
 

@@ -54,5 +54,5 @@ def test_one_honest_source_is_enough(cuts: set[int], message: int, others: list[
         )
         assert into.read_bytes() == DATA
     assert fetched.resumed + sum(fetched.bytes_by_source.values()) == len(DATA)
-    assert "honest" not in fetched.faults
+    assert "honest" not in fetched.dropped
     assert all(source.streams == 0 for source in sources)

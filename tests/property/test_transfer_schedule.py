@@ -6,6 +6,7 @@ import heapq
 import itertools
 from dataclasses import dataclass, field
 
+import pytest
 from comity.transfer.plan import Limits, Runs
 from comity.transfer.schedule import Request, Schedule, Standing
 from comity.trust.errors import NotFound, Unavailable
@@ -36,6 +37,7 @@ class World:
         self.plan = Schedule(offsets, range(len(self.lengths)), self.standings, LIMITS)
         self.events: list[tuple[float, int, Request]] = []
         self.order = itertools.count()
+        self.moods = {name: itertools.cycle((True, True, False)) for name in self.kinds}
 
     def run(self, most: int) -> None:
         while not self.plan.finished and not self.plan.exhausted and self.steps < most:
@@ -69,7 +71,7 @@ class World:
             self.expect(request)
         elif kind == "absent":
             self.plan.refused(request, NotFound("not here"))
-        elif kind == "silent" or (kind == "flaky" and (self.steps + piece) % 3 == 0):
+        elif kind == "silent" or (kind == "flaky" and next(self.moods[request.source])):
             self.plan.failed(request, Unavailable("gone"), self.now, jitter=(self.steps % 10) / 10)
         else:
             request.received += self.lengths[piece]
@@ -109,17 +111,28 @@ lengths = st.lists(st.integers(1, 4 * MIB), min_size=1, max_size=40)
 rates = st.lists(st.floats(1e5, 1e9), min_size=12, max_size=12)
 
 
-@given(others=kinds, at=st.integers(0, 11), lengths=lengths, rates=rates)
+@given(others=kinds, at=st.integers(0, 11), good=st.sampled_from(("honest", "flaky")), lengths=lengths, rates=rates)
 def test_every_piece_comes_once_while_one_source_is_honest(
-    others: list[str], at: int, lengths: list[int], rates: list[float]
+    others: list[str], at: int, good: str, lengths: list[int], rates: list[float]
 ) -> None:
-    ordered = [*others[:at], "honest", *others[at:]]
+    ordered = [*others[:at], good, *others[at:]]
     names = [f"{kind}-{number}" for number, kind in enumerate(ordered)]
     world = World(lengths, dict(zip(names, ordered, strict=True)), dict(zip(names, rates, strict=False)))
     world.run(most=STEPS)
     assert world.plan.finished
     assert world.done == set(range(len(lengths)))
     assert all(world.kinds[name] in ("liar", "absent") for name in world.plan.dropped)
+
+
+@pytest.mark.parametrize("good", ["honest", "flaky"])
+@pytest.mark.parametrize("drips", [3, 4, 8, 11, 30])
+def test_no_number_of_dripping_sources_starves_a_good_one(good: str, drips: int) -> None:
+    names = [f"drip-{number}" for number in range(drips)]
+    kinds = {**dict.fromkeys(names, "dripping"), "good": good}
+    world = World([MIB] * 20, kinds, dict.fromkeys(kinds, 1e7))
+    world.run(most=STEPS)
+    assert world.plan.finished
+    assert world.now < 3.0 * (drips + 10), "each drip delays it by the silence at most, on the clock of this world"
 
 
 @given(sources=st.lists(st.sampled_from(("liar", "absent")), min_size=1, max_size=6), lengths=lengths)

@@ -104,6 +104,20 @@ def test_a_source_that_was_never_asked_comes_before_one_that_failed() -> None:
     assert [r.source for r in plan.assign(9.0)] == ["b"]
 
 
+def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
+    plan = schedule(9, Limits(streams=1), a=None, b=None, c=FAST)
+    asked = []
+    for _ in range(3):
+        [request] = plan.assign(0.0)
+        asked.append(request.source)
+        deliver(plan, request, 0.0)
+    assert asked[:2] == ["a", "b"]
+
+
+def test_a_failure_halves_what_is_expected_of_a_source() -> None:
+    assert Standing(rate=8.0, failures=2).expected == 2.0
+
+
 def test_an_answer_drops_the_source() -> None:
     plan = schedule(2, a=None, b=None)
     a, b = plan.assign(0.0)

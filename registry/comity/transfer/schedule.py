@@ -30,7 +30,7 @@ SOONER: Final = 0.8
 UNPROVEN_RATE: Final = 256 * 1024.0
 """Bytes per second expected of a source that has shown nothing yet."""
 FIRST_BYTES: Final = 64 * 1024
-"""A request that has brought less is judged as if this much had arrived: its rate falls as it waits."""
+"""A request that has brought less is judged as if this much had arrived: its promise falls as it waits."""
 MAX_FAULTS: Final = 8
 
 
@@ -39,7 +39,7 @@ class Standing:
     """What is known of a source. May be shared by the transfers of one pull, so that none learns it anew.
 
     Attributes:
-        rate: bytes per second of one request, smoothed; None until there is something to judge.
+        rate: bytes per second of one request, smoothed; None until one has shown something, if only that it is slow.
         failures: in a row.
         rests_until: not asked before this time.
         lied: why it is not asked at all; set when a finished transfer has proven a piece of this source bad.
@@ -49,6 +49,16 @@ class Standing:
     failures: int = 0
     rests_until: float = -math.inf
     lied: ComityError | None = None
+
+    @property
+    def untried(self) -> bool:
+        return self.rate is None and not self.failures
+
+    @property
+    def expected(self) -> float:
+        """Bytes per second to count on, more than none: a failure halves what a source has shown."""
+        rate = UNPROVEN_RATE if self.rate is None else self.rate
+        return max(1.0, rate * 0.5 ** min(self.failures, 16))
 
     def learn(self, rate: float) -> None:
         self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
@@ -73,6 +83,11 @@ class Request:
     live: bool = True
 
     def rate(self, now: float) -> float:
+        """Bytes per second so far."""
+        return self.received / max(now - self.started, 1e-6)
+
+    def promise(self, now: float) -> float:
+        """Bytes per second to count on from here, more than none."""
         return max(self.received, FIRST_BYTES) / max(now - self.started, 1e-6)
 
 
@@ -171,7 +186,8 @@ class Schedule:
     def failed(self, request: Request, error: ComityError, now: float, jitter: float) -> None:
         """The request ended before its run did, for a reason that may pass. Rule (4)."""
         standing = self._sources[request.source]
-        standing.learn(request.rate(now))
+        if request.received:
+            standing.learn(request.rate(now))
         if standing.rests_until <= now:
             standing.rest(now, jitter, self._limits)
         self._note(request.source, error)
@@ -205,7 +221,10 @@ class Schedule:
         return None
 
     def _askable(self, now: float) -> list[str]:
-        """Sources that may be given a request: those without one first, of these who did not just fail, the fastest."""
+        """Sources that may be given a request, in this order: those that have none, were never tried, promise most.
+
+        Each gets its trial before any gets its second, and slow ones fall behind: no number of them starves a good one.
+        """
         names = [name for name in self._remaining() if self._sources[name].rests_until <= now]
         mine = {name: [request for request in self._requests if request.source == name] for name in self._remaining()}
         waiting = sum(not requests for requests in mine.values())
@@ -216,7 +235,7 @@ class Schedule:
 
         return sorted(
             (name for name in names if ready(mine[name])),
-            key=lambda name: (len(mine[name]), self._sources[name].failures, -(self._sources[name].rate or 0.0)),
+            key=lambda name: (len(mine[name]), not self._sources[name].untried, -self._sources[name].expected),
         )
 
     def _take(self, source: str, now: float) -> Request | None:
@@ -249,7 +268,7 @@ class Schedule:
             return None
         streams = 1 + sum(request.source == source for request in self._requests)
         length = self._offsets[piece + 1] - self._offsets[piece]
-        if streams * length / (self._sources[source].rate or UNPROVEN_RATE) >= SOONER * due(piece):
+        if streams * length / self._sources[source].expected >= SOONER * due(piece):
             return None
         holders = self._holders[piece]
         if len(holders) == 2:
@@ -262,7 +281,7 @@ class Schedule:
 
     def _seconds_left(self, request: Request, now: float) -> float:
         left = self._offsets[request.stop] - self._offsets[request.first] - request.received
-        return left / request.rate(now)
+        return left / request.promise(now)
 
     def _had_its_time(self, request: Request, now: float) -> bool:
         return now - request.started >= self._limits.silence
@@ -273,8 +292,8 @@ class Schedule:
             return
         settled = (request for request in self._requests if self._had_its_time(request, now))
         slowest = min(settled, key=lambda request: request.rate(now), default=None)
-        expected = self._sources[source].rate
-        if slowest and (expected is None or 2 * slowest.rate(now) < expected):
+        standing = self._sources[source]
+        if slowest and (standing.untried or 2 * slowest.rate(now) < standing.expected):
             self._displace(slowest, now)
 
     def _displace(self, request: Request, now: float) -> None:
