@@ -209,8 +209,8 @@ class Client:
 
         Args:
             licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
-            nodes: where to log it: names of known nodes, or `unix:PATH` of an operator's socket. The publisher's home
-                log's node where none is given.
+            nodes: where to log it: names or addresses of known nodes, or paths of operators' sockets. The publisher's
+                home log's node where none is given.
             link: let the node on this machine take the files by hard link; needs the operator's socket.
 
         The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.

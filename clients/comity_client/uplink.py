@@ -49,15 +49,17 @@ class Uplink:
 
 @asynccontextmanager
 async def open_uplink(session: Session, target: str) -> AsyncIterator[Uplink]:
-    """A node of a pinned federation by name, or `unix:PATH`, the operator's socket of a node on this machine.
+    """A node of a pinned federation by name or address, or a node on this machine by the path of its operator's socket,
+    with `unix:` before it or not.
 
     Raises NotFound, Unavailable, Refused; Untrusted where the node behind the socket is not who its records say.
     """
-    if not target.startswith(SOCKET):
+    socket = Path(target.removeprefix(SOCKET))
+    if not target.startswith(SOCKET) and not socket.is_socket():
         node = session.named(target)
         yield Uplink(await _reached(node), node.name, node.record.log, operator=False)
         return
-    async with NodeClient.operator(Path(target.removeprefix(SOCKET))) as client:
+    async with NodeClient.operator(socket) as client:
         record = await _own_record(client)
         for node in session.nodes:
             if node.record.origin == record.origin and node.record.log != record.log:
@@ -85,7 +87,7 @@ async def log_lines(
     Unavailable, NotFound (the node asks for an object that is not here).
     """
     if link and not uplink.operator:
-        hint = "name its operator's socket: --node unix:PATH"
+        hint = "name its operator's socket: --node PATH"
         raise Refused(f"{uplink.name} takes no files by link here", why="only its operators may", hint=hint)
     inline = _inline(objects)
     barren, before = 0, 0

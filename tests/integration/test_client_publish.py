@@ -35,6 +35,16 @@ def client(tmp_path: Path, federation: FakeFederation) -> Client:
     return client
 
 
+@pytest.mark.parametrize("prefix", ["", "unix:"])
+def test_an_operators_socket_is_known_by_its_path(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation, prefix: str
+) -> None:
+    federation.nodes[0].accepts = False
+    nodes = [f"{prefix}{federation.sockets['node-ch.example']}"]
+    receipt = client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=nodes)
+    assert receipt.logged[0].node == "node-ch.example"
+
+
 @pytest.fixture
 def publisher(client: Client) -> Publisher:
     return client.new_publisher("Lab One", "CH", "node-ch.example/log")
