@@ -31,7 +31,7 @@ code is never given another meaning. The exit status says whose turn it is:
 |---|---|
 | 0 | done |
 | 1 | it failed, and may work when tried again |
-| 2 | the command line was wrong |
+| 2 | the command line, a reference, a policy or a settings file was wrong |
 | 3 | verification failed: bytes, a signature or a proof do not hold |
 | 4 | authentic, but short of your policy |
 | 5 | not to be had now: a node, a piece of evidence, the thing itself |
