@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import verified_cosigners
+from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import sha256
-from comity.trust.errors import NotFound, Refused
+from comity.trust.errors import Refused
 from comity.trust.misbehaviour import convict
-from comity.trust.note import SignedNote
 from comity.trust.statement import Statement, Subject, sign_statement
 from comity.trust.tlog_proof import TlogProof
-from comity.wire.client import NodeClient
-from support.federation import Founded, NodeHome, found, introduced, processes, serving, until
+from support.federation import (
+    Founded,
+    NodeHome,
+    converged,
+    cosigners,
+    found,
+    introduced,
+    note_of,
+    processes,
+    serving,
+    until,
+)
 from support.publisher import Publisher, model, release, send
 
 
@@ -24,42 +31,6 @@ def say(publisher: Publisher, number: int) -> bytes:
     """A small statement, another one for each number."""
     said = Statement("noted", (Subject("", sha256(b"%d" % number)),), publisher.inception.author, {"number": number})
     return sign_statement(said, publisher.signer).line
-
-
-async def note_of(client: NodeClient, origin: str) -> SignedNote | None:
-    try:
-        return SignedNote.parse(await client.checkpoint(origin))
-    except NotFound:
-        return None
-
-
-def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> set[str]:
-    """The names of `others` both of whose cosigner keys stand under a checkpoint of `home`'s log."""
-    checkpoint = open_checkpoint(note, home.record.log)
-    keys = [key for other in others for key in other.record.cosigners]
-    good = verified_cosigners(note, keys, checkpoint)
-    return {other.name for other in others if set(other.record.cosigners) <= set(good)}
-
-
-async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
-    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them."""
-    others = [home for home in homes if home is not origin]
-    seen: list[SignedNote] = []
-
-    async def equal() -> bool:
-        seen.clear()
-        for home in homes:
-            async with home.client() as client:
-                note = await note_of(client, origin.origin)
-            if note is None or Checkpoint.parse(note.text).size < least:
-                return False
-            if cosigners(origin, note, others) != {home.name for home in others}:
-                return False
-            seen.append(note)
-        return len({note.text for note in seen}) == 1
-
-    await until(equal, what=f"one cosigned checkpoint of {origin.origin} everywhere")
-    return seen[0]
 
 
 async def test_every_log_is_mirrored_and_cosigned_by_all(tmp_path: Path) -> None:
@@ -224,6 +195,7 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
         newest = await converged(founded.homes, first, least=5)
     shutil.rmtree(first.directory)
     shutil.copytree(tmp_path / "backup", first.directory)
+    first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
     async with serving(*founded.homes), first.client() as client, second.client() as other:
         again = await client.submit([publisher.announcement, say(publisher, 2)])
         assert again.receipts[0] == receipts[0]

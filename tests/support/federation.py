@@ -14,17 +14,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from comity.node import NodeConfig, serve
 from comity.node.doors import Listening
 from comity.trust.charter import CharterPolicy, quorum
+from comity.trust.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
 from comity.trust.federation import Federation
 from comity.trust.node_record import NodeRecord
+from comity.trust.note import SignedNote
 from comity.wire.address import Address
 from comity.wire.certs import Pin
 from comity.wire.client import NodeClient
@@ -211,6 +214,42 @@ async def introduced(home: NodeHome) -> None:
             return bool(note)
 
         await until(covered, what="the node to introduce itself")
+
+
+async def note_of(client: NodeClient, origin: str) -> SignedNote | None:
+    try:
+        return SignedNote.parse(await client.checkpoint(origin))
+    except NotFound:
+        return None
+
+
+def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> set[str]:
+    """The names of `others` both of whose cosigner keys stand under a checkpoint of `home`'s log."""
+    checkpoint = open_checkpoint(note, home.record.log)
+    keys = [key for other in others for key in other.record.cosigners]
+    good = verified_cosigners(note, keys, checkpoint)
+    return {other.name for other in others if set(other.record.cosigners) <= set(good)}
+
+
+async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
+    """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them."""
+    others = [home for home in homes if home is not origin]
+    seen: list[SignedNote] = []
+
+    async def equal() -> bool:
+        seen.clear()
+        for home in homes:
+            async with home.client() as client:
+                note = await note_of(client, origin.origin)
+            if note is None or Checkpoint.parse(note.text).size < least:
+                return False
+            if cosigners(origin, note, others) != {home.name for home in others}:
+                return False
+            seen.append(note)
+        return len({note.text for note in seen}) == 1
+
+    await until(equal, what=f"one cosigned checkpoint of {origin.origin} everywhere")
+    return seen[0]
 
 
 async def until(condition: Callable[[], object], *, patience: float = 20, what: str = "the condition") -> None:

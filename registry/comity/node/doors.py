@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -77,8 +78,7 @@ class Doors:
     async def close(self) -> None:
         for servicer in self._health:
             await servicer.enter_graceful_shutdown()
-        for server in self._servers:
-            await server.stop(GRACE)
+        await asyncio.gather(*(server.stop(GRACE) for server in self._servers))
 
     async def _serve(self, door: Door, services: Services, allowance: Allowance, address: str) -> int:
         server = make_server(door, services, allowance)

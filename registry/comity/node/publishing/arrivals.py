@@ -74,7 +74,8 @@ class Arrivals:
         return False
 
     async def put(self, digest: Digest, data: bytes) -> None:
-        """Take in a small object. Raises Untrusted where `data` has another hash."""
+        """Take in a small object. Raises Untrusted where `data` has another hash, and OutOfSpace."""
+        await self._core.pools.files(self._require_room, len(data))
         await self._core.pools.files(self._store.put, digest, data)
 
     def records(self, want: Want) -> None:

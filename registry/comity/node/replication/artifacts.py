@@ -1,7 +1,7 @@
 """Copies of artifacts: which are wanted here, which are whole, and the `hold` that says so in the own log.
 
 (1) a `published` statement in any log held here, by a publisher whose inception is here, is a claim to follow
-(2) the operator's patterns say whether it is wanted
+(2) the operator's patterns say whether it is wanted; what was published here always is
 (3) manifest and piece indexes are here already: they are side objects of mirrored entries
 (4) each file comes from whichever peers have it, and counts once its SHA-256 is the manifest's
 (5) only when every file is in the store, `hold` is logged
@@ -116,7 +116,8 @@ class Replicas:
         except ComityError as error:
             _log.info("a claim that counts for nothing", origin=located.origin, index=located.index, why=str(error))
             return
-        if not self._core.config.replication.wants(published.name.repository):  # (2)
+        ours = located.origin == self._core.origin
+        if not (ours or self._core.config.replication.wants(published.name.repository)):  # (2)
             return
         if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
             return
@@ -145,6 +146,7 @@ class Replicas:
 
     async def _copy_by(self, wanted: _Wanted, pieces: SideObject) -> None:
         """Fetch what is missing, by one piece index. Raises Untrusted where the index is not these files'."""
+        await self._files.require_objects((wanted.manifest, pieces))
         manifest, index = await self._core.pools.files(read_artifact, self._core.store, wanted.manifest, pieces)  # (3)
         missing = await self._core.pools.files(missing_files, self._core.store, manifest)
         layouts = dict(index.files)
@@ -170,8 +172,11 @@ class Replicas:
 
     def _gaps(self, published: Published) -> bool:
         """Whether a file of a held artifact is missing here all the same."""
-        manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
-        return bool(missing_files(self._core.store, manifest))
+        try:
+            manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
+            return bool(missing_files(self._core.store, manifest))
+        except ComityError:
+            return True  # even what says which files there are is gone, or is not what it was
 
     def _published_since(self) -> list[Located]:
         found: list[Located] = []

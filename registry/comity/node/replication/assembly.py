@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import structlog
+
+from comity.node import continuity
 from comity.node.core import Core
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import Replicas
@@ -12,28 +17,37 @@ from comity.node.replication.mirror import Mirror
 from comity.node.replication.peers import Peers
 from comity.node.replication.quota import Quotas
 from comity.node.replication.recovery import Recovery
+from comity.node.replication.side_objects import SideObjects
 from comity.node.replication.start import Start
 from comity.node.tasks import Supervisor
+
+_log: Final = structlog.get_logger("comity.node")
 
 
 class Replication:
     """Everything that is pulled from other nodes."""
 
     def __init__(self, core: Core, supervisor: Supervisor) -> None:
-        patience = core.config.replication.first_answer_seconds
+        copy = continuity.is_copy(core.config.storage.ledger)
+        if copy:
+            hint = f"have a peer reachable; where none is left, remove {continuity.NAME} beside the ledger"
+            _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
+        patience = None if copy else core.config.replication.first_answer_seconds
         self._supervisor = supervisor
         self.start = Start((peer.origin for peer in core.membership.peers), patience)
-        self.recovery = Recovery(core, self.start)
+        side_objects = SideObjects(core)
+        self.recovery = Recovery(core, self.start, side_objects)
         self.convictions = Convictions(core)
         self.quotas = Quotas(core)
         cosigner = Cosigner(core, self.start, self.convictions)
-        mirror = Mirror(core, cosigner, self.convictions, self.quotas, self._advanced)
-        self.peers = Peers(core, supervisor, self.start, mirror, self.convictions, self.recovery)
+        self._mirror = Mirror(core, cosigner, self.convictions, self.quotas, side_objects, self._advanced)
+        self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery)
         self.own_log = OwnLog(core, self.recovery)
-        self.replicas = Replicas(core, self.own_log, FileFetcher(core, self.peers.links.values))
+        self.replicas = Replicas(core, self.own_log, FileFetcher(core, self.peers.links.values, side_objects))
 
     async def begin(self) -> None:
         await self.convictions.load()
+        await self._mirror.load()
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
 

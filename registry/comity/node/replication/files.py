@@ -10,12 +10,13 @@ from typing import Final
 
 import structlog
 
-from comity.content.blob_lock import BlobLock
+from comity.content.blob_lock import lock_if_free
 from comity.content.folder import FolderStore
 from comity.node.core import Core
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.pending import Want
 from comity.node.replication.link import Link
+from comity.node.replication.side_objects import SideObjects
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.schedule import Standing
@@ -23,6 +24,7 @@ from comity.transfer.source import LocalSource
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
+from comity.trust.statement import SideObject
 from comity.wire import limits
 
 PATIENCE: Final = 60.0
@@ -39,8 +41,9 @@ class FileFetcher:
         links: the peers there are now.
     """
 
-    def __init__(self, core: Core, links: Callable[[], Iterable[Link]]) -> None:
+    def __init__(self, core: Core, links: Callable[[], Iterable[Link]], side_objects: SideObjects) -> None:
         self._core = core
+        self._side_objects = side_objects
         self._links = links
         self._arrivals = Arrivals(core)
 
@@ -58,6 +61,19 @@ class FileFetcher:
             async with self._claim(want.digest):
                 if not await self._core.pools.files(self._core.store.has, want.digest):
                     await self._fetch(want, layout, holders[want.digest], standings, name)
+
+    async def require_objects(self, objects: Sequence[SideObject]) -> None:
+        """Have side objects that were here once, from whoever has them. Raises the last peer's failure, or NotFound."""
+        if await self._core.pools.files(lambda: all(self._core.store.has(item.digest) for item in objects)):
+            return
+        failure: Exception = NotFound("a side object is nowhere to be had", why="no peer answers", code="NO-HOLDER")
+        for link in self._links():
+            try:
+                await self._side_objects.fetch_all(link.client, objects)
+                return
+            except (ComityError, TimeoutError) as error:
+                failure = error
+        raise failure
 
     async def require_records(self, want: Want, layout: PieceLayout) -> None:
         """Make sure of the piece records of a blob that is here. Raises Untrusted where `layout` is not its own."""
@@ -95,6 +111,9 @@ class FileFetcher:
         for source in fetched.dropped:
             self._core.metrics.verify_failures.labels("piece").inc()
             _log.warning("source dropped", peer=source, blob=want.digest, why=fetched.dropped[source])
+        for source, faults in fetched.faults.items():
+            if source not in fetched.dropped:
+                _log.warning("source failed", peer=source, blob=want.digest, why="; ".join(faults))
         _log.info(
             "fetched",
             name=name,
@@ -157,10 +176,9 @@ class FileFetcher:
     @asynccontextmanager
     async def _claim(self, digest: Digest) -> AsyncIterator[None]:
         """The right to write the partial file of a blob, once nobody else has it."""
-        lock = BlobLock(self._core.store.scratch(digest).parent, digest)
-        while not lock.try_acquire():
+        while True:
+            with lock_if_free(self._core.store.scratch(digest).parent, digest) as free:
+                if free:
+                    yield
+                    return
             await asyncio.sleep(LOCK_POLL)
-        try:
-            yield
-        finally:
-            lock.release()

@@ -27,17 +27,19 @@ from comity.node.replication.convictions import Convictions
 from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.link import Link
 from comity.node.replication.quota import Quotas, statement_of, weight
-from comity.node.replication.side_objects import fetch_side_objects
+from comity.node.replication.side_objects import SideObjects
 from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.merkle import verify_consistency
 from comity.trust.note import SignedNote, VerifierKey
+from comity.trust.statement import Statement
 from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 
 STEP_LINES: Final = 4096
 STEP_BYTES: Final = 8 * 1024 * 1024
-STEP_DEADLINE: Final = 120.0
+STEP_DEADLINE: Final = 60.0
+"""Seconds for the entries of a step; side objects have their own."""
 LONGEST_PENALTY: Final = 600.0
 STEPS: Final = 16
 """Steps in one round, so that a long log does not keep the others waiting."""
@@ -81,6 +83,7 @@ class Mirror:
         cosigner: Cosigner,
         convictions: Convictions,
         quotas: Quotas,
+        side_objects: SideObjects,
         on_advance: Callable[[str], Awaitable[None]],
     ) -> None:
         self._core = core
@@ -88,17 +91,24 @@ class Mirror:
         self._cosigner = cosigner
         self._convictions = convictions
         self._quotas = quotas
+        self._side_objects = side_objects
         self._on_advance = on_advance
+        self._begun_before: dict[str, VerifierKey] = {}
         self._busy: set[str] = set()
         self._penalties: dict[tuple[str, str], Penalty] = {}
         self._first_shown: dict[tuple[str, int], float] = {}
+
+    async def load(self) -> None:
+        """Go on with every log that was ever mirrored: that its member has left ends nothing."""
+        logs = await self._core.pools.ledger(self._ledger.logs.all)
+        self._begun_before = {log.origin: VerifierKey.parse(log.vkey) for log in logs}
 
     def read(self, shown: LogHead) -> Head | None:
         """The head of a log that is followed here; None for others, and before a first checkpoint.
 
         Raises Malformed, and Untrusted where the log did not sign it.
         """
-        key = self._core.membership.log_key(shown.origin)
+        key = self._core.membership.log_key(shown.origin) or self._begun_before.get(shown.origin)
         if key is None or str(key) != shown.vkey or not shown.note:
             return None
         note = SignedNote.parse(shown.note)
@@ -142,9 +152,8 @@ class Mirror:
         self._busy.add(head.origin)
         try:
             for _ in range(STEPS):
-                async with asyncio.timeout(STEP_DEADLINE):
-                    if await self._step(link.client, head):
-                        break
+                if await self._step(link.client, head):
+                    break
             self._penalties.pop((link.name, head.origin))
         except (ComityError, TimeoutError):
             penalty.add(now, self._core.config.replication.interval_seconds)
@@ -160,13 +169,13 @@ class Mirror:
             start = state.size
         if state.size >= target.size:
             return True
-        if start == state.size:
-            await self._prove(client, head, start, state.root)  # (3)
-        lines = await fetch_entries(client, head.origin, start, target.size)
-        statements = [statement_of(line) for line in lines]
-        cost = sum(map(weight, lines, statements))
+        async with asyncio.timeout(STEP_DEADLINE):
+            if start == state.size:
+                await self._prove(client, head, start, state.root)  # (3)
+            lines = await fetch_entries(client, head.origin, start, target.size)
+        statements, cost = await self._core.pools.hashing(_read_lines, lines)
         await self._quotas.require(head.origin, target.size, cost)
-        await fetch_side_objects(self._core, client, [statement for statement in statements if statement])
+        await self._side_objects.fetch(client, statements)
         end = start + len(lines)
         if end == target.size:
             await self._core.pools.ledger(self._ledger.logs.advance, head.origin, start, lines, head.note)  # (5)
@@ -193,8 +202,8 @@ class Mirror:
         try:
             verify_consistency(size, root, target.size, target.root, proof)
         except Untrusted:
-            if not await self._convictions.search(client, head.key, head.note, size):
-                raise
+            await self._convictions.search(client, head.key, head.note, size)
+            raise
 
     async def _advanced(self, head: Head) -> None:
         for shown in [key for key in self._first_shown if key[0] == head.origin]:
@@ -218,6 +227,12 @@ async def fetch_entries(client: NodeClient, origin: str, start: int, end: int) -
         why = f"no entry {start}, though its head goes up to {end}"
         raise Untrusted("a log without its entries", why=why, code="WITHHELD")
     return lines
+
+
+def _read_lines(lines: Sequence[bytes]) -> tuple[list[Statement], int]:
+    """The statements among lines that may say anything, and what all of them cost to keep."""
+    read = [statement_of(line) for line in lines]
+    return [statement for statement in read if statement], sum(map(weight, lines, read))
 
 
 def _begun(ledger: Ledger, head: Head) -> LogState:

@@ -9,11 +9,12 @@ from typing import Final
 import structlog
 
 from comity.ledger.ledger import Ledger
+from comity.node import continuity
 from comity.node.core import Core
 from comity.node.replication.link import Link
 from comity.node.replication.mirror import Head, fetch_entries
 from comity.node.replication.quota import statement_of
-from comity.node.replication.side_objects import fetch_side_objects
+from comity.node.replication.side_objects import SideObjects
 from comity.node.replication.start import Start
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.merkle import Frontier, leaf_hash, verify_consistency
@@ -24,8 +25,9 @@ _log: Final = structlog.get_logger("comity.node")
 class Recovery:
     """Compares the own log with what peers hold of it. Touched by the event loop only."""
 
-    def __init__(self, core: Core, start: Start) -> None:
+    def __init__(self, core: Core, start: Start, side_objects: SideObjects) -> None:
         self._core = core
+        self._side_objects = side_objects
         self._start = start
         self._offers: dict[str, tuple[Link, Head]] = {}
         self._newest: Head | None = None
@@ -47,12 +49,13 @@ class Recovery:
                 try:
                     await self._take_back(link, head)
                     break
-                except ComityError as error:
+                except (ComityError, TimeoutError) as error:
                     _log.warning("the own log was not taken back yet", peer=link.name, size=missing, why=str(error))
             else:
                 await asyncio.sleep(self._core.config.replication.interval_seconds)
         if self._newest is not None:
             await self._check(self._newest)
+        await self._core.pools.files(continuity.remember, self._core.config.storage.ledger)
 
     async def _missing(self) -> int | None:
         """The size of the log as peers know it, where that is more than is here."""
@@ -81,7 +84,7 @@ class Recovery:
             proof = () if whole else await link.client.consistency(origin, grown.size, target.size)
             verify_consistency(grown.size, grown.root(), target.size, target.root, proof)
             statements = [statement for line in lines if (statement := statement_of(line))]
-            await fetch_side_objects(self._core, link.client, statements)
+            await self._side_objects.fetch(link.client, statements)
             await self._core.pools.ledger(self._core.ledger.logs.append, origin, lines)
             edge = grown
         await self._core.pools.ledger(self._core.ledger.logs.set_note, origin, head.note)

@@ -17,10 +17,10 @@ class Start:
 
     Args:
         peers: origins of the peers there are.
-        patience: seconds after which a node that hears nothing goes on alone.
+        patience: seconds after which a node that hears nothing goes on alone; None for one that must not.
     """
 
-    def __init__(self, peers: Iterable[str], patience: float) -> None:
+    def __init__(self, peers: Iterable[str], patience: float | None) -> None:
         self._waiting = set(peers)
         self._answered = not self._waiting
         self._patience = patience

@@ -1,0 +1,99 @@
+"""A node that misbehaves: it has a founder's keys and ports, and answers whatever a test has it answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from comity.node.keys import NodeKeys
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.wire.certs import Pin
+from comity.wire.doors import MutualDoor
+from comity.wire.server import Services, make_server
+from comity.wire.throttle import Allowance
+from comity.wire.values import BlobStat, LocatedProof, Location, LogHead, Misbehaviour
+from support.federation import Founded, NodeHome
+
+
+@dataclass
+class Shown:
+    """A log as the impostor shows it; with the founder's own key it is signed."""
+
+    keys: NodeKeys
+    lines: list[bytes] = field(default_factory=list)
+    extra: list[LogHead] = field(default_factory=list)
+    objects: dict[Digest, bytes] = field(default_factory=dict)
+    claimed: dict[Digest, int] = field(default_factory=dict)
+    """Blobs that it says it has, by size."""
+    pause: float = 0.0
+    """Seconds before each answer."""
+
+    @property
+    def tree(self) -> MemoryTree:
+        return MemoryTree(leaf_hash(line) for line in self.lines)
+
+    def head(self) -> LogHead:
+        record = self.keys.record
+        checkpoint = Checkpoint(record.origin, len(self.lines), self.tree.root())
+        return LogHead(record.origin, str(record.log), checkpoint.signed(self.keys.log).encode())
+
+    async def logs(self) -> AsyncGenerator[LogHead, None]:
+        await asyncio.sleep(self.pause)
+        for head in (self.head(), *self.extra):
+            yield head
+
+    async def checkpoint(self, origin: str, index: int | None) -> bytes:
+        return self.head().note
+
+    async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
+        await asyncio.sleep(self.pause)
+        return self.lines[start:end]
+
+    async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]:
+        return inclusion_proof(index, size, self.tree.node)
+
+    async def consistency(self, origin: str, old_size: int, new_size: int) -> Sequence[bytes]:
+        return consistency_proof(old_size, new_size, self.tree.node)
+
+    async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
+        for proof in ():
+            yield proof
+
+    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+        for proof in ():
+            yield proof
+
+    async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
+        held = {digest: len(data) for digest, data in self.objects.items()} | self.claimed
+        return [BlobStat(digest, digest in held, held.get(digest, 0)) for digest in digests]
+
+    async def records(self, digest: Digest, layout: str) -> bytes:
+        raise NotFound("no records")
+
+    async def locations(self, digest: Digest) -> Sequence[Location]:
+        return ()
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(self.pause)
+        yield self.objects[digest][offset : offset + length] if digest in self.objects else bytes(min(length, 1 << 20))
+
+
+@contextlib.asynccontextmanager
+async def impostor(founded: Founded, home: NodeHome) -> AsyncIterator[Shown]:
+    """Serve at the mutual port of `home`, one of `founded`, whatever the `Shown` that is given says."""
+    keys = NodeKeys.load(home.config().keys, home.record)
+    shown = Shown(keys, [home.card.inception_line, home.card.record_line])
+    pins = [Pin.of(other.record.tls) for other in founded.homes if other is not home]
+    door = MutualDoor(keys.tls, lambda: pins)
+    server = make_server(door, Services(logs=shown, blobs=shown), Allowance(1000, 1000, 100))
+    server.add_secure_port(home.card.mutual[0], door.credentials())
+    await server.start()
+    try:
+        yield shown
+    finally:
+        await server.stop(0)

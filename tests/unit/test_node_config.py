@@ -1,0 +1,107 @@
+"""What an operator writes, and what a node makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from comity.node.config import NodeConfig
+from comity.trust.errors import Malformed, NotFound
+
+LEAST = """\
+[node]
+name = "node-a.example"
+[listen]
+mutual = "127.0.0.1:7443"
+open = "[::1]:7444"
+"""
+
+
+def load(folder: Path, text: str = LEAST, **given: object) -> NodeConfig:
+    (folder / "node.toml").write_text(text)
+    return NodeConfig.load(folder / "node.toml", **{"environ": {}, **given})  # type: ignore[arg-type]
+
+
+def test_what_is_not_said_has_a_default_and_every_path_is_absolute(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.keys == tmp_path / "keys"
+    assert config.storage.blobs == tmp_path / "data/blobs"
+    assert config.storage.ledger == tmp_path / "data/ledger.sqlite"
+    assert config.listen.operator == tmp_path / "operator.sock"
+    assert config.federation.file == tmp_path / "federation.json"
+    assert config.publishing.accept == "none"
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    text = LEAST + "[replication]\ninterval_seconds = 1.0\n"
+    environ = {"COMITY_REPLICATION_INTERVAL_SECONDS": "2.0", "COMITY_HOME": "/elsewhere"}
+    assert load(tmp_path, text).replication.interval_seconds == 1.0
+    assert load(tmp_path, text, environ=environ).replication.interval_seconds == 2.0
+    flags = {"replication.interval_seconds": "3.0"}
+    assert load(tmp_path, text, environ=environ, flags=flags).replication.interval_seconds == 3.0
+
+
+def test_lists_in_the_environment_have_commas(tmp_path: Path) -> None:
+    environ = {
+        "COMITY_REPLICATION_MIRROR": "swiss-ai/*, hf/model",
+        "COMITY_ADVERTISE_OPEN": "a.example:7444,b.example:7444",
+        "COMITY_PUBLISHING_ACCEPT": "any",
+    }
+    config = load(tmp_path, environ=environ)
+    assert config.replication.mirror == ("swiss-ai/*", "hf/model")
+    assert config.advertise.open == ("a.example:7444", "b.example:7444")
+    assert config.publishing.accept == "any"
+
+
+@pytest.mark.parametrize(
+    ("mirror", "wanted"),
+    (('"all"', True), ('"none"', False), ('["swiss-ai/*"]', True), ('["swiss-ai/other"]', False), ('["x/*"]', False)),
+)
+def test_patterns_say_what_is_copied(tmp_path: Path, mirror: str, wanted: bool) -> None:
+    config = load(tmp_path, LEAST + f"[replication]\nmirror = {mirror}\n")
+    assert config.replication.wants("swiss-ai/apertus-8b") is wanted
+
+
+@pytest.mark.parametrize(
+    ("more", "meant"),
+    (
+        ("[listen2]\nmutual = 'x'\n", "listen.mutual"),
+        ("[limits]\nentries_per_orign = 5\n", "limits.entries_per_origin"),
+        ("[storage.s3]\nbuckett = 'x'\n", "storage.s3.bucket"),
+    ),
+)
+def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, more: str, meant: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        load(tmp_path, LEAST + more)
+    assert refused.value.code == "CONFIG-UNKNOWN-KEY"
+    assert meant in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    (
+        (LEAST.replace('"127.0.0.1:7443"', '"example.org:7443"'), "listen.mutual"),
+        (LEAST.replace(":7444", ":74440"), "listen.open"),
+        (LEAST.replace('name = "node-a.example"', ""), "node.name"),
+        (LEAST + "[replication]\ninterval_seconds = 0\n", "replication.interval_seconds"),
+        (LEAST + "[publishing]\naccept = ['me']\n", "publishing.accept"),
+        (LEAST + "[advertise]\nopen = ['unix:/x']\n", "advertise.open"),
+    ),
+)
+def test_a_value_that_cannot_be_is_named(tmp_path: Path, text: str, where: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        load(tmp_path, text)
+    assert refused.value.code == "CONFIG"
+    assert where in refused.value.what
+
+
+@pytest.mark.parametrize("text", ("not toml", "[node\n", "node = 1\n"))
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Malformed):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as refused:
+        NodeConfig.load(tmp_path / "node.toml")
+    assert refused.value.hint == "comity init --help"

@@ -1,0 +1,96 @@
+"""Submissions that wait, bounded; and who may make them."""
+
+from __future__ import annotations
+
+import pytest
+from comity.node.config import Publishing
+from comity.node.publishing.pending import MAX_PENDING, MAX_PER_CALLER, Pending, Submission, Want, submission_id
+from comity.node.publishing.permission import permit
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import NotFound, OutOfSpace, Refused
+from comity.trust.statement import parse_entry
+from comity.wire.doors import Caller
+from support.logs import AUTHOR, statement_line
+
+
+def submission(number: int, *, size: int = 1, caller: str = "somebody", path: str = "") -> Submission:
+    want = Want(sha256(b"object %d" % number), size, path)
+    return Submission(sha256(b"submission %d" % number), caller, {want.digest: want})
+
+
+def waits(pending: Pending, made: Submission) -> bool:
+    (want,) = made.wants.values()
+    try:
+        return pending.want(made.id, want.digest, want.size) == want
+    except NotFound:
+        return False
+
+
+def test_a_submission_is_named_by_its_lines() -> None:
+    assert submission_id([b"a", b"b"]) == sha256(b"a\nb\n") != submission_id([b"b", b"a"])
+
+
+def test_an_upload_has_to_be_for_something() -> None:
+    pending, made = Pending(100), submission(1)
+    pending.put(made)
+    assert waits(pending, made)
+    (want,) = made.wants.values()
+    for digest, size in ((sha256(b"other"), want.size), (want.digest, want.size + 1)):
+        with pytest.raises(NotFound) as refused:
+            pending.want(made.id, digest, size)
+        assert refused.value.code == "NOT-WANTED"
+    pending.done(made.id)
+    assert not waits(pending, made)
+
+
+def test_one_caller_does_not_push_out_the_others() -> None:
+    pending, first = Pending(1 << 30), submission(0, caller="first")
+    pending.put(first)
+    crowd = [submission(number, caller="crowd") for number in range(1, MAX_PENDING + 1)]
+    for made in crowd:
+        pending.put(made)
+    assert waits(pending, first)
+    assert [waits(pending, made) for made in crowd].count(True) == MAX_PER_CALLER
+    assert waits(pending, crowd[-1])
+
+
+def test_the_oldest_gives_way_when_there_are_too_many() -> None:
+    pending = Pending(1 << 30)
+    made = [submission(number, caller=f"caller {number}") for number in range(MAX_PENDING + 1)]
+    for one in made:
+        pending.put(one)
+    assert not waits(pending, made[0])
+    assert waits(pending, made[1])
+    assert waits(pending, made[-1])
+
+
+def test_bytes_are_bounded_for_all_and_for_each() -> None:
+    pending = Pending(10)
+    pending.put(submission(1, size=6, caller="a"))
+    pending.put(submission(2, size=6, caller="b"))
+    assert pending.bytes == 6
+    with pytest.raises(OutOfSpace) as refused:
+        pending.put(submission(3, size=11))
+    assert refused.value.code == "UPLOAD-QUOTA"
+
+
+def test_where_a_manifest_lists_a_blob_is_found() -> None:
+    pending = Pending(10)
+    pending.put(submission(1, path="model.safetensors"))
+    assert pending.path_of(sha256(b"object 1")) == "model.safetensors"
+    assert pending.path_of(sha256(b"object 2")) == ""
+
+
+@pytest.mark.parametrize(
+    ("accept", "code"),
+    (("none", "PUBLISHING-CLOSED"), ("any", ""), ((AUTHOR.id,), ""), ((Digest("0" * 64),), "NOT-ACCEPTED")),
+)
+def test_the_operator_says_who_may_publish(accept: object, code: str) -> None:
+    rule, entries = Publishing.model_validate({"accept": accept}), [parse_entry(statement_line(1))]
+    permit(rule, Caller("operator", operator=True), entries)
+    if code:
+        with pytest.raises(Refused) as refused:
+            permit(rule, Caller("192.0.2.1"), entries)
+        assert refused.value.code == code
+    else:
+        permit(rule, Caller("192.0.2.1"), entries)

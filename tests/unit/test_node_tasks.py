@@ -1,0 +1,119 @@
+"""Loops that go on after failures and end with the node; names that one at a time works on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from comity.node.holding import Holding
+from comity.node.metrics import Metrics
+from comity.node.tasks import Rhythm, Supervisor
+from comity.trust.errors import Unavailable
+
+SOON = Rhythm(every=0.001, deadline=5, longest_rest=0.002)
+NEVER = Rhythm(every=3600, deadline=3600)
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    made = Supervisor(Metrics())
+    yield made
+    await made.stop()
+
+
+@pytest.mark.parametrize("failure", (Unavailable("not now"), ZeroDivisionError("a fault of ours"), TimeoutError()))
+async def test_a_loop_goes_on_after_any_failure(supervisor: Supervisor, failure: Exception) -> None:
+    steps = 0
+    done = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps < 3:
+            raise failure
+        done.set()
+
+    supervisor.loop("unlucky", step, SOON)
+    async with asyncio.timeout(10):
+        await done.wait()
+
+
+async def test_a_step_that_takes_too_long_is_ended(supervisor: Supervisor) -> None:
+    ended = asyncio.Event()
+
+    async def step() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    supervisor.loop("slow", step, Rhythm(every=3600, deadline=0.01))
+    async with asyncio.timeout(10):
+        await ended.wait()
+
+
+async def test_a_bell_has_a_loop_step_at_once(supervisor: Supervisor) -> None:
+    steps: asyncio.Queue[None] = asyncio.Queue()
+    supervisor.loop("patient", lambda: steps.put(None), NEVER)
+    async with asyncio.timeout(10):
+        await steps.get()
+        supervisor.ring("patient")
+        await steps.get()
+    supervisor.ring("nobody")
+
+
+async def test_stopping_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    supervisor = Supervisor(Metrics())
+    running = asyncio.Event()
+
+    async def step() -> None:
+        running.set()
+        await asyncio.sleep(3600)
+
+    supervisor.loop("one", step, NEVER)
+    supervisor.loop("one", step, NEVER)
+    assert supervisor.names == ("one",)
+    await running.wait()
+    await supervisor.stop()
+    assert asyncio.all_tasks() == before
+
+
+def test_rests_grow_up_to_a_bound() -> None:
+    rhythm = Rhythm(every=1, deadline=1, longest_rest=10)
+    assert [rhythm.rest(failures) for failures in (0, 1, 2, 3, 4, 100)] == [1, 2, 4, 8, 10, 10]
+    assert Rhythm(every=30, deadline=1, longest_rest=10).rest(5) == 30
+
+
+async def test_a_name_is_held_by_one_at_a_time() -> None:
+    holding, inside, most = Holding(), 0, 0
+
+    async def work(names: tuple[str, ...]) -> None:
+        nonlocal inside, most
+        async with holding.holding(names):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(work(("a", other)) for other in "bcdefg"))
+    assert most == 1
+    await asyncio.gather(work(("a", "b")), work(("b", "a")))
+
+
+async def test_other_names_do_not_wait() -> None:
+    holding = Holding()
+    async with holding.holding(("a",)), asyncio.timeout(10), holding.holding(("b",)):
+        pass
+
+
+async def test_who_gave_up_waiting_holds_nothing() -> None:
+    holding = Holding()
+    async with holding.holding(("a",)):
+        waiting = asyncio.create_task(holding.holding(("a", "b")).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    async with asyncio.timeout(10), holding.holding(("a", "b")):
+        pass
