@@ -37,11 +37,13 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                     out.warn(f"ALERT {event.text}" + (f"  Next: {event.hint}" if event.hint else ""))
                 case events.SourceDropped():
                     out.warn(f"{event.node} was dropped for {event.path}: {event.why}")
+                case events.NodeAtFault():
+                    out.warn(f"{event.node} gave no usable answer: {event.why}")
                 case events.Waiting():
                     out.warn(f"another pull is fetching {event.path}; waiting for it")
                 case events.Note():
                     out.warn(event.text)
-                case events.FileDone() | events.Judged():
+                case events.FileDone() | events.Judged() | events.SourceFailed():
                     pass
 
         yield handle

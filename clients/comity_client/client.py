@@ -25,7 +25,7 @@ from comity.verifier import examine, load_policy, read_bounded
 from comity_client import catalogue, dossier, logs, node_states
 from comity_client.charter_diff import CharterDiff
 from comity_client.dossier import Dossier, Listing, Replica
-from comity_client.events import OnEvent, ignore
+from comity_client.events import NodeAtFault, OnEvent, ignore
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
@@ -128,7 +128,7 @@ class Client:
 
     def status(self, on_event: OnEvent = ignore) -> list[NodeState]:
         """How every known node is; alarms where a log contradicts what was seen before."""
-        return self._with(lambda session: node_states.node_states(session, self._memory(), on_event))
+        return self._with(lambda session: node_states.node_states(session, self._memory(), on_event), on_event)
 
     def misbehaviour(self) -> list[Contradiction]:
         """Contradictions of logs that this user has seen, and keeps the proof of."""
@@ -157,7 +157,7 @@ class Client:
             tools = Tools(session, self._memory(), self._placed(), judged_by, self._limits, on_event)
             return await pull(tools, resolution, lambda made: _place(resolution, made, to, hub_cache), include)
 
-        return self._with(work)
+        return self._with(work, on_event)
 
     def verify(
         self,
@@ -280,11 +280,11 @@ class Client:
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
         return await catalogue.resolve(session, Reference.parse(reference), policy, self._trust().bindings())
 
-    def _with(self, work: Callable[[Session], Awaitable[T]]) -> T:
+    def _with(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore) -> T:
         pins = [pin.federation for pin in self._trust().pins()]
 
         async def run() -> T:
-            async with open_session(pins) as session:
+            async with open_session(pins, lambda node, error: on_event(NodeAtFault(node.name, str(error)))) as session:
                 return await work(session)
 
         return asyncio.run(run())
