@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from comity.trust.digest import Digest, short
-from comity.trust.errors import Equivocation, Unavailable, Untrusted
+from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.evidence import Proof
 from comity.trust.policy import Policy
 from comity.trust.published import Published
@@ -23,7 +23,7 @@ from comity.trust.witnessing import Bound, bind
 
 from comity_client.events import Alarm, Note, OnEvent
 from comity_client.heads import consistency_proofs, meet
-from comity_client.memory import Memory
+from comity_client.memory import ALARMS, Memory
 from comity_client.session import Session
 
 
@@ -41,7 +41,7 @@ class Collected:
     """Proofs to judge by; `alarms` says what was found out on the way."""
 
     proofs: list[KeptProof] = field(default_factory=list)
-    alarms: list[Equivocation] = field(default_factory=list)
+    alarms: list[Untrusted] = field(default_factory=list)
 
 
 async def collect_proofs(
@@ -119,12 +119,12 @@ async def _weigh(
     for key in dict.fromkeys(node.record.log for node in bound if node.record.origin == kept.origin):
         try:
             await meet(memory, key, note, consistency_proofs(session))
-        except Equivocation as error:
+        except Untrusted as error:
+            if error.code not in ALARMS:
+                continue  # another of the keys bound to this origin signed it
             collected.alarms.append(error)
             on_event(Alarm(str(error), error.hint))
             return
-        except Untrusted:
-            continue  # another of the keys bound to this origin signed it
         except Unavailable as error:
             on_event(Note(str(error)))
     collected.proofs.append(kept)

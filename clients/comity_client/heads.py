@@ -22,9 +22,9 @@ ConsistencyProofs: TypeAlias = "Callable[[str, int, int], AsyncGenerator[tuple[b
 async def meet(memory: Memory, log: VerifierKey, note: SignedNote, proofs: ConsistencyProofs) -> None:
     """Remember `note` if it is the newest of its log; be sure that it and what is remembered are one history.
 
-    Raises Untrusted where the log did not sign it; Equivocation where the two contradict each other: one size with two
-    roots, or proofs asked for and none of those given holds. Raises Unavailable (code UNLINKED) where nobody answers:
-    then nothing is known, and nothing is remembered.
+    Raises Untrusted where the log did not sign it, and (code UNRECONCILED) where proofs are given and none holds;
+    Equivocation for one size with two roots. Raises Unavailable (code UNLINKED) where nobody answers: then nothing is
+    known, and nothing is remembered.
     """
     relation, seen = memory.compare(log, note)
     checkpoint = open_checkpoint(note, log)

@@ -70,8 +70,11 @@ class LogCheck:
 
 
 async def newest_checkpoint(session: Session, memory: Memory, origin: str) -> SeenCheckpoint:
-    """The largest that any node shows. Raises NotFound for a log that no pinned federation knows; Equivocation where it
-    contradicts what was seen; Untrusted where no shown note is the log's; Unavailable."""
+    """The largest that any node shows.
+
+    Raises NotFound for a log that no pinned federation knows; Equivocation or Untrusted (UNRECONCILED) where it
+    contradicts what was seen; Untrusted where no shown note is the log's; Unavailable.
+    """
     return (await _newest(session, memory, origin))[1]
 
 

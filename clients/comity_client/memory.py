@@ -28,13 +28,16 @@ from comity_client.lock import exclusive
 
 Relation = Literal["first", "same", "newer", "older"]
 
+ALARMS: Final = frozenset({"EQUIVOCATION", "UNRECONCILED"})
+"""Codes of errors by which `contradict` says that two notes of a log do not go together."""
 MAX_EVIDENCE: Final = 4 * MAX_NOTE
 
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
     """Two notes by one log's key. `kind` is `split-view` where they alone prove that it lied (one size, two roots), or
-    `unreconciled` where nobody could show that one history continues the other."""
+    `unreconciled` where those who answered could not show that one continues the other: then somebody lies, the log or
+    they, and the notes alone do not say who."""
 
     kind: str
     log: str
@@ -97,8 +100,9 @@ class Memory:
                 note = newest.adding(*note.signatures)
             durable.write_file(self._path(log), note.encode(), mode=0o600, point="memory")
 
-    def contradict(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Equivocation:
-        """Keep two notes that do not go together; gives the error to raise."""
+    def contradict(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Untrusted:
+        """Keep two notes that do not go together; gives the error to raise, with a code of `ALARMS`. Only notes that
+        prove it by themselves make an Equivocation."""
         notes = (first.encode(), second.encode())
         document: dict[str, Json] = {"kind": kind, "log": str(log), "notes": [b64encode(data) for data in notes]}
         # Named by what contradicts, without signatures: cosigners sign anew each time, and it is still the same lie.
@@ -106,12 +110,12 @@ class Memory:
         path = self._misbehaviour / f"{name[:32]}.json"
         data = canonical(document)
         durable.write_file(path, data, mode=0o600, point="memory")
-        return Equivocation(
-            f"log {log.name} showed two histories",
-            why=f"{_brief(first)} and {_brief(second)} do not go together; proof kept in {path}",
-            hint=f"comity log check {log.name}",
-            proof=notes,
-        )
+        pair, hint = f"{_brief(first)} and {_brief(second)}", f"comity log check {log.name}"
+        if kind == "split-view":
+            why = f"{pair} do not go together; proof kept in {path}"
+            return Equivocation(f"log {log.name} showed two histories", why=why, hint=hint, proof=notes)
+        why = f"no proof given links {pair}: the log forked, or who answered lies; kept in {path}"
+        return Untrusted(f"log {log.name} is not shown to be one history", why=why, hint=hint, code="UNRECONCILED")
 
     def contradictions(self) -> tuple[Contradiction, ...]:
         """All that is kept, each log's notes checked again; what a person damaged is left out."""

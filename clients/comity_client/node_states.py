@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from comity.trust.checkpoint import open_checkpoint
 from comity.trust.cosignature import verified_cosigners
-from comity.trust.errors import ComityError, Equivocation
+from comity.trust.errors import ComityError
 from comity.trust.note import SignedNote, VerifierKey
 from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 
 from comity_client.events import Alarm, OnEvent
 from comity_client.heads import consistency_proofs, meet
-from comity_client.memory import Memory
+from comity_client.memory import ALARMS, Memory
 from comity_client.session import RemoteNode, Session
 
 
@@ -66,10 +66,9 @@ async def _ask(node: NodeClient) -> _Answer:
 async def _meet(session: Session, memory: Memory, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
     try:
         await meet(memory, log, SignedNote.parse(note), consistency_proofs(session))
-    except Equivocation as error:
-        on_event(Alarm(str(error), error.hint))
-    except ComityError:
-        return  # a note that the log did not sign, or that nobody links: not evidence of anything
+    except ComityError as error:  # else: the log did not sign it, or nobody links it: not evidence of anything
+        if error.code in ALARMS:
+            on_event(Alarm(str(error), error.hint))
 
 
 def _state(session: Session, node: RemoteNode, answer: _Answer | None, why: str) -> NodeState:

@@ -16,7 +16,6 @@ from comity.trust.digest import sha256
 from comity.trust.errors import (
     ComityError,
     Conflict,
-    Equivocation,
     NotFound,
     OutOfSpace,
     PolicyNotMet,
@@ -28,6 +27,7 @@ from comity.trust.manifest import Manifest
 from comity_client.client import Client
 from comity_client.events import Alarm, Event, SourceDropped
 from comity_client.home import Home
+from comity_client.memory import ALARMS
 from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
 
@@ -292,8 +292,9 @@ def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
     for fake in federation.nodes:
         fake.logs_held[writer.node.origin] = forked
     events: list[Event] = []
-    with pytest.raises(Equivocation):
+    with pytest.raises(Untrusted) as caught:
         client.pull("swiss-ai/tiny", to=tmp_path / "other", on_event=events.append)
+    assert caught.value.code in ALARMS
     assert any(isinstance(event, Alarm) for event in events)
     assert [item.log for item in client.misbehaviour()] == [writer.node.origin]
 

@@ -102,16 +102,19 @@ async def test_one_size_with_two_roots_is_kept_and_raised(memory: Memory) -> Non
 
 
 @pytest.mark.parametrize("sizes", [(4, 9), (9, 4)])
-async def test_two_sizes_that_no_proof_links_are_kept_and_raised(memory: Memory, sizes: tuple[int, int]) -> None:
+async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
+    memory: Memory, sizes: tuple[int, int]
+) -> None:
     memory.advance(LOG.verifier, note(tree_of(sizes[0])))
     other = tree_of(max(sizes), b"other")
-    with pytest.raises(Equivocation):
+    with pytest.raises(Untrusted) as caught:
         await meet(
             memory,
             LOG.verifier,
             note(tree_of(sizes[1], b"other")),
             given(consistency_proof(4, 9, other.node), consistency_proof(4, 9, tree_of(9).node)[:1]),
         )
+    assert (caught.type, caught.value.code) == (Untrusted, "UNRECONCILED")
     (kept,) = memory.contradictions()
     assert kept.kind == "unreconciled"
     assert size_known(memory) == sizes[0]
