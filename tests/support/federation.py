@@ -155,7 +155,9 @@ class NodeProcess:
 
     def __init__(self, home: NodeHome, environ: Mapping[str, str] | None = None) -> None:
         self.home = home
-        with (home.directory / "node.log").open("ab") as log:
+        self._log = home.directory / "node.log"
+        with self._log.open("ab") as log:
+            self._begin = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, str(home.directory / "node.toml")],
                 stdin=subprocess.DEVNULL,
@@ -166,9 +168,17 @@ class NodeProcess:
 
     @property
     def events(self) -> list[dict[str, object]]:
-        """What the node has logged."""
-        lines = (self.home.directory / "node.log").read_text().splitlines()
+        """What this process has logged."""
+        lines = self._words().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     async def ready(self, patience: float = 30) -> None:
         """Return once its doors are open."""
@@ -188,10 +198,13 @@ class NodeProcess:
         if self._process.poll() is None:
             self.kill()
 
+    def _words(self) -> str:
+        return self._log.read_bytes()[self._begin :].decode()
+
     def _listening(self) -> bool:
         if self._process.poll() is not None:
-            words = (self.home.directory / "node.log").read_text()[-2000:]
-            raise AssertionError(f"{self.home.name} ended with status {self._process.returncode}: {words}")
+            status = self._process.returncode
+            raise AssertionError(f"{self.home.name} ended with status {status}: {self._words()[-2000:]}")
         return any(event.get("event") == "listening" for event in self.events)
 
 
