@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from comity.node.config import NodeConfig
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import verify_cosignature
 from comity.trust.hub import commit_id
@@ -104,6 +105,15 @@ def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
     policy = parse_policy(pinned.encode(), lambda _: federation.encode())
     assert policy.pins == (federation.body,)
     assert policy.cosigners.outside == ("publisher", "US")
+
+
+def test_the_settings_shown_for_s3_are_ones_that_a_node_reads(tmp_path: Path) -> None:
+    text = _block((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml")
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"\n{text}\n', "utf-8")
+    s3 = NodeConfig.load(file, {}).storage.s3
+    assert s3 is not None
+    assert s3.credentials_file == tmp_path / "s3.toml"
 
 
 def test_every_requirement_has_its_line_in_the_list_of_dependencies() -> None:
