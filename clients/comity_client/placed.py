@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from comity.content import fault
 from comity.trust.errors import Unavailable
 from comity.trust.pieces import PieceRecord
 
@@ -67,11 +68,14 @@ class PlacedPieces:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._file, timeout=10)) as database, database:
-                database.execute("PRAGMA foreign_keys = ON")
-                for statement in _SCHEMA:
-                    database.execute(statement)
-                yield database
+            with closing(sqlite3.connect(self._file, timeout=10)) as database:
+                with database:
+                    database.execute("PRAGMA foreign_keys = ON")
+                    for statement in _SCHEMA:
+                        database.execute(statement)
+                    yield database
+                    fault.point("placed.before-commit")
+                fault.point("placed.after-commit")
         except sqlite3.Error as error:
             why = f"{error}, in {self._file}"
             hint = f"rm {self._file}"

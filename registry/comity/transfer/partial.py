@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
-from comity.content import durable
+from comity.content import durable, fault
 from comity.transfer.plan import Wanted
 from comity.trust.digest import short
 from comity.trust.errors import OutOfSpace, Unavailable
@@ -68,6 +68,7 @@ class Partial:
                 written = 0
                 while written < len(view):
                     written += os.pwrite(fd, view[written:], at + written)
+            fault.point("partial.piece")
         return found
 
     def read(self, piece: int, view: memoryview) -> bool:
