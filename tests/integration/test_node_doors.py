@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from comity.wire.certs import Pin, TlsIdentity, make_certificate, to_pem
 from comity.wire.client import NodeClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.federation import found, introduced, make_home, processes, serving
+from support.ports import free_port
 
 
 async def test_a_lone_node_introduces_itself_in_its_log(tmp_path: Path) -> None:
@@ -123,10 +125,36 @@ async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:
-    home = make_home(tmp_path / "home", 0)
+async def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:
+    (home,) = found(tmp_path, 1).homes
     shutil.rmtree(home.directory / "offline")
-    Core.open(home.config(), lambda: 0).close()
+    async with serving(home):
+        await introduced(home)
+
+
+async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path) -> None:
+    (home,) = found(tmp_path, 1).homes
+    address = f"127.0.0.1:{free_port()}"
+    home.set("listen", metrics=address)
+    async with serving(home):
+        await introduced(home)
+
+        def read() -> str:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        text = await asyncio.to_thread(read)
+    for name in (
+        "store_bytes",
+        "pull_bytes_total",
+        "verify_failures_total",
+        "replica_short",
+        "peer_up",
+        "peer_log_lag_seconds",
+        "checkpoint_age_seconds",
+        "equivocations_total",
+    ):
+        assert f"# TYPE comity_{name}" in text
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

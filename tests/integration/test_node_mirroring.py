@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
+from comity.node.replication.cosigner import HEARTBEAT
+from comity.trust.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import sha256
 from comity.trust.errors import Refused
 from comity.trust.misbehaviour import convict
+from comity.trust.note import SignedNote
 from comity.trust.statement import Statement, Subject, sign_statement
 from comity.trust.tlog_proof import TlogProof
 from support.federation import (
@@ -38,6 +41,24 @@ async def test_every_log_is_mirrored_and_cosigned_by_all(tmp_path: Path) -> None
     async with serving(*founded.homes):
         for home in founded.homes:
             await converged(founded.homes, home, least=3)
+
+
+async def test_a_checkpoint_that_does_not_change_is_cosigned_anew_now_and_then(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    now = [1_800_000_000.0]
+    keys = second.record.cosigners
+    async with serving(*founded.homes, clock=lambda: now[0]), first.client() as client:
+        note = await converged(founded.homes, first, least=3)
+        checkpoint = open_checkpoint(note, first.record.log)
+        assert set(verified_cosigners(note, keys, checkpoint).values()) == {int(now[0])}
+        now[0] += HEARTBEAT + 1
+
+        async def anew() -> bool:
+            newest = SignedNote.parse(await client.checkpoint(first.origin))
+            return set(verified_cosigners(newest, keys, checkpoint).values()) == {int(now[0])}
+
+        await until(anew, what="a new cosignature")
 
 
 async def test_an_acknowledged_entry_outlives_its_node(tmp_path: Path) -> None:

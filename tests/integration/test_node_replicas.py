@@ -56,7 +56,15 @@ async def test_what_is_published_at_one_node_is_held_by_all(tmp_path: Path) -> N
         await held_by_all(third, what, founded.homes)
         for home in founded.homes:
             await has_every_byte(home, what)
-        assert (await operator.status()).holds == 1
+        status = await operator.status()
+        assert status.holds == 1
+        assert status.store.blobs == len(what.objects) + len({file.sha256 for file in what.ingested.manifest.files})
+        assert {peer.name: (peer.reachable, peer.lag) for peer in status.peers} == {
+            home.name: (True, 0) for home in (first, third)
+        }
+        async with first.operator() as origin:
+            served = (await origin.status()).served
+        assert {item.blob for item in served if item.caller in (second.name, third.name)} >= set(what.blobs)
 
 
 async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:

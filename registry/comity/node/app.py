@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from comity.content.heap import bound_arenas
 from comity.node import logs
 from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
@@ -56,6 +57,7 @@ def run(file: Path) -> None:
     """Run the node of a `node.toml` in this process, until SIGTERM or SIGINT."""
     import time
 
+    bound_arenas()
     logs.configure()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_until_signalled(NodeConfig.load(file), time.time))

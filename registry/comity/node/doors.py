@@ -121,7 +121,7 @@ def _offered(services: Services) -> tuple[str, ...]:
 
 def _strangers(limits: Limits) -> Allowance:
     rate = limits.open_calls_per_second
-    return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32)
+    return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32, all_at_once=128)
 
 
 def _at(address: str, port: int) -> str:

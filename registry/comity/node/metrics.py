@@ -19,7 +19,7 @@ class Metrics:
         self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
-        self.peer_lag = self._gauge("peer_log_lag_entries", "Entries announced and not copied yet", "peer")
+        self.peer_lag = self._gauge("peer_log_lag_seconds", "Since when its log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
         self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
         self.equivocations = self._counter("equivocations", "Proofs of misbehaviour found", "origin")

@@ -25,11 +25,15 @@ AGAIN: Final = 60.0
 
 @dataclass(slots=True)
 class PeerState:
-    """What is known of a peer now, for the status. `lag` counts entries of its own log that are not copied yet."""
+    """What is known of a peer now, for the status.
+
+    `lag` counts entries of its own log that are not copied yet; `level` is when there were none, or the first look.
+    """
 
     reachable: bool = False
     last_seen: int = 0
     lag: int = 0
+    level: float | None = None
     last_error: str = ""
 
 

@@ -126,8 +126,11 @@ class Peers:
     async def _measure(self, link: Link, head: Head) -> None:
         logs = await self._core.pools.ledger(self._core.ledger.logs.all)
         held = next((log.size for log in logs if log.origin == head.origin), 0)
-        link.state.lag = max(0, head.checkpoint.size - held)
-        self._core.metrics.peer_lag.labels(link.name).set(link.state.lag)
+        state, now = link.state, self._core.clock()
+        state.lag = max(0, head.checkpoint.size - held)
+        if state.lag == 0 or state.level is None:
+            state.level = now
+        self._core.metrics.peer_lag.labels(link.name).set(now - state.level)
 
     def _read(self, link: Link, shown: LogHead) -> Head | None:
         try:

@@ -14,8 +14,9 @@ from comity.wire import limits
 from comity.wire.doors import CALLER, Caller
 from comity.wire.values import BlobStat, Location
 
-READ_AHEAD: Final = 4 * limits.CHUNK
-"""Bytes that a thread reads at a time, while the ones before are being sent."""
+READ_AHEAD: Final = 2 * limits.CHUNK
+"""Bytes that a thread reads at a time, while the ones before are being sent: what a stream that stalls keeps in memory,
+twice. How many streams there are at once is bounded at the doors."""
 
 
 class Blobs:
