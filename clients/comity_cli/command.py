@@ -55,8 +55,10 @@ def output() -> Output:
 
 def client() -> Client:
     """The client over this user's home; imported late, because it brings gRPC."""
+    from comity.content.heap import bound_arenas
     from comity_client.client import Client
 
+    bound_arenas()
     return Client()
 
 

@@ -26,6 +26,9 @@ from comity_client.node_source import NodeSource
 from comity_client.placed import PlacedPieces
 
 FILES_AT_ONCE: Final = 4
+LARGE: Final = 16 * 1024 * 1024
+"""Bytes from which a file keeps all sources and buffers busy by itself: one at a time, so that memory stays that of
+one transfer."""
 LOCK_POLL: Final = 0.2
 """Seconds between two looks at a lock that another process holds."""
 
@@ -75,10 +78,11 @@ class Fetching:
 
         Raises what `fetch_file` raises for the first file that cannot be had; what is verified stays for the next try.
         """
-        turn = asyncio.Semaphore(FILES_AT_ONCE)
+        turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()
 
         async def one(entry: FileEntry) -> None:
-            async with turn, locked(self._incoming, entry, self._on_event):
+            room = alone if entry.size >= LARGE else turn
+            async with room, locked(self._incoming, entry, self._on_event):
                 await self._fetch(entry)
 
         try:

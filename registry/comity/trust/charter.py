@@ -24,7 +24,7 @@ from comity.trust.statement import Author, Entry, SideObject, Statement, Subject
 SCHEMA: Final = "comity/charter/v1"
 MAX_MEMBERS: Final = 200
 MAX_NAMESPACES: Final = 10_000
-MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def quorum(members: int) -> int:

@@ -1,0 +1,83 @@
+"""Resident memory while a 2 GiB file is published, mirrored and pulled: bounded by buffers, not by the file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.federation import NodeProcess, found, until
+
+BOUND = 250 * 1024 * 1024
+SIZE = 2 * 1024**3
+MEASURED = """
+import resource, sys
+from comity_cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
+"""
+
+
+def comity(home: Path, *arguments: str) -> int:
+    """Run a command; its peak resident bytes."""
+    environment = {**os.environ, "COMITY_HOME": str(home)}
+    command = [sys.executable, "-c", MEASURED, *arguments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    peak = re.search(r"^peak (\d+)$", ran.stderr, re.MULTILINE)
+    assert peak is not None
+    return int(peak.group(1))
+
+
+def copies(home: Path) -> int:
+    """How many nodes signed that they hold a full copy."""
+    environment = {**os.environ, "COMITY_HOME": str(home)}
+    command = [sys.executable, "-m", "comity_cli.main", "whereis", "big/model@v1", "--json"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return ran.stdout.count('"claimed": true')
+
+
+def peak_of(process: NodeProcess) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found_peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found_peak is not None
+    return int(found_peak.group(1)) * 1024
+
+
+def write_big(path: Path) -> None:
+    """Bytes of which no two pieces are alike, written quickly: a random block, counted."""
+    block = bytearray(os.urandom(4 * 1024**2 - 8))
+    with path.open("wb") as file:
+        for number in range(SIZE // (4 * 1024**2)):
+            file.write(number.to_bytes(8, "big"))
+            file.write(block)
+
+
+@pytest.mark.slow
+async def test_a_2_gib_file_is_published_mirrored_and_pulled_in_bounded_memory(tmp_path: Path) -> None:
+    model, home = tmp_path / "model", tmp_path / "home"
+    model.mkdir()
+    write_big(model / "model.safetensors")
+    federation = found(tmp_path / "nodes", 2)
+    (federation.homes[0].directory.parent / "federation.json").write_bytes(federation.federation.encode())
+    nodes = [NodeProcess(each) for each in federation]
+    try:
+        for node in nodes:
+            await node.ready()
+        comity(home, "trust", "pin", str(tmp_path / "nodes" / "federation.json"), "--yes")
+        comity(home, "publisher", "new", "big", "--jurisdiction", "CH", "--home", federation.homes[0].origin)
+        publishing = comity(home, "publish", str(model), "--as", "big/model@v1", "--licence", "other")
+
+        await until(lambda: copies(home) == 2, patience=300, what="the copy")
+        pulling = comity(home, "pull", "big/model@v1", "--to", str(tmp_path / "copy"))
+        peaks = {"publish": publishing, "pull": pulling} | {node.home.name: peak_of(node) for node in nodes}
+    finally:
+        for node in nodes:
+            node.kill()
+    print({name: f"{peak / 1e6:.0f} MB" for name, peak in peaks.items()})
+    assert {name: peak for name, peak in peaks.items() if peak > BOUND} == {}
