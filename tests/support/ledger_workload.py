@@ -24,6 +24,7 @@ from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign
 from comity.trust.digest import sha256
 from comity.trust.keys import PrivateKey
+from comity.trust.merkle import Frontier, leaf_hash
 from comity.trust.misbehaviour import ROOTS
 from comity.trust.note import NoteSignature, sign_note
 from comity.trust.pieces import PieceRecord, encode_records
@@ -61,22 +62,25 @@ async def write(sequencer: Sequencer, rounds: int) -> None:
         await sequencer.covered(index)
 
 
-def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey) -> None:
-    """One turn of a mirror: stage, advance, keep an earlier checkpoint, cosign, and what else a node remembers."""
-    size = ledger.logs.get(FAR).size
-    ledger.logs.stage(FAR, size, far_lines(size, size + STEP))
-    end = size + 2 * STEP
-    ledger.logs.advance(FAR, size + STEP, far_lines(size + STEP, end), far.note_over(far_lines(0, end)))
-    promise(f"far {end}")
-    ledger.logs.set_note(FAR, far.note(end - 1, ledger.history.root(FAR, end - 1)))
-    checkpoint = Checkpoint(FAR, end, ledger.history.root(FAR, end))
-    ledger.cosignatures.add(FAR, end, checkpoint.root, [cosign(checkpoint, COSIGNER, cosigner, int(time.time()))])
-    promise(f"cosigned {end}")
-    parts = tuple(far.note(end, os.urandom(32)).encode() for _ in range(2))
-    ledger.misbehaviour.keep(ROOTS, FAR, far.vkey, parts)
-    blob = sha256(b"%d" % end)
-    ledger.pieces.remember_records(blob, 5, "fixed-4MiB/1", encode_records([PieceRecord(5, bytes(32))]))
-    ledger.pieces.forget(blob)
+def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey, rounds: int) -> None:
+    """What a mirror does: stage, advance, keep an earlier checkpoint, cosign; and what else a node remembers."""
+    truth = Frontier.empty().extend(map(leaf_hash, far_lines(0, ledger.logs.get(FAR).size)))
+    for _ in range(rounds):
+        start, middle, end = (truth.size + steps * STEP for steps in range(3))
+        ledger.logs.stage(FAR, start, far_lines(start, middle))
+        earlier = truth.extend(map(leaf_hash, far_lines(start, end - 1)))
+        truth = earlier.extend(map(leaf_hash, far_lines(end - 1, end)))
+        ledger.logs.advance(FAR, middle, far_lines(middle, end), far.note(end, truth.root()))
+        promise(f"far {end}")
+        ledger.logs.set_note(FAR, far.note(earlier.size, earlier.root()))
+        checkpoint = Checkpoint(FAR, end, truth.root())
+        ledger.cosignatures.add(FAR, end, checkpoint.root, [cosign(checkpoint, COSIGNER, cosigner, int(time.time()))])
+        promise(f"cosigned {end}")
+        parts = tuple(far.note(end, os.urandom(32)).encode() for _ in range(2))
+        ledger.misbehaviour.keep(ROOTS, FAR, far.vkey, parts)
+        blob = sha256(b"%d" % end)
+        ledger.pieces.remember_records(blob, 5, "fixed-4MiB/1", encode_records([PieceRecord(5, bytes(32))]))
+        ledger.pieces.forget(blob)
 
 
 async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
@@ -86,8 +90,7 @@ async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None
     sequencer = Sequencer(ledger, OWN, own_signer(own), linger=0, interval=0)
     running = asyncio.create_task(sequencer.run())
     writers = [write(sequencer, rounds) for _ in range(WRITERS)]
-    mirrors = asyncio.to_thread(lambda: [mirror(ledger, far, own) for _ in range(rounds)])
-    await asyncio.gather(*writers, mirrors)
+    await asyncio.gather(*writers, asyncio.to_thread(mirror, ledger, far, own, rounds))
     running.cancel()
     await asyncio.wait([running])
     ledger.close()
