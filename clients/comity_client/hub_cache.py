@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from comity.content import durable, fault
+from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
@@ -81,23 +81,23 @@ class HubPlace:
             for entry in entries:
                 link = self.folder / entry.path
                 durable.make_folders(link.parent)
-                _link(link, Path(os.path.relpath(self.holder(entry), link.parent)))
+                self._link(link, Path(os.path.relpath(self.holder(entry), link.parent)))
             refs = self._repository / "refs"
             named = [refs / self._version]
             if self._newest or not (refs / "main").exists():
                 named.append(refs / "main")
             for ref in named:
-                durable.write_file(ref, self.commit.encode(), mode=0o644, point="ref")
+                with durable.staged(ref, mode=0o644, folder=self.incoming, point="ref") as file:
+                    file.write(self.commit.encode())
 
-
-def _link(link: Path, target: Path) -> None:
-    """Make `link` point to `target`, in one step where something else is there."""
-    if link.is_symlink() and link.readlink() == target:
-        return
-    temporary = link.with_name(f".{secrets.token_hex(8)}{durable.TEMPORARY}")
-    temporary.symlink_to(target)
-    fault.point("link.rename")
-    temporary.replace(link)
+    def _link(self, link: Path, target: Path) -> None:
+        """Make `link` point to `target`, in one step where something else is there. It is made in `incoming`: what a
+        crash leaves in a snapshot, or among the refs, would be taken for a part of it."""
+        if link.is_symlink() and link.readlink() == target:
+            return
+        temporary = self.incoming / f"{secrets.token_hex(8)}{durable.TEMPORARY}"
+        temporary.symlink_to(target)
+        durable.move(temporary, link, point="link")
 
 
 def cached(cache: Path, reference: Reference) -> Path:

@@ -9,6 +9,8 @@ publishers/<name>/key.pem          signs; 0600
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 from comity.content import durable
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import MAX_LINE
-from comity.trust.errors import Conflict, Malformed, NotFound
+from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, announce, check_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.published import Published, publish
@@ -90,21 +92,34 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     inception = Inception("publisher", KeySet((first.public,), 1), (recovery.public.id,), home, jurisdiction, label)
     mine = folder / name
     if mine.exists():
-        raise Conflict(
-            f"publisher {name} exists", why=f"see {mine}", hint="choose another label", code="PUBLISHER-EXISTS"
-        )
-    with durable.disk_errors(f"{mine} was not made"):
-        durable.make_folders(mine, mode=0o700)
-    write_keys(mine / "key.pem", first.keys)
-    write_keys(mine / "recovery.pem", recovery.keys)
+        raise _exists(mine)
     line = announce(inception, first).line
-    durable.write_file(mine / "inception.line", line + b"\n", mode=0o644, point="inception")
+    with durable.disk_errors(f"{mine} was not made"):
+        making = Path(tempfile.mkdtemp(suffix=durable.TEMPORARY, dir=folder))
+    try:
+        write_keys(making / "key.pem", first.keys)
+        write_keys(making / "recovery.pem", recovery.keys)
+        durable.write_file(making / "inception.line", line + b"\n", mode=0o644, point="inception")
+        with durable.disk_errors(f"{mine} was not made"):
+            durable.move(making, mine, point="publisher")  # whole or not at all: half an identity would block its label
+    except Unavailable:
+        if mine.exists():
+            raise _exists(mine) from None
+        raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
     return Publisher(inception, line, mine)
+
+
+def _exists(mine: Path) -> Conflict:
+    hint = "choose another label"
+    return Conflict(f"publisher {mine.name} exists", why=f"see {mine}", hint=hint, code="PUBLISHER-EXISTS")
 
 
 def publishers(folder: Path) -> tuple[Publisher, ...]:
     """All identities below `folder`."""
-    return tuple(_load(path.parent) for path in sorted(folder.glob("*/inception.line")))
+    found = sorted(folder.glob("*/inception.line"))
+    return tuple(_load(path.parent) for path in found if path.parent.suffix != durable.TEMPORARY)
 
 
 def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
