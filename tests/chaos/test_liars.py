@@ -1,0 +1,501 @@
+"""One member's node lies, in bytes made by hand, to two honest nodes and to whoever pulls from all three.
+
+Each lie is refused with its reason, under the liar's name; the pull succeeds all the same and only true bytes are
+placed; the honest nodes go on to copy and cosign each other's logs; and once the liar tells the truth again, where that
+is still possible, its log is followed as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from hashlib import sha256
+from itertools import chain, count, repeat
+from pathlib import Path
+
+import pytest
+from comity.transfer.plan import Limits
+from comity.trust.charter import CharterPolicy, quorum
+from comity_client.client import Client
+from comity_client.events import Event, NodeAtFault, SourceDropped, SourceFailed
+from comity_client.founding import consent_to, draft_genesis, seal
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
+from support.liar import CHUNK, Face, Liar, Lie, Question, batches, head
+from support.narrows import Narrows
+from support.ports import free_port
+from support.publisher import model
+from support.raw_bytes import RawLog, message, statement
+from support.second_opinion import convicts
+
+pytestmark = pytest.mark.slow
+
+WEIGHTS = 13_000_000
+"""Bytes: four pieces, so that each of three sources is asked for one at once."""
+ENTRIES = 100
+BYTES = 32 * 1024 * 1024
+"""What the honest nodes take of one log."""
+HASTY = Limits(silence=1.0, patience=30.0)
+
+
+@dataclass
+class Scene:
+    """Two honest nodes, each of which knows the liar under another address, and a publisher."""
+
+    folder: Path
+    homes: tuple[NodeHome, NodeHome]
+    nodes: tuple[NodeProcess, NodeProcess]
+    liar: Liar
+    faces: tuple[Face, Face]
+    federation: bytes
+    narrows: tuple[Narrows, Narrows]
+    client: Client
+    publisher: Publisher
+    numbers: Iterator[int]
+    known: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def publish(self) -> None:
+        """A new artifact at the first node, known by `known` and `files`. The liar has the same bytes."""
+        number = next(self.numbers)
+        source = model(self.folder / f"source-{number}", weights=WEIGHTS, seed=number)
+        self.known = f"tests/model-{number}@v1"
+        self.files = {path.name: path.read_bytes() for path in source.iterdir()}
+        self.liar.have(*self.files.values())
+        self.client.publish(source, self.known, publisher=self.publisher, licence="MIT", nodes=[self.homes[0].name])
+
+    def newcomer(self) -> Client:
+        """A client that has seen nothing yet."""
+        client = Client(Home(self.folder / f"user-{next(self.numbers)}"), limits=HASTY)
+        client.pin(self.federation)
+        return client
+
+    def comity(self, client: Client, *arguments: str) -> str:
+        """What a command says, as that client's user."""
+        command = [sys.executable, "-m", "comity_cli.main", *arguments]
+        environ = {**os.environ, "COMITY_HOME": str(client.home.root)}
+        ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        return ran.stdout + ran.stderr
+
+    def noticed(self, event: str, *words: str, at: Sequence[NodeProcess] = (), **named: str) -> None:
+        """Wait until each honest node has logged `event` with these fields and, as its reason, `words`."""
+        for node in at or self.nodes:
+            until_true(
+                lambda node=node: any(_says(said, event, words, named) for said in node.events), f"{event} {words}"
+            )
+
+    @contextmanager
+    def slowly(self, what: str) -> Iterator[None]:
+        """Slow the honest nodes down where the liar would else not be missed."""
+        for narrow in self.narrows:
+            narrow.rate = {"silence": 3e6, "a byte too many": 8e6}.get(what)
+        yield
+        for narrow in self.narrows:
+            narrow.rate = None
+
+    def go_on(self) -> None:
+        """The honest nodes still copy and cosign what is new in each other's logs."""
+        first, second = self.homes
+        receipt = self.client.advise(
+            self.known,
+            "superseded",
+            "low",
+            f"number {next(self.numbers)}",
+            publisher=self.publisher,
+            nodes=[first.name],
+        )
+        asyncio.run(converged(self.homes, first, least=receipt.logged[0].index + 1))
+        asyncio.run(converged(self.homes, second, least=2))
+
+    def followed(self) -> None:
+        """Wait until both honest nodes hold and cosign all of the liar's log."""
+        for node, face in zip(self.nodes, self.faces, strict=True):
+            self.noticed("cosigned", at=[node], origin=face.log.origin, size=str(len(face.log.lines)))
+
+
+def _says(said: dict[str, object], event: str, words: Sequence[str], named: dict[str, str]) -> bool:
+    reason = f"{said.get('why')} {said.get('faults')}"
+    return (
+        said.get("event") == event
+        and all(word in reason for word in words)
+        and all(str(said.get(key)) == value for key, value in named.items())
+    )
+
+
+def until_true(condition: Callable[[], bool], what: str) -> None:
+    asyncio.run(until(condition, patience=40, what=what))
+
+
+@contextmanager
+def staged(folder: Path, fork: Callable[[RawLog], Sequence[RawLog]] = lambda log: (log, log)) -> Iterator[Scene]:
+    homes = tuple(make_home(folder / f"node-{number}", number, interval=0.2) for number in range(3))
+    first, second, third = homes
+    body = draft_genesis(
+        [home.card for home in homes],
+        CharterPolicy(quorum(3), min_copies=2, min_jurisdictions=2, cosigner_quorum=1),
+    )
+    consents = [consent_to(body, home.directory) for home in homes]
+    liar = Liar(third.directory)
+    narrows = (Narrows(first.card.open[0]), Narrows(second.card.open[0]))
+    honest = [
+        replace(home.card, mutual=(), open=(narrow.address,))
+        for home, narrow in zip((first, second), narrows, strict=True)
+    ]
+    faces = []
+    for home, log in zip((first, second), fork(liar.log), strict=True):
+        face = liar.listen(f"127.0.0.1:{free_port()}", log)
+        faces.append(face)
+        card = replace(third.card, mutual=(face.address,), open=(face.address,))
+        federation = seal(body, consents, [card, *honest]).encode()
+        (home.directory / "federation.json").write_bytes(federation)
+        home.set("advertise", mutual=[], open=[narrows[len(faces) - 1].address])
+        home.set("limits", entries_per_origin=ENTRIES, bytes_per_origin=BYTES)
+    client = Client(Home(folder / "publisher"), limits=HASTY)
+    client.pin(federation)
+    publisher = client.new_publisher("tests", "NO", first.origin)
+    try:
+        with processes(first, second) as nodes:
+            for node in nodes:
+                asyncio.run(node.ready())
+            scene = Scene(
+                folder,
+                (first, second),
+                nodes,
+                liar,
+                (faces[0], faces[1]),
+                federation,
+                narrows,
+                client,
+                publisher,
+                count(1),
+            )
+            yield scene
+    finally:
+        liar.close()
+        for narrow in narrows:
+            narrow.close()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with staged(tmp_path_factory.mktemp("liars")) as scene:
+        scene.followed()
+        scene.publish()
+        scene.go_on()
+        yield scene
+
+
+def range_of(liar: Liar, question: Question) -> bytes:
+    start = question.number(2)
+    return liar.blobs[question.data(1)][start : start + question.number(3)]
+
+
+def chunks(data: bytes) -> list[bytes]:
+    return [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
+
+
+def wrong_bytes(liar: Liar, question: Question) -> Iterable[bytes]:
+    data = range_of(liar, question)
+    middle = len(data) // 2
+    return chunks(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+
+
+def too_short(liar: Liar, question: Question) -> Iterable[bytes]:
+    return chunks(range_of(liar, question)[:-1])
+
+
+def too_long(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [*chunks(range_of(liar, question)), b"!"]
+
+
+def endless(liar: Liar, question: Question) -> Iterable[bytes]:
+    return chain(chunks(range_of(liar, question)), repeat(bytes(CHUNK)))
+
+
+def dripping(liar: Liar, question: Question) -> Iterable[bytes]:
+    return (bytes([byte]) for byte in range_of(liar, question))
+
+
+def stalling(liar: Liar, question: Question) -> Iterable[bytes]:
+    yield range_of(liar, question)[:100_000]
+    yield from liar.silent(question)
+
+
+def oversized(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [bytes(5 * CHUNK)]
+
+
+def hollow(liar: Liar, question: Question) -> Iterable[bytes]:
+    return repeat(b"")
+
+
+READS: dict[str, tuple[Lie, type[Event], str]] = {
+    "wrong bytes": (wrong_bytes, SourceDropped, "does not have its hash"),
+    "a byte too few": (too_short, SourceFailed, "its answer ended early"),
+    "a byte too many": (too_long, SourceDropped, "than asked"),
+    "no end": (endless, SourceDropped, "than asked"),
+    "drops": (dripping, SourceDropped, "than asked"),
+    "silence": (stalling, SourceFailed, "no byte for"),
+    "a message too large": (oversized, SourceDropped, "a message larger than the wire allows"),
+    "empty messages": (hollow, SourceFailed, "a message without bytes"),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_a_pull_names_who_sent(scene: Scene, what: str) -> None:
+    lie, kind, reason = READS[what]
+    events: list[Event] = []
+    with scene.liar.lying("Read", lie), scene.slowly(what):
+        pulled = scene.newcomer().pull(scene.known, to=scene.folder / what, on_event=events.append)
+    blamed = [event for event in events if isinstance(event, (SourceDropped, SourceFailed))]
+    assert any(event.node == scene.liar.name and isinstance(event, kind) and reason in event.why for event in blamed)
+    assert {event.node for event in blamed if isinstance(event, SourceDropped)} <= {scene.liar.name}
+    assert {path.name: path.read_bytes() for path in pulled.folder.iterdir() if path.is_file()} == scene.files
+    assert pulled.verdict.exit_status == 0
+    assert list((pulled.folder / ".comity" / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", READS)
+def test_a_node_names_the_peer_that_sent(scene: Scene, what: str) -> None:
+    lie, kind, reason = READS[what]
+    second = scene.nodes[1]
+    with scene.liar.lying("Read", lie), scene.slowly(what):
+        scene.publish()
+        blobs = {sha256(data).hexdigest() for data in scene.files.values()}
+        event = "source dropped" if kind is SourceDropped else "source failed"
+
+        def named() -> bool:
+            said = (said for said in second.events if said.get("blob") in blobs)
+            return any(_says(each, event, [reason], {"peer": scene.liar.name}) for each in said)
+
+        until_true(named, f"{event}: {reason}")
+        scene.noticed("held", at=[second], name=scene.known)
+    scene.go_on()
+
+
+OBJECT = b'{"a side object": "of the liar"}'
+DIGEST = sha256(OBJECT).digest()
+
+
+def other_object(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [message((1, b'{"a side object": "of another digest"}'))]
+
+
+def endless_object(liar: Liar, question: Question) -> Iterable[bytes]:
+    return repeat(message((1, bytes(CHUNK))))
+
+
+def object_too_large_a_message(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [message((1, bytes(5 * CHUNK)))]
+
+
+def no_entries(liar: Liar, question: Question) -> Iterable[bytes]:
+    return ()
+
+
+def other_entries(liar: Liar, question: Question) -> Iterable[bytes]:
+    log = question.face.log
+    forged = RawLog(log.origin, log.key, [b"not what was signed"] * len(log.lines))
+    return batches(forged, question.number(2), question.number(3))
+
+
+def entries_without_end(liar: Liar, question: Question) -> Iterable[bytes]:
+    return (message((1, question.number(2) + at), (2, b"again")) for at in count())
+
+
+def an_entry_too_large(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [message((1, question.number(2)), (2, bytes(5 * CHUNK)))]
+
+
+def wrong_proof(liar: Liar, question: Question) -> Iterable[bytes]:
+    return [message((1, bytes(32)))]
+
+
+LOGS: dict[str, tuple[str, Lie, str]] = {
+    "another side object": ("GetObject", other_object, "not the object asked for"),
+    "a side object without end": ("GetObject", endless_object, "the node sent more than asked"),
+    "a side object in too large a message": (
+        "GetObject",
+        object_too_large_a_message,
+        "a message larger than the wire allows",
+    ),
+    "no entries": ("GetEntries", no_entries, "a log without its entries"),
+    "other entries": ("GetEntries", other_entries, "another root"),
+    "entries without end": ("GetEntries", entries_without_end, "the node sent more than asked"),
+    "an entry too large": ("GetEntries", an_entry_too_large, "a message larger than the wire allows"),
+    "a proof of nothing": ("GetConsistency", wrong_proof, "consistency"),
+    "silence": ("GetEntries", lambda liar, question: liar.silent(question), "no message in"),
+}
+
+
+@pytest.mark.parametrize("what", LOGS)
+def test_a_log_does_not_advance_on(scene: Scene, what: str) -> None:
+    call, lie, reason = LOGS[what]
+    liar = scene.liar
+    unique = OBJECT + what.encode()
+    with liar.lying(call, lie):
+        liar.have(unique)
+        liar.log.lines.append(statement(liar.online, what.encode(), objects={sha256(unique).digest(): len(unique)}))
+        size = str(len(liar.log.lines))
+        scene.noticed("a log was not followed", reason, peer=liar.name, origin=liar.log.origin)
+        for node in scene.nodes:
+            assert not any(
+                _says(said, "mirrored", (), {"origin": liar.log.origin, "size": size}) for said in node.events
+            )
+        scene.go_on()
+    scene.followed()
+
+
+def test_an_old_checkpoint_takes_nothing_back(scene: Scene) -> None:
+    liar = scene.liar
+    old = len(liar.log.lines)
+    liar.log.lines.append(statement(liar.online, b"newer"))
+    scene.followed()
+    before = [face.asked["ListLogs"] for face in scene.faces]
+
+    def replayed(liar: Liar, question: Question) -> Iterable[bytes]:
+        return [head(liar.log, liar.log.note(old))]
+
+    with liar.lying("ListLogs", replayed):
+        until_true(
+            lambda: all(f.asked["ListLogs"] > b + 3 for f, b in zip(scene.faces, before, strict=True)), "the replay"
+        )
+        for home in scene.homes:
+            shown = asyncio.run(shown_by(home, liar.log.origin))
+            assert shown.split(b"\n")[1] == str(old + 1).encode()
+        scene.go_on()
+    for node in scene.nodes:
+        assert not any(_says(said, "a log has shown two histories", (), {}) for said in node.events)
+
+
+def test_a_checkpoint_that_the_log_did_not_sign_is_refused(scene: Scene) -> None:
+    def forged(liar: Liar, question: Question) -> Iterable[bytes]:
+        return [head(liar.log, liar.log.note(signer=Ed25519PrivateKey.generate()))]
+
+    with scene.liar.lying("ListLogs", forged):
+        scene.noticed("a head that its log did not sign", "bad note signature", peer=scene.liar.name)
+    scene.go_on()
+
+
+@pytest.mark.parametrize("what", ["heads without end", "a message too large"])
+def test_a_list_of_logs_is_bounded(scene: Scene, what: str) -> None:
+    def lie(liar: Liar, question: Question) -> Iterable[bytes]:
+        return repeat(head(liar.log, liar.log.note())) if what == "heads without end" else [bytes(5 * CHUNK)]
+
+    reason = "the node sent more than asked" if what == "heads without end" else ""
+    failed = "the answer does not end" if what == "heads without end" else "a message larger than the wire allows"
+    with scene.liar.lying("ListLogs", lie):
+        scene.noticed("step failed", reason, task=f"peer {scene.liar.name}", what=failed)
+        scene.go_on()
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_named_and_had_elsewhere(scene: Scene) -> None:
+    events: list[Event] = []
+    with scene.liar.lying("GetObject", other_object):
+        pulled = scene.newcomer().pull(scene.known, to=scene.folder / "manifest", on_event=events.append)
+    faults = [event for event in events if isinstance(event, NodeAtFault)]
+    assert {event.node for event in faults} == {scene.liar.name}
+    assert all("not the object asked for" in event.why for event in faults)
+    assert {path.name: path.read_bytes() for path in pulled.folder.iterdir() if path.is_file()} == scene.files
+
+
+@pytest.mark.parametrize("what", ["entries", "bytes"])
+def test_a_flood_is_mirrored_up_to_its_quota_and_not_cosigned(tmp_path: Path, what: str) -> None:
+    with staged(tmp_path) as scene:
+        scene.followed()
+        scene.publish()
+        liar = scene.liar
+        if what == "entries":
+            liar.log.lines += [statement(liar.online, b"%d" % number) for number in range(ENTRIES)]
+            reason = f"{ENTRIES} are mirrored"
+        else:
+            liar.log.lines.append(statement(liar.online, b"large", objects={DIGEST: BYTES}))
+            reason = f"{BYTES} are mirrored"
+        for home in scene.homes:
+            asyncio.run(warned(home, f"{liar.log.origin} is at its quota here", reason))
+        scene.go_on()
+        for home in scene.homes:
+            shown = asyncio.run(shown_by(home, liar.log.origin))
+            assert shown.split(b"\n")[1] == b"2"
+
+
+def same_size(log: RawLog) -> Sequence[RawLog]:
+    lines = [statement(log.key, b"to the one"), statement(log.key, b"to the other")]
+    return [log.forked(2, lines[:1]), log.forked(2, lines[1:])]
+
+
+def one_is_longer(log: RawLog) -> Sequence[RawLog]:
+    lines = [statement(log.key, b"%d" % number) for number in range(9)]
+    return [log.forked(2, lines[:3]), log.forked(2, lines[4:])]
+
+
+@pytest.mark.parametrize("fork", [same_size, one_is_longer])
+def test_a_fork_is_found_in_one_round_and_proven_to_everybody(
+    tmp_path: Path, fork: Callable[[RawLog], Sequence[RawLog]]
+) -> None:
+    with staged(tmp_path, fork) as scene:
+        liar, key = scene.liar, scene.liar.log.vkey
+        scene.noticed("a log has shown two histories", origin=liar.log.origin)
+        first, second = sorted(_rounds_to_detection(scene))
+        assert first <= 2, "more than one round of gossip"
+        assert second <= first + 2, "told in more than one round"
+        scene.publish()
+        scene.go_on()
+        frozen = [asyncio.run(shown_by(home, liar.log.origin)) for home in scene.homes]
+        for home in scene.homes:
+            proofs = asyncio.run(proofs_of(home))
+            assert {origin for _, origin, _ in proofs} == {liar.log.origin}
+            assert all(convicts(kind, parts, key) for kind, _, parts in proofs)
+            assert not any(convicts(kind, (parts[0], parts[0]), key) for kind, _, parts in proofs)
+            asyncio.run(warned(home, f"{liar.log.origin} has shown two histories", "frozen"))
+        for face in scene.faces:
+            face.log.lines.append(statement(liar.online, b"as if nothing had been"))
+        scene.go_on()
+        assert [asyncio.run(shown_by(home, liar.log.origin)) for home in scene.homes] == frozen
+        user = scene.newcomer()
+        pulled = user.pull(scene.known, to=tmp_path / "pulled")
+        assert pulled.verdict.exit_status == 0
+        states = json.loads(scene.comity(user, "status", "--json"))["nodes"]
+        assert [state["misbehaviour"] > 0 for state in states if state["name"] != liar.name] == [True, True]
+        assert liar.log.origin in scene.comity(user, "log", "misbehaviour")
+
+
+def _rounds_to_detection(scene: Scene) -> list[int]:
+    """How often each node has come back to the liar from when both held a history until it found out. Its rounds with
+    the other honest node have the same rhythm, give or take a fifth."""
+    held = max(_when(node, "mirrored", scene.liar.log.origin) for node in scene.nodes)
+    found = [_when(node, "a log has shown two histories", scene.liar.log.origin) for node in scene.nodes]
+    return [sum(held < at < end for at in face.rounds) for face, end in zip(scene.faces, found, strict=True)]
+
+
+def _when(node: NodeProcess, event: str, origin: str) -> float:
+    said = next(said for said in node.events if (said.get("event"), said.get("origin")) == (event, origin))
+    return datetime.fromisoformat(str(said["timestamp"])).timestamp()
+
+
+async def shown_by(home: NodeHome, origin: str) -> bytes:
+    async with home.client() as client:
+        return await client.checkpoint(origin)
+
+
+async def proofs_of(home: NodeHome) -> list[tuple[str, str, tuple[bytes, ...]]]:
+    async with home.client() as client:
+        return [(told.kind, told.origin, told.parts) for told in await client.misbehaviour()]
+
+
+async def warned(home: NodeHome, *words: str) -> None:
+    async with home.operator() as operator:
+
+        async def warns() -> bool:
+            return any(all(word in warning for word in words) for warning in (await operator.status()).warnings)
+
+        await until(warns, patience=40, what=f"a warning of {words}")

@@ -1,0 +1,46 @@
+"""A TCP relay that can be made slow, so that a transfer lasts long enough for something to happen during it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+
+class Narrows:
+    """Passes bytes on between whoever connects to `address` and `target`; back at `rate` bytes a second, if set."""
+
+    def __init__(self, target: str) -> None:
+        self.rate: float | None = None
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                try:
+                    far = socket.create_connection(self._target)
+                except OSError:
+                    near.close()
+                    continue
+                threading.Thread(target=self._pass_on, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, narrow: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if narrow and self.rate:
+                    time.sleep(len(data) / self.rate)
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
