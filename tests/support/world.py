@@ -6,13 +6,15 @@ Keys are made once a session. Those of algorithms that take a seed are the same 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign, cosigner_key
 from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import canonical
 from comity.trust.evidence import Proof
 from comity.trust.federation import Federation, FederationNode
 from comity.trust.identity import Inception, KeySet, announce
@@ -170,3 +172,15 @@ def found(
 def draft(members: Sequence[Member], namespaces: Mapping[str, Digest] | None = None) -> Body:
     active = sum(member.active for member in members)
     return genesis(members, CharterPolicy(quorum(active), 2, 2, 2), namespaces)
+
+
+def succeeded(body: Body, **heirs: Identity) -> Body:
+    """The epoch after `body`, in which the seats of these jurisdictions went to successors. Nobody certified it."""
+    members = []
+    for member in body.members:
+        heir = heirs.get(member.jurisdiction)
+        members.append(replace(heir.member, successor_of=member.id) if heir else member)
+    drafted = json.loads(draft(members, body.namespaces).data)
+    return Body.parse(
+        canonical({**drafted, "epoch": body.epoch + 1, "prev": body.digest, "federation": body.federation})
+    )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from comity.trust.charter import Body, consent
-from comity.trust.encoding import canonical
 from comity.trust.evidence import Proof
 from comity.trust.federation import Federation
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.verify import verify
 from support.case import Case, case, filled, nodes
-from support.world import NOW, Identity, draft, found, identity, node, seat
+from support.world import NOW, draft, found, identity, node, seat, succeeded
 
 CH, SG, ES, KR = nodes(4)
 GOOD = case()
@@ -57,21 +55,10 @@ def test_an_observer_does_not_count() -> None:
     assert "node record of 'node-sg.example/log' binds nothing" in verdict.row("notes").summary
 
 
-def later(body: Body, **heirs: Identity) -> Body:
-    """Body 1, in which seats (by jurisdiction) went to successors that may sit elsewhere."""
-    members = []
-    for member in body.members:
-        heir = heirs.get(member.jurisdiction)
-        members.append(replace(heir.member, successor_of=member.id) if heir else member)
-    drafted = draft(members, body.namespaces)
-    document = {**json.loads(drafted.data), "epoch": body.epoch + 1, "prev": body.digest, "federation": body.federation}
-    return Body.parse(canonical(document))
-
-
 def test_a_member_and_its_successors_count_once_over_all_pinned_bodies() -> None:
     first = GOOD.federation.body
-    second = later(first, SG=seat("BR"))
-    third = later(second, BR=seat("IN"))
+    second = succeeded(first, SG=seat("BR"))
+    third = succeeded(second, BR=seat("IN"))
     cosigners = (SG, node(seat("BR")), node(seat("IN")))
     good = case(cosigners=cosigners)
     evidence = good.saying(*(each.entry.line for each in cosigners[1:])).evidence
@@ -83,7 +70,7 @@ def test_a_member_and_its_successors_count_once_over_all_pinned_bodies() -> None
 
 def test_where_a_seat_counts_depends_on_the_pins_and_on_no_order_of_the_evidence() -> None:
     first = GOOD.federation.body
-    second = later(first, SG=seat("BR"))
+    second = succeeded(first, SG=seat("BR"))
     good = case(cosigners=(SG, node(seat("BR")), KR)).saying(node(seat("BR")).entry.line)
     verdicts = [
         verify(replace(good.evidence, claims=order), pinning(good, first, second))

@@ -1,0 +1,232 @@
+"""Invariants I4 and I5, and who counts: properties of `verify` over evidence that anybody may have touched."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+from comity.trust.charter import Body
+from comity.trust.errors import Untrusted
+from comity.trust.evidence import Evidence, Proof
+from comity.trust.identity import KeySet, announce
+from comity.trust.keys import HybridSigner, PublicKey
+from comity.trust.policy import CosignerRule, Policy
+from comity.trust.published import Licence, publish
+from comity.trust.statement import parse_entry, sign_statement
+from comity.trust.tlog_proof import TlogProof
+from comity.trust.verify import verify
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import advisory, case, filled, nodes, release
+from support.world import NOW, Log, Node, found, identity, node, seat, succeeded
+
+T = TypeVar("T")
+KEPT = ("artifact", "bytes", "signatures", "transparency", "cosigners")
+CH, SG, ES, KR = nodes(4)
+SWISS_AI = identity("Swiss AI", "CH")
+GOOD = case()
+SAID = GOOD.publication
+HEIR = node(seat("BR"))
+FIRST = GOOD.federation.body
+SECOND = succeeded(FIRST, SG=HEIR.seat)
+STRANGERS = [node(seat("IN")), node(SG.seat, "second.example"), node(CH.seat, "third.example"), HEIR]
+
+
+COPYCAT, RIVAL = identity("Copycat", "SG"), identity("Rival", "CH")
+COPIED = release(by=COPYCAT, name="copycat/tiny@v1")[1]
+RECORDS = [each.entry.line for each in (CH, SG, ES, KR)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _signatures_are_checked_once() -> Iterator[None]:
+    """The same few hundred signatures come up in every example."""
+    real = PublicKey.verify
+
+    @functools.cache
+    def holds(key: PublicKey, signature: bytes, message: bytes) -> bool:
+        try:
+            real(key, signature, message)
+        except Untrusted:
+            return False
+        return True
+
+    def verify_once(key: PublicKey, signature: bytes, message: bytes) -> None:
+        if not holds(key, signature, message):
+            raise Untrusted("bad signature")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PublicKey, "verify", verify_once)
+        yield
+
+
+def logged(writer: Node, *lines: bytes, after: int = 5) -> Log:
+    """The log of `writer` with `lines` in it, after some others."""
+    log = filled(writer, after)
+    for line in lines:
+        log.append(line)
+    return log
+
+
+def of_others() -> Iterator[bytes]:
+    """Statements that strangers, members and rivals could add."""
+    yield from (COPYCAT.entry.line, COPIED.line, RIVAL.entry.line)
+    yield release(by=RIVAL, name="Swiss-AI/tiny@v2")[1].line
+    published = release()[0]
+    yield publish(published, RIVAL.signer).line  # in the publisher's name, by another key
+    yield publish(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
+    yield from advisory(GOOD)
+    yield from advisory(GOOD, by=RIVAL, kind="yank")
+    yield from found(nodes(3)).certificate
+    for stranger in STRANGERS:
+        yield stranger.entry.line
+    yield sign_statement(CH.entry.statement, SG.seat.signer, *CH.bound).line
+    yield sign_statement(replace(SG.entry.statement, body={}), SG.seat.signer).line
+    yield sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online).line
+    yield sign_statement(replace(SAID.statement, predicate="from-the-future"), SWISS_AI.signer).line
+
+
+def other_proofs() -> Iterator[Proof]:
+    """Proofs that hold and show less, or more, or something else, and proofs that do not hold."""
+    good, line = TlogProof.parse(GOOD.proofs[-1].data), GOOD.proofs[-1].line
+    yield Proof(line, b"junk")
+    yield Proof(line, replace(good, index=good.index + 1).encode())
+    yield Proof(line, replace(good, hashes=good.hashes[::-1]).encode())
+    yield Proof(line, GOOD.proofs[0].data)
+    yield Proof(GOOD.proofs[0].line, GOOD.proofs[-1].data)
+    for after, writer in enumerate((CH, SG, *STRANGERS)):
+        for cosigners in ((), (SG,), (SG, STRANGERS[1]), (HEIR, SG), (ES, KR), (CH, SG, ES, KR)):
+            yield logged(writer, SAID.line, after=3 + after).proof(SAID.line, cosigners, NOW - 100)
+    for forged in of_others():
+        yield logged(CH, forged).proof(forged, (SG, ES, KR))
+
+
+JUNK = [b"", b"junk", b"{}", b"\xff", SAID.line + b" ", SAID.line[:-1], b"[" * 70_000]
+CLAIMS = [*GOOD.claims, *of_others(), *JUNK]
+PROOFS = [*GOOD.proofs, *other_proofs()]
+BASES: list[tuple[list[bytes], list[Proof]]] = [
+    (list(GOOD.claims), list(GOOD.proofs)),
+    ([SWISS_AI.entry.line, SAID.line, *RECORDS], [GOOD.proofs[-1]]),
+    ([COPYCAT.entry.line, COPIED.line, *RECORDS], [logged(CH, COPIED.line).proof(COPIED.line, (SG, ES, KR))]),
+    ([SWISS_AI.entry.line, SAID.line, *RECORDS], [logged(SG, SAID.line, after=0).proof(SAID.line, (ES, KR))]),
+    ([SWISS_AI.entry.line, SAID.line, *RECORDS, HEIR.entry.line], [logged(CH, SAID.line).proof(SAID.line, (HEIR, ES))]),
+    ([SWISS_AI.entry.line, SAID.line], []),
+    ([], []),
+]
+BASE = GOOD.policy
+POLICIES = [
+    BASE,
+    replace(BASE, publishers=frozenset()),
+    replace(BASE, publishers=frozenset(), pins=(found(nodes()).body,)),
+    replace(BASE, pins=(FIRST, SECOND)),
+    replace(BASE, pins=(SECOND, FIRST), cosigners=CosignerRule(2, 2, ())),
+    replace(BASE, cosigners=CosignerRule(3, 3)),
+    replace(BASE, cosigners=CosignerRule(2, 2, ("publisher",), post_quantum=True)),
+    replace(BASE, cosigners=CosignerRule(1, 1, ("SG",))),
+    replace(BASE, pins=()),
+]
+
+
+CORE = [SWISS_AI.entry.line, SAID.line, COPYCAT.entry.line, COPIED.line, *RECORDS]
+CORE_PROOFS = [GOOD.proofs[-1], BASES[2][1][0]]
+
+
+def some(core: list[T], pool: list[T]) -> st.SearchStrategy[list[T]]:
+    """A few of those that decide, and few or many of all."""
+    few = st.lists(st.sampled_from(pool), max_size=3)
+    return st.tuples(st.lists(st.sampled_from(core), max_size=10), few | st.lists(st.sampled_from(pool))).map(
+        lambda drawn: [*drawn[0], *drawn[1]]
+    )
+
+
+def passed(evidence: Evidence, policy: Policy) -> set[str]:
+    verdict = verify(evidence, policy)
+    return {name for name in KEPT if verdict.row(name).state == "pass"}
+
+
+@given(base=st.sampled_from(BASES), more=st.data())
+@settings(max_examples=80)
+def test_more_evidence_never_makes_less_of_it(base: tuple[list[bytes], list[Proof]], more: st.DataObject) -> None:
+    claims, proofs = base
+    evidence = replace(GOOD.evidence, claims=tuple(claims), proofs=tuple(proofs))
+    enriched = replace(
+        evidence,
+        claims=tuple(more.draw(st.permutations(claims + more.draw(some(CORE, CLAIMS))))),
+        proofs=tuple(more.draw(st.permutations(proofs + more.draw(some(CORE_PROOFS, PROOFS))))),
+        partial=more.draw(st.booleans()),
+    )
+    for policy in POLICIES:
+        assert passed(evidence, policy) <= passed(enriched, policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_two_bodies_of_evidence_together_pass_what_either_did(policy: Policy) -> None:
+    everything = [replace(GOOD.evidence, claims=tuple(claims), proofs=tuple(proofs)) for claims, proofs in BASES]
+    alone = [passed(evidence, policy) for evidence in everything]
+    for (one, first), (two, second) in itertools.product(zip(everything, alone, strict=True), repeat=2):
+        assert (
+            passed(replace(one, claims=one.claims + two.claims, proofs=one.proofs + two.proofs), policy)
+            >= first | second
+        )
+
+
+def test_the_whole_pool_at_once_is_accepted() -> None:
+    enriched = replace(GOOD.evidence, claims=tuple(CLAIMS[::-1]), proofs=tuple(PROOFS[::-1]))
+    assert passed(enriched, BASE) == set(KEPT)
+
+
+OTHER_KEYS = [
+    *(each.seat.signer for each in (CH, SG, ES, KR)),
+    *(each.online for each in (CH, SG, ES, KR)),
+    HybridSigner((CH.log,)),
+    RIVAL.signer,
+    HybridSigner(SWISS_AI.signer.keys[:1]),  # one half is broken or stolen
+]
+
+
+@given(st.lists(st.sampled_from(OTHER_KEYS), min_size=1, max_size=7, unique=True), st.booleans(), st.booleans())
+@settings(max_examples=60)
+def test_all_others_together_cannot_publish_for_a_publisher(
+    keys: list[HybridSigner], record_too: bool, real_record: bool
+) -> None:
+    published = release(name="swiss-ai/tiny@v9")[0]
+    line = publish(published, *keys).line
+    whole = [key for key in keys if len(key.keys) == 2]
+    claims = [line, *(each.entry.line for each in (CH, SG, ES, KR))]
+    if record_too and whole:
+        claims.append(record_in_anothers_name(whole))
+    if real_record:
+        claims.append(SWISS_AI.entry.line)
+    proof = logged(CH, line).proof(line, (SG, ES, KR))
+    for policy in POLICIES:
+        verdict = verify(replace(GOOD.evidence, claims=tuple(claims), proofs=(proof,)), policy)
+        assert verdict.row("signatures").state != "pass"
+        assert verdict.exit_status in (3, 5) or not policy.pins
+
+
+def record_in_anothers_name(keys: list[HybridSigner]) -> bytes:
+    """An inception like the publisher's, with other keys, that claims to be the publisher's."""
+    forged = replace(SWISS_AI.inception, keys=KeySet((keys[0].public,), 1))
+    statement = replace(announce(forged, keys[0]).statement, by=SWISS_AI.inception.author)
+    return sign_statement(replace(statement, subjects=SWISS_AI.entry.statement.subjects), keys[0]).line
+
+
+SEATS = {CH: "CH", SG: "SG", ES: "ES", KR: "KR", HEIR: "SG", STRANGERS[0]: "", STRANGERS[1]: "SG", STRANGERS[2]: "CH"}
+
+
+@given(st.lists(st.sampled_from(list(SEATS)), unique=True, max_size=len(SEATS)), st.permutations([FIRST, SECOND]))
+@settings(max_examples=60)
+def test_members_count_once_whatever_their_nodes_and_successors(cosigners: list[Node], pins: list[Body]) -> None:
+    claims = (SWISS_AI.entry.line, SAID.line, CH.entry.line, *(each.entry.line for each in cosigners))
+    proof = logged(CH, SAID.line).proof(SAID.line, cosigners)
+    policy = replace(BASE, pins=tuple(pins), cosigners=CosignerRule(0, 0, ()))
+    verdict = verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), policy)
+    members = {SEATS[each] for each in cosigners} - {"", "CH"}
+    assert len(verdict.row("cosigners").facts) == len(members)
+    for at_least in range(5):
+        asked = replace(policy, cosigners=CosignerRule(at_least, at_least, ()))
+        state = verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), asked).row("cosigners").state
+        assert (state == "pass") == (len(members) >= at_least)
