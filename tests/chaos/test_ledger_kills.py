@@ -2,7 +2,7 @@
 
 After each death the ledger is opened again and looked at as a stranger would: every entry bundle and tile is read, the
 roots are derived from the entries, and compared with the checkpoints that were signed. The short form takes each point
-once; `-m slow` goes on for minutes.
+once; `-m long` goes on for minutes.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def test_death_at_any_instant_leaves_the_old_or_the_new_state(victim: Victim) ->
     assert victim.entries and victim.far_size
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_many_deaths_at_every_point(victim: Victim, seed: int) -> None:
     chance = random.Random(seed)
@@ -200,7 +200,7 @@ def test_many_deaths_at_every_point(victim: Victim, seed: int) -> None:
     assert set(victim.histogram()) >= {*AT_WORK, *AT_START}, "a point was never hit"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 def test_many_deaths_at_any_instant(victim: Victim, seed: int) -> None:
     chance = random.Random(seed)
@@ -208,7 +208,7 @@ def test_many_deaths_at_any_instant(victim: Victim, seed: int) -> None:
         victim.die_after(chance.expovariate(5))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fate", ["signal=KILL", "error=EIO", "error=ENOSPC"])
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
 def test_death_or_failure_of_any_write_to_the_disk(victim: Victim, call: str, fate: str) -> None:

@@ -99,7 +99,7 @@ def test_an_unreadable_reference_is_a_clear_error_and_not_a_traceback(
     monkeypatch.setenv("COMITY_HOME", str(tmp_path))
     with pytest.raises(SystemExit) as stopped:
         main(["pull", "not a reference"])
-    assert stopped.value.code == 3
+    assert stopped.value.code == 2
     assert "[BAD-NAME]" in capsys.readouterr().err
 
 
