@@ -144,3 +144,20 @@ class Dripping(MemorySource):
 
     def __init__(self, name: str, data: bytes, *, every: float) -> None:
         super().__init__(name, data, message=1, pause=every)
+
+
+class Link(MemorySource):
+    """A source behind a link of so many Mbit/s, shared by its streams, 50 ms away. For a virtual clock."""
+
+    def __init__(self, name: str, data: bytes, mbit: float) -> None:
+        super().__init__(name, data)
+        self.rate = mbit * 1e6 / 8
+        self.free = 0.0
+
+    async def answer(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(0.05)
+        async for part in super().answer(offset, length):
+            self.free = max(self.free, clock()) + len(part) / self.rate
+            await asyncio.sleep(self.free - clock())
+            yield part

@@ -32,9 +32,9 @@ def test_an_unknown_source_is_asked_for_one_piece_first() -> None:
     assert (second.first, second.stop) == (1, 2), "its last piece is under way: the next request follows at once"
 
 
-def test_a_known_source_is_asked_for_about_a_second_of_its_rate() -> None:
-    [request] = schedule(100, a=20.0 * MIB).assign(0.0)
-    assert (request.first, request.stop) == (0, 20)
+def test_a_known_source_is_asked_for_some_seconds_worth_of_its_rate() -> None:
+    [request] = schedule(100, Limits(run_seconds=2.0), a=20.0 * MIB).assign(0.0)
+    assert (request.first, request.stop) == (0, 40)
 
 
 def test_no_request_is_longer_than_the_limit() -> None:
@@ -48,7 +48,7 @@ def test_the_rest_is_shared_where_several_sources_are_up() -> None:
 
 
 def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
-    plan = schedule(100, a=3.0 * MIB)
+    plan = schedule(100, Limits(run_seconds=1.0), a=3.0 * MIB)
     [request] = plan.assign(0.0)
     plan.begin(request, 1)
     assert plan.assign(0.0) == []

@@ -62,7 +62,7 @@ class Limits:
     streams: int = 8
     buffers: int = 12
     run_bytes: int = 128 * MIB
-    run_seconds: float = 1.0
+    run_seconds: float = 2.0
     first_rest: float = 0.5
     longest_rest: float = 30.0
 

@@ -7,7 +7,7 @@ The rules (protocol, section 11; the numbers come from measurements of three pol
 (2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
 (3) Nothing left to take: the piece expected last is taken over by a source that would have it 20 % sooner. One that
     its holder has not begun moves; one under way is doubled. At most two requests hold a piece, and the first wins;
-    where both had their time and a third source would still be sooner, the slower of the two gives way.
+    where a third source would still be sooner than both, the slower one that had its time gives way.
 (4) A failure (silence, error, wrong length) makes the source rest, longer each time; it never drops it.
 (5) An answer such as NotFound drops the source from this transfer.
 (6) A bad piece drops the source at once. The last one left is asked again after a rest, once, because the piece may
@@ -39,7 +39,7 @@ class Standing:
     """What is known of a source. May be shared by the transfers of one pull, so that none learns it anew.
 
     Attributes:
-        rate: bytes per second of one request, smoothed; None until one has shown something, if only that it is slow.
+        rate: bytes per second, smoothed; None until it has shown something, if only that it is slow.
         failures: in a row.
         rests_until: not asked before this time.
         lied: why it is not asked at all; set when a finished transfer has proven a piece of this source bad.
@@ -159,12 +159,12 @@ class Schedule:
         """A piece's bytes are right and kept. False where another request had brought it before."""
         standing = self._sources[request.source]
         standing.failures = 0
-        standing.learn(request.rate(now))
+        self._learn(request, now)
         holders = self._holders.pop(piece, None)
         for loser in holders or ():
             if loser is not request:
                 loser.live = False
-                self._sources[loser.source].learn(loser.rate(now))
+                self._learn(loser, now)
         return holders is not None
 
     def bad(self, request: Request, piece: int, got: bytes, now: float, jitter: float) -> None:
@@ -187,7 +187,7 @@ class Schedule:
         """The request ended before its run did, for a reason that may pass. Rule (4)."""
         standing = self._sources[request.source]
         if request.received:
-            standing.learn(request.rate(now))
+            self._learn(request, now)
         if standing.rests_until <= now:
             standing.rest(now, jitter, self._limits)
         self._note(request.source, error)
@@ -260,19 +260,20 @@ class Schedule:
             holders = self._holders.get(piece, [])
             if any(holder.source == source or not holder.live for holder in holders):
                 return False
-            return len(holders) == 1 or (len(holders) == 2 and all(self._had_its_time(h, now) for h in holders))
+            return len(holders) == 1 or any(self._had_its_time(holder, now) for holder in holders)
 
         last = {request.stop - 1 for request in self._requests}
         piece = max(filter(open_to_others, last), key=due, default=None)
         if piece is None:
             return None
-        streams = 1 + sum(request.source == source for request in self._requests)
+        streams = 1 + self._streams(source)
         length = self._offsets[piece + 1] - self._offsets[piece]
         if streams * length / self._sources[source].expected >= SOONER * due(piece):
             return None
         holders = self._holders[piece]
         if len(holders) == 2:
-            self._displace(max(holders, key=lambda holder: self._seconds_left(holder, now)), now)
+            settled = (holder for holder in holders if self._had_its_time(holder, now))
+            self._displace(max(settled, key=lambda holder: self._seconds_left(holder, now)), now)
             return None
         if piece > holders[0].at:
             holders[0].stop = piece
@@ -299,9 +300,15 @@ class Schedule:
     def _displace(self, request: Request, now: float) -> None:
         """End a request for the sake of others; its source rests while these show their worth."""
         request.live = False
-        standing = self._sources[request.source]
-        standing.learn(request.rate(now))
-        standing.rests_until = now + 2 * self._limits.silence
+        self._learn(request, now)
+        self._sources[request.source].rests_until = now + 2 * self._limits.silence
+
+    def _learn(self, request: Request, now: float) -> None:
+        """The requests of a source share its link: it gives what this one brings, times their number."""
+        self._sources[request.source].learn(request.rate(now) * self._streams(request.source))
+
+    def _streams(self, source: str) -> int:
+        return sum(request.source == source for request in self._requests)
 
     def _remaining(self) -> Iterator[str]:
         return (name for name in self._sources if name not in self.dropped)

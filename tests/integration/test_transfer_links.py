@@ -1,0 +1,78 @@
+"""How well links are used, and what faults cost, in seconds of a virtual clock and with the limits of real life."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.plan import MIB, Wanted
+from comity.trust.digest import sha256
+from comity.trust.errors import Unavailable
+from comity.trust.pieces import PIECE
+from support import virtual_time
+from support.sources import Dripping, Failing, Liar, Link, MemorySource, Silent, cut
+
+DATA = random.Random(7).randbytes(96 * MIB)
+WANT = Wanted(sha256(DATA), len(DATA), cut(DATA, PIECE))
+SUM_OF_LINKS = 170.0
+
+
+def links() -> list[MemorySource]:
+    return [Link("a", DATA, 100), Link("b", DATA, 50), Link("c", DATA, 20)]
+
+
+def fetch(sources: list[MemorySource], folder: Path, want: Wanted = WANT) -> tuple[Fetched, float]:
+    """The transfer, and the Mbit/s at which it came."""
+    work = fetch_file(want, sources, folder / "partial", executor=virtual_time.Inline(), jitter=lambda: 0.5)
+    fetched, seconds = virtual_time.run(work)
+    return fetched, want.size * 8 / 1e6 / seconds
+
+
+def test_one_link_is_used_whole(tmp_path: Path) -> None:
+    _, mbit = fetch([Link("a", DATA, 100)], tmp_path)
+    assert mbit > 98
+
+
+def test_links_of_different_rates_are_used_together(tmp_path: Path) -> None:
+    fetched, mbit = fetch(links(), tmp_path)
+    assert mbit > 0.9 * SUM_OF_LINKS
+    assert fetched.refetched < 0.05 * len(DATA)
+
+
+def test_a_liar_and_a_dead_source_cost_next_to_nothing(tmp_path: Path) -> None:
+    faulty: list[MemorySource] = [Liar("liar", DATA), Silent("dead", DATA)]
+    fetched, mbit = fetch([*faulty, *links()], tmp_path)
+    assert mbit > 0.9 * SUM_OF_LINKS
+    assert "liar" in fetched.dropped and "dead" not in fetched.dropped
+
+
+def test_a_small_file_does_not_wait_out_the_silence_of_a_dead_source(tmp_path: Path) -> None:
+    data = DATA[:100_000]
+    sources = [Silent("dead", data), Link("a", data, 100)]
+    _, mbit = fetch(sources, tmp_path, Wanted(sha256(data), len(data), cut(data, PIECE)))
+    assert len(data) * 8 / 1e6 / mbit < 1.0, "seconds; the silence alone would take 3"
+
+
+def test_the_last_per_cent_does_not_wait_for_a_source_that_falls_silent(tmp_path: Path) -> None:
+    alone = len(DATA) * 8 / 1e6 / 100
+    _, mbit = fetch([Silent("dying", DATA, budget=len(DATA) // 3), Link("a", DATA, 100)], tmp_path)
+    assert len(DATA) * 8 / 1e6 / mbit < alone + 1.0
+
+
+def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    back = Failing("back", DATA, lambda: Unavailable("restarting"), times=3)
+    fetched, _ = fetch([back, Link("a", DATA, 20)], tmp_path)
+    assert fetched.faults == {"back": ("restarting",)}
+    assert fetched.bytes_by_source["back"] > len(DATA) // 2
+
+
+@pytest.mark.parametrize("drips", [7, 8, 30])
+def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: int) -> None:
+    data = DATA[: 8 * MIB]
+    sources = [Dripping(f"drip-{number}", data, every=2.0) for number in range(drips)]
+    want = Wanted(sha256(data), len(data), cut(data, PIECE))
+    fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
+    assert fetched.bytes_by_source == {"a": len(data)}
+    assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each drip delays it by less than one"
