@@ -7,191 +7,47 @@ forks, cosigners converge, blobs verify, nothing that was verified is fetched ag
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from comity.content.folder import FolderStore
 from comity.transfer.plan import Limits
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.merkle import verify_consistency
-from comity.trust.note import SignedNote
 from comity.trust.pieces import PIECE
+from comity.trust.statement import Statement, Subject, sign_statement
 from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
-from support.federation import NodeHome, converged, found, until
-from support.publisher import model
-from support.victims import Victims, run_node
+from support.federation import NodeHome, converged
+from support.mortals import WEIGHTS, World, made, retry
+from support.publisher import Publisher as Somebody
+from support.write_path import (
+    AT_START,
+    CLIENT_FILLS_A_CACHE,
+    CLIENT_PINS,
+    CLIENT_PUBLISHES,
+    CLIENT_PULLS,
+    IDENTITY,
+    NODE_ADOPTS,
+    NODE_MIRRORS,
+    NODE_PUBLISHES,
+    NODE_STAGES,
+    commits,
+)
 
 pytestmark = pytest.mark.slow
-
-WEIGHTS = 3 * PIECE + 12_345
-COMMIT = ("before-commit", "after-commit")
-FILE = ("fsync", "rename", "folder", "done")
-MOVED = ("rename", "folder", "source", "done")
-"""Steps of a file that comes from another folder."""
-BLOB = [f"blob.{step}" for step in ("fsync", *MOVED)]
-
-
-def commits(*steps: str) -> list[str]:
-    return [f"ledger.{step}.{when}" for step in steps for when in COMMIT]
-
-
-def files(*kinds: str) -> list[str]:
-    return [f"{kind}.{step}" for kind in kinds for step in FILE]
-
-
-AT_START = ["folders.fsync", "store.fsync", *files("continuity"), *commits("migrate", "create")]
-NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]
-NODE_ADOPTS = ["blob.link"]
-NODE_MIRRORS = [
-    *BLOB,
-    "partial.piece",
-    "partial.fsync",
-    *commits("advance", "cosign", "pieces", "append", "note"),
-    "ledger.advance.grown",
-]
-IDENTITY = ["key.fsync", "key.folder", *files("inception"), "publisher.rename", "publisher.folder", "publisher.done"]
-CLIENT_PUBLISHES = [*files("statement", "memory")]
-CLIENT_PINS = [*files("trust")]
-CLIENT_PULLS = [
-    "folders.fsync",
-    *files("memory"),
-    *(f"placed.{when}" for when in COMMIT),
-    "partial.piece",
-    "partial.fsync",
-    *(f"place.{step}" for step in ("fsync", *MOVED)),
-    *files("pack"),
-]
-CLIENT_FILLS_A_CACHE = [*(f"link.{step}" for step in MOVED), *(f"ref.{step}" for step in ("fsync", *MOVED))]
-
-
-@dataclass
-class World:
-    """Two nodes, a publisher and a user; and what the nodes have promised so far."""
-
-    folder: Path
-    homes: tuple[NodeHome, NodeHome]
-    victims: Victims
-    federation: bytes
-    running: dict[str, ForkServerProcess] = field(default_factory=dict)
-    promised: dict[int, Digest] = field(default_factory=dict)
-    seen: dict[str, SignedNote] = field(default_factory=dict)
-    number: int = 0
-
-    @property
-    def publisher_home(self) -> Home:
-        return Home(self.folder / "publisher")
-
-    def start(self, home: NodeHome, point: str = "") -> ForkServerProcess:
-        process = self.victims.start(point, home.directory / "node.log", run_node, home.directory / "node.toml")
-        self.running[home.name] = process
-        return process
-
-    def stop(self, home: NodeHome) -> None:
-        process = self.running.pop(home.name)
-        process.terminate()
-        process.join(20)
-        assert process.exitcode == 0, f"{home.name} ended with {process.exitcode}"
-
-    def close(self) -> None:
-        for process in self.running.values():
-            process.kill()
-            process.join()
-
-    def source(self, *, fresh: bool) -> tuple[Path, str]:
-        if fresh:
-            self.number += 1
-            folder = model(self.folder / f"source-{self.number}", weights=WEIGHTS, seed=self.number)
-            shutil.copyfile(folder / "config.json", folder / "config-again.json")
-        return self.folder / f"source-{self.number}", f"tests/model-{self.number}@v1"
-
-    def publish(self, *, link: bool = False) -> None:
-        """Publish the newest source; note what was promised. Raises what the client raises."""
-        folder, name = self.source(fresh=False)
-        first = self.homes[0]
-        nodes = [f"unix:{first.socket}" if link else first.name]
-        client = Client(self.publisher_home)
-        receipt = client.publish(folder, name, publisher=client.publishers()[0], licence="MIT", nodes=nodes, link=link)
-        (logged,) = receipt.logged
-        assert self.promised.setdefault(logged.index, logged.line) == logged.line, "one index for two entries"
-
-    def look(self) -> None:
-        """As an outsider: each log continues what was seen of it, and holds what was promised at its index."""
-        asyncio.run(self._look())
-
-    async def _look(self) -> None:
-        for home in self.homes:
-            async with home.client() as client:
-                try:
-                    note = SignedNote.parse(await client.checkpoint(home.origin))
-                except ComityError:
-                    continue
-                head, before = open_checkpoint(note, home.record.log), self.seen.get(home.origin)
-                if before is not None:
-                    old = Checkpoint.parse(before.text)
-                    assert old.size <= head.size, "a log went back"
-                    proof = await client.consistency(home.origin, old.size, head.size) if old.size else ()
-                    verify_consistency(old.size, old.root, head.size, head.root, proof)
-                self.seen[home.origin] = note
-
-    def settled(self) -> None:
-        """All is well in the end: nothing lost, nothing forked, everything cosigned, every blob what its name says."""
-        first, _ = self.homes
-        for home in self.homes:
-            if home.name not in self.running or not self.running[home.name].is_alive():
-                self.start(home)
-        for home in self.homes:
-            asyncio.run(converged(self.homes, home, least=2))
-        if self.promised:
-            asyncio.run(converged(self.homes, first, least=max(self.promised) + 1))
-        self.look()
-        outsider = Client(Home(self.folder / "outsider"))
-        outsider.pin(self.federation)
-        for home in self.homes:
-            outsider.log_check(home.origin)
-        lines = {item.index: sha256(item.line) for item in outsider.log_entries(first.origin, 0, 4096)}
-        assert {index: lines.get(index) for index in self.promised} == self.promised, "acknowledged entries are gone"
-        assert not outsider.misbehaviour()
-        assert [state.misbehaviour for state in outsider.status()] == [0, 0]
-        for home in self.homes:
-            store = FolderStore(home.directory / "data" / "blobs")
-            assert all(store.verify(digest) for digest in store.digests())
-            assert list(store.digests())
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with made(tmp_path) as world:
         yield world
-
-
-@contextmanager
-def made(folder: Path) -> Iterator[World]:
-    founded = found(folder / "nodes", 2)
-    first, second = founded.homes
-    world = World(folder, (first, second), Victims(folder), founded.federation.encode())
-    client = Client(world.publisher_home)
-    client.pin(world.federation)
-    client.new_publisher("tests", "NO", first.origin)
-    try:
-        yield world
-        print(world.victims.histogram())
-        print(f"{len(world.promised)} publications acknowledged, {sum(world.victims.killed.values())} deaths")
-    finally:
-        world.close()
-
-
-def never_hit(world: World, points: list[str]) -> list[str]:
-    return [point for point in points if not world.victims.killed[point]]
 
 
 def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = False, most: int = 4) -> None:
@@ -208,12 +64,19 @@ def keep_publishing(world: World, victim: ForkServerProcess, *, link: bool = Fal
     victim.join(20)
 
 
-def kill_while_publishing(world: World, points: list[str], *, link: bool = False) -> None:
-    """The first node dies at each point in turn; the same publication is tried with each successor."""
+def kill_while_publishing(world: World, points: Iterable[str], *, link: bool = False, sure: bool = True) -> None:
+    """The first node dies at each point in turn; the same publication is tried with each successor.
+
+    Args:
+        sure: a point that is not reached is a failure; else the node lives on.
+    """
     first = world.homes[0]
     for point in points:
         victim = world.start(first, point)
         keep_publishing(world, victim, link=link)
+        if victim.is_alive() and not sure:
+            world.stop(first)
+            continue
         assert not victim.is_alive(), f"{point} was not hit"
         assert world.victims.died(victim, point)
     world.start(first)
@@ -221,15 +84,23 @@ def kill_while_publishing(world: World, points: list[str], *, link: bool = False
     world.look()
 
 
-def retry(step: Callable[[], None]) -> None:
-    async def tried() -> bool:
-        try:
-            await asyncio.to_thread(step)
-        except ComityError:
-            return False
-        return True
-
-    asyncio.run(until(tried, patience=60, what="the operation to be done in the end"))
+def kill_while_mirroring(world: World, points: Iterable[str], *, sure: bool = True) -> None:
+    """The second node dies at each point in turn, while the first is published to."""
+    second = world.homes[1]
+    for point in points:
+        victim = world.start(second, point)
+        for _ in range(4):
+            world.source(fresh=True)
+            retry(world.publish)
+            victim.join(2)
+            if not victim.is_alive():
+                break
+        if victim.is_alive() and not sure:
+            world.stop(second)
+            continue
+        assert not victim.is_alive(), f"{point} was not hit"
+        assert world.victims.died(victim, point)
+    world.start(second)
 
 
 def test_a_node_that_dies_while_it_is_published_to(world: World) -> None:
@@ -249,18 +120,93 @@ def kill_while_adopting(world: World) -> None:
 def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
     first, second = world.homes
     world.start(first)
-    for point in [*AT_START, *NODE_MIRRORS]:
-        victim = world.start(second, point)
-        for _ in range(4):
-            world.source(fresh=True)
-            retry(world.publish)
-            victim.join(2)
-            if not victim.is_alive():
-                break
-        assert not victim.is_alive(), f"{point} was not hit"
-        assert world.victims.died(victim, point)
-    world.start(second)
+    kill_while_mirroring(world, [*AT_START, *NODE_MIRRORS])
     world.settled()
+    world.stop(second)
+    asyncio.run(fatten(first))
+    for point in NODE_STAGES:
+        victim = world.start(second, point)
+        victim.join(60)
+        assert world.victims.died(victim, point), f"{point} was not hit"
+    world.settled()
+
+
+async def fatten(home: NodeHome) -> None:
+    """Log more than is mirrored in one step."""
+    somebody = Somebody.generate()
+    async with home.client() as client:
+        await client.submit([somebody.announcement])
+        for batch in range(4):
+            about = [sha256(b"%d" % number) for number in range(45 * batch, 45 * (batch + 1))]
+            said = (
+                Statement("noted", (Subject("", digest),), somebody.inception.author, {"text": "x" * 43_000})
+                for digest in about
+            )
+            await client.submit([sign_statement(each, somebody.signer).line for each in said])
+
+
+@pytest.mark.long
+def test_many_deaths_at_every_point_of_the_nodes(world: World) -> None:
+    chance = random.Random()
+    first, second = world.homes
+    world.start(second)
+    world.source(fresh=True)
+    for _ in range(5):
+        points = [*commits("migrate", "create"), *NODE_PUBLISHES]
+        kill_while_publishing(world, at_random(points, chance), sure=False)
+        world.stop(second)
+        kill_while_mirroring(world, at_random(NODE_MIRRORS, chance), sure=False)
+        world.settled()
+        world.stop(first)
+    assert all(world.victims.killed[point] for point in {*NODE_PUBLISHES, *NODE_MIRRORS}), "a point was never hit"
+
+
+@pytest.mark.long
+def test_many_deaths_of_either_node_at_any_instant(world: World) -> None:
+    chance = random.Random()
+    for home in world.homes:
+        world.start(home)
+    for _ in range(100):
+        world.source(fresh=True)
+        publishing = threading.Thread(target=retry, args=(world.publish,))
+        publishing.start()
+        home = chance.choice(world.homes)
+        time.sleep(chance.expovariate(2))
+        world.running[home.name].kill()
+        world.running[home.name].join()
+        world.start(home)
+        publishing.join()
+        world.look()
+    world.settled()
+
+
+@pytest.mark.long
+def test_many_deaths_of_a_pull_at_any_instant(world: World) -> None:
+    chance = random.Random()
+    for home in world.homes:
+        world.start(home)
+    source, name = world.source(fresh=True)
+    retry(world.publish)
+    world.settled()
+    expected = {path.name: path.read_bytes() for path in source.iterdir()}
+    for turn in range(100):
+        home, to = world.folder / f"user-{turn}", world.folder / f"pulled-{turn}"
+        user = Client(Home(home))
+        user.pin(world.federation)
+        for _ in range(3):
+            victim = world.victims.start("", world.folder / "client.log", pull_once, home, name, to, None)
+            time.sleep(chance.uniform(0, 1))
+            victim.kill()
+            victim.join()
+            assert all(path.read_bytes() == expected[path.name] for path in placed(to)), "something unverified"
+        user.pull(name, to=to)
+        assert {path.name: path.read_bytes() for path in placed(to)} == expected
+        assert user.verify(to).exit_status == 0
+        shutil.rmtree(to)
+
+
+def at_random(points: Sequence[str], chance: random.Random) -> list[str]:
+    return [f"{point}:{chance.randint(1, 4)}" for point in chance.sample(points, len(points))]
 
 
 def make_identity(home: Path, federation: bytes, origin: str) -> None:

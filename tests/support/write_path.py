@@ -1,0 +1,60 @@
+"""The fault points of the write path, by who dies there while what is done. In the order in which an operation meets
+them, where it is not the same operation to go on with once they are passed."""
+
+from __future__ import annotations
+
+COMMIT = ("before-commit", "after-commit")
+FILE = ("fsync", "rename", "folder", "done")
+MOVED = ("rename", "folder", "source", "done")
+"""Steps of a file that comes from another folder."""
+BLOB = [f"blob.{step}" for step in ("fsync", *MOVED)]
+
+
+def commits(*steps: str) -> list[str]:
+    return [f"ledger.{step}.{when}" for step in steps for when in COMMIT]
+
+
+def files(*kinds: str) -> list[str]:
+    return [f"{kind}.{step}" for kind in kinds for step in FILE]
+
+
+AT_START = ["folders.fsync", "store.fsync", *files("continuity"), *commits("migrate", "create")]
+NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]
+NODE_STAGES = commits("stage")
+"""A log that is too long for one step."""
+NODE_ADOPTS = ["blob.link"]
+NODE_MIRRORS = [
+    *BLOB,
+    "partial.piece",
+    "partial.fsync",
+    *commits("advance", "cosign", "pieces", "append", "note"),
+    "ledger.advance.grown",
+]
+IDENTITY = ["key.fsync", "key.folder", *files("inception"), "publisher.rename", "publisher.folder", "publisher.done"]
+CLIENT_PUBLISHES = [*files("statement", "memory")]
+CLIENT_PINS = [*files("trust")]
+CLIENT_PULLS = [
+    "folders.fsync",
+    *files("memory"),
+    *(f"placed.{when}" for when in COMMIT),
+    "partial.piece",
+    "partial.fsync",
+    *(f"place.{step}" for step in ("fsync", *MOVED)),
+    *files("pack"),
+]
+CLIENT_FILLS_A_CACHE = [*(f"link.{step}" for step in MOVED), *(f"ref.{step}" for step in ("fsync", *MOVED))]
+
+ALL = frozenset(
+    (
+        *AT_START,
+        *NODE_PUBLISHES,
+        *NODE_ADOPTS,
+        *NODE_MIRRORS,
+        *NODE_STAGES,
+        *CLIENT_PINS,
+        *IDENTITY,
+        *CLIENT_PUBLISHES,
+        *CLIENT_PULLS,
+        *CLIENT_FILLS_A_CACHE,
+    )
+)
