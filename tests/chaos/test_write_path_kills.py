@@ -17,14 +17,16 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.plan import Limits
+from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
+from comity.trust.note import SignedNote
 from comity.trust.pieces import PIECE
 from comity.trust.statement import Statement, Subject, sign_statement
 from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
-from support.federation import NodeHome, converged
+from support.federation import NodeHome, converged, until
 from support.mortals import WEIGHTS, World, made, retry
 from support.publisher import Publisher as Somebody
 from support.write_path import (
@@ -132,17 +134,24 @@ def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
 
 
 async def fatten(home: NodeHome) -> None:
-    """Log more than is mirrored in one step."""
+    """Log more than is mirrored in one step, and wait for the checkpoint over it."""
     somebody = Somebody.generate()
     async with home.client() as client:
         await client.submit([somebody.announcement])
-        for batch in range(4):
+        for batch in range(6):
             about = [sha256(b"%d" % number) for number in range(45 * batch, 45 * (batch + 1))]
             said = (
                 Statement("noted", (Subject("", digest),), somebody.inception.author, {"text": "x" * 43_000})
                 for digest in about
             )
-            await client.submit([sign_statement(each, somebody.signer).line for each in said])
+            submitted = await client.submit([sign_statement(each, somebody.signer).line for each in said])
+        last = submitted.receipts[-1].index
+
+        async def covered() -> bool:
+            note = SignedNote.parse(await client.checkpoint(home.origin))
+            return Checkpoint.parse(note.text).size > last
+
+        await until(covered, what="a checkpoint over all of it")
 
 
 @pytest.mark.long
