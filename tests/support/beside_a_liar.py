@@ -23,7 +23,6 @@ from support.liar import Face, Liar
 from support.narrows import Narrows
 from support.ports import free_port
 from support.publisher import model
-from support.raw_bytes import RawLog
 
 WEIGHTS = 13_000_000
 """Bytes: four pieces, so that each of three sources is asked for one at once."""
@@ -83,7 +82,7 @@ class Scene:
     def slowly(self, what: str) -> Iterator[None]:
         """Slow the honest nodes down where the liar would else not be missed."""
         for narrow in self.narrows:
-            narrow.rate = {"silence": 3e6, "a byte too many": 8e6}.get(what)
+            narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6}.get(what)
         yield
         for narrow in self.narrows:
             narrow.rate = None
@@ -122,8 +121,8 @@ def until_true(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def staged(folder: Path, fork: Callable[[RawLog], Sequence[RawLog]] = lambda log: (log, log)) -> Iterator[Scene]:
-    homes = tuple(make_home(folder / f"node-{number}", number, interval=0.2) for number in range(3))
+def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
+    homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(3))
     first, second, third = homes
     body = draft_genesis(
         [home.card for home in homes],
@@ -137,8 +136,8 @@ def staged(folder: Path, fork: Callable[[RawLog], Sequence[RawLog]] = lambda log
         for home, narrow in zip((first, second), narrows, strict=True)
     ]
     faces = []
-    for home, log in zip((first, second), fork(liar.log), strict=True):
-        face = liar.listen(f"127.0.0.1:{free_port()}", log)
+    for home in (first, second):
+        face = liar.listen(f"127.0.0.1:{free_port()}")
         faces.append(face)
         card = replace(third.card, mutual=(face.address,), open=(face.address,))
         federation = seal(body, consents, [card, *honest]).encode()

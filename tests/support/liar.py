@@ -87,9 +87,9 @@ class Liar:
     def have(self, *data: bytes) -> None:
         self.blobs |= {sha256(item).digest(): item for item in data}
 
-    def listen(self, address: str, log: RawLog | None = None) -> Face:
-        """Show `log`, by default the one that all such faces share, at `address`."""
-        face = Face(log or self.log, address)
+    def listen(self, address: str) -> Face:
+        """Show at `address` the log that all faces share, until one is given another."""
+        face = Face(self.log, address)
         server = grpc.server(ThreadPoolExecutor(64))
         server.add_generic_rpc_handlers([_Handler(self, face)])
         server.add_secure_port(address, grpc.ssl_server_credentials([self._identity]))
