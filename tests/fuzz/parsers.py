@@ -8,12 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.trust.charter import Body
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.encoding import canonical, parse_canonical
+from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
+from comity.trust.dsse import Envelope
+from comity.trust.encoding import canonical, parse_canonical, parse_json
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Evidence
+from comity.trust.federation import Federation
+from comity.trust.identity import Inception
+from comity.trust.manifest import Manifest
+from comity.trust.names import Name, Reference
+from comity.trust.node_record import certificate_key, parse_node_record
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.policy import parse_policy
+from comity.trust.published import Published
+from comity.trust.statement import Statement, parse_entry
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.verify import verify
+from support.case import advisory, case, nodes
+from support.world import found, identity
 
 
 @dataclass(frozen=True)
@@ -52,13 +69,58 @@ _TILES: Final = _encoded(*(case["path"] for case in _vectors("tiles.json")["path
 _BUNDLES: Final = tuple(bytes.fromhex(case["data_hex"]) for case in _vectors("tiles.json")["bundles"])
 _JSON: Final = (b'{"a":[1,-2,null,true,"\xc3\xa9\\n"],"b":{"c":9007199254740991}}',)
 
+
+_GOOD: Final = case()
+_NODE: Final = nodes(1)[0]
+_ADDRESSES: Final = sign_addresses(_NODE.record, ["node.example:7443"], ["[::1]:7444"], _NODE.online)
+_INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
+_FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
+_RECORDS: Final = encode_records([PieceRecord(6, bytes(32)), PieceRecord(4, bytes(32))])
+_ARTIFACT_POLICY: Final = _GOOD.policy
+
+
+def _payload(line: bytes) -> bytes:
+    return parse_entry(line).envelope.payload
+
+
+def _of_statement(parse: Callable[[Statement], Any]) -> Callable[[bytes], Any]:
+    return lambda data: parse(Statement.parse(data))
+
+
+def _judge(claim: bytes) -> Any:
+    """Whatever one of the claims is, `verify` raises nothing at all."""
+    try:
+        verify(Evidence(_GOOD.manifest, None, (*_GOOD.claims[:1], claim), _GOOD.proofs[-1:]), _ARTIFACT_POLICY)
+    except ComityError as error:
+        raise AssertionError("verify raised") from error
+    return parse_entry(claim)
+
+
 PARSERS: Final[dict[str, Target]] = {
+    "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
+    "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
+    "certificate": Target(certificate_key, (_NODE.record.tls,)),
+    "charter": Target(Body.parse, (_GOOD.federation.body.data,)),
     "checkpoint": Target(of_text(Checkpoint.parse), _CHECKPOINTS, to_text(lambda checkpoint: checkpoint.text)),
+    "claim": Target(_judge, (_GOOD.publication.line, _NODE.entry.line, _GOOD.claims[-1], *advisory(_GOOD))),
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
+    "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
+    "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
+    "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
+    "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
+    "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
+    "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
+    "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
+    "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
+    "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
+    "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
+    "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
+    "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
+    "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
