@@ -13,25 +13,24 @@ from support.federation import NodeProcess, found, until
 
 BOUND = 250 * 1024 * 1024
 SIZE = 2 * 1024**3
+PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 MEASURED = """
-import resource, sys
+import pathlib, sys
 from comity_cli.main import main
 try:
     main(sys.argv[1:])
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
+    sys.stderr.write(pathlib.Path("/proc/self/status").read_text())
 """
 
 
 def comity(home: Path, *arguments: str) -> int:
-    """Run a command; its peak resident bytes."""
+    """Run a command; its peak resident bytes. (`ru_maxrss` would count the parent that forked it, too.)"""
     environment = {**os.environ, "COMITY_HOME": str(home)}
     command = [sys.executable, "-c", MEASURED, *arguments]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    peak = re.search(r"^peak (\d+)$", ran.stderr, re.MULTILINE)
-    assert peak is not None
-    return int(peak.group(1))
+    return peak_in(ran.stderr)
 
 
 def copies(home: Path) -> int:
@@ -43,8 +42,11 @@ def copies(home: Path) -> int:
 
 
 def peak_of(process: NodeProcess) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found_peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return peak_in(Path(f"/proc/{process.pid}/status").read_text())
+
+
+def peak_in(status: str) -> int:
+    found_peak = PEAK.search(status)
     assert found_peak is not None
     return int(found_peak.group(1)) * 1024
 
