@@ -140,3 +140,12 @@ def test_the_label_is_only_a_claim() -> None:
     impostor = identity("Swiss AI", "CH", algs=("ed25519",))
     assert impostor.inception.display == RECORD.display
     assert impostor.id != RECORD.id
+
+
+def test_the_largest_identity_fits_a_log_line() -> None:
+    signers = [signer(f"founder {at}") for at in range(MAX_KEYS)]
+    recovery = tuple(sha256(b"%d" % at) for at in range(MAX_KEYS))
+    largest = Inception(
+        "member", KeySet(tuple(s.public for s in signers), MAX_KEYS), recovery, "x" * 255, "CH", "y" * 200
+    )
+    assert check_inception(parse_entry(announce(largest, *signers).line)) == largest

@@ -8,9 +8,11 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed, Untrusted
+from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.node_record import (
     MAX_CERTIFICATE,
+    MAX_OPERATORS,
     certificate_key,
     check_node_record,
     parse_node_record,
@@ -155,3 +157,12 @@ def test_a_certificate_is_its_p256_key_and_its_times_do_not_matter() -> None:
 def test_another_certificate_is_refused(der: bytes) -> None:
     with pytest.raises(Malformed):
         certificate_key(der)
+
+
+def test_the_largest_record_fits_a_log_line() -> None:
+    governance = [signer(f"founder {at}") for at in range(MAX_KEYS)]
+    operators = [private_key(f"operator {at}", "ecdsa-p256") for at in range(MAX_OPERATORS)]
+    largest = replace(RECORD, name="n" * 100, operators=tuple(make_certificate(key) for key in operators))
+    bound = [*BOUND[:-1], *(HybridSigner((key,)) for key in operators)]
+    entry = parse_entry(sign_node_record(largest, governance, bound).line)
+    assert check_node_record(entry, KeySet(tuple(key.public for key in governance), MAX_KEYS)) == largest
