@@ -147,7 +147,9 @@ def _bar(console: Console, what: str, total: int) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    # Text for a terminal goes above the bar; text for a file or a pipe must not end up on the terminal.
+    shared = sys.stdout.isatty()
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=shared) as bar:
         task = bar.add_task(what, total=total)
 
         class Drawn:
