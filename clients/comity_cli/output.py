@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from comity.trust.errors import ComityError
+from comity.trust.spelling import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ class Output:
     as_json: bool = False
     quiet: bool = False
     color: bool = field(default_factory=lambda: "NO_COLOR" not in os.environ)
-    verbose: bool = False
+    _live: Console | None = field(default=None, repr=False)
 
     @property
     def _color(self) -> bool | None:
@@ -41,7 +42,7 @@ class Output:
     def say(self, text: str = "") -> None:
         """A line of result for people."""
         if not (self.as_json or self.quiet):
-            click.echo(text, color=self._color)
+            self._echo(text, err=False)
 
     def done(self, text: str) -> None:
         """A success that was checked."""
@@ -53,11 +54,20 @@ class Output:
     def hint(self, text: str) -> None:
         """What to do next; on stderr so that it never mixes with data."""
         if not (self.as_json or self.quiet):
-            click.echo(f"{click.style('Next:', bold=True)} {text}", err=True, color=self._color)
+            self._echo(f"{click.style('Next:', bold=True)} {text}", err=True)
 
     def warn(self, text: str) -> None:
         if not self.as_json:
-            click.echo(f"{self.mark('!', 'yellow')} {text}", err=True, color=self._color)
+            self._echo(f"{self.mark('!', 'yellow')} {text}", err=True)
+
+    def _echo(self, text: str, *, err: bool) -> None:
+        """While a bar is drawn, text for the same terminal goes above it; text for a file or a pipe goes there."""
+        if self._live is not None and (err or sys.stdout.isatty()):
+            from rich.text import Text
+
+            self._live.print(Text.from_ansi(text))
+        else:
+            click.echo(text, err=err, color=self._color)
 
     def document(self, kind: str, value: Mapping[str, Any]) -> None:
         """The one JSON document of `--json`; nothing otherwise."""
@@ -83,9 +93,9 @@ class Output:
             body = {"code": error.code, "what": error.what, "why": error.why, "try": error.hint}
             self.document("error", {"error": body, "exit_status": error.exit_status})
             return
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.what}  [{error.code}]", err=True)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {plain(error.what)}  [{error.code}]", err=True)
         if error.why:
-            click.echo(f"  why: {error.why}", err=True, color=self._color)
+            click.echo(f"  why: {plain(error.why)}", err=True, color=self._color)
         if error.hint:
             click.echo(f"  try: {error.hint}", err=True, color=self._color)
 
@@ -105,8 +115,12 @@ class Output:
         if self.as_json or self.quiet:
             yield _Silent()
         elif sys.stderr.isatty():
-            with _bar(self.console(stderr=True), what, total) as bar:
-                yield bar
+            self._live = self.console(stderr=True)
+            try:
+                with _bar(self._live, what, total) as bar:
+                    yield bar
+            finally:
+                self._live = None
         else:
             yield _Lines(what, total)
 
@@ -147,9 +161,7 @@ def _bar(console: Console, what: str, total: int) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    # Text for a terminal goes above the bar; text for a file or a pipe must not end up on the terminal.
-    shared = sys.stdout.isatty()
-    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=shared) as bar:
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
 
         class Drawn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from comity.trust.spelling import plain
 from comity.trust.verdict import Fact, Row, Verdict
 
 from comity_cli.output import Output
@@ -34,9 +35,9 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.say(f"  {sign}  {row.name:<24} {row.summary}")
+    out.say(f"  {sign}  {row.name:<24} {plain(row.summary)}")
     for fact in row.facts if facts else ():
-        out.say(f"          {_basis(fact)}: {fact.text}")
+        out.say(f"          {plain(f'{_basis(fact)}: {fact.text}')}")
 
 
 def _basis(fact: Fact) -> str:
