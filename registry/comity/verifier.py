@@ -30,6 +30,7 @@ from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.pieces import MAX_BYTES as MAX_PIECES
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
+from comity.trust.spelling import plain
 from comity.trust.statement import MAX_OBJECT_BYTES
 from comity.trust.tlog_proof import MAX_PROOF
 from comity.trust.verdict import Verdict
@@ -219,11 +220,6 @@ def render(verdict: Verdict) -> str:
             lines.append(f"           try: {row.hint}")
     lines.append("ACCEPTED" if verdict.accepted else f"NOT ACCEPTED (exit {verdict.exit_status})")
     return "\n".join(lines)
-
-
-def plain(text: str) -> str:
-    """`text` on one line, with nothing in it that a terminal obeys: file names and claims are a stranger's words."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def main(arguments: list[str] | None = None) -> int:

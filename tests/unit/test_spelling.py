@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 from comity.trust.digest import Digest, sha256
-from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
+from comity.trust.spelling import SYLLABLE_BITS, grouped, plain, syllables
 
 ID = sha256(b"an identity")
 
@@ -30,6 +30,11 @@ def test_one_wrong_digit_changes_the_checksum(at: int) -> None:
 
 def test_syllables_are_four_words_that_can_be_read_out() -> None:
     assert re.fullmatch(r"([bdfghjklmnprstvz][aiou]){2}[bdfghjklmnprstvz](-\w{5}){3}", syllables(ID))
+
+
+def test_plain_text_is_one_printable_line() -> None:
+    assert plain("a\nb\x1b[0m\u202ec\udcff é") == "a\\nb\\x1b[0m\\u202ec\\udcff é"
+    assert plain("Institute 日本 …") == "Institute 日本 …"
 
 
 def test_syllables_spell_the_first_bits_and_only_those() -> None:

@@ -13,7 +13,7 @@ import pytest
 from comity import verifier
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.evidence import MAX_CLAIMS
-from comity.verifier import examine, main, plain
+from comity.verifier import examine, main
 from support.case import FILES, case
 from support.folder import Folder
 
@@ -203,11 +203,6 @@ def test_a_file_name_cannot_speak_to_the_terminal(folder: Folder, capsys: pytest
     out = capsys.readouterr().out
     assert "PASS   2 bytes" not in "\n".join(line for line in out.splitlines() if line.startswith("  PASS"))
     assert out.isascii() or "\x1b" not in out
-
-
-def test_plain_text_is_one_printable_line() -> None:
-    assert plain("a\nb\x1b[0m\u202ec\udcff é") == "a\\nb\\x1b[0m\\u202ec\\udcff é"
-    assert plain("Institute 日本 …") == "Institute 日本 …"
 
 
 def test_json_is_one_document_with_all_rows(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

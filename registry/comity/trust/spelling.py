@@ -1,7 +1,8 @@
-"""How a 256-bit id is shown to people: grouped base32 with check digits, and syllables to read out on the phone.
+"""How things are shown to people: a 256-bit id as grouped base32 with check digits, and as syllables to read out on the
+phone; a stranger's words on one harmless line.
 
-Both are computed; neither is parsed back into trust. The syllables carry the first 64 bits of the id and say so:
-enough that nobody can aim for a given phrase by chance, not a substitute for the full id in a file.
+Ids are computed and never parsed back into trust. The syllables carry the first 64 bits of the id and say so: enough
+that nobody can aim for a given phrase by chance, not a substitute for the full id in a file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def syllables(identifier: Digest) -> str:
     """Four words of five letters, 16 bits each, for the first 64 bits."""
     raw = bytes.fromhex(identifier)[: SYLLABLE_BITS // 8]
     return "-".join(_word(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2))
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with nothing in it that a terminal obeys: file names and claims are a stranger's words."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _word(value: int) -> str:
