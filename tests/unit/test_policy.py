@@ -107,6 +107,8 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("pin = 'federation.json'", id="a pin that is no table"),
         pytest.param("pin = ['federation.json']", id="pins that are no tables"),
         pytest.param("[[pin]]\nbody = ''", id="a pin without a file"),
+        pytest.param("[[pin]]\nfile = 'federation.json'\nbody = 'x'", id="a pin on no digest"),
+        pytest.param("[time]\nas_of = 2026-11-24T00:00:00Z\nmax_age_days = true", id="an age that is no number"),
         pytest.param("publishers = []", id="publishers that are no table"),
         pytest.param("[publishers]\naccept = 'me'", id="accept that is no list"),
         pytest.param("[publishers]\naccept = [5]", id="a publisher that is no text"),
@@ -137,8 +139,14 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed) as refusal:
         pinning(text)
+    assert refusal.value.code == "POLICY-SYNTAX"
+
+
+def test_the_key_that_is_wrong_is_named() -> None:
+    with pytest.raises(Malformed, match=r"policy\.publishers is malformed: 'accept': not a sha256 digest"):
+        pinning("[publishers]\naccept = ['Swiss AI']")
 
 
 def test_a_policy_is_utf8() -> None:

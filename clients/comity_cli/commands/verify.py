@@ -45,7 +45,7 @@ def command(target: str, policy: Path | None, report: Path | None, facts: bool) 
 
 
 def _document(verdict: Verdict) -> str:
-    return json.dumps(verdict.to_json(), indent=1, ensure_ascii=False)
+    return json.dumps(verdict.to_json(), indent=1)  # in ASCII: file names may hold what no encoding knows
 
 
 def _size(folder: Path) -> int:

@@ -24,12 +24,13 @@ require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from comity.trust.charter import Body
 from comity.trust.digest import Digest, parse_digest, sha256
@@ -37,6 +38,8 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.identity import check_jurisdiction
 from comity.trust.names import check_segment
+
+T = TypeVar("T")
 
 SCHEMA: Final = "comity/policy/v1"
 ROWS: Final = (
@@ -118,26 +121,23 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
     Raises Malformed for unknown keys (with a guess what was meant) and values; Untrusted for a pin that does not hold.
     """
     if len(text) > MAX_BYTES:
-        raise Malformed("policy too large", why=f"at most {MAX_BYTES} bytes")
+        raise _wrong("policy", f"more than {MAX_BYTES} bytes")
     try:
         document = _Table(tomllib.loads(text.decode("utf-8")), "policy")
     except (ValueError, RecursionError) as error:
-        raise Malformed("policy is not TOML", why=str(error)[:200], code="POLICY-SYNTAX") from error
+        raise _wrong("policy", f"not TOML: {str(error)[:200]}") from error
     if document.take("schema", str, SCHEMA) != SCHEMA:
-        raise Malformed("policy is malformed", why=f"schema must be {SCHEMA!r}", code="POLICY-SYNTAX")
+        raise _wrong("policy", f"schema must be {SCHEMA!r}")
     pins = tuple(_pin(_Table(item, "policy.pin"), read) for item in document.take("pin", list, []))
     publishers = document.table("publishers")
     licences, advisories, rows = document.table("licences"), document.table("advisories"), document.table("rows")
     policy = Policy(
         pins=pins,
-        publishers=frozenset(parse_digest(item) for item in publishers.strings("accept")),
-        bindings={
-            check_segment(name, "namespace"): parse_digest(item)
-            for name, item in publishers.take("names", dict, {}).items()
-        },
+        publishers=frozenset(publishers.each("accept", parse_digest)),
+        bindings=_bindings(publishers),
         cosigners=_cosigners(document.table("cosigners")),
         licences=frozenset(item.lower() for item in licences.strings("accept")),
-        refuse_from=frozenset(parse_digest(item) for item in advisories.strings("refuse_from")),
+        refuse_from=frozenset(advisories.each("refuse_from", parse_digest)),
         freshness=_freshness(document.table("time")),
         require=rows.strings("require", DEFAULT_REQUIRED),
         digest=sha256(text),
@@ -153,7 +153,7 @@ class _Table:
 
     def __init__(self, value: object, what: str) -> None:
         if not isinstance(value, dict):
-            raise Malformed(f"{what} is malformed", why="expected a table", code="POLICY-SYNTAX")
+            raise _wrong(what, "expected a table")
         self._rest = dict(value)
         self._asked: list[str] = []
         self._what = what
@@ -161,8 +161,8 @@ class _Table:
     def take(self, key: str, kind: type[Any] | tuple[type[Any], ...], default: Any) -> Any:
         self._asked.append(key)
         value = self._rest.pop(key, default)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-            raise Malformed(f"{self._what} is malformed", why=f"{key!r} has the wrong type", code="POLICY-SYNTAX")
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise _wrong(self._what, f"{key!r} has the wrong type")
         return value
 
     def table(self, key: str) -> _Table:
@@ -171,8 +171,14 @@ class _Table:
     def strings(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
         value = self.take(key, list, list(default))
         if not all(isinstance(item, str) for item in value):
-            raise Malformed(f"{self._what} is malformed", why=f"{key!r} must be strings", code="POLICY-SYNTAX")
+            raise _wrong(self._what, f"{key!r} must be strings")
         return tuple(value)
+
+    def each(self, key: str, read: Callable[[str], T], default: Sequence[str] = ()) -> tuple[T, ...]:
+        """The strings called `key`, each as `read` understands it."""
+        items = self.strings(key, default)
+        with _naming(self._what, key):
+            return tuple(read(item) for item in items)
 
     def done(self) -> None:
         for key in self._rest:
@@ -181,13 +187,34 @@ class _Table:
             raise Malformed(f"{self._what} has an unknown key {key!r}", why=hint, code="POLICY-SYNTAX")
 
 
+def _wrong(what: str, why: str) -> Malformed:
+    return Malformed(f"{what} is malformed", why=why, code="POLICY-SYNTAX")
+
+
+@contextlib.contextmanager
+def _naming(what: str, key: str) -> Iterator[None]:
+    """A value that is malformed is the policy's defect, at this key."""
+    try:
+        yield
+    except Malformed as error:
+        raise _wrong(what, f"{key!r}: {error}") from error
+
+
+def _bindings(publishers: _Table) -> dict[str, Digest]:
+    names = publishers.take("names", dict, {}).items()
+    with _naming("policy.publishers", "names"):
+        return {check_segment(name, "namespace"): parse_digest(item) for name, item in names}
+
+
 def _pin(table: _Table, read: Callable[[str], bytes]) -> Body:
     file, expected = table.take("file", str, ""), table.take("body", str, "")
     table.done()
     if not file:
-        raise Malformed("policy.pin is malformed", why="it names no file", code="POLICY-SYNTAX")
+        raise _wrong("policy.pin", "it names no file")
+    with _naming("policy.pin", "body"):
+        pinned = parse_digest(expected) if expected else None
     body = Federation.parse(read(file)).body
-    if expected and parse_digest(expected) != body.digest:
+    if pinned not in (None, body.digest):
         why = f"{file} holds charter body {body.digest[:16]}, the policy pins {expected[:16]}"
         raise Untrusted("pin refused", why=why, code="PIN")
     return body
@@ -198,15 +225,14 @@ def _cosigners(table: _Table) -> CosignerRule:
     rule = CosignerRule(
         at_least=table.take("at_least", int, default.at_least),
         jurisdictions=table.take("jurisdictions", int, default.jurisdictions),
-        outside=tuple(
-            code if code == PUBLISHER else check_jurisdiction(code)
-            for code in table.strings("outside", default.outside)
+        outside=table.each(
+            "outside", lambda code: code if code == PUBLISHER else check_jurisdiction(code), default.outside
         ),
         post_quantum=table.take("post_quantum", bool, default.post_quantum),
     )
     table.done()
     if rule.at_least < 0 or rule.jurisdictions < 0:
-        raise Malformed("policy is malformed", why="a count is negative", code="POLICY-SYNTAX")
+        raise _wrong("policy.cosigners", "a count is negative")
     return rule
 
 
@@ -215,12 +241,11 @@ def _freshness(table: _Table) -> Freshness | None:
     days = table.take("max_age_days", (int, type(None)), None)
     table.done()
     if days is not None and (days < 0 or as_of is None):
-        why = "'max_age_days' is a count of days before 'as_of'"
-        raise Malformed("policy is malformed", why=why, code="POLICY-SYNTAX")
+        raise _wrong("policy.time", "'max_age_days' is a count of days before 'as_of'")
     if as_of is None:
         return None
     if as_of.tzinfo is None:
-        raise Malformed("policy is malformed", why="'as_of' needs an offset, such as Z", code="POLICY-SYNTAX")
+        raise _wrong("policy.time", "'as_of' needs an offset, such as Z")
     return Freshness(int(as_of.timestamp()), (DEFAULT_MAX_AGE_DAYS if days is None else days) * 86_400)
 
 

@@ -1,0 +1,47 @@
+"""File names that a terminal or an encoder would choke on, through `comity verify`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from comity_cli.main import main
+from support.case import case
+
+NAMES = ["\x1b[2J", "a\n  PASS  bytes", "\u202egpj.exe", os.fsdecode(b"\xff\xfe")]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    folder = case().write(tmp_path)
+    for name in NAMES:
+        (folder / name).touch()
+    return ["verify", str(folder), "--policy", str(tmp_path / "policy.toml")]
+
+
+def exits(arguments: list[str]) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_they_are_shown_on_one_printable_line_each(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits([*arguments, "--facts"]) == 3
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.splitlines())
+    assert out.count("not in the manifest") == len(NAMES) + 1  # each is a fact, the first is the summary too
+    assert "\\x1b[2J: not in the manifest" in out
+
+
+def test_they_are_in_the_report_and_in_the_json(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    assert exits([*arguments, "--json", "--report", str(report)]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(report.read_bytes())
+    facts = [fact["text"] for row in printed["rows"] if row["row"] == "bytes" for fact in row["facts"]]
+    assert facts == [f"{name}: not in the manifest" for name in sorted(NAMES)]
