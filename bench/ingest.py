@@ -3,6 +3,8 @@
     python bench/ingest.py [--rounds 7] [--mib 1024]
 
 Peers take turns in one run; the files are random bytes and warm in the page cache, so that hashing is what is measured.
+Processor seconds stand beside the speed: they tell what the work costs where other programs compete for the cores, as
+`load_average` says they did.
 
     loop      one thread reads 4 MiB at a time and updates both hashes, one after the other
     two loops the same work on two threads, as well as it can be split: the ceiling on two cores
@@ -66,13 +68,15 @@ PEERS: dict[str, Callable[[Path], None]] = {"loop": loop, "two loops": two_loops
 def measure(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     size = sum(path.stat().st_size for path in folder.iterdir())
     speeds: dict[str, list[float]] = {name: [] for name in PEERS}
+    costs: dict[str, list[float]] = {name: [] for name in PEERS}
     for peer in PEERS.values():
         peer(folder)
     for _ in range(rounds):
         for name, peer in PEERS.items():
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             peer(folder)
             speeds[name].append(size / 1e6 / (time.perf_counter() - started))
+            costs[name].append((time.process_time() - busy) / (size / 1e9))
     base = statistics.median(speeds["loop"])
     return {
         name: {
@@ -80,6 +84,7 @@ def measure(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
             "min": round(min(found)),
             "max": round(max(found)),
             "ratio_to_loop": round(statistics.median(found) / base, 2),
+            "cpu_s_per_gb": round(statistics.median(costs[name]), 2),
         }
         for name, found in speeds.items()
     }
