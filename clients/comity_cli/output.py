@@ -39,26 +39,27 @@ class Output:
         """None leaves the choice to Click: colours on a terminal, none elsewhere."""
         return None if self.color else False
 
-    def say(self, text: str = "") -> None:
-        """A line of result for people."""
+    def say(self, text: str = "", *, sign: str = "") -> None:
+        """Lines of result for people, after a `sign` that may be styled. Whoever's words `text` holds, no terminal obeys
+        them; words that a stranger could break over lines belong into `fact`, `warn` or a table."""
         if not (self.as_json or self.quiet):
-            self._echo(text, err=False)
+            self._echo(sign + "\n".join(plain(line) for line in text.split("\n")), err=False)
 
     def done(self, text: str) -> None:
         """A success that was checked."""
-        self.say(f"{self.mark('✓', 'green')} {text}")
+        self.say(plain(text), sign=f"{self.mark('✓', 'green')} ")
 
     def fact(self, key: str, value: str) -> None:
-        self.say(f"  {key:<12} {value}")
+        self.say(f"  {key:<12} {plain(value)}")
 
     def hint(self, text: str) -> None:
         """What to do next; on stderr so that it never mixes with data."""
         if not (self.as_json or self.quiet):
-            self._echo(f"{click.style('Next:', bold=True)} {text}", err=True)
+            self._echo(f"{click.style('Next:', bold=True)} {plain(text)}", err=True)
 
     def warn(self, text: str) -> None:
         if not self.as_json:
-            self._echo(f"{self.mark('!', 'yellow')} {text}", err=True)
+            self._echo(f"{self.mark('!', 'yellow')} {plain(text)}", err=True)
 
     def _echo(self, text: str, *, err: bool) -> None:
         """While a bar is drawn, text for the same terminal goes above it; text for a file or a pipe goes there."""
@@ -84,7 +85,7 @@ class Output:
         for header in headers:
             table.add_column(header.upper(), overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(plain(cell)) for cell in row))
         self.console(stderr=False).print(table)
 
     def error(self, error: ComityError) -> None:
@@ -101,8 +102,8 @@ class Output:
 
     def mark(self, sign: str, color: str) -> str:
         encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
-        plain = {"✓": "ok", "✗": "FAILED", "!": "!"}.get(sign, sign)
-        return click.style(sign if "utf" in encoding else plain, fg=color)
+        in_ascii = {"✓": "ok", "✗": "FAILED", "!": "!"}.get(sign, sign)
+        return click.style(sign if "utf" in encoding else in_ascii, fg=color)
 
     def console(self, *, stderr: bool) -> Console:
         from rich.console import Console

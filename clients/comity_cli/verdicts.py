@@ -26,7 +26,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
         out.done("ACCEPTED: every row that your policy requires passes")
     else:
         why = WHY[verdict.exit_status]
-        out.say(f"{out.mark('✗', 'red')} NOT ACCEPTED (exit {verdict.exit_status}): {why}")
+        out.say(f"NOT ACCEPTED (exit {verdict.exit_status}): {why}", sign=f"{out.mark('✗', 'red')} ")
     hints = dict.fromkeys(r.hint for r in verdict.rows if r.hint and r.state != "pass" and r.name in verdict.required)
     for hint in hints:
         out.hint(hint)
@@ -35,7 +35,7 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.say(f"  {sign}  {row.name:<24} {plain(row.summary)}")
+    out.say(f"{row.name:<24} {plain(row.summary)}", sign=f"  {sign}  ")
     for fact in row.facts if facts else ():
         out.say(f"          {plain(f'{_basis(fact)}: {fact.text}')}")
 

@@ -32,7 +32,8 @@ def command(model: Path | None, keep: Path | None) -> None:
         with tempfile.TemporaryDirectory(prefix="comity-demo-") as scratch:
             demo = Demo(out, Path(scratch).resolve(), model)
             demo.run()
-    out.say(f"\n{out.mark('✓', 'green')} The publisher is gone, its yank is known, and the model is still yours.")
+    out.say()
+    out.done("The publisher is gone, its yank is known, and the model is still yours.")
     out.document("demo", {"steps": demo.steps, "lab": str(keep.resolve()) if keep else None})
     if keep is not None:
         out.hint(f"comity lab up {keep}   # the remaining nodes; then: comity lab status {keep}")

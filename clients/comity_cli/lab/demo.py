@@ -225,7 +225,7 @@ class Demo:
 
         yield say
         record["seconds"] = round(time.monotonic() - began, 2)
-        self.output.say(f"   {self.output.mark('✓', 'green')} {record['seconds']} s")
+        self.output.say(f"{record['seconds']} s", sign=f"   {self.output.mark('✓', 'green')} ")
 
 
 def _failure(command: Sequence[str], ran: subprocess.CompletedProcess[bytes]) -> ComityError:
