@@ -40,8 +40,8 @@ class Output:
         return None if self.color else False
 
     def say(self, text: str = "", *, sign: str = "") -> None:
-        """Lines of result for people, after a `sign` that may be styled. Whoever's words `text` holds, no terminal obeys
-        them; words that a stranger could break over lines belong into `fact`, `warn` or a table."""
+        """Lines of result for people, after a `sign` that may be styled. Whoever's words `text` holds, no terminal
+        obeys them; words that a stranger could break over lines belong into `fact`, `warn` or a table."""
         if not (self.as_json or self.quiet):
             self._echo(sign + "\n".join(plain(line) for line in text.split("\n")), err=False)
 
