@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from comity.transfer.plan import Limits, Runs
-from comity.transfer.schedule import Request, Schedule, Standing
+from comity.transfer.request import Request
+from comity.transfer.schedule import Schedule, Standing
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st

@@ -17,7 +17,8 @@ from typing import Final
 
 from comity.transfer.intake import Intake
 from comity.transfer.plan import Limits, Wanted
-from comity.transfer.schedule import Request, Schedule, Standing
+from comity.transfer.request import Request
+from comity.transfer.schedule import Schedule, Standing
 from comity.transfer.source import Answer, LocalSource, Source
 from comity.trust.digest import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
@@ -73,11 +74,11 @@ async def fetch_file(
 
     Raises:
         Untrusted: no honest source (code BAD-PIECES), or pieces and file contradict each other (code PIECE-INDEX:
-            another piece index may help). In the latter case nothing is left behind.
+            another piece index may help; where the whole file proved it, nothing is left at `into`).
         Unavailable: no verified piece for `limits.patience` seconds, or every source has declined; NotFound or Refused
             where that is all they said.
         OutOfSpace: the disk is full.
-        After these, and after cancellation, the partial file holds every verified piece for the next try.
+        But for that, and after cancellation too, the partial file holds every verified piece for the next try.
     """
     standings = {} if standings is None else standings
     known = {source.name: standings.setdefault(source.name, Standing()) for source in sources}

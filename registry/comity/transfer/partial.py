@@ -14,13 +14,15 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from comity.content import durable, fault
 from comity.transfer.plan import Wanted
 from comity.trust.digest import short
 from comity.trust.errors import OutOfSpace, Unavailable
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+MAKE_ROOM: Final = "make room, then run the same command again: it goes on from here"
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Partial:
@@ -52,7 +54,7 @@ class Partial:
             raise OutOfSpace(
                 f"no room for {short(self._want.digest)}",
                 why=f"{missing} bytes are missing and the disk has {free} left",
-                hint="make room, then run the same command again: it goes on from here",
+                hint=MAKE_ROOM,
             )
 
     def holds(self, piece: int, view: memoryview) -> bool:
@@ -97,8 +99,7 @@ class Partial:
             what = f"cannot keep {short(self._want.digest)}"
             why = f"{error.strerror}, at {self._path}"
             if error.errno in _FULL:
-                hint = "make room, then run the same command again: it goes on from here"
-                raise OutOfSpace(what, why=why, hint=hint) from error
+                raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
             raise Unavailable(what, why=why, code="DISK") from error
 
 

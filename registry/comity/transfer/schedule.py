@@ -24,13 +24,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.transfer.plan import Limits, Runs
+from comity.transfer.request import Request
 from comity.trust.errors import ComityError, Untrusted
 
 SOONER: Final = 0.8
 UNPROVEN_RATE: Final = 256 * 1024.0
 """Bytes per second expected of a source that has shown nothing yet."""
-FIRST_BYTES: Final = 64 * 1024
-"""A request that has brought less is judged as if this much had arrived: its promise falls as it waits."""
 MAX_FAULTS: Final = 8
 
 
@@ -67,28 +66,6 @@ class Standing:
         self.failures += 1
         pause = min(limits.longest_rest, limits.first_rest * 2 ** min(self.failures - 1, 16))
         self.rests_until = now + pause * (0.5 + 0.5 * jitter)
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A run of pieces, [first, stop), asked of one source. While it runs, `at` is the piece under way, `stop` may move
-    down, and `live` may turn False, for good: the driver must then end it."""
-
-    source: str
-    first: int
-    stop: int
-    started: float
-    at: int
-    received: int = 0
-    live: bool = True
-
-    def rate(self, now: float) -> float:
-        """Bytes per second so far."""
-        return self.received / max(now - self.started, 1e-6)
-
-    def promise(self, now: float) -> float:
-        """Bytes per second to count on from here, more than none."""
-        return max(self.received, FIRST_BYTES) / max(now - self.started, 1e-6)
 
 
 class Schedule:
