@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from comity.node import continuity
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.cosignature import verified_cosigners
@@ -204,7 +205,8 @@ async def test_a_conviction_spreads(tmp_path: Path) -> None:
             convict(proof.kind, proof.parts, first.record.log)
 
 
-async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ("everything", "the database alone"))
+async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(tmp_path: Path, what: str) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
     publisher = Publisher.generate()
@@ -216,6 +218,8 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
         newest = await converged(founded.homes, first, least=5)
     shutil.rmtree(first.directory)
     shutil.copytree(tmp_path / "backup", first.directory)
+    if what == "the database alone":
+        (first.directory / "data" / continuity.NAME).unlink()
     first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
     async with serving(*founded.homes), first.client() as client, second.client() as other:
         again = await client.submit([publisher.announcement, say(publisher, 2)])

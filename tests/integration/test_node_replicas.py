@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from comity.trust.claims import parse_hold, signed_by_node
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
 from comity.wire.client import NodeClient
@@ -137,3 +137,37 @@ async def test_a_lost_file_is_fetched_again(tmp_path: Path) -> None:
 
         await until(back, what="the files to come back")
         await has_every_byte(second, what)
+
+
+async def test_a_restored_node_fetches_every_side_object_again_from_whoever_has_it(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await held_by_all(third, what, founded.homes)
+    shutil.rmtree(second.config().storage.blobs)
+    licence = sha256(b"Do as you like.\n")
+    (first.config().storage.blobs / "blobs" / licence[:2] / licence).unlink()
+    async with serving(*founded.homes), second.client() as copy:
+
+        async def back() -> bool:
+            return all(stat.have for stat in await copy.stat([*what.objects, *what.blobs]))
+
+        await until(back, what="the side objects to come back")
+
+
+async def test_a_node_says_which_side_objects_it_is_looking_for(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(*founded.homes), first.client() as client:
+        await send(client, what)
+        await held_by_all(second, what, founded.homes)
+    shutil.rmtree(second.config().storage.blobs)
+    async with serving(second), second.operator() as operator:
+
+        async def told() -> bool:
+            return any("side objects" in warning for warning in (await operator.status()).warnings)
+
+        await until(told, what="the loss to be told")

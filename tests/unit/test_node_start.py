@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from pathlib import Path
 
 from comity.node import continuity
@@ -54,15 +55,30 @@ async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
     assert not await settles(Start(("a",), None))
 
 
-def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:
-    database = tmp_path / "here" / "ledger.sqlite"
-    database.parent.mkdir()
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    database = folder / "ledger.sqlite"
     database.write_bytes(b"a database")
-    assert not continuity.is_copy(database)
+    return database
+
+
+def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:
+    database = made(tmp_path / "here")
+    assert not continuity.is_copy(database, begun=False)
     continuity.remember(database)
-    assert not continuity.is_copy(database)
+    assert not continuity.is_copy(database, begun=True)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     copy = tmp_path / "there" / "ledger.sqlite"
-    assert continuity.is_copy(copy)
+    assert continuity.is_copy(copy, begun=True)
     continuity.remember(copy)
-    assert not continuity.is_copy(copy)
+    assert not continuity.is_copy(copy, begun=True)
+
+
+def test_a_log_that_was_begun_and_has_no_mark_is_a_copy(tmp_path: Path) -> None:
+    assert continuity.is_copy(made(tmp_path / "restored"), begun=True)
+
+
+def test_an_operator_can_vouch_for_a_copy(tmp_path: Path) -> None:
+    database = made(tmp_path / "a folder")
+    subprocess.run(["sh", "-c", continuity.adopt_command(database)], check=True)
+    assert not continuity.is_copy(database, begun=True)

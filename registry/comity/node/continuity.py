@@ -1,12 +1,14 @@
 """Whether the ledger here is the one that this node wrote last, or a copy: what a backup brings back.
 
-The file `ledger.inode` beside the database says which file the database was. A copy is another file, and then nothing
-is signed before a peer has said what was signed. A disk rolled back underneath looks the same as before: against that,
-peers are asked at every start, though not waited for without end.
+The file `ledger.inode` beside the database says which file the database was. A copy is another file, or lacks the mark,
+and then nothing is signed before a peer has said what was signed. A disk rolled back underneath, or a backup written
+over the same file, looks the same as before: against that, peers are asked at every start, though not waited for
+without end.
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +17,18 @@ from comity.content.durable import disk_errors, write_file
 NAME: Final = "ledger.inode"
 
 
-def is_copy(database: Path) -> bool:
-    """Whether `database` was written by this node as another file. A new ledger is no copy. Raises Unavailable."""
+def is_copy(database: Path, *, begun: bool) -> bool:
+    """Whether `database` was written by this node as another file.
+
+    Args:
+        begun: whether it holds entries of the node's own log. A ledger is marked before the first of them, so one that
+            holds some and has no mark was brought here without it.
+
+    Raises Unavailable.
+    """
     with disk_errors("the ledger was not looked at"):
         mark = _mark(database)
-        return mark.exists() and mark.read_bytes() != _identity(database)
+        return mark.read_bytes() != _identity(database) if mark.exists() else begun
 
 
 def remember(database: Path) -> None:
@@ -27,6 +36,11 @@ def remember(database: Path) -> None:
     with disk_errors("the ledger was not marked"):
         identity = _identity(database)
     write_file(_mark(database), identity, point="continuity")
+
+
+def adopt_command(database: Path) -> str:
+    """What an operator runs to vouch for a copy, where no peer is left to ask."""
+    return f"stat -c %i {shlex.quote(str(database))} > {shlex.quote(str(_mark(database)))}"
 
 
 def _mark(database: Path) -> Path:

@@ -50,6 +50,8 @@ class Status:
                 yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
         for origin, why in self._replication.quotas.full.items():
             yield f"{origin} is at its quota here and does not advance: {why}"
+        if missing := len(self._replication.custody.missing):
+            yield f"{missing} side objects of logged entries are missing here and looked for"
         if self._core.membership.federation is None:
             yield "this node belongs to no federation yet"
         elif not self._core.membership.seated:

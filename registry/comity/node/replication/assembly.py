@@ -12,6 +12,7 @@ from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import Replicas
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.cosigner import Cosigner
+from comity.node.replication.custody import Custody
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.mirror import Mirror
 from comity.node.replication.peers import Peers
@@ -28,9 +29,10 @@ class Replication:
     """Everything that is pulled from other nodes."""
 
     def __init__(self, core: Core, supervisor: Supervisor) -> None:
-        copy = continuity.is_copy(core.config.storage.ledger)
+        database = core.config.storage.ledger
+        copy = continuity.is_copy(database, begun=core.ledger.logs.get(core.origin).size > 0)
         if copy:
-            hint = f"have a peer reachable; where none is left, remove {continuity.NAME} beside the ledger"
+            hint = f"have a peer reachable; where none is left: {continuity.adopt_command(database)}"
             _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
         patience = None if copy else core.config.replication.first_answer_seconds
         self._supervisor = supervisor
@@ -43,13 +45,16 @@ class Replication:
         self._mirror = Mirror(core, cosigner, self.convictions, self.quotas, side_objects, self._advanced)
         self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery)
         self.own_log = OwnLog(core, self.recovery)
-        self.replicas = Replicas(core, self.own_log, FileFetcher(core, self.peers.links.values, side_objects))
+        files = FileFetcher(core, self.peers.links.values, side_objects)
+        self.replicas = Replicas(core, self.own_log, files)
+        self.custody = Custody(core, files)
 
     async def begin(self) -> None:
         await self.convictions.load()
         await self._mirror.load()
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
+        self.custody.begin(self._supervisor)
 
     async def close(self) -> None:
         await self.peers.close()

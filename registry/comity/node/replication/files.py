@@ -16,7 +16,7 @@ from comity.node.core import Core
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.pending import Want
 from comity.node.replication.link import Link
-from comity.node.replication.side_objects import SideObjects
+from comity.node.replication.side_objects import SideObjects, absent
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.schedule import Standing
@@ -63,13 +63,16 @@ class FileFetcher:
                     await self._fetch(want, layout, holders[want.digest], standings, name)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
-        """Have side objects that were here once, from whoever has them. Raises the last peer's failure, or NotFound."""
-        if await self._core.pools.files(lambda: all(self._core.store.has(item.digest) for item in objects)):
-            return
-        failure: Exception = NotFound("a side object is nowhere to be had", why="no peer answers", code="NO-HOLDER")
-        for link in self._links():
+        """Have side objects, each from whoever has it. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
+        for item in await self._core.pools.files(absent, self._core.store, objects):
+            await self._require_object(item)
+
+    async def _require_object(self, item: SideObject) -> None:
+        why = f"no peer answers that has {short(item.digest)}"
+        failure: Exception = NotFound("a side object is nowhere to be had", why=why, code="NO-HOLDER")
+        for link in sorted(self._links(), key=lambda link: not link.state.reachable):
             try:
-                await self._side_objects.fetch_all(link.client, objects)
+                await self._side_objects.fetch_all(link.client, (item,))
                 return
             except (ComityError, TimeoutError) as error:
                 failure = error

@@ -31,7 +31,7 @@ class SideObjects:
 
     async def fetch_all(self, client: NodeClient, objects: Iterable[SideObject]) -> None:
         """Raises NotFound where the peer has one not, Untrusted for other bytes, OutOfSpace, TimeoutError."""
-        for item in await self._core.pools.files(_absent, self._core.store, list(dict.fromkeys(objects))):
+        for item in await self._core.pools.files(absent, self._core.store, list(dict.fromkeys(objects))):
             async with self._room, asyncio.timeout(PATIENCE + item.size / limits.SLOWEST):
                 data = await client.object(item.digest)
                 if len(data) != item.size:
@@ -40,5 +40,6 @@ class SideObjects:
                 await self._core.pools.files(self._core.store.put, item.digest, data)
 
 
-def _absent(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
+def absent(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
+    """Blocking. Those of `items` that are not here."""
     return [item for item in items if not store.has(item.digest)]

@@ -1,0 +1,77 @@
+"""Side objects, looked after. No entry counts before the bodies that it names are here, but a ledger restored from a
+backup may stand beside a store that lacks them. So every entry is looked at once after each start, and what is missing
+is fetched from whichever peer has it, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+
+from comity.ledger.ledger import Ledger
+from comity.node.core import Core
+from comity.node.replication.files import FileFetcher
+from comity.node.replication.quota import statement_of
+from comity.node.replication.side_objects import absent
+from comity.node.tasks import Rhythm, Supervisor
+from comity.trust.errors import ComityError, Unavailable
+from comity.trust.statement import SideObject
+
+WINDOW: Final = 256
+"""Entries looked at in one go."""
+MAX_MISSING: Final = 100_000
+"""Objects looked for at a time; until some are found, no further entries are looked at."""
+DEADLINE: Final = 7 * 86_400.0
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+class Custody:
+    """Knows which side objects of logged entries are missing here. Touched by the event loop only."""
+
+    def __init__(self, core: Core, files: FileFetcher) -> None:
+        self._core = core
+        self._files = files
+        self._looked_at: dict[str, int] = {}
+        self.missing: dict[SideObject, None] = {}
+
+    def begin(self, supervisor: Supervisor) -> None:
+        rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+        supervisor.loop("side objects", self._step, rhythm)
+
+    async def _step(self) -> None:
+        await self._look()
+        failure = ""
+        for item in list(self.missing):
+            try:
+                await self._files.require_objects((item,))
+            except (ComityError, TimeoutError) as error:
+                failure = str(error)
+                continue
+            del self.missing[item]
+            _log.info("side object fetched", object=item.digest, size=item.size)
+        if self.missing:
+            raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing here", why=failure)
+
+    async def _look(self) -> None:
+        for log in await self._core.pools.ledger(self._core.ledger.logs.all):
+            at = self._looked_at.get(log.origin, 0)
+            while at < log.size and len(self.missing) < MAX_MISSING:
+                end = min(at + WINDOW, log.size)
+                named = await self._core.pools.ledger(_named, self._core.ledger, log.origin, at, end)
+                self.missing |= dict.fromkeys(await self._core.pools.files(absent, self._core.store, named))
+                self._looked_at[log.origin] = at = end
+                await asyncio.sleep(0)
+
+
+def _named(ledger: Ledger, origin: str, start: int, end: int) -> list[SideObject]:
+    """Blocking. What the entries of a stretch name, each object once."""
+
+    def objects() -> Iterator[SideObject]:
+        for line in ledger.history.entries(origin, start, end):
+            statement = statement_of(line)
+            yield from statement.objects if statement else ()
+
+    return list(dict.fromkeys(objects()))
