@@ -14,6 +14,7 @@ from comity.node.core import Core
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
+from comity.trust.misbehaviour import ROOTS
 from comity.trust.note import SignedNote
 from comity.trust.statement import parse_entry
 from comity.trust.tlog_proof import TlogProof
@@ -132,18 +133,21 @@ async def test_a_node_runs_without_its_members_keys(tmp_path: Path) -> None:
         await introduced(home)
 
 
+async def metrics(address: str) -> str:
+    def read() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    return await asyncio.to_thread(read)
+
+
 async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
     address = f"127.0.0.1:{free_port()}"
     home.set("listen", metrics=address)
     async with serving(home):
         await introduced(home)
-
-        def read() -> str:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-                return str(answer.read().decode())
-
-        text = await asyncio.to_thread(read)
+        text = await metrics(address)
     for name in (
         "store_bytes",
         "pull_bytes_total",
@@ -152,9 +156,22 @@ async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path
         "peer_up",
         "peer_log_lag_seconds",
         "checkpoint_age_seconds",
-        "equivocations_total",
+        "misbehaviour_proofs",
     ):
         assert f"# TYPE comity_{name}" in text
+
+
+async def test_a_proof_kept_by_an_earlier_run_is_still_told_to_prometheus(tmp_path: Path) -> None:
+    (home,) = found(tmp_path, 1).homes
+    core = Core.open(home.config(), lambda: 0)
+    core.ledger.misbehaviour.keep(ROOTS, "evil.example/log", "evil.example/log+00000000+AAAA", (b"one", b"two"))
+    core.close()
+    address = f"127.0.0.1:{free_port()}"
+    home.set("listen", metrics=address)
+    async with serving(home):
+        await introduced(home)
+        text = await metrics(address)
+    assert 'comity_misbehaviour_proofs{origin="evil.example/log"} 1.0' in text.splitlines()
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -88,8 +88,6 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)
     listening = await doors.open()
-    if core.config.listen.metrics:
-        ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     ending.push_async_callback(replication.close)
     ending.push_async_callback(supervisor.stop)
     _log.info(
@@ -101,5 +99,7 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
     )
     ready(listening)
     await replication.begin()
+    if core.config.listen.metrics:  # not before it is known which logs stand convicted
+        ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     Housekeeping(core).begin(supervisor)
     await own_log.run()

@@ -22,7 +22,7 @@ class Metrics:
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Since when its log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
         self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
-        self.equivocations = self._counter("equivocations", "Proofs of misbehaviour found", "origin")
+        self.misbehaviour = self._gauge("misbehaviour_proofs", "Proofs kept that a log showed two histories", "origin")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -4,6 +4,7 @@ it neither advances nor is cosigned any more. What is held of it stays, and is s
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
@@ -38,6 +39,8 @@ class Convictions:
         """Remember what was kept before."""
         kept = await self._core.pools.ledger(self._core.ledger.misbehaviour.all)
         self._frozen = {proof.vkey for proof in kept}
+        for origin, count in Counter(proof.origin for proof in kept).items():
+            self._core.metrics.misbehaviour.labels(origin).set(count)
 
     def frozen(self, key: VerifierKey) -> bool:
         return str(key) in self._frozen
@@ -48,7 +51,7 @@ class Convictions:
         new = await self._core.pools.ledger(self._core.ledger.misbehaviour.keep, kind, key.name, str(key), list(parts))
         self._frozen.add(str(key))
         if new:
-            self._core.metrics.equivocations.labels(key.name).inc()
+            self._core.metrics.misbehaviour.labels(key.name).inc()
             _log.error("a log has shown two histories", origin=key.name, kind=kind)
 
     async def contradicts(self, key: VerifierKey, rival: SignedNote) -> bool:
