@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable
+from comity.content.keyfile import read_signer, write_keys
 from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
 from comity.trust.cosignature import cosigner_key
 from comity.trust.digest import Digest
@@ -35,7 +36,6 @@ from comity.verifier import read_bounded
 from comity.wire.address import Address
 from comity.wire.certs import make_certificate
 
-from comity_client.keyfiles import read_signer, write_keys
 from comity_client.node_toml import node_toml
 
 SCHEMA: Final = "comity/node-card/v1"

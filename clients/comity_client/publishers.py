@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content import durable
+from comity.content.keyfile import read_signer, write_keys
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import MAX_LINE
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
@@ -24,8 +25,6 @@ from comity.trust.keys import HybridSigner, Signer
 from comity.trust.published import Published, publish
 from comity.trust.statement import Entry, parse_entry
 from comity.verifier import read_bounded
-
-from comity_client.keyfiles import read_signer, write_keys
 
 
 @dataclass(frozen=True, slots=True)

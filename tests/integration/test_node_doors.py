@@ -12,7 +12,7 @@ import grpc
 import pytest
 from comity.node.core import Core
 from comity.trust.digest import sha256
-from comity.trust.errors import ComityError, NotFound, Refused, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.misbehaviour import ROOTS
 from comity.trust.note import SignedNote
@@ -179,7 +179,14 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (home.directory / "keys" / "log.pem").chmod(0o640)
     with pytest.raises(Refused) as refused:
         Core.open(home.config(), lambda: 0)
-    assert refused.value.code == "SECRET-EXPOSED"
+    assert refused.value.code == "KEY-PERMISSIONS"
+
+
+def test_a_log_key_file_of_two_keys_is_refused(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", 0)
+    shutil.copy(home.directory / "keys" / "cosigner.pem", home.directory / "keys" / "log.pem")
+    with pytest.raises(Malformed):
+        Core.open(home.config(), lambda: 0)
 
 
 def test_keys_that_the_record_does_not_bind_are_refused(tmp_path: Path) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
-from comity.content.secret_file import read_secret
+from comity.content.keyfile import read_keys, read_signer
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.keys import MAX_HALVES, HybridSigner, PrivateKey
+from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.node_record import NodeRecord, certificate_key
 from comity.trust.note import NoteSignature, sign_note
 from comity.wire.certs import TlsIdentity
-
-_BLOCK: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +31,10 @@ class NodeKeys:
     def load(cls, folder: Path, record: NodeRecord) -> Self:
         """Read `log.pem`, `cosigner.pem`, `online.pem` and `tls.pem`.
 
-        Raises Unavailable, Refused (SECRET-EXPOSED) for a file that others can read, Malformed, and Untrusted
-        (KEY-MISMATCH) for a key that the node record does not bind.
+        Raises what `read_keys` raises, and Untrusted (KEY-MISMATCH) for keys that the node record does not bind.
         """
-        (log,), (tls,) = _read(folder / "log.pem"), _read(folder / "tls.pem")
-        cosigners, online = _read(folder / "cosigner.pem"), HybridSigner(_read(folder / "online.pem"))
+        log, tls = _single(folder / "log.pem"), _single(folder / "tls.pem")
+        cosigners, online = read_keys(folder / "cosigner.pem"), read_signer(folder / "online.pem")
         bound = {
             "log.pem": log.public == record.log.public_key,
             "cosigner.pem": {key.public for key in cosigners} == {key.public_key for key in record.cosigners},
@@ -61,9 +57,8 @@ class NodeKeys:
         return tuple(cosign(checkpoint, name, key, now) for key in self.cosigners)
 
 
-def _read(path: Path) -> tuple[PrivateKey, ...]:
-    data = read_secret(path)
-    blocks = _BLOCK.findall(data)
-    if not 1 <= len(blocks) <= MAX_HALVES or b"".join(blocks) != data:
-        raise Malformed(f"{path} is no key file", why="expected one or two unencrypted PKCS#8 PEM blocks, nothing else")
-    return tuple(PrivateKey.from_pem(block) for block in blocks)
+def _single(path: Path) -> PrivateKey:
+    keys = read_keys(path)
+    if len(keys) != 1:
+        raise Malformed(f"{path} is no key file of one key", why=f"it holds {len(keys)}")
+    return keys[0]

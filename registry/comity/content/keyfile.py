@@ -1,7 +1,7 @@
 """Private keys on disk: PEM blocks (PKCS#8), one block a half, in files that only their owner can read.
 
 A key file is written once and never replaced: whoever loses a key by a slip has lost it for good. One that others can
-read is refused, as ssh does. Nothing else in this room touches key bytes.
+read is refused, as ssh does. Nothing else, in a node or a client, touches key bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_keys(path: Path, keys: Iterable[PrivateKey]) -> None:
 def read_keys(path: Path) -> tuple[PrivateKey, ...]:
     """The keys in `path`, in the file's order.
 
-    Raises NotFound; Refused (code KEY-PERMISSIONS) where anybody but the owner may read or write it; Malformed.
+    Raises NotFound; Refused (code KEY-PERMISSIONS) where it is not ours, or others may read or write it; Malformed.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -55,6 +55,8 @@ def read_keys(path: Path) -> tuple[PrivateKey, ...]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Malformed(f"{path} is no key file", why="it is not a regular file")
+        if found.st_uid not in (0, os.geteuid()):
+            raise Refused(f"{path} is not yours", why="another user may change the key", code="KEY-PERMISSIONS")
         if found.st_mode & 0o077:
             why = f"its mode is {stat.S_IMODE(found.st_mode):04o}: others on this machine may use the key"
             raise Refused(f"{path} is not private", why=why, hint=f"chmod 600 {path}", code="KEY-PERMISSIONS")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
+from comity.content.keyfile import read_keys, read_signer, write_keys
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import HybridSigner
-from comity_client.keyfiles import read_keys, read_signer, write_keys
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_a_key_file_that_others_may_use_is_refused_with_the_command_that_helps(
         read_keys(path)
     assert caught.value.code == "KEY-PERMISSIONS"
     assert caught.value.hint == f"chmod 600 {path}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away; run as root")
+def test_a_key_file_of_another_user_is_refused(tmp_path: Path, signer: HybridSigner) -> None:
+    path = tmp_path / "key.pem"
+    write_keys(path, signer.keys)
+    os.chown(path, 65534, -1)
+    with pytest.raises(Refused) as caught:
+        read_keys(path)
+    assert caught.value.code == "KEY-PERMISSIONS"
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path, signer: HybridSigner) -> None:
