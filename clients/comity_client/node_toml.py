@@ -51,6 +51,8 @@ file = "federation.json"
 # How often each peer is asked for news, and what is copied: "all", "none", or ["namespace/*", "namespace/name"].
 interval_seconds = 5.0
 mirror = "all"
+# How long a starting node waits to hear from a peer what it last signed, before it signs.
+first_answer_seconds = 15.0
 
 [publishing]
 # Who may publish through the open port: "none", "any", or a list of identity ids. Operators always may.
@@ -60,6 +62,10 @@ accept = "none"
 # A log that grows beyond this is no longer mirrored or cosigned here.
 entries_per_origin = 10000000
 bytes_per_origin = 17179869184
+# Calls a second that one address may make at the open port.
+open_calls_per_second = 50.0
+# Bytes that all unfinished publications together may bring.
+upload_bytes = 4398046511104
 """
 
 

@@ -5,10 +5,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from comity.node.config import NodeConfig
 from comity.trust.charter import Body
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.federation import Federation
 from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal
+from pydantic import BaseModel
 
 FOUNDERS = ("CH", "SG", "ES")
 
@@ -51,6 +53,22 @@ def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
     assert {stat.S_IMODE((home / name).stat().st_mode) for name in ("keys", "offline")} == {0o700}
+
+
+def test_the_configuration_shows_every_setting_and_its_default(tmp_path: Path, cards: list[NodeCard]) -> None:
+    written = tomllib.loads((tmp_path / "CH" / "node.toml").read_text())
+    settings = {
+        (section, key): setting
+        for section, field in NodeConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        for key, setting in field.annotation.model_fields.items()
+        if key != "s3"
+    }
+    assert {(section, key) for section, values in written.items() for key in values} == set(settings)
+    for section in ("storage", "federation", "replication", "publishing", "limits"):
+        for key, value in written[section].items():
+            default = settings[section, key].default
+            assert value == (str(default) if isinstance(default, Path) else default), key
 
 
 def test_the_configuration_listens_on_addresses_and_advertises_names(tmp_path: Path, cards: list[NodeCard]) -> None:
