@@ -133,7 +133,9 @@ async def test_at_the_quota_a_node_stops_and_says_so(tmp_path: Path) -> None:
         await until(told, what="the quota to be told")
         note = await note_of(operator, first.origin)
         assert note is not None and Checkpoint.parse(note.text).size <= 10
-        assert (await operator.status()).peers[0].lag > 0
+        status = await operator.status()
+        assert status.peers[0].lag > 0
+        assert {log.origin: log.full for log in status.logs} == {second.origin: False, first.origin: True}
 
 
 async def fork(founded: Founded, tmp_path: Path, *, before: int, after: int) -> NodeHome:
@@ -178,6 +180,7 @@ async def test_a_forked_log_is_convicted_and_frozen(tmp_path: Path, before: int,
         status = await operator.status()
         assert status.misbehaviour == 1
         assert any("two histories" in warning for warning in status.warnings)
+        assert {log.origin: log.frozen for log in status.logs} == {second.origin: False, first.origin: True}
         note = await note_of(client, first.origin)
         assert note is not None and Checkpoint.parse(note.text).size == 3 + before
     async with serving(second), second.operator() as operator:

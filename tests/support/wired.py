@@ -68,7 +68,11 @@ class MemoryNode:
             origin=ORIGIN,
             started=1_700_000_000,
             peers=(PeerStatus("node-sg", "SG", "192.0.2.1:7443", False, 0, 12, "no answer"),),
-            logs=(LogStatus(ORIGIN, 300, True, 1_700_000_100, ("b.example", "c.example")),),
+            logs=(
+                LogStatus(ORIGIN, 300, True, 1_700_000_100, ("b.example", "c.example")),
+                LogStatus("b.example/log", 7, False, 0, (), frozen=True),
+                LogStatus("c.example/log", 9, False, 0, (), full=True),
+            ),
             store=StoreStatus(4, 5_000, None, 0),
             holds=3,
             misbehaviour=0,

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import click
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, client, examples, output, require_node
 from comity_cli.following import follow
 from comity_cli.output import plural
 
 
-@examples("comity status", "comity status --json")
+@examples("comity status", "comity status --json", "comity status --dir /var/lib/comity")
 @click.command(cls=Command, name="status", short_help="Show the state of the nodes of your federation.")
-def command() -> None:
-    """Ask every node of the pinned federations how it is, and check their logs against what you saw before."""
+@click.option(
+    "--socket", type=click.Path(path_type=Path), help="Ask the node of this machine by its operator's socket instead."
+)
+@click.option("--dir", "home", type=click.Path(path_type=Path), help="The same, by the node's home.")
+def command(socket: Path | None, home: Path | None) -> None:
+    """Ask every node of the pinned federations how it is, and check their logs against what you saw before. With
+    --socket or --dir: your own node's account of its peers, logs, store and callers."""
+    if socket is not None and home is not None:
+        raise click.UsageError("--socket and --dir name the same thing; give one")
+    if home is not None:
+        _own_node(_socket_of(home))
+    elif socket is not None:
+        _own_node(socket)
+    else:
+        _federation()
+
+
+def _own_node(socket: Path) -> None:
+    from comity_client.operator import operator_status
+
+    from comity_cli import node_view
+
+    out = output()
+    status = operator_status(socket)
+    node_view.show(out, status, time.time())
+    out.document("node-status", node_view.document(status))
+
+
+def _socket_of(home: Path) -> Path:
+    require_node()
+    from comity.node.config import NodeConfig
+
+    return NodeConfig.load(home / "node.toml").listen.operator
+
+
+def _federation() -> None:
     out = output()
     with follow(out, "asking") as on_event:
         states = client().status(on_event=on_event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from comity.ledger.logs import LogState
 from comity.node.core import Core
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
@@ -11,6 +12,7 @@ from comity.node.replication.link import Link
 from comity.node.services.facts import SOFTWARE
 from comity.trust.cosignature import MAX_TIMESTAMP
 from comity.trust.errors import NotFound
+from comity.trust.note import VerifierKey
 from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
 
 
@@ -45,8 +47,7 @@ class Status:
         if self._replication.own_log.refusal is not None:
             yield f"this node signs nothing: {self._replication.own_log.refusal}"
         for log in logs:
-            key = self._core.membership.log_key(log.origin)
-            if key is not None and self._replication.convictions.frozen(key):
+            if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
         for origin, why in self._replication.quotas.full.items():
             yield f"{origin} is at its quota here and does not advance: {why}"
@@ -64,7 +65,19 @@ class Status:
 
     def _logs(self) -> list[LogStatus]:
         states = sorted(self._core.ledger.logs.all(), key=lambda state: not state.own)
-        return [LogStatus(state.origin, state.size, state.own, *self._cosigned(state.origin)) for state in states]
+        return [self._log(state) for state in states]
+
+    def _log(self, state: LogState) -> LogStatus:
+        time, cosigners = self._cosigned(state.origin)
+        return LogStatus(
+            origin=state.origin,
+            size=state.size,
+            own=state.own,
+            checkpoint_time=time,
+            cosigners=cosigners,
+            frozen=self._replication.convictions.frozen(VerifierKey.parse(state.vkey)),
+            full=state.origin in self._replication.quotas.full,
+        )
 
     def _cosigned(self, origin: str) -> tuple[int, tuple[str, ...]]:
         """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""

@@ -214,11 +214,17 @@ class LogStatus(_message.Message):
     OWN_FIELD_NUMBER: _builtins.int
     CHECKPOINT_TIME_FIELD_NUMBER: _builtins.int
     COSIGNERS_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    FULL_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     size: _builtins.int
     own: _builtins.bool
     checkpoint_time: _builtins.int
     """When the newest checkpoint was made or first seen; 0 for never."""
+    frozen: _builtins.bool
+    """It has shown two histories: it neither advances nor is cosigned here any more."""
+    full: _builtins.bool
+    """It has reached a limit of this node, and does not advance until that is raised."""
     @_builtins.property
     def cosigners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the cosigners of that checkpoint."""
@@ -231,10 +237,12 @@ class LogStatus(_message.Message):
         own: _builtins.bool = ...,
         checkpoint_time: _builtins.int = ...,
         cosigners: _abc.Iterable[_builtins.str] | None = ...,
+        frozen: _builtins.bool = ...,
+        full: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "cosigners", b"cosigners", "origin", b"origin", "own", b"own", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "cosigners", b"cosigners", "frozen", b"frozen", "full", b"full", "origin", b"origin", "own", b"own", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,7 +75,13 @@ def _decode_peer(message: operator_pb2.PeerStatus) -> PeerStatus:
 
 def _encode_log(log: LogStatus) -> operator_pb2.LogStatus:
     return operator_pb2.LogStatus(
-        origin=log.origin, size=log.size, own=log.own, checkpoint_time=log.checkpoint_time, cosigners=log.cosigners
+        origin=log.origin,
+        size=log.size,
+        own=log.own,
+        checkpoint_time=log.checkpoint_time,
+        cosigners=log.cosigners,
+        frozen=log.frozen,
+        full=log.full,
     )
 
 
@@ -91,6 +97,8 @@ def _decode_log(message: operator_pb2.LogStatus) -> LogStatus:
             limits.STATUS_ITEMS,
             lambda name: checks.text(name, "name of a cosigner", limits.NAME),
         ),
+        frozen=message.frozen,
+        full=message.full,
     )
 
 

@@ -161,11 +161,15 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
+    """A log as it is held. `frozen`: it has shown two histories; `full`: it has reached a limit of the node."""
+
     origin: str
     size: int
     own: bool
     checkpoint_time: int
     cosigners: tuple[str, ...]
+    frozen: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""`comity status` about the node of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from comity.trust.errors import Unavailable
+from comity_cli.main import command
+from support.federation import converged, found, serving
+from support.publisher import Publisher, model, release, send
+
+
+def status(*arguments: str) -> Result:
+    return CliRunner().invoke(command, ["status", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+
+
+async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> None:
+    founded = found(tmp_path, 3)
+    first, second, third = founded.homes
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=1000), "tests/model@v1")
+    async with serving(first, second), second.client() as client:
+        receipts = (await send(client, what)).receipts
+        await converged((first, second), second, least=receipts[-1].index + 1)
+        by_socket = await asyncio.to_thread(status, "--socket", str(first.socket), "--json")
+        by_home = await asyncio.to_thread(status, "--dir", str(first.directory))
+    told = json.loads(by_socket.stdout)
+    assert told["schema"] == "comity.dev/node-status/v1"
+    assert {peer["name"]: peer["state"] for peer in told["peers"]} == {second.name: "up", third.name: "DOWN"}
+    assert {log["origin"]: log["state"] for log in told["logs"]} == {first.origin: "own", second.origin: "follows"}
+    assert next(peer for peer in told["peers"] if peer["name"] == third.name)["last_error"]
+    assert {"store", "holds", "misbehaviour", "quotas", "warnings", "served"} <= set(told)
+    assert by_home.exit_code == 0
+    for word in (second.name, third.name, "DOWN", second.origin, "uploads", "artifact"):
+        assert word in by_home.stdout
+    assert f"{third.name} does not answer" in by_home.stderr
+
+
+def test_no_node_behind_the_socket_is_unreachable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        status("--socket", str(tmp_path / "operator.sock"))
+    assert caught.value.code == "UNREACHABLE"
+
+
+def test_socket_and_home_are_not_given_together(tmp_path: Path) -> None:
+    assert status("--socket", "a", "--dir", "b").exit_code == 2

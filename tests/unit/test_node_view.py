@@ -1,0 +1,41 @@
+"""What an operator reads of a node: states are words, and never mixed."""
+
+from __future__ import annotations
+
+import pytest
+from comity.wire.values import LogStatus, PeerStatus
+from comity_cli.node_view import log_state, peer_state, span
+
+
+@pytest.mark.parametrize(
+    ("reachable", "last_seen", "last_error", "state"),
+    [
+        (True, 1_800_000_000, "", "up"),
+        (False, 1_800_000_000, "", "DOWN"),
+        (False, 0, "it cannot be reached", "DOWN"),
+        (False, 0, "", "unknown"),
+    ],
+)
+def test_a_peer_is_up_or_down_or_not_asked_yet(reachable: bool, last_seen: int, last_error: str, state: str) -> None:
+    assert peer_state(PeerStatus("node-es", "ES", "", reachable, last_seen, 0, last_error)) == state
+
+
+@pytest.mark.parametrize(
+    ("own", "frozen", "full", "state"),
+    [
+        (True, False, False, "own"),
+        (False, False, False, "follows"),
+        (False, False, True, "at quota"),
+        (False, True, True, "FROZEN"),
+        (True, True, False, "FROZEN"),
+    ],
+)
+def test_a_log_that_lied_is_frozen_whatever_else_it_is(own: bool, frozen: bool, full: bool, state: str) -> None:
+    assert log_state(LogStatus("node-es/log", 1, own, 0, (), frozen, full)) == state
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-3, "0 s"), (59.9, "59 s"), (60, "1 min"), (7200, "2 h"), (1e6, "11 d")]
+)
+def test_spans_have_one_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
