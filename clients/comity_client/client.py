@@ -23,6 +23,7 @@ from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
 
 from comity_client import catalogue, dossier, logs, node_states
+from comity_client.accusations import Accusation, accusations
 from comity_client.charter_diff import CharterDiff
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, ignore
@@ -133,6 +134,10 @@ class Client:
     def misbehaviour(self) -> list[Contradiction]:
         """Contradictions of logs that this user has seen, and keeps the proof of."""
         return list(self._memory().contradictions())
+
+    def accusations(self, nodes: Sequence[str] = ()) -> list[Accusation]:
+        """What nodes keep against logs, judged again here: those named, or all. Raises NotFound, Unavailable."""
+        return self._with(lambda session: accusations(session, nodes))
 
     # Mirror and verify
 

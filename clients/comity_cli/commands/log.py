@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.digest import parse_digest, sha256, short
+from comity.trust.encoding import b64encode
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.accusations import Accusation
 
 ORIGIN = click.argument("origin")
 
@@ -131,17 +136,45 @@ def check(origin: str) -> None:
     )
 
 
-@examples("comity log misbehaviour", "comity log misbehaviour --json")
-@command.command("misbehaviour", short_help="List contradictions of logs that you have seen.")
-def misbehaviour() -> None:
-    """List logs that contradicted themselves before your eyes; the signed notes are kept as proof."""
-    out = output()
-    found = client().misbehaviour()
-    if not found:
+@examples("comity log misbehaviour", "comity log misbehaviour --node node-es", "comity log misbehaviour --all --json")
+@command.command("misbehaviour", short_help="List contradictions of logs that you or nodes have seen.")
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Ask this node for the proofs that it keeps.")
+@click.option("--all", "everybody", is_flag=True, help="Ask every node.")
+def misbehaviour(nodes: tuple[str, ...], everybody: bool) -> None:
+    """List logs that contradicted themselves before your eyes; the signed notes are kept as proof. With --node or --all
+    also what nodes keep: each proof is judged again here."""
+    out, api = output(), client()
+    seen = api.misbehaviour()
+    accused = api.accusations(nodes) if nodes or everybody else []
+    if not seen and not accused:
         out.say("None seen.")
-    for item in found:
+    for item in seen:
         out.warn(f"{item.kind}: {item.log}")
         for note in item.notes:
             out.say(note.decode(errors="replace"))
-    listed = [{"kind": i.kind, "log": i.log, "notes": [n.decode(errors="replace") for n in i.notes]} for i in found]
-    out.document("misbehaviour", {"found": listed})
+    if accused:
+        rows = [(a.log, a.kind, _basis(a), ", ".join(a.nodes), a.why or "-") for a in accused]
+        out.table(("log", "kind", "basis", "kept by", "why not proven"), rows)
+    out.document(
+        "misbehaviour",
+        {
+            "found": [
+                {"kind": i.kind, "log": i.log, "notes": [n.decode(errors="replace") for n in i.notes]} for i in seen
+            ],
+            "accusations": [
+                {
+                    "kind": a.kind,
+                    "log": a.log,
+                    "basis": "proven" if a.proven else "claimed",
+                    "why": a.why,
+                    "nodes": list(a.nodes),
+                    "parts": [b64encode(part) for part in a.parts],
+                }
+                for a in accused
+            ],
+        },
+    )
+
+
+def _basis(accusation: Accusation) -> str:
+    return "proven here" if accusation.proven else f"claimed by {', '.join(accusation.nodes)}"

@@ -75,9 +75,8 @@ def _federation() -> None:
         if not state.reachable:
             out.warn(f"{state.name}: {state.why}")
         if state.misbehaviour:
-            out.warn(
-                f"{state.name} holds {plural(state.misbehaviour, 'proof')} of misbehaviour: comity log misbehaviour"
-            )
+            proofs = plural(state.misbehaviour, "proof")
+            out.warn(f"{state.name} holds {proofs} of misbehaviour: comity log misbehaviour --all")
     out.document(
         "status",
         {
