@@ -1,0 +1,101 @@
+"""A node whose blobs are in a bucket of a real Ceph: it publishes, is mirrored and mirrors, and is pulled from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from comity.content.s3 import S3Store
+from comity_client.client import Client
+from comity_client.home import Home
+from support.federation import NodeHome, NodeProcess, found, processes, until
+from support.publisher import Publisher, Release, model, release, send
+from support.s3 import S3Account
+
+pytestmark = pytest.mark.ceph
+
+MIB = 1024 * 1024
+BOUND = 250 * MIB
+
+
+def keep_in_bucket(home: NodeHome, account: S3Account) -> S3Store:
+    """Have a node keep its blobs in the account's bucket, below a prefix of its own; the store it will have."""
+    prefix = f"{uuid.uuid4()}/"
+    settings = {
+        "endpoint": account.endpoint,
+        "bucket": account.bucket,
+        "credentials_file": str(account.credentials),
+        "prefix": prefix,
+        "region": "default",
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    with (home.directory / "node.toml").open("a") as file:
+        file.write("\n".join(("", "[storage.s3]", *lines, "")))
+    return account.store(home.directory / "look", prefix=prefix)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def peak(node: NodeProcess) -> int:
+    """Resident bytes at most."""
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+async def copied(home: NodeHome, what: Release, *, patience: float = 60) -> None:
+    async with home.client() as client:
+
+        async def whole() -> bool:
+            return all(stat.have for stat in await client.stat([*what.objects, *what.blobs]))
+
+        await until(whole, patience=patience, what=f"{home.name} to have every byte")
+
+
+def pull(folder: Path, federation: bytes, into: Path) -> Client:
+    client = Client(Home(folder))
+    client.pin(federation)
+    client.pull("tests/model@v1", to=into, policy=None)
+    return client
+
+
+async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(tmp_path: Path, s3: S3Account) -> None:
+    founded = found(tmp_path / "nodes", 2)
+    first, second = founded.homes
+    bucket = keep_in_bucket(first, s3)
+    source = model(tmp_path / "model", weights=40 * MIB + 17)
+    what = release(Publisher.generate(), source, "tests/model@v1")
+    with processes(*founded.homes) as (on_s3, on_folder):
+        for node in (on_s3, on_folder):
+            await node.ready()
+        async with first.client() as client:
+            await send(client, what)
+        await copied(second, what)
+        assert set(bucket.digests()) >= set(what.blobs)
+        on_folder.kill()
+        federation = founded.federation.encode()
+        puller = await asyncio.to_thread(pull, tmp_path / "home", federation, tmp_path / "pulled")
+        assert contents(tmp_path / "pulled") == contents(source)
+        assert puller.verify(tmp_path / "pulled").exit_status == 0
+        assert peak(on_s3) < BOUND
+
+
+async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, s3: S3Account) -> None:
+    founded = found(tmp_path / "nodes", 2)
+    first, second = founded.homes
+    bucket = keep_in_bucket(second, s3)
+    what = release(Publisher.generate(), model(tmp_path / "model", weights=40 * MIB + 17), "tests/model@v1")
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            await node.ready()
+        async with first.client() as client:
+            await send(client, what)
+        await copied(second, what)
+        assert all(bucket.verify(digest) for digest in (*what.objects, *what.blobs))
+        assert not list((second.config().storage.blobs / "partial").glob("*"))
+        assert peak(nodes[1]) < BOUND
