@@ -15,10 +15,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def take_turns(peers: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each peer in each round: A B C A B C …, after one round that is not counted."""
+    """Seconds of each peer in each round: A B C A B C …, after one round that is not counted.
+
+    What a peer left unwritten is on the disk before the next one starts: nobody pays for another's writes.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for counted in (False, *([True] * rounds)):
         for name, peer in peers.items():
+            os.sync()
             began = time.perf_counter()
             peer()
             if counted:

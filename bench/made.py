@@ -64,7 +64,8 @@ def served(folder: Path, *, copies: bool = False) -> Iterator[Served]:
     for node in lab.nodes:
         path = node.home / "node.toml"
         mirror = '"all"' if copies else '"none"'
-        path.write_text(re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text()))
+        text = re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text())
+        path.write_text(re.sub(r"(?m)^interval_seconds = .*$", "interval_seconds = 5.0", text))
     try:
         lab.up(leash=True)
         found = Served(lab, folder / "home")

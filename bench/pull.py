@@ -5,6 +5,7 @@
     curl | sha256sum    from nginx over TLS; the hash is printed, the bytes go nowhere
     curl to disk, sha   the same to a file, then sha256sum of the file
     hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
+    …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
     pull, open port     `comity pull --to` from one node over TLS: pieces and whole file verified, evidence judged
     pull, mutual TLS    the same at the node's mutual port, with another node's certificate
 
@@ -80,10 +81,15 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
         }
         run([hf, "download", REPOSITORY, "--local-dir", into], HF_ENDPOINT=site.hub, HF_HUB_DISABLE_XET="1", **quiet)
 
+    def on_disk() -> None:
+        hub()
+        os.sync()
+
     return {
         "curl | sha256sum": lambda: shell(f"{curl} | sha256sum"),
         "curl to disk, sha256sum": to_disk,
         "hf download": hub,
+        "hf download, sync": on_disk,
         "pull, open port": lambda: run([*COMITY, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number))),
         "pull, mutual TLS": lambda: run(
             [sys.executable, str(Path(__file__).parent / "mutual.py"), other, *pull, fresh()],
