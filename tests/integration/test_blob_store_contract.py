@@ -47,7 +47,7 @@ def test_what_was_put_is_read_back(store: BlobStore) -> None:
 def test_putting_twice_is_putting_once(store: BlobStore) -> None:
     store.put(DIGEST, DATA)
     store.put(DIGEST, DATA)
-    assert list(store.digests()) == [DIGEST]
+    assert list(store.sizes()) == [(DIGEST, len(DATA))]
 
 
 def test_bytes_under_another_blobs_name_are_refused(store: BlobStore) -> None:
@@ -178,7 +178,7 @@ def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> Non
     store.put(DIGEST, DATA)
     store.quarantine(DIGEST, "scrub: bytes differ")
     assert not store.has(DIGEST)
-    assert list(store.digests()) == []
+    assert list(store.sizes()) == []
     store.put(DIGEST, DATA)
     assert store.verify(DIGEST)
     assert store.quarantined() == 1
@@ -198,15 +198,15 @@ def test_a_removed_blob_is_gone_and_removing_it_again_does_nothing(store: BlobSt
     store.remove(DIGEST)
     store.remove(DIGEST)
     assert not store.has(DIGEST)
-    assert list(store.digests()) == []
+    assert list(store.sizes()) == []
 
 
-def test_all_blobs_are_listed_and_scratch_is_not(store: BlobStore) -> None:
+def test_all_blobs_are_listed_with_their_sizes_and_scratch_is_not(store: BlobStore) -> None:
     blobs = {sha256(data): data for data in (b"one", b"two", b"three", b"")}
     for digest, data in blobs.items():
         store.put(digest, data)
     store.scratch(DIGEST).write_bytes(b"partial")
-    assert sorted(store.digests()) == sorted(blobs)
+    assert sorted(store.sizes()) == sorted((digest, len(data)) for digest, data in blobs.items())
 
 
 def test_sweeping_touches_neither_blobs_nor_scratch(store: BlobStore) -> None:

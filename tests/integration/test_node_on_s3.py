@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -57,10 +58,9 @@ async def copied(home: NodeHome, what: Release, *, patience: float = 60) -> None
         await until(whole, patience=patience, what=f"{home.name} to have every byte")
 
 
-def pull(folder: Path, federation: bytes, into: Path) -> Client:
+def user(folder: Path, federation: bytes) -> Client:
     client = Client(Home(folder))
     client.pin(federation)
-    client.pull("tests/model@v1", to=into, policy=None)
     return client
 
 
@@ -76,10 +76,10 @@ async def test_a_node_publishes_from_a_bucket_and_is_mirrored_and_pulled_from(tm
         async with first.client() as client:
             await send(client, what)
         await copied(second, what)
-        assert set(bucket.digests()) >= set(what.blobs)
+        assert set(dict(bucket.sizes())) >= set(what.blobs)
         on_folder.kill()
-        federation = founded.federation.encode()
-        puller = await asyncio.to_thread(pull, tmp_path / "home", federation, tmp_path / "pulled")
+        puller = user(tmp_path / "home", founded.federation.encode())
+        await asyncio.to_thread(puller.pull, "tests/model@v1", to=tmp_path / "pulled")
         assert contents(tmp_path / "pulled") == contents(source)
         assert puller.verify(tmp_path / "pulled").exit_status == 0
         assert peak(on_s3) < BOUND
@@ -99,3 +99,33 @@ async def test_a_node_mirrors_into_a_bucket(tmp_path: Path, s3: S3Account) -> No
         assert all(bucket.verify(digest) for digest in (*what.objects, *what.blobs))
         assert not list((second.config().storage.blobs / "partial").glob("*"))
         assert peak(nodes[1]) < BOUND
+
+
+@pytest.mark.slow
+async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_path: Path, s3: S3Account) -> None:
+    founded = found(tmp_path / "nodes", 2)
+    first = founded.homes[0]
+    for home in founded.homes:
+        keep_in_bucket(home, s3)
+    (tmp_path / "model").mkdir()
+    block = os.urandom(4 * MIB - 8)
+    with (tmp_path / "model" / "weights.bin").open("wb") as file:
+        for number in range(128):  # no two pieces are alike
+            file.write(number.to_bytes(8, "big") + block)
+    client = user(tmp_path / "home", founded.federation.encode())
+    publisher = client.new_publisher("Tests", "CH", first.origin)
+    with processes(*founded.homes) as nodes:
+        for node in nodes:
+            await node.ready()
+        name = "tests/model@v1"
+        await asyncio.to_thread(client.publish, tmp_path / "model", name, publisher=publisher, licence="MIT")
+
+        async def mirrored() -> bool:
+            return any(event["event"] == "held" for event in nodes[1].events)
+
+        await until(mirrored, patience=300, what="the copy")
+        peaks = [peak(nodes[0])]
+        nodes[0].stop()
+        await asyncio.to_thread(client.pull, name, to=tmp_path / "pulled")
+        peaks.append(peak(nodes[1]))
+    assert max(peaks) < BOUND

@@ -90,7 +90,7 @@ def test_an_upload_that_reads_back_as_other_bytes_is_refused_and_deleted(
         with pytest.raises(Untrusted):
             store.put(DIGEST, DATA) if way_in == "put" else store.admit(source, DIGEST, len(DATA))
         assert not store.has(DIGEST)
-        assert list(store.digests()) == []
+        assert list(store.sizes()) == []
     assert source.read_bytes() == DATA
 
 
@@ -104,7 +104,7 @@ def test_a_real_service_that_garbles_multipart_uploads_is_caught(tmp_path: Path)
         store.put(DIGEST, DATA)
         with pytest.raises(Untrusted):
             store.admit(source, sha256(data), len(data))
-        assert list(store.digests()) == [DIGEST]
+        assert list(store.sizes()) == [(DIGEST, len(DATA))]
         assert store.probe() == "ignored"
     assert source.exists()
 
@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_blob_proven_or_absent(s3: S3Account, tmp_path: Path,
     store = s3.store(local, prefix=prefix)
     proven = point == "blob.done"
     assert store.has(DIGEST) == proven
-    assert list(store.digests()) == [DIGEST] * proven
+    assert list(store.sizes()) == [(DIGEST, len(DATA))] * proven
     if not proven:
         with pytest.raises(NotFound):
             store.read(DIGEST, 0, 1)

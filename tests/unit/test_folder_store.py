@@ -123,7 +123,7 @@ def test_a_planted_symbolic_link_is_not_a_blob(store: FolderStore, tmp_path: Pat
 def test_files_that_are_no_blobs_are_not_listed(store: FolderStore) -> None:
     store.put(DIGEST, DATA)
     (store.root / "blobs" / "ab" / "README").write_text("hello")
-    assert list(store.digests()) == [DIGEST]
+    assert list(store.sizes()) == [(DIGEST, len(DATA))]
 
 
 def test_a_blob_found_here_is_synced_before_it_is_promised(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,4 +227,4 @@ def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path, how:
 def test_a_folder_that_was_removed_is_not_mistaken_for_an_empty_one(store: FolderStore) -> None:
     shutil.rmtree(store.root / "blobs")
     with pytest.raises(Unavailable):
-        list(store.digests())
+        list(store.sizes())

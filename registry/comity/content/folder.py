@@ -122,15 +122,11 @@ class FolderStore:
             blob.unlink(missing_ok=True)
             durable.sync(blob.parent, point="remove.folder")
 
-    def digests(self) -> Iterator[Digest]:
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
         for first in range(256):
-            with disk_errors("the blobs were not listed"):
-                names = sorted(entry.name for entry in os.scandir(self._blobs / f"{first:02x}"))
-            for name in names:
-                try:
-                    yield parse_digest(name)
-                except Malformed:
-                    continue  # a file that is no blob is somebody else's business
+            with disk_errors("the blobs were not listed"), os.scandir(self._blobs / f"{first:02x}") as entries:
+                found = sorted(filter(None, map(_measured, entries)))
+            yield from found
 
     def verify(self, digest: Digest) -> bool:
         hasher = hashlib.sha256()
@@ -227,3 +223,11 @@ class FolderStore:
             yield True
         finally:
             os.close(descriptor)
+
+
+def _measured(entry: os.DirEntry[str]) -> tuple[Digest, int] | None:
+    """A blob and its length; None for a file that is somebody else's business, and for one that has just gone."""
+    try:
+        return parse_digest(entry.name), entry.stat().st_size
+    except (Malformed, FileNotFoundError):
+        return None

@@ -127,7 +127,7 @@ class S3Store:
     def quarantine(self, digest: Digest, reason: str) -> None:
         name, key = parse_digest(digest), self._key(digest)
         with s3_errors(f"blob {name} was not put aside"):
-            taken = set(self._keys(f"{self._prefix}quarantine/{name}."))
+            taken = {key for key, _ in self._objects(f"{self._prefix}quarantine/{name}.")}
             aside = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
             try:
                 self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, aside, Config=_TRANSFER)
@@ -140,19 +140,19 @@ class S3Store:
 
     def quarantined(self) -> int:
         with s3_errors("what was put aside was not listed"):
-            return sum(not key.endswith(".reason") for key in self._keys(f"{self._prefix}quarantine/"))
+            return sum(not key.endswith(".reason") for key, _ in self._objects(f"{self._prefix}quarantine/"))
 
     def remove(self, digest: Digest) -> None:
         key = self._key(digest)
         with s3_errors(f"blob {digest} was not removed"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    def digests(self) -> Iterator[Digest]:
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
         with s3_errors("the blobs were not listed"):
-            for key in self._keys(f"{self._prefix}blobs/"):
+            for key, size in self._objects(f"{self._prefix}blobs/"):
                 digest = _digest_in(key)
                 if digest and not self._marker(digest).exists():
-                    yield digest
+                    yield digest, size
 
     def verify(self, digest: Digest) -> bool:
         self.size(digest)
@@ -232,9 +232,10 @@ class S3Store:
             raise Unavailable(f"blob {digest} was not read", why="the service ignored the range", code="S3-RANGE")
         return answer["Body"]
 
-    def _keys(self, prefix: str) -> Iterator[str]:
+    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """The keys that begin so, and the lengths of what they name."""
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-            yield from (item["Key"] for item in page.get("Contents", ()))
+            yield from ((item["Key"], item["Size"]) for item in page.get("Contents", ()))
 
     def _unfinished(self) -> Iterator[tuple[Digest, str, str]]:
         pages = self._client.get_paginator("list_multipart_uploads")

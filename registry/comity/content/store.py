@@ -67,8 +67,9 @@ class BlobStore(Protocol):
     def quarantined(self) -> int:
         """How many were put aside."""
 
-    def digests(self) -> Iterator[Digest]:
-        """All blobs, in no promised order; one that comes or goes meanwhile may be missed."""
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
+        """All blobs and their lengths in bytes, from a listing: nothing is asked for each. In no promised order; one
+        that comes or goes meanwhile may be missed."""
 
     def verify(self, digest: Digest) -> bool:
         """Read every byte again: whether they still hash to `digest`. Raises NotFound."""

@@ -33,7 +33,7 @@ class Housekeeping:
             self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
 
     def _stored(self) -> int:
-        return sum(self._core.store.size(digest) for digest in self._core.store.digests())
+        return sum(size for _, size in self._core.store.sizes())
 
 
 def newest_cosignature(ledger: Ledger, origin: str) -> int | None:

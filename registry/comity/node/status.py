@@ -90,7 +90,7 @@ class Status:
         return max(times, default=0), tuple(sorted(made))
 
     def _store(self) -> StoreStatus:
-        sizes = [self._core.store.size(digest) for digest in self._core.store.digests()]
+        sizes = [size for _, size in self._core.store.sizes()]
         return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), self._core.store.quarantined())
 
 
