@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.errors import Unavailable
 
 from comity_cli.main import common_options
 from comity_cli.output import Output
@@ -61,15 +60,6 @@ def client() -> Client:
 
     bound_arenas()
     return Client()
-
-
-def require_node() -> None:
-    """Raises Unavailable where this installation has no node."""
-    try:
-        import comity.node  # noqa: F401
-    except ImportError as error:
-        why = f"{error.name} is missing"
-        raise Unavailable("this installation has no node", why=why, hint="pip install 'comity[node]'") from error
 
 
 def _examples(lines: Sequence[str], formatter: click.HelpFormatter) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.trust.errors import Unavailable
+from comity.node.config import NodeConfig
+from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity_cli.main import command
-from support.federation import converged, found, serving
+from comity_client.operator import socket_of
+from support.federation import converged, found, make_home, serving
 from support.publisher import Publisher, model, release, send
 
 
@@ -47,3 +49,35 @@ def test_no_node_behind_the_socket_is_unreachable(tmp_path: Path) -> None:
 
 def test_socket_and_home_are_not_given_together(tmp_path: Path) -> None:
     assert status("--socket", "a", "--dir", "b").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "environ"),
+    [
+        (None, {}),
+        ("elsewhere.sock", {}),
+        ("/run/comity/node.sock", {}),
+        (None, {"COMITY_LISTEN_OPERATOR": "from-the-environment.sock"}),
+    ],
+)
+def test_the_socket_is_looked_for_where_the_node_listens(
+    tmp_path: Path, setting: str | None, environ: dict[str, str]
+) -> None:
+    home = make_home(tmp_path / "home", 0)
+    if setting is not None:
+        home.set("listen", operator=setting)
+    node = NodeConfig.load(home.directory / "node.toml", environ)
+    assert socket_of(home.directory, environ) == node.listen.operator
+
+
+@pytest.mark.parametrize("text", ["[listen\n", "[listen]\noperator = 7\n"])
+def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "node.toml").write_text(text)
+    with pytest.raises(Malformed) as caught:
+        socket_of(tmp_path, {})
+    assert caught.value.code == "CONFIG"
+
+
+def test_a_folder_that_is_no_home_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        socket_of(tmp_path, {})

@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 
 import click
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Unavailable
 
-from comity_cli.command import Command, examples, require_node
+from comity_cli.command import Command, examples
 
 
 @examples("comity serve", "comity serve --dir /var/lib/comity", "comity status")
@@ -23,9 +23,12 @@ def command(directory: Path, until_eof: bool) -> None:
     config = directory / "node.toml"
     if not config.exists():
         raise NotFound(f"no node in {directory}", why=f"{config} is missing", hint="comity init --help")
-    require_node()
-    from comity import node
-
+    try:
+        from comity import node
+    except ImportError as error:
+        raise Unavailable(
+            "this installation has no node", why=f"{error.name} is missing", hint="pip install 'comity[node]'"
+        ) from error
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     node.run(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from comity_cli.command import Command, client, examples, output, require_node
+from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
 from comity_cli.output import plural
 
@@ -23,30 +23,21 @@ def command(socket: Path | None, home: Path | None) -> None:
     --socket or --dir: your own node's account of its peers, logs, store and callers."""
     if socket is not None and home is not None:
         raise click.UsageError("--socket and --dir name the same thing; give one")
-    if home is not None:
-        _own_node(_socket_of(home))
-    elif socket is not None:
-        _own_node(socket)
+    if socket is not None or home is not None:
+        _own_node(socket, home)
     else:
         _federation()
 
 
-def _own_node(socket: Path) -> None:
-    from comity_client.operator import operator_status
+def _own_node(socket: Path | None, home: Path | None) -> None:
+    from comity_client.operator import operator_status, socket_of
 
     from comity_cli import node_view
 
     out = output()
-    status = operator_status(socket)
+    status = operator_status(socket or socket_of(home or Path()))
     node_view.show(out, status, time.time())
     out.document("node-status", node_view.document(status))
-
-
-def _socket_of(home: Path) -> Path:
-    require_node()
-    from comity.node.config import NodeConfig
-
-    return NodeConfig.load(home / "node.toml").listen.operator
 
 
 def _federation() -> None:
