@@ -185,5 +185,6 @@ def size(count: int) -> str:
     raise AssertionError("unreachable")
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, noun: str, many: str = "") -> str:
+    """`1 file`, `13 files`; `many` is the plural where it is not the noun and an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {many or noun + 's'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, proof_name
 
 from comity_client.evidence import KeptProof
@@ -52,7 +52,7 @@ class Pack:
         for digest, data in self.objects.items():
             _write(pack / "objects" / digest, data)
         for kept in self.proofs:
-            _write(pack / "proofs" / proof_name(kept.line, kept.origin), kept.proof.data)
+            _write(pack / "proofs" / proof_name(sha256(kept.line), kept.origin), kept.proof.data)
         _write(pack / "claims.jsonl", b"".join(line + b"\n" for line in self.claims))
         _write(pack / "pieces.json", self.pieces)
         _write(pack / "manifest.json", self.manifest)

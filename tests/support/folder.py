@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from comity.trust.digest import sha256
 from comity.trust.encoding import b64decode, b64encode, canonical
 from comity.trust.evidence import PACK, proof_name
 from comity.trust.statement import Entry
@@ -29,7 +30,7 @@ class Folder:
     @property
     def proof(self) -> Path:
         """The proof that the publication is in its log."""
-        return self.pack("proofs") / proof_name(self.case.publication.line, self.origin)
+        return self.pack("proofs") / proof_name(sha256(self.case.publication.line), self.origin)
 
     def flip(self, name: str, at: int = 0) -> None:
         data = bytearray((self.path / name).read_bytes())

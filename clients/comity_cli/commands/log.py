@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.trust.digest import parse_digest, sha256, short
 from comity.trust.encoding import b64encode
+from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.output import plural
@@ -37,7 +38,7 @@ def checkpoint(origin: str, raw: bool) -> None:
     if raw and not out.as_json:
         click.echo(seen.note.decode(), nl=False)
         return
-    out.say(f"{origin}: {plural(seen.checkpoint.size, 'entry')}".replace("entrys", "entries"))
+    out.say(f"{origin}: {plural(seen.checkpoint.size, 'entry', 'entries')}")
     out.fact("root", seen.checkpoint.root.hex())
     out.fact("cosigned by", ", ".join(seen.cosigners) or "nobody")
     out.fact("shown by", seen.node)
@@ -91,7 +92,7 @@ def proof(line: str, folder: Path | None) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         for item in proven:
-            path = folder / f"{digest}.{sha256(item.origin.encode())[:16]}.tlog-proof"
+            path = folder / proof_name(digest, item.origin)
             path.write_bytes(item.proof)
             out.done(str(path))
     out.document(

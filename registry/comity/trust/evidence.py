@@ -13,7 +13,6 @@ Source: protocol, section 10.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -65,6 +64,6 @@ class Evidence:
     pieces: bytes | None = None
 
 
-def proof_name(line: bytes, origin: str) -> str:
-    """File name of a proof in the pack."""
-    return f"{sha256(line)}.{hashlib.sha256(origin.encode()).hexdigest()[:16]}.tlog-proof"
+def proof_name(line: Digest, origin: str) -> str:
+    """File name of a proof: of which line (its SHA-256), in which log."""
+    return f"{line}.{sha256(origin.encode())[:16]}.tlog-proof"
