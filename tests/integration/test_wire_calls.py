@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.wire import limits
 from comity.wire.doors import Caller
-from comity.wire.values import InlineObject, Located, Misbehaviour, UploadHeader
+from comity.wire.values import Charter, InlineObject, JoinRequest, Located, Misbehaviour, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met
 
 NOWHERE = Digest("0" * 64)
@@ -29,6 +29,59 @@ async def test_a_charter_larger_than_a_message_arrives_whole() -> None:
         assert await client.charter(3) == node.epoch
         with pytest.raises(NotFound):
             await client.charter(4)
+
+
+async def test_epochs_arrive_in_order_each_whole() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        epochs = await client.epochs(1)
+        assert [charter.epoch for charter in epochs] == [1, 2, 3]
+        assert epochs[-1] == node.epoch
+        assert await client.epochs(3) == (node.epoch,)
+        with pytest.raises(NotFound):
+            await client.epochs(4)
+
+
+async def test_an_answer_of_epochs_ends_where_the_bound_is_and_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "EPOCHS", 2)
+    async with met(MemoryNode()) as client:
+        assert [charter.epoch for charter in await client.epochs()] == [0, 1]
+        assert [charter.epoch for charter in await client.epochs(2)] == [2, 3]
+
+
+async def test_epochs_with_a_gap_are_malformed() -> None:
+    class Gapped(MemoryNode):
+        async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+            for number in (start, start + 2):
+                yield Charter(number, b"{}", ())
+
+    async with met(Gapped()) as client:
+        with pytest.raises(Malformed):
+            await client.epochs()
+
+
+async def test_proceedings_are_asked_by_their_body() -> None:
+    async with met(MemoryNode()) as client:
+        assert await client.proceedings() == (Located(ORIGIN, 0, b"about None"),)
+        assert await client.proceedings(NOWHERE) == (Located(ORIGIN, 0, f"about {NOWHERE}".encode()),)
+
+
+async def test_a_request_to_join_is_noted_and_listed() -> None:
+    async with met(MemoryNode()) as client:
+        receipt = await client.ask([b"inception", b"record"])
+        assert (receipt.member, receipt.waiting) == (sha256(b"inception"), 1)
+        assert await client.asks() == (JoinRequest(receipt.member, 7, (b"inception", b"record")),)
+
+
+async def test_a_card_out_of_bounds_is_refused_before_the_node_is_asked() -> None:
+    node = MemoryNode()
+    async with met(node) as client:
+        for card in ([], [b"line"] * 33, [b"x" * 60_000] * 5):
+            with pytest.raises(Malformed):
+                await client.ask(card)
+    assert node.waiting == []
 
 
 async def test_entries_arrive_in_order_and_end_with_the_log() -> None:

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
-from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.wire import codecs, limits, status_codec
 from comity.wire.values import (
+    AskReceipt,
     BlobStat,
     Charter,
     EntryBatch,
     InlineObject,
+    JoinRequest,
     Located,
     LocatedProof,
     Location,
@@ -82,6 +84,18 @@ PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callabl
         codecs.encode_charter,
         codecs.decode_charter,
         node_pb2.GetCharterResponse,
+    ),
+    "ask receipt": (
+        st.builds(AskReceipt, digests, integers, integers),
+        codecs.encode_ask_receipt,
+        codecs.decode_ask_receipt,
+        charter_pb2.AskResponse,
+    ),
+    "join request": (
+        st.builds(JoinRequest, digests, integers, tuples(lines, 1)),
+        codecs.encode_join_request,
+        codecs.decode_join_request,
+        charter_pb2.JoinRequest,
     ),
     "head": (st.builds(LogHead, origins, texts, data), codecs.encode_head, codecs.decode_head, types_pb2.LogHead),
     "located": (locateds, codecs.encode_located, codecs.decode_located, types_pb2.Located),
@@ -167,6 +181,9 @@ def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -
         (codecs.decode_batch, log_pb2.EntryBatch(start=1)),
         (codecs.decode_batch, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
         (codecs.decode_head, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
+        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32))),
+        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x"] * 33)),
+        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x" * 60_000] * 5)),
         (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 31)),
         (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 33)),
         (codecs.decode_location, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),

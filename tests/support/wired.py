@@ -18,9 +18,11 @@ from comity.wire.doors import Caller, Door, MutualDoor, OpenDoor
 from comity.wire.server import Services, make_server
 from comity.wire.throttle import Allowance
 from comity.wire.values import (
+    AskReceipt,
     BlobStat,
     Charter,
     InlineObject,
+    JoinRequest,
     Located,
     LocatedProof,
     Location,
@@ -53,7 +55,7 @@ def pin(of: TlsIdentity) -> Pin:
 
 
 class MemoryNode:
-    """All six thinking halves over lists and dictionaries."""
+    """All seven thinking halves over lists and dictionaries."""
 
     def __init__(self) -> None:
         self.facts = NodeFacts("comity/test", ORIGIN, b'{"node":1}', (b'{"inception":1}',), None, ("publish",))
@@ -63,6 +65,7 @@ class MemoryNode:
         self.partial: dict[Digest, bytearray] = {}
         self.publishers: list[Caller] = []
         self.adopted: list[Path] = []
+        self.waiting: list[JoinRequest] = []
         self.state = NodeStatus(
             software="comity/test",
             origin=ORIGIN,
@@ -91,6 +94,24 @@ class MemoryNode:
         if epoch not in (None, self.epoch.epoch):
             raise NotFound("no such epoch here")
         return self.epoch
+
+    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+        if start > self.epoch.epoch:
+            raise NotFound("no such epoch here")
+        for number in range(start, self.epoch.epoch):
+            yield Charter(number, b"{}", (b"consent",))
+        yield self.epoch
+
+    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[Located, None]:
+        yield Located(ORIGIN, 0, f"about {prev}".encode())
+
+    async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
+        self.waiting.append(JoinRequest(sha256(lines[0]), 7, tuple(lines)))
+        return AskReceipt(sha256(lines[0]), 7, len(self.waiting))
+
+    async def asks(self) -> AsyncGenerator[JoinRequest, None]:
+        for ask in self.waiting:
+            yield ask
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         yield LogHead(ORIGIN, f"{ORIGIN}+00000000+AAAA", b"a note\n")
@@ -182,7 +203,7 @@ class MemoryNode:
         return self.state
 
     def services(self) -> Services:
-        return Services(self, self, self, self, self, self)
+        return Services(self, self, self, self, self, self, self)
 
 
 @asynccontextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sized
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sized
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.v1.blob_pb2 import Chunk
 from comity.wire import limits
 from comity.wire.channels import Connection
 from comity.wire.codecs import GO_AHEAD
@@ -19,6 +20,7 @@ from comity.wire.errors import from_rpc
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,26 @@ class Calls:
                     yield cast(R, message)
             finally:
                 answer.cancel()
+
+    async def all(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
+        request: Q,
+        decode: Callable[[R], V],
+        items: int,
+        size: int = limits.ANSWER,
+    ) -> tuple[V, ...]:
+        """Every message of an answer, decoded as it comes."""
+        async with aclosing(self.stream(method, request, items=items, size=size)) as messages:
+            return tuple([decode(message) async for message in messages])
+
+    async def join(self, method: grpc.aio.UnaryStreamMultiCallable[Q, Chunk], request: Q, size: int) -> bytes:
+        """The chunks of an answer, as one."""
+        data = bytearray()
+        async with aclosing(self.stream(method, request, items=size // limits.LEAST_CHUNK + 1, size=size)) as chunks:
+            async for chunk in chunks:
+                data += chunk.data
+        return bytes(data)
 
     async def upload(
         self, method: grpc.aio.StreamUnaryMultiCallable[Q, R], header: Q, chunks: AsyncIterator[Q], *, size: int

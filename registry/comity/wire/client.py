@@ -7,19 +7,21 @@ the question decides it: the digest of an object, the order of entries, the leng
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import grpc
 
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, Untrusted
-from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceStub
 from comity.v1.blob_pb2_grpc import BlobServiceStub
+from comity.v1.charter_pb2_grpc import CharterServiceStub
 from comity.v1.log_pb2_grpc import LogServiceStub
 from comity.v1.node_pb2_grpc import NodeServiceStub
 from comity.v1.operator_pb2_grpc import OperatorServiceStub
@@ -32,10 +34,12 @@ from comity.wire.channels import Connection, connect, connect_operator
 from comity.wire.checks import digest_bytes
 from comity.wire.status_codec import decode_status
 from comity.wire.values import (
+    AskReceipt,
     BlobStat,
     Charter,
     EntryBatch,
     InlineObject,
+    JoinRequest,
     Located,
     LocatedProof,
     Location,
@@ -47,10 +51,6 @@ from comity.wire.values import (
     Submitted,
     UploadHeader,
 )
-
-Q = TypeVar("Q")
-M = TypeVar("M")
-V = TypeVar("V")
 
 
 class NodeClient:
@@ -68,6 +68,7 @@ class NodeClient:
         self._log = LogServiceStub(channel)
         self._artifact = ArtifactServiceStub(channel)
         self._blob = BlobServiceStub(channel)
+        self._charter = CharterServiceStub(channel)
         self._publish = PublishServiceStub(channel)
         self._operator = OperatorServiceStub(channel)
         self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes] = channel.unary_stream(
@@ -115,18 +116,44 @@ class NodeClient:
     async def charter(self, epoch: int | None = None) -> Charter:
         """The charter of an epoch, or the newest one that the node holds. Raises NotFound."""
         request = node_pb2.GetCharterRequest(epoch=epoch)
-        parts = await self._all(self._node.GetCharter, request, codecs.decode_charter, limits.CERTIFICATE_LINES)
+        parts = await self._calls.all(self._node.GetCharter, request, codecs.decode_charter, limits.CERTIFICATE_LINES)
         if len({part.epoch for part in parts}) != 1 or epoch not in (None, parts[0].epoch):
             raise Malformed("not one charter", why="the parts of the answer are of another epoch, or of several")
-        body = b"".join(part.body for part in parts)
-        certificate = tuple(line for part in parts for line in part.certificate)
-        if len(body) > limits.CHARTER_BODY or len(certificate) > limits.CERTIFICATE_LINES:
-            raise Malformed("charter too large", why=f"at most {limits.CHARTER_BODY} bytes of body are read")
-        return Charter(parts[0].epoch, body, certificate)
+        return codecs.join_charter(parts[0].epoch, parts)
+
+    async def epochs(self, start: int = 0) -> tuple[Charter, ...]:
+        """Certified epochs from `start` on, as many as one answer holds; ask again from the next one.
+        Raises NotFound where the node does not hold epoch `start`."""
+        request = charter_pb2.GetEpochsRequest(from_epoch=start)
+        items = 2 * limits.ANSWER // limits.CHUNK + 2 * limits.EPOCHS
+        parts = await self._calls.all(self._charter.GetEpochs, request, codecs.decode_charter, items)
+        epochs = tuple(codecs.join_charter(*run) for run in groupby(parts, lambda part: part.epoch))
+        if not epochs or [charter.epoch for charter in epochs] != list(range(start, start + len(epochs))):
+            raise Malformed("not the epochs asked for", why=f"expected them in order, from {start} on")
+        return epochs
+
+    async def proceedings(self, prev: Digest | None = None) -> tuple[Located, ...]:
+        """What is said about the epoch after the body `prev`, or after the newest held there. Raises NotFound."""
+        request = charter_pb2.GetProceedingsRequest(prev=None if prev is None else digest_bytes(prev))
+        size = limits.PROCEEDINGS_BYTES + limits.PROCEEDINGS * limits.NAME
+        return await self._calls.all(
+            self._charter.GetProceedings, request, codecs.decode_located, limits.PROCEEDINGS, size
+        )
+
+    async def ask(self, lines: Sequence[bytes]) -> AskReceipt:
+        """Ask to be admitted, with a card. Raises Untrusted, Refused and OutOfSpace."""
+        return codecs.decode_ask_receipt(
+            await self._calls.unary(self._charter.Ask, charter_pb2.AskRequest(lines=lines))
+        )
+
+    async def asks(self) -> tuple[JoinRequest, ...]:
+        """Who waits to be admitted, in the order of asking."""
+        request = charter_pb2.ListAsksRequest()
+        return await self._calls.all(self._charter.ListAsks, request, codecs.decode_join_request, limits.ASKS)
 
     async def logs(self) -> tuple[LogHead, ...]:
         """Every log that the node holds, its own first."""
-        return await self._all(self._log.ListLogs, log_pb2.ListLogsRequest(), codecs.decode_head, limits.LOGS)
+        return await self._calls.all(self._log.ListLogs, log_pb2.ListLogsRequest(), codecs.decode_head, limits.LOGS)
 
     async def checkpoint(self, origin: str, index: int | None = None) -> bytes:
         """The newest note of a log, or the note covering `index` that has most cosigners. Raises NotFound."""
@@ -162,22 +189,24 @@ class NodeClient:
     async def proofs(self, line_digest: Digest, origin: str | None = None) -> tuple[LocatedProof, ...]:
         """tlog-proofs of a line, one for each log that holds it. Raises NotFound."""
         request = log_pb2.GetProofRequest(line_digest=digest_bytes(line_digest), origin=origin)
-        return await self._all(self._log.GetProof, request, codecs.decode_proof, limits.PROOFS)
+        return await self._calls.all(self._log.GetProof, request, codecs.decode_proof, limits.PROOFS)
 
     async def misbehaviour(self) -> tuple[Misbehaviour, ...]:
         """The proofs of misbehaviour that the node keeps."""
         request = log_pb2.ListMisbehaviourRequest()
-        return await self._all(self._log.ListMisbehaviour, request, codecs.decode_misbehaviour, limits.MISBEHAVIOUR)
+        return await self._calls.all(
+            self._log.ListMisbehaviour, request, codecs.decode_misbehaviour, limits.MISBEHAVIOUR
+        )
 
     async def resolve(self, name: str, version: str | None = None) -> tuple[Located, ...]:
         """Statements that claim a name. Raises NotFound."""
         request = artifact_pb2.ResolveRequest(name=name, version=version)
-        return await self._all(self._artifact.Resolve, request, codecs.decode_located, limits.RESOLVED)
+        return await self._calls.all(self._artifact.Resolve, request, codecs.decode_located, limits.RESOLVED)
 
     async def claims(self, digest: Digest) -> tuple[Located, ...]:
         """Statements about an artifact, and those about who made them. Raises NotFound."""
         request = artifact_pb2.GetClaimsRequest(artifact=digest_bytes(digest))
-        return await self._all(self._artifact.GetClaims, request, codecs.decode_located, limits.CLAIMS)
+        return await self._calls.all(self._artifact.GetClaims, request, codecs.decode_located, limits.CLAIMS)
 
     async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
         request = artifact_pb2.SearchRequest(query=query, cursor=cursor, limit=limit)
@@ -185,7 +214,7 @@ class NodeClient:
 
     async def object(self, digest: Digest) -> bytes:
         """A whole object whose SHA-256 is `digest`. Raises NotFound, and Untrusted for other bytes."""
-        data = await self._join(
+        data = await self._calls.join(
             self._blob.GetObject, blob_pb2.GetObjectRequest(digest=digest_bytes(digest)), limits.OBJECT
         )
         if hashlib.sha256(data).hexdigest() != digest:
@@ -195,7 +224,7 @@ class NodeClient:
     async def records(self, digest: Digest, layout: str) -> bytes:
         """The piece records of a blob; to be checked against the root in a piece index. Raises NotFound."""
         request = blob_pb2.GetRecordsRequest(blob=digest_bytes(digest), layout=layout)
-        return await self._join(self._blob.GetRecords, request, limits.RECORDS)
+        return await self._calls.join(self._blob.GetRecords, request, limits.RECORDS)
 
     async def stat(self, digests: Sequence[Digest]) -> tuple[BlobStat, ...]:
         """What the node has of each, in the order asked."""
@@ -251,21 +280,3 @@ class NodeClient:
 
     async def status(self) -> NodeStatus:
         return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))
-
-    async def _all(
-        self,
-        method: grpc.aio.UnaryStreamMultiCallable[Q, M],
-        request: Q,
-        decode: Callable[[M], V],
-        items: int,
-    ) -> tuple[V, ...]:
-        async with aclosing(self._calls.stream(method, request, items=items, size=limits.ANSWER)) as messages:
-            return tuple([decode(message) async for message in messages])
-
-    async def _join(self, method: grpc.aio.UnaryStreamMultiCallable[Q, blob_pb2.Chunk], request: Q, size: int) -> bytes:
-        data = bytearray()
-        items = size // limits.LEAST_CHUNK + 1
-        async with aclosing(self._calls.stream(method, request, items=items, size=size)) as chunks:
-            async for chunk in chunks:
-                data += chunk.data
-        return bytes(data)

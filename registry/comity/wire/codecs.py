@@ -6,17 +6,20 @@ checked here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from comity.trust.errors import Malformed
-from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, publish_pb2, types_pb2
+from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, publish_pb2, types_pb2
 from comity.wire import checks, limits
 from comity.wire.checks import digest_bytes
 from comity.wire.values import (
+    AskReceipt,
     BlobStat,
     Charter,
     EntryBatch,
     InlineObject,
+    JoinRequest,
     Located,
     LocatedProof,
     Location,
@@ -72,6 +75,44 @@ def decode_charter(message: node_pb2.GetCharterResponse) -> Charter:
         body=checks.data(message.body, "charter body", limits.CHARTER_BODY),
         certificate=checks.many(message.certificate, "lines", limits.CERTIFICATE_LINES, checks.line),
     )
+
+
+def join_charter(epoch: int, parts: Iterable[Charter]) -> Charter:
+    """A charter out of its parts, in order."""
+    pieces = list(parts)
+    body = b"".join(part.body for part in pieces)
+    certificate = tuple(line for part in pieces for line in part.certificate)
+    if len(body) > limits.CHARTER_BODY or len(certificate) > limits.CERTIFICATE_LINES:
+        raise Malformed("charter too large", why=f"at most {limits.CHARTER_BODY} bytes of body are read")
+    return Charter(epoch, body, certificate)
+
+
+def card_lines(lines: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The lines of a request to join, few and small enough."""
+    card = checks.many(lines, "lines of a card", limits.ASK_LINES, checks.line)
+    if not card or sum(map(len, card)) > limits.ASK_BYTES:
+        raise Malformed("not a card", why=f"1 to {limits.ASK_LINES} lines, {limits.ASK_BYTES} bytes together")
+    return card
+
+
+def encode_ask_receipt(receipt: AskReceipt) -> charter_pb2.AskResponse:
+    return charter_pb2.AskResponse(member=digest_bytes(receipt.member), since=receipt.since, waiting=receipt.waiting)
+
+
+def decode_ask_receipt(message: charter_pb2.AskResponse) -> AskReceipt:
+    return AskReceipt(
+        checks.digest(message.member),
+        checks.integer(message.since, "time"),
+        checks.integer(message.waiting, "requests that wait"),
+    )
+
+
+def encode_join_request(ask: JoinRequest) -> charter_pb2.JoinRequest:
+    return charter_pb2.JoinRequest(member=digest_bytes(ask.member), since=ask.since, lines=ask.lines)
+
+
+def decode_join_request(message: charter_pb2.JoinRequest) -> JoinRequest:
+    return JoinRequest(checks.digest(message.member), checks.integer(message.since, "time"), card_lines(message.lines))
 
 
 def encode_head(head: LogHead) -> types_pb2.LogHead:

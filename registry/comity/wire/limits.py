@@ -48,6 +48,15 @@ CHARTER_BODY: Final = 4 * MiB
 # INTENT, RATIFY and consent lines of several rounds for a federation of a thousand members.
 CERTIFICATE_LINES: Final = 16_384
 IDENTITY_LINES: Final = 64
+# Epochs of one answer; a federation that decides weekly has as many in twenty years.
+EPOCHS: Final = 1_000
+# What is said about one next epoch: 200 members, each at its node's quota, and those whom they speak of.
+PROCEEDINGS: Final = 65_536
+PROCEEDINGS_BYTES: Final = 4 * ANSWER
+# A card: an inception, rotations, records of a few nodes and their addresses.
+ASK_LINES: Final = 32
+ASK_BYTES: Final = 256 * KiB
+ASKS: Final = 256
 CAPABILITIES: Final = 64
 
 # A side object or a manifest, as in comity.trust.

@@ -12,6 +12,7 @@ import grpc
 from comity.v1 import blob_pb2
 from comity.v1.artifact_pb2_grpc import add_ArtifactServiceServicer_to_server
 from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
+from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
 from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
 from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -19,7 +20,7 @@ from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
 from comity.wire import limits, servicers
 from comity.wire.doors import Door
 from comity.wire.guards import Guard
-from comity.wire.services import ArtifactReads, BlobReads, LogReads, NodeReads, Operating, Publishing
+from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
 from comity.wire.throttle import Allowance, Throttle
 
 _BLOBS: Final = "comity.v1.BlobService"
@@ -46,6 +47,7 @@ class Services:
     blobs: BlobReads | None = None
     publishing: Publishing | None = None
     operating: Operating | None = None
+    governance: Governance | None = None
 
 
 def make_server(
@@ -66,6 +68,8 @@ def make_server(
         add_PublishServiceServicer_to_server(servicers.PublishServicer(services.publishing), server)
     if services.operating:
         add_OperatorServiceServicer_to_server(servicers.OperatorServicer(services.operating), server)
+    if services.governance:
+        add_CharterServiceServicer_to_server(servicers.CharterServicer(services.governance), server)
     return server
 
 

@@ -13,16 +13,17 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from comity.trust.errors import Malformed, NotFound, Refused
-from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer
 from comity.v1.blob_pb2_grpc import BlobServiceServicer
+from comity.v1.charter_pb2_grpc import CharterServiceServicer
 from comity.v1.log_pb2_grpc import LogServiceServicer
 from comity.v1.node_pb2_grpc import NodeServiceServicer
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer
 from comity.v1.publish_pb2_grpc import PublishServiceServicer
 from comity.wire import checks, codecs, limits
 from comity.wire.doors import CALLER
-from comity.wire.services import ArtifactReads, BlobReads, LogReads, NodeReads, Operating, Publishing
+from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
 from comity.wire.status_codec import encode_status
 from comity.wire.values import Charter, EntryBatch
 
@@ -41,12 +42,46 @@ class NodeServicer(NodeServiceServicer):
         self, request: node_pb2.GetCharterRequest, context: Context
     ) -> AsyncIterator[node_pb2.GetCharterResponse]:
         epoch = checks.integer(request.epoch, "epoch") if request.HasField("epoch") else None
-        charter = await self._node.charter(epoch)
-        for start in range(0, len(charter.body), limits.CHUNK):
-            part = Charter(charter.epoch, charter.body[start : start + limits.CHUNK], ())
+        for part in _parts(await self._node.charter(epoch)):
             yield codecs.encode_charter(part)
-        for lines in _batches(charter.certificate):
-            yield codecs.encode_charter(Charter(charter.epoch, b"", lines))
+
+
+class CharterServicer(CharterServiceServicer):
+    def __init__(self, governance: Governance) -> None:
+        self._governance = governance
+
+    async def GetEpochs(
+        self, request: charter_pb2.GetEpochsRequest, context: Context
+    ) -> AsyncIterator[node_pb2.GetCharterResponse]:
+        start, room = checks.integer(request.from_epoch, "epoch"), limits.ANSWER
+        async with aclosing(_at_most(limits.EPOCHS, self._governance.epochs(start))) as epochs:
+            async for charter in epochs:
+                room -= len(charter.body) + sum(map(len, charter.certificate))
+                if room < 0 and charter.epoch > start:
+                    return
+                for part in _parts(charter):
+                    yield codecs.encode_charter(part)
+
+    async def GetProceedings(
+        self, request: charter_pb2.GetProceedingsRequest, context: Context
+    ) -> AsyncIterator[types_pb2.Located]:
+        prev, room = checks.digest(request.prev) if request.HasField("prev") else None, limits.PROCEEDINGS_BYTES
+        async with aclosing(_at_most(limits.PROCEEDINGS, self._governance.proceedings(prev))) as lines:
+            async for located in lines:
+                room -= len(located.line)
+                if room < 0:
+                    return
+                yield codecs.encode_located(located)
+
+    async def Ask(self, request: charter_pb2.AskRequest, context: Context) -> charter_pb2.AskResponse:
+        lines = codecs.card_lines(request.lines)
+        return codecs.encode_ask_receipt(await self._governance.ask(CALLER.get(), lines))
+
+    async def ListAsks(
+        self, request: charter_pb2.ListAsksRequest, context: Context
+    ) -> AsyncIterator[charter_pb2.JoinRequest]:
+        async for ask in _at_most(limits.ASKS, self._governance.asks()):
+            yield codecs.encode_join_request(ask)
 
 
 class LogServicer(LogServiceServicer):
@@ -216,6 +251,14 @@ def _require_operator() -> None:
             hint="use the node's Unix socket, or an operator certificate of its node-record",
             code="OPERATORS-ONLY",
         )
+
+
+def _parts(charter: Charter) -> Iterable[Charter]:
+    """A charter in pieces that fit one message each."""
+    for start in range(0, len(charter.body), limits.CHUNK):
+        yield Charter(charter.epoch, charter.body[start : start + limits.CHUNK], ())
+    for lines in _batches(charter.certificate):
+        yield Charter(charter.epoch, b"", lines)
 
 
 def _batches(lines: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:

@@ -14,9 +14,11 @@ from typing import Protocol
 from comity.trust.digest import Digest
 from comity.wire.doors import Caller
 from comity.wire.values import (
+    AskReceipt,
     BlobStat,
     Charter,
     InlineObject,
+    JoinRequest,
     Located,
     LocatedProof,
     Location,
@@ -35,6 +37,19 @@ class NodeReads(Protocol):
 
     async def charter(self, epoch: int | None) -> Charter:
         """The newest one held for None. Raises NotFound."""
+
+
+class Governance(Protocol):
+    def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+        """Epochs from `start` on, in order, none left out. Raises NotFound."""
+
+    def proceedings(self, prev: Digest | None) -> AsyncGenerator[Located, None]:
+        """Lines about the epoch after `prev`, or after the newest. Raises NotFound."""
+
+    async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
+        """Note a request to join. Raises Untrusted, OutOfSpace, and Refused where this caller asks too often."""
+
+    def asks(self) -> AsyncGenerator[JoinRequest, None]: ...
 
 
 class LogReads(Protocol):

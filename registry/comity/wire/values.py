@@ -33,6 +33,24 @@ class Charter:
 
 
 @dataclass(frozen=True, slots=True)
+class AskReceipt:
+    """That a request to join was noted. `since` is when the identity asked first; `waiting` counts all who wait."""
+
+    member: Digest
+    since: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """Who waits to be admitted, by its own card: inception, rotations, node-records, addresses."""
+
+    member: Digest
+    since: int
+    lines: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogHead:
     """A log and its newest note with every cosignature known for it; `note` is empty before the first checkpoint."""
 
