@@ -93,7 +93,9 @@ def _kind(field: FieldInfo) -> str:
         return "number"
     if field.annotation is str:
         return "text"
-    if field.annotation is Path:
+    if field.annotation is bool:
+        return "true or false"
+    if field.annotation in (Path, Path | None):
         return "path"
     return "word or list" if "Literal" in str(field.annotation) else "list"
 
@@ -101,7 +103,9 @@ def _kind(field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.default
+    value = "" if field.default is None else field.default
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     text = "[]" if value == () else f'"{value}"' if isinstance(value, str | Path) else str(value)
     return f"`{text}`"
 

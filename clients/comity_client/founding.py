@@ -40,6 +40,8 @@ from comity_client.node_toml import node_toml
 
 SCHEMA: Final = "comity/node-card/v1"
 MAX_CARD: Final = 4 * MAX_LINE
+HTTP: Final = "127.0.0.1:7480"
+"""Where a new node's gateway listens: for the programs of its own machine, until its operator decides otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class NodeCard:
         return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
 
 
-def init_node(directory: Path, *, jurisdiction: str, org: str, node_name: str, mutual: str, open_: str) -> NodeCard:
+def init_node(
+    directory: Path, *, jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, http: str = HTTP
+) -> NodeCard:
     """Make `directory` the home of a new member's node: keys, inception, node record, node.toml, node-card.json.
 
     Args:
@@ -93,6 +97,7 @@ def init_node(directory: Path, *, jurisdiction: str, org: str, node_name: str, m
         org: what people call the member.
         node_name: unique in the federation, e.g. `node-ch.example.org`; the log is called `<node_name>/log` for ever.
         mutual, open_: `host:port` where other nodes, and everybody, reach it.
+        http: where its HTTP gateway listens, an IP address and a port; empty for none.
 
     The keys below `offline/` decide about the seat: the running node never reads them, and they belong on a medium that
     is not connected. Raises Conflict where the directory holds anything, Malformed for a bad name or address,
@@ -131,7 +136,7 @@ def init_node(directory: Path, *, jurisdiction: str, org: str, node_name: str, m
         ("inception.line", card.inception_line + b"\n"),
         ("node-record.line", card.record_line + b"\n"),
         ("node-card.json", card.encode()),
-        ("node.toml", node_toml(directory, card).encode()),
+        ("node.toml", node_toml(directory, card, http).encode()),
     ):
         durable.write_file(directory / name, data, mode=0o644, point="home")
     return card

@@ -58,6 +58,21 @@ first_answer_seconds = 15.0
 # Who may publish through the open port: "none", "any", or a list of identity ids. Operators always may.
 accept = "none"
 
+[gateway]
+# HTTP: a Hub for unmodified Hugging Face clients, and the logs for outsiders. Empty: none.
+http = {http}
+# PEM files; both together make it HTTPS.
+certificate = ""
+key = ""
+# How clients reach it, where a proxy stands before it, such as "https://models.example.org".
+url = ""
+# Whether anybody may read without a token (comity token new).
+public = true
+# What is served: a policy file, as for `comity verify`. Empty: what its publisher signed.
+policy = ""
+# Requests a second that one address may make.
+calls_per_second = 500.0
+
 [limits]
 # A log that grows beyond this is no longer mirrored or cosigned here.
 entries_per_origin = 10000000
@@ -69,7 +84,7 @@ upload_bytes = 4398046511104
 """
 
 
-def node_toml(directory: Path, card: NodeCard) -> str:
+def node_toml(directory: Path, card: NodeCard, http: str) -> str:
     values = {
         "name": card.record.name,
         "member": card.inception.label,
@@ -78,6 +93,7 @@ def node_toml(directory: Path, card: NodeCard) -> str:
         "operator": _socket(directory),
         "mutual": list(card.mutual),
         "open": list(card.open),
+        "http": http,
     }
     return _TEMPLATE.format_map({key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
 

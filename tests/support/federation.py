@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.node import NodeConfig, serve
+from comity.node.app import Beside, alone
 from comity.node.doors import Listening
 from comity.trust.charter import CharterPolicy, quorum
 from comity.trust.checkpoint import Checkpoint, open_checkpoint
@@ -105,6 +106,7 @@ def make_home(directory: Path, number: int, *, interval: float = 0.1) -> NodeHom
         node_name=f"node-{JURISDICTIONS[number].lower()}.example",
         mutual=f"127.0.0.1:{free_port()}",
         open_=f"127.0.0.1:{free_port()}",
+        http="127.0.0.1:0",
     )
     home = NodeHome(directory, card)
     home.set("replication", interval_seconds=interval, first_answer_seconds=1.0)
@@ -127,16 +129,19 @@ def found(
 
 
 @contextlib.asynccontextmanager
-async def serving(*homes: NodeHome, clock: Callable[[], float] = time.time) -> AsyncIterator[tuple[Listening, ...]]:
+async def serving(
+    *homes: NodeHome, clock: Callable[[], float] = time.time, beside: Beside = alone
+) -> AsyncIterator[tuple[Listening, ...]]:
     """Run nodes on this event loop; when the block ends, each has ended cleanly."""
     async with contextlib.AsyncExitStack() as stack:
-        yield tuple([await stack.enter_async_context(_serving(home, clock)) for home in homes])
+        yield tuple([await stack.enter_async_context(_serving(home, clock, beside)) for home in homes])
 
 
 @contextlib.asynccontextmanager
-async def _serving(home: NodeHome, clock: Callable[[], float]) -> AsyncIterator[Listening]:
+async def _serving(home: NodeHome, clock: Callable[[], float], beside: Beside) -> AsyncIterator[Listening]:
     ready: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
-    node = asyncio.create_task(serve(home.config(), clock=clock, ready=ready.set_result), name=home.name)
+    running = serve(home.config(), clock=clock, ready=ready.set_result, beside=beside)
+    node = asyncio.create_task(running, name=home.name)
     try:
         await asyncio.wait((node, ready), return_when=asyncio.FIRST_COMPLETED)
         if node.done():

@@ -29,6 +29,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/content/s3": BASE | S3,
     "registry/comity/ledger": BASE | NODE,
     "registry/comity/node": BASE | NODE,
+    "registry/comity/gateway": BASE | NODE,
     "registry": BASE,
     "clients": BASE,
 }
@@ -49,7 +50,9 @@ PROVIDERS = {
     "pydantic": "pydantic",
     "rich": "rich",
     "sqlalchemy": "sqlalchemy",
+    "starlette": "starlette",
     "structlog": "structlog",
+    "uvicorn": "uvicorn",
 }
 
 

@@ -21,13 +21,18 @@ from comity_cli.command import Command, examples, output
 @click.option("--name", "node_name", required=True, help="The node's name, unique in the federation and for ever.")
 @click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
 @click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
+@click.option("--http", default="127.0.0.1:7480", show_default=True, help="IP:port of the HTTP gateway; '' for none.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Default: ./NAME")
-def command(jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, directory: Path | None) -> None:
+def command(
+    jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, http: str, directory: Path | None
+) -> None:
     """Make a new member's keys, node record and configuration in a directory of their own."""
     from comity_client.founding import init_node
 
     home = directory or Path(node_name)
-    card = init_node(home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_)
+    card = init_node(
+        home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_, http=http
+    )
     out, member = output(), card.inception.id
     out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
     out.fact("member id", grouped(member))

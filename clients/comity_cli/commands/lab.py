@@ -51,11 +51,18 @@ def status(directory: Path) -> None:
 def _show(lab: Lab) -> None:
     out = output()
     nodes = [
-        {"node": node.name, "jurisdiction": node.jurisdiction, "pid": node.pid, "open": node.address}
+        {
+            "node": node.name,
+            "jurisdiction": node.jurisdiction,
+            "pid": node.pid,
+            "open": node.address,
+            "http": node.endpoint,
+        }
         for node in lab.nodes
     ]
     rows = [
-        (n["node"], n["jurisdiction"], f"running, pid {n['pid']}" if n["pid"] else "stopped", n["open"]) for n in nodes
+        (n["node"], n["jurisdiction"], f"running, pid {n['pid']}" if n["pid"] else "stopped", n["open"], n["http"])
+        for n in nodes
     ]
-    out.table(("node", "jurisdiction", "state", "open port"), [tuple(map(str, row)) for row in rows])
+    out.table(("node", "jurisdiction", "state", "open port", "HF_ENDPOINT"), [tuple(map(str, row)) for row in rows])
     out.document("lab", {"directory": str(lab.directory), "nodes": nodes, "federation": str(lab.federation)})

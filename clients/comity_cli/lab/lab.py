@@ -52,6 +52,12 @@ class LabNode:
         return str(tomllib.loads((self.home / "node.toml").read_text())["listen"]["open"])
 
     @property
+    def endpoint(self) -> str:
+        """The URL of its gateway, for `HF_ENDPOINT`; empty in a home that names none."""
+        settings = tomllib.loads((self.home / "node.toml").read_text()).get("gateway", {})
+        return f"http://{settings['http']}" if settings.get("http") else ""
+
+    @property
     def pid(self) -> int | None:
         """Process id, if that process still runs *this* home."""
         with contextlib.suppress(OSError, ValueError):
@@ -87,7 +93,7 @@ class Lab:
         directory.mkdir(parents=True, exist_ok=True)
         cards = []
         for name, jurisdiction, organisation in SEATS:
-            mutual, open_ = _free_ports(2)
+            mutual, open_, http = _free_ports(3)
             card = founding.init_node(
                 directory / name,
                 jurisdiction=jurisdiction,
@@ -95,6 +101,7 @@ class Lab:
                 node_name=name,
                 mutual=f"127.0.0.1:{mutual}",
                 open_=f"127.0.0.1:{open_}",
+                http=f"127.0.0.1:{http}",
             )
             cards.append(card)
             _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"'})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -30,16 +32,29 @@ from comity.node.tasks import Supervisor
 from comity.wire.server import Services
 
 Ready = Callable[[Listening], None]
+Beside = Callable[[Core, Desk, Replication, Supervisor], AbstractAsyncContextManager[str]]
+"""What else runs in the node's process, entered once the doors are open and left before they close; gives the URL at
+which it listens, if any."""
+
+
+@contextlib.asynccontextmanager
+async def alone(core: Core, desk: Desk, replication: Replication, supervisor: Supervisor) -> AsyncIterator[str]:
+    """Nothing beside the node."""
+    yield ""
+
 
 _log: Final = structlog.get_logger("comity.node")
 
 
-async def serve(config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None) -> None:
+async def serve(
+    config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None, beside: Beside = alone
+) -> None:
     """Run a node until cancelled.
 
     Args:
         clock: POSIX seconds.
         ready: called once every door is open.
+        beside: what runs in this process with the node, such as its gateway.
 
     Raises what `Core.open` and `Doors.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a damaged
     ledger, which is never signed over.
@@ -47,32 +62,32 @@ async def serve(config: NodeConfig, *, clock: Clock, ready: Ready = lambda liste
     core = await asyncio.to_thread(Core.open, config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
-            await _run(core, ready, ending)
+            await _run(core, ready, beside, ending)
     finally:
         await asyncio.to_thread(core.close)
         _log.info("stopped", node=core.seat.record.name)
 
 
-def run(file: Path) -> None:
-    """Run the node of a `node.toml` in this process, until SIGTERM or SIGINT."""
+def run(file: Path, beside: Beside = alone) -> None:
+    """Run the node of a `node.toml`, and what is `beside` it, in this process, until SIGTERM or SIGINT."""
     import time
 
     bound_arenas()
     logs.configure()
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_until_signalled(NodeConfig.load(file), time.time))
+        asyncio.run(_until_signalled(NodeConfig.load(file), time.time, beside))
 
 
-async def _until_signalled(config: NodeConfig, clock: Clock) -> None:
+async def _until_signalled(config: NodeConfig, clock: Clock, beside: Beside) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
-    await serve(config, clock=clock)
+    await serve(config, clock=clock, beside=beside)
 
 
-async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> None:
+async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
     replication = Replication(core, supervisor)
     own_log = replication.own_log
@@ -90,12 +105,15 @@ async def _run(core: Core, ready: Ready, ending: contextlib.AsyncExitStack) -> N
     listening = await doors.open()
     ending.push_async_callback(replication.close)
     ending.push_async_callback(supervisor.stop)
+    http = await ending.enter_async_context(beside(core, desk, replication, supervisor))
+    listening = replace(listening, http=http)
     _log.info(
         "listening",
         node=core.seat.record.name,
         mutual=listening.mutual,
         open=listening.open,
         operator=str(listening.operator),
+        http=listening.http,
     )
     ready(listening)
     await replication.begin()

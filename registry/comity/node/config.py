@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from comity.trust.digest import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
@@ -64,6 +64,8 @@ def _word_or_list(value: object) -> object:
 
 Listening = Annotated[str, AfterValidator(_listening)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file; empty for none."""
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
 
 
@@ -140,6 +142,28 @@ class Publishing(_Section):
     ] = "none"
 
 
+class Gateway(_Section):
+    """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
+
+    With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, where a proxy stands before it.
+    `public` false asks every reader for a token. `policy` says what is served; none asks for signatures alone.
+    """
+
+    http: Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)] = ""
+    certificate: MaybeFile = None
+    key: MaybeFile = None
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
+    public: bool = True
+    policy: MaybeFile = None
+    calls_per_second: Annotated[float, Field(gt=0)] = 500.0
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together")
+        return self
+
+
 class Limits(_Section):
     """Beyond these a log is no longer mirrored or cosigned. Bytes count entries and their side objects."""
 
@@ -160,6 +184,7 @@ class NodeConfig(_Section):
     federation: FederationFile = FederationFile()
     replication: Replication = Replication()
     publishing: Publishing = Publishing()
+    gateway: Gateway = Gateway()
     limits: Limits = Limits()
 
     @classmethod
@@ -203,6 +228,7 @@ _SECTIONS: Final[Mapping[str, type[_Section]]] = {
     "federation": FederationFile,
     "replication": Replication,
     "publishing": Publishing,
+    "gateway": Gateway,
     "limits": Limits,
 }
 
@@ -270,9 +296,12 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, _Section]:
     storage, s3 = config.storage, config.storage.s3
     if s3 is not None:
         s3 = s3.model_copy(update={"credentials_file": home / s3.credentials_file})
+    gateway = config.gateway
+    files = {name: home / path for name in ("certificate", "key", "policy") if (path := getattr(gateway, name))}
     paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
     return {
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
         "storage": storage.model_copy(update=paths),
+        "gateway": gateway.model_copy(update=files),
         "federation": config.federation.model_copy(update={"file": home / config.federation.file}),
     }

@@ -43,11 +43,12 @@ _OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].fu
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where the doors are, once they are open."""
+    """Where the doors are, once they are open; `http` is the URL of the gateway, empty where there is none."""
 
     mutual: str
     open: str
     operator: Path
+    http: str = ""
 
 
 class Doors:

@@ -1,0 +1,13 @@
+"""The HTTP face of a node: what unmodified clients of other worlds read here. Runs in the node's process and loop.
+
+    running, beside    the parts of a node that routes use; how the gateway starts and ends with its node
+    app                the one ASGI application: routes, errors, headers, bounds
+    server             the listening socket
+    hub/               the Hugging Face Hub's read routes
+
+Nothing is decided here that `comity.trust` decides, and nothing is kept that `comity.ledger` keeps.
+"""
+
+from comity.gateway.beside import beside
+
+__all__ = ["beside"]

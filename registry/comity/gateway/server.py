@@ -1,0 +1,93 @@
+"""The gateway's listening socket, and the ASGI server behind it (docs/decisions/0008-asgi-server.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from comity.node.config import Gateway
+from comity.trust.errors import Malformed, NotFound, Unavailable
+
+GRACE: Final = 2
+"""Seconds that requests under way are given when the node stops."""
+KEEP_ALIVE: Final = 30
+BACKLOG: Final = 1024
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
+    """Serve `app` while the block lasts; gives the URL at which it answers.
+
+    Raises Unavailable (LISTEN); NotFound and Malformed for certificate and key.
+    """
+    tls = _tls(settings)
+    listener = _listen(settings.http)
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    config.load()
+    config.ssl = tls
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]), name="gateway")
+    try:
+        yield _url(settings, listener)
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """One that leaves the process's signals to the node."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _tls(settings: Gateway) -> ssl.SSLContext | None:
+    if settings.certificate is None or settings.key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except FileNotFoundError as error:
+        missing: list[Path] = [path for path in (settings.certificate, settings.key) if not path.exists()]
+        raise NotFound("no certificate for the gateway", why=f"{missing[0]} is missing") from error
+    except (ssl.SSLError, OSError) as error:
+        raise Malformed("the gateway's certificate cannot be used", why=str(error), code="CONFIG") from error
+    return context
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+    except OSError as error:
+        hint = "choose another address in node.toml, or stop what listens there"
+        why = error.strerror or str(error)
+        raise Unavailable(f"cannot listen on {address}", why=why, hint=hint, code="LISTEN") from error
+
+
+def _url(settings: Gateway, listener: socket.socket) -> str:
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{settings.http.rpartition(':')[0]}:{listener.getsockname()[1]}"

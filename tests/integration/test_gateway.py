@@ -1,0 +1,71 @@
+"""The gateway as a part of its node: it comes up, bounds what it is asked, and ends with the node."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.gateway import beside
+from comity.trust.errors import Unavailable
+from support.federation import NodeHome, make_home, serving
+from support.ports import free_port
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    return make_home(tmp_path / "home", 0)
+
+
+async def test_the_gateway_answers_beside_its_node_and_ends_with_it(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        async with home.client() as node:
+            assert (await node.node()).origin == home.origin
+    with pytest.raises(httpx2.ConnectError):
+        async with httpx2.AsyncClient() as client:
+            await client.get(f"{listening.http}/healthz")
+
+
+async def test_a_node_whose_settings_name_no_address_has_no_gateway(home: NodeHome) -> None:
+    home.set("gateway", http="")
+    async with serving(home, beside=beside) as (listening,):
+        assert listening.http == ""
+
+
+async def test_an_address_that_is_taken_is_named(home: NodeHome) -> None:
+    port = free_port()
+    home.set("gateway", http=f"127.0.0.1:{port}")
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
+    async with server:
+        with pytest.raises(Unavailable) as refused:
+            async with serving(home, beside=beside):
+                pass
+    assert refused.value.code == "LISTEN"
+
+
+async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        nowhere = await client.get("/no/such/thing/anywhere")
+        assert (nowhere.status_code, nowhere.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE")
+        posted = await client.post("/healthz")
+        assert (posted.status_code, posted.headers["X-Error-Code"]) == (405, "METHOD")
+        long = await client.get(f"/healthz?{'x' * 9000}")
+        assert (long.status_code, long.headers["X-Error-Code"]) == (400, "MALFORMED")
+
+
+async def test_no_answer_can_be_run_or_framed_by_a_browser(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        headers = (await client.get("/healthz")).headers
+    assert "sandbox" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: NodeHome) -> None:
+    home.set("gateway", calls_per_second=0.1)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        answers = [await client.get("/healthz") for _ in range(4)]
+    assert answers[0].status_code == 200
+    assert (answers[-1].status_code, answers[-1].headers["X-Error-Code"]) == (429, "RATE")
+    assert int(answers[-1].headers["Retry-After"]) > 0
