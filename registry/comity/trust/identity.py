@@ -1,8 +1,8 @@
 """Identities that certify themselves: nobody assigns one, and nobody can take it away.
 
 An identity's id is the SHA-256 of its *inception record*, which names its first keys, how many of them must sign, and
-digests of the recovery keys that alone may rotate it later. Publishers and members are identities. Rotation is not
-here yet: a record's first keys are its only keys. Source: protocol, section 3.
+digests of the recovery keys that alone may rotate it later (`rotation`). Publishers and members are identities.
+Source: protocol, section 3.
 """
 
 from __future__ import annotations

@@ -1,0 +1,324 @@
+"""Rotation: an identity changes its keys, by its recovery keys alone, and stays the same identity.
+
+    inception --rotated 1--> state --rotated 2--> state --> …
+
+A `rotated` statement names the state that it leaves (`prev`, a digest over its keys and recovery digests) and is signed
+by a majority of the recovery keys of that state, which it reveals, and by every key of the new one, so that nobody
+claims a key that they do not hold. Statements count by their signatures wherever they are found; no log, vote or clock
+decides. Who holds a majority of the recovery keys *is* the identity: two different rotations of one state are a dispute
+that only people can settle. This page orders rotations; what statements under retired keys are worth is judged by
+whoever reads them (`reading`, `witnessing`). Source: protocol, section 3.
+
+In the 65,535 bytes of a log line new keys and used recovery keys together can be seven hybrid ones. An identity with
+seven recovery keys, the most there may be, reveals four of them and gets three new keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
+from comity.trust.encoding import Json, b64decode, b64encode, canonical
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.fields import Fields
+from comity.trust.identity import MAX_KEYS, Inception, KeySet, read_key_set
+from comity.trust.keys import Signer, VerifyingKey
+from comity.trust.merkle import HASH_SIZE, MAX_SIZE
+from comity.trust.note import check_name
+from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+
+if TYPE_CHECKING:
+    from comity.trust.charter import Member
+
+MAX_CUTS: Final = 32
+
+Signed: TypeAlias = Callable[[KeySet, Envelope], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How long a log was, and its root, when keys were retired: what stands below `size` was said before."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        check_name(self.origin)
+        if not 1 <= self.size <= MAX_SIZE or len(self.root) != HASH_SIZE:
+            raise Malformed("cut is malformed", why="a size of at least 1, and a root of 32 bytes")
+
+    @classmethod
+    def from_json(cls, value: Json) -> Cut:
+        fields = Fields(value, "cut")
+        cut = cls(fields.text("origin", most=255), fields.integer("size"), b64decode(fields.take("root")))
+        fields.done()
+        return cut
+
+    def to_json(self) -> dict[str, Json]:
+        return {"origin": self.origin, "size": self.size, "root": b64encode(self.root)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """By which keys an identity speaks, and which recovery keys (their ids) may change that.
+
+    `seq` counts the rotations that led here; None where a charter lists the state without saying.
+    """
+
+    identity: Digest
+    keys: KeySet
+    recovery: tuple[Digest, ...]
+    home: str = ""
+    seq: int | None = None
+
+    @classmethod
+    def of_inception(cls, inception: Inception) -> KeyState:
+        return cls(inception.id, inception.keys, inception.recovery, inception.home, 0)
+
+    @classmethod
+    def of_seat(cls, seat: Member) -> KeyState:
+        return cls(seat.id, seat.keys, seat.recovery)
+
+    @property
+    def digest(self) -> Digest:
+        """What a rotation calls the state that it leaves. The order of keys and of recovery keys means nothing."""
+        document: dict[str, Json] = {
+            "identity": self.identity,
+            "keys": sorted(key.id for key in self.keys.keys),
+            "threshold": self.keys.threshold,
+            "recovery": sorted(self.recovery),
+        }
+        return sha256(canonical(document))
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What changes. `seq` is 1 for the first rotation of an identity; an empty `home` leaves the home log as it is.
+
+    `cut` says how long logs were at this moment; a log that it does not name is cut at 0. Raises Malformed.
+    """
+
+    identity: Digest
+    seq: int
+    prev: Digest
+    keys: KeySet
+    recovery: tuple[Digest, ...]
+    home: str = ""
+    cut: tuple[Cut, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.seq < 1 or len(self.cut) > MAX_CUTS or len({cut.origin for cut in self.cut}) != len(self.cut):
+            raise Malformed("rotation is malformed", why=f"seq is at least 1; at most {MAX_CUTS} cuts, one a log")
+        if len(self.recovery) > MAX_KEYS or len(set(self.recovery)) != len(self.recovery):
+            raise Malformed("rotation is malformed", why=f"at most {MAX_KEYS} recovery digests, each once")
+        if self.home:
+            check_name(self.home)
+
+    @property
+    def digest(self) -> Digest:
+        """What a policy pins. The recovery keys that were used are no part of it."""
+        return sha256(canonical({"identity": self.identity, **self.to_json()}))
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "seq": self.seq,
+            "prev": self.prev,
+            "keys": [key.to_json() for key in self.keys.keys],
+            "threshold": self.keys.threshold,
+            "recovery": list(self.recovery),
+            "home": self.home,
+            "cut": [cut.to_json() for cut in self.cut],
+        }
+
+    def cut_of(self, origin: str) -> Cut | None:
+        return next((cut for cut in self.cut if cut.origin == origin), None)
+
+
+def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new: Sequence[Signer]) -> Entry:
+    """The `rotated` statement by which `before` becomes what `rotation` says.
+
+    Args:
+        recovery: more than half of the recovery keys of `before`; they are revealed, and spent.
+        new: every key of the new state, in any order.
+
+    Raises Malformed beyond the size of a line, Untrusted (ROTATION) for what nobody would accept.
+    """
+    entry = sign_statement(rotation_statement(rotation, [signer.public for signer in recovery]), *recovery, *new)
+    check_rotation(entry, before)
+    return entry
+
+
+def rotation_statement(rotation: Rotation, used: Iterable[VerifyingKey]) -> Statement:
+    """What is signed, where the signers are not in one place. `used` are the recovery keys that will sign it."""
+    body = {**rotation.to_json(), "used": [key.to_json() for key in used]}
+    return Statement("rotated", (Subject("", rotation.identity),), Author("identity", rotation.identity), body)
+
+
+def parse_rotation(entry: Entry) -> tuple[Rotation, tuple[VerifyingKey, ...]]:
+    """Read a `rotated` statement and the recovery keys that it reveals; nothing is proven. Raises Malformed."""
+    statement = entry.statement
+    if statement.predicate != "rotated" or statement.by is None or statement.by.kind != "identity":
+        raise Malformed("rotation is malformed", why="not a rotated statement of an identity")
+    fields = statement.fields()
+    used = tuple(VerifyingKey.from_json(item) for item in fields.items("used", least=1, most=MAX_KEYS))
+    rotation = Rotation(
+        identity=statement.by.id,
+        seq=fields.integer("seq", least=1),
+        prev=fields.digest("prev"),
+        keys=read_key_set(fields),
+        recovery=fields.digests("recovery", most=MAX_KEYS),
+        home=fields.text("home", least=0, most=255),
+        cut=tuple(Cut.from_json(item) for item in fields.items("cut", most=MAX_CUTS)),
+    )
+    fields.done()
+    if statement.sole_subject() != rotation.identity:
+        raise Malformed("rotation is malformed", why="its subject is not the identity that speaks")
+    return rotation, used
+
+
+def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.signed) -> KeyState:
+    """The state after a `rotated` statement that is valid in `before`. Raises Malformed/Untrusted (ROTATION).
+
+    Not checked: whether another valid one leaves the same state (`follow` does), and when or where it was logged.
+
+    Args:
+        signed: how signatures are judged; simulations of many members pass a cheap one.
+    """
+    return _check(entry, before, signed)[1]
+
+
+def _check(entry: Entry, before: KeyState, signed: Signed) -> tuple[Rotation, KeyState]:
+    rotation, used = parse_rotation(entry)
+    if (rotation.identity, rotation.prev) != (before.identity, before.digest):
+        raise _refused("it leaves another state")
+    if before.seq is not None and rotation.seq != before.seq + 1:
+        raise _refused(f"it is number {rotation.seq}, the next one is {before.seq + 1}")
+    revealed = {key.id for key in used}
+    if not revealed <= set(before.recovery):
+        raise _refused("a key that it uses is no recovery key of this state")
+    if 2 * len(revealed) <= len(before.recovery):
+        raise _refused(f"{len(revealed)} of {len(before.recovery)} recovery keys are no majority")
+    if revealed & set(rotation.recovery):
+        raise _refused("a recovery key that was revealed is spent")
+    halves = [half.id for key in (*used, *rotation.keys.keys) for half in key.halves]
+    if len(set(halves)) != len(halves):
+        raise _refused("one key in two roles")
+    for keys, who in ((used, "recovery key that it uses"), (rotation.keys.keys, "new key")):
+        if not signed(KeySet(keys, len(keys)), entry.envelope):
+            raise _refused(f"a {who} did not sign")
+    after = KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
+    return rotation, after
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One valid rotation, with the states before and after it."""
+
+    before: KeyState
+    rotation: Rotation
+    after: KeyState
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """All that valid rotations make of `start`. Only `follow` makes one.
+
+    `steps` are all of them, on every branch; more statements only ever add steps. It answers two questions. *Who speaks
+    for the identity from now on?* `states`: the way that is nowhere in dispute, which ends before a fork. *Whose was
+    that signature?* `reached`: every state on every branch, so that a rotation which turns up later can start a
+    dispute, but never make a stranger of somebody whose signature held before (I4).
+    """
+
+    start: KeyState
+    steps: tuple[Step, ...]
+
+    @property
+    def current(self) -> KeyState:
+        """The newest state before any fork."""
+        return self.states[-1]
+
+    @property
+    def states(self) -> tuple[KeyState, ...]:
+        """From `start` to the newest state before any fork."""
+        return (self.start, *(step.after for step in self._undisputed()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The statements that lead through `states`."""
+        return tuple(step.entry for step in self._undisputed())
+
+    @property
+    def reached(self) -> tuple[KeyState, ...]:
+        """Every state on every branch, `start` first, each once."""
+        return tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
+
+    @property
+    def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
+        """Pairs of different rotations that leave one state."""
+        forks = self._leaving().values()
+        return tuple((first.entry, other.entry) for first, *others in forks for other in others)
+
+    def signed(self, envelope: Envelope) -> bool:
+        """Whether the keys of any state that was reached signed `envelope`."""
+        return any(state.keys.signed(envelope) for state in self.reached)
+
+    def _undisputed(self) -> list[Step]:
+        leaving, way, at = self._leaving(), list[Step](), self.start
+        while len(steps := leaving.get(at, ())) == 1:
+            way += steps
+            at = way[-1].after
+        return way
+
+    def _leaving(self) -> dict[KeyState, list[Step]]:
+        leaving: dict[KeyState, list[Step]] = {}
+        for step in self.steps:
+            leaving.setdefault(step.before, []).append(step)
+        return leaving
+
+
+def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> Chain:
+    """Order the rotations among `entries` that lead on from `start`.
+
+    In whatever order and however often they come, the result is the same; what is not valid counts for nothing. It
+    never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
+    """
+    leaving: dict[str, list[Entry]] = {}
+    for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
+        if entry.statement.predicate == "rotated":
+            leaving.setdefault(_state_left(entry), []).append(entry)
+    reached = {(start.digest, start.seq): start}
+    ahead, steps = [start], list[Step]()
+    for before in ahead:  # grows below
+        for rotation, after, entry in _valid(before, leaving.get(before.digest, ()), signed):
+            place = after.digest, after.seq
+            if place not in reached:
+                reached[place] = after
+                ahead.append(after)
+            steps.append(Step(before, rotation, reached[place], entry))
+    return Chain(start, tuple(steps))
+
+
+def _valid(before: KeyState, entries: Iterable[Entry], signed: Signed) -> Iterable[tuple[Rotation, KeyState, Entry]]:
+    """The different rotations of `before` among `entries`, each with the first statement that proves it."""
+    found: dict[Digest, tuple[Rotation, KeyState, Entry]] = {}
+    for entry in entries:
+        try:
+            rotation, after = _check(entry, before, signed)
+        except ComityError:
+            continue  # whoever wrote it, it is no rotation of this state
+        found.setdefault(rotation.digest, (rotation, after, entry))
+    return [found[digest] for digest in sorted(found)]
+
+
+def _state_left(entry: Entry) -> str:
+    """The state that a `rotated` statement says it leaves, to sort by; anything at all in a malformed one."""
+    return str(entry.statement.body.get("prev"))
+
+
+def _refused(why: str) -> Untrusted:
+    return Untrusted("rotation refused", why=why, code="ROTATION")

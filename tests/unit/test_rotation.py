@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.identity import MAX_KEYS, KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.rotation import (
+    Cut,
+    KeyState,
+    Rotation,
+    check_rotation,
+    follow,
+    parse_rotation,
+    rotate,
+    rotation_statement,
+)
+from comity.trust.statement import Entry, Subject, parse_entry, sign_statement
+from support.rotations import CLASSICAL, begun, of, owned
+from support.world import identity, seat, signer
+
+FIRST = begun("owner", keys=3, recovery=3)
+SECOND, ENTRY = FIRST.to("second", keys=3, recovery=3)
+THIRD, NEXT = SECOND.to("third", home="elsewhere.example/log")
+RIVAL, ALTERNATE = FIRST.to("rival")
+ROTATION, USED = parse_rotation(ENTRY)
+CUT = Cut("node.example/log", 7, bytes(32))
+STRANGER = signer("stranger", CLASSICAL)
+
+
+def signed_by(*signers: HybridSigner, used: Any = USED, **change: Any) -> Entry:
+    """The rotation from the first to the second state, changed, and signed by whom you like."""
+    return sign_statement(rotation_statement(replace(ROTATION, **change), used), *signers)
+
+
+def refusal(entry: Entry, before: KeyState = FIRST.state) -> str:
+    with pytest.raises(Untrusted) as refused:
+        check_rotation(entry, before)
+    assert refused.value.code == "ROTATION"
+    return refused.value.why
+
+
+def test_a_rotation_reads_back_and_leads_to_the_next_state() -> None:
+    entry = parse_entry(ENTRY.line)
+    assert parse_rotation(entry) == (ROTATION, tuple(key.public for key in FIRST.recovery[:2]))
+    assert check_rotation(entry, FIRST.state) == SECOND.state
+    assert SECOND.state.seq == 1
+
+
+def test_the_home_log_stays_unless_a_rotation_names_another() -> None:
+    assert SECOND.state.home == FIRST.state.home == "node.example/log"
+    assert check_rotation(NEXT, SECOND.state).home == "elsewhere.example/log"
+
+
+def test_the_order_in_which_keys_are_listed_means_nothing() -> None:
+    keys, recovery = FIRST.state.keys, FIRST.state.recovery
+    shuffled = replace(FIRST.state, keys=KeySet(keys.keys[::-1], keys.threshold), recovery=recovery[::-1])
+    assert shuffled.digest == FIRST.state.digest
+    assert replace(FIRST.state, keys=KeySet(keys.keys, 3)).digest != FIRST.state.digest
+
+
+def test_a_chain_starts_at_a_charter_seat_as_well() -> None:
+    member = seat("CH")
+    after, entry = of(member).to("swiss second")
+    chain = follow(KeyState.of_seat(member.member), [entry])
+    assert chain.current.keys == after.state.keys
+    assert follow(KeyState.of_seat(replace(member.member, recovery=())), [entry]).steps == ()
+
+
+def test_stolen_keys_without_recovery_keys_rotate_nothing() -> None:
+    thief = owned(FIRST.state.identity, "thief", keys=1, recovery=1, algs=CLASSICAL)
+    loot = replace(ROTATION, keys=thief.state.keys, recovery=thief.state.recovery)
+    for used in (FIRST.keys, thief.recovery, FIRST.keys[:2]):
+        with pytest.raises(Untrusted):
+            rotate(FIRST.state, loot, used, thief.keys)
+
+
+def test_a_minority_of_the_recovery_keys_rotates_nothing() -> None:
+    for count in (1, 2):
+        signers = FIRST.recovery[:count]
+        entry = signed_by(*signers, *SECOND.keys, used=[each.public for each in signers])
+        if count == 1:
+            assert "no majority" in refusal(entry)
+        else:
+            assert check_rotation(entry, FIRST.state)
+    even = begun("even", recovery=4)
+    with pytest.raises(Untrusted):
+        even.to("half", used=2)
+    assert even.to("most", used=3)
+
+
+def test_every_recovery_key_that_is_named_signs() -> None:
+    assert "recovery key" in refusal(signed_by(FIRST.recovery[0], *SECOND.keys))
+    assert "recovery key" in refusal(signed_by(FIRST.recovery[0], FIRST.recovery[2], *SECOND.keys))
+
+
+def test_a_recovery_key_of_another_state_is_worth_nothing() -> None:
+    assert "no recovery key" in refusal(
+        signed_by(*SECOND.recovery, *SECOND.keys, used=[key.public for key in SECOND.recovery])
+    )
+
+
+def test_every_new_key_signs() -> None:
+    for missing in range(3):
+        present = [key for at, key in enumerate(SECOND.keys) if at != missing]
+        assert "new key" in refusal(signed_by(*FIRST.recovery[:2], *present))
+
+
+def test_half_of_a_hybrid_key_is_no_signature() -> None:
+    first = begun("hybrid", algs=("ed25519", "ml-dsa-65"))
+    _, entry = first.to("hybrid second")
+    for missing in range(len(entry.envelope.signatures)):
+        kept = [s for at, s in enumerate(entry.envelope.signatures) if at != missing]
+        torn = replace(entry, envelope=replace(entry.envelope, signatures=tuple(kept)))
+        with pytest.raises(Untrusted):
+            check_rotation(torn, first.state)
+
+
+def test_a_recovery_key_that_was_revealed_is_spent() -> None:
+    for spent in FIRST.recovery[:2]:
+        assert "spent" in refusal(signed_by(*FIRST.recovery[:2], *SECOND.keys, recovery=(spent.public.id,)))
+    unrevealed = FIRST.recovery[2].public.id
+    assert check_rotation(signed_by(*FIRST.recovery[:2], *SECOND.keys, recovery=(unrevealed,)), FIRST.state)
+
+
+def test_a_recovery_key_does_not_become_a_key() -> None:
+    keys = KeySet((FIRST.recovery[0].public,), 1)
+    assert "two roles" in refusal(signed_by(*FIRST.recovery[:2], keys=keys))
+
+
+def test_a_key_may_stay_while_others_change() -> None:
+    keys = (FIRST.keys[0], SECOND.keys[0])
+    kept = signed_by(*FIRST.recovery[:2], *keys, keys=KeySet(tuple(key.public for key in keys), 2))
+    assert check_rotation(kept, FIRST.state).keys.threshold == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"identity": RIVAL.state.digest}, id="another identity"),
+        pytest.param({"prev": SECOND.state.digest}, id="another state"),
+        pytest.param({"seq": 2}, id="another number"),
+    ],
+)
+def test_a_rotation_leaves_exactly_one_state(change: dict[str, Any]) -> None:
+    assert refusal(signed_by(*FIRST.recovery[:2], *SECOND.keys, **change))
+
+
+def test_an_identity_without_recovery_keys_never_rotates() -> None:
+    bare = begun("bare", recovery=0)
+    for anybody in (STRANGER, *bare.keys):
+        change = replace(ROTATION, identity=bare.state.identity, prev=bare.state.digest)
+        with pytest.raises(Untrusted):
+            rotate(bare.state, change, [anybody], SECOND.keys)
+    dead_end, entry = FIRST.to("dead end", recovery=0)
+    later = replace(ROTATION, prev=dead_end.state.digest, seq=2)
+    more = [sign_statement(rotation_statement(later, USED), *FIRST.recovery[:2], *SECOND.keys)]
+    assert follow(FIRST.state, [entry, *more]).states == (FIRST.state, dead_end.state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"seq": 0}, id="number zero"),
+        pytest.param({"recovery": tuple(sha256(b"%d" % at) for at in range(MAX_KEYS + 1))}, id="eight recovery keys"),
+        pytest.param({"recovery": FIRST.state.recovery[:1] * 2}, id="a recovery digest twice"),
+        pytest.param({"home": "two words"}, id="a home that is no origin"),
+        pytest.param({"cut": (CUT, replace(CUT, size=8))}, id="two cuts of one log"),
+        pytest.param({"cut": tuple(replace(CUT, origin=f"log-{at}") for at in range(33))}, id="too many cuts"),
+    ],
+)
+def test_a_malformed_rotation_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        replace(ROTATION, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "rotates"}, id="another predicate"),
+        pytest.param({"subjects": (Subject("", SECOND.state.digest),)}, id="another subject"),
+        pytest.param({"subjects": (Subject("", FIRST.state.identity),) * 2}, id="two subjects"),
+        pytest.param({"body": {**ENTRY.statement.body, "note": ""}}, id="a rider"),
+        pytest.param({"body": {**ENTRY.statement.body, "used": []}}, id="no recovery key"),
+        pytest.param({"body": {**ENTRY.statement.body, "threshold": 1}}, id="a threshold that is not more than half"),
+        pytest.param({"body": {**ENTRY.statement.body, "keys": [], "threshold": 1}}, id="no keys"),
+        pytest.param({"body": {**ENTRY.statement.body, "keys": [STRANGER.public.to_json()] * 8}}, id="eight keys"),
+        pytest.param({"body": {**ENTRY.statement.body, "prev": None}}, id="no state before it"),
+        pytest.param({"body": {**ENTRY.statement.body, "cut": [{**CUT.to_json(), "size": 0}]}}, id="a cut at nothing"),
+        pytest.param({"body": {**ENTRY.statement.body, "cut": [{**CUT.to_json(), "root": "AA=="}]}}, id="a short root"),
+        pytest.param({"body": {}}, id="nothing"),
+    ],
+)
+def test_a_statement_that_is_no_rotation_counts_for_nothing(change: dict[str, Any]) -> None:
+    entry = sign_statement(replace(ENTRY.statement, **change), *FIRST.recovery[:2], *SECOND.keys)
+    with pytest.raises(Malformed):
+        parse_rotation(entry)
+    assert follow(FIRST.state, [entry, ENTRY]).states == (FIRST.state, SECOND.state)
+
+
+def test_cuts_are_part_of_what_is_signed() -> None:
+    _, entry = FIRST.to("cut", cut=(CUT,))
+    rotation, _ = parse_rotation(entry)
+    assert rotation.cut_of("node.example/log") == CUT
+    assert rotation.cut_of("other.example/log") is None
+    assert rotation.digest != replace(rotation, cut=()).digest
+
+
+def test_a_chain_follows_rotations_in_any_order() -> None:
+    for order in itertools.permutations((ENTRY, NEXT, ENTRY)):
+        chain = follow(FIRST.state, order)
+        assert chain.states == (FIRST.state, SECOND.state, THIRD.state) == chain.reached
+        assert chain.entries == (ENTRY, NEXT)
+        assert chain.disputes == ()
+
+
+def test_a_rotation_whose_predecessor_is_not_here_leads_nowhere() -> None:
+    assert follow(FIRST.state, [NEXT]).states == (FIRST.state,)
+
+
+def test_one_rotation_signed_by_other_recovery_keys_is_no_dispute() -> None:
+    used = FIRST.recovery[1:]
+    again = signed_by(*used, *SECOND.keys, used=[key.public for key in used])
+    chain = follow(FIRST.state, [again, ENTRY, NEXT])
+    assert chain == follow(FIRST.state, [NEXT, ENTRY, again])
+    assert (chain.current, chain.disputes) == (THIRD.state, ())
+
+
+def test_two_rotations_of_one_state_are_a_dispute_and_the_chain_ends_before_it() -> None:
+    chain = follow(FIRST.state, [ENTRY, ALTERNATE, NEXT])
+    assert chain.current == FIRST.state
+    assert chain.entries == ()
+    assert [{entry.digest for entry in pair} for pair in chain.disputes] == [{ENTRY.digest, ALTERNATE.digest}]
+    later = follow(FIRST.state, [ENTRY, NEXT, SECOND.to("other third")[1]])
+    assert later.states == (FIRST.state, SECOND.state)
+
+
+def test_two_rotations_to_one_state_with_other_cuts_are_a_dispute() -> None:
+    chain = follow(FIRST.state, [ENTRY, FIRST.to("second", keys=3, recovery=3, cut=(CUT,))[1], NEXT])
+    assert chain.current == FIRST.state
+    assert len(chain.disputes) == 1
+    assert chain.reached == (FIRST.state, SECOND.state, THIRD.state)
+
+
+def test_whoever_signed_before_a_dispute_is_no_stranger_after_it() -> None:
+    said = [sign_statement(ENTRY.statement, *keys).envelope for keys in (FIRST.keys, SECOND.keys, THIRD.keys)]
+    chain = follow(FIRST.state, [ENTRY, NEXT])
+    assert all(map(chain.signed, said))
+    disputed = follow(FIRST.state, [ENTRY, NEXT, ALTERNATE])
+    assert all(map(disputed.signed, said))
+    assert not disputed.signed(sign_statement(ENTRY.statement, STRANGER).envelope)
+
+
+def test_a_state_that_returns_does_not_revive_old_rotations() -> None:
+    middle, there = FIRST.to("middle")
+    back = Rotation(FIRST.state.identity, 2, middle.state.digest, FIRST.state.keys, FIRST.state.recovery)
+    again = rotate(middle.state, back, middle.recovery, FIRST.keys)
+    chain = follow(FIRST.state, [again, there])
+    assert [state.seq for state in chain.states] == [0, 1, 2]
+    from_a_seat = follow(replace(FIRST.state, seq=None), [again, there])
+    assert [state.seq for state in from_a_seat.states] == [None, 1, 2]
+
+
+def test_most_new_keys_and_recovery_keys_that_fit_a_line() -> None:
+    hybrid = ("ed25519", "ml-dsa-65")
+    most = begun("most", recovery=MAX_KEYS, algs=hybrid)
+    after, _ = most.to("three", keys=3, recovery=MAX_KEYS)
+    assert len(after.state.keys.keys) == 3
+    with pytest.raises(Malformed):
+        most.to("four", keys=4)
+    classical = begun("classical", keys=MAX_KEYS, recovery=MAX_KEYS)
+    assert classical.to("seven", keys=MAX_KEYS, recovery=MAX_KEYS)
+
+
+def test_somebody_elses_rotations_are_passed_over() -> None:
+    other = of(identity("Somebody"))
+    assert follow(FIRST.state, [other.to("more")[1], ENTRY]).current == SECOND.state
+
+
+def test_signatures_may_be_judged_otherwise_where_there_are_many() -> None:
+    unsigned = signed_by(STRANGER)
+    assert follow(FIRST.state, [unsigned], signed=lambda keys, envelope: True).current == SECOND.state
+    assert follow(FIRST.state, [unsigned]).current == FIRST.state
