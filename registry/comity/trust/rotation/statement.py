@@ -1,13 +1,10 @@
-"""Rotation: an identity changes its keys, by its recovery keys alone, and stays the same identity.
+"""The `rotated` statement: an identity changes its keys, by its recovery keys alone, and stays the same identity.
 
-    inception --rotated 1--> state --rotated 2--> state --> …
-
-A `rotated` statement names the state that it leaves (`prev`, a digest over its keys and recovery digests) and is signed
+It names the state that it leaves (`prev`, a digest over its keys and recovery digests) and is signed
 by a majority of the recovery keys of that state, which it reveals, and by every key of the new one, so that nobody
 claims a key that they do not hold. Statements count by their signatures wherever they are found; no log, vote or clock
-decides. Who holds a majority of the recovery keys *is* the identity: two different rotations of one state are a dispute
-that only people can settle. This page orders rotations; what statements under retired keys are worth is judged by
-whoever reads them (`reading`, `witnessing`). Source: protocol, section 3.
+decides. Who holds a majority of the recovery keys *is* the identity. What several of them make together is on the next
+page (`chain`). Source: protocol, section 3.
 
 In the 65,535 bytes of a log line new keys and used recovery keys together can be seven hybrid ones. An identity with
 seven recovery keys, the most there may be, reveals four of them and gets three new keys.
@@ -15,16 +12,15 @@ seven recovery keys, the most there may be, reveals four of them and gets three 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import Envelope
 from comity.trust.encoding import Json, b64decode, b64encode, canonical
-from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
-from comity.trust.identity import MAX_KEYS, Inception, KeySet, read_key_set
+from comity.trust.identity import MAX_KEYS, Inception, KeySet, Signed, read_key_set
 from comity.trust.keys import Signer, VerifyingKey
 from comity.trust.merkle import HASH_SIZE, MAX_SIZE
 from comity.trust.note import check_name
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
     from comity.trust.charter import Member
 
 MAX_CUTS: Final = 32
-
-Signed: TypeAlias = Callable[[KeySet, Envelope], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +180,8 @@ def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.si
     Not checked: whether another valid one leaves the same state (`follow` does), and when or where it was logged.
 
     Args:
-        signed: how signatures are judged; simulations of many members pass a cheap one.
+        signed: `KeySet.signed`, but in simulations of many members.
     """
-    return _check(entry, before, signed)[1]
-
-
-def _check(entry: Entry, before: KeyState, signed: Signed) -> tuple[Rotation, KeyState]:
     rotation, used = parse_rotation(entry)
     if (rotation.identity, rotation.prev) != (before.identity, before.digest):
         raise _refused("it leaves another state")
@@ -210,114 +200,7 @@ def _check(entry: Entry, before: KeyState, signed: Signed) -> tuple[Rotation, Ke
     for keys, who in ((used, "recovery key that it uses"), (rotation.keys.keys, "new key")):
         if not signed(KeySet(keys, len(keys)), entry.envelope):
             raise _refused(f"a {who} did not sign")
-    after = KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
-    return rotation, after
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One valid rotation, with the states before and after it."""
-
-    before: KeyState
-    rotation: Rotation
-    after: KeyState
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """All that valid rotations make of `start`. Only `follow` makes one.
-
-    `steps` are all of them, on every branch; more statements only ever add steps. It answers two questions. *Who speaks
-    for the identity from now on?* `states`: the way that is nowhere in dispute, which ends before a fork. *Whose was
-    that signature?* `reached`: every state on every branch, so that a rotation which turns up later can start a
-    dispute, but never make a stranger of somebody whose signature held before (I4).
-    """
-
-    start: KeyState
-    steps: tuple[Step, ...]
-
-    @property
-    def current(self) -> KeyState:
-        """The newest state before any fork."""
-        return self.states[-1]
-
-    @property
-    def states(self) -> tuple[KeyState, ...]:
-        """From `start` to the newest state before any fork."""
-        return (self.start, *(step.after for step in self._undisputed()))
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The statements that lead through `states`."""
-        return tuple(step.entry for step in self._undisputed())
-
-    @property
-    def reached(self) -> tuple[KeyState, ...]:
-        """Every state on every branch, `start` first, each once."""
-        return tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
-
-    @property
-    def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
-        """Pairs of different rotations that leave one state."""
-        forks = self._leaving().values()
-        return tuple((first.entry, other.entry) for first, *others in forks for other in others)
-
-    def signed(self, envelope: Envelope) -> bool:
-        """Whether the keys of any state that was reached signed `envelope`."""
-        return any(state.keys.signed(envelope) for state in self.reached)
-
-    def _undisputed(self) -> list[Step]:
-        leaving, way, at = self._leaving(), list[Step](), self.start
-        while len(steps := leaving.get(at, ())) == 1:
-            way += steps
-            at = way[-1].after
-        return way
-
-    def _leaving(self) -> dict[KeyState, list[Step]]:
-        leaving: dict[KeyState, list[Step]] = {}
-        for step in self.steps:
-            leaving.setdefault(step.before, []).append(step)
-        return leaving
-
-
-def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> Chain:
-    """Order the rotations among `entries` that lead on from `start`.
-
-    In whatever order and however often they come, the result is the same; what is not valid counts for nothing. It
-    never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
-    """
-    leaving: dict[str, list[Entry]] = {}
-    for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
-        if entry.statement.predicate == "rotated":
-            leaving.setdefault(_state_left(entry), []).append(entry)
-    reached = {(start.digest, start.seq): start}
-    ahead, steps = [start], list[Step]()
-    for before in ahead:  # grows below
-        for rotation, after, entry in _valid(before, leaving.get(before.digest, ()), signed):
-            place = after.digest, after.seq
-            if place not in reached:
-                reached[place] = after
-                ahead.append(after)
-            steps.append(Step(before, rotation, reached[place], entry))
-    return Chain(start, tuple(steps))
-
-
-def _valid(before: KeyState, entries: Iterable[Entry], signed: Signed) -> Iterable[tuple[Rotation, KeyState, Entry]]:
-    """The different rotations of `before` among `entries`, each with the first statement that proves it."""
-    found: dict[Digest, tuple[Rotation, KeyState, Entry]] = {}
-    for entry in entries:
-        try:
-            rotation, after = _check(entry, before, signed)
-        except ComityError:
-            continue  # whoever wrote it, it is no rotation of this state
-        found.setdefault(rotation.digest, (rotation, after, entry))
-    return [found[digest] for digest in sorted(found)]
-
-
-def _state_left(entry: Entry) -> str:
-    """The state that a `rotated` statement says it leaves, to sort by; anything at all in a malformed one."""
-    return str(entry.statement.body.get("prev"))
+    return KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
 
 
 def _refused(why: str) -> Untrusted:

@@ -1,0 +1,167 @@
+"""Chains of rotations: what all the `rotated` statements at hand make of one beginning.
+
+    inception --rotated 1--> state --rotated 2--> state
+                                \\--rotated 2'--> state      a dispute: two different rotations of one state
+
+Nobody settles a dispute but people, each for themselves, by what they pin. Source: protocol, section 3.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from comity.trust.digest import Digest, short
+from comity.trust.dsse import Envelope
+from comity.trust.errors import ComityError
+from comity.trust.identity import KeySet, Signed
+from comity.trust.rotation.statement import KeyState, Rotation, check_rotation, parse_rotation
+from comity.trust.statement import Author, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One valid rotation, with the states before and after it; `post_quantum` where the recovery keys that it uses are."""
+
+    before: KeyState
+    rotation: Rotation
+    after: KeyState
+    entry: Entry
+    post_quantum: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """All that valid rotations make of `start`. Only `follow` makes one.
+
+    `steps` are all of them, on every branch; more statements only ever add steps. It answers two questions. *Who speaks
+    for the identity from now on?* `states`: the way that is nowhere in dispute, which ends before a fork. *Whose was
+    that signature?* `reached`: every state on every branch, so that a rotation which turns up later can start a
+    dispute, but never make a stranger of somebody whose signature held before (I4).
+    """
+
+    start: KeyState
+    steps: tuple[Step, ...]
+
+    @property
+    def current(self) -> KeyState:
+        """The newest state before any fork."""
+        return self.states[-1]
+
+    @property
+    def states(self) -> tuple[KeyState, ...]:
+        """From `start` to the newest state before any fork."""
+        return (self.start, *(step.after for step in self._undisputed()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The statements that lead through `states`."""
+        return tuple(step.entry for step in self._undisputed())
+
+    @property
+    def reached(self) -> tuple[KeyState, ...]:
+        """Every state on every branch, `start` first, each once."""
+        return tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
+
+    @property
+    def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
+        """Pairs of different rotations that leave one state."""
+        forks = self._leaving().values()
+        return tuple((first.entry, other.entry) for first, *others in forks for other in others)
+
+    @property
+    def post_quantum(self) -> frozenset[KeyState]:
+        """The states whose keys, and the recovery keys that led there, would stand without classical cryptography."""
+        leaving, firm = self._leaving(), [self.start]
+        for state in firm:  # grows below
+            firm += {s.after for s in leaving.get(state, ()) if s.post_quantum}.difference(firm)
+        return frozenset(state for state in firm if state.keys.post_quantum)
+
+    def signers(self, envelope: Envelope) -> tuple[KeyState, ...]:
+        """The states on any branch whose keys signed `envelope`."""
+        good = functools.cache(envelope.verified_by)
+        return tuple(s for s in self.reached if sum(good(key) for key in s.keys.keys) >= s.keys.threshold)
+
+    def signed(self, envelope: Envelope) -> bool:
+        return bool(self.signers(envelope))
+
+    def _undisputed(self) -> list[Step]:
+        leaving, way, at = self._leaving(), list[Step](), self.start
+        while len(steps := leaving.get(at, ())) == 1:
+            way += steps
+            at = way[-1].after
+        return way
+
+    def _leaving(self) -> dict[KeyState, list[Step]]:
+        leaving: dict[KeyState, list[Step]] = {}
+        for step in self.steps:
+            leaving.setdefault(step.before, []).append(step)
+        return leaving
+
+
+def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> Chain:
+    """Order the rotations among `entries` that lead on from `start`.
+
+    In whatever order and however often they come, the result is the same; what is not valid counts for nothing. It
+    never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
+    """
+    leaving: dict[str, list[Entry]] = {}
+    for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
+        if entry.statement.predicate == "rotated":
+            leaving.setdefault(_state_left(entry), []).append(entry)
+    reached = {(start.digest, start.seq): start}
+    ahead, steps = [start], list[Step]()
+    for before in ahead:  # grows below
+        for step in _steps(before, leaving.get(before.digest, ()), signed):
+            after = reached.setdefault((step.after.digest, step.after.seq), step.after)
+            ahead += [after] if after is step.after else []
+            steps.append(replace(step, after=after))
+    return Chain(start, tuple(steps))
+
+
+def _steps(before: KeyState, entries: Iterable[Entry], signed: Signed) -> list[Step]:
+    """The different rotations of `before` among `entries`; one that is there twice, by other recovery keys, is one."""
+    found: dict[Digest, Step] = {}
+    for entry in entries:
+        try:
+            after = check_rotation(entry, before, signed=signed)
+        except ComityError:
+            continue  # whoever wrote it, it is no rotation of this state
+        rotation, used = parse_rotation(entry)
+        step = found.setdefault(rotation.digest, Step(before, rotation, after, entry, False))
+        post_quantum = step.post_quantum or all(key.post_quantum for key in used)
+        found[rotation.digest] = replace(step, post_quantum=post_quantum)
+    return [found[digest] for digest in sorted(found)]
+
+
+def _state_left(entry: Entry) -> str:
+    """The state that a `rotated` statement says it leaves, to sort by; anything at all in a malformed one."""
+    return str(entry.statement.body.get("prev"))
+
+
+class Chains:
+    """What identities' rotations among `entries` lead to."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._rotations: dict[Author, list[Entry]] = {}
+        self._followed: dict[KeyState, Chain] = {}
+        for entry in entries:
+            if entry.statement.predicate == "rotated" and entry.statement.by is not None:
+                self._rotations.setdefault(entry.statement.by, []).append(entry)
+
+    def follow(self, start: KeyState) -> Chain:
+        if start not in self._followed:
+            self._followed[start] = follow(start, self._rotations.get(Author("identity", start.identity), ()))
+        return self._followed[start]
+
+    def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
+        """Pairs of rotations of one state, on the ways followed so far."""
+        pairs = [pair for chain in self._followed.values() for pair in chain.disputes]
+        return tuple({(first.digest, other.digest): (first, other) for first, other in pairs}.values())
+
+    def notes(self) -> tuple[str, ...]:
+        """Of rotations that lead on from none of the states followed so far."""
+        used = {step.entry.digest for chain in self._followed.values() for step in chain.steps}
+        strays = [entry for entries in self._rotations.values() for entry in entries if entry.digest not in used]
+        return tuple(f"rotated {short(entry.digest)} is no valid step from keys known here" for entry in strays)
