@@ -1,0 +1,73 @@
+"""The charter's readings before Spin: the rules never fork in any order; rules with a clause taken out do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.tools import needs
+
+pytestmark = pytest.mark.slow
+
+MODEL = Path(__file__).parent / "charter.pml"
+FORKS = [
+    ("LOCK",),
+    ("OWN_BODY",),
+    ("LATER",),
+    ("MONOTONE_RATIFY",),
+    ("ONE_ROUND",),
+    ("ONE_INTENT", "ONE_RATIFY"),
+    ("ONE_INTENT", "STRICTLY_LATER"),
+    ("CERTIFICATE_AT_HAND", "CERTIFICATE_CARRIED"),
+]
+"""Clauses without which two drafts can both be certified."""
+
+
+def forks(folder: Path, **defines: int) -> bool:
+    """Whether some order of readings certifies two drafts; every order was tried if the answer is no."""
+    spin = needs("spin", unlock="apt-get install spin")
+    gcc = needs("gcc", unlock="apt-get install gcc libc6-dev")
+    chosen = [f"-D{name}={value}" for name, value in defines.items()]
+    _run(folder, spin, "-a", *chosen, str(MODEL))
+    _run(folder, gcc, "-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-DMEMLIM=2500", "-o", "pan", "pan.c")
+    said = _run(folder, "./pan", "-m1000", "-w22")
+    errors = re.search(r"errors: (\d+)", said)
+    assert errors is not None, said
+    forked = errors[1] != "0"
+    assert forked == ("assertion violated" in said), said
+    assert forked or ("Search not completed" not in said and "too small" not in said), said
+    return forked
+
+
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=True)
+    return done.stdout + done.stderr
+
+
+def test_three_honest_members_and_a_liar_never_certify_two_drafts(tmp_path: Path) -> None:
+    assert not forks(tmp_path, ROUNDS=3)
+
+
+def test_five_honest_members_and_two_liars_never_certify_two_drafts(tmp_path: Path) -> None:
+    assert not forks(tmp_path, HONEST=5, FAULTY=2, ROUNDS=2)
+
+
+@pytest.mark.long
+def test_a_fourth_round_brings_no_fork(tmp_path: Path) -> None:
+    assert not forks(tmp_path, ROUNDS=4)
+
+
+def test_two_liars_of_four_are_more_than_the_rules_bear(tmp_path: Path) -> None:
+    assert forks(tmp_path, HONEST=2, FAULTY=2, ROUNDS=2)
+
+
+@pytest.mark.parametrize("clauses", FORKS, ids="-and-".join)
+def test_without_a_clause_two_drafts_are_certified(clauses: tuple[str, ...], tmp_path: Path) -> None:
+    assert forks(tmp_path, ROUNDS=4, **{f"WITHOUT_{clause}": 1 for clause in clauses})
+
+
+@pytest.mark.parametrize("clause", sorted({clause for clauses in FORKS if len(clauses) > 1 for clause in clauses}))
+def test_clauses_that_guard_one_another_guard_alone(clause: str, tmp_path: Path) -> None:
+    assert not forks(tmp_path, ROUNDS=2, **{f"WITHOUT_{clause}": 1})
