@@ -1,9 +1,10 @@
-"""The charter: who the members are, by which keys they speak, and by how many of them it changes.
+"""A charter body: who the members are, by which keys they speak, and by how many of them it changes.
 
     {"epoch":0,"members":[…],"namespaces":[…],"policy":{…},"prev":null,"schema":"comity/charter/v1"}
 
-The body is RFC 8785 JSON, named by its SHA-256 and kept as bytes; signatures stand beside it, not in it. This page
-holds the body and the genesis (epoch 0, certified by the consent of *every* member). Source: protocol, section 7.
+The whole document each epoch. It is RFC 8785 JSON, named by its SHA-256 and kept as bytes; signatures stand beside it,
+not in it. What a body must keep of the one before it is in `succession`, and what makes it valid in `founding` and
+`certificate`. Source: protocol, section 7.1.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Final
 
 from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.encoding import Json, canonical, parse_canonical
-from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.errors import Malformed
 from comity.trust.fields import Fields
 from comity.trust.identity import MAX_KEYS, KeySet, check_jurisdiction, read_key_set
-from comity.trust.keys import Signer, VerifyingKey
+from comity.trust.keys import VerifyingKey
 from comity.trust.names import check_segment
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry, sign_statement
 
 SCHEMA: Final = "comity/charter/v1"
 MAX_MEMBERS: Final = 200
@@ -54,6 +54,12 @@ class Member:
         return self.successor_of or self.id
 
 
+def called(seats: Iterable[Member], most: int = 8) -> str:
+    """The names of `seats` in a line for people: `most` of them, and how many more."""
+    names = [seat.name for seat in seats]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 @dataclass(frozen=True, slots=True)
 class CharterPolicy:
     """What members promise one another. `schema_floor` binds writers, never verification."""
@@ -67,7 +73,11 @@ class CharterPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A charter body. Build with `parse` (keeps the bytes that were signed) or `draft`; no invalid instance exists."""
+    """A charter body. Build with `parse` (keeps the bytes that were signed), `genesis` or `draft`.
+
+    `predecessor`, in a genesis only, is the digest of the last body of a federation that lost its quorum and is founded
+    anew. `note_digest` is that of a text that explains the change.
+    """
 
     data: bytes
     federation: Digest
@@ -76,6 +86,8 @@ class Body:
     members: tuple[Member, ...]
     namespaces: Mapping[str, Digest]
     policy: CharterPolicy
+    predecessor: Digest | None = None
+    note_digest: Digest | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Body:
@@ -90,9 +102,10 @@ class Body:
         members = tuple(_member(item) for item in fields.items("members", least=1, most=MAX_MEMBERS))
         namespaces = [_namespace(item) for item in fields.items("namespaces", most=MAX_NAMESPACES)]
         policy = _policy(fields.object("policy"), sum(member.active for member in members))
-        for optional in ("note_digest", "predecessor"):
-            if fields.has(optional):
-                fields.digest(optional)
+        predecessor = fields.digest("predecessor") if fields.has("predecessor") else None
+        note_digest = fields.digest("note_digest") if fields.has("note_digest") else None
+        if epoch and predecessor:
+            raise fields.error("only a genesis has a 'predecessor'")
         fields.done()
         _check_members(members)
         if [name for name, _ in namespaces] != sorted({name for name, _ in namespaces}):
@@ -100,7 +113,8 @@ class Body:
         if len({name.lower() for name, _ in namespaces}) != len(namespaces):
             raise Malformed("charter is malformed", why="two namespaces differ only by case")
         prev_digest = bare_digest(prev) if epoch else None
-        return cls(data, federation, epoch, prev_digest, members, dict(namespaces), policy)
+        names = dict(namespaces)
+        return cls(data, federation, epoch, prev_digest, members, names, policy, predecessor, note_digest)
 
     @property
     def digest(self) -> Digest:
@@ -110,17 +124,64 @@ class Body:
     def active(self) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.active)
 
+    @property
+    def quorum(self) -> int:
+        """How many active members change this charter: what its policy asks, and never less than the floor (I1)."""
+        return max(quorum(len(self.active)), self.policy.quorum_change)
+
+    @property
+    def blocking(self) -> int:
+        """n - q + 1: the fewest active members without whom there is no quorum (7.4)."""
+        return len(self.active) - self.quorum + 1
+
     def member(self, identifier: Digest) -> Member | None:
         return next((member for member in self.members if member.id == identifier), None)
 
 
-def genesis(members: Iterable[Member], policy: CharterPolicy, namespaces: Mapping[str, Digest] | None = None) -> Body:
+def genesis(
+    members: Iterable[Member],
+    policy: CharterPolicy,
+    namespaces: Mapping[str, Digest] | None = None,
+    *,
+    predecessor: Digest | None = None,
+    note_digest: Digest | None = None,
+) -> Body:
     """Write a genesis body. Raises Malformed where it would break a rule."""
-    names: list[Json] = [{"name": name, "publisher": id_} for name, id_ in sorted((namespaces or {}).items())]
+    document = _document(members, policy, namespaces or {}, note_digest)
+    if predecessor:
+        document["predecessor"] = predecessor
+    return Body.parse(canonical({**document, "epoch": 0, "prev": None}))
+
+
+def draft(
+    previous: Body,
+    *,
+    members: Iterable[Member] | None = None,
+    namespaces: Mapping[str, Digest] | None = None,
+    policy: CharterPolicy | None = None,
+    note_digest: Digest | None = None,
+) -> Body:
+    """Write a body for the epoch after `previous`; what is None stays as it is there.
+
+    Raises Malformed where no charter may look like that. Whether this one may follow `previous` is for
+    `succession.check_succession` to say.
+    """
+    document = _document(
+        previous.members if members is None else members,
+        policy or previous.policy,
+        previous.namespaces if namespaces is None else namespaces,
+        note_digest,
+    )
+    document |= {"federation": previous.federation, "epoch": previous.epoch + 1, "prev": previous.digest}
+    return Body.parse(canonical(document))
+
+
+def _document(
+    members: Iterable[Member], policy: CharterPolicy, namespaces: Mapping[str, Digest], note_digest: Digest | None
+) -> dict[str, Json]:
+    names: list[Json] = [{"name": name, "publisher": id_} for name, id_ in sorted(namespaces.items())]
     document: dict[str, Json] = {
         "schema": SCHEMA,
-        "epoch": 0,
-        "prev": None,
         "members": [_member_json(member) for member in sorted(members, key=lambda member: member.id)],
         "namespaces": names,
         "policy": {
@@ -131,58 +192,9 @@ def genesis(members: Iterable[Member], policy: CharterPolicy, namespaces: Mappin
             "schema_floor": policy.schema_floor,
         },
     }
-    return Body.parse(canonical(document))
-
-
-def consent(body: Body, member: Digest, *signers: Signer) -> Entry:
-    """A member's `consented` to a genesis: its signature under exactly these bytes."""
-    statement = Statement(
-        "consented",
-        (Subject("charter", body.digest),),
-        Author("identity", member),
-        {"federation": body.federation, "prev": body.prev, "body": body.digest},
-        (SideObject.of(body.data),),
-    )
-    return sign_statement(statement, *signers)
-
-
-def consenting(body: Body, lines: Iterable[bytes]) -> frozenset[Digest]:
-    """Members of `body` whose consent to exactly this body stands among `lines`; whatever does not verify counts for
-    nothing."""
-    return frozenset(member.id for line in lines if (member := _consent_of(body, line)) is not None)
-
-
-def certify_genesis(body: Body, lines: Iterable[bytes]) -> Body:
-    """Return `body` if it is a genesis to which every member consented. Raises Untrusted naming who is missing."""
-    if body.epoch != 0:
-        raise Untrusted("charter refused", why=f"epoch {body.epoch} is not a genesis", code="CHARTER")
-    agreed = consenting(body, lines)
-    missing = [member.name for member in body.members if member.id not in agreed]
-    if missing:
-        raise Untrusted(
-            "charter refused",
-            why=f"a genesis is unanimous; no valid consent of {', '.join(missing)}",
-            code="CHARTER-CONSENT",
-        )
-    return body
-
-
-def _consent_of(body: Body, line: bytes) -> Member | None:
-    try:
-        entry = parse_entry(line)
-        statement = entry.statement
-        fields = statement.fields()
-        if statement.predicate != "consented" or statement.by is None or statement.by.kind != "identity":
-            return None
-        prev, named = fields.take("prev"), (fields.digest("federation"), fields.digest("body"))
-        fields.done()
-        subject = statement.sole_subject()
-    except ComityError:
-        return None
-    member = body.member(statement.by.id)
-    if member is None or prev != body.prev or named != (body.federation, body.digest):
-        return None
-    return member if subject == body.digest and member.keys.signed(entry.envelope) else None
+    if note_digest:
+        document["note_digest"] = note_digest
+    return document
 
 
 def _member(item: Json) -> Member:
