@@ -113,7 +113,8 @@ def sequenced(parent: Path, runs: int) -> Iterator[Result]:
 
 
 async def _sequence(ledger: Ledger, lines: list[bytes], writers: int) -> tuple[float, float]:
-    sequencer = Sequencer(ledger, ORIGIN, lambda checkpoint: sign_note(checkpoint.text, ORIGIN, KEY))
+    log = log_verifier_key(ORIGIN, KEY.public)
+    sequencer = Sequencer(ledger, log, lambda checkpoint: sign_note(checkpoint.text, ORIGIN, KEY))
     running = asyncio.create_task(sequencer.run())
     waits: list[float] = []
     left = iter(lines)

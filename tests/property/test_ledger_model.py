@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from comity.ledger.index import Query
+from comity.ledger.index import Place, Query
 from comity.ledger.ledger import Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError
@@ -127,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert line == LINES[index]
             proof = self.ledger.history.inclusion(log.origin, index, size)
             verify_inclusion(leaf_hash(line), index, size, proof, root)
-            assert (log.origin, index) in self.ledger.index.places(sha256(line))
+            assert Place(log.origin, log.vkey, index) in self.ledger.index.places(sha256(line))
 
     @rule()
     def everything_is_sound_and_nothing_else_is_found(self) -> None:

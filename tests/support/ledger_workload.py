@@ -85,9 +85,10 @@ def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey, rounds: int) -> N
 
 async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:
     ledger = Ledger.open(folder, time.time)
-    ledger.logs.create(OWN, LogKeys(OWN, own).vkey, own=True)
+    mine = LogKeys(OWN, own)
+    ledger.logs.create(OWN, mine.vkey, own=True)
     ledger.logs.create(FAR, far.vkey)
-    sequencer = Sequencer(ledger, OWN, own_signer(own), linger=0, interval=0)
+    sequencer = Sequencer(ledger, mine.verifier, own_signer(own), linger=0, interval=0)
     running = asyncio.create_task(sequencer.run())
     writers = [write(sequencer, rounds) for _ in range(WRITERS)]
     await asyncio.gather(*writers, asyncio.to_thread(mirror, ledger, far, own, rounds))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.index import UNKNOWN, Located, Query
+from comity.ledger.index import UNKNOWN, Located, Place, Query
 from comity.ledger.ledger import Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
@@ -98,7 +98,7 @@ def test_pages_follow_one_another_without_gap_or_repetition(ledger: Ledger) -> N
     while page := ledger.index.find(Query(), limit=2, after=last):
         assert len(page) <= 2
         pages.extend(page)
-        last = (page[-1].origin, page[-1].index)
+        last = (page[-1].vkey, page[-1].index)
     assert pages == ledger.index.find(Query())
 
 
@@ -123,7 +123,7 @@ def test_refused_entries_leave_nothing_in_the_index(ledger: Ledger) -> None:
 
 
 def test_a_line_is_found_by_its_digest_wherever_it_was_logged(ledger: Ledger) -> None:
-    assert ledger.index.places(sha256(OWN_LINES[0])) == [(OWN.origin, 0), (FAR.origin, 2)]
+    assert ledger.index.places(sha256(OWN_LINES[0])) == [Place(OWN.origin, OWN.vkey, 0), Place(FAR.origin, FAR.vkey, 2)]
     assert ledger.index.places(sha256(b"never logged")) == []
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
+from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
 from comity.trust.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.note import SignedNote
@@ -44,15 +45,35 @@ def test_creating_a_log_again_changes_nothing(ledger: Ledger) -> None:
     assert ledger.logs.create(OWN.origin, OWN.vkey, own=True).size == 1
 
 
-def test_an_origin_never_gets_a_second_key(ledger: Ledger) -> None:
-    with pytest.raises(Conflict) as refusal:
-        ledger.logs.create(OWN.origin, LogKeys.generate(OWN.origin).vkey, own=True)
-    assert refusal.value.code == "ORIGIN-TAKEN"
+def test_another_key_under_an_origin_is_another_log(ledger: Ledger) -> None:
+    rival = LogKeys.generate(FAR.origin)
+    first, second = statement_lines(0, 3), statement_lines(3, 5)
+    assert ledger.logs.create(rival.origin, rival.vkey).size == 0
+    ledger.logs.advance(FAR.vkey, 0, first, FAR.note_over(first))
+    ledger.logs.advance(rival.vkey, 0, second, rival.note_over(second))
+    assert ledger.history.entries(FAR.vkey, 0, 3) == first
+    assert ledger.history.entries(rival.vkey, 0, 2) == second
+    assert ledger.cosignatures.cosigned(rival.vkey).encode() == rival.note_over(second).encode()
+    (place,) = ledger.index.places(sha256(second[0]))
+    assert (place.origin, place.vkey, place.index) == (FAR.origin, rival.vkey, 0)
+
+
+def test_an_origin_alone_means_the_log_that_was_first_under_it(ledger: Ledger) -> None:
+    ledger.logs.create(FAR.origin, LogKeys.generate(FAR.origin).vkey)
+    assert ledger.logs.get(FAR.origin).vkey == FAR.vkey
+
+
+def test_a_note_by_another_key_of_the_origin_moves_nothing(ledger: Ledger) -> None:
+    lines = statement_lines(0, 2)
+    with pytest.raises(Untrusted):
+        ledger.logs.advance(FAR.vkey, 0, lines, LogKeys.generate(FAR.origin).note_over(lines))
+    assert ledger.logs.get(FAR.vkey).size == 0
 
 
 def test_a_mirrored_log_never_becomes_an_own_one(ledger: Ledger) -> None:
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refusal:
         ledger.logs.create(FAR.origin, FAR.vkey, own=True)
+    assert refusal.value.code == "ORIGIN-TAKEN"
 
 
 def test_a_key_of_another_name_is_refused(ledger: Ledger) -> None:

@@ -16,7 +16,9 @@ from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.ledger.ledger import NAME, Ledger
 from comity.ledger.migrate import migrate
+from comity.ledger.rows import find_log
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 from support.logs import LogKeys, statement_line, statement_lines
@@ -89,11 +91,39 @@ def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) 
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
+def test_a_ledger_of_the_first_version_keeps_its_logs_and_takes_a_second_key(database: Database) -> None:
+    migrate(database, "0001")
+    other = LogKeys.generate(LOG.origin)
+    row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged) VALUES (:id, :origin, :vkey, 0, 0, :root, 0)"
+    entry = 'INSERT INTO entries (log_id, "index", line, digest) VALUES (7, 0, :line, :digest)'
+    with database.writing("test") as connection:
+        connection.execute(text(row), {"id": 7, "origin": LOG.origin, "vkey": LOG.vkey, "root": EMPTY_ROOT})
+        connection.execute(text(entry), {"line": b"{}", "digest": bytes(32)})
+    migrate(database)
+    with database.writing("test") as connection:
+        connection.execute(text(row), {"id": 8, "origin": LOG.origin, "vkey": other.vkey, "root": EMPTY_ROOT})
+    with database.reading() as connection:
+        assert find_log(connection, LOG.origin).id == 7
+        assert find_log(connection, other.vkey).id == 8
+        assert connection.scalar(text("SELECT count(*) FROM entries")) == 1
+        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:
+    migrate(database, "0001")
+    with pytest.raises(Untrusted), database.rebuilding("test") as connection:
+        connection.execute(
+            text("INSERT INTO entries VALUES (9, 0, :line, :digest)"), {"line": b"", "digest": bytes(32)}
+        )
+    with database.reading() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM entries")) == 0
+
+
 def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     migrate(database)
     with database.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0001"
+        assert MigrationContext.configure(connection).get_current_revision() == "0002"
 
 
 def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:

@@ -36,7 +36,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 async def running(
     ledger: Ledger, sign: Callable[[Checkpoint], NoteSignature] = sign, *, interval: float = 0
 ) -> AsyncIterator[Sequencer]:
-    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0, interval=interval)
+    sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0, interval=interval)
     task = asyncio.create_task(sequencer.run())
     try:
         yield sequencer
@@ -155,7 +155,7 @@ async def test_a_full_disk_refuses_the_batch_and_the_next_one_may_pass(
 async def test_a_failed_commit_ends_the_sequencer_and_everybody_is_told(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0)
+    sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
     task = asyncio.create_task(sequencer.run())
     await sequencer.append(statement_line(0))
     monkeypatch.setattr(Logs, "append", _failed)
@@ -176,7 +176,7 @@ async def test_a_damaged_log_is_never_signed(ledger: Ledger, tmp_path: Path) -> 
     reopened = Ledger.open(tmp_path, lambda: 1_000)
     try:
         with pytest.raises(Untrusted) as refusal:
-            await Sequencer(reopened, LOG.origin, sign).run()
+            await Sequencer(reopened, LOG.verifier, sign).run()
         assert refusal.value.code == "LEDGER-CORRUPT"
         assert reopened.logs.get(LOG.origin).note is None
     finally:
@@ -186,7 +186,7 @@ async def test_a_damaged_log_is_never_signed(ledger: Ledger, tmp_path: Path) -> 
 async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sequencer = Sequencer(ledger, LOG.origin, sign, linger=0)
+    sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(sequencer.run())
     append = Logs.append
@@ -202,7 +202,7 @@ async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
 
 
 async def test_when_stopped_those_who_wait_in_line_are_told(ledger: Ledger) -> None:
-    sequencer = Sequencer(ledger, LOG.origin, sign, linger=3_600)
+    sequencer = Sequencer(ledger, LOG.verifier, sign, linger=3_600)
     task = asyncio.create_task(sequencer.run())
     writers = [asyncio.create_task(sequencer.append(statement_line(0)))]
     while not sequencer._batch:

@@ -34,13 +34,13 @@ _Key: TypeAlias = tuple[str, bytes]
 
 
 class Cosignatures:
-    """Cosigned checkpoints of all logs. Thread-safe."""
+    """Cosigned checkpoints of all logs, each named by its verifier key, or its origin alone. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, origin: str, size: int, root: bytes, signatures: Iterable[NoteSignature]) -> int:
-        """Keep verified cosignatures of the checkpoint (`origin`, `size`, `root`); how many were new or newer.
+    def add(self, name: str, size: int, root: bytes, signatures: Iterable[NoteSignature]) -> int:
+        """Keep verified cosignatures of the checkpoint (`size`, `root`) of a log; how many were new or newer.
 
         Of two by one key over one checkpoint the one with the later time stays. Raises NotFound where the checkpoint
         is not kept here, Untrusted(code="ROOT-MISMATCH") where it has another root, and Malformed for a signature
@@ -50,7 +50,7 @@ class Cosignatures:
         if any(not _TIMESTAMP_SIZE < len(line.signature) <= MAX_SIGNATURE for line in offered):
             raise Malformed("not a cosignature", why="expected a time and a signature of at most 8 KiB")
         with self._database.writing("cosign") as connection:
-            log = find_log(connection, origin)
+            log = find_log(connection, name)
             head = _head(connection, log, size)
             if head.root != root:
                 raise Untrusted(
@@ -61,25 +61,27 @@ class Cosignatures:
                 _prune(connection, log)
             return added
 
-    def cosigned(self, origin: str, size: int | None = None) -> SignedNote:
+    def cosigned(self, name: str, size: int | None = None) -> SignedNote:
         """The checkpoint of `size`, by default the newest, with the log's signature and every cosignature kept.
 
         Raises NotFound(code="NO-CHECKPOINT").
         """
         with self._database.reading() as connection:
-            log = find_log(connection, origin)
+            log = find_log(connection, name)
             return _note(connection, log, _head(connection, log, size))
 
-    def best_note(self, origin: str, index: int) -> SignedNote:
+    def best_note(self, name: str, index: int) -> SignedNote:
         """Of the checkpoints that cover entry `index`, the one with most cosigners; of several, the largest.
 
         Raises NotFound(code="NO-CHECKPOINT") where no checkpoint covers it yet.
         """
         with self._database.reading() as connection:
-            log = find_log(connection, origin)
+            log = find_log(connection, name)
             head = _most_cosigned(connection, log, index) or checkpoints.newest(connection, log, covering=index)
             if head is None:
-                raise NotFound("no checkpoint", why=f"none of {origin} covers entry {index} yet", code="NO-CHECKPOINT")
+                raise NotFound(
+                    "no checkpoint", why=f"none of {log.origin} covers entry {index} yet", code="NO-CHECKPOINT"
+                )
             return _note(connection, log, head)
 
 

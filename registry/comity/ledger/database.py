@@ -60,7 +60,25 @@ class Database:
         Args:
             step: names the fault points `ledger.<step>.before-commit` and `ledger.<step>.after-commit`.
         """
-        with self._turn, _failures(), self._writers.connect() as connection, connection.begin() as transaction:
+        with self._writing(self._writers, step) as connection:
+            yield connection
+
+    @contextmanager
+    def rebuilding(self, step: str) -> Iterator[Connection]:
+        """As `writing`, and tables may be made anew, which is how SQLite alters them: meanwhile rows may refer to nothing.
+
+        Raises Untrusted(code="LEDGER-CORRUPT") where one does in the end.
+        """
+        with self._writing(self._writers.execution_options(comity_rebuilds=True), step) as connection:
+            yield connection
+            if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                raise Untrusted(
+                    "the ledger is damaged", why="a row refers to one that is missing", code="LEDGER-CORRUPT"
+                )
+
+    @contextmanager
+    def _writing(self, engine: Engine, step: str) -> Iterator[Connection]:
+        with self._turn, _failures(), engine.connect() as connection, connection.begin() as transaction:
             if self._failed:
                 raise Unavailable(
                     "the ledger takes no more writes",
@@ -144,7 +162,11 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("comity_writes", False)
+        options = connection.get_execution_options()
+        if options.get("comity_rebuilds", False):
+            connection.detach()  # closed in the end, so that nobody else has it without its checks
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        writes = options.get("comity_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

@@ -27,14 +27,15 @@ MAX_READ: Final = 32 * 1024 * 1024
 class History:
     """Reads of committed entries. Thread-safe.
 
-    Every method raises NotFound(code="NO-SUCH-LOG") for an unknown origin, NotFound(code="BEYOND-LOG") for an index or
+    Every method takes the verifier key of a log, or an origin alone (`rows.find_log`), and raises
+    NotFound(code="NO-SUCH-LOG") for an unknown one, NotFound(code="BEYOND-LOG") for an index or
     a size that the log has not reached, and Malformed(code="RANGE") for numbers that no log has.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def entries(self, origin: str, start: int, end: int) -> list[bytes]:
+    def entries(self, name: str, start: int, end: int) -> list[bytes]:
         """The entries `start` up to `end`, `end` not included.
 
         Complete for up to 256 entries. A longer answer ends early once it has 32 MiB or 8,192 entries: ask again from
@@ -43,7 +44,7 @@ class History:
         if not 0 <= start <= end:
             raise Malformed("no such entries", why=f"from {start} to {end}", code="RANGE")
         with self._database.reading() as connection:
-            log = _reaching(connection, origin, end)
+            log = _reaching(connection, name, end)
             lines: list[bytes] = []
             left = MAX_READ
             for line in islice(entries.read(connection, log, start, end), entries.MAX_LINES):
@@ -53,39 +54,39 @@ class History:
                     break
             return lines
 
-    def entry(self, origin: str, index: int) -> bytes:
-        (line,) = self.entries(origin, index, index + 1)
+    def entry(self, name: str, index: int) -> bytes:
+        (line,) = self.entries(name, index, index + 1)
         return line
 
-    def tile(self, origin: str, tile: Tile) -> bytes:
+    def tile(self, name: str, tile: Tile) -> bytes:
         """The contents of a hash tile or an entry bundle, as tlog-tiles serves them."""
         first = tile.index * WIDTH
         if tile.level == ENTRIES:
-            return encode_entries(self.entries(origin, first, first + tile.width))
+            return encode_entries(self.entries(name, first, first + tile.width))
         with self._database.reading() as connection:
-            log = _reaching(connection, origin, first + tile.width << 8 * tile.level)
+            log = _reaching(connection, name, first + tile.width << 8 * tile.level)
             return tree.read_tile(connection, log, tile)
 
-    def root(self, origin: str, size: int) -> bytes:
+    def root(self, name: str, size: int) -> bytes:
         with self._database.reading() as connection:
-            return tree.root_at(connection, _reaching(connection, origin, size), size)
+            return tree.root_at(connection, _reaching(connection, name, size), size)
 
-    def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
+    def inclusion(self, name: str, index: int, size: int) -> tuple[bytes, ...]:
         """RFC 6962 audit path of entry `index` in the tree of `size`, from O(log size) tiles."""
         with self._database.reading() as connection:
-            log = _reaching(connection, origin, size)
+            log = _reaching(connection, name, size)
             return merkle.inclusion_proof(index, size, tree.node_reader(connection, log, size))
 
-    def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
+    def consistency(self, name: str, old: int, new: int) -> tuple[bytes, ...]:
         """RFC 6962 consistency proof between two sizes, from O(log size) tiles."""
         with self._database.reading() as connection:
-            log = _reaching(connection, origin, new)
+            log = _reaching(connection, name, new)
             return merkle.consistency_proof(old, new, tree.node_reader(connection, log, new))
 
-    def node_reader(self, origin: str, size: int) -> NodeReader:
+    def node_reader(self, name: str, size: int) -> NodeReader:
         """Reads complete subtrees of the first `size` entries for as long as the ledger is open."""
         with self._database.reading() as connection:
-            log = _reaching(connection, origin, size)
+            log = _reaching(connection, name, size)
 
         @lru_cache(maxsize=64)
         def load(tile: Tile) -> bytes:
@@ -94,21 +95,21 @@ class History:
 
         return tile_node_reader(size, load)
 
-    def verify_right_edge(self, origin: str) -> None:
+    def verify_right_edge(self, name: str) -> None:
         """The check of start-up: O(log size). Raises Untrusted(code="LEDGER-CORRUPT"): do not sign for this log."""
         with self._database.reading() as connection:
-            check_right_edge(connection, find_log(connection, origin))
+            check_right_edge(connection, find_log(connection, name))
 
-    def verify_all(self, origin: str) -> None:
+    def verify_all(self, name: str) -> None:
         """Re-derive every hash and signed root from the entries. Raises Untrusted(code="LEDGER-CORRUPT")."""
         with self._database.reading() as connection:
-            check_all(connection, find_log(connection, origin))
+            check_all(connection, find_log(connection, name))
 
 
-def _reaching(connection: Connection, origin: str, size: int) -> LogRow:
+def _reaching(connection: Connection, name: str, size: int) -> LogRow:
     if size < 0:
         raise Malformed("no such size", why=str(size), code="RANGE")
-    log = find_log(connection, origin)
+    log = find_log(connection, name)
     if size > log.size:
-        raise NotFound("not in the log", why=f"{origin} has {log.size} entries here, not {size}", code="BEYOND-LOG")
+        raise NotFound("not in the log", why=f"{log.origin} has {log.size} entries here, not {size}", code="BEYOND-LOG")
     return log

@@ -30,11 +30,21 @@ _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.sta
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A log line and where it stands."""
+    """A log line and where it stands: at `index` of the log that `vkey` names for ever."""
 
     origin: str
+    vkey: str
     index: int
     line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a line stands."""
+
+    origin: str
+    vkey: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Query:
         by: id of the identity or node that claims to speak.
         name: part of a subject's name, in any case.
         prefix: beginning of a subject's name, in any case; far cheaper than `name`.
-        origin: the log to look in.
+        origin: the log to look in, by its verifier key, or its origin alone.
     """
 
     subject: Digest | None = None
@@ -65,7 +75,8 @@ class Index:
         self._database = database
 
     def find(self, query: Query, *, limit: int = 100, after: tuple[str, int] | None = None) -> list[Located]:
-        """At most `limit` (1 to 1,000) entries that match, in order of log and index; `after` is the last place had.
+        """At most `limit` (1 to 1,000) entries that match, in order of log and index; `after` is the last place had: a
+        log's verifier key and an index.
 
         With an `origin` in the query this is a feed: entries that come later stand after all that were returned.
         Raises Malformed for a bad limit, and NotFound(code="NO-SUCH-LOG").
@@ -81,19 +92,19 @@ class Index:
                 later = and_(_STATEMENT.log_id == last, _STATEMENT.index > after[1])
                 wanted = wanted.where(or_(_STATEMENT.log_id > last, later))
             rows = connection.execute(wanted.limit(limit))
-            return [Located(origin, index, line) for origin, index, line in rows]
+            return [Located(*row) for row in rows]
 
-    def places(self, line_digest: Digest) -> list[tuple[str, int]]:
-        """Every (origin, index) at which the line with this SHA-256 stands."""
+    def places(self, line_digest: Digest) -> list[Place]:
+        """Everywhere that the line with this SHA-256 stands."""
         standing = (
-            select(_LOG.origin, _ENTRY.index)
+            select(_LOG.origin, _LOG.vkey, _ENTRY.index)
             .join(schema.entries, _ENTRY.log_id == _LOG.id)
             .where(_ENTRY.digest == line_digest, _ENTRY.index < _LOG.size)
             .order_by(_LOG.id, _ENTRY.index)
             .limit(MAX_FOUND)
         )
         with self._database.reading() as connection:
-            return [(origin, index) for origin, index in connection.execute(standing)]
+            return [Place(*row) for row in connection.execute(standing)]
 
 
 def write(connection: Connection, log_id: int, start: int, statements: Sequence[Statement | None]) -> None:
@@ -128,9 +139,9 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()[:MAX_FOLDED]
 
 
-def _matching(query: Query) -> Select[str, int, bytes]:
+def _matching(query: Query) -> Select[str, str, int, bytes]:
     found = (
-        select(_LOG.origin, _ENTRY.index, _ENTRY.line)
+        select(_LOG.origin, _LOG.vkey, _ENTRY.index, _ENTRY.line)
         .select_from(schema.statements)
         .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
         .join(schema.logs, _LOG.id == _STATEMENT.log_id)

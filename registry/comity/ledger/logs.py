@@ -53,7 +53,10 @@ class LogState:
 
 
 class Logs:
-    """The logs of a ledger and their growth. Thread-safe; durable when a call returns."""
+    """The logs of a ledger and their growth. Thread-safe; durable when a call returns.
+
+    A log is named by its verifier key, or by its origin alone, as `rows.find_log` says.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,33 +66,33 @@ class Logs:
     def create(self, origin: str, vkey: str, *, own: bool = False) -> LogState:
         """Start an empty log; the same again changes nothing.
 
-        Raises Malformed where the key is not `origin`'s, and Conflict(code="ORIGIN-TAKEN") where the origin is kept
-        here with another key: one log has one key for ever.
+        A log is the pair of origin and key: another key under the same origin is another log. Raises Malformed where
+        the key is not `origin`'s, and Conflict(code="ORIGIN-TAKEN") where an own log would be mirrored, or the reverse.
         """
         key = VerifierKey.parse(vkey)
         if key.name != origin:
             raise Malformed("not this log's key", why=f"the key is called {key.name}, the log {origin}")
         with self._database.writing("create") as connection:
-            known = {log.origin: log for log in all_logs(connection)}.get(origin)
+            known = {log.vkey: log for log in all_logs(connection)}.get(vkey)
             if known is None:
                 values = {"origin": origin, "vkey": vkey, "own": own, "size": 0, "root": EMPTY_ROOT, "staged": 0}
                 connection.execute(insert(schema.logs).values(values))
-            elif (known.vkey, known.own) != (vkey, own):
-                why = "it is kept with another key" if known.vkey != vkey else "only one side of a log writes it"
-                raise Conflict(f"the origin {origin} is taken", why=why, code="ORIGIN-TAKEN")
-            return _state(connection, find_log(connection, origin))
+            elif known.own != own:
+                why = "only one side of a log writes it"
+                raise Conflict(f"the log {origin} is taken", why=why, code="ORIGIN-TAKEN")
+            return _state(connection, find_log(connection, vkey))
 
     def all(self) -> list[LogState]:
         """In the order in which they were created."""
         with self._database.reading() as connection:
             return [_state(connection, log) for log in all_logs(connection)]
 
-    def get(self, origin: str) -> LogState:
+    def get(self, name: str) -> LogState:
         """Raises NotFound(code="NO-SUCH-LOG")."""
         with self._database.reading() as connection:
-            return _state(connection, find_log(connection, origin))
+            return _state(connection, find_log(connection, name))
 
-    def append(self, origin: str, lines: Sequence[bytes]) -> int:
+    def append(self, name: str, lines: Sequence[bytes]) -> int:
         """Add statements to an own log; the index of the first. All or none stand when the call returns.
 
         Raises Malformed where a line is no statement or there are more than 8,192, Refused for a mirrored log, and
@@ -97,16 +100,16 @@ class Logs:
         """
         leaves = entries.own_leaves(lines)
         with self._database.writing("append") as connection:
-            log = self._writable(connection, origin)
+            log = self._writable(connection, name)
             if not log.own:
-                raise Refused("not this node's log", why=f"{origin} is mirrored; its owner alone appends to it")
+                raise Refused("not this node's log", why=f"{log.origin} is mirrored; its owner alone appends to it")
             self._put(connection, log, log.size, leaves)
             fault.point("ledger.append.grown")
             size = log.size + len(leaves)
             self._move(connection, log, size, tree.root_at(connection, log, size))
             return log.size
 
-    def stage(self, origin: str, start: int, lines: Sequence[bytes]) -> bytes:
+    def stage(self, name: str, start: int, lines: Sequence[bytes]) -> bytes:
         """Keep `lines` of a mirrored log at `start` and up, durable but not yet visible.
 
         Returns the root over all entries up to the last of `lines`: a consistency proof from it to a root that the
@@ -116,11 +119,11 @@ class Logs:
         """
         leaves = entries.foreign_leaves(lines)
         with self._database.writing("stage") as connection:
-            log = self._writable(connection, origin)
+            log = self._writable(connection, name)
             self._stage(connection, log, start, leaves)
             return tree.root_at(connection, log, start + len(leaves))
 
-    def advance(self, origin: str, old_size: int, lines: Sequence[bytes], note: SignedNote) -> None:
+    def advance(self, name: str, old_size: int, lines: Sequence[bytes], note: SignedNote) -> None:
         """Let a mirrored log grow to what `note`, signed by the log, says.
 
         Args:
@@ -135,7 +138,7 @@ class Logs:
         """
         leaves = entries.foreign_leaves(lines)
         with self._database.writing("advance") as connection:
-            log = self._writable(connection, origin)
+            log = self._writable(connection, name)
             head = signed_head(log, note)
             if head.size != old_size + len(leaves):
                 raise _moved(log, f"the note is for size {head.size}, the lines end at {old_size + len(leaves)}")
@@ -152,7 +155,7 @@ class Logs:
         if refusal is not None:
             raise refusal
 
-    def set_note(self, origin: str, note: SignedNote) -> None:
+    def set_note(self, name: str, note: SignedNote) -> None:
         """Keep a checkpoint that the log signed over a size that is committed here; idempotent, kept for ever.
 
         Raises Malformed and Untrusted for a bad note, Conflict(code="LOG-MOVED") for a size beyond the log's, and
@@ -160,14 +163,14 @@ class Logs:
         else Untrusted(code="ROOT-MISMATCH").
         """
         with self._database.writing("note") as connection:
-            log = self._writable(connection, origin)
+            log = self._writable(connection, name)
             head = signed_head(log, note)
             if head.size > log.size:
                 raise _moved(log, f"the note is for size {head.size}, the log has {log.size}")
             checkpoints.keep(connection, log, head, tree.root_at(connection, log, head.size))
 
-    def _writable(self, connection: Connection, origin: str) -> LogRow:
-        log = find_log(connection, origin)
+    def _writable(self, connection: Connection, name: str) -> LogRow:
+        log = find_log(connection, name)
         if log.id not in self._sound:
             check_right_edge(connection, log)
             self._sound.add(log.id)

@@ -10,6 +10,8 @@ from comity.ledger import schema
 from comity.trust.errors import NotFound
 from comity.trust.note import VerifierKey
 
+_LOG = schema.logs.c
+
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
@@ -26,11 +28,16 @@ class LogRow:
         return VerifierKey.parse(self.vkey)
 
 
-def find_log(connection: Connection, origin: str) -> LogRow:
-    """Raises NotFound(code="NO-SUCH-LOG")."""
-    row = connection.execute(select(schema.logs).where(schema.logs.c.origin == origin)).mappings().one_or_none()
+def find_log(connection: Connection, name: str) -> LogRow:
+    """The log that `name` means. Raises NotFound(code="NO-SUCH-LOG").
+
+    A verifier key names one log for ever. An origin alone, which has no '+', means the log that was first kept here
+    under it: whoever binds another key to the same origin later on takes no reader away from it.
+    """
+    named = _LOG.vkey == name if "+" in name else _LOG.origin == name
+    row = connection.execute(select(schema.logs).where(named).order_by(_LOG.id).limit(1)).mappings().one_or_none()
     if row is None:
-        raise NotFound("no such log", why=f"this node holds no log called {origin[:255]}", code="NO-SUCH-LOG")
+        raise NotFound("no such log", why=f"this node holds no log called {name[:320]}", code="NO-SUCH-LOG")
     return LogRow(**row)
 
 

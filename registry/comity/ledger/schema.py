@@ -1,8 +1,9 @@
 """The tables of a ledger, portable between SQLite and PostgreSQL.
 
-A log is a row of `logs`, its lines (`entries`) and the hashes over them (`tiles`). `size` and `root` are the log as
-the world may see it; entries from `size` up to `staged` are durable but not shown: a mirror fetches a long stretch in
-steps and lets it stand only when the root that the log has signed comes out. Every reader bounds itself by `size`.
+A log, which is the pair of an origin and a key, is a row of `logs`, its lines (`entries`) and the hashes over them
+(`tiles`). `size` and `root` are the log as the world may see it; entries from `size` up to `staged` are durable but not
+shown: a mirror fetches a long stretch in steps and lets it stand only when the root that the log has signed comes out.
+Every reader bounds itself by `size`.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ logs = Table(
     "logs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("origin", String(255), nullable=False, unique=True),
-    Column("vkey", String(4096), nullable=False),
+    Column("origin", String(255), nullable=False),
+    Column("vkey", String(4096), nullable=False, unique=True),
     Column("own", Boolean, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("root", LargeBinary(32), nullable=False),
     Column("staged", BigInteger, nullable=False),
     CheckConstraint("0 <= size AND size <= staged", name="staged_after_size"),
+    Index(None, "origin"),
 )
 
 entries = Table(

@@ -17,7 +17,7 @@ from typing import Any, Final
 from comity.ledger.ledger import Ledger
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
-from comity.trust.note import NoteSignature, SignedNote
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.statement import parse_entry
 
 BATCH: Final = 256
@@ -47,14 +47,14 @@ class Sequencer:
     def __init__(
         self,
         ledger: Ledger,
-        origin: str,
+        log: VerifierKey,
         sign: Callable[[Checkpoint], NoteSignature],
         *,
         linger: float = LINGER,
         interval: float = INTERVAL,
     ) -> None:
         self._ledger = ledger
-        self._origin = origin
+        self._origin, self._name = log.name, str(log)
         self._sign = sign
         self._linger = linger
         self._interval = interval
@@ -112,8 +112,8 @@ class Sequencer:
 
     async def _recover(self) -> None:
         """Check the log, and sign what an earlier run committed and did not get to sign."""
-        await asyncio.to_thread(self._ledger.history.verify_right_edge, self._origin)
-        state = await asyncio.to_thread(self._ledger.logs.get, self._origin)
+        await asyncio.to_thread(self._ledger.history.verify_right_edge, self._name)
+        state = await asyncio.to_thread(self._ledger.logs.get, self._name)
         self._size = state.size
         if state.note is not None:
             self._signed = Checkpoint.parse(SignedNote.parse(state.note).text).size
@@ -136,7 +136,7 @@ class Sequencer:
     async def _commit(self, batch: list[_Entry]) -> None:
         lines = [line for entry in batch for line in entry.lines]
         try:
-            first = await asyncio.to_thread(self._ledger.logs.append, self._origin, lines)
+            first = await asyncio.to_thread(self._ledger.logs.append, self._name, lines)
         except ComityError as error:
             _refuse(batch, error)
             if not isinstance(error, OutOfSpace | Conflict):
@@ -157,8 +157,8 @@ class Sequencer:
             self._changed.notify_all()
 
     def _sign_and_keep(self, size: int) -> None:
-        checkpoint = Checkpoint(self._origin, size, self._ledger.history.root(self._origin, size))
-        self._ledger.logs.set_note(self._origin, SignedNote(checkpoint.text, (self._sign(checkpoint),)))
+        checkpoint = Checkpoint(self._origin, size, self._ledger.history.root(self._name, size))
+        self._ledger.logs.set_note(self._name, SignedNote(checkpoint.text, (self._sign(checkpoint),)))
 
     async def _end(self) -> None:
         async with self._changed:

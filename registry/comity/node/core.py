@@ -67,6 +67,11 @@ class Core:
         """The log that this node writes."""
         return self.seat.record.origin
 
+    @property
+    def log(self) -> str:
+        """The verifier key of the log that this node writes: its name in the ledger."""
+        return str(self.seat.record.log)
+
     def close(self) -> None:
         self.pools.close()
         self.ledger.close()

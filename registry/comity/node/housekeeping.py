@@ -10,6 +10,7 @@ from comity.node.core import Core
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.errors import NotFound
+from comity.trust.note import VerifierKey
 
 RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
 STALE_UPLOAD: Final = 7 * 86_400.0
@@ -28,7 +29,7 @@ class Housekeeping:
         # File times are the system's own, whatever clock the node was given.
         await self._core.pools.files(Arrivals(self._core).forget, time.time() - STALE_UPLOAD)
         self._core.metrics.store_bytes.set(await self._core.pools.files(self._stored))
-        newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.origin)
+        newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.seat.record.log)
         if newest is not None:
             self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
 
@@ -36,11 +37,11 @@ class Housekeeping:
         return sum(size for _, size in self._core.store.sizes())
 
 
-def newest_cosignature(ledger: Ledger, origin: str) -> int | None:
+def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
     """When the newest checkpoint of a log was last cosigned, by its cosigners' own clocks. Blocking."""
     try:
-        note = ledger.cosignatures.cosigned(origin)
+        note = ledger.cosignatures.cosigned(str(log))
     except NotFound:
         return None
-    times = [int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != origin]
+    times = [int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != log.name]
     return max(times, default=None)

@@ -32,7 +32,7 @@ class OwnLog:
         self._recovery = recovery
         self.refusal: ComityError | None = None
         """Why nothing is logged any more."""
-        self._sequencer = Sequencer(core.ledger, core.origin, core.keys.sign_checkpoint)
+        self._sequencer = Sequencer(core.ledger, core.seat.record.log, core.keys.sign_checkpoint)
         self._open = asyncio.Event()
         self._lines = Holding()
 
@@ -109,9 +109,9 @@ class OwnLog:
         """The first index in this log of each line that stands in it."""
         standing: dict[Digest, int] = {}
         for name in names:
-            for origin, index in self._core.ledger.index.places(name):
-                if origin == self._core.origin:
-                    standing.setdefault(name, index)
+            for place in self._core.ledger.index.places(name):
+                if place.vkey == self._core.log:
+                    standing.setdefault(name, place.index)
         return standing
 
 

@@ -15,7 +15,7 @@ def every(ledger: Ledger, query: Query, *, most: int | None = None, after: Locat
     """The entries that match, in order, at most `most`; `after` is the last one had."""
     while most is None or most > 0:
         size = PAGE if most is None else min(PAGE, most)
-        page = ledger.index.find(query, limit=size, after=(after.origin, after.index) if after else None)
+        page = ledger.index.find(query, limit=size, after=(after.vkey, after.index) if after else None)
         yield from page
         if len(page) < size:
             return

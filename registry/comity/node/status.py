@@ -49,8 +49,8 @@ class Status:
         for log in logs:
             if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
-        for origin, why in self._replication.quotas.full.items():
-            yield f"{origin} is at its quota here and does not advance: {why}"
+        for log_key, why in self._replication.quotas.full.items():
+            yield f"{log_key.name} is at its quota here and does not advance: {why}"
         if missing := len(self._replication.custody.missing):
             yield f"{missing} side objects of logged entries are missing here and looked for"
         if self._core.membership.federation is None:
@@ -68,24 +68,26 @@ class Status:
         return [self._log(state) for state in states]
 
     def _log(self, state: LogState) -> LogStatus:
-        time, cosigners = self._cosigned(state.origin)
+        key = VerifierKey.parse(state.vkey)
+        time, cosigners = self._cosigned(key)
         return LogStatus(
             origin=state.origin,
             size=state.size,
             own=state.own,
             checkpoint_time=time,
             cosigners=cosigners,
-            frozen=self._replication.convictions.frozen(VerifierKey.parse(state.vkey)),
-            full=state.origin in self._replication.quotas.full,
+            frozen=self._replication.convictions.frozen(key),
+            full=key in self._replication.quotas.full,
         )
 
-    def _cosigned(self, origin: str) -> tuple[int, tuple[str, ...]]:
+    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
         """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
         try:
-            note = self._core.ledger.cosignatures.cosigned(origin)
+            note = self._core.ledger.cosignatures.cosigned(str(log))
         except NotFound:
             return 0, ()
-        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != origin}
+        lines = [line for line in note.signatures if line.name != log.name]
+        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
         times = [time for time in made.values() if time <= MAX_TIMESTAMP]
         return max(times, default=0), tuple(sorted(made))
 

@@ -27,7 +27,9 @@ if _version_not_supported:
 
 
 class LogServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -73,7 +75,9 @@ class LogServiceStub(object):
 
 
 class LogServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
 
     def ListLogs(self, request, context):
         """Every log that this node holds, its own first. At most 10,000.
@@ -179,7 +183,9 @@ def add_LogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LogService(object):
-    """Missing associated documentation comment in .proto file."""
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
 
     @staticmethod
     def ListLogs(request,

@@ -28,6 +28,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LogServiceStub:
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -62,6 +66,10 @@ class LogServiceStub:
 
 @_typing.type_check_only
 class LogServiceAsyncStub(LogServiceStub):
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLogs: _aio.UnaryStreamMultiCallable[_log_pb2.ListLogsRequest, _types_pb2.LogHead]  # type: ignore[assignment]
     """Every log that this node holds, its own first. At most 10,000."""
@@ -92,6 +100,10 @@ class LogServiceAsyncStub(LogServiceStub):
     """Proofs of misbehaviour that this node keeps, oldest first; each convinces anybody by itself. At most 10,000."""
 
 class LogServiceServicer(metaclass=_abc_1.ABCMeta):
+    """A log is the pair of an origin and a key. Where a request names an `origin`, it may name the log's verifier key in its
+    place; an origin alone means the log that the node first held under it.
+    """
+
     @_abc_1.abstractmethod
     def ListLogs(
         self,

@@ -45,6 +45,13 @@ def origin(value: str) -> str:
     return text(value, "origin", limits.ORIGIN)
 
 
+def log(value: str) -> str:
+    """What a caller names a log by: its origin, or its verifier key (`origin+id+key`) where an origin has several."""
+    name, plus, key = value.partition("+")
+    text(key, "key of a log", limits.LOG_KEY)
+    return origin(name) + plus + key
+
+
 def data(value: bytes, what: str, limit: int) -> bytes:
     if len(value) > limit:
         raise Malformed(f"{what} too large", why=f"{len(value)} bytes, at most {limit} are read")

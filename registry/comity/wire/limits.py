@@ -78,6 +78,8 @@ STATUS_ITEMS: Final = 10_000
 STREAMS: Final = 128
 
 ORIGIN: Final = 255
+# The rest of a log's verifier key after its origin: four bytes and an Ed25519 key, or one of ML-DSA-44, in base64.
+LOG_KEY: Final = 2_048
 NAME: Final = 512
 WORD: Final = 64
 SENTENCE: Final = 1_024

@@ -96,12 +96,12 @@ class LogServicer(LogServiceServicer):
         self, request: log_pb2.GetCheckpointRequest, context: Context
     ) -> log_pb2.GetCheckpointResponse:
         index = checks.integer(request.index, "index") if request.HasField("index") else None
-        return log_pb2.GetCheckpointResponse(note=await self._logs.checkpoint(checks.origin(request.origin), index))
+        return log_pb2.GetCheckpointResponse(note=await self._logs.checkpoint(checks.log(request.origin), index))
 
     async def GetEntries(
         self, request: log_pb2.GetEntriesRequest, context: Context
     ) -> AsyncIterator[log_pb2.EntryBatch]:
-        origin = checks.origin(request.origin)
+        origin = checks.log(request.origin)
         start = checks.integer(request.start, "start")
         end = checks.integer(request.end, "end", least=start + 1, most=start + limits.ENTRIES_PER_CALL)
         while start < end and (lines := await self._logs.entries(origin, start, end)):
@@ -114,7 +114,7 @@ class LogServicer(LogServiceServicer):
     ) -> log_pb2.GetInclusionResponse:
         size = checks.integer(request.size, "size", least=1)
         index = checks.integer(request.index, "index", most=size - 1)
-        hashes = await self._logs.inclusion(checks.origin(request.origin), index, size)
+        hashes = await self._logs.inclusion(checks.log(request.origin), index, size)
         return log_pb2.GetInclusionResponse(hashes=hashes)
 
     async def GetConsistency(
@@ -122,11 +122,11 @@ class LogServicer(LogServiceServicer):
     ) -> log_pb2.GetConsistencyResponse:
         new = checks.integer(request.new_size, "new size", least=1)
         old = checks.integer(request.old_size, "old size", least=1, most=new)
-        hashes = await self._logs.consistency(checks.origin(request.origin), old, new)
+        hashes = await self._logs.consistency(checks.log(request.origin), old, new)
         return log_pb2.GetConsistencyResponse(hashes=hashes)
 
     async def GetProof(self, request: log_pb2.GetProofRequest, context: Context) -> AsyncIterator[log_pb2.LocatedProof]:
-        origin = checks.origin(request.origin) if request.HasField("origin") else None
+        origin = checks.log(request.origin) if request.HasField("origin") else None
         async for proof in _at_most(limits.PROOFS, self._logs.proofs(checks.digest(request.line_digest), origin)):
             yield codecs.encode_proof(proof)
 

@@ -73,7 +73,7 @@ class Desk:
     async def _require_quota(self, caller: Caller) -> None:
         """Strangers may not fill this log to where the other nodes would stop to follow it."""
         most = self._core.config.limits.entries_per_origin
-        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.origin)
+        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
         if log.size >= most and not caller.operator:
             raise OutOfSpace("this node's log is full", why=f"it holds {most} entries", code="LOG-QUOTA")
 

@@ -22,19 +22,19 @@ class _Said:
     addresses: dict[str, Addresses]
 
 
-async def get_acquainted(core: Core, origin: str) -> tuple[Peer, ...]:
-    """Read what the log of `origin` says about nodes; the peers that were new."""
+async def get_acquainted(core: Core, log: str) -> tuple[Peer, ...]:
+    """Read what a log says about nodes; the peers that were new."""
     members = core.membership
-    said = await core.pools.ledger(_read, core.ledger, origin, [peer.record for peer in members.peers])
+    said = await core.pools.ledger(_read, core.ledger, log, [peer.record for peer in members.peers])
     new = members.learn(said.records)
     for where, addresses in said.addresses.items():
         members.relocate(where, addresses)
     return new
 
 
-def _read(ledger: Ledger, origin: str, records: Sequence[NodeRecord]) -> _Said:
-    found = ledger.index.find(Query(predicate="node-record", origin=origin), limit=1000)
-    addresses = {record.origin: _addresses(ledger, record) for record in records if record.origin == origin}
+def _read(ledger: Ledger, log: str, records: Sequence[NodeRecord]) -> _Said:
+    found = ledger.index.find(Query(predicate="node-record", origin=log), limit=1000)
+    addresses = {record.origin: _addresses(ledger, record) for record in records if str(record.log) == log}
     return _Said(
         tuple(parse_entry(item.line) for item in found),
         {where: said for where, said in addresses.items() if said is not None},

@@ -116,7 +116,7 @@ class Replicas:
         except ComityError as error:
             _log.info("a claim that counts for nothing", origin=located.origin, index=located.index, why=str(error))
             return
-        ours = located.origin == self._core.origin
+        ours = located.vkey == self._core.log
         if not (ours or self._core.config.replication.wants(published.name.repository)):  # (2)
             return
         if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
@@ -181,15 +181,15 @@ class Replicas:
     def _published_since(self) -> list[Located]:
         found: list[Located] = []
         for state in self._core.ledger.logs.all():
-            query = Query(predicate="published", origin=state.origin)
-            for located in every(self._core.ledger, query, after=self._read.get(state.origin)):
-                self._read[state.origin] = located
+            query = Query(predicate="published", origin=state.vkey)
+            for located in every(self._core.ledger, query, after=self._read.get(state.vkey)):
+                self._read[state.vkey] = located
                 found.append(located)
         return found
 
     def _holds(self) -> set[Digest]:
         """Artifacts that this node has said to hold."""
-        query = Query(predicate="hold", by=self._core.seat.record.node.id, origin=self._core.origin)
+        query = Query(predicate="hold", by=self._core.seat.record.node.id, origin=self._core.log)
         return {parse_entry(found.line).statement.subject for found in every(self._core.ledger, query)}
 
     def _held_indexes(self, artifact: Digest) -> list[SideObject]:

@@ -30,7 +30,7 @@ class Replication:
 
     def __init__(self, core: Core, supervisor: Supervisor) -> None:
         database = core.config.storage.ledger
-        copy = continuity.is_copy(database, begun=core.ledger.logs.get(core.origin).size > 0)
+        copy = continuity.is_copy(database, begun=core.ledger.logs.get(core.log).size > 0)
         if copy:
             hint = f"have a peer reachable; where none is left: {continuity.adopt_command(database)}"
             _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
@@ -59,6 +59,6 @@ class Replication:
     async def close(self) -> None:
         await self.peers.close()
 
-    async def _advanced(self, origin: str) -> None:
-        await self.peers.advanced(origin)
+    async def _advanced(self, log: str) -> None:
+        await self.peers.advanced(log)
         self.replicas.look(self._supervisor)

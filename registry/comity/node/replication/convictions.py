@@ -56,7 +56,7 @@ class Convictions:
 
     async def contradicts(self, key: VerifierKey, rival: SignedNote) -> bool:
         """Whether `rival`, signed by the log and no larger than what is held, is another history; then it is kept."""
-        found = await self._core.pools.ledger(_contradiction, self._core.ledger, key.name, rival)
+        found = await self._core.pools.ledger(_contradiction, self._core.ledger, str(key), rival)
         if found is None:
             return False
         kind, parts = found
@@ -70,15 +70,15 @@ class Convictions:
         """
         size = Checkpoint.parse(rival.text).size
         at = 0
-        async with aclosing(client.entries(key.name, 0, held)) as batches:
+        async with aclosing(client.entries(str(key), 0, held)) as batches:
             async for batch in batches:
                 end = at + len(batch.lines)
-                ours = await self._core.pools.ledger(self._core.ledger.history.entries, key.name, at, end)
+                ours = await self._core.pools.ledger(self._core.ledger.history.entries, str(key), at, end)
                 for index, (mine, theirs) in enumerate(zip(ours, batch.lines, strict=False), at):
                     if mine != theirs:
-                        hashes = await client.inclusion(key.name, index, size)
+                        hashes = await client.inclusion(str(key), index, size)
                         part = leaf_part(leaf_hash(theirs), TlogProof(index, hashes, rival))
-                        own = await self._core.pools.ledger(_own_leaf, self._core.ledger, key.name, index)
+                        own = await self._core.pools.ledger(_own_leaf, self._core.ledger, str(key), index)
                         await self.keep(LEAVES, key, (own, part))
                         return True
                 at = end
@@ -101,22 +101,22 @@ class Convictions:
             await asyncio.sleep(0)
 
 
-def _own_leaf(ledger: Ledger, origin: str, index: int) -> bytes:
+def _own_leaf(ledger: Ledger, log: str, index: int) -> bytes:
     """Blocking. A leaf as it is held here, proven into the newest note that covers it."""
-    note = ledger.cosignatures.best_note(origin, index)
-    hashes = ledger.history.inclusion(origin, index, Checkpoint.parse(note.text).size)
-    return leaf_part(leaf_hash(ledger.history.entry(origin, index)), TlogProof(index, hashes, note))
+    note = ledger.cosignatures.best_note(log, index)
+    hashes = ledger.history.inclusion(log, index, Checkpoint.parse(note.text).size)
+    return leaf_part(leaf_hash(ledger.history.entry(log, index)), TlogProof(index, hashes, note))
 
 
-def _contradiction(ledger: Ledger, origin: str, rival: SignedNote) -> tuple[str, tuple[bytes, bytes]] | None:
+def _contradiction(ledger: Ledger, log: str, rival: SignedNote) -> tuple[str, tuple[bytes, bytes]] | None:
     """Blocking. The proof that `rival` and what the ledger holds exclude one another, where they do."""
     claimed = Checkpoint.parse(rival.text)
-    root = ledger.history.root(origin, claimed.size)
+    root = ledger.history.root(log, claimed.size)
     if root == claimed.root:
         return None
     try:
-        return ROOTS, (ledger.cosignatures.cosigned(origin, claimed.size).encode(), rival.encode())
+        return ROOTS, (ledger.cosignatures.cosigned(log, claimed.size).encode(), rival.encode())
     except NotFound:
-        newest = ledger.cosignatures.cosigned(origin)
-    proof = ledger.history.consistency(origin, claimed.size, Checkpoint.parse(newest.text).size)
+        newest = ledger.cosignatures.cosigned(log)
+    proof = ledger.history.consistency(log, claimed.size, Checkpoint.parse(newest.text).size)
     return HISTORY, (rival.encode(), history_part(root, proof, newest))

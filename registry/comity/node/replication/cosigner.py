@@ -41,54 +41,54 @@ class Cosigner:
         self._core = core
         self._start = start
         self._convictions = convictions
-        self._owed: dict[str, _Owed] = {}
+        self._owed: dict[VerifierKey, _Owed] = {}
 
-    async def gather(self, checkpoint: Checkpoint, note: SignedNote) -> None:
+    async def gather(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Keep a checkpoint over what is held, and those cosignatures on it that verify."""
-        known = await self._core.pools.ledger(self._kept, checkpoint, note)
+        known = await self._core.pools.ledger(self._kept, log, checkpoint, note)
         fresh = [line for line in note.signatures if line not in known]
         good = [line for line in fresh if self._verifies(line, checkpoint)]
         if good:
             await self._core.pools.ledger(
-                self._core.ledger.cosignatures.add, checkpoint.origin, checkpoint.size, checkpoint.root, good
+                self._core.ledger.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
             )
 
-    def recall(self, checkpoint: Checkpoint, note: SignedNote) -> None:
+    def recall(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Look whether a note larger than what is held bears this node's own cosignature."""
         for key in self._core.seat.record.cosigners:
             for line in note.signatures:
                 if line.by(key) and self._verifies(line, checkpoint):
-                    owed = self._owed.get(checkpoint.origin)
+                    owed = self._owed.get(log)
                     if owed is None or owed.size < checkpoint.size:
-                        self._owed[checkpoint.origin] = _Owed(checkpoint.size, checkpoint.root)
+                        self._owed[log] = _Owed(checkpoint.size, checkpoint.root)
                         _log.warning("this ledger is older than its cosigner", origin=checkpoint.origin)
 
     async def attend(self, key: VerifierKey) -> None:
         """Cosign the newest checkpoint of a mirrored log, where that is due and may be done."""
         if not self._start.settled or self._convictions.frozen(key):
             return
-        made = await self._core.pools.ledger(self._cosign, key.name)
+        made = await self._core.pools.ledger(self._cosign, key)
         if made:
             _log.info("cosigned", origin=key.name, size=made.size)
 
-    def _cosign(self, origin: str) -> Checkpoint | None:
+    def _cosign(self, log: VerifierKey) -> Checkpoint | None:
         """Blocking. Signs where the newest checkpoint covers all that is held and was not signed lately."""
-        ledger = self._core.ledger
+        ledger, name = self._core.ledger, str(log)
         try:
-            note = ledger.cosignatures.cosigned(origin)
+            note = ledger.cosignatures.cosigned(name)
         except NotFound:
             return None
         checkpoint = Checkpoint.parse(note.text)
-        state = ledger.logs.get(origin)
-        owed = self._owed.get(origin)
+        state = ledger.logs.get(name)
+        owed = self._owed.get(log)
         if checkpoint.size != state.size or checkpoint.size == 0:
             return None
-        if owed and (owed.size > state.size or ledger.history.root(origin, owed.size) != owed.root):
+        if owed and (owed.size > state.size or ledger.history.root(name, owed.size) != owed.root):
             return None
         if self._signed_lately(note):
             return None
         made = self._core.keys.cosign(checkpoint, self._core.clock)
-        ledger.cosignatures.add(origin, checkpoint.size, checkpoint.root, made)
+        ledger.cosignatures.add(name, checkpoint.size, checkpoint.root, made)
         return checkpoint
 
     def _signed_lately(self, note: SignedNote) -> bool:
@@ -96,12 +96,12 @@ class Cosigner:
         times = [int.from_bytes(line.signature[:8], "big") for key in keys for line in note.signatures if line.by(key)]
         return len(times) == len(keys) and min(times) > self._core.clock() - HEARTBEAT
 
-    def _kept(self, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
+    def _kept(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
         """Blocking. The signatures known for a checkpoint, which is kept from now on."""
         try:
-            kept = self._core.ledger.cosignatures.cosigned(checkpoint.origin, checkpoint.size)
+            kept = self._core.ledger.cosignatures.cosigned(str(log), checkpoint.size)
         except NotFound:
-            self._core.ledger.logs.set_note(checkpoint.origin, note)
+            self._core.ledger.logs.set_note(str(log), note)
             return frozenset()
         return frozenset(kept.signatures)
 

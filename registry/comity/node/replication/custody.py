@@ -57,20 +57,20 @@ class Custody:
 
     async def _look(self) -> None:
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
-            at = self._looked_at.get(log.origin, 0)
+            at = self._looked_at.get(log.vkey, 0)
             while at < log.size and len(self.missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)
-                named = await self._core.pools.ledger(_named, self._core.ledger, log.origin, at, end)
+                named = await self._core.pools.ledger(_named, self._core.ledger, log.vkey, at, end)
                 self.missing |= dict.fromkeys(await self._core.pools.files(absent, self._core.store, named))
-                self._looked_at[log.origin] = at = end
+                self._looked_at[log.vkey] = at = end
                 await asyncio.sleep(0)
 
 
-def _named(ledger: Ledger, origin: str, start: int, end: int) -> list[SideObject]:
+def _named(ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
     """Blocking. What the entries of a stretch name, each object once."""
 
     def objects() -> Iterator[SideObject]:
-        for line in ledger.history.entries(origin, start, end):
+        for line in ledger.history.entries(log, start, end):
             statement = statement_of(line)
             yield from statement.objects if statement else ()
 

@@ -61,6 +61,11 @@ class Head:
     def origin(self) -> str:
         return self.key.name
 
+    @property
+    def log(self) -> str:
+        """The log's name in a ledger, and to peers: its verifier key."""
+        return str(self.key)
+
 
 @dataclass(slots=True)
 class Penalty:
@@ -93,7 +98,7 @@ class Mirror:
         self._quotas = quotas
         self._side_objects = side_objects
         self._on_advance = on_advance
-        self._begun_before: dict[str, VerifierKey] = {}
+        self._begun_before: set[str] = set()
         self._busy: set[str] = set()
         self._penalties: dict[tuple[str, str], Penalty] = {}
         self._first_shown: dict[tuple[str, int], float] = {}
@@ -101,16 +106,17 @@ class Mirror:
     async def load(self) -> None:
         """Go on with every log that was ever mirrored: that its member has left ends nothing."""
         logs = await self._core.pools.ledger(self._ledger.logs.all)
-        self._begun_before = {log.origin: VerifierKey.parse(log.vkey) for log in logs}
+        self._begun_before = {log.vkey for log in logs if not log.own}
 
     def read(self, shown: LogHead) -> Head | None:
         """The head of a log that is followed here; None for others, and before a first checkpoint.
 
         Raises Malformed, and Untrusted where the log did not sign it.
         """
-        key = self._core.membership.log_key(shown.origin) or self._begun_before.get(shown.origin)
-        if key is None or str(key) != shown.vkey or not shown.note:
+        bound = self._core.membership.log_key(shown.origin)
+        if not shown.note or (str(bound) != shown.vkey and shown.vkey not in self._begun_before):
             return None
+        key = VerifierKey.parse(shown.vkey)
         note = SignedNote.parse(shown.note)
         return Head(key, note, open_checkpoint(note, key))  # (1)
 
@@ -120,7 +126,7 @@ class Mirror:
             return
         held = (await self._core.pools.ledger(_begun, self._ledger, head)).size
         if head.checkpoint.size > held:
-            self._cosigner.recall(head.checkpoint, head.note)
+            self._cosigner.recall(head.key, head.checkpoint, head.note)
             if self._left_to_its_node(head, from_its_node, its_node_answers):
                 return
             await self._catch_up(link, head)
@@ -129,41 +135,41 @@ class Mirror:
 
     async def agree(self, head: Head) -> None:
         """Hold a head that what is held reaches against it, and keep the cosignatures that came with it."""
-        state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
+        state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         if state.size < head.checkpoint.size:
             return
         known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
         if known or not await self._convictions.contradicts(head.key, head.note):  # (2)
-            await self._cosigner.gather(head.checkpoint, head.note)
+            await self._cosigner.gather(head.key, head.checkpoint, head.note)
 
     def _left_to_its_node(self, head: Head, from_its_node: bool, its_node_answers: bool) -> bool:
         now = asyncio.get_running_loop().time()
-        shown = self._first_shown.setdefault((head.origin, head.checkpoint.size), now)
+        shown = self._first_shown.setdefault((head.log, head.checkpoint.size), now)
         if from_its_node or not its_node_answers:
             return False
         return now - shown < GRACE * self._core.config.replication.interval_seconds
 
     async def _catch_up(self, link: Link, head: Head) -> None:
         now = asyncio.get_running_loop().time()
-        penalty = self._penalties.setdefault((link.name, head.origin), Penalty())
-        if head.origin in self._busy or now < penalty.until:
+        penalty = self._penalties.setdefault((link.name, head.log), Penalty())
+        if head.log in self._busy or now < penalty.until:
             return
-        await self._quotas.require(head.origin, head.checkpoint.size)
-        self._busy.add(head.origin)
+        await self._quotas.require(head.key, head.checkpoint.size)
+        self._busy.add(head.log)
         try:
             for _ in range(STEPS):
                 if await self._step(link.client, head):
                     break
-            self._penalties.pop((link.name, head.origin))
+            self._penalties.pop((link.name, head.log))
         except (ComityError, TimeoutError):
             penalty.add(now, self._core.config.replication.interval_seconds)
             raise
         finally:
-            self._busy.discard(head.origin)
+            self._busy.discard(head.log)
 
     async def _step(self, client: NodeClient, head: Head) -> bool:
         """Fetch, check and keep one stretch; whether the log now stands at the head."""
-        state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
+        state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         start, target = state.staged, head.checkpoint
         if start > target.size:  # staged for a larger head, which nobody shows any more
             start = state.size
@@ -172,33 +178,33 @@ class Mirror:
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._prove(client, head, start, state.root)  # (3)
-            lines = await fetch_entries(client, head.origin, start, target.size)
+            lines = await fetch_entries(client, head.log, start, target.size)
         statements, cost = await self._core.pools.hashing(_read_lines, lines)
-        await self._quotas.require(head.origin, target.size, cost)
+        await self._quotas.require(head.key, target.size, cost)
         await self._side_objects.fetch(client, statements)
         end = start + len(lines)
         if end == target.size:
-            await self._core.pools.ledger(self._ledger.logs.advance, head.origin, start, lines, head.note)  # (5)
+            await self._core.pools.ledger(self._ledger.logs.advance, head.log, start, lines, head.note)  # (5)
             await self._advanced(head)
         else:
             await self._stage(client, head, start, lines)  # (4)
-        await self._quotas.took(head.origin, cost)
+        await self._quotas.took(head.key, cost)
         return end == target.size
 
     async def _stage(self, client: NodeClient, head: Head, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)
-        proof = await client.consistency(head.origin, end, head.checkpoint.size)
-        root = await self._core.pools.ledger(self._ledger.logs.stage, head.origin, start, lines)
+        proof = await client.consistency(head.log, end, head.checkpoint.size)
+        root = await self._core.pools.ledger(self._ledger.logs.stage, head.log, start, lines)
         try:
             verify_consistency(end, root, head.checkpoint.size, head.checkpoint.root, proof)
         except ComityError:
-            state = await self._core.pools.ledger(self._ledger.logs.get, head.origin)
-            await self._core.pools.ledger(self._ledger.logs.stage, head.origin, state.size, [])
+            state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
+            await self._core.pools.ledger(self._ledger.logs.stage, head.log, state.size, [])
             raise
 
     async def _prove(self, client: NodeClient, head: Head, size: int, root: bytes) -> None:
         target = head.checkpoint
-        proof = await client.consistency(head.origin, size, target.size) if size else ()
+        proof = await client.consistency(head.log, size, target.size) if size else ()
         try:
             verify_consistency(size, root, target.size, target.root, proof)
         except Untrusted:
@@ -206,18 +212,18 @@ class Mirror:
             raise
 
     async def _advanced(self, head: Head) -> None:
-        for shown in [key for key in self._first_shown if key[0] == head.origin]:
+        for shown in [key for key in self._first_shown if key[0] == head.log]:
             del self._first_shown[shown]
         self._core.metrics.log_size.labels(head.origin).set(head.checkpoint.size)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
-        await self._on_advance(head.origin)
+        await self._on_advance(head.log)
 
 
-async def fetch_entries(client: NodeClient, origin: str, start: int, end: int) -> list[bytes]:
+async def fetch_entries(client: NodeClient, log: str, start: int, end: int) -> list[bytes]:
     """The next stretch of entries before `end`, bounded in number and bytes; at least one, or Untrusted (WITHHELD)."""
     lines: list[bytes] = []
     size = 0
-    async with aclosing(client.entries(origin, start, min(end, start + STEP_LINES))) as batches:
+    async with aclosing(client.entries(log, start, min(end, start + STEP_LINES))) as batches:
         async for batch in batches:
             lines.extend(batch.lines)
             size += sum(map(len, batch.lines))
@@ -237,6 +243,6 @@ def _read_lines(lines: Sequence[bytes]) -> tuple[list[Statement], int]:
 
 def _begun(ledger: Ledger, head: Head) -> LogState:
     try:
-        return ledger.logs.get(head.origin)
+        return ledger.logs.get(head.log)
     except NotFound:
-        return ledger.logs.create(head.origin, str(head.key))
+        return ledger.logs.create(head.origin, head.log)

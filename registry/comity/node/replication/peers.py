@@ -49,13 +49,13 @@ class Peers:
     async def begin(self) -> None:
         """Start a loop for every peer known; more follow as logs tell of them."""
         for state in await self._core.pools.ledger(self._core.ledger.logs.all):
-            await get_acquainted(self._core, state.origin)
+            await get_acquainted(self._core, state.vkey)
         for peer in self._core.membership.peers:
             self._meet(peer.origin)
 
-    async def advanced(self, origin: str) -> None:
+    async def advanced(self, log: str) -> None:
         """A log has grown here: it may tell of new nodes, or of new addresses."""
-        for peer in await get_acquainted(self._core, origin):
+        for peer in await get_acquainted(self._core, log):
             _log.info("new node", node=peer.name, member=peer.member.name)
             self._meet(peer.origin)
 
@@ -93,7 +93,7 @@ class Peers:
         self._core.metrics.peer_up.labels(link.name).set(1)
         heads = [head for item in shown if (head := self._read(link, item)) is not None]
         for head in heads:
-            if head.origin == self._core.origin:
+            if head.log == self._core.log:
                 self._recovery.offer(link, head)
         self._start.attempted(link.peer.origin, answered=True)
         await self._convictions.hear(link.client)
@@ -104,7 +104,7 @@ class Peers:
         """One log of a round. What goes wrong with it is noted, and the other logs go on."""
         its_node = self.links.get(head.origin)
         try:
-            if head.origin == self._core.origin:
+            if head.log == self._core.log:
                 await self._mirror.agree(head)
             else:
                 await self._mirror.follow(
@@ -125,7 +125,7 @@ class Peers:
 
     async def _measure(self, link: Link, head: Head) -> None:
         logs = await self._core.pools.ledger(self._core.ledger.logs.all)
-        held = next((log.size for log in logs if log.origin == head.origin), 0)
+        held = next((log.size for log in logs if log.vkey == head.log), 0)
         state, now = link.state, self._core.clock()
         state.lag = max(0, head.checkpoint.size - held)
         if state.lag == 0 or state.level is None:

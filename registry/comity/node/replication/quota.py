@@ -7,6 +7,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.config import Limits
 from comity.node.core import Core
 from comity.trust.errors import Malformed, OutOfSpace
+from comity.trust.note import VerifierKey
 from comity.trust.statement import Statement, parse_entry
 from comity.wire.values import Quota
 
@@ -19,38 +20,38 @@ class Quotas:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._limits: Limits = core.config.limits
-        self._bytes: dict[str, int] = {}
-        self._full: dict[str, str] = {}
+        self._bytes: dict[VerifierKey, int] = {}
+        self._full: dict[VerifierKey, str] = {}
 
-    async def require(self, origin: str, size: int, more: int = 0) -> None:
+    async def require(self, log: VerifierKey, size: int, more: int = 0) -> None:
         """Raises OutOfSpace (QUOTA) where the log, at `size` entries and with `more` bytes to come, is too large."""
-        held = await self._held(origin)
+        held = await self._held(log)
         if size > self._limits.entries_per_origin:
-            self._full[origin] = f"{size} entries, {self._limits.entries_per_origin} are mirrored"
+            self._full[log] = f"{size} entries, {self._limits.entries_per_origin} are mirrored"
         elif held + more > self._limits.bytes_per_origin:
-            self._full[origin] = f"{held + more} bytes, {self._limits.bytes_per_origin} are mirrored"
+            self._full[log] = f"{held + more} bytes, {self._limits.bytes_per_origin} are mirrored"
         else:
-            self._full.pop(origin, None)
+            self._full.pop(log, None)
             return
-        raise OutOfSpace(f"quota reached for {origin}", why=self._full[origin], code="QUOTA")
+        raise OutOfSpace(f"quota reached for {log.name}", why=self._full[log], code="QUOTA")
 
-    async def took(self, origin: str, count: int) -> None:
-        self._bytes[origin] = await self._held(origin) + count
+    async def took(self, log: VerifierKey, count: int) -> None:
+        self._bytes[log] = await self._held(log) + count
 
     @property
-    def full(self) -> dict[str, str]:
-        """Why a log does not advance any more, by origin."""
+    def full(self) -> dict[VerifierKey, str]:
+        """Why a log does not advance any more, by its key."""
         return self._full
 
     def used(self) -> tuple[Quota, ...]:
         return tuple(
-            Quota(f"bytes of {origin}", count, self._limits.bytes_per_origin) for origin, count in self._bytes.items()
+            Quota(f"bytes of {log.name}", count, self._limits.bytes_per_origin) for log, count in self._bytes.items()
         )
 
-    async def _held(self, origin: str) -> int:
-        if origin not in self._bytes:
-            self._bytes[origin] = await self._core.pools.ledger(_weigh, self._core.ledger, origin)
-        return self._bytes[origin]
+    async def _held(self, log: VerifierKey) -> int:
+        if log not in self._bytes:
+            self._bytes[log] = await self._core.pools.ledger(_weigh, self._core.ledger, str(log))
+        return self._bytes[log]
 
 
 def weight(line: bytes, statement: Statement | None) -> int:
@@ -66,10 +67,10 @@ def statement_of(line: bytes) -> Statement | None:
         return None
 
 
-def _weigh(ledger: Ledger, origin: str) -> int:
-    size = ledger.logs.get(origin).size
+def _weigh(ledger: Ledger, log: str) -> int:
+    size = ledger.logs.get(log).size
     total = 0
     for start in range(0, size, _WINDOW):
-        lines = ledger.history.entries(origin, start, min(start + _WINDOW, size))
+        lines = ledger.history.entries(log, start, min(start + _WINDOW, size))
         total += sum(weight(line, statement_of(line)) for line in lines)
     return total

@@ -59,13 +59,13 @@ class Recovery:
 
     async def _missing(self) -> int | None:
         """The size of the log as peers know it, where that is more than is here."""
-        size = (await self._core.pools.ledger(self._core.ledger.logs.get, self._core.origin)).size
+        size = (await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)).size
         newest = self._newest.checkpoint.size if self._newest else 0
         return newest if newest > size else None
 
     async def _check(self, head: Head) -> None:
         size, root = head.checkpoint.size, head.checkpoint.root
-        if await self._core.pools.ledger(self._core.ledger.history.root, self._core.origin, size) != root:
+        if await self._core.pools.ledger(self._core.ledger.history.root, self._core.log, size) != root:
             raise Untrusted(
                 "this node's log is not the one it signed",
                 why=f"at size {size} peers hold another root, with this log's signature",
@@ -75,22 +75,22 @@ class Recovery:
 
     async def _take_back(self, link: Link, head: Head) -> None:
         """Append the entries that are missing, each stretch proven to lead to the signed head."""
-        origin, target = self._core.origin, head.checkpoint
-        edge = await self._core.pools.ledger(_edge, self._core.ledger, origin)
+        log, target = self._core.log, head.checkpoint
+        edge = await self._core.pools.ledger(_edge, self._core.ledger, log)
         while edge.size < target.size:
-            lines = await fetch_entries(link.client, origin, edge.size, target.size)
+            lines = await fetch_entries(link.client, log, edge.size, target.size)
             grown = edge.extend(map(leaf_hash, lines))
             whole = grown.size == target.size
-            proof = () if whole else await link.client.consistency(origin, grown.size, target.size)
+            proof = () if whole else await link.client.consistency(log, grown.size, target.size)
             verify_consistency(grown.size, grown.root(), target.size, target.root, proof)
             statements = [statement for line in lines if (statement := statement_of(line))]
             await self._side_objects.fetch(link.client, statements)
-            await self._core.pools.ledger(self._core.ledger.logs.append, origin, lines)
+            await self._core.pools.ledger(self._core.ledger.logs.append, log, lines)
             edge = grown
-        await self._core.pools.ledger(self._core.ledger.logs.set_note, origin, head.note)
+        await self._core.pools.ledger(self._core.ledger.logs.set_note, log, head.note)
         _log.warning("the own log was taken back from a peer", peer=link.name, size=target.size)
 
 
-def _edge(ledger: Ledger, origin: str) -> Frontier:
-    size = ledger.logs.get(origin).size
-    return Frontier.read(size, ledger.history.node_reader(origin, size))
+def _edge(ledger: Ledger, log: str) -> Frontier:
+    size = ledger.logs.get(log).size
+    return Frontier.read(size, ledger.history.node_reader(log, size))

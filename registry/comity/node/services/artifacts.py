@@ -8,6 +8,7 @@ from typing import Final
 
 from comity.ledger.index import Located as Found
 from comity.ledger.index import Query, fold
+from comity.ledger.logs import LogState
 from comity.node.core import Core
 from comity.node.scan import PAGE, every
 from comity.trust.digest import Digest, sha256
@@ -75,15 +76,15 @@ class Artifacts:
     def _search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words = fold(query).split()
         longest = max(words, key=len, default=None)
-        origins = [state.origin for state in self._core.ledger.logs.all()]
-        after = _after(cursor, origins)
+        logs = self._core.ledger.logs.all()
+        after = _after(cursor, logs)
         wanted: list[Located] = []
         published = every(self._core.ledger, Query(predicate="published", name=longest), after=after)
         for scanned, found in enumerate(published, 1):
             if all(word in _title(found.line) for word in words):
                 wanted.append(Located(found.origin, found.index, found.line))
             if len(wanted) == limit or scanned == SCANNED:
-                return SearchPage(tuple(wanted), _cursor(found, origins))
+                return SearchPage(tuple(wanted), _cursor(found, logs))
         return SearchPage(tuple(wanted))
 
     def _all(self, query: Query, most: int) -> Iterator[Found]:
@@ -119,18 +120,19 @@ def _distinct(found: Iterable[Found]) -> list[Located]:
     """Each line once a log: a `hold` counts only where its own node has logged it."""
     places: dict[tuple[str, Digest], Located] = {}
     for item in found:
-        places.setdefault((item.origin, sha256(item.line)), Located(item.origin, item.index, item.line))
+        places.setdefault((item.vkey, sha256(item.line)), Located(item.origin, item.index, item.line))
     return list(places.values())
 
 
-def _cursor(last: Found, origins: list[str]) -> str:
-    return f"{origins.index(last.origin)}-{last.index}"
+def _cursor(last: Found, logs: list[LogState]) -> str:
+    return f"{[log.vkey for log in logs].index(last.vkey)}-{last.index}"
 
 
-def _after(cursor: str, origins: list[str]) -> Found | None:
+def _after(cursor: str, logs: list[LogState]) -> Found | None:
     if not cursor:
         return None
     parts = _CURSOR.match(cursor)
-    if parts is None or int(parts[1]) >= len(origins):
+    if parts is None or int(parts[1]) >= len(logs):
         raise Malformed("not a cursor of this node", why="search again from the beginning", code="CURSOR")
-    return Found(origins[int(parts[1])], int(parts[2]), b"")
+    log = logs[int(parts[1])]
+    return Found(log.origin, log.vkey, int(parts[2]), b"")

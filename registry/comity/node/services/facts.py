@@ -41,7 +41,7 @@ class Facts:
 
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
     """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
-    query = Query(predicate="addresses", by=record.node.id, origin=record.origin)
+    query = Query(predicate="addresses", by=record.node.id, origin=str(record.log))
     newest = None
     for found in every(ledger, query):
         newest = found.line

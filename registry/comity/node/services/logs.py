@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
+from comity.ledger.index import Place
 from comity.node.core import Core
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest
@@ -26,7 +27,7 @@ class Logs:
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         states = await self._core.pools.ledger(self._ledger.logs.all)
         for state in sorted(states, key=lambda state: not state.own):
-            yield LogHead(state.origin, state.vkey, await self._core.pools.ledger(self._newest_note, state.origin))
+            yield LogHead(state.origin, state.vkey, await self._core.pools.ledger(self._newest_note, state.vkey))
 
     async def checkpoint(self, origin: str, index: int | None) -> bytes:
         cosignatures = self._ledger.cosignatures
@@ -49,16 +50,16 @@ class Logs:
 
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
         places = await self._core.pools.ledger(self._ledger.index.places, line_digest)
-        first: dict[str, int] = {}
-        for where, index in places:
-            if origin in (None, where):
-                first.setdefault(where, index)
+        first: dict[str, Place] = {}
+        for place in places:
+            if origin in (None, place.origin, place.vkey):
+                first.setdefault(place.vkey, place)
         found = 0
-        for where, index in first.items():
-            proof = await self._core.pools.ledger(self._proof, where, index)
+        for place in first.values():
+            proof = await self._core.pools.ledger(self._proof, place)
             if proof is not None:
                 found += 1
-                yield LocatedProof(where, proof)
+                yield LocatedProof(place.origin, proof)
         if not found:
             why = "no log held here contains this line under a signed checkpoint"
             raise NotFound("no proof", why=why, code="NO-PROOF")
@@ -67,16 +68,17 @@ class Logs:
         for proof in await self._core.pools.ledger(self._ledger.misbehaviour.all):
             yield Misbehaviour(proof.kind, proof.origin, proof.parts)
 
-    def _newest_note(self, origin: str) -> bytes:
+    def _newest_note(self, log: str) -> bytes:
         try:
-            return self._ledger.cosignatures.cosigned(origin).encode()
+            return self._ledger.cosignatures.cosigned(log).encode()
         except NotFound:
             return b""
 
-    def _proof(self, origin: str, index: int) -> bytes | None:
+    def _proof(self, place: Place) -> bytes | None:
         try:
-            note = self._ledger.cosignatures.best_note(origin, index)
+            note = self._ledger.cosignatures.best_note(place.vkey, place.index)
         except NotFound:
             return None
         size = Checkpoint.parse(note.text).size
-        return TlogProof(index, self._ledger.history.inclusion(origin, index, size), note).encode()
+        hashes = self._ledger.history.inclusion(place.vkey, place.index, size)
+        return TlogProof(place.index, hashes, note).encode()
