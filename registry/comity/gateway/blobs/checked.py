@@ -1,0 +1,289 @@
+"""Bytes of a store that are known to be right when they leave (docs/decisions/0009-verified-before-it-leaves.md).
+
+A stock client checks nothing but the length of what it gets. So a byte that changed on the disk is caught here: before
+any part of a piece is handed out, that piece was read and hashed in this process, and the file has kept its identity
+since (`proofs`). What hashes to something else is put aside, and whoever asked gets an error instead.
+
+How a blob is cut comes from its piece records, which were verified when the blob came in. Where there are none, the
+whole blob is hashed once before its first byte leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from comity.content.durable import disk_errors
+from comity.content.folder import FolderStore
+from comity.content.store import BlobStore, absent, check_range
+from comity.gateway.blobs.cut import Cut, FixedCut
+from comity.gateway.blobs.proofs import Identity, Proof, Proofs, identity
+from comity.trust.digest import Digest, sha256, short
+from comity.trust.errors import Malformed, Unavailable
+from comity.trust.pieces import PIECE, parse_records
+
+STRETCH: Final = 8 * 1024 * 1024
+"""Bytes handed out before a file's identity is looked at again."""
+BUFFER: Final = 256 * 1024
+REMOTE_PIECES: Final = 16
+"""Pieces of a remote store in memory at once, all readers together."""
+PATIENCE: Final = 10.0
+"""Seconds that a reader of a remote store waits for one."""
+
+Records: TypeAlias = Callable[[Digest], bytes | None]
+"""The piece records of a blob, 36 bytes a piece; None where there are none. Called from many threads."""
+Read: TypeAlias = Callable[[int, int], memoryview]
+"""At most that many bytes from an offset, none only at the end; good until the next call."""
+Damaged: TypeAlias = Callable[[Digest, str], None]
+"""Told of a blob that was put aside, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of an open file, for `sendfile`; to be sent before the next part is asked for."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+class Blob(Protocol):
+    """One blob, open for reading."""
+
+    size: int
+
+    @abstractmethod
+    def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
+        """Consecutive parts of a range inside the blob; each is right when it is handed out.
+
+        Raises Unavailable (BLOB-DAMAGED, DISK, BLOB-CHANGED), NotFound. What was handed out before is right all the
+        same; whoever sends it must break off rather than fill up.
+        """
+
+
+class Checked:
+    """Opens blobs of `store`. Thread-safe.
+
+    Args:
+        now: monotonic seconds. wall: POSIX seconds.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore,
+        records: Records,
+        damaged: Damaged = lambda digest, why: None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._damaged = damaged
+        self._records = records
+        self._room = threading.BoundedSemaphore(REMOTE_PIECES)
+        self.proofs = Proofs(now, wall)
+
+    @contextlib.contextmanager
+    def open(self, digest: Digest) -> Iterator[Blob]:
+        """Raises NotFound, Unavailable."""
+        if not isinstance(self._store, FolderStore):
+            yield _RemoteBlob(self, self._store, self._room, digest)
+            return
+        with disk_errors(f"blob {short(digest)} was not read"):
+            try:
+                descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError as error:
+                raise absent(digest) from error
+        try:
+            yield _LocalBlob(self, digest, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
+        """A range in parts of at most 256 KiB, for who cannot use `sendfile`. Raises as `open` and `Blob.parts` do."""
+        with self.open(digest) as blob:
+            for part in blob.parts(offset, length):
+                yield from chunks(part)
+
+    def cut(self, digest: Digest, size: int, read: Read) -> tuple[Cut, bool]:
+        """How a blob of `size` bytes is cut, and whether all of it was hashed to find out. Raises Unavailable."""
+        if size <= PIECE:
+            return Cut.whole(digest, size), False
+        if (records := self._records(digest)) is None:
+            return self._hashed(digest, size, read), True
+        try:
+            return Cut.of(parse_records(records, size=size)), False
+        except Malformed as error:
+            raise self.spoiled(digest, f"it has {size} bytes, which its pieces do not tile") from error
+
+    def spoiled(self, digest: Digest, why: str) -> Unavailable:
+        """Put a blob aside; gives what to raise."""
+        self.proofs.forget(digest)
+        self._store.quarantine(digest, why)
+        self._damaged(digest, why)
+        return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; it was put aside", code="BLOB-DAMAGED")
+
+    def _hashed(self, digest: Digest, size: int, read: Read) -> Cut:
+        cutting, offset = FixedCut(size), 0
+        while offset < size:
+            data = read(offset, min(cutting.room, BUFFER))
+            if not data:
+                raise self.spoiled(digest, "it is shorter than its length")
+            cutting.add(data)
+            offset += len(data)
+        found, cut = cutting.done()
+        if found != digest:
+            raise self.spoiled(digest, f"its bytes hash to {short(found)}")
+        return cut
+
+
+class _LocalBlob:
+    """A file, open as long as this is used: whatever becomes of its name."""
+
+    def __init__(self, checked: Checked, digest: Digest, descriptor: int) -> None:
+        self._checked = checked
+        self._digest = digest
+        self._descriptor = descriptor
+        self._buffer = bytearray(0)
+        self.size = self._identity()[2]
+
+    def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
+        _require_inside(self.size, offset, length)
+        _require_named(self._checked, self._digest, self.size)
+        end = offset + length
+        while offset < end:
+            found = self._identity()
+            stop = min(end, self._prove(offset, found))
+            yield FilePart(self._descriptor, offset, stop - offset)
+            offset = stop
+            if self._identity() != found:
+                raise Unavailable(f"blob {short(self._digest)} changed", why="while it was sent", code="BLOB-CHANGED")
+
+    def _prove(self, offset: int, found: Identity) -> int:
+        """Make sure of what stands at `offset`; gives the end of what may leave."""
+        proof = self._checked.proofs.of(self._digest, found)
+        with proof.lock:
+            if proof.whole:
+                return offset + STRETCH
+            settled = self._checked.proofs.settled(proof)
+            cut = proof.cut or self._learn(proof, settled, found)
+            if proof.whole:
+                return offset + STRETCH
+            piece = cut.at(offset)
+            if not proof.proven[piece]:
+                self._verify(cut, piece)
+                if settled and self._identity() == found:
+                    proof.add(piece)
+            return cut.span(piece)[1]
+
+    def _learn(self, proof: Proof, settled: bool, found: Identity) -> Cut:
+        cut, hashed = self._checked.cut(self._digest, self.size, self._read)
+        proof.learn(cut)
+        if hashed and settled and self._identity() == found:
+            proof.close()
+        return cut
+
+    def _verify(self, cut: Cut, piece: int) -> None:
+        offset, end = cut.span(piece)
+        hasher = hashlib.sha256()
+        while offset < end and (data := self._read(offset, end - offset)):
+            hasher.update(data)
+            offset += len(data)
+        if hasher.digest() != cut.hash(piece):
+            raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        self._buffer = self._buffer or bytearray(BUFFER)
+        view = memoryview(self._buffer)[: min(length, BUFFER)]
+        with disk_errors(f"blob {short(self._digest)} was not read"):
+            return view[: os.preadv(self._descriptor, [view], offset)]
+
+    def _identity(self) -> Identity:
+        with disk_errors(f"blob {short(self._digest)} was not read"):
+            return identity(self._descriptor)
+
+
+class _RemoteBlob:
+    """An object of a service, which shows no identity: each piece is read into memory and hashed, every time."""
+
+    def __init__(self, checked: Checked, store: BlobStore, room: threading.BoundedSemaphore, digest: Digest) -> None:
+        self._checked = checked
+        self._store = store
+        self._room = room
+        self._digest = digest
+        self.size = store.size(digest)
+
+    def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
+        _require_inside(self.size, offset, length)
+        _require_named(self._checked, self._digest, self.size)
+        cut, end = self._cut(), offset + length
+        while offset < end:
+            piece = cut.at(offset)
+            start, stop = cut.span(piece)
+            with self._memory():
+                data = self._right(cut, piece)
+                yield memoryview(data)[offset - start : min(end, stop) - start]
+            offset = stop
+
+    def _cut(self) -> Cut:
+        proof = self._checked.proofs.of(self._digest, (0, 0, self.size, 0, 0))
+        with proof.lock:
+            if proof.cut is None:
+                proof.learn(self._checked.cut(self._digest, self.size, self._read)[0])
+            assert proof.cut is not None
+            return proof.cut
+
+    def _right(self, cut: Cut, piece: int) -> bytes:
+        """Its bytes. Asked for twice before the object is blamed: they come over a network."""
+        start, end = cut.span(piece)
+        for _ in range(2):
+            data = self._store.read(self._digest, start, end - start)
+            if hashlib.sha256(data).digest() == cut.hash(piece):
+                return data
+        raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        return memoryview(self._store.read(self._digest, offset, length))
+
+    @contextlib.contextmanager
+    def _memory(self) -> Iterator[None]:
+        if not self._room.acquire(timeout=PATIENCE):
+            raise Unavailable("too many readers at once", why="others read as much as memory allows", code="BUSY")
+        try:
+            yield
+        finally:
+            self._room.release()
+
+
+def chunks(part: FilePart | memoryview) -> Iterator[bytes]:
+    """The bytes of a part, at most 256 KiB at a time. Raises Unavailable (DISK)."""
+    if isinstance(part, memoryview):
+        yield from (bytes(part[at : at + BUFFER]) for at in range(0, len(part), BUFFER))
+        return
+    offset, end = part.offset, part.offset + part.length
+    while offset < end:
+        with disk_errors("a blob was not read"):
+            data = os.pread(part.descriptor, min(BUFFER, end - offset), offset)
+        if not data:
+            raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+        yield data
+        offset += len(data)
+
+
+def _require_inside(size: int, offset: int, length: int) -> None:
+    check_range(offset, length)
+    if offset + length > size:
+        raise Malformed("range beyond the blob", why=f"it has {size} bytes", code="RANGE")
+
+
+def _require_named(checked: Checked, digest: Digest, size: int) -> None:
+    """An empty blob has no piece that could be verified; one that became empty must not pass for it."""
+    if not size and digest != sha256(b""):
+        raise checked.spoiled(digest, "it is empty")

@@ -1,0 +1,151 @@
+"""The listening socket of the blob server: a thread a connection, and no more of them than there is room for.
+
+Threads, because that is what file-server speed takes in Python: `sendfile`, hashing and encryption run outside the
+interpreter's lock (bench/gateway.py). Beyond `Bounds` a connection is closed as soon as it is accepted; a client that
+is refused so tries again, or another node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from comity.gateway.blobs.connection import Connection, Site
+from comity.gateway.blobs.pipe import PlainPipe, TlsPipe
+from comity.trust.errors import Unavailable
+
+HANDSHAKE: Final = 10.0
+LINGER: Final = 1.0
+"""Seconds that a client has to read why it was refused, while what it still sends is thrown away."""
+BACKLOG: Final = 256
+END: Final = 5.0
+"""Seconds that threads are waited for when the server ends."""
+
+_log: Final = structlog.get_logger("comity.gateway.blobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Connections at once, and from one network address. Each has a thread and at most one buffer of 256 KiB."""
+
+    connections: int = 256
+    from_one: int = 96
+
+
+class BlobServer:
+    """Serves `site` at one address, over TLS where there is a context. `close` ends every connection."""
+
+    def __init__(
+        self, site: Site, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None
+    ) -> None:
+        """Listen, and begin. Raises Unavailable (LISTEN)."""
+        self._site = site
+        self._tls = tls
+        self._bounds = bounds or Bounds()
+        self._lock = threading.Lock()
+        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._hosts: Counter[str] = Counter()
+        self._closing = False
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        try:
+            self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        except OSError as error:
+            hint = "choose another address in node.toml, or stop what listens there"
+            why = error.strerror or str(error)
+            raise Unavailable(
+                f"cannot listen on {address[0]}:{address[1]}", why=why, hint=hint, code="LISTEN"
+            ) from error
+        self.port: int = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(target=self._accept, name="blobs", daemon=True)
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """Stop listening, cut every connection, and wait for the threads. Blocking, for seconds at most."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._acceptor.join()
+        with self._lock:
+            threads = list(self._clients.values())
+            for client in self._clients:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+        ends = time.monotonic() + END
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client, address = self._listener.accept()
+            except OSError as error:
+                if not self._closing:  # no more descriptors, for one: those who are served must end first
+                    _log.warning("no connection was accepted", why=str(error))
+                    time.sleep(0.1)
+                continue
+            self._begin(client, str(address[0]))
+
+    def _begin(self, client: socket.socket, host: str) -> None:
+        with self._lock:
+            full = len(self._clients) >= self._bounds.connections or self._hosts[host] >= self._bounds.from_one
+            if not full:
+                thread = threading.Thread(target=self._serve, args=(client, host), name="blob", daemon=True)
+                self._clients[client] = thread
+                self._hosts[host] += 1
+        if full:
+            client.close()
+            return
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            _log.warning("no connection was accepted", why=str(error))
+            self._end(client, host)
+
+    def _serve(self, client: socket.socket, host: str) -> None:
+        """A thread's work. What breaks is logged and ends this connection only."""
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is None:
+                Connection(self._site, PlainPipe(client), host).serve()
+                _linger(client)
+            else:
+                self._encrypted(self._tls, client, host)
+        except OSError:
+            pass  # it is gone, or too slow: its own affair
+        except Exception:
+            _log.exception("a connection broke")
+        finally:
+            self._end(client, host)
+
+    def _encrypted(self, tls: ssl.SSLContext, client: socket.socket, host: str) -> None:
+        client.settimeout(HANDSHAKE)
+        with tls.wrap_socket(client.dup(), server_side=True) as wrapped:
+            Connection(self._site, TlsPipe(wrapped), host).serve()
+            wrapped.settimeout(LINGER)
+            wrapped.unwrap()
+
+    def _end(self, client: socket.socket, host: str) -> None:
+        with self._lock:
+            del self._clients[client]
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]
+        client.close()
+
+
+def _linger(client: socket.socket) -> None:
+    """Let the client read what it was sent last: closing over unread requests would take it back."""
+    client.shutdown(socket.SHUT_WR)
+    client.settimeout(LINGER)
+    ends = time.monotonic() + LINGER
+    while time.monotonic() < ends and client.recv(64 * 1024):
+        pass

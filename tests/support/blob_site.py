@@ -1,0 +1,126 @@
+"""A blob server on loopback over a store in a folder, and a client that reads answers byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import random
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from comity.content.folder import FolderStore
+from comity.gateway.blobs.checked import Checked
+from comity.gateway.blobs.connection import Delivery, Site
+from comity.gateway.blobs.server import BlobServer, Bounds
+from comity.gateway.blobs.urls import Urls
+from comity.trust.digest import Digest, sha256
+from comity.trust.pieces import PIECE, PieceRecord, encode_records
+
+YEAR = 365 * 86_400
+
+
+def records_of(data: bytes) -> bytes:
+    parts = (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+    return encode_records(PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts)
+
+
+@dataclass
+class BlobSite:
+    """A store, and what was asked and told about it."""
+
+    store: FolderStore
+    records: dict[Digest, bytes] = field(default_factory=dict)
+    asked: list[Digest] = field(default_factory=list)
+    damaged: list[Digest] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    urls: Urls = field(default_factory=lambda: Urls(secrets.token_bytes(32), time.time))
+
+    def __post_init__(self) -> None:
+        self.checked = self.fresh()
+
+    def fresh(self) -> Checked:
+        """A `Checked` that has verified nothing yet, as after a restart."""
+        return Checked(self.store, self._records, lambda digest, why: self.damaged.append(digest), wall=_much_later)
+
+    def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
+        data = random.Random(size).randbytes(size)
+        digest = sha256(data)
+        path = self.store.scratch(digest)
+        path.write_bytes(data)
+        self.store.admit(path, digest, size)
+        if cut:
+            self.records[digest] = records_of(data)
+        return digest, data
+
+    def flip(self, digest: Digest, at: int) -> None:
+        """Change a byte on the disk, as a careless program or a worn disk would."""
+        path = self.store.path(digest)
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 0xFF]))
+        path.chmod(0o444)
+
+    def flip_unseen(self, digest: Digest, at: int) -> None:
+        """The same with modification times put back. Only the time of the change itself betrays it."""
+        before = self.store.path(digest).stat()
+        self.flip(digest, at)
+        os.utime(self.store.path(digest), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def path(self, digest: Digest) -> str:
+        return self.urls.sign(digest, seconds=600)
+
+    @contextlib.contextmanager
+    def serving(self, *, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None) -> Iterator[int]:
+        """The port of a server over these blobs."""
+        site = Site(self.urls, self.checked, self.deliveries.append)
+        server = BlobServer(site, ("127.0.0.1", 0), tls=tls, bounds=bounds)
+        try:
+            yield server.port
+        finally:
+            server.close()
+
+    def _records(self, digest: Digest) -> bytes | None:
+        self.asked.append(digest)
+        return self.records.get(digest)
+
+
+def blob_site(folder: Path) -> BlobSite:
+    return BlobSite(FolderStore(folder / "store"))
+
+
+def get(port: int, target: str, method: str = "GET", **fields: str) -> tuple[int, dict[str, str], bytes]:
+    """One request. Raises http.client.IncompleteRead where the answer is cut off."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, target, headers={name.replace("_", "-"): text for name, text in fields.items()})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """Everything that the server says to these bytes until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(65_536):
+                received += data
+        return bytes(received)
+
+
+def _much_later() -> float:
+    """A clock by which every file's times are old: tests of fresh files bring their own."""
+    return time.time() + YEAR

@@ -1,0 +1,170 @@
+"""A byte that changed on the disk is caught before it leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.gateway.blobs.checked import Checked, FilePart
+from comity.gateway.blobs.proofs import GRAIN, RECHECK
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import NotFound, Unavailable
+from comity.trust.pieces import PIECE
+from support.blob_site import BlobSite, blob_site
+
+SIZE = 2 * PIECE + 1000
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> BlobSite:
+    return blob_site(tmp_path)
+
+
+def read(checked: Checked, digest: Digest, offset: int = 0, length: int = SIZE) -> bytes:
+    return b"".join(checked.read(digest, offset, length))
+
+
+def left(chunks: Iterator[bytes]) -> tuple[bytes, str]:
+    """What came out, and the code of what ended it."""
+    got = bytearray()
+    try:
+        for chunk in chunks:
+            got += chunk
+    except Unavailable as error:
+        return bytes(got), error.code
+    return bytes(got), ""
+
+
+def test_a_blob_comes_out_as_it_went_in(site: BlobSite) -> None:
+    digest, data = site.add(SIZE)
+    assert read(site.checked, digest) == data
+    assert read(site.checked, digest, PIECE - 5, 10) == data[PIECE - 5 : PIECE + 5]
+    assert read(site.checked, digest, SIZE, 0) == b""
+
+
+def test_of_a_damaged_piece_nothing_leaves(site: BlobSite) -> None:
+    digest, data = site.add(SIZE)
+    site.flip(digest, PIECE + 77)
+    assert left(site.checked.read(digest, 0, SIZE)) == (data[:PIECE], "BLOB-DAMAGED")
+    assert site.damaged == [digest]
+    assert not site.store.has(digest)
+    assert site.store.quarantined() == 1
+
+
+def test_damage_is_caught_after_the_blob_was_proven(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    read(site.checked, digest)
+    site.flip(digest, 0)
+    assert left(site.checked.read(digest, 0, SIZE)) == (b"", "BLOB-DAMAGED")
+
+
+def test_damage_under_an_old_modification_time_is_caught(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    read(site.checked, digest)
+    site.flip_unseen(digest, 0)
+    assert left(site.checked.read(digest, 0, 10)) == (b"", "BLOB-DAMAGED")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("size", [1, PIECE, PIECE + 1, SIZE])
+def test_any_blob_is_verified_with_and_without_piece_records(site: BlobSite, size: int, cut: bool) -> None:
+    digest, data = site.add(size, cut=cut)
+    assert read(site.checked, digest, 0, size) == data
+    site.flip(digest, size - 1)
+    out, code = left(site.fresh().read(digest, 0, size))
+    assert code == "BLOB-DAMAGED"
+    assert data.startswith(out) and len(out) < size
+
+
+def test_without_records_the_whole_blob_is_hashed_before_its_first_byte(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE, cut=False)
+    site.flip(digest, SIZE - 1)
+    assert left(site.checked.read(digest, 0, 1)) == (b"", "BLOB-DAMAGED")
+
+
+@pytest.mark.parametrize("length", [0, 5, SIZE - 1, SIZE + 1])
+def test_a_blob_of_another_length_is_damaged(site: BlobSite, length: int) -> None:
+    digest, _ = site.add(SIZE)
+    path = site.store.path(digest)
+    path.chmod(0o644)
+    os.truncate(path, length)
+    assert left(site.checked.read(digest, 0, min(1, length)))[1] == "BLOB-DAMAGED"
+
+
+def test_an_empty_blob_is_served(site: BlobSite) -> None:
+    site.store.put(sha256(b""), b"")
+    assert read(site.checked, sha256(b""), 0, 0) == b""
+
+
+def test_a_proven_blob_is_not_hashed_again(site: BlobSite) -> None:
+    digest, data = site.add(SIZE)
+    read(site.checked, digest)
+    assert read(site.checked, digest) == data
+    assert site.asked == [digest]
+
+
+def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    read(site.checked, digest)
+    with site.checked.open(digest) as blob:
+        parts = list(blob.parts(0, SIZE))
+    assert [(part.offset, part.length) for part in parts if isinstance(part, FilePart)] == [
+        (0, 2 * PIECE),
+        (2 * PIECE, 1000),
+    ]
+
+
+def test_what_may_have_changed_within_the_grain_of_the_clock_is_not_taken_for_proven(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    now = site.store.path(digest).stat().st_ctime
+    passed = 0.0
+    checked = Checked(site.store, site._records, now=lambda: passed, wall=lambda: now + passed)
+    for _ in range(2):
+        read(checked, digest)
+    proof = checked.proofs.of(digest, _identity(site, digest))
+    assert not proof.whole and not any(proof.proven)
+    passed = GRAIN
+    read(checked, digest)
+    assert proof.whole
+
+
+def test_a_proof_is_forgotten_after_a_day(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE)
+    passed = 0.0
+    checked = Checked(site.store, site._records, now=lambda: passed, wall=lambda: 1e11)
+    read(checked, digest)
+    passed = RECHECK + 1
+    assert not checked.proofs.of(digest, _identity(site, digest)).whole
+
+
+def test_a_blob_put_aside_while_it_is_read_cuts_the_reader_off(site: BlobSite) -> None:
+    digest, data = site.add(SIZE)
+    with site.checked.open(digest) as blob:
+        parts = blob.parts(0, SIZE)
+        next(parts)
+        site.store.quarantine(digest, "for a test")
+        with pytest.raises(Unavailable) as refused:
+            next(parts)
+    assert refused.value.code == "BLOB-CHANGED"
+    assert data
+
+
+def test_what_is_not_here_is_not_found(site: BlobSite) -> None:
+    with pytest.raises(NotFound):
+        read(site.checked, sha256(b"elsewhere"), 0, 1)
+
+
+def test_a_link_in_place_of_a_blob_is_not_followed(site: BlobSite, tmp_path: Path) -> None:
+    digest, data = site.add(100)
+    path, other = site.store.path(digest), tmp_path / "other"
+    path.rename(other)
+    path.symlink_to(other)
+    with pytest.raises(Unavailable):
+        read(site.checked, digest, 0, len(data))
+
+
+def _identity(site: BlobSite, digest: Digest) -> tuple[int, int, int, int, int]:
+    found = site.store.path(digest).stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

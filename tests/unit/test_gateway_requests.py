@@ -1,0 +1,132 @@
+"""Requests as the blob server reads them, and the ranges they ask for."""
+
+from __future__ import annotations
+
+import pytest
+from comity.gateway.blobs.ranges import Span, requested
+from comity.gateway.blobs.request import parse
+from comity.trust.errors import Malformed, Refused
+
+ETAG = '"abc"'
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def test_a_plain_request_is_read() -> None:
+    request = parse(head("GET /blobs/x?y HTTP/1.1", "Host: a", "Range: bytes=0-1", 'if-range:  "abc" '))
+    assert (request.method, request.target) == ("GET", "/blobs/x?y")
+    assert (request.range, request.if_range, request.keep_alive) == ("bytes=0-1", ETAG, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "connection", "kept"),
+    [
+        ("GET / HTTP/1.1", "", True),
+        ("GET / HTTP/1.1", "close", False),
+        ("GET / HTTP/1.1", "Keep-Alive, CLOSE", False),
+        ("GET / HTTP/1.0", "", False),
+        ("GET / HTTP/1.0", "Keep-Alive", True),
+    ],
+)
+def test_who_keeps_the_connection(line: str, connection: str, kept: bool) -> None:
+    fields = [f"Connection: {connection}"] if connection else []
+    assert parse(head(line, "Host: a", *fields)).keep_alive is kept
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("",),
+        ("GET /",),
+        ("GET  / HTTP/1.1", "Host: a"),
+        ("get / HTTP/1.1", "Host: a"),
+        ("GET / HTTP/2.0", "Host: a"),
+        ("GET / HTTP/1.1 ", "Host: a"),
+        ("GET /\x00 HTTP/1.1", "Host: a"),
+        ("GET /ü HTTP/1.1", "Host: a"),
+        ("GET http://a/ HTTP/1.1", "Host: a"),
+        ("GET * HTTP/1.1", "Host: a"),
+        ("GET / HTTP/1.1",),
+        ("GET / HTTP/1.1", "Host:"),
+        ("GET / HTTP/1.1", "Host: a", "Host: b"),
+        ("GET / HTTP/1.1", "Host : a"),
+        ("GET / HTTP/1.1", "Host: a", " folded: b"),
+        ("GET / HTTP/1.1", "Host: a", "no colon"),
+        ("GET / HTTP/1.1", "Host: a\nRange: bytes=0-1"),
+        ("GET / HTTP/1.1", "Host: a\rb"),
+        ("GET / HTTP/1.1", "Host: a\x00"),
+        ("GET / HTTP/1.1", "Host: a", "Content-Length: 1"),
+        ("GET / HTTP/1.1", "Host: a", "Content-Length: 0", "Content-Length: 1"),
+        ("GET / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked"),
+        ("GET / HTTP/1.1", "Host: a", "Range: bytes=0-1", "Range: bytes=2-3"),
+        ("GET / HTTP/1.1", "Host: a", *(f"x{n}: y" for n in range(64))),
+        ("GET /" + "a" * 2048 + " HTTP/1.1", "Host: a"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(lines: tuple[str, ...]) -> None:
+    with pytest.raises(Malformed) as refused:
+        parse(head(*lines))
+    assert refused.value.code == "HTTP-REQUEST"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH"])
+def test_blobs_are_only_read(method: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(head(f"{method} / HTTP/1.1", "Host: a"))
+    assert refused.value.code == "METHOD"
+
+
+def part(offset: int, length: int) -> Span:
+    return Span(offset, length, partial=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "span"),
+    [
+        ("bytes=0-0", part(0, 1)),
+        ("bytes=0-99", part(0, 100)),
+        ("bytes=0-1000", part(0, 100)),
+        ("bytes=99-", part(99, 1)),
+        ("bytes=-1", part(99, 1)),
+        ("bytes=-1000", part(0, 100)),
+        ("Bytes= 5-6 ", part(5, 2)),
+        ("bytes=100-", None),
+        ("bytes=100-200", None),
+        ("bytes=-0", None),
+    ],
+)
+def test_a_range_is_what_the_rfc_says(wanted: str, span: Span | None) -> None:
+    assert requested(100, wanted, None, ETAG) == span
+    assert requested(100, wanted, ETAG, ETAG) == span
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5-4",
+        "bytes=a-b",
+        "bytes=1-2,3-4",
+        "items=0-1",
+        "bytes=0-1;",
+        "bytes=١-٢",
+    ],
+)
+def test_a_range_that_is_none_is_ignored(wanted: str) -> None:
+    assert requested(100, wanted, None, ETAG) == Span(0, 100, partial=False)
+
+
+@pytest.mark.parametrize("condition", ['"abd"', 'W/"abc"', "abc", "Wed, 25 Nov 2026 02:27:00 GMT", ""])
+def test_only_the_very_tag_keeps_a_conditional_range(condition: str) -> None:
+    assert requested(100, "bytes=0-0", condition, ETAG) == Span(0, 100, partial=False)
+
+
+def test_an_empty_file_has_no_range() -> None:
+    assert requested(0, "bytes=0-0", None, ETAG) is None
+    assert requested(0, "bytes=-5", None, ETAG) is None
+    assert requested(0, None, None, ETAG) == Span(0, 0, partial=False)
