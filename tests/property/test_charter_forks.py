@@ -1,0 +1,130 @@
+"""Invariant I2: two certificates for one epoch prove by themselves who lied, before a judge that shares no code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.charter import Body, Certificate, Ratify, RoundBody, certify
+from comity.trust.digest import Digest, sha256
+from comity.trust.identity import KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.statement import Entry, sign_statement
+from hypothesis import given, settings, target
+from hypothesis import strategies as st
+from support import second_checker
+from support.charters import Seated, cheaply_signed, cheaply_verifies, drafts, founded, intent, seated
+
+ROUNDS = 5
+PEOPLE = {n: [seated(f"Institute {number}") for number in range(n)] for n in (4, 5, 7, 10)}
+STRANGE = sha256(b"a body that nobody has seen")
+
+
+def ratify(previous: Body, by: Digest, round_: int, body: Body) -> Ratify:
+    return Ratify(by, previous.digest, previous.epoch + 1, round_, body.digest)
+
+
+def pasts(unlock: int, body: Digest, others: Sequence[Digest]) -> list[RoundBody]:
+    """What the member may say that it ratified last, if a certificate of round `unlock` lets it turn to `body`."""
+    return [RoundBody(round_, past) for past in (body, *others) for round_ in range(1, unlock + 1 - (past != body))]
+
+
+@st.composite
+def certificates(draw: st.DrawFn, previous: Body, body: Body, others: Sequence[Digest], n: int) -> Certificate:
+    """Any certificate for `body` at all: whoever signs INTENTs may say of its past what the rules let it say."""
+    people, few = PEOPLE[n], previous.quorum
+    rounds = sorted(draw(st.sets(st.integers(1, ROUNDS), min_size=1, max_size=3)))
+    lines: list[Entry] = []
+    for at, round_ in enumerate(rounds):
+        for member in draw(st.permutations(people))[:few]:
+            unlock = draw(st.sampled_from([None, *rounds[:at]]))
+            locked = draw(st.sampled_from(pasts(unlock, body.digest, others))) if unlock else None
+            lines.append(member.says(intent(previous, member.id, round_, body, last_ratified=locked, unlock=unlock)))
+    for member in draw(st.permutations(people))[:few]:
+        lines.append(member.says(ratify(previous, member.id, rounds[-1], body)))
+    return certify(previous, body, [entry.line for entry in lines], signed=cheaply_signed)
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_two_certificates_of_one_epoch_prove_that_2q_minus_n_members_lied(data: st.DataObject) -> None:
+    n = data.draw(st.sampled_from(sorted(PEOPLE)))
+    previous = founded(PEOPLE[n], quorum_change=data.draw(st.integers(2 * n // 3 + 1, n)))
+    one, other = drafts(previous)
+    first = data.draw(certificates(previous, one, (other.digest, STRANGE), n))
+    second = data.draw(certificates(previous, other, (one.digest, STRANGE), n))
+    liars = second_checker.liars(previous.data, first.lines, second.lines, cheaply_verifies)
+    target(-len(liars))
+    assert len(liars) >= second_checker.fewest(previous.data) == 2 * previous.quorum - n
+    assert liars.keys() <= {each.id for each in PEOPLE[n]}
+
+
+@pytest.fixture(scope="module")
+def four() -> list[Seated]:
+    return [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
+
+
+def lines(people: Sequence[Seated], previous: Body, round_: int, body: Body, **past: object) -> list[bytes]:
+    """INTENT and RATIFY of `people` for `body`."""
+    return [
+        each.says(reading).line
+        for each in people
+        for reading in (
+            intent(previous, each.id, round_, body, **past),
+            ratify(previous, each.id, round_, body),
+        )
+    ]
+
+
+def test_a_fork_under_hybrid_keys_names_the_two_liars_of_four(four: list[Seated]) -> None:
+    previous = founded(four)
+    one, other = drafts(previous)
+    first = certify(previous, one, lines(four[:3], previous, 1, one))
+    second = certify(previous, other, lines(four[1:], previous, 2, other))
+    liars = second_checker.liars(previous.data, first.lines, second.lines)
+    assert liars.keys() == {four[1].id, four[2].id}
+    for one_line, other_line in liars.values():
+        assert one_line in first.lines and other_line in second.lines
+
+
+def test_signatures_that_do_not_hold_accuse_nobody(four: list[Seated]) -> None:
+    previous = founded(four)
+    one, other = drafts(previous)
+    said = lines(four[:3], previous, 1, one)
+    forged = [
+        sign_statement(intent(previous, four[0].id, 1, other).statement(), four[3].signer).line,
+        four[0].says(intent(founded(four[:3]), four[0].id, 1, other)).line,
+        lines(four[1:2], previous, 1, other)[0].replace(b'"sig":"', b'"sig":"AAAA'),
+        b"[]",
+        b"junk",
+    ]
+    assert second_checker.liars(previous.data, said, forged) == {}
+
+
+def test_who_rotated_between_two_readings_lied_all_the_same(four: list[Seated]) -> None:
+    recovery, fresh = HybridSigner.generate(), HybridSigner.generate()
+    old = seated("Institute 0", HybridSigner.generate())
+    member = Seated(replace(old.inception, recovery=(recovery.public.id,)), old.signer)
+    previous = founded([member, *four[1:]])
+    one, other = drafts(previous)
+    before = KeyState.of_seat(member.seat)
+    rotation = Rotation(member.id, 1, before.digest, KeySet((fresh.public,), 1), ())
+    rotated = rotate(before, rotation, [recovery], [fresh])
+    first = [*lines([member], previous, 1, one), rotated.line]
+    second = [*lines([Seated(member.inception, fresh)], previous, 1, other), rotated.line]
+    assert second_checker.liars(previous.data, first, second).keys() == {member.id}
+    assert second_checker.liars(previous.data, first[:-1], second[:-1]) == {}
+
+
+def test_the_second_checker_shares_no_code_with_comity() -> None:
+    tree = ast.parse(Path(second_checker.__file__).read_text())
+    named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    named |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition(".")[0] for name in named} <= {
+        *("__future__", "base64", "collections", "cryptography", "dataclasses", "hashlib", "itertools", "json"),
+        "typing",
+    }

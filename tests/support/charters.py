@@ -1,0 +1,104 @@
+"""Charters by the thousand: seats whose signatures cost nothing, bodies of a few words, readings ready to be signed.
+
+A cheap signature is a hash over the *public* key and the message. Anybody could make it, and nobody here does for
+another: what is tested is what members may say, not whether ML-DSA holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from comity.trust.charter import Body, CharterPolicy, Intent, Member, Reading, draft, genesis, quorum
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope, pae
+from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.keys import PublicKey, Signer, VerifyingKey
+from comity.trust.statement import Entry, sign_statement
+
+
+@dataclass(frozen=True, slots=True)
+class CheapSigner:
+    """Signs with SHA-256 under the name of Ed25519."""
+
+    public: VerifyingKey
+
+    @classmethod
+    def named(cls, name: str) -> CheapSigner:
+        return cls(VerifyingKey((PublicKey("ed25519", hashlib.sha256(name.encode()).digest()),)))
+
+    def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
+        (half,) = self.public.halves
+        return ((half.id, _signature(half.raw, message)),)
+
+
+def cheaply_signed(keys: KeySet, envelope: Envelope) -> bool:
+    """What `KeySet.signed` is for real signatures."""
+    message = pae(envelope.payload_type, envelope.payload)
+    given = {each.keyid: each.sig for each in envelope.signatures}
+    return sum(_signed(key, given, message) for key in keys.keys) >= keys.threshold
+
+
+def cheaply_verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> bool:
+    """The same for `support.second_checker`."""
+    return alg == "ed25519" and signature == _signature(raw, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """A member, with what it signs with."""
+
+    inception: Inception
+    signer: Signer
+
+    @property
+    def id(self) -> Digest:
+        return self.inception.id
+
+    @property
+    def seat(self) -> Member:
+        who = self.inception
+        return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
+
+    @property
+    def announced(self) -> Entry:
+        return announce(self.inception, self.signer)
+
+    def says(self, reading: Reading) -> Entry:
+        return sign_statement(reading.statement(), self.signer)
+
+
+def seated(label: str, signer: Signer | None = None, jurisdiction: str = "CH") -> Seated:
+    """Somebody with one governance key and one recovery key."""
+    signer = signer or CheapSigner.named(f"{label} first")
+    recovery = CheapSigner.named(f"{label} recovery").public.id
+    return Seated(Inception("member", KeySet((signer.public,), 1), (recovery,), "", jurisdiction, label), signer)
+
+
+def founded(members: Iterable[Seated], **policy: int) -> Body:
+    """A genesis of `members`; nobody has signed it."""
+    seats = [each.seat for each in members]
+    rules = {"quorum_change": quorum(len(seats)), "min_copies": 1, "min_jurisdictions": 1, "cosigner_quorum": 0}
+    return genesis(seats, CharterPolicy(**{**rules, **policy}))
+
+
+def drafts(previous: Body, count: int = 2) -> tuple[Body, ...]:
+    """Rival bodies to follow `previous`, the same but for one number."""
+    return tuple(
+        draft(previous, policy=replace(previous.policy, min_copies=previous.policy.min_copies + number + 1))
+        for number in range(count)
+    )
+
+
+def intent(previous: Body, by: Digest, round_: int, body: Body | Digest, **more: object) -> Intent:
+    digest = body.digest if isinstance(body, Body) else body
+    return Intent(by, previous.digest, previous.epoch + 1, round_, digest, **more)  # type: ignore[arg-type]
+
+
+def _signed(key: VerifyingKey, given: dict[Digest, bytes], message: bytes) -> bool:
+    return all(given.get(half.id) == _signature(half.raw, message) for half in key.halves)
+
+
+def _signature(raw: bytes, message: bytes) -> bytes:
+    return sha256(raw + message).encode()
