@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside
+from comity.gateway import beside, server
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, make_home, serving
 from support.ports import free_port
@@ -60,6 +61,28 @@ async def test_no_answer_can_be_run_or_framed_by_a_browser(home: NodeHome) -> No
         headers = (await client.get("/healthz")).headers
     assert "sandbox" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_request_whose_head_does_not_come_or_does_not_end_is_cut_off(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    async with serving(home, beside=beside) as (listening,):
+        port = int(listening.http.rpartition(":")[2])
+        for begun in (b"", b"GET /healthz HTTP/1.1\r\nHost: ", b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 400_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+
+async def test_what_is_not_http_is_refused(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))
+        writer.write(b"\x16\x03\x01\x00\xa5 not http at all\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
 
 
 async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: NodeHome) -> None:

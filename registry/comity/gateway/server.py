@@ -13,6 +13,7 @@ from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from comity.node.config import Gateway
 from comity.trust.errors import Malformed, NotFound, Unavailable
@@ -20,6 +21,10 @@ from comity.trust.errors import Malformed, NotFound, Unavailable
 GRACE: Final = 2
 """Seconds that requests under way are given when the node stops."""
 KEEP_ALIVE: Final = 30
+HEAD_SECONDS: Final = 60.0
+"""Within which the head of a request has to be there, counted from the connection or the answer before it."""
+MAX_HEAD: Final = 64 * 1024
+MAX_CONNECTIONS: Final = 2048
 BACKLOG: Final = 1024
 
 
@@ -33,7 +38,7 @@ async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
     listener = _listen(settings.http)
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Bounded,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -60,6 +65,48 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Bounded(HttpToolsProtocol):
+    """A connection whose requests have to begin in time, with heads of a bounded size."""
+
+    _head = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._timer is not None:  # all of it was head, and there is more to come
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def _await_head(self) -> None:
+        self._have_head()
+        if not self.transport.is_closing():
+            self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _have_head(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._head = None, 0
 
 
 def _tls(settings: Gateway) -> ssl.SSLContext | None:
