@@ -10,6 +10,7 @@ from comity.trust.claims import STATE_SETTING, Advisory, parse_advisory
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.names import Reference
+from comity.trust.naming import Candidate, decide
 from comity.trust.note import VerifierKey
 from comity.trust.policy import Policy
 from comity.trust.reading import Publication, proven_advisories
@@ -17,7 +18,6 @@ from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
 
 from comity_client.gather import Gathered, gather, places_of, prove_publications, readable
-from comity_client.naming import Candidate, decide
 from comity_client.session import Session
 from comity_client.trust_store import Bindings
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from comity.trust.claims import Advisory, signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.manifest import Manifest
+from comity.trust.naming import Candidate
 from comity.trust.policy import Policy
 from comity.trust.reading import Publication, Readings
 from comity.trust.statement import Entry
@@ -19,7 +20,6 @@ from comity.wire.values import Located
 from comity_client.catalogue import Resolution, versions
 from comity_client.evidence import fetch_object
 from comity_client.gather import prove, publisher_records, readable
-from comity_client.naming import Candidate
 from comity_client.session import Session
 
 

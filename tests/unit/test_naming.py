@@ -6,10 +6,10 @@ import pytest
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
 from comity.trust.names import Name, Reference
+from comity.trust.naming import Candidate, decide
 from comity.trust.published import Licence, Published, publish
 from comity.trust.reading import Publication
 from comity.trust.statement import SideObject
-from comity_client.naming import Candidate, decide
 from support.world import Identity, identity
 
 OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
