@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable
-from comity.content.keyfile import read_signer, write_keys
 from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
 from comity.trust.cosignature import cosigner_key
 from comity.trust.digest import Digest
@@ -27,8 +26,7 @@ from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.federation import Federation, FederationNode
 from comity.trust.fields import Fields
-from comity.trust.identity import Inception, KeySet, announce, check_inception, check_jurisdiction
-from comity.trust.keys import HybridSigner
+from comity.trust.identity import Inception, announce, check_inception, check_jurisdiction
 from comity.trust.node_record import NodeRecord, check_node_record, sign_node_record
 from comity.trust.note import check_name, log_verifier_key
 from comity.trust.statement import parse_entry
@@ -36,10 +34,14 @@ from comity.verifier import read_bounded
 from comity.wire.address import Address
 from comity.wire.certs import make_certificate
 
+from comity_client.desk.keys import find_keys, open_key
+from comity_client.desk.seat_keys import SeatKeys, SeatShape
+from comity_client.node_keys import NodeKeys
 from comity_client.node_toml import node_toml
 
 SCHEMA: Final = "comity/node-card/v1"
 MAX_CARD: Final = 4 * MAX_LINE
+OFFLINE: Final = "offline"
 HTTP: Final = "127.0.0.1:7480"
 """Where a new node's gateway listens: for the programs of its own machine, until its operator decides otherwise."""
 
@@ -88,7 +90,15 @@ class NodeCard:
 
 
 def init_node(
-    directory: Path, *, jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, http: str = HTTP
+    directory: Path,
+    *,
+    jurisdiction: str,
+    org: str,
+    node_name: str,
+    mutual: str,
+    open_: str,
+    http: str = HTTP,
+    seat: SeatShape | None = None,
 ) -> NodeCard:
     """Make `directory` the home of a new member's node: keys, inception, node record, node.toml, node-card.json.
 
@@ -98,20 +108,21 @@ def init_node(
         node_name: unique in the federation, e.g. `node-ch.example.org`; the log is called `<node_name>/log` for ever.
         mutual, open_: `host:port` where other nodes, and everybody, reach it.
         http: where its HTTP gateway listens, an IP address and a port; empty for none.
+        seat: how many keys decide about it; one governance and one recovery key where none is given.
 
     The keys below `offline/` decide about the seat: the running node never reads them, and they belong on a medium that
-    is not connected. Raises Conflict where the directory holds anything, Malformed for a bad name or address,
-    OutOfSpace, Unavailable.
+    is not connected (see `desk.seat_keys`). Raises Conflict where the directory holds anything, Malformed for a bad
+    name, address or number of keys, OutOfSpace, Unavailable.
     """
     check_jurisdiction(jurisdiction)
     check_name(f"{node_name}/cosigner")
     for address in (mutual, open_):
         Address.parse(address)
-    keys = _NodeKeys.generate()
+    keys, decisive = NodeKeys.generate(), SeatKeys.generate(seat or SeatShape())
     inception = Inception(
         kind="member",
-        keys=KeySet((keys.governance.public,), 1),
-        recovery=(keys.recovery.public.id,),
+        keys=decisive.keys,
+        recovery=decisive.recovery,
         home=f"{node_name}/log",
         jurisdiction=jurisdiction,
         label=org,
@@ -124,14 +135,15 @@ def init_node(
         online=keys.online.public,
         tls=make_certificate(keys.tls.keys[0]),
     )
-    bound = (keys.log, keys.cosigner, keys.online, keys.tls)
     card = _card(
-        announce(inception, keys.governance).line,
-        sign_node_record(record, [keys.governance], bound).line,
+        announce(inception, *decisive.signers).line,
+        sign_node_record(record, decisive.signers, keys.signers).line,
         (mutual,),
         (open_,),
     )
-    keys.write(directory)
+    _new_home(directory)
+    keys.write(directory / "keys")
+    decisive.write(directory / OFFLINE)
     for name, data in (
         ("inception.line", card.inception_line + b"\n"),
         ("node-record.line", card.record_line + b"\n"),
@@ -142,45 +154,15 @@ def init_node(
     return card
 
 
-@dataclass(frozen=True, slots=True)
-class _NodeKeys:
-    """Every key of a new node: those that stay on its machine, and the two that decide about the seat."""
-
-    governance: HybridSigner
-    recovery: HybridSigner
-    log: HybridSigner
-    cosigner: HybridSigner
-    online: HybridSigner
-    tls: HybridSigner
-
-    @classmethod
-    def generate(cls) -> _NodeKeys:
-        statements = ("ed25519", "ml-dsa-65")
-        return cls(
-            governance=HybridSigner.generate(statements),
-            recovery=HybridSigner.generate(statements),
-            log=HybridSigner.generate(("ed25519",)),
-            cosigner=HybridSigner.generate(("ed25519", "ml-dsa-44")),
-            online=HybridSigner.generate(statements),
-            tls=HybridSigner.generate(("ecdsa-p256",)),
-        )
-
-    def write(self, directory: Path) -> None:
-        """Into `directory`, which must be new or empty."""
-        keys, offline = directory / "keys", directory / "offline"
-        with durable.disk_errors(f"{directory} was not set up"):
-            durable.make_folders(directory)
-            if any(directory.iterdir()):
-                hint = "choose a new directory"
-                raise Conflict(f"{directory} is not empty", why="it may hold a node", hint=hint, code="NODE-EXISTS")
-            for folder in (keys, offline):
-                durable.make_folders(folder, mode=0o700)
-        write_keys(offline / "governance.pem", self.governance.keys)
-        write_keys(offline / "recovery.pem", self.recovery.keys)
-        write_keys(keys / "log.pem", self.log.keys)
-        write_keys(keys / "cosigner.pem", self.cosigner.keys)
-        write_keys(keys / "online.pem", self.online.keys)
-        write_keys(keys / "tls.pem", self.tls.keys)
+def _new_home(directory: Path) -> None:
+    """The folders of a node's home in `directory`, which must be new or empty."""
+    with durable.disk_errors(f"{directory} was not set up"):
+        durable.make_folders(directory)
+        if any(directory.iterdir()):
+            hint = "choose a new directory"
+            raise Conflict(f"{directory} is not empty", why="it may hold a node", hint=hint, code="NODE-EXISTS")
+        for folder in ("keys", OFFLINE):
+            durable.make_folders(directory / folder, mode=0o700)
 
 
 def draft_genesis(
@@ -208,28 +190,34 @@ def default_policy(members: Sequence[Member]) -> CharterPolicy:
     )
 
 
-def consent_to(body: Body, directory: Path, *, governance: Path | None = None) -> bytes:
-    """The member's `consented` line to exactly `body`.
+def consent_to(body: Body, directory: Path, *, governance: Sequence[Path] = ()) -> bytes:
+    """The member's `consented` line to exactly `body`, by as many of its keys as must sign.
 
     Args:
         directory: the node's home, for its inception.
-        governance: the key file, where it is no longer in `offline/`.
+        governance: the key files, where they are no longer in `offline/`. Where the keys are in several places, see
+            `governance.consenting`.
 
     Raises Untrusted (code NOT-MY-SEAT) where `body` has no seat for this member, or one with other keys or another
-    jurisdiction; NotFound, Refused, Malformed for the key file.
+    jurisdiction; Untrusted (TOO-FEW-KEYS) where fewer keys are here than must sign; NotFound, Refused, Malformed for
+    the key files.
     """
     inception = check_inception(parse_entry(read_line(directory / "inception.line")))
-    signer = read_signer(governance or directory / "offline" / "governance.pem")
     seat = body.member(inception.id)
     mine = (inception.jurisdiction, inception.keys, inception.recovery)
-    if seat is None or (seat.jurisdiction, seat.keys, seat.recovery) != mine or signer.public not in seat.keys.keys:
+    if seat is None or (seat.jurisdiction, seat.keys, seat.recovery) != mine:
         raise Untrusted(
             "consent refused",
             why="the charter has no seat for this member under its own keys and jurisdiction",
             hint="send node-card.json to whoever drafts, and ask for a new draft",
             code="NOT-MY-SEAT",
         )
-    return consent(body, inception.id, signer).line
+    keys = [open_key(path) for path in governance] or find_keys(directory / OFFLINE, seat.keys)
+    entry = consent(body, inception.id, *keys[: seat.keys.threshold])
+    if not seat.keys.signed(entry.envelope):
+        why = f"{seat.keys.threshold} of its {len(seat.keys.keys)} keys must sign"
+        raise Untrusted("consent refused", why=why, hint="name each with --key", code="TOO-FEW-KEYS")
+    return entry.line
 
 
 def seal(body: Body, consents: Iterable[bytes], cards: Iterable[NodeCard]) -> Federation:

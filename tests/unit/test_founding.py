@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from comity.node.config import NodeConfig
 from comity.trust.charter import Body
+from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.federation import Federation
+from comity_client.desk.keys import find_keys
+from comity_client.desk.seat_keys import SeatShape
 from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal
 from pydantic import BaseModel
 
@@ -53,6 +56,49 @@ def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
     assert {stat.S_IMODE((home / name).stat().st_mode) for name in ("keys", "offline")} == {0o700}
+
+
+def seat_of(root: Path, shape: SeatShape) -> NodeCard:
+    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    return init_node(root, jurisdiction="FR", org="Institute", node_name="node-fr.example", **where, seat=shape)
+
+
+def test_every_governance_key_is_born_with_a_vote_file_that_says_it_signed_nothing(tmp_path: Path) -> None:
+    card = seat_of(tmp_path / "FR", SeatShape(governance=3, recovery=3))
+    offline = tmp_path / "FR" / "offline"
+    assert sorted(path.name for path in offline.glob("[!.]*")) == [
+        *(f"governance-{number}.{suffix}" for number in (1, 2, 3) for suffix in ("pem", "votes")),
+        *(f"recovery-{number}.pem" for number in (1, 2, 3)),
+    ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in offline.iterdir()} == {0o600}
+    for key in find_keys(offline, card.inception.keys):
+        assert key.votes.look(Digest("0" * 64)).lost(Digest("0" * 64)) is None
+
+
+def test_more_than_half_of_the_governance_keys_sign_unless_the_owner_asks_for_more(tmp_path: Path) -> None:
+    assert seat_of(tmp_path / "two", SeatShape(governance=3)).inception.keys.threshold == 2
+    assert seat_of(tmp_path / "all", SeatShape(governance=3, threshold=3)).inception.keys.threshold == 3
+
+
+@pytest.mark.parametrize(
+    "shape", [SeatShape(governance=0), SeatShape(governance=8), SeatShape(recovery=0), SeatShape(3, threshold=1)]
+)
+def test_a_seat_that_no_record_can_describe_is_refused_before_anything_is_written(
+    tmp_path: Path, shape: SeatShape
+) -> None:
+    with pytest.raises(Malformed):
+        seat_of(tmp_path / "FR", shape)
+    assert not (tmp_path / "FR").exists()
+
+
+def test_a_founder_with_several_keys_consents_by_its_threshold(tmp_path: Path, cards: list[NodeCard]) -> None:
+    body = draft_genesis([*cards, seat_of(tmp_path / "FR", SeatShape(governance=3))])
+    (tmp_path / "FR" / "offline" / "governance-1.pem").unlink()
+    assert consent_to(body, tmp_path / "FR")
+    (tmp_path / "FR" / "offline" / "governance-2.pem").unlink()
+    with pytest.raises(Untrusted, match="2 of its 3 keys must sign") as caught:
+        consent_to(body, tmp_path / "FR")
+    assert caught.value.code == "TOO-FEW-KEYS"
 
 
 def test_the_configuration_shows_every_setting_and_its_default(tmp_path: Path, cards: list[NodeCard]) -> None:
@@ -127,7 +173,7 @@ def test_nobody_consents_to_a_charter_without_their_seat(tmp_path: Path, cards: 
 def test_a_governance_key_kept_elsewhere_consents_as_well(tmp_path: Path, cards: list[NodeCard], body: Body) -> None:
     stick = tmp_path / "stick.pem"
     (tmp_path / "CH" / "offline" / "governance.pem").rename(stick)
-    assert consent_to(body, tmp_path / "CH", governance=stick)
+    assert consent_to(body, tmp_path / "CH", governance=[stick])
 
 
 def test_a_card_with_another_members_record_is_refused(cards: list[NodeCard]) -> None:

@@ -50,18 +50,18 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
 @command.command("consent", short_help="Show a genesis charter and sign it for your member.")
 @click.argument("genesis", type=FILE)
 @click.option("--dir", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
-@click.option("--key", type=FILE, help="The governance key, where it is not in the node's offline/ folder.")
+@click.option("--key", "keys", multiple=True, type=FILE, help="A governance key that is not in the home's offline/.")
 @click.option("--out", "target", type=NEW, default="consent.line", show_default=True)
 @click.option("--yes", is_flag=True, help="Sign without asking.")
-def consent(genesis: Path, directory: Path, key: Path | None, target: Path, yes: bool) -> None:
-    """Show what you would consent to, and sign exactly these bytes with your governance key."""
+def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path, yes: bool) -> None:
+    """Show what you would consent to, and sign exactly these bytes with your governance keys."""
     from comity_client.founding import consent_to
 
     body = _body(genesis)
     _show(body)
     if not yes:
         click.confirm("Sign this charter for your member?", abort=True, err=True)
-    target.write_bytes(consent_to(body, directory, governance=key) + b"\n")
+    target.write_bytes(consent_to(body, directory, governance=keys) + b"\n")
     output().done(f"signed: {target}")
     output().hint(f"whoever collects: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json")
 

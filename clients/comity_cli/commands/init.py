@@ -9,11 +9,13 @@ from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
 
 from comity_cli.command import Command, examples, output
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @examples(
     "comity init --jurisdiction CH --org 'Example Institute' --name node-ch.example.org",
     "comity init --jurisdiction ES --org BSC --name node-es --mutual 10.0.0.5:7443 --open 10.0.0.5:7444",
-    "comity found draft node-card-*.json --out genesis.json",
+    "comity init --jurisdiction FR --org CNRS --name node-fr.example --governance-keys 3 --recovery-keys 3",
 )
 @click.command(cls=Command, name="init", short_help="Make a member's keys and a node's home.")
 @click.option("--jurisdiction", required=True, help="ISO 3166-1 code (CH), or a name that the charter defines.")
@@ -22,16 +24,32 @@ from comity_cli.command import Command, examples, output
 @click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
 @click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
 @click.option("--http", default="127.0.0.1:7480", show_default=True, help="IP:port of the HTTP gateway; '' for none.")
+@click.option("--governance-keys", default=1, show_default=True, help="How many keys decide about the seat.")
+@click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
+@click.option("--recovery-keys", default=1, show_default=True, help="How many keys may change the others one day.")
+@click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Default: ./NAME")
 def command(
-    jurisdiction: str, org: str, node_name: str, mutual: str, open_: str, http: str, directory: Path | None
+    jurisdiction: str,
+    org: str,
+    node_name: str,
+    mutual: str,
+    open_: str,
+    http: str,
+    governance_keys: int,
+    threshold: int | None,
+    recovery_keys: int,
+    tokens: tuple[Path, ...],
+    directory: Path | None,
 ) -> None:
     """Make a new member's keys, node record and configuration in a directory of their own."""
+    from comity_client.desk.seat_keys import SeatShape
     from comity_client.founding import init_node
 
     home = directory or Path(node_name)
+    seat = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
     card = init_node(
-        home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_, http=http
+        home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_, http=http, seat=seat
     )
     out, member = output(), card.inception.id
     out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
@@ -39,6 +57,8 @@ def command(
     out.fact("on the phone", f"{syllables(member)}   (its first {SYLLABLE_BITS} bits)")
     out.fact("log", card.record.origin)
     out.fact("offline", f"{home / 'offline'}: move these keys to a medium that is not connected")
+    if governance_keys > 1:
+        out.fact("to decide", f"{card.inception.keys.threshold} of {governance_keys} governance keys sign")
     out.document(
         "member",
         {
