@@ -11,12 +11,15 @@ from comity.trust.merkle import (
     MemoryTree,
     consistency_proof,
     inclusion_proof,
+    is_subtree,
     leaf_hash,
     node_hash,
     root,
+    subtree_proof,
     tree_root,
     verify_consistency,
     verify_inclusion,
+    verify_subtree,
 )
 
 N = 64
@@ -188,3 +191,45 @@ def test_a_root_is_read_from_complete_subtrees_only() -> None:
 
     assert tree_root(13, node) == TREE.root(13)
     assert asked == [(3, 0), (2, 2), (0, 12)]
+
+
+SUBTREES = [
+    (start, end, size)
+    for size in range(1, 18)
+    for start in range(size)
+    for end in range(start + 1, size + 1)
+    if is_subtree(start, end)
+]
+
+
+def test_every_subtree_of_every_small_tree_is_proven_and_nothing_else_by_the_same_proof() -> None:
+    leaves = [leaf_hash(b"%d" % number) for number in range(17)]
+    tree = MemoryTree(leaves)
+    for start, end, size in SUBTREES:
+        top, proof = root(leaves[start:end]), subtree_proof(start, end, size, tree.node)
+        verify_subtree(start, end, top, size, tree.root(size), proof)
+        wrong = [
+            (start, end, leaf_hash(b"x"), size, tree.root(size), proof),
+            (start, end, top, size, leaf_hash(b"x"), proof),
+            (start, end, top, size, tree.root(size), (*proof, top)),
+            *((start, end, top, size, tree.root(size), (*proof[:i], top, *proof[i + 1 :])) for i in range(len(proof))),
+        ]
+        for case in wrong:
+            with pytest.raises(Untrusted):
+                verify_subtree(*case)
+
+
+def test_a_subtree_proof_is_the_inclusion_or_consistency_proof_where_it_is_one() -> None:
+    tree = MemoryTree(leaf_hash(b"%d" % number) for number in range(17))
+    for index in range(17):
+        assert subtree_proof(index, index + 1, 17, tree.node) == inclusion_proof(index, 17, tree.node)
+        assert subtree_proof(0, index + 1, 17, tree.node) == consistency_proof(index + 1, 17, tree.node)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (1, 0), (-1, 1), (1, 3), (2, 5), (4, 9), (0, 18)])
+def test_leaves_that_are_no_subtree_have_no_proof(start: int, end: int) -> None:
+    tree = MemoryTree(leaf_hash(b"%d" % number) for number in range(17))
+    with pytest.raises(Malformed):
+        subtree_proof(start, end, 17, tree.node)
+    with pytest.raises(Untrusted):
+        verify_subtree(start, end, leaf_hash(b""), 17, tree.root(), ())

@@ -1,4 +1,4 @@
-"""RFC 6962 Merkle trees: roots, and proofs of inclusion and consistency.
+"""RFC 6962 Merkle trees: roots, and proofs of inclusion and consistency, of one leaf, a beginning, or a subtree.
 
 Hashes are raw 32-byte SHA-256 values. Proofs are made from any `NodeReader` (memory, tiles, a database), which need
 know only complete subtrees, and are checked here with nothing but the proof. Who vouches for a root, and how tiles lie
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from comity.trust.errors import Malformed, Untrusted
@@ -131,14 +132,30 @@ def inclusion_proof(index: int, size: int, node: NodeReader) -> tuple[bytes, ...
     """PATH(index, D[size]) of RFC 6962, 2.1.1: the leaf's sibling first. Raises Malformed(code="RANGE")."""
     if not 0 <= index < size:
         raise Malformed("no such leaf", why=f"index {index} in a tree of {size}", code="RANGE")
-    return _subtree_proof(index, index + 1, size, node)
+    return _path(index, index + 1, size, node)
 
 
 def consistency_proof(old: int, new: int, node: NodeReader) -> tuple[bytes, ...]:
     """PROOF(old, D[new]) of RFC 6962, 2.1.2; empty for `old == 0`. Raises Malformed(code="RANGE")."""
     if not 0 <= old <= new:
         raise Malformed("no such growth", why=f"from {old} to {new} leaves", code="RANGE")
-    return _subtree_proof(0, old, new, node) if old else ()
+    return _path(0, old, new, node) if old else ()
+
+
+def subtree_proof(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
+    """That the leaves `start` up to `end` of a tree of `size` give the root of a tree of their own.
+
+    SUBTREE_PROOF of draft-ietf-plants-merkle-tree-certs, which C2SP tlog-mirror uses. Raises Malformed(code="RANGE")
+    unless `is_subtree`.
+    """
+    if not (is_subtree(start, end) and end <= size):
+        raise Malformed("no such subtree", why=f"leaves {start} to {end} of {size}", code="RANGE")
+    return _path(start, end, size, node)
+
+
+def is_subtree(start: int, end: int) -> bool:
+    """Whether `start` is a multiple of the smallest power of two that is not less than `end - start`."""
+    return 0 <= start < end and start % (1 << (end - start - 1).bit_length()) == 0
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
@@ -190,6 +207,53 @@ def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, pro
         raise _no_consistency("it leads to other roots")
 
 
+def verify_subtree(start: int, end: int, subtree: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
+    """The leaves `start` up to `end` of the tree (`size`, `root`) give the root `subtree`. Inverse of `subtree_proof`.
+
+    Raises Untrusted(code="SUBTREE").
+    """
+    if not (is_subtree(start, end) and end <= size <= MAX_SIZE):
+        raise _no_subtree(f"leaves {start} to {end} are no subtree of {size}")
+    _check_hashes((subtree, root, *proof))
+    sides, whole = _sides(start, end, size)
+    if len(proof) != len(sides) + (not whole):
+        raise _no_subtree(f"{len(proof)} hashes instead of {len(sides) + (not whole)}")
+    inner = outer = subtree if whole else proof[0]
+    for side, sibling in zip(reversed(sides), proof if whole else proof[1:], strict=True):
+        outer = node_hash(outer, sibling) if side is _Side.RIGHT else node_hash(sibling, outer)
+        if side is _Side.INSIDE:
+            inner = node_hash(sibling, inner)
+    if (inner, outer) != (subtree, root):
+        raise _no_subtree("it leads to other roots")
+
+
+class _Side(Enum):
+    """Where a sibling stands: right or left of the subtree, or on the left within it."""
+
+    RIGHT = auto()
+    LEFT = auto()
+    INSIDE = auto()
+
+
+def _sides(start: int, end: int, size: int) -> tuple[list[_Side], bool]:
+    """The siblings on the way down to the leaves `start` to `end`; whether these are reached as one node."""
+    low, high, whole = 0, size, True
+    sides: list[_Side] = []
+    while (low, high) != (start, end):
+        middle = low + _split(high - low)
+        if end <= middle:
+            sides.append(_Side.RIGHT)
+            high = middle
+        elif middle <= start:
+            sides.append(_Side.LEFT)
+            low = middle
+        else:  # the verifier knows the root of [start, end), not of its right part
+            sides.append(_Side.INSIDE)
+            low = start = middle
+            whole = False
+    return sides, whole
+
+
 def _siblings_left(index: int, last: int) -> Iterator[bool]:
     """From node `index` of a level whose last node is `last` up to the root: whether each sibling is a left one."""
     while last:
@@ -200,21 +264,20 @@ def _siblings_left(index: int, last: int) -> Iterator[bool]:
         index, last = index >> 1, last >> 1
 
 
-def _subtree_proof(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
+def _path(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
     """SUBPROOF of draft-ietf-plants-merkle-tree-certs: inclusion for one leaf, consistency for `start == 0`."""
-    low, high, known = 0, size, True
+    low, high = 0, size
     path: list[bytes] = []
-    while (low, high) != (start, end):
+    sides, whole = _sides(start, end, size)
+    for side in sides:
         middle = low + _split(high - low)
-        if end <= middle:
+        if side is _Side.RIGHT:
             path.append(_range_root(middle, high, node))
             high = middle
         else:
             path.append(_range_root(low, middle, node))
-            if start < middle:  # the verifier knows the root of [start, end), not of its right part
-                start, known = middle, False
             low = middle
-    if not known:
+    if not whole:
         path.append(_range_root(low, high, node))
     return tuple(reversed(path))
 
@@ -240,6 +303,10 @@ def _check_hashes(hashes: Iterable[bytes]) -> None:
 
 def _no_inclusion(why: str) -> Untrusted:
     return Untrusted("bad inclusion proof", why=why, code="INCLUSION")
+
+
+def _no_subtree(why: str) -> Untrusted:
+    return Untrusted("bad subtree proof", why=why, code="SUBTREE")
 
 
 def _no_consistency(why: str) -> Untrusted:

@@ -1,0 +1,76 @@
+"""The bodies of add-checkpoint, as logs write them and witnesses answer."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosign
+from comity.trust.encoding import b64encode
+from comity.trust.errors import Malformed
+from comity.trust.merkle import EMPTY_ROOT, leaf_hash
+from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
+from support.seeded import seeded_key
+
+ORIGIN = "node-a.example/log"
+KEY = seeded_key("ed25519", "tlog-witness")
+NOTE = Checkpoint(ORIGIN, 3, leaf_hash(b"")).signed(KEY)
+HASH = leaf_hash(b"hash")
+
+
+@pytest.mark.parametrize("hashes", [0, 1, 63])
+def test_a_request_is_read_as_it_was_written(hashes: int) -> None:
+    request = AddCheckpoint(2, (HASH,) * hashes, NOTE)
+    assert AddCheckpoint.parse(request.encode()) == request
+    assert request.origin == ORIGIN
+
+
+def test_a_request_is_spelled_as_the_specification_shows() -> None:
+    empty = Checkpoint(ORIGIN, 0, EMPTY_ROOT).signed(KEY)
+    expected = f"old 0\n{b64encode(HASH)}\n\n{ORIGIN}\n0\n{b64encode(EMPTY_ROOT)}\n\n{empty.signatures[0]}\n"
+    assert AddCheckpoint(0, (HASH,), empty).encode().decode() == expected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"3",
+        b"old",
+        b"old ",
+        b"old 01",
+        b"old -1",
+        b"old +1",
+        b"old 1 ",
+        b"old 9223372036854775808",
+        b"old 1\r",
+        b"Old 1",
+        "old \N{ARABIC-INDIC DIGIT ONE}".encode(),
+        b"old 1\n" + b64encode(HASH)[:-1].encode(),
+        b"old 1\n" + b64encode(HASH[:-1]).encode(),
+        b"old 1\n" + b"\n".join([b64encode(HASH).encode()] * 64),
+    ],
+)
+def test_another_spelling_is_refused(head: bytes) -> None:
+    with pytest.raises(Malformed):
+        AddCheckpoint.parse(head + b"\n\n" + NOTE.encode())
+
+
+def test_a_request_without_a_checkpoint_is_refused() -> None:
+    for body in (b"", b"old 0\n", b"old 0\n\n", b"old 0\n\n\n", b"old 0\n\nonly text\n"):
+        with pytest.raises(Malformed):
+            AddCheckpoint.parse(body)
+
+
+def test_an_answer_is_read_as_it_was_written() -> None:
+    lines = [
+        cosign(Checkpoint(ORIGIN, 3, leaf_hash(b"")), "w.example", seeded_key("ed25519", str(i)), i) for i in (1, 2)
+    ]
+    assert parse_signatures(encode_signatures(lines)) == tuple(lines)
+    assert parse_signatures(b"") == ()
+
+
+def test_an_answer_that_is_cut_short_or_not_text_is_refused() -> None:
+    line = encode_signatures([cosign(Checkpoint(ORIGIN, 3, leaf_hash(b"")), "w.example", KEY, 1)])
+    for body in (line[:-1], line * 101, b"\xff\n", b"\n", line + b"\n"):
+        with pytest.raises(Malformed):
+            parse_signatures(body)
