@@ -65,7 +65,7 @@ class Database:
 
     @contextmanager
     def rebuilding(self, step: str) -> Iterator[Connection]:
-        """As `writing`, and tables may be made anew, which is how SQLite alters them: meanwhile rows may refer to nothing.
+        """As `writing`, and tables may be made anew, as SQLite alters them: meanwhile rows may refer to nothing.
 
         Raises Untrusted(code="LEDGER-CORRUPT") where one does in the end.
         """

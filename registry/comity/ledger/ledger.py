@@ -6,6 +6,7 @@ ledger.cosignatures  who has cosigned which checkpoint; the best note for an ent
 ledger.index         statements by subject, predicate, author and name
 ledger.pieces        piece records of files, and where a piece is at hand
 ledger.misbehaviour  proofs that a log showed two histories
+ledger.witnessed     the newest checkpoint that somebody submitted, of a log held here or not
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from comity.ledger.logs import Logs
 from comity.ledger.migrate import migrate
 from comity.ledger.misbehaviour import Misbehaviour
 from comity.ledger.piece_index import PieceIndex
+from comity.ledger.witnessed import Witnessed
 
 NAME: Final = "ledger.sqlite"
 
@@ -42,6 +44,7 @@ class Ledger:
     index: Index
     pieces: PieceIndex
     misbehaviour: Misbehaviour
+    witnessed: Witnessed
     _database: Database
     _lock: LedgerLock
 
@@ -72,6 +75,7 @@ class Ledger:
             Index(database),
             PieceIndex(database),
             Misbehaviour(database, clock),
+            Witnessed(database),
             database,
             lock,
         )

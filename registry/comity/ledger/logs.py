@@ -24,8 +24,9 @@ from comity.ledger.database import Database
 from comity.ledger.entries import Leaf
 from comity.ledger.rows import LogRow, all_logs, find_log
 from comity.trust.errors import Conflict, Malformed, Refused
-from comity.trust.merkle import EMPTY_ROOT
+from comity.trust.merkle import EMPTY_ROOT, HASH_SIZE
 from comity.trust.note import SignedNote, VerifierKey
+from comity.trust.tiles import WIDTH, Tile
 
 _LOG = schema.logs.c
 
@@ -122,6 +123,20 @@ class Logs:
             log = self._writable(connection, name)
             self._stage(connection, log, start, leaves)
             return tree.root_at(connection, log, start + len(leaves))
+
+    def staged_leaves(self, name: str, start: int, end: int) -> list[bytes]:
+        """The leaf hashes of durable entries `start` up to `end`, visible or not, of one stretch of 256.
+
+        Raises Untrusted(code="LEDGER-CORRUPT"), and Conflict(code="LOG-MOVED") where they are not all here.
+        """
+        with self._database.reading() as connection:
+            log = find_log(connection, name)
+            if end > log.staged:
+                raise _moved(log, f"the next entry is {log.staged}")
+            number, first = divmod(start, WIDTH)
+            width = end - number * WIDTH
+            hashes = tree.read_tile(connection, log, Tile(0, number, width)) if end > start else b""
+            return [hashes[at * HASH_SIZE : (at + 1) * HASH_SIZE] for at in range(first, width)]
 
     def advance(self, name: str, old_size: int, lines: Sequence[bytes], note: SignedNote) -> None:
         """Let a mirrored log grow to what `note`, signed by the log, says.

@@ -114,6 +114,15 @@ cosignatures = Table(
     ForeignKeyConstraint(["log_id", "size"], ["checkpoints.log_id", "checkpoints.size"]),
 )
 
+witnessed = Table(
+    "witnessed",
+    metadata,
+    Column("vkey", String(4096), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
 statements = Table(
     "statements",
     metadata,
