@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Certificate, Ratify, RoundBody, certify
+from comity.trust.charter import Body, Certificate, RoundBody, certify
 from comity.trust.digest import Digest, sha256
-from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry, sign_statement
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from support import second_checker
-from support.charters import Seated, cheaply_signed, cheaply_verifies, drafts, founded, intent, seated
+from support.charters import Seated, cheaply_signed, cheaply_verifies, drafts, founded, intent, ratify, seated, votes
 
 ROUNDS = 5
 PEOPLE = {n: [seated(f"Institute {number}") for number in range(n)] for n in (4, 5, 7, 10)}
 STRANGE = sha256(b"a body that nobody has seen")
-
-
-def ratify(previous: Body, by: Digest, round_: int, body: Body) -> Ratify:
-    return Ratify(by, previous.digest, previous.epoch + 1, round_, body.digest)
 
 
 def pasts(unlock: int, body: Digest, others: Sequence[Digest]) -> list[RoundBody]:
@@ -65,26 +58,18 @@ def test_two_certificates_of_one_epoch_prove_that_2q_minus_n_members_lied(data: 
 
 @pytest.fixture(scope="module")
 def four() -> list[Seated]:
-    return [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
+    return [seated(f"Institute {number}", HybridSigner.generate(), HybridSigner.generate()) for number in range(4)]
 
 
-def lines(people: Sequence[Seated], previous: Body, round_: int, body: Body, **past: object) -> list[bytes]:
-    """INTENT and RATIFY of `people` for `body`."""
-    return [
-        each.says(reading).line
-        for each in people
-        for reading in (
-            intent(previous, each.id, round_, body, **past),
-            ratify(previous, each.id, round_, body),
-        )
-    ]
+def lines(*entries: Entry) -> list[bytes]:
+    return [entry.line for entry in entries]
 
 
 def test_a_fork_under_hybrid_keys_names_the_two_liars_of_four(four: list[Seated]) -> None:
     previous = founded(four)
     one, other = drafts(previous)
-    first = certify(previous, one, lines(four[:3], previous, 1, one))
-    second = certify(previous, other, lines(four[1:], previous, 2, other))
+    first = certify(previous, one, lines(*votes(four[:3], previous, one)))
+    second = certify(previous, other, lines(*votes(four[1:], previous, other, 2)))
     liars = second_checker.liars(previous.data, first.lines, second.lines)
     assert liars.keys() == {four[1].id, four[2].id}
     for one_line, other_line in liars.values():
@@ -94,30 +79,25 @@ def test_a_fork_under_hybrid_keys_names_the_two_liars_of_four(four: list[Seated]
 def test_signatures_that_do_not_hold_accuse_nobody(four: list[Seated]) -> None:
     previous = founded(four)
     one, other = drafts(previous)
-    said = lines(four[:3], previous, 1, one)
+    said = votes(four[:3], previous, one)
     forged = [
         sign_statement(intent(previous, four[0].id, 1, other).statement(), four[3].signer).line,
         four[0].says(intent(founded(four[:3]), four[0].id, 1, other)).line,
-        lines(four[1:2], previous, 1, other)[0].replace(b'"sig":"', b'"sig":"AAAA'),
+        votes(four[1:2], previous, other)[0].line.replace(b'"sig":"', b'"sig":"AAAA'),
         b"[]",
         b"junk",
     ]
-    assert second_checker.liars(previous.data, said, forged) == {}
+    assert second_checker.liars(previous.data, lines(*said), forged) == {}
 
 
 def test_who_rotated_between_two_readings_lied_all_the_same(four: list[Seated]) -> None:
-    recovery, fresh = HybridSigner.generate(), HybridSigner.generate()
-    old = seated("Institute 0", HybridSigner.generate())
-    member = Seated(replace(old.inception, recovery=(recovery.public.id,)), old.signer)
-    previous = founded([member, *four[1:]])
+    member = four[0]
+    previous = founded(four)
     one, other = drafts(previous)
-    before = KeyState.of_seat(member.seat)
-    rotation = Rotation(member.id, 1, before.digest, KeySet((fresh.public,), 1), ())
-    rotated = rotate(before, rotation, [recovery], [fresh])
-    first = [*lines([member], previous, 1, one), rotated.line]
-    second = [*lines([Seated(member.inception, fresh)], previous, 1, other), rotated.line]
-    assert second_checker.liars(previous.data, first, second).keys() == {member.id}
-    assert second_checker.liars(previous.data, first[:-1], second[:-1]) == {}
+    later, rotated = member.rotated(member.seat, HybridSigner.generate(), HybridSigner.generate())
+    first, second = votes([member], previous, one), votes([later], previous, other)
+    assert second_checker.liars(previous.data, lines(*first), lines(*second)) == {}
+    assert second_checker.liars(previous.data, lines(*first), lines(*second, rotated)).keys() == {member.id}
 
 
 def test_the_second_checker_shares_no_code_with_comity() -> None:

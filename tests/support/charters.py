@@ -10,11 +10,23 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from comity.trust.charter import Body, CharterPolicy, Intent, Member, Reading, draft, genesis, quorum
+from comity.trust.charter import (
+    Body,
+    CharterPolicy,
+    Intent,
+    Member,
+    Ratify,
+    Reading,
+    consent,
+    draft,
+    genesis,
+    quorum,
+)
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import Envelope, pae
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
+from comity.trust.rotation import KeyState, Rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
 
 
@@ -47,10 +59,11 @@ def cheaply_verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> 
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """A member, with what it signs with."""
+    """A member, with what it signs with, and the one key that may change that."""
 
     inception: Inception
     signer: Signer
+    recovery: Signer
 
     @property
     def id(self) -> Digest:
@@ -68,12 +81,23 @@ class Seated:
     def says(self, reading: Reading) -> Entry:
         return sign_statement(reading.statement(), self.signer)
 
+    def agrees(self, body: Body) -> Entry:
+        return consent(body, self.id, self.signer)
 
-def seated(label: str, signer: Signer | None = None, jurisdiction: str = "CH") -> Seated:
-    """Somebody with one governance key and one recovery key."""
-    signer = signer or CheapSigner.named(f"{label} first")
-    recovery = CheapSigner.named(f"{label} recovery").public.id
-    return Seated(Inception("member", KeySet((signer.public,), 1), (recovery,), "", jurisdiction, label), signer)
+    def rotated(self, before: Member, signer: Signer, recovery: Signer) -> tuple[Seated, Entry]:
+        """The same member with new keys, and the statement that says so; `before` is its seat until then."""
+        start = KeyState.of_seat(before)
+        change = Rotation(self.id, 1, start.digest, KeySet((signer.public,), 1), (recovery.public.id,))
+        statement = rotation_statement(change, [self.recovery.public])
+        return replace(self, signer=signer, recovery=recovery), sign_statement(statement, self.recovery, signer)
+
+
+def seated(label: str, signer: Signer | None = None, recovery: Signer | None = None, *, in_: str = "CH") -> Seated:
+    """Somebody with one governance key and one recovery key; cheap ones if none are given."""
+    first = signer or CheapSigner.named(f"{label} first")
+    rescue = recovery or CheapSigner.named(f"{label} recovery")
+    keys = KeySet((first.public,), 1)
+    return Seated(Inception("member", keys, (rescue.public.id,), "", in_, label), first, rescue)
 
 
 def founded(members: Iterable[Seated], **policy: int) -> Body:
@@ -94,6 +118,20 @@ def drafts(previous: Body, count: int = 2) -> tuple[Body, ...]:
 def intent(previous: Body, by: Digest, round_: int, body: Body | Digest, **more: object) -> Intent:
     digest = body.digest if isinstance(body, Body) else body
     return Intent(by, previous.digest, previous.epoch + 1, round_, digest, **more)  # type: ignore[arg-type]
+
+
+def ratify(previous: Body, by: Digest, round_: int, body: Body | Digest) -> Ratify:
+    digest = body.digest if isinstance(body, Body) else body
+    return Ratify(by, previous.digest, previous.epoch + 1, round_, digest)
+
+
+def votes(people: Iterable[Seated], previous: Body, body: Body, round_: int = 1, **more: object) -> list[Entry]:
+    """INTENT and RATIFY of each of `people` for `body`."""
+    return [
+        each.says(reading)
+        for each in people
+        for reading in (intent(previous, each.id, round_, body, **more), ratify(previous, each.id, round_, body))
+    ]
 
 
 def _signed(key: VerifyingKey, given: dict[Digest, bytes], message: bytes) -> bool:
