@@ -7,6 +7,8 @@ ledger.index         statements by subject, predicate, author and name
 ledger.pieces        piece records of files, and where a piece is at hand
 ledger.misbehaviour  proofs that a log showed two histories
 ledger.witnessed     the newest checkpoint that somebody submitted, of a log held here or not
+ledger.epochs        charters that were certified
+ledger.asks          who asks to become a member
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from sqlalchemy import URL
 from comity.content.durable import disk_errors
 from comity.ledger.cosignatures import Cosignatures
 from comity.ledger.database import Database
+from comity.ledger.epochs import Asks, Epochs
 from comity.ledger.history import History
 from comity.ledger.index import Index
 from comity.ledger.lock import LedgerLock
@@ -45,6 +48,8 @@ class Ledger:
     pieces: PieceIndex
     misbehaviour: Misbehaviour
     witnessed: Witnessed
+    epochs: Epochs
+    asks: Asks
     _database: Database
     _lock: LedgerLock
 
@@ -76,6 +81,8 @@ class Ledger:
             PieceIndex(database),
             Misbehaviour(database, clock),
             Witnessed(database),
+            Epochs(database),
+            Asks(database, clock),
             database,
             lock,
         )

@@ -24,6 +24,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
@@ -182,4 +183,26 @@ pieces = Table(
     Column("length", Integer, nullable=False),
     Index(None, "record_id"),
     sqlite_with_rowid=False,
+)
+
+charter_epochs = Table(
+    "charter_epochs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("federation", DigestBytes, nullable=False),
+    Column("digest", DigestBytes, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("prev", DigestBytes),
+    Column("body", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    UniqueConstraint("federation", "digest"),
+)
+
+asks = Table(
+    "asks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("member", DigestBytes, nullable=False, unique=True),
+    Column("since", BigInteger, nullable=False),
+    Column("card", LargeBinary, nullable=False),
 )
