@@ -124,6 +124,12 @@ class S3Store:
     def scratch(self, digest: Digest) -> Path:
         return self._partial / parse_digest(digest)
 
+    def presigned(self, digest: Digest, seconds: int) -> str:
+        """A URL at which the service gives this one blob to whoever has it, for so long. Made here: nothing is sent."""
+        with s3_errors(f"no URL was made for blob {digest}"):
+            wanted = {"Bucket": self._bucket, "Key": self._key(digest)}
+            return self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds)
+
     def quarantine(self, digest: Digest, reason: str) -> None:
         name, key = parse_digest(digest), self._key(digest)
         with s3_errors(f"blob {name} was not put aside"):

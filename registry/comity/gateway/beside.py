@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from comity.gateway.app import make_app
+from comity.gateway.blobs.serving import serving
 from comity.gateway.running import Running
 from comity.gateway.server import listening
 from comity.node.core import Core
@@ -18,14 +19,15 @@ from comity.node.tasks import Supervisor
 
 @asynccontextmanager
 async def beside(core: Core, desk: Desk, replication: Replication, supervisor: Supervisor) -> AsyncIterator[str]:
-    """Serve HTTP while the block lasts; gives the URL, empty where the settings name no address.
+    """Serve HTTP while the block lasts; gives the URL, empty where the settings name no address for it.
 
     Raises Unavailable (LISTEN) for an address that cannot be had; NotFound, Malformed for certificate and key files.
     """
     settings = core.config.gateway
-    if not settings.http:
-        yield ""
-        return
-    async with listening(make_app(Running(core, desk, replication, supervisor)), settings) as url:
-        structlog.get_logger("comity.gateway").info("gateway", url=url)
-        yield url
+    async with serving(core) as blobs:
+        if not settings.http:
+            yield ""
+            return
+        async with listening(make_app(Running(core, desk, replication, supervisor, blobs)), settings) as url:
+            structlog.get_logger("comity.gateway").info("gateway", url=url)
+            yield url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from comity.gateway.blobs.serving import Blobs
 from comity.node.config import Gateway
 from comity.node.core import Core
 from comity.node.publishing.desk import Desk
@@ -19,6 +20,7 @@ class Running:
     desk: Desk
     replication: Replication
     supervisor: Supervisor
+    blobs: Blobs
 
     @property
     def settings(self) -> Gateway:

@@ -34,7 +34,7 @@ async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
 
     Raises Unavailable (LISTEN); NotFound and Malformed for certificate and key.
     """
-    tls = _tls(settings)
+    tls = tls_context(settings)
     listener = _listen(settings.http)
     config = uvicorn.Config(
         app,
@@ -109,7 +109,8 @@ class _Bounded(HttpToolsProtocol):
         self._timer, self._head = None, 0
 
 
-def _tls(settings: Gateway) -> ssl.SSLContext | None:
+def tls_context(settings: Gateway) -> ssl.SSLContext | None:
+    """For the certificate that the settings name, if any. Raises NotFound, Malformed."""
     if settings.certificate is None or settings.key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -63,6 +63,7 @@ def _word_or_list(value: object) -> object:
 
 
 Listening = Annotated[str, AfterValidator(_listening)]
+MaybeListening = Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
 MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """A file; empty for none."""
@@ -86,7 +87,7 @@ class Listen(_Section):
     mutual: Listening
     open: Listening
     operator: Path = Path("operator.sock")
-    metrics: Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)] = ""
+    metrics: MaybeListening = ""
 
 
 class Advertise(_Section):
@@ -97,13 +98,18 @@ class Advertise(_Section):
 
 
 class S3(_Section):
-    """A bucket in place of the folder. `credentials_file` holds the secret, mode 0600."""
+    """A bucket in place of the folder. `credentials_file` holds the secret, mode 0600.
+
+    With `presigned`, whoever may read here gets URLs at which the service itself gives a blob for ten minutes: for a
+    service that strangers can reach. They show its address and the access key's id, never the secret.
+    """
 
     endpoint: str
     bucket: str
     credentials_file: Path
     prefix: str = ""
     region: str = "us-east-1"
+    presigned: bool = False
 
 
 class Storage(_Section):
@@ -147,12 +153,20 @@ class Gateway(_Section):
 
     With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, where a proxy stands before it.
     `public` false asks every reader for a token. `policy` says what is served; none asks for signatures alone.
+
+    `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
+    one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
+    and nothing else; `files_url` and `ranges_url` are how others reach them.
     """
 
-    http: Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)] = ""
+    http: MaybeListening = ""
     certificate: MaybeFile = None
     key: MaybeFile = None
     url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
+    files: MaybeListening = ""
+    files_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = ""
+    ranges: MaybeListening = ""
+    ranges_url: Annotated[str, Field(pattern=r"^(https://[^\s/?#]+)?$")] = ""
     public: bool = True
     policy: MaybeFile = None
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0

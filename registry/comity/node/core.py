@@ -13,12 +13,14 @@ from comity.node.config import NodeConfig
 from comity.node.keys import NodeKeys
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics
+from comity.node.places import LIFETIME, Places, Way
 from comity.node.pools import Pools
 from comity.node.served import Served
 from comity.trust.dsse import MAX_LINE
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.federation import Federation
+from comity.wire.values import Location
 
 Clock = Callable[[], float]
 """POSIX seconds."""
@@ -36,6 +38,7 @@ class Core:
     pools: Pools
     metrics: Metrics
     served: Served
+    places: Places
     clock: Clock
 
     @classmethod
@@ -53,7 +56,8 @@ class Core:
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
             store = _open_store(config)
-            return cls(config, keys, membership, ledger, store, Pools(), metrics, Served(metrics), clock)
+            served, places = Served(metrics), Places(*_ways(config, store))
+            return cls(config, keys, membership, ledger, store, Pools(), metrics, served, places, clock)
         except BaseException:
             ledger.close()
             raise
@@ -94,6 +98,16 @@ def _open_store(config: NodeConfig) -> BlobStore:
         raise Unavailable("this installation has no S3", why=why, hint="pip install 'comity[node,s3]'") from error
     client = open_client(s3.endpoint, s3.region, s3.credentials_file)
     return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
+
+
+def _ways(config: NodeConfig, store: BlobStore) -> tuple[Way, ...]:
+    """The service's own URLs, where the operator wants them given out."""
+    if config.storage.s3 is None or not config.storage.s3.presigned:
+        return ()
+    from comity.content.s3 import S3Store
+
+    assert isinstance(store, S3Store)
+    return (lambda digest: Location("s3-presigned", store.presigned(digest, LIFETIME)),)
 
 
 def _line(path: Path) -> bytes:
