@@ -168,6 +168,6 @@ def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:
             kind = parse_advisory(statement).kind
         except Malformed:
             continue
-        if kind in STATE_SETTING and publisher.keys.signed(entry.envelope):
+        if kind in STATE_SETTING and publication.chain.signed(entry.envelope):
             return True
     return False

@@ -15,7 +15,6 @@ from typing import Final
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
-from comity.trust.identity import Inception, check_inception
 from comity.trust.published import check_published
 from comity.trust.reading import Publication, Readings, read_claims
 from comity.trust.statement import Entry, parse_entry
@@ -26,7 +25,8 @@ from comity_client.session import Session
 MAX_PUBLISHERS: Final = 32
 """Publishers of one name whose records are fetched: beyond that somebody floods the name, and a binding is needed."""
 
-_ORDER: Final = ("node-record", "inception", "published", "rotated", "hold", "advisory", "observed")
+_KEYS: Final = ("inception", "rotated")
+_ORDER: Final = ("node-record", "inception", "rotated", "published", "hold", "advisory", "observed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +82,22 @@ async def prove_publications(
     return tuple(p for entry in claims if (p := prove(entry, records)) is not None)
 
 
-async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, Inception]:
-    """The proven records of those who published `claims`, as far as anybody gives them."""
+async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, Readings]:
+    """Inceptions and rotations of those who published `claims`, as far as anybody gives them."""
     artifacts = {who: entry.statement.subject for entry in claims if (who := speaker(entry)) is not None}
-    found = await asyncio.gather(*(_inception(session, *item) for item in artifacts.items()))
-    return {record.id: record for record in found if record is not None}
+    found = await asyncio.gather(*(_records(session, *item) for item in artifacts.items()))
+    return dict(zip(artifacts, found, strict=True))
 
 
-def prove(entry: Entry, records: Mapping[Digest, Inception]) -> Publication | None:
+def prove(entry: Entry, records: Mapping[Digest, Readings]) -> Publication | None:
     """The publication, if one of `records` proves that its publisher signed it."""
-    publisher = records.get(speaker(entry) or Digest(""))
-    if publisher is None:
+    who = speaker(entry) or Digest("")
+    publisher = records[who].inceptions.get(who) if who in records else None
+    chain = records[who].chain(who) if who in records else None
+    if publisher is None or chain is None:
         return None
     try:
-        return Publication(entry, check_published(entry, publisher), publisher)
+        return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
     except ComityError:
         return None
 
@@ -111,19 +113,12 @@ def readable(line: bytes) -> Entry | None:
         return None
 
 
-async def _inception(session: Session, identity: Digest, artifact: Digest) -> Inception | None:
-    """The record of `identity`, from the claims about something that it published."""
+async def _records(session: Session, identity: Digest, artifact: Digest) -> Readings:
+    """What is said about the keys of `identity`, from the claims about something that it published."""
     answers = await session.ask(lambda node: node.claims(artifact))
-    for found in answers.found.values():
-        for item in found:
-            entry = readable(item.line)
-            if entry is None or entry.statement.predicate != "inception" or entry.statement.subject != identity:
-                continue
-            try:
-                return check_inception(entry)
-            except ComityError:
-                continue
-    return None
+    claims = (readable(item.line) for found in answers.found.values() for item in found)
+    own = (entry for entry in claims if entry and speaker(entry) == identity and entry.statement.predicate in _KEYS)
+    return read_claims((entry.line for entry in own), artifact)
 
 
 def select(lines: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -21,7 +21,10 @@ from support.installed import closure
 from support.tools import missing, needs
 
 REGISTRY = Path(__file__).resolve().parents[2] / "registry"
-TRUST = sorted((REGISTRY / "comity" / "trust").glob("*.py"))
+TRUST = {
+    ".".join(path.relative_to(REGISTRY).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((REGISTRY / "comity" / "trust").rglob("*.py"))
+}
 GOOD = case()
 LOADED = """
 import sys
@@ -58,18 +61,17 @@ def expected() -> tuple[int, str]:
 
 
 def test_the_trust_core_loads_cryptography_and_the_standard_library() -> None:
-    names = [f"comity.trust.{path.stem}" for path in TRUST if path.stem != "__init__"]
-    command = [sys.executable, "-c", LOADED, *names, "comity.verifier"]
+    command = [sys.executable, "-c", LOADED, *TRUST, "comity.verifier"]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     top = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
     allowed, owners = closure([Requirement("cryptography")]), metadata.packages_distributions()
     brought = {name for name in top if allowed.intersection(map(canonicalize_name, owners.get(name, [])))}
     assert top - brought == {"comity", "_openssl"}  # the latter is made in memory by cryptography
     ours = {name for name in loaded if name.startswith("comity")}
-    assert ours == {"comity", "comity.trust", "comity.verifier", *names}
+    assert ours == {"comity", "comity.verifier", *TRUST}
 
 
-@pytest.mark.parametrize("path", TRUST, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRUST.values(), ids=TRUST)
 def test_the_trust_core_has_no_way_to_the_outside(path: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -9,6 +9,7 @@ from comity.trust.names import Name, Reference
 from comity.trust.naming import Candidate, decide
 from comity.trust.published import Licence, Published, publish
 from comity.trust.reading import Publication
+from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import SideObject
 from support.world import Identity, identity
 
@@ -27,7 +28,8 @@ def candidate(
         pieces=SideObject(C, 1),
         licence=Licence("MIT"),
     )
-    return Candidate(Publication(publish(published, by.signer), published, by.inception), index, withdrawn)
+    chain = follow(KeyState.of_inception(by.inception), ())
+    return Candidate(Publication(publish(published, by.signer), published, by.inception, chain), index, withdrawn)
 
 
 V1, V2 = candidate("v1", A, 3), candidate("v2", B, 7)

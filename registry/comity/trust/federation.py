@@ -18,6 +18,7 @@ from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
+from comity.trust.rotation import Chains, KeyState
 from comity.trust.statement import Entry, parse_entry
 
 SCHEMA: Final = "comity/federation/v1"
@@ -74,13 +75,22 @@ class Federation:
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def prove_record(entry: Entry, body: Body) -> NodeRecord:
-    """The record, if a member of `body` signed it with keys listed there. Raises Malformed/Untrusted."""
+def prove_record(entry: Entry, body: Body, chains: Chains | None = None) -> NodeRecord:
+    """The record, if a member of `body` signed it with keys listed there, or reached from them by its own rotations.
+
+    When it was made does not matter, nor whether rotations are in dispute: every key on every branch counts. Were it
+    otherwise, a rotation that turns up later would un-count a cosigner that had counted (I4), and a member could take
+    back what it witnessed by contradicting itself. A thief of keys, current or retired, starts no branch. A thief of
+    most recovery keys gains little, since the seat counts once, however many keys speak for it; and the owner of the
+    policy ends even that by pinning a body that lists newer keys: from there no branch leads back.
+
+    Raises Malformed/Untrusted.
+    """
     claimed = parse_node_record(entry)
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    return check_node_record(entry, member.keys)
+    return check_node_record(entry, (chains or Chains()).follow(KeyState.of_seat(member)))
 
 
 def _node(item: Json, body: Body) -> FederationNode:

@@ -8,7 +8,7 @@ are required). Unknown algorithms are refused, never skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -42,21 +42,21 @@ _CURVES: Final[Mapping[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """One public key: `alg` names the algorithm, `raw` is 32 bytes for Ed25519, the uncompressed point for ECDSA,
-    the FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length."""
+    the FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length.
+
+    `id` is the SHA-256 over the algorithm's name, a line feed and the raw key: the DSSE `keyid`.
+    """
 
     alg: str
     raw: bytes
+    id: Digest = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.alg not in RAW_SIZES:
             raise Malformed("unknown algorithm", why=f"{self.alg[:40]!r} is not one of {', '.join(RAW_SIZES)}")
         if len(self.raw) != RAW_SIZES[self.alg]:
             raise Malformed("wrong key length", why=f"{self.alg} keys have {RAW_SIZES[self.alg]} bytes")
-
-    @property
-    def id(self) -> Digest:
-        """SHA-256 over the algorithm's name, a line feed and the raw key: the DSSE `keyid`."""
-        return sha256(self.alg.encode() + b"\n" + self.raw)
+        object.__setattr__(self, "id", sha256(self.alg.encode() + b"\n" + self.raw))
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raises Untrusted unless `signature` over `message` is this key's."""

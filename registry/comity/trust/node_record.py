@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import b64decode, b64encode
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import KeySet
+from comity.trust.identity import Signatory
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.note import VerifierKey
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
@@ -131,7 +131,7 @@ def parse_node_record(entry: Entry) -> NodeRecord:
     return record
 
 
-def check_node_record(entry: Entry, governance: KeySet) -> NodeRecord:
+def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:
     """The record, proven by the member's `governance` keys and by every key it binds. Raises Malformed/Untrusted.
 
     Not checked: when it was made, or in which log it stands; a record counts by its signatures wherever it is found.

@@ -6,6 +6,8 @@ file = "federation.json"         # a federation file, relative to the policy
 body = "9f2c…"                   # refuse the file unless it holds exactly this body (optional)
 [publishers]
 accept = ["51aa…"]               # only these identities; empty or absent: any, shown by name
+[publishers.rotations]           # keys retired up to this rotation of an identity count only below its cut
+"51aa…" = "77c0…"
 [cosigners]
 at_least = 2                     # distinct members other than the log's own
 jurisdictions = 2                # in at least so many jurisdictions
@@ -92,6 +94,7 @@ class Policy:
     pins: tuple[Body, ...] = ()
     publishers: frozenset[Digest] = frozenset()
     bindings: Mapping[str, Digest] = field(default_factory=dict)
+    rotations: Mapping[Digest, Digest] = field(default_factory=dict)
     cosigners: CosignerRule = CosignerRule()
     licences: frozenset[str] = frozenset()
     refuse_from: frozenset[Digest] = frozenset()
@@ -135,6 +138,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         pins=pins,
         publishers=frozenset(publishers.each("accept", parse_digest)),
         bindings=_bindings(publishers),
+        rotations=_rotations(publishers),
         cosigners=_cosigners(document.table("cosigners")),
         licences=frozenset(item.lower() for item in licences.strings("accept")),
         refuse_from=frozenset(advisories.each("refuse_from", parse_digest)),
@@ -204,6 +208,12 @@ def _bindings(publishers: _Table) -> dict[str, Digest]:
     names = publishers.take("names", dict, {}).items()
     with _naming("policy.publishers", "names"):
         return {check_segment(name, "namespace"): parse_digest(item) for name, item in names}
+
+
+def _rotations(publishers: _Table) -> dict[Digest, Digest]:
+    pinned = publishers.take("rotations", dict, {}).items()
+    with _naming("policy.publishers", "rotations"):
+        return {parse_digest(identity): parse_digest(rotation) for identity, rotation in pinned}
 
 
 def _pin(table: _Table, read: Callable[[str], bytes]) -> Body:

@@ -9,7 +9,7 @@ from comity.trust.digest import Digest, bare_digest
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
-from comity.trust.identity import Inception
+from comity.trust.identity import Inception, Signatory
 from comity.trust.keys import Signer
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
@@ -99,12 +99,16 @@ def publish(published: Published, *signers: Signer) -> Entry:
     return sign_statement(statement, *signers)
 
 
-def check_published(entry: Entry, publisher: Inception) -> Published:
-    """The claim, proven to be `publisher`'s. Raises Malformed/Untrusted."""
+def check_published(entry: Entry, publisher: Inception, keys: Signatory | None = None) -> Published:
+    """The claim, proven to be `publisher`'s. Raises Malformed/Untrusted.
+
+    Args:
+        keys: the publisher's, where its rotations are at hand; by default those of its inception.
+    """
     published = Published.parse(entry.statement)
     if published.by != publisher.id:
         raise Untrusted("published refused", why="it names another publisher", code="SIGNATURE")
-    if not publisher.keys.signed(entry.envelope):
+    if not (keys or publisher.keys).signed(entry.envelope):
         raise Untrusted("published refused", why=f"not signed by {publisher.display}'s keys", code="SIGNATURE")
     return published
 

@@ -15,6 +15,7 @@ from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_record import NodeRecord
 from comity.trust.published import Published, check_published
+from comity.trust.rotation import Chain, Chains, KeyState
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.witnessing import Bound
 
@@ -23,11 +24,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A `published` statement with its publisher's proven record."""
+    """A `published` statement with its publisher's proven record, and what rotations made of it."""
 
     entry: Entry
     published: Published
     publisher: Inception
+    chain: Chain
+
+    @property
+    def signer(self) -> KeyState:
+        """The newest state of the publisher's keys that signed it."""
+        return self.chain.signers(self.entry.envelope)[-1]
+
+    @property
+    def post_quantum(self) -> bool:
+        """Whether its signature, and the rotations that lead to it, would stand without classical cryptography."""
+        return not self.chain.post_quantum.isdisjoint(self.chain.signers(self.entry.envelope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +49,25 @@ class Readings:
 
     entries: tuple[Entry, ...]
     inceptions: dict[Digest, Inception]
+    chains: Chains
     publications: tuple[Publication, ...]
     failed: int
     orphans: tuple[Digest, ...]
     notes: tuple[str, ...] = field(default=())
 
+    def chain(self, identity: Digest) -> Chain | None:
+        """Whom `identity`'s rotations lead to, from its inception on; None where that is not here."""
+        inception = self.inceptions.get(identity)
+        return self.chains.follow(KeyState.of_inception(inception)) if inception else None
+
 
 def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
-    """Parse every line once, prove inceptions, then the publications of `artifact`."""
+    """Parse every line once, prove inceptions, follow rotations, then prove the publications of `artifact`."""
     notes: list[str] = []
     entries = [entry for line in dict.fromkeys(lines) if (entry := _try(parse_entry, line, notes)) is not None]
     proven = (_try(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
     inceptions = {inception.id: inception for inception in proven if inception is not None}
+    chains = Chains(entries)
     publications, failed, orphans = [], 0, []
     for entry in entries:
         statement = entry.statement
@@ -59,12 +78,13 @@ def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
             if statement.by is not None:
                 orphans.append(statement.by.id)
             continue
-        published = _try(lambda e, who=publisher: check_published(e, who), entry, notes)
+        chain = chains.follow(KeyState.of_inception(publisher))
+        published = _try(lambda e, who=publisher, keys=chain: check_published(e, who, keys), entry, notes)
         if published is None:
             failed += 1
         else:
-            publications.append(Publication(entry, published, publisher))
-    return Readings(tuple(entries), inceptions, tuple(publications), failed, tuple(orphans), tuple(notes))
+            publications.append(Publication(entry, published, publisher, chain))
+    return Readings(tuple(entries), inceptions, chains, tuple(publications), failed, tuple(orphans), tuple(notes))
 
 
 def proven_advisories(readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
@@ -82,8 +102,8 @@ def weigh_advisories(
 
     def prove(entry: Entry) -> Advisory:
         advisory = parse_advisory(entry.statement)
-        issuer, node = readings.inceptions.get(advisory.by.id), online.get(advisory.by.id)
-        if advisory.by.kind == "identity" and issuer is not None and issuer.keys.signed(entry.envelope):
+        issuer, node = readings.chain(advisory.by.id), online.get(advisory.by.id)
+        if advisory.by.kind == "identity" and issuer is not None and issuer.signed(entry.envelope):
             return advisory
         if node is not None and signed_by_node(entry, node):
             return advisory

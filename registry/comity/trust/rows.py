@@ -16,6 +16,7 @@ from comity.trust.identity import Inception
 from comity.trust.manifest import Manifest
 from comity.trust.policy import Policy
 from comity.trust.reading import Readings
+from comity.trust.rotation import KeyState
 from comity.trust.standing import Standing, prove_entry
 from comity.trust.statement import Entry
 from comity.trust.verdict import Fact, Row
@@ -62,10 +63,15 @@ def _difference(kind: str, size: int, expected: int) -> str:
 
 def signatures_row(readings: Readings, chosen: Standing | None) -> Row:
     if chosen is not None and chosen.accepted is not False:
-        publisher = chosen.publication.publisher
-        text = f"published by {_who(publisher)}, {_algorithms(publisher)}"
+        text = f"published by {_who(chosen.publication.publisher)}, {_algorithms(chosen.publication.signer)}"
         facts = (_here(text, chosen.publication.entry.digest),)
         return Row("signatures", "pass", text, 3, facts=facts)
+    if chosen is not None and chosen.named is not False:
+        text = f"signed by {_who(chosen.publication.publisher)}: {chosen.tenure.text}"
+        facts = (_here(text, chosen.publication.entry.digest),)
+        if chosen.tenure.accepted is None:
+            return Row("signatures", "unknown", text, 3, "missing", facts, hint="comity pull REF")
+        return Row("signatures", "fail", text, 3, "short", facts)
     if chosen is not None:
         text = f"signed by {_who(chosen.publication.publisher)}, who is not the publisher that the policy names"
         return Row("signatures", "fail", text, 3, "short", (_here(text, chosen.publication.entry.digest),))
@@ -81,13 +87,19 @@ def signatures_row(readings: Readings, chosen: Standing | None) -> Row:
 def key_policy_row(policy: Policy, chosen: Standing | None) -> Row:
     if chosen is None:
         return Row("key policy", "unknown", "no publisher to judge", 4, "missing")
-    who = _who(chosen.publication.publisher)
+    who, keys = _who(chosen.publication.publisher), _here(chosen.tenure.text)
+    if chosen.named is False:
+        return Row("key policy", "fail", f"{who} is not the publisher that the owner's trust names", 4, "short")
+    if chosen.accepted is False:
+        text = f"{who}: {chosen.tenure.text}"
+        if chosen.tenure.accepted is None:
+            return Row("key policy", "unknown", text, 4, "missing", (keys,))
+        return Row("key policy", "fail", text, 4, "short", (keys,))
     if chosen.accepted is None:
         text = f"nobody is pinned for namespace {chosen.publication.published.name.namespace!r}; signer is {who}"
-        return Row("key policy", "unknown", text, 4, "short")
-    if chosen.accepted:
-        return Row("key policy", "pass", f"{who} is the publisher that the owner's trust names", 4, facts=(_here(who),))
-    return Row("key policy", "fail", f"{who} is not the publisher that the owner's trust names", 4, "short")
+        return Row("key policy", "unknown", text, 4, "short", (keys,))
+    text = f"{who} is the publisher that the owner's trust names"
+    return Row("key policy", "pass", text, 4, facts=(_here(who), keys))
 
 
 def transparency_row(policy: Policy, evidence: Evidence, chosen: Standing | None) -> Row:
@@ -159,17 +171,25 @@ def licence_row(policy: Policy, evidence: Evidence, chosen: Standing | None) -> 
     return Row("licence", "fail", f"{licence.spdx} is not among those accepted", 8, "short", tuple(facts))
 
 
-def advisories_row(advisories: tuple[Advisory, ...], chosen: Standing | None) -> Row:
+def advisories_row(
+    advisories: tuple[Advisory, ...], disputes: Iterable[tuple[Entry, Entry]], chosen: Standing | None
+) -> Row:
     name = "disputes and advisories"
-    if not advisories:
-        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 9, "missing")
     own = chosen.publication.publisher.id if chosen else None
     facts = tuple(
         Fact(f"{a.kind} ({a.severity}): {a.text}", "claimed", "its publisher" if a.by.id == own else short(a.by.id))
         for a in advisories
     )
-    first = facts[0]
-    return Row(name, "fail", f"{first.text} says {first.by}; {len(facts)} in all", 9, "short", facts)
+    rivals = tuple(_here(_dispute(*pair), pair[0].digest) for pair in disputes)
+    if not facts and not rivals:
+        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 9, "missing")
+    first = f"{facts[0].text} says {facts[0].by}" if facts else rivals[0].text
+    return Row(name, "fail", f"{first}; {len(facts + rivals)} in all", 9, "short", facts + rivals)
+
+
+def _dispute(first: Entry, second: Entry) -> str:
+    who = short(first.statement.by.id) if first.statement.by else "nobody"
+    return f"{who} has two rotations of one state, {short(first.digest)} and {short(second.digest)}"
 
 
 def time_row(policy: Policy, chosen: Standing | None) -> Row:
@@ -197,14 +217,16 @@ def crypto_health_row(policy: Policy, chosen: Standing | None) -> Row:
     rule = replace(policy.cosigners, post_quantum=True)
     counted = best.counted(policy.cosigners, chosen.jurisdictions)
     strong = best.counted(rule, chosen.jurisdictions)
-    weak = [] if chosen.publication.publisher.keys.post_quantum else ["the publisher's signature"]
+    weak = [] if chosen.publication.post_quantum else ["the publisher's signature"]
     if len(strong) < len(counted) and not best.satisfies(rule, chosen.jurisdictions):
         weak.append(f"{len(counted) - len(strong)} of {len(counted)} cosigners")
+    keys = _here(chosen.tenure.text)
     if weak:
         text = f"classical only: {' and '.join(weak)}"
-        return Row("crypto health", "fail", text, 11, "short", tuple(_here(f"classical only: {link}") for link in weak))
+        facts = (*(_here(f"classical only: {link}") for link in weak), keys)
+        return Row("crypto health", "fail", text, 11, "short", facts)
     text = f"publisher hybrid, {len(strong)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
-    return Row("crypto health", "pass", text, 11, facts=(_here(text),))
+    return Row("crypto health", "pass", text, 11, facts=(_here(text), keys))
 
 
 def notes_row(readings: Readings, others: Iterable[str], standings: list[Standing]) -> Row:
@@ -250,6 +272,6 @@ def _member(seen: Witnessed) -> str:
     return f"{seen.writer.name} ({seen.writer.jurisdiction})"
 
 
-def _algorithms(identity: Inception) -> str:
-    algorithms = sorted({half.alg for key in identity.keys.keys for half in key.halves})
-    return f"{identity.keys.threshold} of {len(identity.keys.keys)} keys ({' + '.join(algorithms)})"
+def _algorithms(signer: KeyState) -> str:
+    algorithms = sorted({half.alg for key in signer.keys.keys for half in key.halves})
+    return f"{signer.keys.threshold} of {len(signer.keys.keys)} keys ({' + '.join(algorithms)})"

@@ -10,6 +10,7 @@ from comity.trust.evidence import Proof
 from comity.trust.policy import Policy
 from comity.trust.reading import Publication
 from comity.trust.statement import Entry
+from comity.trust.tenure import Growths, Tenure, tenure
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.witnessing import Bound, Witnessed, witness
 
@@ -18,16 +19,22 @@ from comity.trust.witnessing import Bound, Witnessed, witness
 class Standing:
     """How far one publication gets: accepted by the key policy, proven in logs, cosigned.
 
-    `accepted` is True for whom the owner pinned or a pinned charter binds, False for somebody else, None where nobody
-    is named. `jurisdictions` are the publisher's: its own claim, and what pinned bodies say of a seat with its id.
+    `named` is True for whom the owner pinned or a pinned charter binds, False for somebody else, None where nobody is
+    named. `jurisdictions` are the publisher's: its own claim, and what pinned bodies say of a seat with its id.
     """
 
     publication: Publication
-    accepted: bool | None
+    named: bool | None
+    tenure: Tenure
     jurisdictions: frozenset[str]
     witnessed: tuple[Witnessed, ...]
     broken: tuple[str, ...]
     unbound: tuple[str, ...]
+
+    @property
+    def accepted(self) -> bool | None:
+        """`named`, but False where the policy pins a rotation and nothing here shows that these keys count after it."""
+        return self.named if self.tenure.accepted else False
 
     def best(self, policy: Policy) -> Witnessed | None:
         def merit(seen: Witnessed) -> tuple[bool, int, int]:
@@ -44,11 +51,16 @@ class Standing:
         return self.accepted is not False, best is not None, cosigned, self.accepted is True, counted
 
 
-def stand(publication: Publication, proofs: tuple[Proof, ...], bound: tuple[Bound, ...], policy: Policy) -> Standing:
-    seen, broken, unbound = prove_entry(publication.entry, proofs, bound)
-    seats = (body.member(publication.publisher.id) for body in policy.pins)
-    jurisdictions = frozenset({publication.publisher.jurisdiction} | {seat.jurisdiction for seat in seats if seat})
-    return Standing(publication, _accepted(publication, policy), jurisdictions, seen, broken, unbound)
+def stand(
+    publication: Publication, proofs: tuple[Proof, ...], growths: Growths, bound: tuple[Bound, ...], policy: Policy
+) -> Standing:
+    entry, publisher = publication.entry, publication.publisher
+    seen, broken, unbound = prove_entry(entry, proofs, bound)
+    own = (proof.data for proof in proofs if proof.line == entry.digest)
+    kept = tenure(entry, publication.chain, policy.rotations.get(publisher.id), own, growths)
+    seats = (body.member(publisher.id) for body in policy.pins)
+    jurisdictions = frozenset({publisher.jurisdiction} | {seat.jurisdiction for seat in seats if seat})
+    return Standing(publication, _named(publication, policy), kept, jurisdictions, seen, broken, unbound)
 
 
 def prove_entry(
@@ -71,7 +83,7 @@ def prove_entry(
     return tuple(seen), tuple(broken), tuple(unbound)
 
 
-def _accepted(publication: Publication, policy: Policy) -> bool | None:
+def _named(publication: Publication, policy: Policy) -> bool | None:
     if policy.publishers:
         return publication.publisher.id in policy.publishers
     bound = policy.bound_publisher(publication.published.name.namespace)

@@ -2,13 +2,13 @@
 
      (1) artifact      the manifest is well-formed; its SHA-256 is the artifact's name
      (2) bytes         every listed file is here, hashed, as listed; nothing else is
-     (3) signatures    a `published` statement about it is signed by its publisher's own record
+     (3) signatures    a `published` statement about it is signed by its publisher's keys, first or rotated
      (4) key policy    that publisher is who the owner pinned, or whom a pinned charter binds to the namespace
      (5) transparency  the statement is in a log that a pinned charter binds to a member X
      (6) cosigners     enough other members cosigned that log with the statement inside
      (7) replicas      who says, in their own log, that they hold a full copy
      (8) licence       the claimed licence is one that the owner accepts
-     (9) disputes and advisories   proven warnings about it
+     (9) disputes and advisories   proven warnings about it, and rotations that exclude one another
     (10) time          the newest cosignature is fresh enough for the moment that the policy names
     (11) crypto health  which links would fall with classical cryptography
     (12) notes         material that did not verify; it counted for nothing
@@ -24,6 +24,7 @@ from __future__ import annotations
 from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
+from comity.trust.growth import growths
 from comity.trust.policy import ROWS, Policy
 from comity.trust.reading import read_claims, weigh_advisories, weigh_holds
 from comity.trust.rows import (
@@ -53,11 +54,14 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
     if manifest is None:
         return _conclude(None, None, (first,), policy, otherwise="nothing can be judged without the manifest")
     readings = read_claims(evidence.claims, manifest.digest)
-    bound, binding = bind(policy.pins, readings.entries)
-    standings = [stand(publication, evidence.proofs, bound, policy) for publication in readings.publications]
+    bound, binding = bind(policy.pins, readings.entries, readings.chains)
+    grown = growths(evidence.objects.values())
+    standings = [stand(publication, evidence.proofs, grown, bound, policy) for publication in readings.publications]
     chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
+    concerned = {member.id for body in policy.pins for member in body.members}
+    concerned |= {chosen.publication.publisher.id} if chosen else set()
     judged = (
         first,
         bytes_row(evidence, manifest),
@@ -67,10 +71,14 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         cosigners_row(policy, evidence, chosen),
         replicas_row(holds, evidence),
         licence_row(policy, evidence, chosen),
-        advisories_row(advisories, chosen),
+        advisories_row(advisories, readings.chains.disputes(concerned), chosen),
         time_row(policy, chosen),
         crypto_health_row(policy, chosen),
-        notes_row(readings, (*binding, *unproven, *forged, *pieces_note(evidence, chosen)), standings),
+        notes_row(
+            readings,
+            (*binding, *readings.chains.notes(), *unproven, *forged, *pieces_note(evidence, chosen)),
+            standings,
+        ),
     )
     refusals = tuple(advisory for advisory in advisories if advisory.by.id in policy.refuse_from)
     return _conclude(manifest.digest, chosen, judged, policy, refusals)

@@ -1,8 +1,9 @@
 """Who saw a statement in a log: from a tlog-proof to members and jurisdictions, by pinned bodies alone.
 
-A cosigner counts iff a node record, signed by keys that a *pinned* body lists, binds its key to a member active in
-that body, with the jurisdiction written there. The log itself must be bound to a member X in the same way; members
-other than X count, each once, however many nodes and keys it has. Source: protocol, section 3, "the verifier's chain".
+A cosigner counts iff a node record, signed by keys that a *pinned* body lists or that the member's own rotations reach
+from them, binds its key to a member active in that body, with the jurisdiction written there. The log itself must be
+bound to a member X in the same way; members other than X count, each once, however many nodes and keys it has. Source:
+protocol, section 3, "the verifier's chain".
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from comity.trust.federation import prove_record
 from comity.trust.node_record import NodeRecord
 from comity.trust.note import MLDSA44_COSIGNATURE, NoteSignature, VerifierKey
 from comity.trust.policy import PUBLISHER, CosignerRule
+from comity.trust.rotation import Chains, KeyState
 from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A node record that a pinned body proves, and the seat whose node it is."""
+    """A node record that a pinned body proves, and the seat whose node it is; `post_quantum` where its signature, and
+    the rotations that lead to it, would stand without classical cryptography."""
 
     member: Member
     record: NodeRecord
     entry: Entry
+    post_quantum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +84,22 @@ class Witnessed:
         return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
-def bind(pins: Iterable[Body], entries: Iterable[Entry]) -> tuple[tuple[Bound, ...], tuple[str, ...]]:
+def bind(pins: Iterable[Body], entries: Iterable[Entry], chains: Chains) -> tuple[tuple[Bound, ...], tuple[str, ...]]:
     """Prove node records under the pinned bodies. Returns the bound ones, and notes on those that bind nothing."""
-    bodies, bound, notes = tuple(pins), [], []
+    bodies, bound, notes = tuple(pins), list[Bound](), list[str]()
     seats = _seats(bodies)
+    for seat in (member for body in bodies for member in body.members):
+        chains.follow(KeyState.of_seat(seat))
     for entry in entries:
         if entry.statement.predicate != "node-record" or not bodies:
             continue
         try:
-            record = _proven(entry, bodies)
+            record = _proven(entry, bodies, chains)
         except ComityError as error:
             notes.append(f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}")
         else:
-            bound.append(Bound(seats[record.member], record, entry))
+            firm = any(_firm(entry, record.member, body, chains) for body in bodies)
+            bound.append(Bound(seats[record.member], record, entry, firm))
     return tuple(bound), tuple(notes)
 
 
@@ -114,18 +121,27 @@ def _first(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
     return line[-1] if earlier is None else min(line[line.index(earlier) :])
 
 
-def _proven(entry: Entry, bodies: tuple[Body, ...]) -> NodeRecord:
+def _proven(entry: Entry, bodies: tuple[Body, ...], chains: Chains) -> NodeRecord:
     """The record, under the first body in which its member is active and signed it."""
     refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
     for body in bodies:
         try:
-            record = prove_record(entry, body)
+            record = prove_record(entry, body, chains)
         except ComityError as error:
             refusal = error
             continue
         if any(member.id == record.member for member in body.active):
             return record
     raise refusal
+
+
+def _firm(entry: Entry, member: Digest, body: Body, chains: Chains) -> bool:
+    """Whether keys that `body` lists, or rotations reach, signed the record, and no link of it is classical only."""
+    seat = body.member(member)
+    if seat is None or not seat.active:
+        return False
+    chain = chains.follow(KeyState.of_seat(seat))
+    return not chain.post_quantum.isdisjoint(chain.signers(entry.envelope))
 
 
 def witness(proof: TlogProof, line: bytes, bound: tuple[Bound, ...]) -> tuple[Witnessed, ...]:
@@ -171,7 +187,7 @@ def _cosigners(
             except Untrusted as error:
                 refused.append(f"cosignature by {key.name}: {error}")
                 continue
-            post_quantum = key.type == MLDSA44_COSIGNATURE and node.member.keys.post_quantum
+            post_quantum = key.type == MLDSA44_COSIGNATURE and node.post_quantum
             found.append(Cosigner(node.member, key.name, timestamp, post_quantum))
     best: dict[Member, Cosigner] = {}
     for cosigner in found:

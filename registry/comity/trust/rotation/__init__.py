@@ -1,6 +1,6 @@
 """Identities that change their keys and stay who they are: the statement, and what a pile of them leads to."""
 
-from comity.trust.rotation.chain import Chain, Chains, Step, follow
+from comity.trust.rotation.chain import Chain, Chains, Step, closure, follow
 from comity.trust.rotation.statement import (
     Cut,
     KeyState,
@@ -19,6 +19,7 @@ __all__ = [
     "Rotation",
     "Step",
     "check_rotation",
+    "closure",
     "follow",
     "parse_rotation",
     "rotate",

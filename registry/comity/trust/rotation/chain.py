@@ -9,7 +9,7 @@ Nobody settles a dispute but people, each for themselves, by what they pin. Sour
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 
 from comity.trust.digest import Digest, short
@@ -22,7 +22,7 @@ from comity.trust.statement import Author, Entry
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One valid rotation, with the states before and after it; `post_quantum` where the recovery keys that it uses are."""
+    """One valid rotation, with the states before and after it; `post_quantum` where the recovery keys it uses are."""
 
     before: KeyState
     rotation: Rotation
@@ -67,15 +67,14 @@ class Chain:
     @property
     def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
         """Pairs of different rotations that leave one state."""
-        forks = self._leaving().values()
+        forks = self.leaving().values()
         return tuple((first.entry, other.entry) for first, *others in forks for other in others)
 
     @property
     def post_quantum(self) -> frozenset[KeyState]:
         """The states whose keys, and the recovery keys that led there, would stand without classical cryptography."""
-        leaving, firm = self._leaving(), [self.start]
-        for state in firm:  # grows below
-            firm += {s.after for s in leaving.get(state, ()) if s.post_quantum}.difference(firm)
+        leaving = self.leaving()
+        firm = closure([self.start], lambda state: [s.after for s in leaving.get(state, ()) if s.post_quantum])
         return frozenset(state for state in firm if state.keys.post_quantum)
 
     def signers(self, envelope: Envelope) -> tuple[KeyState, ...]:
@@ -87,17 +86,29 @@ class Chain:
         return bool(self.signers(envelope))
 
     def _undisputed(self) -> list[Step]:
-        leaving, way, at = self._leaving(), list[Step](), self.start
+        leaving, way, at = self.leaving(), list[Step](), self.start
         while len(steps := leaving.get(at, ())) == 1:
             way += steps
             at = way[-1].after
         return way
 
-    def _leaving(self) -> dict[KeyState, list[Step]]:
+    def leaving(self) -> dict[KeyState, list[Step]]:
+        """The steps from each state."""
         leaving: dict[KeyState, list[Step]] = {}
         for step in self.steps:
             leaving.setdefault(step.before, []).append(step)
         return leaving
+
+
+def closure(start: Iterable[KeyState], further: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:
+    """`start`, and all that is found by going `further` from there."""
+    found = set(start)
+    ahead = list(found)
+    while ahead:
+        fresh = set(further(ahead.pop())) - found
+        found |= fresh
+        ahead += fresh
+    return frozenset(found)
 
 
 def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> Chain:
@@ -155,13 +166,15 @@ class Chains:
             self._followed[start] = follow(start, self._rotations.get(Author("identity", start.identity), ()))
         return self._followed[start]
 
-    def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
-        """Pairs of rotations of one state, on the ways followed so far."""
-        pairs = [pair for chain in self._followed.values() for pair in chain.disputes]
+    def disputes(self, identities: Container[Digest]) -> tuple[tuple[Entry, Entry], ...]:
+        """Pairs of rotations of one state, on the ways of `identities` that were followed so far."""
+        chains = [chain for start, chain in self._followed.items() if start.identity in identities]
+        pairs = [pair for chain in chains for pair in chain.disputes]
         return tuple({(first.digest, other.digest): (first, other) for first, other in pairs}.values())
 
     def notes(self) -> tuple[str, ...]:
-        """Of rotations that lead on from none of the states followed so far."""
+        """Of rotations that lead on from no state of their identity, as far as it was followed."""
         used = {step.entry.digest for chain in self._followed.values() for step in chain.steps}
-        strays = [entry for entries in self._rotations.values() for entry in entries if entry.digest not in used]
-        return tuple(f"rotated {short(entry.digest)} is no valid step from keys known here" for entry in strays)
+        known = {Author("identity", start.identity) for start in self._followed}
+        strays = [e for by, entries in self._rotations.items() if by in known for e in entries if e.digest not in used]
+        return tuple(f"rotated {short(entry.digest)} leads on from no keys known here" for entry in strays)
