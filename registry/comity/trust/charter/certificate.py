@@ -76,7 +76,7 @@ def decide(docket: Docket, body: Body) -> Decision:
     """The decision for `body` that the docket shows, of the earliest round. Raises Untrusted, naming who is missing."""
     check_may_follow(docket, body)
     previous, consents = docket.previous, docket.consents(body)
-    if silent := _new_keys_without_consent(previous, body, consents):
+    if silent := new_keys_without_consent(previous, body, consents):
         raise _refused(f"no consent of {called(silent)}, whose keys are new", "CHARTER-CONSENT")
     certified, rounds = docket.certified(body.digest), docket.ratified(body.digest)
     missing = _refused(f"{_tally(previous, rounds)} ratified it in one round", "CHARTER-QUORUM")
@@ -85,7 +85,7 @@ def decide(docket: Docket, body: Body) -> Decision:
             continue
         if not _intent_certified(at, certified):
             missing = _refused(f"no intent-certificate of round {at} is at hand for it", "CHARTER-INTENT")
-        elif not _accepted_by_the_new_set(previous, body, ratified, consents):
+        elif not accepted_by_the_new_set(previous, body, ratified, consents):
             had, need = len(_accepting(body, ratified, consents)), body.quorum
             missing = _refused(f"{had} of its own members accepted it, {need} are needed", "CHARTER-QUORUM")
         else:
@@ -131,7 +131,7 @@ def _intent_certified(at: int, certified: Collection[int]) -> bool:
     return at in certified
 
 
-def _accepted_by_the_new_set(
+def accepted_by_the_new_set(
     previous: Body, body: Body, ratified: Collection[Digest], consents: Collection[Digest]
 ) -> bool:
     """7.3: q of the new body, by its own active members: a RATIFY of who has a vote before, else a consent."""
@@ -142,7 +142,7 @@ def _accepting(body: Body, ratified: Collection[Digest], consents: Collection[Di
     return {seat.id for seat in body.active if seat.id in ratified or seat.id in consents}
 
 
-def _new_keys_without_consent(previous: Body, body: Body, consents: Collection[Digest]) -> list[Member]:
+def new_keys_without_consent(previous: Body, body: Body, consents: Collection[Digest]) -> list[Member]:
     """7.3: consent of every new key. Those of a member that stays are new by its own rotation, which they signed."""
     before = {seat.id for seat in previous.members}
     return [seat for seat in body.members if seat.id not in before and seat.id not in consents]
@@ -157,7 +157,7 @@ def _few(docket: Docket, body: Body, decision: Decision) -> list[Digest]:
 
     order = sorted(decision.ratified, key=merit)
     enough = docket.previous.quorum
-    while not _accepted_by_the_new_set(docket.previous, body, order[:enough], decision.consents):
+    while not accepted_by_the_new_set(docket.previous, body, order[:enough], decision.consents):
         enough += 1
     return order[:enough]
 

@@ -21,11 +21,7 @@ from comity.trust.identity import Inception, KeySet, Signed, check_inception
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry
 
-Certified: TypeAlias = Mapping[int, Mapping[Digest, Intent]]
 Ways: TypeAlias = Mapping[KeyState, tuple[Entry, ...]]
-
-MAX_READINGS: Final = 512
-"""How many different readings of one member about one body are counted, earliest rounds first."""
 
 MAX_ROTATIONS: Final = 32
 """How many rotations of one identity may lie between a body and what counts about its successor."""
@@ -44,6 +40,8 @@ class Docket:
     digest: Digest = field(init=False)
     voters: frozenset[Digest] = field(init=False)
     heard: Mapping[Reading, Entry] = field(init=False)
+    _about: dict[Digest, list[Reading]] = field(init=False, default_factory=dict)
+    _intents: dict[Digest, Mapping[int, Mapping[Digest, Intent]]] = field(init=False, default_factory=dict)
     _chains: dict[Digest, Chain] = field(init=False, default_factory=dict)
     _ways: dict[Digest, Ways] = field(init=False, default_factory=dict)
     _inceptions: dict[Digest, tuple[Inception, Entry] | None] = field(init=False, default_factory=dict)
@@ -54,6 +52,8 @@ class Docket:
         for seat in self.previous.members:
             self._follow(KeyState.of_seat(seat))
         self.heard = self._hear()
+        for reading in self.heard:
+            self._about.setdefault(reading.body, []).append(reading)
 
     def chain(self, identity: Digest) -> Chain | None:
         """The rotations of a member, or of somebody whose inception is here."""
@@ -78,31 +78,24 @@ class Docket:
             )
         return self._inceptions[identity]
 
-    def ratified(self, body: Digest) -> dict[int, dict[Digest, Entry]]:
+    def ratified(self, body: Digest) -> Mapping[int, Mapping[Digest, Entry]]:
         """RATIFYs for `body`: by round, then member."""
         rounds: dict[int, dict[Digest, Entry]] = {}
-        for reading, entry in self.heard.items():
-            if isinstance(reading, Ratify) and reading.body == body:
-                rounds.setdefault(reading.round, {})[reading.member] = entry
+        for reading in self._about.get(body, ()):
+            if isinstance(reading, Ratify):
+                rounds.setdefault(reading.round, {})[reading.member] = self.heard[reading]
         return rounds
 
-    def intents(self, body: Digest) -> dict[int, dict[Digest, Intent]]:
+    def intents(self, body: Digest) -> Mapping[int, Mapping[Digest, Intent]]:
         """INTENTs for `body` that count: not void on their face, and the certificate that they name is here.
 
         By round, then member; of a member that signed several in one round, the one that names the earliest.
         """
-        rounds: dict[int, dict[Digest, Intent]] = {}
-        certified: set[int] = set()
-        mine = [reading for reading in self.heard if isinstance(reading, Intent) and reading.body == body]
-        for intent in sorted(mine, key=lambda intent: (intent.round, intent.unlock or 0)):
-            if void(intent) is None and _unlock_is_certified(intent, certified):
-                members = rounds.setdefault(intent.round, {})
-                members.setdefault(intent.member, intent)
-                if _intents_are_a_quorum(self.previous, members):
-                    certified.add(intent.round)
-        return rounds
+        if body not in self._intents:
+            self._intents[body] = self._counting(body)
+        return self._intents[body]
 
-    def certified(self, body: Digest) -> Certified:
+    def certified(self, body: Digest) -> Mapping[int, Mapping[Digest, Intent]]:
         """The intent-certificates for `body` that are at hand: INTENTs by round, where a quorum signed them."""
         rounds = self.intents(body)
         return {at: members for at, members in rounds.items() if _intents_are_a_quorum(self.previous, members)}
@@ -130,16 +123,24 @@ class Docket:
 
     def _hear(self) -> dict[Reading, Entry]:
         heard: dict[Reading, Entry] = {}
-        count: dict[Digest, int] = {}
-        about = self.pile.readings.get(self.digest, {})
-        for reading in sorted(about, key=lambda reading: (reading.round, str(reading))):
-            if not _is_of_a_voter(reading, self.voters, self.previous) or count.get(reading.member, 0) >= MAX_READINGS:
-                continue
-            entry = next((entry for entry in about[reading] if self.speaks(reading.member, entry.envelope)), None)
-            if entry is not None:
-                heard[reading] = entry
-                count[reading.member] = count.get(reading.member, 0) + 1
+        for reading, entries in self.pile.readings.get(self.digest, {}).items():
+            if _is_of_a_voter(reading, self.voters, self.previous):
+                said = (entry for entry in entries if self.speaks(reading.member, entry.envelope))
+                if (entry := next(said, None)) is not None:
+                    heard[reading] = entry
         return heard
+
+    def _counting(self, body: Digest) -> dict[int, dict[Digest, Intent]]:
+        rounds: dict[int, dict[Digest, Intent]] = {}
+        certified: set[int] = set()
+        intents = [reading for reading in self._about.get(body, ()) if isinstance(reading, Intent)]
+        for intent in sorted(intents, key=lambda intent: (intent.round, intent.unlock or 0)):
+            if void(intent) is None and _unlock_is_certified(intent, certified):
+                members = rounds.setdefault(intent.round, {})
+                members.setdefault(intent.member, intent)
+                if _intents_are_a_quorum(self.previous, members):
+                    certified.add(intent.round)
+        return rounds
 
     def _consented(self, seat: Member, entry: Entry) -> bool:
         if self.previous.member(seat.id) is None:

@@ -1,0 +1,136 @@
+"""Members who vote, in memory: they draft, sign readings and pass lines round. Keys are classical unless asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from comity.trust.charter import (
+    Body,
+    Certificate,
+    CharterPolicy,
+    Council,
+    Intent,
+    Member,
+    Ratify,
+    Reading,
+    RoundBody,
+    VoteState,
+    Wait,
+    consent,
+    deliberate,
+    draft,
+    draft_statement,
+    genesis,
+    guard,
+    next_reading,
+    quorum,
+)
+from comity.trust.digest import Digest
+from comity.trust.statement import Entry, sign_statement
+from support.world import Identity, seat
+
+CLASSICAL = ("ed25519",)
+NEWCOMER = "ZZ"
+
+
+def code(number: int) -> str:
+    """A jurisdiction for the member of this number."""
+    return f"A{chr(ord('A') + number)}"
+
+
+def members(count: int, algs: tuple[str, ...] = CLASSICAL) -> tuple[Identity, ...]:
+    """`count` members, sorted as a charter lists them."""
+    return tuple(sorted((seat(code(number), algs) for number in range(count)), key=lambda who: who.id))
+
+
+def found(seats: Iterable[Identity], *, quorum_change: int | None = None, **names: Digest) -> Body:
+    """A genesis of `seats`; `names` are its namespaces."""
+    members_ = [who.member for who in seats]
+    return genesis(members_, CharterPolicy(quorum_change or quorum(len(members_)), 1, 1, 0), names)
+
+
+def change(body: Body, number: int = 1) -> Body:
+    """A body to follow `body`, that changes something different for each number."""
+    old = body.policy
+    policy = CharterPolicy(old.quorum_change, old.min_copies, old.min_jurisdictions, old.cosigner_quorum, 1 + number)
+    return draft(body, policy=policy)
+
+
+def reseated(body: Body, members_: Sequence[Member]) -> Body:
+    """A body to follow `body`, with these members and the smallest lawful quorum."""
+    active = sum(member.active for member in members_)
+    return draft(body, members=members_, policy=CharterPolicy(quorum(active), 1, 1, 0))
+
+
+@dataclass
+class Assembly:
+    """A federation that decides about the successor of `body`, and every line that it has seen."""
+
+    seats: Sequence[Identity]
+    body: Body = field(init=False)
+    lines: list[Entry] = field(default_factory=list)
+    bodies: dict[Digest, bytes] = field(default_factory=dict)
+    states: dict[Digest, VoteState] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.body = found(self.seats)
+
+    @classmethod
+    def of(cls, count: int, algs: tuple[str, ...] = CLASSICAL) -> Assembly:
+        return cls(members(count, algs))
+
+    @property
+    def council(self) -> Council:
+        return deliberate(self.body, self.lines, self.bodies)
+
+    def put(self, body: Body, by: Identity | None = None, text: str = "because") -> Body:
+        """Let a member put `body` forward."""
+        who = by or self.seats[0]
+        self.bodies[body.digest] = body.data
+        self.lines.append(sign_statement(draft_statement(body, who.id, text), who.signer))
+        return body
+
+    def intent(
+        self, who: Identity, body: Body, at: int = 1, last: tuple[int, Body] | None = None, unlock: int | None = None
+    ) -> Entry:
+        """Sign an INTENT, whatever it says."""
+        locked = RoundBody(last[0], last[1].digest) if last else None
+        assert body.prev is not None
+        return self.say(who, Intent(who.id, body.prev, body.epoch, at, body.digest, locked, unlock))
+
+    def ratify(self, who: Identity, body: Body, at: int = 1) -> Entry:
+        """Sign a RATIFY, whatever it says."""
+        assert body.prev is not None
+        return self.say(who, Ratify(who.id, body.prev, body.epoch, at, body.digest))
+
+    def say(self, who: Identity, reading: Reading) -> Entry:
+        entry = sign_statement(reading.statement(), who.signer)
+        self.lines.append(entry)
+        return entry
+
+    def consent(self, who: Identity, body: Body) -> None:
+        """Let a newcomer show its inception and agree to its seat."""
+        self.lines += [who.entry, consent(body, who.id, who.signer)]
+
+    def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Reading | Wait:
+        """Let an honest member, who sees all lines and wants `body`, sign what it should sign next."""
+        council = self.council
+        state = self.states.get(who.id)
+        if state is None or state.prev != council.current.digest:
+            state = VoteState(council.current.digest)
+        reading = next_reading(state, council, who.id, body, stalled=stalled)
+        if not isinstance(reading, Wait):
+            guard(state, reading)
+            self.states[who.id] = state.adding(reading)
+            self.say(who, reading)
+        return reading
+
+    def decide(self, body: Body, voters: Sequence[Identity] | None = None) -> Certificate:
+        """Let everybody (or `voters`) vote for `body` until it is certified."""
+        self.put(body)
+        for _ in range(2):
+            for who in voters or self.seats:
+                if body.digest not in {epoch.body.digest for epoch in self.council.epochs}:
+                    self.vote(who, body)
+        return self.council.epochs[-1]
