@@ -122,6 +122,10 @@ class Ceremony:
         why = f"key {key.id[:16]} is none of those that this statement is for"
         raise Refused("this key has nothing to sign here", why=why, code="NOT-A-SIGNER")
 
+    def awaits(self, key: VerifyingKey) -> bool:
+        """Whether a signature of `key` brings the line nearer to being complete."""
+        return any(key in wanted.keys for wanted in self.wanted)
+
     def signed_by(self, key: VerifyingKey) -> bool:
         return self._envelope().verified_by(key)
 

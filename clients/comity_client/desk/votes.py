@@ -17,23 +17,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from comity.content import durable
 from comity.trust.charter.readings import Intent, Ratify, Reading, read_reading
+from comity.trust.charter.voting import VoteState, guard
 from comity.trust.digest import Digest, sha256, short
 from comity.trust.dsse import PAYLOAD_TYPE, Envelope
 from comity.trust.encoding import Json, canonical, parse_canonical
-from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
+from comity.trust.errors import Conflict, Malformed, Refused, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.keys import VerifyingKey
 from comity.trust.statement import Entry, Statement
 from comity.verifier import read_bounded
 
 from comity_client.lock import exclusive
-
-if TYPE_CHECKING:
-    from comity.trust.charter.voting import VoteState
 
 SCHEMA: Final = "comity/votes/v1"
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -59,8 +57,6 @@ class Votes:
 
     def state(self, prev: Digest, said: Iterable[Reading] = ()) -> VoteState:
         """What this key, and its member by other keys (`said`), signed about the epoch after the body `prev`."""
-        from comity.trust.charter.voting import VoteState
-
         said = [reading for reading in dict.fromkeys((*self.readings, *said)) if reading.prev == prev]
         return VoteState(
             prev,
@@ -119,8 +115,6 @@ class VoteFile:
 
         Raises Refused, Untrusted or Conflict as `voting.guard` does, and Refused (VOTES-LOST) where the state is lost.
         """
-        from comity.trust.charter.voting import guard
-
         with exclusive(self.path.parent):
             votes = self._look(reading.prev, seen)
             if reading in votes.readings:
@@ -154,16 +148,16 @@ class VoteFile:
 
     def _read(self) -> Votes | None:
         """What the file says; None where there is no file."""
-        try:
-            data = read_bounded(self.path, MAX_BYTES)
-        except NotFound:
-            return None
+        with durable.disk_errors(f"{self.path} was not read"):
+            if not self.path.exists():
+                return None
+        data = read_bounded(self.path, MAX_BYTES)
         head, *lines = data.removesuffix(b"\n").split(b"\n")
         try:
             fields = _fields(head)
             fields.constant("schema", SCHEMA)
-            if fields.digest("key") != self._key.id:
-                why = f"it says what key {short(fields.digest('key'))} signed"
+            if (whose := fields.digest("key")) != self._key.id:
+                why = f"it says what key {short(whose)} signed"
                 raise Untrusted(f"{self.path} is another key's", why=why, code="VOTES-KEY")
             fields.done()
             items = [_parse(line) for line in lines]
