@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import TypeAlias
 
 from comity.trust.errors import Malformed
@@ -97,10 +98,10 @@ def _encode(value: Json, depth: int) -> str:
             raise Malformed("integer out of range", why="JSON integers are exact only to 2**53 - 1")
         return str(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return encode_basestring(value)
     if isinstance(value, Mapping):
         members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be", "surrogatepass"))
-        return "{" + ",".join(json.dumps(k, ensure_ascii=False) + ":" + _encode(v, depth + 1) for k, v in members) + "}"
+        return "{" + ",".join(encode_basestring(k) + ":" + _encode(v, depth + 1) for k, v in members) + "}"
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "[" + ",".join(_encode(item, depth + 1) for item in value) + "]"
     raise Malformed("not encodable as JSON", why=f"a {type(value).__name__}")

@@ -38,6 +38,7 @@ class Docket:
     pile: Pile
     signed: Signed = KeySet.signed
     digest: Digest = field(init=False)
+    quorum: int = field(init=False)
     voters: frozenset[Digest] = field(init=False)
     heard: Mapping[Reading, Entry] = field(init=False)
     _about: dict[Digest, list[Reading]] = field(init=False, default_factory=dict)
@@ -48,6 +49,7 @@ class Docket:
 
     def __post_init__(self) -> None:
         self.digest = self.previous.digest
+        self.quorum = self.previous.quorum
         self.voters = frozenset(seat.id for seat in self.previous.active)
         for seat in self.previous.members:
             self._follow(KeyState.of_seat(seat))
@@ -98,7 +100,7 @@ class Docket:
     def certified(self, body: Digest) -> Mapping[int, Mapping[Digest, Intent]]:
         """The intent-certificates for `body` that are at hand: INTENTs by round, where a quorum signed them."""
         rounds = self.intents(body)
-        return {at: members for at, members in rounds.items() if _intents_are_a_quorum(self.previous, members)}
+        return {at: members for at, members in rounds.items() if _intents_are_a_quorum(self.quorum, members)}
 
     def consents(self, body: Body) -> dict[Digest, Entry]:
         """The `consented` to exactly `body` of those who have no vote in `previous`.
@@ -138,7 +140,7 @@ class Docket:
             if void(intent) is None and _unlock_is_certified(intent, certified):
                 members = rounds.setdefault(intent.round, {})
                 members.setdefault(intent.member, intent)
-                if _intents_are_a_quorum(self.previous, members):
+                if _intents_are_a_quorum(self.quorum, members):
                     certified.add(intent.round)
         return rounds
 
@@ -175,9 +177,9 @@ def _unlock_is_certified(intent: Intent, certified: set[int]) -> bool:
     return intent.unlock is None or intent.unlock in certified
 
 
-def _intents_are_a_quorum(previous: Body, members: Mapping[Digest, Intent]) -> bool:
+def _intents_are_a_quorum(quorum: int, members: Mapping[Digest, Intent]) -> bool:
     """7.2: an intent-certificate is q INTENTs of one round for one body."""
-    return len(members) >= previous.quorum
+    return len(members) >= quorum
 
 
 def _by_all_keys(seat: Member, entry: Entry, signed: Signed) -> bool:
