@@ -220,11 +220,12 @@ def consent_to(body: Body, directory: Path, *, governance: Sequence[Path] = ()) 
     return entry.line
 
 
-def seal(body: Body, consents: Iterable[bytes], cards: Iterable[NodeCard]) -> Federation:
-    """The federation file's content. Raises Untrusted, naming who is missing, unless *every* member consented."""
+def seal(body: Body, consents: Iterable[bytes], cards: Sequence[NodeCard]) -> Federation:
+    """The federation file's content. Raises Untrusted, naming who is missing, unless *every* member consented and is
+    who the charter says, by its own card."""
     nodes = tuple(FederationNode(card.record, card.record_line, card.mutual, card.open) for card in cards)
-    drafted = Federation(body, tuple(dict.fromkeys(consents)), nodes)
-    return Federation.parse(drafted.encode())
+    inceptions = [card.inception_line for card in cards]
+    return Federation.assemble([body], [[*inceptions, *consents]], nodes)
 
 
 def read_line(path: Path) -> bytes:

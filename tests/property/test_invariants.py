@@ -80,7 +80,7 @@ def of_others() -> Iterator[bytes]:
     yield publish(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
     yield from advisory(GOOD)
     yield from advisory(GOOD, by=RIVAL, kind="yank")
-    yield from found(nodes(3)).certificate
+    yield from found(nodes(3)).certificates[0]
     for stranger in STRANGERS:
         yield stranger.entry.line
     yield sign_statement(CH.entry.statement, SG.seat.signer, *CH.bound).line

@@ -18,7 +18,6 @@ from comity.content.layout import piece_lengths
 from comity.trust.claims import sign_hold
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
-from comity.trust.federation import Federation
 from comity.trust.manifest import Manifest
 from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.names import Name, Reference
@@ -399,7 +398,7 @@ class FakeFederation:
         names = {"swiss-ai": self.publisher.id} if namespaces is None else namespaces
         made = found([fake.node for fake in self.nodes], names)
         listed = tuple(replace(entry, mutual=(), open=(self._addresses[entry.record.name],)) for entry in made.nodes)
-        return Federation(made.body, made.certificate, listed).encode()
+        return replace(made, nodes=listed).encode()
 
     @contextmanager
     def running(self, sockets: Path | None = None) -> Iterator[FakeFederation]:

@@ -161,12 +161,13 @@ def found(
     """
     owners = dict.fromkeys(node.seat for node in nodes)
     body = draft(members or [owner.member for owner in owners], namespaces)
-    certificate = tuple(consent(body, owner.id, owner.signer).line for owner in owners)
+    inceptions = tuple(owner.entry.line for owner in owners)
+    consents = tuple(consent(body, owner.id, owner.signer).line for owner in owners)
     listed = tuple(
         FederationNode(node.record, node.entry.line, (f"{node.record.name}:7443",), (f"{node.record.name}:7444",))
         for node in nodes
     )
-    return Federation(body, certificate, listed)
+    return Federation((body,), ((*inceptions, *consents),), listed)
 
 
 def draft(members: Sequence[Member], namespaces: Mapping[str, Digest] | None = None) -> Body:

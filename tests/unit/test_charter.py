@@ -18,7 +18,7 @@ from comity.trust.charter import (
 from comity.trust.digest import sha256
 from comity.trust.encoding import canonical
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import KeySet
+from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.statement import Statement, Subject, sign_statement
 from support.case import nodes
 from support.world import draft, identity, seat, signer
@@ -26,6 +26,8 @@ from support.world import draft, identity, seat, signer
 SEATS = [node.seat for node in nodes(4)]
 BODY = draft([owner.member for owner in SEATS], {"swiss-ai": identity("Swiss AI", "CH").id})
 CONSENTS = [consent(BODY, owner.id, owner.signer).line for owner in SEATS]
+INCEPTIONS = [owner.entry.line for owner in SEATS]
+INCEPTIONS = [owner.entry.line for owner in SEATS]
 FIRST, *OTHERS = sorted(SEATS, key=lambda owner: owner.id)
 
 
@@ -137,15 +139,15 @@ def test_a_body_that_breaks_a_rule_is_refused(data: bytes) -> None:
 
 
 def test_a_genesis_is_unanimous() -> None:
-    assert certify_genesis(BODY, CONSENTS) == BODY
-    assert certify_genesis(BODY, [b"junk", *reversed(CONSENTS), *CONSENTS]) == BODY
+    assert certify_genesis(BODY, INCEPTIONS + CONSENTS) == BODY
+    assert certify_genesis(BODY, [b"junk", *reversed(CONSENTS), *CONSENTS, *INCEPTIONS]) == BODY
     assert consenting(BODY, CONSENTS) == {owner.id for owner in SEATS}
 
 
 @pytest.mark.parametrize("at", range(len(SEATS)))
 def test_each_missing_consent_is_named(at: int) -> None:
     with pytest.raises(Untrusted, match=f"no valid consent of {SEATS[at].inception.label}$") as refusal:
-        certify_genesis(BODY, CONSENTS[:at] + CONSENTS[at + 1 :])
+        certify_genesis(BODY, INCEPTIONS + CONSENTS[:at] + CONSENTS[at + 1 :])
     assert refusal.value.code == "CHARTER-CONSENT"
 
 
@@ -177,32 +179,33 @@ def test_an_invalid_consent_is_none(line: bytes) -> None:
     others = [consent(BODY, owner.id, owner.signer).line for owner in OTHERS]
     assert FIRST.id not in consenting(BODY, [line])
     with pytest.raises(Untrusted, match=FIRST.inception.label):
-        certify_genesis(BODY, [*others, line])
+        certify_genesis(BODY, [*INCEPTIONS, *others, line])
 
 
 def test_observers_consent_to_a_genesis_too() -> None:
     observer = replace(FIRST.member, status="observer")
     body = genesis([observer, *(owner.member for owner in OTHERS)], CharterPolicy(3, 2, 2, 2))
     with pytest.raises(Untrusted, match=FIRST.inception.label):
-        certify_genesis(body, [consent(body, owner.id, owner.signer).line for owner in OTHERS])
+        certify_genesis(body, INCEPTIONS + [consent(body, owner.id, owner.signer).line for owner in OTHERS])
 
 
 def test_a_member_with_several_keys_consents_by_its_threshold() -> None:
     a, b, c = signer("a"), signer("b"), signer("c")
-    who = Member(sha256(b"three keys"), "Three keys", "CA", KeySet((a.public, b.public, c.public), 2), ())
-    body = draft([who])
-    assert certify_genesis(body, [consent(body, who.id, c, a).line]) == body
+    record = Inception("member", KeySet((a.public, b.public, c.public), 2), (), "", "CA", "Three keys")
+    body = draft([Member(record.id, record.label, "CA", record.keys, ())])
+    inception = announce(record, a, b, c).line
+    assert certify_genesis(body, [inception, consent(body, record.id, c, a).line]) == body
     for signers in ((a,), (a, signer("d"))):
         with pytest.raises(Untrusted):
-            certify_genesis(body, [consent(body, who.id, *signers).line])
+            certify_genesis(body, [inception, consent(body, record.id, *signers).line])
     with pytest.raises(Untrusted):
-        certify_genesis(body, [consent(body, who.id, a).line, consent(body, who.id, b).line])
+        certify_genesis(body, [inception, *(consent(body, record.id, key).line for key in (a, b))])
 
 
 def test_a_later_epoch_is_no_genesis() -> None:
     later = Body.parse(document(epoch=1, prev=BODY.digest, federation=BODY.federation))
     with pytest.raises(Untrusted, match="not a genesis"):
-        certify_genesis(later, CONSENTS)
+        certify_genesis(later, INCEPTIONS + CONSENTS)
 
 
 def test_a_statement_that_is_not_ours_is_no_consent() -> None:

@@ -16,8 +16,20 @@ FEDERATION = found(NODES, {"swiss-ai": identity("Swiss AI", "CH").id})
 OUTSIDER = node(seat("BR"))
 
 
+def of(federation: Federation) -> list[str]:
+    return [line.decode() for line in federation.certificates[0]]
+
+
+LINES = of(FEDERATION)
+
+
 def document(**change: Any) -> bytes:
     return json.dumps({**json.loads(FEDERATION.encode()), **change}).encode()
+
+
+def first_epoch(**change: Any) -> bytes:
+    first, *rest = json.loads(FEDERATION.encode())["epochs"]
+    return document(epochs=[{**first, **change}, *rest])
 
 
 def listed(**change: Any) -> bytes:
@@ -46,16 +58,15 @@ def test_a_member_may_run_several_nodes_or_none() -> None:
         pytest.param(document(schema="comity/federation/v2"), id="another schema"),
         pytest.param(document(extra=1), id="an unknown member"),
         pytest.param(document(federation=NODES[0].seat.id), id="another federation"),
-        pytest.param(document(body=FEDERATION.body.data.decode() + " "), id="a body of other bytes"),
-        pytest.param(document(body=json.loads(FEDERATION.body.data)), id="a body that is no text"),
-        pytest.param(document(certificate=[]), id="no consent"),
-        pytest.param(
-            document(certificate=[line.decode() for line in FEDERATION.certificate[1:]]), id="a missing consent"
-        ),
-        pytest.param(
-            document(certificate=[line.decode() for line in found(nodes(4)).certificate]), id="other consents"
-        ),
-        pytest.param(document(certificate=[5]), id="a consent that is no text"),
+        pytest.param(document(epochs=[]), id="no charter"),
+        pytest.param(first_epoch(body=FEDERATION.body.data.decode() + " "), id="a body of other bytes"),
+        pytest.param(first_epoch(body=json.loads(FEDERATION.body.data)), id="a body that is no text"),
+        pytest.param(first_epoch(certificate=[]), id="no consent"),
+        pytest.param(first_epoch(certificate=LINES[:-1]), id="a missing consent"),
+        pytest.param(first_epoch(certificate=LINES[1:]), id="a missing inception"),
+        pytest.param(first_epoch(certificate=of(found(nodes(4)))), id="other consents"),
+        pytest.param(first_epoch(certificate=[5]), id="a consent that is no text"),
+        pytest.param(first_epoch(round=1), id="an unknown member of an epoch"),
         pytest.param(listed(record=OUTSIDER.entry.line.decode()), id="a node of somebody who is not a member"),
         pytest.param(
             listed(record=sign_node_record(NODES[0].record, [NODES[1].seat.signer], NODES[0].bound).line.decode()),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.charter import Body, consent
+from comity.trust.charter import Body
 from comity.trust.evidence import Proof
-from comity.trust.federation import Federation
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.verify import verify
@@ -35,12 +34,10 @@ def test_a_member_that_publishes_is_in_the_jurisdiction_of_its_seat_whatever_it_
     member = replace(claims_nothing.member, jurisdiction="ES")
     good = case(publisher=claims_nothing)
     seats = [*(owner.seat.member for owner in nodes()), member]
-    body = draft(seats, {"swiss-ai": claims_nothing.id})
-    owners = [*(owner.seat for owner in nodes()), claims_nothing]
-    certificate = tuple(consent(body, owner.id, owner.signer).line for owner in owners)
-    inside = replace(good, federation=Federation(body, certificate, ()))
+    inside = pinning(good, draft(seats, {"swiss-ai": claims_nothing.id}))
     assert len(counted(good)) == 3
-    assert {text[:17] for text in counted(inside)} == {"Institute SG (SG)", "Institute KR (KR)"}
+    facts = verify(good.evidence, inside).row("cosigners").facts
+    assert {fact.text[:17] for fact in facts} == {"Institute SG (SG)", "Institute KR (KR)"}
 
 
 def pinning(good: Case, *bodies: Body) -> Policy:

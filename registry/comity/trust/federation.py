@@ -1,28 +1,35 @@
 """The federation file: all that a newcomer needs to find a federation and hold on to it. One JSON file.
 
-It names the federation, the charter body to pin with the consents that certify it, and the nodes: their records and
-addresses. Taken from two members by separate ways, it is the one moment of trust in a user's journey; everything
-later is checked against the pinned body. Source: protocol, section 7.9.
+It holds every charter body since the genesis with the certificate that made it valid, so that each member id provably
+leads to the keys that are listed for it, and the nodes: their records and addresses. Taken from two members by separate
+ways, it is the one moment of trust in a user's journey; everything later is checked against the pinned body. Source:
+protocol, section 7.9.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.charter import MAX_BYTES as MAX_CHARTER
-from comity.trust.charter import Body, certify_genesis
+from comity.trust.charter import Body, certify, certify_genesis
 from comity.trust.claims import read_addresses
+from comity.trust.digest import Digest
+from comity.trust.dsse import MAX_LINE
 from comity.trust.encoding import Json, parse_json
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
 from comity.trust.rotation import Chains, KeyState
 from comity.trust.statement import Entry, parse_entry
 
 SCHEMA: Final = "comity/federation/v1"
-MAX_BYTES: Final = 32 * 1024 * 1024
+MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_EPOCHS: Final = 10_000
+MAX_LINES: Final = 8192
 MAX_NODES: Final = 1000
 
 
@@ -38,40 +45,68 @@ class FederationNode:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """A certified charter body and the nodes of its members. Only `parse` and `assemble` make one."""
+    """The bodies of a federation, from the genesis on, the lines that certify each, and the nodes of its members.
 
-    body: Body
-    certificate: tuple[bytes, ...]
+    Only `parse` and `assemble` make one.
+    """
+
+    chain: tuple[Body, ...]
+    certificates: tuple[tuple[bytes, ...], ...]
     nodes: tuple[FederationNode, ...]
+
+    @property
+    def id(self) -> Digest:
+        return self.genesis.digest
+
+    @property
+    def genesis(self) -> Body:
+        return self.chain[0]
+
+    @property
+    def body(self) -> Body:
+        """The newest."""
+        return self.chain[-1]
+
+    def holds(self, body: Digest) -> Body | None:
+        """The body of this digest, if it is one of the chain."""
+        return next((held for held in self.chain if held.digest == body), None)
 
     @classmethod
     def parse(cls, data: bytes) -> Federation:
-        """Read a federation file and prove it: unanimous consent, and each node record by its member's keys.
+        """Read a federation file and prove it: a genesis by everybody's consent, each later body by its certificate,
+        each node record by its member's keys.
 
         Raises Malformed/Untrusted. That the file is the *right* one is the owner's decision, not this function's.
         """
         fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
         fields.constant("schema", SCHEMA)
-        body = Body.parse(_text(fields.take("body"), MAX_CHARTER))
-        certificate = tuple(_text(item, 65_535) for item in fields.items("certificate", most=1000))
-        certify_genesis(body, certificate)
-        nodes = tuple(_node(item, body) for item in fields.items("nodes", most=MAX_NODES))
-        if fields.digest("federation") != body.federation:
-            raise Untrusted("federation file refused", why="its body belongs to another federation", code="FEDERATION")
+        epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
+        chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
+        _certify(chain, certificates)
+        chains = Chains(_readable(line for lines in certificates for line in lines))
+        nodes = tuple(_node(item, chain, chains) for item in fields.items("nodes", most=MAX_NODES))
+        if fields.digest("federation") != chain[0].digest:
+            raise Untrusted("federation file refused", why="its bodies are another federation's", code="FEDERATION")
         fields.done()
-        return cls(body, certificate, nodes)
+        return cls(chain, certificates, nodes)
+
+    @classmethod
+    def assemble(
+        cls, chain: Sequence[Body], certificates: Sequence[Iterable[bytes]], nodes: Iterable[FederationNode]
+    ) -> Federation:
+        """Put a file together, and prove it as everybody will who reads it. Raises Malformed/Untrusted."""
+        lines = tuple(tuple(dict.fromkeys(certificate)) for certificate in certificates)
+        return cls.parse(cls(tuple(chain), lines, tuple(nodes)).encode())
 
     def encode(self) -> bytes:
+        epochs: list[Json] = [
+            {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
+            for body, lines in zip(self.chain, self.certificates, strict=True)
+        ]
         nodes: list[Json] = [
             {"record": node.line.decode(), "mutual": list(node.mutual), "open": list(node.open)} for node in self.nodes
         ]
-        document: dict[str, Json] = {
-            "schema": SCHEMA,
-            "federation": self.body.federation,
-            "body": self.body.data.decode(),
-            "certificate": [line.decode() for line in self.certificate],
-            "nodes": nodes,
-        }
+        document: dict[str, Json] = {"schema": SCHEMA, "federation": self.id, "epochs": epochs, "nodes": nodes}
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
@@ -93,12 +128,44 @@ def prove_record(entry: Entry, body: Body, chains: Chains | None = None) -> Node
     return check_node_record(entry, (chains or Chains()).follow(KeyState.of_seat(member)))
 
 
-def _node(item: Json, body: Body) -> FederationNode:
+def _certify(chain: tuple[Body, ...], certificates: tuple[tuple[bytes, ...], ...]) -> None:
+    certify_genesis(chain[0], certificates[0])
+    for previous, body, lines in zip(chain, chain[1:], certificates[1:], strict=False):
+        certify(previous, body, lines)
+
+
+def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
+    fields = Fields(item, "federation epoch")
+    body = Body.parse(_text(fields.take("body"), MAX_CHARTER))
+    lines = tuple(_text(line, MAX_LINE) for line in fields.items("certificate", most=MAX_LINES))
+    fields.done()
+    return body, lines
+
+
+def _readable(lines: Iterable[bytes]) -> Iterable[Entry]:
+    """Those that are statements: what else a certificate carries counts for nothing and spoils nothing."""
+    for line in lines:
+        with contextlib.suppress(Malformed):
+            yield parse_entry(line)
+
+
+def _node(item: Json, chain: tuple[Body, ...], chains: Chains) -> FederationNode:
     fields = Fields(item, "federation node")
-    line = _text(fields.take("record"), 65_535)
+    line = _text(fields.take("record"), MAX_LINE)
     mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
     fields.done()
-    return FederationNode(prove_record(parse_entry(line), body), line, mutual, open_)
+    return FederationNode(_proven(parse_entry(line), chain, chains), line, mutual, open_)
+
+
+def _proven(entry: Entry, chain: tuple[Body, ...], chains: Chains) -> NodeRecord:
+    """The record, under the newest body that proves it: a node need not sign again with each epoch."""
+    refusals: list[ComityError] = []
+    for body in reversed(chain):
+        try:
+            return prove_record(entry, body, chains)
+        except ComityError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _text(value: Json, limit: int) -> bytes:

@@ -3,7 +3,7 @@
 schema = "comity/policy/v1"
 [[pin]]                          # charter bodies that decide who counts
 file = "federation.json"         # a federation file, relative to the policy
-body = "9f2c…"                   # refuse the file unless it holds exactly this body (optional)
+body = "9f2c…"                   # this one of its bodies; the newest where none is named
 [publishers]
 accept = ["51aa…"]               # only these identities; empty or absent: any, shown by name
 [publishers.rotations]           # keys retired up to this rotation of an identity count only below its cut
@@ -223,9 +223,10 @@ def _pin(table: _Table, read: Callable[[str], bytes]) -> Body:
         raise _wrong("policy.pin", "it names no file")
     with _naming("policy.pin", "body"):
         pinned = parse_digest(expected) if expected else None
-    body = Federation.parse(read(file)).body
-    if pinned not in (None, body.digest):
-        why = f"{file} holds charter body {body.digest[:16]}, the policy pins {expected[:16]}"
+    federation = Federation.parse(read(file))
+    body = federation.holds(pinned) if pinned else federation.body
+    if body is None:
+        why = f"{file} ends with charter body {federation.body.digest[:16]} and nowhere has {expected[:16]}"
         raise Untrusted("pin refused", why=why, code="PIN")
     return body
 

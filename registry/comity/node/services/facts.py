@@ -36,7 +36,7 @@ class Facts:
         if federation is None or epoch not in (None, federation.body.epoch):
             which = "any charter" if federation is None else f"the charter of epoch {epoch}"
             raise NotFound("no such charter", why=f"this node does not hold {which}", code="NO-CHARTER")
-        return Charter(federation.body.epoch, federation.body.data, federation.certificate)
+        return Charter(federation.body.epoch, federation.body.data, federation.certificates[-1])
 
 
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
