@@ -27,6 +27,8 @@ from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.identity import KeySet, Signed
 from comity.trust.statement import Entry
 
+_REFUSED: Final = "charter refused"
+
 MAX_LINES: Final = 8192
 MAX_CERTIFICATE: Final = 64 * 1024 * 1024
 
@@ -77,17 +79,19 @@ def decide(docket: Docket, body: Body) -> Decision:
     check_may_follow(docket, body)
     previous, consents = docket.previous, docket.consents(body)
     if silent := new_keys_without_consent(previous, body, consents):
-        raise _refused(f"no consent of {called(silent)}, whose keys are new", "CHARTER-CONSENT")
+        raise Untrusted(_REFUSED, why=f"no consent of {called(silent)}, whose keys are new", code="CHARTER-CONSENT")
     certified, rounds = docket.certified(body.digest), docket.ratified(body.digest)
-    missing = _refused(f"{_tally(previous, rounds)} ratified it in one round", "CHARTER-QUORUM")
+    why = f"{_tally(previous, rounds)} ratified it in one round"
+    missing = Untrusted(_REFUSED, why=why, code="CHARTER-QUORUM")
     for at, ratified in sorted(rounds.items()):
         if not _ratified_by_a_quorum(previous, ratified):
             continue
         if not _intent_certified(at, certified):
-            missing = _refused(f"no intent-certificate of round {at} is at hand for it", "CHARTER-INTENT")
+            why = f"no intent-certificate of round {at} is at hand for it"
+            missing = Untrusted(_REFUSED, why=why, code="CHARTER-INTENT")
         elif not accepted_by_the_new_set(previous, body, ratified, consents):
-            had, need = len(_accepting(body, ratified, consents)), body.quorum
-            missing = _refused(f"{had} of its own members accepted it, {need} are needed", "CHARTER-QUORUM")
+            why = f"{len(_accepting(body, ratified, consents))} of its own members accepted it, not {body.quorum}"
+            missing = Untrusted(_REFUSED, why=why, code="CHARTER-QUORUM")
         else:
             return Decision(at, ratified, consents)
     raise missing
@@ -196,7 +200,3 @@ def _tally(previous: Body, rounds: Mapping[int, Collection[Digest]]) -> str:
     most = max(rounds.values(), key=len, default=())
     silent = [seat for seat in previous.active if seat.id not in most]
     return f"{len(most)} of {previous.quorum} members (not {called(silent)})"
-
-
-def _refused(why: str, code: str) -> Untrusted:
-    return Untrusted("charter refused", why=why, code=code)

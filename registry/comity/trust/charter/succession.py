@@ -7,12 +7,15 @@ Source: protocol, sections 5 (names) and 7.1.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from comity.trust.charter.body import Body, Member
 from comity.trust.digest import Digest
 from comity.trust.errors import Untrusted
 from comity.trust.identity import Inception
 from comity.trust.rotation import Chain, KeyState
+
+_REFUSED: Final = "charter refused"
 
 
 def check_succession(
@@ -27,23 +30,20 @@ def check_succession(
     Not asked: whether anybody decided it, which is what a certificate shows.
     """
     if not _epoch_follows(previous, body):
-        raise _refused(f"it does not follow epoch {previous.epoch} of this federation", "CHARTER-EPOCH")
+        why = f"it does not follow epoch {previous.epoch} of this federation"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-EPOCH")
     before = {seat.id: seat for seat in previous.members}
     for seat in body.members:
         if (old := before.get(seat.id)) is None:
             check_new_seat(seat, inceptions.get(seat.id), chains.get(seat.id))
             if not _successor_of_a_removed_seat(seat, previous, body):
-                raise _refused(f"{seat.name} succeeds no seat of its jurisdiction that leaves", "CHARTER-SUCCESSOR")
-            continue
-        if not _keys_are_its_own(seat, chains.get(seat.id) or Chain(KeyState.of_seat(old), ())):
-            raise _refused(f"{seat.name} gets keys to which its own rotations do not lead", "CHARTER-REKEYED")
-        if not _jurisdiction_stays(old, seat):
-            raise _refused(f"{seat.name} would move to {seat.jurisdiction}", "CHARTER-JURISDICTION")
-        if not _lineage_stays(old, seat):
-            raise _refused(f"{seat.name} would count as another seat's successor", "CHARTER-SUCCESSOR")
-    lost = _names_lost(previous, body)
-    if lost:
-        raise _refused(f"namespace {', '.join(lost[:5])} dropped or given to another publisher", "CHARTER-NAMESPACE")
+                why = f"{seat.name} succeeds no seat of its jurisdiction that leaves"
+                raise Untrusted(_REFUSED, why=why, code="CHARTER-SUCCESSOR")
+        else:
+            _check_old_seat(old, seat, chains.get(seat.id))
+    if lost := _names_lost(previous, body):
+        why = f"namespace {', '.join(lost[:5])} dropped or given to another publisher"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-NAMESPACE")
 
 
 def check_new_seat(seat: Member, inception: Inception | None, chain: Chain | None = None) -> None:
@@ -52,11 +52,27 @@ def check_new_seat(seat: Member, inception: Inception | None, chain: Chain | Non
     Raises Untrusted.
     """
     if inception is None or inception.id != seat.id:
-        raise _refused(f"no valid inception of {seat.name}", "CHARTER-INCEPTION")
+        raise Untrusted(_REFUSED, why=f"no valid inception of {seat.name}", code="CHARTER-INCEPTION")
     if inception.kind != "member" or inception.jurisdiction != seat.jurisdiction:
-        raise _refused(f"the inception of {seat.name} claims no seat in {seat.jurisdiction}", "CHARTER-JURISDICTION")
-    if not _keys_are_its_own(seat, chain or Chain(KeyState.of_inception(inception), ())):
-        raise _refused(f"{seat.name} gets keys to which its own rotations do not lead", "CHARTER-REKEYED")
+        why = f"the inception of {seat.name} claims no seat in {seat.jurisdiction}"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-JURISDICTION")
+    _check_keys(seat, chain or Chain(KeyState.of_inception(inception), ()))
+
+
+def _check_old_seat(old: Member, seat: Member, chain: Chain | None) -> None:
+    _check_keys(seat, chain or Chain(KeyState.of_seat(old), ()))
+    if not _jurisdiction_stays(old, seat):
+        why = f"{seat.name} would move to {seat.jurisdiction}"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-JURISDICTION")
+    if not _lineage_stays(old, seat):
+        why = f"{seat.name} would count as another seat's successor"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-SUCCESSOR")
+
+
+def _check_keys(seat: Member, chain: Chain) -> None:
+    if not _keys_are_its_own(seat, chain):
+        why = f"{seat.name} gets keys to which its own rotations do not lead"
+        raise Untrusted(_REFUSED, why=why, code="CHARTER-REKEYED")
 
 
 def _epoch_follows(previous: Body, body: Body) -> bool:
@@ -95,7 +111,3 @@ def _successor_of_a_removed_seat(seat: Member, previous: Body, body: Body) -> bo
 def _names_lost(previous: Body, body: Body) -> list[str]:
     """5: every name stands in the next body with the same publisher."""
     return [name for name, publisher in previous.namespaces.items() if body.namespaces.get(name) != publisher]
-
-
-def _refused(why: str, code: str) -> Untrusted:
-    return Untrusted("charter refused", why=why, code=code)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Final
 
 from comity.trust.charter.body import Body, called
 from comity.trust.charter.proceedings import Council, DraftState
 from comity.trust.charter.readings import Intent, Ratify, Reading, RoundBody, void
 from comity.trust.digest import Digest, short
 from comity.trust.errors import Conflict, Untrusted
+
+_REFUSED: Final = "reading refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +68,31 @@ def guard(state: VoteState, reading: Reading) -> None:
     body, Untrusted otherwise: VOTE-LOST, VOTE-VOID, VOTE-BACK, VOTE-TWICE, VOTE-LOCK.
     """
     if reading.prev != state.prev:
-        raise Conflict("reading refused", why="this vote state is about another charter", code="VOTE-PREV")
+        raise Conflict(_REFUSED, why="this vote state is about another charter", code="VOTE-PREV")
     if state.lost:
         why = "this key lost its vote state: it sits out until the charter changes"
-        raise Untrusted("reading refused", why=why, code="VOTE-LOST")
+        raise Untrusted(_REFUSED, why=why, code="VOTE-LOST")
     if reading in state.readings:
         return
     if not _rounds_never_decrease(state, reading):
-        raise _refused(f"it signed in round {state.round} already, and rounds never decrease", "VOTE-BACK")
+        why = f"it signed in round {state.round} already, and rounds never decrease"
+        raise Untrusted(_REFUSED, why=why, code="VOTE-BACK")
     if isinstance(reading, Intent):
-        if (reason := void(reading)) is not None:
-            raise _refused(reason, "VOTE-VOID")
-        if not _one_intent_a_round(state, reading):
-            raise _refused(f"it signed another INTENT in round {reading.round}", "VOTE-TWICE")
-        if not _no_intent_after_ratify(state, reading):
-            raise _refused(f"it has ratified in round {reading.round}, and INTENT comes first", "VOTE-BACK")
-        if not _owns_up(state, reading):
-            raise _refused("it hides what this key ratified before", "VOTE-LOCK")
+        _guard_intent(state, reading)
     elif not _one_ratify_a_round(state, reading):
-        raise _refused(f"it signed another RATIFY in round {reading.round}", "VOTE-TWICE")
+        raise Untrusted(_REFUSED, why=f"it signed another RATIFY in round {reading.round}", code="VOTE-TWICE")
+
+
+def _guard_intent(state: VoteState, intent: Intent) -> None:
+    if (reason := void(intent)) is not None:
+        raise Untrusted(_REFUSED, why=reason, code="VOTE-VOID")
+    if not _one_intent_a_round(state, intent):
+        raise Untrusted(_REFUSED, why=f"it signed another INTENT in round {intent.round}", code="VOTE-TWICE")
+    if not _no_intent_after_ratify(state, intent):
+        why = f"it has ratified in round {intent.round}, and INTENT comes first"
+        raise Untrusted(_REFUSED, why=why, code="VOTE-BACK")
+    if not _owns_up(state, intent):
+        raise Untrusted(_REFUSED, why="it hides what this key ratified before", code="VOTE-LOCK")
 
 
 def next_reading(
@@ -230,7 +239,3 @@ def _owns_up(state: VoteState, reading: Intent) -> bool:
     if mine is None:
         return True
     return said is not None and (said == mine or said.round > mine.round)
-
-
-def _refused(why: str, code: str) -> Untrusted:
-    return Untrusted("reading refused", why=why, code=code)
