@@ -35,7 +35,7 @@ class Memory:
     """Answers in messages of 1 MiB, and lets the event loop turn after each, as a network would."""
 
     def __init__(self, name: str, data: bytes) -> None:
-        self.name = name
+        self.name = self.host = name
         self._data = data
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:

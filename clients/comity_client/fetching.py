@@ -12,8 +12,9 @@ from typing import Final
 from comity.content.blob_lock import BlobLock
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits
-from comity.transfer.schedule import Standing
-from comity.transfer.source import LocalSource
+from comity.transfer.ranges import offering
+from comity.transfer.source import LocalSource, Source
+from comity.transfer.standing import Standing
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.manifest import FileEntry
@@ -22,7 +23,7 @@ from comity.trust.pieces import PieceRecord
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting
 from comity_client.groups import first_error
 from comity_client.layouts import Layouts
-from comity_client.node_source import NodeSource
+from comity_client.node_source import NodeSource, other_ways
 from comity_client.placed import PlacedPieces
 
 FILES_AT_ONCE: Final = 4
@@ -42,7 +43,7 @@ class Tally:
     reused: int = 0
 
     def add(self, fetched: Fetched) -> None:
-        for node, count in fetched.bytes_by_source.items():
+        for node, count in fetched.bytes_by_host.items():
             self.by_node[node] = self.by_node.get(node, 0) + count
         self.resumed += fetched.resumed
         self.reused += fetched.reused
@@ -66,6 +67,7 @@ class Fetching:
         self._incoming = incoming
         self._layouts = layouts
         self._sources = sources
+        self._other_ways = other_ways(sources)
         self._placed = placed
         self._limits = limits
         self._on_event = on_event
@@ -78,6 +80,13 @@ class Fetching:
 
         Raises what `fetch_file` raises for the first file that cannot be had; what is verified stays for the next try.
         """
+        try:
+            await self._run(entries)
+        finally:
+            for source in self._other_ways:
+                source.close()
+
+    async def _run(self, entries: Sequence[FileEntry]) -> None:
         turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()
 
         async def one(entry: FileEntry) -> None:
@@ -94,11 +103,13 @@ class Fetching:
 
     async def _fetch(self, entry: FileEntry) -> None:
         failure: ComityError = Unavailable(f"{entry.path} cannot be had", why="no way to cut it is known")
+        second = await offering(self._other_ways, entry.sha256, entry.size)
+        sources: list[Source] = [*self._sources, *second]
         async for want in self._layouts.ways(entry):
             try:
                 fetched = await fetch_file(
                     want,
-                    self._sources,
+                    sources,
                     self._incoming / entry.sha256,
                     local=LocalSource(self._here),
                     limits=self._limits,
@@ -128,7 +139,7 @@ class Fetching:
         for node, faults in fetched.faults.items():
             if node not in fetched.dropped:
                 self._on_event(SourceFailed(node, entry.path, "; ".join(faults)))
-        self._on_event(FileDone(entry.path, dict(fetched.bytes_by_source), fetched.reused))
+        self._on_event(FileDone(entry.path, dict(fetched.bytes_by_host), fetched.reused))
 
 
 @asynccontextmanager

@@ -1,12 +1,15 @@
-"""A node as a source of bytes for `comity.transfer`."""
+"""A node as a source of bytes for `comity.transfer`, in two ways: gRPC streams, and HTTPS ranges where it has them."""
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
+from comity.transfer.ranges import RangeSource
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound, Unavailable
+from comity.wire.certs import Pin
 
 from comity_client.session import RemoteNode
 
@@ -22,6 +25,18 @@ class NodeSource:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def host(self) -> str:
+        return self._name
+
+    def over_https(self) -> RangeSource:
+        """The other way to the same node; to be closed."""
+        return RangeSource(
+            self._name,
+            Pin.of(self._node.record.tls),
+            lambda digest: self._node.ask(lambda client: client.locations(digest)),
+        )
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         addresses = self._node.addresses
@@ -45,3 +60,10 @@ def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
             name = node.name if node.name not in named else f"{node.name} of {node.member.name}"
             named.setdefault(name, node)
     return [NodeSource(node, name) for name, node in named.items()]
+
+
+def other_ways(sources: Iterable[NodeSource]) -> list[RangeSource]:
+    """HTTPS sources beside gRPC ones. None where this machine reaches others through a proxy: gRPC knows how."""
+    if "https" in urllib.request.getproxies():
+        return []
+    return [source.over_https() for source in sources]

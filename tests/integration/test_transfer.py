@@ -14,8 +14,8 @@ import pytest
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.partial import Partial
 from comity.transfer.plan import Limits, Wanted
-from comity.transfer.schedule import Standing
 from comity.transfer.source import LocalSource, Source
+from comity.transfer.standing import Standing
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.pieces import PieceRecord

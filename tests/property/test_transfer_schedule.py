@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from comity.transfer.plan import Limits, Runs
 from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule, Standing
+from comity.transfer.schedule import Schedule
+from comity.transfer.standing import Standing
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st

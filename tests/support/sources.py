@@ -41,7 +41,7 @@ class MemorySource:
     """
 
     def __init__(self, name: str, data: bytes, *, message: int = 16 * 1024, pause: float = 0.0) -> None:
-        self.name = name
+        self.name = self.host = name
         self.data = data
         self.message = message
         self.pause = pause

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comity.transfer.plan import Limits
 from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule, Standing
+from comity.transfer.schedule import Schedule
+from comity.transfer.standing import Standing
 from comity.trust.errors import NotFound, Unavailable
 
 MIB = 1 << 20

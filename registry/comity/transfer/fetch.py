@@ -18,8 +18,9 @@ from typing import Final
 from comity.transfer.intake import Intake
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule, Standing
+from comity.transfer.schedule import Schedule
 from comity.transfer.source import Answer, LocalSource, Source
+from comity.transfer.standing import Standing
 from comity.trust.digest import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 
@@ -34,6 +35,7 @@ class Fetched:
 
     Attributes:
         bytes_by_source: verified bytes that counted, by source name.
+        bytes_by_host: the same by where the sources lead.
         resumed: bytes that an earlier try had left in the partial file.
         reused: bytes that were found in other files on this machine.
         refetched: bytes that came and did not count: bad, cut off, or brought twice.
@@ -42,6 +44,7 @@ class Fetched:
     """
 
     bytes_by_source: Mapping[str, int]
+    bytes_by_host: Mapping[str, int]
     resumed: int
     reused: int
     refetched: int
@@ -84,6 +87,7 @@ async def fetch_file(
     known = {source.name: standings.setdefault(source.name, Standing()) for source in sources}
     if len(known) != len(sources):
         raise ValueError("two sources have the same name")
+    hosts = {source.name: source.host for source in sources}
     limits = limits or Limits()
     intake = Intake(want, into, limits, on_progress, executor)
     try:
@@ -92,7 +96,7 @@ async def fetch_file(
             resumed = await intake.resume()
             reused = await intake.reuse(local) if local else 0
             await intake.require_room()
-            schedule = Schedule(want.offsets, intake.missing(), known, limits)
+            schedule = Schedule(want.offsets, intake.missing(), known, limits, hosts)
             streams = _Streams(want, sources, limits, schedule, intake, tasks, jitter)
             await streams.run()
     except BaseExceptionGroup as failures:
@@ -103,6 +107,7 @@ async def fetch_file(
             known[name].lied = error
     return Fetched(
         bytes_by_source=streams.counted,
+        bytes_by_host=_by_host(streams.counted, hosts),
         resumed=resumed,
         reused=reused,
         refetched=streams.arrived - sum(streams.counted.values()),
@@ -242,6 +247,13 @@ class _Streams:
     def _out_of_patience(self) -> ComityError:
         why = f"nothing came for {self._limits.patience:g} s. {_listed(self._schedule.faults)}".rstrip()
         return Unavailable(f"gave up on {short(self._want.digest)} for now", why=why, hint=RESUME, code="PATIENCE")
+
+
+def _by_host(counted: Mapping[str, int], hosts: Mapping[str, str]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for name, count in counted.items():
+        sums[hosts[name]] = sums.get(hosts[name], 0) + count
+    return sums
 
 
 def _listed(faults: Mapping[str, Sequence[str]]) -> str:

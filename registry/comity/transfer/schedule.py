@@ -14,58 +14,27 @@ The rules (protocol, section 11; the numbers come from measurements of three pol
     have been damaged on its way; its second bad piece drops it too, for then nobody is left who could be believed.
 (7) All streams taken while a source waits without one: the slowest request gives way, so that no number of sources
     that drip can keep an honest one out.
+(8) Sources that lead to one host, by gRPC and by HTTPS for example, share what (2), (3) and (7) give to one source.
+    Each is asked `TRIALS` times first; from then on the one that shows the higher rate is, and the others again now
+    and then, for links change. One that rests or is dropped leaves the host to the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from comity.transfer.plan import Limits, Runs
 from comity.transfer.request import Request
+from comity.transfer.standing import Standing
 from comity.trust.errors import ComityError, Untrusted
 
 SOONER: Final = 0.8
-UNPROVEN_RATE: Final = 256 * 1024.0
-"""Bytes per second expected of a source that has shown nothing yet."""
 MAX_FAULTS: Final = 8
-
-
-@dataclass(slots=True)
-class Standing:
-    """What is known of a source. May be shared by the transfers of one pull, so that none learns it anew.
-
-    Attributes:
-        rate: bytes per second, smoothed; None until it has shown something, if only that it is slow.
-        failures: in a row.
-        rests_until: not asked before this time.
-        lied: why it is not asked at all; set when a finished transfer has proven a piece of this source bad.
-    """
-
-    rate: float | None = None
-    failures: int = 0
-    rests_until: float = -math.inf
-    lied: ComityError | None = None
-
-    @property
-    def untried(self) -> bool:
-        return self.rate is None and not self.failures
-
-    @property
-    def expected(self) -> float:
-        """Bytes per second to count on, more than none: a failure halves what a source has shown."""
-        rate = UNPROVEN_RATE if self.rate is None else self.rate
-        return max(1.0, rate * 0.5 ** min(self.failures, 16))
-
-    def learn(self, rate: float) -> None:
-        self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
-
-    def rest(self, now: float, jitter: float, limits: Limits) -> None:
-        self.failures += 1
-        pause = min(limits.longest_rest, limits.first_rest * 2 ** min(self.failures - 1, 16))
-        self.rests_until = now + pause * (0.5 + 0.5 * jitter)
+TRIALS: Final = 2
+TRIAL_EVERY: Final = 30.0
+"""Seconds after which another way to a host is tried again."""
 
 
 class Schedule:
@@ -73,16 +42,25 @@ class Schedule:
 
     The driver starts what `assign` returns, asks `begin` before each piece, adds up `Request.received`, reports
     `verified` or `bad` for each piece, and then ends the request by exactly one of `ended`, `failed`, `refused`.
+
+    Args:
+        hosts: where sources lead to, by name; one that is not listed is a host by itself.
     """
 
     def __init__(
-        self, offsets: Sequence[int], missing: Iterable[int], sources: Mapping[str, Standing], limits: Limits
+        self,
+        offsets: Sequence[int],
+        missing: Iterable[int],
+        sources: Mapping[str, Standing],
+        limits: Limits,
+        hosts: Mapping[str, str] | None = None,
     ) -> None:
         self._offsets = offsets
         self._todo = Runs(missing)
         self._holders: dict[int, list[Request]] = {}
         self._requests: list[Request] = []
         self._sources = sources
+        self._hosts = {name: name for name in sources} | dict(hosts or {})
         self._limits = limits
         self._forgiven: set[str] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
@@ -115,6 +93,8 @@ class Schedule:
         started = []
         while request := self._next(now):
             self._requests.append(request)
+            standing = self._sources[request.source]
+            standing.asked, standing.last_asked = standing.asked + 1, now
             for piece in range(request.first, request.stop):
                 self._holders.setdefault(piece, []).append(request)
             started.append(request)
@@ -201,9 +181,14 @@ class Schedule:
         """Sources that may be given a request, in this order: those that have none, were never tried, promise most.
 
         Each gets its trial before any gets its second, and slow ones fall behind: no number of them starves a good one.
+        Of those that lead to one host only one is named.
         """
-        names = [name for name in self._remaining() if self._sources[name].rests_until <= now]
-        mine = {name: [request for request in self._requests if request.source == name] for name in self._remaining()}
+        ways: dict[str, list[str]] = {}
+        for name in self._remaining():
+            if self._sources[name].rests_until <= now:
+                ways.setdefault(self._hosts[name], []).append(name)
+        hosts = {self._hosts[name] for name in self._remaining()}
+        mine = {host: [request for request in self._requests if self._hosts[request.source] == host] for host in hosts}
         waiting = sum(not requests for requests in mine.values())
         spare = len(self._requests) + waiting < self._limits.streams
 
@@ -211,9 +196,25 @@ class Schedule:
             return not requests or (spare and len(requests) == 1 and requests[0].at == requests[0].stop - 1)
 
         return sorted(
-            (name for name in names if ready(mine[name])),
-            key=lambda name: (len(mine[name]), not self._sources[name].untried, -self._sources[name].expected),
+            (self._way(names, now) for host, names in ways.items() if ready(mine[host])),
+            key=lambda name: (
+                len(mine[self._hosts[name]]),
+                not self._sources[name].untried,
+                -self._sources[name].expected,
+            ),
         )
+
+    def _way(self, names: Sequence[str], now: float) -> str:
+        """Rule (8): the source to ask, of those that lead to one host."""
+
+        def due(name: str) -> bool:
+            standing = self._sources[name]
+            return standing.asked < TRIALS or now - standing.last_asked >= TRIAL_EVERY
+
+        trials = [name for name in names if due(name)]
+        if trials:
+            return min(trials, key=lambda name: (self._sources[name].asked, self._sources[name].last_asked))
+        return max(names, key=lambda name: self._sources[name].expected)
 
     def _take(self, source: str, now: float) -> Request | None:
         run = self._todo.take(self._run_length(source, now)) if self._todo else None
@@ -223,7 +224,7 @@ class Schedule:
         standing = self._sources[source]
         if standing.rate is None or standing.failures:
             return 1
-        up = sum(self._sources[name].rests_until <= now for name in self._remaining())
+        up = len({self._hosts[name] for name in self._remaining() if self._sources[name].rests_until <= now})
         share = math.ceil(len(self._todo) / (2 * up)) if up > 1 else len(self._todo)
         mean = self._offsets[-1] / (len(self._offsets) - 1)
         worth = int(min(standing.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
@@ -235,7 +236,7 @@ class Schedule:
 
         def open_to_others(piece: int) -> bool:
             holders = self._holders.get(piece, [])
-            if any(holder.source == source or not holder.live for holder in holders):
+            if any(self._same_host(holder, source) or not holder.live for holder in holders):
                 return False
             return len(holders) == 1 or any(self._had_its_time(holder, now) for holder in holders)
 
@@ -266,7 +267,7 @@ class Schedule:
 
     def _give_way(self, source: str, now: float) -> None:
         """Rule (7). One at a time."""
-        if any(request.source == source or not request.live for request in self._requests):
+        if any(self._same_host(request, source) or not request.live for request in self._requests):
             return
         settled = (request for request in self._requests if self._had_its_time(request, now))
         slowest = min(settled, key=lambda request: request.rate(now), default=None)
@@ -281,11 +282,14 @@ class Schedule:
         self._sources[request.source].rests_until = now + 2 * self._limits.silence
 
     def _learn(self, request: Request, now: float) -> None:
-        """The requests of a source share its link: it gives what this one brings, times their number."""
+        """The requests of a host share its link: it gives what this one brings, times their number."""
         self._sources[request.source].learn(request.rate(now) * self._streams(request.source))
 
     def _streams(self, source: str) -> int:
-        return sum(request.source == source for request in self._requests)
+        return sum(self._same_host(request, source) for request in self._requests)
+
+    def _same_host(self, request: Request, source: str) -> bool:
+        return self._hosts[request.source] == self._hosts[source]
 
     def _remaining(self) -> Iterator[str]:
         return (name for name in self._sources if name not in self.dropped)

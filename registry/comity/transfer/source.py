@@ -23,6 +23,11 @@ class Source(Protocol):
         """Who this is, in errors and results; distinct among the sources of a transfer."""
         ...
 
+    @property
+    def host(self) -> str:
+        """Where it leads. Sources of one host share its link: only the faster of them is asked, as far as is known."""
+        ...
+
     def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Stream `length` bytes of the blob from `offset`, in messages of any size from one byte to about 1 MiB.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +19,9 @@ from comity.node.replication.link import Link
 from comity.node.replication.side_objects import SideObjects, absent
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits, Wanted
-from comity.transfer.schedule import Standing
-from comity.transfer.source import LocalSource
+from comity.transfer.ranges import RangeSource, offering
+from comity.transfer.source import LocalSource, Source
+from comity.transfer.standing import Standing
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
@@ -32,6 +33,26 @@ PATIENCE: Final = 60.0
 LOCK_POLL: Final = 0.2
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
+
+
+class _Ways:
+    """What the files of one artifact share: what is known of each source, and the second ways to the holders."""
+
+    def __init__(self) -> None:
+        self.standings: dict[str, Standing] = {}
+        self._over_https: dict[str, RangeSource] = {}
+
+    async def to(self, holders: Sequence[Link], want: Want) -> list[Source]:
+        """Every source of a blob that the holders are, or know of."""
+        for link in holders:
+            if link.name not in self._over_https:
+                self._over_https[link.name] = link.over_https()
+        second = await offering((self._over_https[link.name] for link in holders), want.digest, want.size)
+        return [*holders, *second]
+
+    def close(self) -> None:
+        for source in self._over_https.values():
+            source.close()
 
 
 class FileFetcher:
@@ -56,11 +77,11 @@ class FileFetcher:
         if not files:
             return
         holders = await self._holders([want.digest for want, _ in files])
-        standings: dict[str, Standing] = {}
-        for want, layout in files:
-            async with self._claim(want.digest):
-                if not await self._core.pools.files(self._core.store.has, want.digest):
-                    await self._fetch(want, layout, holders[want.digest], standings, name)
+        with closing(_Ways()) as ways:
+            for want, layout in files:
+                async with self._claim(want.digest):
+                    if not await self._core.pools.files(self._core.store.has, want.digest):
+                        await self._fetch(want, layout, holders[want.digest], ways, name)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
         """Have side objects, each from whoever has it. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
@@ -86,9 +107,7 @@ class FileFetcher:
                 why = f"{want.path} is not cut as {layout.layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
 
-    async def _fetch(
-        self, want: Want, layout: PieceLayout, holders: Sequence[Link], standings: dict[str, Standing], name: str
-    ) -> None:
+    async def _fetch(self, want: Want, layout: PieceLayout, holders: Sequence[Link], ways: _Ways, name: str) -> None:
         if not holders:
             why = f"no peer that answers has {want.path} ({short(want.digest)})"
             raise NotFound(f"{name} is nowhere whole", why=why, code="NO-HOLDER")
@@ -96,11 +115,11 @@ class FileFetcher:
         partial = await self._core.pools.files(self._core.store.scratch, want.digest)
         fetched = await fetch_file(
             Wanted(want.digest, want.size, records),
-            holders,
+            await ways.to(holders, want),
             partial,
             local=self._local(),
             limits=Limits(patience=PATIENCE),
-            standings=standings,
+            standings=ways.standings,
             executor=self._core.pools.hashing_threads,
         )
         await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
@@ -109,8 +128,8 @@ class FileFetcher:
         self._account(want, fetched, name)
 
     def _account(self, want: Want, fetched: Fetched, name: str) -> None:
-        for source, count in fetched.bytes_by_source.items():
-            self._core.metrics.pull_bytes.labels(source).inc(count)
+        for peer, count in fetched.bytes_by_host.items():
+            self._core.metrics.pull_bytes.labels(peer).inc(count)
         for source in fetched.dropped:
             self._core.metrics.verify_failures.labels("piece").inc()
             _log.warning("source dropped", peer=source, blob=want.digest, why=fetched.dropped[source])

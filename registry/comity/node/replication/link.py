@@ -10,6 +10,7 @@ from typing import Final
 
 from comity.node.core import Core
 from comity.node.membership import Peer
+from comity.transfer.ranges import RangeSource
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.address import Address
@@ -60,6 +61,10 @@ class Link:
         return self.peer.name
 
     @property
+    def host(self) -> str:
+        return self.name
+
+    @property
     def address(self) -> str:
         """Where the next call goes; empty where no address is known."""
         addresses = self._addresses()
@@ -108,6 +113,10 @@ class Link:
         except Unavailable:
             self._turn += 1
             raise
+
+    def over_https(self) -> RangeSource:
+        """The other way to the same peer; to be closed."""
+        return RangeSource(self.name, Pin.of(self.peer.record.tls), lambda digest: self.client.locations(digest))
 
     async def close(self) -> None:
         for client in self._clients.values():
