@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "init": Lazy("Join", "init", "Make a member's keys and a node's home."),
     "found": Lazy("Join", "found", "Found a federation from members' cards, by files."),
     "serve": Lazy("Operate", "serve", "Run a node."),
+    "token": Lazy("Operate", "token", "Let people read through your node's gateway."),
     "status": Lazy("Operate", "status", "Show the state of the nodes of your federation."),
     "explain": Lazy("Operate", "explain", "Say what an error code means and what to do."),
     "completion": Lazy("Operate", "completion", "Print a shell completion script."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from comity.wire.address import Address
 
 if TYPE_CHECKING:
-    from comity_client.founding import NodeCard
+    from comity_client.node_card import NodeCard
 
 MAX_SOCKET: Final = 100
 """Bytes of a Unix socket's path that every system takes; the kernel's own limit is 104 to 108."""
@@ -66,12 +66,30 @@ certificate = ""
 key = ""
 # How clients reach it, where a proxy stands before it, such as "https://models.example.org".
 url = ""
+# A second address for the same clients, at which large files leave at a file server's speed, and how they reach it.
+files = ""
+files_url = ""
+# One for other nodes and `comity pull`, under this node's own certificate, and how they reach it.
+ranges = ""
+ranges_url = ""
 # Whether anybody may read without a token (comity token new).
 public = true
+# Other names of repositories, such as ["gpt2=openai-community/gpt2"]: clients are redirected.
+aliases = []
 # What is served: a policy file, as for `comity verify`. Empty: what its publisher signed.
 policy = ""
 # Requests a second that one address may make.
 calls_per_second = 500.0
+
+[tlog]
+# Outside logs whose entries may be pushed here and are then cosigned, by verifier key: ["origin+id+key"].
+mirror = []
+# Outside logs that the plain witness signs for, its name, and its key (PEM, mode 0600). See docs/transparency.md.
+witness = []
+witness_name = ""
+witness_key = "keys/witness.pem"
+# Outside witnesses that are shown this node's own log: ["name+id+key https://witness.example/prefix"].
+submit = []
 
 [limits]
 # A log that grows beyond this is no longer mirrored or cosigned here.

@@ -9,16 +9,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from comity.gateway.access import Access
 from comity.gateway.bounds import Bounds
 from comity.gateway.errors import answer, on_error
+from comity.gateway.hub import routes as hub
+from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.running import Running
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 
-def make_app(running: Running) -> Starlette:
+def make_app(running: Running, catalogue: Catalogue) -> Starlette:
     """The gateway of a running node."""
+    access = Access(running.core)
     return Starlette(
-        routes=[Route("/healthz", healthz)],
+        routes=[Route("/healthz", healthz), *hub.routes(running, catalogue, access)],
         middleware=[Middleware(Bounds, settings=running.settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )

@@ -9,6 +9,7 @@ import structlog
 
 from comity.gateway.app import make_app
 from comity.gateway.blobs.serving import serving
+from comity.gateway.hub.catalogue import opened
 from comity.gateway.running import Running
 from comity.gateway.server import listening
 from comity.node.core import Core
@@ -28,6 +29,7 @@ async def beside(core: Core, desk: Desk, replication: Replication, supervisor: S
         if not settings.http:
             yield ""
             return
-        async with listening(make_app(Running(core, desk, replication, supervisor, blobs)), settings) as url:
+        running = Running(core, desk, replication, supervisor, blobs)
+        async with opened(core) as catalogue, listening(make_app(running, catalogue), settings) as url:
             structlog.get_logger("comity.gateway").info("gateway", url=url)
             yield url

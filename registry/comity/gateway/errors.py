@@ -40,21 +40,29 @@ STATUS: Final[Mapping[type[ComityError], int]] = {
 _BY_CODE: Final[Mapping[str, int]] = {
     "RATE": 429,
     "TOO-MANY-CALLS": 429,
-    "TOKEN": 401,
+    "NO-TOKEN": 401,
+    "BAD-TOKEN": 401,
     "TOKEN-SCOPE": 403,
     "BODY-TOO-LARGE": 413,
     "METHOD": 405,
     "RANGE": 416,
-    "UNVERIFIED": 503,
+    # C2SP tlog-witness and tlog-mirror: what is well said and does not hold.
+    "CHECKPOINT-EMPTY-ROOT": 422,
+    "CONSISTENCY": 422,
+    "EQUIVOCATION": 422,
+    "NO-PENDING": 422,
+    "ROOT-MISMATCH": 422,
+    "SUBTREE": 422,
 }
 HUB_CODES: Final[Mapping[str, str]] = {
     "NO-SUCH-REPOSITORY": "RepoNotFound",
     "NO-SUCH-REVISION": "RevisionNotFound",
     "NO-SUCH-FILE": "EntryNotFound",
-    "TOKEN": "GatedRepo",
+    "NO-TOKEN": "RepoNotFound",
     "TOKEN-SCOPE": "GatedRepo",
 }
-"""The words that Hub clients know. Source: huggingface_hub, `hf_raise_for_status`."""
+"""The words that Hub clients know; to who shows no token a repository is not found, as at the Hub. Source:
+huggingface_hub, `hf_raise_for_status`."""
 RETRY_SECONDS: Final = 2
 
 
@@ -64,6 +72,7 @@ def answer(error: ComityError) -> JSONResponse:
     status = _BY_CODE.get(error.code, STATUS[kind])
     message = clean(str(error), limits.ERROR_WHAT + limits.ERROR_WHY)
     headers = {
+        "Cache-Control": "no-store",
         "X-Error-Code": HUB_CODES.get(error.code, error.code),
         "X-Error-Message": message.encode("ascii", "replace").decode("ascii"),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +21,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from comity.trust.digest import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.note import ED25519, VerifierKey, check_name
 from comity.wire.address import Address
 
 MAX_FILE: Final = 1024 * 1024
 PREFIX: Final = "COMITY_"
 GIB: Final = 1024**3
+
+_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?\Z")
 
 
 def _listening(text: str) -> str:
@@ -53,6 +57,37 @@ def _identity(text: str) -> str:
         raise ValueError("expected the 64 hex digits of an identity id") from error
 
 
+def _log_key(text: str) -> str:
+    try:
+        key = VerifierKey.parse(text)
+    except Malformed as error:
+        raise ValueError(f"expected a verifier key, origin+id+key: {error}") from error
+    if key.type != ED25519:
+        raise ValueError("expected a log's Ed25519 key, not a cosigner's")
+    return text
+
+
+def _witness(text: str) -> str:
+    """`name+id+key https://witness.example/prefix`."""
+    key, _, url = text.partition(" ")
+    try:
+        known = VerifierKey.parse(key).type != ED25519
+    except Malformed as error:
+        raise ValueError(f"expected a witness's verifier key and its URL: {error}") from error
+    if not known or not _URL.match(url):
+        raise ValueError("expected a witness's verifier key, a space, and the URL of its submission prefix")
+    return text
+
+
+def _maybe_name(text: str) -> str:
+    try:
+        if text:
+            check_name(text)
+    except Malformed as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 def _listed(value: object) -> object:
     """In the environment a list is written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -65,8 +100,10 @@ def _word_or_list(value: object) -> object:
 Listening = Annotated[str, AfterValidator(_listening)]
 MaybeListening = Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Alias = Annotated[str, Field(pattern=r"^[^=\s]+=[^/=\s]+/[^/=\s]+$")]
 MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """A file; empty for none."""
+LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
 
 
@@ -152,7 +189,8 @@ class Gateway(_Section):
     """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
 
     With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, where a proxy stands before it.
-    `public` false asks every reader for a token. `policy` says what is served; none asks for signatures alone.
+    `public` false asks every reader for a token. `policy` says what is served; none asks for signatures alone. `aliases`
+    are other names of repositories.
 
     `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
     one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
@@ -168,6 +206,7 @@ class Gateway(_Section):
     ranges: MaybeListening = ""
     ranges_url: Annotated[str, Field(pattern=r"^(https://[^\s/?#]+)?$")] = ""
     public: bool = True
+    aliases: Annotated[tuple[Alias, ...], BeforeValidator(_listed)] = ()
     policy: MaybeFile = None
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
 
@@ -175,6 +214,31 @@ class Gateway(_Section):
     def _both_or_none(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key come together")
+        return self
+
+    def renamed(self) -> dict[str, str]:
+        """The repository that each alias stands for, by the alias in lower case."""
+        pairs = (alias.partition("=") for alias in self.aliases)
+        return {alias.lower(): name for alias, _, name in pairs}
+
+
+class Tlog(_Section):
+    """Logs beyond the federation, by verifier key: those that are pushed here, and who is shown our own.
+
+    `mirror` names outside logs whose entries are taken and cosigned, `witness` those that the plain witness signs, with
+    a name and a key of its own. `submit` names outside witnesses that cosign our log, as "KEY URL".
+    """
+
+    mirror: LogKeys = ()
+    witness: LogKeys = ()
+    witness_name: Annotated[str, AfterValidator(_maybe_name)] = ""
+    witness_key: Path = Path("keys/witness.pem")
+    submit: Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)] = ()
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.witness and not self.witness_name:
+            raise ValueError("a witness needs a name of its own: witness_name")
         return self
 
 
@@ -199,6 +263,7 @@ class NodeConfig(_Section):
     replication: Replication = Replication()
     publishing: Publishing = Publishing()
     gateway: Gateway = Gateway()
+    tlog: Tlog = Tlog()
     limits: Limits = Limits()
 
     @classmethod
@@ -243,6 +308,7 @@ _SECTIONS: Final[Mapping[str, type[_Section]]] = {
     "replication": Replication,
     "publishing": Publishing,
     "gateway": Gateway,
+    "tlog": Tlog,
     "limits": Limits,
 }
 
@@ -317,5 +383,6 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, _Section]:
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
         "storage": storage.model_copy(update=paths),
         "gateway": gateway.model_copy(update=files),
+        "tlog": config.tlog.model_copy(update={"witness_key": home / config.tlog.witness_key}),
         "federation": config.federation.model_copy(update={"file": home / config.federation.file}),
     }

@@ -28,16 +28,23 @@ def blob_id(entry: FileEntry) -> str:
 
 def tree_id(manifest: Manifest) -> str:
     """Git tree id (40 hex digits) of the artifact's root folder."""
+    return tree_ids(manifest)[""]
+
+
+def tree_ids(manifest: Manifest) -> dict[str, str]:
+    """Git tree ids of all folders by path; the root's path is empty."""
+    found: dict[str, str] = {}
     path: list[tuple[str, _Rows]] = [("", [])]  # the folder being filled and those around it; no recursion: 512 levels
     for entry in manifest.files:  # in byte order, so that a folder's files stand together
         *folders, name = entry.path.split("/")
         here = [folder for folder, _ in path[1:]]
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, folders, strict=False)))
-        _leave(path, shared + 1)
+        _leave(path, shared + 1, found)
         path.extend((folder, []) for folder in folders[shared:])
         path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_id(entry))))
-    _leave(path, 1)
-    return _tree(path[0][1]).hex()
+    _leave(path, 1, found)
+    found[""] = _tree(path[0][1]).hex()
+    return found
 
 
 def commit_id(manifest: Manifest) -> str:
@@ -51,11 +58,14 @@ def commit_id(manifest: Manifest) -> str:
     return _object_id("commit", text.encode()).hex()
 
 
-def _leave(path: list[tuple[str, _Rows]], depth: int) -> None:
+def _leave(path: list[tuple[str, _Rows]], depth: int, found: dict[str, str]) -> None:
     """Finish the innermost folders until `depth` are left; each becomes a row of the one around it."""
     while len(path) > depth:
+        where = "/".join(folder for folder, _ in path[1:])
         folder, rows = path.pop()
-        path[-1][1].append((folder.encode() + b"/", b"40000", _tree(rows)))
+        oid = _tree(rows)
+        found[where] = oid.hex()
+        path[-1][1].append((folder.encode() + b"/", b"40000", oid))
 
 
 def _tree(rows: _Rows) -> bytes:

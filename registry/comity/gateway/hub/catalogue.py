@@ -1,0 +1,253 @@
+"""From a repository and a revision, as Hub clients write them, to the artifact that this node stands by.
+
+    main                       the newest version that its publisher has not withdrawn
+    v1                         that version
+    sha256:9f2c…               the artifact with this digest
+    41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.hub`)
+
+Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the only
+claimant. Where people disagree a name means nothing here, and the answer lists them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from comity.gateway.hub.address import MAIN
+from comity.gateway.hub.judging import Judge, Judgement
+from comity.gateway.hub.memo import Generations, Memo
+from comity.ledger.index import Query
+from comity.node.core import Core
+from comity.node.scan import every
+from comity.node.services.artifacts import Artifacts
+from comity.node.services.logs import Logs
+from comity.trust.claims import STATE_SETTING
+from comity.trust.digest import Digest, short
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.evidence import Evidence, FoundFile, Proof
+from comity.trust.hub import commit_id
+from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
+from comity.trust.manifest import Manifest
+from comity.trust.names import Reference, check_segment
+from comity.trust.naming import Candidate, decide
+from comity.trust.reading import Readings, proven_advisories, read_claims
+from comity.trust.statement import parse_entry
+
+MAX_CLAIMS: Final = 1_000
+MAX_ARTIFACTS: Final = 256
+"""Artifacts under one name that are looked at where nobody is bound to its namespace."""
+
+MAX_COMMITS: Final = 100_000
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_REF: Final = re.compile(r"refs/(?:heads|tags)/")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An artifact under a name, judged fit to be served."""
+
+    repository: str
+    candidate: Candidate
+    manifest: Manifest
+    commit: str
+    notices: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """All that is proven to be published under one name, in its publisher's own spelling; never empty."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    publisher: Digest | None
+
+    def newest(self) -> Candidate:
+        """What the bare name stands for. Raises as `decide`."""
+        return decide(Reference(self.name, None, None), self.candidates, self.publisher)
+
+    def version(self, version: str) -> Candidate:
+        return decide(Reference(self.name, version, None), self.candidates, self.publisher)
+
+    @property
+    def versions(self) -> Mapping[str, Candidate]:
+        """What each version stands for, those left out that stand for nothing."""
+        found: dict[str, Candidate] = {}
+        for version in sorted({candidate.version for candidate in self.candidates}):
+            try:
+                found[version] = self.version(version)
+            except ComityError:
+                continue
+        return found
+
+
+@contextlib.asynccontextmanager
+async def opened(core: Core) -> AsyncIterator[Catalogue]:
+    """The catalogue of a running node. Raises NotFound, Malformed and Untrusted for its policy file."""
+    catalogue = Catalogue(core, await core.pools.files(Judge, core))
+    try:
+        yield catalogue
+    finally:
+        await catalogue.close()
+
+
+class Catalogue:
+    """What this node serves as a Hub. One event loop uses it."""
+
+    def __init__(self, core: Core, judge: Judge) -> None:
+        self._core = core
+        self._judge = judge
+        self._artifacts, self._logs = Artifacts(core), Logs(core)
+        now = Generations(core).now
+        self._repositories: Memo[str, Repository] = Memo(now, 1_024)
+        self._readings: Memo[Digest, Readings] = Memo(now, 1_024)
+        self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(now, 64)
+        self._commits: dict[Digest, str] = {}
+
+    async def repository(self, name: str) -> Repository:
+        """Raises NotFound (NO-SUCH-REPOSITORY), Malformed (TOO-MANY-CLAIMANTS)."""
+        parts = name.split("/")
+        try:
+            for part in parts:
+                check_segment(part, "name")
+        except Malformed as error:
+            raise _no_repository(name) from error
+        if len(parts) != 2:
+            raise _no_repository(name)
+        return await self._repositories.get(name.lower(), lambda: self._find(name))
+
+    async def snapshot(self, name: str, revision: str) -> Snapshot:
+        """Raises NotFound (NO-SUCH-REPOSITORY, NO-SUCH-REVISION), and PolicyNotMet, Untrusted or Unavailable for what
+        must not be served."""
+        repository = await self.repository(name)
+        candidate = await self._candidate(repository, revision)
+        key = repository.name, candidate.artifact
+        return await self._snapshots.get(key, lambda: self._open(repository, candidate))
+
+    async def commit(self, candidate: Candidate) -> str | None:
+        """The commit id of a version; None where its manifest is not here, or damaged."""
+        if candidate.artifact not in self._commits:
+            try:
+                await self._manifest_of(candidate)
+            except ComityError:
+                return None
+        return self._commits.get(candidate.artifact)
+
+    async def close(self) -> None:
+        for memo in (self._repositories, self._readings, self._snapshots):
+            await memo.close()
+
+    async def _find(self, name: str) -> Repository:
+        publisher = self._judge.policy.bound_publisher(name.partition("/")[0])
+        places = await self._core.pools.ledger(self._claims, name, publisher)
+        artifacts = dict.fromkeys(parse_entry(line).statement.subject for line in places)
+        if len(artifacts) > MAX_ARTIFACTS and publisher is None:
+            why = f"{len(artifacts)} artifacts claim this name, and nobody is bound to its namespace"
+            raise Malformed("too many claimants", why=why, code="TOO-MANY-CLAIMANTS")
+        candidates: list[Candidate] = []
+        for artifact in artifacts:
+            readings = await self._readings.get(artifact, functools.partial(self._read, artifact))
+            candidates += _candidates(readings, artifact, name, places)
+        if not candidates:
+            raise _no_repository(name)
+        own = [c for c in candidates if c.publisher == publisher] or candidates
+        return Repository(own[0].publication.published.name.repository, tuple(candidates), publisher)
+
+    async def _candidate(self, repository: Repository, revision: str) -> Candidate:
+        revision = _REF.sub("", revision, count=1)
+        try:
+            if revision == MAIN:
+                return repository.newest()
+            if _DIGEST.match(revision):
+                return _first(c for c in repository.candidates if f"sha256:{c.artifact}" == revision)
+            if _COMMIT.match(revision):
+                return _first([c for c in repository.candidates if await self.commit(c) == revision])
+            return repository.version(check_segment(revision, "version"))
+        except (NotFound, Malformed) as error:
+            why = str(error) or "its publisher has no such version"
+            raise NotFound(f"{repository.name} has no {revision[:80]!r}", why=why, code="NO-SUCH-REVISION") from error
+
+    async def _open(self, repository: Repository, candidate: Candidate) -> Snapshot:
+        manifest, commit = await self._manifest_of(candidate)
+        judgement = await self._judged(candidate, manifest)
+        if judgement.refusal is not None:
+            raise judgement.refusal
+        return Snapshot(repository.name, candidate, manifest, commit, judgement.notices)
+
+    async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
+        lines = [located.line async for located in self._artifacts.claims(candidate.artifact)]
+        line = candidate.publication.entry.digest
+        proofs: list[Proof] = []
+        with contextlib.suppress(NotFound):  # not under a checkpoint yet: the policy says whether that matters
+            proofs += [Proof(line, located.proof) async for located in self._logs.proofs(line, None)]
+        files = await self._core.pools.files(self._held, manifest)
+        evidence = Evidence(manifest.encode(), files, tuple(lines), tuple(proofs), partial=True)
+        title = str(candidate.publication.published.name)
+        return await self._core.pools.hashing(self._judge.judge, evidence, title)
+
+    async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
+        manifest = await self._core.pools.files(self._read_manifest, candidate)
+        commit = self._commits.get(candidate.artifact)
+        if commit is None:
+            commit = await self._core.pools.hashing(commit_id, manifest)
+            if len(self._commits) >= MAX_COMMITS:
+                self._commits.clear()
+            self._commits[candidate.artifact] = commit
+        return manifest, commit
+
+    async def _read(self, artifact: Digest) -> Readings:
+        lines = [located.line async for located in self._artifacts.claims(artifact)]
+        return await self._core.pools.hashing(read_claims, lines, artifact)
+
+    def _claims(self, name: str, publisher: Digest | None) -> dict[bytes, list[tuple[str, int]]]:
+        """The lines that claim the name, and where they stand; those of `publisher` alone where one is bound."""
+        places: dict[bytes, list[tuple[str, int]]] = {}
+        query = Query(prefix=f"{name}@", predicate="published", by=publisher)
+        for found in every(self._core.ledger, query, most=MAX_CLAIMS):
+            places.setdefault(found.line, []).append((found.origin, found.index))
+        return places
+
+    def _held(self, manifest: Manifest) -> tuple[FoundFile, ...]:
+        """The files that are here: what a store has was right when it came in."""
+        store = self._core.store
+        return tuple(FoundFile(e.path, e.size, e.sha256) for e in manifest.files if e.size == 0 or store.has(e.sha256))
+
+    def _read_manifest(self, candidate: Candidate) -> Manifest:
+        item = candidate.publication.published.manifest
+        if item.size > MAX_MANIFEST:
+            raise Malformed("document too large", why=f"{item.size} bytes, at most {MAX_MANIFEST} are read")
+        data = b"".join(self._core.store.iterate(item.digest, 0, item.size))
+        manifest = Manifest.parse(data)
+        if manifest.digest != candidate.artifact:
+            why = f"what is stored as {short(candidate.artifact)} hashes to something else"
+            raise Unavailable("a manifest is damaged here", why=why, code="BLOB-DAMAGED")
+        return manifest
+
+
+def _candidates(
+    readings: Readings, artifact: Digest, name: str, places: Mapping[bytes, list[tuple[str, int]]]
+) -> list[Candidate]:
+    withdrawals = {a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING}
+    found = []
+    for publication in readings.publications:
+        if publication.published.name.repository.lower() == name.lower():
+            standing = places.get(publication.entry.line, [])
+            index = max((index for origin, index in standing if origin == publication.publisher.home), default=None)
+            found.append(Candidate(publication, index, publication.publisher.author in withdrawals))
+    return found
+
+
+def _first(candidates: Iterable[Candidate]) -> Candidate:
+    for candidate in candidates:
+        return candidate
+    raise NotFound("")
+
+
+def _no_repository(name: str) -> NotFound:
+    return NotFound(f"this node serves no {name[:200]!r}", code="NO-SUCH-REPOSITORY")

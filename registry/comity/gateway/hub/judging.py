@@ -1,0 +1,89 @@
+"""Whether this node serves an artifact here, by its own policy, and what it tells those to whom it does.
+
+The policy is the one that `[gateway] policy` names; without one, an artifact is served that its publisher signed. The
+charter that the node pinned decides who is who in either case. What is short of the charter's own standard is told:
+cosignatures that are missing or old, and every advisory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from comity.node.core import Core
+from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.evidence import Evidence
+from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.policy import MAX_BYTES as MAX_POLICY
+from comity.trust.policy import CosignerRule, Freshness, Policy, parse_policy
+from comity.trust.verdict import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Verdict
+from comity.trust.verify import verify
+from comity.verifier import read_bounded
+
+DAY: Final = 86_400
+STALE_DAYS: Final = 30
+MAX_NOTICES: Final = 8
+_SERVED: Final = ("artifact", "signatures")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`refusal` is why it is not served, None where it is; `notices` are (topic, text) for whoever gets it."""
+
+    refusal: ComityError | None
+    notices: tuple[tuple[str, str], ...]
+
+
+class Judge:
+    """Judges by the policy of this node's owner.
+
+    Raises NotFound, Malformed and Untrusted for the policy file, when it is made.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        file = core.config.gateway.policy
+        self._own: Policy | None = None
+        if file is not None:
+            self._own = parse_policy(
+                read_bounded(file, MAX_POLICY), lambda name: read_bounded(file.parent / name, MAX_FEDERATION)
+            )
+
+    @property
+    def policy(self) -> Policy:
+        """What is demanded now: the charter's newest body decides who counts, and the node's clock what is old."""
+        federation = self._core.membership.federation
+        pins = (federation.body,) if federation else ()
+        if self._own is not None:
+            return replace(self._own, pins=self._own.pins or pins)
+        promised = federation.body.policy.cosigner_quorum if federation else 0
+        fresh = Freshness(int(self._core.clock()), STALE_DAYS * DAY)
+        return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
+
+    def judge(self, evidence: Evidence, title: str) -> Judgement:
+        """Whether `evidence` satisfies the policy. Raises nothing for what is in it."""
+        policy = self.policy
+        verdict = verify(evidence, policy)
+        return Judgement(_refusal(verdict, title), _notices(verdict, policy))
+
+
+def _refusal(verdict: Verdict, title: str) -> ComityError | None:
+    if verdict.exit_status in (OK, PARTIAL):
+        return None
+    failing = [row for row in verdict.rows if row.name in verdict.required and row.state != "pass"]
+    why = "; ".join(f"{row.name}: {row.summary}" for row in failing) or verdict.row("policy").summary
+    if verdict.exit_status == VERIFICATION_FAILED:
+        return Untrusted(f"{title} does not verify", why=why, code="VERIFICATION-FAILED")
+    if verdict.exit_status == POLICY_NOT_MET:
+        return PolicyNotMet(f"{title} is authentic, but this node's policy is not met", why=why)
+    return Unavailable(f"evidence about {title} is missing here", why=why, code="EVIDENCE-MISSING")
+
+
+def _notices(verdict: Verdict, policy: Policy) -> tuple[tuple[str, str], ...]:
+    found = [("advisory", f"{fact.text}, says {fact.by}") for fact in verdict.row("disputes and advisories").facts]
+    cosigners, time = verdict.row("cosigners"), verdict.row("time")
+    if policy.pins and cosigners.state != "pass":
+        found.append(("cosigners", f"short of cosigners: {cosigners.summary}"))
+    elif time.state == "fail":
+        found.append(("stale", f"no fresh cosignature: {time.summary}"))
+    return tuple(found[:MAX_NOTICES])

@@ -1,0 +1,196 @@
+"""The Hub's read routes over HTTP. Paths are read raw, by `address`; what they mean is decided in `catalogue`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from comity.gateway.access import Access
+from comity.gateway.bounds import read_body
+from comity.gateway.errors import answer as refusal
+from comity.gateway.hub import content, views
+from comity.gateway.hub.address import KINDS, Address, read_api, read_resolve
+from comity.gateway.hub.catalogue import Catalogue, Snapshot
+from comity.gateway.hub.shelf import Shelf
+from comity.gateway.running import Running
+from comity.trust.encoding import parse_json
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused
+from comity.wire.errors import clean
+
+LIST_PAGE: Final = 100
+MAX_FORM: Final = 1024 * 1024
+MAX_NOTICE: Final = 500
+
+
+def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route]:
+    """The last of these takes every path that is left: mount them after all others."""
+    hub = Hub(running, catalogue, access)
+    return [
+        Route("/api/whoami-v2", hub.whoami),
+        *(Route(f"/api/{kind}", hub.repositories) for kind in KINDS),
+        *(Route(f"/api/{kind}/{{rest:path}}", hub.about, methods=["GET", "POST"]) for kind in KINDS),
+        Route("/{rest:path}", hub.resolve),
+    ]
+
+
+class Hub:
+    """Answers what a Hub answers."""
+
+    def __init__(self, running: Running, catalogue: Catalogue, access: Access) -> None:
+        self._running = running
+        self._catalogue = catalogue
+        self._access = access
+        self._shelf = Shelf(running.core)
+        self._aliases = running.settings.renamed()
+
+    async def whoami(self, request: Request) -> Response:
+        token = await self._access.token(request)
+        if token is None:
+            raise Refused("Invalid credentials in Authorization header", hint="ask the operator", code="BAD-TOKEN")
+        role = {"displayName": token.name, "role": "read"}
+        who = {"type": "user", "name": token.name, "fullname": token.name, "orgs": [], "auth": {"accessToken": role}}
+        return JSONResponse(who)
+
+    async def repositories(self, request: Request) -> Response:
+        """`GET /api/models`: what this node serves, by name."""
+        query = request.query_params
+        limit = views.integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
+        words, author, after = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
+        names = await self._shelf.names(words, author, after, limit)
+        listed = [await self._listed(request, name) for name in names]
+        more = self._link(request, names[-1]) if len(names) == limit else {}
+        return JSONResponse([item for item in listed if item is not None], headers=more)
+
+    async def about(self, request: Request) -> Response:
+        """`/api/{kind}/{id}/…`."""
+        address = read_api(_raw(request))
+        if (request.method == "POST") != (address.view == "paths-info"):
+            raise Malformed("this address does not take such a request", why=request.method, code="METHOD")
+        moved = await self._moved(request, address)
+        if moved is not None:
+            return moved
+        match address.view:
+            case "" | "revision":
+                return await self._model(request, address)
+            case "tree":
+                return await self._tree(request, address)
+            case "paths-info":
+                return await self._paths_info(request, address)
+            case "refs":
+                return await self._refs(address)
+            case "commits":
+                snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+                return _telling(JSONResponse(views.commits(snapshot)), snapshot)
+            case _:  # auth-check: whoever may not was refused above
+                return Response()
+
+    async def resolve(self, request: Request) -> Response:
+        """`/{id}/resolve/{revision}/{path}`."""
+        address = read_resolve(_raw(request))
+        moved = await self._moved(request, address)
+        if moved is not None:
+            return moved
+        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        entry = snapshot.manifest.by_path.get(address.path)
+        try:
+            if entry is None:
+                raise NotFound(f"no file {address.path[:200]!r} in {snapshot.repository}", code="NO-SUCH-FILE")
+            answered = await content.answer(self._running, request, entry)
+        except ComityError as error:
+            answered = refusal(error)
+            if error.code == "RANGE" and entry is not None:
+                answered.headers["Content-Range"] = f"bytes */{entry.size}"
+        return _telling(answered, snapshot)
+
+    async def _moved(self, request: Request, address: Address) -> Response | None:
+        """A redirect to the name that a repository goes by; None where it was asked for by it and may be read."""
+        name = self._aliases.get(address.repository.lower(), address.repository)
+        await self._access.require(request, name)
+        repository = await self._catalogue.repository(name)
+        if repository.name == address.repository:
+            return None
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(address.renamed(repository.name) + query, 307)
+
+    async def _model(self, request: Request, address: Address) -> Response:
+        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        blobs = views.truth(request.query_params.get("blobs"))
+        return _telling(JSONResponse(views.model(snapshot, blobs=blobs)), snapshot)
+
+    async def _tree(self, request: Request, address: Address) -> Response:
+        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        query = request.query_params
+        limit = views.integer(query.get("limit"), views.TREE_PAGE, views.TREE_PAGE)
+        recursive, expand = views.truth(query.get("recursive")), views.truth(query.get("expand"))
+        whole = views.tree(snapshot.manifest, address.path, recursive=recursive, expand=expand, commit=snapshot.commit)
+        shown, after = views.page(whole, query.get("cursor", ""), limit)
+        more = self._link(request, after) if after else {}
+        return _telling(JSONResponse(shown, headers=more), snapshot)
+
+    async def _paths_info(self, request: Request, address: Address) -> Response:
+        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
+        shown = views.paths_info(snapshot.manifest, paths, expand=expand, commit=snapshot.commit)
+        return _telling(JSONResponse(shown), snapshot)
+
+    async def _refs(self, address: Address) -> Response:
+        repository = await self._catalogue.repository(address.repository)
+        commits = {version: await self._catalogue.commit(found) for version, found in repository.versions.items()}
+        try:
+            main = await self._catalogue.commit(repository.newest())
+        except ComityError:
+            main = None  # withdrawn or disputed: the bare name stands for nothing
+        return JSONResponse(views.refs({name: commit for name, commit in commits.items() if commit}, main))
+
+    async def _listed(self, request: Request, name: str) -> dict[str, Any] | None:
+        """A line of a list; None for what is not served, or not to this reader."""
+        full = views.truth(request.query_params.get("full"))
+        try:
+            await self._access.require(request, name)
+            return views.model(await self._catalogue.snapshot(name, "main"), siblings=full)
+        except ComityError:
+            return None
+
+    def _link(self, request: Request, cursor: str) -> dict[str, str]:
+        base = self._running.settings.url or f"{request.url.scheme}://{request.url.netloc}"
+        query = urlencode(
+            [*((k, v) for k, v in request.query_params.multi_items() if k != "cursor"), ("cursor", cursor)]
+        )
+        return {"Link": f'<{base}{_raw(request)}?{query}>; rel="next"'}
+
+
+def _telling(response: Response, snapshot: Snapshot) -> Response:
+    """`response`, with what goes with any answer about an artifact: its commit, and what its reader should know."""
+    response.headers["X-Repo-Commit"] = snapshot.commit
+    for topic, text in snapshot.notices:
+        words = (
+            clean(f"{topic} {snapshot.repository}; {snapshot.repository}: {text}", MAX_NOTICE)
+            .encode("ascii", "replace")
+            .decode("ascii")
+        )
+        response.headers.append("X-HF-Warning", words)
+    return response
+
+
+def _raw(request: Request) -> str:
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.decode("ascii")
+
+
+def _form(kind: str, body: bytes) -> tuple[list[str], bool]:
+    """`paths` and `expand`, from a form or from JSON. Raises Malformed."""
+    if kind.startswith("application/json"):
+        document = parse_json(body, limit=MAX_FORM, what="request")
+        paths = document.get("paths", []) if isinstance(document, dict) else None
+        if not isinstance(paths, list) or len(paths) > views.PATHS or not all(isinstance(p, str) for p in paths):
+            raise Malformed("the request cannot be read", why="expected {paths: [text, …]}")
+        return [str(path) for path in paths], bool(isinstance(document, dict) and document.get("expand"))
+    try:
+        form = parse_qs(body.decode("utf-8"), max_num_fields=views.PATHS)
+    except ValueError as error:
+        raise Malformed("the request cannot be read", why=str(error)) from error
+    return form.get("paths", []), views.truth(form.get("expand", [""])[0])

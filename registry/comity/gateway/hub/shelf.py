@@ -1,0 +1,62 @@
+"""The repositories there are, for lists and search: names that somebody claims, read from the logs as they grow.
+
+A name here is a claim. Whoever lists it asks the catalogue what it stands for, and leaves out what stands for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from typing import Final
+
+from comity.ledger.index import Located, Query, fold
+from comity.node.core import Core
+from comity.node.scan import every
+from comity.trust.errors import Malformed
+from comity.trust.names import Name
+from comity.trust.statement import parse_entry
+
+MAX_NAMES: Final = 200_000
+
+
+class Shelf:
+    """Names in order, without case. One event loop uses it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._read: dict[str, Located] = {}
+        self._names: dict[str, str] = {}
+        self._sorted: list[str] = []
+        self._reading = asyncio.Lock()
+
+    async def names(self, words: str, author: str, after: str, most: int) -> list[str]:
+        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given."""
+        async with self._reading:
+            if await self._core.pools.ledger(self._grow):
+                self._sorted = sorted(self._names)
+        wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
+        found = []
+        for key in self._sorted[bisect_right(self._sorted, fold(after)) if after else 0 :]:
+            if key.startswith(prefix) and all(word in key for word in wanted):
+                found.append(self._names[key])
+                if len(found) == most:
+                    break
+        return found
+
+    def _grow(self) -> bool:
+        """Take in what was published since the last look; whether that was anything new."""
+        before = len(self._names)
+        for log in self._core.ledger.logs.all():
+            query = Query(predicate="published", origin=log.vkey)
+            for found in every(self._core.ledger, query, after=self._read.get(log.vkey)):
+                self._read[log.vkey] = found
+                if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
+                    self._names.setdefault(fold(name), name)
+        return len(self._names) > before
+
+
+def _repository(line: bytes) -> str:
+    try:
+        return Name.parse(parse_entry(line).statement.subjects[0].name).repository
+    except Malformed:
+        return ""
