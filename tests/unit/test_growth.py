@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.growth import MAX_BYTES, MAX_HASHES, Growth, growths
+from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
+
+TREE = MemoryTree()
+ROOTS = [TREE.root()]
+for at in range(20):
+    TREE.append(leaf_hash(b"%d" % at))
+    ROOTS.append(TREE.root())
+
+
+def growth(old: int, new: int) -> Growth:
+    return Growth("node.example/log", old, new, consistency_proof(old, new, TREE.node))
+
+
+def test_a_growth_reads_back_and_proves_what_it_says() -> None:
+    for old in range(21):
+        for new in range(old, 21):
+            again = Growth.parse(growth(old, new).encode())
+            assert again == growth(old, new)
+            again.verify(ROOTS[old], ROOTS[new])
+
+
+def test_other_roots_are_refused() -> None:
+    with pytest.raises(Untrusted):
+        growth(5, 12).verify(ROOTS[5], ROOTS[13])
+    with pytest.raises(Untrusted):
+        growth(5, 12).verify(ROOTS[6], ROOTS[12])
+
+
+GOOD = growth(5, 12).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(GOOD[:-1], id="no line feed at its end"),
+        pytest.param(b"c2sp.org/tlog-proof@v1\n" + GOOD.partition(b"\n")[2], id="another format"),
+        pytest.param(GOOD.replace(b"5 12", b"12 5"), id="shrinking"),
+        pytest.param(GOOD.replace(b"5 12", b"05 12"), id="a second spelling of a number"),
+        pytest.param(GOOD.replace(b"5 12", b"5 12 13"), id="three sizes"),
+        pytest.param(GOOD.replace(b"node.example/log", b"two words"), id="a name that is no origin"),
+        pytest.param(GOOD + b"AAAA\n", id="a short hash"),
+        pytest.param(GOOD + b"\n", id="an empty line"),
+        pytest.param(b"comity/growth/v1\nx\n", id="no sizes"),
+        pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_HASHES + 1), id="too many hashes"),
+        pytest.param(GOOD + b"A" * MAX_BYTES + b"\n", id="too long"),
+        pytest.param(GOOD.replace(b"node", b"n\xffde"), id="not UTF-8"),
+    ],
+)
+def test_what_is_no_growth_is_refused_and_passed_over(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Growth.parse(data)
+    assert growths([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}
