@@ -1,0 +1,353 @@
+"""What makes an epoch: q RATIFYs of one (round, body), their intent-certificates, and consents. Four members, q = 3."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.charter import (
+    Body,
+    Certificate,
+    CharterPolicy,
+    assemble,
+    certify,
+    consent,
+    draft,
+    read_reading,
+)
+from comity.trust.charter.certificate import MAX_LINES
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.statement import Entry, parse_entry
+from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
+from support.rotations import of, seated
+from support.world import Identity, seat, signer
+
+SEATS = members(4)
+A, B, C, D = SEATS
+NEWCOMER = seat("ZZ", CLASSICAL)
+
+
+@pytest.fixture
+def room() -> Assembly:
+    return Assembly(SEATS)
+
+
+@pytest.fixture
+def body(room: Assembly) -> Body:
+    return room.put(change(room.body))
+
+
+def lines(room: Assembly) -> list[bytes]:
+    return [entry.line for entry in room.lines]
+
+
+def refusal(room: Assembly, body: Body, *, code: str = "CHARTER-QUORUM") -> str:
+    """Why what the room holds is no certificate; neither by `certify` nor by `assemble`."""
+    assert assemble(room.body, body, room.lines) is None
+    with pytest.raises(Untrusted) as caught:
+        certify(room.body, body, lines(room))
+    assert caught.value.code == code
+    return caught.value.why
+
+
+def certified(room: Assembly, body: Body) -> Certificate:
+    """The certificate that the room can make, by its own lines alone."""
+    made = assemble(room.body, body, reversed(room.lines))
+    assert made is not None
+    assert certify(room.body, body, reversed(made.lines)).body == body
+    assert certify(room.body, body, lines(room)).body == body
+    return made
+
+
+def vote(room: Assembly, body: Body, *who: Identity, at: int = 1) -> None:
+    for member in who:
+        room.intent(member, body, at)
+        room.ratify(member, body, at)
+
+
+def spoken(made: Certificate, predicate: str) -> list[Entry]:
+    entries = [parse_entry(line) for line in made.lines]
+    return [entry for entry in entries if entry.statement.predicate == predicate]
+
+
+def test_a_quorum_that_intends_and_ratifies_makes_an_epoch(room: Assembly, body: Body) -> None:
+    vote(room, body, A, B, C)
+    assert len(certified(room, body).lines) == 6
+
+
+def test_fewer_do_not_however_often_they_sign(room: Assembly, body: Body) -> None:
+    for _ in range(3):
+        vote(room, body, A, B)
+    assert refusal(room, body).startswith(f"2 of 3 members (not {C.inception.label}, {D.inception.label})")
+
+
+def test_ratifys_of_different_rounds_do_not_add_up(room: Assembly, body: Body) -> None:
+    for at in (1, 2):
+        for who in SEATS:
+            room.intent(who, body, at)
+    room.ratify(A, body, 1)
+    room.ratify(B, body, 1)
+    room.ratify(C, body, 2)
+    room.ratify(D, body, 2)
+    refusal(room, body)
+
+
+def test_ratifys_of_different_bodies_do_not_add_up(room: Assembly, body: Body) -> None:
+    other = change(room.body, 2)
+    for who in SEATS:
+        room.intent(who, body)
+        room.intent(who, other)
+    for who, what in zip(SEATS, (body, body, other, other), strict=True):
+        room.ratify(who, what)
+    refusal(room, body)
+    refusal(room, other)
+
+
+def test_a_ratify_counts_only_with_its_intent_certificate(room: Assembly, body: Body) -> None:
+    for who in SEATS:
+        room.ratify(who, body)
+    room.intent(A, body)
+    room.intent(B, body)
+    refusal(room, body, code="CHARTER-INTENT")
+    room.intent(C, body, 2)
+    refusal(room, body, code="CHARTER-INTENT")
+    room.intent(D, change(room.body, 2))
+    refusal(room, body, code="CHARTER-INTENT")
+    room.intent(D, body)
+    certified(room, body)
+
+
+def test_an_intent_counts_only_with_the_certificate_that_it_names(room: Assembly, body: Body) -> None:
+    other = change(room.body, 2)
+    room.intent(A, body, 3, last=(1, other), unlock=2)
+    room.intent(B, body, 3)
+    room.intent(C, body, 3)
+    for who in (A, B, C):
+        room.ratify(who, body, 3)
+    refusal(room, body, code="CHARTER-INTENT")
+    for who in (B, C, D):
+        room.intent(who, other, 2)
+    refusal(room, body, code="CHARTER-INTENT")
+    for who in (B, C, D):
+        room.intent(who, body, 2)
+    assert len(certified(room, body).lines) == 9
+
+
+def test_certificates_are_carried_for_every_round_that_is_named(room: Assembly, body: Body) -> None:
+    other = change(room.body, 2)
+    for who in (B, C, D):
+        room.intent(who, body, 2)
+    for who in SEATS:
+        room.intent(who, body, 4, last=(1, other), unlock=2)
+    for who in SEATS:
+        room.intent(who, body, 6, last=(3, other), unlock=4)
+        room.ratify(who, body, 6)
+    made = certified(room, body)
+    assert len(made.lines) == 4 * 3
+    for line in made.lines:
+        without = [other_line for other_line in made.lines if other_line != line]
+        with pytest.raises(Untrusted):
+            certify(room.body, body, without)
+
+
+@pytest.mark.parametrize(("last", "unlock"), [((1, 0), None), ((1, 0), 1), (None, 1), ((3, 0), 2), ((2, 1), 1)])
+def test_a_void_intent_counts_for_nothing(
+    room: Assembly, body: Body, last: tuple[int, int] | None, unlock: int | None
+) -> None:
+    other = change(room.body, 2)
+    for at in (1, 2):
+        for who in SEATS:
+            room.intent(who, body, at)
+    for who in (A, B, C):
+        room.intent(who, body, 3, last=(last[0], (other, body)[last[1]]) if last else None, unlock=unlock)
+        room.ratify(who, body, 3)
+    refusal(room, body, code="CHARTER-INTENT")
+
+
+def test_a_liar_counts_once_and_its_lies_un_count_nothing(room: Assembly, body: Body) -> None:
+    other = change(room.body, 2)
+    vote(room, other, A)
+    for who in (A, B, C):
+        room.intent(who, body)
+    room.ratify(A, body)
+    room.ratify(A, body)
+    room.ratify(B, body)
+    refusal(room, body)
+    room.ratify(C, body)
+    certified(room, body)
+
+
+def test_lines_that_say_nothing_spoil_nothing(room: Assembly, body: Body) -> None:
+    vote(room, body, A, B, C)
+    certify(room.body, body, [b"", b"{}", b"junk\n", *lines(room), A.entry.line])
+    assert len(certified(room, body).lines) == 6
+
+
+def test_nobody_votes_for_another_nor_without_a_vote(room: Assembly, body: Body) -> None:
+    vote(room, body, A, B)
+    stranger = replace_signer(C, signer("a thief", CLASSICAL))
+    vote(room, body, stranger, NEWCOMER)
+    refusal(room, body)
+
+
+def test_an_observer_has_no_vote() -> None:
+    before = members(5)
+    start = reseated(found(before), [replace(before[0].member, status="observer"), *(w.member for w in before[1:])])
+    room = Assembly(before)
+    room.body = start
+    body = change(start)
+    vote(room, body, before[0], before[1], before[2])
+    refusal(room, body)
+    vote(room, body, before[3])
+    certified(room, body)
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": 2}, {"prev": change(found(SEATS), 9).digest}])
+def test_readings_about_something_else_count_for_nothing(room: Assembly, body: Body, wrong: dict[str, Any]) -> None:
+    vote(room, body, A, B)
+    for make in (room.intent, room.ratify):
+        right = make(C, body)
+        room.lines.remove(right)
+        room.say(C, replace(read_reading(right), **wrong))
+    refusal(room, body)
+
+
+def test_a_newcomer_agrees_with_all_its_keys(room: Assembly) -> None:
+    keys = [signer(f"new {at}", CLASSICAL) for at in range(3)]
+    record = Inception("member", KeySet(tuple(key.public for key in keys), 2), (), "", "ZZ", "Newcomer")
+    member = replace(NEWCOMER.member, id=record.id, name="Newcomer", keys=record.keys, recovery=())
+    body = reseated(room.body, [*(who.member for who in SEATS), member])
+    room.lines.append(announce(record, *keys))
+    vote(room, body, *SEATS)
+    assert "Newcomer" in refusal(room, body, code="CHARTER-CONSENT")
+    room.lines.append(consent(body, record.id, *keys[:2]))
+    refusal(room, body, code="CHARTER-CONSENT")
+    room.lines.append(consent(change(room.body), record.id, *keys))
+    refusal(room, body, code="CHARTER-CONSENT")
+    room.lines.append(consent(body, record.id, *keys))
+    made = certified(room, body)
+    assert (len(spoken(made, "inception")), len(spoken(made, "consented"))) == (1, 1)
+
+
+def test_a_newcomer_without_a_vote_agrees_too(room: Assembly) -> None:
+    body = reseated(room.body, [*(who.member for who in SEATS), replace(NEWCOMER.member, status="observer")])
+    vote(room, body, *SEATS)
+    refusal(room, body, code="CHARTER-INCEPTION")
+    room.lines.append(NEWCOMER.entry)
+    refusal(room, body, code="CHARTER-CONSENT")
+    room.consent(NEWCOMER, body)
+    certified(room, body)
+
+
+def test_a_new_set_accepts_by_its_own_quorum(room: Assembly) -> None:
+    """Who asks that all of four agree from now on needs all four, though three may change the charter today."""
+    body = draft(room.body, policy=CharterPolicy(4, 1, 1, 0))
+    vote(room, body, A, B, C)
+    assert refusal(room, body) == "3 of its own members accepted it, not 4"
+    vote(room, body, D)
+    assert len(spoken(certified(room, body), "ratified")) == 4
+
+
+def test_members_that_leave_do_not_accept_for_those_who_stay() -> None:
+    room = Assembly.of(7)
+    body = reseated(room.body, [who.member for who in room.seats[2:]])
+    vote(room, body, *room.seats[:5])
+    assert body.quorum == 4
+    refusal(room, body)
+    vote(room, body, room.seats[5])
+    assert len(spoken(certified(room, body), "ratified")) == 5
+
+
+def test_the_members_before_decide_by_their_own_quorum() -> None:
+    """No flood of newcomers outvotes them, and no new policy lowers the bar that it has to pass."""
+    room = Assembly(members(4))
+    room.body = found(SEATS, quorum_change=4)
+    body = reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member])
+    room.consent(NEWCOMER, body)
+    vote(room, body, A, B, C)
+    refusal(room, body)
+    vote(room, body, D)
+    certified(room, body)
+
+
+def test_an_observer_that_gets_a_vote_accepts_by_consent() -> None:
+    room = Assembly.of(5)
+    watched = [replace(who.member, status="observer") if who in room.seats[:2] else who.member for who in room.seats]
+    room.body = reseated(found(room.seats), watched)
+    body = reseated(room.body, [who.member for who in room.seats])
+    vote(room, body, *room.seats[2:])
+    refusal(room, body)
+    room.consent(room.seats[0], body)
+    certified(room, body)
+
+
+def test_readings_count_under_keys_that_rotations_inside_reach(room: Assembly, body: Body) -> None:
+    begun = seated(C.member, of(C))
+    second, rotation = begun.to("second")
+    vote(room, body, A, B, replace_signer(C, second.keys[0]))
+    refusal(room, body)
+    room.lines.append(rotation)
+    made = certified(room, body)
+    assert rotation.line in made.lines
+    with pytest.raises(Untrusted):
+        certify(room.body, body, [line for line in made.lines if line != rotation.line])
+
+
+def test_readings_under_keys_of_the_body_before_count_though_they_were_rotated_away(room: Assembly, body: Body) -> None:
+    rotation = seated(C.member, of(C)).to("second")[1]
+    room.lines.append(rotation)
+    vote(room, body, A, B, C)
+    assert rotation.line not in certified(room, body).lines
+
+
+def test_a_rotated_seat_carries_its_rotation_and_a_dispute_un_counts_nothing(room: Assembly) -> None:
+    begun = seated(C.member, of(C))
+    second, rotation = begun.to("second")
+    moved = replace(C.member, keys=second.state.keys, recovery=second.state.recovery)
+    body = reseated(room.body, [moved if who is C else who.member for who in SEATS])
+    vote(room, body, A, B, D)
+    refusal(room, body, code="CHARTER-REKEYED")
+    room.lines.append(rotation)
+    assert rotation.line in certified(room, body).lines
+    room.lines.append(begun.to("elsewhere")[1])
+    assert rotation.line in certified(room, body).lines
+
+
+def test_as_few_lines_as_are_enough_make_a_certificate() -> None:
+    room = Assembly.of(10)
+    room.decide(change(room.body))
+    body = reseated(room.body, [who.member for who in room.seats[1:]])
+    for at in (1, 2, 3):
+        vote(room, body, *room.seats, at=at)
+    made = certified(room, body)
+    assert (len(spoken(made, "intent")), len(spoken(made, "ratified"))) == (7, 7)
+    again = assemble(room.body, body, [*room.lines, *room.lines])
+    assert again == made
+
+
+def test_a_certificate_is_bounded(room: Assembly, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    vote(room, body, A, B, C)
+    with pytest.raises(Malformed, match="too large"):
+        certify(room.body, body, [*lines(room), *([b"x"] * MAX_LINES)])
+    monkeypatch.setattr("comity.trust.charter.certificate.MAX_CERTIFICATE", 100)
+    with pytest.raises(Malformed, match="too large"):
+        certify(room.body, body, lines(room))
+    assert assemble(room.body, body, room.lines) is None
+
+
+def test_hybrid_keys_certify_and_half_a_signature_does_not() -> None:
+    room = Assembly(members(4, ("ed25519", "ml-dsa-65")))
+    body = change(room.body)
+    vote(room, body, *room.seats[:2])
+    half = replace_signer(room.seats[2], signer(f"{room.seats[2].inception.label} first", CLASSICAL))
+    vote(room, body, half)
+    refusal(room, body)
+    vote(room, body, room.seats[2])
+    certified(room, body)
+
+
+def replace_signer(who: Identity, key: Any) -> Identity:
+    """The same member, signing with another key."""
+    return Identity(who.inception, key, who.entry)

@@ -1,0 +1,295 @@
+"""What a key may sign, and what an honest member signs next. Four members, q = 3, n - q + 1 = 2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.charter import Body, Intent, Ratify, RoundBody, VoteState, Wait, draft, guard, next_reading
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Conflict, Untrusted
+from support.assembly import CLASSICAL, Assembly, change, members, reseated
+from support.rotations import of, seated
+from support.world import seat
+
+SEATS = members(4)
+A, B, C, D = SEATS
+PREV, ONE, TWO = sha256(b"prev"), sha256(b"one"), sha256(b"two")
+FRESH = VoteState(PREV)
+
+
+def intent(
+    at: int = 1, body: Digest = ONE, last: tuple[int, Digest] | None = None, unlock: int | None = None
+) -> Intent:
+    return Intent(A.id, PREV, 1, at, body, RoundBody(*last) if last else None, unlock)
+
+
+def ratify(at: int = 1, body: Digest = ONE) -> Ratify:
+    return Ratify(A.id, PREV, 1, at, body)
+
+
+def signed(*readings: Intent | Ratify) -> VoteState:
+    state = FRESH
+    for reading in readings:
+        guard(state, reading)
+        state = state.adding(reading)
+    return state
+
+
+def refusal(state: VoteState, reading: Intent | Ratify) -> str:
+    with pytest.raises(Untrusted) as caught:
+        guard(state, reading)
+    return caught.value.code
+
+
+def test_a_round_is_an_intent_and_then_a_ratify() -> None:
+    state = signed(intent(), ratify(), intent(2, last=(1, ONE), unlock=1), ratify(2))
+    assert (state.round, state.last_ratified) == (2, RoundBody(2, ONE))
+
+
+def test_a_key_signs_again_what_it_signed() -> None:
+    state = signed(intent(), ratify(), intent(2, last=(1, ONE), unlock=1))
+    for reading in state.readings:
+        guard(state, reading)
+        assert state.adding(reading) == state
+
+
+def test_a_key_signs_one_intent_a_round() -> None:
+    assert refusal(signed(intent()), intent(body=TWO)) == "VOTE-TWICE"
+    guard(signed(intent()), intent(2, TWO))
+
+
+def test_a_key_signs_one_ratify_a_round() -> None:
+    assert refusal(signed(intent(), ratify()), ratify(body=TWO)) == "VOTE-TWICE"
+
+
+def test_a_key_may_intend_one_body_and_ratify_another_in_one_round() -> None:
+    guard(signed(intent()), ratify(body=TWO))
+
+
+def test_rounds_never_decrease() -> None:
+    for reading in (intent(2), ratify(2)):
+        state = signed(reading)
+        assert refusal(state, intent(1)) == "VOTE-BACK"
+        assert refusal(state, ratify(1)) == "VOTE-BACK"
+
+
+def test_after_its_ratify_a_key_intends_nothing_more_in_that_round() -> None:
+    assert refusal(signed(ratify(2)), intent(2, TWO)) == "VOTE-BACK"
+
+
+@pytest.mark.parametrize("last", [None, (1, ONE), (2, TWO)])
+def test_a_key_hides_no_ratify_of_its_own(last: tuple[int, Digest] | None) -> None:
+    state = signed(ratify(1), ratify(2))
+    assert refusal(state, intent(4, ONE, last, 3 if last else None)) == "VOTE-LOCK"
+    guard(state, intent(4, ONE, (2, ONE), 3))
+
+
+def test_a_key_may_own_up_to_what_another_key_of_its_member_ratified() -> None:
+    guard(signed(ratify(1)), intent(4, ONE, (2, TWO), 3))
+    guard(FRESH, intent(4, ONE, (2, TWO), 3))
+
+
+def test_a_key_signs_nothing_that_is_void() -> None:
+    assert refusal(FRESH, intent(2, unlock=1)) == "VOTE-VOID"
+    assert refusal(signed(ratify(1)), intent(2, TWO, (1, ONE), 1)) == "VOTE-VOID"
+
+
+def test_a_key_that_lost_its_state_sits_out() -> None:
+    lost = VoteState(PREV, lost=True)
+    assert refusal(lost, intent()) == refusal(lost, ratify()) == "VOTE-LOST"
+    with pytest.raises(Conflict):
+        guard(replace(lost, prev=TWO), intent())
+
+
+def test_a_state_is_about_one_charter() -> None:
+    with pytest.raises(Conflict) as caught:
+        guard(VoteState(TWO), intent())
+    assert caught.value.code == "VOTE-PREV"
+
+
+@pytest.fixture
+def room() -> Assembly:
+    return Assembly(SEATS)
+
+
+def waits(answer: object) -> str:
+    assert isinstance(answer, Wait), answer
+    return answer.why
+
+
+def is_intent(answer: object, at: int) -> Intent:
+    assert isinstance(answer, Intent) and answer.round == at, answer
+    return answer
+
+
+def is_ratify(answer: object, at: int) -> Ratify:
+    assert isinstance(answer, Ratify) and answer.round == at, answer
+    return answer
+
+
+def two(room: Assembly) -> tuple[Body, Body]:
+    """Two drafts, the leading one of a tie first."""
+    for number in (1, 2):
+        room.put(change(room.body, number), SEATS[number])
+    first, second = (draft.body for draft in room.council.drafts)
+    return first, second
+
+
+def test_a_quorum_decides_in_one_round(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    is_intent(room.vote(A, body), 1)
+    assert "wait for" in waits(room.vote(A, body))
+    is_intent(room.vote(B, body), 1)
+    waits(room.vote(B, body))
+    is_intent(room.vote(C, body), 1)
+    for who in (A, B, C):
+        assert room.council.current == room.body
+        is_ratify(room.vote(who, body), 1)
+    assert room.council.current == body
+    assert waits(next_reading(VoteState(body.digest), room.council, D.id, body)) == "it is the charter now"
+
+
+def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    for who in (A, B, C):
+        room.vote(who, body)
+    is_ratify(room.vote(D, body), 1)
+
+
+def test_nobody_goes_on_while_the_round_can_come_to_something(room: Assembly) -> None:
+    first, second = two(room)
+    for who, body in zip(SEATS, (first, first, second), strict=False):
+        is_intent(room.vote(who, body), 1)
+    assert D.inception.label in waits(room.vote(A, first))
+    assert D.inception.label in waits(room.vote(C, second))
+
+
+def test_two_against_two_finishes_in_round_two(room: Assembly) -> None:
+    first, second = two(room)
+    for who, body in zip(SEATS, (first, first, second, second), strict=True):
+        is_intent(room.vote(who, body), 1)
+    assert "leads" in waits(room.vote(C, second))
+    is_intent(room.vote(A, first), 2)
+    is_intent(room.vote(B, first), 2)
+    assert "leads" in waits(room.vote(D, second))
+    is_intent(room.vote(C, first), 2)
+    for who in (A, B, C):
+        is_ratify(room.vote(who, first), 2)
+    assert room.council.current == first
+
+
+def test_whoever_gives_way_takes_the_others_along_though_one_is_silent(room: Assembly) -> None:
+    first, second = two(room)
+    for who, body in zip(SEATS, (first, first, second), strict=False):
+        room.vote(who, body)
+    is_intent(room.vote(C, first), 2)
+    is_intent(room.vote(A, first), 2)
+    is_intent(room.vote(B, first), 2)
+    for who in (A, B, C):
+        is_ratify(room.vote(who, first), 2)
+    assert room.council.current == first
+
+
+def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
+    first, second = two(room)
+    for who, body in zip(SEATS, (first, first, second, second), strict=True):
+        room.vote(who, body)
+    third = room.put(change(room.body, 3))
+    for who in (A, B, C):
+        is_intent(room.vote(who, third), 2)
+    for who in (A, B, C):
+        is_ratify(room.vote(who, third), 2)
+    assert room.council.current == third
+
+
+def test_a_person_may_say_that_the_silent_are_not_waited_for(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    room.vote(A, body)
+    assert "goes on" in waits(room.vote(A, body, stalled=True))
+    room.vote(B, body)
+    waits(room.vote(A, body))
+    is_intent(room.vote(A, body, stalled=True), 2)
+
+
+def test_a_locked_member_stays_with_its_body_until_a_quorum_intends_another(room: Assembly) -> None:
+    first, second = two(room)
+    for who in (A, B, C):
+        room.vote(who, first)
+    is_ratify(room.vote(A, first), 1)
+    for who in (B, C, D):
+        room.intent(who, second, 2)
+    before = room.lines.copy()
+    room.lines = [entry for entry in before if entry is not before[-1]]
+    assert "stays with it" in waits(room.vote(A, second))
+    room.lines = before
+    is_ratify(room.vote(A, second), 2)
+
+
+def test_a_lock_is_named_with_the_certificate_that_opens_it(room: Assembly) -> None:
+    first, second = two(room)
+    for who in (A, B, C):
+        room.vote(who, first)
+    room.vote(A, first)
+    room.intent(B, second, 2)
+    again = is_intent(room.vote(A, first, stalled=True), 2)
+    assert (again.last_ratified, again.unlock) == (RoundBody(1, first.digest), 1)
+
+
+def test_nobody_ratifies_before_every_newcomer_has_agreed(room: Assembly) -> None:
+    """A quorum that had ratified would be locked on a body that nothing but the newcomer's word can certify."""
+    newcomer = seat("ZZ", CLASSICAL)
+    body = room.put(reseated(room.body, [*(who.member for who in SEATS), newcomer.member]))
+    assert "inception" in waits(room.vote(A, body))
+    room.lines.append(newcomer.entry)
+    for who in SEATS:
+        is_intent(room.vote(who, body), 1)
+    assert waits(room.vote(A, body)) == f"wait for the consent of {newcomer.inception.label}"
+    room.consent(newcomer, body)
+    for who in (A, B, C):
+        is_ratify(room.vote(who, body), 1)
+    assert room.council.current == body
+
+
+def test_nobody_ratifies_what_too_few_of_the_new_members_intend(room: Assembly) -> None:
+    policy = replace(room.body.policy, quorum_change=4)
+    body = room.put(draft(room.body, policy=policy))
+    for who in (A, B, C):
+        room.vote(who, body)
+    waits(room.vote(A, body))
+    room.vote(D, body)
+    is_ratify(room.vote(A, body), 1)
+
+
+def test_nobody_signs_what_breaks_a_rule_or_takes_sides(room: Assembly) -> None:
+    stolen = room.put(reseated(room.body, [replace(A.member, jurisdiction="YY"), *(w.member for w in SEATS[1:])]))
+    assert "move to YY" in waits(room.vote(B, stolen))
+    begun = seated(C.member, of(C))
+    second, rotation = begun.to("second")
+    moved = replace(C.member, keys=second.state.keys, recovery=second.state.recovery)
+    body = room.put(reseated(room.body, [moved if who is C else who.member for who in SEATS]))
+    assert "own rotations" in waits(room.vote(B, body))
+    room.lines.append(rotation)
+    is_intent(room.vote(B, body), 1)
+    room.lines.append(begun.to("elsewhere")[1])
+    assert "dispute" in waits(room.vote(A, body))
+
+
+def test_who_has_no_vote_waits(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    state, council = VoteState(room.body.digest), room.council
+    for answer in (
+        next_reading(state, council, seat("ZZ", CLASSICAL).id, body),
+        next_reading(replace(state, lost=True), council, A.id, body),
+        next_reading(VoteState(ONE), council, A.id, body),
+        next_reading(state, council, A.id, change(room.body, 2)),
+    ):
+        waits(answer)
+
+
+def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
+    first, second = two(room)
+    for _ in range(6):
+        for who, body in zip(SEATS, (first, second, first, second), strict=True):
+            room.vote(who, body, stalled=True)
+    assert room.council.lies == ()
