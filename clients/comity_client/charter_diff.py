@@ -1,4 +1,5 @@
-"""What would change if the owner pinned another federation file: for a person to read before they decide."""
+"""What differs between two charters, or would if the owner pinned another federation file: for a person to read before
+they decide."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from comity.trust.charter import Member
+from comity.trust.charter import Body, Member
 from comity.trust.digest import Digest
 from comity.trust.federation import Federation, FederationNode
 
@@ -37,12 +38,19 @@ class CharterDiff:
 def compare(old: Federation | None, new: Federation) -> CharterDiff:
     """The differences from `old` to `new`, members first."""
     changes = [
-        *_changes("member", _members(old), _members(new)),
-        *_changes("namespace", _namespaces(old), _namespaces(new)),
-        *_changes("policy", _policy(old), _policy(new)),
+        *body_changes(old.body if old else None, new.body),
         *_changes("node", _nodes(old), _nodes(new)),
     ]
     return CharterDiff(new.body.federation, old.body.digest if old else None, new.body.digest, tuple(changes))
+
+
+def body_changes(old: Body | None, new: Body) -> list[Change]:
+    """The differences from charter `old` to `new`: members with their keys, namespaces, policy."""
+    return [
+        *_changes("member", _members(old), _members(new)),
+        *_changes("namespace", old.namespaces if old else {}, new.namespaces),
+        *_changes("policy", _policy(old), _policy(new)),
+    ]
 
 
 def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[Change]:
@@ -54,24 +62,22 @@ def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
     ]
 
 
-def _members(federation: Federation | None) -> dict[str, str]:
-    return {m.id: _member(m) for m in federation.body.members} if federation else {}
+def _members(body: Body | None) -> dict[str, str]:
+    return {m.id: _member(m) for m in body.members} if body else {}
 
 
 def _member(member: Member) -> str:
     keys = ", ".join(key.id[:12] for key in member.keys.keys)
-    return f"{member.name} ({member.jurisdiction}), {member.status}, {member.keys.threshold} of keys {keys}"
+    recovery = ", ".join(digest[:12] for digest in member.recovery) or "none"
+    heir = f", successor of {member.successor_of[:12]}" if member.successor_of else ""
+    return (
+        f"{member.name} ({member.jurisdiction}), {member.status}{heir}, {member.keys.threshold} of keys {keys}, "
+        f"recovery {recovery}"
+    )
 
 
-def _namespaces(federation: Federation | None) -> Mapping[str, str]:
-    return federation.body.namespaces if federation else {}
-
-
-def _policy(federation: Federation | None) -> dict[str, str]:
-    if federation is None:
-        return {}
-    policy = federation.body.policy
-    return {field.name: str(getattr(policy, field.name)) for field in dataclasses.fields(policy)}
+def _policy(body: Body | None) -> dict[str, str]:
+    return {name: str(value) for name, value in dataclasses.asdict(body.policy).items()} if body else {}
 
 
 def _nodes(federation: Federation | None) -> dict[str, str]:

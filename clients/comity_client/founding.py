@@ -11,9 +11,7 @@ more than the others, since every member signs the same bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,72 +19,25 @@ from comity.content import durable
 from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
 from comity.trust.cosignature import cosigner_key
 from comity.trust.digest import Digest
-from comity.trust.dsse import MAX_LINE
-from comity.trust.encoding import Json, parse_json
-from comity.trust.errors import Conflict, Malformed, Untrusted
+from comity.trust.errors import Conflict, Untrusted
 from comity.trust.federation import Federation, FederationNode
-from comity.trust.fields import Fields
-from comity.trust.identity import Inception, announce, check_inception, check_jurisdiction
-from comity.trust.node_record import NodeRecord, check_node_record, sign_node_record
+from comity.trust.identity import Inception, announce, check_jurisdiction
+from comity.trust.node_record import NodeRecord, sign_node_record
 from comity.trust.note import check_name, log_verifier_key
-from comity.trust.statement import parse_entry
-from comity.verifier import read_bounded
+from comity.trust.rotation import KeyState, follow
 from comity.wire.address import Address
 from comity.wire.certs import make_certificate
 
 from comity_client.desk.keys import find_keys, open_key
 from comity_client.desk.seat_keys import SeatKeys, SeatShape
+from comity_client.node_card import NodeCard
+from comity_client.node_home import own_inception, own_rotations
 from comity_client.node_keys import NodeKeys
 from comity_client.node_toml import node_toml
 
-SCHEMA: Final = "comity/node-card/v1"
-MAX_CARD: Final = 4 * MAX_LINE
 OFFLINE: Final = "offline"
 HTTP: Final = "127.0.0.1:7480"
 """Where a new node's gateway listens: for the programs of its own machine, until its operator decides otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCard:
-    """What a founder hands to the others: who the member is, and which node is its own. All of it is public.
-
-    Only `parse` and `init_node` make one: the records are proven by their own signatures. That the card comes from the
-    institution it names is for people to find out, by voice.
-    """
-
-    inception: Inception
-    record: NodeRecord
-    inception_line: bytes
-    record_line: bytes
-    mutual: tuple[str, ...]
-    open: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, data: bytes) -> NodeCard:
-        """Raises Malformed/Untrusted."""
-        fields = Fields(parse_json(data, limit=MAX_CARD, what="node card"), "node card")
-        fields.constant("schema", SCHEMA)
-        inception_line = fields.text("inception", most=MAX_LINE).encode()
-        record_line = fields.text("record", most=MAX_LINE).encode()
-        mutual, open_ = _addresses(fields, "mutual"), _addresses(fields, "open")
-        fields.done()
-        return _card(inception_line, record_line, mutual, open_)
-
-    def encode(self) -> bytes:
-        document: dict[str, Json] = {
-            "schema": SCHEMA,
-            "inception": self.inception_line.decode(),
-            "record": self.record_line.decode(),
-            "mutual": list(self.mutual),
-            "open": list(self.open),
-        }
-        return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
-
-    @property
-    def member(self) -> Member:
-        """The seat that this card asks for."""
-        who = self.inception
-        return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
 
 
 def init_node(
@@ -135,8 +86,9 @@ def init_node(
         online=keys.online.public,
         tls=make_certificate(keys.tls.keys[0]),
     )
-    card = _card(
+    card = NodeCard.of(
         announce(inception, *decisive.signers).line,
+        (),
         sign_node_record(record, decisive.signers, keys.signers).line,
         (mutual,),
         (open_,),
@@ -166,17 +118,25 @@ def _new_home(directory: Path) -> None:
 
 
 def draft_genesis(
-    cards: Iterable[NodeCard], policy: CharterPolicy | None = None, namespaces: Mapping[str, Digest] | None = None
+    cards: Iterable[NodeCard],
+    policy: CharterPolicy | None = None,
+    namespaces: Mapping[str, Digest] | None = None,
+    *,
+    predecessor: Body | None = None,
 ) -> Body:
     """The genesis body in which every card's member has a seat; `default_policy` where none is given.
 
     Args:
         namespaces: publishers by namespace, where the founders already agree on some.
+        predecessor: the last charter of a federation that has lost its quorum for good, and is founded anew; its
+            namespaces stay with their publishers.
 
     Anybody who has the same cards drafts the same bytes. Raises Malformed where the charter would break a rule.
     """
     members = list({card.inception.id: card.member for card in cards}.values())
-    return genesis(members, policy or default_policy(members), namespaces)
+    names = {**(namespaces or {}), **(predecessor.namespaces if predecessor else {})}
+    before = predecessor.digest if predecessor else None
+    return genesis(members, policy or default_policy(members), names, predecessor=before)
 
 
 def default_policy(members: Sequence[Member]) -> CharterPolicy:
@@ -202,9 +162,10 @@ def consent_to(body: Body, directory: Path, *, governance: Sequence[Path] = ()) 
     jurisdiction; Untrusted (TOO-FEW-KEYS) where fewer keys are here than must sign; NotFound, Refused, Malformed for
     the key files.
     """
-    inception = check_inception(parse_entry(read_line(directory / "inception.line")))
+    inception = own_inception(directory)
+    state = follow(KeyState.of_inception(inception), own_rotations(directory)).current
     seat = body.member(inception.id)
-    mine = (inception.jurisdiction, inception.keys, inception.recovery)
+    mine = (inception.jurisdiction, state.keys, state.recovery)
     if seat is None or (seat.jurisdiction, seat.keys, seat.recovery) != mine:
         raise Untrusted(
             "consent refused",
@@ -224,27 +185,5 @@ def seal(body: Body, consents: Iterable[bytes], cards: Sequence[NodeCard]) -> Fe
     """The federation file's content. Raises Untrusted, naming who is missing, unless *every* member consented and is
     who the charter says, by its own card."""
     nodes = tuple(FederationNode(card.record, card.record_line, card.mutual, card.open) for card in cards)
-    inceptions = [card.inception_line for card in cards]
+    inceptions = [line for card in cards for line in (card.inception_line, *card.rotation_lines)]
     return Federation.assemble([body], [[*inceptions, *consents]], nodes)
-
-
-def read_line(path: Path) -> bytes:
-    """The one line in `path`, without its line feed. Raises NotFound, Malformed."""
-    line = read_bounded(path, MAX_LINE + 1).removesuffix(b"\n")
-    if not line or b"\n" in line:
-        raise Malformed(f"{path.name} is malformed", why="expected one line")
-    return line
-
-
-def _card(inception_line: bytes, record_line: bytes, mutual: tuple[str, ...], open_: tuple[str, ...]) -> NodeCard:
-    inception = check_inception(parse_entry(inception_line))
-    record = check_node_record(parse_entry(record_line), inception.keys)
-    if record.member != inception.id:
-        raise Untrusted("node card refused", why="its node record is another member's", code="NODE-CARD")
-    if inception.kind != "member" or not inception.jurisdiction:
-        raise Malformed("node card is malformed", why="its inception claims no seat and jurisdiction")
-    return NodeCard(inception, record, inception_line, record_line, mutual, open_)
-
-
-def _addresses(fields: Fields, name: str) -> tuple[str, ...]:
-    return tuple(str(Address.parse(item if isinstance(item, str) else "")) for item in fields.items(name, most=8))

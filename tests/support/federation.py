@@ -32,7 +32,8 @@ from comity.trust.note import SignedNote
 from comity.wire.address import Address
 from comity.wire.certs import Pin
 from comity.wire.client import NodeClient
-from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal
+from comity_client.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.node_card import NodeCard
 from support.ports import free_port
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")

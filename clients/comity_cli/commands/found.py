@@ -37,7 +37,8 @@ def command() -> None:
 @click.option("--out", "target", type=NEW, default="genesis.json", show_default=True)
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
     """Write the genesis charter. Whoever has the same cards writes the same bytes."""
-    from comity_client.founding import NodeCard, draft_genesis
+    from comity_client.founding import draft_genesis
+    from comity_client.node_card import NodeCard
 
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], None, bound)
@@ -75,10 +76,12 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
     """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
     from comity_client import founding
+    from comity_client.node_card import NodeCard
+    from comity_client.node_home import read_line
 
     body = _body(genesis)
-    lines = [founding.read_line(path) for path in consents]
-    federation = founding.seal(body, lines, [founding.NodeCard.parse(path.read_bytes()) for path in cards])
+    lines = [read_line(path) for path in consents]
+    federation = founding.seal(body, lines, [NodeCard.parse(path.read_bytes()) for path in cards])
     target.write_bytes(federation.encode())
     _show(body)
     output().done(f"founded: {target}")

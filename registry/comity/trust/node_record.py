@@ -94,7 +94,12 @@ def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Se
         governance: enough of the member's keys to reach its threshold.
         bound: signers that together hold every key of `record.bound_keys()`.
     """
-    statement = Statement(
+    return sign_statement(node_record_statement(record), *governance, *bound)
+
+
+def node_record_statement(record: NodeRecord) -> Statement:
+    """What is signed, where the signers are not in one place."""
+    return Statement(
         "node-record",
         (Subject(record.origin, sha256(record.origin.encode())),),
         Author("identity", record.member),
@@ -107,7 +112,6 @@ def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Se
             "operators": [b64encode(der) for der in record.operators],
         },
     )
-    return sign_statement(statement, *governance, *bound)
 
 
 def parse_node_record(entry: Entry) -> NodeRecord:

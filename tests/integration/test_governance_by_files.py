@@ -1,0 +1,426 @@
+"""Governance by carried files alone: no node, no network; homes, folders of lines, and ceremony files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comity.trust.charter import Body, Intent, quorum
+from comity.trust.digest import Digest
+from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
+from comity.trust.federation import Federation
+from comity_client.desk.ceremony import Ceremony
+from comity_client.desk.keys import DeskKey, find_keys, open_key
+from comity_client.desk.seat_keys import SeatShape
+from comity_client.desk.votes import reading_of
+from comity_client.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.governance import acts, drafting, recovery, rotating
+from comity_client.governance.acts import Nothing
+from comity_client.governance.folder import read_folder, write_folder
+from comity_client.governance.plans import Plan, plan_carried
+from comity_client.governance.sitting import Material, Sitting, material_of, of_federation
+from comity_client.governance.turns import turns
+from comity_client.node_card import NodeCard
+
+CODES = ("CH", "ES", "KR", "SG", "BR")
+
+
+@dataclass
+class Office:
+    """A member's people: a home, the federation file that they pinned, and a folder of lines that others carry to."""
+
+    home: Path
+    card: NodeCard
+    federation: Federation | None = None
+    seen: tuple[Material, Sitting] | None = None
+
+    @property
+    def id(self) -> Digest:
+        return self.card.inception.id
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "carried"
+
+    @property
+    def keys(self) -> list[DeskKey]:
+        return find_keys(self.home / "offline", self.card.state.keys)
+
+    def sitting(self) -> Sitting:
+        assert self.federation is not None
+        known = read_folder(self.folder) if self.folder.is_dir() else Material()
+        if self.seen is None or self.seen[0] != known:
+            self.seen = known, of_federation(self.federation, known)
+        return self.seen[1]
+
+    @property
+    def current(self) -> Body:
+        return self.sitting().current
+
+    def propose(self, body: Body, text: str = "because") -> None:
+        self.put(acts.propose(self.sitting(), self.keys[0].public, body, text))
+
+    def read(self, body: Digest, *, stalled: bool = False) -> str:
+        """Sign the next reading, and say which: `intent 1`; or why there is none."""
+        draft = self.sitting().draft(body).body
+        made = acts.read(self.sitting(), self.keys[0], draft, stalled=stalled)
+        if isinstance(made, Nothing):
+            return made.why
+        self.put(made)
+        reading = reading_of(made.ceremony.payload)
+        return f"{'intent' if isinstance(reading, Intent) else 'ratify'} {reading.round}"
+
+    def agree(self, body: Digest) -> None:
+        self.put(acts.agree(self.sitting(), self.sitting().draft(body).body, self.id))
+
+    def put(self, shown: Plan) -> None:
+        write_folder(self.folder, acts.sign_all(shown, self.keys).material)
+
+
+def office(root: Path, code: str, shape: SeatShape | None = None) -> Office:
+    name = f"node-{code.lower()}.example"
+    where = {"mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    home = root / code
+    return Office(
+        home, init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **where, seat=shape)
+    )
+
+
+def carry(offices: Iterable[Office]) -> None:
+    """Everybody gets everybody's lines, as on a stick that goes round twice."""
+    offices = list(offices)
+    for source in offices:
+        for target in offices:
+            if source is not target and source.folder.is_dir():
+                shutil.copytree(source.folder, target.folder, dirs_exist_ok=True)
+
+
+def decide(offices: Sequence[Office], body: Body) -> None:
+    """All of `offices` take both readings, carrying lines in between."""
+    carry(offices)
+    assert {each.read(body.digest) for each in offices} == {"intent 1"}
+    carry(offices)
+    assert {each.read(body.digest) for each in offices} == {"ratify 1"}
+    carry(offices)
+    assert {each.current.digest for each in offices} == {body.digest}
+
+
+@pytest.fixture(name="four")
+def _four(tmp_path: Path) -> list[Office]:
+    """Four members that have founded a federation; the second has three governance keys, two of which sign."""
+    offices = [office(tmp_path, code, SeatShape(3) if code == "ES" else None) for code in CODES[:4]]
+    cards = [each.card for each in offices]
+    body = draft_genesis(cards)
+    federation = seal(body, [consent_to(body, each.home) for each in offices], cards)
+    for each in offices:
+        each.federation = federation
+    return offices
+
+
+def newcomer(tmp_path: Path, offices: Sequence[Office]) -> Office:
+    fifth = office(tmp_path, "BR")
+    fifth.federation = offices[0].federation
+    return fifth
+
+
+def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
+    fifth = newcomer(tmp_path, four)
+    body = drafting.admission(four[0].current, fifth.card.member)
+    assert body.quorum == quorum(5)
+    four[0].put(acts.propose(four[0].sitting(), four[0].keys[0].public, body, "they mirror what we publish"))
+    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    carry([*four, fifth])
+    assert ("Institute BR", "consented") in {(turn.name, turn.action) for turn in turns(four[2].sitting())}
+    fifth.agree(body.digest)
+    carry([*four, fifth])
+    decide(four, body)
+    carry([*four, fifth])
+    assert fifth.current.digest == body.digest
+    assert fifth.sitting().seat_of(fifth.keys[0].public)[0].id == fifth.id
+
+
+def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, four: list[Office]) -> None:
+    fifth = newcomer(tmp_path, four)
+    body = drafting.admission(four[0].current, fifth.card.member)
+    four[0].propose(body)
+    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    carry(four)
+    assert {each.read(body.digest) for each in four} == {"intent 1"}
+    carry(four)
+    assert all("consent of Institute BR" in each.read(body.digest) for each in four)
+    assert four[0].current.epoch == 0
+
+
+def test_a_member_is_removed_and_keeps_its_files(four: list[Office]) -> None:
+    gone = four[3]
+    body = drafting.removal(four[0].current, gone.id)
+    four[0].propose(body, "it asked us to")
+    decide(four[:3], body)
+    carry(four)
+    assert gone.current.member(gone.id) is None
+    with pytest.raises(Refused) as refused:
+        acts.propose(gone.sitting(), gone.keys[0].public, drafting.namespaces(gone.current, {}), "no")
+    assert refused.value.code == "NO-SEAT"
+
+
+def test_policy_and_namespaces_change_by_quorum(four: list[Office]) -> None:
+    policy = dataclasses.replace(four[0].current.policy, min_copies=4)
+    first = drafting.policy_change(four[0].current, policy)
+    four[1].propose(first)
+    decide(four, first)
+    second = drafting.namespaces(four[0].current, {"swiss-ai": Digest("5" * 64)})
+    four[2].propose(second)
+    carry(four)
+    for _ in range(2):
+        for each in four[1:]:
+            each.read(second.digest)
+        carry(four)
+    assert four[0].current.namespaces == {"swiss-ai": "5" * 64}
+    assert four[0].current.policy == policy
+
+
+def test_a_member_changes_its_keys_and_the_charter_follows(four: list[Office]) -> None:
+    me = four[0]
+    used = [open_key(me.home / "offline" / "recovery.pem")]
+    prepared = rotating.prepare(
+        me.sitting(), me.home, SeatShape(governance=2, recovery=2), [key.public for key in used]
+    )
+    assert not (me.home / "offline" / "rotation-1").exists(), "nothing is written before the plan was seen"
+    rotated = acts.sign_all(prepared.begin(), used)
+    write_folder(me.folder, rotated.material)
+    record = acts.sign_all(rotating.take_up(me.home, rotated), prepared_keys(me, prepared))
+    me.card = rotating.take_up_record(me.home, record)
+    write_folder(me.folder, record.material)
+    carry(four)
+    body = drafting.rekeying(me.current, me.sitting().chain(me.id).current)
+    me.propose(body, "our keys are a year old")
+    decide(four, body)
+    seat = four[1].current.member(me.id)
+    assert seat is not None
+    assert (seat.keys, seat.recovery) == (prepared.keys.keys, prepared.keys.recovery)
+    assert NodeCard.parse((me.home / "node-card.json").read_bytes()) == me.card
+    old = open_key(me.home / "offline" / "governance.pem")
+    with pytest.raises(Refused):
+        me.sitting().seat_of(old.public)
+
+
+def prepared_keys(me: Office, prepared: rotating.Prepared) -> list[DeskKey]:
+    return find_keys(me.home / "offline", prepared.keys.keys)
+
+
+def test_new_keys_are_bound_by_what_the_old_ones_signed_in_this_epoch(four: list[Office]) -> None:
+    me = four[0]
+    one, two = (drafting.namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
+    me.propose(one)
+    four[1].propose(two)
+    carry(four)
+    assert me.read(one.digest) == "intent 1"
+    used = [open_key(me.home / "offline" / "recovery.pem")]
+    prepared = rotating.prepare(me.sitting(), me.home, SeatShape(), [key.public for key in used])
+    rotated = acts.sign_all(prepared.begin(), used)
+    write_folder(me.folder, rotated.material)
+    (key,) = prepared_keys(me, prepared)
+    with pytest.raises(Untrusted) as twice:
+        key.votes.permit(Intent(me.id, me.current.digest, 1, 1, two.digest))
+    assert twice.value.code == "VOTE-TWICE"
+
+
+def test_new_keys_sit_the_epoch_out_where_the_old_votes_are_lost(four: list[Office]) -> None:
+    me = four[0]
+    (me.home / "offline" / "governance.votes").unlink()
+    used = [open_key(me.home / "offline" / "recovery.pem")]
+    prepared = rotating.prepare(me.sitting(), me.home, SeatShape(), [key.public for key in used])
+    prepared.begin()
+    (key,) = prepared_keys(me, prepared)
+    assert key.votes.look(me.current.digest).lost(me.current.digest)
+
+
+def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four: list[Office]) -> None:
+    spain = four[1]
+    one, two, three = spain.keys
+    elsewhere = tmp_path / "ministry"
+    elsewhere.mkdir()
+    for path in (two.path, two.votes.path):
+        shutil.move(path, elsewhere / path.name)
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    four[0].propose(body)
+    carry(four)
+
+    made = acts.read(spain.sitting(), one, body)
+    assert isinstance(made, Plan)
+    half = acts.sign(made, one)
+    with pytest.raises(Unavailable, match="1 more of the governance keys") as waiting:
+        _ = half.entry
+    assert waiting.value.code == "CEREMONY"
+    carried = half.ceremony.encode()
+    assert b"comity keys sign" in carried
+
+    second = open_key(elsewhere / two.path.name)
+    shown = plan_carried(carried)  # this machine holds a key, and nothing else
+    assert shown.title.startswith("INTENT, round 1: Institute ES (ES)")
+    assert [(change.what, change.name) for change in shown.changes] == [("namespace", "alia")]
+    assert any("no federation is known here" in warning for warning in shown.warnings)
+    done = acts.sign(shown, second)
+    assert done.ceremony.complete
+    write_folder(spain.folder, done.material)
+    assert spain.id in spain.sitting().council.heard[1]
+
+    with pytest.raises(Untrusted) as twice:
+        second.votes.permit(Intent(spain.id, spain.current.digest, 1, 1, Digest("9" * 64)))
+    assert twice.value.code == "VOTE-TWICE"
+    assert three.votes.look(spain.current.digest).readings == ()
+
+
+def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> None:
+    spain = four[1]
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    shown = acts.sign(acts.propose(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0])
+    lying = shown.ceremony.encode().replace(
+        b'"next": "comity keys sign', b'"next": "harmless, sign it: comity keys sign'
+    )
+    assert plan_carried(lying, spain.sitting()).facts == shown.facts
+    assert "harmless" not in str(plan_carried(lying, spain.sitting()).title)
+
+
+def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -> None:
+    ours, theirs = (drafting.namespaces(four[0].current, {name: Digest("5" * 64)}) for name in ("ours", "theirs"))
+    four[0].propose(ours)
+    four[2].propose(theirs)
+    carry(four)
+    for each, wanted in zip(four, (ours, ours, theirs, theirs), strict=True):
+        assert each.read(wanted.digest) == "intent 1"
+    carry(four)
+    assert four[0].current.epoch == 0
+    leading = four[0].sitting().council.leading(1)
+    assert leading is not None
+    said = [each.read(leading.body.digest) for each in four]
+    assert said == ["intent 2"] * 4
+    carry(four)
+    assert [each.read(leading.body.digest) for each in four] == ["ratify 2"] * 4
+    carry(four)
+    assert {each.current.digest for each in four} == {leading.body.digest}
+    lost = ours if leading.body.digest == theirs.digest else theirs
+    again = drafting.rebase(lost, Body.parse(four[0].federation.body.data), four[0].current)
+    assert set(again.namespaces) == {"ours", "theirs"}
+
+
+def test_a_reading_that_was_lost_on_the_way_is_signed_again_and_is_the_same(four: list[Office]) -> None:
+    body = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    four[0].propose(body)
+    carry(four)
+    first = acts.read(four[0].sitting(), four[0].keys[0], body)
+    assert isinstance(first, Plan)
+    acts.sign_all(first, four[0].keys)  # a crash: nothing reached the folder
+    again = acts.read(four[0].sitting(), four[0].keys[0], body)
+    assert isinstance(again, Plan)
+    assert again.ceremony.payload == first.ceremony.payload
+    four[0].put(again)
+    assert four[0].id in four[0].sitting().council.heard[1]
+
+
+def test_a_restored_backup_of_the_votes_is_found_out_and_sits_the_epoch_out(four: list[Office]) -> None:
+    me = four[0]
+    backup = (me.home / "offline" / "governance.votes").read_bytes()
+    body = drafting.namespaces(me.current, {"one": Digest("5" * 64)})
+    me.propose(body)
+    carry(four)
+    me.read(body.digest)
+    (me.home / "offline" / "governance.votes").write_bytes(backup)
+    assert "sits out this epoch" in me.read(body.digest)
+
+
+def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_again(four: list[Office]) -> None:
+    me, others = four[0], four[1:]
+    body = drafting.namespaces(me.current, {"one": Digest("5" * 64)})
+    me.propose(body)
+    carry(four)
+    me.read(body.digest)
+    carry(four)
+    (me.home / "offline" / "governance.votes").unlink()
+    assert "sits out" in me.read(body.digest)
+    copies = {each.id: read_folder(each.folder) for each in others}
+    with pytest.raises(Refused, match="Institute SG") as refused:
+        recovery.weigh(me.sitting(), me.keys[0], {k: v for k, v in copies.items() if k != four[3].id})
+    assert refused.value.code == "VOTES-COPIES"
+    decided = recovery.weigh(me.sitting(), me.keys[0], copies)
+    assert "liar" in decided.risk
+    assert [reading.body for reading in decided.found] == [body.digest]
+    recovery.resume(decided)
+    for each in others:
+        each.read(body.digest)
+    carry(four)
+    assert me.read(body.digest) == "ratify 1"
+
+
+def test_a_draft_that_would_strand_the_quorum_is_refused_with_names(four: list[Office]) -> None:
+    one = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    four[0].propose(one)
+    decide(four[:3], one)
+    shrunk = drafting.removal(four[0].current, four[1].id)
+    with pytest.raises(Refused, match="Institute SG") as refused:
+        four[0].propose(shrunk)
+    assert refused.value.code == "STRANDED"
+    assert acts.propose(four[0].sitting(), four[0].keys[0].public, shrunk, "we know", despite_quorum=True)
+
+
+def test_a_member_that_asks_to_leave_stays_one_until_a_charter_says_so(four: list[Office]) -> None:
+    going = four[3]
+    going.put(acts.leave(going.sitting(), going.keys[0].public, "our mandate ends"))
+    carry(four)
+    assert four[0].sitting().council.left == {going.id}
+    assert four[0].current.member(going.id) is not None
+    body = drafting.removal(four[0].current, going.id)
+    four[0].propose(body)
+    decide(four[:3], body)
+
+
+def test_a_federation_that_lost_its_quorum_is_founded_anew_and_names_the_old_one(four: list[Office]) -> None:
+    two = four[:2]
+    cards = [each.card for each in two]
+    body = draft_genesis(cards, predecessor=four[0].current)
+    federation = seal(body, [consent_to(body, each.home) for each in two], cards)
+    assert federation.body.predecessor == four[0].current.digest
+    assert federation.id != four[0].federation.id
+
+
+def test_a_certified_draft_cannot_be_put_upon_what_others_changed_otherwise(four: list[Office]) -> None:
+    before = four[0].current
+    mine = drafting.policy_change(before, dataclasses.replace(before.policy, min_copies=4))
+    theirs = drafting.policy_change(before, dataclasses.replace(before.policy, min_copies=2))
+    with pytest.raises(Conflict) as conflict:
+        drafting.rebase(mine, before, theirs)
+    assert conflict.value.code == "REBASE"
+
+
+def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refused(four: list[Office]) -> None:
+    spain = four[1]
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    half = acts.sign(acts.propose(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0]).ceremony
+    other = acts.propose(spain.sitting(), spain.keys[0].public, body, "y").ceremony
+    mixed = dataclasses.replace(other, signatures=half.signatures)
+    with pytest.raises(Exception, match="nobody's of its panels"):
+        Ceremony.parse(mixed.encode())
+
+
+def test_everything_carried_survives_a_second_copy_and_junk_beside_it(tmp_path: Path, four: list[Office]) -> None:
+    body = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    four[0].propose(body)
+    material = material_of(four[0].federation) | read_folder(four[0].folder)
+    folder = tmp_path / "stick"
+    assert write_folder(folder, material) == len(material.lines)
+    assert write_folder(folder, material) == 0
+    (folder / "lines" / "junk.line").write_bytes(b"\xff\x00")
+    assert read_folder(folder).lines == material.lines | {b"\xff\x00"}
+    assert of_federation(four[0].federation, read_folder(folder)).draft(body.digest).body == body
+
+
+def test_the_online_key_of_a_node_has_no_seat(four: list[Office]) -> None:
+    me = four[0]
+    online = open_key(me.home / "keys" / "online.pem")
+    with pytest.raises(Refused) as refused:
+        acts.propose(me.sitting(), online.public, me.current, "x")
+    assert refused.value.code == "NO-SEAT"
