@@ -15,6 +15,7 @@ from comity.gateway.errors import answer, on_error
 from comity.gateway.hub import routes as hub
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.running import Running
+from comity.gateway.tlog import routes as tlog
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 
@@ -22,7 +23,7 @@ def make_app(running: Running, catalogue: Catalogue) -> Starlette:
     """The gateway of a running node."""
     access = Access(running.core)
     return Starlette(
-        routes=[Route("/healthz", healthz), *hub.routes(running, catalogue, access)],
+        routes=[Route("/healthz", healthz), *tlog.routes(running), *hub.routes(running, catalogue, access)],
         middleware=[Middleware(Bounds, settings=running.settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, delete, distinct, func, insert, select, update
+from sqlalchemy import Connection, delete, distinct, func, insert, select, tuple_, update
 
 from comity.ledger import checkpoints, schema
 from comity.ledger.checkpoints import SignedHead
 from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.note import NoteSignature, SignedNote
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 
 MAX_NAMES: Final = 48
 MAX_KEYS: Final = 2
@@ -68,6 +68,21 @@ class Cosignatures:
         """
         with self._database.reading() as connection:
             log = find_log(connection, name)
+            return _note(connection, log, _head(connection, log, size))
+
+    def newest_by(self, name: str, cosigners: Iterable[VerifierKey]) -> SignedNote:
+        """The largest checkpoint that one of `cosigners` has signed, with every cosignature kept.
+
+        Raises NotFound(code="NO-CHECKPOINT").
+        """
+        keys = [(key.name, key.key_id) for key in cosigners]
+        with self._database.reading() as connection:
+            log = find_log(connection, name)
+            by_them = (_MADE.log_id == log.id, tuple_(_MADE.name, _MADE.key_id).in_(keys))
+            size = connection.scalar(select(func.max(_MADE.size)).where(*by_them))
+            if size is None:
+                why = f"none of {log.origin} is cosigned by them"
+                raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
             return _note(connection, log, _head(connection, log, size))
 
     def best_note(self, name: str, index: int) -> SignedNote:

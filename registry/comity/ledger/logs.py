@@ -88,6 +88,11 @@ class Logs:
         with self._database.reading() as connection:
             return [_state(connection, log) for log in all_logs(connection)]
 
+    def keys(self) -> list[VerifierKey]:
+        """The keys of all logs, in the order in which they were created."""
+        with self._database.reading() as connection:
+            return [log.key for log in all_logs(connection)]
+
     def get(self, name: str) -> LogState:
         """Raises NotFound(code="NO-SUCH-LOG")."""
         with self._database.reading() as connection:

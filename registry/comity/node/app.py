@@ -20,6 +20,7 @@ from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
 from comity.node.housekeeping import Housekeeping
 from comity.node.metrics import MetricsListener
+from comity.node.outside import OutsideWitnesses
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.services.artifacts import Artifacts
@@ -105,6 +106,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     listening = await doors.open()
     ending.push_async_callback(replication.close)
     ending.push_async_callback(supervisor.stop)
+    await replication.convictions.load()  # before anybody submits anything
     http = await ending.enter_async_context(beside(core, desk, replication, supervisor))
     listening = replace(listening, http=http)
     _log.info(
@@ -120,4 +122,5 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     if core.config.listen.metrics:  # not before it is known which logs stand convicted
         ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     Housekeeping(core).begin(supervisor)
+    OutsideWitnesses(core).begin(supervisor)
     await own_log.run()

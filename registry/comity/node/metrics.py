@@ -23,6 +23,7 @@ class Metrics:
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
         self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
         self.misbehaviour = self._gauge("misbehaviour_proofs", "Proofs kept that a log showed two histories", "origin")
+        self.witnessed_size = self._gauge("witnessed_entries", "Entries of the own log that it has cosigned", "witness")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -41,8 +41,8 @@ class Replication:
         self.recovery = Recovery(core, self.start, side_objects)
         self.convictions = Convictions(core)
         self.quotas = Quotas(core)
-        cosigner = Cosigner(core, self.start, self.convictions)
-        self._mirror = Mirror(core, cosigner, self.convictions, self.quotas, side_objects, self._advanced)
+        self.cosigner = Cosigner(core, self.start, self.convictions)
+        self._mirror = Mirror(core, self.cosigner, self.convictions, self.quotas, side_objects, self.advanced)
         self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery)
         self.own_log = OwnLog(core, self.recovery)
         files = FileFetcher(core, self.peers.links.values, side_objects)
@@ -50,7 +50,6 @@ class Replication:
         self.custody = Custody(core, files)
 
     async def begin(self) -> None:
-        await self.convictions.load()
         await self._mirror.load()
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
@@ -59,6 +58,7 @@ class Replication:
     async def close(self) -> None:
         await self.peers.close()
 
-    async def _advanced(self, log: str) -> None:
+    async def advanced(self, log: str) -> None:
+        """A log has grown here, however its entries came."""
         await self.peers.advanced(log)
         self.replicas.look(self._supervisor)

@@ -1,0 +1,197 @@
+"""Pushed logs (C2SP tlog-mirror): entries that a client brings, each package proven into a checkpoint that is pending.
+
+(1) the head names a log that is mirrored here, never the node's own                                    else 404
+(2) a checkpoint of that log is pending                                                                 else 422
+(3) `end` is the size of one of the newest of them, not behind what is mirrored; `start` is the next
+    entry or a little before                                                                            else 409
+(4) each package, as it comes, is proven to be in the tree of `end` leaves                              else 422
+(5) the side objects that its statements name are here, and the log stays within its quota        else 503, 507
+(6) what is new of it is durable before the next one is read
+(7) once all of it is here, the log moves to the checkpoint, and the node's cosigner signs it
+
+A body that ends early is no loss: what was proven stays, and the answer (202) says where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from comity.gateway.running import Running
+from comity.gateway.tlog.body import Body
+from comity.gateway.tlog.known import Known
+from comity.gateway.tlog.witness import Submissions
+from comity.ledger.logs import LogState
+from comity.node.replication.quota import statement_of, weight
+from comity.node.replication.side_objects import absent
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.misbehaviour import ROOTS
+from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tiles import WIDTH
+from comity.trust.tlog_mirror import MirrorInfo, Package, Upload
+from comity.trust.tlog_witness import encode_signatures
+
+PACKAGES: Final = 64
+"""Packages that one request may bring; clients are told to send half as many."""
+BEHIND: Final = 32 * WIDTH
+"""Entries that a request may bring again."""
+AT_ONCE: Final = 16
+"""Uploads at once: each may hold a package in memory."""
+DEADLINE: Final = 300.0
+"""Seconds of one upload."""
+
+_GZIP: Final = {"Accept-Encoding": "gzip"}
+
+T = TypeVar("T")
+
+_log: Final = structlog.get_logger("comity.gateway")
+
+
+class Uploads:
+    """Takes entries. Touched by the event loop only."""
+
+    def __init__(self, running: Running, known: Known, submissions: Submissions) -> None:
+        self._core = running.core
+        self._ledger = running.core.ledger
+        self._replication = running.replication
+        self._known = known
+        self._submissions = submissions
+        self._under_way = 0
+        self._turns: defaultdict[VerifierKey, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def add_entries(self, request: Request) -> Response:
+        """Answers `POST add-entries`."""
+        with self._place():
+            body = Body(request)
+            upload = await body.upload()
+            key, note = await self._pending(upload)  # (1), (2)
+            state = await self._state(key)
+            if note is None or not self._fits(upload, state):  # (3)
+                return await self._elsewhere(key, upload.end if note else None)
+            try:
+                whole = await self._take(key, upload, note, body)
+                lines = await self._commit(key, note) if whole else ()
+            except Conflict:
+                return await self._elsewhere(key, upload.end)
+            if not whole:
+                return await self._elsewhere(key, upload.end, status=202)
+            return Response(encode_signatures(lines), 200, _GZIP, "text/plain; charset=utf-8")
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._under_way >= AT_ONCE:
+            raise Refused("too many uploads at once", why=f"{AT_ONCE} are taken", code="TOO-MANY-CALLS")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _pending(self, upload: Upload) -> tuple[VerifierKey, SignedNote | None]:
+        """The log that is meant, and its checkpoint of size `end`, or None where none is pending.
+
+        Raises NotFound (UNKNOWN-LOG), and Untrusted (NO-PENDING) for a log of which no checkpoint was submitted.
+        """
+        keys = await self._known.mirrored(upload.origin)
+        if not keys:
+            raise NotFound("not a log that is mirrored here", why="its operator has not added it", code="UNKNOWN-LOG")
+        first: VerifierKey | None = None
+        for key in keys:
+            self._submissions.refuse_convicted(key)
+            pending = await self._submissions.pending(key)
+            if upload.end in pending:
+                return key, pending[upload.end]
+            first = first or (key if pending else None)
+        if first is None:
+            raise Untrusted("no checkpoint is pending", why="add-checkpoint comes first", code="NO-PENDING")
+        return first, None
+
+    async def _state(self, key: VerifierKey) -> LogState:
+        return await self._core.pools.ledger(self._ledger.logs.create, key.name, str(key))
+
+    @staticmethod
+    def _fits(upload: Upload, state: LogState) -> bool:
+        return state.size <= upload.end and state.staged - BEHIND <= upload.start <= state.staged
+
+    async def _elsewhere(self, key: VerifierKey, end: int | None, *, status: int = 409) -> Response:
+        """Where the log stands, for a client that has to go on from there."""
+        state, pending = await self._state(key), await self._submissions.pending(key)
+        size = end if end is not None and end >= state.size else max(pending)
+        body = MirrorInfo(size, state.staged).encode()
+        return Response(body, status, _GZIP | {"Content-Type": "text/x.tlog.mirror-info"})
+
+    async def _take(self, key: VerifierKey, upload: Upload, note: SignedNote, body: Body) -> bool:
+        """Keep what the body brings; whether that was all. Raises what refuses a package, and Malformed (ADD-ENTRIES)
+        where not one whole package came."""
+        checkpoint, until = Checkpoint.parse(note.text), asyncio.get_running_loop().time() + DEADLINE
+        for taken, package in enumerate(upload.packages()):
+            brought = await _before(until, body.package(package)) if taken < PACKAGES else None
+            if brought is None:
+                if not taken:
+                    raise Malformed("not an upload", why="it ends within its first package", code="ADD-ENTRIES")
+                return False
+            await self._keep(key, checkpoint, package, *brought)
+        return True
+
+    async def _keep(
+        self, key: VerifierKey, target: Checkpoint, package: Package, lines: Sequence[bytes], proof: Sequence[bytes]
+    ) -> None:
+        logs, ledger = self._ledger.logs, self._core.pools.ledger
+        before = await ledger(logs.staged_leaves, str(key), package.first, package.start)
+        await self._core.pools.hashing(package.verify, before, lines, proof, target.size, target.root)  # (4)
+        cost = await self._core.pools.files(self._cost, lines)  # (5)
+        async with self._turns[key]:
+            fresh = max(0, (await self._state(key)).staged - package.start)
+            if fresh < len(lines):
+                await self._replication.quotas.require(key, target.size, cost)
+                await ledger(logs.stage, str(key), package.start + fresh, lines[fresh:])  # (6)
+                await self._replication.quotas.took(key, cost)
+
+    def _cost(self, lines: Sequence[bytes]) -> int:
+        """Blocking. What the lines take; raises Unavailable (SIDE-OBJECT) where one names what is not here."""
+        statements = [statement_of(line) for line in lines]
+        named = [item for statement in statements if statement for item in statement.objects]
+        if missing := absent(self._core.store, named):
+            why = f"{len(missing)} objects that these entries name are missing, {missing[0].digest} the first"
+            raise Unavailable("entries without their side objects", why=why, code="SIDE-OBJECT")
+        return sum(map(weight, lines, statements))
+
+    async def _commit(self, key: VerifierKey, note: SignedNote) -> tuple[NoteSignature, ...]:
+        """Move the log to the checkpoint and sign it (7). Raises Conflict where it is further already."""
+        target = Checkpoint.parse(note.text)
+        async with self._turns[key]:
+            state = await self._state(key)
+            if state.size > target.size:
+                raise Conflict("the log is further already", why=f"it has {state.size} entries", code="LOG-MOVED")
+            try:
+                await self._core.pools.ledger(self._ledger.logs.advance, str(key), target.size, [], note)
+            except Equivocation as error:
+                await self._replication.convictions.keep(ROOTS, key, error.proof)
+                raise
+        await self._replication.advanced(str(key))
+        await self._replication.cosigner.attend(key)
+        cosigned = await self._core.pools.ledger(self._ledger.cosignatures.cosigned, str(key), target.size)
+        cosigners = self._core.seat.record.cosigners
+        lines = tuple(line for line in cosigned.signatures if any(line.by(own) for own in cosigners))
+        if not lines:
+            why = "the node has just started, or the log has grown meanwhile"
+            raise Unavailable("not signed yet", why=why, hint="send the same request again", code="UNSIGNED")
+        _log.info("mirrored", origin=key.name, size=target.size, pushed=True)
+        return lines
+
+
+async def _before(until: float, part: Awaitable[T | None]) -> T | None:
+    """`part`, or None where it takes longer: the body has ended then."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await part
+    except TimeoutError:
+        return None

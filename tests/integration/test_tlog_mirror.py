@@ -1,0 +1,191 @@
+"""A node as a mirror of logs that are pushed to it (C2SP tlog-mirror): it signs what it holds, and what is proven."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.gateway import beside
+from comity.trust.cosignature import verify_cosignature
+from comity.trust.digest import sha256
+from comity.trust.statement import SideObject, Statement, Subject, sign_statement
+from comity.trust.tlog_mirror import MirrorInfo, Upload
+from comity.trust.tlog_witness import parse_signatures
+from support.federation import NodeHome, make_home, serving
+from support.logs import AUTHOR, PUBLISHER
+from support.outside import Faces, OutsideLog, read_log, vkeys
+
+LOG = OutsideLog("outside.example/log").grow(700)
+FORK = OutsideLog(LOG.origin, LOG.key).grow(256).grow(700, b"another")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    home = make_home(tmp_path / "home", 0)
+    home.set("tlog", mirror=vkeys([LOG]))
+    home.set("replication", first_answer_seconds=0)
+    return home
+
+
+@pytest.fixture
+async def faces(home: NodeHome) -> AsyncIterator[Faces]:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        yield Faces(client)
+
+
+async def submit(faces: Faces, old: int, size: int, log: OutsideLog = LOG) -> None:
+    answer = await faces.add_checkpoint(log.submission(old, size))
+    assert (answer.status_code, answer.content) == (200, b""), answer.text  # the mirror's key signs what it holds only
+
+
+def cosigned(home: NodeHome, answer: httpx2.Response, size: int, log: OutsideLog = LOG) -> None:
+    assert answer.status_code == 200, answer.text
+    lines = parse_signatures(answer.content)
+    for key in home.record.cosigners:
+        (line,) = (line for line in lines if line.by(key))
+        assert verify_cosignature(line, key, log.checkpoint(size)) > 0
+
+
+def stands(answer: httpx2.Response, status: int, pending: int, next_entry: int) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "text/x.tlog.mirror-info"
+    assert MirrorInfo.parse(answer.content) == MirrorInfo(pending, next_entry)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_log_is_pushed_signed_and_served(faces: Faces, home: NodeHome, packed: bool) -> None:
+    await submit(faces, 0, 600)
+    assert (await faces.get(f"{LOG.prefix}/checkpoint")).status_code == 404
+    answer = await faces.add_entries(LOG.upload(0, 600), packed=packed)
+    assert answer.headers["Accept-Encoding"] == "gzip"
+    cosigned(home, answer, 600)
+    checkpoint, entries = await read_log(faces, LOG.prefix, LOG.verifier)
+    assert (checkpoint.size, entries) == (600, LOG.entries[:600])
+
+
+async def test_it_grows_from_any_entry_to_any_other(faces: Faces, home: NodeHome) -> None:
+    sizes = [0, 1, 2, 255, 256, 257, 512, 700]
+    for old, size in itertools.pairwise(sizes):
+        await submit(faces, old, size)
+        cosigned(home, await faces.add_entries(LOG.upload(old, size)), size)
+    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
+
+
+async def test_what_is_here_already_may_come_again(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 300)
+    cosigned(home, await faces.add_entries(LOG.upload(0, 300)), 300)
+    await submit(faces, 300, 310)
+    cosigned(home, await faces.add_entries(LOG.upload(290, 310)), 310)
+    cosigned(home, await faces.add_entries(LOG.upload(310, 310)), 310)
+    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries[:310]
+
+
+async def test_a_body_that_ends_early_goes_on_where_it_ended(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 700)
+    stands(await faces.add_entries(LOG.upload(0, 700, packages=1)), 202, 700, 256)
+    stands(await faces.add_entries(LOG.upload(256, 700)[:-1]), 202, 700, 512)
+    cosigned(home, await faces.add_entries(LOG.upload(512, 700)), 700)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 40, 45, 300, 3_000])
+async def test_a_body_without_one_whole_package_is_a_bad_request(faces: Faces, cut: int) -> None:
+    await submit(faces, 0, 700)
+    assert (await faces.add_entries(LOG.upload(0, 700)[:cut])).status_code == 400
+
+
+async def test_an_upload_outlives_a_log_that_grows(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 300)
+    stands(await faces.add_entries(LOG.upload(0, 300, packages=1)), 202, 300, 256)
+    await submit(faces, 300, 600)
+    cosigned(home, await faces.add_entries(LOG.upload(256, 300)), 300)
+    cosigned(home, await faces.add_entries(LOG.upload(300, 600)), 600)
+
+
+async def test_who_asks_for_what_is_not_pending_learns_what_is(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 600)
+    for start, end in ((0, 0), (0, 599), (1, 600), (257, 700)):
+        stands(await faces.add_entries(LOG.upload(start, end)), 409, 600, 0)
+    cosigned(home, await faces.add_entries(LOG.upload(0, 600)), 600)
+    stands(await faces.add_entries(LOG.upload(0, 0)), 409, 600, 600)
+
+
+async def test_entries_that_are_not_in_the_checkpoint_are_unprocessable(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 600)
+    other = OutsideLog(LOG.origin).grow(600, b"another")
+    assert (await faces.add_entries(other.upload(0, 600))).status_code == 422
+    half = LOG.upload(0, 600, packages=1) + FORK.upload(256, 600)[len(Upload(LOG.origin, 256, 600).encode()) :]
+    assert (await faces.add_entries(half)).status_code == 422
+    stands(await faces.add_entries(LOG.upload(0, 0)), 409, 600, 256)
+    cosigned(home, await faces.add_entries(LOG.upload(256, 600)), 600)
+
+
+async def test_entries_before_any_checkpoint_and_of_other_logs_are_refused(faces: Faces, home: NodeHome) -> None:
+    assert (await faces.add_entries(LOG.upload(0, 10))).status_code == 422
+    assert (await faces.add_entries(OutsideLog("stranger.example/log").grow(3).upload(0, 3))).status_code == 404
+    own = Upload(home.origin, 0, 0).encode()
+    assert (await faces.add_entries(own)).status_code == 404
+
+
+async def test_many_may_push_one_log_at_once_and_one_that_stalls_keeps_nobody(faces: Faces, home: NodeHome) -> None:
+    await submit(faces, 0, 700)
+    body, go = LOG.upload(0, 700), asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield body[:4_000]
+        await go.wait()
+        yield body[4_000:]
+
+    stalled = asyncio.create_task(faces.http.post("/tlog/add-entries", content=stalling()))
+    for answer in await asyncio.gather(*(faces.add_entries(LOG.upload(0, 700)) for _ in range(4))):
+        cosigned(home, answer, 700)
+    go.set()
+    cosigned(home, await stalled, 700)
+    assert (await read_log(faces, LOG.prefix, LOG.verifier))[1] == LOG.entries
+
+
+async def test_what_was_taken_outlives_the_node(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        await submit(Faces(client), 0, 600)
+        stands(await Faces(client).add_entries(LOG.upload(0, 600, packages=1)), 202, 600, 256)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        cosigned(home, await Faces(client).add_entries(LOG.upload(256, 600)), 600)
+
+
+async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome) -> None:
+    item = SideObject(sha256(b"a document"), 10)
+    statement = Statement("vouched", (Subject("a", sha256(b"a")),), AUTHOR, {}, objects=(item,))
+    log = OutsideLog("members.example/log")
+    log.append(sign_statement(statement, PUBLISHER).line)
+    home.set("tlog", mirror=vkeys([log]))
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        await submit(Faces(client), 0, 1, log)
+        answer = await Faces(client).add_entries(log.upload(0, 1))
+        assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "SIDE-OBJECT")
+        assert (await Faces(client).get(f"{log.prefix}/checkpoint")).status_code == 404
+
+
+async def test_beyond_its_quota_a_log_is_not_taken(home: NodeHome) -> None:
+    home.set("limits", entries_per_origin=300)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        await submit(Faces(client), 0, 600)
+        answer = await Faces(client).add_entries(LOG.upload(0, 600))
+        assert (answer.status_code, answer.headers["X-Error-Code"]) == (507, "QUOTA")
+
+
+async def test_a_packing_that_is_unknown_or_broken_is_refused(faces: Faces) -> None:
+    await submit(faces, 0, 300)
+    for coding, body in (("br", b"x"), ("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08\x00" + b"\xff" * 40)):
+        headers = {"Content-Encoding": coding}
+        assert (await faces.http.post("/tlog/add-entries", content=body, headers=headers)).status_code == 400
+
+
+async def test_an_upload_that_claims_more_than_there_can_be_is_refused(faces: Faces) -> None:
+    name = LOG.origin.encode()
+    head = struct.pack(">H", len(name)) + name
+    for start, end in ((2**64 - 1, 2**64 - 1), (0, 2**63), (5, 4)):
+        assert (await faces.add_entries(head + struct.pack(">QQH", start, end, 0))).status_code == 400

@@ -1,0 +1,217 @@
+"""A node as a plain witness for outside logs (C2SP tlog-witness): every status, one state a log, no race won twice."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.content.keyfile import write_keys
+from comity.gateway import beside
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosigner_key, verify_cosignature
+from comity.trust.encoding import b64encode
+from comity.trust.errors import Malformed
+from comity.trust.keys import PrivateKey
+from comity.trust.merkle import consistency_proof, leaf_hash
+from comity.trust.note import SignedNote, VerifierKey
+from comity.trust.tlog_witness import AddCheckpoint, parse_signatures
+from support.federation import NodeHome, make_home, serving
+from support.outside import Faces, OutsideLog, vkeys
+from support.shared import shared
+
+NAME = "witness.example/w1"
+KEYS = (PrivateKey.generate("ed25519"), PrivateKey.generate("ml-dsa-44"))
+LOG = OutsideLog("outside.example/log").grow(40)
+FORK = OutsideLog(LOG.origin, LOG.key).grow(40, b"another")
+SIGSUM_ORIGIN = "sigsum.org/v1/tree/4d6d8825a6bb689d459628312889dfbb0bcd41b5211d9e1ce768b0ff0309e562"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    home = make_home(tmp_path / "home", 0)
+    write_keys(home.directory / "keys" / "witness.pem", KEYS)
+    home.set("tlog", witness=vkeys([LOG]), witness_name=NAME)
+    return home
+
+
+@pytest.fixture
+async def faces(home: NodeHome) -> AsyncIterator[Faces]:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        yield Faces(client)
+
+
+def signed_by_both(answer: httpx2.Response, checkpoint: Checkpoint) -> None:
+    assert answer.status_code == 200, answer.text
+    lines = parse_signatures(answer.content)
+    assert len(lines) == 2
+    for line, key in zip(lines, KEYS, strict=True):
+        assert verify_cosignature(line, cosigner_key(NAME, key.public), checkpoint) > 0
+
+
+async def test_it_signs_a_log_as_it_grows_and_the_same_checkpoint_again(faces: Faces) -> None:
+    for old, size in ((0, 1), (1, 2), (2, 2), (2, 5), (5, 33)):
+        signed_by_both(await faces.add_checkpoint(LOG.submission(old, size)), LOG.checkpoint(size))
+
+
+async def test_a_stale_old_size_is_answered_with_the_right_one(faces: Faces) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+    for old, size in ((0, 40), (8, 40), (0, 33), (34, 40), (0, 1)):
+        answer = await faces.add_checkpoint(LOG.submission(old, size))
+        assert (answer.status_code, answer.text) == (409, "33\n")
+        assert answer.headers["Content-Type"] == "text/x.tlog.size"
+
+
+async def test_a_checkpoint_that_does_not_continue_the_last_one_is_unprocessable(faces: Faces) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    wrong = [
+        AddCheckpoint(8, (), LOG.note(12)),
+        AddCheckpoint(8, (leaf_hash(b""),) * 3, LOG.note(12)),
+        AddCheckpoint(8, consistency_proof(8, 12, FORK.tree.node), FORK.note(12)),
+        AddCheckpoint(8, (leaf_hash(b""),), LOG.note(8)),
+    ]
+    for body in wrong:
+        assert (await faces.add_checkpoint(body.encode())).status_code == 422
+    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 12)), LOG.checkpoint(12))
+
+
+async def test_a_first_checkpoint_comes_without_a_proof(faces: Faces) -> None:
+    assert (await faces.add_checkpoint(AddCheckpoint(0, (leaf_hash(b""),), LOG.note(3)).encode())).status_code == 422
+
+
+async def test_an_empty_log_has_the_root_of_the_empty_tree(faces: Faces) -> None:
+    wrong = OutsideLog(LOG.origin, LOG.key)
+    text = f"{LOG.origin}\n0\n{b64encode(leaf_hash(b''))}\n"
+    signature = LOG.key.sign(text.encode())
+    line = f"— {LOG.origin} {b64encode(LOG.verifier.key_id + signature)}"
+    answer = await faces.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
+    assert answer.status_code == 422
+    signed_by_both(await faces.add_checkpoint(wrong.submission(0, 0)), wrong.checkpoint(0))
+
+
+async def test_two_histories_convict_the_log_and_nothing_of_it_is_signed_any_more(faces: Faces, home: NodeHome) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+    assert (await faces.add_checkpoint(AddCheckpoint(33, (), FORK.note(33)).encode())).status_code == 422
+    frozen = await faces.add_checkpoint(LOG.submission(33, 40))
+    assert (frozen.status_code, frozen.headers["X-Error-Code"]) == (403, "SPLIT-VIEW")
+    async with home.client() as client:
+        (proof,) = await client.misbehaviour()
+    assert (proof.kind, proof.origin) == ("roots", LOG.origin)
+
+
+async def test_an_old_size_beyond_the_checkpoint_is_a_bad_request(faces: Faces) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 33)), LOG.checkpoint(33))
+    assert (await faces.add_checkpoint(LOG.submission(33, 8))).status_code == 400
+
+
+async def test_other_logs_and_other_keys_are_refused(faces: Faces) -> None:
+    stranger = OutsideLog("stranger.example/log").grow(3)
+    assert (await faces.add_checkpoint(stranger.submission(0, 3))).status_code == 404
+    impostor = OutsideLog(LOG.origin).grow(3)
+    assert (await faces.add_checkpoint(impostor.submission(0, 3))).status_code == 403
+    forged = SignedNote(LOG.note(4).text, LOG.note(3).signatures)
+    assert (await faces.add_checkpoint(AddCheckpoint(0, (), forged).encode())).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"old 0\n", b"\xff" * 40, b"old 00\n\n" + LOG.note(1).encode(), LOG.note(1).encode(), b"x" * 140_000],
+)
+async def test_what_is_no_request_is_refused(faces: Faces, body: bytes) -> None:
+    assert (await faces.add_checkpoint(body)).status_code in (400, 413)
+
+
+async def test_an_extension_line_is_refused(faces: Faces) -> None:
+    text = LOG.note(3).text + "extension\n"
+    line = f"— {LOG.origin} {b64encode(LOG.verifier.key_id + LOG.key.sign(text.encode()))}"
+    answer = await faces.add_checkpoint(f"old 0\n\n{text}\n{line}\n".encode())
+    assert (answer.status_code, answer.headers["X-Error-Code"]) == (400, "CHECKPOINT-EXTENSION")
+
+
+async def test_monitors_read_the_newest_checkpoint_that_it_signed(faces: Faces) -> None:
+    path = f"witness/{LOG.prefix}/checkpoint"
+    assert (await faces.get(path)).status_code == 404
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
+    answer = await faces.get(path)
+    note = SignedNote.parse(answer.content)
+    assert note.text == LOG.checkpoint(9).text
+    assert {line.name for line in note.signatures} == {LOG.origin, NAME}
+    assert (await faces.get(f"witness/{'0' * 64}/checkpoint")).status_code == 404
+
+
+async def test_its_state_outlives_it(home: NodeHome) -> None:
+    for old, size, status in ((0, 8, 200), (0, 8, 409), (8, 9, 200)):
+        async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+            assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
+
+
+async def test_of_racing_requests_from_one_old_size_exactly_one_is_signed(faces: Faces) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    answers = await asyncio.gather(*(faces.add_checkpoint(LOG.submission(8, size)) for size in range(9, 25)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 15
+    (winner,) = (answer for answer in answers if answer.status_code == 200)
+    size = 9 + answers.index(winner)
+    assert {answer.text for answer in answers if answer is not winner} == {f"{size}\n"}
+
+
+async def test_a_request_that_stalls_does_not_win_from_a_size_that_is_gone(faces: Faces) -> None:
+    signed_by_both(await faces.add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    body, others_are_done = LOG.submission(8, 12), asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield body[:-20]
+        await others_are_done.wait()
+        yield body[-20:]
+
+    slow = asyncio.create_task(faces.http.post("/tlog/add-checkpoint", content=stalling()))
+    signed_by_both(await faces.add_checkpoint(LOG.submission(8, 20)), LOG.checkpoint(20))
+    others_are_done.set()
+    answer = await slow
+    assert (answer.status_code, answer.text) == (409, "20\n")
+
+
+async def test_a_name_or_key_that_the_node_has_another_use_for_is_refused(home: NodeHome) -> None:
+    home.set("tlog", witness_name=home.record.cosigners[0].name)
+    with pytest.raises(Malformed) as refusal:
+        async with serving(home, beside=beside):
+            pass
+    assert refusal.value.code == "CONFIG"
+    home.set("tlog", witness_name=NAME, witness_key="keys/log.pem")
+    with pytest.raises(Malformed):
+        async with serving(home, beside=beside):
+            pass
+
+
+@pytest.fixture
+def litewitness_table() -> list[tuple[bytes, int, str]]:
+    """Requests, statuses and what the answer contains, as litewitness's own test has them."""
+    text = shared("vectors/litewitness-add-checkpoint.txt").read_text()
+    found = re.findall(r"```\n(.*?)```\nHTTP (\d+)\n\[Asserts\]\nbody (?:contains|==) \"(.*?)\"\n", text, re.DOTALL)
+    return [(body.encode(), int(status), words) for body, status, words in found]
+
+
+async def test_it_answers_the_table_of_litewitness_as_the_present_specification_has_it(
+    tmp_path: Path, litewitness_table: list[tuple[bytes, int, str]]
+) -> None:
+    public = bytes.fromhex("ffdc2d4d98e4124d3feaf788c0c2f9abfd796083d1f0495437f302ec79cf100f")
+    key = VerifierKey(SIGSUM_ORIGIN, 1, public)
+    home = make_home(tmp_path / "home", 0)
+    write_keys(home.directory / "keys" / "witness.pem", KEYS)
+    home.set("tlog", witness=[str(key)], witness_name=NAME)
+    assert len(litewitness_table) == 9
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        for body, status, words in litewitness_table:
+            answer = await Faces(client).add_checkpoint(body)
+            if words == "unknown log":
+                assert answer.status_code == 404  # 403 in litewitness; tlog-witness says 404 now
+            elif words == "invalid signature":
+                assert answer.status_code == 400  # its base64 has set bits after its end: not a note here
+            elif status == 409:
+                assert (answer.status_code, answer.text) == (409, words.replace("\\n", "\n"))
+            else:
+                assert answer.status_code == status, words
+                assert status != 200 or f"— {NAME} " in answer.text
