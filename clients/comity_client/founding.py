@@ -11,6 +11,7 @@ more than the others, since every member signs the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,9 @@ from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Untrusted
 from comity.trust.federation import Federation, FederationNode
 from comity.trust.identity import Inception, announce, check_jurisdiction
+from comity.trust.keys import PublicKey
 from comity.trust.node_record import NodeRecord, sign_node_record
-from comity.trust.note import check_name, log_verifier_key
+from comity.trust.note import VerifierKey, check_name, log_verifier_key
 from comity.trust.rotation import KeyState, follow
 from comity.wire.address import Address
 from comity.wire.certs import make_certificate
@@ -49,6 +51,7 @@ def init_node(
     mutual: str,
     open_: str,
     http: str = HTTP,
+    origin: str = "",
     seat: SeatShape | None = None,
 ) -> NodeCard:
     """Make `directory` the home of a new member's node: keys, inception, node record, node.toml, node-card.json.
@@ -56,9 +59,11 @@ def init_node(
     Args:
         jurisdiction: ISO 3166-1 alpha-2 code, or a name that the charter defines.
         org: what people call the member.
-        node_name: unique in the federation, e.g. `node-ch.example.org`; the log is called `<node_name>/log` for ever.
+        node_name: unique in the federation, e.g. `node-ch.example.org`.
         mutual, open_: `host:port` where other nodes, and everybody, reach it.
         http: where its HTTP gateway listens, an IP address and a port; empty for none.
+        origin: what its log is called for ever; `<node_name>/log` where none is given. `{key}` in it stands for the
+            SHA-256 of the log's public key, which some witnesses want to see there.
         seat: how many keys decide about it; one governance and one recovery key where none is given.
 
     The keys below `offline/` decide about the seat: the running node never reads them, and they belong on a medium that
@@ -70,18 +75,19 @@ def init_node(
     for address in (mutual, open_):
         Address.parse(address)
     keys, decisive = NodeKeys.generate(), SeatKeys.generate(seat or SeatShape())
+    log = _log_key(origin or f"{node_name}/log", keys.log.keys[0].public)
     inception = Inception(
         kind="member",
         keys=decisive.keys,
         recovery=decisive.recovery,
-        home=f"{node_name}/log",
+        home=log.name,
         jurisdiction=jurisdiction,
         label=org,
     )
     record = NodeRecord(
         member=inception.id,
         name=node_name,
-        log=log_verifier_key(f"{node_name}/log", keys.log.keys[0].public),
+        log=log,
         cosigners=tuple(cosigner_key(f"{node_name}/cosigner", key.public) for key in keys.cosigner.keys),
         online=keys.online.public,
         tls=make_certificate(keys.tls.keys[0]),
@@ -104,6 +110,10 @@ def init_node(
     ):
         durable.write_file(directory / name, data, mode=0o644, point="home")
     return card
+
+
+def _log_key(origin: str, public: PublicKey) -> VerifierKey:
+    return log_verifier_key(origin.replace("{key}", hashlib.sha256(public.raw).hexdigest()), public)
 
 
 def _new_home(directory: Path) -> None:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosigner_key, verify_cosignature
+from comity.trust.cosignature import verify_cosignature
 from comity.trust.encoding import b64encode
-from comity.trust.keys import PublicKey
 from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-from support.ports import free_port, wait_until_listening
 from support.seeded import seeded_key
-from support.tools import needs, running
+from support.sigsum import sigsum_witness
 
 pytestmark = pytest.mark.go
 
@@ -58,21 +53,8 @@ def grow(witness: Witness, old: int, new: int, tree: MemoryTree = TREE) -> tuple
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[Witness]:
-    program = needs("sigsum-witness", unlock="apt-get install sigsum-go")
-    keygen = needs("sigsum-key", unlock="apt-get install sigsum-go")
-    subprocess.run([keygen, "generate", "-o", str(tmp_path / "witness")], check=True)
-    public = load_ssh_public_key((tmp_path / "witness.pub").read_bytes())
-    assert isinstance(public, Ed25519PublicKey)
-    raw = public.public_bytes_raw()
-    log_key = Ed25519PublicKey.from_public_bytes(LOG.public.raw).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    (tmp_path / "log.pub").write_bytes(log_key + b" log\n")
-    port = free_port()
-    files = {"--signing-key": "witness", "--log-key": "log.pub", "--state-file": "state"}
-    command = [program, *(f"{option}={tmp_path / name}" for option, name in files.items()), f"127.0.0.1:{port}"]
-    name = f"sigsum.org/v1/witness/{hashlib.sha256(raw).hexdigest()}"
-    with running(command, tmp_path / "output", env={"GODEBUG": "httpmuxgo121=0"}) as process:
-        wait_until_listening(port, process)
-        yield Witness(port, cosigner_key(name, PublicKey("ed25519", raw)))
+    with sigsum_witness(tmp_path, LOG.public) as (port, key):
+        yield Witness(port, key)
 
 
 def test_it_cosigns_our_log_as_it_grows(witness: Witness) -> None:

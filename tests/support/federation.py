@@ -98,7 +98,7 @@ class Founded:
         return iter(self.homes)
 
 
-def make_home(directory: Path, number: int, *, interval: float = 0.1) -> NodeHome:
+def make_home(directory: Path, number: int, *, interval: float = 0.1, origin: str = "") -> NodeHome:
     """A home as `comity init` makes it, on free loopback ports, belonging to no federation yet."""
     card = init_node(
         directory,
@@ -108,6 +108,7 @@ def make_home(directory: Path, number: int, *, interval: float = 0.1) -> NodeHom
         mutual=f"127.0.0.1:{free_port()}",
         open_=f"127.0.0.1:{free_port()}",
         http="127.0.0.1:0",
+        origin=origin,
     )
     home = NodeHome(directory, card)
     home.set("replication", interval_seconds=interval, first_answer_seconds=1.0)

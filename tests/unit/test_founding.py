@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import stat
 import tomllib
 from pathlib import Path
@@ -43,6 +44,16 @@ def body(cards: list[NodeCard]) -> Body:
 
 def test_a_node_card_reads_back_as_it_was_handed_out(tmp_path: Path, cards: list[NodeCard]) -> None:
     assert NodeCard.parse((tmp_path / "CH" / "node-card.json").read_bytes()) == cards[0]
+
+
+def test_a_log_is_called_as_its_operator_wants_and_after_its_key_where_that_is_asked(tmp_path: Path) -> None:
+    where = {"jurisdiction": "CH", "org": "Institute", "mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7444"}
+    card = init_node(tmp_path / "node", node_name="node-ch", origin="sigsum.org/v1/tree/{key}", **where)
+    assert card.record.origin == f"sigsum.org/v1/tree/{hashlib.sha256(card.record.log.public).hexdigest()}"
+    assert card.inception.home == card.record.origin
+    with pytest.raises(Malformed):
+        init_node(tmp_path / "other", node_name="node-ch", origin="has+plus", **where)
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_keys_of_a_new_node_are_private(tmp_path: Path, cards: list[NodeCard]) -> None:

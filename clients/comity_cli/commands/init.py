@@ -24,6 +24,9 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
 @click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
 @click.option("--http", default="127.0.0.1:7480", show_default=True, help="IP:port of the HTTP gateway; '' for none.")
+@click.option(
+    "--origin", default="", help="What its log is called for ever; {key} is its key's hash. Default: NAME/log"
+)
 @click.option("--governance-keys", default=1, show_default=True, help="How many keys decide about the seat.")
 @click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
 @click.option("--recovery-keys", default=1, show_default=True, help="How many keys may change the others one day.")
@@ -36,6 +39,7 @@ def command(
     mutual: str,
     open_: str,
     http: str,
+    origin: str,
     governance_keys: int,
     threshold: int | None,
     recovery_keys: int,
@@ -49,7 +53,15 @@ def command(
     home = directory or Path(node_name)
     seat = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
     card = init_node(
-        home, jurisdiction=jurisdiction, org=org, node_name=node_name, mutual=mutual, open_=open_, http=http, seat=seat
+        home,
+        jurisdiction=jurisdiction,
+        org=org,
+        node_name=node_name,
+        mutual=mutual,
+        open_=open_,
+        http=http,
+        origin=origin,
+        seat=seat,
     )
     out, member = output(), card.inception.id
     out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
