@@ -76,3 +76,22 @@ def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: in
     fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
     assert fetched.bytes_by_source == {"a": len(data)}
     assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each drip delays it by less than one"
+
+
+def ways_to_one_host(*ways: MemorySource) -> list[MemorySource]:
+    for way in ways:
+        way.host = "node"
+    return list(ways)
+
+
+@pytest.mark.parametrize(("grpc", "https"), [(20, 100), (100, 20)])
+def test_the_faster_way_to_a_host_carries_nearly_all(tmp_path: Path, grpc: int, https: int) -> None:
+    fetched, mbit = fetch(ways_to_one_host(Link("grpc", DATA, grpc), Link("https", DATA, https)), tmp_path)
+    assert mbit > 0.85 * max(grpc, https)
+    assert fetched.bytes_by_host == {"node": len(DATA)}
+
+
+def test_a_second_way_that_stalls_costs_seconds_and_no_more(tmp_path: Path) -> None:
+    alone = len(DATA) * 8 / 1e6 / 100
+    _, mbit = fetch(ways_to_one_host(Link("grpc", DATA, 100), Silent("https", DATA)), tmp_path)
+    assert len(DATA) * 8 / 1e6 / mbit < alone + 4.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.transfer.plan import Limits
 from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule
+from comity.transfer.schedule import TRIALS, Schedule
 from comity.transfer.standing import Standing
 from comity.trust.errors import NotFound, Unavailable
 
@@ -240,3 +240,68 @@ def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     offsets = [0, MIB]
     plan = Schedule(offsets, [0], {"a": Standing(lied=Unavailable("lied")), "b": Standing()}, Limits())
     assert [r.source for r in plan.assign(0.0)] == ["b"]
+
+
+def two_ways(pieces: int, **rates: float | None) -> Schedule:
+    """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
+    offsets = [at * MIB for at in range(pieces + 1)]
+    standings = {
+        name: Standing(rate, asked=TRIALS, last_asked=0.0) if rate else Standing() for name, rate in rates.items()
+    }
+    return Schedule(offsets, range(pieces), standings, Limits(), dict.fromkeys(rates, "node"))
+
+
+def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
+    """Whom the next requests go to, each delivered at its way's rate before the next one is made."""
+    names = []
+    for request in plan.assign(now):
+        names.append(request.source)
+        deliver(plan, request, now + (request.stop - request.first) * MIB / rates[request.source])
+    return names
+
+
+def test_each_way_to_a_host_is_tried_twice_and_then_the_faster_one_is_asked() -> None:
+    plan, rates = two_ways(100_000, grpc=None, https=None), {"grpc": 10.0 * MIB, "https": 30.0 * MIB}
+    order = [name for now in range(10) for name in asked(plan, float(now), rates)]
+    assert sorted(order[:4]) == ["grpc", "grpc", "https", "https"]
+    assert set(order[4:]) == {"https"}
+
+
+def test_the_other_way_is_tried_again_now_and_then_for_links_change() -> None:
+    plan, rates = two_ways(100_000, grpc=None, https=None), {"grpc": 10.0 * MIB, "https": 30.0 * MIB}
+    for now in range(10):
+        asked(plan, float(now), rates)
+    assert "grpc" in asked(plan, 60.0, rates)
+    assert "grpc" not in asked(plan, 61.0, rates)
+
+
+def test_a_host_is_asked_no_more_at_once_for_having_two_ways() -> None:
+    plan = two_ways(100, grpc=FAST, https=FAST)
+    assert len(plan.assign(0.0)) == 1
+    assert plan.assign(1.0) == []
+
+
+def test_a_way_that_rests_leaves_the_host_to_the_other() -> None:
+    plan = two_ways(100, grpc=10.0 * MIB, https=FAST)
+    [request] = plan.assign(0.0)
+    plan.failed(request, SILENT, 3.0, 1.0)
+    [again] = plan.assign(3.0)
+    assert {request.source, again.source} == {"grpc", "https"}
+
+
+def test_a_lie_on_one_way_drops_that_way_and_not_the_host() -> None:
+    plan = two_ways(100, grpc=FAST, https=FAST)
+    [request] = plan.assign(0.0)
+    plan.bad(request, request.first, b"wrong", 1.0, 0.0)
+    plan.ended(request)
+    assert set(plan.dropped) == {request.source}
+    [again] = plan.assign(1.0)
+    assert again.source != request.source
+
+
+def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
+    plan = two_ways(1, grpc=FAST, https=FAST)
+    [request] = plan.assign(0.0)
+    assert plan.assign(2.9) == []
+    plan.failed(request, SILENT, 3.0, 1.0)
+    assert len(plan.assign(3.0)) == 1

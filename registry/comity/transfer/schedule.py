@@ -15,8 +15,8 @@ The rules (protocol, section 11; the numbers come from measurements of three pol
 (7) All streams taken while a source waits without one: the slowest request gives way, so that no number of sources
     that drip can keep an honest one out.
 (8) Sources that lead to one host, by gRPC and by HTTPS for example, share what (2), (3) and (7) give to one source.
-    Each is asked `TRIALS` times first; from then on the one that shows the higher rate is, and the others again now
-    and then, for links change. One that rests or is dropped leaves the host to the others.
+    Each is asked for one piece `TRIALS` times; else the one that has shown the higher rate is asked, and the others
+    again now and then, for links change. One that rests or is dropped leaves the host to the others.
 """
 
 from __future__ import annotations
@@ -209,6 +209,8 @@ class Schedule:
 
         def due(name: str) -> bool:
             standing = self._sources[name]
+            if any(request.source == name for request in self._requests):
+                return False  # it is being tried
             return standing.asked < TRIALS or now - standing.last_asked >= TRIAL_EVERY
 
         trials = [name for name in names if due(name)]
@@ -222,13 +224,18 @@ class Schedule:
 
     def _run_length(self, source: str, now: float) -> int:
         standing = self._sources[source]
-        if standing.rate is None or standing.failures:
+        if standing.rate is None or standing.failures or self._on_trial(source):
             return 1
         up = len({self._hosts[name] for name in self._remaining() if self._sources[name].rests_until <= now})
         share = math.ceil(len(self._todo) / (2 * up)) if up > 1 else len(self._todo)
         mean = self._offsets[-1] / (len(self._offsets) - 1)
         worth = int(min(standing.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
         return max(1, min(share, worth))
+
+    def _on_trial(self, source: str) -> bool:
+        """Whether another way to its host may turn out to be the faster one."""
+        ways = sum(self._hosts[name] == self._hosts[source] for name in self._remaining())
+        return ways > 1 and self._sources[source].asked < TRIALS
 
     def _take_over(self, source: str, now: float) -> Request | None:
         def due(piece: int) -> float:

@@ -52,7 +52,7 @@ class RangeUrl:
         """Raises Malformed for anything but `https://host[:port]/path[?query]`; a node says what it likes."""
         try:
             parts = urlsplit(url)
-            port = parts.port or 443
+            port = 443 if parts.port is None else parts.port
         except ValueError as error:
             raise Malformed("not a location", why="it is no URL") from error
         target = parts.path + (f"?{parts.query}" if parts.query else "")

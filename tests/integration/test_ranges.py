@@ -1,0 +1,373 @@
+"""The second data plane: ranges over HTTPS under the node's own certificate, which gRPC can always replace."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+from comity import gateway
+from comity.content.keyfile import read_keys
+from comity.node.app import Beside
+from comity.transfer import ranges
+from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.plan import Limits, Wanted
+from comity.transfer.ranges import RangeSource, offering
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
+from comity.trust.keys import PrivateKey
+from comity.trust.pieces import PIECE
+from comity.verifier import load_policy
+from comity.wire.address import Address
+from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.wire.client import NodeClient
+from comity.wire.https import RangeUrl
+from comity.wire.values import Location
+from comity_client.client import Client
+from comity_client.home import Home
+from support.federation import Founded, NodeHome, found, introduced, serving, until
+from support.ports import free_port
+from support.publisher import Publisher, Release, model, release, send
+from support.range_hosts import Behaviour, answer, host
+from support.sources import MemorySource, cut
+
+BYTES = 20 * 1024 * 1024
+WEIGHTS = random.Random(1).randbytes(BYTES)
+BLOB = sha256(WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Scene:
+    founded: Founded
+    release: Release
+    client: Client
+
+    async def pull(self, into: Path) -> bytes:
+        """As a client that asks for no cosigners, once the log's checkpoint covers the statement."""
+        federation = into.parent / "federation.json"
+        federation.write_bytes(self.founded.federation.encode())
+        policy = into.parent / "policy.toml"
+        policy.write_text(f'schema = "comity/policy/v1"\n[[pin]]\nfile = "{federation}"\n[cosigners]\nat_least = 0\n')
+
+        async def pulled() -> bool:
+            try:
+                await asyncio.to_thread(self.client.pull, "tests/model@v1", to=into, policy=load_policy(policy))
+            except Unavailable:
+                return False
+            return True
+
+        await until(pulled, patience=60, what="the pull")
+        return (into / "weights.bin").read_bytes()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, object]]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+
+
+@asynccontextmanager
+async def scene(folder: Path, beside: Beside) -> AsyncIterator[Scene]:
+    """Two founded nodes, the first of them up with an artifact and what runs `beside` it, and a client."""
+    founded = found(folder / "nodes", 2)
+    for home in founded:
+        home.set("gateway", http="", ranges=f"127.0.0.1:{free_port()}")
+    what = release(Publisher.generate(), model(folder / "model", weights=BYTES), "tests/model@v1")
+    client = Client(Home(folder / "home"), limits=Limits(patience=30.0, silence=1.0))
+    client.pin(founded.federation.encode())
+    first = founded.homes[0]
+    async with serving(first, beside=beside):
+        await introduced(first)
+        async with first.client() as publisher:
+            await send(publisher, what)
+        yield Scene(founded, what, client)
+
+
+def nodes_identity(home: NodeHome) -> TlsIdentity:
+    return TlsIdentity(home.record.tls, read_keys(home.directory / "keys" / "tls.pem")[0])
+
+
+def served(logged: list[dict[str, object]], door: str = "ranges") -> int:
+    """Bytes that left by ranges."""
+    return sum(int(str(line["sent"])) for line in logged if line["event"] == "blob served" and line["door"] == door)
+
+
+async def test_a_node_says_where_its_ranges_are_at_both_ports(tmp_path: Path, logged: list[dict[str, object]]) -> None:
+    async with scene(tmp_path, gateway.beside) as made:
+        first, second = made.founded.homes
+        mutual = Address.parse(first.card.mutual[0])
+        peer = NodeClient.connect(mutual, Pin.of(first.record.tls), nodes_identity(second))
+        async with first.client() as anybody, peer:
+            for client in (anybody, peer):
+                (location,) = await client.locations(BLOB)
+                assert location.kind == "https-range"
+                assert RangeUrl.parse(location.url).target.startswith(f"/blobs/{BLOB}?until=")
+            with pytest.raises(NotFound):
+                await anybody.locations(sha256(b"nowhere"))
+
+
+async def test_a_node_without_ranges_names_no_place(tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def alone(*parts: object) -> AsyncIterator[str]:
+        yield ""
+
+    async with scene(tmp_path, alone) as made, made.founded.homes[0].client() as client:
+        assert await client.locations(BLOB) == ()
+        assert await made.pull(tmp_path / "got") == WEIGHTS
+
+
+async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
+    tmp_path: Path, logged: list[dict[str, object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with scene(tmp_path, gateway.beside) as made:
+        assert await made.pull(tmp_path / "got") == WEIGHTS
+    assert served(logged) > 0
+    everything = repr(logged) + caplog.text
+    assert "mac=" not in everything and "until=" not in everything
+    ours = [line for line in logged if line["event"] == "blob served"]
+    assert {line["blob"] for line in ours} == {BLOB[:12]}
+
+
+async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
+    async with scene(tmp_path, gateway.beside) as made:
+        second = made.founded.homes[1]
+        async with serving(second), second.client() as client:
+
+            async def there() -> bool:
+                (stat,) = await client.stat([BLOB])
+                return stat.have
+
+            await until(there, patience=60, what="the copy")
+    assert served(logged) > 0
+    fetched = next(line for line in logged if line["event"] == "fetched" and line["blob"] == BLOB)
+    assert isinstance(fetched["sources"], dict)
+    assert any(name.endswith("over https") for name in fetched["sources"])
+
+
+def lies(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset, bytes(length)))
+
+
+def says_nothing(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.recv(1)
+
+
+def drips(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length])[:500])
+    wrapped.recv(1)
+
+
+def breaks_off(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length])[: length // 2])
+    raise OSError
+
+
+def sends_another_range(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset + 1, WEIGHTS[offset : offset + length]))
+
+
+def sends_more(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length] + b"more"))
+
+
+def redirects(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(b"HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+
+
+def forbids(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+def babbles(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(b"HTTP/1.1 206 ok\r\n" + b"x: y\r\n" * 200 + b"\r\n")
+
+
+def mumbles(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(b"220 mail.example ESMTP\r\n")
+
+
+def source_at(urls: list[str], identity: TlsIdentity) -> RangeSource:
+    async def locate(digest: Digest) -> tuple[Location, ...]:
+        return (Location("unknown", "x"), Location("https-range", urls.pop(0))) if urls else ()
+
+    return RangeSource("node", Pin.of(identity.certificate), locate)
+
+
+async def read(source: RangeSource, offset: int, length: int) -> bytes:
+    async with aclosing(source.read(BLOB, offset, length)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+@pytest.fixture(scope="module")
+def identity() -> TlsIdentity:
+    key = PrivateKey.generate("ecdsa-p256")
+    return TlsIdentity(make_certificate(key), key)
+
+
+def right(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+    wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length]))
+
+
+async def fetch(folder: Path, *second: RangeSource) -> Fetched:
+    """What a transfer does that has the node's streams and a second way to it."""
+    for source in second:
+        assert await source.find(BLOB)
+    streams = MemorySource("node", WEIGHTS, message=ranges.CHUNK)
+    want = Wanted(BLOB, BYTES, cut(WEIGHTS, PIECE))
+    limits = Limits(silence=0.5, patience=20.0, first_rest=0.05, longest_rest=0.1)
+    fetched = await fetch_file(want, [streams, *second], folder / "got", limits=limits)
+    for source in second:
+        source.close()
+    assert (folder / "got").read_bytes() == WEIGHTS
+    assert fetched.bytes_by_host == {"node": BYTES}
+    return fetched
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [lies, says_nothing, drips, breaks_off, sends_another_range, sends_more, redirects, forbids, babbles, mumbles],
+)
+async def test_whatever_is_wrong_with_the_ranges_the_file_is_right(
+    tmp_path: Path, identity: TlsIdentity, behaviour: Behaviour
+) -> None:
+    with host(identity, behaviour) as there:
+        fetched = await fetch(tmp_path, source_at([there.url] * 2, identity))
+    assert there.asked > 0
+    dropping = (lies, sends_another_range, sends_more, redirects, forbids)
+    assert set(fetched.faults) <= {"node over https"}
+    assert ("node over https" in fetched.dropped) == (behaviour in dropping)
+
+
+async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> None:
+    with host(identity, right) as there:
+        fetched = await fetch(tmp_path, source_at([there.url], identity))
+    assert fetched.bytes_by_source["node over https"] >= PIECE
+    assert not fetched.faults
+
+
+async def test_another_certificate_is_sent_nothing(tmp_path: Path, identity: TlsIdentity) -> None:
+    key = PrivateKey.generate("ecdsa-p256")
+    with host(TlsIdentity(make_certificate(key), key), right) as stranger:
+        fetched = await fetch(tmp_path, source_at([stranger.url], identity))
+    assert stranger.asked == 0
+    assert "is not the node that was pinned" in fetched.dropped["node over https"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "file:///etc/passwd", "https://u:p@h/", "?"])
+async def test_a_place_that_is_none_is_no_source(identity: TlsIdentity, url: str) -> None:
+    source = source_at([url], identity)
+    assert not await source.find(BLOB)
+    source.close()
+
+
+async def test_an_expired_location_is_asked_for_anew_once(identity: TlsIdentity) -> None:
+    with host(identity, forbids) as old, host(identity, right) as new:
+        source = source_at([old.url, new.url, old.url, old.url], identity)
+        assert await source.find(BLOB)
+        assert await read(source, 5, 100) == WEIGHTS[5:105]
+        assert (old.asked, new.asked) == (1, 1)
+        assert await source.find(BLOB)
+        with pytest.raises(Refused) as refused:
+            await read(source, 5, 100)
+        assert refused.value.code == "URL-EXPIRED"
+        source.close()
+
+
+async def test_one_connection_serves_many_ranges_and_is_made_again_where_it_was_lost(identity: TlsIdentity) -> None:
+    connections: set[ssl.SSLSocket] = set()
+
+    def once_then_gone(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+        connections.add(wrapped)
+        right(wrapped, offset, length)
+        if offset == 20:
+            raise OSError
+
+    with host(identity, once_then_gone) as there:
+        source = source_at([there.url], identity)
+        assert await source.find(BLOB)
+        for offset in (0, 10, 20, 30):
+            assert await read(source, offset, 10) == WEIGHTS[offset : offset + 10]
+        assert len(connections) == 2
+        source.close()
+
+
+async def test_giving_up_frees_the_connection_and_its_thread(identity: TlsIdentity) -> None:
+    with host(identity, says_nothing) as there:
+        source = source_at([there.url], identity)
+        assert await source.find(BLOB)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await read(source, 0, 100)
+        source.close()
+        source._threads.shutdown(wait=True)
+
+
+async def test_a_node_that_does_not_say_where_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "ANSWER", 0.05)
+    asked = []
+
+    async def locate(digest: Digest) -> tuple[Location, ...]:
+        asked.append(digest)
+        await asyncio.Event().wait()
+        return ()
+
+    key = PrivateKey.generate("ecdsa-p256")
+    source = RangeSource("node", Pin.of(make_certificate(key)), locate)
+    assert await offering([source], BLOB, BYTES) == []
+    assert await offering([source], BLOB, BYTES) == []
+    assert len(asked) == 1
+    source.close()
+
+
+async def test_a_small_file_is_not_worth_a_second_way(identity: TlsIdentity) -> None:
+    source = source_at(["https://h/"], identity)
+    assert await offering([source], BLOB, ranges.WORTH - 1) == []
+    assert await offering([source], BLOB, ranges.WORTH) == [source]
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://",
+        "https:///x",
+        "http://h/x",
+        "https://h:0/x",
+        "https://h:99999/x",
+        "https://h/a b",
+        "https://h/\r\nX: y",
+        "https://u@h/x",
+        "https://h/x#y",
+        "https://[::1/x",
+        "https://h/ü",
+        "https://-h/x",
+    ],
+)
+def test_a_url_that_is_not_plain_https_is_refused(url: str) -> None:
+    with pytest.raises(Malformed):
+        RangeUrl.parse(url)
+
+
+def test_the_secret_of_a_url_is_in_no_repr() -> None:
+    url = RangeUrl.parse("https://[2001:db8::1]:7/blobs/x?mac=secret")
+    assert (str(url.address), url.target) == ("[2001:db8::1]:7", "/blobs/x?mac=secret")
+    assert "secret" not in repr(url) and not re.search("mac", str(url))
+
+
+async def test_nobody_there_is_unavailable_without_the_url(identity: TlsIdentity) -> None:
+    source = source_at([f"https://127.0.0.1:{free_port()}/blobs/x?mac=secret"], identity)
+    assert await source.find(BLOB)
+    with pytest.raises(Unavailable) as refused:
+        await read(source, 0, 10)
+    assert "secret" not in str(refused.value)
+    source.close()
