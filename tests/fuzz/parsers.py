@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from comity.trust.charter import Body
+from comity.trust.charter import (
+    Body,
+    accusation,
+    adopted_statement,
+    certify,
+    check_lie,
+    draft_statement,
+    read_accusation,
+    read_named,
+    read_reading,
+)
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
 from comity.trust.dsse import Envelope
@@ -24,7 +34,7 @@ from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.policy import parse_policy
 from comity.trust.published import Published
-from comity.trust.statement import Statement, parse_entry
+from comity.trust.statement import Statement, parse_entry, sign_statement
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
@@ -96,12 +106,43 @@ def _judge(claim: bytes) -> Any:
     return parse_entry(claim)
 
 
+_CHARTERS: Final = _vectors("charter-certificate.json")
+_GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
+_CERTIFICATES: Final = _CHARTERS["accepted"][:2]
+_NEXT: Final = Body.parse(_CERTIFICATES[0]["body"].encode())
+_LIES: Final = _CHARTERS["lies"][:1]
+_READINGS: Final = _encoded(*(case["line"] for case in _vectors("charter-reading.json")["accepted"]))
+_LIAR: Final = next(seat for seat in _GENESIS.members if seat.id == _LIES[0]["member"])
+_ACCUSATION: Final = sign_statement(
+    accusation(
+        check_lie(_LIES[0]["kind"], *_encoded(_LIES[0]["first"], _LIES[0]["second"]), _LIAR.keys), _NODE.record.node
+    ),
+    _NODE.online,
+).line
+_NAMED: Final = tuple(
+    sign_statement(statement, _NODE.online).line
+    for statement in (draft_statement(_GENESIS, _LIAR.id, "why"), adopted_statement(_GENESIS, _NODE.record.node.id))
+)
+
+
+def _certify(data: bytes) -> Any:
+    return certify(_GENESIS, _NEXT, data.split(b"\n"))
+
+
+def _convict(data: bytes) -> Any:
+    first, _, second = data.partition(b"\n")
+    return check_lie(_LIES[0]["kind"], first, second, _LIAR.keys)
+
+
 PARSERS: Final[dict[str, Target]] = {
+    "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
     "certificate": Target(certificate_key, (_NODE.record.tls,)),
     "charter": Target(Body.parse, (_GOOD.federation.body.data,)),
+    "charter-certificate": Target(_certify, tuple("\n".join(case["lines"]).encode() for case in _CERTIFICATES)),
+    "charter-lie": Target(_convict, tuple("\n".join((lie["first"], lie["second"])).encode() for lie in _LIES)),
     "checkpoint": Target(of_text(Checkpoint.parse), _CHECKPOINTS, to_text(lambda checkpoint: checkpoint.text)),
     "claim": Target(_judge, (_GOOD.publication.line, _NODE.entry.line, _GOOD.claims[-1], *advisory(_GOOD))),
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
@@ -112,6 +153,7 @@ PARSERS: Final[dict[str, Target]] = {
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
     "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
+    "named-charter": Target(lambda data: read_named(parse_entry(data)), _NAMED),
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
@@ -119,6 +161,7 @@ PARSERS: Final[dict[str, Target]] = {
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
+    "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),

@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from comity.trust.charter import Body, Intent, certify, check_lie, read_reading
+from comity.trust.charter.readings import void
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import verify_cosignature
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.keys import PublicKey
 from comity.trust.merkle import leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
+from comity.trust.statement import parse_entry
 from comity.trust.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
@@ -126,3 +129,33 @@ def test_policies() -> None:
     for text in vectors["refused"].values():
         with pytest.raises(Malformed):
             TlogPolicy.parse(text)
+
+
+def test_readings() -> None:
+    vectors = load("charter-reading.json")
+    for case in (*vectors["accepted"], *vectors["void"]):
+        reading = read_reading(parse_entry(case["line"].encode()))
+        assert reading.member == vectors["member"]
+        assert {"predicate": reading.statement().predicate, **reading.statement().body} == case["says"]
+        assert not isinstance(reading, Intent) or void(reading) == case.get("why")
+    for case in vectors["refused"]:
+        with pytest.raises(Malformed):
+            read_reading(parse_entry(case["line"].encode()))
+
+
+def test_certificates() -> None:
+    vectors = load("charter-certificate.json")
+    genesis = Body.parse(vectors["genesis"].encode())
+    for case in vectors["accepted"]:
+        body, lines = Body.parse(case["body"].encode()), [line.encode() for line in case["lines"]]
+        assert set(certify(genesis, body, lines[::-1]).lines) == set(lines)
+        for line in lines:
+            with pytest.raises(Untrusted):
+                certify(genesis, body, [other for other in lines if other != line])
+    for case in vectors["refused"]:
+        with pytest.raises(Untrusted) as caught:
+            certify(genesis, Body.parse(case["body"].encode()), [line.encode() for line in case["lines"]])
+        assert caught.value.code == case["code"]
+    for case in vectors["lies"]:
+        member = next(seat for seat in genesis.members if seat.id == case["member"])
+        assert check_lie(case["kind"], case["first"].encode(), case["second"].encode(), member.keys).member == member.id

@@ -17,9 +17,11 @@ from typing import Any, Final
 HERE: Final = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vectors import transparency_log  # noqa: E402
+from vectors import charter, transparency_log  # noqa: E402
 
 VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "charter-certificate.json": charter.certificates,
+    "charter-reading.json": charter.readings,
     "checkpoint.json": transparency_log.checkpoints,
     "cosignature.json": transparency_log.cosignatures,
     "merkle.json": transparency_log.merkle,
