@@ -27,21 +27,54 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class CharterDiff:
-    """`old` is None where nothing of this federation is pinned: then everything is new."""
+    """`old` is None where nothing of this federation is pinned: then everything is new.
+
+    `relation` of the new file to what is pinned: `new`, `same`, `forward` (its chain of certificates leads on from the
+    pinned body), `back` (it ends before it), or `fork` (both lead on from `common`, the last epoch they share, to
+    different charters: nobody but the owner can say which is right).
+    """
 
     federation: Digest
     old: Digest | None
     new: Digest
     changes: tuple[Change, ...]
+    relation: str
+    epochs: tuple[int, int]
+    common: int
 
 
 def compare(old: Federation | None, new: Federation) -> CharterDiff:
-    """The differences from `old` to `new`, members first."""
+    """The differences from `old` to `new`, members first, and whether the one leads to the other."""
     changes = [
         *body_changes(old.body if old else None, new.body),
         *_changes("node", _nodes(old), _nodes(new)),
     ]
-    return CharterDiff(new.body.federation, old.body.digest if old else None, new.body.digest, tuple(changes))
+    return CharterDiff(
+        federation=new.id,
+        old=old.body.digest if old else None,
+        new=new.body.digest,
+        changes=tuple(changes),
+        relation=_relation(old, new),
+        epochs=(old.body.epoch if old else 0, new.body.epoch),
+        common=_common(old, new) if old else 0,
+    )
+
+
+def _relation(old: Federation | None, new: Federation) -> str:
+    """See `CharterDiff`."""
+    if old is None:
+        return "new"
+    if old.body.digest == new.body.digest:
+        return "same"
+    if new.holds(old.body.digest):
+        return "forward"
+    return "back" if old.holds(new.body.digest) else "fork"
+
+
+def _common(old: Federation, new: Federation) -> int:
+    """The last epoch that both chains share."""
+    shared = [mine.epoch for mine, other in zip(old.chain, new.chain, strict=False) if mine.digest == other.digest]
+    return max(shared, default=0)
 
 
 def body_changes(old: Body | None, new: Body) -> list[Change]:

@@ -27,6 +27,7 @@ from comity_client.accusations import Accusation, accusations
 from comity_client.charter_diff import CharterDiff
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, ignore
+from comity_client.governance.chamber import Chamber
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
@@ -60,9 +61,10 @@ class Client:
 
     # What the owner trusts
 
-    def pin(self, file: Path | bytes) -> Pin:
-        """Hold on to a federation file, after proving it. Raises Malformed, Untrusted, NotFound."""
-        return self._trust().pin(_federation_bytes(file))
+    def pin(self, file: Path | bytes, *, branch: bool = False) -> Pin:
+        """Hold on to a federation file, after proving it; `branch`: see `TrustStore.pin`. Raises Malformed, Untrusted,
+        NotFound, Conflict."""
+        return self._trust().pin(_federation_bytes(file), branch=branch)
 
     def pins(self) -> list[Pin]:
         return list(self._trust().pins())
@@ -97,6 +99,17 @@ class Client:
         if path is not None:
             return load_policy(path)
         return default_policy((pin.federation for pin in self._trust().pins()), self._trust().bindings())
+
+    # Deciding together
+
+    def chamber(self, federation: str = "") -> Chamber:
+        """Governance of a pinned federation: of the one whose id begins with `federation`, or of the only one.
+        Raises NotFound."""
+        pins = [pin for pin in self._trust().pins() if pin.id.startswith(federation)]
+        if len(pins) != 1:
+            why = f"{len(pins)} pinned federations are meant"
+            raise NotFound("which federation?", why=why, hint="comity trust show", code="WHICH-FEDERATION")
+        return Chamber(pins[0].federation, self._with)
 
     # Looking around
 

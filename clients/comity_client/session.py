@@ -217,5 +217,6 @@ async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
 
 
 def _nodes(federation: Federation) -> list[RemoteNode]:
-    members = {member.id: member for member in federation.body.members}
+    """Each with its member's newest seat: a node of a member that was removed goes on serving, and is asked."""
+    members = {member.id: member for body in federation.chain for member in body.members}
     return [RemoteNode(node.record, node.line, members[node.record.member], node.open) for node in federation.nodes]

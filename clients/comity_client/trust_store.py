@@ -24,7 +24,7 @@ from typing import Final
 
 from comity.content import durable
 from comity.trust.digest import Digest, parse_digest, short
-from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
 from comity.trust.federation import MAX_BYTES, Federation
 from comity.trust.names import Reference, check_segment
 from comity.verifier import read_bounded
@@ -86,12 +86,22 @@ class TrustStore:
         old = {pin.id: pin.federation for pin in self.pins()}.get(new.body.federation)
         return compare(old, new)
 
-    def pin(self, data: bytes) -> Pin:
-        """Hold on to this federation file; it replaces an older one of the same federation."""
+    def pin(self, data: bytes, *, branch: bool = False) -> Pin:
+        """Hold on to this federation file; it replaces an older one of the same federation, if its certificates lead on
+        from the body that is pinned.
+
+        Args:
+            branch: the federation is split, and its owner decides for the branch in this file.
+
+        Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
+        """
         federation = Federation.parse(data)
-        name = f"{federation.body.federation}.json"
+        name = f"{federation.id}.json"
         with exclusive(self._folder):
             decisions = self._read()
+            pinned = decisions.pins.get(name)
+            if pinned is not None and federation.holds(pinned) is None:
+                _refuse(self._pin(name, pinned).federation, federation, branch)
             durable.write_file(self._folder / name, data, mode=0o600, point="trust")
             self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
         return Pin(federation, self._folder / name)
@@ -168,6 +178,18 @@ class TrustStore:
         ):
             lines += [f"[{table}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(bound.items())), ""]
         durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")
+
+
+def _refuse(held: Federation, new: Federation, branch: bool) -> None:
+    """Raise Conflict for a file that does not lead on from the pinned body, unless its owner decides for a branch."""
+    diff = compare(held, new)
+    if diff.relation == "back":
+        why = f"the file ends at epoch {new.body.epoch}, pinned is epoch {held.body.epoch}"
+        hint = "get a newer file; or comity trust unpin first, if you mean it"
+        raise Conflict("a pin never goes back", why=why, hint=hint, code="PIN-BACK")
+    if not branch:
+        why = f"this file and the pinned one lead from epoch {diff.common} to different charters"
+        raise Conflict("this is another branch", why=why, hint="comity trust diff FILE", code="FORK")
 
 
 def _pin_entry(item: object) -> tuple[str, Digest]:

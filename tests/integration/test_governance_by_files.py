@@ -21,10 +21,12 @@ from comity_client.founding import consent_to, draft_genesis, init_node, seal
 from comity_client.governance import acts, drafting, recovery, rotating
 from comity_client.governance.acts import Nothing
 from comity_client.governance.folder import read_folder, write_folder
+from comity_client.governance.inviting import carried_nodes, extended, invite
 from comity_client.governance.plans import Plan, plan_carried
 from comity_client.governance.sitting import Material, Sitting, material_of, of_federation
 from comity_client.governance.turns import turns
 from comity_client.node_card import NodeCard
+from comity_client.trust_store import TrustStore
 
 CODES = ("CH", "ES", "KR", "SG", "BR")
 
@@ -141,6 +143,61 @@ def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
     carry([*four, fifth])
     assert fifth.current.digest == body.digest
     assert fifth.sitting().seat_of(fifth.keys[0].public)[0].id == fifth.id
+
+
+def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certificates(
+    tmp_path: Path, four: list[Office]
+) -> None:
+    fifth = newcomer(tmp_path, four)
+    store = TrustStore(tmp_path)
+    invitation = invite(four[0].federation)
+    assert store.diff(invitation.data).relation == "new"
+    store.pin(invitation.data)
+    body = drafting.admission(four[0].current, fifth.card.member)
+    four[0].propose(body)
+    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    carry([*four, fifth])
+    fifth.agree(body.digest)
+    carry([*four, fifth])
+    decide(four, body)
+
+    newer = extended(four[1].federation, four[1].sitting(), carried_nodes(four[1].sitting()))
+    assert [node.record.name for node in newer.nodes][-1] == fifth.card.record.name
+    diff = store.diff(newer.encode())
+    assert (diff.relation, diff.epochs) == ("forward", (0, 1))
+    assert {(change.what, change.before) for change in diff.changes if change.name == fifth.id} == {("member", "")}
+    assert store.pin(newer.encode()).body == body.digest
+    assert store.diff(invitation.data).relation == "back"
+    with pytest.raises(Conflict) as back:
+        store.pin(invitation.data)
+    assert back.value.code == "PIN-BACK"
+
+
+def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, four: list[Office]) -> None:
+    branches = []
+    for name in ("one", "two"):
+        for each in four:
+            shutil.rmtree(each.folder, ignore_errors=True)
+            for key in each.keys:  # liars: they forget what they signed
+                key.votes.path.unlink()
+                key.votes.create()
+        body = drafting.namespaces(four[0].federation.body, {name: Digest("5" * 64)})
+        four[0].propose(body)
+        decide(four, body)
+        branches.append(extended(four[0].federation, four[0].sitting()).encode())
+    store = TrustStore(tmp_path)
+    store.pin(branches[0])
+    diff = store.diff(branches[1])
+    assert (diff.relation, diff.common) == ("fork", 0)
+    with pytest.raises(Conflict) as fork:
+        store.pin(branches[1])
+    assert fork.value.code == "FORK"
+    assert store.pin(branches[1], branch=True).federation.body.namespaces == {"two": "5" * 64}
+
+    both = of_federation(four[0].federation, material_of(Federation.parse(branches[0])), read_folder(four[0].folder))
+    assert len({lie.member for lie in both.council.lies}) >= 2  # 2q - n, by the certificates alone
+    with pytest.raises(Conflict, match="governance stands still"):
+        acts.propose(both, four[0].keys[0].public, drafting.namespaces(both.current, {}), "x")
 
 
 def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, four: list[Office]) -> None:
