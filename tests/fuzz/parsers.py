@@ -36,8 +36,10 @@ from comity.trust.policy import parse_policy
 from comity.trust.published import Published
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
+from comity.trust.tlog_mirror import MirrorInfo
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
 from comity.trust.verify import verify
 from support.case import advisory, case, nodes
 from support.world import found, identity
@@ -108,7 +110,7 @@ def _judge(claim: bytes) -> Any:
 
 _CHARTERS: Final = _vectors("charter-certificate.json")
 _GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
-_CERTIFICATES: Final = _CHARTERS["accepted"][:2]
+_CERTIFICATES: Final = _CHARTERS["accepted"][:1]
 _NEXT: Final = Body.parse(_CERTIFICATES[0]["body"].encode())
 _LIES: Final = _CHARTERS["lies"][:1]
 _READINGS: Final = _encoded(*(case["line"] for case in _vectors("charter-reading.json")["accepted"]))
@@ -134,8 +136,13 @@ def _convict(data: bytes) -> Any:
     return check_lie(_LIES[0]["kind"], first, second, _LIAR.keys)
 
 
+_SUBMISSIONS: Final = tuple(
+    AddCheckpoint(size, (bytes(32),) * size, SignedNote.parse(note)).encode() for size, note in enumerate(_NOTES)
+)
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
+    "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
     "canonical-json": Target(lambda data: parse_canonical(data, limit=1 << 20), _JSON, canonical),
@@ -150,7 +157,9 @@ PARSERS: Final[dict[str, Target]] = {
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
+    "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
+    "mirror-info": Target(MirrorInfo.parse, (MirrorInfo(600, 256).encode(), b"0\n0\nAAA=\n"), MirrorInfo.encode),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
     "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
     "named-charter": Target(lambda data: read_named(parse_entry(data)), _NAMED),

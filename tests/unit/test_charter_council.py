@@ -252,6 +252,21 @@ def test_a_rival_that_one_current_key_ratified_is_a_fork(room: Assembly) -> None
     assert deliberate(room.body, room.lines, room.bodies, held=[mine]).stopped
 
 
+def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> None:
+    """Members that decide an epoch, rotate, and then decide another one in its place are liars of today."""
+    mine = decided(room, change(room.body))
+    moved = {who: seated(who.member, of(who)).to(f"{who.inception.label} moved") for who in SEATS[:3]}
+    room.lines += [rotation for _, rotation in moved.values()]
+    new = tuple(Identity(who.inception, state.keys[0], who.entry) for who, (state, _) in moved.items())
+    other = change(room.body, 2)
+    room.bodies[other.digest] = other.data
+    for who in new:
+        room.intent(who, other)
+        room.ratify(who, other)
+    assert deliberate(room.body, room.lines, room.bodies, held=[mine]).stopped
+    assert room.council.stopped
+
+
 def test_who_took_up_nothing_cannot_tell_two_histories_apart(room: Assembly) -> None:
     rotated(room)
     decided(room, change(room.body, 2))

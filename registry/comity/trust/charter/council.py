@@ -57,30 +57,30 @@ def deliberate(
     Args:
         start: a body that is believed: pinned, or taken up before.
         bodies: bytes of drafts and later epochs, by digest.
-        held: the epochs after `start` that were taken up before, in order; nothing leads back from them, and a rival of
-            one of them is judged from the newest (7.7).
+        held: the epochs after `start` that were taken up before, without a gap; nothing leads back from them, and a
+            rival of one of them is judged from the newest (7.7).
         signed: how signatures are judged; simulations of many members pass a cheap one.
     """
     chamber = _Chamber(Pile.sort(entries), bodies, signed)
-    taken = {certificate.body.prev: certificate for certificate in held}
-    newest = held[-1].body if held else start
-    epochs, lies, forks = list[Certificate](), list[Lie](), list[Fork]()
-    current = start
-    while True:
-        docket, candidates = chamber.open(current)
+    epochs, lies, rivals = list(held), list[Lie](), list[tuple[Certificate, Certificate]]()
+    docket, candidates = chamber.open(start)
+    for taken in held:
         lies += find_lies(docket.heard)
-        decided = list(_decided(docket, candidates))
-        first = taken.get(docket.digest) or next(iter(decided), None)
-        rivals = [rival for rival in decided if first is not None and rival.body != first.body]
-        forks += [Fork(first, rival, _retired(rival, newest)) for rival in rivals if first is not None]
-        open_fork = any(not fork.retired for fork in forks)
-        if first is None or (docket.digest not in taken and open_fork):
+        rivals += [(taken, rival) for rival in _decided(docket, candidates) if rival.body != taken.body]
+        docket, candidates = chamber.open(taken.body)
+    forks = [Fork(taken, rival, _retired(rival, docket)) for taken, rival in rivals]
+    lies += find_lies(docket.heard)
+    while not any(not fork.retired for fork in forks) and (decided := list(_decided(docket, candidates))):
+        first, *others = decided
+        if others:
+            forks += [Fork(first, rival, retired=False) for rival in others]
             break
         epochs.append(first)
-        current = first.body
+        docket, candidates = chamber.open(first.body)
+        lies += find_lies(docket.heard)
     council = Council(
         epochs=tuple(epochs),
-        current=current,
+        current=docket.previous,
         drafts=_drafts(docket, candidates),
         round=_round(docket),
         heard=_heard(docket),
@@ -161,15 +161,12 @@ def _decided(docket: Docket, candidates: Iterable[Body]) -> Iterator[Certificate
             continue  # not decided, or not yet; `_drafts` says what is missing
 
 
-def _retired(rival: Certificate, newest: Body) -> bool:
-    """7.7: whether nobody ratified `rival` with keys that are current in `newest`."""
-    seats = {seat.id: seat for seat in newest.members}
+def _retired(rival: Certificate, newest: Docket) -> bool:
+    """7.7: whether nobody ratified `rival` with keys that are current in the newest body, or reached from there."""
     for line in rival.lines:
         entry = parse_entry(line)
         by = entry.statement.by
-        if entry.statement.predicate != RATIFIED or by is None or by.id not in seats:
-            continue
-        if seats[by.id].keys.signed(entry.envelope):
+        if entry.statement.predicate == RATIFIED and by is not None and newest.speaks(by.id, entry.envelope):
             return False
     return True
 
