@@ -67,10 +67,10 @@ key = ""
 # How clients reach it, where a proxy stands before it, such as "https://models.example.org".
 url = ""
 # A second address for the same clients, at which large files leave at a file server's speed, and how they reach it.
-files = ""
+files = {files}
 files_url = ""
 # One for other nodes and `comity pull`, under this node's own certificate, and how they reach it.
-ranges = ""
+ranges = {ranges}
 ranges_url = ""
 # Whether anybody may read without a token (comity token new).
 public = true
@@ -112,6 +112,8 @@ def node_toml(directory: Path, card: NodeCard, http: str) -> str:
         "mutual": list(card.mutual),
         "open": list(card.open),
         "http": http,
+        "files": _next(http) if http else "",
+        "ranges": _next(_listen(card.open[0])),
     }
     return _TEMPLATE.format_map({key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
 
@@ -122,6 +124,12 @@ def _listen(advertised: str) -> str:
     if address.is_loopback and address.host == "localhost":
         return f"127.0.0.1:{address.port}"
     return advertised if address.target.startswith("ipv") else f"0.0.0.0:{address.port}"
+
+
+def _next(address: str) -> str:
+    """The port after that of `host:port`; 0, which lets the system choose, stays 0."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{(int(port) + 1) % 65_536 if int(port) else 0}"
 
 
 def _socket(directory: Path) -> str:

@@ -93,7 +93,7 @@ class Lab:
         directory.mkdir(parents=True, exist_ok=True)
         cards = []
         for name, jurisdiction, organisation in SEATS:
-            mutual, open_, http = _free_ports(3)
+            mutual, open_, http, files, ranges = _free_ports(5)
             card = founding.init_node(
                 directory / name,
                 jurisdiction=jurisdiction,
@@ -104,7 +104,8 @@ class Lab:
                 http=f"127.0.0.1:{http}",
             )
             cards.append(card)
-            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"'})
+            ports = {"files": f'"127.0.0.1:{files}"', "ranges": f'"127.0.0.1:{ranges}"'}
+            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"', **ports})
         members = len(SEATS)
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)
