@@ -46,6 +46,8 @@ ledger = "data/ledger.sqlite"
 [federation]
 # Put it here once all founders have consented.
 file = "federation.json"
+# Where two charters were certified for one epoch, people decide: the digest of a body on the branch to follow.
+branch = ""
 
 [replication]
 # How often each peer is asked for news, and what is copied: "all", "none", or ["namespace/*", "namespace/name"].

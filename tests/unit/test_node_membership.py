@@ -1,68 +1,210 @@
-"""Which nodes count, and where they are thought to be."""
+"""Which members and nodes count, how that changes with epochs and rotations, and where nodes are thought to be."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from comity.node.membership import Membership, Seat
-from comity.trust.claims import Addresses
+from comity.node.membership import MAX_NODES, Membership, Seat, Told
+from comity.trust.charter import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
-from comity.trust.statement import parse_entry
-from comity.wire.certs import Pin
-from support.federation import Founded, NodeHome, found, make_home
+from comity.trust.identity import KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.node_record import certificate_key, sign_node_record
+from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.statement import Entry
+from comity.wire.certs import Pin, make_certificate
+from support.world import Identity, Node, found, node, private_key, seat, signer
+
+CLASSICAL = ("ed25519",)
+CH, SG, ES, KR, BR = (seat(code, CLASSICAL) for code in ("CH", "SG", "ES", "KR", "BR"))
+FEDERATION = found([node(who) for who in (CH, SG, ES, KR)])
 
 
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Founded:
-    return found(tmp_path_factory.mktemp("federation"), 2)
+def own_seat(who: Identity = CH) -> Seat:
+    return Seat.parse(who.entry.line, node(who).entry.line)
 
 
-def seat(home: NodeHome) -> Seat:
-    return Seat.parse(home.card.inception_line, home.card.record_line)
+def start() -> Membership:
+    return Membership(own_seat(), FEDERATION)
 
 
-def test_the_other_nodes_of_the_file_are_peers_and_pinned(founded: Founded) -> None:
-    first, second = founded.homes
-    members = Membership(seat(first), founded.federation)
-    assert [peer.name for peer in members.peers] == [second.name]
-    assert members.pins() == (Pin.of(second.record.tls),)
-    assert members.by_certificate(second.record.tls) == members.peer(second.origin)
-    assert members.log_key(first.origin) == first.record.log
-    assert members.node(second.record.node) == second.record
+def next_epoch(members: Membership, *seats: Member) -> None:
+    """Take up an epoch with these seats; whether it is certified is not asked here."""
+    assert members.body is not None
+    members.adopt(draft(members.body, members=seats, policy=CharterPolicy(quorum(len(seats)), 1, 1, 0)))
+
+
+def rotated(who: Identity, name: str, before: KeyState | None = None) -> tuple[HybridSigner, KeyState, Entry]:
+    """Change the keys of `who`, from its seat or from `before`."""
+    state = before or KeyState.of_inception(who.inception)
+    new, recovery = signer(f"{name} new", CLASSICAL), signer(f"{who.inception.label} recovery", CLASSICAL)
+    keys = KeySet((new.public,), 1)
+    entry = rotate(state, Rotation(who.id, 1, state.digest, keys, ()), [recovery], [new])
+    return new, KeyState(who.id, keys, (), state.home, 1), entry
+
+
+def renewed(of: Node, governance: HybridSigner, tls: str) -> Entry:
+    """A record of the same node with another TLS certificate, signed by `governance`."""
+    key = private_key(tls, "ecdsa-p256")
+    record = replace(of.record, tls=make_certificate(key))
+    bound = (HybridSigner((of.log,)), of.cosigner, of.online, HybridSigner((key,)))
+    return sign_node_record(record, [governance], bound)
+
+
+def shown(members: Membership, of: Node) -> tuple[bytes, ...]:
+    peer = members.peer(of.origin)
+    assert peer is not None
+    return peer.certificates
+
+
+def certificate(tls: str) -> bytes:
+    """The key in it: a certificate itself is never made twice alike."""
+    return private_key(tls, "ecdsa-p256").public.raw
+
+
+def test_the_other_nodes_of_the_file_are_peers_and_pinned() -> None:
+    members = start()
+    assert {peer.name for peer in members.peers} == {node(who).record.name for who in (SG, ES, KR)}
+    assert set(members.pins()) == {Pin.of(node(who).record.tls) for who in (SG, ES, KR)}
+    assert members.by_certificate(node(SG).record.tls) == members.peer(node(SG).origin)
+    assert members.log_key(node(CH).origin) == node(CH).record.log
+    assert members.node(node(SG).record.node) == node(SG).record
     assert members.seated
 
 
-def test_a_node_is_learned_from_a_record_that_the_charter_proves(founded: Founded, tmp_path: Path) -> None:
-    first, second = founded.homes
-    alone = replace(founded.federation, nodes=())
-    members = Membership(seat(first), alone)
-    stranger = make_home(tmp_path / "stranger", 2)
-    records = [parse_entry(home.card.record_line) for home in (first, second, stranger)]
-    assert [peer.name for peer in members.learn(records)] == [second.name]
-    assert members.learn(records) == ()
-    assert members.pins() == (Pin.of(second.record.tls),)
-    assert members.log_key(stranger.origin) is None
+def test_a_node_is_learned_from_a_record_that_the_charter_proves() -> None:
+    members = Membership(own_seat(), replace(FEDERATION, nodes=()))
+    told = [Told(node(who).entry) for who in (CH, SG, BR)]
+    assert [peer.name for peer in members.learn(told)] == [node(SG).record.name]
+    assert members.learn(told) == ()
+    assert members.pins() == (Pin.of(node(SG).record.tls),)
+    assert members.log_key(node(BR).origin) is None
 
 
-def test_a_node_outside_of_any_federation_knows_itself_only(founded: Founded) -> None:
-    first, second = founded.homes
-    members = Membership(seat(first), None)
+def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
+    members = Membership(own_seat(), None)
     assert members.peers == () and not members.seated
-    assert members.learn([parse_entry(second.card.record_line)]) == ()
-    assert members.cosigner_keys() == first.record.cosigners
+    assert members.learn([Told(node(SG).entry)]) == ()
+    assert set(members.cosigner_keys()) == set(node(CH).record.cosigners)
 
 
-def test_a_node_moves_where_it_says(founded: Founded) -> None:
-    first, second = founded.homes
-    members = Membership(seat(first), founded.federation)
-    members.relocate(second.origin, Addresses(second.record.node, ("new.example:1",), ()))
-    members.relocate("nobody/log", Addresses(second.record.node, ("x.example:1",), ()))
-    assert [(peer.name, peer.mutual, peer.open) for peer in members.peers] == [(second.name, ("new.example:1",), ())]
+def test_a_node_moves_where_it_says() -> None:
+    members = start()
+    members.relocate(node(SG).origin, ("new.example:1",), ())
+    members.relocate("nobody/log", ("x.example:1",), ())
+    peer = members.peer(node(SG).origin)
+    assert peer is not None and (peer.mutual, peer.open) == (("new.example:1",), ())
 
 
-def test_a_record_of_another_member_is_no_seat(founded: Founded) -> None:
-    first, second = founded.homes
+def test_a_record_of_another_member_is_no_seat() -> None:
     with pytest.raises(Untrusted):
-        Seat.parse(first.card.inception_line, second.card.record_line)
+        Seat.parse(CH.entry.line, node(SG).entry.line)
+
+
+def test_a_newcomers_node_counts_from_its_epoch_on() -> None:
+    members = start()
+    assert members.learn([Told(node(BR).entry)]) == ()
+    next_epoch(members, *(who.member for who in (CH, SG, ES, KR, BR)))
+    assert [peer.name for peer in members.learn([Told(node(BR).entry)])] == [node(BR).record.name]
+    assert Pin.of(node(BR).record.tls) in members.pins()
+    assert set(node(BR).record.cosigners) <= set(members.cosigner_keys())
+
+
+def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
+    members = start()
+    next_epoch(members, *(who.member for who in (CH, SG, ES)))
+    peer = members.peer(node(KR).origin)
+    assert peer is not None and not members.counts(peer)
+    assert members.member(KR.id) is None
+    assert members.log_key(node(KR).origin) == node(KR).record.log
+    assert Pin.of(node(KR).record.tls) in members.pins()
+    assert members.node(node(KR).record.node) == node(KR).record
+    assert set(node(KR).record.cosigners) <= set(members.cosigner_keys())
+
+
+def test_a_removed_member_itself_knows_that_it_has_no_seat() -> None:
+    members = start()
+    next_epoch(members, *(who.member for who in (SG, ES, KR)))
+    assert not members.seated
+    assert len(members.peers) == 3
+
+
+def test_rotated_keys_bind_a_node_and_retired_ones_do_not_take_it_back() -> None:
+    members = start()
+    new, _, rotation = rotated(SG, "SG")
+    later, stolen = renewed(node(SG), new, "later"), renewed(node(SG), SG.signer, "stolen")
+    members.learn([Told(later, 7)])
+    assert shown(members, node(SG)) == (node(SG).record.tls,)  # nothing proves the new keys yet
+    assert members.rotate(SG.id, [rotation])
+    assert not members.rotate(SG.id, [rotation])
+    members.learn([Told(later, 7), Told(stolen, 8)])
+    assert [_key(der) for der in shown(members, node(SG))] == [certificate("later"), _key(node(SG).record.tls)]
+
+
+def test_the_keys_of_an_epoch_count_without_the_rotation_at_hand() -> None:
+    members = start()
+    new, after, _ = rotated(SG, "SG")
+    rekeyed = replace(SG.member, keys=after.keys, recovery=after.recovery)
+    next_epoch(members, CH.member, rekeyed, ES.member, KR.member)
+    members.learn([Told(renewed(node(SG), new, "later"), 7)])
+    assert _key(shown(members, node(SG))[0]) == certificate("later")
+    assert members.keys(SG.id) == (SG.inception.keys, after.keys)
+
+
+def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
+    members = start()
+    members.learn([Told(renewed(node(SG), SG.signer, "later"), 7)])
+    new, old = shown(members, node(SG))
+    assert {Pin.of(new), Pin.of(old)} <= set(members.pins())
+    assert members.by_certificate(old) == members.by_certificate(new) == members.peer(node(SG).origin)
+    members.met(node(SG).origin, old)
+    assert len(shown(members, node(SG))) == 2
+    members.met(node(SG).origin, new)
+    assert shown(members, node(SG)) == (new,)
+    assert Pin.of(old) not in members.pins()
+
+
+def test_the_last_record_in_the_nodes_own_log_is_followed() -> None:
+    members = start()
+    first, second = (renewed(node(SG), SG.signer, name) for name in ("one", "two"))
+    members.learn([Told(second, 9), Told(first, 4), Told(first)])
+    assert _key(shown(members, node(SG))[0]) == certificate("two")
+
+
+def test_a_record_under_disputed_keys_takes_nothing_over() -> None:
+    members = start()
+    (one, _, first), (_, _, second) = rotated(SG, "SG one"), rotated(SG, "SG two")
+    members.rotate(SG.id, [first, second])
+    members.learn([Told(renewed(node(SG), one, "disputed"), 9)])
+    assert shown(members, node(SG)) == (node(SG).record.tls,)
+    assert one.public in {key for keys in members.reached(SG.id) for key in keys.keys}
+
+
+def test_nobody_takes_over_the_node_of_another_member() -> None:
+    members = start()
+    key = private_key("thief", "ecdsa-p256")
+    record = replace(node(SG).record, member=KR.id, name="thief", tls=make_certificate(key))
+    bound = (HybridSigner((node(SG).log,)), node(SG).cosigner, node(SG).online, HybridSigner((key,)))
+    members.learn([Told(sign_node_record(record, [KR.signer], bound), 99)])
+    peer = members.peer(node(SG).origin)
+    assert peer is not None and peer.member.id == SG.id and peer.record == node(SG).record
+
+
+def test_a_member_has_a_bounded_number_of_nodes() -> None:
+    members = start()
+    for number in range(MAX_NODES + 3):
+        members.learn([Told(node(KR, f"node-{number}.example", CLASSICAL).entry)])
+    assert len(members.nodes_of(KR.id)) == MAX_NODES
+
+
+def test_a_home_whose_member_rotated_reads_its_rotations() -> None:
+    new, _, rotation = rotated(CH, "CH")
+    record = renewed(node(CH), new, "after")
+    with pytest.raises(Untrusted):
+        Seat.parse(CH.entry.line, record.line)
+    assert Seat.parse(CH.entry.line, record.line, (rotation.line,)).rotation_lines == (rotation.line,)
+
+
+def _key(der: bytes) -> bytes:
+    return certificate_key(der).raw

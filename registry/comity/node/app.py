@@ -26,6 +26,7 @@ from comity.node.replication.assembly import Replication
 from comity.node.services.artifacts import Artifacts
 from comity.node.services.blobs import Blobs
 from comity.node.services.facts import Facts
+from comity.node.services.governance import Governance
 from comity.node.services.logs import Logs
 from comity.node.services.operators import Operators
 from comity.node.status import Status
@@ -99,6 +100,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         artifacts=Artifacts(core),
         blobs=Blobs(core),
         publishing=desk,
+        governance=Governance(core, replication.chamber),
         operating=Operators(desk, Status(core, desk, replication)),
     )
     doors = Doors(core, services)

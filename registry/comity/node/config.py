@@ -54,7 +54,7 @@ def _identity(text: str) -> str:
     try:
         return parse_digest(text)
     except Malformed as error:
-        raise ValueError("expected the 64 hex digits of an identity id") from error
+        raise ValueError("expected 64 hex digits") from error
 
 
 def _log_key(text: str) -> str:
@@ -156,7 +156,10 @@ class Storage(_Section):
 
 
 class FederationFile(_Section):
+    """Where the charter begins. `branch`, the digest of a certified body, decides a fork; else the first stands."""
+
     file: Path = Path("federation.json")
+    branch: Annotated[str, AfterValidator(lambda text: _identity(text) if text else text)] = ""
 
 
 class Replication(_Section):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from comity.content.folder import FolderStore
 from comity.content.store import BlobStore
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
+from comity.node.governance.annals import Annals
 from comity.node.keys import NodeKeys
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics
@@ -22,6 +24,8 @@ from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.federation import Federation
 from comity.wire.values import Location
 
+MAX_ROTATIONS: Final = 64
+
 Clock = Callable[[], float]
 """POSIX seconds."""
 
@@ -33,6 +37,7 @@ class Core:
     config: NodeConfig
     keys: NodeKeys
     membership: Membership
+    annals: Annals | None
     ledger: Ledger
     store: BlobStore
     pools: Pools
@@ -48,16 +53,19 @@ class Core:
         `offline/` is never looked at. Raises NotFound, Refused, Malformed and Untrusted for what lies in the home, and
         Conflict (LEDGER-LOCKED) where another process runs on it.
         """
-        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")))
+        rotations = _lines(config.path("rotations.lines"))
+        seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
         keys = NodeKeys.load(config.keys, seat.record)
-        membership = Membership(seat, _federation(config.federation.file))
+        federation = _federation(config.federation.file)
         ledger = _open_ledger(config, clock)
         try:
+            annals = Annals(ledger.epochs, federation, config.federation.branch) if federation else None
+            membership = Membership(seat, federation, annals.bodies() if annals else ())
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
             store = _open_store(config)
             served, places = Served(metrics), Places(*_ways(config, store))
-            return cls(config, keys, membership, ledger, store, Pools(), metrics, served, places, clock)
+            return cls(config, keys, membership, annals, ledger, store, Pools(), metrics, served, places, clock)
         except BaseException:
             ledger.close()
             raise
@@ -115,6 +123,11 @@ def _line(path: Path) -> bytes:
     if not line or b"\n" in line:
         raise Malformed(f"{path.name} is malformed", why="expected one line")
     return line
+
+
+def _lines(path: Path) -> tuple[bytes, ...]:
+    """The lines of a file that need not be there."""
+    return tuple(_bounded(path, MAX_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
 
 
 def _federation(file: Path) -> Federation | None:

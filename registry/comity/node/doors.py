@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from comity.node.config import Limits, Listen
 from comity.node.core import Core
 from comity.trust.errors import Malformed, Unavailable
-from comity.v1 import artifact_pb2, blob_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2
+from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2
 from comity.wire.doors import Door, MutualDoor, OpenDoor, OperatorDoor
 from comity.wire.server import Services, make_server
 from comity.wire.throttle import Allowance
@@ -35,6 +35,7 @@ _READS: Final = tuple(
         (log_pb2, "LogService"),
         (artifact_pb2, "ArtifactService"),
         (blob_pb2, "BlobService"),
+        (charter_pb2, "CharterService"),
     )
 )
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name

@@ -1,55 +1,76 @@
-"""Who is who, as this node's own pins say: its member, the federation it belongs to, and the nodes of all members.
+"""Who is who, as this node's charter says: its member, the members of the newest epoch, and the nodes of all of them.
 
-A node counts by a record that the pinned charter body proves; the records that the federation file brings are where it
-starts, and those that turn up in logs are added. Nothing here does I/O or asks anybody.
+It starts with what the federation file brings. Epochs, rotations and node records that turn up later are added; nobody
+is forgotten: a removed member's nodes stop counting, but stay known, so that their logs go on being mirrored (I10).
+Nothing here does I/O or asks anybody.
+
+A node record counts by whoever signed it: keys that an epoch lists for its member, or that the member's rotations reach
+from them, on whatever branch. Of the records of one node the one under the newest undisputed keys is followed, and of
+those the last one that stands in the node's own log. The record before it
+stays in force beside it until the newer certificate was met, so that a certificate can be announced before it is used,
+or used before the news of it has spread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
-from comity.trust.charter import Member
-from comity.trust.claims import Addresses
+from comity.trust.charter import Body, Member
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Untrusted
-from comity.trust.federation import Federation, prove_record
-from comity.trust.identity import Inception, check_inception
-from comity.trust.node_record import NodeRecord, check_node_record
+from comity.trust.federation import Federation
+from comity.trust.identity import Inception, KeySet, check_inception
+from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
 from comity.trust.note import VerifierKey
+from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.wire.certs import Pin
+
+MAX_NODES: Final = 16
+"""Nodes of one member that are followed."""
+ELSEWHERE: Final = -1
+"""The place of a record that was found outside the log that it binds."""
+DISPUTED: Final = -1
+"""How new keys are that rotations in dispute led to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """This node's own lines: its member's inception and the record that binds its keys."""
+    """This node's own lines: its member's inception and rotations, and the record that binds its keys."""
 
     inception: Inception
     record: NodeRecord
     inception_line: bytes
     record_line: bytes
+    rotation_lines: tuple[bytes, ...] = ()
 
     @classmethod
-    def parse(cls, inception_line: bytes, record_line: bytes) -> Self:
+    def parse(cls, inception_line: bytes, record_line: bytes, rotation_lines: tuple[bytes, ...] = ()) -> Self:
         """Raises Malformed, and Untrusted where the lines do not prove themselves and each other."""
         inception = check_inception(parse_entry(inception_line))
-        record = check_node_record(parse_entry(record_line), inception.keys)
+        chain = follow(KeyState.of_inception(inception), map(parse_entry, rotation_lines))
+        record = check_node_record(parse_entry(record_line), chain)
         if record.member != inception.id:
             raise Untrusted("not this member's node", why="node-record.line is another member's", code="NODE-RECORD")
-        return cls(inception, record, inception_line, record_line)
+        return cls(inception, record, inception_line, record_line, rotation_lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another node of the federation, and hints where it listens."""
+    """Another node of the federation, and hints where it listens.
+
+    `rank` orders the records of one node; `former` is the record before `record`, while its certificate still counts.
+    """
 
     member: Member
     record: NodeRecord
     line: bytes
     mutual: tuple[str, ...]
     open: tuple[str, ...]
+    rank: tuple[int, int] = (0, ELSEWHERE)
+    former: NodeRecord | None = None
 
     @property
     def name(self) -> str:
@@ -59,32 +80,68 @@ class Peer:
     def origin(self) -> str:
         return self.record.origin
 
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """What this node may show, the newest first."""
+        former = () if self.former is None or self.former.tls == self.record.tls else (self.former.tls,)
+        return (self.record.tls, *former)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A node record as it was found: `place` is its index in the log that it binds, or ELSEWHERE."""
+
+    entry: Entry
+    place: int = ELSEWHERE
+
 
 class Membership:
-    """The nodes that count here. Grows while the node runs; touched by the event loop only, but for `pins`."""
+    """The members and nodes that count here. Touched by the event loop only, but for `pins`."""
 
-    def __init__(self, seat: Seat, federation: Federation | None) -> None:
+    def __init__(self, seat: Seat, federation: Federation | None, bodies: Iterable[Body] = ()) -> None:
+        """`bodies` are the epochs that are followed, from genesis on; by default those of the federation file."""
         self.seat = seat
         self.federation = federation
+        self.body: Body | None = None
+        self._seats: dict[Digest, Member] = {}
+        self._chains: dict[Digest, tuple[Chain, ...]] = {}
         self._peers: dict[str, Peer] = {}
+        self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
         self._pins: tuple[Pin, ...] = ()
+        for body in bodies or (federation.chain if federation else ()):
+            self.adopt(body)
         for node in federation.nodes if federation else ():
-            self._add(node.record, node.line, node.mutual, node.open)
+            self.learn((Told(parse_entry(node.line)),))
+            self.relocate(node.record.origin, node.mutual, node.open)
 
     @property
     def peers(self) -> tuple[Peer, ...]:
+        """Every node that was ever proven, this one excepted."""
         return tuple(self._peers.values())
 
     @property
     def seated(self) -> bool:
-        """Whether the pinned charter has a seat for this node's member."""
-        return self.federation is not None and self.federation.body.member(self.seat.inception.id) is not None
+        """Whether the newest charter has a seat for this node's member."""
+        return self.member(self.seat.inception.id) is not None
+
+    @property
+    def others(self) -> tuple[Member, ...]:
+        """The members of the newest charter, this node's own excepted."""
+        seats = self.body.members if self.body else ()
+        return tuple(seat for seat in seats if seat.id != self.seat.inception.id)
+
+    def counts(self, peer: Peer) -> bool:
+        """Whether a peer's member has a seat now; one without still is mirrored and served."""
+        return self.member(peer.member.id) is not None
 
     def peer(self, origin: str) -> Peer | None:
         return self._peers.get(origin)
 
+    def nodes_of(self, member: Digest) -> tuple[Peer, ...]:
+        return tuple(peer for peer in self.peers if peer.member.id == member)
+
     def by_certificate(self, certificate: bytes | None) -> Peer | None:
-        return next((peer for peer in self.peers if peer.record.tls == certificate), None)
+        return next((peer for peer in self.peers if certificate in peer.certificates), None)
 
     def pins(self) -> tuple[Pin, ...]:
         """The certificates let in at the mutual door. Called from gRPC's own threads."""
@@ -95,53 +152,119 @@ class Membership:
 
     def log_key(self, origin: str) -> VerifierKey | None:
         """The key of a log that this node has to do with."""
-        record = self._record_of(origin)
-        return record.log if record else None
+        if origin == self.seat.record.origin:
+            return self.seat.record.log
+        peer = self._peers.get(origin)
+        return peer.record.log if peer else None
 
     def cosigner_keys(self) -> tuple[VerifierKey, ...]:
-        """Every cosigner key that counts, this node's own included."""
-        records = (self.seat.record, *(peer.record for peer in self.peers))
-        return tuple(key for record in records for key in record.cosigners)
+        """Every cosigner key that was ever proven: whose cosignature counts is for the verifier's own pins to say."""
+        return tuple(dict.fromkeys(key for record in self._records.values() for key in record.cosigners))
 
     def node(self, author: Author) -> NodeRecord | None:
-        """The record of the node that `author` claims to be."""
-        records = (self.seat.record, *(peer.record for peer in self.peers))
-        return next((record for record in records if record.node == author), None)
+        """The record of the node that `author` claims to be; an older one of the same node included."""
+        return self._records.get(author)
 
     def member(self, identity: Digest) -> Member | None:
-        return self.federation.body.member(identity) if self.federation else None
+        """Its seat in the newest charter."""
+        return self.body.member(identity) if self.body else None
 
-    def learn(self, entries: Iterable[Entry]) -> tuple[Peer, ...]:
-        """Add the nodes whose records stand among `entries` and that the pinned charter proves; those that were new."""
+    def chains(self, identity: Digest) -> tuple[Chain, ...]:
+        """From each state in which an epoch listed a member to where its rotations led, in order of the epochs."""
+        return self._chains.get(identity, ())
+
+    @property
+    def known(self) -> tuple[Digest, ...]:
+        """Every member that any epoch listed."""
+        return tuple(self._seats)
+
+    def reached(self, identity: Digest) -> tuple[KeySet, ...]:
+        """Every key set by which a member may have spoken, those in dispute included: what counts for verification."""
+        return tuple(dict.fromkeys(state.keys for chain in self.chains(identity) for state in chain.reached))
+
+    def keys(self, identity: Digest) -> tuple[KeySet, ...]:
+        """Under which keys a member spoke and speaks, undisputed, the newest last; empty for who never had a seat."""
+        return tuple(dict.fromkeys(state.keys for chain in self.chains(identity) for state in chain.states))
+
+    def adopt(self, body: Body) -> None:
+        """The next epoch. Members that it lists no longer stay known."""
+        self.body = body
+        for seat in body.members:
+            self._seats[seat.id] = seat
+            state, known = KeyState.of_seat(seat), self.chains(seat.id)
+            if all(chain.start.digest != state.digest for chain in known):
+                steps = [step.entry for chain in known for step in chain.steps]
+                self._chains[seat.id] = (*known, follow(state, steps))
+        self._peers = {
+            origin: replace(peer, member=self._seats[peer.member.id]) for origin, peer in self._peers.items()
+        }
+
+    def rotate(self, identity: Digest, entries: Iterable[Entry]) -> bool:
+        """Follow a member's rotations; whether it speaks by newer keys now, so that more records may count."""
+        before, entries = self.reached(identity), list(entries)
+        self._chains[identity] = tuple(
+            follow(chain.start, (*(step.entry for step in chain.steps), *entries)) for chain in self.chains(identity)
+        )
+        return self.reached(identity) != before
+
+    def learn(self, told: Iterable[Told]) -> tuple[Peer, ...]:
+        """Follow the nodes whose records are proven; those that were new. What proves nothing is passed over."""
         found = []
-        for entry in entries:
-            if entry.statement.predicate != "node-record" or self.federation is None:
-                continue
+        for item in told:
             try:
-                record = prove_record(entry, self.federation.body)
-                Pin.of(record.tls)
+                claimed = parse_node_record(item.entry)
+                Pin.of(claimed.tls)
+                record, age = _prove(item.entry, self.keys(claimed.member), self.reached(claimed.member))
             except ComityError:
-                continue  # somebody's claim that the charter does not support, or a certificate that nobody can pin
-            if record.origin not in self._peers and record.origin != self.seat.record.origin:
-                self._add(record, entry.line, (), ())
+                continue  # somebody's claim that no charter supports, or a certificate that nobody can pin
+            if self._follow(record, item.entry.line, (age, item.place)):
                 found.append(self._peers[record.origin])
         return tuple(found)
 
-    def relocate(self, origin: str, addresses: Addresses) -> None:
+    def relocate(self, origin: str, mutual: tuple[str, ...], open_: tuple[str, ...]) -> None:
         """Take note of where a node says that it listens."""
         peer = self._peers.get(origin)
         if peer is not None:
-            self._peers[origin] = Peer(peer.member, peer.record, peer.line, addresses.mutual, addresses.open)
+            self._peers[origin] = replace(peer, mutual=mutual, open=open_)
 
-    def _add(self, record: NodeRecord, line: bytes, mutual: tuple[str, ...], open_: tuple[str, ...]) -> None:
-        member = self.member(record.member)
-        if record.origin == self.seat.record.origin or member is None:
-            return
-        self._peers[record.origin] = Peer(member, record, line, mutual, open_)
-        self._pins = tuple(Pin.of(peer.record.tls) for peer in self._peers.values())
-
-    def _record_of(self, origin: str) -> NodeRecord | None:
-        if origin == self.seat.record.origin:
-            return self.seat.record
+    def met(self, origin: str, certificate: bytes) -> None:
+        """A node has shown a certificate; if it is the newest one, the one before it counts no longer."""
         peer = self._peers.get(origin)
-        return peer.record if peer else None
+        if peer is not None and peer.former is not None and certificate == peer.record.tls:
+            self._peers[origin] = replace(peer, former=None)
+            self._pin()
+
+    def _follow(self, record: NodeRecord, line: bytes, rank: tuple[int, int]) -> bool:
+        """Take a proven record up; whether its node was not known."""
+        known = self._peers.get(record.origin)
+        if record.origin == self.seat.record.origin:
+            return False
+        if known is None:
+            if len(self.nodes_of(record.member)) >= MAX_NODES:
+                return False
+            self._peers[record.origin] = Peer(self._seats[record.member], record, line, (), (), rank)
+        elif record.member != known.member.id or rank <= known.rank:
+            return False
+        else:
+            former = known.former if record.tls == known.record.tls else known.record
+            self._peers[record.origin] = replace(known, record=record, line=line, rank=rank, former=former)
+        self._records[record.node] = record
+        self._pin()
+        return known is None
+
+    def _pin(self) -> None:
+        self._pins = tuple(Pin.of(der) for peer in self._peers.values() for der in peer.certificates)
+
+
+def _prove(entry: Entry, ordered: Sequence[KeySet], others: Iterable[KeySet]) -> tuple[NodeRecord, int]:
+    """The record, proven by the newest of `ordered` that signed it, and how new those are: -1 for `others`.
+
+    Raises Malformed/Untrusted.
+    """
+    for age in reversed(range(len(ordered))):
+        if ordered[age].signed(entry.envelope):
+            return check_node_record(entry, ordered[age]), age
+    for keys in others:
+        if keys.signed(entry.envelope):
+            return check_node_record(entry, keys), DISPUTED
+    raise Untrusted("node record refused", why="not signed by keys that count for its member", code="NODE-RECORD")

@@ -24,6 +24,10 @@ class Metrics:
         self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
         self.misbehaviour = self._gauge("misbehaviour_proofs", "Proofs kept that a log showed two histories", "origin")
         self.witnessed_size = self._gauge("witnessed_entries", "Entries of the own log that it has cosigned", "witness")
+        self.charter_epoch = self._gauge("charter_epoch", "The newest epoch that this node took up")
+        self.charter_forks = self._gauge("charter_forks", "Forks of the charter that stop governance here")
+        self.charter_liars = self._gauge("charter_liars", "Members that signed what excludes one another")
+        self.charter_drafts = self._gauge("charter_drafts", "Drafts of the next charter that are open")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -86,9 +86,9 @@ class OwnLog:
             raise Refused("this node logs nothing", why=str(self.refusal), code=self.refusal.code)
 
     async def _introduce(self) -> None:
-        """Log who this node is: inception, node record, and its addresses where they changed."""
+        """Log who this node is: inception, rotations, node record, and its addresses where they changed."""
         seat, advertise = self._core.seat, self._core.config.advertise
-        await self._append_all((seat.inception_line, seat.record_line))
+        await self._append_all((seat.inception_line, *seat.rotation_lines, seat.record_line))
         newest = await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _said(newest) != wanted):

@@ -8,6 +8,8 @@ import structlog
 
 from comity.node import continuity
 from comity.node.core import Core
+from comity.node.governance.chamber import Chamber
+from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import Replicas
 from comity.node.replication.convictions import Convictions
@@ -20,7 +22,12 @@ from comity.node.replication.quota import Quotas
 from comity.node.replication.recovery import Recovery
 from comity.node.replication.side_objects import SideObjects
 from comity.node.replication.start import Start
-from comity.node.tasks import Supervisor
+from comity.node.tasks import Rhythm, Supervisor
+from comity.wire.client import NodeClient
+
+CHARTER: Final = "charter"
+DEADLINE: Final = 1800.0
+"""Seconds for one step of the chamber."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -35,6 +42,7 @@ class Replication:
             hint = f"have a peer reachable; where none is left: {continuity.adopt_command(database)}"
             _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
         patience = None if copy else core.config.replication.first_answer_seconds
+        self._core = core
         self._supervisor = supervisor
         self.start = Start((peer.origin for peer in core.membership.peers), patience)
         side_objects = SideObjects(core)
@@ -43,8 +51,10 @@ class Replication:
         self.quotas = Quotas(core)
         self.cosigner = Cosigner(core, self.start, self.convictions)
         self._mirror = Mirror(core, self.cosigner, self.convictions, self.quotas, side_objects, self.advanced)
-        self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery)
         self.own_log = OwnLog(core, self.recovery)
+        self.chamber = Chamber(core, core.annals, self.own_log, self._look_again) if core.annals else None
+        hear = self.chamber.hear if self.chamber else _nobody
+        self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery, hear)
         files = FileFetcher(core, self.peers.links.values, side_objects)
         self.replicas = Replicas(core, self.own_log, files)
         self.custody = Custody(core, files)
@@ -54,6 +64,10 @@ class Replication:
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
         self.custody.begin(self._supervisor)
+        if self.chamber:
+            self.chamber.open()
+            rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+            self._supervisor.loop(CHARTER, self._govern, rhythm)
 
     async def close(self) -> None:
         await self.peers.close()
@@ -62,3 +76,20 @@ class Replication:
         """A log has grown here, however its entries came."""
         await self.peers.advanced(log)
         self.replicas.look(self._supervisor)
+        if self.chamber:
+            self._supervisor.ring(CHARTER)
+
+    async def _govern(self) -> None:
+        """A step of the chamber; whatever it, or an operator, logged here may tell of new nodes as well."""
+        assert self.chamber is not None
+        behind = await self.chamber.step()
+        await self.peers.advanced(self._core.log)
+        if behind:
+            self._supervisor.ring(CHARTER)
+
+    async def _look_again(self) -> None:
+        await self.peers.look_again()
+
+
+async def _nobody(peer: Peer, client: NodeClient) -> None:
+    """Without a federation no peer has anything to say about its charter."""

@@ -38,13 +38,22 @@ class PeerState:
     last_error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where to call, at which door, and the certificate that has to be shown there."""
+
+    address: str
+    mutual: bool
+    certificate: bytes
+
+
 class Link:
     """Calls to one peer. Not shared between loops of other peers."""
 
     def __init__(self, core: Core, origin: str) -> None:
         self._core = core
         self._origin = origin
-        self._clients: dict[tuple[str, bool], NodeClient] = {}
+        self._clients: dict[_Way, NodeClient] = {}
         self._turn = 0
         self._again = 0.0
         self.state = PeerState()
@@ -67,23 +76,22 @@ class Link:
     @property
     def address(self) -> str:
         """Where the next call goes; empty where no address is known."""
-        addresses = self._addresses()
-        return addresses[self._turn % len(addresses)][0] if addresses else ""
+        ways = self._ways()
+        return ways[self._turn % len(ways)].address if ways else ""
 
     @property
     def client(self) -> NodeClient:
         """Raises Unavailable (NO-ADDRESS)."""
-        addresses = self._addresses()
-        if not addresses:
+        ways = self._ways()
+        if not ways:
             why = "neither the federation file nor its own log says where it listens"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        where = addresses[self._turn % len(addresses)]
-        if where not in self._clients:
-            address, mutual = where
-            identity = self._core.keys.tls if mutual else None
-            pin = Pin.of(self.peer.record.tls)
-            self._clients[where] = NodeClient.connect(Address.parse(address), pin, identity).within(PATIENCE)
-        return self._clients[where]
+        way = ways[self._turn % len(ways)]
+        if way not in self._clients:
+            identity = self._core.keys.tls if way.mutual else None
+            client = NodeClient.connect(Address.parse(way.address), Pin.of(way.certificate), identity)
+            self._clients[way] = client.within(PATIENCE)
+        return self._clients[way]
 
     def begin(self) -> None:
         """A round begins: every now and then with the address that is liked best."""
@@ -98,6 +106,9 @@ class Link:
         self.state.last_error = str(error)
 
     def seen(self) -> None:
+        """It has answered: by the certificate that the last call pinned."""
+        ways = self._ways()
+        self._core.membership.met(self._origin, ways[self._turn % len(ways)].certificate)
         self.state.reachable = True
         self.state.last_seen = int(self._core.clock())
         self.state.last_error = ""
@@ -122,10 +133,11 @@ class Link:
         for client in self._clients.values():
             await client.close()
 
-    def _addresses(self) -> list[tuple[str, bool]]:
+    def _ways(self) -> list[_Way]:
         peer = self.peer
         listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
-        return [where for where in dict.fromkeys(listed) if _usable(where[0])]
+        usable = [where for where in dict.fromkeys(listed) if _usable(where[0])]
+        return [_Way(address, mutual, shown) for shown in peer.certificates for address, mutual in usable]
 
 
 def _usable(address: str) -> bool:

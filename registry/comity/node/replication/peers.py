@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final
 
 import structlog
 
 from comity.node.core import Core
-from comity.node.replication.acquaintance import get_acquainted
+from comity.node.membership import Peer
+from comity.node.replication.acquaintance import Acquaintance
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.link import Link
 from comity.node.replication.mirror import Head, Mirror
@@ -17,6 +20,7 @@ from comity.node.replication.start import Start
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.errors import ComityError, Equivocation, OutOfSpace
 from comity.trust.misbehaviour import ROOTS
+from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 
 ROUND_DEADLINE: Final = 1800.0
@@ -37,6 +41,7 @@ class Peers:
         mirror: Mirror,
         convictions: Convictions,
         recovery: Recovery,
+        hear: Callable[[Peer, NodeClient], Awaitable[None]],
     ) -> None:
         self._core = core
         self._supervisor = supervisor
@@ -44,30 +49,36 @@ class Peers:
         self._mirror = mirror
         self._convictions = convictions
         self._recovery = recovery
+        self._hear = hear
+        self._acquaintance = Acquaintance(core)
         self.links: dict[str, Link] = {}
 
     async def begin(self) -> None:
         """Start a loop for every peer known; more follow as logs tell of them."""
-        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
-            await get_acquainted(self._core, state.vkey)
-        for peer in self._core.membership.peers:
-            self._meet(peer.origin)
+        await self.look_again()
 
     async def advanced(self, log: str) -> None:
         """A log has grown here: it may tell of new nodes, or of new addresses."""
-        for peer in await get_acquainted(self._core, log):
-            _log.info("new node", node=peer.name, member=peer.member.name)
-            self._meet(peer.origin)
+        self._meet(await self._acquaintance.read(log))
+
+    async def look_again(self) -> None:
+        """Who counts has changed: read all records again."""
+        self._acquaintance.forget()
+        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
+            await self._acquaintance.read(state.vkey)
+        self._meet(self._core.membership.peers)
 
     async def close(self) -> None:
         for link in self.links.values():
             await link.close()
 
-    def _meet(self, origin: str) -> None:
-        link = self.links.setdefault(origin, Link(self._core, origin))
+    def _meet(self, peers: Iterable[Peer]) -> None:
         interval = self._core.config.replication.interval_seconds
         rhythm = Rhythm(interval, ROUND_DEADLINE, longest_rest=4 * interval)
-        self._supervisor.loop(f"peer {link.name}", lambda: self._visit(link), rhythm)
+        for origin in [peer.origin for peer in peers if peer.origin not in self.links]:
+            link = self.links[origin] = Link(self._core, origin)
+            _log.info("node known", node=link.name, member=link.peer.member.name)
+            self._supervisor.loop(f"peer {origin}", partial(self._visit, link), rhythm)
 
     async def _visit(self, link: Link) -> None:
         """A round with one peer; tried again at once while the node waits to hear from anybody."""
@@ -99,6 +110,15 @@ class Peers:
         await self._convictions.hear(link.client)
         for head in sorted(heads, key=lambda head: head.origin != link.peer.origin):
             await self._take(link, head)
+        await self._govern(link)
+
+    async def _govern(self, link: Link) -> None:
+        """What concerns the charter, last: whatever goes wrong with it, logs were followed (I3)."""
+        try:
+            await self._hear(link.peer, link.client)
+        except ComityError as error:
+            link.state.last_error = str(error)
+            _log.warning("no word about the charter", peer=link.name, what=error.what, why=error.why, code=error.code)
 
     async def _take(self, link: Link, head: Head) -> None:
         """One log of a round. What goes wrong with it is noted, and the other logs go on."""

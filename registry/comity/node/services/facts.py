@@ -27,16 +27,17 @@ class Facts:
             software=SOFTWARE,
             origin=self._core.origin,
             node_record=seat.record_line,
-            identity=(seat.inception_line,),
+            identity=(seat.inception_line, *seat.rotation_lines),
             addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
         )
 
     async def charter(self, epoch: int | None) -> Charter:
-        federation = self._core.membership.federation
-        if federation is None or epoch not in (None, federation.body.epoch):
-            which = "any charter" if federation is None else f"the charter of epoch {epoch}"
-            raise NotFound("no such charter", why=f"this node does not hold {which}", code="NO-CHARTER")
-        return Charter(federation.body.epoch, federation.body.data, federation.certificates[-1])
+        annals = self._core.annals
+        if annals is None:
+            raise NotFound("no such charter", why="this node does not hold any charter", code="NO-CHARTER")
+        wanted = annals.newest.epoch if epoch is None else epoch
+        certificate = await self._core.pools.ledger(annals.certificate, wanted)
+        return Charter(wanted, certificate.body.data, certificate.lines)
 
 
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:

@@ -1,0 +1,256 @@
+"""Governance as this node sees it: what was decided is taken up, who lied is accused, and a fork stops it all.
+
+Each step: read on in the logs; deliberate on what was said; take up every epoch that turns out certified, and say so in
+the own log. Deciding is arithmetic over signed lines (`comity.trust.charter.deliberate`): no node is asked, no clock is
+read, and nothing else that the node does waits for it (I3). Two certificates for one epoch, made with keys that the
+newest body lists, are a FORK (protocol, 7.7): from then on no epoch is taken up, until the operator names a branch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from comity.node.core import Core
+from comity.node.governance.annals import Annals
+from comity.node.governance.bodies import StoredBodies
+from comity.node.governance.memo import Memo
+from comity.node.governance.proceedings import Proceedings, Turn
+from comity.node.governance.witnesses import newcomer
+from comity.node.governance.word import Word
+from comity.node.membership import Peer
+from comity.node.own_log import OwnLog
+from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate
+from comity.trust.claims import signed_by_node
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.statement import Entry, parse_entry
+from comity.wire.client import NodeClient
+from comity.wire.values import Charter
+
+_log: Final = structlog.get_logger("comity.node.charter")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How things stand: what the last deliberation gave, the forks that are known, and every lie that was found."""
+
+    council: Council | None = None
+    forks: tuple[Fork, ...] = ()
+    lies: tuple[Lie, ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        return any(not fork.retired for fork in self.forks)
+
+
+class Chamber:
+    """Follows the charter, a `step` at a time. Touched by the event loop only.
+
+    Args:
+        changed: called when who counts has changed: an epoch was taken up, or keys were rotated.
+    """
+
+    def __init__(self, core: Core, annals: Annals, own_log: OwnLog, changed: Callable[[], Awaitable[None]]) -> None:
+        self._core = core
+        self._word = Word(core, own_log)
+        self._changed = changed
+        self.annals = annals
+        self.memo = Memo()
+        self.proceedings = Proceedings(core, self.memo.signed)
+        self.outlook = Outlook()
+        self.adopted: dict[str, Digest] = {}
+        """By a node's log, the body that it said last it acts under."""
+        self._turn = asyncio.Lock()
+        """Peers are heard by loops of their own; epochs are taken up one by one."""
+        self._judged: set[Digest] = set()
+        self._bodies = StoredBodies(core.store)
+
+    def open(self) -> None:
+        """Begin to hear what is said about every epoch."""
+        for body, successor in zip(self.annals.digests, self.annals.digests[1:], strict=False):
+            self.proceedings.open(body, successor)
+        self.proceedings.open(self.annals.newest.digest)
+        self._core.metrics.charter_epoch.set(self.annals.newest.epoch)
+
+    async def entries(self, body: Digest) -> list[Entry]:
+        """All that is known to be said about the successor of `body`, with the lines of those it would admit."""
+        hearing, members = self.proceedings.about(body), self._core.membership
+        named = tuple(hearing.named())
+        self._bodies.digests = frozenset((*self._bodies.digests, *named))
+        found = dict(hearing.entries)
+        for identity in members.known:
+            steps = (step.entry for chain in members.chains(identity) for step in chain.steps)
+            found |= {entry.digest: entry for entry in steps}
+        for identity in await self._core.pools.files(self._newcomers, named):
+            lines = await self._core.pools.ledger(newcomer, self._core.ledger, identity, body, self.memo)
+            found |= {entry.digest: entry for entry in lines}
+        return list(found.values())
+
+    async def hear(self, peer: Peer, client: NodeClient) -> None:
+        """Take over the epochs that a peer holds beyond ours; look at what it holds where it went another way."""
+        await self._hear_rival(peer, client)
+        if self.outlook.stopped:
+            return
+        try:
+            told = await client.epochs(self.annals.newest.epoch + 1)
+        except NotFound:
+            return
+        for charter in told:
+            body, previous = _body(charter), self.annals.newest
+            if body.prev != previous.digest:
+                return  # another branch: its logs say so, and are reviewed
+            await self._take_up(await self._certify(previous, body, charter.certificate))
+
+    async def _hear_rival(self, peer: Peer, client: NodeClient) -> None:
+        """Have the certificate of a body that the peer acts under and that excludes one of ours."""
+        said = self.adopted.get(str(peer.record.log))
+        if said is None or said in self.annals.digests or said in self._judged:
+            return
+        for epoch in reversed(range(1, len(self.annals.digests))):
+            try:
+                charter = await client.charter(epoch)
+            except NotFound:
+                continue
+            body = _body(charter)
+            if body.digest in self.annals.digests:
+                break
+            if body.prev == self.annals.digests[epoch - 1]:
+                previous = (await self._certificate(epoch - 1)).body
+                rival = await self._certify(previous, body, charter.certificate)
+                await self._core.pools.ledger(self.annals.keep, rival)
+                await self._review(body.prev, [rival])
+        self._judged.add(said)
+
+    async def step(self) -> bool:
+        """Read, deliberate, act; whether there is more to read at once."""
+        first = self.outlook.council is None
+        newest = self.annals.newest
+        turn = await self.proceedings.read()
+        rotated = await self._rotated(turn.rotated)
+        self._note_adopted(turn)
+        if first:
+            for _, rival in await self._core.pools.ledger(self.annals.rivals):
+                await self._review(rival.body.prev, [rival])
+        for body in turn.heard - {self.annals.newest.digest}:
+            await self._review(body)
+        if first or rotated or self.annals.newest.digest in turn.heard:
+            await self._deliberate()
+        await self._word.accuse(self.outlook.lies)
+        await self._word.adopted(self.annals.newest)
+        await self._word.introduce(self._core.membership.others)
+        return turn.behind or rotated or self.annals.newest != newest
+
+    async def _rotated(self, entries: Iterable[Entry]) -> bool:
+        """Follow rotations; whether somebody speaks by new keys, so that lines that were passed over may count."""
+        members = self._core.membership
+        changed = [entry for entry in entries if entry.statement.by and members.rotate(entry.statement.by.id, (entry,))]
+        if changed:
+            self.proceedings.open(self.annals.newest.digest)
+            await self._changed()
+        return bool(changed)
+
+    def _note_adopted(self, turn: Turn) -> None:
+        for log, entry in turn.adopted:
+            record = self._core.membership.node(entry.statement.by) if entry.statement.by else None
+            if record is not None and str(record.log) == log and signed_by_node(entry, record):
+                self.adopted[log] = entry.statement.subject
+
+    async def _deliberate(self) -> None:
+        while not self.outlook.stopped:
+            council = await self._council(self.annals.newest)
+            self._note(council)
+            chosen = [*council.epochs, *self._chosen(council.forks)]
+            if not chosen:
+                return
+            for certificate in chosen:
+                await self._take_up(certificate)
+
+    def _chosen(self, forks: Iterable[Fork]) -> list[Certificate]:
+        """The side of a fork that the operator's branch names."""
+        sides = (side for fork in forks for side in (fork.first, fork.second))
+        return [side for side in sides if side.body.digest == self.annals.branch][:1]
+
+    async def _review(self, body: Digest | None, rivals: Sequence[Certificate] = ()) -> None:
+        """Something new about an epoch that was decided: is there a rival to what was taken up?"""
+        if body not in self.annals.digests[:-1]:
+            return
+        epoch = self.annals.digests.index(body)
+        held = [await self._certificate(after) for after in range(epoch + 1, len(self.annals.digests))]
+        previous = (await self._certificate(epoch)).body
+        council = await self._council(previous, held=held, beside=rivals)
+        for fork in council.forks:
+            await self._core.pools.ledger(self.annals.keep, fork.second)
+        self._note(council)
+
+    async def _council(
+        self, previous: Body, *, held: Sequence[Certificate] = (), beside: Sequence[Certificate] = ()
+    ) -> Council:
+        entries = await self.entries(previous.digest)
+        entries += [parse_entry(line) for certificate in (*held[:1], *beside) for line in certificate.lines]
+        bodies = self._bodies.beside(certificate.body for certificate in beside)
+        return await self._core.pools.hashing(deliberate, previous, entries, bodies, held=held, signed=self.memo.signed)
+
+    def _note(self, council: Council) -> None:
+        """Remember what was found; forks and lies for good, but for a fork that the operator has decided."""
+        before = self.outlook
+        open_ = (
+            fork
+            for fork in council.forks
+            if not self.annals.decided(fork.first.body.epoch) and not self._chosen((fork,))
+        )
+        lies = tuple(dict.fromkeys((*before.lies, *council.lies)))
+        forks = {fork.second.body.digest: fork for fork in (*before.forks, *open_)}
+        newest = council if council.current == self.annals.newest else before.council
+        self.outlook = Outlook(newest, tuple(forks.values()), lies)
+        for lie in lies[len(before.lies) :]:
+            _log.error("a member has signed what excludes one another", member=lie.member, kind=lie.kind)
+        for fork in self.outlook.forks[len(before.forks) :]:
+            what = "another history, made with retired keys" if fork.retired else "FORK: governance stops"
+            first, second = fork.first.body, fork.second.body
+            _log.error(what, epoch=first.epoch, first=first.digest, second=second.digest)
+        metrics = self._core.metrics
+        metrics.charter_forks.set(sum(not fork.retired for fork in self.outlook.forks))
+        metrics.charter_liars.set(len({lie.member for lie in lies}))
+        metrics.charter_drafts.set(len(newest.drafts) if newest else 0)
+
+    async def _take_up(self, certificate: Certificate) -> None:
+        async with self._turn:
+            body, previous = certificate.body, self.annals.newest
+            if self.outlook.stopped or not await self._core.pools.ledger(self.annals.keep, certificate):
+                return
+            self._core.membership.adopt(body)
+            self.proceedings.open(previous.digest, body.digest)
+            self.proceedings.open(body.digest)
+            self._core.metrics.charter_epoch.set(body.epoch)
+        _log.info("epoch taken up", epoch=body.epoch, body=body.digest, members=len(body.members))
+        await self._changed()
+
+    async def _certify(self, previous: Body, body: Body, lines: Sequence[bytes]) -> Certificate:
+        return await self._core.pools.hashing(certify, previous, body, lines, signed=self.memo.signed)
+
+    async def _certificate(self, epoch: int) -> Certificate:
+        return await self._core.pools.ledger(self.annals.certificate, epoch)
+
+    def _newcomers(self, named: Iterable[Digest]) -> set[Digest]:
+        """Blocking. Who would be admitted."""
+        bodies = (self._bodies[digest] for digest in named if digest in self._bodies)
+        return {seat for data in bodies for seat in _seats(data)} - set(self._core.membership.known)
+
+
+def _seats(data: bytes) -> Iterable[Digest]:
+    try:
+        return [seat.id for seat in Body.parse(data).members]
+    except ComityError:
+        return ()
+
+
+def _body(charter: Charter) -> Body:
+    body = Body.parse(charter.body)
+    if body.epoch != charter.epoch:
+        raise Malformed("not the charter asked for", why=f"its body is of epoch {body.epoch}, not {charter.epoch}")
+    return body

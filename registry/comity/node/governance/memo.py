@@ -1,0 +1,29 @@
+"""Signatures that were found good or bad already: each deliberation asks for the same ones again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
+from comity.trust.identity import KeySet
+
+MAX_REMEMBERED: Final = 65_536
+
+
+class Memo:
+    """`KeySet.signed` with a memory. An answer depends on the key set and the envelope alone. Thread-safe enough: a
+    lost race asks once more."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[KeySet, Digest], bool] = OrderedDict()
+
+    def signed(self, keys: KeySet, envelope: Envelope) -> bool:
+        asked = keys, sha256(envelope.encode())
+        known = self._known.get(asked)
+        if known is None:
+            known = self._known[asked] = keys.signed(envelope)
+            while len(self._known) > MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        return known

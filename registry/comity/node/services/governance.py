@@ -1,0 +1,76 @@
+"""What this node knows of the charter, for whoever asks: lines and certificates, to be judged by who gets them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+from comity.ledger.index import Query
+from comity.node.core import Core
+from comity.node.governance.asks import Asks
+from comity.node.governance.chamber import Chamber
+from comity.node.governance.hearing import MAX_LINES
+from comity.node.governance.witnesses import places
+from comity.node.scan import every
+from comity.trust.charter.lies import MISBEHAVIOUR
+from comity.trust.charter.proposing import ADOPTED
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.statement import Entry
+from comity.wire.doors import Caller
+from comity.wire.values import AskReceipt, Charter, JoinRequest, Located
+
+BATCH = 64
+
+
+class Governance:
+    """Answers `Governance` of the wire."""
+
+    def __init__(self, core: Core, chamber: Chamber | None) -> None:
+        self._core = core
+        self._chamber = chamber
+        self._asks = Asks(core, time.monotonic)
+
+    async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
+        annals = self._held().annals
+        certificate = await self._core.pools.ledger(annals.certificate, start)
+        while True:
+            yield Charter(certificate.body.epoch, certificate.body.data, certificate.lines)
+            if certificate.body.epoch + 1 >= len(annals.digests):
+                return
+            certificate = await self._core.pools.ledger(annals.certificate, certificate.body.epoch + 1)
+
+    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[Located, None]:
+        chamber = self._held()
+        body = chamber.annals.newest.digest if prev is None else prev
+        if body not in chamber.annals.digests:
+            raise NotFound("no such charter", why=f"no body {body} is held here", code="NO-CHARTER")
+        entries = await chamber.entries(body)
+        for start in range(0, len(entries), BATCH):
+            for located in await self._core.pools.ledger(self._located, entries[start : start + BATCH]):
+                yield located
+        for located in await self._core.pools.ledger(self._around, body):
+            yield located
+
+    async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
+        self._held()
+        return await self._asks.put(caller, lines)
+
+    async def asks(self) -> AsyncGenerator[JoinRequest, None]:
+        for ask in await self._asks.all():
+            yield ask
+
+    def _held(self) -> Chamber:
+        if self._chamber is None:
+            raise NotFound("no such charter", why="this node belongs to no federation yet", code="NO-CHARTER")
+        return self._chamber
+
+    def _located(self, entries: Sequence[Entry]) -> list[Located]:
+        """Blocking."""
+        return [Located(origin, index, entry.line) for entry, origin, index in places(self._core.ledger, entries)]
+
+    def _around(self, body: Digest) -> list[Located]:
+        """Blocking. Which nodes act under a body, and who is accused: as the logs say it, unproven."""
+        adopted = every(self._core.ledger, Query(subject=body, predicate=ADOPTED), most=MAX_LINES)
+        accused = every(self._core.ledger, Query(predicate=MISBEHAVIOUR), most=MAX_LINES)
+        return [Located(item.origin, item.index, item.line) for item in (*adopted, *accused)]

@@ -1,0 +1,148 @@
+"""Members of a federation of real nodes, who draft, vote and rotate as their people would: keys in hand, lines to their
+own nodes, and nobody's word believed but what the lines say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comity.content.keyfile import read_signer
+from comity.trust.charter import (
+    Body,
+    CharterPolicy,
+    Council,
+    Member,
+    Reading,
+    VoteState,
+    Wait,
+    consent,
+    deliberate,
+    draft,
+    draft_statement,
+    guard,
+    next_reading,
+    quorum,
+)
+from comity.trust.claims import sign_addresses
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import NotFound
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.wire.client import NodeClient
+from comity.wire.values import InlineObject, NodeStatus
+from support.federation import NodeHome, until
+
+
+@dataclass
+class Person:
+    """Who holds a member's governance key, and asks the member's own node."""
+
+    home: NodeHome
+    states: dict[Digest, VoteState] = field(default_factory=dict)
+
+    @property
+    def id(self) -> Digest:
+        return self.home.card.inception.id
+
+    @property
+    def seat(self) -> Member:
+        who = self.home.card.inception
+        return Member(who.id, who.label, who.jurisdiction, who.keys, who.recovery)
+
+    @property
+    def signer(self) -> HybridSigner:
+        return read_signer(self.home.directory / "offline" / "governance.pem")
+
+    @property
+    def online(self) -> HybridSigner:
+        return read_signer(self.home.directory / "keys" / "online.pem")
+
+    @property
+    def card(self) -> tuple[bytes, ...]:
+        """What asks to join."""
+        shown = self.home.card
+        addresses = sign_addresses(shown.record, shown.mutual, shown.open, self.online)
+        return shown.inception_line, shown.record_line, addresses.line
+
+    def drafting(self, body: Body, text: str = "because") -> Entry:
+        return sign_statement(draft_statement(body, self.id, text), self.signer)
+
+    def consenting(self, body: Body) -> Entry:
+        return consent(body, self.id, self.signer)
+
+    def signing(self, reading: Reading) -> Entry:
+        """Sign anything at all."""
+        return sign_statement(reading.statement(), self.signer)
+
+    async def say(self, *entries: Entry, bodies: Iterable[Body] = (), at: NodeClient | None = None) -> None:
+        """Log lines at the own node, or where `at` leads."""
+        lines = [entry.line for entry in entries]
+        objects = [InlineObject(body.digest, body.data) for body in bodies]
+        if at is not None:
+            assert (await at.submit(lines, objects)).receipts
+            return
+        async with self.home.operator() as own:
+            assert (await own.submit(lines, objects)).receipts
+
+    async def council(self) -> Council:
+        """What the lines at the own node amount to."""
+        async with self.home.operator() as own:
+            newest = Body.parse((await own.charter()).body)
+            lines = await own.proceedings()
+            entries = [parse_entry(located.line) for located in lines]
+            return deliberate(newest, entries, await _bodies(own, entries))
+
+    async def vote(self, body: Body, *, stalled: bool = False) -> Reading | Wait:
+        """Sign what an honest member that wants `body` signs next, and log it."""
+        council = await self.council()
+        prev = council.current.digest
+        state = self.states.setdefault(prev, VoteState(prev))
+        reading = next_reading(state, council, self.id, body, stalled=stalled)
+        if not isinstance(reading, Wait):
+            guard(state, reading)
+            self.states[prev] = state.adding(reading)
+            await self.say(self.signing(reading))
+        return reading
+
+    async def epoch(self) -> int:
+        async with self.home.client() as client:
+            return (await client.charter()).epoch
+
+    async def status(self) -> NodeStatus:
+        async with self.home.operator() as own:
+            return await own.status()
+
+
+async def _bodies(client: NodeClient, entries: Iterable[Entry]) -> Mapping[Digest, bytes]:
+    found: dict[Digest, bytes] = {}
+    for entry in entries:
+        if entry.statement.predicate == "draft" and entry.statement.subject not in found:
+            try:
+                found[entry.statement.subject] = await client.object(entry.statement.subject)
+            except NotFound:
+                continue
+    return found
+
+
+def reseated(body: Body, seats: Sequence[Member]) -> Body:
+    """A body with these members and the smallest lawful quorum."""
+    active = sum(seat.active for seat in seats)
+    old = body.policy
+    return draft(body, members=seats, policy=CharterPolicy(quorum(active), old.min_copies, old.min_jurisdictions, 1))
+
+
+async def decide(body: Body, voters: Sequence[Person], *, everywhere: Sequence[Person] = ()) -> None:
+    """Let `voters` vote until `body` is taken up by the nodes of all of them and of `everywhere`."""
+
+    async def taken_up() -> bool:
+        for person in voters:
+            if await person.epoch() < body.epoch:
+                await person.vote(body)
+        return all([await person.epoch() >= body.epoch for person in (*voters, *everywhere)])
+
+    await until(taken_up, patience=60, what=f"epoch {body.epoch} everywhere")
+
+
+async def digest_of(person: Person, epoch: int) -> Digest:
+    async with person.home.client() as client:
+        return sha256((await client.charter(epoch)).body)
