@@ -1,4 +1,4 @@
-"""A TCP relay that can be made slow, so that a transfer lasts long enough for something to happen during it."""
+"""A TCP relay that can be made slow, or to break, so that something happens during a transfer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from contextlib import suppress
 
 
 class Narrows:
-    """Passes bytes on between whoever connects to `address` and `target`; back at `rate` bytes a second, if set."""
+    """Passes bytes on between whoever connects to `address` and `target`; back at `rate` bytes a second, if set. The
+    first connection that has given `cut_after` bytes back, if set, is cut; the number of cuts is in `cuts`."""
 
     def __init__(self, target: str) -> None:
         self.rate: float | None = None
+        self.cut_after: int | None = None
+        self.cuts = 0
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,11 +38,17 @@ class Narrows:
                 threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, narrow: bool) -> None:
+        passed = 0
         with suppress(OSError):
             while data := source.recv(65_536):
                 if narrow and self.rate:
                     time.sleep(len(data) / self.rate)
                 sink.sendall(data)
+                passed += len(data)
+                if narrow and self.cut_after is not None and passed > self.cut_after:
+                    self.cut_after = None
+                    self.cuts += 1
+                    break
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from comity.gateway.access import Access
 from comity.gateway.bounds import Bounds
 from comity.gateway.errors import answer, on_error
+from comity.gateway.gguf import routes as gguf
 from comity.gateway.hub import routes as hub
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.running import Running
@@ -23,7 +24,12 @@ def make_app(running: Running, catalogue: Catalogue) -> Starlette:
     """The gateway of a running node."""
     access = Access(running.core)
     return Starlette(
-        routes=[Route("/healthz", healthz), *tlog.routes(running), *hub.routes(running, catalogue, access)],
+        routes=[
+            Route("/healthz", healthz),
+            *tlog.routes(running),
+            *gguf.routes(running, catalogue, access),
+            *hub.routes(running, catalogue, access),
+        ],
         middleware=[Middleware(Bounds, settings=running.settings)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )

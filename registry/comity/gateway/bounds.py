@@ -45,6 +45,10 @@ HEADERS: Final = {
 _log: Final = structlog.get_logger("comity.gateway")
 
 
+class CutOff(Exception):
+    """An answer that was begun cannot be completed: the connection is cut, which the client notices."""
+
+
 class Bounds:
     """ASGI middleware around the whole application."""
 
@@ -71,6 +75,8 @@ class Bounds:
             await self._refuse(scope, exchange, Unavailable("too slow", why=f"nothing came for {PATIENCE:g} s"))
         except ClientDisconnect:
             pass
+        except CutOff as error:
+            _log.warning("an answer was cut off", route=_route(scope), why=str(error))
         except Exception:
             _log.exception("a route broke", route=_route(scope))
             await self._refuse(scope, exchange, ComityError("the node failed to answer", why="its log says why"))

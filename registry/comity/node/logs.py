@@ -28,7 +28,9 @@ def configure(*, level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     terminal = sys.stderr.isatty()
-    finish: list[Any] = [structlog.dev.ConsoleRenderer()] if terminal else [structlog.processors.JSONRenderer()]
+    # A trace that shows variables would show the headers of a request.
+    words = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    finish: list[Any] = [words] if terminal else [structlog.processors.JSONRenderer()]
     if not terminal:
         shared.append(structlog.processors.format_exc_info)
     structlog.configure(

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from comity.gateway.blobs.ranges import Span, requested
+from comity.gateway.bounds import CutOff
 from comity.gateway.running import Running
-from comity.trust.errors import Malformed, Unavailable
+from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.manifest import FileEntry
 
 INLINE: Final = 256 * 1024
@@ -74,13 +75,16 @@ async def _stream(running: Running, entry: FileEntry, span: Span, described: dic
 
 
 async def _read_ahead(running: Running, parts: Iterator[bytes], ready: list[bytes]) -> AsyncIterator[bytes]:
-    """Send one window while the next is read and verified. A failure ends the body early, which clients notice."""
+    """Send one window while the next is read and verified. Raises CutOff."""
     ahead = asyncio.ensure_future(running.core.pools.files(_window, parts))
     try:
         while ready:
             for part in ready:
                 yield part
-            ready = await ahead
+            try:
+                ready = await ahead
+            except ComityError as error:
+                raise CutOff(str(error)) from error
             ahead = asyncio.ensure_future(running.core.pools.files(_window, parts))
     finally:
         ahead.add_done_callback(_ended)  # `parts` ends with its last reader

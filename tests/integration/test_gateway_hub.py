@@ -1,0 +1,251 @@
+"""The Hub's routes of a node: what they serve, what they refuse, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import structlog
+from comity.content.tokens import TokenFile
+from comity.node import logs
+from comity.trust.claims import Advisory, sign_advisory
+from comity.trust.hub import blob_id, commit_id, tree_ids
+from support.gateway import Shop, shop
+from support.publisher import Publisher, Release, model
+
+PATH = "/api/models/tests/model"
+FRESH = 1.1
+"""Seconds after which the gateway has noticed what was logged."""
+
+
+def client(node: Shop, **more: object) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=node.url, **more)  # type: ignore[arg-type]
+
+
+def said(answer: httpx2.Response) -> tuple[int, str]:
+    return answer.status_code, answer.headers.get("X-Error-Code", "")
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with shop(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def ready(node: Shop, tmp_path: Path) -> Release:
+    return await node.publish(model(tmp_path / "model"), "tests/model@v1")
+
+
+async def test_every_revision_that_names_it_leads_to_one_commit(node: Shop, ready: Release) -> None:
+    commit = commit_id(ready.ingested.manifest)
+    async with client(node) as http:
+        for revision in ("main", "v1", commit, f"sha256:{ready.artifact}", "refs%2Fheads%2Fmain", "refs%2Ftags%2Fv1"):
+            answer = await http.get(f"{PATH}/revision/{revision}")
+            assert answer.json()["sha"] == answer.headers["X-Repo-Commit"] == commit, revision
+
+
+async def test_the_tree_is_that_of_the_commit_and_pages_lead_on(node: Shop, tmp_path: Path) -> None:
+    folder = model(tmp_path / "many")
+    for number in range(25):
+        (folder / f"part-{number:02}").mkdir()
+        (folder / f"part-{number:02}" / "x.bin").write_bytes(b"%d" % number)
+    ready = await node.publish(folder, "tests/many@v1")
+    manifest = ready.ingested.manifest
+    url, seen = f"{node.url}/api/models/tests/many/tree/main?recursive=true&limit=7", []
+    async with client(node) as http:
+        while url:
+            answer = await http.get(url)
+            seen += answer.json()
+            url = answer.links.get("next", {}).get("url", "")
+        assert {item["path"]: item["oid"] for item in seen if item["type"] == "directory"} == {
+            path: oid for path, oid in tree_ids(manifest).items() if path
+        }
+        files = [(item["path"], item["oid"], item["lfs"]["oid"]) for item in seen if item["type"] == "file"]
+        assert files == [(entry.path, blob_id(entry), entry.sha256) for entry in sorted(manifest.files, key=_path)]
+        assert said(await http.get("/api/models/tests/many/tree/main/no-such")) == (404, "EntryNotFound")
+        assert said(await http.get("/api/models/tests/many/tree/main?cursor=zzz")) == (400, "CURSOR")
+
+
+def _path(entry: object) -> str:
+    return str(getattr(entry, "path", ""))
+
+
+@pytest.mark.parametrize("files", ("", "127.0.0.1:0"), ids=("inline", "file server"))
+async def test_ranges_tags_and_conditions_are_honoured(tmp_path: Path, files: str) -> None:
+    folder = model(tmp_path / "model")
+    weights, path = (folder / "weights.bin").read_bytes(), "/tests/model/resolve/main/weights.bin"
+    async with shop(tmp_path, files=files) as node, client(node, follow_redirects=True) as http:
+        await node.publish(folder, "tests/model@v1")
+        head = await http.head(path)
+        assert int(head.headers["Content-Length"]) == int(head.headers["X-Linked-Size"]) == len(weights)
+        assert head.headers["ETag"] == head.headers["X-Linked-ETag"]
+        assert (await http.get(path)).content == weights
+        for header, start, end in (
+            ("bytes=0-0", 0, 1),
+            ("bytes=4194300-4194310", 4194300, 4194311),
+            ("bytes=-5", -5, None),
+        ):
+            part = await http.get(path, headers={"Range": header})
+            assert (part.status_code, part.content) == (206, weights[start:end])
+        beyond = await http.get(path, headers={"Range": f"bytes={len(weights)}-"})
+        assert (*said(beyond), beyond.headers["Content-Range"]) == (416, "RANGE", f"bytes */{len(weights)}")
+        assert (await http.get(path, headers={"If-None-Match": head.headers["ETag"]})).status_code == 304
+        other = await http.get(path, headers={"Range": "bytes=0-9", "If-Range": '"other"'})
+        assert (other.status_code, len(other.content)) == (200, len(weights))
+
+
+async def test_nothing_is_compressed_and_nothing_is_said_of_xet(node: Shop, ready: Release) -> None:
+    async with client(node, headers={"Accept-Encoding": "gzip, deflate, br"}) as http:
+        for url in (
+            f"{PATH}?blobs=true",
+            f"{PATH}/tree/main?recursive=true&expand=true",
+            "/tests/model/resolve/v1/config.json",
+        ):
+            answer = await http.get(url)
+            assert "Content-Encoding" not in answer.headers
+            assert "xet" not in (str(answer.headers) + answer.text).lower()
+
+
+async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) -> None:
+    async with shop(tmp_path, aliases=["old-model=tests/model", "gone/model=tests/model"]) as node:
+        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        async with client(node) as http:
+            for name in ("old-model", "gone/model", "Tests/MODEL"):
+                for url in (f"/api/models/{name}/revision/main?blobs=true", f"/{name}/resolve/main/config.json"):
+                    answer = await http.get(url)
+                    assert (answer.status_code, answer.headers["Location"]) == (307, url.replace(name, "tests/model"))
+            assert said(await http.get("/api/models/unknown-legacy/revision/main")) == (404, "RepoNotFound")
+            followed = await http.get("/api/models/old-model", follow_redirects=True)
+    assert followed.json()["sha"] == commit_id(ready.ingested.manifest)
+
+
+async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_nothing(
+    node: Shop, tmp_path: Path
+) -> None:
+    stranger = Publisher.generate("stranger", "KR")
+    ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+    await node.publish(model(tmp_path / "fake", seed=9), "tests/model@v2", stranger)
+    await node.publish(model(tmp_path / "one", seed=2), "free/model@v1")
+    await node.publish(model(tmp_path / "two", seed=3), "free/model@v1", stranger)
+    async with client(node) as http:
+        refs = (await http.get(f"{PATH}/refs")).json()
+        assert [tag["name"] for tag in refs["tags"]] == ["v1"]
+        assert (await http.get(f"{PATH}/revision/main")).json()["sha"] == commit_id(ready.ingested.manifest)
+        assert said(await http.get(f"{PATH}/revision/v2")) == (404, "RevisionNotFound")
+        disputed = await http.get("/api/models/free/model")
+        assert said(disputed) == (403, "NAME-DISPUTED")
+        assert "tests" in disputed.json()["error"] and "stranger" in disputed.json()["error"]
+        listed = (await http.get("/api/models")).json()
+        assert [item["id"] for item in listed] == ["tests/model"]
+
+
+async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(
+    node: Shop, tmp_path: Path
+) -> None:
+    first = await node.publish(model(tmp_path / "one"), "tests/model@v1")
+    second = await node.publish(model(tmp_path / "two", seed=2), "tests/model@v2")
+    yank = Advisory(node.publisher.inception.author, second.artifact, "yank", "high", "broken")
+    async with node.home.client() as wire:
+        await wire.submit([sign_advisory(yank, node.publisher.signer).line])
+    await asyncio.sleep(FRESH)
+    async with client(node) as http:
+        assert (await http.get(f"{PATH}/revision/main")).json()["sha"] == commit_id(first.ingested.manifest)
+        answer = await http.get("/tests/model/resolve/v2/config.json")
+    assert answer.status_code == 200
+    assert "yank (high): broken" in answer.headers["X-HF-Warning"]
+
+
+async def test_what_the_owners_policy_refuses_is_a_403_and_no_bytes(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(
+        '[publishers]\naccept = ["' + "0" * 64 + '"]\n[rows]\nrequire = ["key policy"]\n'
+    )
+    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        async with client(node) as http:
+            for url in (PATH, f"{PATH}/tree/main", "/tests/model/resolve/main/config.json"):
+                answer = await http.get(url)
+                assert answer.status_code in (403, 503)
+                assert "policy" in answer.json()["error"] or "evidence" in answer.json()["error"]
+                assert "seed" not in answer.text
+            assert (await http.get("/api/models")).json() == []
+
+
+async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tmp_path: Path) -> None:
+    issuer = Publisher.generate("warner", "NO")
+    (tmp_path / "policy.toml").write_text(
+        f'[advisories]\nrefuse_from = ["{issuer.id}"]\n[rows]\nrequire = ["artifact", "signatures"]\n'
+    )
+    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+        ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        assert (await http.get(PATH)).status_code == 200
+        warning = Advisory(issuer.inception.author, ready.artifact, "malware", "critical", "it phones home")
+        async with node.home.client() as wire:
+            await wire.submit([issuer.announcement, sign_advisory(warning, issuer.signer).line])
+        await asyncio.sleep(FRESH)
+        assert said(await http.get("/tests/model/resolve/main/config.json")) == (403, "POLICY-NOT-MET")
+
+
+async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_its_reach(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node:
+        await node.publish(model(tmp_path / "model"), "tests/model@v1")
+        tokens = TokenFile(node.home.directory / "tokens.json")
+        everything, _ = tokens.add("all", ("*",), 0)
+        other, _ = tokens.add("other", ("elsewhere/*",), 0)
+        async with client(node) as http:
+
+            async def ask(token: str, url: str = "/tests/model/resolve/main/config.json") -> httpx2.Response:
+                return await http.get(url, headers={"Authorization": f"Bearer {token}"})
+
+            assert said(await http.get(PATH)) == (401, "RepoNotFound")
+            assert said(await ask("hf_" + "x" * 40)) == (401, "RepoNotFound")
+            assert said(await ask(other)) == (403, "GatedRepo")
+            assert (await ask(everything)).status_code == 200
+            assert (await ask(everything, "/api/whoami-v2")).json()["name"] == "all"
+            assert [item["id"] for item in (await ask(everything, "/api/models")).json()] == ["tests/model"]
+            assert (await ask(other, "/api/models")).json() == []
+            tokens.revoke("all")
+            assert said(await ask(everything)) == (401, "RepoNotFound")
+
+
+async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop, ready: Release) -> None:
+    async with client(node, headers={"Authorization": "Bearer hf_" + "z" * 34}) as http:
+        assert (await http.get(PATH)).status_code == 200
+        assert said(await http.get("/api/whoami-v2")) == (401, "BAD-TOKEN")
+
+
+async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it is sent as it should be, nor where a user puts it by mistake, nor when a route breaks."""
+    lines = io.StringIO()
+    logs.configure(level=logging.DEBUG)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(lines)
+    handler.addFilter(lambda record: not record.name.startswith("http"))  # this test's own client, in this process
+    try:
+        async with shop(tmp_path, public=False) as node:
+            await node.publish(model(tmp_path / "model"), "tests/model@v1")
+            secret, _ = TokenFile(node.home.directory / "tokens.json").add("all", ("*",), 0)
+            stranger = "hf_" + "S" * 40
+            async with client(node) as http:
+                for token in (secret, stranger, f"{secret}x"):
+                    headers = {"Authorization": f"Bearer {token}", "Cookie": f"token={token}"}
+                    for url in (PATH, f"/{token}/x/resolve/main/a", f"{PATH}?token={token}", f"/api/models/{token}"):
+                        await http.get(url, headers=headers)
+                monkeypatch.setattr("comity.gateway.hub.views.model", None)
+                assert (await http.get(PATH, headers={"Authorization": f"Bearer {secret}"})).status_code == 500
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers.clear()
+    printed = lines.getvalue()
+    assert "a route broke" in printed and json.loads(printed.splitlines()[-1])
+    assert secret not in printed and stranger not in printed and "hf_" not in printed
+    kept = (node.home.directory / "tokens.json").read_text()
+    assert secret not in kept and stat.S_IMODE((node.home.directory / "tokens.json").stat().st_mode) == 0o600

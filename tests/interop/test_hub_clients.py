@@ -1,0 +1,152 @@
+"""Unmodified Hugging Face clients against a running node."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import structlog.testing
+from comity.trust.claims import Advisory, sign_advisory
+from comity.trust.hub import commit_id
+from support.careless_hub import careless_hub
+from support.gateway import shop
+from support.narrows import Narrows
+from support.publisher import Release, model
+from support.stock import Stock
+
+REPOSITORY = "tests/model"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = model(tmp_path / "model", weights=11_000_000)
+    (made / "sub").mkdir()
+    (made / "sub" / "note.txt").write_text("Nobody can take it away.\n")
+    return made
+
+
+def hashes(ready: Release) -> dict[str, str]:
+    return {entry.path: entry.sha256 for entry in ready.ingested.manifest.files}
+
+
+def request(ready: Release, **more: Any) -> dict[str, Any]:
+    return {"repository": REPOSITORY, "revision": "v1", "file": "weights.bin", **more}
+
+
+async def test_a_stock_client_reads_all_that_a_hub_tells(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path) as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        steps = ["info", "dataset_info", "files", "tree", "folder", "paths_info", "refs", "commits", "search", "exists"]
+        said = request(ready, folder="sub", paths=["weights.bin", "sub"], search="MODEL")
+        found = await Stock(node.url, tmp_path / "hf").run(steps, **said)
+    commit, files = commit_id(ready.ingested.manifest), hashes(ready)
+    info = found["info"]
+    assert (info["id"], info["sha"], info["private"], info["gated"]) == (REPOSITORY, commit, False, False)
+    assert info["files"] == {entry.path: entry.size for entry in ready.ingested.manifest.files}
+    assert info["sha256"] == list(files.values())
+    assert found["dataset_info"] == commit
+    assert sorted(found["files"]) == sorted(files)
+    assert found["tree"] == sorted([["RepoFolder", "sub"], *(["RepoFile", path] for path in files)], key=lambda e: e[1])
+    assert found["folder"] == ["sub/note.txt"]
+    assert sorted(found["paths_info"]) == ["sub", "weights.bin"]
+    assert found["refs"] == {"branches": {"main": commit}, "tags": {"v1": commit}}
+    assert found["commits"] == [commit]
+    assert found["search"] == [REPOSITORY]
+    assert found["exists"] == [True, False, True, False, True, False]
+
+
+async def test_a_stock_client_downloads_bit_for_bit(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path, files="") as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        steps = ["download", "snapshot", "local_dir", "command", "filesystem", "snapshot_offline", "cache_verify"]
+        found = await Stock(node.url, tmp_path / "hf").run(steps, **request(ready))
+    files, weights = hashes(ready), (folder / "weights.bin").read_bytes()
+    digest = files["weights.bin"]
+    assert found["download"] == {"sha256": digest, "blob": digest}
+    assert found["snapshot"] == {"commit": commit_id(ready.ingested.manifest), "files": files}
+    assert found["local_dir"] == files
+    assert found["command"] == {"files": files}
+    assert found["snapshot_offline"] == found["snapshot"]["commit"]
+    assert found["cache_verify"] is True
+    listed = [f"{REPOSITORY}@v1/{name}" for name in ("config.json", "empty.txt", "sub", "weights.bin")]
+    assert found["filesystem"]["ls"] == listed
+    assert found["filesystem"]["middle"] == weights[1000:1050].hex()
+    assert found["filesystem"]["cat"] == hashlib.sha256(weights[10:300_000]).hexdigest()
+
+
+async def test_large_files_come_from_the_blob_server_where_there_is_one(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path, files="127.0.0.1:0") as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        with structlog.testing.capture_logs() as events:
+            found = await Stock(node.url, tmp_path / "hf").run(["snapshot", "filesystem"], **request(ready))
+    assert found["snapshot"]["files"] == hashes(ready)
+    assert found["filesystem"]["middle"] == (folder / "weights.bin").read_bytes()[1000:1050].hex()
+    assert max(event["sent"] for event in events if event["event"] == "blob served") == 11_000_000
+
+
+async def test_a_cut_connection_is_taken_up_again_where_it_broke(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path, files="") as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        relay = Narrows(node.url.removeprefix("http://"))
+        relay.cut_after = 6_000_000
+        try:
+            found = await Stock(f"http://{relay.address}", tmp_path / "hf").run(["download"], **request(ready))
+        finally:
+            relay.close()
+    assert relay.cuts == 1
+    assert found["download"]["sha256"] == hashes(ready)["weights.bin"]
+
+
+async def test_what_is_not_there_is_said_in_the_clients_own_words(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path) as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        steps = ["no_repository", "no_revision", "no_file", "whoami"]
+        found = await Stock(node.url, tmp_path / "hf").run(steps, **request(ready))
+    assert found["no_repository"]["raised"] == "RepositoryNotFoundError"
+    assert found["no_revision"]["raised"] == "RevisionNotFoundError"
+    assert found["no_file"]["raised"] in ("RemoteEntryNotFoundError", "EntryNotFoundError")
+    assert "raised" in found["whoami"]
+
+
+async def test_a_warning_reaches_who_uses_the_client_once_a_repository(tmp_path: Path, folder: Path) -> None:
+    async with shop(tmp_path) as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        author = node.publisher.inception.author
+        said = Advisory(author, ready.artifact, "vulnerability", "high", "pickle inside \u2013 do not load")
+        async with node.home.client() as client:
+            await client.submit([sign_advisory(said, node.publisher.signer).line])
+        await asyncio.sleep(1.1)  # answers are as fresh as that
+        found = await Stock(node.url, tmp_path / "hf").run(["info", "files", "download"], **request(ready))
+    assert found["stderr"].count("tests/model: vulnerability (high): pickle inside") == 1
+    assert found["download"]["sha256"] == hashes(ready)["weights.bin"]
+
+
+@pytest.mark.parametrize("files", ("", "127.0.0.1:0"), ids=("inline", "file server"))
+async def test_a_careless_servers_flipped_bit_is_accepted_and_ours_never_leaves(tmp_path: Path, files: str) -> None:
+    """The reason for this gateway: the stock client compares nothing but lengths."""
+    folder = model(tmp_path / "model", weights=9_000_000)
+    async with shop(tmp_path, files=files) as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        right = hashes(ready)["weights.bin"]
+        with careless_hub(REPOSITORY, folder) as endpoint:
+            flip(folder / "weights.bin", 5_000_000)
+            careless = await Stock(endpoint, tmp_path / "careless").run(["download"], **request(ready))
+        assert careless["download"]["blob"] == right
+        assert careless["download"]["sha256"] != right
+        node.damage(right, 5_000_000)
+        ours = await Stock(node.url, tmp_path / "ours").run(["download"], **request(ready))
+        assert "raised" in ours["download"]
+        assert not [path for path in (tmp_path / "ours").rglob("*") if path.name == right]
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            again = await client.head(f"/{REPOSITORY}/resolve/v1/weights.bin")
+        assert (again.status_code, again.headers["X-Error-Code"]) == (503, "NOT-HERE")
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)

@@ -1,0 +1,52 @@
+"""A node with a gateway and something published on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.gateway import beside
+from support.federation import NodeHome, found, serving
+from support.publisher import Publisher, Release, release, send
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A running node: `url` is its gateway's."""
+
+    url: str
+    home: NodeHome
+    publisher: Publisher
+
+    async def publish(self, folder: Path, name: str, publisher: Publisher | None = None) -> Release:
+        """Publish a folder, by default as the publisher that the charter binds to the namespace `tests`."""
+        ready = release(publisher or self.publisher, folder, name)
+        async with self.home.client() as node:
+            await send(node, ready)
+        return ready
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob lies on the node's disk."""
+        return self.home.config().storage.blobs / "blobs" / digest[:2] / digest
+
+    def damage(self, digest: str, at: int) -> None:
+        """Flip one bit of a blob on the node's disk, as a failing disk would."""
+        path = self.blob(digest)
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(data)
+        path.chmod(0o444)
+
+
+@contextlib.asynccontextmanager
+async def shop(folder: Path, **gateway: object) -> AsyncIterator[Shop]:
+    """One member's node whose charter binds the namespace `tests`; `gateway` are settings of that section."""
+    publisher = Publisher.generate()
+    (home,) = found(folder, 1, namespaces={"tests": publisher.id}).homes
+    if gateway:
+        home.set("gateway", **gateway)
+    async with serving(home, beside=beside) as (listening,):
+        yield Shop(listening.http, home, publisher)
