@@ -133,8 +133,8 @@ def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
     fifth = newcomer(tmp_path, four)
     body = drafting.admission(four[0].current, fifth.card.member)
     assert body.quorum == quorum(5)
-    four[0].put(acts.propose(four[0].sitting(), four[0].keys[0].public, body, "they mirror what we publish"))
-    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    known = four[0].sitting().adding(Material.of(fifth.card.lines))
+    four[0].put(acts.propose(known, four[0].keys[0].public, body, "they mirror what we publish"))
     carry([*four, fifth])
     assert ("Institute BR", "consented") in {(turn.name, turn.action) for turn in turns(four[2].sitting())}
     fifth.agree(body.digest)

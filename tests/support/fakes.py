@@ -28,6 +28,7 @@ from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.wire.certs import TlsIdentity
 from comity.wire.doors import Caller, OpenDoor, OperatorDoor
 from comity.wire.server import Services, make_server
+from comity.wire.services import Governance
 from comity.wire.values import (
     BlobStat,
     Charter,
@@ -68,6 +69,7 @@ class FakeNode:
     partial: dict[Digest, bytearray] = field(default_factory=dict)
     adopted: list[Path] = field(default_factory=list)
     misbehaving: list[Misbehaviour] = field(default_factory=list)
+    governance: Governance | None = None
     fail_after: int | None = None
     """Reads after which the node goes silent: as if it vanished in the middle."""
 
@@ -224,7 +226,7 @@ class FakeNode:
         return NodeStatus("comity/fake", self.node.origin, 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())
 
     def services(self) -> Services:
-        return Services(_NodeReads(self), self, self, self, self, self)
+        return Services(_NodeReads(self), self, self, self, self, self, governance=self.governance)
 
     def take(self, release: Release) -> None:
         """Hold a release's bytes, and say so in the own log."""

@@ -52,7 +52,8 @@ class Chamber:
         return self.run(lambda session: gathering.gather(session, self.federation, here))
 
     def sitting(self, *folders: Path) -> Sitting:
-        """What follows from all that nodes hand out, and from carried folders beside. Raises NotFound, Malformed."""
+        """What follows from all that nodes hand out, and from carried folders beside. Raises NotFound, Malformed;
+        where no node is needed, use `carried`."""
         carried = Material()
         for folder in folders:
             carried |= read_folder(folder)

@@ -51,9 +51,11 @@ async def gather(session: Session, federation: Federation, known: Material) -> G
     Args:
         known: what is here already; its bodies are not fetched again.
 
-    Raises nothing for nodes that fail.
+    Raises NotFound, Refused, Unavailable where none of them answers.
     """
     answers = await session.ask(lambda client: _from_node(client, federation, known))
+    if not answers.found:
+        raise answers.failure("nobody says how governance stands")
     material = Material()
     for found in answers.found.values():
         material |= found
@@ -62,7 +64,7 @@ async def gather(session: Session, federation: Federation, known: Material) -> G
 
 
 async def gather_each(session: Session, federation: Federation) -> dict[Digest, Material]:
-    """The same, node by node, joined by member: what each of them holds by itself."""
+    """The same, node by node, joined by member: what each of them holds by itself. One that is silent is missing."""
     answers = await session.ask(lambda client: _from_node(client, federation, Material()))
     copies: dict[Digest, Material] = {}
     for node, found in answers.found.items():

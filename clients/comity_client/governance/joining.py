@@ -74,8 +74,10 @@ async def ask(session: Session, lines: Sequence[bytes]) -> Asked:
 
 
 async def asking(session: Session) -> list[Asking]:
-    """Who waits, as the nodes tell; cards that do not prove themselves are left out."""
+    """Who waits, as the nodes tell; cards that do not prove themselves are left out. Raises Unavailable."""
     answers = await session.ask(lambda client: client.asks())
+    if not answers.found:
+        raise answers.failure("nobody says who asks to join")
     found: dict[Digest, Asking] = {}
     for requests in answers.found.values():
         for request in requests:

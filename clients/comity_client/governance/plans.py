@@ -6,6 +6,7 @@ A plan is the only way to a signature: `acts.sign` takes one, so that whoever si
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from comity.trust.charter import Body
@@ -21,6 +22,8 @@ from comity.trust.statement import Entry, Statement
 from comity_client.charter_diff import Change, body_changes
 from comity_client.desk.ceremony import Ceremony
 from comity_client.governance.sitting import Material, Sitting, convene
+
+_IDENTITY = ("inception", "rotated", "node-record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,19 @@ class Plan:
 
     @property
     def material(self) -> Material:
-        """What is to be handed to a node, or carried: the line, and the bodies that it names."""
+        """What is to be handed to a node, or carried: the line, the bodies that it names, and the identities of those
+        who are new in them."""
         named = {item.digest for item in self.entry.statement.objects}
-        objects = [data for digest, data in self._objects().items() if digest in named]
-        return Material.of([self.entry.line], objects)
+        known = {**self.sitting.material.objects, **{sha256(data): data for data in self.ceremony.objects}}
+        objects = [data for digest, data in known.items() if digest in named]
+        return Material.of([*self._newcomers(objects), self.entry.line], objects)
 
-    def _objects(self) -> dict[Digest, bytes]:
-        return {**self.sitting.material.objects, **{sha256(data): data for data in self.ceremony.objects}}
+    def _newcomers(self, bodies: Iterable[bytes]) -> list[bytes]:
+        seats = {seat.id for data in bodies for seat in Body.parse(data).members}
+        new = seats - {seat.id for seat in self.sitting.current.members}
+        spoken = ((entry.statement.by, entry) for entry in self.sitting.entries)
+        about = (entry for by, entry in spoken if by is not None and by.id in new)
+        return [entry.line for entry in about if entry.statement.predicate in _IDENTITY]
 
 
 def plan(ceremony: Ceremony, sitting: Sitting, warnings: tuple[str, ...] = ()) -> Plan:

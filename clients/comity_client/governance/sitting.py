@@ -47,6 +47,10 @@ class Sitting:
         """The newest body that is certified by what is at hand."""
         return self.council.current
 
+    def adding(self, material: Material) -> Sitting:
+        """The same with more at hand: a newcomer's card, say."""
+        return convene(self.start, self.material | material)
+
     def draft(self, name: str) -> DraftState:
         """The open draft whose digest begins with `name`, 8 digits at least. Raises NotFound."""
         wanted = name.removeprefix("sha256:")

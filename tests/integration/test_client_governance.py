@@ -1,0 +1,175 @@
+"""Governance over the wire: lines come from nodes and go to them; what they amount to is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.content.keyfile import write_keys
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound, Unavailable
+from comity.wire.values import Charter
+from comity_client.client import Client
+from comity_client.desk.keys import DeskKey, open_key
+from comity_client.desk.votes import VoteFile
+from comity_client.founding import init_node
+from comity_client.governance import acts, drafting, recovery
+from comity_client.governance.chamber import Chamber
+from comity_client.governance.joining import hopes
+from comity_client.governance.plans import Plan
+from comity_client.governance.sitting import Material
+from comity_client.home import Home
+from support.fake_council import FakeCouncil
+from support.fakes import FakeFederation, FakeNode
+
+TWO = Digest("5" * 64)
+
+
+@pytest.fixture
+def federation() -> Iterator[FakeFederation]:
+    made = FakeFederation()
+    for fake in made.nodes:
+        fake.governance = FakeCouncil(fake)
+    with made.running() as running:
+        yield running
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation) -> Client:
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file())
+    return client
+
+
+@pytest.fixture
+def chamber(client: Client) -> Chamber:
+    return client.chamber()
+
+
+def key_of(folder: Path, fake: FakeNode) -> DeskKey:
+    path = folder / f"{fake.node.record.name}.pem"
+    if not path.exists():
+        write_keys(path, fake.node.seat.signer.keys)
+        VoteFile(path.with_suffix(".votes"), fake.node.seat.signer.public).create()
+    return open_key(path)
+
+
+def council(fake: FakeNode) -> FakeCouncil:
+    assert isinstance(fake.governance, FakeCouncil)
+    return fake.governance
+
+
+def read(chamber: Chamber, key: DeskKey, body: Digest, to: FakeNode) -> str:
+    sitting = chamber.sitting()
+    made = acts.read(sitting, key, sitting.draft(body).body)
+    if not isinstance(made, Plan):
+        return made.why
+    (delivered,) = chamber.deliver(acts.sign(made, key).material, to.node.record.name)
+    assert delivered.refusal is None
+    return made.ceremony.statement.predicate
+
+
+def test_a_draft_is_read_twice_and_becomes_the_charter(
+    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+) -> None:
+    keys = [key_of(tmp_path, fake) for fake in federation.nodes]
+    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = acts.sign(acts.propose(chamber.sitting(), keys[0].public, body, "ours"), keys[0])
+    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    desks = [(key, body.digest, fake) for key, fake in zip(keys, federation.nodes, strict=True)]
+    said = [read(chamber, *desk) for _ in range(2) for desk in desks if chamber.sitting().current.epoch == 0]
+    assert said == ["intent"] * 3 + ["ratified"] * 3, "who comes fourth finds a quorum that intends it"
+    newest = chamber.newest()
+    assert newest.body.digest == body.digest
+    assert newest.certificates[1]
+
+
+def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
+    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+) -> None:
+    key = key_of(tmp_path, federation.nodes[0])
+    for fake in federation.nodes[1:]:
+        council(fake).forgets = ("draft",)
+    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = acts.sign(acts.propose(chamber.sitting(), key.public, body, "ours"), key)
+    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert chamber.sitting().draft(body.digest).text == "ours"
+
+
+def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, chamber: Chamber) -> None:
+    current = chamber.federation.body
+    invented = drafting.removal(current, federation.nodes[1].node.seat.id)
+    council(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
+    assert chamber.sitting().current.digest == current.digest
+
+
+def test_nodes_that_are_down_are_named_and_missed_by_nobody(federation: FakeFederation, chamber: Chamber) -> None:
+    gone = federation.nodes[2].node.record.name
+    federation.kill(gone)
+    gathered = chamber.gather()
+    assert {name for name, _ in gathered.silent} == {gone}
+    assert len(gathered.answered) == 3
+
+
+def test_a_newcomer_asks_and_members_see_its_card(tmp_path: Path, federation: FakeFederation, client: Client) -> None:
+    home = tmp_path / "node-br"
+    card = init_node(
+        home,
+        jurisdiction="BR",
+        org="Institute BR",
+        node_name="node-br.example",
+        mutual="127.0.0.1:7443",
+        open_="127.0.0.1:7444",
+    )
+    asked = client.chamber().ask(home)
+    assert asked.member == card.inception.id
+    assert len(asked.waiting) == 4
+    (asking,) = client.chamber().asking()
+    assert asking.card == card
+
+    chamber, key = client.chamber(), key_of(tmp_path, federation.nodes[0])
+    body = drafting.admission(chamber.sitting().current, asking.card.member)
+    known = chamber.sitting().adding(Material.of(asking.card.lines))
+    shown = acts.sign(acts.propose(known, key.public, body, "they asked"), key)
+    delivered = chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert len(delivered) == 3, "the newcomer's inception and node record go before the draft"
+    assert chamber.sitting().draft(body.digest).objection is None
+    (hope,) = hopes(chamber.sitting(), card.inception.id)
+    assert (hope.by, hope.text, hope.consented, hope.quorum) == ("Institute CH", "they asked", False, 3)
+
+
+def test_a_card_that_does_not_prove_itself_is_nobodys_request(
+    tmp_path: Path, federation: FakeFederation, client: Client
+) -> None:
+    first, second = federation.nodes[:2]
+    mixed = (first.node.seat.entry.line, second.node.entry.line)
+    client.chamber().run(lambda session: session.ask(lambda node: node.ask(mixed)))
+    assert client.chamber().asking() == []
+
+
+def test_copies_of_a_home_log_come_member_by_member(
+    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+) -> None:
+    key = key_of(tmp_path, federation.nodes[0])
+    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = acts.sign(acts.propose(chamber.sitting(), key.public, body, "ours"), key)
+    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert read(chamber, key, body.digest, federation.nodes[0]) == "intent"
+    key.votes.path.unlink()
+    assert "sits out" in read(chamber, key, body.digest, federation.nodes[0])
+    decided = recovery.weigh(chamber.sitting(), key, chamber.copies())
+    assert [reading.body for reading in decided.found] == [body.digest]
+
+
+def test_without_a_pin_or_a_node_there_is_no_chamber_and_no_answer(
+    tmp_path: Path, federation: FakeFederation, client: Client
+) -> None:
+    with pytest.raises(NotFound) as which:
+        Client(Home(tmp_path / "nobody")).chamber()
+    assert which.value.code == "WHICH-FEDERATION"
+    for fake in federation.nodes:
+        federation.kill(fake.node.record.name)
+    for question in (client.chamber().asking, client.chamber().sitting):
+        with pytest.raises(Unavailable):
+            question()
