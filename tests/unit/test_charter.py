@@ -21,6 +21,7 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.statement import Statement, Subject, sign_statement
 from support.case import nodes
+from support.rotations import of
 from support.world import draft, identity, seat, signer
 
 SEATS = [node.seat for node in nodes(4)]
@@ -200,6 +201,38 @@ def test_a_member_with_several_keys_consents_by_its_threshold() -> None:
             certify_genesis(body, [inception, consent(body, record.id, *signers).line])
     with pytest.raises(Untrusted):
         certify_genesis(body, [inception, *(consent(body, record.id, key).line for key in (a, b))])
+
+
+@pytest.mark.parametrize("at", range(len(SEATS)))
+def test_nobody_founds_a_federation_without_its_inception(at: int) -> None:
+    with pytest.raises(Untrusted, match=f"no valid inception of {SEATS[at].inception.label}") as refusal:
+        certify_genesis(BODY, [*CONSENTS, *INCEPTIONS[:at], *INCEPTIONS[at + 1 :]])
+    assert refusal.value.code == "CHARTER-INCEPTION"
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"jurisdiction": "YY"}, "CHARTER-JURISDICTION"),
+        ({"recovery": ()}, "CHARTER-REKEYED"),
+    ],
+)
+def test_a_founders_seat_is_what_its_inception_says(changed: dict[str, Any], code: str) -> None:
+    body = draft([replace(FIRST.member, **changed), *(owner.member for owner in OTHERS)])
+    with pytest.raises(Untrusted) as refusal:
+        certify_genesis(body, [*(consent(body, owner.id, owner.signer).line for owner in SEATS), *INCEPTIONS])
+    assert refusal.value.code == code
+
+
+def test_a_founder_may_have_rotated_before() -> None:
+    second, rotation = of(FIRST).to("before founding")
+    member = replace(FIRST.member, keys=second.state.keys, recovery=second.state.recovery)
+    body = draft([member, *(owner.member for owner in OTHERS)])
+    lines = [consent(body, FIRST.id, second.keys[0]).line]
+    lines += [*(consent(body, owner.id, owner.signer).line for owner in OTHERS), *INCEPTIONS]
+    with pytest.raises(Untrusted, match="own rotations do not lead"):
+        certify_genesis(body, lines)
+    assert certify_genesis(body, [*lines, rotation.line]) == body
 
 
 def test_a_later_epoch_is_no_genesis() -> None:
