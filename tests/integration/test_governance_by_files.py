@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from comity.content.keyfile import write_keys
 from comity.trust.charter import Body, Intent, quorum
 from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
-from comity_client.desk.ceremony import Ceremony
+from comity.trust.keys import PrivateKey
+from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import DeskKey, find_keys, open_key
 from comity_client.desk.seat_keys import SeatShape
 from comity_client.desk.votes import reading_of
@@ -27,6 +29,7 @@ from comity_client.governance.sitting import Material, Sitting, material_of, of_
 from comity_client.governance.turns import turns
 from comity_client.node_card import NodeCard
 from comity_client.trust_store import TrustStore
+from support.softhsm import token
 
 CODES = ("CH", "ES", "KR", "SG", "BR")
 
@@ -330,6 +333,60 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
         second.votes.permit(Intent(spain.id, spain.current.digest, 1, 1, Digest("9" * 64)))
     assert twice.value.code == "VOTE-TWICE"
     assert three.votes.look(spain.current.digest).readings == ()
+
+
+def test_two_copies_that_were_signed_in_two_places_are_joined(four: list[Office]) -> None:
+    spain = four[1]
+    one, two, _ = spain.keys
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    carried = acts.propose(spain.sitting(), one.public, body, "x").ceremony.encode()
+    here, there = (acts.sign(plan_carried(carried, spain.sitting()), key).ceremony for key in (one, two))
+    assert not here.complete
+    assert here.joined(Ceremony.parse(there.encode())).complete
+    other = acts.propose(spain.sitting(), one.public, body, "y").ceremony
+    with pytest.raises(Conflict):
+        here.joined(other)
+
+
+def test_a_key_reads_for_its_own_member_whatever_a_carried_file_says(four: list[Office]) -> None:
+    spain, korea = four[1], four[2]
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    four[0].propose(body)
+    carry(four)
+    made = acts.read(spain.sitting(), spain.keys[0], body)
+    assert isinstance(made, Plan)
+    panel = Panel("governance", korea.card.inception.keys)
+    bent = plan_carried(dataclasses.replace(made.ceremony, panels=(panel,)).encode(), korea.sitting())
+    with pytest.raises(Refused, match="another member") as refused:
+        acts.sign(bent, korea.keys[0])
+    assert refused.value.code == "NOT-A-SIGNER"
+    assert korea.keys[0].votes.look(korea.current.digest).readings == ()
+
+
+def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None:
+    hsm = token()
+    hsm.make("seat", "secp384r1")
+    write_keys(tmp_path / "pq.pem", [PrivateKey.generate("ml-dsa-65")])
+    (tmp_path / "pin").write_text(hsm.pin)
+    (tmp_path / "pin").chmod(0o600)
+    described = tmp_path / "governance.toml"
+    described.write_text(
+        f'schema = "comity/token-key/v1"\nmodule = "{hsm.module}"\ntoken = "{hsm.label}"\nkey = "seat"\n'
+        'pin_file = "pin"\nsecond = "pq.pem"\nvotes = "governance.votes"\n'
+    )
+    lone = office(tmp_path, "KE", SeatShape(governance=0, tokens=(described,)))
+    key = open_key(described)
+    assert [half.alg for half in key.public.halves] == ["ecdsa-p384", "ml-dsa-65"]
+    body = draft_genesis([lone.card])
+    lone.federation = seal(body, [consent_to(body, lone.home, governance=[described])], [lone.card])
+    change = drafting.namespaces(lone.current, {"one": Digest("5" * 64)})
+    write_folder(lone.folder, acts.sign(acts.propose(lone.sitting(), key.public, change, "x"), key).material)
+    for _ in range(2):
+        made = acts.read(lone.sitting(), key, change)
+        assert isinstance(made, Plan)
+        write_folder(lone.folder, acts.sign(made, key).material)
+    assert lone.current.digest == change.digest
+    assert len(key.votes.look(change.prev).readings) == 2
 
 
 def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> None:

@@ -74,7 +74,7 @@ def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(ke
     for _ in range(2):
         with pytest.raises(Refused, match="nobody knows what it signed") as lost:
             key.votes.permit(intent(A))
-        assert lost.value.code == "VOTES-LOST"
+        assert lost.value.code == "VOTE-LOST"
     assert key.votes.look(PREV).state(PREV).lost
     key.votes.permit(intent(A, prev=NEXT))
 
@@ -92,7 +92,7 @@ def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: DeskKey) 
     key.votes.path.write_bytes(backup)
     with pytest.raises(Refused, match="knows nothing") as lost:
         key.votes.permit(intent(B), seen=[intent(A)])
-    assert lost.value.code == "VOTES-LOST"
+    assert lost.value.code == "VOTE-LOST"
     with pytest.raises(Refused):
         key.votes.permit(intent(B))  # the loss was written down: it holds without the proof, too
     key.votes.permit(intent(A, prev=NEXT), seen=[intent(A)])

@@ -20,7 +20,7 @@ from typing import Final
 from comity.trust.digest import Digest
 from comity.trust.dsse import MAX_LINE, PAYLOAD_TYPE, Envelope, EnvelopeSignature, pae
 from comity.trust.encoding import Json, b64decode, b64encode, parse_json
-from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.errors import Conflict, Malformed, Refused, Unavailable
 from comity.trust.fields import Fields
 from comity.trust.identity import KeySet, read_key_set
 from comity.trust.keys import Signer, VerifyingKey
@@ -137,6 +137,20 @@ class Ceremony:
         made = signer.sign(pae(PAYLOAD_TYPE, self.payload))
         return dataclasses.replace(
             self, signatures=(*self.signatures, *(EnvelopeSignature(keyid, sig) for keyid, sig in made))
+        )
+
+    def joined(self, other: Ceremony) -> Ceremony:
+        """Both signers' signatures, where two copies of one file were signed in two places. Raises Conflict (CEREMONY)
+        for another payload or other panels."""
+        if (self.payload, self.panels) != (other.payload, other.panels):
+            raise Conflict("not the same ceremony", why="two files, two statements", code="CEREMONY")
+        mine = {signature.keyid for signature in self.signatures}
+        more = [signature for signature in other.signatures if signature.keyid not in mine]
+        return dataclasses.replace(
+            self,
+            signatures=(*self.signatures, *more),
+            objects=tuple(dict.fromkeys((*self.objects, *other.objects))),
+            lines=tuple(dict.fromkeys((*self.lines, *other.lines))),
         )
 
     def _envelope(self) -> Envelope:

@@ -24,7 +24,7 @@ def sign(ceremony: Ceremony, key: DeskKey, entries: Iterable[Entry] = (), said: 
             an old one, and the key sits out this epoch.
         said: proven readings of this key's member, by whichever of its keys.
 
-    Raises Refused (NOT-A-SIGNER, VOTES-LOST), Untrusted or Conflict where this key may not sign this reading, and as
+    Raises Refused (NOT-A-SIGNER, VOTE-LOST), Untrusted or Conflict where this key may not sign this reading, and as
     its votes and its signer do.
     """
     ceremony.panel_of(key.public)

@@ -113,14 +113,14 @@ class VoteFile:
             seen: as in `look`.
             said: proven readings of this key's member, by whichever of its keys: one member, one word.
 
-        Raises Refused, Untrusted or Conflict as `voting.guard` does, and Refused (VOTES-LOST) where the state is lost.
+        Raises Refused, Untrusted or Conflict as `voting.guard` does, and Refused (VOTE-LOST) where the state is lost.
         """
         with exclusive(self.path.parent):
             votes = self._look(reading.prev, seen)
             if reading in votes.readings:
                 return
             if mark := votes.lost(reading.prev):
-                raise Refused("this key may not vote now", why=mark.why, hint=AFTER_LOSS, code="VOTES-LOST")
+                raise Refused("this key may not vote now", why=mark.why, hint=AFTER_LOSS, code="VOTE-LOST")
             guard(votes.state(reading.prev, said), reading)
             self._write(Votes((*votes.readings, reading), votes.marks))
 

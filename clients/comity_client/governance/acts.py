@@ -27,6 +27,7 @@ from comity_client.desk import signing
 from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import DeskKey
 from comity_client.desk.signing import readings_of
+from comity_client.desk.votes import reading_of
 from comity_client.governance.plans import Plan, plan
 from comity_client.governance.sitting import Sitting
 from comity_client.governance.stranding import stranded
@@ -112,10 +113,18 @@ def leave(sitting: Sitting, key: VerifyingKey, text: str = "") -> Plan:
 
 
 def sign(shown: Plan, key: DeskKey) -> Plan:
-    """The same plan with the signature of `key`; its owner has seen it. Raises as `desk.signing.sign` does."""
-    sitting, author = shown.sitting, shown.ceremony.statement.by
-    known = author is not None and sitting.current.member(author.id) is not None
-    said = sitting.said(author.id) if author is not None and known else []
+    """The same plan with the signature of `key`; its owner has seen it.
+
+    Raises Refused (NOT-A-SIGNER) for a reading of another member, whatever panel a carried file puts this key on, and
+    as `desk.signing.sign` does.
+    """
+    sitting, said = shown.sitting, list[Reading]()
+    if shown.ceremony.statement.predicate in signing.READINGS:
+        member = reading_of(shown.ceremony.payload).member
+        if sitting.seat_of(key.public)[0].id != member:
+            why = "it is a reading of another member"
+            raise Refused("this key has nothing to sign here", why=why, code="NOT-A-SIGNER")
+        said = sitting.said(member)
     return dataclasses.replace(shown, ceremony=signing.sign(shown.ceremony, key, sitting.entries, said))
 
 
