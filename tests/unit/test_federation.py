@@ -5,10 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.charter import draft as next_body
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.federation import Federation, prove_record
 from comity.trust.node_record import sign_node_record
+from comity.trust.policy import parse_policy
+from comity.trust.statement import Entry
 from support.case import nodes
+from support.charters import Seated, votes
+from support.rotations import of as of_seat
 from support.world import draft, found, identity, node, seat
 
 NODES = nodes(3)
@@ -16,11 +21,11 @@ FEDERATION = found(NODES, {"swiss-ai": identity("Swiss AI", "CH").id})
 OUTSIDER = node(seat("BR"))
 
 
-def of(federation: Federation) -> list[str]:
+def lines_of(federation: Federation) -> list[str]:
     return [line.decode() for line in federation.certificates[0]]
 
 
-LINES = of(FEDERATION)
+LINES = lines_of(FEDERATION)
 
 
 def document(**change: Any) -> bytes:
@@ -64,7 +69,7 @@ def test_a_member_may_run_several_nodes_or_none() -> None:
         pytest.param(first_epoch(certificate=[]), id="no consent"),
         pytest.param(first_epoch(certificate=LINES[:-1]), id="a missing consent"),
         pytest.param(first_epoch(certificate=LINES[1:]), id="a missing inception"),
-        pytest.param(first_epoch(certificate=of(found(nodes(4)))), id="other consents"),
+        pytest.param(first_epoch(certificate=lines_of(found(nodes(4)))), id="other consents"),
         pytest.param(first_epoch(certificate=[5]), id="a consent that is no text"),
         pytest.param(first_epoch(round=1), id="an unknown member of an epoch"),
         pytest.param(listed(record=OUTSIDER.entry.line.decode()), id="a node of somebody who is not a member"),
@@ -99,3 +104,73 @@ def test_the_body_says_by_which_keys_a_member_speaks() -> None:
     with pytest.raises(Untrusted) as refusal:
         prove_record(NODES[0].entry, body)
     assert refusal.value.code == "NODE-RECORD"
+
+
+PEOPLE = [Seated(each.seat.inception, each.seat.signer, of_seat(each.seat).recovery[0]) for each in NODES]
+ROTATED, ROTATION = of_seat(NODES[1].seat).to("SG second")
+MOVED = replace(NODES[1].seat.member, keys=ROTATED.state.keys, recovery=ROTATED.state.recovery)
+NEXT = next_body(
+    FEDERATION.body,
+    members=[MOVED if member.id == MOVED.id else member for member in FEDERATION.body.members],
+    policy=replace(FEDERATION.body.policy, min_copies=3),
+)
+CERTIFICATE = [ROTATION.line, *(entry.line for entry in votes(PEOPLE, FEDERATION.body, NEXT))]
+RENEWED = sign_node_record(NODES[1].record, ROTATED.keys, NODES[1].bound)
+LATER = Federation.assemble(
+    [FEDERATION.body, NEXT], [FEDERATION.certificates[0], CERTIFICATE], [*FEDERATION.nodes[:1], *FEDERATION.nodes[2:]]
+)
+
+
+def carrying(*lines: bytes, node: Entry) -> Federation:
+    """The two epochs with more lines in the newest certificate, and one node."""
+    listed = replace(FEDERATION.nodes[1], line=node.line)
+    return Federation.assemble(LATER.chain, [LATER.certificates[0], [*CERTIFICATE, *lines]], [listed])
+
+
+def test_a_file_leads_from_the_genesis_to_the_newest_body() -> None:
+    again = Federation.parse(LATER.encode())
+    assert again == LATER
+    assert (again.id, again.genesis, again.body) == (FEDERATION.id, FEDERATION.body, NEXT)
+    assert again.chain == (FEDERATION.body, NEXT)
+    assert again.holds(FEDERATION.body.digest) == FEDERATION.body
+    assert again.holds(MOVED.id) is None
+
+
+@pytest.mark.parametrize("missing", range(len(CERTIFICATE)))
+def test_each_epoch_is_certified_by_what_stands_beside_it(missing: int) -> None:
+    rest = [line for at, line in enumerate(CERTIFICATE) if at != missing]
+    with pytest.raises(Untrusted):
+        Federation.assemble(LATER.chain, [LATER.certificates[0], rest], [])
+
+
+def test_epochs_come_in_their_order_from_the_genesis_on() -> None:
+    for chain, certificates in (
+        (LATER.chain[::-1], LATER.certificates[::-1]),
+        (LATER.chain[1:], LATER.certificates[1:]),
+        ((*LATER.chain, NEXT), (*LATER.certificates, CERTIFICATE)),
+    ):
+        with pytest.raises(Untrusted):
+            Federation.assemble(chain, certificates, [])
+
+
+def test_a_node_need_not_sign_again_with_each_epoch() -> None:
+    assert carrying(node=NODES[1].entry).nodes[0].record == NODES[1].record
+
+
+def test_a_node_record_holds_under_new_keys_and_under_those_that_rotations_in_the_file_reach() -> None:
+    assert carrying(node=RENEWED).nodes[0].record == NODES[1].record
+    third, rotation = ROTATED.to("SG third")
+    newest = sign_node_record(NODES[1].record, third.keys, NODES[1].bound)
+    assert carrying(rotation.line, node=newest).nodes[0].record == NODES[1].record
+    with pytest.raises(Untrusted):
+        carrying(node=newest)
+
+
+def test_an_owner_may_pin_any_body_of_the_file_and_has_the_newest_by_default() -> None:
+    for pin, body in (("", NEXT), (f'body = "{FEDERATION.body.digest}"', FEDERATION.body)):
+        text = f'[[pin]]\nfile = "federation.json"\n{pin}\n'
+        assert parse_policy(text.encode(), lambda _: LATER.encode()).pins == (body,)
+    unknown = f'[[pin]]\nfile = "federation.json"\nbody = "{NODES[0].seat.id}"\n'
+    with pytest.raises(Untrusted) as refusal:
+        parse_policy(unknown.encode(), lambda _: LATER.encode())
+    assert refusal.value.code == "PIN"
