@@ -86,18 +86,11 @@ def read_reading(entry: Entry) -> Reading:
 
 def void(intent: Intent) -> str | None:
     """Why this INTENT counts for nothing, whatever else is known; None where it may count (7.2)."""
-    if not _lock_is_earlier(intent):
-        return "the round that it says it ratified in is not before its own"
     if not _unlock_is_earlier(intent):
         return "the certificate that it names is not of an earlier round"
     if not _unlock_covers_lock(intent):
         return "what it says it ratified is not unlocked by the certificate that it names"
     return None
-
-
-def _lock_is_earlier(intent: Intent) -> bool:
-    """7.2: `last_ratified` is (r, h) with r < s."""
-    return intent.last_ratified is None or intent.last_ratified.round < intent.round
 
 
 def _unlock_is_earlier(intent: Intent) -> bool:
@@ -107,7 +100,7 @@ def _unlock_is_earlier(intent: Intent) -> bool:
 
 def _unlock_covers_lock(intent: Intent) -> bool:
     """7.2: after RATIFY (r, h), an INTENT for b names an intent-certificate for b itself, of a round r' with r <= r' if
-    b = h, r < r' otherwise. Who ratified nothing names none."""
+    b = h, r < r' otherwise; so r < s as well. Who ratified nothing names none."""
     last, unlock = intent.last_ratified, intent.unlock
     if last is None or unlock is None:
         return last is None and unlock is None
