@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import httpx2
 import pytest
 from comity.content.keyfile import write_keys
 from comity.gateway import beside
+from comity.node import continuity
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosigner_key, verify_cosignature
 from comity.trust.encoding import b64encode
@@ -147,6 +150,34 @@ async def test_its_state_outlives_it(home: NodeHome) -> None:
     for old, size, status in ((0, 8, 200), (0, 8, 409), (8, 9, 200)):
         async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
             assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
+
+
+async def test_a_witness_on_a_copy_of_its_ledger_signs_nothing(home: NodeHome) -> None:
+    ledger = home.config().storage.ledger
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    backup = ledger.with_name("backup")
+    shutil.copy(ledger, backup)
+    backup.replace(ledger)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        for _ in range(2):
+            answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "WITNESS-COPY")
+    subprocess.run(continuity.adopt_command(ledger, continuity.WITNESS), shell=True, check=True)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
+
+
+async def test_a_log_may_be_both_witnessed_and_mirrored(home: NodeHome) -> None:
+    home.set("tlog", mirror=vkeys([LOG]))
+    home.set("replication", first_answer_seconds=0)
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+        assert (await Faces(client).add_entries(LOG.upload(0, 8))).status_code == 200
+        mirrored = (await Faces(client).get(f"{LOG.prefix}/checkpoint")).text
+        witnessed = (await Faces(client).get(f"witness/{LOG.prefix}/checkpoint")).text
+    assert home.record.cosigners[0].name in mirrored and NAME not in mirrored
+    assert NAME in witnessed and home.record.cosigners[0].name not in witnessed
 
 
 async def test_of_racing_requests_from_one_old_size_exactly_one_is_signed(faces: Faces) -> None:

@@ -15,36 +15,34 @@ from typing import Final
 from comity.content.durable import disk_errors, write_file
 
 NAME: Final = "ledger.inode"
+WITNESS: Final = "witness.inode"
+"""The mark of the plain witness, whom nobody tells what it signed: only its operator makes it anew."""
 
 
-def is_copy(database: Path, *, begun: bool) -> bool:
+def is_copy(database: Path, *, begun: bool, mark: str = NAME) -> bool:
     """Whether `database` was written by this node as another file.
 
     Args:
-        begun: whether it holds entries of the node's own log. A ledger is marked before the first of them, so one that
-            holds some and has no mark was brought here without it.
+        begun: whether it holds what may not be forgotten: entries of the own log, or what a witness has signed. A
+            ledger is marked before the first of it: one that holds some and has no mark was brought here without it.
 
     Raises Unavailable.
     """
     with disk_errors("the ledger was not looked at"):
-        mark = _mark(database)
-        return mark.read_bytes() != _identity(database) if mark.exists() else begun
+        file = database.with_name(mark)
+        return file.read_bytes() != _identity(database) if file.exists() else begun
 
 
-def remember(database: Path) -> None:
+def remember(database: Path, mark: str = NAME) -> None:
     """This is the ledger now. Durable when it returns. Raises OutOfSpace, Unavailable."""
     with disk_errors("the ledger was not marked"):
         identity = _identity(database)
-    write_file(_mark(database), identity, point="continuity")
+    write_file(database.with_name(mark), identity, point="continuity")
 
 
-def adopt_command(database: Path) -> str:
+def adopt_command(database: Path, mark: str = NAME) -> str:
     """What an operator runs to vouch for a copy, where no peer is left to ask."""
-    return f"stat -c %i {shlex.quote(str(database))} > {shlex.quote(str(_mark(database)))}"
-
-
-def _mark(database: Path) -> Path:
-    return database.with_name(NAME)
+    return f"stat -c %i {shlex.quote(str(database))} > {shlex.quote(str(database.with_name(mark)))}"
 
 
 def _identity(database: Path) -> bytes:

@@ -46,7 +46,8 @@ class Upload:
 
     def packages(self) -> Iterator[Package]:
         """The packages in their order; none where the upload is empty."""
-        for first in range(self.start - self.start % WIDTH, self.end, WIDTH):
+        rounded = self.start - self.start % WIDTH
+        for first in range(rounded, self.end if self.start < self.end else rounded, WIDTH):
             yield Package(first, max(first, self.start), min(first + WIDTH, self.end))
 
 

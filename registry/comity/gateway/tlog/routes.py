@@ -14,7 +14,7 @@ from comity.gateway.tlog.witness import Submissions, WitnessKey
 def routes(running: Running) -> list[Route]:
     """Blocking. Raises what `WitnessKey.load` raises."""
     known = Known(running.core)
-    witness = WitnessKey.load(running.core.config, running.core.keys)
+    witness = WitnessKey.load(running.core)
     tiles = Tiles(running, known, witness)
     submissions = Submissions(running, known, witness)
     uploads = Uploads(running, known, submissions)

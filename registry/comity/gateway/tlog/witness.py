@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import structlog
@@ -29,11 +29,11 @@ from comity.gateway.bounds import read_body
 from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
 from comity.ledger.witnessed import Seen
-from comity.node.config import NodeConfig
-from comity.node.keys import NodeKeys
+from comity.node import continuity
+from comity.node.core import Core
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign, cosigner_key
-from comity.trust.errors import Conflict, Malformed, NotFound, Refused
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from comity.trust.keys import PrivateKey
 from comity.trust.merkle import verify_consistency
 from comity.trust.misbehaviour import ROOTS
@@ -48,19 +48,24 @@ _log: Final = structlog.get_logger("comity.gateway")
 
 @dataclass(frozen=True, slots=True)
 class WitnessKey:
-    """The plain witness: one name, one or two keys, none of which signs anything else."""
+    """The plain witness: one name, one or two keys, none of which signs anything else.
+
+    `refusal` is why it signs nothing.
+    """
 
     name: str
     pairs: tuple[PrivateKey, ...]
+    refusal: ComityError | None = None
 
     @classmethod
-    def load(cls, config: NodeConfig, keys: NodeKeys) -> Self | None:
+    def load(cls, core: Core) -> Self | None:
         """None where the operator named no witness. Blocking.
 
-        Raises what `read_keys` raises, and Malformed (CONFIG) for a name or key that the node has another use for: an
-        Ed25519 cosignature does not say in which role it was made.
+        One whose ledger is a copy refuses to sign: it may have signed more, and nobody would tell it. Raises what
+        `read_keys` raises, and Malformed (CONFIG) for a name or key that the node has another use for: an Ed25519
+        cosignature does not say in which role it was made.
         """
-        settings = config.tlog
+        settings, keys = core.config.tlog, core.keys
         if not settings.witness_name:
             return None
         pairs = read_keys(settings.witness_key)
@@ -70,13 +75,29 @@ class WitnessKey:
             why = "the node's log or its cosigner has the same; a witness needs its own"
             raise Malformed("the witness's name or key is taken", why=why, code="CONFIG")
         witness = cls(settings.witness_name, pairs)
-        return witness if witness.keys else None
+        database, begun = core.config.storage.ledger, any(witness.signed(note) for note in core.ledger.witnessed.all())
+        if not continuity.is_copy(database, begun=begun, mark=continuity.WITNESS):
+            continuity.remember(database, continuity.WITNESS)
+            return witness
+        adopt = continuity.adopt_command(database, continuity.WITNESS)
+        hint = f"take a new key and name; if nothing was signed since: {adopt}"
+        why = "this ledger is a copy: it may be older than what the witness has signed"
+        refusal = Unavailable("the witness signs nothing", why=why, hint=hint, code="WITNESS-COPY")
+        _log.error("the witness signs nothing", why=why, hint=hint)
+        return replace(witness, refusal=refusal)
+
+    def signed(self, note: SignedNote) -> bool:
+        """Whether a line of `note` names this witness."""
+        return any(line.by(key) for line in note.signatures for key in self.keys)
 
     @property
     def keys(self) -> tuple[VerifierKey, ...]:
         return tuple(cosigner_key(self.name, key.public) for key in self.pairs)
 
     def cosign(self, checkpoint: Checkpoint, clock: Callable[[], float]) -> tuple[NoteSignature, ...]:
+        """Raises `refusal`. The caller answers for the checkpoint."""
+        if self.refusal is not None:
+            raise self.refusal
         now = int(clock())
         return tuple(cosign(checkpoint, self.name, key, now) for key in self.pairs)
 
@@ -115,8 +136,7 @@ class Submissions:
         """Answers `GET <prefix>/checkpoint` for the plain witness: the newest checkpoint that it signed."""
         key = self._known.watched(request.path_params["log"])
         note = await self._core.pools.ledger(self._core.ledger.witnessed.submitted, key)
-        mine = self._witness.keys if self._witness else ()
-        if note is None or not any(line.by(own) for line in note.signatures for own in mine):
+        if note is None or self._witness is None or not self._witness.signed(note):
             raise NotFound("no checkpoint", why=f"none of {key.name} was signed here yet", code="NO-CHECKPOINT")
         headers = {"Cache-Control": "public, max-age=1"}
         return Response(note.encode(), media_type="text/plain; charset=utf-8", headers=headers)
