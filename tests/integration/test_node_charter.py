@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 
-from comity.trust.statement import parse_entry
+import pytest
+from comity.trust.charter import Body, Intent
+from comity.trust.errors import ComityError
+from comity.trust.statement import Statement, parse_entry, sign_statement
 from support.federation import converged, found, make_home, serving, until
 from support.governing import Person, decide, digest_of, reseated
 
@@ -34,3 +38,52 @@ async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path:
         assert not any("seat" in warning for warning in (await fifth.status()).warnings)
     async with serving(fifth.home):
         assert await fifth.epoch() == 1
+
+
+async def refused(submitting: Awaitable[object]) -> str:
+    with pytest.raises(ComityError) as caught:
+        await submitting
+    return caught.value.code
+
+
+async def test_words_about_the_charter_need_no_operators_leave(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = (Person(home) for home in founded)
+    for person in (first, second):
+        person.home.set("publishing", accept="none")
+    newcomer, stranger = (Person(make_home(tmp_path / str(number), number)) for number in (5, 6))
+    body = reseated(founded.federation.body, [*founded.federation.body.members, newcomer.seat])
+    prev = founded.federation.body.digest
+    intent = Intent(first.id, prev, 1, 1, body.digest)
+    async with serving(*founded.homes), first.home.client() as door, second.home.client() as elsewhere:
+        publishing = stranger.card[0]
+        assert await refused(door.submit([publishing])) == "PUBLISHING-CLOSED"
+        assert await refused(door.submit([newcomer.consenting(body).line])) == "PUBLISHING-CLOSED"
+        await first.say(first.drafting(body), bodies=[body], at=door)
+        assert await refused(elsewhere.submit([first.signing(intent).line])) == "NOT-HOME"
+        await first.say(first.signing(intent), at=door)
+        await until(lambda: _council_has(second, body))
+        await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), bodies=[body], at=elsewhere)
+        await until(lambda: _consented(second, body))
+        assert await refused(door.submit([stranger.consenting(body).line])) == "PUBLISHING-CLOSED"
+        assert await refused(door.submit([first.drafting(body).line, publishing])) == "PUBLISHING-CLOSED"
+
+
+async def test_the_online_key_decides_nothing(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first = Person(founded.homes[0])
+    body = reseated(founded.federation.body, [first.seat])
+    reading = Intent(first.id, founded.federation.body.digest, 1, 1, body.digest).statement()
+    as_node = Statement(reading.predicate, reading.subjects, first.home.record.node, reading.body)
+    async with serving(first.home), first.home.operator() as own:
+        for statement in (reading, as_node):
+            assert await refused(own.submit([sign_statement(statement, first.online).line])) == "ONLINE-KEY"
+
+
+async def _council_has(person: Person, body: Body) -> bool:
+    return (await person.council()).draft(body.digest) is not None
+
+
+async def _consented(person: Person, body: Body) -> bool:
+    draft = (await person.council()).draft(body.digest)
+    return draft is not None and not draft.missing

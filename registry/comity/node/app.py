@@ -93,7 +93,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     supervisor = Supervisor(core.metrics)
     replication = Replication(core, supervisor)
     own_log = replication.own_log
-    desk = Desk(core, own_log)
+    desk = Desk(core, own_log, replication.chamber)
     services = Services(
         node=Facts(core),
         logs=Logs(core),

@@ -61,7 +61,6 @@ class Doors:
         self._health: list[health.aio.HealthServicer] = []
         self._all = services
         self._public = replace(services, operating=None)
-        self._peers = replace(services, operating=None, publishing=None)
 
     async def open(self) -> Listening:
         """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
@@ -69,7 +68,7 @@ class Doors:
         members = self._core.membership
         mutual = MutualDoor(identity, members.pins, members.operators)
         operators_here = bool(self._core.seat.record.operators)
-        at_mutual = self._all if operators_here else self._peers
+        at_mutual = self._all if operators_here else self._public
         ports = (
             await self._serve(mutual, at_mutual, _PEER, listen.mutual),
             await self._serve(OpenDoor(identity), self._public, _strangers(self._core.config.limits), listen.open),

@@ -14,7 +14,7 @@ from typing import Final
 
 from comity.trust.charter import MAX_BYTES
 from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT
-from comity.trust.charter.readings import INTENT, RATIFIED
+from comity.trust.charter.readings import INTENT, RATIFIED, Ratify, Reading, read_reading
 from comity.trust.digest import Digest, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, Statement
@@ -64,6 +64,15 @@ class Hearing:
             return False
         self.entries[entry.digest] = entry
         return True
+
+    def resting(self, reading: Reading) -> Iterator[tuple[Digest, Entry]]:
+        """The INTENTs on which a reading rests, by author: the intent-certificate of its round, or the one it names."""
+        at = reading.round if isinstance(reading, Ratify) else reading.unlock
+        for entry in self.entries.values() if at is not None else ():
+            if entry.statement.predicate == INTENT and entry.statement.subject == reading.body:
+                intent = read_reading(entry)
+                if intent.round == at:
+                    yield intent.member, entry
 
     def named(self) -> Iterator[Digest]:
         """Digests of the bodies that were put forward, or read for."""

@@ -36,7 +36,7 @@ def newcomer(ledger: Ledger, identity: Digest, body: Digest, memo: Memo) -> list
     chain = rotations(ledger, KeyState.of_inception(record), memo)
     consents = (
         said
-        for said in _claimed(ledger, identity, CONSENTED)
+        for said in claimed(ledger, identity, CONSENTED)
         if about(said.statement) == body and any(memo.signed(state.keys, said.envelope) for state in chain.reached)
     )
     return [entry, *(step.entry for step in chain.steps), *islice(consents, CONSENTS)]
@@ -44,7 +44,7 @@ def newcomer(ledger: Ledger, identity: Digest, body: Digest, memo: Memo) -> list
 
 def inception(ledger: Ledger, identity: Digest) -> tuple[Inception, Entry] | None:
     """The proven record of an identity, and the line that proves it."""
-    for entry in _claimed(ledger, identity, "inception"):
+    for entry in claimed(ledger, identity, "inception"):
         try:
             record = check_inception(entry)
         except ComityError:
@@ -56,10 +56,11 @@ def inception(ledger: Ledger, identity: Digest) -> tuple[Inception, Entry] | Non
 
 def rotations(ledger: Ledger, start: KeyState, memo: Memo) -> Chain:
     """Where the rotations of an identity lead that are logged here."""
-    return follow(start, _claimed(ledger, start.identity, "rotated"), signed=memo.signed)
+    return follow(start, claimed(ledger, start.identity, "rotated"), signed=memo.signed)
 
 
-def _claimed(ledger: Ledger, identity: Digest, predicate: str) -> Iterator[Entry]:
+def claimed(ledger: Ledger, identity: Digest, predicate: str) -> Iterator[Entry]:
+    """Entries of one kind that claim to be of an identity, unproven; not more than anybody could want."""
     for located in every(ledger, Query(predicate=predicate, by=identity), most=LOOKED_AT):
         yield parse_entry(located.line)
 

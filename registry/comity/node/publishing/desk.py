@@ -17,6 +17,8 @@ from pathlib import Path
 import structlog
 
 from comity.node.core import Core
+from comity.node.governance.chamber import Chamber
+from comity.node.governance.floor import Floor
 from comity.node.own_log import OwnLog
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.artifact import check_pieces, missing_files, missing_objects, read_artifact
@@ -37,15 +39,17 @@ _log = structlog.get_logger("comity.node.publishing")
 class Desk:
     """Answers `Publishing`, and Adopt for `Operating`."""
 
-    def __init__(self, core: Core, own_log: OwnLog) -> None:
+    def __init__(self, core: Core, own_log: OwnLog, chamber: Chamber | None = None) -> None:
         self._core = core
+        self._chamber = chamber
+        self._floor = Floor(core, chamber)
         self._own_log = own_log
         self._arrivals = Arrivals(core)
         self.pending = Pending(core.config.limits.upload_bytes)
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
         entries = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
-        permit(self._core.config.publishing, caller, entries)  # (2)
+        await self._permit(caller, entries)  # (2)
         await self._require_quota(caller)
         await self._core.pools.ledger(self._prove, entries)  # (3)
         await self._take(entries, objects)
@@ -69,6 +73,10 @@ class Desk:
         """Take in a file of this machine. A manifest under way says how it is cut, else its own name does."""
         where = self.pending.path_of(digest) or path.name
         return await self._arrivals.adopt(path, Want(digest, size, where))
+
+    async def _permit(self, caller: Caller, entries: Sequence[Entry]) -> None:
+        granted = frozenset() if caller.operator else await self._floor.granted(entries)
+        permit(self._core.config.publishing, caller, entries, granted)
 
     async def _require_quota(self, caller: Caller) -> None:
         """Strangers may not fill this log to where the other nodes would stop to follow it."""
@@ -103,7 +111,11 @@ class Desk:
         return [MissingObject(want.digest, want.size, self._arrivals.received(want.digest)) for want in wants]
 
     async def _log_all(self, entries: Sequence[Entry]) -> list[int]:
-        indexes = await self._own_log.append_all([entry.line for entry in entries])
+        lines = [entry.line for entry in entries]
+        resting = self._chamber.resting(entries) if self._chamber else []
+        together = list(dict.fromkeys((*resting, *lines)))
+        at = dict(zip(together, await self._own_log.append_all(together), strict=True))
+        indexes = [at[line] for line in lines]
         for entry, index in zip(entries, indexes, strict=True):
             _log.info("logged", predicate=entry.statement.predicate, index=index, line=entry.digest)
         return indexes

@@ -168,7 +168,8 @@ class Replicas:
     def _prove(self, located: Located) -> Published:
         entry = parse_entry(located.line)
         published = Published.parse(entry.statement)
-        return check_published(entry, Speakers(self._core).inception(published.by))
+        speakers = Speakers(self._core)
+        return check_published(entry, speakers.inception(published.by), speakers.keys(published.by))
 
     def _gaps(self, published: Published) -> bool:
         """Whether a file of a held artifact is missing here all the same."""
