@@ -64,6 +64,20 @@ def parse_json(data: bytes, *, limit: int, what: str = "document") -> Json:
 
     Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
     """
+    value = _parse(data, limit, what)
+    canonical(value)  # bounds depth and refuses lone surrogates
+    return value
+
+
+def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
+    """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
+    value = _parse(data, limit, what)
+    if canonical(value) != data:
+        raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
+    return value
+
+
+def _parse(data: bytes, limit: int, what: str) -> Json:
     if len(data) > limit:
         raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are read")
     try:
@@ -76,15 +90,6 @@ def parse_json(data: bytes, *, limit: int, what: str = "document") -> Json:
         )
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{what} is not JSON", why=str(error)[:200]) from error
-    canonical(value)  # bounds depth and refuses lone surrogates
-    return value
-
-
-def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
-    """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
-    value = parse_json(data, limit=limit, what=what)
-    if canonical(value) != data:
-        raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
     return value
 
 
