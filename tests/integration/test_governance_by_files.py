@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import write_keys
 from comity.trust.charter import Body, Intent, quorum
 from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
-from comity.trust.keys import PrivateKey
 from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import DeskKey, find_keys, open_key
 from comity_client.desk.seat_keys import SeatShape
@@ -366,7 +364,6 @@ def test_a_key_reads_for_its_own_member_whatever_a_carried_file_says(four: list[
 def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None:
     hsm = token()
     hsm.make("seat", "secp384r1")
-    write_keys(tmp_path / "pq.pem", [PrivateKey.generate("ml-dsa-65")])
     (tmp_path / "pin").write_text(hsm.pin)
     (tmp_path / "pin").chmod(0o600)
     described = tmp_path / "governance.toml"

@@ -20,6 +20,7 @@ from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, Signer
 
 from comity_client.desk.keys import DeskKey, keep_key, open_key
+from comity_client.desk.token import new_token_key
 from comity_client.desk.votes import Votes
 
 
@@ -48,12 +49,15 @@ class SeatKeys:
 
     @classmethod
     def generate(cls, shape: SeatShape) -> SeatKeys:
-        """Raises Malformed where a seat may not be so, and as `open_key` does for tokens."""
+        """Raises Malformed where a seat may not be so, and as `open_key` does for tokens, whose half in a file is made
+        at once."""
         count = shape.governance + len(shape.tokens)
         if not 1 <= count <= MAX_KEYS or not 1 <= shape.recovery <= MAX_KEYS:
             raise Malformed(
                 "no such seat", why=f"it has 1 to {MAX_KEYS} governance keys and 1 to {MAX_KEYS} for recovery"
             )
+        for path in shape.tokens:
+            new_token_key(path)
         return cls(
             tuple(HybridSigner.generate() for _ in range(shape.governance)),
             tuple(open_key(path) for path in shape.tokens),

@@ -6,7 +6,7 @@ post-quantum half, which few tokens have, lies in a file; a member may also decl
     token    = "ministry"                          # label of the token
     key      = "governance"                        # label of the key pair in it: ECDSA P-256, P-384 or Ed25519
     pin_file = "pin"                               # a file that only its owner can read
-    second   = "governance-pq.pem"                 # ML-DSA-65 half; leave it out for a classical-only key
+    second   = "governance-pq.pem"                 # ML-DSA-65 half, made with the seat; none: a classical-only key
     votes    = "governance.votes"                  # what this key signed
 
 Relative paths start from the file's own folder. The PIN is read from its file for each signature, and from nowhere
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from comity.content.keyfile import read_keys
+from comity.content.keyfile import read_keys, write_keys
 from comity.content.secret_file import read_secret
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untrusted
@@ -89,6 +89,16 @@ def open_token_key(path: Path) -> tuple[Signer, Path]:
         half = _public(session, where.key)
     second = read_keys(where.second) if where.second else ()
     return TokenSigner(where, half, second), where.votes
+
+
+def new_token_key(path: Path) -> None:
+    """For a key that is to be a seat's: make the half in a file, where the TOML file names one that is missing.
+
+    Raises Malformed (TOKEN-FILE), OutOfSpace, Unavailable.
+    """
+    second = _describe(path).second
+    if second is not None and not second.exists():
+        write_keys(second, [PrivateKey.generate("ml-dsa-65")])
 
 
 def _describe(path: Path) -> _Description:
