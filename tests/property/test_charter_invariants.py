@@ -1,0 +1,220 @@
+"""Invariants I1, I2, I3 and I10 of the charter: what members decide while some of them lie and the network fails them.
+
+The default form is a few seconds; `-m slow` and `-m long` search further.
+"""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.charter import RoundBody, certify
+from comity.trust.digest import Digest, sha256
+from comity.trust.identity import KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import sign_statement
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from support import second_checker
+from support.charters import CheapSigner, cheaply_verifies, intent, ratify, seated, votes
+from support.parliament import Parliament, Voter
+
+ROUNDS = 4
+PEOPLE = [seated(f"Institute {number}") for number in range(10)]
+STRANGE = sha256(b"a body that nobody has seen")
+WHO, WHICH = st.integers(0, 99), st.integers(0, 1)
+
+
+class Bounded(RuleBasedStateMachine):
+    """`n` members of whom `f` lie, f <= n - q: whatever they sign, to whom, and whatever gets lost."""
+
+    n = 4
+    f = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = Parliament(PEOPLE[: self.n], self.f)
+        self.epochs: dict[Digest, Digest] = {}
+        self.sizes: dict[Digest, int] = {}
+
+    def honest(self, number: int) -> Voter:
+        return self.room.honest[number % len(self.room.honest)]
+
+    def liar(self, number: int) -> Voter:
+        return self.room.liars[number % len(self.room.liars)]
+
+    def some(self, mask: int) -> list[Voter]:
+        return [voter for at, voter in enumerate(self.room.honest) if mask >> at & 1]
+
+    @rule(who=WHO, want=WHICH, stalled=st.booleans())
+    def an_honest_member_acts(self, who: int, want: int, stalled: bool) -> None:
+        self.room.acts(self.honest(who), self.room.drafts[want], stalled=stalled)
+
+    @rule(mask=st.integers(1, 1023), want=WHICH)
+    def a_group_acts(self, mask: int, want: int) -> None:
+        for voter in self.some(mask):
+            self.room.acts(voter, self.room.drafts[want], stalled=True)
+
+    @rule(mask=st.integers(1, 1023))
+    def a_group_meets(self, mask: int) -> None:
+        if group := self.some(mask):
+            self.room.heals(group)
+
+    @rule(who=WHO, which=st.lists(st.integers(0, 40), max_size=6), again=st.booleans())
+    def some_messages_arrive(self, who: int, which: list[int], again: bool) -> None:
+        voter = self.honest(who)
+        for number in which:
+            if voter.coming:
+                at = number % len(voter.coming)
+                voter.takes([voter.coming[at] if again else voter.coming.pop(at)])
+
+    @rule(who=WHO)
+    def messages_are_lost(self, who: int) -> None:
+        self.honest(who).coming.clear()
+
+    @rule(who=WHO, want=WHICH, round_=st.integers(1, ROUNDS), mask=st.integers(0, 1023))
+    def a_liar_supports(self, who: int, want: int, round_: int, mask: int) -> None:
+        self.room.supports(self.liar(who), self.room.drafts[want], round_, self.some(mask))
+
+    @rule(
+        who=WHO,
+        want=WHICH,
+        round_=st.integers(1, ROUNDS),
+        locked=st.none() | st.tuples(st.integers(1, ROUNDS), st.integers(0, 2)),
+        unlock=st.none() | st.integers(1, ROUNDS),
+        mask=st.integers(0, 1023),
+    )
+    def a_liar_signs_anything(
+        self, who: int, want: int, round_: int, locked: tuple[int, int] | None, unlock: int | None, mask: int
+    ) -> None:
+        liar, bodies = self.liar(who), [*(body.digest for body in self.room.drafts), STRANGE]
+        last = RoundBody(locked[0], bodies[locked[1]]) if locked else None
+        said = intent(self.room.start, liar.id, round_, bodies[want], last_ratified=last, unlock=unlock)
+        self.room.lies(liar, said, self.some(mask))
+
+    @rule(who=WHO, want=WHICH, round_=st.integers(1, ROUNDS), mask=st.integers(0, 1023))
+    def a_liar_ratifies_anything(self, who: int, want: int, round_: int, mask: int) -> None:
+        liar = self.liar(who)
+        self.room.lies(liar, ratify(self.room.start, liar.id, round_, self.room.drafts[want]), self.some(mask))
+
+    @invariant()
+    def whoever_took_up_an_epoch_keeps_it(self) -> None:
+        for voter in self.room.honest:
+            if len(voter.held) == self.sizes.get(voter.id, 0):
+                continue
+            self.sizes[voter.id] = len(voter.held)
+            epochs = [each.body.digest for each in self.room.council(voter.held.values()).epochs]
+            if voter.id in self.epochs:
+                assert epochs == [self.epochs[voter.id]]
+            elif epochs:
+                (self.epochs[voter.id],) = epochs
+
+    def teardown(self) -> None:
+        everything = self.room.council()
+        assert not everything.forks
+        assert len({*self.epochs.values(), *(each.body.digest for each in everything.epochs)}) <= 1
+        assert {lie.member for lie in everything.lies} <= {liar.id for liar in self.room.liars}
+        assert self.room.settles()
+        assert len({voter_epoch(self.room, voter) for voter in self.room.honest}) == 1
+
+
+def voter_epoch(room: Parliament, voter: Voter) -> Digest:
+    (epoch,) = room.council(voter.held.values()).epochs
+    return epoch.body.digest
+
+
+SIZES = [(4, 1), (7, 2), (10, 3)]
+
+
+def search(n: int, f: int, examples: int, steps: int) -> None:
+    machine = type(f"Of{n}With{f}", (Bounded,), {"n": n, "f": f})
+    checks = settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(machine, settings=checks)
+
+
+@pytest.mark.parametrize(("n", "f"), SIZES)
+def test_i1_i2_as_many_liars_as_a_quorum_spares_never_fork_frame_or_block(n: int, f: int) -> None:
+    search(n, f, examples=60 // n, steps=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "f"), SIZES)
+def test_i1_i2_in_a_longer_search(n: int, f: int) -> None:
+    search(n, f, examples=400 // n, steps=50)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("n", "f"), SIZES)
+def test_i1_i2_in_a_very_long_search(n: int, f: int) -> None:
+    search(n, f, examples=20_000 // n, steps=80)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_i1_fewer_than_q_members_make_no_charter(data: st.DataObject) -> None:
+    n = data.draw(st.sampled_from((4, 7, 10)))
+    room = Parliament(PEOPLE[:n], 0)
+    few = data.draw(st.permutations(PEOPLE[:n]))[: room.start.quorum - 1]
+    strangers = [seated(f"Stranger {number}") for number in range(3)]
+    body = data.draw(st.sampled_from(room.drafts))
+    said = [entry for round_ in (1, 2) for entry in votes([*few, *strangers], room.start, body, round_)]
+    for stranger in strangers:  # in the name of those who did not sign
+        silent = data.draw(st.sampled_from(PEOPLE[:n]))
+        statement = ratify(room.start, silent.id, 1, body).statement()
+        said.append(sign_statement(statement, stranger.signer))
+    rotated = [each.rotated(each.seat, CheapSigner.named(f"{each.id} later"), each.signer) for each in few]
+    said += [entry for later, line in rotated for entry in (line, *votes([later], room.start, body, 1))]
+    council = room.council(data.draw(st.permutations(said)))
+    assert not council.epochs
+    assert council.current == room.start
+
+
+@pytest.mark.parametrize(("n", "f"), [(4, 2), (4, 3), (7, 3), (7, 4), (10, 4), (10, 6)])
+@given(data=st.data())
+@settings(max_examples=8)
+def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, f: int, data: st.DataObject) -> None:
+    room = Parliament(PEOPLE[:n], f)
+    groups = room.honest[: (n - f) // 2], room.honest[(n - f) // 2 :]
+    for group, body in zip(groups, room.drafts, strict=True):
+        last = data.draw(st.integers(1, 3), label="the round in which the liars come to agree")
+        for liar in room.liars:
+            for round_ in range(1, last):
+                room.lies(liar, intent(room.start, liar.id, round_, STRANGE), group)
+            room.supports(liar, body, last, group)
+        for _ in range(2 * last):
+            room.heals(group)
+            for voter in group:
+                room.acts(voter, body, stalled=True)
+    council = room.council()
+    (fork,) = council.forks
+    assert council.stopped and not council.duties
+    judged = second_checker.liars(room.start.data, fork.first.lines, fork.second.lines, cheaply_verifies)
+    assert second_checker.fewest(room.start.data) <= len(judged)
+    assert judged.keys() <= {lie.member for lie in council.lies} <= {liar.id for liar in room.liars}
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> None:
+    room = Parliament(PEOPLE[:4], 1)
+    said = [entry for body in room.drafts for entry in votes(PEOPLE[3:4], room.start, body)]
+    said += votes(PEOPLE[:3], room.start, room.drafts[0], data.draw(st.integers(1, 3)))
+    some = data.draw(st.lists(st.sampled_from(said)))
+    fewer, more = room.council(some), room.council(data.draw(st.permutations([*some, *said])))
+    assert fewer.epochs == () or [each.body for each in fewer.epochs] == [each.body for each in more.epochs]
+    assert {(lie.kind, lie.member) for lie in fewer.lies} <= {(lie.kind, lie.member) for lie in more.lies}
+    assert room.council([*some, *some[::-1]]) == fewer
+
+
+def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> None:
+    people = [seated(f"Institute {number}", HybridSigner.generate()) for number in range(4)]
+    room = Parliament(people, 1, signed=KeySet.signed)
+    (liar,) = room.liars
+    for body, group in zip(room.drafts, (room.honest[:1], room.honest[1:]), strict=True):
+        room.supports(liar, body, 1, group)
+    room.acts(room.honest[0], room.drafts[0], stalled=False)
+    assert room.settles()
+    council = room.council()
+    assert len(council.epochs) == 1 and not council.forks
+    assert {lie.member for lie in council.lies} == {liar.id}
+    (epoch,) = council.epochs
+    assert certify(room.start, epoch.body, epoch.lines) == epoch
