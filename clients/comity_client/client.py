@@ -89,6 +89,11 @@ class Client:
         else:
             self._trust().bind_publisher(name, target)
 
+    def pin_rotation(self, identity: str, rotation: str) -> None:
+        """Hold an identity to its newer keys: what retired ones signed counts only if it was logged before `rotation`.
+        Raises Malformed."""
+        self._trust().pin_rotation(parse_digest(identity), parse_digest(rotation))
+
     def unbind(self, name: str) -> None:
         """Raises NotFound."""
         self._trust().unbind(name)

@@ -14,7 +14,7 @@ MOST_COSIGNERS = 2
 
 def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
     """All pinned bodies decide; as many cosigners outside the publisher's jurisdiction as the most demanding charter
-    asks for, at most two; namespaces mean what the owner bound them to.
+    asks for, at most two; namespaces mean what the owner bound them to, and keys count as the pinned rotations say.
 
     A small federation cannot be asked for more than its charter promises, and a lax one must not lower the bar for
     another.
@@ -24,5 +24,6 @@ def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
     return Policy(
         pins=bodies,
         bindings=dict(bindings.publishers),
+        rotations=dict(bindings.rotations),
         cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
     )

@@ -31,10 +31,12 @@ from comity.trust.verify import verify
 from comity.verifier import read_pack
 
 from comity_client.catalogue import Resolution
+from comity_client.cuts import collect_growths
 from comity_client.events import Advised, Judged, Note, OnEvent, Progress, Resolved, Started
 from comity_client.evidence import collect_objects, collect_proofs, fetch_object
 from comity_client.fetching import Fetching, Tally, locked
 from comity_client.gather import select
+from comity_client.heads import consistency_proofs
 from comity_client.judging import refusal
 from comity_client.layouts import Layouts, named_indexes
 from comity_client.memory import Memory
@@ -149,7 +151,8 @@ async def _evidence(
     claims = select((*resolution.gathered.lines, *kept.claims))
     readings = read_claims(claims, resolution.artifact)
     collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
-    objects = dict(kept.objects)
+    proofs = consistency_proofs(tools.session)
+    objects = {**kept.objects, **await collect_growths(readings.publications, collected.proofs, proofs)}
     if resolution.publication is not None:
         published = resolution.publication.published
         objects |= await collect_objects(tools.session, published, tools.on_event)

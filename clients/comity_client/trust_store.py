@@ -9,6 +9,8 @@ file = "9f2c….json"
 body = "9f2c…"                          # the charter body that decides who counts
 [publishers]                            # namespace -> identity: who may publish under it, to this owner
 swiss-ai = "51aa…"
+[rotations]                             # identity -> rotation: keys retired up to it count only below its cut
+"51aa…" = "c3d4…"
 [artifacts]                             # name, with or without version -> digest: what it stands for, to this owner
 "swiss-ai/apertus-8b@v1" = "77b0…"
 """
@@ -54,10 +56,12 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """The owner's own meanings: of namespaces (an identity), and of names with or without version (an artifact)."""
+    """The owner's own meanings: of namespaces (an identity), and of names with or without version (an artifact); and
+    the rotations by which identities are held to their newer keys."""
 
     publishers: Mapping[str, Digest] = field(default_factory=dict)
     artifacts: Mapping[str, Digest] = field(default_factory=dict)
+    rotations: Mapping[Digest, Digest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +129,34 @@ class TrustStore:
         """From now on `name` (`namespace/name`, or with `@version`) stands for `artifact`, to this owner."""
         self._bind(Bindings(artifacts={_artifact_name(name): artifact}))
 
+    def pin_rotation(self, identity: Digest, rotation: Digest) -> None:
+        """From now on keys that `identity` retired up to `rotation` count only for what was logged before."""
+        self._bind(Bindings(rotations={identity: rotation}))
+
     def unbind(self, name: str) -> None:
-        """Forget what a namespace or a name stood for. Raises NotFound."""
+        """Forget what a namespace or a name stood for, or the rotation of an identity. Raises NotFound."""
         with exclusive(self._folder):
             decisions = self._read()
             bound = decisions.bindings
-            if name not in bound.publishers and name not in bound.artifacts:
+            kept = Bindings(
+                {k: v for k, v in bound.publishers.items() if k != name},
+                {k: v for k, v in bound.artifacts.items() if k != name},
+                {k: v for k, v in bound.rotations.items() if k != name},
+            )
+            if kept == bound:
                 raise NotFound(f"{name!r} is not bound", hint="comity trust show")
-            publishers = {k: v for k, v in bound.publishers.items() if k != name}
-            artifacts = {k: v for k, v in bound.artifacts.items() if k != name}
-            self._write(_Decisions(decisions.pins, Bindings(publishers, artifacts)))
+            self._write(_Decisions(decisions.pins, kept))
 
     def _bind(self, more: Bindings) -> None:
         with exclusive(self._folder):
             decisions = self._read()
-            publishers = {**decisions.bindings.publishers, **more.publishers}
-            artifacts = {**decisions.bindings.artifacts, **more.artifacts}
-            self._write(_Decisions(decisions.pins, Bindings(publishers, artifacts)))
+            bound = decisions.bindings
+            both = Bindings(
+                {**bound.publishers, **more.publishers},
+                {**bound.artifacts, **more.artifacts},
+                {**bound.rotations, **more.rotations},
+            )
+            self._write(_Decisions(decisions.pins, both))
 
     def _pin(self, file: str, body: Digest) -> Pin:
         path = self._folder / file
@@ -160,13 +175,14 @@ class TrustStore:
             return _Decisions({}, Bindings())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise _malformed(str(error)) from error
-        unknown = sorted(set(document) - {"schema", "pin", "publishers", "artifacts"})
+        unknown = sorted(set(document) - {"schema", "pin", "publishers", "artifacts", "rotations"})
         if unknown or document.get("schema") != SCHEMA:
             raise _malformed(f"unknown key {unknown[0]!r}" if unknown else f"schema must be {SCHEMA!r}")
         pins = dict(_pin_entry(item) for item in document.get("pin", []))
         publishers = {check_segment(k, "namespace"): v for k, v in _digests(document, "publishers").items()}
         artifacts = {_artifact_name(k): v for k, v in _digests(document, "artifacts").items()}
-        return _Decisions(pins, Bindings(publishers, artifacts))
+        rotations = {parse_digest(k): v for k, v in _digests(document, "rotations").items()}
+        return _Decisions(pins, Bindings(publishers, artifacts, rotations))
 
     def _write(self, decisions: _Decisions) -> None:
         lines = [f'schema = "{SCHEMA}"', ""]
@@ -175,6 +191,7 @@ class TrustStore:
         for table, bound in (
             ("publishers", decisions.bindings.publishers),
             ("artifacts", decisions.bindings.artifacts),
+            ("rotations", decisions.bindings.rotations),
         ):
             lines += [f"[{table}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(bound.items())), ""]
         durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")

@@ -143,7 +143,7 @@ class FakeNode:
         about += [
             (located, entry)
             for located, entry in self._entries()
-            if (entry.statement.predicate == "inception" and entry.statement.by in speakers)
+            if (entry.statement.predicate in ("inception", "rotated") and entry.statement.by in speakers)
             or entry.statement.predicate == "node-record"
         ]
         for located, _ in about:

@@ -71,6 +71,15 @@ def test_bindings_of_namespaces_and_names_read_back(store: TrustStore, tmp_path:
     assert store.bindings().artifacts == {"swiss-ai/tiny": ARTIFACT}
 
 
+def test_a_pinned_rotation_goes_into_the_policy_until_it_is_forgotten(store: TrustStore, tmp_path: Path) -> None:
+    store.pin_rotation(PUBLISHER, ARTIFACT)
+    assert default_policy((), TrustStore(tmp_path).bindings()).rotations == {PUBLISHER: ARTIFACT}
+    store.unbind(PUBLISHER)
+    assert store.bindings().rotations == {}
+    with pytest.raises(NotFound):
+        store.unbind(PUBLISHER)
+
+
 @pytest.mark.parametrize("name", ["tiny", "sha256:" + "ab" * 32, "a/b/c", "a b/c"])
 def test_what_is_no_name_is_not_bound(store: TrustStore, name: str) -> None:
     with pytest.raises(Malformed):

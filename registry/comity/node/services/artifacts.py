@@ -70,8 +70,11 @@ class Artifacts:
         for predicate in ("inception", "rotated"):
             for speaker in speakers:
                 about.extend(self._all(Query(subject=speaker, predicate=predicate), PAGE))
-        about.extend(self._all(Query(predicate="node-record"), 4 * PAGE))
-        return _distinct(about)
+        records = list(self._all(Query(predicate="node-record"), 4 * PAGE))
+        owners = dict.fromkeys(s.by.id for found in records if (s := _statement(found)) is not None and s.by)
+        for owner in filter(self._core.membership.member, owners):
+            records.extend(self._all(Query(subject=owner, predicate="rotated"), PAGE))
+        return _distinct((*about, *records))
 
     def _search(self, query: str, cursor: str, limit: int) -> SearchPage:
         words = fold(query).split()
