@@ -20,6 +20,7 @@ from comity.trust.charter import (
 )
 from comity.trust.charter.council import MAX_BODIES, MAX_NOTES
 from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
 from comity.trust.identity import KeySet
 from comity.trust.statement import Statement, Subject, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
@@ -163,6 +164,24 @@ def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -
     for before, epoch in zip(chain, council.epochs, strict=False):
         assert certify(before, epoch.body, epoch.lines) == epoch
     assert deliberate(chain[2], now.lines, now.bodies).epochs == council.epochs[2:]
+
+
+def test_each_reading_is_verified_once(room: Assembly) -> None:
+    """Signatures are what replaying a long history costs."""
+    verified: list[bytes] = []
+
+    def signed(keys: KeySet, envelope: Envelope) -> bool:
+        verified.append(envelope.payload)
+        return keys.signed(envelope)
+
+    now, chain = room, [room.body]
+    for number in range(3):
+        chain.append(change(now.body, number))
+        decided(now, chain[-1])
+        now = follow_on(now, chain[-1])
+    council = deliberate(room.body, [*room.lines, *room.lines], room.bodies, signed=signed)
+    assert council.current == chain[-1]
+    assert len(verified) == len(set(verified)) == len(room.lines)
 
 
 def test_an_epoch_without_its_bytes_waits_for_them(room: Assembly) -> None:

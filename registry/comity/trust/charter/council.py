@@ -84,6 +84,7 @@ def deliberate(
         drafts=_drafts(docket, candidates),
         round=_round(docket),
         heard=_heard(docket),
+        reached=_reached(docket),
         left=_left(docket),
         duties=(),
         lies=tuple(lies),
@@ -176,7 +177,8 @@ def _drafts(docket: Docket, candidates: Iterable[Body]) -> tuple[DraftState, ...
     for named in sorted(_said(docket, DRAFT), key=lambda named: (named.by, named.text)):
         put_forward.setdefault(named.body, named)
     drafts = [_draft(docket, body, put_forward.get(body.digest)) for body in candidates]
-    return tuple(sorted(drafts, key=lambda draft: draft.merit(_round(docket))))
+    at = _round(docket)
+    return tuple(sorted(drafts, key=lambda draft: draft.merit(at)))
 
 
 def _draft(docket: Docket, body: Body, named: Named | None) -> DraftState:
@@ -214,6 +216,13 @@ def _heard(docket: Docket) -> dict[int, frozenset[Digest]]:
     for reading in docket.heard:
         heard.setdefault(reading.round, set()).add(reading.member)
     return {at: frozenset(members) for at, members in sorted(heard.items())}
+
+
+def _reached(docket: Docket) -> dict[Digest, int]:
+    reached: dict[Digest, int] = {}
+    for reading in docket.heard:
+        reached[reading.member] = max(reading.round, reached.get(reading.member, 0))
+    return reached
 
 
 def _round(docket: Docket) -> int:

@@ -35,11 +35,18 @@ def duties(council: Council, heard: Mapping[Reading, Entry]) -> Iterator[Duty]:
 
 def _states(council: Council, heard: Mapping[Reading, Entry]) -> dict[Digest, VoteState]:
     """The vote state of every member as far as the world knows it."""
-    states: dict[Digest, VoteState] = {}
+    intents: dict[Digest, list[Intent]] = {}
+    ratified: dict[Digest, list[Ratify]] = {}
     for reading in heard:
-        state = states.get(reading.member) or VoteState(council.current.digest)
-        states[reading.member] = state.adding(reading)
-    return states
+        if isinstance(reading, Intent):
+            intents.setdefault(reading.member, []).append(reading)
+        else:
+            ratified.setdefault(reading.member, []).append(reading)
+    prev = council.current.digest
+    return {
+        member: VoteState(prev, tuple(intents.get(member, ())), tuple(ratified.get(member, ())))
+        for member in {*intents, *ratified}
+    }
 
 
 def _why(council: Council, draft: DraftState, reading: Reading, name: str) -> str:

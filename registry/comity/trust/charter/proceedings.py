@@ -77,6 +77,7 @@ class Council:
         drafts: bodies that somebody put forward, or read, to follow it; the leading one first.
         round: the newest round that anybody may be in.
         heard: members by the rounds in which they signed any reading about the current body.
+        reached: the newest round in which each of them did.
         left: members that ask to be left out of the next body.
         lies, forks: what is proven against somebody, about any epoch after the start.
         duties: empty where an open fork stops governance.
@@ -88,6 +89,7 @@ class Council:
     drafts: tuple[DraftState, ...]
     round: int
     heard: Mapping[int, frozenset[Digest]]
+    reached: Mapping[Digest, int]
     left: frozenset[Digest]
     duties: tuple[Duty, ...]
     lies: tuple[Lie, ...]
@@ -101,10 +103,6 @@ class Council:
         """The draft behind which members unite after `round_` was split."""
         lawful = (draft for draft in self.drafts if draft.objection is None)
         return min(lawful, key=lambda draft: draft.merit(round_), default=None)
-
-    def reached(self, member: Digest) -> int:
-        """The newest round in which a member signed a reading; 0 for none."""
-        return max((at for at, members in self.heard.items() if member in members), default=0)
 
     @property
     def stopped(self) -> bool:

@@ -163,7 +163,7 @@ def _stays(state: VoteState, council: Council, me: Digest, draft: DraftState, st
         return f"round {at} goes on: wait for {_silent(council, heard)}"
     if stalled or draft.body.digest not in _signed_in(state, at):
         return None
-    left_behind = len(heard) >= current.quorum and any(council.reached(member) > at for member in heard)
+    left_behind = len(heard) >= current.quorum and any(council.reached.get(member, 0) > at for member in heard)
     if not left_behind and _may_come_to_something(council, at):
         return _waits_for(council, draft, at, heard)
     leading = council.leading(at)
@@ -185,7 +185,7 @@ def _waits_for(council: Council, draft: DraftState, at: int, heard: Collection[D
 def _may_come_to_something(council: Council, at: int) -> bool:
     """Whether round `at` can still decide a body, if all who did not go on do what they may."""
     current = council.current
-    here = {seat.id for seat in current.active if council.reached(seat.id) <= at}
+    here = {seat.id for seat in current.active if council.reached.get(seat.id, 0) <= at}
     spoken = {member for draft in council.drafts for member in draft.intents.get(at, ())}
     ratified = {member for draft in council.drafts for member in draft.ratified.get(at, ())}
     open_to_intend, open_to_ratify = here - spoken - ratified, here - ratified
