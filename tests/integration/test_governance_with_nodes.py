@@ -1,0 +1,117 @@
+"""The journey of a fifth member over the wire: ask, draft, consent, read twice, serve. Real nodes, real keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from comity.trust.digest import Digest
+from comity_client.client import Client
+from comity_client.desk.keys import DeskKey, find_keys
+from comity_client.governance import acts, drafting
+from comity_client.governance.chamber import Chamber
+from comity_client.governance.joining import hopes
+from comity_client.governance.plans import Plan
+from comity_client.governance.sitting import Material
+from comity_client.home import Home
+from support.federation import NodeHome, found, introduced, make_home, serving, until
+
+T = TypeVar("T")
+
+
+class Desk:
+    """A member's people, with their own client and the operator's socket of their node."""
+
+    def __init__(self, home: NodeHome, root: Path, file: bytes) -> None:
+        self.home = home
+        self.client = Client(Home(root / f"client-{home.name}"))
+        self.client.pin(file)
+
+    @property
+    def chamber(self) -> Chamber:
+        return self.client.chamber()
+
+    @property
+    def key(self) -> DeskKey:
+        (key,) = find_keys(self.home.directory / "offline", self.home.card.state.keys)
+        return key
+
+    def put(self, plan: Plan) -> None:
+        delivered = self.chamber.deliver(acts.sign(plan, self.key).material, str(self.home.socket))
+        assert [str(each.refusal) for each in delivered if each.refusal] == []
+
+    def read(self, body: Digest) -> bool:
+        """Sign what is due; whether anything was."""
+        sitting = self.chamber.sitting()
+        if sitting.current.digest == body:
+            return False
+        made = acts.read(sitting, self.key, sitting.draft(body).body)
+        if isinstance(made, Plan):
+            self.put(made)
+        return isinstance(made, Plan)
+
+
+async def aside(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+@pytest.mark.slow
+async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter(tmp_path: Path) -> None:
+    founded = found(tmp_path, 4)
+    file = founded.federation.encode()
+    fifth = make_home(tmp_path / "fifth", 4)
+    (fifth.directory / "federation.json").write_bytes(file)
+    desks = [Desk(home, tmp_path, file) for home in founded]
+    newcomer = Desk(fifth, tmp_path, file)
+    async with serving(*founded):
+        for home in founded:
+            await introduced(home)
+        asked = await aside(lambda: newcomer.chamber.ask(fifth.directory))
+        assert len(asked.waiting) == 4
+        (asking,) = await aside(lambda: desks[0].chamber.asking())
+        assert asking.card.lines == fifth.card.lines
+
+        def draft() -> Digest:
+            sitting = desks[0].chamber.sitting().adding(Material.of(asking.card.lines))
+            body = drafting.admission(sitting.current, asking.card.member)
+            desks[0].put(acts.propose(sitting, desks[0].key.public, body, "they mirror what we publish"))
+            return body.digest
+
+        body = await aside(draft)
+
+        async def hopeful() -> bool:
+            sitting = await aside(lambda: newcomer.chamber.sitting())
+            return [hope.body for hope in hopes(sitting, fifth.card.inception.id)] == [body]
+
+        await until(hopeful, what="the draft to be handed out")
+
+        def consent() -> None:
+            sitting = newcomer.chamber.sitting()
+            shown = acts.agree(sitting, sitting.draft(body).body, fifth.card.inception.id)
+            line = acts.sign(shown, newcomer.key).material
+            assert {each.refusal for each in newcomer.chamber.deliver(line, founded.homes[1].name)} == {None}
+
+        await aside(consent)
+
+        async def decided() -> bool:
+            for desk in desks:
+                await aside(lambda desk=desk: desk.read(body))  # type: ignore[misc]
+            sittings = [await aside(lambda desk=desk: desk.chamber.sitting()) for desk in desks]  # type: ignore[misc]
+            return all(sitting.current.digest == body for sitting in sittings)
+
+        await until(decided, patience=60, what="two readings by a quorum")
+
+        async def taken_up() -> bool:
+            charters = []
+            for home in founded:
+                async with home.client() as client:
+                    charters.append((await client.charter()).epoch)
+            return charters == [1] * 4
+
+        await until(taken_up, what="every node to take up epoch 1")
+        newest = await aside(lambda: newcomer.chamber.newest())
+        assert {node.record.name for node in newest.nodes} == {*(home.name for home in founded), fifth.name}
+        assert newcomer.client.diff(newest.encode()).relation == "forward"
