@@ -26,7 +26,8 @@ from comity.trust.encoding import canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Evidence
 from comity.trust.federation import Federation
-from comity.trust.identity import Inception
+from comity.trust.growth import Growth
+from comity.trust.identity import Inception, check_inception
 from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.node_record import certificate_key, parse_node_record
@@ -34,6 +35,7 @@ from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.policy import parse_policy
 from comity.trust.published import Published
+from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog_mirror import MirrorInfo
@@ -136,6 +138,19 @@ def _convict(data: bytes) -> Any:
     return check_lie(_LIES[0]["kind"], first, second, _LIAR.keys)
 
 
+_ROTATED: Final = _vectors("rotation.json")
+_INCEPTED: Final = KeyState.of_inception(check_inception(parse_entry(_ROTATED["inception"].encode())))
+_ROTATIONS: Final = _encoded(*(case["line"] for case in (*_ROTATED["accepted"], *_ROTATED["refused"])))
+_GROWTHS: Final = _encoded(*(case["data"] for case in _vectors("growth.json")["accepted"]))
+
+
+def _rotate(data: bytes) -> Any:
+    """Whatever a line is, it makes no chain fail."""
+    entry = parse_entry(data)
+    assert len(follow(_INCEPTED, [entry, entry]).steps) <= 1
+    return parse_rotation(entry)
+
+
 _SUBMISSIONS: Final = tuple(
     AddCheckpoint(size, (bytes(32),) * size, SignedNote.parse(note)).encode() for size, note in enumerate(_NOTES)
 )
@@ -155,6 +170,7 @@ PARSERS: Final[dict[str, Target]] = {
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
+    "growth": Target(Growth.parse, _GROWTHS, Growth.encode),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
@@ -172,6 +188,7 @@ PARSERS: Final[dict[str, Target]] = {
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
     "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
+    "rotation": Target(_rotate, _ROTATIONS),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),

@@ -10,10 +10,14 @@ from comity.trust.charter import Body, Intent, certify, check_lie, read_reading
 from comity.trust.charter.readings import void
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import verify_cosignature
+from comity.trust.digest import sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
+from comity.trust.growth import Growth
+from comity.trust.identity import check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.merkle import leaf_hash, root, verify_consistency, verify_inclusion
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
+from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
 from comity.trust.tlog_policy import TlogPolicy
@@ -159,3 +163,36 @@ def test_certificates() -> None:
     for case in vectors["lies"]:
         member = next(seat for seat in genesis.members if seat.id == case["member"])
         assert check_lie(case["kind"], case["first"].encode(), case["second"].encode(), member.keys).member == member.id
+
+
+def test_rotations() -> None:
+    vectors = load("rotation.json")
+    start = KeyState.of_inception(check_inception(parse_entry(vectors["inception"].encode())))
+    state = start
+    for case in vectors["accepted"]:
+        entry = parse_entry(case["line"].encode())
+        assert state.digest == case["before"]
+        state = check_rotation(entry, state)
+        assert state.digest == case["after"]
+        assert parse_rotation(entry)[0].digest == case["rotation"] == sha256(case["named_by"].encode())
+    for case in vectors["refused"]:
+        with pytest.raises(Untrusted) as refusal:
+            check_rotation(parse_entry(case["line"].encode()), start)
+        assert refusal.value.code == "ROTATION"
+    for case in vectors["chains"]:
+        chain = follow(start, [parse_entry(line.encode()) for line in case["lines"]])
+        assert [state.digest for state in chain.states] == case["states"]
+        assert [state.digest for state in chain.reached] == case["reached"]
+        assert len(chain.disputes) == case["disputes"]
+
+
+def test_growth() -> None:
+    vectors = load("growth.json")
+    roots = {int(size): bytes.fromhex(value) for size, value in vectors["roots"].items()}
+    for case in vectors["accepted"]:
+        growth = Growth.parse(case["data"].encode())
+        assert growth.encode() == case["data"].encode()
+        growth.verify(roots[case["old"]], roots[case["new"]])
+    for text in vectors["refused"].values():
+        with pytest.raises(Malformed):
+            Growth.parse(text.encode())

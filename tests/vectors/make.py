@@ -17,15 +17,17 @@ from typing import Any, Final
 HERE: Final = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vectors import charter, transparency_log  # noqa: E402
+from vectors import charter, rotation, transparency_log  # noqa: E402
 
 VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "charter-certificate.json": charter.certificates,
     "charter-reading.json": charter.readings,
     "checkpoint.json": transparency_log.checkpoints,
     "cosignature.json": transparency_log.cosignatures,
+    "growth.json": rotation.growth,
     "merkle.json": transparency_log.merkle,
     "note.json": transparency_log.notes,
+    "rotation.json": rotation.rotations,
     "tiles.json": transparency_log.tiles,
     "tlog-policy.json": transparency_log.policies,
     "tlog-proof.json": transparency_log.proofs,
