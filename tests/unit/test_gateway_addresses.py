@@ -1,0 +1,118 @@
+"""What the Hub's paths ask for, read raw; and what a tag means among GGUF files."""
+
+from __future__ import annotations
+
+import pytest
+from comity.gateway.gguf.models import choose, image, models, projector, quantisation
+from comity.gateway.hub.address import read_api, read_resolve
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.manifest import FileEntry, Manifest
+
+
+@pytest.mark.parametrize(
+    ("raw", "view", "repository", "revision", "path"),
+    (
+        ("/api/models/ns/name", "", "ns/name", "main", ""),
+        ("/api/models/gpt2", "", "gpt2", "main", ""),
+        ("/api/datasets/ns/name/revision/v1", "revision", "ns/name", "v1", ""),
+        ("/api/models/gpt2/revision/v1", "revision", "gpt2", "v1", ""),
+        ("/api/models/ns/name/revision/refs%2Fpr%2F1", "revision", "ns/name", "refs/pr/1", ""),
+        ("/api/models/ns/name/tree/main/a%2Fb", "tree", "ns/name", "main", "a/b"),
+        ("/api/models/ns/name/tree/main/a/b/", "tree", "ns/name", "main", "a/b"),
+        ("/api/models/ns/name/tree/main", "tree", "ns/name", "main", ""),
+        ("/api/models/ns/name/refs", "refs", "ns/name", "main", ""),
+        ("/api/models/ns/refs/refs", "refs", "ns/refs", "main", ""),
+        ("/api/models/ns%2Fx/name", "", "ns/x/name", "main", ""),
+    ),
+)
+def test_an_api_path_is_read_raw(raw: str, view: str, repository: str, revision: str, path: str) -> None:
+    address = read_api(raw)
+    assert (address.view, address.repository, address.revision, address.path) == (view, repository, revision, path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "repository", "revision", "path"),
+    (
+        ("/ns/name/resolve/main/a/b.json", "ns/name", "main", "a/b.json"),
+        ("/datasets/ns/name/resolve/v1/a.json", "ns/name", "v1", "a.json"),
+        ("/gpt2/resolve/main/config.json", "gpt2", "main", "config.json"),
+        ("/spaces/gpt2/resolve/main/config.json", "gpt2", "main", "config.json"),
+        ("/ns/resolve/resolve/main/x", "ns/resolve", "main", "x"),
+        ("/ns/name/resolve/refs%2Fpr%2F1/a%20b", "ns/name", "refs/pr/1", "a b"),
+        ("/ns/name/resolve/main/%2e%2e/%2e%2e/etc/passwd", "ns/name", "main", "../../etc/passwd"),
+    ),
+)
+def test_a_resolve_path_is_read_raw(raw: str, repository: str, revision: str, path: str) -> None:
+    address = read_resolve(raw)
+    assert (address.repository, address.revision, address.path) == (repository, revision, path)
+
+
+@pytest.mark.parametrize(
+    "raw", ("/", "/x", "/ns/name", "/ns/name/resolve", "/ns/name/resolve/main", "/a/b/c/resolve/d/e")
+)
+def test_what_is_no_file_of_a_repository_is_nowhere(raw: str) -> None:
+    with pytest.raises(NotFound):
+        read_resolve(raw)
+
+
+def test_a_path_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(Malformed):
+        read_resolve("/ns/name/resolve/main/%ff")
+
+
+@pytest.mark.parametrize(
+    "raw", ("/api/models/old/tree/main/a%20b", "/datasets/old/resolve/v1/a%2Fb", "/api/models/old")
+)
+def test_a_redirect_changes_the_name_and_nothing_else(raw: str) -> None:
+    address = (read_api if raw.startswith("/api") else read_resolve)(raw)
+    assert address.renamed("ns/new") == raw.replace("old", "ns/new")
+
+
+FILES = (
+    "a-Q8_0.gguf",
+    "a-q4_k_m.gguf",
+    "sub/a.IQ2_XXS.gguf",
+    "a-Q6_K-00001-of-00002.gguf",
+    "mmproj-a-F16.gguf",
+    "README.md",
+)
+MANIFEST = Manifest.of(FileEntry(path, 7, sha256(path.encode())) for path in FILES)
+
+
+def test_parts_and_projectors_are_no_models() -> None:
+    assert {entry.path for entry in models(MANIFEST)} == {"a-Q8_0.gguf", "a-q4_k_m.gguf", "sub/a.IQ2_XXS.gguf"}
+    found = projector(MANIFEST)
+    assert found is not None and found.path == "mmproj-a-F16.gguf"
+
+
+@pytest.mark.parametrize(
+    ("tag", "path"),
+    (
+        ("latest", "a-q4_k_m.gguf"),
+        ("Q8_0", "a-Q8_0.gguf"),
+        ("q8_0", "a-Q8_0.gguf"),
+        ("iq2_xxs", "sub/a.IQ2_XXS.gguf"),
+        ("a-Q8_0.gguf", "a-Q8_0.gguf"),
+    ),
+)
+def test_a_tag_is_a_quantisation_or_a_file(tag: str, path: str) -> None:
+    assert choose(MANIFEST, tag).path == path
+
+
+def test_without_the_usual_quantisation_latest_is_the_first_file() -> None:
+    only = Manifest.of([FileEntry("z-F16.gguf", 1, sha256(b"z")), FileEntry("y-Q2_K.gguf", 1, sha256(b"y"))])
+    assert choose(only, "latest").path == "y-Q2_K.gguf"
+    assert [quantisation(entry) for entry in only.files] == ["Q2_K", "F16"]
+
+
+def test_what_there_is_is_said_where_a_tag_means_nothing() -> None:
+    with pytest.raises(NotFound, match="Q8_0, Q4_K_M, IQ2_XXS"):
+        choose(MANIFEST, "Q5_K")
+
+
+def test_an_image_names_its_file_by_the_files_own_hash() -> None:
+    entry = choose(MANIFEST, "Q8_0")
+    document = image(entry, None)
+    assert document["layers"][0]["digest"] == f"sha256:{entry.sha256}"
+    assert document == image(entry, None)

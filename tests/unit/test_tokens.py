@@ -1,0 +1,105 @@
+"""Tokens of a gateway: what is kept of them, what they open, and that a broken file opens nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from comity.content.tokens import MAX_TOKENS, TokenFile, check_reach, hashed, looks_like_one
+from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused
+from comity_cli.main import main
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> TokenFile:
+    return TokenFile(tmp_path / "tokens.json")
+
+
+def test_a_token_has_the_shape_that_hub_clients_send_and_only_its_hash_is_kept(file: TokenFile, tmp_path: Path) -> None:
+    secret, token = file.add("ci", ("*",), 1_800_000_000)
+    assert re.fullmatch("hf_[A-Za-z0-9]{40}", secret) and looks_like_one(secret)
+    kept = (tmp_path / "tokens.json").read_text()
+    assert secret not in kept and secret[3:] not in kept
+    assert hashed(secret) in kept
+    assert file.read() == (token,)
+    assert stat.S_IMODE((tmp_path / "tokens.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("reach", "repository", "opens"),
+    (
+        ("*", "any/thing", True),
+        ("swiss-ai/*", "swiss-ai/apertus", True),
+        ("swiss-ai/*", "Swiss-AI/Apertus", True),
+        ("swiss-ai/*", "swiss-ai2/apertus", False),
+        ("swiss-ai/apertus", "swiss-ai/apertus", True),
+        ("swiss-ai/apertus", "swiss-ai/apertus-2", False),
+        ("swiss-ai/*", "gpt2", False),
+    ),
+)
+def test_a_token_opens_what_its_reach_says(file: TokenFile, reach: str, repository: str, opens: bool) -> None:
+    _, token = file.add("ci", (reach,), 0)
+    assert token.opens(repository) is opens
+
+
+@pytest.mark.parametrize("reach", ("", "**", "a", "*/b", "a/*/c", "a/..", "../b", "a b/c"))
+def test_a_reach_that_means_nothing_is_refused(file: TokenFile, reach: str) -> None:
+    with pytest.raises(Malformed):
+        check_reach(reach)
+    with pytest.raises(Malformed):
+        file.add("ci", (reach,), 0)
+    assert file.read() == ()
+
+
+def test_a_token_is_revoked_by_its_id_or_by_a_name_that_is_its_alone(file: TokenFile) -> None:
+    tokens = [file.add(name, ("*",), 0)[1] for name in ("a", "b", "b", "c")]
+    file.revoke("a")
+    file.revoke(tokens[3].id)
+    with pytest.raises(NotFound, match="several"):
+        file.revoke("b")
+    with pytest.raises(NotFound):
+        file.revoke("a")
+    assert file.read() == tuple(tokens[1:3])
+
+
+def test_a_file_that_others_can_read_or_that_is_damaged_opens_nothing(file: TokenFile, tmp_path: Path) -> None:
+    file.add("ci", ("*",), 0)
+    path = tmp_path / "tokens.json"
+    path.chmod(0o644)
+    with pytest.raises(Refused):
+        file.read()
+    path.chmod(0o600)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(Malformed):
+        file.read()
+
+
+def test_tokens_are_bounded(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.content.tokens.MAX_TOKENS", 2)
+    assert MAX_TOKENS > 2
+    file.add("a", ("*",), 0)
+    file.add("b", ("*",), 0)
+    with pytest.raises(OutOfSpace):
+        file.add("c", ("*",), 0)
+
+
+def test_the_command_shows_a_token_once_and_never_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "node.toml").touch()
+    made = run(capsys, "token", "new", "ci", "--reach", "acme/*", "--dir", str(tmp_path))
+    assert made["schema"] == "comity.dev/token/v1" and looks_like_one(made["token"])
+    listed = run(capsys, "token", "ls", "--dir", str(tmp_path))
+    assert [(t["id"], t["name"], t["reach"]) for t in listed["tokens"]] == [(made["id"], "ci", ["acme/*"])]
+    assert made["token"] not in json.dumps(listed)
+    run(capsys, "token", "revoke", "ci", "--dir", str(tmp_path))
+    assert run(capsys, "token", "ls", "--dir", str(tmp_path))["tokens"] == []
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    assert ended.value.code == 0
+    document: dict[str, object] = json.loads(capsys.readouterr().out)
+    return document
