@@ -32,7 +32,7 @@ def rotations() -> dict[str, Any]:
         "without the one between": [two],
     }
     return {
-        "about": "Rotations as log lines, with Ed25519 signatures. A state is named by the SHA-256 of the canonical JSON "
+        "about": "Rotations as log lines, with Ed25519 signatures. A state is named by the SHA-256 of canonical JSON "
         "{identity, keys, threshold, recovery}, keys by the SHA-256 of their JSON, sorted; a rotation by that of its "
         "body with `identity` and without `by` and `used`. `chains` lead from the inception: `states` is the way "
         "before any fork, `reached` every state on every branch.",
