@@ -18,6 +18,7 @@ from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy
 from comity.trust.published import Parent
+from comity.trust.rotation import Cut
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
@@ -36,8 +37,8 @@ from comity_client.node_states import NodeState
 from comity_client.place import FolderPlace, Place
 from comity_client.placed import PlacedPieces
 from comity_client.policies import default_policy
-from comity_client.publish import Described, Receipt, publish_advisory, publish_folder
-from comity_client.publishers import Publisher, find_publisher, new_publisher, publishers
+from comity_client.publish import Described, Logged, Receipt, log_keys, publish_advisory, publish_folder
+from comity_client.publishers import Publisher, change_keys, find_publisher, new_publisher, publishers
 from comity_client.pull import Pulled, Tools, pull
 from comity_client.session import Session, open_session
 from comity_client.trust_store import Bindings, Pin, TrustStore
@@ -213,6 +214,40 @@ class Client:
     def publisher(self, name: str) -> Publisher:
         """By folder, label or beginning of the id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
+
+    def change_keys(
+        self,
+        publisher: Publisher,
+        *,
+        recovery: Sequence[Path] = (),
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> tuple[Publisher, tuple[Logged, ...]]:
+        """New keys for a publisher, by its recovery key; logged like a publication, with a cut of its home log as it is
+        now. The new keys are on this disk before anything is logged: on a failure there, publish or call `log_keys`.
+
+        Raises as `publishers.change_keys` and `publish.publish_folder` do.
+        """
+
+        async def work(session: Session) -> tuple[Publisher, tuple[Logged, ...]]:
+            cut = []
+            if publisher.home:
+                seen = (await logs.newest_checkpoint(session, self._memory(), publisher.home)).checkpoint
+                cut = [Cut(seen.origin, seen.size, seen.root)]
+            changed = await asyncio.to_thread(change_keys, publisher, recovery, cut)
+            targets = nodes or [publisher.home]
+            return changed, await log_keys(session, self._memory(), changed, targets, on_event=on_event)
+
+        return self._with(work, on_event)
+
+    def log_keys(
+        self, publisher: Publisher, *, nodes: Sequence[str] = (), on_event: OnEvent = ignore
+    ) -> tuple[Logged, ...]:
+        """Log a publisher's inception and rotations once more. Raises as `publish` does."""
+        return self._with(
+            lambda session: log_keys(session, self._memory(), publisher, nodes or [publisher.home], on_event=on_event),
+            on_event,
+        )
 
     def publish(
         self,

@@ -88,7 +88,7 @@ async def publish_folder(
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
     on_event(Started(len(made.files), made.manifest.size, 0))
     logged = await _log_at(
-        session, memory, targets, [publisher.line, entry.line], objects, files, link=link, on_event=on_event
+        session, memory, targets, [*publisher.lines, entry.line], objects, files, link=link, on_event=on_event
     )
     return Receipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
 
@@ -106,9 +106,16 @@ async def publish_advisory(
     """Log a warning. Raises as `publish_folder` does."""
     entry = await asyncio.to_thread(sign_advisory, advisory, publisher.signer())
     logged = await _log_at(
-        session, memory, targets, [publisher.line, entry.line], {}, {}, link=False, on_event=on_event
+        session, memory, targets, [*publisher.lines, entry.line], {}, {}, link=False, on_event=on_event
     )
     return Receipt(title, advisory.artifact, logged)
+
+
+async def log_keys(
+    session: Session, memory: Memory, publisher: Publisher, targets: Sequence[str], *, on_event: OnEvent
+) -> tuple[Logged, ...]:
+    """Log by which keys a publisher speaks: its inception and rotations. Raises as `publish_folder` does."""
+    return await _log_at(session, memory, targets, publisher.lines, {}, {}, link=False, on_event=on_event)
 
 
 def _described(

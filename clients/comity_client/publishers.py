@@ -4,6 +4,7 @@ publishers/<name>/key.pem          signs; 0600
                   recovery.pem     alone may rotate the key one day; to be moved to another place
                   inception.line   who this is: goes into the logs with the first publication
                   published/       statements as they were signed, so that a retry logs the same line again
+                  rotation-1/      the same three after the first change of keys: key.pem, recovery.pem, rotated.line
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.content import durable
@@ -23,6 +25,7 @@ from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, announce, check_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.published import Published, publish
+from comity.trust.rotation import Cut, KeyState, Rotation, follow, rotate
 from comity.trust.statement import Entry, parse_entry
 from comity.verifier import read_bounded
 
@@ -34,6 +37,7 @@ class Publisher:
     inception: Inception
     line: bytes
     folder: Path
+    rotation_lines: tuple[bytes, ...] = ()
 
     @property
     def id(self) -> Digest:
@@ -48,9 +52,19 @@ class Publisher:
         """The log that orders this publisher's statements."""
         return self.inception.home
 
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """All that proves by which keys it speaks."""
+        return (self.line, *self.rotation_lines)
+
+    @property
+    def keys(self) -> Path:
+        """The folder of its newest keys."""
+        return _keys_after(self.folder, len(self.rotation_lines))
+
     def signer(self) -> Signer:
         """Raises NotFound, Refused, Malformed for the key file."""
-        return read_signer(self.folder / "key.pem")
+        return read_signer(self.keys / "key.pem")
 
     def sign(self, published: Published) -> Entry:
         """The `published` statement, signed once: saying the same again gives the same line.
@@ -93,21 +107,52 @@ def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> 
     if mine.exists():
         raise _exists(mine)
     line = announce(inception, first).line
-    with durable.disk_errors(f"{mine} was not made"):
-        making = Path(tempfile.mkdtemp(suffix=durable.TEMPORARY, dir=folder))
     try:
-        write_keys(making / "key.pem", first.keys)
-        write_keys(making / "recovery.pem", recovery.keys)
-        durable.write_file(making / "inception.line", line + b"\n", mode=0o644, point="inception")
-        with durable.disk_errors(f"{mine} was not made"):
-            durable.move(making, mine, point="publisher")  # whole or not at all: half an identity would block its label
+        with _whole(mine) as making:  # half an identity would block its label
+            write_keys(making / "key.pem", first.keys)
+            write_keys(making / "recovery.pem", recovery.keys)
+            durable.write_file(making / "inception.line", line + b"\n", mode=0o644, point="inception")
     except Unavailable:
         if mine.exists():
             raise _exists(mine) from None
         raise
+    return Publisher(inception, line, mine)
+
+
+def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequence[Cut] = ()) -> Publisher:
+    """Give a publisher new keys, by its recovery key. The identity stays the same, and what it signed stays its own.
+
+    Args:
+        recovery: where the recovery key is, if it was moved to another place.
+        cut: how long logs are now; what stands in them beyond that was not said by the old key.
+
+    Raises NotFound, Refused, Malformed for the recovery key, Untrusted (ROTATION) where it is another one's,
+    OutOfSpace, Unavailable.
+    """
+    before = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines)).current
+    by = [read_signer(path) for path in recovery or (publisher.keys / "recovery.pem",)]
+    key, spare, number = HybridSigner.generate(), HybridSigner.generate(), len(publisher.rotation_lines) + 1
+    keys = KeySet((key.public,), 1)
+    rotation = Rotation(publisher.id, number, before.digest, keys, (spare.public.id,), "", tuple(cut))
+    line = rotate(before, rotation, by, [key]).line
+    with _whole(_keys_after(publisher.folder, number)) as making:
+        write_keys(making / "key.pem", key.keys)
+        write_keys(making / "recovery.pem", spare.keys)
+        durable.write_file(making / "rotated.line", line + b"\n", mode=0o644, point="inception")
+    return replace(publisher, rotation_lines=(*publisher.rotation_lines, line))
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder that becomes `folder` when the block ends, whole or not at all. Raises OutOfSpace, Unavailable."""
+    with durable.disk_errors(f"{folder} was not made"):
+        making = Path(tempfile.mkdtemp(suffix=durable.TEMPORARY, dir=folder.parent))
+    try:
+        yield making
+        with durable.disk_errors(f"{folder} was not made"):
+            durable.move(making, folder, point="publisher")
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    return Publisher(inception, line, mine)
 
 
 def _exists(mine: Path) -> Conflict:
@@ -132,8 +177,14 @@ def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
 
 
 def _load(folder: Path) -> Publisher:
-    line = _line(folder / "inception.line")
-    return Publisher(check_inception(parse_entry(line)), line, folder)
+    line, rotations = _line(folder / "inception.line"), list[bytes]()
+    while (rotated := _keys_after(folder, len(rotations) + 1) / "rotated.line").exists():
+        rotations.append(_line(rotated))
+    return Publisher(check_inception(parse_entry(line)), line, folder, tuple(rotations))
+
+
+def _keys_after(folder: Path, rotations: int) -> Path:
+    return folder / f"rotation-{rotations}" if rotations else folder
 
 
 def _line(path: Path) -> bytes:

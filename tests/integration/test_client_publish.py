@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 from comity.trust.digest import sha256
-from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, PolicyNotMet, Refused, Unavailable
+from comity.trust.errors import (
+    Conflict,
+    Equivocation,
+    Malformed,
+    NotFound,
+    PolicyNotMet,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
 from comity.trust.published import Parent
+from comity.trust.rotation import parse_rotation
+from comity.trust.statement import parse_entry
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import Publisher
@@ -265,3 +276,41 @@ def test_with_every_node_down_the_error_names_each(client: Client, federation: F
     with pytest.raises(Unavailable) as caught:
         client.resolve("lab/tiny")
     assert all(fake.node.record.name in caught.value.why for fake in federation.nodes)
+
+
+def test_a_publisher_changes_its_key_and_what_it_signs_with_either_stays_its_own(
+    tmp_path: Path, client: Client, publisher: Publisher, federation: FakeFederation
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    size = len(federation.nodes[0].log.lines)
+    changed, logged = client.change_keys(publisher)
+    assert changed.id == publisher.id
+    assert changed.signer().public != publisher.signer().public
+    assert client.publisher("Lab One") == changed, "the next command finds the new keys"
+    assert logged[0].origin == publisher.home
+    (rotated,) = (parse_rotation(parse_entry(line))[0] for line in changed.rotation_lines)
+    assert [(cut.origin, cut.size) for cut in rotated.cut] == [(publisher.home, size)]
+
+    (tmp_path / "source" / "more.txt").write_text("second version")
+    client.publish(tmp_path / "source", "lab/tiny@v2", publisher=changed, licence="Apache-2.0")
+    client.bind("lab", publisher.id)
+    for version in ("v1", "v2"):
+        pulled = client.pull(f"lab/tiny@{version}", to=tmp_path / version)
+        assert pulled.verdict.row("signatures").state == "pass"
+
+
+def test_a_recovery_key_that_was_moved_away_is_named_and_another_ones_is_refused(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    away = tmp_path / "stick.pem"
+    (publisher.folder / "recovery.pem").rename(away)
+    with pytest.raises(NotFound):
+        client.change_keys(publisher)
+    with pytest.raises(Untrusted) as refused:
+        client.change_keys(publisher, recovery=[client.new_publisher("Rival", "SG", "").folder / "recovery.pem"])
+    assert refused.value.code == "ROTATION"
+    assert not (publisher.folder / "rotation-1").exists()
+    first, _ = client.change_keys(publisher, recovery=[away])
+    second, _ = client.change_keys(first)
+    assert [path.name for path in sorted(second.keys.iterdir())] == ["key.pem", "recovery.pem", "rotated.line"]
+    assert second.keys.name == "rotation-2"
