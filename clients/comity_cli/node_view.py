@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from comity.wire.values import LogStatus, NodeStatus, PeerStatus
+from comity.trust.digest import short
+from comity.wire.values import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
 
 from comity_cli.output import Output, plural, size
 
@@ -23,6 +24,8 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
     if store.quarantined:
         out.fact("put aside", f"{plural(store.quarantined, 'blob')} that turned out wrong")
     out.fact("misbehaviour", plural(status.misbehaviour, "proof") + " kept" if status.misbehaviour else "none seen")
+    if status.governance is not None:
+        _governance(out, status.governance, now)
     if status.peers:
         _peers(out, status, now)
     out.say()
@@ -72,6 +75,36 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
+    stopped = "; FORK: governance is stopped" if status.stopped else ""
+    out.fact("charter", f"epoch {status.epoch}, {short(status.body)}{stopped}")
+    if status.asks:
+        out.fact("asking to join", str(status.asks))
+    if status.drafts:
+        out.say()
+        out.table(
+            ("draft", "by", "intend", "ratified", "needed", "waits for"),
+            [
+                (
+                    short(draft.body),
+                    draft.by or "-",
+                    str(draft.intents),
+                    str(draft.ratified),
+                    str(draft.quorum),
+                    draft.objection or ", ".join(draft.missing) or "-",
+                )
+                for draft in status.drafts
+            ],
+        )
+    if status.members:
+        rows = [
+            (member.name, "-" if member.epoch is None else str(member.epoch), _ago(now, member.heard))
+            for member in status.members
+        ]
+        out.say()
+        out.table(("member", "acts under epoch", "newest head"), rows)
 
 
 def _peers(out: Output, status: NodeStatus, now: float) -> None:

@@ -87,3 +87,33 @@ async def _council_has(person: Person, body: Body) -> bool:
 async def _consented(person: Person, body: Body) -> bool:
     draft = (await person.council()).draft(body.digest)
     return draft is not None and not draft.missing
+
+
+async def test_operators_see_whose_turn_it_is(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = (Person(home) for home in founded)
+    newcomer = Person(make_home(tmp_path / "newcomer", 5))
+    body = reseated(founded.federation.body, [*founded.federation.body.members, newcomer.seat])
+    async with serving(*founded.homes), first.home.client() as door:
+        await door.ask(newcomer.card)
+        await first.say(first.drafting(body, "they are\nreliable"), bodies=[body])
+        await until(lambda: _sees_draft(first))
+        seen = (await first.status()).governance
+        assert seen is not None
+        assert (seen.epoch, seen.asks, seen.stopped, seen.round) == (0, 1, False, 1)
+        (draft,) = seen.drafts
+        assert (draft.body, draft.by, draft.text) == (body.digest, first.seat.name, "they are reliable")
+        assert (draft.intents, draft.quorum, draft.missing) == (0, 2, (newcomer.seat.name,))
+        assert "inception" in draft.objection and seen.duties == ()
+        assert [(member.name, member.epoch) for member in seen.members] == [(second.seat.name, None)]
+        await newcomer.say(parse_entry(newcomer.card[0]), newcomer.consenting(body), at=door)
+        await until(lambda: _is_asked(first))
+
+
+async def _sees_draft(person: Person) -> bool:
+    governance = (await person.status()).governance
+    return governance is not None and bool(governance.drafts)
+
+
+async def _is_asked(person: Person) -> bool:
+    return any("waiting for this member" in warning for warning in (await person.status()).warnings)

@@ -14,7 +14,11 @@ from comity.wire.values import (
     AskReceipt,
     BlobStat,
     Charter,
+    DraftStatus,
+    DutyStatus,
     EntryBatch,
+    ForkStatus,
+    GovernanceStatus,
     InlineObject,
     JoinRequest,
     Located,
@@ -22,6 +26,7 @@ from comity.wire.values import (
     Location,
     LogHead,
     LogStatus,
+    MemberStatus,
     Misbehaviour,
     MissingObject,
     NodeFacts,
@@ -41,7 +46,7 @@ from hypothesis import strategies as st
 digests = st.binary(min_size=32, max_size=32).map(lambda data: Digest(data.hex()))
 integers = st.integers(0, limits.INTEGER)
 texts = st.text(max_size=16).filter(str.isprintable)  # 64 bytes at most
-sentences = texts.map(lambda text: " ".join(text.split()))
+names = sentences = texts.map(lambda text: " ".join(text.split()))
 origins = st.from_regex(r"[a-z0-9./-]{1,60}", fullmatch=True)
 data = st.binary(max_size=50)
 lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
@@ -74,6 +79,24 @@ statuses = st.builds(
     misbehaviour=integers,
     quotas=tuples(st.builds(Quota, texts, integers, integers)),
     warnings=tuples(sentences),
+    governance=st.none()
+    | st.builds(
+        GovernanceStatus,
+        federation=digests,
+        epoch=integers,
+        body=digests,
+        stopped=st.booleans(),
+        round=integers,
+        drafts=tuples(
+            st.builds(DraftStatus, digests, names, sentences, integers, integers, integers, tuples(names), sentences)
+        ),
+        duties=tuples(st.builds(DutyStatus, names, texts, digests, integers, sentences, st.booleans())),
+        forks=tuples(st.builds(ForkStatus, integers, digests, digests, st.booleans())),
+        liars=tuples(names),
+        asks=integers,
+        members=tuples(st.builds(MemberStatus, names, st.none() | integers, integers)),
+        crowded=tuples(origins),
+    ),
 )
 facts = st.builds(NodeFacts, texts, origins, st.none() | lines, tuples(lines), st.none() | lines, tuples(texts))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from comity.ledger.logs import LogState
 from comity.node.core import Core
+from comity.node.governance import report
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.replication.link import Link
@@ -13,7 +14,7 @@ from comity.node.services.facts import SOFTWARE
 from comity.trust.cosignature import MAX_TIMESTAMP
 from comity.trust.errors import NotFound
 from comity.trust.note import VerifierKey
-from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
+from comity.wire.values import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
 
 
 class Status:
@@ -27,6 +28,7 @@ class Status:
 
     async def now(self) -> NodeStatus:
         logs = await self._core.pools.ledger(self._logs)
+        governance = await self._governance(logs)
         uploads = Quota("uploads", self._desk.pending.bytes, self._core.config.limits.upload_bytes)
         return NodeStatus(
             software=SOFTWARE,
@@ -38,17 +40,27 @@ class Status:
             holds=len(self._replication.replicas.held),
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
             quotas=(uploads, *self._replication.quotas.used()),
-            warnings=tuple(self._warnings(logs)),
+            warnings=tuple(self._warnings(logs, governance)),
             served=tuple(Served(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
+            governance=governance,
         )
 
-    def _warnings(self, logs: Iterable[LogStatus]) -> Iterator[str]:
+    async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
+        chamber = self._replication.chamber
+        if chamber is None:
+            return None
+        asks = await self._core.pools.ledger(self._core.ledger.asks.all)
+        return report.report(self._core, chamber, {log.origin: log for log in logs}, len(asks))
+
+    def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
         """What an operator should look at, most pressing first."""
         if self._replication.own_log.refusal is not None:
             yield f"this node signs nothing: {self._replication.own_log.refusal}"
         for log in logs:
             if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
+        if governance is not None:
+            yield from report.warnings(governance, self._core.clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is at its quota here and does not advance: {why}"
         if missing := len(self._replication.custody.missing):
@@ -56,7 +68,7 @@ class Status:
         if self._core.membership.federation is None:
             yield "this node belongs to no federation yet"
         elif not self._core.membership.seated:
-            yield "the pinned charter has no seat for this node's member"
+            yield "the newest charter has no seat for this node's member"
         if self._replication.start.alone:
             yield "no peer answered when this node started"
         for link in self._replication.peers.links.values():

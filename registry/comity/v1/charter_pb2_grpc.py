@@ -74,7 +74,7 @@ class CharterServiceServicer(object):
     def GetProceedings(self, request, context):
         """What the logs held here say about the epoch after the body `prev`: drafts, readings, consents, leavings, adoptions
         and accusations, with the inceptions and rotations of those who speak or are spoken of. A line stands once, where
-        it was found first. Charter bodies are objects: BlobService.GetObject. Of one author, only as much as the node's
+        it was found first. Charter bodies are objects: BlobService.GetObject. Of one log, only as much as the node's
         quotas allow. At most 65,536 lines and 256 MiB.
         Errors: NOT_FOUND where `prev` is not a body that this node holds.
         """

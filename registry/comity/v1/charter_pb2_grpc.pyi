@@ -46,7 +46,7 @@ class CharterServiceStub:
     GetProceedings: _grpc.UnaryStreamMultiCallable[_charter_pb2.GetProceedingsRequest, _types_pb2.Located]
     """What the logs held here say about the epoch after the body `prev`: drafts, readings, consents, leavings, adoptions
     and accusations, with the inceptions and rotations of those who speak or are spoken of. A line stands once, where
-    it was found first. Charter bodies are objects: BlobService.GetObject. Of one author, only as much as the node's
+    it was found first. Charter bodies are objects: BlobService.GetObject. Of one log, only as much as the node's
     quotas allow. At most 65,536 lines and 256 MiB.
     Errors: NOT_FOUND where `prev` is not a body that this node holds.
     """
@@ -73,7 +73,7 @@ class CharterServiceAsyncStub(CharterServiceStub):
     GetProceedings: _aio.UnaryStreamMultiCallable[_charter_pb2.GetProceedingsRequest, _types_pb2.Located]  # type: ignore[assignment]
     """What the logs held here say about the epoch after the body `prev`: drafts, readings, consents, leavings, adoptions
     and accusations, with the inceptions and rotations of those who speak or are spoken of. A line stands once, where
-    it was found first. Charter bodies are objects: BlobService.GetObject. Of one author, only as much as the node's
+    it was found first. Charter bodies are objects: BlobService.GetObject. Of one log, only as much as the node's
     quotas allow. At most 65,536 lines and 256 MiB.
     Errors: NOT_FOUND where `prev` is not a body that this node holds.
     """
@@ -109,7 +109,7 @@ class CharterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_types_pb2.Located], _abc.AsyncIterator[_types_pb2.Located]]:
         """What the logs held here say about the epoch after the body `prev`: drafts, readings, consents, leavings, adoptions
         and accusations, with the inceptions and rotations of those who speak or are spoken of. A line stands once, where
-        it was found first. Charter bodies are objects: BlobService.GetObject. Of one author, only as much as the node's
+        it was found first. Charter bodies are objects: BlobService.GetObject. Of one log, only as much as the node's
         quotas allow. At most 65,536 lines and 256 MiB.
         Errors: NOT_FOUND where `prev` is not a body that this node holds.
         """

@@ -93,6 +93,7 @@ class GetStatusResponse(_message.Message):
     QUOTAS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
+    GOVERNANCE_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     origin: _builtins.str
     started: _builtins.int
@@ -116,6 +117,10 @@ class GetStatusResponse(_message.Message):
     def served(self) -> _containers.RepeatedCompositeFieldContainer[Global___Served]:
         """Bytes of blobs sent since the node started, most lately served last; at most 10,000."""
 
+    @_builtins.property
+    def governance(self) -> Global___GovernanceStatus:
+        """Absent in a node that belongs to no federation."""
+
     def __init__(
         self,
         *,
@@ -130,14 +135,231 @@ class GetStatusResponse(_message.Message):
         quotas: _abc.Iterable[Global___Quota] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         served: _abc.Iterable[Global___Served] | None = ...,
+        governance: Global___GovernanceStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "governance", b"governance", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_governance", b"_governance", "governance", b"governance", "holds", b"holds", "logs", b"logs", "misbehaviour", b"misbehaviour", "origin", b"origin", "peers", b"peers", "quotas", b"quotas", "served", b"served", "software", b"software", "started", b"started", "store", b"store", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__governance: _TypeAlias = _typing.Literal["governance"]  # noqa: Y015
+    _WhichOneofArgType__governance: _TypeAlias = _typing.Literal["_governance", b"_governance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__governance) -> _WhichOneofReturnType__governance | None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class GovernanceStatus(_message.Message):
+    """The charter as this node follows it, computed from the lines in the logs that it holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    DRAFTS_FIELD_NUMBER: _builtins.int
+    DUTIES_FIELD_NUMBER: _builtins.int
+    FORKS_FIELD_NUMBER: _builtins.int
+    LIARS_FIELD_NUMBER: _builtins.int
+    ASKS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    CROWDED_FIELD_NUMBER: _builtins.int
+    federation: _builtins.bytes
+    epoch: _builtins.int
+    body: _builtins.bytes
+    """SHA-256 of the newest body."""
+    stopped: _builtins.bool
+    """An open fork: no epoch is taken up until the operator names a branch."""
+    round: _builtins.int
+    """The newest round about the next epoch that anybody may be in."""
+    asks: _builtins.int
+    """How many ask here to be admitted."""
+    @_builtins.property
+    def drafts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftStatus]: ...
+    @_builtins.property
+    def duties(self) -> _containers.RepeatedCompositeFieldContainer[Global___DutyStatus]:
+        """Who has to do what next."""
+
+    @_builtins.property
+    def forks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForkStatus]: ...
+    @_builtins.property
+    def liars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of members who signed what excludes one another."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberStatus]: ...
+    @_builtins.property
+    def crowded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Logs that say more about the next epoch than is kept of one."""
+
+    def __init__(
+        self,
+        *,
+        federation: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        body: _builtins.bytes = ...,
+        stopped: _builtins.bool = ...,
+        round: _builtins.int = ...,
+        drafts: _abc.Iterable[Global___DraftStatus] | None = ...,
+        duties: _abc.Iterable[Global___DutyStatus] | None = ...,
+        forks: _abc.Iterable[Global___ForkStatus] | None = ...,
+        liars: _abc.Iterable[_builtins.str] | None = ...,
+        asks: _builtins.int = ...,
+        members: _abc.Iterable[Global___MemberStatus] | None = ...,
+        crowded: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "body", b"body", "crowded", b"crowded", "drafts", b"drafts", "duties", b"duties", "epoch", b"epoch", "federation", b"federation", "forks", b"forks", "liars", b"liars", "members", b"members", "round", b"round", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+Global___GovernanceStatus: _TypeAlias = GovernanceStatus  # noqa: Y015
+
+@_typing.final
+class DraftStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    INTENTS_FIELD_NUMBER: _builtins.int
+    RATIFIED_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    OBJECTION_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    by: _builtins.str
+    """Name of the member that put it forward; empty where only readings name it."""
+    text: _builtins.str
+    """What it said about it, on one line."""
+    intents: _builtins.int
+    """Members that intend and that ratified it, in the newest round in which any does, and how many have to."""
+    ratified: _builtins.int
+    quorum: _builtins.int
+    objection: _builtins.str
+    """Why no honest member signs it; empty where nothing speaks against it."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those whose consent is missing."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.bytes = ...,
+        by: _builtins.str = ...,
+        text: _builtins.str = ...,
+        intents: _builtins.int = ...,
+        ratified: _builtins.int = ...,
+        quorum: _builtins.int = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        objection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "by", b"by", "intents", b"intents", "missing", b"missing", "objection", b"objection", "quorum", b"quorum", "ratified", b"ratified", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftStatus: _TypeAlias = DraftStatus  # noqa: Y015
+
+@_typing.final
+class DutyStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    action: _builtins.str
+    """The statement that is missing: intent, ratified or consented."""
+    body: _builtins.bytes
+    round: _builtins.int
+    why: _builtins.str
+    own: _builtins.bool
+    """It is this node's own member's."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        action: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        round: _builtins.int = ...,
+        why: _builtins.str = ...,
+        own: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "body", b"body", "member", b"member", "own", b"own", "round", b"round", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DutyStatus: _TypeAlias = DutyStatus  # noqa: Y015
+
+@_typing.final
+class ForkStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    first: _builtins.bytes
+    """Bodies: the one followed, and its rival."""
+    second: _builtins.bytes
+    retired: _builtins.bool
+    """The rival was made with keys that the newest body no longer lists: an alert, which stops nothing."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        first: _builtins.bytes = ...,
+        second: _builtins.bytes = ...,
+        retired: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first", b"first", "retired", b"retired", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkStatus: _TypeAlias = ForkStatus  # noqa: Y015
+
+@_typing.final
+class MemberStatus(_message.Message):
+    """How old what this node knows of a member is. Old is not wrong: it may be silent, or kept from this node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    epoch: _builtins.int
+    """The epoch under which its nodes said last that they act; absent where the logs here do not say."""
+    heard: _builtins.int
+    """When the newest head of its logs was last cosigned; 0 for never."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        epoch: _builtins.int | None = ...,
+        heard: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch", "heard", b"heard", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__epoch: _TypeAlias = _typing.Literal["epoch"]  # noqa: Y015
+    _WhichOneofArgType__epoch: _TypeAlias = _typing.Literal["_epoch", b"_epoch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epoch) -> _WhichOneofReturnType__epoch | None: ...
+
+Global___MemberStatus: _TypeAlias = MemberStatus  # noqa: Y015
 
 @_typing.final
 class Served(_message.Message):

@@ -8,7 +8,19 @@ from __future__ import annotations
 from comity.v1 import operator_pb2
 from comity.wire import checks, limits
 from comity.wire.errors import clean
-from comity.wire.values import LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
+from comity.wire.values import (
+    DraftStatus,
+    DutyStatus,
+    ForkStatus,
+    GovernanceStatus,
+    LogStatus,
+    MemberStatus,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    Served,
+    StoreStatus,
+)
 
 
 def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
@@ -29,6 +41,7 @@ def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
         quotas=map(_encode_quota, status.quotas),
         warnings=(clean(warning, limits.SENTENCE) for warning in status.warnings),
         served=map(_encode_served, status.served),
+        governance=_encode_governance(status.governance) if status.governance else None,
     )
 
 
@@ -46,6 +59,7 @@ def decode_status(message: operator_pb2.GetStatusResponse) -> NodeStatus:
         quotas=checks.many(message.quotas, "quotas", most, _decode_quota),
         warnings=checks.many(message.warnings, "warnings", most, _sentence),
         served=checks.many(message.served, "sums of bytes served", most, _decode_served),
+        governance=_decode_governance(message.governance) if message.HasField("governance") else None,
     )
 
 
@@ -133,6 +147,114 @@ def _decode_served(message: operator_pb2.Served) -> Served:
         blob=checks.digest(message.blob),
         bytes=checks.integer(message.bytes, "bytes served"),
     )
+
+
+def _encode_governance(status: GovernanceStatus) -> operator_pb2.GovernanceStatus:
+    return operator_pb2.GovernanceStatus(
+        federation=checks.digest_bytes(status.federation),
+        epoch=status.epoch,
+        body=checks.digest_bytes(status.body),
+        stopped=status.stopped,
+        round=status.round,
+        drafts=map(_encode_draft, status.drafts),
+        duties=map(_encode_duty, status.duties),
+        forks=map(_encode_fork, status.forks),
+        liars=(clean(name, limits.NAME) for name in status.liars),
+        asks=status.asks,
+        members=(
+            operator_pb2.MemberStatus(name=clean(member.name, limits.NAME), epoch=member.epoch, heard=member.heard)
+            for member in status.members
+        ),
+        crowded=status.crowded,
+    )
+
+
+def _decode_governance(message: operator_pb2.GovernanceStatus) -> GovernanceStatus:
+    most = limits.STATUS_ITEMS
+    return GovernanceStatus(
+        federation=checks.digest(message.federation),
+        epoch=checks.integer(message.epoch, "epoch"),
+        body=checks.digest(message.body),
+        stopped=message.stopped,
+        round=checks.integer(message.round, "round"),
+        drafts=checks.many(message.drafts, "drafts", most, _decode_draft),
+        duties=checks.many(message.duties, "duties", most, _decode_duty),
+        forks=checks.many(message.forks, "forks", most, _decode_fork),
+        liars=checks.many(message.liars, "names", most, _name),
+        asks=checks.integer(message.asks, "requests"),
+        members=checks.many(message.members, "members", most, _decode_member),
+        crowded=checks.many(message.crowded, "logs", most, checks.origin),
+    )
+
+
+def _encode_draft(draft: DraftStatus) -> operator_pb2.DraftStatus:
+    return operator_pb2.DraftStatus(
+        body=checks.digest_bytes(draft.body),
+        by=clean(draft.by, limits.NAME),
+        text=clean(draft.text, limits.SENTENCE),
+        intents=draft.intents,
+        ratified=draft.ratified,
+        quorum=draft.quorum,
+        missing=(clean(name, limits.NAME) for name in draft.missing),
+        objection=clean(draft.objection, limits.SENTENCE),
+    )
+
+
+def _decode_draft(message: operator_pb2.DraftStatus) -> DraftStatus:
+    return DraftStatus(
+        body=checks.digest(message.body),
+        by=_name(message.by),
+        text=_sentence(message.text),
+        intents=checks.integer(message.intents, "readings"),
+        ratified=checks.integer(message.ratified, "readings"),
+        quorum=checks.integer(message.quorum, "quorum"),
+        missing=checks.many(message.missing, "names", limits.STATUS_ITEMS, _name),
+        objection=_sentence(message.objection),
+    )
+
+
+def _encode_duty(duty: DutyStatus) -> operator_pb2.DutyStatus:
+    return operator_pb2.DutyStatus(
+        member=clean(duty.member, limits.NAME),
+        action=duty.action,
+        body=checks.digest_bytes(duty.body),
+        round=duty.round,
+        why=clean(duty.why, limits.SENTENCE),
+        own=duty.own,
+    )
+
+
+def _decode_duty(message: operator_pb2.DutyStatus) -> DutyStatus:
+    return DutyStatus(
+        member=_name(message.member),
+        action=checks.text(message.action, "action", limits.WORD),
+        body=checks.digest(message.body),
+        round=checks.integer(message.round, "round"),
+        why=_sentence(message.why),
+        own=message.own,
+    )
+
+
+def _encode_fork(fork: ForkStatus) -> operator_pb2.ForkStatus:
+    first, second = checks.digest_bytes(fork.first), checks.digest_bytes(fork.second)
+    return operator_pb2.ForkStatus(epoch=fork.epoch, first=first, second=second, retired=fork.retired)
+
+
+def _decode_fork(message: operator_pb2.ForkStatus) -> ForkStatus:
+    epoch = checks.integer(message.epoch, "epoch")
+    return ForkStatus(epoch, checks.digest(message.first), checks.digest(message.second), message.retired)
+
+
+def _decode_member(message: operator_pb2.MemberStatus) -> MemberStatus:
+    return MemberStatus(
+        name=_name(message.name),
+        epoch=checks.integer(message.epoch, "epoch") if message.HasField("epoch") else None,
+        heard=checks.integer(message.heard, "time"),
+    )
+
+
+def _name(value: str) -> str:
+    return checks.text(value, "name", limits.NAME)
 
 
 def _sentence(value: str) -> str:

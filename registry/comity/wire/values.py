@@ -217,6 +217,70 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftStatus:
+    """How far a draft is, in the newest round in which anybody reads it; `by` is empty where nobody put it forward."""
+
+    body: Digest
+    by: str
+    text: str
+    intents: int
+    ratified: int
+    quorum: int
+    missing: tuple[str, ...] = ()
+    objection: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DutyStatus:
+    """Who has to say what next; `own` where it is the node's own member."""
+
+    member: str
+    action: str
+    body: Digest
+    round: int
+    why: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForkStatus:
+    """Two certified bodies of one epoch, the one followed first; `retired` rivals stop nothing."""
+
+    epoch: int
+    first: Digest
+    second: Digest
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """The epoch that a member's nodes said last they act under, None where they did not, and when its newest head was
+    last cosigned (0 for never)."""
+
+    name: str
+    epoch: int | None
+    heard: int
+
+
+@dataclass(frozen=True, slots=True)
+class GovernanceStatus:
+    """The charter as a node follows it. `crowded` are logs that say more about the next epoch than is kept of one."""
+
+    federation: Digest
+    epoch: int
+    body: Digest
+    stopped: bool
+    round: int
+    drafts: tuple[DraftStatus, ...] = ()
+    duties: tuple[DutyStatus, ...] = ()
+    forks: tuple[ForkStatus, ...] = ()
+    liars: tuple[str, ...] = ()
+    asks: int = 0
+    members: tuple[MemberStatus, ...] = ()
+    crowded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """How a node is, for its operators. `misbehaviour` counts the proofs kept."""
 
@@ -231,3 +295,4 @@ class NodeStatus:
     quotas: tuple[Quota, ...]
     warnings: tuple[str, ...]
     served: tuple[Served, ...] = ()
+    governance: GovernanceStatus | None = None
