@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 from comity.content.keyfile import write_keys
 from comity.gateway import beside
+from comity.ledger.ledger import Ledger
 from comity.node import continuity
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosigner_key, verify_cosignature
@@ -166,6 +168,22 @@ async def test_a_witness_on_a_copy_of_its_ledger_signs_nothing(home: NodeHome) -
     subprocess.run(continuity.adopt_command(ledger, continuity.WITNESS), shell=True, check=True)
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
+
+
+async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convict_the_log(home: NodeHome) -> None:
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
+    ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
+    ledger.logs.create(LOG.origin, str(LOG.verifier))
+    ledger.logs.advance(str(LOG.verifier), 0, FORK.entries[:12], FORK.note(12))
+    ledger.close()
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        for log, old in ((LOG, 8), (FORK, 12)):
+            answer = await Faces(client).add_checkpoint(log.submission(old, 20))
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (403, "SPLIT-VIEW")
+        async with home.client() as node:
+            (proof,) = await node.misbehaviour()
+    assert (proof.kind, proof.origin) == ("history", LOG.origin)
 
 
 async def test_a_log_may_be_both_witnessed_and_mirrored(home: NodeHome) -> None:

@@ -40,6 +40,9 @@ JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
 
 
 _MAIN = "import pathlib, sys; from comity.node import run; run(pathlib.Path(sys.argv[1]))"
+WITH_GATEWAY = (
+    "import pathlib, sys; from comity import gateway, node; node.run(pathlib.Path(sys.argv[1]), gateway.beside)"
+)
 
 
 @dataclass(frozen=True)
@@ -160,13 +163,13 @@ async def _serving(home: NodeHome, clock: Callable[[], float], beside: Beside) -
 class NodeProcess:
     """A node as a process of its own. Its log of events is `node.log` in its home."""
 
-    def __init__(self, home: NodeHome, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: NodeHome, environ: Mapping[str, str] | None = None, *, main: str = _MAIN) -> None:
         self.home = home
         self._log = home.directory / "node.log"
         with self._log.open("ab") as log:
             self._begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, str(home.directory / "node.toml")],
+                [sys.executable, "-c", main, str(home.directory / "node.toml")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -10,7 +10,7 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.ledger.witnessed import NOTHING, Seen
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.errors import Conflict
+from comity.trust.errors import Conflict, Untrusted
 from comity.trust.merkle import MemoryTree, leaf_hash
 from comity.trust.note import SignedNote
 from support.logs import LogKeys, statement_lines
@@ -98,6 +98,19 @@ def test_a_log_that_is_held_counts_with_what_is_held(ledger: Ledger) -> None:
         ledger.witnessed.move(LOG.verifier, NOTHING, LOG.note_over(lines))
     ledger.witnessed.move(LOG.verifier, held, LOG.note_over(lines))
     assert ledger.witnessed.latest(LOG.verifier) == held
+
+
+def test_a_log_that_is_held_otherwise_than_it_was_submitted_has_no_state(ledger: Ledger) -> None:
+    lines = statement_lines(0, 6)
+    ledger.witnessed.move(LOG.verifier, NOTHING, note(4))
+    ledger.logs.create(LOG.origin, LOG.vkey)
+    ledger.logs.advance(LOG.vkey, 0, lines[:3], LOG.note_over(lines[:3]))
+    assert ledger.witnessed.latest(LOG.verifier) == seen(4)
+    ledger.logs.advance(LOG.vkey, 3, lines[3:], LOG.note_over(lines))
+    for look in (ledger.witnessed.latest, lambda log: ledger.witnessed.move(log, seen(4), note(8))):
+        with pytest.raises(Untrusted) as refusal:
+            look(LOG.verifier)
+        assert refusal.value.code == "SPLIT-VIEW"
 
 
 def test_the_hashes_of_staged_entries_are_read_before_they_are_visible(ledger: Ledger) -> None:

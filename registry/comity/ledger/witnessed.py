@@ -1,7 +1,8 @@
 """The newest checkpoint that was submitted of each log, for ever: what a witness must not go back behind.
 
 State belongs to the pair of origin and key. A log whose entries are held here counts with its newest kept checkpoint as
-well, whichever is larger. Whoever moves a state has verified the checkpoint and that it continues the one before.
+well, whichever is larger, where both are one history. Whoever moves a state has verified the checkpoint and that it
+continues the one before.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from comity.ledger import checkpoints, schema
-from comity.ledger.checkpoints import SignedHead
+from comity.ledger import checkpoints, schema, tree
 from comity.ledger.database import Database
-from comity.ledger.rows import find_log
+from comity.ledger.rows import LogRow, find_log
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.errors import Conflict, NotFound
+from comity.trust.errors import Conflict, NotFound, Untrusted
 from comity.trust.merkle import EMPTY_ROOT
 from comity.trust.note import SignedNote, VerifierKey
 
@@ -41,6 +41,7 @@ class Witnessed:
         self._database = database
 
     def latest(self, log: VerifierKey) -> Seen:
+        """Raises Untrusted(code="SPLIT-VIEW") where what is held is not what was submitted."""
         with self._database.reading() as connection:
             return _latest(connection, log)
 
@@ -59,7 +60,7 @@ class Witnessed:
         """Go from `old` to the checkpoint in `note`, which may be the same one with fresh cosignatures.
 
         One step with the look at what is there: of two that come from one state, one finds it moved. Raises
-        Conflict(code="LOG-MOVED") then.
+        Conflict(code="LOG-MOVED") then, and as `latest` does.
         """
         checkpoint = Checkpoint.parse(note.text)
         with self._database.writing("witness") as connection:
@@ -73,10 +74,14 @@ class Witnessed:
 
 
 def _latest(connection: Connection, log: VerifierKey) -> Seen:
-    submitted, held = _submitted(connection, log), _held(connection, log)
-    if held is not None and (submitted is None or held.size > submitted.size):
-        return Seen(held.size, held.root, held.note)
-    return submitted or NOTHING
+    submitted, row = _submitted(connection, log), _row(connection, log)
+    held = None if row is None else checkpoints.newest(connection, row)
+    if row is None or held is None or (submitted and held.size <= submitted.size):
+        return submitted or NOTHING
+    if submitted and tree.root_at(connection, row, submitted.size) != submitted.root:
+        why = f"the checkpoint of size {submitted.size} that was submitted is not of the log that is held"
+        raise Untrusted(f"the log {log.name} has shown two histories", why=why, code="SPLIT-VIEW")
+    return Seen(held.size, held.root, held.note)
 
 
 def _submitted(connection: Connection, log: VerifierKey) -> Seen | None:
@@ -84,8 +89,8 @@ def _submitted(connection: Connection, log: VerifierKey) -> Seen | None:
     return None if row is None else Seen(*row)
 
 
-def _held(connection: Connection, log: VerifierKey) -> SignedHead | None:
+def _row(connection: Connection, log: VerifierKey) -> LogRow | None:
     try:
-        return checkpoints.newest(connection, find_log(connection, str(log)))
+        return find_log(connection, str(log))
     except NotFound:
         return None

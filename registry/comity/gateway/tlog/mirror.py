@@ -28,6 +28,7 @@ from comity.gateway.running import Running
 from comity.gateway.tlog.body import Body
 from comity.gateway.tlog.known import Known
 from comity.gateway.tlog.witness import Submissions
+from comity.ledger.ledger import Ledger
 from comity.ledger.logs import LogState
 from comity.node.replication.quota import statement_of, weight
 from comity.node.replication.side_objects import absent
@@ -115,7 +116,7 @@ class Uploads:
         return first, None
 
     async def _state(self, key: VerifierKey) -> LogState:
-        return await self._core.pools.ledger(self._ledger.logs.create, key.name, str(key))
+        return await self._core.pools.ledger(_begun, self._ledger, key)
 
     @staticmethod
     def _fits(upload: Upload, state: LogState) -> bool:
@@ -186,6 +187,14 @@ class Uploads:
             raise Unavailable("not signed yet", why=why, hint="send the same request again", code="UNSIGNED")
         _log.info("mirrored", origin=key.name, size=target.size, pushed=True)
         return lines
+
+
+def _begun(ledger: Ledger, key: VerifierKey) -> LogState:
+    """Blocking. The log as it stands, begun if it was not."""
+    try:
+        return ledger.logs.get(str(key))
+    except NotFound:
+        return ledger.logs.create(key.name, str(key))
 
 
 async def _before(until: float, part: Awaitable[T | None]) -> T | None:

@@ -33,7 +33,7 @@ from comity.node import continuity
 from comity.node.core import Core
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import cosign, cosigner_key
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.merkle import verify_consistency
 from comity.trust.misbehaviour import ROOTS
@@ -162,7 +162,15 @@ class Submissions:
             raise Refused("nothing of this log is taken any more", why=why, code="SPLIT-VIEW")
 
     async def _seen(self, key: VerifierKey) -> Seen:
-        return await self._core.pools.ledger(self._core.ledger.witnessed.latest, key)
+        """Raises Untrusted (SPLIT-VIEW), with the proof kept, where the log submitted another history than is held."""
+        witnessed = self._core.ledger.witnessed
+        try:
+            return await self._core.pools.ledger(witnessed.latest, key)
+        except Untrusted:
+            note = await self._core.pools.ledger(witnessed.submitted, key)
+            if note is not None:
+                await self._convictions.contradicts(key, note)
+            raise
 
     async def _refuse_fork(self, key: VerifierKey, seen: Seen, checkpoint: Checkpoint, note: SignedNote) -> None:
         """Keep two notes of one size with different roots: they convict the log. What follows refuses the request."""
