@@ -13,10 +13,11 @@ import pytest
 from comity.gateway import beside
 from comity.trust.cosignature import verify_cosignature
 from comity.trust.digest import sha256
+from comity.trust.note import SignedNote
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog_mirror import MirrorInfo, Upload
-from comity.trust.tlog_witness import parse_signatures
-from support.federation import NodeHome, make_home, serving
+from comity.trust.tlog_witness import AddCheckpoint, parse_signatures
+from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
 from support.outside import Faces, OutsideLog, read_log, vkeys
 
@@ -189,3 +190,38 @@ async def test_an_upload_that_claims_more_than_there_can_be_is_refused(faces: Fa
     head = struct.pack(">H", len(name)) + name
     for start, end in ((2**64 - 1, 2**64 - 1), (0, 2**63), (5, 4)):
         assert (await faces.add_entries(head + struct.pack(">QQH", start, end, 0))).status_code == 400
+
+
+async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, second = founded.homes
+    async with serving(first, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        await introduced(first)
+        log = OutsideLog(first.origin)
+        checkpoint, entries = await read_log(Faces(client), log.prefix, first.record.log)
+        note = SignedNote.parse((await Faces(client).get(f"{log.prefix}/checkpoint")).content)
+    for entry in entries:
+        log.append(entry)
+    async with serving(second, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        submission = AddCheckpoint(0, (), note).encode()
+        assert (await Faces(client).add_checkpoint(submission)).status_code == 200
+        answer = await signed(Faces(client), log.upload(0, checkpoint.size))
+        lines = parse_signatures(answer.content)
+        assert {key for key in second.record.cosigners for line in lines if line.by(key)} == set(
+            second.record.cosigners
+        )
+        async with second.client() as node:
+            carried = await note_of(node, first.origin)
+    assert carried is not None and set(lines) <= set(carried.signatures)
+
+
+async def signed(faces: Faces, body: bytes) -> httpx2.Response:
+    """The answer to an upload, once the node has waited long enough for peers to sign."""
+    answers: list[httpx2.Response] = []
+
+    async def done() -> bool:
+        answers.append(await faces.add_entries(body))
+        return answers[-1].status_code == 200
+
+    await until(done, what="the node to sign")
+    return answers[-1]
