@@ -201,6 +201,8 @@ class Membership:
 
     def rotate(self, identity: Digest, entries: Iterable[Entry]) -> bool:
         """Follow a member's rotations; whether it speaks by newer keys now, so that more records may count."""
+        if not self.chains(identity):
+            return False
         before, entries = self.reached(identity), list(entries)
         self._chains[identity] = tuple(
             follow(chain.start, (*(step.entry for step in chain.steps), *entries)) for chain in self.chains(identity)

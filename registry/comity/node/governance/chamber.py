@@ -87,7 +87,10 @@ class Chamber:
         for identity in members.known:
             steps = (step.entry for chain in members.chains(identity) for step in chain.steps)
             found |= {entry.digest: entry for entry in steps}
-        for identity in await self._core.pools.files(self._newcomers, named):
+        newcomers = await self._core.pools.files(self._newcomers, named)
+        if body == self.annals.newest.digest:
+            self.proceedings.hopefuls = newcomers
+        for identity in newcomers:
             lines = await self._core.pools.ledger(newcomer, self._core.ledger, identity, body, self.memo)
             found |= {entry.digest: entry for entry in lines}
         return list(found.values())
@@ -155,7 +158,7 @@ class Chamber:
                 await self._review(rival.body.prev, [rival])
         for body in turn.heard - {self.annals.newest.digest}:
             await self._review(body)
-        if first or rotated or self.annals.newest.digest in turn.heard:
+        if first or rotated or turn.newcoming or self.annals.newest.digest in turn.heard:
             await self._deliberate()
         await self._word.accuse(self.outlook.lies)
         await self._word.adopted(self.annals.newest)
@@ -253,10 +256,10 @@ class Chamber:
     async def _certificate(self, epoch: int) -> Certificate:
         return await self._core.pools.ledger(self.annals.certificate, epoch)
 
-    def _newcomers(self, named: Iterable[Digest]) -> set[Digest]:
+    def _newcomers(self, named: Iterable[Digest]) -> frozenset[Digest]:
         """Blocking. Who would be admitted."""
         bodies = (self._bodies[digest] for digest in named if digest in self._bodies)
-        return {seat for data in bodies for seat in _seats(data)} - set(self._core.membership.known)
+        return frozenset(seat for data in bodies for seat in _seats(data)) - set(self._core.membership.known)
 
 
 def _seats(data: bytes) -> Iterable[Digest]:

@@ -17,7 +17,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.core import Core
 from comity.node.governance.hearing import SPOKEN, Hearing, about
 from comity.trust.charter.lies import MISBEHAVIOUR
-from comity.trust.charter.proposing import ADOPTED
+from comity.trust.charter.proposing import ADOPTED, CONSENTED
 from comity.trust.charter.readings import INTENT, RATIFIED
 from comity.trust.digest import Digest
 from comity.trust.dsse import MAX_LINE, Envelope
@@ -27,7 +27,9 @@ from comity.trust.statement import Entry, parse_entry
 
 WINDOW: Final = 256
 """Entries of one log that are read in one turn."""
-READ: Final = (*SPOKEN, "rotated", MISBEHAVIOUR, ADOPTED)
+NEWCOMING: Final = ("inception", "rotated", CONSENTED)
+"""What matters of those without a seat whom a draft would admit; it is looked up when a draft is weighed."""
+READ: Final = (*SPOKEN, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
 
 Signed = Callable[[KeySet, Envelope], bool]
 
@@ -41,6 +43,8 @@ class Turn:
     rotated: tuple[Entry, ...]
     adopted: tuple[tuple[str, Entry], ...]
     """With the log that says so."""
+    newcoming: bool
+    """Somebody whom a draft would admit has said something."""
     behind: bool
 
 
@@ -53,6 +57,8 @@ class Proceedings:
         self._read: dict[str, int] = {}
         self._hearings: dict[Digest, Hearing] = {}
         self._decided: dict[Digest, Digest] = {}
+        self.hopefuls: frozenset[Digest] = frozenset()
+        """Those without a seat whom some draft would admit."""
 
     def open(self, body: Digest, successor: Digest | None = None) -> None:
         """Hear what is said about the successor of `body`, from the beginning of every log: it may stand anywhere.
@@ -75,7 +81,7 @@ class Proceedings:
         heard: set[Digest] = set()
         rotated: list[Entry] = []
         adopted: list[tuple[str, Entry]] = []
-        behind = False
+        newcoming = behind = False
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
             if self._read.get(log.vkey, -1) >= log.size - 1:
                 continue
@@ -84,13 +90,15 @@ class Proceedings:
             behind = behind or len(page) == WINDOW
             said = await self._core.pools.files(_said, self._core.store, page)
             for entry in await self._core.pools.hashing(self._proven, log.vkey, said, self._keys()):
-                if entry.statement.predicate == "rotated":
+                if entry.statement.by and entry.statement.by.id in self.hopefuls:
+                    newcoming = True
+                elif entry.statement.predicate == "rotated":
                     rotated.append(entry)
                 elif entry.statement.predicate == ADOPTED:
                     adopted.append((log.vkey, entry))
                 elif (body := self.put(log.vkey, entry)) is not None:
                     heard.add(body)
-        return Turn(frozenset(heard), tuple(rotated), tuple(adopted), behind)
+        return Turn(frozenset(heard), tuple(rotated), tuple(adopted), newcoming, behind)
 
     def put(self, log: str, entry: Entry) -> Digest | None:
         """Keep a line that its author signed; the body that it is about, where it is new and within the log's share."""
@@ -122,6 +130,8 @@ class Proceedings:
         by = entry.statement.by
         if by is None or entry.statement.predicate in ("rotated", ADOPTED):
             return by is not None
+        if by.id in self.hopefuls:
+            return entry.statement.predicate in NEWCOMING
         hearing = self._hearings.get(about(entry.statement) or by.id)
         if hearing is None or hearing.full(log) or entry.digest in hearing.entries:
             return False
