@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from comity.content.keyfile import write_keys
+from comity.trust.charter import Body, adopted_statement
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.statement import sign_statement
 from comity.wire.values import Charter
 from comity_client.client import Client
 from comity_client.desk.keys import DeskKey, open_key
@@ -22,6 +24,7 @@ from comity_client.governance.sitting import Material
 from comity_client.home import Home
 from support.fake_council import FakeCouncil
 from support.fakes import FakeFederation, FakeNode
+from support.world import NOW
 
 TWO = Digest("5" * 64)
 
@@ -173,3 +176,42 @@ def test_without_a_pin_or_a_node_there_is_no_chamber_and_no_answer(
     for question in (client.chamber().asking, client.chamber().sitting):
         with pytest.raises(Unavailable):
             question()
+
+
+def adopts(fake: FakeNode, body: Body) -> None:
+    fake.log.append(sign_statement(adopted_statement(body, fake.node.record.node.id), fake.node.online).line)
+
+
+def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
+    federation: FakeFederation, chamber: Chamber
+) -> None:
+    found = chamber.confirm(chamber.sitting())
+    assert (found.epoch, found.confirmed, found.needed, found.enough) == (0, 4, 2, True)
+    assert {len(head.cosigners) for head in found.heads} == {3}, "a member's own cosignature does not count"
+    assert found.seen == NOW
+
+
+def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
+    federation: FakeFederation, chamber: Chamber
+) -> None:
+    hidden = drafting.namespaces(chamber.federation.body, {"alia": TWO})
+    for fake in federation.nodes[:2]:
+        adopts(fake, hidden)
+    found = chamber.confirm(chamber.sitting())
+    assert {head.name for head in found.elsewhere} == {"Institute CH", "Institute SG"}
+    assert (found.confirmed, found.enough) == (2, False)
+
+
+def test_a_stranger_adopts_nothing_in_a_members_name(federation: FakeFederation, chamber: Chamber) -> None:
+    hidden = drafting.namespaces(chamber.federation.body, {"alia": TWO})
+    first, second = federation.nodes[:2]
+    forged = sign_statement(adopted_statement(hidden, first.node.record.node.id), second.node.online)
+    first.log.append(forged.line)
+    assert chamber.confirm(chamber.sitting()).elsewhere == ()
+
+
+def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, chamber: Chamber) -> None:
+    for fake in federation.nodes:
+        fake.cosigners = {}
+    found = chamber.confirm(chamber.sitting())
+    assert (found.confirmed, found.seen, found.enough) == (0, None, False)

@@ -12,7 +12,7 @@ from comity.wire.doors import Caller
 from comity.wire.values import AskReceipt, Charter, JoinRequest, Located
 from support.fakes import FakeNode
 
-ABOUT_CHARTERS = ("draft", "intent", "ratified", "consented", "left", "inception", "rotated")
+ABOUT_CHARTERS = ("draft", "intent", "ratified", "consented", "left", "inception", "rotated", "adopted")
 
 
 @dataclass

@@ -12,6 +12,7 @@
     recovery     a vote state that was lost, and the owner's decision about it
     joining      asking to be admitted, and how far that is
     inviting     a federation file from what was verified here
+    confirming   whether enough members stand by the newest charter, and how fresh that is
     chamber      all of it for one federation, over nodes or files
 
 Nodes carry lines; nothing is taken on their word. Whatever these rooms do over the network they do from files too.

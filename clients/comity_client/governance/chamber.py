@@ -18,7 +18,8 @@ from typing import Protocol, TypeVar
 from comity.trust.digest import Digest
 from comity.trust.federation import Federation
 
-from comity_client.governance import gathering, inviting, joining
+from comity_client.governance import confirming, gathering, inviting, joining
+from comity_client.governance.confirming import Confirmation
 from comity_client.governance.folder import read_folder
 from comity_client.governance.gathering import Delivered, Gathered
 from comity_client.governance.joining import Asked, Asking
@@ -81,6 +82,10 @@ class Chamber:
     def asking(self) -> list[Asking]:
         """Who asks to be admitted."""
         return self.run(joining.asking)
+
+    def confirm(self, sitting: Sitting) -> Confirmation:
+        """Whether enough members' home logs stand by the charter that is current here, and how fresh that is."""
+        return self.run(lambda session: confirming.confirm(session, self.federation, sitting))
 
     def newest(self, sitting: Sitting | None = None) -> Federation:
         """The federation file with all epochs that can be proven now and the nodes of those who joined: for an
