@@ -13,6 +13,7 @@ import structlog.testing
 from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.hub import commit_id
 from support.careless_hub import careless_hub
+from support.certificates import crafted
 from support.gateway import shop
 from support.narrows import Narrows
 from support.publisher import Release, model
@@ -86,6 +87,24 @@ async def test_large_files_come_from_the_blob_server_where_there_is_one(tmp_path
     assert found["snapshot"]["files"] == hashes(ready)
     assert found["filesystem"]["middle"] == (folder / "weights.bin").read_bytes()[1000:1050].hex()
     assert max(event["sent"] for event in events if event["event"] == "blob served") == 11_000_000
+
+
+async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_path: Path, folder: Path) -> None:
+    identity = crafted("localhost", ca=True)
+    key, certificate = identity.pem()
+    (tmp_path / "gateway.key").write_bytes(key)
+    (tmp_path / "gateway.crt").write_bytes(certificate)
+    settings = {"certificate": str(tmp_path / "gateway.crt"), "key": str(tmp_path / "gateway.key")}
+    async with shop(tmp_path, **settings) as node:
+        assert node.url.startswith("https://")
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        endpoint = node.url.replace("127.0.0.1", "localhost")
+        stock = Stock(endpoint, tmp_path / "hf", ca=tmp_path / "gateway.crt")
+        found = await stock.run(["info", "snapshot", "filesystem"], **request(ready))
+        distrustful = await Stock(endpoint, tmp_path / "other").run(["no_repository"], **request(ready))
+    assert found["info"]["sha"] == commit_id(ready.ingested.manifest)
+    assert found["snapshot"]["files"] == hashes(ready)
+    assert "certificate" in distrustful["no_repository"]["said"].lower()
 
 
 async def test_a_cut_connection_is_taken_up_again_where_it_broke(tmp_path: Path, folder: Path) -> None:

@@ -128,12 +128,20 @@ def tls_context(settings: Gateway) -> ssl.SSLContext | None:
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    # asyncio turns Nagle's algorithm off on sockets that say that they are TCP; with it, answers wait for 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         hint = "choose another address in node.toml, or stop what listens there"
         why = error.strerror or str(error)
         raise Unavailable(f"cannot listen on {address}", why=why, hint=hint, code="LISTEN") from error
+    return listener
 
 
 def _url(settings: Gateway, listener: socket.socket) -> str:
