@@ -76,6 +76,15 @@ def test_an_empty_policy_pins_nobody_and_demands_the_usual_rows() -> None:
     assert parse("").cosigners == CosignerRule(2, 0, (PUBLISHER,), False)
 
 
+def test_a_policy_may_pin_the_rotation_of_an_identity() -> None:
+    text = f'[publishers.rotations]\n"{SWISS_AI}" = "{OTHER}"\n'
+    assert parse(text).rotations == {SWISS_AI: OTHER}
+    for wrong in (text.replace(OTHER, "2"), text.replace(SWISS_AI, "swiss-ai"), "[publishers]\nrotations = []"):
+        with pytest.raises(Malformed) as refusal:
+            parse(wrong)
+        assert refusal.value.code == "POLICY-SYNTAX"
+
+
 @pytest.mark.parametrize(
     ("wrong", "guess"),
     [

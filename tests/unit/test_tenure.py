@@ -6,17 +6,22 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import Proof
 from comity.trust.growth import Growth
+from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.keys import PublicKey
 from comity.trust.merkle import consistency_proof
-from comity.trust.rotation import Cut, parse_rotation
+from comity.trust.names import Name
+from comity.trust.published import publish
+from comity.trust.rotation import Cut, Rotation, parse_rotation, rotate
 from comity.trust.statement import Entry
 from comity.trust.tenure import BEFORE, CURRENT, UNKNOWN
 from comity.trust.verdict import Verdict
-from support.case import Case, case, filled, nodes
-from support.rotations import of
-from support.world import Log, identity
+from support.case import Case, case, filled, nodes, release
+from support.rotations import CLASSICAL, begun, of
+from support.world import Log, identity, signer
 
 CH, SG, ES, KR = nodes(4)
 SWISS_AI = identity("Swiss AI", "CH")
@@ -219,3 +224,26 @@ def test_crypto_health_looks_at_the_keys_that_signed_and_at_those_that_led_to_th
         under(case(publisher=replace(SWISS_AI, signer=SECOND.keys[0])), ROTATED).verdict().row("crypto health").state
         == "pass"
     )
+
+
+def test_a_hostile_identity_costs_a_check_a_signature_and_not_one_for_each_of_its_states(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many, shared = 40, signer("shared", CLASSICAL)
+    hostile = begun("hostile")
+    inception = Inception("publisher", hostile.state.keys, hostile.state.recovery, "node.example/log", "", "hostile")
+    lines = [announce(inception, *hostile.keys).line]
+    for number in range(many):
+        own = signer(f"hostile {number}", CLASSICAL)
+        keys = KeySet((shared.public, own.public), 2)
+        change = Rotation(inception.id, 1, hostile.state.digest, keys, ())
+        lines.append(rotate(hostile.state, change, hostile.recovery, [own, shared]).line)
+        said = replace(release()[0], by=inception.id, name=Name("hostile", "tiny", f"v{number}"))
+        lines.append(publish(said, shared, hostile.keys[0]).line)
+    asked: list[bytes] = []
+    real = PublicKey.verify
+    monkeypatch.setattr(PublicKey, "verify", lambda key, *args: (asked.append(key.raw), real(key, *args))[1])
+    assert OLD.saying(*lines).verdict().exit_status == 0
+    few = len(asked)
+    OLD.verdict()
+    assert few - (len(asked) - few) <= 10 * many

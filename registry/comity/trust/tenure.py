@@ -55,11 +55,10 @@ def tenure(entry: Entry, chain: Chain, pinned: Digest | None, proofs: Iterable[b
     seen = {place for proof in proofs if (place := _place(entry, proof)) is not None}
     signers = frozenset(chain.signers(entry.envelope))
 
-    def before(step: Step) -> bool:
-        return step.before in signers and any(_below(step.rotation.cut_of(p.origin), p, growths) for p in seen)
-
-    text = BEFORE if any(before(step) for step in chain.steps) else UNKNOWN
-    if not signers <= {step.before for step in chain.steps}:
+    retiring = [step for state in signers for step in chain.leaving.get(state, ())]
+    in_time = [step for step in retiring if any(_below(step.rotation.cut_of(p.origin), p, growths) for p in seen)]
+    text = BEFORE if in_time else UNKNOWN
+    if any(state not in chain.leaving for state in signers):
         text = CURRENT
     if pinned is None:
         return Tenure(text, True)
@@ -68,7 +67,7 @@ def tenure(entry: Entry, chain: Chain, pinned: Digest | None, proofs: Iterable[b
         return Tenure(f"{text}; the rotation that the policy pins is not here", None)
     if not _after(pins, chain).isdisjoint(signers):
         return Tenure(f"{text}; not before the rotation that the policy pins", True)
-    if any(before(step) for step in _leading_to(pins, chain)):
+    if any(step in in_time for step in _leading_to(pins, chain)):
         return Tenure(BEFORE, True)
     return Tenure(f"{UNKNOWN}; the policy pins a later rotation", False)
 
@@ -113,8 +112,7 @@ def _holds(growth: Growth, old_root: bytes, new_root: bytes) -> bool:
 
 def _after(pins: list[Step], chain: Chain) -> frozenset[KeyState]:
     """The states to which the pinned rotation leads, and all that follow."""
-    leaving = chain.leaving()
-    return closure((step.after for step in pins), lambda state: [step.after for step in leaving.get(state, ())])
+    return closure((step.after for step in pins), lambda state: [step.after for step in chain.leaving.get(state, ())])
 
 
 def _leading_to(pins: list[Step], chain: Chain) -> list[Step]:

@@ -8,14 +8,15 @@ Nobody settles a dispute but people, each for themselves, by what they pin. Sour
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from comity.trust.digest import Digest, short
 from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, Signed
+from comity.trust.keys import VerifyingKey
 from comity.trust.rotation.statement import KeyState, Rotation, check_rotation, parse_rotation
 from comity.trust.statement import Author, Entry
 
@@ -43,6 +44,28 @@ class Chain:
 
     start: KeyState
     steps: tuple[Step, ...]
+    leaving: Mapping[KeyState, tuple[Step, ...]] = field(init=False, repr=False, compare=False)
+    """The steps from each state that was left."""
+    reached: tuple[KeyState, ...] = field(init=False, repr=False, compare=False)
+    """Every state on every branch, `start` first, each once."""
+    post_quantum: frozenset[KeyState] = field(init=False, repr=False, compare=False)
+    """The states whose keys, and the recovery keys that led there, would stand without classical cryptography."""
+    _listing: Mapping[Digest, Mapping[VerifyingKey, list[int]]] = field(init=False, repr=False, compare=False)
+    """By a half's id the keys that begin with it, and the places in `reached` of the states that list them."""
+
+    def __post_init__(self) -> None:
+        leaving: dict[KeyState, tuple[Step, ...]] = {}
+        for step in self.steps:
+            leaving[step.before] = (*leaving.get(step.before, ()), step)
+        reached = tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
+        firm = closure([self.start], lambda state: [s.after for s in leaving.get(state, ()) if s.post_quantum])
+        listing: dict[Digest, dict[VerifyingKey, list[int]]] = {}
+        for place, key in ((place, key) for place, state in enumerate(reached) for key in state.keys.keys):
+            listing.setdefault(key.halves[0].id, {}).setdefault(key, []).append(place)
+        object.__setattr__(self, "leaving", leaving)
+        object.__setattr__(self, "reached", reached)
+        object.__setattr__(self, "post_quantum", frozenset(state for state in firm if state.keys.post_quantum))
+        object.__setattr__(self, "_listing", listing)
 
     @property
     def current(self) -> KeyState:
@@ -60,44 +83,34 @@ class Chain:
         return tuple(step.entry for step in self._undisputed())
 
     @property
-    def reached(self) -> tuple[KeyState, ...]:
-        """Every state on every branch, `start` first, each once."""
-        return tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
-
-    @property
     def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
         """Pairs of different rotations that leave one state."""
-        forks = self.leaving().values()
+        forks = self.leaving.values()
         return tuple((first.entry, other.entry) for first, *others in forks for other in others)
 
-    @property
-    def post_quantum(self) -> frozenset[KeyState]:
-        """The states whose keys, and the recovery keys that led there, would stand without classical cryptography."""
-        leaving = self.leaving()
-        firm = closure([self.start], lambda state: [s.after for s in leaving.get(state, ()) if s.post_quantum])
-        return frozenset(state for state in firm if state.keys.post_quantum)
-
     def signers(self, envelope: Envelope) -> tuple[KeyState, ...]:
-        """The states on any branch whose keys signed `envelope`."""
-        good = functools.cache(envelope.verified_by)
-        return tuple(s for s in self.reached if sum(good(key) for key in s.keys.keys) >= s.keys.threshold)
+        """The states on any branch whose keys signed `envelope`.
+
+        Each key is asked once, however many states list it: a hostile identity may have thousands.
+        """
+        present = {signature.keyid for signature in envelope.signatures}
+        signed: Counter[int] = Counter()
+        for half in present:
+            for key, places in self._listing.get(half, {}).items():
+                if present.issuperset(each.id for each in key.halves) and envelope.verified_by(key):
+                    signed.update(places)
+        places = sorted(place for place, count in signed.items() if count >= self.reached[place].keys.threshold)
+        return tuple(self.reached[place] for place in places)
 
     def signed(self, envelope: Envelope) -> bool:
         return bool(self.signers(envelope))
 
     def _undisputed(self) -> list[Step]:
-        leaving, way, at = self.leaving(), list[Step](), self.start
-        while len(steps := leaving.get(at, ())) == 1:
+        way, at = list[Step](), self.start
+        while len(steps := self.leaving.get(at, ())) == 1:
             way += steps
             at = way[-1].after
         return way
-
-    def leaving(self) -> dict[KeyState, list[Step]]:
-        """The steps from each state."""
-        leaving: dict[KeyState, list[Step]] = {}
-        for step in self.steps:
-            leaving.setdefault(step.before, []).append(step)
-        return leaving
 
 
 def closure(start: Iterable[KeyState], further: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:
