@@ -154,7 +154,7 @@ async def test_its_state_outlives_it(home: NodeHome) -> None:
             assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
 
 
-async def test_a_witness_on_a_copy_of_its_ledger_signs_nothing(home: NodeHome) -> None:
+async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: NodeHome) -> None:
     ledger = home.config().storage.ledger
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
@@ -164,8 +164,8 @@ async def test_a_witness_on_a_copy_of_its_ledger_signs_nothing(home: NodeHome) -
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         for _ in range(2):
             answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
-            assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "WITNESS-COPY")
-    subprocess.run(continuity.adopt_command(ledger, continuity.WITNESS), shell=True, check=True)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
+    subprocess.run(continuity.adopt_command(ledger, continuity.OUTSIDE), shell=True, check=True)
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 

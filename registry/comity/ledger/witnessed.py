@@ -51,11 +51,6 @@ class Witnessed:
             row = _submitted(connection, log)
             return None if row is None else SignedNote.parse(row.note)
 
-    def all(self) -> list[SignedNote]:
-        """Of every log, what `submitted` gives."""
-        with self._database.reading() as connection:
-            return [SignedNote.parse(note) for note in connection.scalars(select(_SEEN.note))]
-
     def move(self, log: VerifierKey, old: Seen, note: SignedNote) -> None:
         """Go from `old` to the checkpoint in `note`, which may be the same one with fresh cosignatures.
 

@@ -15,16 +15,16 @@ from typing import Final
 from comity.content.durable import disk_errors, write_file
 
 NAME: Final = "ledger.inode"
-WITNESS: Final = "witness.inode"
-"""The mark of the plain witness, whom nobody tells what it signed: only its operator makes it anew."""
+OUTSIDE: Final = "outside.inode"
+"""The mark for what was signed for outside logs, which no peer tells: only the operator makes it anew."""
 
 
 def is_copy(database: Path, *, begun: bool, mark: str = NAME) -> bool:
     """Whether `database` was written by this node as another file.
 
     Args:
-        begun: whether it holds what may not be forgotten: entries of the own log, or what a witness has signed. A
-            ledger is marked before the first of it: one that holds some and has no mark was brought here without it.
+        begun: whether it holds what may not be forgotten: entries of the own log, or what was signed for outside ones.
+            A ledger is marked before the first of it: one that holds some and has no mark was brought here without it.
 
     Raises Unavailable.
     """

@@ -6,21 +6,36 @@ that was first under it; each has the SHA-256 of its verifier key as a prefix be
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from comity.node import continuity
 from comity.node.core import Core
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import NotFound
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.note import VerifierKey
+
+_log: Final = structlog.get_logger("comity.gateway")
 
 
 class Known:
     """Logs by origin and by prefix. Touched by the event loop only."""
 
     def __init__(self, core: Core) -> None:
+        """Blocking."""
         self._core = core
         self._pushed = tuple(map(VerifierKey.parse, core.config.tlog.mirror))
         self.witnessed = frozenset(map(VerifierKey.parse, core.config.tlog.witness))
         """The logs that the plain witness signs for."""
+        self._forgetful = _forgetful(core, (*self._pushed, *self.witnessed))
         self._prefixes: dict[str, VerifierKey] = {}
+
+    def require_memory(self, key: VerifierKey) -> None:
+        """Raises Unavailable (LEDGER-COPY) for an outside log, where this ledger may be older than what was signed."""
+        if self._forgetful is not None and key != self._core.membership.log_key(key.name):
+            raise self._forgetful
 
     async def held(self) -> list[VerifierKey]:
         """The logs whose entries are here, the first under its origin first."""
@@ -62,3 +77,18 @@ class Known:
             if prefix in (sha256(key.name.encode()), sha256(str(key).encode())):
                 return key
         raise NotFound("no such log", why="no log that is witnessed here has this prefix", code="NO-SUCH-LOG")
+
+
+def _forgetful(core: Core, outside: Iterable[VerifierKey]) -> Unavailable | None:
+    """Why nothing is signed for outside logs: no peer says what was, so a copy of a ledger may not go on from it."""
+    logs, database, mark = list(outside), core.config.storage.ledger, continuity.OUTSIDE
+    if not logs:
+        return None
+    begun = any(core.ledger.witnessed.submitted(log) for log in logs)
+    if not continuity.is_copy(database, begun=begun, mark=mark):
+        continuity.remember(database, mark)
+        return None
+    why = "it may be older than what was signed for outside logs, and no peer could tell"
+    hint = f"if nothing was signed since it was made: {continuity.adopt_command(database, mark)}"
+    _log.error("this ledger is a copy: nothing is signed for outside logs", why=why, hint=hint)
+    return Unavailable("this ledger is a copy", why=why, hint=hint, code="LEDGER-COPY")

@@ -80,7 +80,9 @@ class Uploads:
             try:
                 whole = await self._take(key, upload, note, body)
                 lines = await self._commit(key, note) if whole else ()
-            except Conflict:
+            except Conflict as error:
+                if error.code != "LOG-MOVED":
+                    raise
                 return await self._elsewhere(key, upload.end)
             if not whole:
                 return await self._elsewhere(key, upload.end, status=202)
@@ -106,7 +108,7 @@ class Uploads:
             raise NotFound("not a log that is mirrored here", why="its operator has not added it", code="UNKNOWN-LOG")
         first: VerifierKey | None = None
         for key in keys:
-            self._submissions.refuse_convicted(key)
+            self._submissions.admit(key)
             pending = await self._submissions.pending(key)
             if upload.end in pending:
                 return key, pending[upload.end]

@@ -8,7 +8,8 @@ from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
 from comity.gateway.tlog.mirror import Uploads
 from comity.gateway.tlog.tiles import Tiles
-from comity.gateway.tlog.witness import Submissions, WitnessKey
+from comity.gateway.tlog.witness import Submissions
+from comity.gateway.tlog.witness_key import WitnessKey
 
 
 def routes(running: Running) -> list[Route]:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
-from comity.gateway.tlog.witness import WitnessKey
+from comity.gateway.tlog.witness_key import WitnessKey
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.note import SignedNote, VerifierKey

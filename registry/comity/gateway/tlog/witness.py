@@ -16,25 +16,19 @@ cosignature would not cover them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from comity.content.keyfile import read_keys
 from comity.gateway.bounds import read_body
 from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
+from comity.gateway.tlog.witness_key import WitnessKey
 from comity.ledger.witnessed import Seen
-from comity.node import continuity
-from comity.node.core import Core
 from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key
-from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.keys import PrivateKey
+from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from comity.trust.merkle import verify_consistency
 from comity.trust.misbehaviour import ROOTS
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
@@ -44,62 +38,6 @@ RECENT: Final = 8
 """Checkpoints of a log for which entries may still be brought, so that an upload outlives a growing log."""
 
 _log: Final = structlog.get_logger("comity.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class WitnessKey:
-    """The plain witness: one name, one or two keys, none of which signs anything else.
-
-    `refusal` is why it signs nothing.
-    """
-
-    name: str
-    pairs: tuple[PrivateKey, ...]
-    refusal: ComityError | None = None
-
-    @classmethod
-    def load(cls, core: Core) -> Self | None:
-        """None where the operator named no witness. Blocking.
-
-        One whose ledger is a copy refuses to sign: it may have signed more, and nobody would tell it. Raises what
-        `read_keys` raises, and Malformed (CONFIG) for a name or key that the node has another use for: an Ed25519
-        cosignature does not say in which role it was made.
-        """
-        settings, keys = core.config.tlog, core.keys
-        if not settings.witness_name:
-            return None
-        pairs = read_keys(settings.witness_key)
-        taken = {key.public for key in (keys.log, *keys.cosigners, *keys.online.keys)}
-        names = {keys.record.origin, *(key.name for key in keys.record.cosigners)}
-        if settings.witness_name in names or any(key.public in taken for key in pairs):
-            why = "the node's log or its cosigner has the same; a witness needs its own"
-            raise Malformed("the witness's name or key is taken", why=why, code="CONFIG")
-        witness = cls(settings.witness_name, pairs)
-        database, begun = core.config.storage.ledger, any(witness.signed(note) for note in core.ledger.witnessed.all())
-        if not continuity.is_copy(database, begun=begun, mark=continuity.WITNESS):
-            continuity.remember(database, continuity.WITNESS)
-            return witness
-        adopt = continuity.adopt_command(database, continuity.WITNESS)
-        hint = f"take a new key and name; if nothing was signed since: {adopt}"
-        why = "this ledger is a copy: it may be older than what the witness has signed"
-        refusal = Unavailable("the witness signs nothing", why=why, hint=hint, code="WITNESS-COPY")
-        _log.error("the witness signs nothing", why=why, hint=hint)
-        return replace(witness, refusal=refusal)
-
-    def signed(self, note: SignedNote) -> bool:
-        """Whether a line of `note` names this witness."""
-        return any(line.by(key) for line in note.signatures for key in self.keys)
-
-    @property
-    def keys(self) -> tuple[VerifierKey, ...]:
-        return tuple(cosigner_key(self.name, key.public) for key in self.pairs)
-
-    def cosign(self, checkpoint: Checkpoint, clock: Callable[[], float]) -> tuple[NoteSignature, ...]:
-        """Raises `refusal`. The caller answers for the checkpoint."""
-        if self.refusal is not None:
-            raise self.refusal
-        now = int(clock())
-        return tuple(cosign(checkpoint, self.name, key, now) for key in self.pairs)
 
 
 class Submissions:
@@ -128,7 +66,9 @@ class Submissions:
         verify_consistency(seen.size, seen.root, checkpoint.size, checkpoint.root, submitted.proof)  # (6)
         try:
             lines = await self._move(key, seen, submitted.checkpoint)  # (7)
-        except Conflict:
+        except Conflict as error:
+            if error.code != "LOG-MOVED":
+                raise
             return _stale(await self._seen(key))
         return Response(encode_signatures(lines), media_type="text/plain; charset=utf-8")
 
@@ -150,13 +90,14 @@ class Submissions:
         return dict(sorted(recent.items()))
 
     def _signer(self, note: SignedNote, keys: tuple[VerifierKey, ...]) -> VerifierKey:
-        """The log that made `note`. Raises Untrusted, and as `refuse_convicted` does."""
+        """The log that made `note`. Raises Untrusted, and as `admit` does."""
         key = verify_note(note, keys)[0]  # (3)
-        self.refuse_convicted(key)
+        self.admit(key)
         return key
 
-    def refuse_convicted(self, key: VerifierKey) -> None:
-        """Raises Refused (SPLIT-VIEW)."""
+    def admit(self, key: VerifierKey) -> None:
+        """Raises Refused (SPLIT-VIEW), and as `Known.require_memory` does."""
+        self._known.require_memory(key)
         if self._convictions.frozen(key):
             why = "it has shown two histories, and the proof is kept here"
             raise Refused("nothing of this log is taken any more", why=why, code="SPLIT-VIEW")
