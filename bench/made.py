@@ -64,7 +64,7 @@ def served(folder: Path, *, copies: bool = False) -> Iterator[Served]:
     for node in lab.nodes:
         path = node.home / "node.toml"
         mirror = '"all"' if copies else '"none"'
-        text = re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text())
+        text = re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text(), count=1)  # of [replication]
         path.write_text(re.sub(r"(?m)^interval_seconds = .*$", "interval_seconds = 5.0", text))
     try:
         lab.up(leash=True)

@@ -7,7 +7,6 @@ wrong later cuts the connection: the client sees an answer that is too short, an
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +21,8 @@ from comity.trust.errors import ComityError, Malformed
 
 HEAD_SECONDS: Final = 10.0
 """From the first byte of a request to the end of its head."""
+DISK_SECONDS: Final = 3600.0
+"""From there to the first byte of the answer: a blob without piece records may have to be hashed as a whole."""
 IDLE: Final = 30.0
 """Before the first byte of a request."""
 
@@ -64,17 +65,18 @@ class Connection:
 
     def _head(self) -> bytes | None:
         """The next request's head; None where the client has left."""
-        deadline = time.monotonic() + (HEAD_SECONDS if self._ahead else IDLE)
+        self._pipe.deadline.within(HEAD_SECONDS if self._ahead else IDLE)
         while (end := self._ahead.find(END)) < 0:
             if len(self._ahead) >= MAX_HEAD:
                 self._pipe.send(refusal(Malformed("the request is too large", why=f"over {MAX_HEAD} bytes of head"))[1])
                 return None
             first = not self._ahead
-            data = self._pipe.receive(MAX_HEAD - len(self._ahead), deadline)
+            data = self._pipe.receive(MAX_HEAD - len(self._ahead))
             if not data:
                 return None
             self._ahead += data
-            deadline = time.monotonic() + HEAD_SECONDS if first else deadline
+            if first:
+                self._pipe.deadline.within(HEAD_SECONDS)
         head, self._ahead = self._ahead[:end], self._ahead[end + len(END) :]
         return head
 
@@ -93,6 +95,7 @@ class _Exchange:
     def answer(self, head: bytes) -> bool:
         """Whether the connection may go on."""
         request: Request | None = None
+        self._pipe.deadline.within(DISK_SECONDS)
         try:
             request = parse(head)
             self._blob = self._site.urls.check(request.target)

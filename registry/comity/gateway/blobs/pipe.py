@@ -1,4 +1,8 @@
-"""Two ways out of a socket: straight from the page cache (`sendfile`), or through TLS. Both lose patience.
+"""Two ways out of a socket: straight from the page cache (`sendfile`), or through TLS; and how long either may take.
+
+The sockets block, so that a call returns once all of its bytes are on their way: whoever wakes up in between has to
+wait for the interpreter's lock each time, which costs more than the sending. Patience is kept from outside: each step
+sets a `Deadline`, and the server cuts connections that have passed theirs.
 
 A client that takes less than `SLOWEST` bytes a second, or nothing for `STALLED` seconds, is given up: it holds a
 thread, and what it holds others cannot have. What a stalled client costs is that thread and, with TLS, one buffer.
@@ -7,7 +11,6 @@ thread, and what it holds others cannot have. What a stalled client costs is tha
 from __future__ import annotations
 
 import os
-import select
 import socket
 import ssl
 import time
@@ -20,16 +23,30 @@ from comity.trust.errors import Unavailable
 from comity.wire.limits import SLOWEST
 
 STALLED: Final = 20.0
+STEP: Final = 2 * 1024 * 1024
+"""Bytes sent under one deadline: worth a wake-up, and seconds for a slow client."""
 BUFFER: Final = 256 * 1024
-"""Bytes read and encrypted at a time: 64 KiB measured slower, 1 MiB no faster."""
+"""Bytes read and encrypted at a time."""
+
+
+class Deadline:
+    """A monotonic time by which a connection must have made its next step."""
+
+    def __init__(self) -> None:
+        self.at = float("inf")
+
+    def within(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
 
 
 class Pipe(Protocol):
-    """A connected socket. Methods raise OSError (TimeoutError among them) where the client is gone, or too slow."""
+    """A connected socket. Methods raise OSError where the client is gone, or was cut off for being too slow."""
+
+    deadline: Deadline
 
     @abstractmethod
-    def receive(self, most: int, deadline: float) -> bytes:
-        """Some bytes, none at the end; `deadline` is a monotonic time."""
+    def receive(self, most: int) -> bytes:
+        """Some bytes, none at the end, by the deadline that the caller has set."""
 
     @abstractmethod
     def send(self, data: bytes | memoryview) -> None: ...
@@ -40,52 +57,43 @@ class Pipe(Protocol):
 
 
 class PlainPipe(Pipe):
-    def __init__(self, client: socket.socket) -> None:
+    def __init__(self, client: socket.socket, deadline: Deadline) -> None:
         self._client = client
-        client.setblocking(False)
-        self._writable = select.poll()
-        self._writable.register(client, select.POLLOUT)
+        self.deadline = deadline
 
-    def receive(self, most: int, deadline: float) -> bytes:
-        return _receive(self._client, most, deadline)
+    def receive(self, most: int) -> bytes:
+        return self._client.recv(most)
 
     def send(self, data: bytes | memoryview) -> None:
-        self._client.settimeout(_patience(len(data)))
+        self.deadline.within(_patience(len(data)))
         self._client.sendall(data)
 
     def send_file(self, part: FilePart) -> None:
         offset, end = part.offset, part.offset + part.length
-        deadline = time.monotonic() + _patience(part.length)
         while offset < end:
-            try:
-                sent = os.sendfile(self._client.fileno(), part.descriptor, offset, end - offset)
-            except BlockingIOError:
-                self._wait(deadline)
-                continue
+            step = min(STEP, end - offset)
+            self.deadline.within(_patience(step))
+            sent = os.sendfile(self._client.fileno(), part.descriptor, offset, step)
             if not sent:
                 raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
             offset += sent
 
-    def _wait(self, deadline: float) -> None:
-        left = min(deadline - time.monotonic(), STALLED)
-        if left <= 0 or not self._writable.poll(1000 * left):
-            raise TimeoutError("the client takes nothing")
-
 
 class TlsPipe(Pipe):
-    def __init__(self, client: ssl.SSLSocket) -> None:
+    def __init__(self, client: ssl.SSLSocket, deadline: Deadline) -> None:
         self._client = client
         self._buffer = bytearray()
+        self.deadline = deadline
 
-    def receive(self, most: int, deadline: float) -> bytes:
-        return _receive(self._client, most, deadline)
+    def receive(self, most: int) -> bytes:
+        return self._client.recv(most)
 
     def send(self, data: bytes | memoryview) -> None:
-        self._send(memoryview(data), time.monotonic() + _patience(len(data)))
+        self.deadline.within(_patience(len(data)))
+        self._client.sendall(data)
 
     def send_file(self, part: FilePart) -> None:
         offset, end = part.offset, part.offset + part.length
-        deadline = time.monotonic() + _patience(part.length)
         self._buffer = self._buffer or bytearray(BUFFER)
         while offset < end:
             view = memoryview(self._buffer)[: min(BUFFER, end - offset)]
@@ -93,24 +101,8 @@ class TlsPipe(Pipe):
                 filled = os.preadv(part.descriptor, [view], offset)
             if not filled:
                 raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
-            self._send(view[:filled], deadline)
+            self.send(view[:filled])
             offset += filled
-
-    def _send(self, view: memoryview, deadline: float) -> None:
-        while view:
-            left = min(deadline - time.monotonic(), STALLED)
-            if left <= 0:
-                raise TimeoutError("the client takes too little")
-            self._client.settimeout(left)
-            view = view[self._client.send(view) :]
-
-
-def _receive(client: socket.socket, most: int, deadline: float) -> bytes:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the client says nothing")
-    client.settimeout(left)
-    return client.recv(most)
 
 
 def _patience(length: int) -> float:

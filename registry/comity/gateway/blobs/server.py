@@ -1,8 +1,8 @@
 """The listening socket of the blob server: a thread a connection, and no more of them than there is room for.
 
 Threads, because that is what file-server speed takes in Python: `sendfile`, hashing and encryption run outside the
-interpreter's lock (bench/gateway.py). Beyond `Bounds` a connection is closed as soon as it is accepted; a client that
-is refused so tries again, or another node.
+interpreter's lock (bench/gateway.py). One more thread watches the deadlines of all. Beyond `Bounds` a connection is
+closed as soon as it is accepted; a client that is refused so tries again, or another node.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Final
 import structlog
 
 from comity.gateway.blobs.connection import Connection, Site
-from comity.gateway.blobs.pipe import PlainPipe, TlsPipe
+from comity.gateway.blobs.pipe import Deadline, PlainPipe, TlsPipe
 from comity.trust.errors import Unavailable
 
 HANDSHAKE: Final = 10.0
 LINGER: Final = 1.0
 """Seconds that a client has to read why it was refused, while what it still sends is thrown away."""
 BACKLOG: Final = 256
+WATCH: Final = 0.5
+"""Seconds between two looks at the deadlines of all connections."""
 END: Final = 5.0
 """Seconds that threads are waited for when the server ends."""
 
@@ -40,6 +42,12 @@ class Bounds:
     from_one: int = 96
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    thread: threading.Thread
+    deadline: Deadline
+
+
 class BlobServer:
     """Serves `site` at one address, over TLS where there is a context. `close` ends every connection."""
 
@@ -51,9 +59,9 @@ class BlobServer:
         self._tls = tls
         self._bounds = bounds or Bounds()
         self._lock = threading.Lock()
-        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._clients: dict[socket.socket, _Client] = {}
         self._hosts: Counter[str] = Counter()
-        self._closing = False
+        self._closing = threading.Event()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
@@ -64,42 +72,57 @@ class BlobServer:
                 f"cannot listen on {address[0]}:{address[1]}", why=why, hint=hint, code="LISTEN"
             ) from error
         self.port: int = self._listener.getsockname()[1]
-        self._acceptor = threading.Thread(target=self._accept, name="blobs", daemon=True)
-        self._acceptor.start()
+        self._own = [threading.Thread(target=work, name="blobs", daemon=True) for work in (self._accept, self._watch)]
+        for thread in self._own:
+            thread.start()
 
     def close(self) -> None:
         """Stop listening, cut every connection, and wait for the threads. Blocking, for seconds at most."""
-        self._closing = True
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._acceptor.join()
+        for thread in self._own:
+            thread.join()
         with self._lock:
-            threads = list(self._clients.values())
-            for client in self._clients:
-                with contextlib.suppress(OSError):
-                    client.shutdown(socket.SHUT_RDWR)
+            threads = [client.thread for client in self._clients.values()]
+        self._cut(float("inf"))
         ends = time.monotonic() + END
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
 
     def _accept(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 client, address = self._listener.accept()
             except OSError as error:
-                if not self._closing:  # no more descriptors, for one: those who are served must end first
+                if not self._closing.is_set():  # no more descriptors, for one: those who are served must end first
                     _log.warning("no connection was accepted", why=str(error))
                     time.sleep(0.1)
                 continue
             self._begin(client, str(address[0]))
 
+    def _watch(self) -> None:
+        while not self._closing.wait(WATCH):
+            self._cut(time.monotonic())
+
+    def _cut(self, now: float) -> None:
+        """End the connections that should have made a step by now: whoever waits for them gets an error."""
+        with self._lock:
+            for client, known in self._clients.items():
+                if known.deadline.at < now:
+                    with contextlib.suppress(OSError):
+                        client.shutdown(socket.SHUT_RDWR)
+
     def _begin(self, client: socket.socket, host: str) -> None:
         with self._lock:
             full = len(self._clients) >= self._bounds.connections or self._hosts[host] >= self._bounds.from_one
             if not full:
-                thread = threading.Thread(target=self._serve, args=(client, host), name="blob", daemon=True)
-                self._clients[client] = thread
+                deadline = Deadline()
+                deadline.within(HANDSHAKE)
+                work = (client, host, deadline)
+                thread = threading.Thread(target=self._serve, args=work, name="blob", daemon=True)
+                self._clients[client] = _Client(thread, deadline)
                 self._hosts[host] += 1
         if full:
             client.close()
@@ -110,15 +133,16 @@ class BlobServer:
             _log.warning("no connection was accepted", why=str(error))
             self._end(client, host)
 
-    def _serve(self, client: socket.socket, host: str) -> None:
+    def _serve(self, client: socket.socket, host: str, deadline: Deadline) -> None:
         """A thread's work. What breaks is logged and ends this connection only."""
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
-                Connection(self._site, PlainPipe(client), host).serve()
+                Connection(self._site, PlainPipe(client, deadline), host).serve()
+                deadline.within(LINGER)
                 _linger(client)
             else:
-                self._encrypted(self._tls, client, host)
+                self._encrypted(self._tls, client, host, deadline)
         except OSError:
             pass  # it is gone, or too slow: its own affair
         except Exception:
@@ -126,11 +150,10 @@ class BlobServer:
         finally:
             self._end(client, host)
 
-    def _encrypted(self, tls: ssl.SSLContext, client: socket.socket, host: str) -> None:
-        client.settimeout(HANDSHAKE)
+    def _encrypted(self, tls: ssl.SSLContext, client: socket.socket, host: str, deadline: Deadline) -> None:
         with tls.wrap_socket(client.dup(), server_side=True) as wrapped:
-            Connection(self._site, TlsPipe(wrapped), host).serve()
-            wrapped.settimeout(LINGER)
+            Connection(self._site, TlsPipe(wrapped, deadline), host).serve()
+            deadline.within(LINGER)
             wrapped.unwrap()
 
     def _end(self, client: socket.socket, host: str) -> None:
@@ -145,7 +168,5 @@ class BlobServer:
 def _linger(client: socket.socket) -> None:
     """Let the client read what it was sent last: closing over unread requests would take it back."""
     client.shutdown(socket.SHUT_WR)
-    client.settimeout(LINGER)
-    ends = time.monotonic() + LINGER
-    while time.monotonic() < ends and client.recv(64 * 1024):
+    while client.recv(64 * 1024):
         pass
