@@ -14,7 +14,7 @@ from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
 from comity_client.desk.ceremony import Ceremony, Panel
-from comity_client.desk.keys import DeskKey, find_keys, open_key
+from comity_client.desk.keys import DeskKey, find_keys, open_key, read_public, write_public
 from comity_client.desk.seat_keys import SeatShape
 from comity_client.desk.votes import reading_of
 from comity_client.founding import consent_to, draft_genesis, init_node, seal
@@ -112,16 +112,23 @@ def decide(offices: Sequence[Office], body: Body) -> None:
     assert {each.current.digest for each in offices} == {body.digest}
 
 
-@pytest.fixture(name="four")
-def _four(tmp_path: Path) -> list[Office]:
+@pytest.fixture(scope="module", name="founders")
+def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
     """Four members that have founded a federation; the second has three governance keys, two of which sign."""
-    offices = [office(tmp_path, code, SeatShape(3) if code == "ES" else None) for code in CODES[:4]]
+    root = tmp_path_factory.mktemp("founders")
+    offices = [office(root, code, SeatShape(3) if code == "ES" else None) for code in CODES[:4]]
     cards = [each.card for each in offices]
     body = draft_genesis(cards)
     federation = seal(body, [consent_to(body, each.home) for each in offices], cards)
-    for each in offices:
-        each.federation = federation
-    return offices
+    return [dataclasses.replace(each, federation=federation) for each in offices]
+
+
+@pytest.fixture(name="four")
+def _four(tmp_path: Path, founders: list[Office]) -> list[Office]:
+    """The founders, with homes of this test's own."""
+    for each in founders:
+        shutil.copytree(each.home, tmp_path / each.home.name)
+    return [dataclasses.replace(each, home=tmp_path / each.home.name) for each in founders]
 
 
 def newcomer(tmp_path: Path, offices: Sequence[Office]) -> Office:
@@ -270,6 +277,30 @@ def prepared_keys(me: Office, prepared: rotating.Prepared) -> list[DeskKey]:
     return find_keys(me.home / "offline", prepared.keys.keys)
 
 
+def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path) -> None:
+    me = office(tmp_path, "KE", SeatShape(recovery=3))
+    body = draft_genesis([me.card])
+    me.federation = seal(body, [consent_to(body, me.home)], [me.card])
+    offline, safes = me.home / "offline", [tmp_path / "safe-1.pem", tmp_path / "safe-2.pem"]
+    for number, safe in enumerate(safes, start=1):
+        shutil.move(offline / f"recovery-{number}.pem", safe)
+        write_public(tmp_path / f"public-{number}.json", open_key(safe).public)
+    public = [read_public(tmp_path / f"public-{number}.json") for number in (1, 2)]
+    with pytest.raises(Untrusted, match="1 of its 3 recovery keys") as few:
+        rotating.prepare(me.sitting(), me.home, SeatShape(), public[:1])
+    assert few.value.code == "TOO-FEW-KEYS"
+
+    carried = rotating.prepare(me.sitting(), me.home, SeatShape(), public).begin().ceremony.encode("new-keys.json")
+    for safe in safes:
+        shown = plan_carried(carried)  # a machine in a safe room, with nothing but this key
+        assert shown.title == "NEW KEYS: Institute KE (KE) changes its keys, for the first time"
+        carried = acts.sign(shown, open_key(safe)).ceremony.encode()
+    rotated = plan_carried(carried, me.sitting())
+    assert rotated.ceremony.complete
+    rotating.take_up(me.home, rotated)
+    assert rotating.own_chain(me.sitting(), me.home).current.seq == 1
+
+
 def test_new_keys_are_bound_by_what_the_old_ones_signed_in_this_epoch(four: list[Office]) -> None:
     me = four[0]
     one, two = (drafting.namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
@@ -314,8 +345,8 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
     with pytest.raises(Unavailable, match="1 more of the governance keys") as waiting:
         _ = half.entry
     assert waiting.value.code == "CEREMONY"
-    carried = half.ceremony.encode()
-    assert b"comity keys sign" in carried
+    carried = half.ceremony.encode("intent.json")
+    assert b"comity keys sign intent.json --key" in carried
 
     second = open_key(elsewhere / two.path.name)
     shown = plan_carried(carried)  # this machine holds a key, and nothing else

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +32,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_LINES: Final = 4096
 MAX_OBJECTS: Final = 64
 MAX_PANELS: Final = 4
-NEXT: Final = "comity keys sign THIS-FILE --key YOUR-KEY.pem"
+NEXT: Final = "comity keys sign {} --key YOUR-KEY.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,11 @@ class Ceremony:
             raise Malformed("ceremony file is malformed", why="a signature in it is nobody's of its panels")
         return ceremony
 
-    def encode(self) -> bytes:
+    def encode(self, name: str = "THIS-FILE") -> bytes:
+        """The file; `name` is what it will be called, for the command of the next signer."""
         document: dict[str, Json] = {
             "schema": SCHEMA,
-            "next": "" if self.complete else NEXT,
+            "next": "" if self.complete else NEXT.format(shlex.quote(name)),
             "payload": self.payload.decode(),
             "panels": [_panel_json(panel) for panel in self.panels],
             "signatures": [{"keyid": s.keyid, "sig": b64encode(s.sig)} for s in self.signatures],
@@ -111,7 +113,7 @@ class Ceremony:
         """The line, as it will be logged. Raises Unavailable (CEREMONY) naming who must still sign."""
         if self.wanted:
             why = "; ".join(f"{w.count} more of the {w.role} keys" for w in self.wanted)
-            raise Unavailable("the statement is not signed yet", why=why, hint=NEXT, code="CEREMONY")
+            raise Unavailable("the statement is not signed yet", why=why, hint=NEXT.format("FILE"), code="CEREMONY")
         return parse_entry(self._envelope().encode())
 
     def panel_of(self, key: VerifyingKey) -> Panel:

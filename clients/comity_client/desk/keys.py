@@ -7,18 +7,24 @@ recovery.pem                         signs rotations only, so it has no votes
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from comity.content import durable
 from comity.content.keyfile import read_signer, write_keys
 from comity.trust.digest import Digest
+from comity.trust.encoding import parse_json
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
+from comity.verifier import read_bounded
 
 from comity_client.desk import token
 from comity_client.desk.votes import VoteFile, Votes
 
-VOTES = ".votes"
+VOTES: Final = ".votes"
+MAX_PUBLIC: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,21 @@ def open_key(path: Path) -> DeskKey:
     else:
         signer, votes = read_signer(path), path.with_suffix(VOTES)
     return DeskKey(path, signer, VoteFile(votes, signer.public))
+
+
+def read_public(path: Path) -> VerifyingKey:
+    """The public key of somebody who signs elsewhere: a JSON file as `write_public` makes it, or a key that is here.
+
+    Raises NotFound, Malformed, and as `open_key` does.
+    """
+    if path.suffix == ".json":
+        return VerifyingKey.from_json(parse_json(read_bounded(path, MAX_PUBLIC), limit=MAX_PUBLIC, what="public key"))
+    return open_key(path).public
+
+
+def write_public(path: Path, key: VerifyingKey) -> None:
+    """Raises OutOfSpace, Unavailable."""
+    durable.write_file(path, json.dumps(key.to_json(), indent=1).encode() + b"\n", mode=0o644, point="public")
 
 
 def new_key(path: Path, votes: Votes | None = None) -> DeskKey:

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from comity.trust.charter import Body
-from comity.trust.charter.proposing import ADOPTED, CONSENTED, DRAFT, LEFT, Named, read_named
+from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT, Named, read_named
 from comity.trust.charter.readings import INTENT, RATIFIED, Intent, Reading, read_reading
 from comity.trust.digest import Digest, sha256, short
 from comity.trust.dsse import PAYLOAD_TYPE, Envelope
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import Malformed
 from comity.trust.node_record import parse_node_record
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import Entry, Statement
@@ -98,11 +98,11 @@ def plan_carried(data: bytes, sitting: Sitting | None = None) -> Plan:
     carried = Material.of(ceremony.lines, ceremony.objects)
     if sitting is not None:
         return plan(ceremony, convene(sitting.start, sitting.material | carried))
-    before = carried.objects.get(_before(ceremony.statement))
+    before = _before(ceremony.statement, carried)
     if before is None:
         raise Malformed("the ceremony file lacks the current charter", why="nothing can be compared", code="CEREMONY")
     warning = "no federation is known here: compare federation and current charter with what you hold for true"
-    return plan(ceremony, convene(Body.parse(before), carried), (warning,))
+    return plan(ceremony, convene(before, carried), (warning,))
 
 
 def unsigned(payload: bytes) -> Entry:
@@ -193,16 +193,13 @@ def _who(member: Digest, sitting: Sitting) -> str:
     return f"{seat.name} ({seat.jurisdiction})" if seat else f"identity {member[:16]}"
 
 
-def _before(statement: Statement) -> Digest:
-    """The body that stands before the one that a statement is about; `left` names the current one itself."""
-    try:
-        entry = Entry(b"", Envelope(PAYLOAD_TYPE, statement.encode(), ()), statement)
-        if statement.predicate in (INTENT, RATIFIED):
-            return read_reading(entry).prev
-        named = read_named(entry)
-    except ComityError:
-        return Digest("")
-    return named.body if named.predicate in (LEFT, ADOPTED) or named.prev is None else named.prev
+def _before(statement: Statement, carried: Material) -> Body | None:
+    """The charter that was current when a statement was drawn up, among the carried bodies."""
+    bodies = [Body.parse(data) for data in carried.objects.values()]
+    if statement.predicate not in (INTENT, RATIFIED, DRAFT, CONSENTED):  # it speaks of no other body than the current
+        return bodies[0] if len(bodies) == 1 else None
+    prev = statement.body.get("prev")
+    return next((body for body in bodies if body.digest == prev), None)
 
 
 def _ordinal(number: int) -> str:

@@ -83,7 +83,7 @@ def prepare(
     keys, number = SeatKeys.generate(shape), len(chain.states)
     rotation = Rotation(before.identity, number, before.digest, keys.keys, keys.recovery, "", tuple(cut))
     panels = (Panel("recovery", _all(mine)), Panel("new", _all(keys.keys.keys)))
-    ceremony = Ceremony(rotation_statement(rotation, mine).encode(), panels)
+    ceremony = Ceremony(rotation_statement(rotation, mine).encode(), panels, objects=(sitting.current.data,))
     folder = home / OFFLINE / f"rotation-{number}"
     return Prepared(plan(ceremony, sitting), keys, folder, _inherited(sitting, home, before))
 
@@ -104,7 +104,7 @@ def take_up(home: Path, rotated: Plan) -> Plan:
     record = parse_node_record(parse_entry(read_line(home / "node-record.line")))
     node = NodeKeys.read(home / "keys").signers
     panels = (Panel(GOVERNANCE, keys), Panel("node", _all([signer.public for signer in node])))
-    ceremony = Ceremony(node_record_statement(record).encode(), panels)
+    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(rotated.sitting.current.data,))
     for signer in node:
         ceremony = ceremony.with_signature(signer)
     return plan(ceremony, rotated.sitting)
