@@ -192,6 +192,22 @@ async def test_an_upload_that_claims_more_than_there_can_be_is_refused(faces: Fa
         assert (await faces.add_entries(head + struct.pack(">QQH", start, end, 0))).status_code == 400
 
 
+async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
+    rival = OutsideLog(LOG.origin).grow(20, b"another")
+    home.set("tlog", mirror=vkeys([LOG, rival]))
+    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        for log, size in ((LOG, 10), (rival, 20)):
+            await submit(Faces(client), 0, size, log)
+            cosigned(home, await Faces(client).add_entries(log.upload(0, size)), size, log)
+        assert (await read_log(Faces(client), LOG.prefix, LOG.verifier))[1] == LOG.entries[:10]
+        for log, size in ((LOG, 10), (rival, 20)):
+            prefix = sha256(str(log.verifier).encode())
+            assert (await read_log(Faces(client), prefix, log.verifier))[1] == log.entries[:size]
+        listed = {log["vkey"]: log["prefix"] for log in (await client.get("/tlog")).json()["logs"]}
+    assert listed[str(LOG.verifier)] == f"/tlog/{LOG.prefix}"
+    assert listed[str(rival.verifier)] == f"/tlog/{sha256(str(rival.verifier).encode())}"
+
+
 async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes

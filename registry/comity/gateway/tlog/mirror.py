@@ -101,21 +101,18 @@ class Uploads:
     async def _pending(self, upload: Upload) -> tuple[VerifierKey, SignedNote | None]:
         """The log that is meant, and its checkpoint of size `end`, or None where none is pending.
 
-        Raises NotFound (UNKNOWN-LOG), and Untrusted (NO-PENDING) for a log of which no checkpoint was submitted.
+        Of several under one origin, the first for which `end` is pending is meant. Raises NotFound (UNKNOWN-LOG),
+        Untrusted (NO-PENDING) for a log of which no checkpoint was submitted, and as `Submissions.admit` does.
         """
         keys = await self._known.mirrored(upload.origin)
         if not keys:
             raise NotFound("not a log that is mirrored here", why="its operator has not added it", code="UNKNOWN-LOG")
-        first: VerifierKey | None = None
-        for key in keys:
-            self._submissions.admit(key)
-            pending = await self._submissions.pending(key)
-            if upload.end in pending:
-                return key, pending[upload.end]
-            first = first or (key if pending else None)
-        if first is None:
+        pending = {key: found for key in keys if (found := await self._submissions.pending(key))}
+        if not pending:
             raise Untrusted("no checkpoint is pending", why="add-checkpoint comes first", code="NO-PENDING")
-        return first, None
+        meant = next((key for key, found in pending.items() if upload.end in found), next(iter(pending)))
+        self._submissions.admit(meant)
+        return meant, pending[meant].get(upload.end)
 
     async def _state(self, key: VerifierKey) -> LogState:
         return await self._core.pools.ledger(_begun, self._ledger, key)
