@@ -30,7 +30,7 @@ def make_app(running: Running, catalogue: Catalogue) -> Starlette:
             *gguf.routes(running, catalogue, access),
             *hub.routes(running, catalogue, access),
         ],
-        middleware=[Middleware(Bounds, settings=running.settings)],
+        middleware=[Middleware(Bounds, core=running.core)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
 

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from comity.gateway.errors import answer
-from comity.node.config import Gateway
+from comity.node.core import Core
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.wire.doors import CALL
 from comity.wire.limits import PATIENCE
@@ -52,9 +52,10 @@ class CutOff(Exception):
 class Bounds:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, settings: Gateway) -> None:
+    def __init__(self, app: ASGIApp, *, core: Core) -> None:
         self._app = app
-        rate = settings.calls_per_second
+        self._metrics = core.metrics
+        rate = core.config.gateway.calls_per_second
         allowance = Allowance(calls_per_second=rate, burst=int(10 * rate) + 1, at_once=640, all_at_once=1024)
         self._throttle = Throttle(allowance, time.monotonic)
 
@@ -81,10 +82,12 @@ class Bounds:
             _log.exception("a route broke", route=_route(scope))
             await self._refuse(scope, exchange, ComityError("the node failed to answer", why="its log says why"))
         finally:
+            route = _route(scope)
+            self._metrics.http_requests.labels(route, str(exchange.status)).inc()
             _log.info(
                 "request",
                 method=scope["method"],
-                route=_route(scope),
+                route=route,
                 status=exchange.status,
                 sent=exchange.sent,
                 seconds=round(time.monotonic() - begun, 3),

@@ -17,6 +17,7 @@ class Metrics:
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
         self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
+        self.scrub_age = self._gauge("scrub_age_seconds", "Since when no byte of the store was read again")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Since when its log is ahead of the copy", "peer")
@@ -28,6 +29,7 @@ class Metrics:
         self.charter_forks = self._gauge("charter_forks", "Forks of the charter that stop governance here")
         self.charter_liars = self._gauge("charter_liars", "Members that signed what excludes one another")
         self.charter_drafts = self._gauge("charter_drafts", "Drafts of the next charter that are open")
+        self.http_requests = self._counter("http_requests", "Requests that the gateway answered", "route", "status")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

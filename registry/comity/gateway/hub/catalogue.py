@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,19 +30,21 @@ from comity.trust.claims import STATE_SETTING
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.evidence import Evidence, FoundFile, Proof
-from comity.trust.hub import commit_id
+from comity.trust.hub import commit_id, tree_ids
 from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
 from comity.trust.manifest import Manifest
 from comity.trust.names import Reference, check_segment
 from comity.trust.naming import Candidate, decide
-from comity.trust.reading import Readings, proven_advisories, read_claims
-from comity.trust.statement import parse_entry
+from comity.trust.reading import Publication, proven_advisories, read_claims
+from comity.trust.statement import Author, parse_entry
 
 MAX_CLAIMS: Final = 1_000
 MAX_ARTIFACTS: Final = 256
 """Artifacts under one name that are looked at where nobody is bound to its namespace."""
 
 MAX_COMMITS: Final = 100_000
+MAX_FILES: Final = 300_000
+"""Files of all manifests that are kept at hand: about 150 MB."""
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -51,12 +53,13 @@ _REF: Final = re.compile(r"refs/(?:heads|tags)/")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An artifact under a name, judged fit to be served."""
+    """An artifact under a name, judged fit to be served. `trees` are the git tree ids of its folders."""
 
     repository: str
     candidate: Candidate
     manifest: Manifest
     commit: str
+    trees: Mapping[str, str]
     notices: tuple[tuple[str, str], ...]
 
 
@@ -97,6 +100,14 @@ async def opened(core: Core) -> AsyncIterator[Catalogue]:
         await catalogue.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """What is proven to be said of one artifact, as far as names depend on it."""
+
+    publications: tuple[Publication, ...]
+    withdrawals: frozenset[Author]
+
+
 class Catalogue:
     """What this node serves as a Hub. One event loop uses it."""
 
@@ -105,9 +116,11 @@ class Catalogue:
         self._judge = judge
         self._artifacts, self._logs = Artifacts(core), Logs(core)
         now = Generations(core).now
-        self._repositories: Memo[str, Repository] = Memo(now, 1_024)
-        self._readings: Memo[Digest, Readings] = Memo(now, 1_024)
-        self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(now, 64)
+        self._repositories: Memo[str, Repository] = Memo(now, 4_096, lambda found: len(found.candidates))
+        self._proven: Memo[Digest, _Proven] = Memo(now, 4_096, lambda found: 1 + len(found.publications))
+        self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(
+            now, MAX_FILES, lambda made: len(made.manifest.files)
+        )
         self._commits: dict[Digest, str] = {}
 
     async def repository(self, name: str) -> Repository:
@@ -140,8 +153,9 @@ class Catalogue:
         return self._commits.get(candidate.artifact)
 
     async def close(self) -> None:
-        for memo in (self._repositories, self._readings, self._snapshots):
-            await memo.close()
+        await self._repositories.close()
+        await self._proven.close()
+        await self._snapshots.close()
 
     async def _find(self, name: str) -> Repository:
         publisher = self._judge.policy.bound_publisher(name.partition("/")[0])
@@ -152,8 +166,8 @@ class Catalogue:
             raise Malformed("too many claimants", why=why, code="TOO-MANY-CLAIMANTS")
         candidates: list[Candidate] = []
         for artifact in artifacts:
-            readings = await self._readings.get(artifact, functools.partial(self._read, artifact))
-            candidates += _candidates(readings, artifact, name, places)
+            proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
+            candidates += _candidates(proven, name, places)
         if not candidates:
             raise _no_repository(name)
         own = [c for c in candidates if c.publisher == publisher] or candidates
@@ -178,7 +192,8 @@ class Catalogue:
         judgement = await self._judged(candidate, manifest)
         if judgement.refusal is not None:
             raise judgement.refusal
-        return Snapshot(repository.name, candidate, manifest, commit, judgement.notices)
+        trees = await self._core.pools.hashing(tree_ids, manifest)
+        return Snapshot(repository.name, candidate, manifest, commit, trees, judgement.notices)
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
         lines = [located.line async for located in self._artifacts.claims(candidate.artifact)]
@@ -201,9 +216,11 @@ class Catalogue:
             self._commits[candidate.artifact] = commit
         return manifest, commit
 
-    async def _read(self, artifact: Digest) -> Readings:
+    async def _prove(self, artifact: Digest) -> _Proven:
         lines = [located.line async for located in self._artifacts.claims(artifact)]
-        return await self._core.pools.hashing(read_claims, lines, artifact)
+        readings = await self._core.pools.hashing(read_claims, lines, artifact)
+        setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
+        return _Proven(readings.publications, frozenset(setting))
 
     def _claims(self, name: str, publisher: Digest | None) -> dict[bytes, list[tuple[str, int]]]:
         """The lines that claim the name, and where they stand; those of `publisher` alone where one is bound."""
@@ -230,17 +247,12 @@ class Catalogue:
         return manifest
 
 
-def _candidates(
-    readings: Readings, artifact: Digest, name: str, places: Mapping[bytes, list[tuple[str, int]]]
-) -> list[Candidate]:
-    withdrawals = {a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING}
-    found = []
-    for publication in readings.publications:
+def _candidates(proven: _Proven, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:
+    for publication in proven.publications:
         if publication.published.name.repository.lower() == name.lower():
-            standing = places.get(publication.entry.line, [])
-            index = max((index for origin, index in standing if origin == publication.publisher.home), default=None)
-            found.append(Candidate(publication, index, publication.publisher.author in withdrawals))
-    return found
+            standing, home = places.get(publication.entry.line, []), publication.publisher.home
+            index = max((index for origin, index in standing if origin == home), default=None)
+            yield Candidate(publication, index, publication.publisher.author in proven.withdrawals)
 
 
 def _first(candidates: Iterable[Candidate]) -> Candidate:

@@ -40,14 +40,21 @@ class Generations:
 
 
 class Memo(Generic[K, V]):
-    """The most recent answers, at most `size` of them, each made by one task however many wait for it.
+    """The most recent answers, each made by one task however many wait for it.
 
     An answer outlives the client that asked first. A failure is an answer too.
+
+    Args:
+        most: what all answers together may weigh; those longest unused give way.
+        weigh: what an answer weighs, in any unit that bounds its memory.
     """
 
-    def __init__(self, generation: Callable[[], Awaitable[int]], size: int) -> None:
+    def __init__(
+        self, generation: Callable[[], Awaitable[int]], most: int, weigh: Callable[[V], int] = lambda answer: 1
+    ) -> None:
         self._generation = generation
-        self._size = size
+        self._most = most
+        self._weigh = weigh
         self._answers: OrderedDict[K, tuple[int, asyncio.Task[V]]] = OrderedDict()
 
     async def get(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
@@ -55,11 +62,9 @@ class Memo(Generic[K, V]):
         known = self._answers.get(key)
         if known is None or (known[0] != generation and known[1].done()):
             task = asyncio.create_task(make())
-            task.add_done_callback(_retrieve)
+            task.add_done_callback(self._made)
             known = self._answers[key] = generation, task
         self._answers.move_to_end(key)
-        while len(self._answers) > self._size:
-            self._answers.popitem(last=False)
         return await asyncio.shield(known[1])
 
     async def close(self) -> None:
@@ -69,8 +74,17 @@ class Memo(Generic[K, V]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _made(self, task: asyncio.Task[V]) -> None:
+        if not task.cancelled():
+            task.exception()  # nobody may be left to hear of a failure
+        weights = [self._weight(task) for _, task in self._answers.values()]
+        total = sum(weights)
+        for weight in weights[:-1]:
+            if total <= self._most:
+                return
+            self._answers.popitem(last=False)
+            total -= weight
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Nobody may be left to hear of a failure."""
-    if not task.cancelled():
-        task.exception()
+    def _weight(self, task: asyncio.Task[V]) -> int:
+        failed = not task.done() or task.cancelled() or task.exception() is not None
+        return 1 if failed else self._weigh(task.result())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
 
@@ -84,7 +86,7 @@ class Hub:
                 return await self._refs(address)
             case "commits":
                 snapshot = await self._catalogue.snapshot(address.repository, address.revision)
-                return _telling(JSONResponse(views.commits(snapshot)), snapshot)
+                return await self._shown(snapshot, lambda: views.commits(snapshot))
             case _:  # auth-check: whoever may not was refused above
                 return Response()
 
@@ -117,25 +119,36 @@ class Hub:
         return RedirectResponse(address.renamed(repository.name) + query, 307)
 
     async def _model(self, request: Request, address: Address) -> Response:
-        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
         blobs = views.truth(request.query_params.get("blobs"))
-        return _telling(JSONResponse(views.model(snapshot, blobs=blobs)), snapshot)
+        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        return await self._shown(snapshot, lambda: views.model(snapshot, blobs=blobs))
 
     async def _tree(self, request: Request, address: Address) -> Response:
         snapshot = await self._catalogue.snapshot(address.repository, address.revision)
         query = request.query_params
         limit = views.integer(query.get("limit"), views.TREE_PAGE, views.TREE_PAGE)
         recursive, expand = views.truth(query.get("recursive")), views.truth(query.get("expand"))
-        whole = views.tree(snapshot.manifest, address.path, recursive=recursive, expand=expand, commit=snapshot.commit)
-        shown, after = views.page(whole, query.get("cursor", ""), limit)
-        more = self._link(request, after) if after else {}
-        return _telling(JSONResponse(shown, headers=more), snapshot)
+        after = ""
+
+        def page() -> list[views.Document]:
+            nonlocal after
+            whole = views.tree(snapshot, address.path, recursive=recursive, expand=expand)
+            shown, after = views.page(whole, query.get("cursor", ""), limit)
+            return shown
+
+        answered = await self._shown(snapshot, page)
+        answered.headers.update(self._link(request, after) if after else {})
+        return answered
 
     async def _paths_info(self, request: Request, address: Address) -> Response:
         snapshot = await self._catalogue.snapshot(address.repository, address.revision)
         paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
-        shown = views.paths_info(snapshot.manifest, paths, expand=expand, commit=snapshot.commit)
-        return _telling(JSONResponse(shown), snapshot)
+        return await self._shown(snapshot, lambda: views.paths_info(snapshot, paths, expand=expand))
+
+    async def _shown(self, snapshot: Snapshot, view: Callable[[], object]) -> Response:
+        """What `view` gives, as JSON: made in a thread, since an artifact may have 100,000 files."""
+        body = await self._running.core.pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
+        return _telling(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: Address) -> Response:
         repository = await self._catalogue.repository(address.repository)

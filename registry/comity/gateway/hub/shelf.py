@@ -32,8 +32,11 @@ class Shelf:
     async def names(self, words: str, author: str, after: str, most: int) -> list[str]:
         """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given."""
         async with self._reading:
-            if await self._core.pools.ledger(self._grow):
-                self._sorted = sorted(self._names)
+            return await self._core.pools.ledger(self._find, words, author, after, most)
+
+    def _find(self, words: str, author: str, after: str, most: int) -> list[str]:
+        if self._grow():
+            self._sorted = sorted(self._names)
         wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
         found = []
         for key in self._sorted[bisect_right(self._sorted, fold(after)) if after else 0 :]:

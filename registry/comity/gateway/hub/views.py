@@ -13,8 +13,8 @@ from typing import Any, Final, TypeAlias
 from comity.gateway.hub.address import MAIN
 from comity.gateway.hub.catalogue import Snapshot
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.hub import blob_id, pointer, tree_ids
-from comity.trust.manifest import FileEntry, Manifest
+from comity.trust.hub import blob_id, pointer
+from comity.trust.manifest import FileEntry
 
 Document: TypeAlias = dict[str, Any]
 
@@ -52,31 +52,26 @@ def model(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> 
     return document
 
 
-def tree(manifest: Manifest, folder: str, *, recursive: bool, expand: bool, commit: str) -> list[Document]:
+def tree(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:
     """`GET …/tree/{revision}/{folder}`, whole. Raises NotFound (NO-SUCH-FILE) for a folder that is not there."""
-    trees = tree_ids(manifest)
-    if folder not in trees:
+    if folder not in snapshot.trees:
         raise NotFound(f"no folder {folder[:200]!r}", code="NO-SUCH-FILE")
     prefix = f"{folder}/" if folder else ""
-    below = {path: _folder(path, oid) for path, oid in trees.items() if path and path.startswith(prefix)}
-    below |= {e.path: _file(e) for e in manifest.files if e.path.startswith(prefix)}
+    below = {path: _folder(path, oid) for path, oid in snapshot.trees.items() if path and path.startswith(prefix)}
+    below |= {e.path: _file(e) for e in snapshot.manifest.files if e.path.startswith(prefix)}
     listed = (path for path in sorted(below) if recursive or "/" not in path[len(prefix) :])
-    return [_expanded(below[path], commit) if expand else below[path] for path in listed]
+    return [_expanded(below[path], snapshot.commit) if expand else below[path] for path in listed]
 
 
-def paths_info(manifest: Manifest, paths: Iterable[str], *, expand: bool, commit: str) -> list[Document]:
+def paths_info(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> list[Document]:
     """`POST …/paths-info/{revision}`: what is not there is left out."""
-    trees: Mapping[str, str] | None = None
     found = []
     for path in dict.fromkeys(path.strip("/") for path in paths):
-        entry = manifest.by_path.get(path)
-        if entry is not None:
+        if (entry := snapshot.manifest.by_path.get(path)) is not None:
             found.append(_file(entry))
-            continue
-        trees = tree_ids(manifest) if trees is None else trees
-        if path in trees:
-            found.append(_folder(path, trees[path]))
-    return [_expanded(item, commit) for item in found] if expand else found
+        elif path and path in snapshot.trees:
+            found.append(_folder(path, snapshot.trees[path]))
+    return [_expanded(item, snapshot.commit) for item in found] if expand else found
 
 
 def refs(commits: Mapping[str, str], main: str | None) -> Document:
