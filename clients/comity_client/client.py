@@ -229,16 +229,15 @@ class Client:
         Raises as `publishers.change_keys` and `publish.publish_folder` do.
         """
 
-        async def work(session: Session) -> tuple[Publisher, tuple[Logged, ...]]:
-            cut = []
-            if publisher.home:
-                seen = (await logs.newest_checkpoint(session, self._memory(), publisher.home)).checkpoint
-                cut = [Cut(seen.origin, seen.size, seen.root)]
-            changed = await asyncio.to_thread(change_keys, publisher, recovery, cut)
-            targets = nodes or [publisher.home]
-            return changed, await log_keys(session, self._memory(), changed, targets, on_event=on_event)
+        cut = [self.cut(publisher.home)] if publisher.home else []
+        changed = change_keys(publisher, recovery, cut)
+        return changed, self.log_keys(changed, nodes=nodes, on_event=on_event)
 
-        return self._with(work, on_event)
+    def cut(self, origin: str) -> Cut:
+        """How long a log is now: what stands in it below was said before a change of keys that names this. Raises as
+        `log_checkpoint` does."""
+        seen = self.log_checkpoint(origin).checkpoint
+        return Cut(seen.origin, seen.size, seen.root)
 
     def log_keys(
         self, publisher: Publisher, *, nodes: Sequence[str] = (), on_event: OnEvent = ignore
