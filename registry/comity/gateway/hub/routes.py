@@ -116,7 +116,7 @@ class Hub:
         if repository.name == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(address.renamed(repository.name) + query, 307)
+        return RedirectResponse(self._running.settings.url + address.renamed(repository.name) + query, 307)
 
     async def _model(self, request: Request, address: Address) -> Response:
         blobs = views.truth(request.query_params.get("blobs"))
