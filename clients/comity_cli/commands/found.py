@@ -8,10 +8,9 @@ import click
 from comity.trust.charter import MAX_BYTES, Body
 from comity.trust.digest import parse_digest
 from comity.trust.errors import Malformed
-from comity.trust.spelling import syllables
 
 from comity_cli.command import Group, examples, output
-from comity_cli.output import plural
+from comity_cli.governance.charters import show_charter
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(dir_okay=False, path_type=Path)
@@ -43,7 +42,7 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], None, bound)
     target.write_bytes(body.data)
-    _show(body)
+    show_charter(output(), body)
     output().hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
 
 
@@ -59,7 +58,7 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
     from comity_client.founding import consent_to
 
     body = _body(genesis)
-    _show(body)
+    show_charter(output(), body)
     if not yes:
         click.confirm("Sign this charter for your member?", abort=True, err=True)
     target.write_bytes(consent_to(body, directory, governance=keys) + b"\n")
@@ -83,7 +82,7 @@ def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], tar
     lines = [read_line(path) for path in consents]
     federation = founding.seal(body, lines, [NodeCard.parse(path.read_bytes()) for path in cards])
     target.write_bytes(federation.encode())
-    _show(body)
+    show_charter(output(), body)
     output().done(f"founded: {target}")
     output().hint(
         f"each node: copy it to NODE-HOME/federation.json, then comity serve; users: comity trust pin {target}"
@@ -95,25 +94,3 @@ def _body(path: Path) -> Body:
     if len(data) > MAX_BYTES:
         raise Malformed(f"{path} is too large for a charter")
     return Body.parse(data)
-
-
-def _show(body: Body) -> None:
-    out = output()
-    rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
-    out.say(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
-    out.table(("member", "jurisdiction", "on the phone", "id"), rows)
-    policy = body.policy
-    out.say(
-        f"It changes by {policy.quorum_change} of {len(body.active)} members; asks for {policy.min_copies} copies in "
-        f"{policy.min_jurisdictions} jurisdictions."
-    )
-    out.document(
-        "charter",
-        {
-            "federation": body.federation,
-            "body": body.digest,
-            "epoch": body.epoch,
-            "members": [{"id": m.id, "name": m.name, "jurisdiction": m.jurisdiction} for m in body.members],
-            "quorum_change": policy.quorum_change,
-        },
-    )

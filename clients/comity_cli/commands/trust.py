@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.digest import parse_digest
+from comity.trust.federation import MAX_BYTES
 from comity.trust.spelling import syllables
+from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.governance.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
+
+if TYPE_CHECKING:
+    from comity_client.charter_diff import CharterDiff
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -24,25 +31,40 @@ def command() -> None:
     """Decide whom to believe. Pins are local files; no server, charter or peer can change them."""
 
 
-@examples("comity trust pin federation.json", "comity trust pin federation.json --yes --json")
-@command.command("pin", short_help="Hold on to a federation file.")
-@click.argument("file", type=FILE)
+@examples("comity trust pin federation.json", "comity trust pin", "comity trust pin other-branch.json --branch")
+@command.command("pin", short_help="Hold on to a federation file, or to the newest charter that nodes can prove.")
+@click.argument("file", type=FILE, required=False)
 @click.option("--yes", is_flag=True, help="Pin without asking.")
-def pin(file: Path, yes: bool) -> None:
-    """Show what FILE would change, and pin it. Get it from two members by separate ways and compare the words."""
+@click.option("--branch", is_flag=True, help="Even if it is not what the pinned charter leads to: you decide.")
+@click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
+def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
+    """Show what FILE would change, and pin it. Get it from two members by separate ways and compare the words.
+
+    Without FILE: move the pin along the certificates of later epochs, as far as the nodes of the pinned federation can
+    prove them. Never moved without you: charters that travel with an artifact change no verdict.
+    """
     out, api = output(), client()
-    diff = api.diff(file)
-    fresh = diff.old is None
-    out.say(f"Federation {syllables(diff.federation)}   {diff.federation}")
-    _changes(out, [(c.what, c.name[:16], c.before, c.after) for c in diff.changes])
-    if not diff.changes and diff.old == diff.new:
+    data = _data(file, federation)
+    found = api.diff(data)
+    out.say(f"Federation {syllables(found.federation)}   {found.federation}")
+    _show_diff(out, found)
+    if found.relation == "same" and not found.changes:
         out.say("It is pinned already; nothing changes.")
     elif not yes and not out.as_json:
-        question = "Pin this federation?" if fresh else "Replace the pinned charter by this one?"
+        question = "Pin this federation?" if found.old is None else "Replace the pinned charter by this one?"
         click.confirm(question, abort=True, err=True)
-    pinned = api.pin(file)
-    out.done(f"pinned charter body sha256:{pinned.body}")
-    out.document("pin", {"federation": pinned.id, "body": pinned.body, "file": str(pinned.file)})
+    pinned = api.pin(data, branch=branch)
+    out.done(f"pinned charter of epoch {pinned.federation.body.epoch}, body sha256:{pinned.body}")
+    out.document(
+        "pin",
+        {
+            "federation": pinned.id,
+            "body": pinned.body,
+            "epoch": pinned.federation.body.epoch,
+            "relation": found.relation,
+            "file": str(pinned.file),
+        },
+    )
     out.hint("comity search ''   then   comity pull NAME")
 
 
@@ -76,19 +98,29 @@ def show() -> None:
     )
 
 
-@examples("comity trust diff new-federation.json")
-@command.command("diff", short_help="Show what pinning a file would change.")
-@click.argument("file", type=FILE)
-def diff(file: Path) -> None:
-    """Show what pinning FILE would change, and change nothing."""
+@examples("comity trust diff new-federation.json", "comity trust diff")
+@command.command("diff", short_help="Show what pinning a file, or the newest charter, would change.")
+@click.argument("file", type=FILE, required=False)
+@click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
+def diff(file: Path | None, federation: str) -> None:
+    """Show what pinning FILE, or without it the newest charter that nodes can prove, would change. Changes nothing."""
     out = output()
-    found = client().diff(file)
-    _changes(out, [(c.what, c.name[:16], c.before, c.after) for c in found.changes])
+    found = client().diff(_data(file, federation))
+    _show_diff(out, found)
     if not found.changes:
         out.say("Nothing would change.")
-    changes = [{"what": c.what, "name": c.name, "before": c.before, "after": c.after} for c in found.changes]
-    out.document("diff", {"federation": found.federation, "old": found.old, "new": found.new, "changes": changes})
-    out.hint(f"comity trust pin {file}")
+    out.document(
+        "diff",
+        {
+            "federation": found.federation,
+            "old": found.old,
+            "new": found.new,
+            "relation": found.relation,
+            "epochs": list(found.epochs),
+            "changes": changes_json(found.changes),
+        },
+    )
+    out.hint(f"comity trust pin {file or ''}".rstrip())
 
 
 @examples("comity trust bind swiss-ai 51aa…", "comity trust bind swiss-ai/apertus-8b@v1 sha256:9f2c…")
@@ -122,6 +154,23 @@ def unpin(federation: str) -> None:
     output().document("unpin", {"federation": federation})
 
 
-def _changes(out: Output, rows: list[tuple[str, str, str, str]]) -> None:
-    if rows:
-        out.table(("what", "which", "before", "after"), [tuple(cell or "-" for cell in row) for row in rows])
+def _data(file: Path | None, federation: str) -> bytes:
+    """A federation file, or without one the newest that the nodes of a pinned federation can prove."""
+    if file is not None:
+        return read_bounded(file, MAX_BYTES)
+    return client().chamber(federation).newest().encode()
+
+
+def _show_diff(out: Output, found: CharterDiff) -> None:
+    show_changes(out, found.changes)
+    before, after = found.epochs
+    if found.relation == "forward":
+        out.say(
+            f"The pinned charter of epoch {before} leads to this one of epoch {after}, by its members' certificates."
+        )
+    elif found.relation == "back":
+        out.warn(f"this file ends at epoch {after}, pinned is epoch {before}: it is an old one")
+    elif found.relation == "fork":
+        out.warn(
+            f"FORK: both lead on from epoch {found.common} to different charters; nobody but you can say which is right"
+        )

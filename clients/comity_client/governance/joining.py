@@ -51,12 +51,17 @@ class Asking:
     since: int
 
 
+def card_of(home: Path) -> NodeCard:
+    """The card in a node's home. Raises NotFound, Malformed, Untrusted."""
+    return NodeCard.parse(read_bounded(home / "node-card.json", MAX_CARD))
+
+
 def card_lines(home: Path) -> tuple[bytes, ...]:
     """What a request holds: the card's lines, and the node's addresses under its own signature.
 
     Raises NotFound, Refused, Malformed, Untrusted for what the home lacks.
     """
-    card = NodeCard.parse(read_bounded(home / "node-card.json", MAX_CARD))
+    card = card_of(home)
     online = read_signer(home / "keys" / "online.pem")
     return (*card.lines, sign_addresses(card.record, card.mutual, card.open, online).line)
 

@@ -61,6 +61,22 @@ class Sitting:
             raise NotFound(f"no draft {name[:80]!r}", why=f"open drafts: {known}", hint=hint, code="NO-DRAFT")
         return found[0]
 
+    def superseded(self, name: str) -> tuple[Body, Body]:
+        """The body whose digest begins with `name` and that lost to another of its epoch, with the one that it was
+        drafted upon. Raises NotFound (NO-DRAFT)."""
+        wanted = name.removeprefix("sha256:")
+        past = {body.digest: body for body in (self.start, *(made.body for made in self.council.epochs))}
+        found = [
+            (drafted, past[drafted.prev])
+            for digest, data in self.material.objects.items()
+            if len(wanted) >= 8 and digest.startswith(wanted) and digest not in past
+            if (drafted := _body(data)) is not None and drafted.prev in past and drafted.prev != self.current.digest
+        ]
+        if len(found) != 1:
+            why = f"{len(found)} drafts of earlier epochs begin so, among the lines at hand"
+            raise NotFound(f"no draft {name[:80]!r} to rebase", why=why, hint="comity proposal ls", code="NO-DRAFT")
+        return found[0]
+
     def member(self, name: str) -> Member:
         """A seat of the current charter, by name, or by the first 8 digits or more of its id. Raises NotFound."""
         seats = self.current.members
@@ -120,6 +136,13 @@ def material_of(federation: Federation) -> Material:
     bodies = (body.data for body in federation.chain)
     lines = (line for certificate in federation.certificates for line in certificate)
     return Material.of(lines, bodies)
+
+
+def _body(data: bytes) -> Body | None:
+    try:
+        return Body.parse(data)
+    except ComityError:
+        return None
 
 
 def _entries(lines: Iterable[bytes]) -> Iterable[Entry]:

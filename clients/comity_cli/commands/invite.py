@@ -1,0 +1,34 @@
+"""`comity invite`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.content import durable
+
+from comity_cli.command import Command, examples, output
+from comity_cli.governance.office import Office
+
+
+@examples("comity invite --out federation.json", "comity invite --json")
+@click.command(cls=Command, name="invite", short_help="Write the federation file for a newcomer.")
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), default=Path("federation.json"))
+@click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
+def command(target: Path, federation: str) -> None:
+    """Write a federation file with every epoch that can be proven now, and the nodes. It holds no secret and gives no
+    right: it is where a newcomer starts, and the words are what you read out to them."""
+    from comity_client.governance.inviting import invite
+
+    out = output()
+    invitation = invite(Office(federation=federation).chamber.newest())
+    durable.write_file(target, invitation.data, mode=0o644, point="invitation")
+    out.done(f"{target}: epoch {invitation.federation.body.epoch}, {len(invitation.federation.nodes)} nodes")
+    for what, words in invitation.spoken:
+        out.fact(what, words)
+    body = invitation.federation.body
+    spoken = dict(invitation.spoken)
+    out.document(
+        "invitation", {"file": str(target), "federation": body.federation, "epoch": body.epoch, "spoken": spoken}
+    )
+    out.hint(f"they run: comity join {target} --dir HOME; read the words to them by another way than the file took")

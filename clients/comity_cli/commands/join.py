@@ -1,0 +1,114 @@
+"""`comity join`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.content import durable
+from comity.trust.errors import Untrusted
+from comity.trust.spelling import syllables
+
+from comity_cli.command import Command, client, examples, output
+from comity_cli.governance.office import FILE, FOLDER, Office
+from comity_cli.output import Output, plural
+
+if TYPE_CHECKING:
+    from comity.trust.federation import Federation
+    from comity_client.governance.joining import Hope
+
+
+@examples(
+    "comity join federation.json --dir node-es",
+    "comity join federation.json --dir node-es --words 'babad-cadef-…'",
+    "comity join --dir node-es",
+)
+@click.command(cls=Command, name="join", short_help="Ask a federation to admit your member.")
+@click.argument("file", type=FILE, required=False)
+@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home that `comity init` made. Default: here.")
+@click.option("--words", help="The federation's words, as two members read them to you; refused unless they match.")
+@click.option("--yes", is_flag=True, help="Pin and ask without a question.")
+@click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
+def command(file: Path | None, home: Path, words: str | None, yes: bool, federation: str) -> None:
+    """Ask a federation to admit your member, and see how far that is. Run it again at any time to see what is missing.
+
+    FILE is the federation file. Get it from two members by separate ways and compare the words. Reading, mirroring and
+    verifying need no membership.
+    """
+    from comity_client.governance.joining import card_of, hopes
+
+    out, card = output(), card_of(home)
+    if file is not None:
+        federation = _pin(out, file, words, yes=yes)
+    office = Office(federation=federation, home=home)
+    _note(home, office.chamber.federation)
+    who = card.inception
+    sitting = office.sitting
+    seat = sitting.current.member(who.id)
+    if seat is not None:
+        out.done(f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {sitting.current.epoch}")
+        out.document("join", {"member": who.id, "state": "member", "epoch": sitting.current.epoch})
+        out.hint(f"comity serve {home / 'node.toml'}   then   comity status")
+        return
+    asked = office.chamber.ask(home)
+    out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
+    for name, refusal in asked.refused:
+        out.warn(f"{name}: {refusal}")
+    found = hopes(sitting, who.id)
+    for hope in found:
+        _show(out, hope, home)
+    out.document(
+        "join",
+        {
+            "member": who.id,
+            "state": "asked",
+            "waiting_at": [name for name, _ in asked.waiting],
+            "drafts": [
+                {"body": h.body, "by": h.by, "consented": h.consented, "intents": h.intents, "ratified": h.ratified,
+                 "quorum": h.quorum}
+                for h in found
+            ],
+        },
+    )  # fmt: skip
+    if not found:
+        out.say(f"  No member has drafted a charter with you yet. It takes {sitting.current.quorum} of "
+                f"{plural(len(sitting.current.active), 'member')}, in two readings.")  # fmt: skip
+        out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
+        out.hint(
+            f"comity serve {home / 'node.toml'}   to mirror from now on;   comity join --dir {home}   to look again"
+        )
+
+
+def _show(out: Output, hope: Hope, home: Path) -> None:
+    out.fact("draft", f"{hope.body[:12]} by {hope.by or 'a member'}: {hope.intents} of {hope.quorum} intend, "
+                      f"{hope.ratified} of {hope.quorum} ratified")  # fmt: skip
+    if not hope.consented:
+        out.hint(f"it lacks your consent: comity proposal consent {hope.body[:12]} --dir {home} --to NODE")
+
+
+def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
+    """Pin the federation in `file` if it is new here, once its words were compared. Gives its id."""
+    from comity.trust.federation import Federation
+
+    federation = Federation.parse(file.read_bytes())
+    spoken = syllables(federation.id)
+    if words is not None and words.split() != spoken.split() and words != spoken:
+        raise Untrusted("not the federation that you were told about", why=f"this file is of {spoken}",
+                        hint="ask two members for the file again", code="OTHER-FEDERATION")  # fmt: skip
+    api = client()
+    if all(pin.id != federation.id for pin in api.pins()):
+        body = federation.body
+        out.say(f"Federation {spoken}: epoch {body.epoch}, {plural(len(body.members), 'member')}")
+        out.table(("member", "jur", "on the phone"), [(m.name, m.jurisdiction, syllables(m.id)) for m in body.members])
+        if not (yes or words or out.as_json):
+            click.confirm("Are these the words that two members read to you? Pin it?", abort=True, err=True)
+        api.pin(file)
+    return federation.id
+
+
+def _note(home: Path, federation: Federation) -> None:
+    """Give a node that knows of no federation yet the file to start with."""
+    target = home / "federation.json"
+    if not target.exists():
+        durable.write_file(target, federation.encode(), mode=0o644, point="home")

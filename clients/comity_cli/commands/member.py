@@ -1,0 +1,122 @@
+"""`comity member`: who the members are, and who asks to become one."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from comity.trust.spelling import grouped, syllables
+
+from comity_cli.command import Group, examples, output
+from comity_cli.governance.office import Office, reading_options
+
+if TYPE_CHECKING:
+    from comity.trust.charter import Member
+    from comity_client.governance.sitting import Sitting
+
+
+@examples("comity member ls", "comity member show BSC", "comity member asks")
+@click.group(cls=Group, name="member", short_help="See who the members are, and who asks to join.")
+def command() -> None:
+    """See who the members of a federation are, by the newest charter that can be proven here."""
+
+
+@examples("comity member ls", "comity member ls --json", "comity member ls --offline --from /media/stick")
+@command.command("ls", short_help="List the members.")
+@reading_options
+def ls(**options: Any) -> None:
+    """List the members of the newest charter."""
+    from comity_cli.governance import rendering
+
+    out, sitting = output(), Office(**options).sitting
+    rendering.show_alarms(out, sitting)
+    out.say(f"The charter: {rendering.where_it_stands(sitting)}   sha256:{sitting.current.digest}")
+    seats = sitting.current.members
+    rows = [(m.name, m.jurisdiction, m.status, _notes(sitting, m) or "-", syllables(m.id), m.id[:16]) for m in seats]
+    out.table(("member", "jur", "status", "notes", "on the phone", "id"), rows)
+    out.document(
+        "members",
+        {
+            "federation": sitting.current.federation,
+            "epoch": sitting.current.epoch,
+            "body": sitting.current.digest,
+            "members": [_member_json(sitting, seat) for seat in seats],
+            **rendering.alarms_json(sitting),
+        },
+    )
+
+
+@examples("comity member show BSC", "comity member show 51aa90c2 --json")
+@command.command("show", short_help="Show a member: keys, recovery, successors.")
+@click.argument("member")
+@reading_options
+def show(member: str, **options: Any) -> None:
+    """Show one member: the keys that the charter lists, and those to which its own rotations lead."""
+    out, sitting = output(), Office(**options).sitting
+    seat = sitting.member(member)
+    chain = sitting.chain(seat.id)
+    out.say(f"{seat.name} ({seat.jurisdiction}), {seat.status}")
+    out.fact("id", grouped(seat.id))
+    out.fact("on the phone", syllables(seat.id))
+    out.fact("keys", f"{seat.keys.threshold} of {', '.join(key.id[:16] for key in seat.keys.keys)}")
+    out.fact("recovery", ", ".join(digest[:16] for digest in seat.recovery) or "none: its keys can never be changed")
+    if chain.disputes:
+        out.warn("two rotations of its keys exclude one another: nobody can say whose keys it has")
+    elif chain.current != chain.start:
+        now = ", ".join(key.id[:16] for key in chain.current.keys.keys)
+        out.fact("rotated to", f"{now}; the charter lists the older ones until a member drafts: rekey")
+    for note in filter(None, [_notes(sitting, seat)]):
+        out.fact("notes", note)
+    out.document("member", _member_json(sitting, seat))
+
+
+@examples("comity member asks", "comity member asks --json")
+@command.command("asks", short_help="List who asks to be admitted.")
+@click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
+def asks(federation: str) -> None:
+    """List who asks to be admitted. A card proves its keys, not whose they are: have the words read to you."""
+    out = output()
+    found = Office(federation=federation).chamber.asking()
+    rows = [
+        (a.card.inception.label, a.card.inception.jurisdiction, _day(a.since), syllables(a.card.inception.id),
+         a.card.inception.id[:16])
+        for a in found
+    ]  # fmt: skip
+    out.table(("says it is", "jur", "since", "on the phone", "id"), rows)
+    if not rows:
+        out.say("Nobody asks to be admitted.")
+    asking = [
+        {"id": a.card.inception.id, "label": a.card.inception.label, "jurisdiction": a.card.inception.jurisdiction,
+         "since": a.since}
+        for a in found
+    ]  # fmt: skip
+    out.document("asks", {"asks": asking})
+    if found:
+        out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --dir HOME")
+
+
+def _notes(sitting: Sitting, seat: Member) -> str:
+    council = sitting.council
+    notes = ["asks to leave"] if seat.id in council.left else []
+    notes += ["PROVEN LIAR"] if any(lie.member == seat.id for lie in council.lies) else []
+    notes += [f"successor of {seat.successor_of[:12]}"] if seat.successor_of else []
+    return ", ".join(notes)
+
+
+def _member_json(sitting: Sitting, seat: Member) -> dict[str, Any]:
+    return {
+        "id": seat.id,
+        "name": seat.name,
+        "jurisdiction": seat.jurisdiction,
+        "status": seat.status,
+        "keys": [key.id for key in seat.keys.keys],
+        "threshold": seat.keys.threshold,
+        "recovery": list(seat.recovery),
+        "successor_of": seat.successor_of,
+        "asks_to_leave": seat.id in sitting.council.left,
+    }
+
+
+def _day(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()

@@ -1,0 +1,303 @@
+"""`comity proposal`: what members would change of the charter, and how far that is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from comity.trust.digest import parse_digest, short
+
+from comity_cli.command import Group, examples, output
+from comity_cli.governance.office import FOLDER, NEW_FOLDER, Office, acting_options, reading_options
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity.trust.charter import Body
+    from comity_client.governance.sitting import Material
+
+
+@examples(
+    "comity proposal ls",
+    "comity proposal new admit node-card.json --text 'BSC mirrors what we publish' --dir node-ch",
+    "comity proposal approve 9f2c41aa --dir node-ch",
+)
+@click.group(cls=Group, name="proposal", short_help="Change the charter: draft, approve, follow.")
+def command() -> None:
+    """Change the charter together. A draft becomes the next charter when a quorum reads it twice: INTENT, then RATIFY.
+
+    Each step shows its plan before anything is signed, and prints the command for whoever comes next.
+    """
+
+
+@examples("comity proposal ls", "comity proposal ls --json", "comity proposal ls --offline --from /media/stick")
+@command.command("ls", short_help="List open drafts, and whose turn it is.")
+@reading_options
+def ls(**options: Any) -> None:
+    """List the drafts that are open, how many have read them, and who must do what next. Computed here from what
+    members signed; no node's word is taken."""
+    from comity_client.governance.turns import turns
+
+    from comity_cli.governance import rendering
+
+    out, sitting = output(), Office(**options).sitting
+    rendering.show_alarms(out, sitting)
+    out.say(f"The charter: {rendering.where_it_stands(sitting)}   sha256:{sitting.current.digest}")
+    rows = []
+    for draft in sitting.council.drafts:
+        by = sitting.current.member(draft.by) if draft.by else None
+        intents, ratified = rendering.progress(sitting, draft)
+        state = draft.objection or ", ".join(f"consent of {seat.name} missing" for seat in draft.missing)
+        what = rendering.summary(sitting, draft)
+        rows.append((draft.body.digest[:12], by.name if by else "-", what, intents, ratified, state or "open"))
+    if rows:
+        out.table(("draft", "by", "changes", "intent", "ratify", "state"), rows)
+    else:
+        out.say("No draft is open.")
+    due = turns(sitting)
+    rendering.show_turns(out, due)
+    out.document(
+        "proposals",
+        {
+            "federation": sitting.current.federation,
+            "epoch": sitting.current.epoch,
+            "body": sitting.current.digest,
+            "drafts": [rendering.draft_json(sitting, draft) for draft in sitting.council.drafts],
+            "next": rendering.turns_json(due),
+            **rendering.alarms_json(sitting),
+        },
+    )
+
+
+@examples("comity proposal show 9f2c41aa", "comity proposal show 9f2c41aa --json")
+@command.command("show", short_help="Show what a draft changes, and who has read it.")
+@click.argument("draft")
+@reading_options
+def show(draft: str, **options: Any) -> None:
+    """Show a draft: every change, who has read it in which round, and who must do what next."""
+    from comity_client.governance.turns import turns
+
+    from comity_cli.governance import rendering
+
+    out, sitting = output(), Office(**options).sitting
+    found = sitting.draft(draft)
+    by = sitting.current.member(found.by) if found.by else None
+    rendering.show_alarms(out, sitting)
+    out.say(f"Draft of epoch {found.body.epoch}, sha256:{found.body.digest}")
+    out.fact("by", by.name if by else "nobody yet: only readings are known")
+    if found.text:
+        out.fact("they say", found.text)
+    if found.objection:
+        out.warn(f"no honest member signs it: {found.objection}")
+    rendering.show_changes(out, rendering.changes_of(sitting, found))
+    rounds = sorted({*found.intents, *found.ratified})
+    rows = [
+        (seat.name, seat.jurisdiction, *(_said(found.intents, found.ratified, at, seat.id) for at in rounds))
+        for seat in sitting.current.active
+    ]
+    out.table(("member", "jur", *(f"round {at}" for at in rounds)), rows)
+    due = [turn for turn in turns(sitting) if turn.body == found.body.digest]
+    rendering.show_turns(out, due)
+    out.document("proposal", {**rendering.draft_json(sitting, found), "next": rendering.turns_json(due)})
+
+
+@examples(
+    "comity proposal new admit node-card.json --dir node-ch --text 'they asked us on 3 May'",
+    "comity proposal new remove BSC --dir node-ch --text 'it asked to leave'",
+    "comity proposal new policy min_copies=4 --dir node-ch",
+)
+@command.command("new", short_help="Put a change of the charter forward.")
+@click.argument(
+    "kind", type=click.Choice(("admit", "succeed", "remove", "rekey", "observer", "active", "policy", "namespace"))
+)
+@click.argument("what", nargs=-1, required=True)
+@click.option("--text", default="", help="Why; everybody reads it.")
+@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
+@acting_options
+def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **options: Any) -> None:
+    """Draft the next charter and put it forward.
+
+    \b
+    admit CARD            a seat for who sent this node card, or asks to join (its id)
+    succeed MEMBER CARD   a new seat in place of one whose keys are lost
+    remove MEMBER         no seat any more; it keeps all that it has
+    rekey MEMBER          list the keys to which the member's own rotations lead
+    observer|active MEMBER  without, or with, a vote
+    policy NAME=VALUE…    quorum_change, min_copies, min_jurisdictions, cosigner_quorum
+    namespace NAME=ID…    bind a namespace to a publisher, for ever
+    """
+    from comity_client.governance import acts
+
+    from comity_cli.governance.signing import sign_and_deliver
+
+    office = Office(**options)
+    body, more = _drafted(office, kind, what)
+    sitting = office.sitting.adding(more)
+    plan = acts.propose(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
+    sign_and_deliver(office, plan, office.desk)
+
+
+@examples("comity proposal approve 9f2c41aa --dir node-ch", "comity proposal approve 9f2c41aa --stalled --dir node-ch")
+@command.command("approve", short_help="Sign the next reading that your member owes a draft.")
+@click.argument("draft")
+@click.option("--stalled", is_flag=True, help="Do not wait longer for those who are silent in this round.")
+@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
+@acting_options
+def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> None:
+    """Sign the reading that is due: INTENT first; RATIFY when a quorum meant it to. Run it again for the next one.
+
+    What this key has signed is kept beside it and asked first: it never says two things that exclude one another.
+    """
+    from comity_client.governance import acts
+
+    from comity_cli.governance.signing import sign_and_deliver
+
+    office = Office(**options)
+    sitting = office.sitting
+    body, key = sitting.draft(draft).body, office.desk[0]
+    plan = acts.read(sitting, key, body, stalled=stalled, despite_quorum=despite_quorum)
+    if isinstance(plan, acts.Nothing):
+        out = output()
+        out.say(f"Nothing to sign now: {plan.why}")
+        out.document("signed", {"complete": False, "why": plan.why})
+        out.hint(f"comity proposal show {short(body.digest)}")
+    else:
+        sign_and_deliver(office, plan, office.desk)
+
+
+@examples("comity proposal consent 9f2c41aa --dir node-es --to node-ch.example")
+@command.command("consent", short_help="Agree to the seat that a draft gives you.")
+@click.argument("draft")
+@acting_options
+def consent(draft: str, **options: Any) -> None:
+    """Agree to your seat in a draft, with all your keys. A newcomer does this once; without it nobody can admit it."""
+    from comity_client.governance import acts
+    from comity_client.governance.joining import card_of
+    from comity_client.governance.sitting import Material
+
+    from comity_cli.governance.signing import sign_and_deliver
+
+    office = Office(**options)
+    card = card_of(office.home)
+    sitting = office.sitting.adding(Material.of(card.lines))
+    plan = acts.agree(sitting, sitting.draft(draft).body, card.inception.id)
+    sign_and_deliver(office, plan, office.desk)
+
+
+@examples("comity proposal rebase 9f2c41aa --dir node-ch")
+@command.command("rebase", short_help="Put a losing draft upon the charter that won.")
+@click.argument("draft")
+@click.option("--text", default="", help="Why; everybody reads it.")
+@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
+@acting_options
+def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
+    """Take what a draft of an earlier epoch changes, and put it forward upon the current charter. Nothing is merged
+    where both changed the same thing: that, a person decides."""
+    from comity_client.governance import acts, drafting
+
+    from comity_cli.governance.signing import sign_and_deliver
+
+    office = Office(**options)
+    sitting = office.sitting
+    lost, before = sitting.superseded(draft)
+    body = drafting.rebase(lost, before, sitting.current)
+    plan = acts.propose(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
+    sign_and_deliver(office, plan, office.desk)
+
+
+@examples("comity proposal export /media/stick")
+@command.command("export", short_help="Write all that is open into a folder, to be carried.")
+@click.argument("folder", type=NEW_FOLDER)
+@reading_options
+def export(folder: Path, **options: Any) -> None:
+    """Write every line and body about the current charter into FOLDER: for a desk without a network."""
+    from comity.content import durable
+    from comity_client.governance.folder import write_folder
+
+    durable.make_folders(folder)
+    count = write_folder(folder, Office(**options).sitting.material)
+    output().done(f"{plural(count, 'new file')} in {folder}")
+    output().document("export", {"folder": str(folder), "files": count})
+    output().hint(f"there: comity proposal ls --offline --from {folder}")
+
+
+@examples("comity proposal load /media/stick --dir node-ch", "comity proposal load /media/stick --to node-ch.example")
+@command.command("load", short_help="Have a node log what a folder brings.")
+@click.argument("folder", type=FOLDER)
+@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here.")
+@click.option("--to", metavar="NODE", help="A node's name, or its operator's socket. Default: the node of --dir.")
+@click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
+def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
+    """Have a node log the lines that FOLDER brings. Doing it twice does no harm."""
+    from comity_client.governance.folder import read_folder
+
+    from comity_cli.governance.signing import report
+
+    office = Office(federation=federation, home=home, to=to)
+    where = office.target
+    delivered = office.chamber.deliver(read_folder(folder), where)
+    report(delivered, where)
+    output().document("load", {"node": where, "lines": len(delivered)})
+
+
+def _drafted(office: Office, kind: str, what: tuple[str, ...]) -> tuple[Body, Material]:
+    """The body that is meant, and lines about newcomers that others need to judge it."""
+    from comity_client.governance import drafting
+    from comity_client.governance.sitting import Material
+
+    sitting, current = office.sitting, office.sitting.current
+    if kind in ("policy", "namespace"):
+        given = dict(_pair(item) for item in what)
+        if kind == "namespace":
+            return drafting.namespaces(current, {k: parse_digest(v) for k, v in given.items()}), Material()
+        return drafting.policy_change(current, dataclasses.replace(current.policy, **_numbers(given))), Material()
+    if kind in ("admit", "succeed"):
+        card = _card(office, what[-1])
+        if kind == "admit":
+            return drafting.admission(current, card.member), Material.of(card.lines)
+        return drafting.succession(current, sitting.member(what[0]), card.member), Material.of(card.lines)
+    member = sitting.member(what[0])
+    if kind == "remove":
+        return drafting.removal(current, member.id), Material()
+    if kind == "rekey":
+        return drafting.rekeying(current, sitting.chain(member.id).current), Material()
+    return drafting.status(current, member.id, kind), Material()
+
+
+def _card(office: Office, name: str) -> Any:
+    """The card in a file, or of somebody who asks to join, by the first digits of its id. Raises NotFound."""
+    from comity.trust.errors import NotFound
+    from comity_client.node_card import NodeCard
+
+    if Path(name).is_file():
+        return NodeCard.parse(Path(name).read_bytes())
+    found = [] if office.offline else [ask.card for ask in office.chamber.asking()]
+    matching = [card for card in found if len(name) >= 8 and card.inception.id.startswith(name)]
+    if len(matching) != 1:
+        raise NotFound(f"no node card {name[:80]!r}", why="neither a file nor the id of who asks to join",
+                       hint="comity member asks", code="NO-CARD")  # fmt: skip
+    return matching[0]
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise click.BadParameter(f"expected NAME=VALUE, not {item!r}")
+    return name, value
+
+
+def _numbers(given: Mapping[str, str]) -> dict[str, int]:
+    from comity.trust.charter import CharterPolicy
+
+    names = {field.name for field in dataclasses.fields(CharterPolicy)}
+    for name, value in given.items():
+        if name not in names or not value.isdecimal():
+            raise click.BadParameter(f"{name}={value}: expected a number for one of {', '.join(sorted(names))}")
+    return {name: int(value) for name, value in given.items()}
+
+
+def _said(intents: Mapping[int, Any], ratified: Mapping[int, Any], at: int, member: str) -> str:
+    words = ["INTENT"] if member in intents.get(at, ()) else []
+    return " ".join([*words, *(["RATIFY"] if member in ratified.get(at, ()) else [])]) or "-"

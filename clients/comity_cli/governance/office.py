@@ -1,0 +1,124 @@
+"""A member's office as the command line finds it: the node's home, the keys, and where lines come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from comity.trust.errors import Conflict, NotFound
+
+from comity_cli.command import client
+
+if TYPE_CHECKING:
+    from comity.trust.rotation import Chain
+    from comity_client.desk.keys import DeskKey
+    from comity_client.governance.chamber import Chamber
+    from comity_client.governance.sitting import Sitting
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def reading_options(command: F) -> F:
+    """Where the lines come from."""
+    for option in (
+        click.option(
+            "--federation", default="", metavar="ID", help="Which pinned federation, where there are several."
+        ),
+        click.option("--offline", is_flag=True, help="Ask no node; only what --from brings."),
+        click.option("--from", "carried", multiple=True, type=FOLDER, help="A folder of carried lines."),
+    ):
+        command = option(command)
+    return command
+
+
+def acting_options(command: F) -> F:
+    """Where lines come from, who signs, and where the signed line goes."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Sign without asking; the plan is shown all the same."),
+        click.option("--out", type=NEW_FOLDER, help="Write the signed line into this folder, to be carried."),
+        click.option("--to", metavar="NODE", help="Log it there: a node's name, or its operator's socket."),
+        click.option(
+            "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline."
+        ),
+        click.option(
+            "--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here."
+        ),
+    ):
+        command = option(command)
+    return reading_options(command)
+
+
+@dataclass(frozen=True)
+class Office:
+    """The options of one command, and what they stand for. Raises as the rooms behind it do."""
+
+    federation: str = ""
+    offline: bool = False
+    carried: Sequence[Path] = ()
+    home: Path = field(default_factory=Path)
+    keys: Sequence[Path] = ()
+    to: str | None = None
+    out: Path | None = None
+    yes: bool = False
+
+    @cached_property
+    def chamber(self) -> Chamber:
+        return client().chamber(self.federation)
+
+    @cached_property
+    def sitting(self) -> Sitting:
+        """What is decided and what is open, by all that can be had: from nodes, and from carried folders."""
+        if not self.offline:
+            return self.chamber.sitting(*self.carried)
+        from comity_client.governance.folder import read_folder
+        from comity_client.governance.sitting import of_federation
+
+        return of_federation(self.chamber.federation, *(read_folder(folder) for folder in self.carried))
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The keys of the member whose home this is. Raises NotFound (NO-HOME)."""
+        from comity_client.governance.rotating import own_chain
+
+        if not (self.home / "inception.line").exists():
+            hint = "name the home that `comity init` made: --dir HOME"
+            raise NotFound(f"{self.home.absolute()} is no node's home", why="inception.line is missing", hint=hint,
+                           code="NO-HOME")  # fmt: skip
+        return own_chain(self.sitting, self.home)
+
+    @cached_property
+    def desk(self) -> Sequence[DeskKey]:
+        """The governance keys at hand: those that were named, else those in the home. Raises NotFound (NO-KEY)."""
+        from comity_client.desk.keys import find_keys, open_key
+        from comity_client.founding import OFFLINE
+
+        found = [open_key(path) for path in self.keys] or find_keys(self.home / OFFLINE, self.chain.current.keys)
+        if not found:
+            why = f"none of the member's current keys lies below {self.home / OFFLINE}"
+            raise NotFound("no governance key", why=why, hint="bring it, and name it: --key FILE", code="NO-KEY")
+        return found
+
+    @property
+    def target(self) -> str:
+        """The node that takes signed lines: the named one, else that of the home. Raises NotFound, Conflict."""
+        if self.to:
+            return self.to
+        from comity_client.operator import socket_of
+
+        socket = socket_of(self.home)
+        if not socket.is_socket():
+            raise Conflict(
+                "the signed line has nowhere to go",
+                why=f"no node runs on {self.home}",
+                hint="start it: comity serve; or name a node: --to NODE; or carry the line: --out FOLDER",
+                code="NO-TARGET",
+            )
+        return str(socket)

@@ -1,0 +1,130 @@
+"""Drafts, turns and changes, for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comity.trust.digest import Digest
+
+from comity_cli.output import Output, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from comity.trust.charter import DraftState
+    from comity_client.charter_diff import Change
+    from comity_client.governance.sitting import Sitting
+    from comity_client.governance.turns import Turn
+
+_DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
+
+
+def show_changes(out: Output, changes: Sequence[Change]) -> None:
+    """One change a row. Keys and digests are shortened by whoever made the change."""
+    if changes:
+        rows = [(change.what, change.name[:16], change.before or "-", change.after or "-") for change in changes]
+        out.table(("what", "name", "before", "after"), rows)
+
+
+def changes_json(changes: Iterable[Change]) -> list[dict[str, str]]:
+    return [{"what": c.what, "name": c.name, "before": c.before, "after": c.after} for c in changes]
+
+
+def show_turns(out: Output, found: Sequence[Turn]) -> None:
+    """Who must do what next, and by which command."""
+    rows = [
+        (turn.name, turn.jurisdiction, _DONE.get(turn.action, turn.action), turn.why, turn.command) for turn in found
+    ]
+    if rows:
+        out.say("\nWhose turn it is")
+        out.table(("member", "jur", "what", "why", "command"), rows)
+
+
+def turns_json(found: Iterable[Turn]) -> list[dict[str, Any]]:
+    return [
+        {"member": t.member, "name": t.name, "action": t.action, "body": t.body, "round": t.round, "command": t.command}
+        for t in found
+    ]
+
+
+def draft_json(sitting: Sitting, draft: DraftState) -> dict[str, Any]:
+    return {
+        "body": draft.body.digest,
+        "epoch": draft.body.epoch,
+        "by": draft.by,
+        "text": draft.text,
+        "intents": {str(at): sorted(members) for at, members in draft.intents.items()},
+        "ratified": {str(at): sorted(members) for at, members in draft.ratified.items()},
+        "missing_consents": [seat.id for seat in draft.missing],
+        "objection": draft.objection,
+        "quorum": sitting.current.quorum,
+        "changes": changes_json(changes_of(sitting, draft)),
+    }
+
+
+def changes_of(sitting: Sitting, draft: DraftState) -> list[Change]:
+    from comity_client.charter_diff import body_changes
+
+    return body_changes(sitting.current, draft.body)
+
+
+def summary(sitting: Sitting, draft: DraftState) -> str:
+    """`+ BSC, policy quorum_change`: what a draft changes, in a few words."""
+    words = []
+    for change in changes_of(sitting, draft):
+        sign = "+" if not change.before else "-" if not change.after else "~"
+        seat = draft.body.member(Digest(change.name)) or sitting.current.member(Digest(change.name))
+        words.append(f"{sign} {seat.name if seat else change.name}")
+    return ", ".join(words) or "nothing"
+
+
+def progress(sitting: Sitting, draft: DraftState) -> tuple[str, str]:
+    """How many of the quorum intend, and ratified, in the round in which the draft is farthest."""
+    at = max((*draft.ratified, *draft.intents), default=0)
+    need, where = sitting.current.quorum, f" (round {at})" if at > 1 else ""
+    return (
+        f"{len(draft.intents.get(at, ()))} of {need}{where}",
+        f"{len(draft.ratified.get(at, ()))} of {need}{where}",
+    )
+
+
+def show_alarms(out: Output, sitting: Sitting) -> None:
+    """What everybody should know before they read on: a split, and proven liars."""
+    council = sitting.council
+    for fork in council.forks:
+        epoch, rival = fork.first.body.epoch, fork.second.body.digest[:16]
+        if fork.retired:
+            out.warn(f"a rival charter of epoch {epoch} ({rival}) was certified by keys that are retired; not a split")
+        else:
+            out.warn(
+                f"FORK: two charters of epoch {epoch} are certified, the rival is {rival}. Governance stands still."
+            )
+    for lie in council.lies:
+        seat = sitting.current.member(lie.member)
+        out.warn(
+            f"{seat.name if seat else lie.member[:16]} is proven to have lied ({lie.kind}): do not rely on its word"
+        )
+
+
+def alarms_json(sitting: Sitting) -> dict[str, Any]:
+    council = sitting.council
+    return {
+        "stopped": council.stopped,
+        "forks": [
+            {
+                "epoch": f.first.body.epoch,
+                "first": f.first.body.digest,
+                "second": f.second.body.digest,
+                "retired": f.retired,
+            }
+            for f in council.forks
+        ],
+        "lies": [{"member": lie.member, "kind": lie.kind} for lie in council.lies],
+    }
+
+
+def where_it_stands(sitting: Sitting) -> str:
+    """`epoch 3, 5 members, changes by 4 of 5`."""
+    body = sitting.current
+    members = plural(len(body.members), "member")
+    return f"epoch {body.epoch}, {members}, changed by {body.quorum} of {len(body.active)}"

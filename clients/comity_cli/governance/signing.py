@@ -1,0 +1,119 @@
+"""A plan is shown, agreed to, signed, and handed over. Nothing is signed before its plan was on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from comity.content import durable
+
+from comity_cli.command import output
+from comity_cli.governance.office import Office
+from comity_cli.governance.rendering import changes_json, show_changes, show_turns, turns_json
+from comity_cli.output import plural
+
+if TYPE_CHECKING:
+    from comity_client.desk.keys import DeskKey
+    from comity_client.governance.gathering import Delivered
+    from comity_client.governance.plans import Plan
+
+PARTIAL = 8
+
+
+def show_plan(plan: Plan) -> None:
+    """What would be signed, in words made from the payload itself."""
+    out = output()
+    out.say(plan.title)
+    for name, value in plan.facts:
+        out.say(f"  {name:<18} {value}")
+    if plan.text:
+        out.fact("they say", plan.text)
+    show_changes(out, plan.changes)
+    for warning in plan.warnings:
+        out.warn(warning)
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Ask, unless --yes was given. Without a person at hand (--json) nothing is signed. Raises click.Abort."""
+    if yes:
+        return
+    if output().as_json:
+        raise click.UsageError("with --json nothing is asked: read the plan first, then repeat with --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def sign_and_deliver(office: Office, plan: Plan, keys: Sequence[DeskKey]) -> None:
+    """Show `plan`, ask, sign with `keys`, and hand the line over; or write the ceremony file for the next signer."""
+    from comity_client.governance import acts
+
+    show_plan(plan)
+    names = ", ".join(key.path.name for key in keys)
+    agree(f"Sign this with {names}?", yes=office.yes)
+    deliver_or_pass_on(office, acts.sign_all(plan, keys))
+
+
+def deliver_or_pass_on(office: Office, plan: Plan, ceremony: Path | None = None) -> None:
+    """Hand a signed line over; where somebody must still sign, write the ceremony file and say who."""
+    if plan.ceremony.complete:
+        deliver(office, plan)
+    else:
+        pass_on(plan, ceremony)
+
+
+def pass_on(plan: Plan, file: Path | None = None) -> Path:
+    """Write the ceremony file for the next signer."""
+    from comity.trust.digest import sha256
+
+    out = output()
+    where = file or Path(f"{plan.ceremony.statement.predicate}-{sha256(plan.ceremony.payload)[:8]}.ceremony.json")
+    durable.write_file(where, plan.ceremony.encode(), mode=0o644, point="ceremony")
+    lacking = [f"{wanted.count} more of the {wanted.role} keys" for wanted in plan.ceremony.wanted]
+    out.done(f"signed here; {' and '.join(lacking)} must sign: {where}")
+    out.document("ceremony", {"title": plan.title, "complete": False, "file": str(where), "missing": lacking})
+    out.hint(f"carry {where} to the next signer: comity keys sign {where} --key THEIR-KEY.pem")
+    return where
+
+
+def deliver(office: Office, plan: Plan) -> None:
+    """Write the signed line into the folder that was named, or have a node log it; then say whose turn it is."""
+    from comity_client.governance.folder import write_folder
+    from comity_client.governance.turns import turns
+
+    out = output()
+    if office.out is not None:
+        durable.make_folders(office.out)
+        write_folder(office.out, plan.material)
+        where = str(office.out)
+        out.done(f"signed: its line is in {where}")
+        out.hint(f"carry it; whoever gets it: comity proposal load {where}")
+    else:
+        where = office.target
+        report(office.chamber.deliver(plan.material, where), where)
+    due = turns(plan.sitting.adding(plan.material))
+    show_turns(out, due)
+    out.document(
+        "signed",
+        {
+            "title": plan.title,
+            "complete": True,
+            "line": plan.entry.digest,
+            "where": where,
+            "changes": changes_json(plan.changes),
+            "next": turns_json(due),
+        },
+    )
+
+
+def report(delivered: Sequence[Delivered], where: str) -> None:
+    """Say what a node took. Raises the first refusal where it took nothing that it was meant to take."""
+    out = output()
+    refused = [item.refusal for item in delivered if item.refusal is not None]
+    taken = len(delivered) - len(refused)
+    for refusal in refused:
+        out.warn(f"not taken: {refusal}")
+    if refused:
+        refused[0].exit_status = PARTIAL if taken else refused[0].exit_status
+        raise refused[0]
+    out.done(f"{plural(taken, 'line')} logged at {where}")
