@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-NODE, S3 = (
-    frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra]) for extra in ("node", "s3")
+NODE, PKCS11, S3 = (
+    frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
+    for extra in ("node", "pkcs11", "s3")
 )
 ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
@@ -31,6 +32,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/node": BASE | NODE,
     "registry/comity/gateway": BASE | NODE,
     "registry": BASE,
+    "clients/comity_client/desk/token.py": BASE | PKCS11,
     "clients": BASE,
 }
 PROVIDERS = {
@@ -46,6 +48,7 @@ PROVIDERS = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
+    "pkcs11": "python-pkcs11",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "rich": "rich",
@@ -96,7 +99,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = {"httptools"}.union(*map(_providers, _sources()))  # uvicorn's parser, which it does not require
-    assert not (BASE | NODE | S3) - imported
+    assert not (BASE | NODE | PKCS11 | S3) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:
@@ -125,6 +128,16 @@ def test_a_light_installation_says_how_to_get_a_node(tmp_path: Path) -> None:
     ran = run_with_only(requirements("comity"), code)
     assert ran.returncode == 5
     assert "pip install 'comity[node]'" in ran.stderr
+
+
+def test_a_light_installation_says_how_to_use_a_token(tmp_path: Path) -> None:
+    described = 'schema = "comity/token-key/v1"\nmodule = "m"\ntoken = "t"\nkey = "k"\npin_file = "pin"\nvotes = "v"\n'
+    (tmp_path / "governance.toml").write_text(described)
+    arguments = ["init", "--jurisdiction", "CH", "--org", "X", "--name", "node-x.example", "--dir", str(tmp_path / "x")]
+    code = f"import comity_cli.main as cli; cli.main({[*arguments, '--token', str(tmp_path / 'governance.toml')]!r})"
+    ran = run_with_only(requirements("comity"), code)
+    assert ran.returncode == 5
+    assert "pip install 'comity[pkcs11]'" in ran.stderr
 
 
 def test_what_is_declared_is_what_is_installed() -> None:
