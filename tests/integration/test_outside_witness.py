@@ -61,7 +61,9 @@ def signature(request: AddCheckpoint, key: PrivateKey = KEY) -> bytes:
 
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
-    return make_home(tmp_path / "home", 0)
+    home = make_home(tmp_path / "home", 0)
+    home.set("replication", first_answer_seconds=0)
+    return home
 
 
 async def shows_cosignature(home: NodeHome, key: VerifierKey = VKEY) -> bool:
