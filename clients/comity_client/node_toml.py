@@ -42,6 +42,8 @@ open = {open}
 [storage]
 blobs = "data/blobs"
 ledger = "data/ledger.sqlite"
+# Everything held is read again at this pace, to find what rots; 0 for never. 16 MiB/s is 1.4 TB a day.
+scrub_bytes_per_second = 16777216
 
 [federation]
 # Put it here once all founders have consented.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import structlog
 from comity import gateway
+from comity.content.folder import FolderStore
 from comity.content.keyfile import read_keys
 from comity.node.app import Beside
 from comity.transfer import ranges
@@ -371,3 +372,26 @@ async def test_nobody_there_is_unavailable_without_the_url(identity: TlsIdentity
         await read(source, 0, 10)
     assert "secret" not in str(refused.value)
     source.close()
+
+
+async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path: Path) -> None:
+    async with scene(tmp_path, gateway.beside) as made:
+        second = made.founded.homes[1]
+        async with serving(second, beside=gateway.beside), second.client() as client:
+
+            async def there() -> bool:
+                (stat,) = await client.stat([BLOB])
+                return stat.have
+
+            await until(there, patience=60, what="the copy")
+            path = FolderStore(second.config().storage.blobs).path(BLOB)
+            path.chmod(0o644)
+            with path.open("r+b") as file:
+                file.write(b"rot")
+            source = RangeSource("second", Pin.of(second.record.tls), client.locations)
+            assert await source.find(BLOB)
+            with pytest.raises(Unavailable):
+                await read(source, 0, 10)
+            await until(there, patience=60, what="another copy")
+            assert await read(source, 0, 10) == WEIGHTS[:10]
+            source.close()

@@ -25,7 +25,7 @@ async def beside(core: Core, desk: Desk, replication: Replication, supervisor: S
     Raises Unavailable (LISTEN) for an address that cannot be had; NotFound, Malformed for certificate and key files.
     """
     settings = core.config.gateway
-    async with serving(core) as blobs:
+    async with serving(core, replication.blob_lost) as blobs:
         if not settings.http:
             yield ""
             return

@@ -23,6 +23,7 @@ from comity.node.metrics import MetricsListener
 from comity.node.outside import OutsideWitnesses
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
+from comity.node.scrub import Scrub
 from comity.node.services.artifacts import Artifacts
 from comity.node.services.blobs import Blobs
 from comity.node.services.facts import Facts
@@ -124,5 +125,6 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     if core.config.listen.metrics:  # not before it is known which logs stand convicted
         ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     Housekeeping(core).begin(supervisor)
+    Scrub(core, replication.blob_lost).begin(supervisor)
     OutsideWitnesses(core).begin(supervisor)
     await own_log.run()

@@ -150,8 +150,11 @@ class S3(_Section):
 
 
 class Storage(_Section):
+    """Where bytes lie. All of them are read again and again, at `scrub_bytes_per_second`; 0 for never."""
+
     blobs: Path = Path("data/blobs")
     ledger: Path = Path("data/ledger.sqlite")
+    scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
     s3: S3 | None = None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -53,13 +53,23 @@ class Blobs:
 
 
 @asynccontextmanager
-async def serving(core: Core) -> AsyncIterator[Blobs]:
+async def serving(core: Core, lost: Callable[[], None]) -> AsyncIterator[Blobs]:
     """Serve the node's blobs at the addresses that its settings name, while the block lasts.
+
+    `lost` is told, on this event loop, that a damaged blob was put aside.
 
     Raises Unavailable (LISTEN); NotFound and Malformed for the gateway's certificate and key.
     """
     settings = core.config.gateway
-    checked = Checked(core.store, partial(_records, core), partial(_damaged, core))
+    loop = asyncio.get_running_loop()
+
+    def damaged(digest: Digest, why: str) -> None:
+        core.metrics.verify_failures.labels("blob").inc()
+        _log.error("a blob is damaged and was put aside", blob=digest, why=why)
+        with suppress(RuntimeError):  # the loop has ended, and the node with it
+            loop.call_soon_threadsafe(lost)
+
+    checked = Checked(core.store, partial(_records, core), damaged)
     urls = Urls(secrets.token_bytes(32), core.clock)
     async with AsyncExitStack() as stack:
 
@@ -95,11 +105,6 @@ def _reached(core: Core, here: str) -> str:
 def _records(core: Core, digest: Digest) -> bytes | None:
     found = (core.ledger.pieces.records(digest, layout) for layout in (TENSOR, FIXED))
     return next((records for records in found if records is not None), None)
-
-
-def _damaged(core: Core, digest: Digest, why: str) -> None:
-    core.metrics.verify_failures.labels("blob").inc()
-    _log.error("a blob is damaged and was put aside", blob=digest, why=why)
 
 
 def _delivered(core: Core, door: str, delivery: Delivery) -> None:

@@ -78,6 +78,11 @@ class Replicas:
         for worker in range(WORKERS):
             supervisor.ring(f"copy {worker}")
 
+    def look_again(self, supervisor: Supervisor) -> None:
+        """Something that was here is not: go through everything published once more."""
+        self._read.clear()
+        self.look(supervisor)
+
     async def _work(self) -> None:
         """Copy what is due, one artifact after the other, until nothing is."""
         await self._scan()

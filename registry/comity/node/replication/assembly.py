@@ -69,6 +69,11 @@ class Replication:
             rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
             self._supervisor.loop(CHARTER, self._govern, rhythm)
 
+    def blob_lost(self) -> None:
+        """A blob turned out wrong and was put aside: fetch it again if it is wanted here. On the event loop."""
+        self.replicas.look_again(self._supervisor)
+        self.custody.look_again(self._supervisor)
+
     async def close(self) -> None:
         await self.peers.close()
 

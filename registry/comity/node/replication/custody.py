@@ -41,6 +41,11 @@ class Custody:
         rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
         supervisor.loop("side objects", self._step, rhythm)
 
+    def look_again(self, supervisor: Supervisor) -> None:
+        """Something that was here is not: go through every entry once more."""
+        self._looked_at.clear()
+        supervisor.ring("side objects")
+
     async def _step(self) -> None:
         await self._look()
         failure = ""

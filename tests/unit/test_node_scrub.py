@@ -1,0 +1,144 @@
+"""The store is read again, slowly, in rounds; what rots is put aside."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from comity.content.folder import FolderStore
+from comity.node.config import Storage
+from comity.node.core import Core
+from comity.node.metrics import Metrics
+from comity.node.scrub import ROUND, Progress, Scrub
+from comity.trust.digest import Digest, sha256
+
+MIB = 1 << 20
+
+
+@dataclass
+class Config:
+    storage: Storage
+
+
+@dataclass
+class Parts:
+    """The parts of a node that the scrub uses."""
+
+    config: Config
+    store: FolderStore
+    metrics: Metrics = field(default_factory=Metrics)
+    now: float = 1000.0
+    lost: int = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def scrub(self) -> Scrub:
+        def damaged() -> None:
+            self.lost += 1
+
+        return Scrub(cast(Core, cast(Any, self)), damaged)
+
+    def failures(self, reason: str) -> float:
+        return self.metrics.registry.get_sample_value("comity_verify_failures_total", {"reason": reason}) or 0.0
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    storage = Storage(blobs=tmp_path / "blobs", ledger=tmp_path / "ledger.sqlite")
+    return Parts(Config(storage), FolderStore(storage.blobs))
+
+
+def add(parts: Parts, *sizes: int) -> list[Digest]:
+    digests = []
+    for size in sizes:
+        data = random.Random(size).randbytes(size)
+        parts.store.put(sha256(data), data)
+        digests.append(sha256(data))
+    return sorted(digests)
+
+
+def rot(parts: Parts, digest: Digest) -> None:
+    path = parts.store.path(digest)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def kept(parts: Parts) -> Progress:
+    return Progress.load(parts.config.storage.ledger.with_name("scrub.json"), -1.0)
+
+
+def test_a_blob_that_rotted_is_put_aside_and_the_others_stay(parts: Parts) -> None:
+    digests = add(parts, MIB, 2 * MIB, 3)
+    rot(parts, digests[1])
+    parts.scrub().read(100 * MIB)
+    assert [parts.store.has(digest) for digest in digests] == [True, False, True]
+    assert parts.store.quarantined() == 1
+    assert parts.failures("blob") == 1
+
+
+def test_a_step_reads_about_its_budget_and_the_next_one_goes_on(parts: Parts) -> None:
+    digests = add(parts, *(MIB + n for n in range(6)))
+    rot(parts, digests[-1])
+    scrub = parts.scrub()
+    for _ in range(3):
+        scrub.read(MIB)
+        assert parts.store.has(digests[-1])
+    for _ in range(6):
+        scrub.read(2 * MIB)
+    assert not parts.store.has(digests[-1])
+
+
+def test_a_restart_goes_on_behind_the_last_blob_that_was_read(parts: Parts) -> None:
+    digests = add(parts, *(MIB + n for n in range(4)))
+    parts.scrub().read(2 * MIB + 10)
+    after = kept(parts).after
+    assert after in digests[:-1]
+    rot(parts, digests[0])
+    parts.scrub().read(100 * MIB)
+    assert parts.store.has(digests[0]), "its turn was before the restart"
+    assert kept(parts).over
+
+
+def test_rounds_are_a_day_apart_at_least(parts: Parts) -> None:
+    (digest,) = add(parts, MIB)
+    scrub = parts.scrub()
+    scrub.read(10 * MIB)
+    assert kept(parts) == Progress(1000.0, over=True, whole=1000.0)
+    rot(parts, digest)
+    parts.now += ROUND - 1
+    scrub.read(10 * MIB)
+    assert parts.store.has(digest)
+    parts.now += 1
+    scrub.read(10 * MIB)
+    assert not parts.store.has(digest)
+    assert kept(parts).whole == parts.now
+
+
+def test_a_blob_that_is_removed_meanwhile_is_no_damage(parts: Parts) -> None:
+    first, second = add(parts, MIB, MIB + 1)
+    scrub = parts.scrub()
+    scrub.read(1)
+    parts.store.remove(second)
+    parts.store.remove(first)
+    scrub.read(10 * MIB)
+    assert parts.failures("blob") == 0
+    assert kept(parts).over
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"begun": "x"}', b'{"begun": 1}', b"\xff"])
+def test_unusable_progress_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "scrub.json"
+    file.write_bytes(content)
+    assert Progress.load(file, 7.0) == Progress(7.0)
+
+
+def test_progress_is_kept_as_it_was(tmp_path: Path) -> None:
+    progress = Progress(1.5, over=True, after="ab", whole=0.5)
+    progress.save(tmp_path / "scrub.json")
+    assert Progress.load(tmp_path / "scrub.json", 0.0) == progress
