@@ -52,11 +52,11 @@ class Judge:
     @property
     def policy(self) -> Policy:
         """What is demanded now: the charter's newest body decides who counts, and the node's clock what is old."""
-        federation = self._core.membership.federation
-        pins = (federation.body,) if federation else ()
+        body = self._core.membership.body
+        pins = (body,) if body else ()
         if self._own is not None:
             return replace(self._own, pins=self._own.pins or pins)
-        promised = federation.body.policy.cosigner_quorum if federation else 0
+        promised = body.policy.cosigner_quorum if body else 0
         fresh = Freshness(int(self._core.clock()), STALE_DAYS * DAY)
         return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
 
