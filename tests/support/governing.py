@@ -39,6 +39,7 @@ class Person:
 
     home: NodeHome
     states: dict[Digest, VoteState] = field(default_factory=dict)
+    key: str = "governance.pem"
 
     @property
     def id(self) -> Digest:
@@ -51,7 +52,7 @@ class Person:
 
     @property
     def signer(self) -> HybridSigner:
-        return read_signer(self.home.directory / "offline" / "governance.pem")
+        return read_signer(self.home.directory / "offline" / self.key)
 
     @property
     def online(self) -> HybridSigner:
@@ -146,3 +147,9 @@ async def decide(body: Body, voters: Sequence[Person], *, everywhere: Sequence[P
 async def digest_of(person: Person, epoch: int) -> Digest:
     async with person.home.client() as client:
         return sha256((await client.charter(epoch)).body)
+
+
+def changed(body: Body, number: int) -> Body:
+    """A body that changes something harmless, another thing for each number."""
+    old = body.policy
+    return draft(body, policy=CharterPolicy(old.quorum_change, old.min_copies, number, old.cosigner_quorum))

@@ -165,6 +165,19 @@ def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
     assert Pin.of(old) not in members.pins()
 
 
+def test_a_lost_certificate_is_replaced_by_what_stands_elsewhere() -> None:
+    members = start()
+    members.learn([Told(node(SG).entry, 1)])
+    unannounced = renewed(node(SG), SG.signer, "unannounced")
+    members.learn([Told(unannounced)])
+    assert [_key(der) for der in shown(members, node(SG))] == [_key(node(SG).record.tls), certificate("unannounced")]
+    members.learn([Told(unannounced, 4)])
+    assert _key(shown(members, node(SG))[0]) == certificate("unannounced")
+    members.met(node(SG).origin, shown(members, node(SG))[0])
+    members.learn([Told(node(SG).entry), Told(node(SG).entry, 1)])
+    assert [_key(der) for der in shown(members, node(SG))] == [certificate("unannounced")]
+
+
 def test_the_last_record_in_the_nodes_own_log_is_followed() -> None:
     members = start()
     first, second = (renewed(node(SG), SG.signer, name) for name in ("one", "two"))

@@ -7,8 +7,8 @@ Nothing here does I/O or asks anybody.
 A node record counts by whoever signed it: keys that an epoch lists for its member, or that the member's rotations reach
 from them, on whatever branch. Of the records of one node the one under the newest undisputed keys is followed, and of
 those the last one that stands in the node's own log. The record before it
-stays in force beside it until the newer certificate was met, so that a certificate can be announced before it is used,
-or used before the news of it has spread.
+stays in force beside it until the newer certificate was met, so that a certificate can be announced before it is used.
+So does one that stands elsewhere only, for who has lost a TLS key can tell of the next one in others' logs alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Seat:
 class Peer:
     """Another node of the federation, and hints where it listens.
 
-    `rank` orders the records of one node; `former` is the record before `record`, while its certificate still counts.
+    `rank` orders the records of one node; `beside` is another one whose certificate is taken as well for now.
     """
 
     member: Member
@@ -70,7 +70,7 @@ class Peer:
     mutual: tuple[str, ...]
     open: tuple[str, ...]
     rank: tuple[int, int] = (0, ELSEWHERE)
-    former: NodeRecord | None = None
+    beside: NodeRecord | None = None
 
     @property
     def name(self) -> str:
@@ -83,8 +83,7 @@ class Peer:
     @property
     def certificates(self) -> tuple[bytes, ...]:
         """What this node may show, the newest first."""
-        former = () if self.former is None or self.former.tls == self.record.tls else (self.former.tls,)
-        return (self.record.tls, *former)
+        return tuple(dict.fromkeys(record.tls for record in (self.record, self.beside) if record is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,8 @@ class Membership:
         self._chains: dict[Digest, tuple[Chain, ...]] = {}
         self._peers: dict[str, Peer] = {}
         self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
+        self._superseded: set[bytes] = set()
+        """Certificates after which another one was used: they never come back."""
         self._pins: tuple[Pin, ...] = ()
         for body in bodies or (federation.chain if federation else ()):
             self.adopt(body)
@@ -230,10 +231,10 @@ class Membership:
             self._peers[origin] = replace(peer, mutual=mutual, open=open_)
 
     def met(self, origin: str, certificate: bytes) -> None:
-        """A node has shown a certificate; if it is the newest one, the one before it counts no longer."""
+        """A node has shown a certificate; if it is the newest one, no other is taken any longer."""
         peer = self._peers.get(origin)
-        if peer is not None and peer.former is not None and certificate == peer.record.tls:
-            self._peers[origin] = replace(peer, former=None)
+        if peer is not None and peer.beside is not None and certificate == peer.record.tls:
+            self._peers[origin] = replace(peer, beside=None)
             self._pin()
 
     def _follow(self, record: NodeRecord, line: bytes, rank: tuple[int, int]) -> bool:
@@ -245,11 +246,16 @@ class Membership:
             if len(self.nodes_of(record.member)) >= MAX_NODES:
                 return False
             self._peers[record.origin] = Peer(self._seats[record.member], record, line, (), (), rank)
-        elif record.member != known.member.id or rank <= known.rank:
+        elif record.member != known.member.id:
             return False
+        elif rank > known.rank:
+            beside = known.beside if record.tls == known.record.tls else known.record
+            self._superseded.add(known.record.tls)
+            self._peers[record.origin] = replace(known, record=record, line=line, rank=rank, beside=beside)
+        elif rank == (known.rank[0], ELSEWHERE) and record.tls not in {known.record.tls, *self._superseded}:
+            self._peers[record.origin] = replace(known, beside=record)
         else:
-            former = known.former if record.tls == known.record.tls else known.record
-            self._peers[record.origin] = replace(known, record=record, line=line, rank=rank, former=former)
+            return False
         self._records[record.node] = record
         self._pin()
         return known is None
