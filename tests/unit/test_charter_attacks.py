@@ -8,7 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import MAX_BYTES, Body, Member, RoundBody, assemble, certify, draft, read_reading
+from comity.trust.charter import (
+    MAX_BYTES,
+    Body,
+    Member,
+    RoundBody,
+    assemble,
+    certify,
+    deliberate,
+    draft,
+    draft_statement,
+    left_statement,
+    read_reading,
+)
 from comity.trust.charter.certificate import MAX_LINES
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import MAX_LINE
@@ -291,3 +303,66 @@ def test_a_claim_to_have_ratified_in_its_own_round_is_void() -> None:
 
 def by_member(reading: Any) -> Entry:
     return next(each for each in PEOPLE if each.id == reading.member).says(reading)
+
+
+def bodies(*known: Body) -> dict[Digest, bytes]:
+    return {body.digest: body.data for body in known}
+
+
+def everybody_rotates() -> tuple[list[Seated], list[Entry], Body]:
+    """The members with new keys, their rotations, and the charter that lists those keys."""
+    changes = [each.rotated(each.seat, key(), key()) for each in PEOPLE]
+    later, rotated = [member for member, _ in changes], [line for _, line in changes]
+    return later, rotated, draft(FIRST, members=[seat_of(member) for member in later])
+
+
+def test_an_alternate_history_under_retired_keys_shows_two_ways_to_who_pinned_nothing() -> None:
+    later, rotated, second = everybody_rotates()
+    third = drafts(second)[0]
+    true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
+    false = votes(PEOPLE, FIRST, OTHER, 2)
+    newcomer = deliberate(FIRST, [*true, *false], bodies(second, third, OTHER))
+    assert newcomer.stopped and newcomer.current == FIRST
+    (fork,) = newcomer.forks
+    assert {fork.first.body.digest, fork.second.body.digest} == {second.digest, OTHER.digest}
+
+
+def test_an_alternate_history_under_retired_keys_is_nothing_to_who_pinned_an_epoch() -> None:
+    later, rotated, second = everybody_rotates()
+    third = drafts(second)[0]
+    true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
+    false = votes(PEOPLE, FIRST, OTHER, 2)
+    pinned = deliberate(second, [*true, *false], bodies(second, third, OTHER))
+    assert pinned.current == third and not pinned.forks
+    took = certify(FIRST, second, lines([*votes(PEOPLE, FIRST, second), *rotated]))
+    member = deliberate(FIRST, [*true, *false], bodies(second, third, OTHER), held=[took])
+    assert [fork.retired for fork in member.forks] == [True]
+    assert member.current == third and not member.stopped
+
+
+def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
+    took = certify(FIRST, ONE, lines(passed(ONE)))
+    rivals = votes(PEOPLE[1:], FIRST, OTHER, 1)
+    for heard in ([], rivals, votes(PEOPLE, FIRST, OTHER, 3)):
+        council = deliberate(FIRST, heard, bodies(OTHER), held=[took])
+        assert [epoch.body for epoch in council.epochs] == [ONE]
+        assert council.current == ONE
+        assert council.stopped == bool(heard)
+
+
+def test_who_leaves_counts_until_a_charter_says_otherwise() -> None:
+    gone = [sign_statement(left_statement(FIRST, each.id), each.signer) for each in (ES, KR)]
+    council = deliberate(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
+    assert council.left == {ES.id, KR.id}
+    assert not council.epochs and council.current.quorum == 3
+    said = [*gone, *votes([CH, SG, KR], FIRST, ONE)]
+    assert [epoch.body for epoch in deliberate(FIRST, said, bodies(ONE)).epochs] == [ONE]
+
+
+def test_endless_drafts_of_one_member_hide_nobody_elses() -> None:
+    flood = [draft(FIRST, policy=replace(FIRST.policy, min_copies=9 + number)) for number in range(100)]
+    put_forward = [sign_statement(draft_statement(body, KR.id, "x" * 4000), KR.signer) for body in flood]
+    said = [*put_forward, sign_statement(draft_statement(ONE, CH.id, ""), CH.signer), *votes([CH, SG], FIRST, ONE)]
+    council = deliberate(FIRST, said, bodies(ONE, *flood))
+    assert council.draft(ONE.digest) is not None
+    assert len(council.drafts) < 20
