@@ -31,13 +31,16 @@ def changes_json(changes: Iterable[Change]) -> list[dict[str, str]]:
 
 
 def show_turns(out: Output, found: Sequence[Turn]) -> None:
-    """Who must do what next, and by which command."""
-    rows = [
-        (turn.name, turn.jurisdiction, _DONE.get(turn.action, turn.action), turn.why, turn.command) for turn in found
-    ]
-    if rows:
+    """Who must do what next, and by which command. What several members owe is said once."""
+    owed: dict[tuple[str, int, str], list[str]] = {}
+    for turn in found:
+        who = f"{turn.name} ({turn.jurisdiction})" if turn.jurisdiction else turn.name
+        owed.setdefault((turn.action, turn.round, turn.command), []).append(who)
+    if owed:
         out.say("\nWhose turn it is")
-        out.table(("member", "jur", "what", "why", "command"), rows)
+    for (action, round_, command), names in owed.items():
+        what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
+        out.say(f"  {what}: {', '.join(names)}\n      {command} --dir HOME")
 
 
 def turns_json(found: Iterable[Turn]) -> list[dict[str, Any]]:

@@ -91,7 +91,10 @@ def deliver(office: Office, plan: Plan) -> None:
     else:
         where = office.target
         report(office.chamber.deliver(plan.material, where), where)
-    due = turns(plan.sitting.adding(plan.material))
+    after = plan.sitting.adding(plan.material)
+    if after.current.epoch > plan.sitting.current.epoch:
+        out.done(f"decided: this is the charter of epoch {after.current.epoch}, by the signatures at hand")
+    due = turns(after)
     show_turns(out, due)
     out.document(
         "signed",
@@ -101,6 +104,7 @@ def deliver(office: Office, plan: Plan) -> None:
             "line": plan.entry.digest,
             "where": where,
             "changes": changes_json(plan.changes),
+            "epoch": after.current.epoch,
             "next": turns_json(due),
         },
     )
