@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Intent, quorum
+from comity.trust.charter import Body, Intent, Ratify, quorum
 from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
 from comity.trust.federation import Federation
@@ -390,6 +390,21 @@ def test_a_key_reads_for_its_own_member_whatever_a_carried_file_says(four: list[
         acts.sign(bent, korea.keys[0])
     assert refused.value.code == "NOT-A-SIGNER"
     assert korea.keys[0].votes.look(korea.current.digest).readings == ()
+
+
+def test_a_vote_that_another_officer_drew_up_without_a_quorums_intent_is_not_signed(four: list[Office]) -> None:
+    spain = four[1]
+    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    four[0].propose(body)
+    carry(four)
+    made = acts.read(spain.sitting(), spain.keys[0], body)
+    assert isinstance(made, Plan)
+    hasty = Ratify(spain.id, spain.current.digest, 1, 1, body.digest).statement().encode()
+    bent = plan_carried(dataclasses.replace(made.ceremony, payload=hasty).encode(), spain.sitting())
+    with pytest.raises(Untrusted, match="no intent-certificate of round 1") as refused:
+        acts.sign(bent, spain.keys[1])
+    assert refused.value.code == "NO-CERTIFICATE"
+    assert spain.keys[1].votes.look(spain.current.digest).readings == ()
 
 
 def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from comity.trust.charter import Body, consent_statement, draft_statement, left_statement
+from comity.trust.charter.proceedings import DraftState
 from comity.trust.charter.readings import Ratify, Reading
 from comity.trust.charter.voting import Wait, next_reading
 from comity.trust.digest import Digest
@@ -74,9 +75,7 @@ def read(
     """
     seat, state = sitting.seat_of(key.public)
     _check_open(sitting)
-    draft = sitting.council.draft(body.digest)
-    if draft is not None and draft.objection:
-        raise Untrusted("this draft may not become the charter", why=draft.objection, code="DRAFT-REFUSED")
+    _check_lawful(sitting.council.draft(body.digest))
     prev, said = sitting.current.digest, sitting.said(seat.id)
     votes = key.votes.look(prev, readings_of(key.public, sitting.entries))
     if mark := votes.lost(prev):
@@ -115,16 +114,18 @@ def leave(sitting: Sitting, key: VerifyingKey, text: str = "") -> Plan:
 def sign(shown: Plan, key: DeskKey) -> Plan:
     """The same plan with the signature of `key`; its owner has seen it.
 
-    Raises Refused (NOT-A-SIGNER) for a reading of another member, whatever panel a carried file puts this key on, and
-    as `desk.signing.sign` does.
+    Raises Refused (NOT-A-SIGNER) for a reading of another member, whatever panel a carried file puts this key on,
+    Untrusted (DRAFT-REFUSED, NO-CERTIFICATE) for one that no honest member signs, whoever drew it up, and as
+    `desk.signing.sign` does.
     """
     sitting, said = shown.sitting, list[Reading]()
     if shown.ceremony.statement.predicate in signing.READINGS:
-        member = reading_of(shown.ceremony.payload).member
-        if sitting.seat_of(key.public)[0].id != member:
+        reading = reading_of(shown.ceremony.payload)
+        if sitting.seat_of(key.public)[0].id != reading.member:
             why = "it is a reading of another member"
             raise Refused("this key has nothing to sign here", why=why, code="NOT-A-SIGNER")
-        said = sitting.said(member)
+        _check_reading(sitting, reading)
+        said = sitting.said(reading.member)
     return dataclasses.replace(shown, ceremony=signing.sign(shown.ceremony, key, sitting.entries, said))
 
 
@@ -165,6 +166,21 @@ def _undelivered(mine: Iterable[Reading], said: Iterable[Reading], body: Digest)
 
 def _order(reading: Reading) -> tuple[int, bool]:
     return reading.round, isinstance(reading, Ratify)
+
+
+def _check_reading(sitting: Sitting, reading: Reading) -> None:
+    """7.2: a RATIFY, and an INTENT that names a certificate, need it at hand."""
+    draft = sitting.council.draft(reading.body)
+    _check_lawful(draft)
+    named = reading.round if isinstance(reading, Ratify) else reading.unlock
+    if named is not None and (draft is None or named not in draft.certified_rounds):
+        why = f"no intent-certificate of round {named} for it is among the lines at hand"
+        raise Untrusted("this reading would count for nothing", why=why, code="NO-CERTIFICATE")
+
+
+def _check_lawful(draft: DraftState | None) -> None:
+    if draft is not None and draft.objection:
+        raise Untrusted("this draft may not become the charter", why=draft.objection, code="DRAFT-REFUSED")
 
 
 def _check_open(sitting: Sitting) -> None:
