@@ -6,8 +6,11 @@
     curl to disk, sha   the same to a file, then sha256sum of the file
     hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
     …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
-    pull, open port     `comity pull --to` from one node over TLS: pieces and whole file verified, evidence judged
-    pull, mutual TLS    the same at the node's mutual port, with another node's certificate
+    pull                `comity pull --to` from one node: pieces and whole file verified, evidence judged; gRPC at the
+                        open port and HTTPS ranges, whichever shows itself to be faster
+    pull, gRPC alone    the same by one way only
+    pull, HTTPS alone
+    pull, mutual TLS    the same as the first with gRPC at the mutual port, with another node's certificate
 
 Whole processes, one file of random bytes, server side warm in the page cache, everything on one disk, one source.
 Each round fetches into a new folder, removed outside the measured time.
@@ -65,6 +68,12 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
     def shell(command: str) -> None:
         subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True, stdout=subprocess.DEVNULL)
 
+    def script(name: str, argument: str) -> list[str]:
+        return [sys.executable, str(Path(__file__).parent / name), argument]
+
+    def pulling(command: list[str]) -> Callable[[], None]:
+        return lambda: run([*command, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number)))
+
     def run(command: list[str], **environment: str) -> None:
         subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True)
 
@@ -90,11 +99,10 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
         "curl to disk, sha256sum": to_disk,
         "hf download": hub,
         "hf download, sync": on_disk,
-        "pull, open port": lambda: run([*COMITY, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number))),
-        "pull, mutual TLS": lambda: run(
-            [sys.executable, str(Path(__file__).parent / "mutual.py"), other, *pull, fresh()],
-            COMITY_HOME=str(fresh_home(lab, number)),
-        ),
+        "pull": pulling(COMITY),
+        "pull, gRPC alone": pulling(script("one_way.py", "grpc")),
+        "pull, HTTPS alone": pulling(script("one_way.py", "https")),
+        "pull, mutual TLS": pulling(script("mutual.py", other)),
     }
 
 

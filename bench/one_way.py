@@ -1,0 +1,30 @@
+"""`comity` as a process that fetches files from nodes in one way only, where people's choose the faster.
+
+python bench/one_way.py grpc|https pull bench/model@v1 --to DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from comity.transfer.ranges import RangeSource
+from comity_cli.main import main
+from comity_client import fetching
+
+
+def only(way: str) -> None:
+    """Leave the other way out of every transfer of this process, but for files that have one way only."""
+    fetch_file = fetching.fetch_file
+
+    async def chosen(want: Any, sources: Any, *rest: Any, **more: Any) -> Any:
+        ranges = [source for source in sources if isinstance(source, RangeSource)]
+        streams = [source for source in sources if source not in ranges]
+        return await fetch_file(want, (ranges or streams) if way == "https" else streams, *rest, **more)
+
+    fetching.fetch_file = chosen  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    only(sys.argv[1])
+    main(sys.argv[2:])
