@@ -25,7 +25,7 @@ from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
 from comity.trust.identity import Inception, KeySet, announce, check_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.published import Published, publish
-from comity.trust.rotation import Cut, KeyState, Rotation, follow, rotate
+from comity.trust.rotation import Cut, KeyState, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import Entry, parse_entry
 from comity.verifier import read_bounded
 
@@ -56,6 +56,11 @@ class Publisher:
     def lines(self) -> tuple[bytes, ...]:
         """All that proves by which keys it speaks."""
         return (self.line, *self.rotation_lines)
+
+    @property
+    def rotation(self) -> Digest | None:
+        """Its newest change of keys, as an owner pins it (`TrustStore.pin_rotation`); None before the first."""
+        return parse_rotation(parse_entry(self.rotation_lines[-1]))[0].digest if self.rotation_lines else None
 
     @property
     def keys(self) -> Path:

@@ -99,12 +99,14 @@ def rotate(
     **options: Any,
 ) -> None:
     """Give your member new governance and recovery keys. The recovery keys sign; no vote, node or other member can do
-    it for you, or forbid it. The old keys go on verifying what they signed."""
+    it for you, or forbid it. The old keys go on verifying what they signed; how long your log is now (asked of the
+    nodes, unless --offline) is written down, so that nobody can use the old keys to sign as of yesterday."""
     from comity_client.desk.keys import open_key
     from comity_client.desk.seat_keys import SeatShape
     from comity_client.founding import OFFLINE
     from comity_client.governance import acts, rotating
     from comity_client.governance.plans import plan_carried
+    from comity_client.node_home import own_inception
 
     from comity_cli.governance.signing import agree, pass_on, show_plan
 
@@ -115,7 +117,8 @@ def rotate(
     files = recovery or tuple(sorted((office.home / OFFLINE).rglob("recovery*.pem")))
     used = [key for key in map(open_key, files) if key.public.id in office.chain.current.recovery]
     shape = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
-    prepared = rotating.prepare(office.sitting, office.home, shape, [key.public for key in used])
+    cut = () if office.offline else (client().cut(own_inception(office.home).home),)
+    prepared = rotating.prepare(office.sitting, office.home, shape, [key.public for key in used], cut=cut)
     show_plan(prepared.plan)
     agree("Make these keys, and sign with the recovery keys?", yes=office.yes)
     rotated = acts.sign_all(prepared.begin(), used)

@@ -1,11 +1,16 @@
-"""`comity publisher new|ls`."""
+"""`comity publisher new|rotate|ls`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 from comity.trust.spelling import grouped, syllables
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.output import plural
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @examples("comity publisher new 'Swiss AI' --jurisdiction CH", "comity publisher ls")
@@ -30,6 +35,41 @@ def new(label: str, jurisdiction: str, home: str) -> None:
     out.fact("keys", f"{publisher.folder}: move recovery.pem to another place")
     out.document("publisher", {"id": publisher.id, "label": publisher.label, "folder": str(publisher.folder)})
     out.hint("comity publish DIR --as namespace/name@v1 --licence SPDX-ID --node NODE")
+
+
+@examples(
+    "comity publisher rotate 'Swiss AI'",
+    "comity publisher rotate 'Swiss AI' --recovery /media/vault/recovery.pem --node node-ch --node node-es",
+)
+@command.command("rotate", short_help="Give a publisher new keys, by its recovery key.")
+@click.argument("label")
+@click.option("--recovery", multiple=True, type=FILE, help="The recovery key, where it was moved to.")
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Log it there. Default: at its home log.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: bool) -> None:
+    """Give a publisher new keys; it stays who it is, and what it signed stays its own. Nobody else can do this, and
+    nobody can forbid it. How long its home log is now is written down: the old keys cannot sign as of yesterday."""
+    out, api = output(), client()
+    publisher = api.publisher(label)
+    out.say(
+        f"New keys for publisher {publisher.label}, after {plural(len(publisher.rotation_lines), 'rotation')} so far."
+    )
+    if not (yes or out.as_json):
+        click.confirm("Make them, and spend the recovery key?", abort=True, err=True)
+    changed, logged = api.change_keys(publisher, recovery=recovery, nodes=nodes)
+    out.done(f"publisher {changed.label} has new keys in {changed.folder}: move recovery.pem to another place")
+    out.fact("rotation", str(changed.rotation))
+    for item in logged:
+        out.fact("logged at", f"{item.origin} #{item.index}")
+    out.document(
+        "publisher-rotated",
+        {
+            "id": changed.id,
+            "rotation": changed.rotation,
+            "logged": [{"origin": item.origin, "index": item.index} for item in logged],
+        },
+    )
+    out.hint(f"who wants to hold it to these keys: comity trust hold {changed.id} {changed.rotation}")
 
 
 @examples("comity publisher ls", "comity publisher ls --json")

@@ -1,4 +1,4 @@
-"""`comity trust pin|show|diff|bind|unbind|unpin`: the owner's own decisions, and nobody else's."""
+"""`comity trust pin|show|diff|bind|hold|unbind|unpin`: the owner's own decisions, and nobody else's."""
 
 from __future__ import annotations
 
@@ -86,6 +86,8 @@ def show() -> None:
             out.say(f"  {namespace}/…  is bound by the charter to publisher {publisher[:16]}")
     for name, target in {**bindings.publishers, **bindings.artifacts}.items():
         out.say(f"  {name}  is bound by you to {target}")
+    for identity, rotation in bindings.rotations.items():
+        out.say(f"  {identity}  is held by you to rotation {rotation}")
     if not pins:
         out.say("No federation is pinned: nothing can be believed yet.")
         out.hint("comity trust pin FILE")
@@ -93,7 +95,11 @@ def show() -> None:
         "trust",
         {
             "pins": [{"federation": p.id, "body": p.body, "file": str(p.file)} for p in pins],
-            "bindings": {"publishers": dict(bindings.publishers), "artifacts": dict(bindings.artifacts)},
+            "bindings": {
+                "publishers": dict(bindings.publishers),
+                "artifacts": dict(bindings.artifacts),
+                "rotations": dict(bindings.rotations),
+            },
         },
     )
 
@@ -132,6 +138,18 @@ def bind(name: str, target: str) -> None:
     client().bind(name, target)
     output().done(f"{name} means {target} here from now on")
     output().document("binding", {"name": name, "target": target})
+
+
+@examples("comity trust hold 51aa… 77b0…")
+@command.command("hold", short_help="Hold a publisher to its newer keys.")
+@click.argument("identity")
+@click.argument("rotation")
+def hold(identity: str, rotation: str) -> None:
+    """Hold a publisher to the keys of ROTATION, which it told you by a way that you trust. What its retired keys signed
+    counts from now on only if it is proven to have been logged before: somebody may have stolen them since."""
+    client().pin_rotation(identity, rotation)
+    output().done(f"{identity} is held to rotation {rotation} here from now on")
+    output().document("held", {"identity": identity, "rotation": rotation})
 
 
 @examples("comity trust unbind swiss-ai")
