@@ -117,7 +117,7 @@ class Peers:
         try:
             await self._hear(link.peer, link.client)
         except ComityError as error:
-            link.state.last_error = str(error)
+            link.state.last_error = link.state.last_error or str(error)
             _log.warning("no word about the charter", peer=link.name, what=error.what, why=error.why, code=error.code)
 
     async def _take(self, link: Link, head: Head) -> None:
