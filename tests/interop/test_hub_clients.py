@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import structlog.testing
+from comity.content.tokens import TokenFile
 from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.hub import commit_id
 from support.careless_hub import careless_hub
@@ -105,6 +106,21 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
     assert found["info"]["sha"] == commit_id(ready.ingested.manifest)
     assert found["snapshot"]["files"] == hashes(ready)
     assert "certificate" in distrustful["no_repository"]["said"].lower()
+
+
+async def test_a_stock_client_shows_the_nodes_token_and_is_told_to_where_it_has_none(
+    tmp_path: Path, folder: Path
+) -> None:
+    async with shop(tmp_path, public=False) as node:
+        ready = await node.publish(folder, f"{REPOSITORY}@v1")
+        secret, _ = TokenFile(node.home.directory / "tokens.json").add("ci", ("tests/*",), 0)
+        known = await Stock(node.url, tmp_path / "known", token=secret).run(["whoami", "snapshot"], **request(ready))
+        nobody = await Stock(node.url, tmp_path / "nobody").run(["info", "download"], **request(ready))
+    assert known["whoami"] == "ci"
+    assert known["snapshot"]["files"] == hashes(ready)
+    assert nobody["info"]["raised"] == "RepositoryNotFoundError"
+    assert "token" in nobody["info"]["said"]
+    assert "raised" in nobody["download"]
 
 
 async def test_a_cut_connection_is_taken_up_again_where_it_broke(tmp_path: Path, folder: Path) -> None:
