@@ -130,6 +130,7 @@ def test_a_damaged_blob_is_a_503_and_no_byte_of_it(site: BlobSite, port: int) ->
     assert (status, fields["x-error-code"]) == (503, "BLOB-DAMAGED")
     assert len(body) < 1000
     assert get(port, site.path(digest))[0] == 404
+    _until(lambda: len(site.deliveries) == 2)
     assert [delivery.code for delivery in site.deliveries] == ["BLOB-DAMAGED", "NOT-FOUND"]
 
 
@@ -144,7 +145,7 @@ def test_damage_further_on_cuts_the_connection(site: BlobSite, port: int) -> Non
 def test_deliveries_are_told(site: BlobSite, port: int) -> None:
     digest, _ = site.add(1000)
     get(port, site.path(digest), Range="bytes=10-19")
-    exchange(port, b"")
+    _until(lambda: site.deliveries)
     (delivery,) = site.deliveries
     assert (delivery.blob, delivery.status, delivery.asked, delivery.sent, delivery.code) == (digest, 206, 10, 10, "")
 

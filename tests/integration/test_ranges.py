@@ -149,6 +149,8 @@ async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, o
 
             await until(there, patience=60, what="the copy")
     assert served(logged) > 0
+    over_https = [line for line in logged if line["event"] == "blob served"]
+    assert {line["peer"] for line in over_https} == {made.founded.homes[1].name}
     fetched = next(line for line in logged if line["event"] == "fetched" and line["blob"] == BLOB)
     assert isinstance(fetched["sources"], dict)
     assert any(name.endswith("over https") for name in fetched["sources"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.blobs.urls import Urls, file_name
+from comity.gateway.blobs.urls import Urls, file_name, given_to
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed, Refused
 
@@ -39,7 +39,7 @@ def test_a_url_opens_its_blob_until_it_expires(urls: Urls, clock: Clock) -> None
 
 
 def test_no_character_of_a_url_can_be_changed(urls: Urls) -> None:
-    url = urls.sign(BLOB, seconds=60, name="model.gguf")
+    url = urls.sign(BLOB, seconds=60, name="model.gguf", peer="node-ch.example")
     for at, character in enumerate(url):
         for other in ("0", "A", "_", "%", ""):
             changed = url[:at] + other + url[at + 1 :]
@@ -76,6 +76,11 @@ def test_a_file_name_comes_through_whatever_is_in_it(urls: Urls, name: str) -> N
     assert urls.check(url) == BLOB
     assert file_name(url) == name
     assert url.isascii() and url.isprintable() and " " not in url
+
+
+def test_a_url_says_whom_it_was_given_to(urls: Urls) -> None:
+    assert given_to(urls.sign(BLOB, seconds=60, peer="node-ch.example")) == "node-ch.example"
+    assert given_to(urls.sign(BLOB, seconds=60, name="a&peer=b")) == ""
 
 
 def test_too_long_a_file_name_is_refused(urls: Urls) -> None:

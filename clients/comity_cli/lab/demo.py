@@ -151,9 +151,11 @@ class Demo:
         return snapshots[0]
 
     def _served(self, nodes: Sequence[LabNode]) -> Iterator[str]:
-        """Blob ranges that the nodes logged as served on their open port, which only the user used by then."""
+        """Blob ranges that the nodes logged as served to strangers, of whom there was only the user by then."""
         for node in nodes:
-            ranges = [event for event in _events(node.home / "node.log", "served") if event.get("door") == "open"]
+            streams = (event for event in _events(node.home / "node.log", "served") if event.get("door") == "open")
+            over_https = (event for event in _events(node.home / "node.log", "blob served") if not event.get("peer"))
+            ranges = [*streams, *over_https]
             if ranges:
                 count = sum(int(event["sent"]) for event in ranges)
                 yield f"{node.name} ({node.jurisdiction}): {plural(len(ranges), 'range')}, {size(count)}"

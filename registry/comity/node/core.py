@@ -115,7 +115,7 @@ def _ways(config: NodeConfig, store: BlobStore) -> tuple[Way, ...]:
     from comity.content.s3 import S3Store
 
     assert isinstance(store, S3Store)
-    return (lambda digest: Location("s3-presigned", store.presigned(digest, LIFETIME)),)
+    return (lambda digest, peer: Location("s3-presigned", store.presigned(digest, LIFETIME)),)
 
 
 def _line(path: Path) -> bytes:

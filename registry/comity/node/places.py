@@ -15,8 +15,9 @@ from comity.wire.values import Location
 LIFETIME: Final = 600
 """Seconds for which a location opens: a pull asks again where it takes longer."""
 
-Way: TypeAlias = Callable[[Digest], Location]
-"""Makes a location of a blob that is here. Called from many threads."""
+Way: TypeAlias = Callable[[Digest, str], Location]
+"""Makes a location of a blob that is here, for a peer, whose name it is given; empty for strangers. Called from many
+threads."""
 
 
 class Places:
@@ -34,5 +35,5 @@ class Places:
         finally:
             self._ways = tuple(other for other in self._ways if other is not way)
 
-    def of(self, digest: Digest) -> tuple[Location, ...]:
-        return tuple(way(digest) for way in self._ways)
+    def of(self, digest: Digest, peer: str) -> tuple[Location, ...]:
+        return tuple(way(digest, peer) for way in self._ways)

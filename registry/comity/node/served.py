@@ -36,10 +36,7 @@ class Served:
         self._log = structlog.get_logger("comity.node.served")
 
     def add(self, delivery: Delivery, *, door: str) -> None:
-        key = (delivery.peer, delivery.blob)
-        self._sums[key] = self._sums.pop(key, 0) + delivery.sent
-        if len(self._sums) > MAX_PAIRS:
-            self._sums.popitem(last=False)
+        self.count(delivery.peer, delivery.blob, delivery.sent)
         # Strangers are many: only peers get a label of their own.
         self._metrics.served_bytes.labels(delivery.peer if door == "mutual" else door).inc(delivery.sent)
         self._log.info(
@@ -51,6 +48,12 @@ class Served:
             asked=delivery.asked,
             sent=delivery.sent,
         )
+
+    def count(self, peer: str, blob: Digest, sent: int) -> None:
+        """Add to the sums alone: for who logs and measures by itself."""
+        self._sums[peer, blob] = self._sums.pop((peer, blob), 0) + sent
+        if len(self._sums) > MAX_PAIRS:
+            self._sums.popitem(last=False)
 
     @property
     def sums(self) -> Mapping[tuple[str, Digest], int]:

@@ -15,7 +15,7 @@ from comity.gateway.blobs.checked import Checked, FilePart
 from comity.gateway.blobs.pipe import Pipe
 from comity.gateway.blobs.request import END, MAX_HEAD, Request, parse
 from comity.gateway.blobs.response import refusal, reply
-from comity.gateway.blobs.urls import Urls
+from comity.gateway.blobs.urls import Urls, given_to
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed
 
@@ -29,9 +29,11 @@ IDLE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request as it ended, for the node's log and counters: `code` is why it was refused or cut off."""
+    """One request as it ended, for the node's log and counters: `code` is why it was refused or cut off. `peer` is who
+    was given the URL, empty for strangers; `host` is where the request came from."""
 
     host: str
+    peer: str
     blob: Digest | None
     status: int
     asked: int
@@ -89,6 +91,7 @@ class _Exchange:
         self._pipe = pipe
         self._host = host
         self._blob: Digest | None = None
+        self._peer = ""
         self._status = self._asked = self._sent = 0
         self._code = "GONE"
 
@@ -98,7 +101,7 @@ class _Exchange:
         self._pipe.deadline.within(DISK_SECONDS)
         try:
             request = parse(head)
-            self._blob = self._site.urls.check(request.target)
+            self._blob, self._peer = self._site.urls.check(request.target), given_to(request.target)
             self._open(request, self._blob)
             self._code = ""
             return request.keep_alive
@@ -109,7 +112,9 @@ class _Exchange:
                 self._pipe.send(data)
             return False
         finally:
-            self._site.delivered(Delivery(self._host, self._blob, self._status, self._asked, self._sent, self._code))
+            self._site.delivered(
+                Delivery(self._host, self._peer, self._blob, self._status, self._asked, self._sent, self._code)
+            )
 
     def _open(self, request: Request, digest: Digest) -> None:
         with self._site.checked.open(digest) as blob:

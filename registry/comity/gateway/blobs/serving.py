@@ -77,7 +77,7 @@ async def serving(core: Core, lost: Callable[[], None]) -> AsyncIterator[Blobs]:
             """Gives the authority at which the server listens."""
             host, _, port = address.rpartition(":")
             server = BlobServer(
-                Site(urls, checked, partial(_delivered, core, door)), (host.strip("[]"), int(port)), tls=tls
+                Site(urls, checked, partial(_delivered, core, loop, door)), (host.strip("[]"), int(port)), tls=tls
             )
             stack.push_async_callback(asyncio.to_thread, server.close)
             return f"{host}:{server.port}"
@@ -91,7 +91,9 @@ async def serving(core: Core, lost: Callable[[], None]) -> AsyncIterator[Blobs]:
             here = begin(settings.ranges, "ranges", server_context(core.keys.tls))
             base = settings.ranges_url or f"https://{_reached(core, here)}"
             stack.enter_context(
-                core.places.offered(lambda digest: Location("https-range", base + urls.sign(digest, seconds=LIFETIME)))
+                core.places.offered(
+                    lambda digest, peer: Location("https-range", base + urls.sign(digest, seconds=LIFETIME, peer=peer))
+                )
             )
         yield Blobs(checked, urls, files)
 
@@ -107,12 +109,16 @@ def _records(core: Core, digest: Digest) -> bytes | None:
     return next((records for records in found if records is not None), None)
 
 
-def _delivered(core: Core, door: str, delivery: Delivery) -> None:
-    """A line in the log, and sums. From any thread; neither the URL nor all of the digest gets there."""
-    core.metrics.served_bytes.labels(door).inc(delivery.sent)
+def _delivered(core: Core, loop: asyncio.AbstractEventLoop, door: str, delivery: Delivery) -> None:
+    """A line in the log, and sums. From any thread; neither the URL nor all of the digest gets into the log."""
+    core.metrics.served_bytes.labels(delivery.peer or door).inc(delivery.sent)
+    if delivery.blob and delivery.sent:
+        with suppress(RuntimeError):  # the loop has ended, and the node with it
+            loop.call_soon_threadsafe(core.served.count, delivery.peer or delivery.host, delivery.blob, delivery.sent)
     _log.info(
         "blob served",
         door=door,
+        peer=delivery.peer,
         host=delivery.host,
         blob=(delivery.blob or "")[:DIGITS],
         status=delivery.status,

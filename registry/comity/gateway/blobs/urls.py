@@ -1,10 +1,11 @@
 """Signed URLs: a path that opens one blob for a short while, for whoever has it.
 
-    /blobs/<sha256>?until=<POSIX seconds>&name=<file name>&mac=<base64url>
+    /blobs/<sha256>?until=<POSIX seconds>&name=<file name>&peer=<node name>&mac=<base64url>
 
-The MAC is HMAC-SHA256 over everything before it. The key is made when the process starts and is kept nowhere, so that
-a restart ends every URL; whoever holds one gets a new one where it came from. A URL is a secret for as long as it
-lives: it is never logged.
+`name` is what a browser should call the file, `peer` the node that was given the URL, for the accounts; both may be
+missing. The MAC is HMAC-SHA256 over everything before it. The key is made when the process starts and is kept nowhere,
+so that a restart ends every URL; whoever holds one gets a new one where it came from. A URL is a secret for as long as
+it lives: it is never logged.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ MAX_SECONDS: Final = 24 * 3600
 MAX_NAME: Final = 255
 
 _SIGNED: Final = re.compile(
-    r"(?P<signed>/blobs/(?P<digest>[0-9a-f]{64})\?until=(?P<until>[0-9]{1,12})(?:&name=(?P<name>[!-%'-~]{1,768}))?)"
-    r"&mac=(?P<mac>[A-Za-z0-9_-]{43})",
+    r"(?P<signed>/blobs/(?P<digest>[0-9a-f]{64})\?until=(?P<until>[0-9]{1,12})"
+    r"(?:&name=(?P<name>[!-%'-~]{1,768}))?(?:&peer=(?P<peer>[!-%'-~]{1,768}))?)&mac=(?P<mac>[A-Za-z0-9_-]{43})",
     re.ASCII,
 )
 
@@ -45,15 +46,15 @@ class Urls:
         self._key = key
         self._clock = clock
 
-    def sign(self, digest: Digest, *, seconds: float, name: str = "") -> str:
-        """Path and query that open the blob for `seconds`, at most a day.
-
-        `name` is what a browser should call the file. Raises Malformed for a name of more than 255 bytes.
-        """
-        if len(name.encode()) > MAX_NAME:
-            raise Malformed("file name too long", why=f"a URL carries at most {MAX_NAME} bytes of it")
+    def sign(self, digest: Digest, *, seconds: float, name: str = "", peer: str = "") -> str:
+        """Path and query that open the blob for `seconds`, at most a day. Raises Malformed for a `name` or `peer` of
+        more than 255 bytes."""
         until = int(self._clock() + min(max(seconds, 1), MAX_SECONDS))
-        signed = f"{PREFIX}{parse_digest(digest)}?until={until}" + (f"&name={quote(name, safe='')}" if name else "")
+        signed = f"{PREFIX}{parse_digest(digest)}?until={until}"
+        for key, value in (("name", name), ("peer", peer)):
+            if len(value.encode()) > MAX_NAME:
+                raise Malformed(f"{key} too long", why=f"a URL carries at most {MAX_NAME} bytes of it")
+            signed += f"&{key}={quote(value, safe='')}" if value else ""
         return f"{signed}&mac={self._mac(signed)}"
 
     def check(self, target: str) -> Digest:
@@ -72,5 +73,14 @@ class Urls:
 
 def file_name(target: str) -> str:
     """The name that a URL, checked before, gives its file; empty where it gives none."""
+    return _part(target, "name")
+
+
+def given_to(target: str) -> str:
+    """The peer that a URL, checked before, was given to; empty for strangers."""
+    return _part(target, "peer")
+
+
+def _part(target: str, key: str) -> str:
     found = _SIGNED.fullmatch(target)
-    return unquote(found["name"] or "", errors="replace") if found else ""
+    return unquote(found[key] or "", errors="replace") if found else ""

@@ -38,7 +38,7 @@ class Blobs:
     async def locations(self, digest: Digest) -> Sequence[Location]:
         """What stands beside gRPC, which is always sufficient; none of it is logged."""
         await self._core.pools.files(self._core.store.size, digest)
-        return await self._core.pools.files(self._core.places.of, digest)
+        return await self._core.pools.files(self._core.places.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         end = min(offset + length, await self._core.pools.files(self._core.store.size, digest))
@@ -70,7 +70,10 @@ class Blobs:
         except NotFound:
             return BlobStat(digest, False, 0)
 
-    def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
+    def _peer(self, caller: Caller) -> str | None:
         peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
+        return peer.name if peer else None
+
+    def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
         door = "operator" if caller.operator else "mutual" if caller.certificate else "open"
-        self._core.served.add(Delivery(peer.name if peer else caller.name, digest, offset, asked, sent), door=door)
+        self._core.served.add(Delivery(self._peer(caller) or caller.name, digest, offset, asked, sent), door=door)
