@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from comity.content.keyfile import read_keys, read_signer, write_keys
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner, PrivateKey
@@ -61,6 +62,7 @@ def renewed(home: NodeHome, governance: HybridSigner) -> tuple[PrivateKey, Entry
     return key, sign_node_record(record, [governance], [*bound, HybridSigner((key,))])
 
 
+@pytest.mark.slow
 async def test_a_member_votes_by_its_rotated_keys_and_gives_its_node_a_new_certificate(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     everybody = [Person(home) for home in founded]

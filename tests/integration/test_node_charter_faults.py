@@ -115,6 +115,7 @@ async def test_a_fork_stops_governance_everywhere_and_nothing_else(tmp_path: Pat
         assert await digest_of(third, 1) == one.digest and await digest_of(fourth, 1) == other.digest
 
 
+@pytest.mark.slow
 async def test_a_person_decides_a_fork_by_naming_a_branch(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     first, second, third, fourth = everybody = people(founded)
@@ -165,6 +166,7 @@ def federation_file(founded: Founded, certificates: Sequence[list[bytes]], bodie
     return type(founded.federation).assemble(chain, certificates, founded.federation.nodes).encode()
 
 
+@pytest.mark.slow
 async def test_i3_without_a_quorum_for_ten_years_all_but_the_charter_goes_on(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)
     first, second, *_ = people(founded)

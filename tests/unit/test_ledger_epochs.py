@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.epochs import MAX_ASKS, KeptEpoch
-from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace
-from support.world import identity, node, seat
 
 FEDERATION = sha256(b"a genesis")
 
@@ -73,14 +71,3 @@ def test_the_list_of_those_who_ask_is_bounded(ledger: Ledger) -> None:
     assert caught.value.code == "ASKS-FULL"
     ledger.asks.put(sha256(b"0"), (b"who waits already may ask again",))
     assert len(ledger.asks.all()) == MAX_ASKS
-
-
-def test_several_predicates_are_found_in_the_order_of_their_log(ledger: Ledger) -> None:
-    who, where = seat("CH"), node(seat("CH"))
-    stranger = identity("Somebody")
-    ledger.logs.create(where.origin, str(where.record.log), own=True)
-    lines = [who.entry.line, where.entry.line, stranger.entry.line]
-    ledger.logs.append(where.origin, lines)
-    both = Query(predicates=("inception", "node-record"), origin=where.origin)
-    assert [found.line for found in ledger.index.find(both)] == lines
-    assert [found.line for found in ledger.index.find(Query(predicates=("node-record",)))] == [where.entry.line]

@@ -54,7 +54,6 @@ class Query:
     Attributes:
         subject: a statement's subject digest.
         predicate: the short name of a predicate (`published`), a foreign predicate's full type, or `UNKNOWN`.
-        predicates: any of several.
         by: id of the identity or node that claims to speak.
         name: part of a subject's name, in any case.
         prefix: beginning of a subject's name, in any case; far cheaper than `name`.
@@ -63,7 +62,6 @@ class Query:
 
     subject: Digest | None = None
     predicate: str | None = None
-    predicates: tuple[str, ...] = ()
     by: Digest | None = None
     name: str | None = None
     prefix: str | None = None
@@ -152,8 +150,6 @@ def _matching(query: Query) -> Select[str, str, int, bytes]:
     )
     if query.predicate is not None:
         found = found.where(_STATEMENT.predicate == query.predicate)
-    if query.predicates:
-        found = found.where(_STATEMENT.predicate.in_(query.predicates))
     if query.by is not None:
         found = found.where(_STATEMENT.by == query.by)
     about = _about(query)

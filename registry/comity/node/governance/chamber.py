@@ -20,7 +20,7 @@ from comity.node.governance.annals import Annals
 from comity.node.governance.bodies import StoredBodies
 from comity.node.governance.memo import Memo
 from comity.node.governance.proceedings import Proceedings, Turn
-from comity.node.governance.witnesses import newcomer
+from comity.node.governance.witnesses import inception, newcomer
 from comity.node.governance.word import Word
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
@@ -68,6 +68,8 @@ class Chamber:
         """By a node's log, the body that it said last it acts under."""
         self._turn = asyncio.Lock()
         """Peers are heard by loops of their own; epochs are taken up one by one."""
+        self._unknown: frozenset[Digest] = frozenset()
+        """Whom drafts would admit, and whose inception is not here yet."""
         self._judged: set[Digest] = set()
         self._bodies = StoredBodies(core.store)
 
@@ -88,11 +90,14 @@ class Chamber:
             steps = (step.entry for chain in members.chains(identity) for step in chain.steps)
             found |= {entry.digest: entry for entry in steps}
         newcomers = await self._core.pools.files(self._newcomers, named)
+        said = {
+            identity: await self._core.pools.ledger(newcomer, self._core.ledger, identity, body, self.memo)
+            for identity in newcomers
+        }
         if body == self.annals.newest.digest:
             self.proceedings.hopefuls = newcomers
-        for identity in newcomers:
-            lines = await self._core.pools.ledger(newcomer, self._core.ledger, identity, body, self.memo)
-            found |= {entry.digest: entry for entry in lines}
+            self._unknown = frozenset(identity for identity, lines in said.items() if not lines)
+        found |= {entry.digest: entry for lines in said.values() for entry in lines}
         return list(found.values())
 
     def resting(self, entries: Iterable[Entry]) -> list[bytes]:
@@ -158,7 +163,8 @@ class Chamber:
                 await self._review(rival.body.prev, [rival])
         for body in turn.heard - {self.annals.newest.digest}:
             await self._review(body)
-        if first or rotated or turn.newcoming or self.annals.newest.digest in turn.heard:
+        arrived = [who for who in self._unknown if await self._core.pools.ledger(inception, self._core.ledger, who)]
+        if first or rotated or arrived or turn.newcoming or self.annals.newest.digest in turn.heard:
             await self._deliberate()
         await self._word.accuse(self.outlook.lies)
         await self._word.adopted(self.annals.newest)

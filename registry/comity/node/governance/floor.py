@@ -89,7 +89,7 @@ class Floor:
 
     async def _require_quota(self, entry: Entry) -> None:
         assert entry.statement.by is not None
-        mine = Query(predicates=(*SPOKEN, *INTRODUCTIONS), by=entry.statement.by.id, origin=self._core.log)
+        mine = Query(by=entry.statement.by.id, origin=self._core.log)
         if len(await self._core.pools.ledger(self._core.ledger.index.find, mine, limit=MAX_LOGGED)) >= MAX_LOGGED:
             why = f"{MAX_LOGGED} of its lines are logged here"
             raise OutOfSpace("enough said", why=why, hint="ask the operator of this node", code="CHARTER-QUOTA")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from comity.content.store import BlobStore
@@ -27,9 +28,9 @@ from comity.trust.statement import Entry, parse_entry
 
 WINDOW: Final = 256
 """Entries of one log that are read in one turn."""
-NEWCOMING: Final = ("inception", "rotated", CONSENTED)
+NEWCOMING: Final = ("rotated", CONSENTED)
 """What matters of those without a seat whom a draft would admit; it is looked up when a draft is weighed."""
-READ: Final = (*SPOKEN, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
+READ: Final = (*SPOKEN, "rotated", MISBEHAVIOUR, ADOPTED)
 
 Signed = Callable[[KeySet, Envelope], bool]
 
@@ -102,10 +103,8 @@ class Proceedings:
 
     def put(self, log: str, entry: Entry) -> Digest | None:
         """Keep a line that its author signed; the body that it is about, where it is new and within the log's share."""
-        body, by = about(entry.statement), entry.statement.by
-        if body not in self._hearings or by is None or not self._matters(body, entry):
-            return None
-        return body if self._hearings[body].put(log, entry) else None
+        body = about(entry.statement)
+        return body if body in self._hearings and self._hearings[body].put(log, entry) else None
 
     def full(self, body: Digest) -> tuple[str, ...]:
         """Logs that say more than is kept."""
@@ -132,15 +131,20 @@ class Proceedings:
             return by is not None
         if by.id in self.hopefuls:
             return entry.statement.predicate in NEWCOMING
-        hearing = self._hearings.get(about(entry.statement) or by.id)
-        if hearing is None or hearing.full(log) or entry.digest in hearing.entries:
+        body = about(entry.statement)
+        hearing = self._hearings.get(body) if body else None
+        if hearing is None or body is None or hearing.full(log) or entry.digest in hearing.entries:
+            return False
+        if not self._matters(body, entry):
             return False
         return any(self._signed(known, entry.envelope) for known in keys.get(by.id, ()))
 
 
 def _window(ledger: Ledger, log: str, after: int | None) -> list[Located]:
-    query = Query(predicates=READ, origin=log)
-    return ledger.index.find(query, limit=WINDOW, after=None if after is None else (log, after))
+    """Blocking. The next entries that matter, in the order of their log; the index has them kind by kind."""
+    last = None if after is None else (log, after)
+    found = [ledger.index.find(Query(predicate=kind, origin=log), limit=WINDOW, after=last) for kind in READ]
+    return sorted(chain.from_iterable(found), key=lambda item: item.index)[:WINDOW]
 
 
 def _said(store: BlobStore, page: Iterable[Located]) -> list[Entry]:
