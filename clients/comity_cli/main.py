@@ -34,6 +34,8 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "search": Lazy("Mirror", "search", "Find artifacts by name."),
     "show": Lazy("Mirror", "show", "Show what is said about an artifact, and by whom."),
     "whereis": Lazy("Mirror", "whereis", "List who says that they hold a full copy."),
+    "env": Lazy("Mirror", "env", "Point Hugging Face clients at a node."),
+    "run-with": Lazy("Mirror", "run_with", "Run one program with a node as its Hugging Face Hub."),
     "verify": Lazy("Verify", "verify", "Check an artifact and its evidence, offline."),
     "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),
     "log": Lazy("Verify", "log", "Read and check transparency logs."),

@@ -1,14 +1,16 @@
-"""What a node's home says about its member, in files of lines.
+"""What a node's home says about its member and its settings.
 
 inception.line    who it is
 rotations.lines   its `rotated` lines, oldest first; absent before the first
 node-record.line  which node is its own
+node.toml         what its operator decided
 """
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from comity.content import durable
 from comity.trust.dsse import MAX_LINE
@@ -19,6 +21,16 @@ from comity.verifier import read_bounded
 
 ROTATIONS: Final = "rotations.lines"
 MAX_ROTATIONS: Final = 1000
+MAX_SETTINGS: Final = 1024 * 1024
+
+
+def settings_of(home: Path) -> dict[str, Any]:
+    """What is written in node.toml, as it is written. Raises NotFound, Malformed (CONFIG)."""
+    file = home / "node.toml"
+    try:
+        return tomllib.loads(read_bounded(file, MAX_SETTINGS).decode())
+    except ValueError as error:  # TOML and UTF-8 alike
+        raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
 
 
 def read_line(path: Path) -> bytes:

@@ -5,33 +5,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from comity.trust.errors import Malformed
-from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity.wire.values import NodeStatus
 
-MAX_FILE: Final = 1024 * 1024
+from comity_client.node_home import settings_of
+
 SETTING: Final = "COMITY_LISTEN_OPERATOR"
 
 
 def socket_of(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Where the node whose home this is listens for operators, as the node itself reads it: `listen.operator` in its
     node.toml, which the environment overrules. Raises NotFound, Malformed (CONFIG)."""
-    file = home / "node.toml"
-    try:
-        settings = tomllib.loads(read_bounded(file, MAX_FILE).decode())
-    except ValueError as error:  # TOML and UTF-8 alike
-        raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
-    listen = settings.get("listen")
+    listen = settings_of(home).get("listen")
     written = listen.get("operator") if isinstance(listen, dict) else None
     socket = environ.get(SETTING) or written or "operator.sock"
     if not isinstance(socket, str):
-        raise Malformed("setting 'listen.operator' is not usable", why=f"expected a path, in {file}", code="CONFIG")
+        raise Malformed("setting 'listen.operator' is not usable", why=f"expected a path, in {home}", code="CONFIG")
     return home / socket
 
 

@@ -1,0 +1,68 @@
+"""`comity run-with`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+from comity.trust.errors import NotFound, Unavailable
+
+from comity_cli.command import Command, examples, output
+from comity_cli.gateways import check_answers, environment, gateway_options
+
+_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+@examples(
+    "comity run-with --dir ./node-ch -- hf download swiss-ai/apertus-8b",
+    "comity run-with --url https://models.example.org --token-file ./token -- vllm serve swiss-ai/apertus-8b",
+    "comity run-with --offline -- python train.py",
+)
+@click.command(
+    cls=Command,
+    name="run-with",
+    short_help="Run one program with a node as its Hugging Face Hub.",
+    context_settings={"allow_interspersed_args": False},
+)
+@gateway_options
+@click.option("--offline", is_flag=True, help="Only what is in the cache on this machine; no node is asked.")
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def command(
+    directory: Path,
+    node: str,
+    url: str,
+    token_file: Path | None,
+    ca: Path | None,
+    offline: bool,
+    program: tuple[str, ...],
+) -> None:
+    """Run CMD in place of this process, with the environment that `comity env` prints: in that one process, an
+    unmodified Hugging Face client reads from the node. Its exit status is CMD's."""
+    from comity_client.hub_environment import OFFLINE, offline_environment
+
+    if offline:
+        made = offline_environment()
+    else:
+        made = environment(directory, node, url, token_file, ca)
+        if os.environ.get(OFFLINE, "").upper() in ("1", "ON", "YES", "TRUE"):
+            output().warn(f"{OFFLINE} is set: the program will read its cache and ask no node")
+        else:
+            check_answers(made.set["HF_ENDPOINT"])
+    _become(program, made.applied(os.environ))
+
+
+def _become(program: tuple[str, ...], environ: dict[str, str]) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in _IGNORED_BY_PYTHON:  # what is ignored stays so in a program that is executed
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(program[0], program, environ)
+    except FileNotFoundError as error:
+        raise NotFound(f"no program {program[0]!r}", hint="comity run-with [OPTIONS] -- CMD...") from error
+    except OSError as error:
+        raise Unavailable(f"{program[0]!r} cannot be run", why=error.strerror or "") from error
