@@ -96,7 +96,8 @@ class _Bounded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._await_head()
+        if self.cycle.response_complete:  # else the next request has come already, and is being answered
+            self._await_head()
 
     def _await_head(self) -> None:
         self._have_head()
