@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.gateway.blobs.request import parse as parse_request
+from comity.gateway.blobs.urls import Urls
 from comity.trust.charter import (
     Body,
     accusation,
@@ -43,6 +45,7 @@ from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
 from comity.trust.verify import verify
+from comity.wire.https import RangeUrl
 from support.case import advisory, case, nodes
 from support.world import found, identity
 
@@ -155,6 +158,9 @@ _SUBMISSIONS: Final = tuple(
     AddCheckpoint(size, (bytes(32),) * size, SignedNote.parse(note)).encode() for size, note in enumerate(_NOTES)
 )
 
+_URLS: Final = Urls(bytes(32), lambda: 1e9)
+_REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nConnection: close"
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
@@ -172,6 +178,7 @@ PARSERS: Final[dict[str, Target]] = {
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "growth": Target(Growth.parse, _GROWTHS, Growth.encode),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
+    "http-request": Target(parse_request, (_REQUEST,)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
@@ -186,9 +193,11 @@ PARSERS: Final[dict[str, Target]] = {
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
+    "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
     "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
     "rotation": Target(_rotate, _ROTATIONS),
+    "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),

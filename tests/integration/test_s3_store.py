@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -254,3 +256,16 @@ def test_a_spent_quota_is_out_of_space_and_leaves_nothing(ceph_cluster: Ceph, tm
     assert source.exists()
     assert poor.client().list_objects_v2(Bucket=poor.bucket)["KeyCount"] == 0
     assert "Uploads" not in poor.client().list_multipart_uploads(Bucket=poor.bucket)
+
+
+def test_whoever_has_a_presigned_url_reads_that_blob_by_ranges(s3: S3Account, tmp_path: Path) -> None:
+    store = s3.store(tmp_path)
+    store.put(DIGEST, DATA)
+    request = urllib.request.Request(store.presigned(DIGEST, 60), headers={"Range": "bytes=10-19"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert (answer.status, answer.read()) == (206, DATA[10:20])
+    other = store.presigned(DIGEST, 60).replace(DIGEST, sha256(b"other"))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(other, timeout=10)
+    assert refused.value.code == 403
+    refused.value.close()

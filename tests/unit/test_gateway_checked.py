@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
-from comity.gateway.blobs.checked import Checked, FilePart
+from comity.content.folder import FolderStore
+from comity.content.store import BlobStore
+from comity.gateway.blobs import checked as checked_module
+from comity.gateway.blobs.checked import REMOTE_PIECES, Checked, FilePart
 from comity.gateway.blobs.proofs import GRAIN, RECHECK
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
@@ -163,6 +167,63 @@ def test_a_link_in_place_of_a_blob_is_not_followed(site: BlobSite, tmp_path: Pat
     path.symlink_to(other)
     with pytest.raises(Unavailable):
         read(site.checked, digest, 0, len(data))
+
+
+class Remote:
+    """A store of which only the bytes are to be had, not the files: as a service is. Its next `glitches` answers to a
+    read are wrong."""
+
+    def __init__(self, store: FolderStore) -> None:
+        self.glitches = 0
+        self.size, self.quarantine, self._store = store.size, store.quarantine, store
+
+    def read(self, digest: Digest, offset: int, length: int) -> bytes:
+        data = self._store.read(digest, offset, length)
+        self.glitches -= 1
+        return bytes(len(data)) if self.glitches >= 0 else data
+
+
+@pytest.fixture
+def remote(site: BlobSite) -> Remote:
+    return Remote(site.store)
+
+
+def opened(site: BlobSite, remote: Remote) -> Checked:
+    return Checked(cast(BlobStore, remote), site._records, lambda digest, why: site.damaged.append(digest))
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_blobs_of_a_service_are_verified_piece_by_piece(site: BlobSite, remote: Remote, cut: bool) -> None:
+    digest, data = site.add(SIZE, cut=cut)
+    checked = opened(site, remote)
+    assert read(checked, digest) == data
+    assert read(checked, digest, PIECE - 5, 10) == data[PIECE - 5 : PIECE + 5]
+    site.flip(digest, PIECE + 1)
+    assert left(checked.read(digest, 0, SIZE)) == (data[:PIECE], "BLOB-DAMAGED")
+    assert site.damaged == [digest] and site.store.quarantined() == 1
+
+
+def test_a_service_that_errs_once_is_asked_again_before_its_blob_is_blamed(site: BlobSite, remote: Remote) -> None:
+    digest, data = site.add(SIZE)
+    remote.glitches = 1
+    assert read(opened(site, remote), digest) == data
+    assert site.damaged == []
+
+
+def test_no_more_pieces_of_a_service_are_in_memory_than_are_allowed(
+    site: BlobSite, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked_module, "PATIENCE", 0.01)
+    digest, _ = site.add(SIZE)
+    checked = opened(site, remote)
+    held = [checked.read(digest, 0, SIZE) for _ in range(REMOTE_PIECES)]
+    for reader in held:
+        next(reader)
+    assert left(checked.read(digest, 0, 1)) == (b"", "BUSY")
+    held.pop().close()  # type: ignore[attr-defined]
+    assert left(checked.read(digest, 0, 1))[1] == ""
+    for reader in held:
+        reader.close()  # type: ignore[attr-defined]
 
 
 def _identity(site: BlobSite, digest: Digest) -> tuple[int, int, int, int, int]:

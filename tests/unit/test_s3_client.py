@@ -74,3 +74,12 @@ def test_a_service_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     client = open_client(f"http://127.0.0.1:{free_port()}", "default", write_credentials(tmp_path / "s3.toml", USER))
     with pytest.raises(Unavailable):
         S3Store("blobs", client, tmp_path).has(sha256(b""))
+
+
+def test_a_presigned_url_opens_one_blob_for_a_while_and_shows_no_secret(tmp_path: Path) -> None:
+    client = open_client("https://s3.example", "default", write_credentials(tmp_path / "s3.toml", USER))
+    digest = sha256(b"blob")
+    url = S3Store("bucket", client, tmp_path / "local", "p/").presigned(digest, 600)
+    assert url.startswith(f"https://s3.example/bucket/p/blobs/{digest[:2]}/{digest}?")
+    assert "X-Amz-Expires=600" in url and "X-Amz-Signature=" in url
+    assert USER.secret_key not in url
