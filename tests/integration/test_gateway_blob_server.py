@@ -8,11 +8,14 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from comity.gateway.blobs import connection, pipe
+from comity.gateway.blobs.pipe import BUFFER
 from comity.gateway.blobs.server import BlobServer, Bounds
 from comity.trust.digest import sha256
 from comity.trust.errors import Unavailable
@@ -34,6 +37,12 @@ def site(tmp_path: Path) -> BlobSite:
 def port(site: BlobSite) -> Iterator[int]:
     with site.serving() as port:
         yield port
+
+
+@pytest.fixture(scope="module")
+def identity() -> TlsIdentity:
+    key = PrivateKey.generate("ecdsa-p256")
+    return TlsIdentity(make_certificate(key), key)
 
 
 def test_a_blob_is_served_whole(site: BlobSite, port: int) -> None:
@@ -150,10 +159,8 @@ def test_deliveries_are_told(site: BlobSite, port: int) -> None:
     assert (delivery.blob, delivery.status, delivery.asked, delivery.sent, delivery.code) == (digest, 206, 10, 10, "")
 
 
-def test_over_tls_the_node_certificate_is_shown(site: BlobSite) -> None:
+def test_over_tls_the_node_certificate_is_shown(site: BlobSite, identity: TlsIdentity) -> None:
     digest, data = site.add(SIZE)
-    key = PrivateKey.generate("ecdsa-p256")
-    identity = TlsIdentity(make_certificate(key), key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with site.serving(tls=server_context(identity)) as port:
@@ -188,6 +195,29 @@ def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch
         for client in stalled:
             client.close()
     assert [delivery.code for delivery in site.deliveries].count("GONE") == 8
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_stalled_clients_cost_a_buffer_each_and_no_more(site: BlobSite, identity: TlsIdentity, encrypted: bool) -> None:
+    clients, size = 64, 24 * PIECE
+    digest, data = site.add(size)
+    request = f"GET {site.path(digest)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with ExitStack() as stack:
+        port = stack.enter_context(site.serving(tls=server_context(identity) if encrypted else None))
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(clients):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            if encrypted:
+                client = stack.enter_context(trusting.wrap_socket(client))
+            client.sendall(request)
+            assert client.recv(1) == b"H"
+        assert tracemalloc.get_traced_memory()[1] - before < clients * (2 * BUFFER + 64 * 1024)
+        if not encrypted:
+            assert get(port, site.path(digest))[2] == data
 
 
 def test_a_client_that_says_nothing_is_let_go(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
