@@ -17,7 +17,7 @@ class Metrics:
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
         self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
-        self.scrub_age = self._gauge("scrub_age_seconds", "Since when no byte of the store was read again")
+        self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last whole reading of the store")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Since when its log is ahead of the copy", "peer")
