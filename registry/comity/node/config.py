@@ -195,8 +195,8 @@ class Gateway(_Section):
     """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
 
     With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, where a proxy stands before it.
-    `public` false asks every reader for a token. `policy` says what is served; none asks for signatures alone. `aliases`
-    are other names of repositories.
+    `public` false asks every reader for a token. `aliases` are other names of repositories. `policy` says what is
+    served; none asks for signatures alone.
 
     `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
     one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
