@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -76,9 +77,16 @@ def run(file: Path, beside: Beside = alone) -> None:
     import time
 
     bound_arenas()
+    _allow_descriptors()
     logs.configure()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_until_signalled(NodeConfig.load(file), time.time, beside))
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system grants: each connection to the gateway is one, and so is each blob it reads."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_signalled(config: NodeConfig, clock: Clock, beside: Beside) -> None:

@@ -151,7 +151,6 @@ class _LocalBlob:
         self._checked = checked
         self._digest = digest
         self._descriptor = descriptor
-        self._buffer = bytearray(0)
         self.size = self._identity()[2]
 
     def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
@@ -184,7 +183,7 @@ class _LocalBlob:
             return cut.span(piece)[1]
 
     def _learn(self, proof: Proof, settled: bool, found: Identity) -> Cut:
-        cut, hashed = self._checked.cut(self._digest, self.size, self._read)
+        cut, hashed = self._checked.cut(self._digest, self.size, self._reader())
         proof.learn(cut)
         if hashed and settled and self._identity() == found:
             proof.close()
@@ -192,18 +191,23 @@ class _LocalBlob:
 
     def _verify(self, cut: Cut, piece: int) -> None:
         offset, end = cut.span(piece)
-        hasher = hashlib.sha256()
-        while offset < end and (data := self._read(offset, end - offset)):
+        hasher, read = hashlib.sha256(), self._reader()
+        while offset < end and (data := read(offset, end - offset)):
             hasher.update(data)
             offset += len(data)
         if hasher.digest() != cut.hash(piece):
             raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
 
-    def _read(self, offset: int, length: int) -> memoryview:
-        self._buffer = self._buffer or bytearray(BUFFER)
-        view = memoryview(self._buffer)[: min(length, BUFFER)]
-        with disk_errors(f"blob {short(self._digest)} was not read"):
-            return view[: os.preadv(self._descriptor, [view], offset)]
+    def _reader(self) -> Read:
+        """Its buffer goes with it: none is held while bytes are being sent."""
+        buffer = memoryview(bytearray(BUFFER))
+
+        def read(offset: int, length: int) -> memoryview:
+            view = buffer[:length]
+            with disk_errors(f"blob {short(self._digest)} was not read"):
+                return view[: os.preadv(self._descriptor, [view], offset)]
+
+        return read
 
     def _identity(self) -> Identity:
         with disk_errors(f"blob {short(self._digest)} was not read"):

@@ -36,10 +36,11 @@ _log: Final = structlog.get_logger("comity.gateway.blobs")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Connections at once, and from one network address. Each has a thread and at most one buffer of 256 KiB."""
+    """Connections at once, and from one network address: a site's clients often share one. Each has a thread, three
+    descriptors, and a buffer of 256 KiB while it hashes or, with TLS, while it sends."""
 
-    connections: int = 256
-    from_one: int = 96
+    connections: int = 1024
+    from_one: int = 640
 
 
 @dataclass(frozen=True, slots=True)
