@@ -17,7 +17,7 @@ from comity.node.governance.memo import Memo
 from comity.node.governance.proceedings import WINDOW, Proceedings
 from comity.node.membership import Membership, Seat
 from comity.node.pools import Pools
-from comity.trust.charter import Intent, Ratify, accusation, find_lies
+from comity.trust.charter import Intent, accusation, find_lies
 from comity.trust.identity import KeySet
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry, sign_statement
@@ -65,16 +65,14 @@ def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.Mo
     assert kept.put("a log", council.intent(council.seats[0], body))
 
 
-def test_a_reading_rests_on_the_intents_of_its_round() -> None:
+def test_a_line_that_stands_twice_is_charged_to_both_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hearing, "MAX_LINES", 1)
     council, kept = assembly(), Hearing()
-    body, other = change(council.body, 1), change(council.body, 2)
-    first, second, third, _ = council.seats
-    wanted = [council.intent(who, body, 2) for who in (first, second)]
-    for entry in (*wanted, council.intent(third, other, 2), council.intent(third, body, 1)):
-        kept.put("a log", entry)
-    ratify = Ratify(first.id, council.body.digest, 1, 2, body.digest)
-    assert dict(kept.resting(ratify)) == {first.id: wanted[0], second.id: wanted[1]}
-    assert dict(kept.resting(Intent(first.id, council.body.digest, 1, 1, body.digest))) == {}
+    said = [council.intent(council.seats[0], change(council.body), at) for at in (1, 2)]
+    assert kept.put("a log", said[0]) and not kept.put("another", said[0])
+    assert not kept.put("another", said[1])
+    kept.read_again()
+    assert kept.put("another", said[1])
 
 
 def test_what_a_statement_is_about_is_read_or_not_there() -> None:

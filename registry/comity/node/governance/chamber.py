@@ -24,8 +24,7 @@ from comity.node.governance.witnesses import inception, newcomer
 from comity.node.governance.word import Word
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
-from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate, read_reading
-from comity.trust.charter.readings import INTENT, RATIFIED
+from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate
 from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -99,22 +98,6 @@ class Chamber:
             self._unknown = frozenset(identity for identity, lines in said.items() if not lines)
         found |= {entry.digest: entry for lines in said.values() for entry in lines}
         return list(found.values())
-
-    def resting(self, entries: Iterable[Entry]) -> list[bytes]:
-        """Lines to log together with readings of this node's own member: those on which they rest, where the log of
-        their author is flooded. There nobody may find them, and the flood would take the vote of whoever rests on them.
-        """
-        full = set(self.proceedings.full(self.annals.newest.digest))
-        if not full:
-            return []
-        hearing, members = self.proceedings.about(self.annals.newest.digest), self._core.membership
-        readings = [read_reading(entry) for entry in entries if entry.statement.predicate in (INTENT, RATIFIED)]
-        return [
-            entry.line
-            for reading in readings
-            for author, entry in hearing.resting(reading)
-            if full & {str(peer.record.log) for peer in members.nodes_of(author)}
-        ]
 
     async def hear(self, peer: Peer, client: NodeClient) -> None:
         """Take over the epochs that a peer holds beyond ours; look at what it holds where it went another way."""

@@ -2,8 +2,9 @@
 
 Nobody's flood costs another member anything but reading time: what goes beyond a log's share is not kept, and lines of
 whoever has no seat are not kept at all (what newcomers say is looked up by their ids, in `witnesses`). The share is the
-log's, never the author's: a member that floods its own log cannot take away the line on which another member rests, for
-that one has it logged beside its reading (`resting`). An honest log stays far below: its member says two lines a round.
+log's, never the author's: what a member says counts in whichever log it stands, so that one who floods its own log
+cannot take away a line on which another rests. What is kept of a log depends on that log alone, and is the same
+everywhere. An honest log stays far below: its member says two lines a round.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from comity.trust.charter import MAX_BYTES
 from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT
-from comity.trust.charter.readings import INTENT, RATIFIED, Ratify, Reading, read_reading
+from comity.trust.charter.readings import INTENT, RATIFIED
 from comity.trust.digest import Digest, bare_digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, Statement
@@ -59,20 +60,15 @@ class Hearing:
         return log in self.shares and self.shares[log].full
 
     def put(self, log: str, entry: Entry) -> bool:
-        """Keep a proven line within the share of the log where it stands; whether it was kept and new."""
-        if entry.digest in self.entries or not self.shares.setdefault(log, Share()).takes(entry):
+        """Keep a proven line within the share of a log where it stands; whether it was kept and new."""
+        if not self.shares.setdefault(log, Share()).takes(entry) or entry.digest in self.entries:
             return False
         self.entries[entry.digest] = entry
         return True
 
-    def resting(self, reading: Reading) -> Iterator[tuple[Digest, Entry]]:
-        """The INTENTs on which a reading rests, by author: the intent-certificate of its round, or the one it names."""
-        at = reading.round if isinstance(reading, Ratify) else reading.unlock
-        for entry in self.entries.values() if at is not None else ():
-            if entry.statement.predicate == INTENT and entry.statement.subject == reading.body:
-                intent = read_reading(entry)
-                if intent.round == at:
-                    yield intent.member, entry
+    def read_again(self) -> None:
+        """Logs are read from their beginning: what they have used of their shares is counted anew."""
+        self.shares.clear()
 
     def named(self) -> Iterator[Digest]:
         """Digests of the bodies that were put forward, or read for."""

@@ -56,6 +56,8 @@ class Proceedings:
         self._core = core
         self._signed = signed
         self._read: dict[str, int] = {}
+        self._beginning = 0
+        """How often the logs were begun anew: a page that was asked for before that is not the next one."""
         self._hearings: dict[Digest, Hearing] = {}
         self._decided: dict[Digest, Digest] = {}
         self.hopefuls: frozenset[Digest] = frozenset()
@@ -66,7 +68,10 @@ class Proceedings:
 
         Where the successor is decided, only readings for another one still matter.
         """
+        self._beginning += 1
         self._read.clear()
+        for hearing in self._hearings.values():
+            hearing.read_again()
         if successor is not None:
             self._decided[body] = successor
             for digest, entry in list(self.about(body).entries.items()):
@@ -83,10 +88,14 @@ class Proceedings:
         rotated: list[Entry] = []
         adopted: list[tuple[str, Entry]] = []
         newcoming = behind = False
+        beginning = self._beginning
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
             if self._read.get(log.vkey, -1) >= log.size - 1:
                 continue
             page = await self._core.pools.ledger(_window, self._core.ledger, log.vkey, self._read.get(log.vkey))
+            if beginning != self._beginning:
+                behind = True
+                break
             self._read[log.vkey] = page[-1].index if len(page) == WINDOW else log.size - 1
             behind = behind or len(page) == WINDOW
             said = await self._core.pools.files(_said, self._core.store, page)
@@ -133,11 +142,10 @@ class Proceedings:
             return entry.statement.predicate in NEWCOMING
         body = about(entry.statement)
         hearing = self._hearings.get(body) if body else None
-        if hearing is None or body is None or hearing.full(log) or entry.digest in hearing.entries:
+        if hearing is None or body is None or hearing.full(log) or not self._matters(body, entry):
             return False
-        if not self._matters(body, entry):
-            return False
-        return any(self._signed(known, entry.envelope) for known in keys.get(by.id, ()))
+        known = entry.digest in hearing.entries
+        return known or any(self._signed(mine, entry.envelope) for mine in keys.get(by.id, ()))
 
 
 def _window(ledger: Ledger, log: str, after: int | None) -> list[Located]:

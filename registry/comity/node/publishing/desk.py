@@ -41,7 +41,6 @@ class Desk:
 
     def __init__(self, core: Core, own_log: OwnLog, chamber: Chamber | None = None) -> None:
         self._core = core
-        self._chamber = chamber
         self._floor = Floor(core, chamber)
         self._own_log = own_log
         self._arrivals = Arrivals(core)
@@ -111,11 +110,7 @@ class Desk:
         return [MissingObject(want.digest, want.size, self._arrivals.received(want.digest)) for want in wants]
 
     async def _log_all(self, entries: Sequence[Entry]) -> list[int]:
-        lines = [entry.line for entry in entries]
-        resting = self._chamber.resting(entries) if self._chamber else []
-        together = list(dict.fromkeys((*resting, *lines)))
-        at = dict(zip(together, await self._own_log.append_all(together), strict=True))
-        indexes = [at[line] for line in lines]
+        indexes = await self._own_log.append_all([entry.line for entry in entries])
         for entry, index in zip(entries, indexes, strict=True):
             _log.info("logged", predicate=entry.statement.predicate, index=index, line=entry.digest)
         return indexes
