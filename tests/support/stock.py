@@ -1,4 +1,7 @@
-"""Runs the unmodified Hub client of some environment against an endpoint, in a process of its own."""
+"""Runs the unmodified Hub client of some environment against an endpoint, in a process of its own.
+
+It finds in its environment what `comity env` prints, and nothing of the person who runs the tests.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comity_client.hub_environment import hub_environment, offline_environment
+
 SCRIPT = Path(__file__).with_name("stock_hub_client.py")
 
 
@@ -18,7 +23,7 @@ SCRIPT = Path(__file__).with_name("stock_hub_client.py")
 class Stock:
     """A user of a stock client: where its endpoint is and what it has on its disk (below `folder`).
 
-    `ca` is a certificate file that its HTTP client shall trust, `log` is what the client printed.
+    `ca` is a certificate file that its HTTP client shall trust. Without an endpoint it reads its cache and asks nobody.
     """
 
     endpoint: str
@@ -33,36 +38,47 @@ class Stock:
 
     async def run(self, steps: Iterable[str], *, patience: float = 120, **request: Any) -> dict[str, Any]:
         """What each step gave. Fails with what the program printed where it did not end well."""
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HTTP", "http"))}
-        environ |= {
-            "HF_ENDPOINT": self.endpoint,
-            "HF_HOME": str(self.folder),
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        if self.token:
-            path = self.folder / "secret-token"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.token)
-            environ["HF_TOKEN_PATH"] = str(path)
-        if self.ca is not None:
-            environ |= {"SSL_CERT_FILE": str(self.ca), "REQUESTS_CA_BUNDLE": str(self.ca)}
+        given = json.dumps({"steps": list(steps), **request})
+        out, err = await self._execute((str(SCRIPT),), given, patience)
+        found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+        return found | {"stderr": err}
+
+    async def execute(self, *arguments: str, patience: float = 300) -> str:
+        """What another Python program of that environment printed. Fails as `run` does."""
+        out, _ = await self._execute(arguments, "", patience)
+        return out
+
+    async def _execute(self, arguments: tuple[str, ...], given: str, patience: float) -> tuple[str, str]:
         process = await asyncio.create_subprocess_exec(
             self.python,
-            str(SCRIPT),
+            *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environ,
+            env=self._environ(),
         )
-        given = json.dumps({"steps": list(steps), **request}).encode()
         try:
             async with asyncio.timeout(patience):
-                out, err = await process.communicate(given)
+                out, err = await process.communicate(given.encode())
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         assert process.returncode == 0, err.decode()[-3000:]
-        found: dict[str, Any] = json.loads(out.decode().strip().splitlines()[-1])
-        return found | {"stderr": err.decode()}
+        return out.decode(), err.decode()
+
+    def _environ(self) -> dict[str, str]:
+        ours = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HTTP", "http"))}
+        if not self.endpoint:
+            return offline_environment().applied(ours) | {"HF_HOME": str(self.folder)}
+        made = hub_environment(self.endpoint, token_file=self._token_file(), ca=self.ca)
+        return made.applied(ours) | {"HF_HOME": str(self.folder)}
+
+    def _token_file(self) -> Path | None:
+        if not self.token:
+            return None
+        path = self.folder / "secret-token"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.token)
+        path.chmod(0o600)
+        return path

