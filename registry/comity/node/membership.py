@@ -131,10 +131,6 @@ class Membership:
         seats = self.body.members if self.body else ()
         return tuple(seat for seat in seats if seat.id != self.seat.inception.id)
 
-    def counts(self, peer: Peer) -> bool:
-        """Whether a peer's member has a seat now; one without still is mirrored and served."""
-        return self.member(peer.member.id) is not None
-
     def peer(self, origin: str) -> Peer | None:
         return self._peers.get(origin)
 

@@ -18,12 +18,14 @@ from comity.node.replication.mirror import Head, Mirror
 from comity.node.replication.recovery import Recovery
 from comity.node.replication.start import Start
 from comity.node.tasks import Rhythm, Supervisor
-from comity.trust.errors import ComityError, Equivocation, OutOfSpace
+from comity.trust.errors import ComityError, Equivocation, Malformed, OutOfSpace, Untrusted
 from comity.trust.misbehaviour import ROOTS
 from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 
 ROUND_DEADLINE: Final = 1800.0
+UNHEARD: Final = 600.0
+"""Seconds for which a peer is not asked about the charter that showed what proves nothing: a certificate is large."""
 RETRY: Final = 0.25
 """Seconds between tries while the node waits for its first answers."""
 
@@ -50,6 +52,7 @@ class Peers:
         self._convictions = convictions
         self._recovery = recovery
         self._hear = hear
+        self._unheard: dict[str, float] = {}
         self._acquaintance = Acquaintance(core)
         self.links: dict[str, Link] = {}
 
@@ -114,9 +117,14 @@ class Peers:
 
     async def _govern(self, link: Link) -> None:
         """What concerns the charter, last: whatever goes wrong with it, logs were followed (I3)."""
+        now = asyncio.get_running_loop().time()
+        if now < self._unheard.get(link.peer.origin, 0.0):
+            return
         try:
             await self._hear(link.peer, link.client)
         except ComityError as error:
+            if isinstance(error, Malformed | Untrusted):
+                self._unheard[link.peer.origin] = now + UNHEARD
             link.state.last_error = link.state.last_error or str(error)
             _log.warning("no word about the charter", peer=link.name, what=error.what, why=error.why, code=error.code)
 
