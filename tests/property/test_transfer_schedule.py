@@ -146,17 +146,22 @@ def test_a_world_of_liars_comes_to_an_end(sources: list[str], lengths: list[int]
     assert not world.done
 
 
-@given(st.sets(st.integers(0, 60)), st.lists(st.one_of(st.integers(0, 60), st.none()), max_size=60))
-def test_runs_are_a_set_whose_lowest_neighbours_are_taken_first(start: set[int], actions: list[int | None]) -> None:
+@given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=60))
+def test_runs_are_a_set_of_which_neighbours_are_taken_together(
+    start: set[int], actions: list[tuple[bool, int]]
+) -> None:
     runs, model = Runs(sorted(start)), set(start)
-    for action in actions:
-        if action is None:
-            taken = runs.take(3)
-            assert list(taken) == sorted(model)[: len(taken)]
+    for take, piece in actions:
+        if not take:
+            runs.add(piece)
+            model.add(piece)
+        elif model:
+            begin = piece if piece in model else runs.first
+            taken = runs.take(3, begin)
+            assert taken.start == begin
+            assert model.issuperset(taken)
             assert len(taken) == 3 or taken.stop not in model
             model -= set(taken)
-        else:
-            runs.add(action)
-            model.add(action)
         assert len(runs) == len(model)
+        assert not model or runs.first == min(model)
         assert all((piece in runs) == (piece in model) for piece in range(61))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.transfer.plan import Limits
 from comity.transfer.request import Request
-from comity.transfer.schedule import TRIALS, Schedule
+from comity.transfer.schedule import TRIALS, WINDOW, Schedule
 from comity.transfer.standing import Standing
 from comity.trust.errors import NotFound, Unavailable
 
@@ -305,3 +305,40 @@ def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
     assert plan.assign(2.9) == []
     plan.failed(request, SILENT, 3.0, 1.0)
     assert len(plan.assign(3.0)) == 1
+
+
+def watched(pieces: int, awaited: list[int], **rates: float) -> Schedule:
+    offsets = [at * MIB for at in range(pieces + 1)]
+    standings = {name: Standing(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), standings, Limits(run_seconds=1.0), awaited=lambda: awaited)
+
+
+def test_what_a_reader_waits_for_is_begun_first() -> None:
+    plan = watched(100, [70, 90], a=10.0 * MIB, b=5.0 * MIB, c=10.0 * MIB)
+    assert sorted(r.first for r in plan.assign(0.0)) == [0, 70, 90]
+
+
+def test_while_a_reader_waits_a_slow_source_loses_its_piece_to_one_that_got_far_ahead() -> None:
+    begun = [request.first for request in _beside_a_slow_one([0])]
+    assert begun[-1] == 0, "the fast one has nothing else to do"
+    assert max(begun) * MIB <= WINDOW
+
+
+def test_without_a_reader_the_front_waits_for_nobody() -> None:
+    assert max(request.first for request in _beside_a_slow_one([])) * MIB > WINDOW
+
+
+def _beside_a_slow_one(awaited: list[int]) -> list[Request]:
+    """What a fast source is asked for, one after the other, while a slow one has the first two."""
+    standings = {"slow": Standing(rate=0.01 * MIB), "fast": Standing(rate=10.0 * MIB, rests_until=0.5)}
+    offsets = [at * MIB for at in range(1001)]
+    plan = Schedule(offsets, range(1000), standings, Limits(run_seconds=1.0), awaited=lambda: awaited)
+    assert [(request.source, request.first) for request in plan.assign(0.0)] == [("slow", 0), ("slow", 1)]
+    begun: list[Request] = []
+    for second in range(1, 12):
+        for request in [request for request in plan.assign(second) if request.source == "fast"]:
+            begun.append(request)
+            if request.first == 0:
+                return begun
+            deliver(plan, request, second + (request.stop - request.first) / 10)
+    return begun

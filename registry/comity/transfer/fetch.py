@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from comity.transfer.audience import Audience, Nobody
 from comity.transfer.intake import Intake
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.request import Request
@@ -60,6 +61,7 @@ async def fetch_file(
     local: LocalSource | None = None,
     limits: Limits | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
+    audience: Audience | None = None,
     standings: dict[str, Standing] | None = None,
     jitter: Callable[[], float] = random.random,
     executor: Executor | None = None,
@@ -71,6 +73,7 @@ async def fetch_file(
             of this blob: two transfers into one file would do the work twice.
         local: pieces on this machine, tried before any source.
         on_progress: called with the number of newly verified bytes; they add up to the size.
+        audience: who reads from the partial file while it grows.
         standings: what is known of sources by name, read and updated: give the same one to all transfers of a pull.
         jitter: numbers in [0, 1) that spread the retries of many pullers.
         executor: where files are hashed, read and written; the event loop's own threads by default.
@@ -88,15 +91,15 @@ async def fetch_file(
     if len(known) != len(sources):
         raise ValueError("two sources have the same name")
     hosts = {source.name: source.host for source in sources}
-    limits = limits or Limits()
-    intake = Intake(want, into, limits, on_progress, executor)
+    limits, audience = limits or Limits(), audience or Nobody()
+    intake = Intake(want, into, limits, on_progress, audience, executor)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(intake.hash_behind())
             resumed = await intake.resume()
             reused = await intake.reuse(local) if local else 0
             await intake.require_room()
-            schedule = Schedule(want.offsets, intake.missing(), known, limits, hosts)
+            schedule = Schedule(want.offsets, intake.missing(), known, limits, hosts, audience.awaited)
             streams = _Streams(want, sources, limits, schedule, intake, tasks, jitter)
             await streams.run()
     except BaseExceptionGroup as failures:

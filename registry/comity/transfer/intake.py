@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+from comity.transfer.audience import Audience
 from comity.transfer.partial import Partial
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.source import LocalSource
@@ -33,11 +34,18 @@ class Intake:
     """
 
     def __init__(
-        self, want: Wanted, into: Path, limits: Limits, on_progress: Callable[[int], None], executor: Executor | None
+        self,
+        want: Wanted,
+        into: Path,
+        limits: Limits,
+        on_progress: Callable[[int], None],
+        audience: Audience,
+        executor: Executor | None,
     ) -> None:
         self._want = want
         self._executor = executor
         self._on_progress = on_progress
+        self._audience = audience
         self._partial = Partial(into, want)
         self.buffers = Buffers(limits.buffers, max((record.length for record in want.records), default=0))
         self._trail = Trail(want, self._partial, self.buffers, ahead=limits.buffers - limits.streams)
@@ -77,6 +85,7 @@ class Intake:
         self._givers[piece] = giver
         self._trail.add(piece, buffer)
         self._on_progress(self._want.records[piece].length)
+        self._audience.arrived(piece)
 
     async def hash_behind(self) -> None:
         """Hash the whole file in order while its pieces come in; make it durable when it is right.

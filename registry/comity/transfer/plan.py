@@ -106,15 +106,18 @@ class Runs:
             self._stops.insert(at, piece + 1)
         self._count += 1
 
-    def take(self, most: int) -> range:
-        """Remove and return the lowest run, at most `most` pieces of it; an empty range when nothing is left."""
-        if not self._count:
-            return range(0)
-        start, end = self._starts[0], self._stops[0]
+    @property
+    def first(self) -> int:
+        """The lowest piece of a set that is not empty."""
+        return self._starts[0]
+
+    def take(self, most: int, start: int) -> range:
+        """Remove and return `start`, which is in the set, and its next neighbours, at most `most` pieces in all."""
+        at = bisect_right(self._starts, start) - 1
+        first, end = self._starts[at], self._stops[at]
         stop = min(end, start + most)
-        if stop == end:
-            del self._starts[0], self._stops[0]
-        else:
-            self._starts[0] = stop
+        kept = [run for run in ((first, start), (stop, end)) if run[0] < run[1]]
+        self._starts[at : at + 1] = [first for first, _ in kept]
+        self._stops[at : at + 1] = [stop for _, stop in kept]
         self._count -= stop - start
         return range(start, stop)

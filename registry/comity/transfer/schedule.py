@@ -17,15 +17,17 @@ The rules (protocol, section 11; the numbers come from measurements of three pol
 (8) Sources that lead to one host, by gRPC and by HTTPS for example, share what (2), (3) and (7) give to one source.
     Each is asked for one piece `TRIALS` times; else the one that has shown the higher rate is asked, and the others
     again now and then, for links change. One that rests or is dropped leaves the host to the others.
+(9) What a reader waits for is taken first, and while one waits nothing is begun more than `WINDOW` beyond it: sources
+    that have nothing else to do then come to (3), and a slow one does not keep the reader waiting.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from comity.transfer.plan import Limits, Runs
+from comity.transfer.plan import MIB, Limits, Runs
 from comity.transfer.request import Request
 from comity.transfer.standing import Standing
 from comity.trust.errors import ComityError, Untrusted
@@ -33,6 +35,7 @@ from comity.trust.errors import ComityError, Untrusted
 SOONER: Final = 0.8
 MAX_FAULTS: Final = 8
 TRIALS: Final = 2
+WINDOW: Final = 64 * MIB
 TRIAL_EVERY: Final = 30.0
 """Seconds after which another way to a host is tried again."""
 
@@ -45,6 +48,7 @@ class Schedule:
 
     Args:
         hosts: where sources lead to, by name; one that is not listed is a host by itself.
+        awaited: pieces that readers wait for, ascending.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Schedule:
         sources: Mapping[str, Standing],
         limits: Limits,
         hosts: Mapping[str, str] | None = None,
+        awaited: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self._offsets = offsets
         self._todo = Runs(missing)
@@ -62,6 +67,7 @@ class Schedule:
         self._sources = sources
         self._hosts = {name: name for name in sources} | dict(hosts or {})
         self._limits = limits
+        self._awaited = awaited
         self._forgiven: set[str] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
         self.dropped = {name: standing.lied for name, standing in sources.items() if standing.lied}
@@ -219,8 +225,23 @@ class Schedule:
         return max(names, key=lambda name: self._sources[name].expected)
 
     def _take(self, source: str, now: float) -> Request | None:
-        run = self._todo.take(self._run_length(source, now)) if self._todo else None
+        if (start := self._front()) is None:
+            return None
+        run = self._todo.take(self._run_length(source, now), start)
         return Request(source, run.start, run.stop, started=now, at=run.start) if run else None
+
+    def _front(self) -> int | None:
+        """The piece to begin with next; None where all that is left can wait. Rule (9)."""
+        if not self._todo:
+            return None
+        missing = [piece for piece in self._awaited() if piece in self._todo or piece in self._holders]
+        for piece in missing:
+            if piece in self._todo:
+                return piece
+        first = self._todo.first
+        if missing and self._offsets[first] - self._offsets[missing[0]] > WINDOW:
+            return None
+        return first
 
     def _run_length(self, source: str, now: float) -> int:
         standing = self._sources[source]
