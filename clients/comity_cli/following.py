@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from comity_cli.output import Output, size
+from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity_client.events import Event
@@ -26,7 +26,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                 case events.Started():
                     progress.resize(event.bytes)
                     here = f", {size(event.here)} of it already here" if event.here else ""
-                    out.say(f"  {event.files} files, {size(event.bytes)}{here}")
+                    out.say(f"  {plural(event.files, 'file')}, {size(event.bytes)}{here}")
                 case events.Progress():
                     progress.advance(event.count)
                 case events.Advised():

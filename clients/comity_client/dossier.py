@@ -156,7 +156,7 @@ async def _held(node: NodeClient, digests: Sequence[Digest]) -> int:
 
 def _claimants(readings: Readings, artifact: Digest, policy: Policy) -> frozenset[Digest]:
     """Online keys of pinned nodes that signed a hold of the artifact. Where it was logged is not proven here."""
-    bound, _ = bind(policy.pins, readings.entries, readings.chains)
+    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
     holds = [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.subject == artifact]
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
 

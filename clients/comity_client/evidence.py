@@ -54,7 +54,7 @@ async def collect_proofs(
 
     Raises nothing for what nodes say: a proof that does not hold is left out.
     """
-    bound, _ = bind(policy.pins, readings.entries, readings.chains)
+    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
     entries = [publication.entry for publication in readings.publications] + _holds(readings, bound)
     offered = await asyncio.gather(*(_offered(session, entry) for entry in entries))
     collected = Collected()

@@ -52,6 +52,15 @@ def test_an_observer_does_not_count() -> None:
     assert "node record of 'node-sg.example/log' binds nothing" in verdict.row("notes").summary
 
 
+def test_a_node_of_a_member_that_no_pinned_charter_lists_is_unknown_and_no_failure() -> None:
+    """A newcomer's node cosigned, and the reader's pin is older: nothing speaks against the evidence."""
+    older = found([owner for owner in nodes() if owner is not SG]).body
+    verdict = verify(GOOD.evidence, pinning(GOOD, older))
+    notes = verdict.row("notes")
+    assert (notes.state, notes.hint) == ("unknown", "comity trust diff")
+    assert "no pinned charter lists the member of 'node-sg.example/log'" in notes.summary
+
+
 def test_a_member_and_its_successors_count_once_over_all_pinned_bodies() -> None:
     first = GOOD.federation.body
     second = succeeded(first, SG=seat("BR"))

@@ -30,7 +30,9 @@ def artifact_row(evidence: Evidence) -> tuple[Manifest | None, Row]:
         manifest = Manifest.parse(evidence.manifest)
     except ComityError as error:
         return None, Row("artifact", "fail", f"the manifest is no manifest: {error}", 1, "false")
-    summary = f"sha256:{manifest.digest}, {len(manifest.files)} files, {manifest.size} bytes"
+    summary = (
+        f"sha256:{manifest.digest}, {len(manifest.files)} file{'s' * (len(manifest.files) != 1)}, {manifest.size} bytes"
+    )
     return manifest, Row("artifact", "pass", summary, 1, facts=(_here(summary, manifest.digest),))
 
 
@@ -229,16 +231,23 @@ def crypto_health_row(policy: Policy, chosen: Standing | None) -> Row:
     return Row("crypto health", "pass", text, 11, facts=(_here(text), keys))
 
 
-def notes_row(readings: Readings, others: Iterable[str], standings: list[Standing]) -> Row:
-    """Material that did not verify. It counted for nothing, and whoever carried it should know."""
+def notes_row(readings: Readings, others: Iterable[str], standings: list[Standing], strangers: tuple[str, ...]) -> Row:
+    """Material that did not verify: it counted for nothing, and whoever carried it should know. Nodes of members that
+    no pinned charter lists (`strangers`) count for nothing either, but nothing speaks against them."""
     notes = [*readings.notes, *others]
     for standing in standings:
         notes += [*standing.broken, *standing.unbound]
         notes += [text for seen in standing.witnessed for text in seen.refused]
     notes = list(dict.fromkeys(notes))
+    unknown = tuple(_here(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(strangers))
+    if not notes and unknown:
+        text = f"{unknown[0].text} ({len(unknown)} in all); it counts for nothing here"
+        return Row("notes", "unknown", text, 12, "missing", unknown, "comity trust diff")
     if not notes:
         return Row("notes", "pass", "everything here verified", 12)
-    return Row("notes", "fail", f"{notes[0]} ({len(notes)} in all)", 12, "short", tuple(_here(note) for note in notes))
+    return Row(
+        "notes", "fail", f"{notes[0]} ({len(notes)} in all)", 12, "short", (*(_here(note) for note in notes), *unknown)
+    )
 
 
 def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:

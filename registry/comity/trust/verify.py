@@ -54,7 +54,7 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
     if manifest is None:
         return _conclude(None, None, (first,), policy, otherwise="nothing can be judged without the manifest")
     readings = read_claims(evidence.claims, manifest.digest)
-    bound, binding = bind(policy.pins, readings.entries, readings.chains)
+    bound, binding, strangers = bind(policy.pins, readings.entries, readings.chains)
     grown = growths(evidence.objects.values())
     standings = [stand(publication, evidence.proofs, grown, bound, policy) for publication in readings.publications]
     chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
@@ -78,6 +78,7 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
             readings,
             (*binding, *readings.chains.notes(), *unproven, *forged, *pieces_note(evidence, chosen)),
             standings,
+            strangers,
         ),
     )
     refusals = tuple(advisory for advisory in advisories if advisory.by.id in policy.refuse_from)

@@ -84,14 +84,20 @@ class Witnessed:
         return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
-def bind(pins: Iterable[Body], entries: Iterable[Entry], chains: Chains) -> tuple[tuple[Bound, ...], tuple[str, ...]]:
-    """Prove node records under the pinned bodies. Returns the bound ones, and notes on those that bind nothing."""
-    bodies, bound, notes = tuple(pins), list[Bound](), list[str]()
-    seats = _seats(bodies)
+def bind(
+    pins: Iterable[Body], entries: Iterable[Entry], chains: Chains
+) -> tuple[tuple[Bound, ...], tuple[str, ...], tuple[str, ...]]:
+    """Prove node records under the pinned bodies. Returns the bound ones, notes on those that do not hold, and the
+    names of nodes whose member no pinned body lists: newer members, say, of whom nothing is known here."""
+    bodies, bound, notes, strangers = tuple(pins), list[Bound](), list[str](), list[str]()
+    seats, listed = _seats(bodies), {member.id for body in bodies for member in body.members}
     for seat in (member for body in bodies for member in body.members):
         chains.follow(KeyState.of_seat(seat))
     for entry in entries:
         if entry.statement.predicate != "node-record" or not bodies:
+            continue
+        if entry.statement.by is not None and entry.statement.by.id not in listed:
+            strangers.append(entry.statement.subjects[0].name)
             continue
         try:
             record = _proven(entry, bodies, chains)
@@ -100,7 +106,7 @@ def bind(pins: Iterable[Body], entries: Iterable[Entry], chains: Chains) -> tupl
         else:
             firm = any(_firm(entry, record.member, body, chains) for body in bodies)
             bound.append(Bound(seats[record.member], record, entry, firm))
-    return tuple(bound), tuple(notes)
+    return tuple(bound), tuple(notes), tuple(strangers)
 
 
 def _seats(bodies: tuple[Body, ...]) -> dict[Digest, Member]:
