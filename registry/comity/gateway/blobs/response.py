@@ -29,7 +29,8 @@ class Reply:
 def reply(request: Request, digest: Digest, size: int) -> Reply:
     """The answer to a request for a blob of `size` bytes that its URL opens."""
     etag = f'"{digest}"'
-    wanted = requested(size, request.range, request.if_range, etag)
+    asked = request.range if request.method == "GET" else None  # RFC 9110, section 14.2: no other method has ranges
+    wanted = requested(size, asked, request.if_range, etag)
     if wanted is None:
         fields = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
         return Reply(416, _head(416, fields, request.keep_alive), Span(0, 0, partial=False))
