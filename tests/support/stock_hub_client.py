@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,21 @@ class Client:
     def snapshot(self) -> Any:
         folder = Path(huggingface_hub.snapshot_download(self.repository, revision=self.revision))
         return {"commit": folder.name, "files": _hashes(folder)}
+
+    def crowd(self) -> Any:
+        """As many clients as `caches` names, at once, each of the next repository of `repositories`; what each got.
+        The caches are not kept."""
+        repositories = self.request["repositories"]
+
+        def fetch(number: int, cache: str) -> dict[str, str]:
+            repository = repositories[number % len(repositories)]
+            got = _hashes(Path(huggingface_hub.snapshot_download(repository, revision="v1", cache_dir=cache)))
+            shutil.rmtree(cache)
+            return got
+
+        caches = self.request["caches"]
+        with ThreadPoolExecutor(len(caches)) as pool:
+            return list(pool.map(fetch, range(len(caches)), caches))
 
     def snapshot_offline(self) -> Any:
         found = huggingface_hub.snapshot_download(self.repository, revision=self.revision, local_files_only=True)
