@@ -64,10 +64,9 @@ class Bounded(RuleBasedStateMachine):
     def an_honest_member_acts(self, who: int, want: int, stalled: bool) -> None:
         self.room.acts(self.honest(who), self.room.drafts[want], stalled=stalled)
 
-    @rule(mask=st.integers(1, 1023), want=WHICH)
-    def a_group_acts(self, mask: int, want: int) -> None:
-        for voter in self.some(mask):
-            self.room.acts(voter, self.room.drafts[want], stalled=True)
+    @rule(mask=st.integers(1, 1023), want=WHICH, steps=st.integers(1, 3))
+    def a_group_sits_apart(self, mask: int, want: int, steps: int) -> None:
+        sits_apart(self.room, self.some(mask), self.room.drafts[want], steps)
 
     @rule(mask=st.integers(1, 1023))
     def a_group_meets(self, mask: int) -> None:
@@ -125,16 +124,25 @@ class Bounded(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         everything = self.room.council()
-        assert not everything.forks
         assert len({*self.epochs.values(), *(each.body.digest for each in everything.epochs)}) <= 1
-        assert {lie.member for lie in everything.lies} <= {liar.id for liar in self.room.liars}
-        assert self.room.settles()
-        assert len({voter_epoch(self.room, voter) for voter in self.room.honest}) == 1
+        all_is_well(self.room)
 
 
-def voter_epoch(room: Parliament, voter: Voter) -> Digest:
-    (epoch,) = room.council(voter.held.values()).epochs
-    return epoch.body.digest
+def sits_apart(room: Parliament, group: Sequence[Voter], want: Body, steps: int) -> None:
+    """Members who hear one another alone do what they can for a draft that all of them want."""
+    for _ in range(steps if group else 0):
+        for voter in group:
+            room.acts(voter, want, stalled=True)
+        room.heals(group)
+
+
+def all_is_well(room: Parliament) -> None:
+    """Nothing that anybody said makes a fork or an honest liar; and once the network heals, all decide the same."""
+    everything = room.council()
+    assert not everything.forks
+    assert {lie.member for lie in everything.lies} <= {liar.id for liar in room.liars}
+    assert room.settles()
+    assert len({each.body.digest for voter in room.honest for each in room.council(voter.held.values()).epochs}) == 1
 
 
 SIZES = [(4, 1), (7, 2), (10, 3)]
@@ -154,13 +162,49 @@ def test_i1_i2_as_many_liars_as_a_quorum_spares_never_fork_frame_or_block(n: int
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_in_a_longer_search(n: int, f: int) -> None:
-    search(n, f, examples=400 // n, steps=50)
+    search(n, f, examples=240 // n, steps=50)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_in_a_very_long_search(n: int, f: int) -> None:
     search(n, f, examples=20_000 // n, steps=80)
+
+
+PHASES = st.lists(
+    st.tuples(st.sampled_from(((0, 1), (0, 2), (1, 2))), WHICH, st.sampled_from((2, 4)), st.booleans()), max_size=5
+)
+
+
+def phases(n: int, f: int, told: Sequence[tuple[tuple[int, int], int, int, bool]]) -> None:
+    """Two thirds of the honest, then others, sit apart; liars support what these want, and show it to them or not."""
+    room = Parliament(PEOPLE[:n], f)
+    for thirds, want, steps, shown in told:
+        group = [voter for at, voter in enumerate(room.honest) if at % 3 in thirds]
+        for liar in room.liars:
+            for round_ in range(1, ROUNDS):
+                room.supports(liar, room.drafts[want], round_, group if shown else ())
+        sits_apart(room, group, room.drafts[want], steps)
+    all_is_well(room)
+
+
+@pytest.mark.parametrize(("n", "f"), SIZES)
+@given(told=PHASES)
+@settings(max_examples=10)
+def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it(
+    n: int, f: int, told: list[tuple[tuple[int, int], int, int, bool]]
+) -> None:
+    phases(n, f, told)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("n", "f"), SIZES)
+@given(told=PHASES)
+@settings(max_examples=2000)
+def test_i1_i2_liars_who_help_each_part_in_turn_never_fork_it_in_a_long_search(
+    n: int, f: int, told: list[tuple[tuple[int, int], int, int, bool]]
+) -> None:
+    phases(n, f, told)
 
 
 @given(st.data())

@@ -88,13 +88,14 @@ class Parliament:
             voter.takes(known)
             voter.coming.clear()
 
-    def settles(self, among: Sequence[Voter] = (), *, patience: int = 24) -> bool:
+    def settles(self) -> bool:
         """Whether honest members that hear one another decide; liars stay silent.
 
-        People approve what leads, and say that the silent are not waited for where everybody waits.
+        People approve what leads, and say that the silent are not waited for where everybody waits. Who was away
+        catches up round by round, with at most two readings in each.
         """
-        voters, waited = among or self.honest, False
-        for _ in range(patience):
+        voters, waited = self.honest, False
+        for _ in range(12 + 3 * max(voter.votes.round for voter in voters)):
             self.heals(voters)
             if all(self.council(voter.held.values()).epochs for voter in voters):
                 return True
