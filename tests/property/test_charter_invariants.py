@@ -1,4 +1,4 @@
-"""Invariants I1 to I5 and I10 of the charter: what members decide while some of them lie and the network fails them.
+"""Invariants I1, I2 and I4 of the charter: what members decide while some of them lie and the network fails them.
 
 The default form is a few seconds; `-m slow` and `-m long` search further.
 """
@@ -6,26 +6,20 @@ The default form is a few seconds; `-m slow` and `-m long` search further.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
-from comity.trust.charter import Body, RoundBody, assemble, certify, deliberate, draft
+from comity.trust.charter import Body, RoundBody, certify
 from comity.trust.digest import Digest, sha256
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.verify import verify
+from comity.trust.statement import sign_statement
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support import second_checker
-from support.case import case, nodes
 from support.charters import (
     CheapSigner,
-    cheaply_signed,
     cheaply_verifies,
-    drafts,
-    founded,
     intent,
     ratify,
     seated,
@@ -162,7 +156,7 @@ def test_i1_i2_as_many_liars_as_a_quorum_spares_never_fork_frame_or_block(n: int
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "f"), SIZES)
 def test_i1_i2_in_a_longer_search(n: int, f: int) -> None:
-    search(n, f, examples=240 // n, steps=50)
+    search(n, f, examples=150 // n, steps=50)
 
 
 @pytest.mark.long
@@ -277,55 +271,3 @@ def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> No
     assert {lie.member for lie in council.lies} == {liar.id}
     (epoch,) = council.epochs
     assert certify(room.start, epoch.body, epoch.lines) == epoch
-
-
-NAMES = {"swiss-ai": sha256(b"one"), "allen-ai": sha256(b"two")}
-
-
-@given(st.dictionaries(st.sampled_from([*NAMES, "qwen"]), st.sampled_from([*NAMES.values(), sha256(b"three")])))
-def test_i5_no_vote_gives_anybody_the_name_of_a_publisher(names: dict[str, Digest]) -> None:
-    previous = draft(founded(PEOPLE[:4]), namespaces=NAMES)
-    body = draft(previous, namespaces=names)
-    made = assemble(previous, body, votes(PEOPLE[:4], previous, body), signed=cheaply_signed)
-    assert (made is not None) == (names.items() >= NAMES.items())
-
-
-GOOD = case()
-JUDGES, GONE = [node.seat for node in nodes()[1:]], nodes()[0].seat
-ROWS = ("artifact", "bytes", "signatures", "transparency", "cosigners")
-
-
-def states(claims: Sequence[bytes], pin: Body) -> dict[str, str]:
-    verdict = verify(replace(GOOD.evidence, claims=tuple(claims)), replace(GOOD.policy, pins=(pin,)))
-    return {row: verdict.row(row).state for row in ROWS}
-
-
-def test_i3_who_blocks_governance_for_ever_changes_no_verdict() -> None:
-    previous = GOOD.federation.body
-    quarrel = [
-        sign_statement(intent(previous, each.id, round_, body).statement(), each.signer).line
-        for round_ in range(1, 6)
-        for each, body in zip(JUDGES[:2], drafts(previous), strict=True)
-    ]
-    assert deliberate(previous, map(parse_entry, quarrel), {}).current == previous
-    assert set(states(GOOD.claims, previous).values()) == {"pass"}
-    assert states([*quarrel, *GOOD.claims], previous) == states(GOOD.claims, previous)
-
-
-def test_i10_a_removed_member_loses_its_vote_and_nothing_that_was_said() -> None:
-    """Its log holds the publication, and goes on holding it for whoever pins a charter that lists it."""
-    previous = GOOD.federation.body
-    rest = [seat for seat in previous.members if seat.id != GONE.id]
-    removal = draft(previous, members=rest, policy=replace(previous.policy, quorum_change=3))
-    said = [
-        sign_statement(reading.statement(), each.signer)
-        for each in JUDGES
-        for reading in (intent(previous, each.id, 1, removal), ratify(previous, each.id, 1, removal))
-    ]
-    removed = certify(previous, removal, [entry.line for entry in said])
-    assert states([*removed.lines, *GOOD.claims], previous) == states(GOOD.claims, previous)
-    assert states(GOOD.claims, removal)["signatures"] == "pass"
-    last_word = sign_statement(intent(removal, GONE.id, 1, drafts(removal)[0]).statement(), GONE.signer)
-    council = deliberate(previous, [*said, last_word], {removal.digest: removal.data})
-    assert council.current == removal
-    assert GONE.id not in {duty.member for duty in council.duties} | set().union(*council.heard.values())
