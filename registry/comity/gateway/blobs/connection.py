@@ -122,7 +122,7 @@ class _Exchange:
             parts = blob.parts(said.span.offset, said.span.length)
             first = next(parts, None)
             self._status, self._asked = said.status, said.span.length
-            self._pipe.send(said.head)
+            self._pipe.send(said.head, more=first is not None)
             for part in itertools.chain(() if first is None else (first,), parts):
                 self._send(part)
 
