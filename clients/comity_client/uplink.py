@@ -200,6 +200,6 @@ async def _own_record(client: NodeClient) -> NodeRecord:
     """The node's record, proven by the identity of the member that it claims."""
     facts = await client.node()
     if facts.node_record is None or not facts.identity:
-        raise Unavailable("the node has no record yet", why="it belongs to no member", hint="comity init DIRECTORY")
+        raise Unavailable("the node has no record yet", why="it belongs to no member", hint="comity init --help")
     inception = check_inception(parse_entry(facts.identity[0]))
     return check_node_record(parse_entry(facts.node_record), inception.keys)

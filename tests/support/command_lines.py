@@ -15,6 +15,7 @@ from comity_cli.output import Output
 
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(comity [^`]+)`")
+_ADVISED = re.compile(r"\bcomity (.*?)(?=[;,:)]|   | then |$)")
 _ENDS = ("|", "||", "&&", ";", ">", ">>", "&", ")")
 
 
@@ -29,6 +30,12 @@ def mentioned(text: str) -> Iterator[list[str]]:
     """Words of each inline `comity …` outside of code blocks."""
     for words in _INLINE.findall(_BLOCK.sub("", text)):
         yield words.split()[1:]
+
+
+def advised(hint: str) -> Iterator[list[str]]:
+    """Arguments of each `comity …` in a hint, which ends at a punctuation mark, at three spaces or before "then"."""
+    for words in _ADVISED.findall(hint):
+        yield shlex.split(words)
 
 
 def parse(arguments: list[str]) -> None:

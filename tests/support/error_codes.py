@@ -1,4 +1,4 @@
-"""The error codes that the source can raise, read from the source."""
+"""The error codes that the source can raise, and the hints that it gives, read from the source."""
 
 from __future__ import annotations
 
@@ -34,6 +34,36 @@ def computed() -> set[str]:
         for keyword in node.keywords
         if keyword.arg == "code" and not _constants(keyword.value)
     }
+
+
+def hints() -> Iterator[str]:
+    """What is said to try next: `hint=…`, `hint = …`, `….hint(…)`; what is put in at run time is an X."""
+    for _, tree in _modules():
+        for node in ast.walk(tree):
+            for value in _hints(node):
+                yield from _texts(value)
+
+
+def _hints(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Call):
+        said = node.args if isinstance(node.func, ast.Attribute) and node.func.attr == "hint" else []
+        return [*said, *(keyword.value for keyword in node.keywords if keyword.arg == "hint")]
+    if isinstance(node, ast.Assign):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return [node.value] if any(name.lower().endswith("hint") for name in names) else []
+    return []
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """The whole strings in an expression, literal or formatted."""
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+    elif isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            yield node.value
+    else:
+        for part in ast.iter_child_nodes(node):
+            yield from _texts(part)
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:

@@ -11,6 +11,7 @@ from comity.trust.errors import Malformed
 
 from comity_cli.command import Group, examples, output
 from comity_cli.governance.charters import show_charter
+from comity_cli.governance.signing import agree
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(dir_okay=False, path_type=Path)
@@ -59,8 +60,7 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 
     body = _body(genesis)
     show_charter(output(), body)
-    if not yes:
-        click.confirm("Sign this charter for your member?", abort=True, err=True)
+    agree("Sign this charter for your member?", yes=yes)
     target.write_bytes(consent_to(body, directory, governance=keys) + b"\n")
     output().done(f"signed: {target}")
     output().hint(f"whoever collects: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json")

@@ -12,6 +12,7 @@ from comity.trust.spelling import syllables
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.governance.office import FILE, FOLDER, Office
+from comity_cli.governance.signing import agree
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
     if seat is not None:
         out.done(f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {sitting.current.epoch}")
         out.document("join", {"member": who.id, "state": "member", "epoch": sitting.current.epoch})
-        out.hint(f"comity serve {home / 'node.toml'}   then   comity status")
+        out.hint(f"comity serve --dir {home}   then   comity status")
         return
     asked = office.chamber.ask(home)
     out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
@@ -75,9 +76,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.say(f"  No member has drafted a charter with you yet. It takes {sitting.current.quorum} of "
                 f"{plural(len(sitting.current.active), 'member')}, in two readings.")  # fmt: skip
         out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
-        out.hint(
-            f"comity serve {home / 'node.toml'}   to mirror from now on;   comity join --dir {home}   to look again"
-        )
+        out.hint(f"comity serve --dir {home}   to mirror from now on;   comity join --dir {home}   to look again")
 
 
 def _show(out: Output, hope: Hope, home: Path) -> None:
@@ -101,8 +100,7 @@ def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
         body = federation.body
         out.say(f"Federation {spoken}: epoch {body.epoch}, {plural(len(body.members), 'member')}")
         out.table(("member", "jur", "on the phone"), [(m.name, m.jurisdiction, syllables(m.id)) for m in body.members])
-        if not (yes or words or out.as_json):
-            click.confirm("Are these the words that two members read to you? Pin it?", abort=True, err=True)
+        agree("Are these the words that two members read to you? Pin it?", yes=yes or words is not None)
         api.pin(file)
     return federation.id
 

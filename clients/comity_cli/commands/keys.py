@@ -112,6 +112,7 @@ def rotate(
 
     office = Office(**options)
     if signed is not None:
+        office.check_destination()
         _take_up(office, plan_carried(signed.read_bytes(), office.sitting))
         return
     files = recovery or tuple(sorted((office.home / OFFLINE).rglob("recovery*.pem")))
@@ -120,6 +121,7 @@ def rotate(
     cut = () if office.offline else (client().cut(own_inception(office.home).home),)
     prepared = rotating.prepare(office.sitting, office.home, shape, [key.public for key in used], cut=cut)
     show_plan(prepared.plan)
+    office.check_destination()
     agree("Make these keys, and sign with the recovery keys?", yes=office.yes)
     rotated = acts.sign_all(prepared.begin(), used)
     if rotated.ceremony.complete:
@@ -135,10 +137,10 @@ def rotate(
 )
 @command.command("sign", short_help="Put your signature to a statement that somebody brought.")
 @click.argument("file", type=FILE)
-@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="Your key: a PEM file, or a token's TOML.")
+@click.option("--key", "keys", multiple=True, type=FILE, help="Your key: a PEM file, or a token's TOML.")
 @click.option("--from", "carried", multiple=True, type=FOLDER, help="A folder of carried lines, to judge the plan by.")
 @click.option("--out", type=NEW_FOLDER, help="When complete: write the line into this folder, to be carried.")
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="When complete: the home of your member's node.")
+@click.option("--dir", "home", type=FOLDER, help="When complete: log it at the node of this home.")
 @click.option("--to", metavar="NODE", help="When complete: log it there.")
 @click.option("--yes", is_flag=True, help="Sign without asking; the plan is shown all the same.")
 def sign(
@@ -146,13 +148,14 @@ def sign(
     keys: tuple[Path, ...],
     carried: tuple[Path, ...],
     out: Path | None,
-    home: Path,
+    home: Path | None,
     to: str | None,
     yes: bool,
 ) -> None:
     """Show what a ceremony file asks you to sign, in words made from the statement itself, and sign it with your key.
 
-    Needs no network, no node and no federation: a machine that holds a key is enough.
+    Needs no network, no node and no federation: a machine that holds a key is enough. Once all have signed, the same
+    command without a key hands the line on.
     """
     from comity_client.desk.keys import open_key
     from comity_client.governance import acts
@@ -161,16 +164,19 @@ def sign(
     from comity_cli.governance.signing import agree, deliver, pass_on, show_plan
 
     plan = plan_carried(file.read_bytes(), _known(carried))
-    desk = [open_key(path) for path in keys]
+    office = Office(home=home or Path(), to=to, out=out)
     show_plan(plan)
-    agree(f"Sign this with {', '.join(key.path.name for key in desk)}?", yes=yes)
-    for key in desk:
-        plan = acts.sign(plan, key)
-    office = Office(home=home, to=to, out=out)
-    if plan.ceremony.complete and (out is not None or to is not None):
+    if not plan.ceremony.complete:
+        if not keys:
+            raise click.UsageError("this statement still has to be signed: name your key with --key")
+        desk = [open_key(path) for path in keys]
+        agree(f"Sign this with {', '.join(key.path.name for key in desk)}?", yes=yes)
+        for key in desk:
+            plan = acts.sign(plan, key)
+    if plan.ceremony.complete and (out, to, home) != (None, None, None):
         deliver(office, plan)
-        return
-    pass_on(plan, file)
+    else:
+        pass_on(plan, file)
 
 
 @examples("comity keys recover-votes --dir node-ch --key governance.pem")
@@ -213,10 +219,10 @@ def _take_up(office: Office, rotated: Plan) -> None:
     out.done(
         f"your member has new keys: {_folders(key.path for key in keys)}. Move them to a medium that is not connected"
     )
-    deliver(office, rotated)
     if renewed.ceremony.complete:
-        deliver(office, renewed)
+        deliver(office, rotated, renewed.material)
     else:
+        deliver(office, rotated)
         out.warn("the node record must still be signed by more of the new keys")
     seat = rotated.sitting.current.member(office.chain.start.identity)
     if seat is not None:

@@ -24,6 +24,7 @@ def show_charter(out: Output, body: Body) -> None:
             "federation": body.federation,
             "body": body.digest,
             "epoch": body.epoch,
+            "predecessor": body.predecessor,
             "members": [{"id": m.id, "name": m.name, "jurisdiction": m.jurisdiction} for m in body.members],
             "quorum_change": policy.quorum_change,
         },

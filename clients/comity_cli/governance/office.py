@@ -89,7 +89,7 @@ class Office:
         from comity_client.governance.rotating import own_chain
 
         if not (self.home / "inception.line").exists():
-            hint = "name the home that `comity init` made: --dir HOME"
+            hint = "name your member's home: --dir HOME; or make one: comity init --help"
             raise NotFound(f"{self.home.absolute()} is no node's home", why="inception.line is missing", hint=hint,
                            code="NO-HOME")  # fmt: skip
         return own_chain(self.sitting, self.home)
@@ -105,6 +105,11 @@ class Office:
             why = f"none of the member's current keys lies below {self.home / OFFLINE}"
             raise NotFound("no governance key", why=why, hint="bring it, and name it: --key FILE", code="NO-KEY")
         return found
+
+    def check_destination(self) -> None:
+        """Before anything is signed: the line will have somewhere to go. Raises as `target` does."""
+        if self.out is None:
+            _ = self.target
 
     @property
     def target(self) -> str:

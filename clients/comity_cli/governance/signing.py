@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from comity_client.desk.keys import DeskKey
     from comity_client.governance.gathering import Delivered
     from comity_client.governance.plans import Plan
+    from comity_client.governance.sitting import Material
 
 PARTIAL = 8
 
@@ -49,49 +50,60 @@ def sign_and_deliver(office: Office, plan: Plan, keys: Sequence[DeskKey]) -> Non
     from comity_client.governance import acts
 
     show_plan(plan)
+    if sum(wanted.count for wanted in plan.ceremony.wanted) <= len(keys):
+        office.check_destination()
     names = ", ".join(key.path.name for key in keys)
     agree(f"Sign this with {names}?", yes=office.yes)
-    deliver_or_pass_on(office, acts.sign_all(plan, keys))
-
-
-def deliver_or_pass_on(office: Office, plan: Plan, ceremony: Path | None = None) -> None:
-    """Hand a signed line over; where somebody must still sign, write the ceremony file and say who."""
-    if plan.ceremony.complete:
-        deliver(office, plan)
+    signed = acts.sign_all(plan, keys)
+    if signed.ceremony.complete:
+        deliver(office, signed)
     else:
-        pass_on(plan, ceremony)
+        pass_on(signed)
 
 
 def pass_on(plan: Plan, file: Path | None = None) -> Path:
-    """Write the ceremony file for the next signer."""
+    """Write the ceremony file, for the next signer or, where nobody is missing, for whoever hands the line on."""
     from comity.trust.digest import sha256
 
-    out = output()
-    where = file or Path(f"{plan.ceremony.statement.predicate}-{sha256(plan.ceremony.payload)[:8]}.ceremony.json")
-    durable.write_file(where, plan.ceremony.encode(), mode=0o644, point="ceremony")
-    lacking = [f"{wanted.count} more of the {wanted.role} keys" for wanted in plan.ceremony.wanted]
-    out.done(f"signed here; {' and '.join(lacking)} must sign: {where}")
-    out.document("ceremony", {"title": plan.title, "complete": False, "file": str(where), "missing": lacking})
-    out.hint(f"carry {where} to the next signer: comity keys sign {where} --key THEIR-KEY.pem")
+    out, ceremony = output(), plan.ceremony
+    where = file or Path(f"{ceremony.statement.predicate}-{sha256(ceremony.payload)[:8]}.ceremony.json")
+    durable.write_file(where, ceremony.encode(where.name), mode=0o644, point="ceremony")
+    lacking = [f"{wanted.count} more of the {wanted.role} keys" for wanted in ceremony.wanted]
+    if lacking:
+        out.done(f"signed here; {' and '.join(lacking)} must sign: {where}")
+        out.hint(f"carry {where} to the next signer: comity keys sign {where} --key THEIR-KEY.pem")
+    else:
+        out.done(f"signed by all that must: {where}")
+        out.hint(_handing_on(plan, where))
+    done = ceremony.complete
+    out.document("ceremony", {"title": plan.title, "complete": done, "file": str(where), "missing": lacking})
     return where
 
 
-def deliver(office: Office, plan: Plan) -> None:
-    """Write the signed line into the folder that was named, or have a node log it; then say whose turn it is."""
+def _handing_on(plan: Plan, where: Path) -> str:
+    if plan.ceremony.statement.predicate == "rotated":
+        return f"where the node's home is: comity keys rotate --signed {where} --dir HOME"
+    return f"comity keys sign {where} --to NODE; or --out FOLDER, to carry the line on"
+
+
+def deliver(office: Office, plan: Plan, more: Material | None = None) -> None:
+    """Write the signed line, and `more` beside it, into the folder that was named, or have a node log it; then say
+    whose turn it is."""
     from comity_client.governance.folder import write_folder
+    from comity_client.governance.sitting import Material
     from comity_client.governance.turns import turns
 
-    out = output()
+    out, material = output(), plan.material | (more or Material())
     if office.out is not None:
         durable.make_folders(office.out)
-        write_folder(office.out, plan.material)
+        write_folder(office.out, material)
         where = str(office.out)
         out.done(f"signed: its line is in {where}")
         out.hint(f"carry it; whoever gets it: comity proposal load {where}")
     else:
         where = office.target
-        report(office.chamber.deliver(plan.material, where), where)
-    after = plan.sitting.adding(plan.material)
+        report(office.chamber.deliver(material, where), where)
+    after = plan.sitting.adding(material)
     if after.current.epoch > plan.sitting.current.epoch:
         out.done(f"decided: this is the charter of epoch {after.current.epoch}, by the signatures at hand")
     due = turns(after)
@@ -101,6 +113,8 @@ def deliver(office: Office, plan: Plan) -> None:
         {
             "title": plan.title,
             "complete": True,
+            "predicate": plan.entry.statement.predicate,
+            "subject": plan.entry.statement.subject,
             "line": plan.entry.digest,
             "where": where,
             "changes": changes_json(plan.changes),

@@ -70,7 +70,7 @@ def check_card(lines: Sequence[bytes]) -> Digest:
     inception = check_inception(by_kind["inception"][0])
     if inception.kind != "member":
         why = "the identity is a publisher's"
-        raise Untrusted("card refused", why=why, hint="comity init makes a member's", code="CARD")
+        raise Untrusted("card refused", why=why, hint="make a member's: comity init --help", code="CARD")
     chain = follow(KeyState.of_inception(inception), by_kind.get("rotated", ()))
     if len(chain.steps) != len(by_kind.get("rotated", ())) or chain.disputes:
         raise Untrusted("card refused", why="its rotations do not lead on from one another", code="CARD")

@@ -1,0 +1,269 @@
+"""The commands about the charter, one desk and no network: nothing is signed that was not shown and agreed to, every
+refusal says what to do next, and a machine gets one document with a schema."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity_cli.main import main
+from comity_client.client import Client
+from comity_client.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.home import Home
+from support import command_lines
+
+CODES = ("CH", "ES", "KR", "SG")
+NEW = ("proposal", "new", "policy", "min_copies=1")
+NO_DRAFT = "0" * 12
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+    @property
+    def code(self) -> str:
+        """The code of the error that was shown to a person."""
+        return self.err.partition("[")[2].partition("]")[0]
+
+    @property
+    def advice(self) -> str:
+        return self.err.partition("  try: ")[2].strip()
+
+
+Comity = Callable[..., Ran]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One member's home, what it pins, and a folder for what it carries away."""
+
+    root: Path
+    home: Path
+    stick: Path
+
+    @property
+    def offline(self) -> tuple[str | Path, ...]:
+        return "--offline", "--dir", self.home, "--out", self.stick
+
+    def files(self) -> dict[str, bytes]:
+        """Everything there is, but for locks: what a command that did nothing leaves as it was."""
+        paths = (path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module", name="founded")
+def _founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four homes and the federation file of their founding."""
+    root = tmp_path_factory.mktemp("founded")
+    cards = [
+        init_node(root / code, jurisdiction=code, org=f"Institute {code}", node_name=f"node-{code.lower()}",
+                  mutual="127.0.0.1:7443", open_="127.0.0.1:7444")
+        for code in CODES
+    ]  # fmt: skip
+    body = draft_genesis(cards)
+    federation = seal(body, [consent_to(body, root / code) for code in CODES], cards)
+    (root / "federation.json").write_bytes(federation.encode())
+    return root
+
+
+@pytest.fixture(name="desk")
+def _desk(tmp_path: Path, founded: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    root = tmp_path / "desk"
+    shutil.copytree(founded, root)
+    monkeypatch.setenv("COMITY_HOME", str(root / "pins"))
+    monkeypatch.chdir(tmp_path)
+    Client(Home(root / "pins")).pin((root / "federation.json").read_bytes())
+    return Desk(root, root / "CH", tmp_path / "stick")
+
+
+@pytest.fixture(name="comity")
+def _comity(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Comity:
+    def run(*arguments: str | Path, answer: str = "") -> Ran:
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, said.out, said.err)
+
+    return run
+
+
+def drafted(comity: Comity, desk: Desk) -> str:
+    """A draft on the stick; its first digits."""
+    return str(comity(*NEW, *desk.offline, "--yes", "--json").document["subject"])[:12]
+
+
+def deciding(comity: Comity, desk: Desk) -> dict[str, tuple[str | Path, ...]]:
+    """Every command that signs, as it would be typed at a desk without a network."""
+    draft, offline = drafted(comity, desk), (*desk.offline, "--from", desk.stick)
+    return {
+        "proposal new": (*NEW, *desk.offline),
+        "proposal approve": ("proposal", "approve", draft, *offline),
+        "proposal consent": ("proposal", "consent", draft, *offline),
+        "leave": ("leave", *desk.offline),
+        "keys rotate": ("keys", "rotate", *desk.offline),
+    }
+
+
+SIGNING = ("proposal new", "proposal approve", "proposal consent", "leave", "keys rotate")
+
+
+@pytest.mark.parametrize("name", SIGNING)
+def test_a_declined_question_leaves_no_signature_no_vote_and_no_file(comity: Comity, desk: Desk, name: str) -> None:
+    command = deciding(comity, desk)[name]
+    before = desk.files(), sorted(desk.stick.rglob("*"))
+    declined = comity(*command, answer="n\n")
+    assert declined.status == 130
+    assert (desk.files(), sorted(desk.stick.rglob("*"))) == before
+    assert any(word in declined.out for word in ("current charter", "new keys")), "no plan on the screen"
+
+
+@pytest.mark.parametrize("name", SIGNING)
+def test_a_machine_signs_nothing_without_yes(comity: Comity, desk: Desk, name: str) -> None:
+    command = deciding(comity, desk)[name]
+    before = desk.files(), sorted(desk.stick.rglob("*"))
+    ran = comity(*command, "--json")
+    assert ran.status == 2
+    assert "--yes" in ran.err and ran.out == ""
+    assert (desk.files(), sorted(desk.stick.rglob("*"))) == before
+
+
+@pytest.mark.parametrize("name", SIGNING)
+def test_with_yes_it_signs_and_prints_one_document_with_a_schema(comity: Comity, desk: Desk, name: str) -> None:
+    command = deciding(comity, desk)[name]
+    signed = comity(*command, "--json", "--yes").document
+    assert signed["schema"] == "comity.dev/signed/v1"
+    assert signed["complete"] and signed["where"] == str(desk.stick)
+    assert (desk.stick / "lines" / f"{signed['line']}.line").exists()
+
+
+def test_what_only_looks_prints_one_document_with_a_schema(comity: Comity, desk: Desk) -> None:
+    draft, known = drafted(comity, desk), ("--offline", "--from", desk.stick, "--json")
+    kinds = {
+        ("proposal", "ls", *known): "proposals",
+        ("proposal", "show", draft, *known): "proposal",
+        ("proposal", "export", desk.root / "all", *known): "export",
+        ("member", "ls", *known): "members",
+        ("member", "show", "Institute KR", *known): "member",
+        ("keys", "show", "--dir", desk.home, *known): "keys",
+        ("trust", "show", "--json"): "trust",
+        ("trust", "diff", desk.root / "federation.json", "--json"): "diff",
+    }
+    for command, kind in kinds.items():
+        ran = comity(*command)
+        assert (ran.status, ran.document["schema"]) == (0, f"comity.dev/{kind}/v1"), command
+
+
+def test_every_refusal_says_what_to_do_next(comity: Comity, desk: Desk, tmp_path: Path) -> None:
+    draft, offline = drafted(comity, desk), ("--offline", "--from", desk.stick)
+    online, foreign = desk.home / "keys" / "online.pem", desk.root / "ES" / "offline" / "governance.pem"
+    bare = tmp_path / "bare"
+    shutil.copytree(desk.home, bare, ignore=shutil.ignore_patterns("offline"))
+    refusals = {
+        ("proposal", "approve", draft, *offline, "--dir", tmp_path): "NO-HOME",
+        ("proposal", "approve", draft, *offline, "--dir", bare): "NO-KEY",
+        ("keys", "show", "--offline", "--dir", tmp_path): "NO-HOME",
+        (*NEW, "--offline", "--dir", desk.home): "NO-TARGET",
+        ("keys", "rotate", "--offline", "--dir", desk.home): "NO-TARGET",
+        ("proposal", "load", desk.stick, "--dir", desk.home): "NO-TARGET",
+        ("proposal", "new", "admit", "nobody", *desk.offline): "NO-CARD",
+        ("proposal", "approve", NO_DRAFT, *desk.offline): "NO-DRAFT",
+        ("proposal", "show", NO_DRAFT, *offline): "NO-DRAFT",
+        ("proposal", "rebase", NO_DRAFT, *desk.offline): "NO-DRAFT",
+        ("proposal", "approve", draft, *desk.offline, *offline, "--key", online): "NO-SEAT",
+        ("member", "ls", "--offline", "--federation", "f" * 8): "WHICH-FEDERATION",
+        ("join", desk.root / "federation.json", "--dir", desk.home, "--words", "babad babad"): "OTHER-FEDERATION",
+    }
+    for command, code in refusals.items():
+        ran = comity(*command, answer="y\n")
+        assert (ran.code, bool(ran.advice)) == (code, True), (command, ran.err)
+        assert ran.status not in (0, 2)
+    assert comity("proposal", "approve", draft, *desk.offline, *offline, "--key", foreign, answer="n\n").status == 130
+
+
+def test_a_line_with_nowhere_to_go_is_not_signed(comity: Comity, desk: Desk) -> None:
+    before = desk.files()
+    for command in (NEW, ("leave",), ("keys", "rotate")):
+        assert comity(*command, "--offline", "--dir", desk.home, "--yes").code == "NO-TARGET"
+    assert desk.files() == before
+
+
+def test_an_online_key_reads_nothing_and_hears_why(comity: Comity, desk: Desk) -> None:
+    draft, online = drafted(comity, desk), desk.home / "keys" / "online.pem"
+    ran = comity("proposal", "approve", draft, *desk.offline, "--from", desk.stick, "--key", online, "--yes")
+    assert ran.code == "NO-SEAT"
+    assert "this key has no seat" in ran.err
+
+
+def test_joining_pins_nothing_that_was_not_compared(
+    comity: Comity, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(desk.root / "empty"))
+    file, home = desk.root / "federation.json", ("--dir", desk.home)
+    assert comity("join", file, *home, answer="n\n").status == 130
+    assert comity("join", file, *home, "--json").status == 2
+    assert comity("join", file, *home, "--words", "no such words", "--yes").code == "OTHER-FEDERATION"
+    assert comity("trust", "show", "--json").document["pins"] == []
+
+
+def test_a_founder_consents_to_nothing_unseen(comity: Comity, desk: Desk, tmp_path: Path) -> None:
+    genesis, line = tmp_path / "genesis.json", tmp_path / "consent.line"
+    comity("found", "draft", *(desk.root / code / "node-card.json" for code in CODES), "--out", genesis)
+    consent = ("found", "consent", genesis, "--dir", desk.home, "--out", line)
+    declined = comity(*consent, answer="n\n")
+    assert (declined.status, line.exists()) == (130, False)
+    assert "Institute KR" in declined.out
+    assert (comity(*consent, "--json").status, line.exists()) == (2, False)
+    assert comity(*consent, "--yes").status == 0
+
+
+def test_the_turn_of_each_member_is_a_command_that_exists(comity: Comity, desk: Desk) -> None:
+    draft = drafted(comity, desk)
+    for turn in comity("proposal", "show", draft, "--offline", "--from", desk.stick, "--json").document["next"]:
+        command_lines.parse([*turn["command"].split()[1:], "--dir", str(desk.home)])
+
+
+def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_on(
+    comity: Comity, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "one machine"))
+    where = ("--mutual", "127.0.0.1:7443", "--open", "127.0.0.1:7444", "--dir", desk.root / "FR")
+    shape = ("--governance-keys", "3", "--jurisdiction", "FR", "--org", "Three", "--name", "node-fr")
+    comity("init", *shape, *where)
+    genesis, line = tmp_path / "genesis.json", tmp_path / "consent.line"
+    card, keys = desk.root / "FR" / "node-card.json", desk.root / "FR" / "offline"
+    comity("found", "draft", card, "--out", genesis)
+    comity("found", "consent", genesis, "--dir", desk.root / "FR", "--out", line, "--yes")
+    comity("found", "seal", genesis, line, "--cards", card, "--out", tmp_path / "federation.json")
+    comity("trust", "pin", tmp_path / "federation.json", "--yes")
+    half = comity(*NEW, "--offline", "--dir", desk.root / "FR", "--out", desk.stick,
+                  "--key", keys / "governance-1.pem", "--yes", "--json").document  # fmt: skip
+    assert (half["schema"], half["complete"]) == ("comity.dev/ceremony/v1", False)
+    file = Path(half["file"])
+
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "the other machine"))
+    assert comity("keys", "sign", file).status == 2
+    unsigned = file.read_bytes()
+    declined = comity("keys", "sign", file, "--key", keys / "governance-2.pem", answer="n\n")
+    assert (declined.status, file.read_bytes()) == (130, unsigned)
+    assert "no federation is known here" in declined.err
+    full = comity("keys", "sign", file, "--key", keys / "governance-2.pem", "--yes", "--json").document
+    assert (full["complete"], full["missing"]) == (True, [])
+    handed = comity("keys", "sign", file, "--out", desk.stick, "--json").document
+    assert (desk.stick / "lines" / f"{handed['line']}.line").exists()
