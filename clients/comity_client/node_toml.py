@@ -82,6 +82,8 @@ public = true
 aliases = []
 # What is served: a policy file, as for `comity verify`. Empty: what its publisher signed.
 policy = ""
+# What is known and not here: "off" refuses it, "peers" fetches it while a reader waits, and keeps it.
+cold = "off"
 # Requests a second that one address may make.
 calls_per_second = 500.0
 

@@ -201,6 +201,8 @@ class Gateway(_Section):
     `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
     one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
     and nothing else; `files_url` and `ranges_url` are how others reach them.
+
+    `cold = "peers"` fetches a file that is known and not here when a reader asks for it; it stays, as any copy does.
     """
 
     http: MaybeListening = ""
@@ -214,6 +216,7 @@ class Gateway(_Section):
     public: bool = True
     aliases: Annotated[tuple[Alias, ...], BeforeValidator(_listed)] = ()
     policy: MaybeFile = None
+    cold: Literal["off", "peers"] = "off"
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
 
     @model_validator(mode="after")

@@ -38,6 +38,10 @@ class Wanted:
             )
         object.__setattr__(self, "offsets", offsets)
 
+    def at(self, offset: int) -> int:
+        """The piece in which the byte at `offset` stands."""
+        return bisect_right(self.offsets, offset) - 1
+
     def span(self, piece: int) -> tuple[int, int]:
         """(offset, length) of a piece."""
         return self.offsets[piece], self.records[piece].length

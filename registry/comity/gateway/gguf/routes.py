@@ -17,6 +17,7 @@ from comity.gateway.running import Running
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.manifest import FileEntry
+from comity.trust.published import Published
 
 
 def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route]:
@@ -52,18 +53,19 @@ class Registry:
         return Response(body, media_type=models.MANIFEST, headers={"Docker-Content-Digest": f"sha256:{sha256(body)}"})
 
     async def blob(self, request: Request) -> Response:
-        found = await self._find(await self._repository(request), request.path_params["digest"])
+        published, found = await self._find(await self._repository(request), request.path_params["digest"])
         if isinstance(found, FileEntry):
-            return await content.answer(self._running, request, found)
+            return await content.answer(self._running, request, published, found)
         return Response(found, media_type="application/octet-stream")
 
-    async def _find(self, repository: str, digest: str) -> FileEntry | bytes:
+    async def _find(self, repository: str, digest: str) -> tuple[Published, FileEntry | bytes]:
         """A blob of any version that this node serves: a pull may go on while the next version is published."""
         failure: ComityError = NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
         versions = (await self._catalogue.repository(repository)).versions
         for version in reversed(list(versions)):
             try:
-                return models.blob((await self._catalogue.snapshot(repository, version)).manifest, digest)
+                snapshot = await self._catalogue.snapshot(repository, version)
+                return snapshot.candidate.publication.published, models.blob(snapshot.manifest, digest)
             except ComityError as error:
                 failure = error
         raise failure

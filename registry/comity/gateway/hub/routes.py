@@ -101,7 +101,7 @@ class Hub:
         try:
             if entry is None:
                 raise NotFound(f"no file {address.path[:200]!r} in {snapshot.repository}", code="NO-SUCH-FILE")
-            answered = await content.answer(self._running, request, entry)
+            answered = await content.answer(self._running, request, snapshot.candidate.publication.published, entry)
         except ComityError as error:
             answered = refusal(error)
             if error.code == "RANGE" and entry is not None:

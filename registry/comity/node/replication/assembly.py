@@ -12,6 +12,7 @@ from comity.node.governance.chamber import Chamber
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import Replicas
+from comity.node.replication.cold import Cold
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.custody import Custody
@@ -58,6 +59,7 @@ class Replication:
         files = FileFetcher(core, self.peers.links.values, side_objects)
         self.replicas = Replicas(core, self.own_log, files)
         self.custody = Custody(core, files)
+        self.cold = Cold(core, files)
 
     async def begin(self) -> None:
         await self._mirror.load()
@@ -75,6 +77,7 @@ class Replication:
         self.custody.look_again(self._supervisor)
 
     async def close(self) -> None:
+        await self.cold.close()
         await self.peers.close()
 
     async def advanced(self, log: str) -> None:

@@ -15,6 +15,7 @@ from comity.content.folder import FolderStore
 from comity.node.core import Core
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.pending import Want
+from comity.node.replication.flight import Flight, Flights
 from comity.node.replication.link import Link
 from comity.node.replication.side_objects import SideObjects, absent
 from comity.transfer.fetch import Fetched, fetch_file
@@ -26,10 +27,10 @@ from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.statement import SideObject
-from comity.wire import limits
+from comity.wire.limits import STAT_DIGESTS
 
-PATIENCE: Final = 60.0
-"""Seconds without a verified piece after which a file is left for a later try."""
+AT_LEISURE: Final = Limits(patience=60.0)
+"""A file of which no verified piece comes for a minute is left for a later try."""
 LOCK_POLL: Final = 0.2
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
@@ -60,6 +61,9 @@ class FileFetcher:
 
     Args:
         links: the peers there are now.
+
+    Attributes:
+        flights: the files that are being fetched.
     """
 
     def __init__(self, core: Core, links: Callable[[], Iterable[Link]], side_objects: SideObjects) -> None:
@@ -67,21 +71,34 @@ class FileFetcher:
         self._side_objects = side_objects
         self._links = links
         self._arrivals = Arrivals(core)
+        self.flights = Flights()
 
-    async def fetch(self, files: Sequence[tuple[Want, PieceLayout]], *, name: str) -> None:
+    async def fetch(
+        self,
+        files: Sequence[tuple[Want, PieceLayout]],
+        *,
+        name: str,
+        limits: Limits = AT_LEISURE,
+        answer: float | None = None,
+    ) -> None:
         """Have every file, whole, verified and durable.
+
+        Args:
+            answer: seconds that a peer has to say which of them it has.
 
         Raises Unavailable and NotFound where no peer gives one, Untrusted where the pieces are not the file's,
         OutOfSpace. What was verified is kept for the next try.
         """
         if not files:
             return
-        holders = await self._holders([want.digest for want, _ in files])
+        holders = await self._holders([want.digest for want, _ in files], answer)
         with closing(_Ways()) as ways:
             for want, layout in files:
                 async with self._claim(want.digest):
-                    if not await self._core.pools.files(self._core.store.has, want.digest):
-                        await self._fetch(want, layout, holders[want.digest], ways, name)
+                    with self.flights.driven((want.digest, layout)) as flight:
+                        if not await self._core.pools.files(self._core.store.has, want.digest):
+                            fetched = await self._fetch(want, layout, holders[want.digest], ways, flight, limits)
+                            self._account(want, fetched, name)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
         """Have side objects, each from whoever has it. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
@@ -107,25 +124,36 @@ class FileFetcher:
                 why = f"{want.path} is not cut as {layout.layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
 
-    async def _fetch(self, want: Want, layout: PieceLayout, holders: Sequence[Link], ways: _Ways, name: str) -> None:
+    async def _fetch(
+        self,
+        want: Want,
+        layout: PieceLayout,
+        holders: Sequence[Link],
+        ways: _Ways,
+        flight: Flight,
+        limits: Limits,
+    ) -> Fetched:
         if not holders:
-            why = f"no peer that answers has {want.path} ({short(want.digest)})"
-            raise NotFound(f"{name} is nowhere whole", why=why, code="NO-HOLDER")
+            why = f"no peer that answers has it ({short(want.digest)})"
+            raise NotFound(f"{want.path} is nowhere whole", why=why, code="NO-HOLDER")
         records = await self._records(want, layout, holders)
         partial = await self._core.pools.files(self._core.store.scratch, want.digest)
+        wanted = Wanted(want.digest, want.size, records)
+        flight.depart(wanted, partial)
         fetched = await fetch_file(
-            Wanted(want.digest, want.size, records),
+            wanted,
             await ways.to(holders, want),
             partial,
             local=self._local(),
-            limits=Limits(patience=PATIENCE),
+            limits=limits,
+            audience=flight,
             standings=ways.standings,
             executor=self._core.pools.hashing_threads,
         )
         await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
         remember = self._core.ledger.pieces.remember_records
         await self._core.pools.ledger(remember, want.digest, want.size, layout.layout, encode_records(records))
-        self._account(want, fetched, name)
+        return fetched
 
     def _account(self, want: Want, fetched: Fetched, name: str) -> None:
         for peer, count in fetched.bytes_by_host.items():
@@ -147,22 +175,23 @@ class FileFetcher:
             resumed=fetched.resumed,
         )
 
-    async def _holders(self, digests: Sequence[Digest]) -> dict[Digest, list[Link]]:
+    async def _holders(self, digests: Sequence[Digest], answer: float | None) -> dict[Digest, list[Link]]:
         """Which peers say that they have each blob. All are asked at once; who does not answer has nothing."""
         links = [link for link in self._links() if link.address]
-        answers = await asyncio.gather(*(self._held_by(link, digests) for link in links))
+        answers = await asyncio.gather(*(self._held_by(link, digests, answer) for link in links))
         return {
             digest: [link for link, held in zip(links, answers, strict=True) if digest in held] for digest in digests
         }
 
-    async def _held_by(self, link: Link, digests: Sequence[Digest]) -> set[Digest]:
+    async def _held_by(self, link: Link, digests: Sequence[Digest], answer: float | None) -> set[Digest]:
         held: set[Digest] = set()
         try:
-            for start in range(0, len(digests), limits.STAT_DIGESTS):
-                stats = await link.client.stat(digests[start : start + limits.STAT_DIGESTS])
-                held.update(stat.digest for stat in stats if stat.have)
-        except ComityError as error:
-            _log.info("a peer was not asked", peer=link.name, why=str(error))
+            async with asyncio.timeout(answer):
+                for start in range(0, len(digests), STAT_DIGESTS):
+                    stats = await link.client.stat(digests[start : start + STAT_DIGESTS])
+                    held.update(stat.digest for stat in stats if stat.have)
+        except (ComityError, TimeoutError) as error:
+            _log.info("a peer was not asked", peer=link.name, why=str(error) or f"no answer in {answer:g} s")
         return held
 
     async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[Link]) -> list[PieceRecord]:
