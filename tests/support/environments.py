@@ -1,6 +1,6 @@
-"""Environments of other people's software, made with pip and kept for the next run: one for each set of requirements.
+"""Other people's software, fetched with pip and kept for the next run.
 
-They lie in `$COMITY_TESTS_ENVIRONMENTS`, else in `.cache/environments` of this repository. Only wheels go in.
+It lies in `$COMITY_TESTS_ENVIRONMENTS`, else in `.cache/environments` of this repository, a folder for each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,28 +20,43 @@ from support.tools import missing
 
 FOLDER = "COMITY_TESTS_ENVIRONMENTS"
 FETCH_SECONDS = 900
-_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-_INSTALL = ("install", "--quiet", "--only-binary=:all:", "--no-compile")
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 def python_with(*requirements: str) -> str:
     """An interpreter that has these requirements and what they require. Skips the test where pip cannot get them."""
-    made_of = "\n".join((sys.version, *requirements))
-    home = _folder() / hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    python, finished = home / "bin" / "python", home / "finished"
-    with _alone(home.with_suffix(".lock")):
-        if not finished.exists():
-            shutil.rmtree(home, ignore_errors=True)
+    with kept(sys.version, *requirements) as (home, fresh):
+        python = home / "bin" / "python"
+        if fresh:
             venv.create(home, symlinks=True, with_pip=False)
-            command = [*_PIP, "--python", str(python), *_INSTALL, *requirements]
-            try:
-                ran = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-            except subprocess.TimeoutExpired:
-                missing(f"pip did not fetch {requirements} within {FETCH_SECONDS} s; unlock: a package index at hand")
-            if ran.returncode:
-                missing(f"pip could not fetch {requirements}: {ran.stderr[-500:]}; unlock: a package index at hand")
-            finished.write_text(made_of)
+            pip("--python", str(python), "install", "--only-binary=:all:", "--no-compile", *requirements)
     return str(python)
+
+
+def pip(*arguments: str) -> None:
+    """Skips the test where pip cannot do it."""
+    unlock = "unlock: a package index at hand"
+    try:
+        ran = subprocess.run([*_PIP, *arguments], capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        missing(f"pip did not end within {FETCH_SECONDS} s: {_shown(arguments)}; {unlock}")
+    if ran.returncode:
+        missing(f"pip could not: {_shown(arguments)}: {ran.stderr[-500:]}; {unlock}")
+
+
+@contextmanager
+def kept(*made_of: str) -> Iterator[tuple[Path, bool]]:
+    """The folder for what is made of this, and whether the block has to fill it. Waits while another run does."""
+    home = _folder() / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    finished = home / "finished"
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = not finished.exists()
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+        yield home, fresh
+        finished.write_text("\n".join(made_of))
 
 
 def _folder() -> Path:
@@ -51,9 +66,5 @@ def _folder() -> Path:
     return folder.resolve()
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While another run makes the same environment, wait for it."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _shown(arguments: Sequence[str]) -> str:
+    return " ".join(arguments)[-200:]
