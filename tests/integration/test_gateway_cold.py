@@ -2,38 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 from comity.gateway import beside
+from comity.node.replication import cold
+from comity.node.replication.files import FileFetcher
+from comity.node.replication.link import Link
+from comity.trust.digest import Digest
+from comity.trust.pieces import PieceRecord
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, Release, model, release, send
+from support.sources import cut
 
 PIECE = 4 * 1024 * 1024
+SIZE = 9_000_000
+FILE = "/tests/model/resolve/main/weights.bin"
+
+
+class Road:
+    """The way from the peers to the node that fetches: it may be closed, forge what passes, and counts it.
+
+    Attributes:
+        open_until: offsets from which on nothing passes until `opened`.
+        forged_from: what passes beyond this offset is forged where it comes from one of `liars`.
+        passed: bytes of each blob that did.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open_until = 1 << 60
+        self.opened = asyncio.Event()
+        self.forged_from = 0
+        self.liars: set[str] = set()
+        self.passed: dict[str, int] = {}
+        self.streams = 0
+        true = Link.read
+
+        async def read(link: Link, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            self.streams += 1
+            try:
+                async with aclosing(true(link, digest, offset, length)) as parts:
+                    async for part in parts:
+                        if offset >= self.open_until:
+                            await self.opened.wait()
+                        forged = link.name in self.liars and offset >= self.forged_from
+                        yield bytes(len(part)) if forged else part
+                        offset += len(part)
+                        self.passed[digest] = self.passed.get(digest, 0) + len(part)
+            finally:
+                self.streams -= 1
+
+        monkeypatch.setattr(Link, "read", read)
+
+
+@pytest.fixture
+def road(monkeypatch: pytest.MonkeyPatch) -> Road:
+    return Road(monkeypatch)
 
 
 @dataclass(frozen=True)
 class Shops:
-    """A node that has everything and one that fetches what it is asked for; `url` is the gateway of the latter."""
+    """Nodes that have everything and one that fetches what it is asked for; `url` is the gateway of the latter."""
 
-    full: NodeHome
+    full: tuple[NodeHome, ...]
     cold: NodeHome
     url: str
     publisher: Publisher
 
     async def publish(self, folder: Path, name: str) -> Release:
-        """Publish at the full node, and wait until the other one knows of it."""
+        """Publish at a full node, and wait until the others have it and the cold one knows of it."""
         ready = release(self.publisher, folder, name)
-        async with self.full.client() as node:
+        async with self.full[0].client() as node:
             await send(node, ready)
+        for home in self.full:
+            await until(lambda home=home: all(_blob(home, digest).exists() for digest in ready.blobs), what="copies")
+        name = name.partition("@")[0]
         async with httpx2.AsyncClient(base_url=self.url) as http:
 
             async def known() -> bool:
-                answer = await http.get(f"/api/models/{ready.entry.statement.subjects[0].name.partition('@')[0]}")
-                return answer.status_code == 200
+                return (await http.get(f"/api/models/{name}")).status_code == 200
 
             await until(known, what="the other node to know of it")
         return ready
@@ -42,41 +97,196 @@ class Shops:
         return self.cold.config().storage.blobs / "partial" / digest
 
     def blob(self, digest: str) -> Path:
-        return self.cold.config().storage.blobs / "blobs" / digest[:2] / digest
-
-    async def served(self, blob: str) -> int:
-        """Bytes of a blob that the full node has sent to the other one."""
-        async with self.full.operator() as operator:
-            return sum(item.bytes for item in (await operator.status()).served if item.blob == blob)
+        return _blob(self.cold, digest)
 
 
 @contextlib.asynccontextmanager
-async def shops(folder: Path, **gateway: object) -> AsyncIterator[Shops]:
+async def shops(folder: Path, full: int = 1, **gateway: object) -> AsyncIterator[Shops]:
     publisher = Publisher.generate()
-    full, cold = found(folder, 2, namespaces={"tests": publisher.id}).homes
-    cold.set("replication", mirror="none")
-    cold.set("gateway", **{"cold": "peers", **gateway})
-    async with serving(full), serving(cold, beside=beside) as (listening,):
-        yield Shops(full, cold, listening.http, publisher)
+    *others, last = found(folder, full + 1, namespaces={"tests": publisher.id}).homes
+    last.set("replication", mirror="none")
+    last.set("gateway", **{"cold": "peers", **gateway})
+    async with serving(*others), serving(last, beside=beside) as (listening,):
+        yield Shops(tuple(others), last, listening.http, publisher)
 
 
-async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path) -> None:
-    data = model(tmp_path / "model", weights=9_000_000)
-    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url) as http:
-        ready = await both.publish(data, "tests/model@v1")
-        (digest,) = [digest for digest, path in ready.blobs.items() if path.name == "weights.bin"]
-        head = await http.head("/tests/model/resolve/main/weights.bin")
-        assert (head.status_code, head.headers["Content-Length"]) == (200, "9000000")
-        assert not both.blob(digest).exists(), "HEAD asks nobody"
+def _blob(home: NodeHome, digest: str) -> Path:
+    return home.config().storage.blobs / "blobs" / digest[:2] / digest
+
+
+def weights_of(ready: Release) -> tuple[str, bytes]:
+    ((digest, path),) = [(d, path) for d, path in ready.blobs.items() if path.name == "weights.bin"]
+    return digest, path.read_bytes()
+
+
+async def taken(url: str, most: int = 1 << 60) -> bytes:
+    """What a client gets that leaves after `most` bytes, or when it is cut off."""
+    got = b""
+    with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+        async with httpx2.AsyncClient(follow_redirects=True) as http, http.stream("GET", url) as answer:
+            async for part in answer.aiter_raw():
+                got += part
+                if len(got) >= most:
+                    break
+    return got
+
+
+async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path, road: Road) -> None:
+    data = model(tmp_path / "model", weights=SIZE)
+    road.open_until = PIECE
+    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+        digest, weights = weights_of(await both.publish(data, "tests/model@v1"))
+        head = await http.head(FILE)
+        assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
+        assert digest not in road.passed, "HEAD asks nobody"
+        assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE], "the rest cannot have come"
+        road.opened.set()
         for path in data.iterdir():
-            answer = await http.get(f"/tests/model/resolve/main/{path.name}")
-            assert answer.content == path.read_bytes(), path.name
-        assert both.blob(digest).read_bytes() == (data / "weights.bin").read_bytes()
-        assert await both.served(digest) == 9_000_000
+            assert (await http.get(f"/tests/model/resolve/main/{path.name}")).content == path.read_bytes(), path.name
+        assert both.blob(digest).read_bytes() == weights
+        assert road.passed[digest] == SIZE
 
 
-async def test_without_the_setting_it_is_refused(tmp_path: Path) -> None:
-    async with shops(tmp_path, cold="off") as both, httpx2.AsyncClient(base_url=both.url) as http:
+async def test_without_the_setting_it_is_refused(tmp_path: Path, road: Road) -> None:
+    async with (
+        shops(tmp_path, cold="off") as both,
+        httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http,
+    ):
         await both.publish(model(tmp_path / "model", weights=1000), "tests/model@v1")
-        answer = await http.get("/tests/model/resolve/main/weights.bin")
+        answer = await http.get(FILE)
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "NOT-HERE")
+        assert not road.passed
+
+
+async def test_64_readers_of_4_files_cause_one_fetch_a_file_and_get_the_same_bytes(tmp_path: Path, road: Road) -> None:
+    async with (
+        shops(tmp_path) as both,
+        httpx2.AsyncClient(base_url=both.url, timeout=60, follow_redirects=True) as http,
+    ):
+        made = {}
+        for number in range(4):
+            folder = model(tmp_path / str(number), weights=5_000_000, seed=number)
+            made[number] = weights_of(await both.publish(folder, f"tests/model-{number}@v1"))
+
+        async def same(number: int) -> bool:
+            answer = await http.get(f"/tests/model-{number}/resolve/main/weights.bin")
+            return answer.content == made[number][1]
+
+        assert all(await asyncio.gather(*(same(reader % 4) for reader in range(64))))
+        assert {digest: road.passed[digest] for digest, _ in made.values()} == dict.fromkeys(
+            (digest for digest, _ in made.values()), 5_000_000
+        )
+
+
+async def test_clients_that_stall_or_leave_cost_the_others_nothing(tmp_path: Path, road: Road) -> None:
+    road.open_until = PIECE
+    async with shops(tmp_path) as both:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
+        async with contextlib.AsyncExitStack() as stalled:
+            for _ in range(8):
+                stalled.push_async_callback(_closed, await stalling(both.url, FILE))
+            reader = asyncio.create_task(taken(both.url + FILE))
+            assert (await taken(both.url + FILE, most=PIECE))[:PIECE] == weights[:PIECE]
+            road.opened.set()
+            assert await reader == weights
+        assert road.passed[digest] == len(weights)
+
+
+async def stalling(url: str, path: str) -> socket.socket:
+    """A client that asks for a file and takes nothing of it."""
+    at = urlsplit(url)
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (at.hostname, at.port))
+    await loop.sock_sendall(client, f"GET {path} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode())
+    return client
+
+
+async def _closed(client: socket.socket) -> None:
+    client.close()
+
+
+async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_goes_on_from_there(
+    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold, "LINGER", 0.2)
+    road.open_until = 2 * PIECE
+    async with shops(tmp_path) as both:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
+        assert await taken(both.url + FILE, most=PIECE)
+        await until(lambda: not road.streams, what="the fetch to end")
+        assert not both.blob(digest).exists()
+        assert both.partial(digest).stat().st_size >= PIECE
+        road.opened.set()
+        assert await taken(both.url + FILE) == weights
+        assert road.passed[digest] < len(weights) + PIECE, "no piece that had come is asked for again"
+
+
+async def test_what_came_before_the_node_ended_is_not_fetched_again(tmp_path: Path, road: Road) -> None:
+    road.open_until = 2 * PIECE
+    async with shops(tmp_path) as both:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
+        reader = asyncio.create_task(taken(both.url + FILE))
+        await until(lambda: road.passed.get(digest, 0) >= 2 * PIECE, what="two pieces")
+    assert weights.startswith(await reader)
+    road.opened.set()
+    before = road.passed[digest]
+    async with serving(*both.full), serving(both.cold, beside=beside) as (listening,):
+        assert await taken(listening.http + FILE) == weights
+    assert road.passed[digest] - before <= len(weights) - PIECE
+
+
+async def test_a_liar_is_left_for_an_honest_peer(tmp_path: Path, road: Road) -> None:
+    async with shops(tmp_path, full=2) as both:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
+        road.liars = {both.full[0].name}
+        assert await taken(both.url + FILE) == weights
+        assert both.blob(digest).read_bytes() == weights
+
+
+async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Path, road: Road) -> None:
+    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
+        road.liars = {both.full[0].name}
+        answer = await http.get(FILE)
+        assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "NOT-HERE")
+        assert answer.headers["Retry-After"]
+        road.forged_from = road.open_until = 2 * PIECE
+        reader = asyncio.create_task(taken(both.url + FILE))
+        assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE]
+        road.opened.set()
+        assert weights[: 2 * PIECE].startswith(await reader), "cut off where it turned out wrong"
+        assert not both.blob(digest).exists()
+        assert both.partial(digest).stat().st_size <= 2 * PIECE
+
+
+async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
+    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher's piece index may belong to other bytes than its manifest does: the whole hash decides."""
+
+    async def others(*_: object) -> list[PieceRecord]:
+        return cut(bytes(SIZE), PIECE)
+
+    async with shops(tmp_path) as both:
+        digest, _ = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
+        road.liars = {both.full[0].name}
+        monkeypatch.setattr(FileFetcher, "_records", others)
+        assert len(await taken(both.url + FILE)) <= 2 * PIECE, "the last piece stays here"
+        assert not both.blob(digest).exists()
+        assert not both.partial(digest).exists()
+
+
+async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Path, road: Road) -> None:
+    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
+        digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
+        answer = await http.get(FILE, headers={"Range": f"bytes={5 * PIECE}-{5 * PIECE + 99}"})
+        assert (answer.status_code, answer.content) == (206, weights[5 * PIECE : 5 * PIECE + 100])
+        assert answer.headers["Content-Range"] == f"bytes {5 * PIECE}-{5 * PIECE + 99}/{len(weights)}"
+        first, last = await asyncio.gather(
+            http.get(FILE, headers={"Range": "bytes=0-99"}), http.get(FILE, headers={"Range": "bytes=-50"})
+        )
+        assert first.content + last.content == weights[:100] + weights[-50:]
+        await until(both.blob(digest).exists, what="the file to be whole")

@@ -72,9 +72,10 @@ async def coming(running: Running, published: Published, entry: FileEntry, span:
         if type(error) is Unavailable:
             raise
         raise Unavailable(f"{entry.path[:200]} is not here now", why=str(error), code="NOT-HERE") from error
-    async with aclosing(stored(running, entry.sha256, span.offset + sent, span.length - sent)) as rest:
-        async for part in rest:
-            yield part
+    if sent < span.length:
+        async with aclosing(stored(running, entry.sha256, span.offset + sent, span.length - sent)) as rest:
+            async for part in rest:
+                yield part
 
 
 async def _after(first: bytes, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -30,11 +30,12 @@ from comity.trust.manifest import FileEntry
 from comity.trust.pieces import PieceLayout
 from comity.trust.published import Published
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 24
+"""A stock client asks for eight files of a model at once, and takes a 503 for an end."""
 MAX_WAITING: Final = 256
 """Files that are fetched or wait for their turn."""
-LIMITS: Final = Limits(patience=30.0, streams=4, buffers=6)
-"""24 MiB of buffers a fetch."""
+LIMITS: Final = Limits(patience=30.0, streams=3, buffers=4)
+"""16 MiB of buffers a fetch."""
 ANSWER: Final = 3.0
 """Seconds that a peer has to say whether it has the file: somebody waits."""
 LONGEST: Final = 6 * 3600.0
