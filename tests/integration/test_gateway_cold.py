@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from comity.gateway import beside
+from comity.gateway.hub import streams
 from comity.node.replication import cold
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import Link
@@ -290,3 +291,29 @@ async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Pa
         )
         assert first.content + last.content == weights[:100] + weights[-50:]
         await until(both.blob(digest).exists, what="the file to be whole")
+
+
+async def test_what_cannot_be_fetched_now_is_a_503_that_says_why_and_when_to_come_back(
+    tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url) as http:
+        _, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
+
+        async def refused() -> tuple[int, str]:
+            answer = await http.get(FILE)
+            assert answer.headers["Retry-After"]
+            return answer.status_code, answer.headers["X-Error-Code"]
+
+        with monkeypatch.context() as scarce:
+            scarce.setattr(cold, "MAX_WAITING", 0)
+            assert await refused() == (503, "COLD-BUSY")
+        with monkeypatch.context() as scarce:
+            scarce.setattr(cold, "SPARE", 1 << 60)
+            assert await refused() == (503, "NOT-HERE")
+            assert not road.passed
+        road.open_until = 0
+        with monkeypatch.context() as hasty:
+            hasty.setattr(streams, "FIRST", 0.2)
+            assert await refused() == (503, "ON-ITS-WAY")
+        road.opened.set()
+        assert await taken(both.url + FILE) == weights, "the fetch has gone on"

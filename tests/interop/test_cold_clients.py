@@ -1,0 +1,71 @@
+"""A room full of people who load models that their node does not hold yet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+import pytest
+from support.federation import WITH_GATEWAY, NodeProcess, found, until
+from support.ports import free_port
+from support.publisher import Publisher, model, release, send
+from support.stock import Stock
+
+MODELS = 4
+PROCESSES = 8
+CLIENTS = 64
+WEIGHTS = 6_000_000
+MIB = 1024 * 1024
+PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+@pytest.mark.slow
+async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path: Path) -> None:
+    full, cold = found(tmp_path, 2).homes
+    http = f"127.0.0.1:{free_port()}"
+    cold.set("replication", mirror="none")
+    cold.set("gateway", http=http, cold="peers")
+    publisher = Publisher.generate()
+    expected: dict[str, dict[str, str]] = {}
+    sizes: dict[str, int] = {}
+    with (
+        contextlib.closing(NodeProcess(full)) as source,
+        contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY)) as node,
+    ):
+        await source.ready()
+        await node.ready()
+        async with full.client() as client:
+            for number in range(MODELS):
+                name = f"course/model-{number}"
+                ready = release(publisher, model(tmp_path / name, weights=WEIGHTS, seed=number), f"{name}@v1")
+                await send(client, ready)
+                files = ready.ingested.manifest.files
+                expected[name] = {entry.path: entry.sha256 for entry in files}
+                sizes |= {entry.sha256: entry.size for entry in files if entry.path == "weights.bin"}
+        await until(lambda: all(known(http, name) for name in expected), what="the cold node to know of them")
+        crowds = await asyncio.gather(*(crowd(f"http://{http}", tmp_path, expected, n) for n in range(PROCESSES)))
+        peak = PEAK.search(Path(f"/proc/{node.pid}/status").read_text())
+        served = Counter[str]()
+        for event in source.events:
+            if event["event"] == "served" and event["blob"] in sizes:
+                served[str(event["blob"])] += int(str(event["sent"]))
+    assert crowds == [[expected[name] for name in sorted(expected)] * (CLIENTS // PROCESSES // MODELS)] * PROCESSES
+    assert served == sizes
+    assert peak is not None
+    assert int(peak[1]) * 1024 < 512 * MIB
+
+
+def known(http: str, name: str) -> bool:
+    return httpx2.get(f"http://{http}/api/models/{name}").status_code == 200
+
+
+async def crowd(endpoint: str, folder: Path, expected: dict[str, dict[str, str]], number: int) -> object:
+    """What one process gave, in which several clients were at work, each with a cache of its own."""
+    caches = [str(folder / f"cache-{number}-{each}") for each in range(CLIENTS // PROCESSES)]
+    request = {"repository": "", "repositories": sorted(expected), "caches": caches}
+    found_there = await Stock(endpoint, folder / f"user-{number}").run(["crowd"], patience=400, **request)
+    return found_there["crowd"]
