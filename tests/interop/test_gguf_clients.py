@@ -1,8 +1,8 @@
 """The requests that llama.cpp and Ollama make, in their order, with what each of them insists on.
 
 Neither program is run here; llama.cpp's downloader is, in test_llama_cpp.py. Sources: llama.cpp common/hf-cache.cpp and
-download.cpp, and Ollama server/download.go and images.go, as read for the design's hub protocol notes; `hf-cache.cpp` is
-what `-hf` uses since late 2025.
+download.cpp, and Ollama server/download.go and images.go, as read for the hub protocol notes of the design;
+`hf-cache.cpp` is what `-hf` uses since late 2025.
 """
 
 from __future__ import annotations
