@@ -170,6 +170,26 @@ def test_what_only_looks_prints_one_document_with_a_schema(comity: Comity, desk:
         assert (ran.status, ran.document["schema"]) == (0, f"comity.dev/{kind}/v1"), command
 
 
+def test_everything_reads_well_on_eighty_columns(comity: Comity, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    draft, known = drafted(comity, desk), ("--offline", "--from", desk.stick)
+    shown = [
+        comity("proposal", "approve", draft, *desk.offline, "--from", desk.stick, answer="n\n"),
+        comity("keys", "rotate", *desk.offline, answer="n\n"),
+        comity("proposal", "ls", *known),
+        comity("proposal", "show", draft, *known),
+        comity("member", "ls", *known),
+        comity("member", "show", "Institute KR", *known),
+        comity("trust", "show"),
+        comity("trust", "diff", desk.root / "federation.json"),
+    ]
+    lines = [line for ran in shown for line in (ran.out + ran.err).splitlines()]
+    ours = [
+        line for line in lines if str(desk.root) not in line and "[y/N]" not in line
+    ]  # folders here have long names
+    assert [line for line in ours if len(line) > 80] == []
+
+
 def test_every_refusal_says_what_to_do_next(comity: Comity, desk: Desk, tmp_path: Path) -> None:
     draft, offline = drafted(comity, desk), ("--offline", "--from", desk.stick)
     online, foreign = desk.home / "keys" / "online.pem", desk.root / "ES" / "offline" / "governance.pem"

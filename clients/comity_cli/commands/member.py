@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,12 +27,15 @@ def command() -> None:
 @command.command("ls", short_help="List the members.")
 @reading_options
 def ls(**options: Any) -> None:
-    """List the members of the newest charter."""
+    """List the members of the newest charter, how many of them stand by it, and how fresh that is."""
     from comity_cli.governance import rendering
 
-    out, sitting = output(), Office(**options).sitting
+    out, office = output(), Office(**options)
+    sitting, confirmed = office.sitting, office.confirmation
     rendering.show_alarms(out, sitting)
-    out.say(f"The charter: {rendering.where_it_stands(sitting)}   sha256:{sitting.current.digest}")
+    rendering.show_where_it_stands(out, sitting)
+    if confirmed is not None:
+        rendering.show_confirmation(out, confirmed, time.time())
     seats = sitting.current.members
     rows = [(m.name, m.jurisdiction, m.status, _notes(sitting, m) or "-", syllables(m.id), m.id[:16]) for m in seats]
     out.table(("member", "jur", "status", "notes", "on the phone", "id"), rows)
@@ -42,6 +46,7 @@ def ls(**options: Any) -> None:
             "epoch": sitting.current.epoch,
             "body": sitting.current.digest,
             "members": [_member_json(sitting, seat) for seat in seats],
+            "confirmation": rendering.confirmation_json(confirmed),
             **rendering.alarms_json(sitting),
         },
     )

@@ -44,7 +44,7 @@ def ls(**options: Any) -> None:
 
     out, sitting = output(), Office(**options).sitting
     rendering.show_alarms(out, sitting)
-    out.say(f"The charter: {rendering.where_it_stands(sitting)}   sha256:{sitting.current.digest}")
+    rendering.show_where_it_stands(out, sitting)
     rows = []
     for draft in sitting.council.drafts:
         by = sitting.current.member(draft.by) if draft.by else None
@@ -85,7 +85,7 @@ def show(draft: str, **options: Any) -> None:
     found = sitting.draft(draft)
     by = sitting.current.member(found.by) if found.by else None
     rendering.show_alarms(out, sitting)
-    out.say(f"Draft of epoch {found.body.epoch}, sha256:{found.body.digest}")
+    out.say(f"Draft of epoch {found.body.epoch}\n  sha256:{found.body.digest}")
     out.fact("by", by.name if by else "nobody yet: only readings are known")
     if found.text:
         out.fact("they say", found.text)
@@ -201,6 +201,8 @@ def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
 
     office = Office(**options)
     sitting = office.sitting
+    if not office.offline:
+        sitting = sitting.adding(office.chamber.past(sitting))
     lost, before = sitting.superseded(draft)
     body = drafting.rebase(lost, before, sitting.current)
     plan = acts.propose(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)

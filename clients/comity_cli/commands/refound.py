@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, examples, output
 from comity_cli.governance.charters import show_charter
-from comity_cli.governance.office import FILE
+from comity_cli.governance.office import FILE, Office, reading_options
 
 
 @examples(
@@ -18,9 +19,9 @@ from comity_cli.governance.office import FILE
 )
 @click.command(cls=Command, name="refound", short_help="Found a federation anew after its quorum is lost.")
 @click.argument("cards", nargs=-1, required=True, type=FILE)
-@click.option("--federation", default="", metavar="ID", help="The one that is lost, where several are pinned.")
 @click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), default=Path("genesis.json"))
-def command(cards: tuple[Path, ...], federation: str, target: Path) -> None:
+@reading_options
+def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     """Draft a genesis that names the federation whose quorum is lost for good as its predecessor; its namespaces
     stay with their publishers. Everybody who takes part consents, and every owner decides whether to pin it.
     Nothing else depends on a federation's id: bytes, logs, proofs and identities stay as they are."""
@@ -28,7 +29,7 @@ def command(cards: tuple[Path, ...], federation: str, target: Path) -> None:
     from comity_client.node_card import NodeCard
 
     out = output()
-    lost = client().chamber(federation).federation.body
+    lost = Office(**options).sitting.current
     body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], predecessor=lost)
     target.write_bytes(body.data)
     out.say(f"Successor of federation {lost.federation}, whose last charter is of epoch {lost.epoch}")

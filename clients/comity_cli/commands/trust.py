@@ -77,7 +77,7 @@ def show() -> None:
     for item in pins:
         body = item.federation.body
         title = f"Federation {syllables(item.id)}: epoch {body.epoch}, {plural(len(body.members), 'member')}"
-        out.say(f"{title}\n  charter body  sha256:{item.body}\n  file          {item.file}")
+        out.say(f"{title}\n  sha256:{item.body}\n  {item.file}")
         out.table(
             ("member", "jurisdiction", "on the phone", "status"),
             [(m.name, m.jurisdiction, syllables(m.id), m.status) for m in body.members],

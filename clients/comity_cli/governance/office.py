@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from comity.trust.rotation import Chain
     from comity_client.desk.keys import DeskKey
     from comity_client.governance.chamber import Chamber
+    from comity_client.governance.confirming import Confirmation
     from comity_client.governance.sitting import Sitting
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +83,11 @@ class Office:
         from comity_client.governance.sitting import of_federation
 
         return of_federation(self.chamber.federation, *(read_folder(folder) for folder in self.carried))
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """Who stands by the newest charter, and how fresh that is; None where no node is to be asked."""
+        return None if self.offline else self.chamber.confirm(self.sitting)
 
     @cached_property
     def chain(self) -> Chain:

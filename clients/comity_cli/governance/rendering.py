@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from comity.trust.digest import Digest
+from comity.trust.spelling import plain
 
+from comity_cli.node_view import span
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from comity.trust.charter import DraftState
     from comity_client.charter_diff import Change
+    from comity_client.governance.confirming import Confirmation
     from comity_client.governance.sitting import Sitting
     from comity_client.governance.turns import Turn
 
@@ -40,7 +44,8 @@ def show_turns(out: Output, found: Sequence[Turn]) -> None:
         out.say("\nWhose turn it is")
     for (action, round_, command), names in owed.items():
         what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
-        out.say(f"  {what}: {', '.join(names)}\n      {command} --dir HOME")
+        out.say(textwrap.fill(plain(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
+        out.say(f"      {command} --dir HOME")
 
 
 def turns_json(found: Iterable[Turn]) -> list[dict[str, Any]]:
@@ -126,8 +131,36 @@ def alarms_json(sitting: Sitting) -> dict[str, Any]:
     }
 
 
-def where_it_stands(sitting: Sitting) -> str:
-    """`epoch 3, 5 members, changes by 4 of 5`."""
+def show_where_it_stands(out: Output, sitting: Sitting) -> None:
+    """`The charter: epoch 3, 5 members, changed by 4 of 5`, and its digest."""
     body = sitting.current
     members = plural(len(body.members), "member")
-    return f"epoch {body.epoch}, {members}, changed by {body.quorum} of {len(body.active)}"
+    out.say(f"The charter: epoch {body.epoch}, {members}, changed by {body.quorum} of {len(body.active)}")
+    out.say(f"  sha256:{body.digest}")
+
+
+def show_confirmation(out: Output, confirmed: Confirmation, now: float) -> None:
+    """How far the newest charter is to be trusted to *be* the newest, and how old that is. Old is never a failure.
+
+    Args:
+        now: POSIX seconds.
+    """
+    age = "never" if confirmed.seen is None else f"{span(now - confirmed.seen)} ago"
+    stand = f"{confirmed.confirmed} (of {confirmed.needed} needed)"
+    out.say(f"  confirmed by {stand} members whose logs others cosigned, the newest {age}")
+    for head in confirmed.elsewhere:
+        out.warn(f"{head.name} acts under a charter that is unknown here: this one is old, or there is a split")
+    if not confirmed.enough:
+        out.warn("so it may be old: ask again later, or ask members by another way for a federation file")
+
+
+def confirmation_json(confirmed: Confirmation | None) -> dict[str, Any] | None:
+    if confirmed is None:
+        return None
+    return {
+        "confirmed": confirmed.confirmed,
+        "needed": confirmed.needed,
+        "enough": confirmed.enough,
+        "seen": confirmed.seen,
+        "elsewhere": [head.member for head in confirmed.elsewhere],
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
+from comity.trust.spelling import plain
 
 from comity_cli.command import output
 from comity_cli.governance.office import Office
@@ -21,16 +23,17 @@ if TYPE_CHECKING:
     from comity_client.governance.sitting import Material
 
 PARTIAL = 8
+WIDTH = 80
+"""Columns of a terminal that nobody made wider."""
 
 
 def show_plan(plan: Plan) -> None:
     """What would be signed, in words made from the payload itself."""
     out = output()
-    out.say(plan.title)
-    for name, value in plan.facts:
-        out.say(f"  {name:<18} {value}")
-    if plan.text:
-        out.fact("they say", plan.text)
+    out.say(textwrap.fill(plain(plan.title), WIDTH))
+    for name, value in (*plan.facts, *([("they say", plan.text)] if plan.text else [])):
+        line, value = f"  {name:<18} {plain(value)}", plain(value)
+        out.say(line if len(line) <= WIDTH else f"  {name}\n      {value}")
     show_changes(out, plan.changes)
     for warning in plan.warnings:
         out.warn(warning)

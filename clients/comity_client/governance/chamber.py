@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from comity.trust.digest import Digest
 from comity.trust.federation import Federation
@@ -28,6 +28,8 @@ from comity_client.session import Session
 from comity_client.uplink import open_uplink
 
 T = TypeVar("T")
+PAST: Final = 8
+"""Decided epochs of which nodes are asked for what lost."""
 
 
 class Run(Protocol):
@@ -59,6 +61,12 @@ class Chamber:
         for folder in folders:
             carried |= read_folder(folder)
         return of_federation(self.federation, carried, self.gather(carried).material)
+
+    def past(self, sitting: Sitting) -> Material:
+        """What nodes keep about the epochs before the current one, back to the pinned: drafts that lost, say."""
+        epochs = (*self.federation.chain, *(each.body for each in sitting.council.epochs))
+        prevs = [body.digest for body in epochs if body.digest != sitting.current.digest][-PAST:]
+        return self.run(lambda session: gathering.gather_past(session, prevs, sitting.material))
 
     def copies(self) -> dict[Digest, Material]:
         """By member, what its own nodes hold: for `recovery.weigh`."""

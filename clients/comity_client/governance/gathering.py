@@ -9,7 +9,7 @@ from typing import Final
 from comity.trust.charter.body import MAX_BYTES as MAX_BODY
 from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT
 from comity.trust.charter.readings import INTENT, RATIFIED
-from comity.trust.digest import Digest, sha256
+from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.federation import Federation
 from comity.trust.statement import Entry, SideObject, parse_entry
@@ -63,6 +63,16 @@ async def gather(session: Session, federation: Federation, known: Material) -> G
     return Gathered(material, tuple(node.name for node in answers.found), silent)
 
 
+async def gather_past(session: Session, prevs: Sequence[Digest], known: Material) -> Material:
+    """What nodes keep about epochs that are decided: for each body in `prevs`, the lines about its successor, and
+    the drafts that lost. A node that keeps nothing of them, or is silent, is missing."""
+    answers = await session.ask(lambda client: _about_successors(client, prevs, known))
+    material = Material()
+    for found in answers.found.values():
+        material |= found
+    return material
+
+
 async def gather_each(session: Session, federation: Federation) -> dict[Digest, Material]:
     """The same, node by node, joined by member: what each of them holds by itself. One that is silent is missing."""
     answers = await session.ask(lambda client: _from_node(client, federation, Material()))
@@ -95,14 +105,30 @@ async def deliver(uplink: Uplink, material: Material, *, on_event: OnEvent = ign
 async def _from_node(client: NodeClient, federation: Federation, known: Material) -> Material:
     lines, bodies = await _epochs(client, federation.body.epoch)
     lines += [located.line for located in await client.proceedings()]
-    here = {**known.objects, **{sha256(data): data for data in bodies}}
-    wanted = dict.fromkeys(item for entry in _entries(lines) for item in _bodies(entry) if item.digest not in here)
-    for item in list(wanted)[:MAX_BODIES]:
+    here = Material.of(lines, bodies)
+    return here | await _missing_bodies(client, here | known)
+
+
+async def _about_successors(client: NodeClient, prevs: Iterable[Digest], known: Material) -> Material:
+    here = Material()
+    for prev in prevs:
         try:
-            bodies.append(await client.object(item.digest))
+            here |= Material.of(located.line for located in await client.proceedings(prev))
         except NotFound:
             continue
-    return Material.of(lines, bodies)
+    return here | await _missing_bodies(client, here | known)
+
+
+async def _missing_bodies(client: NodeClient, here: Material) -> Material:
+    """The charters that lines speak of, as far as the node holds them."""
+    named = (item.digest for entry in _entries(here.lines) for item in _bodies(entry))
+    wanted, bodies = dict.fromkeys(digest for digest in named if digest not in here.objects), list[bytes]()
+    for digest in list(wanted)[:MAX_BODIES]:
+        try:
+            bodies.append(await client.object(digest))
+        except NotFound:
+            continue
+    return Material.of((), bodies)
 
 
 async def _epochs(client: NodeClient, epoch: int) -> tuple[list[bytes], list[bytes]]:
