@@ -157,6 +157,19 @@ def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
     is_ratify(room.vote(D, body), 1)
 
 
+def test_who_ratified_in_one_round_ratifies_in_a_later_one_though_fewer_did(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    for who in (A, B, C):
+        room.vote(who, body)
+    is_ratify(room.vote(A, body), 1)
+    is_ratify(room.vote(B, body), 1)
+    room.intent(B, body, 2, last=(1, body), unlock=1)
+    room.intent(C, body, 2)
+    room.intent(D, body, 2)
+    room.ratify(C, body, 2)
+    is_ratify(room.vote(A, body), 2)
+
+
 def test_nobody_goes_on_while_the_round_can_come_to_something(room: Assembly) -> None:
     first, second = two(room)
     for who, body in zip(SEATS, (first, first, second), strict=False):

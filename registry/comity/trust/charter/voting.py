@@ -113,11 +113,11 @@ def next_reading(
         return Wait("it is the charter now" if decided else "nobody has put it forward to follow the current charter")
     if (reason := _may_not_vote(state, council, me, draft)) is not None:
         return Wait(reason)
-    ready = [at for at in draft.ready_rounds if at >= max(state.round, 1)]
+    ratified = {reading.round for reading in state.ratified}
+    ready = [at for at in draft.ready_rounds if at >= state.round and at not in ratified]
     if ready:
         at = max(ready, key=lambda at: (len(draft.ratified.get(at, ())), at))
-        if not any(reading.round == at for reading in state.ratified):
-            return Ratify(me, state.prev, council.current.epoch + 1, at, body.digest)
+        return Ratify(me, state.prev, council.current.epoch + 1, at, body.digest)
     if state.round and (reason := _stays(state, council, me, draft, stalled)) is not None:
         return Wait(reason)
     return _intent(state, council, me, draft)
