@@ -1,0 +1,75 @@
+"""A node that is killed while it fetches what a client reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.trust.charter import Body
+from comity_client.founding import consent_to, seal
+from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, serving, until
+from support.narrows import Narrows
+from support.ports import free_port
+from support.publisher import Publisher, model, release, send
+
+SIZE = 30_000_000
+PIECE = 4 * 1024 * 1024
+
+
+@pytest.mark.slow
+async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    full, cold = founded.homes
+    http = f"127.0.0.1:{free_port()}"
+    cold.set("replication", mirror="none")
+    cold.set("gateway", http=http, cold="peers")
+    folder = model(tmp_path / "model", weights=SIZE)
+    ready = release(Publisher.generate(), folder, "tests/model@v1")
+    (digest,) = [digest for digest, path in ready.blobs.items() if path.name == "weights.bin"]
+    partial = cold.config().storage.blobs / "partial" / digest
+    with contextlib.closing(Narrows(full.card.open[0])) as narrow:
+        _lead_through(narrow, full, cold, founded.federation.body)
+        async with serving(full):
+            async with full.client() as client:
+                await send(client, ready)
+            narrow.rate = 4e6
+            with contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY)) as node:
+                await node.ready()
+                await until(lambda: _status(http, "/api/models/tests/model") == 200, what="the node to know of it")
+                reader = asyncio.create_task(_read(http))
+                await until(lambda: partial.exists() and partial.stat().st_blocks * 512 >= 2 * PIECE, what="two pieces")
+                node.kill()
+                assert len(await reader) < SIZE
+            narrow.rate = None
+            with contextlib.closing(NodeProcess(cold, main=WITH_GATEWAY)) as node:
+                await node.ready()
+                await until(lambda: _status(http, "/api/models/tests/model") == 200, what="the node to know of it")
+                assert await _read(http) == (folder / "weights.bin").read_bytes()
+                (fetched,) = [event for event in node.events if event["event"] == "fetched"]
+                assert int(str(fetched["resumed"])) >= 2 * PIECE
+
+
+def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -> None:
+    """Have the one node know the other by the address of the narrows alone."""
+    consents = [consent_to(body, home.directory) for home in (full, cold)]
+    card = replace(full.card, mutual=(), open=(narrow.address,))
+    (cold.directory / "federation.json").write_bytes(seal(body, consents, [card, cold.card]).encode())
+    full.set("advertise", mutual=[], open=[narrow.address])
+
+
+def _status(http: str, path: str) -> int:
+    return httpx2.get(f"http://{http}{path}").status_code
+
+
+async def _read(http: str) -> bytes:
+    """What a client gets until the end, or until it is cut off."""
+    got, url = b"", f"http://{http}/tests/model/resolve/main/weights.bin"
+    with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+        async with httpx2.AsyncClient(follow_redirects=True, timeout=60) as client, client.stream("GET", url) as answer:
+            async for part in answer.aiter_raw():
+                got += part
+    return got
