@@ -1,0 +1,296 @@
+"""A federation governs itself: real nodes, the real command, one process a step, over several epochs of one lab.
+
+The tests stand in the order of a story, and each also runs alone: it begins from whatever charter is current.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from comity.trust.charter import quorum
+from comity_cli.lab.lab import SEATS, Lab
+from support.officers import Document, Officer, change, decide, serving, together, wait_for
+from support.ports import free_port
+from support.publisher import model
+
+pytestmark = pytest.mark.slow
+
+NEWCOMER = "Example Laboratory Brasilia"
+NAMES = tuple(name for _, _, name in SEATS)
+
+
+@dataclass
+class Commons:
+    """Four founders, their running nodes, and whoever joined since."""
+
+    folder: Path
+    founders: tuple[Officer, ...]
+    running: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def federation(self) -> Path:
+        return self.folder / "lab" / "federation.json"
+
+    def reader(self, name: str) -> Officer:
+        """Somebody with no node and no seat, and with pins of their own."""
+        return Officer(self.folder, self.folder / name)
+
+    @property
+    def proposals(self) -> Document:
+        return self.founders[0].comity("proposal", "ls")
+
+    def voters(self) -> list[Officer]:
+        """As many founders as decide."""
+        return list(self.founders[: quorum(len(self.founders[0].comity("member", "ls")["members"]))])
+
+    def taken_up(self, epoch: int) -> None:
+        """Return once each founder's own node follows the charter of `epoch`."""
+        wait_for(lambda: all(one.governance["epoch"] >= epoch for one in self.founders), f"epoch {epoch} at every node")
+
+
+@pytest.fixture(scope="module")
+def commons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commons]:
+    folder = tmp_path_factory.mktemp("commons")
+    anybody = Officer(folder, folder / "pins")
+    nodes = anybody.comity("lab", "up", folder / "lab")["nodes"]
+    homes = [folder / "lab" / node["node"] for node in nodes]
+    made = Commons(folder, tuple(Officer(home, folder / f"at-{home.name}") for home in homes))
+    try:
+        together(lambda one: one.comity("trust", "pin", made.federation, "--yes"), made.founders)
+        with made.running:
+            yield made
+    finally:
+        Lab.open(folder / "lab").down()
+
+
+@pytest.fixture(scope="module")
+def fifth(commons: Commons) -> Officer:
+    """A newcomer with keys, a node that mirrors, and a request; it took `commands` after the installation."""
+    home = commons.folder / "node-br"
+    newcomer = Officer(home, commons.folder / "at-node-br")
+    ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    made = newcomer.comity("init", "--jurisdiction", "BR", "--org", NEWCOMER, "--name", "node-br", "--dir", home,
+                           "--mutual", ports[0], "--open", ports[1], "--http", "127.0.0.1:0")  # fmt: skip
+    asked = newcomer.comity("join", commons.federation, "--dir", home, "--yes")
+    assert (asked["state"], asked["member"], len(asked["waiting_at"])) == ("asked", made["id"], 4)
+    change(home, interval_seconds=0.5, accept="any")
+    commons.running.enter_context(serving(home))
+    return newcomer
+
+
+@pytest.fixture(scope="module")
+def admitted(commons: Commons, fifth: Officer) -> Officer:
+    """The newcomer with a seat."""
+    (asking,) = commons.founders[1].comity("member", "asks")["asks"]
+    drafted = commons.founders[0].act("proposal", "new", "admit", asking["id"][:16], "--text", "they mirror us")
+    draft = drafted["subject"]
+    assert ("consented", asking["id"]) in {(turn["action"], turn["member"]) for turn in drafted["next"]}
+    seen = fifth.comity("join", "--dir", fifth.home, "--yes")
+    assert [(each["body"], each["consented"]) for each in seen["drafts"]] == [(draft, False)]
+    fifth.act("proposal", "consent", draft[:12], "--to", "node-es")
+    epoch = decide(commons.founders[:3], draft)
+    commons.taken_up(epoch)
+    return fifth
+
+
+def test_a_fifth_member_joins_a_federation_of_four(commons: Commons, admitted: Officer) -> None:
+    """Two commands from the installation to the request (`init`, `join`), one for a reading: see the fixtures."""
+    joined = admitted.comity("join", "--dir", admitted.home)
+    assert (joined["state"], joined["epoch"]) == ("member", 1)
+    listed = commons.founders[2].comity("member", "ls")["members"]
+    assert {seat["name"] for seat in listed} == {*NAMES, NEWCOMER}
+    wait_for(lambda: admitted.governance["epoch"] == 1, "the newcomer's own node to follow")
+    assert commons.founders[0].comity("member", "asks")["asks"] == []
+
+
+def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> None:
+    changing = commons.founders[0]
+    before = changing.comity("keys", "show", "--dir", changing.home)
+    rotated = changing.act("keys", "rotate")
+    after = changing.comity("keys", "show", "--dir", changing.home)
+    assert after["rotations"] == before["rotations"] + 1
+    assert {key["state"] for key in after["keys"]} == {"may sign"}
+    assert {key["id"] for key in after["keys"]}.isdisjoint(key["id"] for key in before["keys"])
+    assert rotated["complete"]
+
+    draft = commons.founders[1].act("proposal", "new", "rekey", NAMES[0])["subject"]
+    commons.taken_up(decide(commons.voters(), draft))  # the new key votes at once, for the seat that lists the old one
+    seat = commons.founders[1].comity("member", "show", NAMES[0])
+    assert seat["keys"] == [key["id"] for key in after["keys"]]
+    wait_for(lambda: len(own_log(changing)["cosigners"]) >= 3, "the others to cosign its log on")
+    assert {peer["state"] for peer in changing.comity("status", "--dir", changing.home)["peers"]} == {"up"}
+
+
+def test_the_policy_changes_by_a_quorum(commons: Commons) -> None:
+    draft = commons.founders[2].act("proposal", "new", "policy", "min_copies=4", "--text", "more copies")["subject"]
+    shown = commons.founders[3].comity("proposal", "show", draft[:12])
+    assert [(each["name"], each["before"], each["after"]) for each in shown["changes"]] == [("min_copies", "3", "4")]
+    commons.taken_up(decide(commons.voters(), draft))
+    assert commons.founders[3].comity("trust", "diff")["relation"] == "forward"
+
+
+def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
+    commons: Commons, admitted: Officer, tmp_path: Path
+) -> None:
+    """I10, with processes."""
+    as_before, as_after = commons.reader("pins the old charter"), commons.reader("pins the new charter")
+    invitation, old = tmp_path / "old.json", tmp_path / "first"
+    admitted.comity("trust", "pin", "--yes")  # the charter that names its own node
+    admitted.comity("invite", "--out", invitation)
+    as_before.comity("trust", "pin", invitation, "--yes")
+    publish(admitted, tmp_path / "model", "lab-br/first@v1", "node-br")
+    wait_for(lambda: pulled(as_before, "lab-br/first@v1", old), "enough cosigners of its log")
+
+    draft = commons.founders[0].act("proposal", "new", "remove", NEWCOMER, "--text", "by agreement")["subject"]
+    commons.taken_up(decide(commons.voters(), draft))
+    assert NEWCOMER not in {seat["name"] for seat in commons.founders[1].comity("member", "ls")["members"]}
+    assert admitted.refused("proposal", "new", "policy", "min_copies=2")["code"] == "NO-SEAT"
+
+    as_after.comity("trust", "pin", commons.federation, "--yes")
+    as_after.comity("trust", "pin", "--yes")
+    assert as_before.comity("verify", old)["accepted"]
+    judged = json.loads(as_after.run("verify", old, "--json").stdout)
+    assert {row["row"]: row["state"] for row in judged["rows"]}["transparency"] != "pass"  # no member's log any more
+    assert not judged["accepted"]
+
+    publish(admitted, tmp_path / "model", "lab-br/second@v1", "node-br")
+    wait_for(lambda: len(own_log(admitted)["cosigners"]) >= 3, "its log to be mirrored on")
+    size = own_log(admitted)["size"]
+    wait_for(lambda: mirrored(commons.founders[0], "node-br/log") >= size, "a copy of all its entries")
+    assert pulled(as_before, "lab-br/second@v1", tmp_path / "second")
+    assert pulled(admitted, "lab-br/first@v1", tmp_path / "again")
+    assert admitted.comity("verify", tmp_path / "again")["accepted"]
+
+
+def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> None:
+    proposers = commons.founders[0], commons.founders[2]
+    drafts = [
+        one.act("proposal", "new", "namespace", f"{name}={'5' * 64}")["subject"]
+        for one, name in zip(proposers, ("ours", "theirs"), strict=True)
+    ]
+    halves = dict(zip(commons.founders, (drafts[0], drafts[0], drafts[1], drafts[1]), strict=True))
+    together(lambda one: one.act("proposal", "approve", halves[one][:12]), commons.founders)
+    split = commons.proposals
+    assert sorted(len(each["intents"]["1"]) for each in split["drafts"]) == [2, 2]
+    (leading,) = {turn["body"] for turn in split["next"] if turn["round"] == 2}
+    epoch = decide(commons.voters(), leading, options=["--stalled"])
+    assert epoch == split["epoch"] + 1
+    commons.taken_up(epoch)
+
+
+def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -> None:
+    first, second = commons.founders[1], commons.founders[3]
+    winning = first.act("proposal", "new", "namespace", f"first={'1' * 64}")["subject"]
+    losing = second.act("proposal", "new", "namespace", f"second={'2' * 64}")["subject"]
+    epoch = decide(commons.voters(), winning)
+    commons.taken_up(epoch)
+    assert second.refused("proposal", "approve", losing[:12])["code"] == "NO-DRAFT"
+    again = second.act("proposal", "rebase", losing[:12])["subject"]
+    assert decide(commons.voters(), again) == epoch + 1
+    wanted = {change["name"] for change in second.comity("trust", "diff")["changes"] if change["what"] == "namespace"}
+    assert {"first", "second"} <= wanted
+
+
+def test_a_member_that_leaves_stays_one_until_a_charter_says_so(commons: Commons) -> None:
+    leaving = commons.founders[3]
+    leaving.act("leave", "--text", "our mandate ends")
+    seats = commons.founders[0].comity("member", "ls")["members"]
+    assert [seat["name"] for seat in seats if seat["asks_to_leave"]] == [NAMES[3]]
+    said = commons.founders[1].run("member", "ls").stdout
+    assert "asks to leave" in " ".join(said.split())
+
+
+def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(commons: Commons, tmp_path: Path) -> None:
+    honest, liar = commons.founders[:3], commons.founders[3]
+    one = honest[0].act("proposal", "new", "policy", "min_jurisdictions=2")["subject"]
+    other = honest[1].act("proposal", "new", "policy", "min_jurisdictions=1")["subject"]
+    stick, lie = tmp_path / "stick", tmp_path / "lie"
+    liar.comity("proposal", "export", stick)
+    liar.act("proposal", "approve", one[:12])
+
+    copied = Officer(tmp_path / "second desk", liar.pins)
+    shutil.copytree(liar.home, copied.home, ignore=shutil.ignore_patterns("data", "*.sock", "*.votes"))
+    sits_out = copied.comity("proposal", "approve", other[:12], "--offline", "--from", stick, "--dir", copied.home)
+    assert "vote state is lost" in sits_out["why"]
+    (key,) = copied.comity("keys", "show", "--dir", copied.home)["keys"]
+    votes = Path(key["path"]).with_suffix(".votes")
+    votes.write_text(json.dumps({"key": key["id"], "schema": "comity/votes/v1"}, separators=(",", ":")) + "\n")
+    votes.chmod(0o600)
+    copied.act("proposal", "approve", other[:12], "--offline", "--from", stick, "--out", lie)
+    honest[0].comity("proposal", "load", lie, "--dir", honest[0].home)
+
+    wait_for(lambda: all(each.governance["liars"] == [NAMES[3]] for each in honest), "every honest node to see it")
+    for words in (("proposal", "ls"), ("member", "ls")):
+        assert [each["member"] for each in honest[1].comity(*words)["lies"]] == [seat_of(honest[1], NAMES[3])]
+        assert "proven to have lied" in " ".join(honest[1].run(*words).stderr.split())
+    assert decide(honest, one) == commons.proposals["epoch"]  # three of four need nobody else
+
+
+def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_changes(
+    commons: Commons, tmp_path: Path
+) -> None:
+    left, owner = commons.founders[:2], commons.reader("an owner")
+    owner.comity("trust", "pin", commons.federation, "--yes")
+    kept = tmp_path / "kept"
+    publish(owner, tmp_path / "model", "owner/model@v1", "node-ch")
+    wait_for(lambda: pulled(owner, "owner/model@v1", kept), "enough cosigners")
+    lab = Lab.open(commons.folder / "lab")
+    for node in lab.nodes[2:]:
+        lab.destroy(node)
+
+    genesis, successor = tmp_path / "genesis.json", tmp_path / "successor.json"
+    cards = [one.card for one in left]
+    drafted = left[0].comity("refound", *cards, "--out", genesis)
+    consents = [tmp_path / f"consent-{one.home.name}.line" for one in left]
+    for one, line in zip(left, consents, strict=True):
+        one.act("found", "consent", genesis, "--out", line)
+    given = [word for card in cards for word in ("--cards", card)]
+    left[1].comity("found", "seal", genesis, *consents, *given, "--out", successor)
+    old_id = owner.comity("trust", "show")["pins"][0]["federation"]
+    assert drafted["predecessor"] == left[0].comity("proposal", "ls")["body"]
+
+    lab.down()
+    for one in left:
+        shutil.copyfile(successor, one.home / "federation.json")
+    left[0].comity("lab", "up", commons.folder / "lab")
+    assert owner.comity("verify", kept)["accepted"]  # by the pin of the federation that is lost
+    pinned = owner.comity("trust", "pin", successor, "--yes")
+    assert {pin["federation"] for pin in owner.comity("trust", "show")["pins"]} == {old_id, pinned["federation"]}
+    assert len({old_id, pinned["federation"]}) == 2
+    assert [one.governance["epoch"] for one in left] == [0, 0]
+    publish(owner, tmp_path / "model", "owner/model@v2", "node-ch")
+    wait_for(lambda: pulled(owner, "owner/model@v2", tmp_path / "new"), "the two to cosign one another")
+
+
+def seat_of(officer: Officer, name: str) -> str:
+    return str(officer.comity("member", "show", name)["id"])
+
+
+def own_log(officer: Officer) -> Document:
+    """The own log of the member's node, and who has cosigned it as it is now."""
+    (own,) = [log for log in officer.comity("status", "--dir", officer.home)["logs"] if log["own"]]
+    return dict(own)
+
+
+def mirrored(officer: Officer, origin: str) -> int:
+    """How many entries of a log the member's node holds."""
+    logs = officer.comity("status", "--dir", officer.home)["logs"]
+    return next(int(log["size"]) for log in logs if log["origin"] == origin)
+
+
+def publish(officer: Officer, folder: Path, name: str, node: str) -> None:
+    if not folder.exists():
+        model(folder, weights=20_000)
+        officer.comity("publisher", "new", "Laboratory", "--jurisdiction", "BR", "--home", f"{node}/log")
+    officer.comity("publish", folder, "--as", name, "--licence", "mit", "--node", node)
+
+
+def pulled(officer: Officer, name: str, to: Path) -> bool:
+    """Whether it could be fetched, and satisfied the pins."""
+    return officer.run("pull", name, "--to", to).returncode == 0

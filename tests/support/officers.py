@@ -1,0 +1,155 @@
+"""Members' people at their desks: the real `comity`, each call a process of its own, each desk with pins of its own.
+
+Everybody here uses what `--json` prints, as another program would. Nodes are `comity serve`, started and ended here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+Desk = TypeVar("Desk", bound="Officer")
+Document = dict[str, Any]
+
+COMITY: Final = (sys.executable, "-m", "comity_cli.main")
+PATIENCE: Final = 240.0
+"""Seconds. Only a test that fails waits so long."""
+
+
+@dataclass(frozen=True)
+class Officer:
+    """Somebody who acts for the member whose node lives in `home`.
+
+    Attributes:
+        pins: their COMITY_HOME, where they keep what they decided to believe.
+        within: what each command is run under: a network namespace, say.
+    """
+
+    home: Path
+    pins: Path
+    within: tuple[str, ...] = ()
+
+    def run(self, *arguments: str | Path, answer: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `comity ARGUMENTS`, with `answer` on its standard input."""
+        return subprocess.run(
+            [*self.within, *COMITY, *map(str, arguments)],
+            env={**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "80", "NO_COLOR": "1"},
+            input=answer or "",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    def comity(self, *arguments: str | Path, exits: int = 0) -> Document:
+        """The one document of `comity ARGUMENTS --json`, which must end with `exits` and print nothing beside."""
+        ran = self.run(*arguments, "--json")
+        words = f"comity {' '.join(map(str, arguments))}: exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        assert ran.returncode == exits, words
+        document: Document = json.loads(ran.stdout)
+        return document
+
+    def act(self, *arguments: str | Path, exits: int = 0) -> Document:
+        """A command that signs for the member."""
+        return self.comity(*arguments, "--dir", self.home, "--yes", exits=exits)
+
+    def refused(self, *arguments: str | Path) -> Document:
+        """What a command that signs nothing says instead: its code, why, and what to try."""
+        ran = self.run(*arguments, "--dir", self.home, "--yes", "--json")
+        assert ran.returncode not in (0, 2), ran.stdout + ran.stderr
+        error: Document = json.loads(ran.stdout)["error"]
+        return error
+
+    @property
+    def governance(self) -> Document:
+        """The charter as the member's own node follows it."""
+        followed: Document = self.comity("status", "--dir", self.home)["governance"]
+        return followed
+
+    @property
+    def card(self) -> Path:
+        return self.home / "node-card.json"
+
+
+def together(work: Callable[[Desk], T], officers: Sequence[Desk]) -> list[T]:
+    """Everybody does it at once, each at their own desk."""
+    with ThreadPoolExecutor(len(officers)) as desks:
+        return list(desks.map(work, officers))
+
+
+def decide(voters: Sequence[Officer], draft: str, *, options: Sequence[str] = ()) -> int:
+    """Exactly a quorum reads `draft` twice, one command a reading. Returns the epoch that this makes."""
+    for _ in ("intent", "ratify"):
+        signed = together(lambda one: one.act("proposal", "approve", draft[:12], *options), voters)
+        assert [each["complete"] for each in signed] == [True] * len(voters), signed
+    return int(voters[0].comity("proposal", "ls")["epoch"])
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s for {what}"
+        time.sleep(0.2)
+
+
+@contextmanager
+def serving(*homes: Path, within: Sequence[str] = ()) -> Iterator[None]:
+    """`comity serve` for each home, until the block ends. Returns once each has opened its doors."""
+    nodes = [Node.start(home, within) for home in homes]
+    try:
+        for node in nodes:
+            wait_for(node.listens, f"{node.home.name} to listen")
+        yield
+    finally:
+        for node in nodes:
+            node.process.terminate()
+        for node in nodes:
+            node.end()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running `comity serve`; its words begin at `begin` in node.log."""
+
+    home: Path
+    process: subprocess.Popen[bytes]
+    begin: int
+
+    @classmethod
+    def start(cls, home: Path, within: Sequence[str] = ()) -> Node:
+        with (home / "node.log").open("ab") as log:
+            command = [*within, *COMITY, "serve", "--dir", str(home)]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return cls(home, process, log.tell())
+
+    def listens(self) -> bool:
+        words = (self.home / "node.log").read_bytes()[self.begin :]
+        assert self.process.poll() is None, f"{self.home.name} ended: {words[-2000:].decode(errors='replace')}"
+        return b'"event": "listening"' in words
+
+    def end(self) -> None:
+        """Wait until it is gone; one that does not go is a failure."""
+        try:
+            assert self.process.wait(60) == 0
+        finally:
+            self.process.kill()
+
+
+def change(home: Path, **settings: object) -> None:
+    """Change settings in the node.toml that `comity init` wrote."""
+    path = home / "node.toml"
+    lines = path.read_text("utf-8").splitlines()
+    for key, value in settings.items():
+        (at,) = [at for at, line in enumerate(lines) if line.split("=")[0].strip() == key]
+        lines[at] = f"{key} = {json.dumps(value)}"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
