@@ -18,7 +18,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.core import Core
 from comity.node.governance.hearing import SPOKEN, Hearing, about
 from comity.trust.charter.lies import MISBEHAVIOUR
-from comity.trust.charter.proposing import ADOPTED, CONSENTED
+from comity.trust.charter.proposing import ADOPTED, CONSENTED, DRAFT
 from comity.trust.charter.readings import INTENT, RATIFIED
 from comity.trust.digest import Digest
 from comity.trust.dsse import MAX_LINE, Envelope
@@ -66,7 +66,8 @@ class Proceedings:
     def open(self, body: Digest, successor: Digest | None = None) -> None:
         """Hear what is said about the successor of `body`, from the beginning of every log: it may stand anywhere.
 
-        Where the successor is decided, only readings for another one still matter.
+        Where the successor is decided, what was put forward and read in its place still matters: readings may convict a
+        liar, and a draft that lost may be put upon the one that won.
         """
         self._beginning += 1
         self._read.clear()
@@ -122,7 +123,7 @@ class Proceedings:
     def _matters(self, body: Digest, entry: Entry) -> bool:
         decided = self._decided.get(body)
         return decided is None or (
-            entry.statement.predicate in (INTENT, RATIFIED) and entry.statement.subject != decided
+            entry.statement.predicate in (DRAFT, INTENT, RATIFIED) and entry.statement.subject != decided
         )
 
     def _keys(self) -> Mapping[Digest, Sequence[KeySet]]:
