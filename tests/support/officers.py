@@ -113,8 +113,8 @@ def serving(*homes: Path, within: Sequence[str] = ()) -> Iterator[None]:
     finally:
         for node in nodes:
             node.process.terminate()
-        for node in nodes:
-            node.end()
+        ended = {node.home.name: node.end() for node in nodes}
+    assert set(ended.values()) == {0}, ended
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,13 @@ class Node:
         assert self.process.poll() is None, f"{self.home.name} ended: {words[-2000:].decode(errors='replace')}"
         return b'"event": "listening"' in words
 
-    def end(self) -> None:
-        """Wait until it is gone; one that does not go is a failure."""
+    def end(self) -> int:
+        """Wait until it is gone; its exit status."""
         try:
-            assert self.process.wait(60) == 0
-        finally:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
             self.process.kill()
+            return self.process.wait()
 
 
 def change(home: Path, **settings: object) -> None:
