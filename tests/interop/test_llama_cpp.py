@@ -41,13 +41,16 @@ async def test_llama_cpp_fetches_into_the_hubs_own_cache_over_a_line_that_breaks
     folder.mkdir()
     for name in ("tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf"):
         (folder / name).write_bytes(gguf({"embedding": name.encode() * 500_000}))
-    http, files_port = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    relay = Narrows(files_port if files else http)
-    settings = {"files": files_port, "files_url": f"http://{relay.address}"} if files else {"files": ""}
-    endpoint = f"http://{http}" if files else f"http://{relay.address}"
-    async with shop(tmp_path, http=http, public=False, **settings) as node:
+    settings, relay = {"files": ""}, None
+    if files:
+        settings["files"] = f"127.0.0.1:{free_port()}"
+        relay = Narrows(settings["files"])
+        settings["files_url"] = f"http://{relay.address}"
+    async with shop(tmp_path, public=False, **settings) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         token, _ = TokenFile(node.home.directory / FILE).add("llama", (EVERYTHING,), 0)
+        relay = relay or Narrows(node.url.removeprefix("http://"))
+        endpoint = node.url if files else f"http://{relay.address}"
         relay.cut_after = 4_000_000
         status, said = await fetch(program, endpoint, tmp_path / "hf", "Q8_0", token)
         refused, _ = await fetch(program, endpoint, tmp_path / "nobody", "Q8_0")
@@ -56,7 +59,7 @@ async def test_llama_cpp_fetches_into_the_hubs_own_cache_over_a_line_that_breaks
     digest = next(entry.sha256 for entry in manifest.files if entry.path == "tiny-Q8_0.gguf")
     assert status == 0, said
     (path,) = (Path(line.removeprefix("fetched ")) for line in said.splitlines() if line.startswith("fetched "))
-    assert relay.cuts == 1
+    assert relay.cuts == 1, said
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
     assert path.parts[-4:] == ("models--tests--tiny-GGUF", "snapshots", commit_id(manifest), "tiny-Q8_0.gguf")
     assert path.resolve().name == digest
