@@ -6,15 +6,18 @@ The tests stand in the order of a story, and each also runs alone: it begins fro
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from comity.trust.charter import quorum
-from comity_cli.lab.lab import SEATS, Lab
+from comity_cli.lab.lab import SEATS, Lab, LabNode
 from support.officers import Document, Officer, change, decide, serving, together, wait_for
 from support.ports import free_port
 from support.publisher import model
@@ -232,6 +235,24 @@ def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(common
     assert decide(honest, one) == commons.proposals["epoch"]  # three of four need nobody else
 
 
+def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None:
+    first = commons.founders[0]
+    others = Lab.open(commons.folder / "lab").nodes[1:]
+    wait_for(lambda: len(own_log(first)["cosigners"]) >= 3, "cosigners")
+    before = first.comity("member", "ls")
+    try:
+        signal_all(others, signal.SIGSTOP)  # nobody hangs up; nobody answers
+        wait_for(lambda: down(first) >= {node.name for node in others}, "the node to miss them")
+        frozen = first.comity("member", "ls")
+        assert (frozen["epoch"], frozen["body"]) == (before["epoch"], before["body"])
+        assert 0 < before["confirmation"]["seen"] <= frozen["confirmation"]["seen"]
+        shown = " ".join(first.run("member", "ls").stdout.split())
+        assert re.search(r"the newest \d+ (s|min) ago", shown), shown
+    finally:
+        signal_all(others, signal.SIGCONT)
+    wait_for(lambda: not down(first) & {node.name for node in others}, "them to answer again")
+
+
 def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_changes(
     commons: Commons, tmp_path: Path
 ) -> None:
@@ -276,6 +297,18 @@ def own_log(officer: Officer) -> Document:
     """The own log of the member's node, and who has cosigned it as it is now."""
     (own,) = [log for log in officer.comity("status", "--dir", officer.home)["logs"] if log["own"]]
     return dict(own)
+
+
+def down(officer: Officer) -> set[str]:
+    """Peers that the member's node does not reach."""
+    peers = officer.comity("status", "--dir", officer.home)["peers"]
+    return {peer["name"] for peer in peers if peer["state"] == "DOWN"}
+
+
+def signal_all(nodes: Sequence[LabNode], what: signal.Signals) -> None:
+    for node in nodes:
+        if node.pid is not None:
+            os.kill(node.pid, what)
 
 
 def mirrored(officer: Officer, origin: str) -> int:
