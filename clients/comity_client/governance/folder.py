@@ -28,7 +28,9 @@ MAX_TOTAL: Final = 256 * 1024 * 1024
 def read_folder(folder: Path) -> Material:
     """Everything in `folder`. Raises NotFound where it is no such folder, Malformed beyond 65,536 files or 256 MiB."""
     if not (folder / "lines").is_dir():
-        raise NotFound(f"no proceedings in {folder}", why="it has no folder 'lines'", hint="comity proposal export FOLDER")
+        raise NotFound(
+            f"no proceedings in {folder}", why="it has no folder 'lines'", hint="comity proposal export FOLDER"
+        )
     budget = _Budget(folder)
     lines = [data.removesuffix(b"\n") for data in budget.files("lines", MAX_LINE + 1)]
     return Material.of(lines, budget.files("objects", MAX_BODY))
