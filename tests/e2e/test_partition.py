@@ -1,0 +1,99 @@
+"""A federation whose network falls apart: neither side decides anything, both go on, and what was begun is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.trust.charter import CharterPolicy, quorum
+from comity_client.founding import consent_to, draft_genesis, init_node, seal
+from support.divide import Divide, divide
+from support.officers import Officer, change, serving, together, wait_for
+from support.publisher import model
+
+pytestmark = [pytest.mark.slow, pytest.mark.netns]
+
+CODES = ("CH", "ES", "KR", "SG", "BR")
+SIDE = dict(zip(CODES, (0, 0, 0, 1, 1), strict=True))
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Five members, three on one side and two on the other, and all their nodes."""
+
+    divide: Divide
+    officers: tuple[Officer, ...]
+
+    def on(self, side: int) -> list[Officer]:
+        return [one for one in self.officers if SIDE[one.home.name] == side]
+
+
+@pytest.fixture(name="parted")
+def _parted(tmp_path: Path) -> Iterator[Parted]:
+    with divide() as made, ExitStack() as running:
+        cards = []
+        for number, (code, side) in enumerate(SIDE.items()):
+            mutual, open_ = (f"{made.address(side)}:{port + 10 * number}" for port in (7400, 7500))
+            home, name = tmp_path / code, f"node-{code.lower()}"
+            listen: dict[str, Any] = {"mutual": mutual, "open_": open_, "http": ""}
+            cards.append(init_node(home, jurisdiction=code, org=f"Institute {code}", node_name=name, **listen))
+            change(home, interval_seconds=0.5, first_answer_seconds=1.0, accept="any")
+        policy = CharterPolicy(quorum(len(CODES)), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)
+        body = draft_genesis(cards, policy)
+        federation = seal(body, [consent_to(body, tmp_path / code) for code in CODES], cards).encode()
+        for code in CODES:
+            (tmp_path / code / "federation.json").write_bytes(federation)
+        officers = [Officer(tmp_path / code, tmp_path / f"at-{code}", made.within(side)) for code, side in SIDE.items()]
+        together(lambda one: one.comity("trust", "pin", one.home / "federation.json", "--yes"), officers)
+        for side in (0, 1):
+            homes = [tmp_path / code for code in CODES if SIDE[code] == side]
+            running.enter_context(serving(*homes, within=made.within(side)))
+        yield Parted(made, tuple(officers))
+
+
+def test_a_partition_decides_nothing_costs_nobody_access_and_heals(parted: Parted, tmp_path: Path) -> None:
+    first, second = parted.on(0)[0], parted.on(1)[0]
+    draft = first.act("proposal", "new", "policy", "min_copies=3", "--text", "one more copy")["subject"]
+    wait_for(lambda: second.governance["drafts"], "the draft to cross over")
+
+    parted.divide.close()
+    together(lambda one: one.act("proposal", "approve", draft[:12]), parted.officers)
+    waiting = together(lambda one: one.act("proposal", "approve", draft[:12]), [first, second])
+    assert [each["complete"] for each in waiting] == [False, False]
+    seen = together(lambda one: one.comity("proposal", "ls"), [first, second])
+    assert [(each["epoch"], len(each["drafts"][0]["intents"]["1"])) for each in seen] == [(0, 3), (0, 2)]
+
+    together(lambda one: publish(one, tmp_path / f"model-{one.home.name}"), [first, second])
+    for one in (first, second):
+        wait_for(lambda one=one: pulled(one, one, tmp_path), "a cosigner on the same side")  # type: ignore[misc]
+
+    parted.divide.open()
+    wait_for(lambda: not unreachable(first) and not unreachable(second), "the nodes to meet again")
+    voters = [*parted.on(0)[:2], *parted.on(1)]  # all have said INTENT; a quorum of both sides ratifies
+    together(lambda one: one.act("proposal", "approve", draft[:12]), voters)
+    wait_for(lambda: all(one.governance["epoch"] == 1 for one in parted.officers), "epoch 1 at every node")
+    for one, other in ((first, second), (second, first)):
+        wait_for(lambda one=one, other=other: pulled(one, other, tmp_path), "what the other side published")  # type: ignore[misc]
+
+
+def publish(officer: Officer, folder: Path) -> None:
+    model(folder, weights=20_000, seed=len(officer.home.name) + ord(officer.home.name[0]))
+    name = officer.home.name.lower()
+    officer.comity("publisher", "new", f"Desk {name}", "--jurisdiction", "NO", "--home", f"node-{name}/log")
+    officer.comity("publish", folder, "--as", f"{name}/model@v1", "--licence", "mit", "--node", f"node-{name}")
+
+
+def pulled(officer: Officer, publisher: Officer, folder: Path) -> bool:
+    """Whether it could be fetched, and satisfied the pins."""
+    name = publisher.home.name.lower()
+    return officer.run("pull", f"{name}/model@v1", "--to", folder / f"{officer.home.name}-{name}").returncode == 0
+
+
+def unreachable(officer: Officer) -> list[str]:
+    """Peers of the member's node that it does not reach now."""
+    peers = officer.comity("status", "--dir", officer.home)["peers"]
+    return [peer["name"] for peer in peers if peer["state"] != "up"]
