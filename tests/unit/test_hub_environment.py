@@ -172,9 +172,11 @@ def test_a_user_who_is_offline_already_stays_so_and_is_told() -> None:
     assert "ask no node" in ran.stderr
 
 
-def test_a_program_that_is_not_there_is_a_clear_error() -> None:
+def test_a_program_that_is_not_there_is_a_clear_error_and_changes_nothing_here() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)]
     error = raised("run-with", "--offline", "--", "no-such-program")
     assert isinstance(error, NotFound)
+    assert [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)] == before
 
 
 def test_a_broken_pipe_ends_the_program_as_it_would_have_without_us() -> None:

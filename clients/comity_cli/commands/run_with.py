@@ -58,11 +58,16 @@ def command(
 def _become(program: tuple[str, ...], environ: dict[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in _IGNORED_BY_PYTHON:  # what is ignored stays so in a program that is executed
-        signal.signal(number, signal.SIG_DFL)
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _IGNORED_BY_PYTHON}
     try:
-        os.execvpe(program[0], program, environ)
-    except FileNotFoundError as error:
-        raise NotFound(f"no program {program[0]!r}", hint="comity run-with [OPTIONS] -- CMD...") from error
+        os.execvpe(program[0], program, environ)  # what this process ignores would stay ignored there
     except OSError as error:
-        raise Unavailable(f"{program[0]!r} cannot be run", why=error.strerror or "") from error
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        raise _not_run(program[0], error) from error
+
+
+def _not_run(program: str, error: OSError) -> Unavailable:
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"no program {program!r}", hint="comity run-with [OPTIONS] -- CMD...")
+    return Unavailable(f"{program!r} cannot be run", why=error.strerror or "")
