@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from comity_cli.main import common_options
+from comity_cli.main import INTERRUPTED, common_options
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
@@ -51,6 +51,20 @@ def examples(*lines: str) -> Callable[[C], C]:
 
 def output() -> Output:
     return click.get_current_context().ensure_object(Output)
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Ask a person, unless --yes was given; return if they agree. A program (--json) is not asked: it says --yes.
+
+    Raises click.UsageError, and click's Exit (130) where they decline.
+    """
+    if yes:
+        return
+    if output().as_json:
+        raise click.UsageError("with --json nothing is asked: read the plan first, then repeat with --yes")
+    if not click.confirm(question, err=True):
+        output().warn("declined: nothing was signed or changed")
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def client() -> Client:

@@ -9,9 +9,8 @@ from comity.trust.charter import MAX_BYTES, Body
 from comity.trust.digest import parse_digest
 from comity.trust.errors import Malformed
 
-from comity_cli.command import Group, examples, output
+from comity_cli.command import Group, agree, examples, output
 from comity_cli.governance.charters import show_charter
-from comity_cli.governance.signing import agree
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(dir_okay=False, path_type=Path)

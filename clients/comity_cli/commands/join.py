@@ -10,9 +10,8 @@ from comity.content import durable
 from comity.trust.errors import Untrusted
 from comity.trust.spelling import syllables
 
-from comity_cli.command import Command, client, examples, output
+from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.governance.office import FILE, FOLDER, Office
-from comity_cli.governance.signing import agree
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.trust.spelling import grouped, syllables
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.governance.office import FILE, FOLDER, NEW_FOLDER, Office, acting_options, reading_options
 from comity_cli.output import plural
 
@@ -108,7 +108,7 @@ def rotate(
     from comity_client.governance.plans import plan_carried
     from comity_client.node_home import own_inception
 
-    from comity_cli.governance.signing import agree, pass_on, show_plan
+    from comity_cli.governance.signing import pass_on, show_plan
 
     office = Office(**options)
     if signed is not None:
@@ -161,7 +161,7 @@ def sign(
     from comity_client.governance import acts
     from comity_client.governance.plans import plan_carried
 
-    from comity_cli.governance.signing import agree, deliver, pass_on, show_plan
+    from comity_cli.governance.signing import deliver, pass_on, show_plan
 
     plan = plan_carried(file.read_bytes(), _known(carried))
     office = Office(home=home or Path(), to=to, out=out)
@@ -186,8 +186,6 @@ def recover_votes(**options: Any) -> None:
     """Decide that a key whose vote state was lost may vote in this epoch all the same. Needs what every other active
     member mirrored of your home log. To do nothing is safe: the key sits out one epoch, which the quorum tolerates."""
     from comity_client.governance import recovery
-
-    from comity_cli.governance.signing import agree
 
     office, out = Office(**options), output()
     for key in office.desk:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from comity.trust.spelling import grouped, syllables
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.output import plural
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -54,8 +54,7 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
     out.say(
         f"New keys for publisher {publisher.label}, after {plural(len(publisher.rotation_lines), 'rotation')} so far."
     )
-    if not (yes or out.as_json):
-        click.confirm("Make them, and spend the recovery key?", abort=True, err=True)
+    agree("Make them, and spend the recovery key?", yes=yes)
     changed, logged = api.change_keys(publisher, recovery=recovery, nodes=nodes)
     out.done(f"publisher {changed.label} has new keys in {changed.folder}: move recovery.pem to another place")
     out.fact("rotation", str(changed.rotation))

@@ -11,7 +11,7 @@ from comity.trust.federation import MAX_BYTES
 from comity.trust.spelling import syllables
 from comity.verifier import read_bounded
 
-from comity_cli.command import Group, client, examples, output
+from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.governance.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
 
@@ -50,9 +50,8 @@ def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
     _show_diff(out, found)
     if found.relation == "same" and not found.changes:
         out.say("It is pinned already; nothing changes.")
-    elif not yes and not out.as_json:
-        question = "Pin this federation?" if found.old is None else "Replace the pinned charter by this one?"
-        click.confirm(question, abort=True, err=True)
+    else:
+        agree("Pin this federation?" if found.old is None else "Replace the pinned charter by this one?", yes=yes)
     pinned = api.pin(data, branch=branch)
     out.done(f"pinned charter of epoch {pinned.federation.body.epoch}, body sha256:{pinned.body}")
     out.document(

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from comity.content import durable
 from comity.trust.spelling import plain
 
-from comity_cli.command import output
+from comity_cli.command import agree, output
 from comity_cli.governance.office import Office
 from comity_cli.governance.rendering import changes_json, show_changes, show_turns, turns_json
 from comity_cli.output import plural
@@ -37,15 +36,6 @@ def show_plan(plan: Plan) -> None:
     show_changes(out, plan.changes)
     for warning in plan.warnings:
         out.warn(warning)
-
-
-def agree(question: str, *, yes: bool) -> None:
-    """Ask, unless --yes was given. Without a person at hand (--json) nothing is signed. Raises click.Abort."""
-    if yes:
-        return
-    if output().as_json:
-        raise click.UsageError("with --json nothing is asked: read the plan first, then repeat with --yes")
-    click.confirm(question, abort=True, err=True)
 
 
 def sign_and_deliver(office: Office, plan: Plan, keys: Sequence[DeskKey]) -> None:
