@@ -18,7 +18,7 @@ def files(*kinds: str) -> list[str]:
     return [f"{kind}.{step}" for kind in kinds for step in FILE]
 
 
-AT_START = ["folders.fsync", "store.fsync", *files("continuity"), *commits("migrate", "create")]
+AT_START = ["folders.fsync", "store.fsync", *files("continuity", "scrub"), *commits("migrate", "create", "epoch")]
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]
 NODE_STAGES = commits("stage")
 """A log that is too long for one step."""
