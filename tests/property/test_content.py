@@ -8,8 +8,8 @@ import json
 import struct
 
 import pytest
-from comity.content.formats import TensorLayout, gguf, safetensors
 from comity.content.layout import piece_lengths
+from comity.formats import TensorLayout, gguf, safetensors
 from comity.trust.errors import ComityError
 from comity.trust.pieces import PIECE, SMALL, TENSOR, fixed_pieces
 from hypothesis import example, given

@@ -8,8 +8,8 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from comity.content.formats import TensorLayout, gguf, safetensors
 from comity.content.layout import piece_lengths
+from comity.formats import TensorLayout, gguf, safetensors
 from comity.trust.errors import Malformed
 from comity.trust.pieces import FIXED, MAX_PIECES, PIECE, TENSOR
 from support import weights

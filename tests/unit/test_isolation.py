@@ -21,10 +21,17 @@ from support.installed import closure
 from support.tools import missing, needs
 
 REGISTRY = Path(__file__).resolve().parents[2] / "registry"
-TRUST = {
-    ".".join(path.relative_to(REGISTRY).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((REGISTRY / "comity" / "trust").rglob("*.py"))
-}
+
+
+def room(name: str) -> dict[str, Path]:
+    """The modules of a room, by their names."""
+    return {
+        ".".join(path.relative_to(REGISTRY).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((REGISTRY / "comity" / name).rglob("*.py"))
+    }
+
+
+CORE = {**room("trust"), **room("formats")}
 GOOD = case()
 LOADED = """
 import sys
@@ -60,19 +67,19 @@ def expected() -> tuple[int, str]:
     return 0, json.dumps(GOOD.verdict().to_json(), indent=1) + "\n"
 
 
-def test_the_trust_core_loads_cryptography_and_the_standard_library() -> None:
-    command = [sys.executable, "-c", LOADED, *TRUST, "comity.verifier"]
+def test_trust_and_formats_load_cryptography_and_the_standard_library() -> None:
+    command = [sys.executable, "-c", LOADED, *CORE, "comity.verifier"]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     top = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
     allowed, owners = closure([Requirement("cryptography")]), metadata.packages_distributions()
     brought = {name for name in top if allowed.intersection(map(canonicalize_name, owners.get(name, [])))}
     assert top - brought == {"comity", "_openssl"}  # the latter is made in memory by cryptography
     ours = {name for name in loaded if name.startswith("comity")}
-    assert ours == {"comity", "comity.verifier", *TRUST}
+    assert ours == {"comity", "comity.verifier", *CORE}
 
 
-@pytest.mark.parametrize("path", TRUST.values(), ids=TRUST)
-def test_the_trust_core_has_no_way_to_the_outside(path: Path) -> None:
+@pytest.mark.parametrize("path", CORE.values(), ids=CORE)
+def test_trust_and_formats_have_no_way_to_the_outside(path: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final, TypeAlias
 
-from comity.content.formats import TensorLayout, gguf, safetensors
+from comity.formats import TensorLayout, gguf, safetensors
 from comity.trust.errors import Malformed
 from comity.trust.pieces import FIXED, MAX_PIECES, PIECE, TENSOR, fixed_pieces, tensor_pieces
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO, Final
 
-from comity.content.formats import TensorLayout
+from comity.formats import TensorLayout
 from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import Malformed
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, Final
 
-from comity.content.formats import TensorLayout
+from comity.formats import TensorLayout
 from comity.trust.errors import Malformed
 
 MAX_HEADER: Final = 32 * 1024 * 1024
