@@ -25,7 +25,17 @@ from comity.trust import manifest as manifests
 from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.dsse import MAX_LINE
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
-from comity.trust.evidence import MAX_CLAIMS, MAX_PACK_FILES, MAX_READ, PACK, Evidence, FoundFile, Proof
+from comity.trust.evidence import (
+    MAX_CLAIMS,
+    MAX_MODEL_SIG,
+    MAX_PACK_FILES,
+    MAX_READ,
+    MODEL_SIG,
+    PACK,
+    Evidence,
+    FoundFile,
+    Proof,
+)
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.pieces import MAX_BYTES as MAX_PIECES
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
@@ -52,7 +62,8 @@ def examine(folder: Path, *, workers: int = 2, on_hashed: Callable[[int], None] 
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="comity pull REF --to DIR")
-    return replace(read_pack(folder), files=tuple(_hashed(folder, workers, on_hashed or (lambda _: None))))
+    files = tuple(_hashed(folder, workers, on_hashed or (lambda _: None)))
+    return replace(read_pack(folder), files=files, model_sig=_model_sig(folder, files))
 
 
 def read_pack(folder: Path) -> Evidence:
@@ -113,6 +124,13 @@ def _hashed(folder: Path, workers: int, on_hashed: Callable[[int], None]) -> Ite
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         yield from pool.map(judge, _walk(folder))
+
+
+def _model_sig(folder: Path, files: tuple[FoundFile, ...]) -> bytes | None:
+    """The signature beside the artifact; a link or a device of that name is never read."""
+    if any(file.path == MODEL_SIG and file.kind == "file" for file in files):
+        return _head(folder / MODEL_SIG, MAX_MODEL_SIG)
+    return None
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -20,22 +20,35 @@ from typing import Final, Literal
 from comity.trust.digest import Digest, sha256
 
 PACK: Final = ".comity"
+MODEL_SIG: Final = "model.sig"
 MAX_CLAIMS: Final = 10_000
 MAX_PACK_FILES: Final = 10_000
 """Proofs, and side objects."""
 MAX_READ: Final = 256 * 1024 * 1024
 """Bytes of claims, of proofs and of side objects, each."""
+MAX_MODEL_SIG: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file is by its header and its name, and what in it a loader would run or could not read. Each text is for
+    people, in the words of whoever looked (`comity.formats`)."""
+
+    format: str
+    active: tuple[str, ...] = ()
+    malformed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file as it lies there. `kind` is `link` for a link out of the folder and `special` for devices and the like;
-    neither is ever read, so their `sha256` is None."""
+    neither is ever read, so their `sha256` is None. `inspection` is None where nobody looked inside."""
 
     path: str
     size: int
     sha256: Digest | None
     kind: Literal["file", "link", "special"] = "file"
+    inspection: Inspection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class Evidence:
 
     `files` is None where nobody looked at the files (judging a claim alone), `pieces` where no piece index came along.
     `partial` says that the person who fetched this asked for some of the files only; it can make a missing file
-    *partial*, never *pass*.
+    *partial*, never *pass*. `model_sig` holds the bytes of an OpenSSF signature at the artifact's root.
     """
 
     manifest: bytes | None
@@ -62,6 +75,7 @@ class Evidence:
     objects: Mapping[Digest, bytes] = field(default_factory=dict)
     partial: bool = False
     pieces: bytes | None = None
+    model_sig: bytes | None = None
 
 
 def proof_name(line: Digest, origin: str) -> str:

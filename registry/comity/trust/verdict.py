@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from comity.trust.digest import Digest
@@ -48,6 +48,10 @@ class Row:
     cause: Cause = ""
     facts: tuple[Fact, ...] = ()
     hint: str = ""
+
+    def joined(self, facts: tuple[Fact, ...]) -> Row:
+        """This row with more facts, which do not change its state."""
+        return replace(self, facts=self.facts + facts) if facts else self
 
     def to_json(self) -> dict[str, Json]:
         return {

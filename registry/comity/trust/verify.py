@@ -28,20 +28,25 @@ from comity.trust.growth import growths
 from comity.trust.policy import ROWS, Policy
 from comity.trust.reading import read_claims, weigh_advisories, weigh_holds
 from comity.trust.rows import (
+    Findings,
     advisories_row,
     artifact_row,
     bytes_row,
     cosigners_row,
     crypto_health_row,
+    documents_row,
     key_policy_row,
     licence_row,
+    lineage_row,
+    model_signing_facts,
     notes_row,
-    pieces_note,
     policy_row,
     replicas_row,
+    safety_row,
     signatures_row,
     time_row,
     transparency_row,
+    upstream_facts,
 )
 from comity.trust.standing import Standing, stand
 from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Row, Verdict, exit_status
@@ -56,30 +61,42 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
     readings = read_claims(evidence.claims, manifest.digest)
     bound, binding, strangers = bind(policy.pins, readings.entries, readings.chains)
     grown = growths(evidence.objects.values())
-    standings = [stand(publication, evidence.proofs, grown, bound, policy) for publication in readings.publications]
+    standings = tuple(stand(each, evidence.proofs, grown, bound, policy) for each in readings.publications)
     chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
     concerned = {member.id for body in policy.pins for member in body.members}
     concerned |= {chosen.publication.publisher.id} if chosen else set()
+    found = Findings(
+        evidence=evidence,
+        policy=policy,
+        manifest=manifest,
+        readings=readings,
+        bound=bound,
+        standings=standings,
+        chosen=chosen,
+        advisories=advisories,
+        disputes=tuple(readings.chains.disputes(concerned)),
+        holds=holds,
+        strangers=strangers,
+        remarks=(*binding, *readings.chains.notes(), *unproven, *forged),
+    )
     judged = (
-        first,
+        first.joined(upstream_facts(found)),
         bytes_row(evidence, manifest),
-        signatures_row(readings, chosen),
-        key_policy_row(policy, chosen),
-        transparency_row(policy, evidence, chosen),
-        cosigners_row(policy, evidence, chosen),
-        replicas_row(holds, evidence),
-        licence_row(policy, evidence, chosen),
-        advisories_row(advisories, readings.chains.disputes(concerned), chosen),
-        time_row(policy, chosen),
-        crypto_health_row(policy, chosen),
-        notes_row(
-            readings,
-            (*binding, *readings.chains.notes(), *unproven, *forged, *pieces_note(evidence, chosen)),
-            standings,
-            strangers,
-        ),
+        signatures_row(found).joined(model_signing_facts(found)),
+        key_policy_row(found),
+        transparency_row(found),
+        cosigners_row(found),
+        replicas_row(found),
+        lineage_row(found),
+        licence_row(found),
+        safety_row(found),
+        documents_row(found),
+        advisories_row(found),
+        time_row(found),
+        crypto_health_row(found),
+        notes_row(found),
     )
     refusals = tuple(advisory for advisory in advisories if advisory.by.id in policy.refuse_from)
     return _conclude(manifest.digest, chosen, judged, policy, refusals)

@@ -1,0 +1,41 @@
+"""The rows of a verdict, one function each: a question, its state, and what the answer rests on.
+
+The numbers are the steps of `verify`, which calls these in order and knows nothing about wording.
+"""
+
+from comity.trust.rows.artifact import artifact_row, bytes_row
+from comity.trust.rows.conclusion import notes_row, policy_row
+from comity.trust.rows.documents import documents_row
+from comity.trust.rows.findings import Findings
+from comity.trust.rows.health import crypto_health_row, time_row
+from comity.trust.rows.licence import licence_row
+from comity.trust.rows.lineage import lineage_row
+from comity.trust.rows.logs import cosigners_row, transparency_row
+from comity.trust.rows.model_signing import model_signing_facts
+from comity.trust.rows.replicas import replicas_row
+from comity.trust.rows.safety import safety_row
+from comity.trust.rows.signatures import key_policy_row, signatures_row
+from comity.trust.rows.upstream import upstream_facts
+from comity.trust.rows.warnings import advisories_row
+
+__all__ = [
+    "Findings",
+    "advisories_row",
+    "artifact_row",
+    "bytes_row",
+    "cosigners_row",
+    "crypto_health_row",
+    "documents_row",
+    "key_policy_row",
+    "licence_row",
+    "lineage_row",
+    "model_signing_facts",
+    "notes_row",
+    "policy_row",
+    "replicas_row",
+    "safety_row",
+    "signatures_row",
+    "time_row",
+    "transparency_row",
+    "upstream_facts",
+]

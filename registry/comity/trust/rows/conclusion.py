@@ -1,0 +1,49 @@
+"""What did not verify, and what all rows amount to under the policy."""
+
+from __future__ import annotations
+
+from comity.trust.claims import Advisory
+from comity.trust.digest import sha256, short
+from comity.trust.policy import Policy
+from comity.trust.rows.findings import Findings
+from comity.trust.rows.wording import here
+from comity.trust.verdict import Row
+
+
+def notes_row(found: Findings) -> Row:
+    """Material that did not verify: it counted for nothing, and whoever carried it should know. Nodes of members that
+    no pinned charter lists (`strangers`) count for nothing either, but nothing speaks against them."""
+    notes = [*found.readings.notes, *found.remarks, *_pieces_notes(found)]
+    for standing in found.standings:
+        notes += [*standing.broken, *standing.unbound]
+        notes += [text for seen in standing.witnessed for text in seen.refused]
+    notes = list(dict.fromkeys(notes))
+    unknown = tuple(here(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(found.strangers))
+    if not notes and unknown:
+        text = f"{unknown[0].text} ({len(unknown)} in all); it counts for nothing here"
+        return Row("notes", "unknown", text, 12, "missing", unknown, "comity trust diff")
+    if not notes:
+        return Row("notes", "pass", "everything here verified", 12)
+    return Row(
+        "notes", "fail", f"{notes[0]} ({len(notes)} in all)", 12, "short", (*(here(note) for note in notes), *unknown)
+    )
+
+
+def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
+    short_of = [row.name for row in rows if row.name in ("artifact", *policy.require) and row.state != "pass"]
+    if refusals:
+        return Row(
+            "policy", "fail", f"an issuer that the owner listed advises against it: {refusals[0].kind}", 13, "short"
+        )
+    if short_of:
+        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 13, "short")
+    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 13)
+
+
+def _pieces_notes(found: Findings) -> tuple[str, ...]:
+    """The piece index decides nothing, since whole files are hashed here; a puller would stumble over a wrong one."""
+    evidence, chosen = found.evidence, found.chosen
+    named = chosen.publication.published.pieces.digest if chosen else None
+    if evidence.pieces is None or named is None or sha256(evidence.pieces) == named:
+        return ()
+    return (f"pieces.json is not the piece index that was published, {short(named)}, and counts for nothing",)

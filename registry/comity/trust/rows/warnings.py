@@ -1,0 +1,29 @@
+"""Who warns of it, and which keys are in dispute."""
+
+from __future__ import annotations
+
+from comity.trust.digest import short
+from comity.trust.rows.findings import Findings
+from comity.trust.rows.wording import here
+from comity.trust.statement import Entry
+from comity.trust.verdict import Fact, Row
+
+
+def advisories_row(found: Findings) -> Row:
+    chosen = found.chosen
+    name = "disputes and advisories"
+    own = chosen.publication.publisher.id if chosen else None
+    facts = tuple(
+        Fact(f"{a.kind} ({a.severity}): {a.text}", "claimed", "its publisher" if a.by.id == own else short(a.by.id))
+        for a in found.advisories
+    )
+    rivals = tuple(here(_dispute(*pair), pair[0].digest) for pair in found.disputes)
+    if not facts and not rivals:
+        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 9, "missing")
+    first = f"{facts[0].text} says {facts[0].by}" if facts else rivals[0].text
+    return Row(name, "fail", f"{first}; {len(facts + rivals)} in all", 9, "short", facts + rivals)
+
+
+def _dispute(first: Entry, second: Entry) -> str:
+    who = short(first.statement.by.id) if first.statement.by else "nobody"
+    return f"{who} has two rotations of one state, {short(first.digest)} and {short(second.digest)}"
