@@ -1,0 +1,226 @@
+"""How many bytes a model keeps for each token of context: its KV-cache, from the configuration alone.
+
+    multi-head, grouped, multi-query   2 x layers x KV heads x head dimension           keys and values
+    latent (DeepSeek-V2 and V3)        layers x (latent rank + rotary dimension)        one compressed vector
+    windowed layers that are listed    the same as above, of at most the window's tokens
+
+Only kinds whose formula follows from the configuration are computed; everything else is *unknown*, with the reason, and
+never a guess: recurrent state, linear attention, windows that engines treat differently, types that nobody listed here.
+Sources: Shazeer 2019 (multi-query), Ainslie et al. 2023 (grouped), DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_LAYERS: Final = 10_000
+MAX_WIDTH: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What a configuration of a model type means where it is silent, as the type's published definition says.
+
+    Attributes:
+        shares: without `num_key_value_heads`, there is one for each attention head.
+        divides: without `head_dim`, it is the width over the attention heads.
+        windows: `never`; `all`, every layer where `sliding_window` is set; `stated`, the same, and it must be there;
+            `asked`, where `use_sliding_window` is true; `listed`, only as `layer_types` lists them.
+    """
+
+    shares: bool = False
+    divides: bool = False
+    windows: str = "never"
+
+
+GROUPED: Final[Mapping[str, _Family]] = {
+    "llama": _Family(shares=True, divides=True),
+    "olmo": _Family(shares=True, divides=True),
+    "granite": _Family(shares=True, divides=True),
+    "phi3": _Family(shares=True, divides=True, windows="all"),
+    "mistral": _Family(divides=True, windows="stated"),
+    "mixtral": _Family(divides=True, windows="all"),
+    "starcoder2": _Family(divides=True, windows="all"),
+    "qwen2": _Family(divides=True, windows="asked"),
+    "qwen2_moe": _Family(divides=True, windows="asked"),
+    "qwen3": _Family(windows="asked"),
+    "qwen3_moe": _Family(windows="asked"),
+    "smollm3": _Family(divides=True, windows="asked"),
+    "apertus": _Family(divides=True),
+    "arcee": _Family(divides=True),
+    "internlm2": _Family(divides=True),
+    "olmo2": _Family(divides=True),
+    "olmoe": _Family(divides=True),
+    "granitemoe": _Family(divides=True),
+    "gemma": _Family(),
+    "glm": _Family(),
+    "glm4": _Family(),
+    "glm4_moe": _Family(),
+    "seed_oss": _Family(),
+    "ernie4_5": _Family(),
+    "gemma2": _Family(windows="listed"),
+    "gemma3_text": _Family(windows="listed"),
+    "gpt_oss": _Family(windows="listed"),
+    "olmo3": _Family(divides=True, windows="listed"),
+    "exaone4": _Family(windows="listed"),
+}
+"""Model types all of whose layers are softmax attention with shared KV heads."""
+LATENT: Final = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
+MULTI_HEAD: Final[Mapping[str, tuple[str, str, str]]] = {
+    "gpt2": ("n_layer", "n_head", "n_embd"),
+    "gpt_neox": ("num_hidden_layers", "num_attention_heads", "hidden_size"),
+    "opt": ("num_hidden_layers", "num_attention_heads", "hidden_size"),
+    "bloom": ("n_layer", "n_head", "hidden_size"),
+}
+"""Model types of plain multi-head attention, and what their configurations call layers, heads and width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The KV-cache of a known kind of attention.
+
+    Attributes:
+        kind: what the attention is called, for people.
+        layers: layers that keep every token.
+        windowed: layers that keep at most `window` tokens.
+        elements: numbers kept a token and layer.
+        heads: how many ways the cache of one layer divides over accelerators; 1 where each keeps all of it.
+        attention_heads: heads that query; a model is split over accelerators in a number that divides them.
+        formula: how `elements` comes about.
+    """
+
+    kind: str
+    layers: int
+    elements: int
+    heads: int
+    attention_heads: int
+    formula: str
+    windowed: int = 0
+    window: int = 0
+
+    @property
+    def depth(self) -> int:
+        """All layers of the model."""
+        return self.layers + self.windowed
+
+    def tokens(self, context: int) -> int:
+        """Tokens kept over all layers for one sequence of `context` tokens."""
+        return self.layers * context + self.windowed * min(context, self.window)
+
+    def bytes(self, context: int, batch: int, width: int) -> int:
+        """Bytes for `batch` sequences of `context` tokens, `width` bytes a number."""
+        return self.tokens(context) * self.elements * width * batch
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCache:
+    """Nothing is said of the size of this model's KV-cache; `why` is a sentence for people."""
+
+    why: str
+
+
+def cache_of(config: Mapping[str, Any]) -> Cache | UnknownCache:
+    """What a `config.json` says. A model that also sees or hears is judged by its `text_config`."""
+    nested = config.get("text_config")
+    if isinstance(nested, Mapping):
+        config = nested
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        return UnknownCache("config.json names no model_type")
+    try:
+        if kind in LATENT:
+            return _latent(config)
+        if kind in MULTI_HEAD:
+            return _multi_head(config, *MULTI_HEAD[kind])
+        if kind in GROUPED:
+            return _grouped(config, GROUPED[kind])
+    except _Unclear as unclear:
+        return UnknownCache(str(unclear))
+    return UnknownCache(f"the attention of model_type {kind[:40]!r} is not one that is known here")
+
+
+class _Unclear(Exception):
+    """The configuration does not decide."""
+
+
+def _latent(config: Mapping[str, Any]) -> Cache:
+    rank, rotary = _number(config, "kv_lora_rank"), _number(config, "qk_rope_head_dim")
+    return Cache(
+        kind="multi-head latent attention, compressed as vLLM, SGLang and llama.cpp keep it",
+        layers=_number(config, "num_hidden_layers", MAX_LAYERS),
+        elements=rank + rotary,
+        heads=1,
+        attention_heads=_number(config, "num_attention_heads"),
+        formula=f"{rank} latent + {rotary} rotary",
+    )
+
+
+def _multi_head(config: Mapping[str, Any], layers: str, heads: str, width: str) -> Cache:
+    count, wide = _number(config, heads), _number(config, width)
+    if wide % count:
+        raise _Unclear(f"{width} {wide} is no multiple of {heads} {count}")
+    return _plain("multi-head attention", _number(config, layers, MAX_LAYERS), count, count, wide // count)
+
+
+def _grouped(config: Mapping[str, Any], family: _Family) -> Cache:
+    layers, heads = _number(config, "num_hidden_layers", MAX_LAYERS), _number(config, "num_attention_heads")
+    left_out = config.get("num_key_value_heads") is None and family.shares
+    shared = heads if left_out else _number(config, "num_key_value_heads")
+    if heads % shared:
+        raise _Unclear(f"{heads} attention heads are no multiple of {shared} KV heads")
+    windowed, window = _windows(config, family, layers)
+    name = {heads: "multi-head attention", 1: "multi-query attention"}.get(shared, "grouped-query attention")
+    return _plain(name, layers - windowed, heads, shared, _dimension(config, family, heads), windowed, window)
+
+
+def _dimension(config: Mapping[str, Any], family: _Family, heads: int) -> int:
+    if config.get("head_dim") is not None or not family.divides:
+        return _number(config, "head_dim")
+    width = _number(config, "hidden_size")
+    if width % heads:
+        raise _Unclear(f"hidden_size {width} is no multiple of {heads} attention heads, and head_dim is missing")
+    return width // heads
+
+
+def _windows(config: Mapping[str, Any], family: _Family, layers: int) -> tuple[int, int]:
+    """How many layers are windowed, and how wide the window is."""
+    listed = config.get("layer_types")
+    if isinstance(listed, Sequence) and not isinstance(listed, str):
+        strange = {str(each)[:40] for each in listed} - {"full_attention", "sliding_attention"}
+        if strange or len(listed) != layers:
+            raise _Unclear(f"layer_types lists {', '.join(sorted(strange)) or f'{len(listed)} of {layers} layers'}")
+        windowed = sum(each == "sliding_attention" for each in listed)
+        return windowed, _number(config, "sliding_window") if windowed else 0
+    if family.windows == "listed":
+        raise _Unclear("some layers are windowed, and config.json does not list which (layer_types)")
+    if family.windows == "stated" and "sliding_window" not in config:
+        raise _Unclear("sliding_window is missing from config.json, and stands for one unless it says null")
+    if family.windows == "asked" and not config.get("use_sliding_window") or config.get("sliding_window") is None:
+        return 0, 0
+    if family.windows in ("all", "stated"):
+        return layers, _number(config, "sliding_window")
+    raise _Unclear("sliding_window is set, and config.json does not list the layers that it is for (layer_types)")
+
+
+def _plain(
+    kind: str, layers: int, heads: int, shared: int, dimension: int, windowed: int = 0, window: int = 0
+) -> Cache:
+    return Cache(
+        kind=kind,
+        layers=layers,
+        elements=2 * shared * dimension,
+        heads=shared,
+        attention_heads=heads,
+        formula=f"2 x {shared} KV heads x {dimension}",
+        windowed=windowed,
+        window=window,
+    )
+
+
+def _number(config: Mapping[str, Any], name: str, most: int = MAX_WIDTH) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise _Unclear(f"{name} in config.json is {str(value)[:40]}, expected a number from 1 to {most}")
+    return value
