@@ -13,7 +13,8 @@ LLAMA_7B = {"model_type": "llama", "num_hidden_layers": 32, "num_attention_heads
 MISTRAL = {**LLAMA_7B, "model_type": "mistral", "num_key_value_heads": 8, "sliding_window": None}
 GPT_OSS = {
     "model_type": "gpt_oss", "num_hidden_layers": 4, "num_attention_heads": 64, "num_key_value_heads": 8,
-    "head_dim": 64, "hidden_size": 2880, "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "head_dim": 64, "hidden_size": 2880, "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
 }  # fmt: skip
 KIMI_K2 = {
     "model_type": "kimi_k2", "num_hidden_layers": 61, "num_attention_heads": 64, "num_key_value_heads": 64,

@@ -197,7 +197,7 @@ def _windows(config: Mapping[str, Any], family: _Family, layers: int) -> tuple[i
         raise _Unclear("some layers are windowed, and config.json does not list which (layer_types)")
     if family.windows == "stated" and "sliding_window" not in config:
         raise _Unclear("sliding_window is missing from config.json, and stands for one unless it says null")
-    if family.windows == "asked" and not config.get("use_sliding_window") or config.get("sliding_window") is None:
+    if (family.windows == "asked" and not config.get("use_sliding_window")) or config.get("sliding_window") is None:
         return 0, 0
     if family.windows in ("all", "stated"):
         return layers, _number(config, "sliding_window")
