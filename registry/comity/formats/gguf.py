@@ -31,7 +31,7 @@ _WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 
 
 def read_layout(file: BinaryIO, size: int) -> TensorLayout:
     """The layout of a GGUF file of `size` bytes. Raises Malformed, and OSError where `file` does."""
-    header = _Header(file, size)
+    header = Cursor(file, size)
     if header.take(4) != b"GGUF":
         raise _malformed("no magic")
     if (version := header.u32()) not in (2, 3):
@@ -48,7 +48,7 @@ def read_layout(file: BinaryIO, size: int) -> TensorLayout:
     return TensorLayout(min(data, size), starts)
 
 
-class _Header:
+class Cursor:
     """A cursor that never leaves the file nor the first MAX_HEADER bytes of it."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -80,7 +80,7 @@ class _Header:
             raise _malformed(f"it goes on beyond the file, or beyond {MAX_HEADER} bytes")
 
 
-def _read_alignment(header: _Header, pairs: int) -> int:
+def _read_alignment(header: Cursor, pairs: int) -> int:
     """Step over `pairs` key-value pairs; `general.alignment`, or 32."""
     alignment = 32
     for _ in range(pairs):
@@ -91,13 +91,14 @@ def _read_alignment(header: _Header, pairs: int) -> int:
         if key == b"general.alignment" and kind == _UINT32:
             alignment = header.u32()
         else:
-            _skip_value(header, kind)
+            skip_value(header, kind)
     if not (1 <= alignment <= MAX_ALIGNMENT and alignment.bit_count() == 1):
         raise _malformed(f"alignment {alignment}")
     return alignment
 
 
-def _skip_value(header: _Header, kind: int) -> None:
+def skip_value(header: Cursor, kind: int) -> None:
+    """Step over one value of type `kind`. Raises Malformed."""
     if kind == _ARRAY:
         element, count = header.u32(), header.u64()
     else:
@@ -111,7 +112,7 @@ def _skip_value(header: _Header, kind: int) -> None:
         raise _malformed(f"a value of type {element}")
 
 
-def _read_offset(header: _Header, alignment: int) -> int:
+def _read_offset(header: Cursor, alignment: int) -> int:
     header.skip(header.u64())
     dimensions = header.u32()
     if dimensions > MAX_DIMENSIONS:

@@ -22,7 +22,7 @@ MAX_VALUES: Final = 500_000
 
 def read_layout(file: BinaryIO, size: int) -> TensorLayout:
     """The layout of a safetensors file of `size` bytes. Raises Malformed, and OSError where `file` does."""
-    header_end, tensors = _read_header(file, size)
+    header_end, tensors = read_header(file, size)
     position = header_end
     starts = []
     for begin, end in sorted(_range(value) for name, value in tensors.items() if name != "__metadata__"):
@@ -36,7 +36,8 @@ def read_layout(file: BinaryIO, size: int) -> TensorLayout:
     return TensorLayout(header_end, tuple(starts))
 
 
-def _read_header(file: BinaryIO, size: int) -> tuple[int, Mapping[str, Json]]:
+def read_header(file: BinaryIO, size: int) -> tuple[int, Mapping[str, Json]]:
+    """Where the header ends, and what it says. Raises Malformed, and OSError where `file` does."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER or 8 + length > size:
