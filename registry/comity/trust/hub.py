@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable
 from typing import TypeAlias
 
 from comity.trust.manifest import FileEntry, Manifest
@@ -33,6 +34,11 @@ def tree_id(manifest: Manifest) -> str:
 
 def tree_ids(manifest: Manifest) -> dict[str, str]:
     """Git tree ids of all folders by path; the root's path is empty."""
+    return git_tree_ids(manifest, blob_id)
+
+
+def git_tree_ids(manifest: Manifest, blob_of: Callable[[FileEntry], str]) -> dict[str, str]:
+    """The same where `blob_of` says which git blob stands for a file; every file has mode 100644."""
     found: dict[str, str] = {}
     path: list[tuple[str, _Rows]] = [("", [])]  # the folder being filled and those around it; no recursion: 512 levels
     for entry in manifest.files:  # in byte order, so that a folder's files stand together
@@ -41,7 +47,7 @@ def tree_ids(manifest: Manifest) -> dict[str, str]:
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, folders, strict=False)))
         _leave(path, shared + 1, found)
         path.extend((folder, []) for folder in folders[shared:])
-        path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_id(entry))))
+        path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_of(entry))))
     _leave(path, 1, found)
     found[""] = _tree(path[0][1]).hex()
     return found

@@ -4,6 +4,7 @@
     swiss-ai/apertus-8b                    the newest version that its publisher has not withdrawn
     swiss-ai/apertus-8b@sha256:9f2c…       a name beside the digest that decides
     sha256:9f2c…                           the digest alone
+    hf:org/name@6c12…                      a commit of a repository of the Hugging Face Hub, as nodes mirrored it
 
 Every form may start with `comity://`. Segments follow the Hub's rules, so that a name can serve there unchanged.
 """
@@ -18,6 +19,8 @@ from comity.trust.digest import Digest, parse_digest
 from comity.trust.errors import Malformed
 
 SCHEME: Final = "comity://"
+UPSTREAM: Final = "hf:"
+"""What the names of repositories of the Hugging Face Hub begin with here."""
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")
 
 
@@ -48,7 +51,7 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name:
         reference = Reference.parse(text)
-        if reference.repository is None or reference.version is None or text.startswith(SCHEME):
+        if reference.repository is None or reference.version is None or text.startswith((SCHEME, UPSTREAM)):
             raise Malformed(
                 f"{text[:200]!r} is not a full name", why="expected namespace/name@version", code="BAD-NAME"
             )
@@ -65,7 +68,8 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a person typed: a repository, a version, a digest, or several of them; at least one is there."""
+    """What a person typed: a repository, a version, a digest, or several of them; at least one is there. The repository
+    of an upstream begins with its origin (`hf:`)."""
 
     repository: str | None
     version: str | None
@@ -78,7 +82,7 @@ class Reference:
         if rest.startswith("sha256:"):
             return cls(None, None, parse_digest(rest))
         repository, at, version = rest.partition("@")
-        namespace, slash, name = repository.partition("/")
+        namespace, slash, name = repository.removeprefix(UPSTREAM).partition("/")
         if not slash:
             raise Malformed(
                 f"{text[:200]!r} is not an artifact reference",
@@ -91,6 +95,11 @@ class Reference:
         if version.startswith("sha256:"):
             return cls(repository, None, parse_digest(version))
         return cls(repository, check_segment(version, "version") if at else None, None)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether it names a repository of an upstream."""
+        return (self.repository or "").startswith(UPSTREAM)
 
     def __str__(self) -> str:
         tail = f"sha256:{self.digest}" if self.digest else self.version

@@ -22,6 +22,8 @@ from comity.trust.node_record import check_node_record
 from comity.trust.published import check_published
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.upstream.news import CHANGED, GONE, parse_changed, parse_gone
+from comity.trust.upstream.observed import OBSERVED, Observed
 
 CANDIDATES: Final = 16
 """Lines looked at that claim to be one identity's inception: each proves itself or counts for nothing."""
@@ -30,6 +32,9 @@ _READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "hold": lambda entry: parse_hold(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
+    OBSERVED: lambda entry: Observed.parse(entry.statement),
+    CHANGED: lambda entry: parse_changed(entry.statement),
+    GONE: lambda entry: parse_gone(entry.statement),
     DRAFT: read_named,
     CONSENTED: read_named,
     LEFT: read_named,
