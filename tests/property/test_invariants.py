@@ -230,3 +230,12 @@ def test_members_count_once_whatever_their_nodes_and_successors(cosigners: list[
         asked = replace(policy, cosigners=CosignerRule(at_least, at_least, ()))
         state = verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), asked).row("cosigners").state
         assert (state == "pass") == (len(members) >= at_least)
+
+
+@given(claims=st.permutations(CLAIMS), proofs=st.permutations(PROOFS), again=st.integers(0, 5))
+@settings(max_examples=15)
+def test_the_order_of_evidence_changes_nothing(claims: list[bytes], proofs: list[Proof], again: int) -> None:
+    shuffled = replace(GOOD.evidence, claims=(*claims, *claims[:again]), proofs=(*proofs, *proofs[:again]))
+    straight = replace(GOOD.evidence, claims=tuple(CLAIMS), proofs=tuple(PROOFS))
+    for policy in POLICIES[:3]:
+        assert verify(shuffled, policy) == verify(straight, policy)

@@ -89,15 +89,15 @@ def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
 
 def proven_advisories(readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
     """Advisories about `artifact` that an identity among the claims, or one of `nodes`, really signed."""
-    return weigh_advisories(readings, artifact, nodes)[0]
+    return tuple(advisory for _, advisory in weigh_advisories(readings, artifact, nodes)[0])
 
 
 def weigh_advisories(
     readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord]
-) -> tuple[tuple[Advisory, ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[Entry, Advisory], ...], tuple[str, ...]]:
     """The proven advisories about `artifact`, and notes on the others: no warning is passed over in silence."""
     online = {record.node.id: record for record in nodes}
-    found: list[Advisory] = []
+    found: list[tuple[Entry, Advisory]] = []
     notes: list[str] = []
 
     def prove(entry: Entry) -> Advisory:
@@ -111,7 +111,7 @@ def weigh_advisories(
 
     for entry in _about(readings, artifact, "advisory"):
         if (advisory := _try(prove, entry, notes)) is not None:
-            found.append(advisory)
+            found.append((entry, advisory))
     return tuple(found), tuple(notes)
 
 

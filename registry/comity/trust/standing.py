@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from comity.trust.digest import sha256
 from comity.trust.errors import ComityError
 from comity.trust.evidence import Proof
 from comity.trust.policy import Policy
@@ -74,7 +75,8 @@ def prove_entry(
         if proof.line != entry.digest:
             continue
         try:
-            seen.extend(witness(TlogProof.parse(proof.data), entry.line, bound))
+            witnessed = witness(TlogProof.parse(proof.data), entry.line, bound)
+            seen += [replace(each, proof=sha256(proof.data)) for each in witnessed]
         except ComityError as error:
             if error.code == "LOG-UNBOUND":
                 unbound.append(str(error))

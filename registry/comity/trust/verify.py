@@ -7,19 +7,24 @@
      (5) transparency  the statement is in a log that a pinned charter binds to a member X
      (6) cosigners     enough other members cosigned that log with the statement inside
      (7) replicas      who says, in their own log, that they hold a full copy
-     (8) licence       the claimed licence is one that the owner accepts
-     (9) disputes and advisories   proven warnings about it, and rotations that exclude one another
-    (10) time          the newest cosignature is fresh enough for the moment that the policy names
-    (11) crypto health  which links would fall with classical cryptography
+     (8) lineage       what it was made from
+     (9) licence       the claimed licence is one that the owner accepts
+    (10) file safety   what in it would run, and whether its files are what they seem
+    (11) documents     the documents that its publisher names
     (12) notes         material that did not verify; it counted for nothing
-    (13) policy        every required row passes, and nobody whom the owner listed advises against it
+    (13) disputes and advisories   proven warnings about it, and rotations that exclude one another
+    (14) time          the newest cosignature is fresh enough for the moment that the policy names
+    (15) crypto health  which links would fall with classical cryptography
+    (16) policy        every required row passes, and nobody whom the owner listed advises against it
 
 Steps (3) to (6) judge one statement at a time and keep the one that gets furthest, so that no row borrows from
 another publisher's, and so that more evidence never makes less of it (I4). Deliberately not read: any clock, any
-charter in the evidence, any file's content beyond its hash. Rows without a step here print not-checked.
+charter in the evidence, any file's content beyond its hash and what `Inspection` says of it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
@@ -54,7 +59,11 @@ from comity.trust.witnessing import bind
 
 
 def verify(evidence: Evidence, policy: Policy) -> Verdict:
-    """Judge `evidence` by `policy`. Never raises for what the evidence holds; bad material becomes rows and notes."""
+    """Judge `evidence` by `policy`. Never raises for what the evidence holds; bad material becomes rows and notes.
+
+    In whatever order claims and proofs come, and however often, the verdict is the same.
+    """
+    evidence = _ordered(evidence)
     manifest, first = artifact_row(evidence)
     if manifest is None:
         return _conclude(None, None, (first,), policy, otherwise="nothing can be judged without the manifest")
@@ -98,8 +107,13 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         crypto_health_row(found),
         notes_row(found),
     )
-    refusals = tuple(advisory for advisory in advisories if advisory.by.id in policy.refuse_from)
+    refusals = tuple(advisory for _, advisory in advisories if advisory.by.id in policy.refuse_from)
     return _conclude(manifest.digest, chosen, judged, policy, refusals)
+
+
+def _ordered(evidence: Evidence) -> Evidence:
+    proofs = sorted(set(evidence.proofs), key=lambda proof: (proof.line, proof.data))
+    return replace(evidence, claims=tuple(sorted(set(evidence.claims))), proofs=tuple(proofs))
 
 
 def _conclude(
@@ -110,9 +124,9 @@ def _conclude(
     refusals: tuple[Advisory, ...] = (),
     otherwise: str = "not checked in this version",
 ) -> Verdict:
-    """All rows in their order, (13) among them, and the exit status; `otherwise` is what rows not judged say."""
+    """All rows in their order, (16) among them, and the exit status; `otherwise` is what rows not judged say."""
     by_name = {row.name: row for row in judged}
-    rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, 0)) for name in ROWS[:-1])
+    rows = tuple(by_name.get(name, Row(name, "not-checked", otherwise, at)) for at, name in enumerate(ROWS[:-1], 1))
     status = exit_status(rows, policy.require)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET

@@ -51,7 +51,8 @@ class Cosigner:
 class Witnessed:
     """An entry proven to be in a log of `writer`'s, and who cosigned the log with it inside.
 
-    `refused` names cosignature lines of bound keys that did not verify: they count for nothing.
+    `refused` names cosignature lines of bound keys that did not verify: they count for nothing. `proof` is the SHA-256
+    of the tlog-proof that shows it.
     """
 
     origin: str
@@ -60,6 +61,7 @@ class Witnessed:
     writer: Member
     cosigners: tuple[Cosigner, ...]
     refused: tuple[str, ...]
+    proof: Digest | None = None
 
     def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[Cosigner, ...]:
         """The cosigners that `rule` counts: members other than the writer, outside what it excludes.

@@ -33,11 +33,11 @@ def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, 
     short_of = [row.name for row in rows if row.name in ("artifact", *policy.require) and row.state != "pass"]
     if refusals:
         return Row(
-            "policy", "fail", f"an issuer that the owner listed advises against it: {refusals[0].kind}", 13, "short"
+            "policy", "fail", f"an issuer that the owner listed advises against it: {refusals[0].kind}", 16, "short"
         )
     if short_of:
-        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 13, "short")
-    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 13)
+        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 16, "short")
+    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16)
 
 
 def _pieces_notes(found: Findings) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Findings:
     bound: tuple[Bound, ...]
     standings: tuple[Standing, ...]
     chosen: Standing | None
-    advisories: tuple[Advisory, ...]
+    advisories: tuple[tuple[Entry, Advisory], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
     holds: tuple[tuple[Entry, Bound], ...]
     strangers: tuple[str, ...]

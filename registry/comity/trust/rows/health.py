@@ -6,25 +6,26 @@ from dataclasses import replace
 
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here
-from comity.trust.verdict import Fact, Row
+from comity.trust.verdict import Basis, Fact, Row
 
 
 def time_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     if policy.freshness is None:
-        return Row("time", "not-checked", "the policy names no moment to judge", 10)
+        return Row("time", "not-checked", "the policy names no moment to judge", 14)
     best = chosen.best(policy) if chosen else None
     counted = best.counted(policy.cosigners, chosen.jurisdictions) if chosen and best else ()
     needed = max(policy.cosigners.at_least, 1)
     if len(counted) < needed:
-        return Row("time", "unknown", "too few cosignatures that tell a time", 10, "missing")
+        return Row("time", "unknown", "too few cosignatures that tell a time", 14, "missing")
     newest = sorted((cosigner.timestamp for cosigner in counted), reverse=True)[needed - 1]
     age = policy.freshness.as_of - newest
     text = f"{needed} cosigners saw it at most {max(age, 0) // 86_400} days before as_of"
-    fact = Fact(text, "claimed" if age <= policy.freshness.max_age else "stale or absent", "its cosigners' clocks")
+    basis: Basis = "claimed" if age <= policy.freshness.max_age else "stale or absent"
+    fact = Fact(text, basis, "its cosigners' clocks", best.proof if best else None)
     if age <= policy.freshness.max_age:
-        return Row("time", "pass", text, 10, facts=(fact,))
-    return Row("time", "fail", text, 10, "short", (fact,), hint="comity pull REF")
+        return Row("time", "pass", text, 14, facts=(fact,))
+    return Row("time", "fail", text, 14, "short", (fact,), hint="comity pull REF")
 
 
 def crypto_health_row(found: Findings) -> Row:
@@ -32,17 +33,17 @@ def crypto_health_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     best = chosen.best(policy) if chosen else None
     if chosen is None or best is None:
-        return Row("crypto health", "unknown", "no logged signature to judge", 11, "missing")
+        return Row("crypto health", "unknown", "no logged signature to judge", 15, "missing")
     rule = replace(policy.cosigners, post_quantum=True)
     counted = best.counted(policy.cosigners, chosen.jurisdictions)
     strong = best.counted(rule, chosen.jurisdictions)
     weak = [] if chosen.publication.post_quantum else ["the publisher's signature"]
     if len(strong) < len(counted) and not best.satisfies(rule, chosen.jurisdictions):
         weak.append(f"{len(counted) - len(strong)} of {len(counted)} cosigners")
-    keys = here(chosen.tenure.text)
+    keys = here(chosen.tenure.text, chosen.publication.entry.digest)
     if weak:
         text = f"classical only: {' and '.join(weak)}"
-        facts = (*(here(f"classical only: {link}") for link in weak), keys)
-        return Row("crypto health", "fail", text, 11, "short", facts)
+        facts = (*(here(f"classical only: {link}", best.proof) for link in weak), keys)
+        return Row("crypto health", "fail", text, 15, "short", facts)
     text = f"publisher hybrid, {len(strong)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
-    return Row("crypto health", "pass", text, 11, facts=(here(text), keys))
+    return Row("crypto health", "pass", text, 15, facts=(here(text, best.proof), keys))

@@ -12,14 +12,14 @@ def licence_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     if not policy.licences or chosen is None:
         claimed = chosen.publication.published.licence.spdx if chosen else "nothing"
-        return Row("licence", "not-checked", f"the policy names no licences; claimed: {claimed}", 8)
+        return Row("licence", "not-checked", f"the policy names no licences; claimed: {claimed}", 9)
     licence = chosen.publication.published.licence
     publisher = who(chosen.publication.publisher)
-    facts = [Fact(f"{licence.spdx}", "claimed", publisher)]
+    facts = [Fact(licence.spdx, "claimed", publisher, chosen.publication.entry.digest)]
     if licence.text is not None:
         here = licence.text.digest in found.evidence.objects
         text = f"its text, sha256 {short(licence.text.digest)}, is {'here' if here else 'not here'}"
         facts.append(Fact(text, "verified here" if here else "stale or absent", evidence=licence.text.digest))
     if licence.spdx.lower() in policy.licences:
-        return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 8, facts=tuple(facts))
-    return Row("licence", "fail", f"{licence.spdx} is not among those accepted", 8, "short", tuple(facts))
+        return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 9, facts=tuple(facts))
+    return Row("licence", "fail", f"{licence.spdx} is not among those accepted", 9, "short", tuple(facts))

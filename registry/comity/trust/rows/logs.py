@@ -12,7 +12,7 @@ def transparency_row(found: Findings) -> Row:
     best = chosen.best(policy) if chosen and chosen.accepted is not False else None
     if best is not None:
         text = f"entry {best.index} of {best.origin}, the log of {member(best)}"
-        return Row("transparency", "pass", text, 5, facts=(here(f"{text}; tree of {best.size} entries"),))
+        return Row("transparency", "pass", text, 5, facts=(here(f"{text}; tree of {best.size} entries", best.proof),))
     return _unproven("transparency", 5, found)
 
 
@@ -23,12 +23,14 @@ def cosigners_row(found: Findings) -> Row:
         return _unproven("cosigners", 6, found)
     rule, publisher = policy.cosigners, chosen.jurisdictions
     counted = best.counted(rule, publisher)
-    facts = tuple(here(f"{c.member.name} ({c.member.jurisdiction}) as {c.name}") for c in counted)
+    facts = tuple(here(f"{c.member.name} ({c.member.jurisdiction}) as {c.name}", best.proof) for c in counted)
     names = ", ".join(f"{c.member.name} ({c.member.jurisdiction})" for c in counted) or "nobody"
     if best.satisfies(rule, publisher):
         return Row("cosigners", "pass", f"{len(counted)} of {rule.at_least} required: {names}", 6, facts=facts)
     if not best.cosigners and best.refused:
-        return Row("cosigners", "fail", best.refused[0], 6, "false", tuple(here(text) for text in best.refused))
+        return Row(
+            "cosigners", "fail", best.refused[0], 6, "false", tuple(here(text, best.proof) for text in best.refused)
+        )
     needed = f"{rule.at_least} required"
     needed += f" in {rule.jurisdictions} jurisdictions" if rule.jurisdictions > 1 else ""
     outside = f" outside {', '.join(rule.outside)}" if rule.outside else ""

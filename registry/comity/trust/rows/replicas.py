@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from comity.trust.digest import Digest
 from comity.trust.rows.findings import Findings
 from comity.trust.standing import prove_entry
 from comity.trust.verdict import Fact, Row
@@ -9,9 +10,14 @@ from comity.trust.verdict import Fact, Row
 
 def replicas_row(found: Findings) -> Row:
     """A hold counts only as the node's own word, at its index in its own log."""
-    holders = {node.member for entry, node in found.holds if prove_entry(entry, found.evidence.proofs, (node,))[0]}
+    holders: dict[str, Digest] = {}
+    for entry, node in sorted(found.holds, key=lambda hold: hold[0].digest):
+        if prove_entry(entry, found.evidence.proofs, (node,))[0]:
+            holders.setdefault(f"{node.member.name} ({node.member.jurisdiction})", entry.digest)
     if not holders:
         return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing")
-    names = sorted(f"{member.name} ({member.jurisdiction})" for member in holders)
-    facts = tuple(Fact(f"holds a full copy, in its own log: {name}", "claimed", name) for name in names)
+    names = sorted(holders)
+    facts = tuple(
+        Fact(f"holds a full copy, in its own log: {name}", "claimed", name, evidence=holders[name]) for name in names
+    )
     return Row("replicas", "pass", f"claimed by {', '.join(names)}", 7, facts=facts)

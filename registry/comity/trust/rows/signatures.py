@@ -36,9 +36,11 @@ def key_policy_row(found: Findings) -> Row:
     chosen = found.chosen
     if chosen is None:
         return Row("key policy", "unknown", "no publisher to judge", 4, "missing")
-    publisher, keys = who(chosen.publication.publisher), here(chosen.tenure.text)
+    publisher = who(chosen.publication.publisher)
+    keys = here(chosen.tenure.text, chosen.publication.entry.digest)
     if chosen.named is False:
-        return Row("key policy", "fail", f"{publisher} is not the publisher that the owner's trust names", 4, "short")
+        text = f"{publisher} is not the publisher that the owner's trust names"
+        return Row("key policy", "fail", text, 4, "short", (here(text, found.policy.digest), keys))
     if chosen.accepted is False:
         text = f"{publisher}: {chosen.tenure.text}"
         if chosen.tenure.accepted is None:
@@ -48,4 +50,4 @@ def key_policy_row(found: Findings) -> Row:
         text = f"nobody is pinned for namespace {chosen.publication.published.name.namespace!r}; signer is {publisher}"
         return Row("key policy", "unknown", text, 4, "short", (keys,))
     text = f"{publisher} is the publisher that the owner's trust names"
-    return Row("key policy", "pass", text, 4, facts=(here(publisher), keys))
+    return Row("key policy", "pass", text, 4, facts=(here(text, found.policy.digest), keys))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from comity.trust.digest import short
+from comity.trust.claims import Advisory
+from comity.trust.digest import Digest, short
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here
 from comity.trust.statement import Entry
@@ -14,14 +15,18 @@ def advisories_row(found: Findings) -> Row:
     name = "disputes and advisories"
     own = chosen.publication.publisher.id if chosen else None
     facts = tuple(
-        Fact(f"{a.kind} ({a.severity}): {a.text}", "claimed", "its publisher" if a.by.id == own else short(a.by.id))
-        for a in found.advisories
+        Fact(f"{said.kind} ({said.severity}): {said.text}", "claimed", _issuer(said, own), entry.digest)
+        for entry, said in found.advisories
     )
     rivals = tuple(here(_dispute(*pair), pair[0].digest) for pair in found.disputes)
     if not facts and not rivals:
-        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 9, "missing")
+        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 13, "missing")
     first = f"{facts[0].text} says {facts[0].by}" if facts else rivals[0].text
-    return Row(name, "fail", f"{first}; {len(facts + rivals)} in all", 9, "short", facts + rivals)
+    return Row(name, "fail", f"{first}; {len(facts + rivals)} in all", 13, "short", facts + rivals)
+
+
+def _issuer(said: Advisory, publisher: Digest | None) -> str:
+    return "its publisher" if said.by.id == publisher else short(said.by.id)
 
 
 def _dispute(first: Entry, second: Entry) -> str:
