@@ -39,6 +39,7 @@ from support.write_path import (
     NODE_ADOPTS,
     NODE_MIRRORS,
     NODE_PUBLISHES,
+    NODE_SCRUBS,
     NODE_STAGES,
     commits,
 )
@@ -130,6 +131,20 @@ def test_a_node_that_dies_while_it_mirrors(world: World) -> None:
         victim = world.start(second, point)
         victim.join(60)
         assert world.victims.died(victim, point), f"{point} was not hit"
+    world.settled()
+
+
+def test_a_node_that_dies_while_it_keeps_how_far_its_scrub_is(world: World) -> None:
+    first, second = world.homes
+    for point in NODE_SCRUBS:
+        (first.directory / "data" / "scrub.json").unlink(missing_ok=True)
+        victim = world.start(first, point)
+        victim.join(20)
+        assert world.victims.died(victim, point), f"{point} was not hit"
+    world.start(first)
+    world.start(second)
+    world.source(fresh=True)
+    retry(world.publish)
     world.settled()
 
 

@@ -18,7 +18,9 @@ def files(*kinds: str) -> list[str]:
     return [f"{kind}.{step}" for kind in kinds for step in FILE]
 
 
-AT_START = ["folders.fsync", "store.fsync", *files("continuity", "scrub"), *commits("migrate", "create", "epoch")]
+AT_START = [*commits("migrate", "epoch"), "folders.fsync", "store.fsync", *commits("create"), *files("continuity")]
+NODE_SCRUBS = files("scrub")
+"""At the end of a round, which a node that begins anew has at once."""
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]
 NODE_STAGES = commits("stage")
 """A log that is too long for one step."""
@@ -47,6 +49,7 @@ CLIENT_FILLS_A_CACHE = [*(f"link.{step}" for step in MOVED), *(f"ref.{step}" for
 ALL = frozenset(
     (
         *AT_START,
+        *NODE_SCRUBS,
         *NODE_PUBLISHES,
         *NODE_ADOPTS,
         *NODE_MIRRORS,
