@@ -1,0 +1,118 @@
+"""Compute offers: what is lent, to whom, and whether a provider kept to what it had.
+
+capacity   slices, windows, allocations: what there is and what is asked for
+offer      the offer document
+records    what the provider's node says in the chain of an offer
+parties    what the other side says: request, accept, redeem, give back, cut off, default
+accounts   usage, and the balance of two members
+profile    how many nodes are taken at each instant
+book       what a chain adds up to, and what may follow
+hearing    what one log says of offers, with the faults of its chains
+dossier    the proof against a provider, for anybody
+
+An offer is named by its document's digest. A request, a grant, and everything else that is said is named by the digest
+of its log line (`Entry.digest`). Sign what `record_statement`, `said_statement`, `usage_statement` and
+`answer_statement` make with `comity.trust.statement.sign_statement`. Times are POSIX seconds, given by the caller.
+"""
+
+from comity.trust.offers.accounts import (
+    Answer,
+    Balance,
+    Unit,
+    Usage,
+    Used,
+    answer_statement,
+    balances,
+    read_answer,
+    read_usage,
+    usage_statement,
+)
+from comity.trust.offers.book import Book, Commitment
+from comity.trust.offers.capacity import Allocation, Granularity, Slice, Window
+from comity.trust.offers.hearing import PREDICATES, Chain, Fault, OfferLog, Stated
+from comity.trust.offers.offer import Eligibility, Engine, Location, Offer, Terms
+from comity.trust.offers.parties import (
+    Acceptance,
+    Agreement,
+    CutOff,
+    Default,
+    GivingBack,
+    Redemption,
+    Request,
+    Said,
+    is_said,
+    read_said,
+    said_statement,
+)
+from comity.trust.offers.profile import Profile
+from comity.trust.offers.records import (
+    Accepted,
+    Grant,
+    Lapsed,
+    Link,
+    Offered,
+    Record,
+    Redeemed,
+    Rejected,
+    Released,
+    Withdrawn,
+    is_record,
+    predicate_of,
+    read_record,
+    record_statement,
+)
+
+__all__ = [
+    "PREDICATES",
+    "Acceptance",
+    "Accepted",
+    "Agreement",
+    "Allocation",
+    "Answer",
+    "Balance",
+    "Book",
+    "Chain",
+    "Commitment",
+    "CutOff",
+    "Default",
+    "Eligibility",
+    "Engine",
+    "Fault",
+    "GivingBack",
+    "Grant",
+    "Granularity",
+    "Lapsed",
+    "Link",
+    "Location",
+    "Offer",
+    "OfferLog",
+    "Offered",
+    "Profile",
+    "Record",
+    "Redeemed",
+    "Redemption",
+    "Rejected",
+    "Released",
+    "Request",
+    "Said",
+    "Slice",
+    "Stated",
+    "Terms",
+    "Unit",
+    "Usage",
+    "Used",
+    "Window",
+    "Withdrawn",
+    "answer_statement",
+    "balances",
+    "is_record",
+    "is_said",
+    "predicate_of",
+    "read_answer",
+    "read_record",
+    "read_said",
+    "read_usage",
+    "record_statement",
+    "said_statement",
+    "usage_statement",
+]

@@ -1,0 +1,222 @@
+"""What one log says of offers, read from its beginning: chains, the statements that they answer, and their faults.
+
+A node reads its own log so before it grants, and every log that it mirrors as entries arrive; a client reads the lines
+that a node or a file gives it. All get the same from the same lines. A record that answers somebody says so by the
+digest of their line, and that line stands in the same log before it: whoever has the log has all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.offers.accounts import Answer, Usage, read_answer, read_usage
+from comity.trust.offers.book import Book, Commitment, kind_of
+from comity.trust.offers.parties import (
+    Acceptance,
+    CutOff,
+    GivingBack,
+    Redemption,
+    Request,
+    Said,
+    is_said,
+    read_said,
+)
+from comity.trust.offers.records import (
+    Accepted,
+    Grant,
+    Offered,
+    Record,
+    Redeemed,
+    Rejected,
+    Released,
+    is_record,
+    read_record,
+)
+from comity.trust.statement import Entry
+
+UNANSWERED: Final = "unanswered"
+"""A record answers a statement that does not stand before it in the log, or that says something else."""
+
+PREDICATES: Final = (
+    "offer",
+    "offer-withdrawn",
+    "request",
+    "grant",
+    "pact",
+    "rejected",
+    "accepted",
+    "lapsed",
+    "released",
+    "redeemed",
+    "usage",
+    "defaulted",
+    "cut-off",
+)
+"""All that is said of offers, by either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Where a chain breaks the rules, for good: at log entry `index`. What follows is not counted."""
+
+    kind: str
+    index: int
+    line: Digest
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A statement of either side that is no record, and where it stands."""
+
+    index: int
+    line: Digest
+    said: Said | Usage | Answer
+
+
+@dataclass(slots=True)
+class Chain:
+    """A chain as a log has it: its book, the log entries of its records by number, what was said beside it, and its
+    fault, if it has one."""
+
+    book: Book
+    indexes: list[int] = field(default_factory=list)
+    stated: list[Stated] = field(default_factory=list)
+    fault: Fault | None = None
+
+
+Judge = Callable[[Entry], bool | None]
+"""Whether an entry is its author's; None where that cannot be known here."""
+
+
+class OfferLog:
+    """What one log says of offers. `read` its entries in order. Not thread-safe.
+
+    Args:
+        log: the log's verifier key.
+        by_node: whether an entry is signed by the node that writes this log.
+        by_identity: whether a statement of an identity is its own.
+    """
+
+    def __init__(self, log: str, by_node: Callable[[Entry], bool], by_identity: Judge) -> None:
+        self._log = log
+        self._by_node = by_node
+        self._by_identity = by_identity
+        self._names: dict[Digest, Digest] = {}
+        """The chain that an offer, of any version, belongs to."""
+        self.chains: dict[Digest, Chain] = {}
+        """By the id of their first offer."""
+        self.said: dict[Digest, Stated] = {}
+        """Statements of identities, about offers of any log, by line digest."""
+
+    def read(self, index: int, entry: Entry) -> Chain | None:
+        """Take entry `index` in; the chain of this log that it has changed. What is no offer's business, or malformed,
+        or forged, is passed over."""
+        try:
+            if is_record(entry.statement):
+                return self._record(index, entry, read_record(entry.statement))
+            if is_said(entry.statement):
+                return self._party(index, entry, read_said(entry.statement))
+            if entry.statement.predicate == "usage":
+                return self._beside(index, entry, read_usage(entry.statement))
+            if entry.statement.predicate == "defaulted":
+                return self._beside(index, entry, read_answer(entry.statement))
+        except Malformed:
+            return None
+        return None
+
+    def chain_of(self, offer: Digest) -> Chain | None:
+        """The chain that an offer of this log, of any version, belongs to."""
+        return self.chains.get(self._names.get(offer, offer))
+
+    def requests(self) -> Iterator[Stated]:
+        """Requests that this log holds, answered or not, for offers of any log."""
+        return (stated for stated in self.said.values() if isinstance(stated.said, Request))
+
+    def _record(self, index: int, entry: Entry, record: Record) -> Chain | None:
+        chain = self.chains.get(record.link.chain)
+        if chain is None:
+            if not isinstance(record, Offered) or record.offer.log != self._log or record.offer.id != record.link.chain:
+                return None
+            chain = Chain(Book(record.link.chain))
+        if chain.fault is not None or not self._by_node(entry):
+            return None
+        try:
+            if record.link.seq > chain.book.seq:
+                self._require_answered(chain.book, record)
+            if chain.book.take(record, entry.envelope, entry.line):
+                chain.indexes.append(index)
+        except Untrusted as error:
+            if not chain.indexes:
+                return None  # it did not begin: nobody was promised anything
+            chain.fault = Fault(kind_of(error) or UNANSWERED, index, entry.digest, error.why)
+        self.chains[record.link.chain] = chain
+        if isinstance(record, Offered) and chain.fault is None:
+            self._names[record.offer.id] = record.link.chain
+        return chain
+
+    def _party(self, index: int, entry: Entry, said: Said) -> Chain | None:
+        if entry.digest in self.said or self._by_identity(entry) is False:
+            return None
+        stated = Stated(index, entry.digest, said)
+        self.said[entry.digest] = stated
+        chain = self.chain_of(said.offer if isinstance(said, Request) else said.chain)
+        if chain is not None:
+            chain.stated.append(stated)
+        return chain
+
+    def _beside(self, index: int, entry: Entry, said: Usage | Answer) -> Chain | None:
+        chain = self.chain_of(said.chain)
+        if chain is None or said.grant not in chain.book.grants or not self._by_node(entry):
+            return None
+        chain.stated.append(Stated(index, entry.digest, said))
+        return chain
+
+    def _require_answered(self, book: Book, record: Record) -> None:
+        """Raises Untrusted where the record answers what nobody said. An answer about no grant is the book's matter."""
+        if isinstance(record, Grant | Rejected):
+            said = self._heard(record.request)
+            meant = isinstance(said, Request) and said.offer in {offer.id for offer in book.offers}
+            if meant and isinstance(record, Grant) and isinstance(said, Request):
+                meant = (said.by, said.pact, said.offer) == (record.grantee, record.pact, book.offer.id)
+            _require(meant, "the request that it answers")
+        elif isinstance(record, Accepted | Redeemed | Released) and (held := book.grants.get(record.grant)):
+            self._require_grantee(held, record)
+
+    def _require_grantee(self, held: Commitment, record: Accepted | Redeemed | Released) -> None:
+        mine = (held.grant.grantee, held.grant.link.chain, held.digest)
+        if isinstance(record, Accepted):
+            said = self._heard(record.acceptance)
+            _require(isinstance(said, Acceptance) and (said.by, said.chain, said.grant) == mine, "the acceptance")
+        elif isinstance(record, Released):
+            if record.giving_back is not None:
+                said = self._heard(record.giving_back)
+                meant = isinstance(said, GivingBack) and (said.by, said.chain, said.grant) == mine
+                _require(meant, "the grantee's word that it gives back")
+        else:
+            said = self._heard(record.redemption)
+            meant = isinstance(said, Redemption) and (said.by, said.chain, said.grant) == mine
+            if meant and isinstance(said, Redemption):
+                meant = (said.amounts, said.after) == (record.amounts, held.newest)
+            _require(meant, "the holder's word that it redeems so much, after the record before")
+            self._require_cut_off(record, mine)
+
+    def _require_cut_off(self, record: Redeemed, mine: tuple[Digest, Digest, Digest]) -> None:
+        if record.cut_off is not None:
+            said = self._heard(record.cut_off)
+            meant = isinstance(said, CutOff) and (said.by, said.chain, said.grant) == mine and not said.drill
+            _require(meant, "the beneficiary's own cut-off")
+
+    def _heard(self, line: Digest) -> Said | Usage | Answer | None:
+        stated = self.said.get(line)
+        return None if stated is None else stated.said
+
+
+def _require(meant: bool, what: str) -> None:
+    if not meant:
+        why = f"{what} does not stand before it in this log"
+        raise Untrusted("the chain of an offer is at fault", why=why, code="OFFER-UNANSWERED")

@@ -1,0 +1,320 @@
+"""`offer`: what a provider lends, in one document that is named by its SHA-256.
+
+    {"schema":"comity/offer/v1","provider":"…","log":"node-ch/log+1a2b3c4d+AZ…","title":"Spare H100 nodes",…}
+
+The document names the one log that may grant it. A later offer may supersede it there: then the chain of grants goes
+on under the new terms, and nothing that was given out is taken back. That the same hardware does not stand in two
+offers is the provider's word; nobody can prove it. Source: protocol, section 9.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.digest import Digest, bare_digest, sha256
+from comity.trust.encoding import Json, canonical, parse_canonical
+from comity.trust.errors import Malformed
+from comity.trust.fields import Fields
+from comity.trust.identity import check_jurisdiction
+from comity.trust.note import ED25519, VerifierKey
+from comity.trust.offers.capacity import (
+    MAX_AMOUNT,
+    MAX_GRANULES,
+    MAX_SLICES,
+    MAX_TIME,
+    MEASURES,
+    Allocation,
+    Granularity,
+    Slice,
+    Window,
+)
+
+SCHEMA: Final = "comity/offer/v1"
+MAX_BYTES: Final = 32_768
+ENGINES: Final = ("slurm", "kubernetes", "skypilot", "ssh")
+TERMS: Final = ("grant", "price", "reciprocal")
+ELIGIBLE: Final = ("anyone", "members", "listed")
+MAX_ARTIFACTS: Final = 256
+MAX_LISTED: Final = 64
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the machines stand and who may reach them by law: the provider's own words.
+
+    Attributes:
+        jurisdiction: ISO 3166-1 alpha-2, or a name that a charter defines.
+        operator: who runs them.
+        cloud_parent: whose cloud they are; empty where they are nobody's.
+        legal_reach: jurisdictions whose courts can order the operator or its parent, the own one included.
+    """
+
+    jurisdiction: str
+    operator: str
+    cloud_parent: str = ""
+    legal_reach: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for code in (self.jurisdiction, *self.legal_reach):
+            check_jurisdiction(code)
+        if list(self.legal_reach) != sorted(set(self.legal_reach)) or len(self.legal_reach) > MAX_LISTED:
+            raise Malformed("location is malformed", why=f"at most {MAX_LISTED} jurisdictions, each once, sorted")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Location:
+        made = cls(
+            fields.text("jurisdiction", most=31),
+            fields.text("operator", most=200),
+            fields.text("cloud_parent", least=0, most=200),
+            _texts(fields, "legal_reach", 31),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "jurisdiction": self.jurisdiction,
+            "operator": self.operator,
+            "cloud_parent": self.cloud_parent,
+            "legal_reach": list(self.legal_reach),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Who may ask: `anyone`, `members` of the provider's federation, or those `listed` by identity. `jurisdictions`,
+    where there are any, narrows it to members of these."""
+
+    who: str = "members"
+    identities: tuple[Digest, ...] = ()
+    jurisdictions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.who not in ELIGIBLE or (self.who == "listed") != bool(self.identities):
+            raise Malformed("eligibility is malformed", why=f"one of {', '.join(ELIGIBLE)}; listed ones by identity")
+        for code in self.jurisdictions:
+            check_jurisdiction(code)
+        for items in (self.identities, self.jurisdictions):
+            if list(items) != sorted(set(items)) or len(items) > MAX_LISTED:
+                raise Malformed("eligibility is malformed", why=f"at most {MAX_LISTED} items a list, each once, sorted")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Eligibility:
+        made = cls(
+            fields.choice("who", ELIGIBLE),
+            fields.digests("identities", most=MAX_LISTED),
+            _texts(fields, "jurisdictions", 31),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"who": self.who, "identities": list(self.identities), "jurisdictions": list(self.jurisdictions)}
+
+    def admits(self, identity: Digest, jurisdiction: str | None) -> bool:
+        """Whether an identity may ask. `jurisdiction` is its seat's; None for one without a seat."""
+        if self.jurisdictions and jurisdiction not in self.jurisdictions:
+            return False
+        if self.who == "listed":
+            return identity in self.identities
+        return self.who == "anyone" or jurisdiction is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A `grant` for nothing; a `price` a unit of the measure, in the currency's smallest unit; or `reciprocal`: it
+    counts in the balance of the two members. `text` is for people."""
+
+    kind: str = "grant"
+    price: int = 0
+    currency: str = ""
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        priced = self.kind == "price"
+        if self.kind not in TERMS or priced != bool(_CURRENCY.match(self.currency)) or (not priced and self.price):
+            raise Malformed("terms are malformed", why="a price, and only a price, has a currency of three letters")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Terms:
+        made = cls(
+            fields.choice("kind", TERMS),
+            fields.integer("price", most=MAX_AMOUNT),
+            fields.text("currency", least=0, most=3),
+            fields.text("text", least=0, most=4000, lines=True),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"kind": self.kind, "price": self.price, "currency": self.currency, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a grant is handed to. `target` is what people call it there: a partition, a queue, a context, a host."""
+
+    kind: str
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENGINES:
+            raise Malformed("engine is malformed", why=f"one of {', '.join(ENGINES)}")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Engine:
+        made = cls(fields.choice("kind", ENGINES), fields.text("target", least=0, most=200))
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"kind": self.kind, "target": self.target}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer document. Raises Malformed where it promises what cannot be.
+
+    Attributes:
+        provider: the member who lends.
+        log: verifier key of the one log that may grant it: a node's of that member.
+        measure: in which amounts are counted, `node-hours` or `accelerator-hours`.
+        accept_seconds: how long a grant waits for its grantee to accept it.
+        artifacts: digests of the models that lie beside the machines.
+        supersedes: the offer, in the same log, whose chain this one goes on with.
+    """
+
+    provider: Digest
+    log: str
+    title: str
+    measure: str
+    slices: tuple[Slice, ...]
+    window: Window
+    granularity: Granularity
+    location: Location
+    eligibility: Eligibility
+    terms: Terms
+    engine: Engine
+    accept_seconds: int
+    artifacts: tuple[Digest, ...] = ()
+    contact: str = ""
+    supersedes: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if VerifierKey.parse(self.log).type != ED25519:
+            raise _malformed("its log is not named by a log's key")
+        if self.measure not in MEASURES:
+            raise _malformed(f"its measure is not one of {', '.join(MEASURES)}")
+        names = [part.name for part in self.slices]
+        if not 1 <= len(names) <= MAX_SLICES or len(set(names)) != len(names):
+            raise _malformed(f"it has 1 to {MAX_SLICES} slices, each of another name")
+        length, unit = self.window.end - self.window.start, self.granularity.seconds
+        if length % unit or not 1 <= length // unit <= MAX_GRANULES:
+            raise _malformed(f"its window is not 1 to {MAX_GRANULES} whole granules long")
+        for part in self.slices:
+            if part.nodes % self.granularity.nodes or part.amount % self.granularity.amount:
+                raise _malformed(f"slice {part.name} is no multiple of the granularity")
+            if part.amount > (most := part.most(self.measure, part.nodes, length)):
+                raise _malformed(f"slice {part.name} has at most {most} {self.measure} in its window")
+        if list(self.artifacts) != sorted(set(self.artifacts)) or len(self.artifacts) > MAX_ARTIFACTS:
+            raise _malformed(f"it has at most {MAX_ARTIFACTS} artifacts, each once, sorted")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Offer:
+        """Inverse of `encode`. Raises Malformed."""
+        return cls.from_json(parse_canonical(data, limit=MAX_BYTES, what="offer"))
+
+    @classmethod
+    def from_json(cls, value: Json) -> Offer:
+        fields = Fields(value, "offer")
+        fields.constant("schema", SCHEMA)
+        supersedes = fields.take("supersedes")
+        made = cls(
+            provider=fields.digest("provider"),
+            log=fields.text("log"),
+            title=fields.text("title", most=200),
+            measure=fields.choice("measure", MEASURES),
+            slices=tuple(Slice.read(item) for item in fields.items("slices", least=1, most=MAX_SLICES)),
+            window=Window.read(fields.object("window")),
+            granularity=Granularity.read(fields.object("granularity")),
+            location=Location.read(fields.object("location")),
+            eligibility=Eligibility.read(fields.object("eligibility")),
+            terms=Terms.read(fields.object("terms")),
+            engine=Engine.read(fields.object("engine")),
+            accept_seconds=fields.integer("accept_seconds", least=1, most=MAX_TIME),
+            artifacts=fields.digests("artifacts", most=MAX_ARTIFACTS),
+            contact=fields.text("contact", least=0, most=400),
+            supersedes=None if supersedes is None else bare_digest(supersedes),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "schema": SCHEMA,
+            "provider": self.provider,
+            "log": self.log,
+            "title": self.title,
+            "measure": self.measure,
+            "slices": [part.to_json() for part in self.slices],
+            "window": self.window.to_json(),
+            "granularity": self.granularity.to_json(),
+            "location": self.location.to_json(),
+            "eligibility": self.eligibility.to_json(),
+            "terms": self.terms.to_json(),
+            "engine": self.engine.to_json(),
+            "accept_seconds": self.accept_seconds,
+            "artifacts": list(self.artifacts),
+            "contact": self.contact,
+            "supersedes": self.supersedes,
+        }
+
+    def encode(self) -> bytes:
+        """Its one spelling, RFC 8785."""
+        return canonical(self.to_json())
+
+    @property
+    def id(self) -> Digest:
+        """By which requests and grants name it: SHA-256 of `encode`."""
+        return sha256(self.encode())
+
+    def slice(self, name: str) -> Slice | None:
+        return next((part for part in self.slices if part.name == name), None)
+
+    def objection(self, allocations: Sequence[Allocation]) -> str:
+        """Why these can never be given out of this offer, whatever is free; empty where they can."""
+        for wanted in allocations:
+            if why := self._objection(wanted):
+                return f"slice {wanted.slice}: {why}"
+        return ""
+
+    def _objection(self, wanted: Allocation) -> str:
+        part, unit = self.slice(wanted.slice), self.granularity
+        if part is None:
+            return "the offer has no such slice"
+        if wanted.start < self.window.start or wanted.end > self.window.end:
+            return "outside of the offer's window"
+        if (wanted.start - self.window.start) % unit.seconds or (wanted.end - self.window.start) % unit.seconds:
+            return f"begins or ends between two multiples of {unit.seconds} seconds"
+        if wanted.nodes % unit.nodes or wanted.amount % unit.amount:
+            return f"no multiple of {unit.nodes} nodes and {unit.amount} {self.measure}"
+        if wanted.nodes > part.nodes:
+            return f"{wanted.nodes} nodes of {part.nodes}"
+        most = part.most(self.measure, wanted.nodes, wanted.end - wanted.start)
+        if wanted.amount > most:
+            return f"{wanted.amount} {self.measure}, where so many nodes give {most}"
+        return ""
+
+
+def _texts(fields: Fields, name: str, most: int) -> tuple[str, ...]:
+    items = fields.items(name, most=MAX_LISTED)
+    each = Fields({str(at): item for at, item in enumerate(items)}, name)
+    return tuple(each.text(str(at), most=most) for at in range(len(items)))
+
+
+def _malformed(why: str) -> Malformed:
+    return Malformed("offer is malformed", why=why)
