@@ -37,6 +37,7 @@ from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.policy import parse_policy
 from comity.trust.published import Published
+from comity.trust.report import Report
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
@@ -44,6 +45,7 @@ from comity.trust.tlog_mirror import MirrorInfo
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
+from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.wire.https import RangeUrl
 from support.case import advisory, case, nodes
@@ -113,6 +115,10 @@ def _judge(claim: bytes) -> Any:
     return parse_entry(claim)
 
 
+_OFFICER: Final = identity("Security officer", "ES")
+_VERIFIED: Final = sign_verified(
+    summarise(Report.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
+).line
 _CHARTERS: Final = _vectors("charter-certificate.json")
 _GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
 _CERTIFICATES: Final = _CHARTERS["accepted"][:1]
@@ -196,10 +202,12 @@ PARSERS: Final[dict[str, Target]] = {
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
     "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
+    "report": Target(Report.parse, (Report.of(_GOOD.verdict(), "1.0").encode(),), Report.encode),
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
+    "verified": Target(_of_statement(Verified.parse), (_payload(_VERIFIED),)),
 }

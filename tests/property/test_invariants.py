@@ -16,8 +16,10 @@ from comity.trust.identity import KeySet, announce
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.published import Licence, publish
+from comity.trust.report import Report
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.verified import sign_verified, summarise
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,6 +82,8 @@ def of_others() -> Iterator[bytes]:
     yield publish(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
     yield from advisory(GOOD)
     yield from advisory(GOOD, by=RIVAL, kind="yank")
+    for checker in (RIVAL, COPYCAT, SG.seat):
+        yield sign_verified(summarise(Report.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer).line
     yield from found(nodes(3)).certificates[0]
     for stranger in STRANGERS:
         yield stranger.entry.line

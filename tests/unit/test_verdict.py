@@ -87,6 +87,7 @@ def test_a_verdict_as_json() -> None:
         "accepted": False,
         "policy": None,
         "required": ["bytes"],
+        "inputs": [],
         "rows": [
             {
                 "row": "bytes",

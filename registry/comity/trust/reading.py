@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from comity.trust.charter import Member
 from comity.trust.claims import Advisory, parse_advisory, parse_hold, signed_by_node
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Untrusted
@@ -17,6 +18,7 @@ from comity.trust.node_record import NodeRecord
 from comity.trust.published import Published, check_published
 from comity.trust.rotation import Chain, Chains, KeyState
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.verified import VERIFIED, Verified
 from comity.trust.witnessing import Bound
 
 T = TypeVar("T")
@@ -112,6 +114,29 @@ def weigh_advisories(
     for entry in _about(readings, artifact, "advisory"):
         if (advisory := _try(prove, entry, notes)) is not None:
             found.append((entry, advisory))
+    return tuple(found), tuple(notes)
+
+
+def weigh_checks(
+    readings: Readings, artifact: Digest, seats: Iterable[Member]
+) -> tuple[tuple[tuple[Entry, Verified], ...], tuple[str, ...]]:
+    """`verified` statements about `artifact` that an identity among the claims, or one of `seats`, really signed, and
+    notes on the others."""
+    known = {seat.id: KeyState.of_seat(seat) for seat in seats}
+    found: list[tuple[Entry, Verified]] = []
+    notes: list[str] = []
+
+    def prove(entry: Entry) -> Verified:
+        verified = Verified.parse(entry.statement)
+        seat = known.get(verified.by)
+        for chain in (readings.chains.follow(seat) if seat else None, readings.chain(verified.by)):
+            if chain is not None and chain.signed(entry.envelope):
+                return verified
+        raise Untrusted("verified refused", why=f"not proven to be {short(verified.by)}'s", code="SIGNATURE")
+
+    for entry in _about(readings, artifact, VERIFIED):
+        if (verified := _try(prove, entry, notes)) is not None:
+            found.append((entry, verified))
     return tuple(found), tuple(notes)
 
 

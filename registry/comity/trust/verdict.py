@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from comity.trust.digest import Digest
 from comity.trust.encoding import Json
@@ -11,6 +11,10 @@ from comity.trust.encoding import Json
 State = Literal["pass", "fail", "unknown", "not-checked"]
 Basis = Literal["verified here", "claimed", "stale or absent"]
 Cause = Literal["", "false", "short", "missing", "partial"]
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+BASES: Final[tuple[Basis, ...]] = get_args(Basis)
+CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 SCHEMA: Final = "comity.dev/verdict/v1"
 OK: Final = 0
@@ -67,7 +71,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The rows in their fixed order, and what they amount to under the policy."""
+    """The rows in their fixed order, and what they amount to under the policy.
+
+    `inputs` are the SHA-256 of the claim lines that facts of the rows rest on.
+    """
 
     artifact: Digest | None
     name: str
@@ -75,6 +82,7 @@ class Verdict:
     exit_status: int
     policy: Digest | None = None
     required: tuple[str, ...] = field(default=())
+    inputs: tuple[Digest, ...] = field(default=())
 
     @property
     def accepted(self) -> bool:
@@ -92,6 +100,7 @@ class Verdict:
             "accepted": self.accepted,
             "policy": self.policy,
             "required": list(self.required),
+            "inputs": list(self.inputs),
             "rows": [row.to_json() for row in self.rows],
         }
 

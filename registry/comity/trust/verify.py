@@ -31,12 +31,13 @@ from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
 from comity.trust.growth import growths
 from comity.trust.policy import ROWS, Policy
-from comity.trust.reading import read_claims, weigh_advisories, weigh_holds
+from comity.trust.reading import read_claims, weigh_advisories, weigh_checks, weigh_holds
 from comity.trust.rows import (
     Findings,
     advisories_row,
     artifact_row,
     bytes_row,
+    corroboration_facts,
     cosigners_row,
     crypto_health_row,
     documents_row,
@@ -54,7 +55,8 @@ from comity.trust.rows import (
     upstream_facts,
 )
 from comity.trust.standing import Standing, stand
-from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Row, Verdict, exit_status
+from comity.trust.statement import Entry
+from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Fact, Row, Verdict, exit_status
 from comity.trust.witnessing import bind
 
 
@@ -74,6 +76,7 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
     chosen = max(standings, key=lambda standing: standing.merit(policy), default=None)
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
+    checks, untold = weigh_checks(readings, manifest.digest, [seat for body in policy.pins for seat in body.members])
     concerned = {member.id for body in policy.pins for member in body.members}
     concerned |= {chosen.publication.publisher.id} if chosen else set()
     found = Findings(
@@ -85,10 +88,11 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         standings=standings,
         chosen=chosen,
         advisories=advisories,
+        checks=checks,
         disputes=tuple(readings.chains.disputes(concerned)),
         holds=holds,
         strangers=strangers,
-        remarks=(*binding, *readings.chains.notes(), *unproven, *forged),
+        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *forged),
     )
     judged = (
         first.joined(upstream_facts(found)),
@@ -108,7 +112,8 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         notes_row(found),
     )
     refusals = tuple(advisory for _, advisory in advisories if advisory.by.id in policy.refuse_from)
-    return _conclude(manifest.digest, chosen, judged, policy, refusals)
+    verdict = _conclude(manifest.digest, chosen, judged, policy, refusals, corroboration_facts(found))
+    return replace(verdict, inputs=_inputs(verdict.rows, readings.entries))
 
 
 def _ordered(evidence: Evidence) -> Evidence:
@@ -122,6 +127,7 @@ def _conclude(
     judged: tuple[Row, ...],
     policy: Policy,
     refusals: tuple[Advisory, ...] = (),
+    corroboration: tuple[Fact, ...] = (),
     otherwise: str = "not checked in this version",
 ) -> Verdict:
     """All rows in their order, (16) among them, and the exit status; `otherwise` is what rows not judged say."""
@@ -130,6 +136,12 @@ def _conclude(
     status = exit_status(rows, policy.require)
     if refusals and status in (OK, EVIDENCE_MISSING, PARTIAL):
         status = POLICY_NOT_MET
-    rows = (*rows, policy_row(rows, policy, refusals))
+    rows = (*rows, policy_row(rows, policy, refusals).joined(corroboration))
     name = str(chosen.publication.published.name) if chosen and chosen.accepted is not False else ""
     return Verdict(artifact, name, rows, status, policy.digest, policy.require)
+
+
+def _inputs(rows: tuple[Row, ...], entries: tuple[Entry, ...]) -> tuple[Digest, ...]:
+    """Which of the claims the rows rest on."""
+    named = {fact.evidence for row in rows for fact in row.facts}
+    return tuple(sorted(digest for entry in entries if (digest := entry.digest) in named))

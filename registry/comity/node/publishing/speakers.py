@@ -24,6 +24,7 @@ from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.upstream.news import CHANGED, GONE, parse_changed, parse_gone
 from comity.trust.upstream.observed import OBSERVED, Observed
+from comity.trust.verified import VERIFIED, Verified
 
 CANDIDATES: Final = 16
 """Lines looked at that claim to be one identity's inception: each proves itself or counts for nothing."""
@@ -32,6 +33,7 @@ _READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "hold": lambda entry: parse_hold(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
+    VERIFIED: lambda entry: Verified.parse(entry.statement),
     OBSERVED: lambda entry: Observed.parse(entry.statement),
     CHANGED: lambda entry: parse_changed(entry.statement),
     GONE: lambda entry: parse_gone(entry.statement),

@@ -5,6 +5,7 @@ The numbers are the steps of `verify`, which calls these in order and knows noth
 
 from comity.trust.rows.artifact import artifact_row, bytes_row
 from comity.trust.rows.conclusion import notes_row, policy_row
+from comity.trust.rows.corroboration import corroboration_facts
 from comity.trust.rows.documents import documents_row
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.health import crypto_health_row, time_row
@@ -23,6 +24,7 @@ __all__ = [
     "advisories_row",
     "artifact_row",
     "bytes_row",
+    "corroboration_facts",
     "cosigners_row",
     "crypto_health_row",
     "documents_row",

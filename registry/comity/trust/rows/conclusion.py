@@ -30,14 +30,15 @@ def notes_row(found: Findings) -> Row:
 
 
 def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
-    short_of = [row.name for row in rows if row.name in ("artifact", *policy.require) and row.state != "pass"]
+    required = [row for row in rows if row.name in ("artifact", *policy.require)]
+    facts = tuple(here(f"required: {row.name}: {row.state}", policy.digest) for row in required)
+    short_of = [row.name for row in required if row.state != "pass"]
     if refusals:
-        return Row(
-            "policy", "fail", f"an issuer that the owner listed advises against it: {refusals[0].kind}", 16, "short"
-        )
+        text = f"an issuer that the owner listed advises against it: {refusals[0].kind}"
+        return Row("policy", "fail", text, 16, "short", facts)
     if short_of:
-        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 16, "short")
-    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16)
+        return Row("policy", "fail", f"not met: {', '.join(short_of)}", 16, "short", facts)
+    return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16, facts=facts)
 
 
 def _pieces_notes(found: Findings) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from comity.trust.policy import Policy
 from comity.trust.reading import Readings
 from comity.trust.standing import Standing
 from comity.trust.statement import Entry
+from comity.trust.verified import Verified
 from comity.trust.witnessing import Bound
 
 
@@ -19,7 +20,8 @@ class Findings:
     """The evidence, the policy, and what steps (1) to (6) made of them.
 
     `chosen` is the publication that gets furthest, None where there is none. `bound` are the nodes that a pinned body
-    proves, `strangers` the names of those whose member no pinned body lists. `holds` are signed, not yet proven to be
+    proves, `strangers` the names of those whose member no pinned body lists. `checks` are what others say that they
+    verified. `holds` are signed, not yet proven to be
     in the node's own log. `remarks` say what did not verify outside of the readings and standings.
     """
 
@@ -31,6 +33,7 @@ class Findings:
     standings: tuple[Standing, ...]
     chosen: Standing | None
     advisories: tuple[tuple[Entry, Advisory], ...]
+    checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
     holds: tuple[tuple[Entry, Bound], ...]
     strangers: tuple[str, ...]

@@ -1,0 +1,229 @@
+"""The report: one spelling, nothing in it that another run would spell otherwise, and whose signature it bears."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.evidence import FoundFile
+from comity.trust.policy import ROWS
+from comity.trust.report import Report
+from comity.trust.statement import Author, parse_entry, sign_statement
+from comity.trust.verdict import BASES, CAUSES, STATES, Fact, Row, Verdict
+from comity.trust.verified import MAX_INPUTS, RESULTS, Verified, check_report, level, sign_verified, summarise
+from comity.trust.verify import verify
+from comity.verifier import examine, load_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import Case, advisory, case
+from support.world import NOW, Identity, identity, seat
+
+GOOD = case()
+OFFICER, OTHER = identity("Security officer", "ES"), identity("Somebody else", "SG")
+REPORT = Report.of(GOOD.verdict(), "1.0")
+SUMMARY = summarise(REPORT, OFFICER.id, NOW)
+SIGNED = sign_verified(SUMMARY, OFFICER.signer)
+
+digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
+texts = st.text(st.characters(), max_size=20)
+facts = st.builds(Fact, texts, st.sampled_from(BASES), texts, st.none() | digests)
+rows = st.builds(
+    Row,
+    st.sampled_from(ROWS),
+    st.sampled_from(STATES),
+    texts,
+    st.integers(0, 16),
+    st.sampled_from(CAUSES),
+    st.lists(facts, max_size=3).map(tuple),
+    texts,
+)
+verdicts = st.builds(
+    Verdict,
+    st.none() | digests,
+    texts,
+    st.lists(rows, max_size=16).map(tuple),
+    st.sampled_from([0, 3, 4, 5, 8]),
+    st.none() | digests,
+    st.lists(st.sampled_from(ROWS), max_size=5).map(tuple),
+    st.lists(digests, max_size=3).map(tuple),
+)
+summaries = st.builds(
+    Verified,
+    by=digests,
+    name=st.just("swiss-ai/tiny@v1") | st.just(""),
+    artifact=digests,
+    time=st.integers(0, 4_000_000_000),
+    policy=digests,
+    passed=st.booleans(),
+    levels=st.lists(st.sampled_from([level(row) for row in ROWS]), unique=True).map(tuple),
+    inputs=st.lists(digests, max_size=4).map(tuple),
+    report=st.just(SUMMARY.report),
+    version=st.just("1.0"),
+)
+
+
+@given(verdicts)
+@settings(max_examples=60)
+def test_what_is_written_reads_back_in_one_spelling(verdict: Verdict) -> None:
+    report = Report.of(verdict, "1.0")
+    assert Report.parse(report.encode()) == report
+    assert Report.parse(report.encode()).encode() == report.encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"accepted":true', b'"accepted":false'),
+        (b'"exit_status":0', b'"exit_status":4'),
+        (b'"state":"pass"', b'"state":"fine"'),
+        (b'"basis":"verified here"', b'"basis":"well known"'),
+        (b'report/v1"', b'report/v2"'),
+        (b'{"accepted"', b'{ "accepted"'),
+        (b'"name":"comity"', b'"name":"other"'),
+        (b'"hint":""', b'"hint":"","host":"laptop"'),
+    ],
+)
+def test_what_no_report_says_is_refused(old: bytes, new: bytes) -> None:
+    data = REPORT.encode()
+    assert old in data
+    with pytest.raises(Malformed):
+        Report.parse(data.replace(old, new, 1))
+
+
+def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+    written = GOOD.write(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere" / "two")
+    claims = tmp_path / "elsewhere" / "two" / "model" / ".comity" / "claims.jsonl"
+    claims.write_bytes(b"".join(reversed(claims.read_bytes().splitlines(keepends=True))))
+    reports = []
+    for folder in (written, tmp_path / "elsewhere" / "two" / "model"):
+        verdict = verify(examine(folder), load_policy(folder.parent / "policy.toml"))
+        reports.append(Report.of(verdict, "1.0").encode())
+    assert reports[0] == reports[1]
+    assert str(tmp_path).encode() not in reports[0]
+
+
+def test_it_names_no_moment() -> None:
+    assert not re.search(rb"20\d\d-\d\d-\d\dT|\b1[67]\d{8}\b", REPORT.encode())
+
+
+def test_it_has_all_sixteen_rows_and_the_inputs_that_they_rest_on() -> None:
+    document = json.loads(REPORT.encode())
+    assert [row["row"] for row in document["rows"]] == list(ROWS)
+    assert [row["step"] for row in document["rows"]] == list(range(1, 17))
+    assert sha256(GOOD.publication.line) in document["inputs"]
+    assert set(document["inputs"]) <= {sha256(line) for line in GOOD.claims}
+    named = {fact["evidence"] for row in document["rows"] for fact in row["facts"]}
+    assert set(document["inputs"]) <= named
+
+
+def test_a_file_name_that_no_encoding_knows_is_spelled_out() -> None:
+    odd = FoundFile("evil\udcff\x1b[2J.py", 1, sha256(b"x"))
+    verdict = verify(replace(GOOD.evidence, files=(*(GOOD.evidence.files or ()), odd)), GOOD.policy)
+    row = Report.parse(Report.of(verdict, "1.0").encode()).verdict.row("bytes")
+    assert row.summary.startswith(r"evil\udcff" + "\x1b[2J.py: not in the manifest")
+
+
+@given(summaries)
+@settings(max_examples=40)
+def test_a_summary_reads_back(verified: Verified) -> None:
+    assert Verified.parse(verified.statement()) == verified
+
+
+def test_a_signed_report_holds_for_its_signer_and_its_report_alone() -> None:
+    assert check_report(SIGNED, OFFICER.inception.keys, REPORT) == SUMMARY
+    assert SUMMARY.passed
+    assert set(SUMMARY.levels) >= {"COMITY_BYTES", "COMITY_KEY_POLICY", "COMITY_POLICY"}
+    with pytest.raises(Untrusted, match="not signed"):
+        check_report(SIGNED, OTHER.inception.keys, REPORT)
+    with pytest.raises(Untrusted, match="another report"):
+        check_report(SIGNED, OFFICER.inception.keys, replace(REPORT, version="1.1"))
+
+
+def without(summary: Verified) -> list[Verified]:
+    """Summaries that say of the same report what is not in it."""
+    other = sha256(b"other")
+    return [
+        replace(summary, passed=False),
+        replace(summary, artifact=other),
+        replace(summary, policy=other),
+        replace(summary, levels=summary.levels[1:]),
+        replace(summary, inputs=(*summary.inputs, other)),
+        replace(summary, name="swiss-ai/other@v1"),
+        replace(summary, version="2.0"),
+    ]
+
+
+@pytest.mark.parametrize("other", without(SUMMARY), ids=range(7))
+def test_a_summary_that_says_more_than_its_report_is_refused(other: Verified) -> None:
+    with pytest.raises(Untrusted, match="not what is in it"):
+        check_report(sign_verified(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
+
+
+@pytest.mark.parametrize("gone", ["artifact", "policy"])
+def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str) -> None:
+    verdict = replace(REPORT.verdict, artifact=None) if gone == "artifact" else replace(REPORT.verdict, policy=None)
+    with pytest.raises(Malformed) as caught:
+        summarise(replace(REPORT, verdict=verdict), OFFICER.id, NOW)
+    assert caught.value.code == "UNSIGNABLE-REPORT"
+
+
+def test_a_summary_names_so_many_inputs_as_fit_a_log_line() -> None:
+    inputs = tuple(sha256(bytes([number % 256, number // 256])) for number in range(MAX_INPUTS + 5))
+    many = replace(REPORT, verdict=replace(REPORT.verdict, inputs=inputs))
+    entry = sign_verified(summarise(many, OFFICER.id, NOW), OFFICER.signer)
+    assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUTS]
+
+
+def test_a_node_cannot_say_that_it_verified() -> None:
+    spoken = replace(SUMMARY.statement(), by=Author("node", OFFICER.id))
+    with pytest.raises(Malformed):
+        Verified.parse(parse_entry(sign_statement(spoken, OFFICER.signer).line).statement)
+
+
+# What others checked
+
+
+def checked(good: Case, by: Identity, **changes: object) -> bytes:
+    return sign_verified(replace(SUMMARY, by=by.id, artifact=good.artifact, **changes), by.signer).line  # type: ignore[arg-type]
+
+
+def test_what_others_verified_is_their_claim_and_turns_no_row() -> None:
+    member = seat("SG")
+    line = checked(GOOD, OFFICER)
+    told = GOOD.saying(OFFICER.entry.line, line, checked(GOOD, member, passed=False))
+    before, after = GOOD.verdict(), told.verdict()
+    assert [(row.name, row.state) for row in after.rows] == [(row.name, row.state) for row in before.rows]
+    said = {fact.by: fact for fact in after.row("policy").facts if fact.basis == "claimed"}
+    assert RESULTS[True] in said[f"Security officer [{OFFICER.id[:12]}]"].text
+    assert RESULTS[False] in said["Institute SG (SG)"].text
+    assert said[f"Security officer [{OFFICER.id[:12]}]"].evidence == sha256(line)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [(checked(GOOD, OFFICER),), (OTHER.entry.line, OFFICER.entry.line, sign_verified(SUMMARY, OTHER.signer).line)],
+)
+def test_what_nobody_proves_to_have_verified_is_a_note(lines: tuple[bytes, ...]) -> None:
+    verdict = GOOD.saying(*lines).verdict()
+    assert "verified" in verdict.row("notes").summary
+    assert all(fact.basis == "verified here" for fact in verdict.row("policy").facts)
+
+
+def test_a_refusing_issuer_is_seen_in_the_summary() -> None:
+    issuer = identity("Security desk", "ES")
+    warned = GOOD.saying(*advisory(GOOD, by=issuer))
+    verdict = verify(warned.evidence, replace(GOOD.policy, refuse_from=frozenset({issuer.id})))
+    assert not summarise(Report.of(verdict, "1.0"), OFFICER.id, NOW).passed
+
+
+def test_reports_of_hostile_bytes_raise_nothing_else() -> None:
+    for data in (b"", b"{}", b"[" * 100, b"\xff", REPORT.encode()[:-1]):
+        with pytest.raises(ComityError):
+            Report.parse(data)
