@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from comity_client.compute.attention import Cache, UnknownCache, cache_of
+from comity_client.compute.attention import Cache, UnknownCache, cache_of, cache_of_gguf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +97,34 @@ def test_the_text_part_of_a_model_that_sees_is_what_counts() -> None:
 )
 def test_what_the_configuration_does_not_decide_is_unknown_with_the_reason(config: dict[str, Any], reason: str) -> None:
     assert reason in why(config)
+
+
+GGUF = {
+    "general.architecture": "llama", "llama.block_count": 32, "llama.attention.head_count": 32,
+    "llama.attention.head_count_kv": 8, "llama.embedding_length": 4096,
+}  # fmt: skip
+
+
+def test_a_gguf_header_says_the_same_as_the_configuration() -> None:
+    from_header = cache_of_gguf(GGUF)
+    assert isinstance(from_header, Cache)
+    assert from_header.bytes(4096, 3, 2) == known({**LLAMA_7B, "num_key_value_heads": 8}).bytes(4096, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, "'None' is not one that is known"),
+        ({**GGUF, "general.architecture": "deepseek2"}, "'deepseek2' is not one that is known"),
+        ({**GGUF, "llama.attention.sliding_window": 4096}, "windowed"),
+        ({**GGUF, "llama.embedding_length": 4097}, "no multiple"),
+        ({**GGUF, "llama.block_count": "many"}, "block_count is many"),
+    ],
+)
+def test_what_a_gguf_header_does_not_decide_is_unknown(facts: dict[str, Any], reason: str) -> None:
+    cache = cache_of_gguf(facts)
+    assert isinstance(cache, UnknownCache)
+    assert reason in cache.why
 
 
 @given(

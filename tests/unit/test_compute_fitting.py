@@ -30,7 +30,7 @@ SEVENTY_B = Model(
 )  # fmt: skip
 ONE_T = Model(
     "a 1T mixture of experts in 4 bits",
-    Weights({"Q4_K": 576_000_000_000, "Q6_K": 24_000_000_000, "F32": 1_000_000_000}, "a test", ()),
+    Weights({"I32": 562_000_000_000, "BF16": 39_000_000_000}, "a test", ()),  # eight 4-bit numbers in each I32
     cache_of({"model_type": "kimi_k2", "num_hidden_layers": 61, "num_attention_heads": 64, "kv_lora_rank": 512,
               "qk_rope_head_dim": 64}),
 )  # fmt: skip

@@ -3,6 +3,7 @@
     multi-head, grouped, multi-query   2 x layers x KV heads x head dimension           keys and values
     latent (DeepSeek-V2 and V3)        layers x (latent rank + rotary dimension)        one compressed vector
     windowed layers that are listed    the same as above, of at most the window's tokens
+    GGUF files                         layers x KV heads x (key + value length)
 
 Only kinds whose formula follows from the configuration are computed; everything else is *unknown*, with the reason, and
 never a guess: recurrent state, linear attention, windows that engines treat differently, types that nobody listed here.
@@ -67,6 +68,10 @@ GROUPED: Final[Mapping[str, _Family]] = {
     "exaone4": _Family(windows="listed"),
 }
 """Model types all of whose layers are softmax attention with shared KV heads."""
+GGUF: Final = frozenset(
+    {"apertus", "gemma", "granite", "internlm2", "llama", "olmo", "olmo2", "qwen2", "qwen2moe", "qwen3", "qwen3moe"}
+)
+"""Architectures of GGUF files whose layers all keep keys and values of the shared heads."""
 LATENT: Final = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
 MULTI_HEAD: Final[Mapping[str, tuple[str, str, str]]] = {
     "gpt2": ("n_layer", "n_head", "n_embd"),
@@ -121,6 +126,25 @@ class UnknownCache:
     why: str
 
 
+def cache_of_gguf(facts: Mapping[str, Any]) -> Cache | UnknownCache:
+    """What the header of a GGUF file says. Latent attention is unknown: llama.cpp has kept it in several ways."""
+    kind = facts.get("general.architecture")
+    if kind not in GGUF:
+        return UnknownCache(f"the attention of architecture {str(kind)[:40]!r} is not one that is known here")
+    own = {name.removeprefix(f"{kind}."): value for name, value in facts.items()}
+    try:
+        if own.get("attention.sliding_window"):
+            raise _Unclear(f"some layers of this {kind} are windowed, and the header does not list which")
+        heads = _number(own, "attention.head_count")
+        shared = _number(own, "attention.head_count_kv") if "attention.head_count_kv" in own else heads
+        key, value = (_length(own, f"attention.{each}_length", heads) for each in ("key", "value"))
+        layers = _number(own, "block_count", MAX_LAYERS)
+    except _Unclear as unclear:
+        return UnknownCache(str(unclear))
+    formula = f"{shared} KV heads x ({key} + {value})"
+    return Cache("attention with shared KV heads", layers, shared * (key + value), shared, heads, formula)
+
+
 def cache_of(config: Mapping[str, Any]) -> Cache | UnknownCache:
     """What a `config.json` says. A model that also sees or hears is judged by its `text_config`."""
     nested = config.get("text_config")
@@ -148,7 +172,7 @@ class _Unclear(Exception):
 def _latent(config: Mapping[str, Any]) -> Cache:
     rank, rotary = _number(config, "kv_lora_rank"), _number(config, "qk_rope_head_dim")
     return Cache(
-        kind="multi-head latent attention, compressed as vLLM, SGLang and llama.cpp keep it",
+        kind="multi-head latent attention, compressed as vLLM and SGLang keep it",
         layers=_number(config, "num_hidden_layers", MAX_LAYERS),
         elements=rank + rotary,
         heads=1,
@@ -204,6 +228,15 @@ def _windows(config: Mapping[str, Any], family: _Family, layers: int) -> tuple[i
     raise _Unclear("sliding_window is set, and config.json does not list the layers that it is for (layer_types)")
 
 
+def _length(facts: Mapping[str, Any], name: str, heads: int) -> int:
+    if name in facts:
+        return _number(facts, name)
+    width = _number(facts, "embedding_length")
+    if width % heads:
+        raise _Unclear(f"embedding_length {width} is no multiple of {heads} attention heads, and {name} is missing")
+    return width // heads
+
+
 def _plain(
     kind: str, layers: int, heads: int, shared: int, dimension: int, windowed: int = 0, window: int = 0
 ) -> Cache:
@@ -222,5 +255,5 @@ def _plain(
 def _number(config: Mapping[str, Any], name: str, most: int = MAX_WIDTH) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise _Unclear(f"{name} in config.json is {str(value)[:40]}, expected a number from 1 to {most}")
+        raise _Unclear(f"{name} is {str(value)[:40]}, expected a number from 1 to {most}")
     return value

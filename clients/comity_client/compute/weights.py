@@ -6,16 +6,28 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.manifest import FileEntry
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
 """In the order of preference: one model is often published in several of them."""
 _SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(?=\.[a-z]+$)")
 _OTHER_COPY: Final = ("consolidated", "original/", "metal/", "onnx/", "openvino/", "tf_model", "training_args")
 """Beginnings of paths under which publishers keep the same weights once more, or none."""
+
+
+class Listed(Protocol):
+    """A file of an artifact: its path in it, and its size in bytes."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+L = TypeVar("L", bound=Listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class Weights:
         return tuple(sorted(self.by_type, key=lambda name: (-self.by_type[name], name)))
 
 
-def weight_files(entries: Iterable[FileEntry], pattern: str = "") -> tuple[FileEntry, ...]:
+def weight_files(entries: Iterable[L], pattern: str = "") -> tuple[L, ...]:
     """The files of one model: all that match `pattern`; without it those of one format, and of one of several
     quantizations only where there is no other.
 
@@ -61,7 +73,7 @@ def weight_files(entries: Iterable[FileEntry], pattern: str = "") -> tuple[FileE
     raise NotFound("no weights", why=f"no file ends in {', '.join(_SUFFIXES)}", code="NO-WEIGHTS")
 
 
-def by_size(entries: Sequence[FileEntry]) -> Weights:
+def by_size(entries: Sequence[Listed]) -> Weights:
     """What sizes in the manifest say: headers are counted along, which is less than a thousandth."""
     counted = tuple(entry.path for entry in entries)
     return Weights({"unknown": sum(entry.size for entry in entries)}, f"{_files(counted)}, by size alone", counted)
@@ -76,7 +88,7 @@ def by_headers(tensors: Iterable[Mapping[str, int]], paths: Sequence[str]) -> We
     return Weights(total, f"the headers of {_files(paths)}", tuple(paths))
 
 
-def _one_model(found: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
+def _one_model(found: Sequence[L]) -> tuple[L, ...]:
     gguf = found[0].path.endswith(".gguf")
     models = {_SHARD.sub("", entry.path) for entry in found if not _is_projector(entry.path)}
     if gguf and len(models) > 1:
