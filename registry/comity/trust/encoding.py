@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import TypeAlias
 
@@ -59,32 +59,35 @@ def canonical(value: Json) -> bytes:
         raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
 
-def parse_json(data: bytes, *, limit: int, what: str = "document") -> Json:
+def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractions: bool = False) -> Json:
     """Parse JSON strictly: at most `limit` bytes, UTF-8, no duplicate member, no fraction, bounded depth.
+
+    Args:
+        whole_fractions: read `12.0`, which some writers make of integers, as 12.
 
     Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
     """
-    value = _parse(data, limit, what)
+    value = _parse(data, limit, what, _whole if whole_fractions else _no_fraction)
     canonical(value)  # bounds depth and refuses lone surrogates
     return value
 
 
 def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
     """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
-    value = _parse(data, limit, what)
+    value = _parse(data, limit, what, _no_fraction)
     if canonical(value) != data:
         raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
     return value
 
 
-def _parse(data: bytes, limit: int, what: str) -> Json:
+def _parse(data: bytes, limit: int, what: str, fraction: Callable[[str], Json]) -> Json:
     if len(data) > limit:
         raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are read")
     try:
         value: Json = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_unique,
-            parse_float=_no_fraction,
+            parse_float=fraction,
             parse_constant=_no_fraction,
             parse_int=_bounded_int,
         )
@@ -121,6 +124,11 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _no_fraction(text: str) -> Json:
     raise ValueError(f"a fraction or constant, {text[:20]!r}")
+
+
+def _whole(text: str) -> Json:
+    whole, _, zeros = text.partition(".")
+    return _bounded_int(whole) if zeros and not zeros.strip("0") else _no_fraction(text)
 
 
 def _bounded_int(text: str) -> int:

@@ -129,8 +129,9 @@ class PrivateKey:
         return PublicKey(self.alg, self._key.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:
+        """ECDSA by RFC 6979, so that it needs no randomness and signing again gives the same bytes."""
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            return self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1]))
+            return self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1], deterministic_signing=True))
         return self._key.sign(message)
 
 

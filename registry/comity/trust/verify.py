@@ -2,7 +2,8 @@
 
      (1) artifact      the manifest is well-formed; its SHA-256 is the artifact's name
      (2) bytes         every listed file is here, hashed, as listed; nothing else is
-     (3) signatures    a `published` statement about it is signed by its publisher's keys, first or rotated
+     (3) signatures    a `published` statement about it is signed by its publisher's keys, first or rotated; or a
+                       `model.sig` over these files by a signer whom the owner lists
      (4) key policy    that publisher is who the owner pinned, or whom a pinned charter binds to the namespace
      (5) transparency  the statement is in a log that a pinned charter binds to a member X
      (6) cosigners     enough other members cosigned that log with the statement inside
@@ -30,26 +31,31 @@ from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
 from comity.trust.growth import growths
+from comity.trust.model_signing import KeylessVerifier
 from comity.trust.policy import ROWS, Policy
 from comity.trust.reading import read_claims, weigh_advisories, weigh_checks, weigh_holds
 from comity.trust.rows import (
     Findings,
     advisories_row,
+    artifact_of_files,
     artifact_row,
+    bytes_as_signed,
     bytes_row,
     corroboration_facts,
     cosigners_row,
     crypto_health_row,
     documents_row,
+    judge_model_sig,
     key_policy_row,
     licence_row,
     lineage_row,
-    model_signing_facts,
     notes_row,
     policy_row,
     replicas_row,
     safety_row,
     signatures_row,
+    signed_row,
+    sole,
     time_row,
     transparency_row,
     upstream_facts,
@@ -60,13 +66,16 @@ from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, 
 from comity.trust.witnessing import bind
 
 
-def verify(evidence: Evidence, policy: Policy) -> Verdict:
+def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | None = None) -> Verdict:
     """Judge `evidence` by `policy`. Never raises for what the evidence holds; bad material becomes rows and notes.
 
     In whatever order claims and proofs come, and however often, the verdict is the same.
+
+    Args:
+        keyless: what checks a keyless `model.sig`, for which this core has no means; without it, it is not checked.
     """
     evidence = _ordered(evidence)
-    manifest, first = artifact_row(evidence)
+    manifest, first = artifact_of_files(evidence) if sole(evidence) else artifact_row(evidence)
     if manifest is None:
         return _conclude(None, None, (first,), policy, otherwise="nothing can be judged without the manifest")
     readings = read_claims(evidence.claims, manifest.digest)
@@ -94,10 +103,12 @@ def verify(evidence: Evidence, policy: Policy) -> Verdict:
         strangers=strangers,
         remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *forged),
     )
+    signed = judge_model_sig(found, keyless)
+    hashed = bytes_row(evidence, manifest)
     judged = (
         first.joined(upstream_facts(found)),
-        bytes_row(evidence, manifest),
-        signatures_row(found).joined(model_signing_facts(found)),
+        bytes_as_signed(signed, hashed) if signed and sole(evidence) else hashed,
+        signed_row(signatures_row(found), signed, found),
         key_policy_row(found),
         transparency_row(found),
         cosigners_row(found),

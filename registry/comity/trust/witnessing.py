@@ -9,7 +9,7 @@ protocol, section 3, "the verifier's chain".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comity.trust.charter import Body, Member
 from comity.trust.checkpoint import Checkpoint
@@ -39,12 +39,18 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class Cosigner:
     """A member that cosigned: by which name, when by its own clock (POSIX seconds); `post_quantum` where neither its
-    cosignature nor the keys that bind its cosigner would fall with classical cryptography."""
+    cosignature nor the keys that bind its cosigner would fall with classical cryptography. `lines` are all cosignatures
+    of the member under this checkpoint: when, and whether post-quantum."""
 
     member: Member
     name: str
     timestamp: int
     post_quantum: bool
+    lines: tuple[tuple[int, bool], ...] = ()
+
+    def times(self, rule: CosignerRule) -> tuple[int, ...]:
+        """When it cosigned, by the lines that `rule` counts and that tell a time."""
+        return tuple(at for at, strong in self.lines if at and (strong or not rule.post_quantum))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +204,14 @@ def _cosigners(
             post_quantum = key.type == MLDSA44_COSIGNATURE and node.post_quantum
             found.append(Cosigner(node.member, key.name, timestamp, post_quantum))
     best: dict[Member, Cosigner] = {}
+    lines: dict[Member, set[tuple[int, bool]]] = {}
     for cosigner in found:
+        lines.setdefault(cosigner.member, set()).add((cosigner.timestamp, cosigner.post_quantum))
         known = best.get(cosigner.member)
         if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
             best[cosigner.member] = cosigner
-    return tuple(best.values()), tuple(dict.fromkeys(refused))
+    each = (replace(cosigner, lines=tuple(sorted(lines[member]))) for member, cosigner in best.items())
+    return tuple(each), tuple(dict.fromkeys(refused))
 
 
 def _key_of(signature: NoteSignature, record: NodeRecord) -> VerifierKey | None:

@@ -20,6 +20,15 @@ refuse_from = ["51aa…"]          # identities or nodes whose advisories refuse
 [time]
 as_of = 2026-11-24T00:00:00Z     # judge freshness as of then; no clock is ever read
 max_age_days = 30
+[model_signing]                  # whose OpenSSF model.sig counts as a signature
+keys = ["lab.pub"]               # public keys, PEM files relative to the policy
+certificates = ["roots.pem"]     # authorities for certificates, judged at as_of or when cosigners had seen it
+sigstore_root = "trusted_root.json"
+unsigned = [".gitattributes"]    # files and folders that need not be signed
+require = false                  # true: nothing else will do for the row
+[[model_signing.identity]]       # keyless signers, by the extra [sigstore]
+identity = "release@lab.example"
+issuer = "https://accounts.example"
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """

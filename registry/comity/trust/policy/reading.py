@@ -9,6 +9,7 @@ from typing import Final
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.policy.cosigners import read_cosigners
 from comity.trust.policy.freshness import read_freshness
+from comity.trust.policy.model_signing import read_model_signing
 from comity.trust.policy.pins import read_pin
 from comity.trust.policy.publishers import read_publishers
 from comity.trust.policy.required import check_required, read_required
@@ -24,7 +25,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
 
     Args:
         text: the TOML.
-        read: gives the bytes of a federation file that `[[pin]]` names; may raise NotFound.
+        read: gives the bytes of a file that the policy names: a federation file, keys; may raise NotFound.
 
     Raises Malformed for unknown keys (with a guess what was meant) and values; Untrusted for a pin that does not hold.
     """
@@ -46,6 +47,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         licences=_licences(document.table("licences")),
         refuse_from=_issuers(document.table("advisories")),
         freshness=read_freshness(document.table("time")),
+        model_signing=read_model_signing(document.table("model_signing"), read),
         require=read_required(document.table("rows")),
         digest=sha256(text),
     )

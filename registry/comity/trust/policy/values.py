@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from comity.trust.charter import Body
 from comity.trust.digest import Digest
+from comity.trust.model_signing.rule import ModelSigningRule
 from comity.trust.policy.cosigners import CosignerRule
 from comity.trust.policy.freshness import Freshness
 from comity.trust.policy.names import DEFAULT_REQUIRED
@@ -24,6 +25,7 @@ class Policy:
     licences: frozenset[str] = frozenset()
     refuse_from: frozenset[Digest] = frozenset()
     freshness: Freshness | None = None
+    model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
 

@@ -12,7 +12,7 @@ from comity.trust.rows.health import crypto_health_row, time_row
 from comity.trust.rows.licence import licence_row
 from comity.trust.rows.lineage import lineage_row
 from comity.trust.rows.logs import cosigners_row, transparency_row
-from comity.trust.rows.model_signing import model_signing_facts
+from comity.trust.rows.model_signing import artifact_of_files, bytes_as_signed, judge_model_sig, signed_row, sole
 from comity.trust.rows.replicas import replicas_row
 from comity.trust.rows.safety import safety_row
 from comity.trust.rows.signatures import key_policy_row, signatures_row
@@ -22,21 +22,25 @@ from comity.trust.rows.warnings import advisories_row
 __all__ = [
     "Findings",
     "advisories_row",
+    "artifact_of_files",
     "artifact_row",
+    "bytes_as_signed",
     "bytes_row",
     "corroboration_facts",
     "cosigners_row",
     "crypto_health_row",
     "documents_row",
+    "judge_model_sig",
     "key_policy_row",
     "licence_row",
     "lineage_row",
-    "model_signing_facts",
     "notes_row",
     "policy_row",
     "replicas_row",
     "safety_row",
     "signatures_row",
+    "signed_row",
+    "sole",
     "time_row",
     "transparency_row",
     "upstream_facts",

@@ -1,0 +1,171 @@
+"""Certificate chains of a `model.sig`, judged at a moment that is given.
+
+The moment is the owner's `as_of`, or one by which others had seen the signature; never the certificate's own
+`not valid before`, at which a leaf that expired years ago would still pass. Revocation is not checked: there is nothing
+to check it by without a network. Source: RFC 5280 as `cryptography.x509.verification` implements it; OpenSSF Model
+Signing v1.0 for what a leaf has to allow.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import (
+    ClientVerifier,
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.model_signing.ec_keys import ModelKey
+
+E = TypeVar("E", x509.KeyUsage, x509.ExtendedKeyUsage)
+
+MAX_ROOTS: Final = 1000
+_LATEST: Final = 253_402_300_799  # the end of year 9999, beyond which certificates tell no time
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """POSIX seconds, and who says that it is then: words that end a sentence, such as `as_of of the policy`."""
+
+    at: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"{_time(self.at):%Y-%m-%dT%H:%M:%SZ}, {self.source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Whose certificate signed, by a chain that holds: its subject, its key, and the root that it leads to."""
+
+    subject: str
+    key: ModelKey
+    root: str
+
+
+def parse_roots(text: bytes) -> tuple[bytes, ...]:
+    """The certificates (DER) in a PEM file. Raises Malformed."""
+    try:
+        found = x509.load_pem_x509_certificates(text)
+        roots = tuple(dict.fromkeys(root.public_bytes(Encoding.DER) for root in found))
+    except ValueError as error:
+        raise Malformed("not certificates", why="expected X.509 certificates in PEM", code="MODEL-KEY") from error
+    if len(roots) > MAX_ROOTS:
+        raise Malformed("too many certificates", why=f"at most {MAX_ROOTS}", code="MODEL-KEY")
+    return roots
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A leaf and what leads from it towards a root, as a bundle brings them."""
+
+    leaf: x509.Certificate
+    others: tuple[x509.Certificate, ...]
+
+    @classmethod
+    def parse(cls, certificates: Sequence[bytes]) -> Chain:
+        """Read certificates (DER), leaf first. Raises Untrusted (code MODEL-SIG) for what is none."""
+        leaf, *others = (_load(der) for der in certificates)
+        return cls(leaf, tuple(others))
+
+    @property
+    def key(self) -> ModelKey:
+        """The leaf's key, whether or not the chain holds. Raises Untrusted for one that cannot sign models."""
+        try:
+            return ModelKey.of(self.leaf.public_key())
+        except (Malformed, ValueError, UnsupportedAlgorithm) as error:
+            raise _untrusted("its certificate has no key that signs models", str(error)[:200]) from error
+
+    def valid_at(self, moment: Moment) -> bool:
+        """Whether no certificate here had expired, or was not valid yet. A cheap question before `follow`."""
+        return self._starts <= _time(moment.at) <= self._ends
+
+    @property
+    def validity(self) -> str:
+        return f"valid from {self._starts:%Y-%m-%d} to {self._ends:%Y-%m-%d}"
+
+    @property
+    def _starts(self) -> datetime.datetime:
+        return max(each.not_valid_before_utc for each in (self.leaf, *self.others))
+
+    @property
+    def _ends(self) -> datetime.datetime:
+        return min(each.not_valid_after_utc for each in (self.leaf, *self.others))
+
+    def follow(self, roots: Sequence[bytes], moment: Moment) -> Leaf:
+        """Follow the chain to one of `roots` (DER), every certificate being valid at `moment`.
+
+        Raises Untrusted (code MODEL-SIG) where it does not lead there, or the leaf may not sign.
+        """
+        verifier = _verifier([_load(der) for der in roots], moment)
+        try:
+            found = verifier.verify(self.leaf, list(self.others)).chain
+        except (VerificationError, x509.UnsupportedGeneralNameType, ValueError) as error:
+            why = f"at {moment}: {str(error).partition(' (encountered')[0][:200]}"
+            raise _untrusted("its certificate does not hold", why) from error
+        _may_sign(self.leaf)
+        return Leaf(_subject(self.leaf), self.key, _subject(found[-1]))
+
+
+def _verifier(roots: list[x509.Certificate], moment: Moment) -> ClientVerifier:
+    """The rules of the web's certificates for authorities; a leaf needs neither a host name nor a web purpose."""
+    authorities = ExtensionPolicy.webpki_defaults_ca().may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+    builder = PolicyBuilder().store(Store(roots)).time(_time(moment.at).replace(tzinfo=None))
+    builder = builder.extension_policies(ca_policy=authorities, ee_policy=ExtensionPolicy.permit_all())
+    return builder.build_client_verifier()
+
+
+def _may_sign(leaf: x509.Certificate) -> None:
+    """What a leaf has to allow, and that it says nothing critical that is not understood here."""
+    try:
+        unknown = [e.oid for e in leaf.extensions if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]
+        usage = _extension(leaf, x509.KeyUsage)
+        purposes = _extension(leaf, x509.ExtendedKeyUsage)
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise _untrusted("its certificate is not understood", str(error)[:200]) from error
+    if unknown:
+        raise _untrusted("its certificate is not understood", f"critical extension {unknown[0].dotted_string}")
+    signs = usage is not None and usage.digital_signature
+    if not signs and (purposes is None or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
+        raise _untrusted("its certificate is not for signing", "neither digital signatures nor code signing")
+
+
+def _extension(leaf: x509.Certificate, kind: type[E]) -> E | None:
+    try:
+        return leaf.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _load(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise _untrusted("its certificate is no certificate", str(error)[:200]) from error
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.subject.rfc4514_string()[:200] or "no subject"
+    except ValueError:
+        return "a subject that cannot be read"
+
+
+def _time(at: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(min(at, _LATEST), datetime.UTC)
+
+
+def _untrusted(what: str, why: str) -> Untrusted:
+    return Untrusted(what, why=why, code="MODEL-SIG")

@@ -1,0 +1,181 @@
+"""One `model.sig` judged: who signed, whether the owner believes them, and whether these are the files they signed.
+
+Pure, and monotone in the moments: another moment by which others had seen the signature can only make a certificate
+pass, never fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.evidence import FoundFile
+from comity.trust.model_signing.bundle import Bundle, ChainMaterial, KeyMaterial
+from comity.trust.model_signing.chains import Chain, Moment
+from comity.trust.model_signing.coverage import Coverage, cover
+from comity.trust.model_signing.ec_keys import ModelKey
+from comity.trust.model_signing.rule import KeylessVerifier, ModelSigningRule
+from comity.trust.model_signing.statement import ModelStatement
+from comity.trust.verdict import Cause, State
+
+MAX_MOMENTS: Final = 8
+"""Moments at which a chain that is valid then is followed: at the first, what does not depend on time has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signed the list, as far as that can be told: `state` is `pass` where the owner believes them and it holds.
+    `remarks` are what goes with it, such as what was not checked."""
+
+    state: State
+    cause: Cause
+    text: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a `model.sig`. `coverage` is None where the list could not be read, or nobody looked at the files;
+    `digest` is the SHA-256 of the `model.sig`."""
+
+    digest: Digest
+    signer: Signer
+    statement: ModelStatement | None = None
+    coverage: Coverage | None = None
+    partial: bool = False
+
+    @property
+    def state(self) -> State:
+        return self._outcome[0]
+
+    @property
+    def cause(self) -> Cause:
+        return self._outcome[1]
+
+    @property
+    def text(self) -> str:
+        return self._outcome[2]
+
+    @property
+    def _outcome(self) -> tuple[State, Cause, str]:
+        """The signer's, unless the files say otherwise."""
+        signer, coverage = self.signer, self.coverage
+        if signer.state == "fail" or self.statement is None:
+            return signer.state, signer.cause, signer.text
+        if coverage is not None and coverage.false:
+            return "fail", "false", f"{signer.text}: {coverage.false[0]} ({len(coverage.false)} in all)"
+        if coverage is not None and coverage.missing and not self.partial:
+            return "fail", "false", f"{signer.text}: {coverage.missing[0]} ({len(coverage.missing)} in all)"
+        if signer.state != "pass":
+            return signer.state, signer.cause, signer.text
+        if coverage is None:
+            return "not-checked", "missing", f"{signer.text}: nobody looked at the files"
+        if coverage.unchecked:
+            return "not-checked", "missing", f"{signer.text}: {coverage.unchecked[0]}"
+        if coverage.missing:
+            return "unknown", "partial", f"{signer.text}: partial by request, {len(coverage.missing)} missing"
+        return "pass", "", f"{signer.text}, {coverage.right} files"
+
+
+def judge(
+    data: bytes,
+    files: Iterable[FoundFile] | None,
+    rule: ModelSigningRule,
+    moments: Sequence[Moment] = (),
+    keyless: KeylessVerifier | None = None,
+    *,
+    partial: bool = False,
+) -> Judgement:
+    """Judge the bytes of a `model.sig`.
+
+    Args:
+        files: all that is in the folder; None where nobody looked.
+        rule: whom the owner believes.
+        moments: when certificates have to be valid; at any of them is enough.
+        keyless: what checks keyless bundles; without it they are not checked.
+        partial: the folder was fetched in part, on request.
+
+    Never raises for what `data` holds.
+    """
+    digest = sha256(data)
+    try:
+        bundle = Bundle.parse(data)
+        statement = ModelStatement.parse(bundle.payload)
+    except Malformed as error:
+        return Judgement(digest, Signer("fail", "false", str(error)))
+    signer = _signer(data, bundle, rule, moments, keyless)
+    coverage = cover(statement, files, rule.unsigned) if files is not None else None
+    return Judgement(digest, signer, statement, coverage, partial)
+
+
+def _signer(
+    data: bytes,
+    bundle: Bundle,
+    rule: ModelSigningRule,
+    moments: Sequence[Moment],
+    keyless: KeylessVerifier | None,
+) -> Signer:
+    try:
+        if isinstance(bundle.material, KeyMaterial):
+            return _by_key(bundle, bundle.material, rule)
+        if isinstance(bundle.material, ChainMaterial):
+            return _by_certificate(bundle, bundle.material, rule, moments)
+        return _by_identity(data, rule, keyless)
+    except ComityError as error:
+        return Signer("fail", "false", f"model.sig does not hold: {error}")
+
+
+def _by_key(bundle: Bundle, material: KeyMaterial, rule: ModelSigningRule) -> Signer:
+    hint = ModelKey.parse(material.pem).hint if material.pem else material.hint
+    if material.pem and material.hint not in ("", hint):
+        raise Untrusted("its hint names another key than it brings", code="MODEL-SIG")
+    key = rule.key(hint) if hint else next((key for key in rule.keys if _holds(bundle, key)), None)
+    if key is None:
+        named = f"key {hint[:16]}, which the policy does not list" if hint else "a key that it does not name"
+        return Signer("unknown", "missing", f"model.sig by {named}: not checked")
+    key.verify(bundle.signature, bundle.signed)
+    return Signer("pass", "", f"model.sig by key {key.hint[:16]} ({key.algorithm})")
+
+
+def _holds(bundle: Bundle, key: ModelKey) -> bool:
+    try:
+        key.verify(bundle.signature, bundle.signed)
+    except Untrusted:
+        return False
+    return True
+
+
+def _by_certificate(
+    bundle: Bundle, material: ChainMaterial, rule: ModelSigningRule, moments: Sequence[Moment]
+) -> Signer:
+    chain = Chain.parse(material.certificates)
+    chain.key.verify(bundle.signature, bundle.signed)
+    if not rule.roots:
+        return Signer("unknown", "missing", "model.sig by a certificate, and the policy lists no authority")
+    if not moments:
+        text = "model.sig by a certificate, and the policy names no moment to judge it at"
+        return Signer("not-checked", "missing", text)
+    refusal = Untrusted("its certificate does not hold", why=f"{chain.validity}; at {moments[0]}, it was not")
+    for moment in list(filter(chain.valid_at, moments))[:MAX_MOMENTS]:
+        try:
+            leaf = chain.follow(rule.roots, moment)
+        except Untrusted as error:
+            refusal = error
+            continue
+        text = f"model.sig by {leaf.subject} ({leaf.key.algorithm})"
+        remarks = (f"its certificate leads to {leaf.root} at {moment}", "whether it was revoked is not checked")
+        return Signer("pass", "", text, remarks)
+    raise refusal
+
+
+def _by_identity(data: bytes, rule: ModelSigningRule, keyless: KeylessVerifier | None) -> Signer:
+    if not rule.identities or rule.sigstore_root is None:
+        return Signer("unknown", "missing", "model.sig without a key, and the policy lists no identity")
+    if keyless is None:
+        text = "model.sig without a key: checking it needs the extra [sigstore], and cannot be done here"
+        return Signer("not-checked", "missing", text)
+    signer = keyless(data, rule.identities, rule.sigstore_root)
+    return Signer("pass", "", f"model.sig by {signer}", (f"checked by the Sigstore {rule.root_name()}",))
