@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.ledger.logs import Logs
+from comity.ledger.logs import Logs, Standing
 from comity.ledger.sequencer import BATCH, Sequencer
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Malformed, OutOfSpace, Unavailable, Untrusted
@@ -244,3 +244,38 @@ def _full(*_: object) -> int:
 
 def _failed(*_: object) -> int:
     raise Unavailable("the ledger's database failed", code="LEDGER-FAILED")
+
+
+async def test_lines_made_of_the_log_see_every_entry_before_them(ledger: Ledger) -> None:
+    sizes: list[int] = []
+
+    def make(standing: Standing) -> list[bytes]:
+        sizes.append(standing.size)
+        return [statement_line(100 + standing.size)]
+
+    async with running(ledger) as sequencer:
+        made = await asyncio.gather(sequencer.append(statement_line(0)), *(sequencer.compose(make) for _ in range(8)))
+    assert sizes == list(range(1, 9))
+    assert made[1:] == [(size, (statement_line(100 + size),)) for size in sizes]
+    assert ledger.logs.get(LOG.origin).size == 9
+
+
+async def test_what_refuses_to_be_made_reaches_who_asked_and_nobody_else(ledger: Ledger) -> None:
+    def refuse(standing: Standing) -> list[bytes]:
+        raise ZeroDivisionError
+
+    async with running(ledger) as sequencer:
+        refused, index = await asyncio.gather(
+            sequencer.compose(refuse), sequencer.append(statement_line(0)), return_exceptions=True
+        )
+        assert isinstance(refused, ZeroDivisionError)
+        assert index == 0
+        assert await sequencer.append(statement_line(1)) == 1
+
+
+async def test_nothing_made_is_nothing_logged(ledger: Ledger) -> None:
+    async with running(ledger) as sequencer:
+        assert await sequencer.compose(lambda standing: []) == (0, ())
+        with pytest.raises(Malformed):
+            await sequencer.compose(lambda standing: [b"no statement"])
+        assert await sequencer.append(statement_line(0)) == 0

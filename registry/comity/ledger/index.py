@@ -15,13 +15,14 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, sel
 
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.rows import find_log
+from comity.ledger.rows import LogRow, find_log
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
 from comity.trust.statement import Statement
 
 UNKNOWN: Final = ""
 MAX_FOUND: Final = 1000
+MAX_STRETCH: Final = 8192
 MAX_FOLDED: Final = 512
 _LAST_CHARACTER: Final = "\U0010ffff"
 
@@ -94,6 +95,14 @@ class Index:
             rows = connection.execute(wanted.limit(limit))
             return [Located(*row) for row in rows]
 
+    def said(self, log: str, predicates: Sequence[str], start: int, end: int) -> list[tuple[int, bytes]]:
+        """Index and line of the visible entries of one log, from `start` up to `end` (at most 8,192), that have one of
+        these predicates, in order. Raises Malformed for a longer stretch, and NotFound(code="NO-SUCH-LOG")."""
+        if not 0 <= end - start <= MAX_STRETCH:
+            raise Malformed("bad stretch", why=f"{end - start} entries, at most {MAX_STRETCH}")
+        with self._database.reading() as connection:
+            return said(connection, find_log(connection, log), predicates, start, end)
+
     def places(self, line_digest: Digest) -> list[Place]:
         """Everywhere that the line with this SHA-256 stands."""
         standing = (
@@ -132,6 +141,21 @@ def write(connection: Connection, log_id: int, start: int, statements: Sequence[
     ]
     if subjects:
         connection.execute(insert(schema.subjects), subjects)
+
+
+def said(
+    connection: Connection, log: LogRow, predicates: Sequence[str], start: int, end: int
+) -> list[tuple[int, bytes]]:
+    """What `Index.said` finds, inside a transaction."""
+    stretch = (_STATEMENT.log_id == log.id, _STATEMENT.index >= start, _STATEMENT.index < min(end, log.size))
+    found = (
+        select(_ENTRY.index, _ENTRY.line)
+        .select_from(schema.statements)
+        .join(schema.entries, and_(_ENTRY.log_id == _STATEMENT.log_id, _ENTRY.index == _STATEMENT.index))
+        .where(*stretch, _STATEMENT.predicate.in_(predicates))
+        .order_by(_STATEMENT.index)
+    )
+    return [(index, line) for index, line in connection.execute(found)]
 
 
 def fold(name: str) -> str:

@@ -1,6 +1,7 @@
 """How logs grow: own ones by appending, mirrored ones by following what the log has signed.
 
     append   own log: lines -> entries, tiles, root                                  one transaction
+    compose  own log: as it stands -> lines made of that, appended                   one transaction
     stage    mirrored log: a step of a long stretch, durable and not yet visible      one transaction
     advance  mirrored log: the last step; visible iff the signed root comes out       one transaction
     set_note a checkpoint over a root that is already committed                       one transaction
@@ -11,13 +12,14 @@ ledger was opened re-derives its root from the right edge, so that nothing is si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection, insert, update
 
 from comity.content import fault
-from comity.ledger import checkpoints, entries, schema, tree
+from comity.ledger import checkpoints, entries, index, schema, tree
 from comity.ledger.check import check_right_edge
 from comity.ledger.checkpoints import signed_head
 from comity.ledger.database import Database
@@ -51,6 +53,17 @@ class LogState:
     staged: int
     note: bytes | None
     own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An own log, inside the transaction that appends to it.
+
+    `said(predicates, start, end)` are its entries of these predicates, as `Index.said` gives them.
+    """
+
+    size: int
+    said: Callable[[Sequence[str], int, int], list[tuple[int, bytes]]]
 
 
 class Logs:
@@ -107,13 +120,21 @@ class Logs:
         leaves = entries.own_leaves(lines)
         with self._database.writing("append") as connection:
             log = self._writable(connection, name)
-            if not log.own:
-                raise Refused("not this node's log", why=f"{log.origin} is mirrored; its owner alone appends to it")
-            self._put(connection, log, log.size, leaves)
-            fault.point("ledger.append.grown")
-            size = log.size + len(leaves)
-            self._move(connection, log, size, tree.root_at(connection, log, size))
+            self._append(connection, log, leaves)
             return log.size
+
+    def compose(self, name: str, make: Callable[[Standing], Sequence[bytes]]) -> tuple[int, tuple[bytes, ...]]:
+        """Add the statements that `make` makes of an own log as it stands; the index of the first, and the lines.
+
+        What `make` reads is what they are appended to: nobody else adds anything between. It may make none, and what it
+        raises leaves the log as it was. Raises what `append` raises.
+        """
+        with self._database.writing("compose") as connection:
+            log = self._writable(connection, name)
+            lines = tuple(make(Standing(log.size, partial(index.said, connection, log))))
+            if lines:
+                self._append(connection, log, entries.own_leaves(lines))
+            return log.size, lines
 
     def stage(self, name: str, start: int, lines: Sequence[bytes]) -> bytes:
         """Keep `lines` of a mirrored log at `start` and up, durable but not yet visible.
@@ -195,6 +216,14 @@ class Logs:
             check_right_edge(connection, log)
             self._sound.add(log.id)
         return log
+
+    def _append(self, connection: Connection, log: LogRow, leaves: Sequence[Leaf]) -> None:
+        if not log.own:
+            raise Refused("not this node's log", why=f"{log.origin} is mirrored; its owner alone appends to it")
+        self._put(connection, log, log.size, leaves)
+        fault.point("ledger.append.grown")
+        size = log.size + len(leaves)
+        self._move(connection, log, size, tree.root_at(connection, log, size))
 
     def _stage(self, connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
         if log.own:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.ledger.ledger import Ledger
+from comity.ledger.logs import Standing
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey
@@ -35,6 +36,17 @@ class _Entry:
 
     lines: tuple[bytes, ...]
     index: asyncio.Future[int]
+
+
+Make = Callable[[Standing], Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Lines that are made of the log as it stands; `made` is the first one's index, and the lines."""
+
+    make: Make
+    made: asyncio.Future[tuple[int, tuple[bytes, ...]]]
 
 
 class Sequencer:
@@ -58,8 +70,8 @@ class Sequencer:
         self._sign = sign
         self._linger = linger
         self._interval = interval
-        self._queue: asyncio.Queue[_Entry] = asyncio.Queue(WAITING)
-        self._batch: list[_Entry] = []
+        self._queue: asyncio.Queue[_Entry | _Made] = asyncio.Queue(WAITING)
+        self._batch: list[_Entry | _Made] = []
         """Taken from the queue; by the end of `run` each of them has its answer."""
         self._changed = asyncio.Condition()
         self._size = self._signed = 0
@@ -85,6 +97,18 @@ class Sequencer:
         self._check_running()
         await self._queue.put(entry)
         return await entry.index
+
+    async def compose(self, make: Make) -> tuple[int, tuple[bytes, ...]]:
+        """Log the statements that `make` makes of this log as it stands, in the transaction that reads it: the index of
+        the first, and the lines; there may be none.
+
+        `make` runs in a thread, once. What it raises reaches the caller of this method, and nothing is logged then.
+        Also raises what `append_all` raises.
+        """
+        entry = _Made(make, asyncio.get_running_loop().create_future())
+        self._check_running()
+        await self._queue.put(entry)
+        return await entry.made
 
     async def covered(self, index: int) -> None:
         """Return once a checkpoint covers entry `index`. Raises Unavailable(code="SEQUENCER-ENDED")."""
@@ -130,10 +154,40 @@ class Sequencer:
             return
         if self._queue.empty():
             await asyncio.sleep(self._linger)
-        while sum(len(entry.lines) for entry in self._batch) < BATCH and not self._queue.empty():
+        while sum(_weight(entry) for entry in self._batch) < BATCH and not self._queue.empty():
             self._batch.append(self._queue.get_nowait())
 
-    async def _commit(self, batch: list[_Entry]) -> None:
+    async def _commit(self, batch: list[_Entry | _Made]) -> None:
+        """Statements that are at hand go together; those that are made of the log have a transaction each."""
+        if at_hand := [entry for entry in batch if isinstance(entry, _Entry)]:
+            await self._commit_lines(at_hand)
+        for entry in batch:
+            if isinstance(entry, _Made):
+                await self._commit_made(entry)
+
+    async def _commit_made(self, entry: _Made) -> None:
+        refusals: list[Exception] = []
+
+        def make(standing: Standing) -> Sequence[bytes]:
+            try:
+                return entry.make(standing)
+            except Exception as error:
+                refusals.append(error)
+                raise
+
+        try:
+            first, lines = await asyncio.to_thread(self._ledger.logs.compose, self._name, make)
+        except Exception as error:
+            if not entry.made.done():
+                entry.made.set_exception(error)
+            if not refusals and not isinstance(error, OutOfSpace | Conflict | Malformed):
+                raise
+            return
+        self._size = first + len(lines)
+        if not entry.made.done():
+            entry.made.set_result((first, lines))
+
+    async def _commit_lines(self, batch: list[_Entry]) -> None:
         lines = [line for entry in batch for line in entry.lines]
         try:
             first = await asyncio.to_thread(self._ledger.logs.append, self._name, lines)
@@ -190,10 +244,15 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def _refuse(batch: list[_Entry], error: ComityError) -> None:
+def _weight(entry: _Entry | _Made) -> int:
+    return len(entry.lines) if isinstance(entry, _Entry) else 1
+
+
+def _refuse(batch: Sequence[_Entry | _Made], error: ComityError) -> None:
     for entry in batch:
-        if not entry.index.done():
-            entry.index.set_exception(error)
+        answer: asyncio.Future[Any] = entry.index if isinstance(entry, _Entry) else entry.made
+        if not answer.done():
+            answer.set_exception(error)
 
 
 def _ended() -> Unavailable:

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.sequencer import Sequencer
+from comity.ledger.sequencer import Make, Sequencer
 from comity.node.core import Core
 from comity.node.holding import Holding
 from comity.node.replication.recovery import Recovery
@@ -48,6 +48,13 @@ class OwnLog:
         """
         await self._require_open()
         return await self._append_all(lines)
+
+    async def compose(self, make: Make) -> list[tuple[int, bytes]]:
+        """Log what `make` makes of this log as it stands: index and line of each. Raises what `Sequencer.compose`
+        raises."""
+        await self._require_open()
+        first, lines = await self._sequencer.compose(make)
+        return list(enumerate(lines, first))
 
     async def run(self) -> None:
         """Sign and log until cancelled. Raises what ended the sequencer.

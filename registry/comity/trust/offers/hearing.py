@@ -7,13 +7,13 @@ digest of their line, and that line stands in the same log before it: whoever ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.offers.accounts import Answer, Usage, read_answer, read_usage
+from comity.trust.offers.accounts import USAGE, Answer, Usage, read_answer, read_usage
 from comity.trust.offers.book import Book, Commitment, kind_of
 from comity.trust.offers.parties import (
     Acceptance,
@@ -89,23 +89,11 @@ class Chain:
     fault: Fault | None = None
 
 
-Judge = Callable[[Entry], bool | None]
-"""Whether an entry is its author's; None where that cannot be known here."""
-
-
 class OfferLog:
-    """What one log says of offers. `read` its entries in order. Not thread-safe.
+    """What one log, named by its verifier key, says of offers. `read` its entries in order. Not thread-safe."""
 
-    Args:
-        log: the log's verifier key.
-        by_node: whether an entry is signed by the node that writes this log.
-        by_identity: whether a statement of an identity is its own.
-    """
-
-    def __init__(self, log: str, by_node: Callable[[Entry], bool], by_identity: Judge) -> None:
+    def __init__(self, log: str) -> None:
         self._log = log
-        self._by_node = by_node
-        self._by_identity = by_identity
         self._names: dict[Digest, Digest] = {}
         """The chain that an offer, of any version, belongs to."""
         self.chains: dict[Digest, Chain] = {}
@@ -113,21 +101,27 @@ class OfferLog:
         self.said: dict[Digest, Stated] = {}
         """Statements of identities, about offers of any log, by line digest."""
 
-    def read(self, index: int, entry: Entry) -> Chain | None:
+    def read(self, index: int, entry: Entry, genuine: bool | None) -> Chain | None:
         """Take entry `index` in; the chain of this log that it has changed. What is no offer's business, or malformed,
-        or forged, is passed over."""
+        or forged, is passed over.
+
+        Args:
+            genuine: whether the entry is signed by the node that writes this log, where a node speaks, or by the
+                identity that it names; None where that cannot be known here.
+        """
+        if genuine is False or entry.statement.predicate not in PREDICATES:
+            return None
         try:
-            if is_record(entry.statement):
-                return self._record(index, entry, read_record(entry.statement))
             if is_said(entry.statement):
                 return self._party(index, entry, read_said(entry.statement))
-            if entry.statement.predicate == "usage":
-                return self._beside(index, entry, read_usage(entry.statement))
-            if entry.statement.predicate == "defaulted":
-                return self._beside(index, entry, read_answer(entry.statement))
+            if genuine is None:
+                return None
+            if is_record(entry.statement):
+                return self._record(index, entry, read_record(entry.statement))
+            read = read_usage if entry.statement.predicate == USAGE else read_answer
+            return self._beside(index, entry, read(entry.statement))
         except Malformed:
             return None
-        return None
 
     def chain_of(self, offer: Digest) -> Chain | None:
         """The chain that an offer of this log, of any version, belongs to."""
@@ -143,7 +137,7 @@ class OfferLog:
             if not isinstance(record, Offered) or record.offer.log != self._log or record.offer.id != record.link.chain:
                 return None
             chain = Chain(Book(record.link.chain))
-        if chain.fault is not None or not self._by_node(entry):
+        if chain.fault is not None:
             return None
         try:
             if record.link.seq > chain.book.seq:
@@ -160,7 +154,7 @@ class OfferLog:
         return chain
 
     def _party(self, index: int, entry: Entry, said: Said) -> Chain | None:
-        if entry.digest in self.said or self._by_identity(entry) is False:
+        if entry.digest in self.said:
             return None
         stated = Stated(index, entry.digest, said)
         self.said[entry.digest] = stated
@@ -171,7 +165,7 @@ class OfferLog:
 
     def _beside(self, index: int, entry: Entry, said: Usage | Answer) -> Chain | None:
         chain = self.chain_of(said.chain)
-        if chain is None or said.grant not in chain.book.grants or not self._by_node(entry):
+        if chain is None or said.grant not in chain.book.grants:
             return None
         chain.stated.append(Stated(index, entry.digest, said))
         return chain
