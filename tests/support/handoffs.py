@@ -54,4 +54,4 @@ def hostile_with(word: str, **changes: Any) -> HandOff:
     attributes = (("label/zone", "a"), (word or "x", word))
     part = replace(H100, attributes=tuple(sorted(attributes)))
     named = dict.fromkeys(("title", "provider", "grantee", "target", "endpoint", "model", "note"), word)
-    return replace(PLAIN, parts=(part,), **{**named, **changes})
+    return replace(PLAIN, **{"parts": (part,), **named, **changes})
