@@ -19,8 +19,14 @@ def safetensors(tensors: Mapping[str, bytes], metadata: Mapping[str, str] | None
     return struct.pack("<Q", len(text)) + text + b"".join(tensors.values())
 
 
-def gguf(tensors: Mapping[str, bytes], *, alignment: int = 32, tokens: tuple[str, ...] = ()) -> bytes:
-    """A GGUF file, version 3, with an alignment pair, a string, a float and a vocabulary."""
+def gguf(
+    tensors: Mapping[str, bytes],
+    *,
+    alignment: int = 32,
+    tokens: tuple[str, ...] = (),
+    texts: Mapping[str, str] | None = None,
+) -> bytes:
+    """A GGUF file, version 3, with an alignment pair, a string, a float and a vocabulary; and `texts` as they come."""
     pairs = [
         _string("general.architecture") + struct.pack("<I", 8) + _string("llama"),
         _string("general.alignment") + struct.pack("<II", 4, alignment),
@@ -29,6 +35,7 @@ def gguf(tensors: Mapping[str, bytes], *, alignment: int = 32, tokens: tuple[str
         + struct.pack("<IIQ", 9, 8, len(tokens))
         + b"".join(_string(token) for token in tokens),
         _string("tokenizer.ggml.scores") + struct.pack("<IIQ", 9, 6, len(tokens)) + bytes(4 * len(tokens)),
+        *(_string(key) + struct.pack("<I", 8) + _string(text) for key, text in (texts or {}).items()),
     ]
     infos, data = b"", b""
     for name, body in tensors.items():

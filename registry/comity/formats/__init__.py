@@ -1,7 +1,7 @@
-"""Readers of weight-file headers: just enough to know where each tensor starts.
+"""What a file is, by its bytes: where the tensors of weight files are, and what there is that a loader would run.
 
-A header is a stranger's: readers raise Malformed for everything they cannot make sense of, and each states how much it
-reads and holds at most. Nothing here looks at tensor data, and nothing is unpickled.
+A file is a stranger's: readers raise Malformed for everything they cannot make sense of, `inspecting` states it, and
+each says how much it reads and holds at most. Nothing is executed, unpickled or rendered.
 """
 
 from __future__ import annotations
