@@ -128,15 +128,12 @@ def _verifier(roots: list[x509.Certificate], moment: Moment) -> ClientVerifier:
 
 
 def _may_sign(leaf: x509.Certificate) -> None:
-    """What a leaf has to allow, and that it says nothing critical that is not understood here."""
+    """What a leaf has to allow."""
     try:
-        unknown = [e.oid for e in leaf.extensions if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]
         usage = _extension(leaf, x509.KeyUsage)
         purposes = _extension(leaf, x509.ExtendedKeyUsage)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise _untrusted("its certificate is not understood", str(error)[:200]) from error
-    if unknown:
-        raise _untrusted("its certificate is not understood", f"critical extension {unknown[0].dotted_string}")
     signs = usage is not None and usage.digital_signature
     if not signs and (purposes is None or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
         raise _untrusted("its certificate is not for signing", "neither digital signatures nor code signing")

@@ -1,0 +1,224 @@
+"""Folders signed as OpenSSF Model Signing has it, authorities that issue certificates for it, ways to damage both."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comity.trust.digest import sha256
+from comity.trust.dsse import PAYLOAD_TYPE, pae
+from comity.trust.encoding import b64decode, b64encode
+from comity.trust.evidence import MODEL_SIG, FoundFile
+from comity.trust.keys import PrivateKey
+from comity.trust.manifest import FileEntry
+from comity.trust.model_signing import (
+    Bundle,
+    ChainMaterial,
+    KeyMaterial,
+    ModelKey,
+    ModelStatement,
+    list_files,
+    sign_model,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+FILES: Mapping[str, bytes] = {
+    "config.json": b'{"architectures":["Tiny"]}\n',
+    "empty.txt": b"",
+    "tokenizer/vocab.txt": "a\nhé\n".encode(),
+    "weights.safetensors": bytes(range(256)) * 20,
+}
+KEY = PrivateKey.generate("ecdsa-p256")
+PUBLIC = ModelKey.of_raw(KEY.public)
+
+
+def found(files: Mapping[str, bytes] = FILES) -> tuple[FoundFile, ...]:
+    return tuple(FoundFile(path, len(data), sha256(data)) for path, data in sorted(files.items()))
+
+
+def listed(files: Mapping[str, bytes] = FILES) -> ModelStatement:
+    return list_files("tiny", (FileEntry(path, len(data), sha256(data)) for path, data in files.items()))
+
+
+def signed(files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
+    """A `model.sig` over these files."""
+    return sign_model(listed(files), key)
+
+
+def folder(path: Path, files: Mapping[str, bytes] = FILES, signature: bytes | None = None) -> Path:
+    """The files on the disk, with their `model.sig`."""
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    (path / MODEL_SIG).write_bytes(signed(files) if signature is None else signature)
+    return path
+
+
+def changed(data: bytes, change: Callable[[Any], None]) -> bytes:
+    """The bundle with `change` made to its JSON; the signature stays what it was."""
+    document = json.loads(data)
+    change(document)
+    return json.dumps(document).encode()
+
+
+def resigned(change: Callable[[Any], None], files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
+    """A `model.sig` whose signer signed something else than `list_files` would."""
+    document = json.loads(listed(files).encode())
+    change(document)
+    return sealed(json.dumps(document).encode(), key)
+
+
+def sealed(payload: bytes, key: PrivateKey = KEY) -> bytes:
+    material = KeyMaterial(ModelKey.of_raw(key.public).hint)
+    return Bundle(material, payload, key.sign(pae(PAYLOAD_TYPE, payload))).encode()
+
+
+def sealed_as_before_v1(payload: bytes, key: PrivateKey = KEY) -> bytes:
+    """Signed over the faulty encoding of model_signing 0.2, which its later versions still accept."""
+    faulty = f"DSSEV1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(payload)} {payload!r}".encode()
+    return Bundle(KeyMaterial(ModelKey.of_raw(key.public).hint), payload, key.sign(faulty)).encode()
+
+
+def with_second_signature(data: bytes) -> bytes:
+    def add(document: Any) -> None:
+        document["dsseEnvelope"]["signatures"].append({"sig": b64encode(b"bogus"), "keyid": ""})
+
+    return changed(data, add)
+
+
+def flipped(data: bytes) -> bytes:
+    """The bundle with one bit of its signature turned."""
+
+    def flip(document: Any) -> None:
+        signature = document["dsseEnvelope"]["signatures"][0]
+        turned = bytearray(b64decode(signature["sig"]))
+        turned[-1] ^= 1
+        signature["sig"] = b64encode(bytes(turned))
+
+    return changed(data, flip)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Somebody who issues certificates."""
+
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def root(cls, name: str = "Root", years: tuple[int, int] = (2020, 2045)) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(name, key, _issue(name, key.public_key(), name, key, years, authority=True))
+
+    def below(self, name: str = "Intermediate", years: tuple[int, int] = (2020, 2045)) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return Authority(name, key, _issue(name, key.public_key(), self.name, self.key, years, authority=True))
+
+    def leaf(
+        self,
+        name: str = "Model Lab",
+        years: tuple[int, int] = (2024, 2030),
+        *,
+        usage: bool | None = True,
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+        curve: ec.EllipticCurve | None = None,
+    ) -> Leaf:
+        key = ec.generate_private_key(curve or ec.SECP256R1())
+        made = _issue(name, key.public_key(), self.name, self.key, years, usage=usage, extensions=extensions)
+        return Leaf(key, made, (self.certificate,))
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Whose certificate it is, and what leads from it upwards."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    above: tuple[x509.Certificate, ...]
+
+    @property
+    def private_pem(self) -> bytes:
+        encryption = serialization.NoEncryption()
+        return self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def sign(self, files: Mapping[str, bytes] = FILES) -> bytes:
+        """A `model.sig` with this certificate, and those above it."""
+        payload, digest = listed(files).encode(), hashes.SHA256() if self.key.curve.key_size == 256 else hashes.SHA512()
+        signature = self.key.sign(pae(PAYLOAD_TYPE, payload), ec.ECDSA(digest))
+        chain = (self.certificate, *self.above)
+        material = ChainMaterial(tuple(each.public_bytes(serialization.Encoding.DER) for each in chain))
+        return Bundle(material, payload, signature).encode()
+
+
+def _issue(
+    subject: str,
+    key: ec.EllipticCurvePublicKey,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    years: tuple[int, int],
+    *,
+    authority: bool = False,
+    usage: bool | None = True,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> x509.Certificate:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.datetime(years[0], 1, 1))
+        .not_valid_after(datetime.datetime(years[1], 1, 1))
+        .add_extension(x509.BasicConstraints(authority, None), critical=True)
+    )
+    if authority or usage is not None:
+        builder = builder.add_extension(_usage(signs=bool(usage) and not authority, issues=authority), critical=True)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _usage(*, signs: bool, issues: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=issues,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+CODE_SIGNING = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
+UNHEARD_OF = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00"), True)
+
+
+def posix(year: int, month: int = 6) -> int:
+    return int(datetime.datetime(year, month, 1, tzinfo=datetime.UTC).timestamp())
+
+
+def policy_toml(extra: str = "", *, require: Sequence[str] = ("artifact", "bytes", "signatures")) -> str:
+    """A policy that lists the key in `lab.pub`."""
+    return (
+        'schema = "comity/policy/v1"\n[model_signing]\nkeys = ["lab.pub"]\n'
+        f"{extra}\n[rows]\nrequire = {json.dumps(list(require))}\n"
+    )
