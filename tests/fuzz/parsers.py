@@ -23,6 +23,7 @@ from comity.trust.charter import (
 )
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
+from comity.trust.derived import parse_derived
 from comity.trust.dsse import Envelope
 from comity.trust.encoding import canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError
@@ -49,6 +50,7 @@ from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.wire.https import RangeUrl
 from support.case import advisory, case, nodes
+from support.derivations import derived_line
 from support.world import found, identity
 
 
@@ -179,6 +181,7 @@ PARSERS: Final[dict[str, Target]] = {
     "charter-lie": Target(_convict, tuple("\n".join((lie["first"], lie["second"])).encode() for lie in _LIES)),
     "checkpoint": Target(of_text(Checkpoint.parse), _CHECKPOINTS, to_text(lambda checkpoint: checkpoint.text)),
     "claim": Target(_judge, (_GOOD.publication.line, _NODE.entry.line, _GOOD.claims[-1], *advisory(_GOOD))),
+    "derived": Target(_of_statement(parse_derived), (_payload(derived_line(_GOOD.artifact)),)),
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),

@@ -19,6 +19,7 @@ from comity.trust.claims import (
     parse_hold,
     sign_advisory,
 )
+from comity.trust.derived import Derived, Extent, parse_derived, sign_derived
 from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope, EnvelopeSignature
 from comity.trust.encoding import MAX_INTEGER, b64encode, canonical, parse_canonical, parse_json
@@ -46,6 +47,7 @@ from comity.trust.statement import MAX_OBJECT_BYTES, Author, SideObject, Stateme
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, nodes
+from support.derivations import derived_line
 from support.world import identity, signer
 
 GOOD = case()
@@ -215,6 +217,38 @@ def test_advisories_round_trip(by: Author, artifact: Digest, kind: str, severity
     assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
 
 
+tool_words = st.from_regex(r"[a-z0-9][a-z0-9_+./-]{0,63}", fullmatch=True)
+
+
+@st.composite
+def derivations(draw: st.DrawFn) -> Derived:
+    exact = draw(st.booleans())
+    steps = draw(st.dictionaries(tool_words, st.integers(1, 1000), min_size=int(exact), max_size=4))
+    equal, equal_bytes = sum(steps.values()), draw(st.integers(0, 2**40))
+    more, more_bytes = (0, 0) if exact else draw(st.tuples(st.integers(0, 99), st.integers(0, 2**40)))
+    child, parent = draw(st.lists(digests, min_size=2, max_size=2, unique=True))
+    return Derived(
+        by=draw(authors),
+        child=child,
+        parent=parent,
+        relation=draw(st.sampled_from(["same-weights", "converted", "quantized"])) if exact else "overlap",
+        result="exact" if exact else "share",
+        steps=steps,
+        tools=draw(st.dictionaries(tool_words, words, max_size=3)),
+        files=draw(st.integers(0, 400)),
+        parent_files=draw(st.integers(0, 400)),
+        tensors=Extent(equal + more, equal),
+        left_out=draw(st.integers(0, 99)),
+        bytes=Extent(equal_bytes + more_bytes, equal_bytes),
+    )
+
+
+@given(derivations())
+@settings(max_examples=60)
+def test_derivations_round_trip(derived: Derived) -> None:
+    assert parse_derived(parse_entry(sign_derived(derived, signer("a")).line).statement) == derived
+
+
 def read_inception(data: bytes) -> object:
     return Inception.from_json(parse_json(data, limit=100_000))
 
@@ -241,6 +275,10 @@ DOCUMENTS_AND_READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "published": (GOOD.publication.envelope.payload, read_published),
     "hold": (parse_entry(GOOD.claims[-1]).envelope.payload, lambda d: parse_hold(Statement.parse(d))),
     "advisory": (parse_entry(advisory(GOOD)[1]).envelope.payload, lambda d: parse_advisory(Statement.parse(d))),
+    "derived": (
+        parse_entry(derived_line(GOOD.artifact)).envelope.payload,
+        lambda d: parse_derived(Statement.parse(d)),
+    ),
     "addresses": (
         Statement(
             "addresses", (Subject("", NODE.record.node.id),), NODE.record.node, {"mutual": ["a:1"], "open": []}

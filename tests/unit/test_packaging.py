@@ -19,15 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-NODE, PKCS11, S3 = (
+GGUF, NODE, PKCS11, S3 = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("node", "pkcs11", "s3")
+    for extra in ("gguf", "node", "pkcs11", "s3")
 )
 ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
     "registry/comity/verifier.py": frozenset[str](),
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,
+    "registry/comity/derivation": BASE | GGUF,
     "registry/comity/ledger": BASE | NODE,
     "registry/comity/node": BASE | NODE,
     "registry/comity/gateway": BASE | NODE,
@@ -43,11 +44,13 @@ PROVIDERS = {
     "cryptography": "cryptography",
     "google.protobuf": "protobuf",
     "google.rpc": "googleapis-common-protos",
+    "gguf": "gguf",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
+    "numpy": "numpy",
     "pkcs11": "python-pkcs11",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
@@ -99,7 +102,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = {"httptools"}.union(*map(_providers, _sources()))  # uvicorn's parser, which it does not require
-    assert not (BASE | NODE | PKCS11 | S3) - imported
+    assert not (BASE | GGUF | NODE | PKCS11 | S3) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:

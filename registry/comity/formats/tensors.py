@@ -71,6 +71,7 @@ BLOCKS: Final[Mapping[int, tuple[str, int, int]]] = {
     39: ("MXFP4", 32, 17),
 }
 """GGUF's types: name, elements a block, bytes a block."""
+_BLOCK_OF: Final = {name: (elements, width) for name, elements, width in BLOCKS.values()}
 
 _NUMBERS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
 _TEXT: Final = 8
@@ -91,6 +92,11 @@ class Tensor:
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """(elements, bytes) of the smallest part that can be read alone: one element, of quantised types a block."""
+        return _BLOCK_OF.get(self.dtype) or (1, BITS[self.dtype] // 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from comity.trust.charter import read_named, read_reading
 from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT
 from comity.trust.charter.readings import INTENT, RATIFIED
 from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, signed_by_node
+from comity.trust.derived import PREDICATE as DERIVED
+from comity.trust.derived import parse_derived
 from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError, NotFound, Untrusted
@@ -33,6 +35,7 @@ _READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "hold": lambda entry: parse_hold(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
+    DERIVED: lambda entry: parse_derived(entry.statement),
     VERIFIED: lambda entry: Verified.parse(entry.statement),
     OBSERVED: lambda entry: Observed.parse(entry.statement),
     CHANGED: lambda entry: parse_changed(entry.statement),

@@ -1,0 +1,138 @@
+"""Casts against arithmetic on single numbers; comparisons that do not depend on how tensors are dealt out."""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from comity.derivation import casts
+from comity.derivation.check import compare
+from comity.derivation.weights import read_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.derivations import Named, write_safetensors
+
+words = st.integers(0, 2**32 - 1) | st.sampled_from(
+    [base + step for base in (0, 0x00800000, 0x3F800000, 0x477FE000, 0x7F7F0000, 0x7F800000, 0xFF800000, 0x80000000)
+     for step in (-0x8000, -1, 0, 1, 0x7FFF, 0x8000, 0x8001, 0x18000)]
+).map(lambda word: word % 2**32)  # fmt: skip
+
+
+def number(word: int) -> float:
+    return float(struct.unpack("<f", struct.pack("<I", word))[0])
+
+
+def of_bf16(half: int) -> float:
+    return number(half << 16)
+
+
+def cast(word: int, dtype: str, rounding: str = casts.NEAREST) -> int:
+    return int(casts.cast(np.array([word], "<u4").view("<f4"), dtype, rounding)[0])
+
+
+@given(words)
+@settings(max_examples=300)
+def test_bf16_is_the_nearest_with_ties_to_even(word: int) -> None:
+    value, made = number(word), cast(word, "BF16")
+    if math.isnan(value):
+        assert math.isnan(of_bf16(made))
+        return
+    assert math.copysign(1, of_bf16(made)) == math.copysign(1, value)
+    below = (word >> 16) & 0x7FFF
+    if below == 0x7F80:
+        assert made == word >> 16
+        return
+    largest = Fraction(2) ** 128  # what infinity stands for when rounding
+    low, high = (Fraction(of_bf16(half)) if half < 0x7F80 else largest for half in (below, below + 1))
+    exact = Fraction(abs(value))
+    nearest = below if exact - low < high - exact else below + 1 if exact - low > high - exact else below + below % 2
+    assert made & 0x7FFF == nearest
+
+
+@given(words)
+def test_bf16_towards_zero_is_the_upper_half(word: int) -> None:
+    if not math.isnan(number(word)):
+        assert cast(word, "BF16", casts.ZERO) == word >> 16
+
+
+@given(words)
+@settings(max_examples=300)
+def test_fp16_is_what_the_standard_library_packs(word: int) -> None:
+    value, made = number(word), cast(word, "F16")
+    if math.isnan(value):
+        assert math.isnan(struct.unpack("<e", struct.pack("<H", made))[0])
+        return
+    try:
+        expected = struct.pack("<e", value)
+    except OverflowError:
+        expected = struct.pack("<e", math.copysign(math.inf, value))
+    assert struct.pack("<H", made) == expected
+
+
+@given(st.binary(max_size=64).map(lambda data: data[: len(data) // 2 * 2]), st.sampled_from(["F16", "BF16"]))
+def test_what_was_widened_rounds_back_to_itself(data: bytes, dtype: str) -> None:
+    made = casts.cast(casts.values(data, dtype), dtype)
+    assert not casts.unequal(made, casts.bits(data, dtype), dtype).any()
+
+
+def test_a_nan_is_no_infinity_and_any_nan_is_a_nan() -> None:
+    assert casts.is_nan(np.array([0x7F81, 0xFFC0], "<u2"), "BF16").all()
+    assert not casts.is_nan(np.array([0x7F80, 0xFF80], "<u2"), "BF16").any()
+    assert casts.unequal(np.array([0x7FC0], "<u2"), np.array([0x7F80], "<u2"), "BF16").all()
+    assert not casts.unequal(np.array([0x7FC0], "<u2"), np.array([0xFFFF], "<u2"), "BF16").any()
+    assert cast(0x7F800001, "BF16") & 0x7FFF > 0x7F80
+
+
+tensors = st.lists(
+    st.tuples(st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,6})?", fullmatch=True), st.binary(max_size=40)),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda tensor: tensor[0],
+)
+
+
+@given(tensors, st.data())
+@settings(max_examples=60, deadline=None)
+def test_dealing_tensors_out_over_files_anew_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, named: list[tuple[str, bytes]], data: st.DataObject
+) -> None:
+    made: list[Named] = [(name, "U8", (len(body),), body) for name, body in named]
+    folders = []
+    for side in ("child", "parent"):
+        folder = tmp_path_factory.mktemp(side)
+        order = data.draw(st.permutations(made))
+        homes = data.draw(st.lists(st.integers(0, 3), min_size=len(order), max_size=len(order)))
+        for home in set(homes):
+            dealt = [tensor for tensor, where in zip(order, homes, strict=True) if where == home]
+            write_safetensors(folder / f"part-{home}.safetensors", dealt)
+        folders.append(folder)
+    child, parent = (read_weights(folder, [path.name for path in folder.iterdir()]) for folder in folders)
+    found = compare(child, parent)
+    assert found.exact
+    assert found.bytes == sum(len(body) for _, body in named)
+
+
+@given(tensors, st.integers(0), st.integers(0, 7))
+@settings(max_examples=60, deadline=None)
+def test_any_bit_of_any_tensor_is_found(
+    tmp_path_factory: pytest.TempPathFactory, named: list[tuple[str, bytes]], at: int, bit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("bit")
+    made: list[Named] = [(name, "U8", (len(body),), body) for name, body in named]
+    total = sum(len(body) for _, body in named)
+    if total == 0:
+        return
+    (path,) = [write_safetensors(folder / "parent" / "m.safetensors", made)]
+    changed = bytearray(path.read_bytes())
+    position = len(changed) - total + at % total
+    changed[position] ^= 1 << bit
+    (folder / "child").mkdir()
+    (folder / "child" / "m.safetensors").write_bytes(changed)
+    child, parent = (read_weights(folder / side, ["m.safetensors"]) for side in ("child", "parent"))
+    (altered,) = [tensor for tensor in compare(child, parent).tensors if not tensor.equal]
+    assert altered.difference is not None
+    assert altered.difference.offset == position
+    assert altered.difference.elements == 1

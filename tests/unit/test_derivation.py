@@ -1,0 +1,337 @@
+"""Was this made from that: small weights, made from one another in every way that is known here, and in others."""
+
+from __future__ import annotations
+
+import random
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comity.derivation import casts, differences, ggml, steps
+from comity.derivation.check import compare
+from comity.derivation.outcome import Compared, Comparison
+from comity.derivation.weights import Weights, read_weights
+from comity.trust.errors import Malformed, Unavailable
+from support.derivations import (
+    Named,
+    each,
+    flip,
+    llama_gguf,
+    sharded,
+    to_bf16,
+    write_safetensors,
+)
+
+LAYERS, HEADS, HEADS_KV, WIDE = 2, 4, 2, 64
+_RANDOM = random.Random(7)
+
+
+def floats(*shape: int) -> tuple[str, tuple[int, ...], bytes]:
+    count = 1
+    for size in shape:
+        count *= size
+    return "F32", shape, struct.pack(f"<{count}f", *(_RANDOM.gauss(0, 0.05) for _ in range(count)))
+
+
+def llama() -> list[Named]:
+    made: list[Named] = [("model.embed_tokens.weight", *floats(96, WIDE)), ("model.norm.weight", *floats(WIDE))]
+    for layer in range(LAYERS):
+        for name, rows in (("q_proj", WIDE), ("k_proj", WIDE // 2), ("v_proj", WIDE // 2), ("o_proj", WIDE)):
+            made.append((f"model.layers.{layer}.self_attn.{name}.weight", *floats(rows, WIDE)))
+        made.append((f"model.layers.{layer}.input_layernorm.weight", *floats(WIDE)))
+        made.append((f"model.layers.{layer}.mlp.up_proj.weight", *floats(128, WIDE)))
+    return made
+
+
+LLAMA = llama()
+
+
+def weights(folder: Path) -> Weights:
+    return read_weights(folder, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])
+
+
+def compared(child: Path, parent: Path) -> Comparison:
+    return compare(weights(child), weights(parent))
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    return write_safetensors(tmp_path / "parent" / "model.safetensors", LLAMA).parent
+
+
+def unequal(comparison: Comparison) -> list[Compared]:
+    return [tensor for tensor in comparison.tensors if not tensor.equal]
+
+
+def test_shards_of_the_same_tensors_are_the_same_weights(tmp_path: Path, parent: Path) -> None:
+    found = compared(sharded(tmp_path / "child", LLAMA, 3), parent)
+    assert found.exact
+    assert found.steps == {"copy": len(LLAMA)}
+    assert (found.files, found.parent_files) == (3, 1)
+
+
+def test_shards_merge_again_and_the_comparison_works_both_ways(tmp_path: Path, parent: Path) -> None:
+    assert compared(parent, sharded(tmp_path / "child", LLAMA[::-1], 4)).exact
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_a_llama_in_gguf_is_made_from_its_parent_with_queries_and_keys_turned(
+    tmp_path: Path, parent: Path, kind: str
+) -> None:
+    llama_gguf(tmp_path / "child" / "m.gguf", LLAMA, kind, LAYERS, HEADS, HEADS_KV)
+    found = compared(tmp_path / "child", parent)
+    assert found.exact, unequal(found)
+    assert sum(count for step, count in found.steps.items() if step.endswith("+llama-rows")) == 2 * LAYERS
+
+
+def test_a_turn_by_another_number_of_heads_is_not_taken_for_the_right_one(tmp_path: Path, parent: Path) -> None:
+    made = tmp_path / "child" / "m.gguf"
+    llama_gguf(made, LLAMA, "F16", LAYERS, HEADS, HEADS_KV)
+    count = b"llama.attention.head_count" + struct.pack("<I", 4)
+    made.write_bytes(made.read_bytes().replace(count + struct.pack("<I", HEADS), count + struct.pack("<I", 8)))
+    assert {tensor.name for tensor in unequal(compared(made.parent, parent))} == {
+        f"blk.{layer}.attn_q.weight" for layer in range(LAYERS)
+    }
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0"])
+def test_a_gguf_is_made_from_another_gguf(tmp_path: Path, kind: str) -> None:
+    for name, as_kind in (("parent", "F32"), ("child", kind)):
+        llama_gguf(tmp_path / name / "m.gguf", LLAMA, as_kind, LAYERS, HEADS, HEADS_KV)
+    assert compared(tmp_path / "child", tmp_path / "parent").exact
+
+
+CHANGES: dict[str, tuple[Callable[[Named], Named], str]] = {
+    "to BF16": (to_bf16, "bf16-nearest-even"),
+    "to BF16, cut off": (
+        lambda t: (t[0], "BF16", t[2], b"".join(t[3][at + 2 : at + 4] for at in range(0, len(t[3]), 4))),
+        "bf16-toward-zero",
+    ),
+    "to FP16": (
+        lambda t: (
+            t[0],
+            "F16",
+            t[2],
+            b"".join(struct.pack("<e", *struct.unpack("<f", t[3][at : at + 4])) for at in range(0, len(t[3]), 4)),
+        ),
+        "f16-nearest-even",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_cast_is_proven_with_its_rounding_named(tmp_path: Path, parent: Path, change: str) -> None:
+    cast, step = CHANGES[change]
+    write_safetensors(tmp_path / "child" / "model.safetensors", each(LLAMA, cast))
+    found = compared(tmp_path / "child", parent)
+    assert found.exact
+    assert found.steps == {step: len(LLAMA)}
+    back = compared(parent, tmp_path / "child")
+    assert not back.exact  # what was rounded away does not come back
+
+
+def test_widening_is_exact(tmp_path: Path) -> None:
+    half = each(LLAMA, CHANGES["to FP16"][0])
+    wide = each(
+        half,
+        lambda t: (t[0], "F32", t[2], struct.pack(f"<{len(t[3]) // 2}f", *struct.unpack(f"<{len(t[3]) // 2}e", t[3]))),
+    )
+    write_safetensors(tmp_path / "parent" / "m.safetensors", half)
+    write_safetensors(tmp_path / "child" / "m.safetensors", wide)
+    found = compared(tmp_path / "child", tmp_path / "parent")
+    assert found.exact
+    assert found.steps == {"widen": len(LLAMA)}
+
+
+@pytest.mark.parametrize(("element", "bit"), [(0, 0), (1234, 3), (96 * WIDE - 1, 7)])
+def test_one_bit_is_named_by_tensor_and_element(tmp_path: Path, parent: Path, element: int, bit: int) -> None:
+    child = sharded(tmp_path / "child", each(LLAMA, to_bf16), 2)
+    flip(child / "model-00001-of-00002.safetensors", LLAMA[0][0], element, 2, bit)
+    (altered,) = unequal(compared(child, parent))
+    assert altered.name == LLAMA[0][0]
+    assert altered.difference is not None
+    assert (altered.difference.element, altered.difference.elements) == (element, 1)
+    here, expected = (
+        int.from_bytes(bytes.fromhex(text), "little") for text in (altered.difference.here, altered.difference.expected)
+    )
+    assert here ^ expected == 1 << bit
+
+
+@pytest.mark.parametrize(
+    ("kind", "byte", "element"), [("Q8_0", 2 + 5, 5), ("Q8_0", 1, 0), ("Q4_0", 2 + 5, 5), ("Q4_0", 0, 0)]
+)
+def test_one_bit_in_a_quantised_block_is_named(
+    tmp_path: Path, parent: Path, kind: str, byte: int, element: int
+) -> None:
+    made = tmp_path / "child" / "m.gguf"
+    llama_gguf(made, LLAMA, kind, LAYERS, HEADS, HEADS_KV)
+    (group,) = weights(made.parent).groups
+    found = group.tensors["token_embd.weight"].tensor
+    data = bytearray(made.read_bytes())
+    data[found.start + 3 * found.block[1] + byte] ^= 1
+    made.write_bytes(data)
+    (altered,) = unequal(compared(made.parent, parent))
+    assert altered.name == "token_embd.weight"
+    assert altered.difference is not None
+    assert (altered.difference.element, altered.difference.elements) == (3 * 32 + element, 1)
+    assert altered.difference.offset == found.start + 3 * found.block[1]
+
+
+def test_the_upper_half_of_a_q4_0_byte_is_the_later_element() -> None:
+    assert differences._inside("Q4_0", bytes(2) + b"\x10" + bytes(15), bytes(18)) == 16
+    assert differences._inside("Q4_0", bytes(2) + b"\x11" + bytes(15), bytes(18)) == 0
+
+
+def test_a_fine_tune_shows_its_share_of_identical_tensors(tmp_path: Path, parent: Path) -> None:
+    tuned = each(LLAMA, lambda t: (t[0], *floats(*t[2])) if ".layers.1." in t[0] else t)
+    write_safetensors(tmp_path / "child" / "model.safetensors", [*tuned, ("score.weight", *floats(2, WIDE))])
+    found = compared(tmp_path / "child", parent)
+    assert not found.exact
+    assert len(found.equal) == sum(".layers.1." not in tensor[0] for tensor in LLAMA)
+    assert found.equal_bytes == sum(len(t[3]) for t in LLAMA if ".layers.1." not in t[0])
+    assert next(t for t in found.tensors if t.name == "score.weight").why == "the parent has no such tensor"
+
+
+def test_tensors_under_other_names_are_found_by_their_bytes(tmp_path: Path, parent: Path) -> None:
+    renamed = each(LLAMA, lambda t: (t[0].removeprefix("model."), *t[1:]))
+    write_safetensors(tmp_path / "child" / "model.safetensors", renamed)
+    found = compared(tmp_path / "child", parent)
+    assert found.exact
+    assert {(t.name, t.parent) for t in found.tensors} == {(t[0].removeprefix("model."), t[0]) for t in LLAMA}
+
+
+def test_a_child_that_lacks_learned_tensors_is_not_exact_and_they_are_named(tmp_path: Path, parent: Path) -> None:
+    write_safetensors(tmp_path / "child" / "model.safetensors", LLAMA[1:])
+    found = compared(tmp_path / "child", parent)
+    assert not found.exact
+    assert found.left_out == (LLAMA[0][0],)
+    assert found.equal_bytes == found.bytes
+
+
+def test_buffers_that_are_computed_may_be_left_out(tmp_path: Path) -> None:
+    buffer: Named = ("model.layers.0.self_attn.rotary_emb.inv_freq", *floats(8))
+    write_safetensors(tmp_path / "parent" / "model.safetensors", [*LLAMA, buffer])
+    write_safetensors(tmp_path / "child" / "model.safetensors", LLAMA)
+    found = compared(tmp_path / "child", tmp_path / "parent")
+    assert found.exact
+    assert found.dropped == (buffer[0],)
+
+
+def test_weights_in_formats_that_are_not_read_are_named_and_nothing_is_exact(tmp_path: Path, parent: Path) -> None:
+    child = sharded(tmp_path / "child", LLAMA, 2)
+    (child / "onnx").mkdir()
+    (child / "onnx" / "model.onnx").write_bytes(b"?")
+    found = compared(child, parent)
+    assert found.unread == ("onnx/model.onnx",)
+    assert not found.exact
+
+
+def test_another_shape_or_type_is_said_to_be_so(tmp_path: Path, parent: Path) -> None:
+    name, _, _, data = LLAMA[0]
+    first: Named = (name, "F32", (WIDE, 96), data)
+    second: Named = (LLAMA[1][0], "I32", LLAMA[1][2], LLAMA[1][3])
+    write_safetensors(tmp_path / "child" / "model.safetensors", [first, second, *LLAMA[2:]])
+    whys = {tensor.name: tensor.why for tensor in unequal(compared(tmp_path / "child", parent))}
+    assert whys == {
+        name: f"shape [{WIDE}, 96], the parent's is [96, {WIDE}]",
+        LLAMA[1][0]: "I32 is not re-derived from F32 here",
+    }
+
+
+def test_no_weights_prove_nothing(tmp_path: Path, parent: Path) -> None:
+    (tmp_path / "child").mkdir()
+    assert not compared(tmp_path / "child", parent).exact
+
+
+def test_several_quantisations_in_one_folder_are_each_compared(tmp_path: Path, parent: Path) -> None:
+    for kind in ("Q8_0", "F16"):
+        llama_gguf(tmp_path / "child" / f"m-{kind}.gguf", LLAMA, kind, LAYERS, HEADS, HEADS_KV)
+    found = compared(tmp_path / "child", parent)
+    assert found.exact
+    assert len(found.tensors) == 2 * len(LLAMA)
+
+
+def test_two_files_of_one_folder_with_the_same_names_are_two_models(tmp_path: Path, parent: Path) -> None:
+    child = write_safetensors(tmp_path / "child" / "model.safetensors", LLAMA).parent
+    write_safetensors(child / "model.fp16.safetensors", each(LLAMA, CHANGES["to FP16"][0]))
+    assert compared(child, parent).exact
+
+
+def test_an_architecture_without_a_name_map_is_refused_with_its_name(tmp_path: Path, parent: Path) -> None:
+    made = tmp_path / "child" / "m.gguf"
+    llama_gguf(made, LLAMA, "F16", LAYERS, HEADS, HEADS_KV)
+    made.write_bytes(made.read_bytes().replace(b"llama", b"lemma"))
+    with pytest.raises(Malformed, match="lemma"):
+        compared(made.parent, parent)
+
+
+def test_a_hostile_count_of_layers_or_heads_is_bounded(tmp_path: Path, parent: Path) -> None:
+    made = tmp_path / "child" / "m.gguf"
+    llama_gguf(made, LLAMA, "F16", LAYERS, HEADS, HEADS_KV)
+    good = made.read_bytes()
+    for key, count in ((b"head_count", HEADS), (b"block_count", LAYERS)):
+        pair = key + struct.pack("<II", 4, count)
+        made.write_bytes(good.replace(pair, key + struct.pack("<II", 4, 2**32 - 1)))
+        if key == b"block_count":
+            with pytest.raises(Malformed, match="4294967295 layers"):
+                compared(made.parent, parent)
+        else:
+            assert not compared(made.parent, parent).exact
+
+
+def test_without_the_extra_copies_are_compared_and_casts_say_what_to_install(
+    tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gguf", "numpy", "comity.derivation.casts", "comity.derivation.ggml"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("comity.derivation.tools.installed", lambda: False)
+    child = sharded(tmp_path / "child", LLAMA, 2)
+    assert compared(child, parent).exact
+    flip(child / "model-00001-of-00002.safetensors", LLAMA[0][0], 77, 4)
+    (altered,) = unequal(compared(child, parent))
+    assert altered.difference is not None
+    assert (altered.difference.element, altered.difference.elements) == (77, None)
+    assert list(compared(child, parent).tools) == ["comity"]
+    half = write_safetensors(
+        tmp_path / "half" / "m.safetensors", [(LLAMA[0][0], "F16", (96, WIDE), bytes(96 * WIDE * 2))]
+    )
+    with pytest.raises(Unavailable) as caught:
+        compared(half.parent, parent)
+    assert (caught.value.code, caught.value.hint) == ("NO-GGUF", "pip install 'comity[gguf]'")
+
+
+def test_a_file_that_shrinks_meanwhile_is_noticed(tmp_path: Path, parent: Path) -> None:
+    found = weights(parent)
+    data = (parent / "model.safetensors").read_bytes()
+    (parent / "model.safetensors").write_bytes(data[:-8])
+    with pytest.raises(Exception, match="changed while it was read"):
+        compare(found, found)
+
+
+def test_a_tensor_is_compared_over_the_borders_of_chunks(
+    tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "CHUNK", 256)
+    child = sharded(tmp_path / "child", each(LLAMA, to_bf16), 2)
+    assert compared(child, parent).exact
+    for element in (255, 256, 96 * WIDE - 1):
+        flip(child / "model-00001-of-00002.safetensors", LLAMA[0][0], element, 2)
+    (altered,) = unequal(compared(child, parent))
+    assert altered.difference is not None
+    assert (altered.difference.element, altered.difference.elements) == (255, 3)
+    llama_gguf(tmp_path / "gguf" / "m.gguf", LLAMA, "Q8_0", LAYERS, HEADS, HEADS_KV)
+    assert compared(tmp_path / "gguf", parent).exact
+
+
+def test_a_head_that_is_too_large_to_turn_is_not_turned(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
+    monkeypatch.setattr(steps, "MAX_HEAD", 10)
+    (group,) = weights(parent).groups
+    query = group.tensors["model.layers.0.self_attn.q_proj.weight"].tensor
+    assert [step.name for step in steps.steps_between(query, query, HEADS)] == ["copy"]
+
+
+def test_every_quantiser_that_is_named_is_there() -> None:
+    assert set(ggml.QUANTISED) == {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"} == set(steps.QUANTISED)
+    assert casts.WIDTHS.keys() == set(steps.FLOATS)

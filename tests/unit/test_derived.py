@@ -1,0 +1,61 @@
+"""`derived` statements: what may not be said, because it contradicts itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.derived import Extent, parse_derived, sign_derived
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import Statement, Subject, parse_entry
+from support.derivations import derived_line
+from support.world import identity
+
+CHILD = sha256(b"child")
+EXACT = parse_derived(parse_entry(derived_line(CHILD)).statement)
+SHARE = parse_derived(parse_entry(derived_line(CHILD, exact=False)).statement)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (replace(EXACT, parent=CHILD), "from itself"),
+        (replace(EXACT, tensors=Extent(101, 100)), "as many as its equal tensors"),
+        (replace(EXACT, tensors=Extent(102, 101)), "of all tensors"),
+        (replace(EXACT, tensors=Extent(0, 0), steps={}), "one at least"),
+        (replace(EXACT, bytes=Extent(10, 9)), "of all bytes"),
+        (replace(EXACT, relation="overlap"), "a share is an overlap"),
+        (replace(SHARE, relation="quantized"), "a share is an overlap"),
+        (replace(SHARE, tensors=Extent(49, 50)), "more is equal"),
+        (replace(SHARE, bytes=Extent(1, 2)), "more is equal"),
+        (replace(SHARE, relation="sibling"), "must be one of"),
+        (replace(SHARE, steps={"Copy": 50}), "short words"),
+        (replace(SHARE, steps={"copy": 51, "none": -1}), "must be an integer"),
+        (replace(SHARE, steps={f"s{n}": 1 for n in range(17)}), "at most 16"),
+        (replace(SHARE, tools={"gguf": ""}), "1 to 64 characters"),
+        (replace(SHARE, left_out=-1), "must be an integer"),
+    ],
+)
+def test_a_claim_that_contradicts_itself_is_not_signed(said: Any, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        sign_derived(said, identity("Checking lab", "ES").signer)
+
+
+@pytest.mark.parametrize("extra", ["note", "proven"])
+def test_there_is_no_room_for_riders(extra: str) -> None:
+    statement = EXACT.statement()
+    with pytest.raises(Malformed, match="unknown member"):
+        parse_derived(replace(statement, body={**statement.body, extra: 1}))
+
+
+def test_it_is_about_one_child_and_of_its_own_type() -> None:
+    statement = EXACT.statement()
+    for changed in (
+        replace(statement, subjects=(*statement.subjects, Subject("", sha256(b"x")))),
+        Statement("vouched", statement.subjects, statement.by, statement.body),
+        replace(statement, by=None),
+    ):
+        with pytest.raises(Malformed):
+            parse_derived(changed)
