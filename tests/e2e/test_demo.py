@@ -66,7 +66,8 @@ def test_the_main_job_holds_step_by_step(model: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_interrupting_the_demo_leaves_no_process(model: Path, tmp_path: Path) -> None:
     keep = tmp_path / "lab"
-    command = [*COMITY, "demo", "--model", str(model), "--keep", str(keep)]
+    # A shell's background job, such as these tests in CI, ignores SIGINT and hands that on.
+    command = ["env", "--default-signal=INT", *COMITY, "demo", "--model", str(model), "--keep", str(keep)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
