@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
@@ -21,6 +20,9 @@ HUB: Final = "huggingface-hub"
 MAX_ENDPOINT: Final = 300
 MAX_REVISION: Final = 255
 
+_ENDPOINT: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~%+-]+)*\Z"
+)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REVISION: Final = re.compile(r"[!-~]{1,255}\Z")
 
@@ -126,14 +128,7 @@ class Upstream:
 def check_endpoint(url: str) -> str:
     """`url`, if it is `http[s]://host[:port][/path]` without credentials, query and closing slash, or empty. Raises
     Malformed."""
-    if not url:
-        return url
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise Malformed("not an endpoint", why="it is no URL", code="BAD-ENDPOINT") from error
-    plain = url.isascii() and url.isprintable() and " " not in url and not url.endswith("/") and port != 0
-    if not plain or parts.scheme not in ("http", "https") or not parts.hostname or set("@?#\\") & set(url):
+    found = _ENDPOINT.match(url)
+    if url and (found is None or len(url) > MAX_ENDPOINT or not 0 < int(found[1] or 1) < 65_536):
         raise Malformed("not an endpoint", why="expected https://host[:port][/path]", code="BAD-ENDPOINT")
     return url
