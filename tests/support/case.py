@@ -5,11 +5,13 @@ A test breaks one thing with `dataclasses.replace` (or on the disk, after `write
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from comity.formats.inspecting import inspect
 from comity.trust.claims import Advisory, sign_advisory, sign_hold
 from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, Proof
@@ -54,7 +56,7 @@ class Case:
 
     @property
     def evidence(self) -> Evidence:
-        files = tuple(FoundFile(path, len(data), sha256(data)) for path, data in sorted(self.files.items()))
+        files = tuple(looked_at(path, data) for path, data in sorted(self.files.items()))
         return Evidence(self.manifest, files, self.claims, self.proofs, self.objects, self.partial, self.pieces)
 
     @property
@@ -93,6 +95,10 @@ class Case:
         return folder
 
 
+def looked_at(path: str, data: bytes) -> FoundFile:
+    return FoundFile(path, len(data), sha256(data), inspection=inspect(io.BytesIO(data), path, len(data)))
+
+
 def nodes(count: int = 4) -> tuple[Node, ...]:
     """The nodes of `count` members in as many jurisdictions; the first of them is Swiss."""
     return tuple(node(seat(code)) for code in JURISDICTIONS[:count])
@@ -127,6 +133,7 @@ def case(
     cosigners: Iterable[Node] | None = None,
     name: str = "swiss-ai/tiny@v1",
     time: int = NOW,
+    files: Mapping[str, bytes] = FILES,
 ) -> Case:
     """A case in which all is well.
 
@@ -138,7 +145,7 @@ def case(
     publisher = publisher or identity("Swiss AI", "CH")
     members = members or nodes()
     writer, others = members[0], members[1:]
-    published, publication, manifest, pieces = release(by=publisher, name=name)
+    published, publication, manifest, pieces = release(files, by=publisher, name=name)
     log = filled(writer)
     log.append(publication.line)
     proofs, holds = [], []
@@ -150,7 +157,7 @@ def case(
         proofs.append(own.proof(hold.line))
     proofs.append(log.proof(publication.line, others if cosigners is None else cosigners, time))
     return Case(
-        files=FILES,
+        files=files,
         manifest=manifest,
         pieces=pieces,
         publication=publication,

@@ -1,0 +1,298 @@
+"""What a `model.sig` does to a verdict: alone in a folder, beside a publication, and against one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import Malformed
+from comity.trust.evidence import MODEL_SIG, Evidence
+from comity.trust.keys import PrivateKey
+from comity.trust.manifest import FileEntry, Manifest
+from comity.trust.model_signing import ModelSigningRule, parse_roots
+from comity.trust.policy import CosignerRule, Freshness, Policy, parse_policy
+from comity.trust.verdict import Verdict
+from comity.trust.verify import verify
+from comity.verifier import examine, main
+from support.case import FILES as CASE_FILES
+from support.case import case
+from support.model_sig import (
+    FILES,
+    PUBLIC,
+    Authority,
+    changed,
+    flipped,
+    folder,
+    found,
+    policy_toml,
+    posix,
+    resigned,
+    signed,
+)
+from support.world import identity
+
+ALONE = Policy(model_signing=ModelSigningRule(keys=(PUBLIC,)), require=("artifact", "bytes", "signatures"))
+NOBODY = Policy(require=ALONE.require)
+REQUIRED = replace(ALONE, model_signing=replace(ALONE.model_signing, require=True))
+PUBLISHED = case(files={**CASE_FILES, MODEL_SIG: signed(CASE_FILES)})
+
+
+def alone(files: Mapping[str, bytes] = FILES, signature: bytes | None = None, policy: Policy = ALONE) -> Verdict:
+    data = signed() if signature is None else signature
+    return verify(Evidence(None, found({**files, MODEL_SIG: data}), model_sig=data), policy)
+
+
+def states(verdict: Verdict, *rows: str) -> tuple[str, ...]:
+    return tuple(verdict.row(row).state for row in rows or ("artifact", "bytes", "signatures"))
+
+
+def test_a_folder_with_nothing_but_a_model_sig_by_a_listed_key_is_accepted() -> None:
+    verdict = alone()
+    assert states(verdict) == ("pass", "pass", "pass")
+    assert verdict.accepted
+    assert verdict.row("signatures").summary == f"model.sig by key {PUBLIC.hint[:16]} (ecdsa-p256), 4 files"
+    assert verdict.row("bytes").summary == "4/4 files as model.sig lists them"
+    assert set(states(verdict, "key policy", "transparency", "cosigners", "replicas")) == {"unknown"}
+
+
+def test_its_artifact_is_what_publishing_the_folder_would_make() -> None:
+    files = found({**FILES, MODEL_SIG: signed()})
+    expected = Manifest.of(FileEntry(file.path, file.size, file.sha256) for file in files if file.sha256)
+    assert alone().artifact == expected.digest
+    assert "as found here; no manifest came along" in alone().row("artifact").summary
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({**FILES, "config.json": b"x"}, "config.json: its bytes are not the signed ones"),
+        ({**FILES, ".git/config": b"x"}, ".git/config: not signed"),
+        ({**FILES, ".gitattributes": b""}, ".gitattributes: not signed"),
+        ({path: data for path, data in FILES.items() if path != "empty.txt"}, "empty.txt: signed, and not here"),
+    ],
+)
+@pytest.mark.parametrize("policy", [ALONE, NOBODY])
+def test_a_folder_that_was_changed_after_signing_fails_bytes(
+    files: dict[str, bytes], what: str, policy: Policy
+) -> None:
+    verdict = alone(files, policy=policy)
+    assert what in verdict.row("bytes").summary
+    assert (verdict.row("bytes").state, verdict.exit_status) == ("fail", 3)
+    assert verdict.row("signatures").state == "fail"
+
+
+def test_a_list_that_nobody_the_owner_knows_has_signed_says_nothing() -> None:
+    verdict = alone(policy=NOBODY)
+    assert states(verdict) == ("pass", "unknown", "unknown")
+    assert verdict.exit_status == 5
+    assert "nobody you listed signed that" in verdict.row("bytes").summary
+    assert verdict.row("signatures").hint == "list its key in the policy, under [model_signing]"
+
+
+def test_a_signature_that_does_not_hold_is_a_failure_and_not_a_lack() -> None:
+    verdict = alone(signature=flipped(signed()))
+    assert (verdict.row("signatures").state, verdict.exit_status) == ("fail", 3)
+    assert states(alone(signature=b"junk")) == ("pass", "unknown", "fail")
+
+
+def test_what_cannot_be_checked_is_never_a_pass() -> None:
+    def blake3(document: dict[str, dict[str, object]]) -> None:
+        predicate = document["predicate"]
+        predicate["serialization"] = {"method": "files", "hash_type": "blake3"}
+        names = sorted(FILES)
+        predicate["resources"] = [{"name": n, "algorithm": "blake3", "digest": "00" * 32} for n in names]
+        root = hashlib.sha256(bytes(32 * len(names))).hexdigest()
+        document.update(subject=[{"name": "tiny", "digest": {"sha256": root}}])  # type: ignore[dict-item]
+
+    verdict = alone(signature=resigned(blake3))
+    assert states(verdict) == ("pass", "not-checked", "not-checked")
+    assert "signed by blake3, which is not computed here" in verdict.row("bytes").summary
+    assert verdict.exit_status == 5
+
+
+def test_files_that_no_manifest_can_list_make_no_artifact() -> None:
+    files = {**FILES, "Config.json": b""}
+    verdict = alone(files, signature=signed(files))
+    assert "no manifest can list these files" in verdict.row("artifact").summary
+    assert verdict.exit_status == 3
+
+
+def published(policy: Policy, signature: bytes | None = None) -> Verdict:
+    data = PUBLISHED.files[MODEL_SIG] if signature is None else signature
+    return verify(replace(PUBLISHED.evidence, model_sig=data), policy)
+
+
+def test_beside_a_publication_that_stands_it_is_one_more_fact() -> None:
+    both = replace(PUBLISHED.policy, model_signing=ALONE.model_signing)
+    row = published(both).row("signatures")
+    assert row.state == "pass"
+    assert row.summary.startswith("published by Swiss AI")
+    assert row.summary.endswith(f"; model.sig by key {PUBLIC.hint[:16]} (ecdsa-p256), 4 files")
+    unlisted = published(PUBLISHED.policy).row("signatures")
+    assert (unlisted.state, unlisted.summary) == ("pass", PUBLISHED.verdict().row("signatures").summary)
+    assert any("which the policy does not list" in fact.text for fact in unlisted.facts)
+
+
+def test_one_that_fails_takes_nothing_from_a_publication_unless_the_owner_requires_one() -> None:
+    both = replace(PUBLISHED.policy, model_signing=ALONE.model_signing)
+    bad = flipped(PUBLISHED.files[MODEL_SIG])
+    assert published(both, bad).row("signatures").state == "pass"
+    assert any("does not hold" in fact.text for fact in published(both, bad).row("signatures").facts)
+    required = replace(PUBLISHED.policy, model_signing=REQUIRED.model_signing)
+    assert published(required).row("signatures").state == "pass"
+    assert published(required, bad).row("signatures").state == "fail"
+    nothing = verify(PUBLISHED.evidence, required)
+    assert nothing.row("signatures").summary == "the policy requires a model.sig; there is none"
+    assert nothing.exit_status == 5
+
+
+def test_a_listed_key_signs_where_the_publisher_is_not_the_one_that_the_policy_names() -> None:
+    other = replace(PUBLISHED.policy, publishers=frozenset({identity("Rival", "CH").id}))
+    assert published(other).row("signatures").state == "fail"
+    verdict = published(replace(other, model_signing=ALONE.model_signing))
+    assert states(verdict, "signatures", "key policy", "transparency") == ("pass", "fail", "unknown")
+
+
+def expired(**policy: object) -> tuple[Evidence, Policy]:
+    """Published with a certificate's `model.sig` while it was valid; verified when it has run out."""
+    root = Authority.root()
+    data = root.below().leaf(years=(2020, 2022)).sign(CASE_FILES)
+    made = case(files={**CASE_FILES, MODEL_SIG: data}, time=posix(2021))
+    rule = ModelSigningRule(roots=parse_roots(root.pem), require=True)
+    evidence = replace(made.evidence, model_sig=data)
+    return evidence, replace(made.policy, model_signing=rule, **policy)  # type: ignore[arg-type]
+
+
+def test_a_certificate_that_has_run_out_passes_by_when_cosigners_had_seen_its_signature() -> None:
+    evidence, policy = expired()
+    row = verify(evidence, policy).row("signatures")
+    assert row.state == "pass"
+    assert any("2021-06-01T00:00:00Z, by when enough cosigners had seen it" in fact.text for fact in row.facts)
+
+
+@pytest.mark.parametrize(
+    "policy", [{"cosigners": CosignerRule(4)}, {"pins": ()}, {"freshness": None, "pins": ()}], ids=str
+)
+def test_too_few_cosigners_tell_no_time(policy: dict[str, object]) -> None:
+    evidence, asked = expired(**policy)
+    assert verify(evidence, asked).row("signatures").state in ("fail", "not-checked")
+
+
+def test_cosigners_of_an_artifact_without_this_signature_say_nothing_about_it() -> None:
+    evidence, policy = expired()
+    other = case(time=posix(2021))
+    beside = replace(other.evidence, model_sig=evidence.model_sig)
+    assert verify(beside, replace(policy, pins=other.policy.pins)).row("signatures").state == "fail"
+
+
+def write_policy(root: Path, text: str) -> str:
+    (root / "lab.pub").write_bytes(PUBLIC.pem)
+    (root / "policy.toml").write_text(text)
+    return str(root / "policy.toml")
+
+
+def judged(root: Path, place: Path, text: str = "") -> int:
+    return main([str(place), "--policy", write_policy(root, text or policy_toml())])
+
+
+def test_a_folder_is_verified_with_a_policy_that_lists_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder(tmp_path / "m")
+    assert judged(tmp_path, place) == 0
+    assert f"model.sig by key {PUBLIC.hint[:16]} (ecdsa-p256), 4 files" in capsys.readouterr().out
+    (place / "config.json").write_bytes(b"other")
+    assert judged(tmp_path, place) == 3
+
+
+@pytest.mark.parametrize("change", [flipped, lambda data: changed(data, lambda d: d.update(extra=1)), lambda _: b""])
+def test_a_folder_whose_signature_does_not_hold_is_refused(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    assert judged(tmp_path, folder(tmp_path / "m", signature=change(signed()))) == 3
+
+
+def in_cache(root: Path) -> Path:
+    """The folder as a Hub cache has it: a snapshot of links to blobs."""
+    blobs, snapshot = root / "blobs", root / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    for number, (name, data) in enumerate({**FILES, MODEL_SIG: signed()}.items()):
+        (blobs / str(number)).write_bytes(data)
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(blobs / str(number))
+    return snapshot
+
+
+def test_a_hub_cache_of_links_is_verified_in_place(tmp_path: Path) -> None:
+    snapshot = in_cache(tmp_path / "models--a--b")
+    assert judged(tmp_path, snapshot) == 0
+    (tmp_path / "models--a--b" / "blobs" / "0").write_bytes(b"other")
+    assert judged(tmp_path, snapshot) == 3
+
+
+def test_a_link_out_of_the_cache_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = in_cache(tmp_path / "models--a--b")
+    (tmp_path / "outside").write_bytes(FILES["config.json"])
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(tmp_path / "outside")
+    assert judged(tmp_path, snapshot) == 3
+    assert "config.json: a link out of the folder" in capsys.readouterr().out
+
+
+def read(text: str, files: Mapping[str, bytes] | None = None) -> Policy:
+    given = {"lab.pub": PUBLIC.pem, "roots.pem": Authority.root().pem, "root.json": b"{}", **(files or {})}
+    return parse_policy(f'schema = "comity/policy/v1"\n[model_signing]\n{text}'.encode(), given.__getitem__)
+
+
+def test_the_policy_table_is_read_whole() -> None:
+    rule = read(
+        'keys = ["lab.pub"]\ncertificates = ["roots.pem"]\nsigstore_root = "root.json"\nunsigned = ["a/", "b"]\n'
+        'require = true\n[[model_signing.identity]]\nidentity = "a@b"\nissuer = "https://c"\n'
+    ).model_signing
+    assert (rule.keys, len(rule.roots), rule.sigstore_root) == ((PUBLIC,), 1, b"{}")
+    assert [str(each) for each in rule.identities] == ["a@b (https://c)"]
+    assert (rule.unsigned, rule.require) == (("a/", "b"), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("require = true", "'require' could not be met"),
+        ('sigstore_root = "root.json"', "identities are checked by a 'sigstore_root'"),
+        ('[[model_signing.identity]]\nidentity = "a@b"\nissuer = "c"', "identities are checked by a 'sigstore_root'"),
+        (
+            'sigstore_root = "root.json"\n[[model_signing.identity]]\nidentity = "a@b"',
+            "it needs 'identity' and 'issuer'",
+        ),
+        ('unsigned = ["../up"]', "no path below the model's folder"),
+        ('keys = ["root.json"]', "'keys': not a public key"),
+        ('certificates = ["root.json"]', "'certificates': not certificates"),
+        ('key = ["lab.pub"]', "did you mean 'keys'?"),
+    ],
+)
+def test_a_policy_table_that_could_not_mean_what_it_says_is_refused(text: str, why: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        read(text)
+    assert why in str(caught.value)
+
+
+def test_time_of_the_policy_judges_certificates_too() -> None:
+    root = Authority.root()
+    data = root.below().leaf(years=(2024, 2027)).sign()
+    rule = ModelSigningRule(roots=parse_roots(root.pem))
+    for year, state in ((2026, "pass"), (2028, "fail")):
+        policy = Policy(model_signing=rule, freshness=Freshness(posix(year), 0), require=ALONE.require)
+        assert alone(signature=data, policy=policy).row("signatures").state == state
+
+
+def test_a_key_of_another_curve_is_unknown_to_the_policy() -> None:
+    other = PrivateKey.generate("ecdsa-p384")
+    assert alone(signature=signed(key=other)).row("signatures").state == "unknown"
+
+
+def test_examine_reads_no_signature_that_is_a_link_out(tmp_path: Path) -> None:
+    place = folder(tmp_path / "m")
+    (place / MODEL_SIG).rename(tmp_path / "aside")
+    (place / MODEL_SIG).symlink_to(tmp_path / "aside")
+    assert examine(place).model_sig is None
