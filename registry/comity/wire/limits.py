@@ -72,6 +72,20 @@ SUBMIT_LINES: Final = 64
 SUBMIT_BYTES: Final = 3 * MiB
 MISSING: Final = 2_000
 
+# Offers and requests of one answer; the next begins after the last one had.
+OFFERS: Final = 1_000
+GRANTS: Final = 10_000
+JURISDICTIONS: Final = 64
+# What is said of one grant beside its chain, as far as it is listed.
+SAID: Final = 256
+# A record, the line that it answers, and who said that.
+ALLOCATED: Final = 8
+
+# An import: terms as somebody wrote them, hosts where files lie, and a few events a second for an hour.
+TERMS: Final = 1 * MiB
+UPSTREAM_HOSTS: Final = 16
+IMPORT_EVENTS: Final = 1_000_000
+
 STATUS_ITEMS: Final = 10_000
 
 # Calls at once on one connection; `guards` bounds them for each peer besides.
