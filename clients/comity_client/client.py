@@ -26,6 +26,9 @@ from comity.verifier import examine, load_policy, read_bounded
 from comity_client import catalogue, dossier, logs, node_states
 from comity_client.accusations import Accusation, accusations
 from comity_client.charter_diff import CharterDiff
+from comity_client.compute import models
+from comity_client.compute.fitting import Model
+from comity_client.compute.market import Market
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, ignore
 from comity_client.governance.chamber import Chamber
@@ -116,6 +119,24 @@ class Client:
             why = f"{len(pins)} pinned federations are meant"
             raise NotFound("which federation?", why=why, hint="comity trust show", code="WHICH-FEDERATION")
         return Chamber(pins[0].federation, self._with)
+
+    # Compute that partners lend
+
+    def market(self) -> Market:
+        """Offers, requests and grants, by all pinned federations."""
+        return Market(tuple(pin.federation for pin in self._trust().pins()), self._with)
+
+    def model(self, what: Path | str, pattern: str = "", hub_cache: Path | None = None) -> Model:
+        """How much memory a model takes, for `compute.fitting.fit`: of a folder, of the copy in a Hub cache, or of what
+        nodes have, of which headers alone are fetched. Raises as `resolve` does; NotFound without weights, Malformed
+        (WHICH-WEIGHTS) where `pattern` has to choose one of several models."""
+        folder = Path(what)
+        if isinstance(what, str) and not folder.is_dir():
+            try:
+                folder = cached(hub_cache or default_cache(), Reference.parse(what))
+            except NotFound:
+                return self._with(lambda session: self._model(session, what, pattern))
+        return models.model_in(folder, pattern)
 
     # Looking around
 
@@ -333,6 +354,9 @@ class Client:
     def log_check(self, origin: str) -> LogCheck:
         """Raises Equivocation, Untrusted, NotFound, Unavailable."""
         return self._with(lambda session: logs.check_log(session, self._memory(), origin))
+
+    async def _model(self, session: Session, reference: str, pattern: str) -> Model:
+        return await models.model_of(session, await self._resolve(session, reference, self.policy()), pattern)
 
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
         return await catalogue.resolve(session, Reference.parse(reference), policy, self._trust().bindings())
