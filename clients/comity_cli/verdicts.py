@@ -1,4 +1,4 @@
-"""How a verdict looks on a terminal: one line a row, the facts on request, and what to do next."""
+"""How a verdict looks on a terminal: one line a row, what it means, and what to do next. It fits a page."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from comity.trust.verdict import Fact, Row, Verdict
 from comity_cli.output import Output
 
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
-WHY = {
-    3: "the bytes or signatures are not what they should be",
-    4: "what is here is authentic, your policy is not met",
-    5: "evidence is missing",
-    8: "some files were left out on request; those here are as published",
-}
 
 
 def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
-    subject = verdict.name or "an artifact"
+    from comity_client.reports.meaning import meaning
+
+    subject, what = verdict.name or "an artifact", meaning(verdict)
     out.say(f"{subject}  sha256:{verdict.artifact}" if verdict.artifact else subject)
     for row in verdict.rows:
         _row(out, row, required=row.name in verdict.required, facts=facts)
     if verdict.accepted:
-        out.done("ACCEPTED: every row that your policy requires passes")
+        out.done(what.headline)
     else:
-        why = WHY[verdict.exit_status]
-        out.say(f"NOT ACCEPTED (exit {verdict.exit_status}): {why}", sign=f"{out.mark('✗', 'red')} ")
-    hints = dict.fromkeys(r.hint for r in verdict.rows if r.hint and r.state != "pass" and r.name in verdict.required)
-    for hint in hints:
-        out.hint(hint)
+        out.say(what.headline, sign=f"{out.mark('✗', 'red')} ")
+    for row in what.deciding:
+        out.say(f"    {row.name}: {plain(row.summary)}")
+    out.say(f"  {what.advice}")
+    if what.notable:
+        out.say(f"  Not required, and worth a look: {', '.join(row.name for row in what.notable)}")
+    if not verdict.accepted or any(row.state in ("unknown", "not-checked") for row in verdict.rows):
+        out.say("  (* required; UNKN: cannot be told from what is here; ----: nobody asked)")
+    for step in what.steps:
+        out.hint(step)
 
 
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.say(f"{row.name:<24} {plain(row.summary)}", sign=f"  {sign}  ")
+    out.say(f"{row.name + ' *' * required:<24} {plain(row.summary)}", sign=f"  {sign}  ")
     for fact in row.facts if facts else ():
         out.say(f"          {plain(f'{_basis(fact)}: {fact.text}')}")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.plan import Limits
 from comity.trust.claims import Advisory
-from comity.trust.digest import Digest, parse_digest
+from comity.trust.derived import sign_derived
+from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.manifest import Manifest
@@ -19,7 +21,9 @@ from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy
 from comity.trust.published import Parent
 from comity.trust.rotation import Cut
+from comity.trust.report import Report
 from comity.trust.verdict import Verdict
+from comity.trust.statement import Entry
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
 
@@ -54,6 +58,8 @@ Resolution = catalogue.Resolution
 class Client:
     """A user's client.
 
+from comity_client.reports.signed import read_signed, sign_report
+from comity_client.reports.signers import CheckedReport, check_signer
     Args:
         home: where it remembers; `Home.default()` where not given.
         limits: patience and bounds of transfers.
@@ -233,6 +239,69 @@ class Client:
         return list(publishers(self.home.publishers))
 
     def publisher(self, name: str) -> Publisher:
+    # Reports
+
+    def sign_report(self, report: Report, publisher: Publisher) -> Entry:
+        """`publisher` says that they came to this report now. Raises as `reports.signed.sign_report` does."""
+        return sign_report(report, publisher, int(time.time()))
+
+    def log_report(
+        self,
+        report: Report,
+        entry: Entry,
+        publisher: Publisher,
+        *,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Log what `sign_report` gave, the report with it. Raises as `publish` does."""
+        data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
+        where = nodes or [publisher.home]
+        return self._with(
+            lambda session: publish_statement(
+                session, self._memory(), title, entry, {sha256(data): data}, publisher, where, on_event=on_event
+            ),
+            on_event,
+        )
+
+    def check_report(self, path: Path, *, by: str = "") -> CheckedReport:
+        """The report in a file and the signature beside it, which holds and is of somebody whom this user knows, or of
+        `by`. Uses no network. Raises as `reports.signed.read_signed` and `reports.signers.check_signer` do."""
+        trust = self._trust()
+        return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
+
+    # Lineage
+
+    def held(
+        self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
+    ) -> Held:
+        """An artifact whose bytes are here, hashed now: a folder, or what a reference was pulled to. Uses no network.
+        Raises as `held.held` does."""
+        return held(what, workers=_workers(), hub_cache=hub_cache, on_hashed=on_hashed)
+
+    def derive(self, child: Held, parent: Held, *, on_read: Callable[[int], None] = lambda _: None) -> Derivation:
+        """Whether `child` was made from `parent`, tensor by tensor. Uses no network. Raises as `derivations.derive`
+        does."""
+        return derive(child, parent, workers=_workers(), on_read=on_read)
+
+    def log_derivation(
+        self,
+        derivation: Derivation,
+        *,
+        publisher: Publisher,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Sign what was found, and log it. Raises as `publish` does."""
+        entry = sign_derived(derivation.said_by(publisher.inception.author), publisher.signer())
+        title, where = derivation.child.title, nodes or [publisher.home]
+        return self._with(
+            lambda session: publish_statement(
+                session, self._memory(), title, entry, {}, publisher, where, on_event=on_event
+            ),
+            on_event,
+        )
+
         """By folder, label or beginning of the id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
 

@@ -16,7 +16,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.names import Name
 from comity.trust.published import Licence, Parent, Published
-from comity.trust.statement import MAX_OBJECT_BYTES, SideObject
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject
 from comity.trust.tlog_proof import TlogProof
 from comity.verifier import read_bounded
 from comity.wire.values import Receipt as Promised
@@ -105,10 +105,24 @@ async def publish_advisory(
 ) -> Receipt:
     """Log a warning. Raises as `publish_folder` does."""
     entry = await asyncio.to_thread(sign_advisory, advisory, publisher.signer())
-    logged = await _log_at(
-        session, memory, targets, [*publisher.lines, entry.line], {}, {}, link=False, on_event=on_event
-    )
-    return Receipt(title, advisory.artifact, logged)
+    return await publish_statement(session, memory, title, entry, {}, publisher, targets, on_event=on_event)
+
+
+async def publish_statement(
+    session: Session,
+    memory: Memory,
+    title: str,
+    entry: Entry,
+    objects: Mapping[Digest, bytes],
+    publisher: Publisher,
+    targets: Sequence[str],
+    *,
+    on_event: OnEvent,
+) -> Receipt:
+    """Log what `publisher` signed about an artifact, its side objects first. Raises as `publish_folder` does."""
+    lines = [*publisher.lines, entry.line]
+    logged = await _log_at(session, memory, targets, lines, objects, {}, link=False, on_event=on_event)
+    return Receipt(title, entry.statement.subject, logged)
 
 
 async def log_keys(

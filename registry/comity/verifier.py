@@ -42,6 +42,7 @@ from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.spelling import plain
 from comity.trust.statement import MAX_OBJECT_BYTES
+from comity.trust.report import Report
 from comity.trust.tlog_proof import MAX_PROOF
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
@@ -261,6 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         verdict = verify(examine(options.folder), policy)
     except ComityError as error:
         return _complain(error, error.exit_status)
+    parser.add_argument("--report", type=Path, help="write the report here: the same bytes for the same evidence")
     sys.stdout.write((json.dumps(verdict.to_json(), indent=1) if options.json else render(verdict)) + "\n")
     return verdict.exit_status
 
@@ -271,4 +273,13 @@ def _complain(error: ComityError, status: int) -> int:
 
 
 if __name__ == "__main__":
+        if options.report is not None:
+            _write(options.report, Report.of(verdict, comity.__version__).encode())
     sys.exit(main())
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}", why=error.strerror or str(error)) from error
+
+

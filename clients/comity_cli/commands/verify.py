@@ -4,48 +4,84 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.verdict import Verdict
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
+from comity_cli.filing import Filed, file_report
+
+if TYPE_CHECKING:
+    from comity_client.client import Client
+
+OUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @examples(
     "comity verify ./apertus-8b",
-    "comity verify ./apertus-8b --policy ministry.toml --report evidence.json",
+    "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --html evidence.html",
+    "comity verify ./apertus-8b --policy ministry.toml --report evidence.json --sign-as 'Security desk' --log node-ch",
     "python -m comity.verifier ./apertus-8b --policy ministry.toml",
 )
 @click.command(cls=Command, name="verify", short_help="Check an artifact and its evidence, offline.")
 @click.argument("target", metavar="DIR|REF")
 @click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge by this TOML file.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict as JSON here.")
+@click.option("--report", type=OUT, help="Write the report here: JSON, the same bytes for the same evidence.")
+@click.option("--html", "page", type=OUT, help="Write the report as a page to read and print here.")
+@click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
+@click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the signed report there; needs a network.")
 @click.option("--facts", is_flag=True, help="Show what each row rests on.")
-def command(target: str, policy: Path | None, report: Path | None, facts: bool) -> int:
+def command(
+    target: str,
+    policy: Path | None,
+    report: Path | None,
+    page: Path | None,
+    signer: str,
+    nodes: tuple[str, ...],
+    facts: bool,
+) -> int:
     """Hash every file of DIR (or of what REF was pulled to), and judge it with the evidence beside it. No network, no
     clock. Without --policy your pinned federations decide.
 
+    With --sign-as the report gets a signature beside it (FILE.intoto.jsonl), which also says when. An officer signs
+    what came out, also where that is a refusal.
+
     Exit status: 0 accepted, 3 verification failed, 4 policy not met, 5 evidence missing, 8 partial.
     """
-    out = output()
-    folder = Path(target)
-    subject: Path | str = folder if folder.exists() else target
-    with out.progress("hashing", _size(folder)) as progress:
-        api = client()
-        verdict = api.verify(subject, policy=api.policy(policy), on_hashed=progress.advance)
-    if report is not None:
-        report.write_text(_document(verdict) + "\n")
+    out, api, folder = output(), client(), Path(target)
+    _check_usage(folder, policy, report, page, signer, nodes)
+    publisher = api.publisher(signer) if signer else None
+    verdict = _judged(api, folder if folder.exists() else target, policy)
     verdicts.show(out, verdict, facts=facts)
-    if report is not None:
-        out.say(f"Report: {report}")
+    filed = file_report(out, api, verdict, report, page, publisher, nodes)
     if out.as_json:
-        click.echo(_document(verdict))
+        click.echo(_document(verdict, filed))
     return verdict.exit_status
 
 
-def _document(verdict: Verdict) -> str:
-    return json.dumps(verdict.to_json(), indent=1)  # in ASCII: file names may hold what no encoding knows
+def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
+    with output().progress("hashing", _size(Path(subject))) as progress:
+        return api.verify(subject, policy=api.policy(policy), on_hashed=progress.advance)
+
+
+def _check_usage(
+    folder: Path, policy: Path | None, report: Path | None, page: Path | None, signer: str, nodes: tuple[str, ...]
+) -> None:
+    """What could not work is said before gigabytes are hashed."""
+    if signer and (report is None or policy is None):
+        raise click.UsageError("--sign-as signs a report under a policy: give --report and --policy")
+    if nodes and not signer:
+        raise click.UsageError("--log logs a signed report: give --sign-as")
+    for path in (report, page):
+        if path is not None and folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
+            raise click.UsageError(f"{path} is inside of what is verified, and would be a file that nobody published")
+
+
+def _document(verdict: Verdict, filed: Filed | None) -> str:
+    document = verdict.to_json() | (filed.to_json() if filed else {})
+    return json.dumps(document, indent=1)  # in ASCII: file names may hold what no encoding knows
 
 
 def _size(folder: Path) -> int:

@@ -129,7 +129,7 @@ def _word(item: Json) -> str:
 
 def _spelled(row: Row) -> Row:
     facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in row.facts)
-    return replace(row, summary=_text(row.summary), facts=facts)
+    return replace(row, summary=_text(row.summary), facts=facts, hint=_text(row.hint))
 
 
 def _text(text: str) -> str:

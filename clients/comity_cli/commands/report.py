@@ -1,0 +1,77 @@
+"""`comity report check|show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from comity.trust.verified import RESULTS, moment
+
+from comity_cli import verdicts
+from comity_cli.command import Group, client, examples, output
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@examples("comity report check evidence.json", "comity report show evidence.json --html evidence.html")
+@click.group(cls=Group, name="report", short_help="Check and read reports that were filed.")
+def command() -> None:
+    """A report is what `comity verify --report` writes. Its signature is beside it, in FILE.intoto.jsonl."""
+
+
+@examples("comity report check evidence.json", "comity report check evidence.json --by 51aa0f6e…")
+@command.command("check", short_help="Check whose report it is, and that nobody changed it.")
+@click.argument("file", type=FILE)
+@click.option("--by", default="", metavar="ID", help="Who has to have signed it: an id, or its first 16 digits.")
+def check(file: Path, by: str) -> None:
+    """Check the signature beside FILE, offline: that it holds, that it is about exactly this report, and that its
+    signer is yours, bound by you, a pinned member, or the one of --by.
+
+    Exit status: 0 all of it holds, 3 the signature or the report is wrong, 4 the signer is not known here. What was
+    reported says the text; a report of a refusal that is signed well also gives 0.
+    """
+    out, checked = output(), client().check_report(file, by=by)
+    signed = checked.signed
+    verified, signer = signed.verified, signed.signer
+    out.done(f"signed by {signer.display} [{signer.id[:12]}], {checked.known_as}; the report is as it was signed")
+    out.fact("reported", f"{RESULTS[verified.passed]}, exit status {signed.report.verdict.exit_status}")
+    out.fact("about", f"{verified.name or 'an artifact'}  sha256:{verified.artifact}")
+    out.fact("policy", f"sha256:{verified.policy}")
+    out.fact("at", f"{moment(verified.time)}, by the signer's clock")
+    out.fact("with", f"comity {verified.version}")
+    out.document(
+        "checked-report",
+        {
+            "signer": signer.id,
+            "label": signer.label,
+            "known_as": checked.known_as,
+            "artifact": verified.artifact,
+            "name": verified.name,
+            "policy": verified.policy,
+            "time": moment(verified.time),
+            "result": RESULTS[verified.passed],
+            "exit_status": signed.report.verdict.exit_status,
+            "report": verified.report.digest,
+        },
+    )
+
+
+@examples("comity report show evidence.json", "comity report show evidence.json --html evidence.html")
+@command.command("show", short_help="Show a report, or write it as a page.")
+@click.argument("file", type=FILE)
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to print here.")
+@click.option("--facts", is_flag=True, help="Show what each row rests on.")
+def show(file: Path, page: Path | None, facts: bool) -> None:
+    """Show what FILE says. Nothing is checked: `comity report check` does that, and `comity verify` judges anew."""
+    from comity.content import durable
+    from comity.trust.report import MAX_BYTES, Report
+    from comity.verifier import read_bounded
+    from comity_client.reports.page import page as render
+
+    out, report = output(), Report.parse(read_bounded(file, MAX_BYTES))
+    verdicts.show(out, report.verdict, facts=facts)
+    out.warn("this is what the file says; its signature was not checked")
+    if page is not None:
+        durable.write_file(page, render(report).encode(), mode=0o644, point="page")
+        out.say(f"Page: {page}")
+    out.document("report-shown", {"report": report.verdict.to_json(), "html": str(page) if page else None})

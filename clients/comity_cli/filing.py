@@ -1,0 +1,84 @@
+"""What becomes of a verdict on request: a report, a page, a signature beside it, an entry in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comity
+from comity.trust.verdict import Verdict
+
+from comity_cli.following import follow
+from comity_cli.output import Output
+
+if TYPE_CHECKING:
+    from comity.trust.report import Report
+    from comity.trust.statement import Entry
+    from comity_client.client import Client
+    from comity_client.publish import Receipt
+    from comity_client.publishers import Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """Where the report, its page and its signature are, and what a log promised."""
+
+    report: Path | None
+    page: Path | None
+    signature: Path | None
+    receipt: Receipt | None
+
+    def to_json(self) -> dict[str, Any]:
+        logged = self.receipt.logged if self.receipt else ()
+        return {
+            "report": str(self.report) if self.report else None,
+            "html": str(self.page) if self.page else None,
+            "signature": str(self.signature) if self.signature else None,
+            "logged": [{"node": each.node, "origin": each.origin, "index": each.index} for each in logged],
+        }
+
+
+def file_report(
+    out: Output,
+    api: Client,
+    verdict: Verdict,
+    report: Path | None,
+    page: Path | None,
+    publisher: Publisher | None,
+    nodes: Sequence[str],
+) -> Filed | None:
+    """None where nothing was asked for. What is written stays, should logging fail."""
+    if report is None and page is None:
+        return None
+    from comity.content import durable
+    from comity.trust.report import Report
+    from comity_client.reports.page import page as render
+    from comity_client.reports.signed import beside, read_signed, write_signature
+
+    made = Report.of(verdict, comity.__version__)
+    signed = entry = None
+    if report is not None:
+        durable.write_file(report, made.encode(), mode=0o644, point="report")
+        out.say(f"Report: {report}")
+    if report is not None and publisher is not None:
+        entry = api.sign_report(made, publisher)
+        write_signature(beside(report), publisher, entry)
+        signed = read_signed(report)
+        out.done(f"signed by {publisher.label} [{publisher.id[:12]}]: {beside(report)}")
+    if page is not None:
+        durable.write_file(page, render(made, signed).encode(), mode=0o644, point="page")
+        out.say(f"Page: {page}")
+    receipt = _logged(out, api, made, entry, publisher, nodes) if entry and publisher and nodes else None
+    return Filed(report, page, beside(report) if report and signed else None, receipt)
+
+
+def _logged(
+    out: Output, api: Client, report: Report, entry: Entry, publisher: Publisher, nodes: Sequence[str]
+) -> Receipt:
+    with follow(out, "logging") as on_event:
+        receipt = api.log_report(report, entry, publisher, nodes=nodes, on_event=on_event)
+    for logged in receipt.logged:
+        out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
+    return receipt

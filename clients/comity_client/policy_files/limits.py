@@ -1,0 +1,85 @@
+"""What could never pass under a policy, and what in it does nothing: found by reading it, before a model comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from comity.trust.charter import Member
+from comity.trust.policy import PUBLISHER, CosignerRule, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`never`: `row` is required and could not pass whatever the evidence. `idle`: a line of the policy that changes
+    nothing."""
+
+    kind: Literal["never", "idle"]
+    row: str
+    text: str
+
+
+def findings(policy: Policy) -> tuple[Finding, ...]:
+    never = (Finding("never", row, text) for row, text in _never(policy) if row in policy.require)
+    return (*never, *(Finding("idle", row, text) for row, text in _idle(policy)))
+
+
+def _never(policy: Policy) -> Iterator[tuple[str, str]]:
+    if not policy.pins:
+        yield "transparency", "no charter is pinned, so no log is anybody's"
+        yield "cosigners", "no charter is pinned, so nobody counts"
+    elif (most := most_cosigners(policy)) is not None:
+        counted, jurisdictions = most
+        wanted = f"{policy.cosigners.at_least} cosigners in {max(policy.cosigners.jurisdictions, 1)} jurisdictions"
+        have = f"the pinned charters have at most {counted} in {jurisdictions} outside of what is excluded"
+        yield "cosigners", f"{wanted} are asked for, and {have}"
+    named = policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins)
+    if not named:
+        yield "key policy", "neither the policy nor a pinned charter names a publisher"
+
+
+def most_cosigners(policy: Policy) -> tuple[int, int] | None:
+    """The best that could be had where it is too little: members that count, and their jurisdictions; else None.
+
+    Tried for the log of each member, and for a publisher in no member's jurisdiction.
+    """
+    rule, seats = policy.cosigners, _seats(policy)
+    found = [_countable(rule, writer, seats) for writer in seats] or [()]
+    sizes = [(len(countable), len({seat.jurisdiction for seat in countable})) for countable in found]
+    enough = any(count >= rule.at_least and codes >= rule.jurisdictions for count, codes in sizes)
+    return None if enough else max(sizes)
+
+
+def _seats(policy: Policy) -> list[Member]:
+    """Each active member once, over all pinned bodies."""
+    return list({seat.lineage: seat for body in policy.pins for seat in body.active}.values())
+
+
+def _countable(rule: CosignerRule, writer: Member, seats: list[Member]) -> tuple[Member, ...]:
+    excluded = {code for code in rule.outside if code != PUBLISHER}
+    excluded |= {writer.jurisdiction} if PUBLISHER in rule.outside else set()
+    return tuple(seat for seat in seats if seat is not writer and seat.jurisdiction not in excluded)
+
+
+def _idle(policy: Policy) -> Iterator[tuple[str, str]]:
+    if policy.publishers:
+        for name, who in sorted(policy.bindings.items()):
+            if who not in policy.publishers:
+                yield "key policy", f"publishers.names binds {name!r} to somebody whom publishers.accept leaves out"
+    known = policy.publishers | set(policy.bindings.values()) | _namespaces(policy)
+    for who in sorted(set(policy.rotations) - known):
+        if known:
+            yield "key policy", f"publishers.rotations holds {who[:16]}, who is not accepted anyway"
+    codes = {seat.jurisdiction for seat in _seats(policy)}
+    for code in policy.cosigners.outside:
+        if policy.pins and code != PUBLISHER and code not in codes:
+            yield "cosigners", f"cosigners.outside names {code}, where no pinned member is"
+    if policy.licences and "licence" not in policy.require:
+        yield "licence", "licences.accept is judged and shown, and decides nothing: rows.require leaves licence out"
+    if policy.freshness is not None and "time" not in policy.require:
+        yield "time", "time.as_of is judged and shown, and decides nothing: rows.require leaves time out"
+
+
+def _namespaces(policy: Policy) -> set[str]:
+    return {who for body in policy.pins for who in body.namespaces.values()}

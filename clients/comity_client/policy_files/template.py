@@ -1,0 +1,75 @@
+"""A policy to start from: every table with a comment, the owner's pins filled in, the undecided commented out.
+
+The federation files that it pins are copied beside it, so that both can be carried to a machine without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from comity.content import durable
+from comity.trust.errors import Conflict
+
+from comity_client.trust_store import Pin
+
+_HEAD: Final = """\
+# What has to hold before a model may be used here. Keep this file under change control: a report names its SHA-256.
+#   comity policy check FILE      does it hold together, and what could never pass?
+#   comity policy explain FILE    the same in plain words
+schema = "comity/policy/v1"
+
+# Whose words count. A federation file, and the charter body of it that you compared with two members, by voice.
+"""
+_NO_PIN: Final = """\
+# [[pin]]
+# file = "federation.json"
+# body = "…"
+"""
+_REST: Final = """
+# Whose models. Empty: whoever the names here, or the pinned charters, say.
+[publishers]
+# accept = ["51aa…"]
+# names = { swiss-ai = "51aa…" }
+
+# How many other members must have seen it, and where. "publisher" excludes its jurisdiction and its log's.
+[cosigners]
+at_least = 2
+jurisdictions = 2
+outside = ["publisher"]
+post_quantum = false
+
+# Licences that you accept, as SPDX expressions. To have it decide, add "licence" to rows.require.
+[licences]
+# accept = ["apache-2.0", "mit"]
+
+# Whose warnings refuse. All others are shown.
+[advisories]
+# refuse_from = ["51aa…"]
+
+# How fresh the evidence has to be. No clock is read: move the moment on when you review this file.
+[time]
+# as_of = 2026-01-01T00:00:00Z
+# max_age_days = 30
+
+# Which rows of the report have to pass. The others are shown and decide nothing.
+[rows]
+require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cosigners"]
+"""
+
+
+def write_policy(path: Path, pins: Sequence[Pin]) -> tuple[Path, ...]:
+    """Write a policy to `path`, and beside it the federation files that it pins; all of them are returned.
+
+    Raises Conflict where one of them is there already, OutOfSpace, Unavailable.
+    """
+    beside = {path.parent / f"federation-{pin.id[:8]}.json": pin for pin in pins}
+    for file in (path, *beside):
+        if file.exists():
+            raise Conflict(f"{file} exists", why="a policy is not overwritten", hint="choose another name")
+    for file, pin in beside.items():
+        durable.write_file(file, pin.federation.encode(), mode=0o644, point="policy")
+    pinned = (f'[[pin]]\nfile = "{file.name}"\nbody = "{pin.body}"\n' for file, pin in beside.items())
+    durable.write_file(path, (_HEAD + ("\n".join(pinned) or _NO_PIN) + _REST).encode(), mode=0o644, point="policy")
+    return (path, *beside)

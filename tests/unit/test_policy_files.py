@@ -1,0 +1,189 @@
+"""Policies for people: explained word for word, checked for what could never pass, and one to start from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from comity.trust.digest import sha256
+from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, Policy
+from comity.trust.verify import verify
+from comity_cli.main import command
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.policy_files.limits import findings, most_cosigners
+from comity_client.policy_files.words import explain
+from comity_client.trust_store import Pin
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import case, nodes
+from support.world import found, identity
+
+GOOD = case()
+ALL = GOOD.policy
+SWISS_AI, OTHER = identity("Swiss AI", "CH").id, identity("Other").id
+STRICT = replace(
+    ALL,
+    bindings={"swiss-ai": SWISS_AI},
+    rotations={SWISS_AI: sha256(b"rotation")},
+    cosigners=CosignerRule(3, 2, ("publisher", "US"), post_quantum=True),
+    refuse_from=frozenset({OTHER}),
+    freshness=Freshness(1_795_000_000, 7 * 86_400),
+    require=("artifact", "bytes", "signatures", "transparency", "cosigners", "licence"),
+)
+GOLDEN = f"""\
+Whom it believes  [pin]
+  Only these members count, as epoch 0 of federation {ALL.pins[0].federation[:16]} lists them: Institute CH (CH), \
+Institute SG (SG), Institute ES (ES), Institute KR (KR). The charter is held to body {ALL.pins[0].digest[:16]}; \
+whatever charters travel with an artifact change nothing.
+Whose models  [publishers]
+  Only models of these publishers are accepted, whatever they are called: {SWISS_AI[:16]}.
+  swiss-ai/… is the name of publisher {SWISS_AI[:16]}.
+  The names decide nothing about acceptance while accept lists publishers.
+  Publisher {SWISS_AI[:16]} is held to its change of keys {sha256(b"rotation")[:16]}: what older keys signed counts \
+only if it was logged before.
+Who else must have seen it  [cosigners]
+  At least 3 members other than the one whose log it is must have seen the statement there and signed for it.
+  They must be in at least 2 jurisdictions.
+  Members in the publisher's jurisdiction, or in that of the log's member, do not count.
+  Members in these jurisdictions do not count: US.
+  Only signatures that would stand without classical cryptography count.
+Licences  [licences]
+  The licence that the publisher claims must be one of: apache-2.0.
+Warnings  [advisories]
+  A warning by one of these refuses the artifact: {OTHER[:16]}. Others are shown.
+Freshness  [time]
+  Judged as of 2026-11-18T11:06:40Z: the cosigners must have seen the log within 7 days before. No clock is asked, so \
+move this date on when you review the policy.
+What has to pass  [rows]
+  Required to pass: artifact (What is it); bytes (Are these the bytes that were published); signatures (Did somebody \
+sign that they published it); transparency (Does it stand in a public log); cosigners (Who else saw it there); licence \
+(Under which licence is it).
+"""
+
+
+def told(policy: Policy) -> str:
+    lines = [
+        line for rule in explain(policy) for line in (f"{rule.title}  [{rule.table}]", *(f"  {s}" for s in rule.says))
+    ]
+    return "\n".join(line for line in lines if not line.startswith("  Shown, and deciding nothing"))
+
+
+def test_a_strict_policy_is_explained_word_for_word() -> None:
+    assert told(STRICT) == GOLDEN.rstrip("\n")
+
+
+def test_what_a_policy_leaves_out_is_said_too() -> None:
+    text = told(Policy(cosigners=CosignerRule(0)))
+    for words in ("No federation is pinned", "No publisher is named", "Nobody but the log's own", "Any licence"):
+        assert words in text
+    for words in ("Warnings are shown and refuse nothing", "How old the evidence may be is not asked"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "row", "why"),
+    [
+        (replace(ALL, pins=()), "cosigners", "no charter is pinned"),
+        (replace(ALL, cosigners=CosignerRule(4)), "cosigners", "at most 3 in 3"),
+        (replace(ALL, cosigners=CosignerRule(3, outside=("ES",))), "cosigners", "at most 3 in 3"),
+        (replace(ALL, cosigners=CosignerRule(1, 4)), "cosigners", "at most 3 in 3"),
+        (
+            replace(ALL, publishers=frozenset(), pins=(found(nodes()).body,), require=("key policy",)),
+            "key policy",
+            "names a publisher",
+        ),
+    ],
+)
+def test_what_could_never_pass_is_found(policy: Policy, row: str, why: str) -> None:
+    never = [each for each in findings(policy) if each.kind == "never"]
+    if "ES" in policy.cosigners.outside:
+        assert never == []  # the log of the one who is excluded leaves the three others
+    else:
+        assert [(each.row, why in each.text) for each in never if each.row == row] == [(row, True)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (replace(ALL, bindings={"other": OTHER}), "leaves out"),
+        (replace(ALL, rotations={OTHER: sha256(b"r")}), "who is not accepted anyway"),
+        (replace(ALL, cosigners=CosignerRule(2, 0, ("US",))), "where no pinned member is"),
+        (replace(ALL, require=DEFAULT_REQUIRED), "rows.require leaves licence out"),
+    ],
+)
+def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:
+    assert any(words in each.text for each in findings(policy) if each.kind == "idle")
+
+
+@given(
+    at_least=st.integers(0, 5),
+    jurisdictions=st.integers(0, 5),
+    outside=st.lists(st.sampled_from(["publisher", "CH", "SG", "ES", "KR", "US"]), unique=True).map(tuple),
+)
+@settings(max_examples=60)
+def test_what_is_said_to_be_too_much_is_never_met(at_least: int, jurisdictions: int, outside: tuple[str, ...]) -> None:
+    policy = replace(ALL, cosigners=CosignerRule(at_least, jurisdictions, outside))
+    if most_cosigners(policy) is not None:
+        assert verify(GOOD.evidence, policy).row("cosigners").state != "pass"
+
+
+# The command
+
+
+def comity(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command, [str(each) for each in arguments], standalone_mode=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    return Client(Home.default())
+
+
+def test_a_new_policy_pins_what_is_pinned_and_can_be_met(home: Client, tmp_path: Path) -> None:
+    home.pin(GOOD.federation.encode())
+    file = tmp_path / "carried" / "ministry.toml"
+    file.parent.mkdir()
+    assert comity("policy", "new", file).exception is None
+    policy = home.policy(file)
+    assert [body.digest for body in policy.pins] == [GOOD.federation.body.digest]
+    checked = comity("policy", "check", file, "--json")
+    assert checked.return_value == 0
+    assert json.loads(checked.stdout)["can_be_met"] is True
+    assert verify(GOOD.evidence, policy).exit_status == 0
+    again = comity("policy", "new", file)
+    assert again.exception is not None
+    assert "exists" in str(again.exception)
+
+
+def test_a_new_policy_without_pins_says_that_nothing_could_pass(home: Client, tmp_path: Path) -> None:
+    file = tmp_path / "empty.toml"
+    assert "nothing could pass" in comity("policy", "new", file).output
+    checked = comity("policy", "check", file)
+    assert checked.return_value == 4
+    assert "could never pass: cosigners" in checked.output
+
+
+def test_json_explains_the_same(home: Client, tmp_path: Path) -> None:
+    GOOD.write(tmp_path)
+    document = json.loads(comity("policy", "explain", tmp_path / "policy.toml", "--json").stdout)
+    assert document["policy"] == sha256((tmp_path / "policy.toml").read_bytes())
+    assert [rule["title"] for rule in document["rules"]] == [rule.title for rule in explain(GOOD.policy)]
+
+
+def test_a_pin_that_does_not_hold_is_refused(home: Client, tmp_path: Path) -> None:
+    GOOD.write(tmp_path)
+    file = tmp_path / "policy.toml"
+    file.write_text(file.read_text().replace("[[pin]]", f'[[pin]]\nbody = "{sha256(b"other")}"', 1))
+    ran = comity("policy", "check", file)
+    assert getattr(ran.exception, "exit_status", None) == 3
+
+
+def test_a_copied_federation_file_is_the_pinned_one(home: Client, tmp_path: Path) -> None:
+    pin: Pin = home.pin(GOOD.federation.encode())
+    comity("policy", "new", tmp_path / "p.toml")
+    assert (tmp_path / f"federation-{pin.id[:8]}.json").read_bytes() == GOOD.federation.encode()

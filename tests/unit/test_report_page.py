@@ -1,0 +1,131 @@
+"""The page: it stands alone, says states as words, and obeys nobody whose words it shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from comity.trust.policy import ROWS
+from comity.trust.report import Report
+from comity.trust.verdict import BASES, STATES, Fact, Row, Verdict
+from comity_client.reports.meaning import BASIS_MEANS, QUESTIONS, STATE_MEANS, meaning
+from comity_client.reports.page import page
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import case
+
+GOOD = Report.of(case().verdict(), "1.0")
+VOID = {"meta", "br"}
+ALLOWED = {
+    *("html", "head", "meta", "title", "style", "body", "main", "section", "h1", "h2", "p", "strong", "span", "code"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li", "dl", "dt", "dd", "br"),
+}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><style>*{display:none}",
+    "</title><h1>PASS",
+    "&lt;b&gt; & &amp; '\"",
+    "javascript:alert(1)",
+    "\x1b[2J\x00\r\n",
+    "‮txt.exe⁦",
+    "\udcff",
+)
+
+
+class Reader(HTMLParser):
+    """Elements, attributes and text; fails where an element is closed that is not open."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(document)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def said_everywhere(text: str) -> Report:
+    facts = tuple(Fact(text, basis, text) for basis in BASES)
+    rows = tuple(Row(name, STATES[at % len(STATES)], text, at, "short", facts, text) for at, name in enumerate(ROWS, 1))
+    return Report.of(Verdict(None, text, rows, 4, None, ROWS[:3]), "1.0")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_strangers_words_are_words(text: str) -> None:
+    document = page(said_everywhere(text))
+    reader = Reader(document)
+    assert {tag for tag, _ in reader.elements} <= ALLOWED
+    assert document.count("<style>") == document.count("</style>") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", document)
+    assert len(reader.elements) == len(Reader(page(said_everywhere("word"))).elements)
+
+
+@given(st.text(st.characters(), min_size=1, max_size=30))
+@settings(max_examples=40)
+def test_no_text_at_all_adds_an_element_or_an_attribute(text: str) -> None:
+    elements = Reader(page(said_everywhere(text))).elements
+    assert elements == Reader(page(said_everywhere("word"))).elements
+
+
+def test_it_fetches_and_runs_nothing() -> None:
+    elements = Reader(page(GOOD)).elements
+    allowed = {"lang", "charset", "http-equiv", "content", "name", "class", "aria-label", "scope"}
+    assert {name for _, attributes in elements for name in attributes} == allowed
+    assert "url(" not in page(GOOD)
+    assert "@import" not in page(GOOD)
+    policy = next(a["content"] for tag, a in elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_all_rows_their_states_and_bases_are_there_as_words() -> None:
+    text = Reader(page(GOOD)).text
+    for word in (*ROWS, *QUESTIONS.values(), *STATE_MEANS.values(), *BASIS_MEANS.values()):
+        assert word in text
+    assert "ACCEPTED: every row" in text
+    for row in GOOD.verdict.rows:
+        assert row.summary in text
+        assert all(fact.evidence in text for fact in row.facts if fact.evidence)
+
+
+def test_tables_have_captions_and_headers_with_a_scope() -> None:
+    elements = Reader(page(GOOD)).elements
+    tables, captions = (sum(tag == name for tag, _ in elements) for name in ("table", "caption"))
+    assert tables == captions == 3
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in elements if tag == "th")
+    assert elements[0] == ("html", {"lang": "en"})
+
+
+def test_the_same_report_is_the_same_page_without_a_moment() -> None:
+    assert page(GOOD) == page(Report.parse(GOOD.encode()))
+    assert not re.search(r"20\d\d-\d\d-\d\dT", page(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(3, "Do not use"), (4, "Nothing speaks against"), (5, "Carry more evidence"), (8, "partial")]
+)
+def test_each_exit_status_means_something_else(status: int, words: str) -> None:
+    what = meaning(replace(GOOD.verdict, exit_status=status))
+    assert words in what.advice
+    assert what.headline.startswith(f"NOT ACCEPTED (exit {status})")
+
+
+def test_rows_that_nobody_required_are_said_to_be_worth_a_look() -> None:
+    rows = tuple(replace(row, state="fail") if row.name in ("licence", "bytes") else row for row in GOOD.verdict.rows)
+    what = meaning(replace(GOOD.verdict, rows=rows, exit_status=3))
+    assert [row.name for row in what.deciding] == ["bytes"]
+    assert [row.name for row in what.notable] == ["licence"]
