@@ -16,6 +16,7 @@ from comity.trust.derived import sign_derived
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.keys import PrivateKey
 from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy
@@ -358,14 +359,16 @@ from comity_client.reports.signers import CheckedReport, check_signer
             licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
             nodes: where to log it: names or addresses of known nodes, or paths of operators' sockets. The publisher's
                 home log's node where none is given.
+        model_key: PrivateKey | None = None,
             link: let the node on this machine take the files by hard link; needs the operator's socket.
 
         The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.
         """
-        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents))
+        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents), model_key)
         return self._with(
             lambda session: publish_folder(
                 session,
+            model_key: writes a `model.sig` into the folder first (`model_signing.own_key` gives the publisher's own).
                 self._memory(),
                 folder,
                 full,

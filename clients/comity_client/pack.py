@@ -20,7 +20,8 @@ INCOMING: Final = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """What goes beside the files. `missing` lists the paths that a partial pull left out."""
+    """What goes beside the files. `missing` lists the paths that a partial pull left out. `model_sig` is what the file
+    of that name among them holds."""
 
     manifest: bytes
     pieces: bytes
@@ -28,6 +29,7 @@ class Pack:
     proofs: tuple[KeptProof, ...]
     objects: Mapping[Digest, bytes] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    model_sig: bytes | None = None
 
     def evidence(self, files: Iterable[FoundFile]) -> Evidence:
         """The same as a verifier would read, with `files` as they were found."""
@@ -40,6 +42,7 @@ class Pack:
             objects=self.objects,
             partial=bool(self.missing),
             pieces=self.pieces,
+            model_sig=self.model_sig,
         )
 
     def write(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.published import Licence, Parent, Published
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject
@@ -24,6 +25,7 @@ from comity.wire.values import Receipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.heads import consistency_proofs, meet
 from comity_client.memory import Memory
+from comity_client.model_signing import sign_folder
 from comity_client.publishers import Publisher
 from comity_client.session import Session
 from comity_client.uplink import Uplink, log_lines, open_uplink
@@ -47,7 +49,8 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was logged, about which artifact, and where. `ignored` lists paths that a publication never contains."""
+    """What was logged, about which artifact, and where. `ignored` lists paths that a publication never contains.
+    `model_key` is the hint of the key that signed the folder's `model.sig`, and `uncovered` what that leaves out."""
 
     title: str
     artifact: Digest
@@ -55,16 +58,20 @@ class Receipt:
     files: int = 0
     bytes: int = 0
     ignored: tuple[str, ...] = ()
+    model_key: Digest | None = None
+    uncovered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a publisher says beside the bytes. Files default to LICENSE and README.md in the folder, where they are."""
+    """What a publisher says beside the bytes. Files default to LICENSE and README.md in the folder, where they are.
+    `model_key` writes a `model.sig` first."""
 
     licence: str
     licence_file: Path | None = None
     card: Path | None = None
     parents: tuple[Parent, ...] = ()
+    model_key: PrivateKey | None = None
 
 
 async def publish_folder(
@@ -83,6 +90,10 @@ async def publish_folder(
     """Publish what is in `folder`. Logged at one node at least, or raised: Malformed, Conflict, Refused, Untrusted,
     OutOfSpace, Unavailable. Repeating it after a failure goes on from there."""
     made = await asyncio.to_thread(ingest, folder, workers=workers, on_progress=lambda n: on_event(Progress("", n)))
+    signed = None
+    if described.model_key is not None:
+        signed = await asyncio.to_thread(sign_folder, made, folder, str(name), described.model_key)
+        made = signed.ingested
     objects, published = _described(made, folder, name, publisher, described)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
@@ -90,7 +101,8 @@ async def publish_folder(
     logged = await _log_at(
         session, memory, targets, [*publisher.lines, entry.line], objects, files, link=link, on_event=on_event
     )
-    return Receipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
+    receipt = Receipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
+    return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
 
 
 async def publish_advisory(

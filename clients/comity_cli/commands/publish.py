@@ -15,6 +15,7 @@ from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity.trust.keys import PrivateKey
     from comity_client.client import Client
     from comity_client.publish import Receipt
     from comity_client.publishers import Publisher
@@ -30,6 +31,7 @@ PUBLISHER = click.option("--publisher", default="", help="Whose key signs; neede
     "comity publish ./model --as inst/name@v1 --licence apache-2.0 --node node-ch",
     "comity publish ./model --as inst/name@v2 --licence other --licence-file LICENSE --node node-ch --node node-es",
     "comity publish ./model --as inst/name@v1 --licence mit --node /srv/comity/operator.sock --link",
+    "comity publish ./model --as inst/name@v1 --licence mit --model-sig",
 )
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -42,6 +44,8 @@ PUBLISHER = click.option("--publisher", default="", help="Whose key signs; neede
 @click.option(
     "--parent", "parents", multiple=True, metavar="RELATION=REF", help="Lineage, such as finetune=inst/base@v1."
 )
+@click.option("--model-sig", is_flag=True, help="Write an OpenSSF model.sig into FOLDER first, by a key of yours.")
+@click.option("--model-sig-key", type=FILE, metavar="FILE", help="That key: PKCS#8 on P-256 or P-384, mode 0600.")
 @PUBLISHER
 @NODE
 @click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
@@ -52,6 +56,8 @@ def command(
     licence_file: Path | None,
     card: Path | None,
     parents: tuple[str, ...],
+    model_sig: bool,
+    model_sig_key: Path | None,
     publisher: str,
     nodes: tuple[str, ...],
     link: bool,
@@ -60,15 +66,18 @@ def command(
     A receipt is printed only once the node's own checkpoint proves the entry. Run it again to go on."""
     out = output()
     api = client()
+    signer = signing(api, publisher)
+    model_key = _model_key(signer, model_sig_key) if model_sig or model_sig_key else None
     with follow(out, "publishing") as on_event:
         receipt = api.publish(
             folder,
             name,
-            publisher=signing(api, publisher),
+            publisher=signer,
             licence=licence,
             licence_file=licence_file,
             card=card,
             parents=[_parent(item) for item in parents],
+            model_key=model_key,
             nodes=nodes,
             link=link,
             on_event=on_event,
@@ -77,6 +86,10 @@ def command(
     out.say(f"  {plural(receipt.files, 'file')}, {size(receipt.bytes)}")
     if receipt.ignored:
         out.warn(f"left out, as every publication does: {', '.join(receipt.ignored[:5])}")
+    if receipt.model_key:
+        out.fact("model.sig", f"by key {receipt.model_key[:16]}: comity publisher show {signer.label!r}")
+    if receipt.uncovered:
+        out.warn(f"not signed in model.sig, as the format's tools ignore it: {', '.join(receipt.uncovered[:5])}")
     show_receipt(out, receipt)
     out.hint(f"comity whereis {receipt.title}   # as the others mirror it")
 
@@ -94,6 +107,12 @@ def signing(api: Client, name: str) -> Publisher:
     return known[0]
 
 
+def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:
+    from comity_client.model_signing import own_key, read_model_key
+
+    return read_model_key(file) if file else own_key(publisher)
+
+
 def _parent(text: str) -> Parent:
     relation, equals, parent = text.partition("=")
     if not equals or relation not in RELATIONS:
@@ -102,21 +121,29 @@ def _parent(text: str) -> Parent:
     return Parent(relation, parent, reference.digest)
 
 
-def show_receipt(out: Output, receipt: Receipt) -> None:
-    """Where it was logged, proven; and how many cosigned by then (they follow within seconds)."""
+def show_receipt(out: Output, receipt: Receipt, *, document: bool = True) -> None:
+    """Where it was logged, proven; and how many cosigned by then (they follow within seconds).
+
+    Args:
+        document: print the JSON document too; False where it is a part of another one.
+    """
     for logged in receipt.logged:
         out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
         out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for them")
-    out.document("receipt", _document(receipt))
+    if document:
+        out.document("receipt", receipt_document(receipt))
 
 
-def _document(receipt: Receipt) -> dict[str, Any]:
+def receipt_document(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as JSON."""
     return {
         "title": receipt.title,
         "artifact": receipt.artifact,
         "files": receipt.files,
         "bytes": receipt.bytes,
         "ignored": list(receipt.ignored),
+        "model_key": receipt.model_key,
+        "uncovered": list(receipt.uncovered),
         "logged": [
             {
                 "node": logged.node,

@@ -1,10 +1,11 @@
-"""`comity publisher new|rotate|ls`."""
+"""`comity publisher new|rotate|show|ls`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from comity.trust.digest import sha256
 from comity.trust.spelling import grouped, syllables
 
 from comity_cli.command import Group, agree, client, examples, output
@@ -69,6 +70,38 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
         },
     )
     out.hint(f"who wants to hold it to these keys: comity trust hold {changed.id} {changed.rotation}")
+
+
+@examples("comity publisher show 'Swiss AI'", "comity publisher show c7c0efe10f96 --json")
+@command.command("show", short_help="Show one publisher identity, and by which keys it signs.")
+@click.argument("label")
+def show(label: str) -> None:
+    """Show a publisher identity of this user: its id, its newest keys, and the public key of its model.sig files, which
+    others list in their policies or give to other tools. Nothing secret is printed."""
+    from comity_client.model_signing import public_file
+
+    out = output()
+    publisher = client().publisher(label)
+    public = public_file(publisher)
+    pem = public.read_text("ascii") if public else None
+    out.say(f"{publisher.label}  {publisher.id}")
+    out.fact("spelled", grouped(publisher.id))
+    out.fact("home", publisher.home or "none")
+    out.fact("keys", f"{publisher.keys}, after {plural(len(publisher.rotation_lines), 'rotation')}")
+    out.fact("model.sig", str(public) if public else "no key yet; comity publish --model-sig makes one")
+    if pem:
+        out.say(pem.rstrip())
+    out.document(
+        "publisher-shown",
+        {
+            "id": publisher.id,
+            "label": publisher.label,
+            "home": publisher.home,
+            "folder": str(publisher.folder),
+            "rotation": publisher.rotation,
+            "model_sig": {"file": str(public), "pem": pem, "hint": sha256(pem.encode())} if public and pem else None,
+        },
+    )
 
 
 @examples("comity publisher ls", "comity publisher ls --json")

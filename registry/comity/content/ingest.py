@@ -68,6 +68,21 @@ def ingest(folder: Path, *, workers: int, on_progress: Callable[[int], None]) ->
     )
 
 
+def with_file(made: Ingested, path: str, source: Path) -> Ingested:
+    """`made` with the file `source` at `path`, instead of what was there. Raises as `ingest` does."""
+    with disk_errors(f"{source.name} was not read"):
+        hashed = _hash_file(check_path(path), source, lambda _: None)
+    manifest = Manifest.of((*(entry for entry in made.manifest.files if entry.path != path), hashed.entry))
+    layouts = {**dict(made.index.files), path: hashed.layout}
+    return Ingested(
+        manifest,
+        PieceIndex(tuple((entry.path, layouts[entry.path]) for entry in manifest.files)),
+        {**made.records, path: hashed.records},
+        made.ignored,
+        {**made.files, path: source},
+    )
+
+
 def _list(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Files by manifest path, and what is ignored."""
     files: dict[str, Path] = {}

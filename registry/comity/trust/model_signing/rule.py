@@ -36,6 +36,10 @@ class ModelSigningRule:
     unsigned: tuple[str, ...] = ()
     require: bool = False
 
+    @property
+    def believes_anybody(self) -> bool:
+        return bool(self.keys or self.roots or self.identities)
+
     def key(self, hint: str) -> ModelKey | None:
         return next((key for key in self.keys if key.hint == hint), None)
 

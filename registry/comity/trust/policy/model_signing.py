@@ -21,10 +21,11 @@ def read_model_signing(table: Table, read: Callable[[str], bytes]) -> ModelSigni
     table.done()
     if bool(identities) != bool(trusted):
         raise wrong(table.what, "identities are checked by a 'sigstore_root', and it serves for nothing else")
-    if require and not (keys or roots or identities):
-        raise wrong(table.what, "'require' could not be met: it lists no keys, certificates or identities")
     root = read(trusted) if trusted else None
-    return ModelSigningRule(keys, roots, identities, root, unsigned, require)
+    rule = ModelSigningRule(keys, roots, identities, root, unsigned, require)
+    if require and not rule.believes_anybody:
+        raise wrong(table.what, "'require' could not be met: it lists no keys, certificates or identities")
+    return rule
 
 
 def _identity(table: Table) -> Identity:
