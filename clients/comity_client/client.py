@@ -12,19 +12,17 @@ from typing import TypeVar
 
 from comity.transfer.plan import Limits
 from comity.trust.claims import Advisory
-from comity.trust.derived import sign_derived
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.keys import PrivateKey
 from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy
 from comity.trust.published import Parent
-from comity.trust.rotation import Cut
 from comity.trust.report import Report
-from comity.trust.verdict import Verdict
+from comity.trust.rotation import Cut
 from comity.trust.statement import Entry
+from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
 
@@ -45,9 +43,19 @@ from comity_client.node_states import NodeState
 from comity_client.place import FolderPlace, Place
 from comity_client.placed import PlacedPieces
 from comity_client.policies import default_policy
-from comity_client.publish import Described, Logged, Receipt, log_keys, publish_advisory, publish_folder
+from comity_client.publish import (
+    Described,
+    Logged,
+    Receipt,
+    log_keys,
+    publish_advisory,
+    publish_folder,
+    publish_statement,
+)
 from comity_client.publishers import Publisher, change_keys, find_publisher, new_publisher, publishers
 from comity_client.pull import Pulled, Tools, pull
+from comity_client.reports.signed import read_signed, sign_report
+from comity_client.reports.signers import CheckedReport, check_signer
 from comity_client.session import Session, open_session
 from comity_client.trust_store import Bindings, Pin, TrustStore
 
@@ -59,8 +67,6 @@ Resolution = catalogue.Resolution
 class Client:
     """A user's client.
 
-from comity_client.reports.signed import read_signed, sign_report
-from comity_client.reports.signers import CheckedReport, check_signer
     Args:
         home: where it remembers; `Home.default()` where not given.
         limits: patience and bounds of transfers.
@@ -229,17 +235,6 @@ from comity_client.reports.signers import CheckedReport, check_signer
         evidence = examine(folder, workers=_workers(), on_hashed=on_hashed)
         return verify(evidence, policy or self.policy())
 
-    # Publish
-
-    def new_publisher(self, label: str, jurisdiction: str, home_origin: str) -> Publisher:
-        """A new identity. Raises Conflict, Malformed."""
-        folder = self.home.ensure(self.home.publishers)
-        return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home_origin)
-
-    def publishers(self) -> list[Publisher]:
-        return list(publishers(self.home.publishers))
-
-    def publisher(self, name: str) -> Publisher:
     # Reports
 
     def sign_report(self, report: Report, publisher: Publisher) -> Entry:
@@ -271,38 +266,17 @@ from comity_client.reports.signers import CheckedReport, check_signer
         trust = self._trust()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
 
-    # Lineage
+    # Publish
 
-    def held(
-        self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
-    ) -> Held:
-        """An artifact whose bytes are here, hashed now: a folder, or what a reference was pulled to. Uses no network.
-        Raises as `held.held` does."""
-        return held(what, workers=_workers(), hub_cache=hub_cache, on_hashed=on_hashed)
+    def new_publisher(self, label: str, jurisdiction: str, home_origin: str) -> Publisher:
+        """A new identity. Raises Conflict, Malformed."""
+        folder = self.home.ensure(self.home.publishers)
+        return new_publisher(folder, label=label, jurisdiction=jurisdiction, home=home_origin)
 
-    def derive(self, child: Held, parent: Held, *, on_read: Callable[[int], None] = lambda _: None) -> Derivation:
-        """Whether `child` was made from `parent`, tensor by tensor. Uses no network. Raises as `derivations.derive`
-        does."""
-        return derive(child, parent, workers=_workers(), on_read=on_read)
+    def publishers(self) -> list[Publisher]:
+        return list(publishers(self.home.publishers))
 
-    def log_derivation(
-        self,
-        derivation: Derivation,
-        *,
-        publisher: Publisher,
-        nodes: Sequence[str] = (),
-        on_event: OnEvent = ignore,
-    ) -> Receipt:
-        """Sign what was found, and log it. Raises as `publish` does."""
-        entry = sign_derived(derivation.said_by(publisher.inception.author), publisher.signer())
-        title, where = derivation.child.title, nodes or [publisher.home]
-        return self._with(
-            lambda session: publish_statement(
-                session, self._memory(), title, entry, {}, publisher, where, on_event=on_event
-            ),
-            on_event,
-        )
-
+    def publisher(self, name: str) -> Publisher:
         """By folder, label or beginning of the id. Raises NotFound."""
         return find_publisher(self.publishers(), name)
 
@@ -359,16 +333,14 @@ from comity_client.reports.signers import CheckedReport, check_signer
             licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
             nodes: where to log it: names or addresses of known nodes, or paths of operators' sockets. The publisher's
                 home log's node where none is given.
-        model_key: PrivateKey | None = None,
             link: let the node on this machine take the files by hard link; needs the operator's socket.
 
         The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.
         """
-        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents), model_key)
+        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents))
         return self._with(
             lambda session: publish_folder(
                 session,
-            model_key: writes a `model.sig` into the folder first (`model_signing.own_key` gives the publisher's own).
                 self._memory(),
                 folder,
                 full,

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import comity
 from comity.trust import manifest as manifests
 from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.dsse import MAX_LINE
@@ -40,6 +41,7 @@ from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.pieces import MAX_BYTES as MAX_PIECES
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
+from comity.trust.report import Report
 from comity.trust.spelling import plain
 from comity.trust.statement import MAX_OBJECT_BYTES
 from comity.trust.report import Report
@@ -250,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="the artifact's folder, with .comity/ inside")
     parser.add_argument("--policy", type=Path, required=True, help="a policy file (TOML)")
+    parser.add_argument("--report", type=Path, help="write the report here: the same bytes for the same evidence")
     parser.add_argument("--json", action="store_true", help="print the verdict as one JSON document")
     options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -260,11 +263,20 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error, USAGE if isinstance(error, Malformed) else error.exit_status)
     try:
         verdict = verify(examine(options.folder), policy)
+        if options.report is not None:
+            _write(options.report, Report.of(verdict, comity.__version__).encode())
     except ComityError as error:
         return _complain(error, error.exit_status)
     parser.add_argument("--report", type=Path, help="write the report here: the same bytes for the same evidence")
     sys.stdout.write((json.dumps(verdict.to_json(), indent=1) if options.json else render(verdict)) + "\n")
     return verdict.exit_status
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}", why=error.strerror or str(error)) from error
 
 
 def _complain(error: ComityError, status: int) -> int:
