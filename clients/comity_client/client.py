@@ -15,6 +15,7 @@ from comity.trust.claims import Advisory
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.keys import PrivateKey
 from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.policy import Policy
@@ -323,6 +324,7 @@ class Client:
         licence_file: Path | None = None,
         card: Path | None = None,
         parents: Sequence[Parent] = (),
+        model_key: PrivateKey | None = None,
         nodes: Sequence[str] = (),
         link: bool = False,
         on_event: OnEvent = ignore,
@@ -331,13 +333,14 @@ class Client:
 
         Args:
             licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
+            model_key: writes a `model.sig` into the folder first (`model_signing.own_key` gives the publisher's own).
             nodes: where to log it: names or addresses of known nodes, or paths of operators' sockets. The publisher's
                 home log's node where none is given.
             link: let the node on this machine take the files by hard link; needs the operator's socket.
 
         The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.
         """
-        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents))
+        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents), model_key)
         return self._with(
             lambda session: publish_folder(
                 session,

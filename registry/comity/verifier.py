@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import comity
+from comity.formats.inspecting import inspect
 from comity.trust import manifest as manifests
 from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.dsse import MAX_LINE
@@ -44,7 +45,6 @@ from comity.trust.policy import Policy, parse_policy
 from comity.trust.report import Report
 from comity.trust.spelling import plain
 from comity.trust.statement import MAX_OBJECT_BYTES
-from comity.trust.report import Report
 from comity.trust.tlog_proof import MAX_PROOF
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
@@ -105,13 +105,24 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 def hash_file(path: Path, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:
     """(size, SHA-256) of a file, read once with bounded memory."""
+    with path.open("rb", buffering=0) as file:
+        return _hash(file, on_hashed)
+
+
+def look_at(path: Path, name: str, on_hashed: Callable[[int], None] = lambda count: None) -> FoundFile:
+    """A file that is called `name` in its artifact: hashed, and looked into through the same descriptor."""
+    with path.open("rb", buffering=0) as file:
+        size, digest = _hash(file, on_hashed)
+        return FoundFile(name, size, digest, inspection=inspect(file, name, size))
+
+
+def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Digest]:
     digest, size = hashlib.sha256(), 0
     buffer = memoryview(bytearray(BLOCK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
-            on_hashed(count)
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+        size += count
+        on_hashed(count)
     return size, Digest(digest.hexdigest())
 
 
@@ -122,8 +133,7 @@ def _hashed(folder: Path, workers: int, on_hashed: Callable[[int], None]) -> Ite
         if kind != "file":
             return FoundFile(name, 0, None, "link" if kind == "link" else "special")
         with _readable(path):
-            size, digest = hash_file(path, on_hashed)
-        return FoundFile(name, size, digest)
+            return look_at(path, name, on_hashed)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         yield from pool.map(judge, _walk(folder))
@@ -267,7 +277,6 @@ def main(arguments: list[str] | None = None) -> int:
             _write(options.report, Report.of(verdict, comity.__version__).encode())
     except ComityError as error:
         return _complain(error, error.exit_status)
-    parser.add_argument("--report", type=Path, help="write the report here: the same bytes for the same evidence")
     sys.stdout.write((json.dumps(verdict.to_json(), indent=1) if options.json else render(verdict)) + "\n")
     return verdict.exit_status
 
@@ -285,13 +294,4 @@ def _complain(error: ComityError, status: int) -> int:
 
 
 if __name__ == "__main__":
-        if options.report is not None:
-            _write(options.report, Report.of(verdict, comity.__version__).encode())
     sys.exit(main())
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise Unavailable(f"cannot write {path}", why=error.strerror or str(error)) from error
-
-
