@@ -39,8 +39,6 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "verify": Lazy("Verify", "verify", "Check an artifact and its evidence, offline."),
     "report": Lazy("Verify", "report", "Check and read reports that were filed."),
     "policy": Lazy("Verify", "policy", "Write, check and explain what you demand of a model."),
-    "report": Lazy("Verify", "report", "Check and read reports that were filed."),
-    "policy": Lazy("Verify", "policy", "Write, check and explain what you demand of a model."),
     "derive": Lazy("Verify", "derive", "Make a child's weights again from its parent's, and compare."),
     "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),
     "log": Lazy("Verify", "log", "Read and check transparency logs."),

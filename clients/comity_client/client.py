@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from comity.transfer.plan import Limits
 from comity.trust.claims import Advisory
+from comity.trust.derived import sign_derived
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
@@ -33,9 +34,11 @@ from comity_client.charter_diff import CharterDiff
 from comity_client.compute import models
 from comity_client.compute.fitting import Model
 from comity_client.compute.market import Market
+from comity_client.derivations import Derivation, derive
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, ignore
 from comity_client.governance.chamber import Chamber
+from comity_client.held import Held, held
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
@@ -266,6 +269,38 @@ class Client:
         `by`. Uses no network. Raises as `reports.signed.read_signed` and `reports.signers.check_signer` do."""
         trust = self._trust()
         return check_signer(read_signed(path), by, self.publishers(), list(trust.pins()), trust.bindings())
+
+    # Lineage
+
+    def held(
+        self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
+    ) -> Held:
+        """An artifact whose bytes are here, hashed now: a folder, or what a reference was pulled to. Uses no network.
+        Raises as `held.held` does."""
+        return held(what, workers=_workers(), hub_cache=hub_cache, on_hashed=on_hashed)
+
+    def derive(self, child: Held, parent: Held, *, on_read: Callable[[int], None] = lambda _: None) -> Derivation:
+        """Whether `child` was made from `parent`, tensor by tensor. Uses no network. Raises as `derivations.derive`
+        does."""
+        return derive(child, parent, workers=_workers(), on_read=on_read)
+
+    def log_derivation(
+        self,
+        derivation: Derivation,
+        *,
+        publisher: Publisher,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Sign what was found, and log it. Raises as `publish` does."""
+        entry = sign_derived(derivation.said_by(publisher.inception.author), publisher.signer())
+        title, where = derivation.child.title, nodes or [publisher.home]
+        return self._with(
+            lambda session: publish_statement(
+                session, self._memory(), title, entry, {}, publisher, where, on_event=on_event
+            ),
+            on_event,
+        )
 
     # Publish
 

@@ -1,0 +1,160 @@
+"""`comity derive check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from comity_cli.command import Command, Group, client, examples, output
+from comity_cli.commands.publish import receipt_document, show_receipt, signing
+from comity_cli.following import follow
+from comity_cli.output import Output, plural, size
+
+if TYPE_CHECKING:
+    from comity.derivation.outcome import Compared, Difference
+    from comity_client.client import Client
+    from comity_client.derivations import Derivation
+
+SHOWN = 10
+NOT_EXACT = 8
+
+
+@examples("comity derive check ./tiny-q8 ./tiny")
+@click.group(cls=Group, name="derive", short_help="Make a child's weights again from its parent's, and compare.")
+def command() -> None:
+    """Show that weights were made from other weights: copied, cast, dealt out over files, or quantised."""
+
+
+@examples(
+    "comity derive check ./tiny-bf16 ./tiny",
+    "comity derive check inst/tiny-gguf@v1 inst/tiny@v1 --json",
+    "comity derive check ./tiny-q8 ./tiny --log node-ch --sign-as 'Checking lab'",
+)
+@command.command("check", cls=Command, short_help="Compare every tensor of CHILD with what PARENT gives.")
+@click.argument("child", metavar="CHILD")
+@click.argument("parent", metavar="PARENT")
+@click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the result at this node, signed.")
+@click.option("--sign-as", "publisher", default="", metavar="LABEL", help="Whose key signs; with --log.")
+def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> int:
+    """Hash CHILD and PARENT (folders, or references that were pulled), make every tensor of CHILD again from PARENT's,
+    and compare bit by bit: casts between FP32, FP16 and BF16, shards in any cut, and GGUF's F32, F16, BF16, Q8_0, Q4_0,
+    Q4_1, Q5_0, Q5_1. What differs is named. Of all else the share of tensors with the same bytes is given.
+
+    Exit status: 0 exact, 8 only a share, 3 a side is not what its manifest lists.
+    """
+    if publisher and not nodes:
+        raise click.UsageError("--sign-as goes with --log")
+    out = output()
+    api = client()
+    signer = signing(api, publisher) if nodes else None
+    derivation = _derive(out, api, child, parent)
+    _show(out, derivation)
+    document = _document(derivation)
+    if signer is not None:
+        with follow(out, "logging") as on_event:
+            receipt = api.log_derivation(derivation, publisher=signer, nodes=nodes, on_event=on_event)
+        show_receipt(out, receipt, document=False)
+        document["receipt"] = receipt_document(receipt)
+    elif derivation.comparison.equal:
+        out.hint(f"comity derive check {child} {parent} --log NODE   # say so, signed, for everybody")
+    out.document("derivation", document)
+    return 0 if derivation.comparison.exact else NOT_EXACT
+
+
+def _derive(out: Output, api: Client, child: str, parent: str) -> Derivation:
+    with out.progress("hashing", _size(child) + _size(parent)) as hashing:
+        sides = [api.held(what, on_hashed=hashing.advance) for what in (child, parent)]
+    with out.progress("comparing", sides[0].manifest.size) as comparing:
+        return api.derive(*sides, on_read=comparing.advance)
+
+
+def _size(what: str) -> int:
+    folder = Path(what)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def _show(out: Output, derivation: Derivation) -> None:
+    found = derivation.comparison
+    for role, side in (("child", derivation.child), ("parent", derivation.parent)):
+        out.say(f"{role:<7} {side.title}  sha256:{side.artifact}")
+    if found.exact:
+        out.done(
+            f"EXACT ({derivation.relation}): every tensor of the child was made again from the parent's, bit for bit"
+        )
+    else:
+        text = f"A SHARE: {len(found.equal)} of {plural(len(found.tensors), 'tensor')} follow from the parent"
+        out.say(text, sign=f"{out.mark('!', 'yellow')} ")
+    out.fact("tensors", f"{len(found.equal)} of {len(found.tensors)}, {size(found.equal_bytes)} of {size(found.bytes)}")
+    if found.steps:
+        out.fact("steps", ", ".join(f"{count} {step}" for step, count in found.steps.items()))
+    unequal = [tensor for tensor in found.tensors if not tensor.equal]
+    for tensor in unequal[:SHOWN]:
+        out.fact("differs", f"{tensor.file}: {tensor.name}: {_reason(tensor)}")
+    if len(unequal) > SHOWN:
+        out.fact("", f"and {len(unequal) - SHOWN} more; --json lists all")
+    _show_omissions(out, derivation)
+    out.fact("with", ", ".join(f"{name} {version}" for name, version in found.tools.items()))
+    out.fact("not compared", "what is no tensor: configuration, tokenizer, metadata in GGUF files")
+
+
+def _show_omissions(out: Output, derivation: Derivation) -> None:
+    found = derivation.comparison
+    missing = [name for name in found.left_out if name not in found.dropped]
+    if found.dropped:
+        out.fact("left out", f"as converters do: {_some(found.dropped)}")
+    if missing:
+        out.fact("left out", f"of the parent's: {_some(missing)}")
+    if found.unread:
+        out.fact("not read", f"weights in other formats: {_some(found.unread)}")
+
+
+def _some(names: Any) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _reason(tensor: Compared) -> str:
+    if tensor.difference is None:
+        return tensor.why
+    at = tensor.difference
+    others = {None: "", 1: "; nothing else in it differs"}.get(at.elements, f"; {at.elements} differ in it")
+    return f"element {at.element} has bytes {_shown(at.here)}, the parent gives {_shown(at.expected)}{others}"
+
+
+def _shown(hexadecimal: str) -> str:
+    return hexadecimal if len(hexadecimal) <= 16 else f"{hexadecimal[:12]}…"
+
+
+def _document(derivation: Derivation) -> dict[str, Any]:
+    found = derivation.comparison
+    return {
+        "child": {"title": derivation.child.title, "artifact": derivation.child.artifact},
+        "parent": {"title": derivation.parent.title, "artifact": derivation.parent.artifact},
+        "result": "exact" if found.exact else "share",
+        "relation": derivation.relation,
+        "steps": dict(found.steps),
+        "tools": dict(found.tools),
+        "tensors": {"total": len(found.tensors), "equal": len(found.equal)},
+        "bytes": {"total": found.bytes, "equal": found.equal_bytes},
+        "files": {"child": found.files, "parent": found.parent_files},
+        "left_out": list(found.left_out),
+        "left_out_by_rule": list(found.dropped),
+        "not_read": list(found.unread),
+        "differences": [_unequal(tensor) for tensor in found.tensors if not tensor.equal],
+    }
+
+
+def _unequal(tensor: Compared) -> dict[str, Any]:
+    at: Difference | None = tensor.difference
+    return {
+        "file": tensor.file,
+        "tensor": tensor.name,
+        "parent_tensor": tensor.parent,
+        "why": tensor.why,
+        "element": at.element if at else None,
+        "offset": at.offset if at else None,
+        "here": at.here if at else None,
+        "expected": at.expected if at else None,
+        "differing": at.elements if at else None,
+    }
