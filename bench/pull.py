@@ -6,6 +6,7 @@
     curl to disk, sha   the same to a file, then sha256sum of the file
     hf download         the stock Hugging Face client from a static nginx Hub over plain HTTP; it verifies nothing
     …, sync             the same, and the bytes on the disk when it ends, as every pull leaves them
+    …, gateway          the same client from the node's gateway over plain HTTP
     pull                `comity pull --to` from one node: pieces and whole file verified, evidence judged; gRPC at the
                         open port and HTTPS ranges, whichever shows itself to be faster
     pull, gRPC alone    the same by one way only
@@ -28,6 +29,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from comity.trust.names import Name
 from harness import show, speeds, take_turns, write
 from made import COMITY, REFERENCE, Served, model, served
 from static_site import REPOSITORY, Site, nginx
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callable[[], None]]:
-    number = itertools.count()
+    number, name = itertools.count(), Name.parse(REFERENCE)
     curl = f"curl -sS --fail --cacert {site.certificate} {site.tls}"
     pull = ["pull", REFERENCE, "--policy", str(policy), "--quiet", "--to"]
     other = str(lab.lab.nodes[1].home)
@@ -68,8 +70,8 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
     def shell(command: str) -> None:
         subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True, stdout=subprocess.DEVNULL)
 
-    def script(name: str, argument: str) -> list[str]:
-        return [sys.executable, str(Path(__file__).parent / name), argument]
+    def script(file: str, argument: str) -> list[str]:
+        return [sys.executable, str(Path(__file__).parent / file), argument]
 
     def pulling(command: list[str]) -> Callable[[], None]:
         return lambda: run([*command, *pull, fresh()], COMITY_HOME=str(fresh_home(lab, number)))
@@ -81,24 +83,25 @@ def peers(root: Path, lab: Served, site: Site, policy: Path) -> dict[str, Callab
         into = fresh()
         shell(f"mkdir {into} && {curl} -o {into}/file && sha256sum {into}/file")
 
-    def hub() -> None:
+    def hub(endpoint: str, *repository: str) -> None:
         into, hf = fresh(), str(Path(sys.executable).parent / "hf")
         quiet = {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
-        run([hf, "download", REPOSITORY, "--local-dir", into], HF_ENDPOINT=site.hub, HF_HUB_DISABLE_XET="1", **quiet)
+        run([hf, "download", *repository, "--local-dir", into], HF_ENDPOINT=endpoint, HF_HUB_DISABLE_XET="1", **quiet)
 
     def on_disk() -> None:
-        hub()
+        hub(site.hub, REPOSITORY)
         os.sync()
 
     return {
         "curl | sha256sum": lambda: shell(f"{curl} | sha256sum"),
         "curl to disk, sha256sum": to_disk,
-        "hf download": hub,
+        "hf download": lambda: hub(site.hub, REPOSITORY),
         "hf download, sync": on_disk,
+        "hf download, gateway": lambda: hub(lab.node.endpoint, name.repository, "--revision", name.version),
         "pull": pulling(COMITY),
         "pull, gRPC alone": pulling(script("one_way.py", "grpc")),
         "pull, HTTPS alone": pulling(script("one_way.py", "https")),
