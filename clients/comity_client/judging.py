@@ -15,7 +15,9 @@ def refusal(verdict: Verdict, title: str) -> ComityError | None:
     if verdict.exit_status == VERIFICATION_FAILED:
         return Untrusted(f"{title} does not verify", why=why, hint="comity status", code="VERIFICATION-FAILED")
     if verdict.exit_status == POLICY_NOT_MET:
-        hint = f"wait for more cosignatures, or write down what you accept: comity pull {title} --policy FILE"
+        unsafe = any(row.name == "file safety" and row.state == "fail" for row in failing)
+        first = "look at what is in it" if unsafe else "wait for more cosignatures"
+        hint = f"{first}, or write down what you accept: comity pull {title} --policy FILE"
         return PolicyNotMet(f"{title} is authentic, but the policy is not met", why=why, hint=hint)
     hint = f"try again in a minute: comity pull {title}"
     return Unavailable(f"evidence about {title} is missing", why=why, hint=hint, code="EVIDENCE-MISSING")

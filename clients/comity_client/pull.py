@@ -39,6 +39,7 @@ from comity_client.gather import select
 from comity_client.heads import consistency_proofs
 from comity_client.judging import refusal
 from comity_client.layouts import Layouts, named_indexes
+from comity_client.looking import announced, look_into
 from comity_client.memory import Memory
 from comity_client.model_signing import fetched_model_sig, judgeable_before
 from comity_client.node_source import node_sources
@@ -93,9 +94,8 @@ async def pull(
     place = place_at(manifest)
     layouts = _layouts(tools.session, resolution, manifest)
     pack, alarms = await _evidence(tools, resolution, place, data, await layouts.document())
-    announced = (FoundFile(entry.path, entry.size, entry.sha256) for entry in manifest.files)
     early = replace(tools, policy=judgeable_before(tools.policy, manifest))
-    _judge(pack, announced, early, resolution, alarms, final=False)
+    _judge(pack, announced(manifest), early, resolution, alarms, final=False)
     await asyncio.to_thread(place.prepare)
     here = await _in_place(place, manifest, tools.on_event)
     missing = [entry for entry in wanted if entry.path not in here]
@@ -107,7 +107,7 @@ async def pull(
     complete = [entry for entry in manifest.files if entry.path in there]
     pack = replace(pack, missing=tuple(entry.path for entry in manifest.files if entry.path not in there))
     pack = replace(pack, model_sig=await asyncio.to_thread(fetched_model_sig, place, complete, missing))
-    found = (FoundFile(entry.path, entry.size, entry.sha256) for entry in complete)
+    found = await asyncio.to_thread(look_into, place, complete, here)
     verdict = _judge(pack, found, tools, resolution, alarms, final=True)
     await _place(place, missing, complete, pack, tools.on_event)
     await asyncio.to_thread(_remember, tools, place, missing, fetching)

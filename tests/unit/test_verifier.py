@@ -169,10 +169,10 @@ def test_a_tree_deeper_than_the_stack_is_walked(folder: Folder) -> None:
 def test_a_file_that_cannot_be_read_is_said_to_be_missing_evidence(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(path: Path, on_hashed: object) -> object:
+    def refuse(path: Path, name: str, on_hashed: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(verifier, "hash_file", refuse)
+    monkeypatch.setattr(verifier, "look_at", refuse)
     assert judged(folder) == 5
     assert "cannot read" in capsys.readouterr().err
 

@@ -42,6 +42,7 @@ TURNS: dict[str, tuple[Case, set[str]]] = {
     "cosigners": (GOOD.demanding("jurisdictions = 2", "jurisdictions = 4"), {"cosigners", "policy"}),
     "replicas": (without_proofs_of(*GOOD.claims[-4:]), {"replicas"}),
     "licence": (GOOD.demanding("apache-2.0", "mit"), {"licence"}),
+    "file safety": (GOOD.demanding("[rows]", '[safety]\nformats = ["json"]\n[rows]'), {"file safety"}),
     "notes": (GOOD.saying(b"junk"), {"notes"}),
     "disputes and advisories": (GOOD.saying(*advisory(GOOD)), {"disputes and advisories"}),
     "time": (GOOD.demanding("2026-11-24", "2027-11-24"), {"time"}),

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from comity.content.looking import look_into
 from comity.gateway.hub.address import MAIN
 from comity.gateway.hub.judging import Judge, Judgement
 from comity.gateway.hub.memo import Generations, Memo
@@ -32,7 +33,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.evidence import Evidence, FoundFile, Proof
 from comity.trust.hub import commit_id, tree_ids
 from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
-from comity.trust.manifest import Manifest
+from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Reference, check_segment
 from comity.trust.naming import Candidate, decide
 from comity.trust.reading import Publication, proven_advisories, read_claims
@@ -233,7 +234,14 @@ class Catalogue:
     def _held(self, manifest: Manifest) -> tuple[FoundFile, ...]:
         """The files that are here: what a store has was right when it came in."""
         store = self._core.store
-        return tuple(FoundFile(e.path, e.size, e.sha256) for e in manifest.files if e.size == 0 or store.has(e.sha256))
+        return tuple(self._found(entry) for entry in manifest.files if entry.size == 0 or store.has(entry.sha256))
+
+    def _found(self, entry: FileEntry) -> FoundFile:
+        """Looked into only where this node's policy asks for that: what nobody judges costs nobody a read."""
+        seen = None
+        if self._judge.looks_into_files:
+            seen = look_into(self._core.store, entry.sha256, entry.path, entry.size)
+        return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
 
     def _read_manifest(self, candidate: Candidate) -> Manifest:
         item = candidate.publication.published.manifest

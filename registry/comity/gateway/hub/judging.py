@@ -50,6 +50,11 @@ class Judge:
             )
 
     @property
+    def looks_into_files(self) -> bool:
+        """Whether the owner asks for it: a node is no scanner unless somebody wants one."""
+        return self._own is not None and "file safety" in self._own.require
+
+    @property
     def policy(self) -> Policy:
         """What is demanded now: the charter's newest body decides who counts, and the node's clock what is old."""
         body = self._core.membership.body

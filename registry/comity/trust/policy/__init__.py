@@ -29,6 +29,9 @@ require = false                  # true: nothing else will do for the row
 [[model_signing.identity]]       # keyless signers, by the extra [sigstore]
 identity = "release@lab.example"
 issuer = "https://accounts.example"
+[safety]
+allow = ["chat-template"]        # kinds of active content, paths, or sha256:… of files; these by default
+formats = ["safetensors"]        # no files but of these formats; absent: any
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """
@@ -37,6 +40,7 @@ from comity.trust.policy.cosigners import PUBLISHER, CosignerRule
 from comity.trust.policy.freshness import DEFAULT_MAX_AGE_DAYS, Freshness
 from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS, UNJUDGED
 from comity.trust.policy.reading import MAX_BYTES, SCHEMA, parse_policy
+from comity.trust.policy.safety import SafetyRule
 from comity.trust.policy.values import Policy
 
 __all__ = [
@@ -50,5 +54,6 @@ __all__ = [
     "CosignerRule",
     "Freshness",
     "Policy",
+    "SafetyRule",
     "parse_policy",
 ]

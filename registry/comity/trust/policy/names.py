@@ -22,5 +22,5 @@ ROWS: Final = (
     "crypto health",
     "policy",
 )
-UNJUDGED: Final = ("lineage", "file safety", "documents")
-DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners")
+UNJUDGED: Final = ("lineage", "documents")
+DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")

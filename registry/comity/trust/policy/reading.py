@@ -13,6 +13,7 @@ from comity.trust.policy.model_signing import read_model_signing
 from comity.trust.policy.pins import read_pin
 from comity.trust.policy.publishers import read_publishers
 from comity.trust.policy.required import check_required, read_required
+from comity.trust.policy.safety import read_safety
 from comity.trust.policy.table import Table, wrong
 from comity.trust.policy.values import Policy
 
@@ -48,6 +49,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         refuse_from=_issuers(document.table("advisories")),
         freshness=read_freshness(document.table("time")),
         model_signing=read_model_signing(document.table("model_signing"), read),
+        safety=read_safety(document.table("safety")),
         require=read_required(document.table("rows")),
         digest=sha256(text),
     )

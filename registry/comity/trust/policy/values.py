@@ -11,6 +11,7 @@ from comity.trust.model_signing.rule import ModelSigningRule
 from comity.trust.policy.cosigners import CosignerRule
 from comity.trust.policy.freshness import Freshness
 from comity.trust.policy.names import DEFAULT_REQUIRED
+from comity.trust.policy.safety import SafetyRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Policy:
     refuse_from: frozenset[Digest] = frozenset()
     freshness: Freshness | None = None
     model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)
+    safety: SafetyRule = field(default_factory=SafetyRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
 
