@@ -19,7 +19,7 @@ from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.keys import PrivateKey
 from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
-from comity.trust.policy import Policy
+from comity.trust.policy import Policy, SafetyRule
 from comity.trust.published import Parent
 from comity.trust.report import Report
 from comity.trust.rotation import Cut
@@ -27,6 +27,7 @@ from comity.trust.statement import Entry
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
+from comity.wire.upstream_values import ImportOrder
 
 from comity_client import catalogue, dossier, logs, node_states
 from comity_client.accusations import Accusation, accusations
@@ -38,9 +39,10 @@ from comity_client.derivations import Derivation, derive
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, ignore
 from comity_client.governance.chamber import Chamber
-from comity_client.held import Held, held
+from comity_client.held import Held, folder_of, held
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
+from comity_client.importing import Checked, Imported, check_at, import_at
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
 from comity_client.memory import Contradiction, Memory
 from comity_client.node_states import NodeState
@@ -60,6 +62,8 @@ from comity_client.publishers import Publisher, change_keys, find_publisher, new
 from comity_client.pull import Pulled, Tools, pull
 from comity_client.reports.signed import read_signed, sign_report
 from comity_client.reports.signers import CheckedReport, check_signer
+from comity_client.scanning.census import Census, take_census
+from comity_client.scanning.pickles import PickleScan, scan_pickles
 from comity_client.session import Session, open_session
 from comity_client.trust_store import Bindings, Pin, TrustStore
 
@@ -241,6 +245,16 @@ class Client:
 
     # Reports
 
+    def scan(self, what: Path | str, *, policy: Policy | None = None, hub_cache: Path | None = None) -> Census:
+        """Look into the files of any folder, or of what a reference was pulled to; nothing is loaded or hashed. Without
+        a policy the default one says what is refused. Raises NotFound, Unavailable, Malformed."""
+        rule = policy.safety if policy else SafetyRule()
+        return take_census(folder_of(what, hub_cache), rule, workers=_workers())
+
+    def scan_pickles(self, census: Census) -> PickleScan:
+        """What picklescan says of the files that it may know something about. Raises as `scan_pickles` does."""
+        return scan_pickles(census.folder, [each.file.path for each in census.files if each.may_hold_pickles])
+
     def sign_report(self, report: Report, publisher: Publisher) -> Entry:
         """`publisher` says that they came to this report now. Raises as `reports.signed.sign_report` does."""
         return sign_report(report, publisher, int(time.time()))
@@ -418,6 +432,38 @@ class Client:
             )
 
         return self._with(work)
+
+    def import_upstream(
+        self,
+        source: str | Path,
+        node: str,
+        *,
+        endpoint: str = "",
+        hosts: Sequence[str] = (),
+        terms: bytes = b"",
+        token: str = "",
+        claimed: str = "",
+        on_event: OnEvent = ignore,
+    ) -> Imported:
+        """Have a node mirror a repository of a Hub (`hf:org/name[@revision]`), or take in a folder on its machine.
+
+        Args:
+            node: the path of its operator's socket.
+            endpoint: the Hub's URL; the Hugging Face Hub's where none is given.
+            hosts: from where files may come beside the endpoint.
+            terms, token: what was accepted upstream, and the token that the endpoint alone is shown.
+            claimed: where a folder is from, if its layout does not say.
+
+        Repeating it after a failure goes on from there. Raises as `importing.import_at` does.
+        """
+        folder = str(source.absolute()) if isinstance(source, Path) else ""
+        name = claimed if isinstance(source, Path) else source
+        order = ImportOrder(name, endpoint, folder, tuple(hosts), terms, token)
+        return self._with(lambda session: import_at(session, self._memory(), node, order, on_event), on_event)
+
+    def check_upstream(self, name: str, node: str, *, token: str = "") -> Checked:
+        """Have a node ask again how the upstream of `hf:org/name@commit` stands. Raises as `importing.check_at`."""
+        return self._with(lambda session: check_at(session, node, name, token))
 
     # Logs, as an outsider
 

@@ -191,7 +191,7 @@ async def _log_at(
         try:
             async with open_uplink(session, target) as uplink:
                 receipts = await log_lines(uplink, lines, objects, files, link=link, on_event=on_event)
-                logged.append(await _proven(session, memory, uplink, lines[-1], receipts[-1], on_event))
+                logged.append(await proven(session, memory, uplink, lines[-1], receipts[-1], on_event))
         except ComityError as error:
             failure = error
             on_event(Note(f"{target}: {error}"))
@@ -200,7 +200,7 @@ async def _log_at(
     return tuple(logged)
 
 
-async def _proven(
+async def proven(
     session: Session, memory: Memory, uplink: Uplink, line: bytes, promised: Promised, on_event: OnEvent
 ) -> Logged:
     """The line is in the log, at the promised index, under a checkpoint that continues all that was seen before."""

@@ -5,19 +5,39 @@ from __future__ import annotations
 import re
 
 import pytest
-from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
+from comity.v1 import (
+    artifact_pb2,
+    blob_pb2,
+    charter_pb2,
+    log_pb2,
+    node_pb2,
+    operator_pb2,
+    publish_pb2,
+    types_pb2,
+    upstream_pb2,
+)
 from google.protobuf.descriptor import MethodDescriptor
 
 FILES = [
     module.DESCRIPTOR
-    for module in (artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2)
+    for module in (
+        artifact_pb2,
+        blob_pb2,
+        charter_pb2,
+        log_pb2,
+        node_pb2,
+        operator_pb2,
+        publish_pb2,
+        types_pb2,
+        upstream_pb2,
+    )
 ]
 CALLS: list[MethodDescriptor] = [
     method for file in FILES for service in file.services_by_name.values() for method in service.methods
 ]
 
 READS = {"Get", "List", "Read", "Resolve", "Search", "Stat"}
-APPENDS = {"Adopt", "Ask", "Submit", "Upload"}
+APPENDS = {"Adopt", "Ask", "Check", "Import", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE
 )
@@ -43,7 +63,7 @@ def test_i7_no_request_has_a_field_that_asks_for_it(call: MethodDescriptor) -> N
                 pending.append(field.message_type)
 
 
-def test_the_contract_has_the_seven_services_and_no_other() -> None:
+def test_the_contract_has_these_services_and_no_other() -> None:
     assert {call.containing_service.name for call in CALLS} == {
         "ArtifactService",
         "BlobService",
@@ -52,6 +72,7 @@ def test_the_contract_has_the_seven_services_and_no_other() -> None:
         "NodeService",
         "OperatorService",
         "PublishService",
+        "UpstreamService",
     }
 
 
@@ -62,4 +83,6 @@ def test_only_asking_publishing_and_operating_append() -> None:
         "comity.v1.OperatorService.Adopt",
         "comity.v1.PublishService.Submit",
         "comity.v1.PublishService.Upload",
+        "comity.v1.UpstreamService.CheckUpstream",
+        "comity.v1.UpstreamService.ImportRepository",
     }

@@ -20,6 +20,7 @@ from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
 from comity.node.housekeeping import Housekeeping
+from comity.node.importing.importer import Importer
 from comity.node.metrics import MetricsListener
 from comity.node.outside import OutsideWitnesses
 from comity.node.publishing.desk import Desk
@@ -111,6 +112,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         publishing=desk,
         governance=Governance(core, replication.chamber),
         operating=Operators(desk, Status(core, desk, replication)),
+        importing=Importer(core, desk, own_log),
     )
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)

@@ -16,7 +16,16 @@ from grpc_reflection.v1alpha import reflection
 from comity.node.config import Limits, Listen
 from comity.node.core import Core
 from comity.trust.errors import Malformed, Unavailable
-from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2
+from comity.v1 import (
+    artifact_pb2,
+    blob_pb2,
+    charter_pb2,
+    log_pb2,
+    node_pb2,
+    operator_pb2,
+    publish_pb2,
+    upstream_pb2,
+)
 from comity.wire.doors import Door, MutualDoor, OpenDoor, OperatorDoor
 from comity.wire.server import Services, make_server
 from comity.wire.throttle import Allowance
@@ -40,6 +49,7 @@ _READS: Final = tuple(
 )
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
 _OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
+_IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class Doors:
         self._servers: list[grpc.aio.Server] = []
         self._health: list[health.aio.HealthServicer] = []
         self._all = services
-        self._public = replace(services, operating=None)
+        self._public = replace(services, operating=None, importing=None)
 
     async def open(self) -> Listening:
         """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
@@ -117,7 +127,8 @@ class Doors:
 
 def _offered(services: Services) -> tuple[str, ...]:
     publish = (_PUBLISH,) if services.publishing else ()
-    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()))
+    importing = (_IMPORT,) if services.importing else ()
+    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing)
 
 
 def _strangers(limits: Limits) -> Allowance:

@@ -79,13 +79,15 @@ class _Together(Work):
             seconds -= SLICE
 
 
-def pin(order: Order, work: Work) -> Standing:
-    """The commit that is wanted, as it stands now, on conditions that are met.
-
-    Raises as `HubApi` does, and Refused (UPSTREAM-GATED) where terms would have to be accepted first.
-    """
+def stands(order: Order, work: Work) -> Standing:
+    """What is wanted, as it stands now. Raises as `HubApi` does."""
     api = HubApi(order.reach, patience=order.patience.silence)
-    standing = _patiently(order, work, lambda: api.standing(order.wanted))
+    return _patiently(order, work, lambda: api.standing(order.wanted))
+
+
+def pin(order: Order, work: Work) -> Standing:
+    """The same, on conditions that are met: Refused (UPSTREAM-GATED) where terms would have to be accepted first."""
+    standing = stands(order, work)
     if standing.gated and not order.terms:
         raise gated(standing.upstream.name, order.reach.origin)
     return standing
@@ -102,7 +104,7 @@ def fetch(order: Order, listing: Listing, folder: Path, work: Work) -> Mirrored:
     upstream = listing.standing.upstream
     paths = tuple(folder / f"{number:06d}" for number in range(len(listing.files)))
     with disk_errors(f"{upstream.name} was not mirrored"):
-        _require_room(folder, listing, paths)
+        require_room(folder, listing, paths)
     together = _Together(work)
     downloads = Downloads(order.reach, upstream.repository, upstream.commit, order.patience, together)
     try:
@@ -131,7 +133,8 @@ def _all(
     return tuple(begun[number].result() for number in range(len(files)))
 
 
-def _require_room(folder: Path, listing: Listing, paths: tuple[Path, ...]) -> None:
+def require_room(folder: Path, listing: Listing, paths: Sequence[Path]) -> None:
+    """Raises OutOfSpace where the disk below `folder` has no room for what is not at `paths` yet."""
     here = sum(path.stat().st_size for path in paths if path.exists())
     missing, free = max(0, listing.size - here), shutil.disk_usage(folder).free
     if free < missing + SPARE:

@@ -33,6 +33,7 @@ from comity.wire.certs import Pin, TlsIdentity
 from comity.wire.channels import Connection, connect, connect_operator
 from comity.wire.checks import digest_bytes
 from comity.wire.status_codec import decode_status
+from comity.wire.upstream_client import UpstreamCalls
 from comity.wire.values import (
     AskReceipt,
     BlobStat,
@@ -71,6 +72,7 @@ class NodeClient:
         self._charter = CharterServiceStub(channel)
         self._publish = PublishServiceStub(channel)
         self._operator = OperatorServiceStub(channel)
+        self.upstream = UpstreamCalls(self._calls)
         self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes] = channel.unary_stream(
             "/comity.v1.BlobService/Read",
             request_serializer=blob_pb2.ReadRequest.SerializeToString,

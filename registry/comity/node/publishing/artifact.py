@@ -1,4 +1,4 @@
-"""Whether all that a `published` statement names is here: side objects first, then the files of its manifest."""
+"""Whether all that a `published` or `observed` statement names is here: side objects, then files of its manifest."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from comity.trust.pieces import MAX_BYTES as MAX_INDEX
 from comity.trust.pieces import PieceIndex, PieceLayout, check_records
 from comity.trust.published import Published
 from comity.trust.statement import SideObject, Statement
+from comity.trust.upstream.observed import Observed
 
 
 def missing_objects(store: BlobStore, statements: Iterable[Statement]) -> list[Want]:
@@ -44,7 +45,7 @@ def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:
     return [want for want in wants.values() if not _has(store, want.digest, want.size)]
 
 
-def check_pieces(core: Core, arrivals: Arrivals, published: Published) -> None:
+def check_pieces(core: Core, arrivals: Arrivals, published: Published | Observed) -> None:
     """Hold the piece index against the bytes; remember the records by which others fetch them. Blocking.
 
     Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) where the index is not what these files give.

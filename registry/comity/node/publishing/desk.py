@@ -4,14 +4,14 @@
 (2) this caller may publish here
 (3) each statement is its author's
 (4) the side objects that the lines name are here
-(5) every file that a `published` manifest lists is here, whole
+(5) every file that the manifest of a `published` or `observed` lists is here, whole
 (6) the piece index is what these files give
 (7) only then the lines are logged
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -28,7 +28,8 @@ from comity.node.publishing.speakers import Speakers
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, OutOfSpace
 from comity.trust.published import Published
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Entry, Statement, parse_entry
+from comity.trust.upstream.observed import OBSERVED, Observed
 from comity.wire import limits
 from comity.wire.doors import Caller
 from comity.wire.values import InlineObject, MissingObject, Receipt, Submitted, UploadHeader
@@ -116,5 +117,11 @@ class Desk:
         return indexes
 
 
-def _publications(entries: Sequence[Entry]) -> list[Published]:
-    return [Published.parse(entry.statement) for entry in entries if entry.statement.predicate == "published"]
+def _publications(entries: Sequence[Entry]) -> list[Published | Observed]:
+    """What claims that this node has all files of an artifact."""
+    readers: dict[str, Callable[[Statement], Published | Observed]] = {
+        "published": Published.parse,
+        OBSERVED: Observed.parse,
+    }
+    claims = (entry.statement for entry in entries)
+    return [readers[said.predicate](said) for said in claims if said.predicate in readers]

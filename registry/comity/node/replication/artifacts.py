@@ -1,6 +1,7 @@
 """Copies of artifacts: which are wanted here, which are whole, and the `hold` that says so in the own log.
 
-(1) a `published` statement in any log held here, by a publisher whose inception is here, is a claim to follow
+(1) a `published` statement in any log held here, by a publisher whose inception is here, is a claim to follow; so is
+    what a node of the federation `observed` of an upstream
 (2) the operator's patterns say whether it is wanted; what was published here always is
 (3) manifest and piece indexes are here already: they are side objects of mirrored entries
 (4) each file comes from whichever peers have it, and counts once its SHA-256 is the manifest's
@@ -31,6 +32,7 @@ from comity.trust.manifest import Manifest
 from comity.trust.pieces import PieceIndex
 from comity.trust.published import Published, check_published
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.upstream.observed import OBSERVED, Observed
 
 WORKERS: Final = 3
 """Artifacts that are copied at once, so that a slow one does not keep the others waiting."""
@@ -38,6 +40,7 @@ LONGEST: Final = 7 * 86_400.0
 FIRST_REST: Final = 2.0
 LONGEST_REST: Final = 600.0
 MAX_WANTED: Final = 100_000
+FOLLOWED: Final = ("published", OBSERVED)
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
@@ -61,7 +64,7 @@ class Replicas:
         self._core = core
         self._own_log = own_log
         self._files = files
-        self._read: dict[str, Located] = {}
+        self._read: dict[tuple[str, str], Located] = {}
         self._unproven: dict[Digest, Located] = {}
         self._wanted: dict[Digest, _Wanted] = {}
         self._scanning = asyncio.Lock()
@@ -113,7 +116,7 @@ class Replicas:
 
     async def _consider(self, located: Located) -> None:
         try:
-            published = await self._core.pools.ledger(self._prove, located)  # (1)
+            name, published = await self._core.pools.ledger(self._prove, located)  # (1)
         except NotFound:
             if len(self._unproven) < MAX_WANTED:
                 self._unproven[parse_entry(located.line).digest] = located  # its inception may come with another log
@@ -122,13 +125,13 @@ class Replicas:
             _log.info("a claim that counts for nothing", origin=located.origin, index=located.index, why=str(error))
             return
         ours = located.vkey == self._core.log
-        if not (ours or self._core.config.replication.wants(published.name.repository)):  # (2)
+        if not (ours or self._core.config.replication.wants(name.rpartition("@")[0])):  # (2)
             return
         if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
             return
         if published.artifact not in self._wanted and len(self._wanted) >= MAX_WANTED:
             return
-        wanted = self._wanted.setdefault(published.artifact, _Wanted(str(published.name), published.manifest))
+        wanted = self._wanted.setdefault(published.artifact, _Wanted(name, published.manifest))
         wanted.indexes.setdefault(published.pieces)
 
     def _due(self) -> tuple[Digest, _Wanted] | None:
@@ -170,13 +173,17 @@ class Replicas:
             self.held.add(artifact)
             _log.info("held", name=wanted.name, artifact=artifact, index=index)
 
-    def _prove(self, located: Located) -> Published:
-        entry = parse_entry(located.line)
+    def _prove(self, located: Located) -> tuple[str, Published | Observed]:
+        entry, speakers = parse_entry(located.line), Speakers(self._core)
+        if entry.statement.predicate == OBSERVED:
+            speakers.prove(entry)
+            observed = Observed.parse(entry.statement)
+            return observed.upstream.name, observed
         published = Published.parse(entry.statement)
-        speakers = Speakers(self._core)
-        return check_published(entry, speakers.inception(published.by), speakers.keys(published.by))
+        proven = check_published(entry, speakers.inception(published.by), speakers.keys(published.by))
+        return str(proven.name), proven
 
-    def _gaps(self, published: Published) -> bool:
+    def _gaps(self, published: Published | Observed) -> bool:
         """Whether a file of a held artifact is missing here all the same."""
         try:
             manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
@@ -187,10 +194,11 @@ class Replicas:
     def _published_since(self) -> list[Located]:
         found: list[Located] = []
         for state in self._core.ledger.logs.all():
-            query = Query(predicate="published", origin=state.vkey)
-            for located in every(self._core.ledger, query, after=self._read.get(state.vkey)):
-                self._read[state.vkey] = located
-                found.append(located)
+            for predicate in FOLLOWED:
+                query = Query(predicate=predicate, origin=state.vkey)
+                for located in every(self._core.ledger, query, after=self._read.get((state.vkey, predicate))):
+                    self._read[state.vkey, predicate] = located
+                    found.append(located)
         return found
 
     def _holds(self) -> set[Digest]:

@@ -18,23 +18,24 @@ from comity.trust.upstream.naming import Upstream, check_commit
 
 CHANGED: Final = "upstream-changed"
 GONE: Final = "upstream-gone"
-LOST: Final = ("repository", "commit", "access")
+LOST: Final = ("repository", "commit", "revision", "access")
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A branch or tag that `artifact` was mirrored from stands for another commit now; the bytes here do not change."""
+    """A branch or tag that `artifact` was mirrored from stands for another commit (`successor`) now; the bytes here do not
+    change."""
 
     by: Digest
     upstream: Upstream
     artifact: Digest
-    now: str
+    successor: str
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What `artifact` was mirrored from is no longer given out: the repository, the commit, or access (`LOST`)."""
+    """What `artifact` was mirrored from is no longer given out: the repository, the commit, the branch or tag, or access."""
 
     by: Digest
     upstream: Upstream
@@ -44,7 +45,7 @@ class Gone:
 
 
 def sign_changed(changed: Changed, online: Signer) -> Entry:
-    body: dict[str, Json] = {"upstream": changed.upstream.to_json(), "now": changed.now, "at": changed.at}
+    body: dict[str, Json] = {"upstream": changed.upstream.to_json(), "now": changed.successor, "at": changed.at}
     return _signed(_about(CHANGED, changed, body), parse_changed, online)
 
 
@@ -62,7 +63,7 @@ def parse_changed(statement: Statement) -> Changed:
     )
     fields.done()
     _require_name(statement, upstream)
-    if made.now == upstream.commit:
+    if made.successor == upstream.commit:
         raise Malformed(f"{CHANGED} is malformed", why="it names the same commit twice")
     return made
 
