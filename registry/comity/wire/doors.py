@@ -109,6 +109,16 @@ class OperatorDoor:
         return Caller("operator", operator=True)
 
 
+def require_operator() -> None:
+    """Raises Refused (OPERATORS-ONLY) where the call at hand is nobody's who operates this node."""
+    if not CALLER.get().operator:
+        raise Refused(
+            "this call is for the node's operators",
+            hint="use the node's Unix socket, or an operator certificate of its node-record",
+            code="OPERATORS-ONLY",
+        )
+
+
 def _network(peer: str) -> str:
     """`ipv4:192.0.2.1:5000` -> `192.0.2.1`; `ipv6:%5B2001:db8::1%5D:5000` -> `2001:db8::/64`."""
     host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
-from comity.trust.errors import Malformed, NotFound, Refused
+from comity.trust.errors import Malformed, NotFound
 from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.v1.artifact_pb2_grpc import ArtifactServiceServicer
 from comity.v1.blob_pb2_grpc import BlobServiceServicer
@@ -22,7 +22,7 @@ from comity.v1.node_pb2_grpc import NodeServiceServicer
 from comity.v1.operator_pb2_grpc import OperatorServiceServicer
 from comity.v1.publish_pb2_grpc import PublishServiceServicer
 from comity.wire import checks, codecs, limits
-from comity.wire.doors import CALLER
+from comity.wire.doors import CALLER, require_operator
 from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
 from comity.wire.status_codec import encode_status
 from comity.wire.values import Charter, EntryBatch
@@ -230,7 +230,7 @@ class OperatorServicer(OperatorServiceServicer):
         self._operating = operating
 
     async def Adopt(self, request: operator_pb2.AdoptRequest, context: Context) -> operator_pb2.AdoptResponse:
-        _require_operator()
+        require_operator()
         path = Path(checks.text(request.path, "path", limits.PATH))
         if not path.is_absolute():
             raise Malformed("not an absolute path", why="the node runs in a directory of its own")
@@ -240,17 +240,8 @@ class OperatorServicer(OperatorServiceServicer):
     async def GetStatus(
         self, request: operator_pb2.GetStatusRequest, context: Context
     ) -> operator_pb2.GetStatusResponse:
-        _require_operator()
+        require_operator()
         return encode_status(await self._operating.status())
-
-
-def _require_operator() -> None:
-    if not CALLER.get().operator:
-        raise Refused(
-            "this call is for the node's operators",
-            hint="use the node's Unix socket, or an operator certificate of its node-record",
-            code="OPERATORS-ONLY",
-        )
 
 
 def _parts(charter: Charter) -> Iterable[Charter]:
