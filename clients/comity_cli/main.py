@@ -15,7 +15,7 @@ from comity_cli.output import Output
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-OWN_WORDS: Final = frozenset({"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "POLICY-SYNTAX", "TRUST-SYNTAX"})
+OWN_WORDS: Final = frozenset({"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"})
 """Errors in what the user typed or wrote: malformed, but never to be mistaken for a verification that failed."""
 
 
@@ -47,6 +47,9 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "publish": Lazy("Publish", "publish", "Sign a folder and publish it to one or two nodes."),
     "import": Lazy("Publish", "import_", "Mirror a repository of a Hub through your node, and say so."),
     "advisory": Lazy("Publish", "advisory", "Log a warning about an artifact, such as a yank."),
+    "offer": Lazy("Lend", "offer", "Lend machines to partners, and find machines they lend."),
+    "grant": Lazy("Lend", "grant", "Answer requests for machines; accept, redeem, give back."),
+    "pact": Lazy("Lend", "pact", "Agree on machines for the day you are cut off."),
     "init": Lazy("Join", "init", "Make a member's keys and a node's home."),
     "join": Lazy("Join", "join", "Ask a federation to admit your member."),
     "invite": Lazy("Join", "invite", "Write the federation file for a newcomer."),

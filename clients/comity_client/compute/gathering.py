@@ -1,4 +1,4 @@
-"""Chains of offers from nodes. What nodes add up only helps to find; what is shown and acted on is computed from lines."""
+"""Chains of offers from nodes. What nodes add up only helps to find; what is shown is computed from lines."""
 
 from __future__ import annotations
 

@@ -1,0 +1,226 @@
+"""`comity grant`: what was asked for and given, from the request to the hand-off."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from comity_cli.command import Group, examples, output
+from comity_cli.lending import lender, rendering
+from comity_cli.lending.counter import Counter, reading_options, speaking_options
+from comity_cli.lending.wants import amounts
+
+
+@examples(
+    "comity grant ls",
+    "comity grant accept 1f2e3d4c --dir node-es",
+    "comity grant hand-over redeem.parcel --dir node-ch --user guest1 --into ./hand-off",
+)
+@click.group(cls=Group, name="grant", short_help="Answer requests for machines; accept, redeem, give back.")
+def command() -> None:
+    """A provider approves or rejects; a grantee accepts, redeems, gives back, or says that it was let down. Each step
+    goes to a node, or into a parcel (--out) that is carried to the other side."""
+
+
+@examples(
+    "comity grant ls", "comity grant ls --state requested --json", "comity grant ls --offline --from grant.parcel"
+)
+@command.command("ls", short_help="List requests and grants.")
+@click.option("--offer", default="", metavar="OFFER", help="Of this offer only.")
+@click.option("--state", default="", type=click.Choice(["", "requested", "granted", "rejected", "accepted", "lapsed",
+                                                        "released"]), help="In this state only.")  # fmt: skip
+@reading_options
+def ls(offer: str, state: str, **options: Any) -> None:
+    """List what was asked for and given, computed here from the lines of each chain."""
+    from comity.wire.offer_values import GrantQuery
+
+    from comity_cli.lending.listing import lines_of
+
+    out, market = output(), Counter(**options).market
+    chains = [market.offer(offer)] if offer else market.grants(GrantQuery(state=state))
+    rows = [row for seen in chains for row in lines_of(seen.view) if state in ("", row["state"])]
+    table = [
+        (row["line"][:12], row["state"] + (" pact" if row["pact"] else ""), row["who"], row["asked"], row["chain"][:12],
+         row["chain_state"])
+        for row in rows
+    ]  # fmt: skip
+    if table:
+        out.table(("request or grant", "state", "who", "what", "offer", "chain"), table)
+    else:
+        out.say("Nothing was asked for, as far as is known here.")
+    out.document("grants", {"grants": rows})
+    for row in rows[:1]:
+        out.hint(row["next"])
+
+
+@examples("comity grant show 1f2e3d4c", "comity grant show grant.parcel --offline", "comity grant show 1f2e3d4c --json")
+@command.command("show", short_help="Show a grant, and all that was said of it.")
+@click.argument("grant", metavar="GRANT")
+@reading_options
+def show(grant: str, **options: Any) -> None:
+    """Show GRANT: the beginning of its digest, or a parcel that brings it. A default is shown with both sides."""
+    from comity_cli.lending.listing import next_step, said_of
+
+    out, counter = output(), Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    kind = "pact" if held.commitment.grant.pact else "grant"
+    out.say(f"{kind} {held.commitment.digest[:12]}: {held.commitment.state}")
+    for what, how in rendering.grant_facts(held.view, held.commitment):
+        out.fact(what, how)
+    said = said_of(held.view, held.commitment.digest)
+    for each in said:
+        out.say(f"  {each['kind']} {each['line'][:12]} by {each['by']}" + (f": {each['text']}" if each["text"] else ""))
+    following = next_step(held.commitment)
+    out.document("grant", {**rendering.grant_json(held.view, held.commitment), "said": said, "next": following})
+    if following:
+        out.hint(following)
+
+
+@examples(
+    "comity grant accept 1f2e3d4c --dir node-es",
+    "comity grant accept grant.parcel --offline --dir node-es --out accept.parcel",
+)
+@command.command("accept", short_help="Accept a grant that you asked for.")
+@click.argument("grant", metavar="GRANT")
+@speaking_options
+def accept(grant: str, **options: Any) -> None:
+    """Accept GRANT, a digest's beginning or a parcel. It is refused unless the grant is proven to be in the log that
+    its offer names: a grant without that proof is none."""
+    from comity.trust.offers.parties import Acceptance
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    held.view.require_proven()
+    voice, made = counter.voice, held.commitment
+    _require_mine(made.grant.grantee, voice.identity)
+    chain = held.view.book.chain
+    counter.sign(
+        Acceptance(voice.identity, chain, made.digest), rendering.grant_facts(held.view, made), title="accepts:",
+        known=held.view.parcel, following=_carried(counter, f"comity grant show {made.digest[:12]}"),
+    )  # fmt: skip
+
+
+@examples(
+    "comity grant redeem 1f2e3d4c --amount 300 --text 'user: alice' --dir node-es",
+    "comity grant redeem grant.parcel --offline --dir node-es --out redeem.parcel",
+)
+@command.command("redeem", short_help="Ask to use so much of a grant now.")
+@click.argument("grant", metavar="GRANT")
+@click.option("--amount", "given", multiple=True, type=click.IntRange(0), help="Of each allocation. Default: all left.")
+@click.option("--text", default="", help="For whoever hands over: a user name, a public key. Public: never a secret.")
+@speaking_options
+def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
+    """Ask to use GRANT. Your key signs the newest record about it, so that nobody else can redeem, and no redemption
+    counts twice. The provider then hands over: `comity grant hand-over`."""
+    from comity.trust.errors import Refused
+    from comity.trust.offers.parties import Redemption
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    held.view.require_proven()
+    made, voice = held.commitment, counter.voice
+    _require_mine(made.grant.grantee, voice.identity)
+    wanted = amounts(given, made.left)
+    if made.state != "accepted" or any(want > rest for want, rest in zip(wanted, made.left, strict=True)):
+        why = f"it is {made.state}, and {', '.join(map(str, made.left))} are left"
+        raise Refused("there is not so much to redeem", why=why, hint=f"comity grant show {made.digest[:12]}",
+                      code="OVER-REDEEMED")  # fmt: skip
+    facts = [*rendering.grant_facts(held.view, made), ("now", ", ".join(map(str, wanted)))]
+    handed = shlex.quote(counter.out.name) if counter.out else "LINE"
+    counter.sign(
+        Redemption(voice.identity, held.view.book.chain, made.digest, wanted, made.newest, text), facts,
+        title="redeems:", known=held.view.parcel,
+        following=f"comity grant hand-over {handed} --dir HOME --into ./hand-off",
+    )  # fmt: skip
+
+
+@examples("comity grant release 1f2e3d4c --dir node-es --text 'done early'")
+@command.command("release", short_help="Give back what you will not use of a grant.")
+@click.argument("grant", metavar="GRANT")
+@click.option("--text", default="", help="Why, for everybody to read.")
+@speaking_options
+def release(grant: str, text: str, **options: Any) -> None:
+    """Give back what was not redeemed of GRANT. It returns to the offer once the provider's node has recorded it."""
+    from comity.trust.offers.parties import GivingBack
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    made, voice = held.commitment, counter.voice
+    _require_mine(made.grant.grantee, voice.identity)
+    counter.sign(
+        GivingBack(voice.identity, held.view.book.chain, made.digest, text),
+        rendering.grant_facts(held.view, made), title="gives back:", known=held.view.parcel,
+        following=_carried(counter, f"comity grant take-back {made.digest[:12]} --dir HOME"),
+    )  # fmt: skip
+
+
+@examples("comity grant default 1f2e3d4c --dir node-es --text 'the hand-off was refused on 3 January'")
+@command.command("default", short_help="Say in public that a grant was not honoured.")
+@click.argument("grant", metavar="GRANT")
+@click.option("--text", required=True, help="What happened, for everybody to read.")
+@speaking_options
+def default(grant: str, text: str, **options: Any) -> None:
+    """Say that GRANT was not honoured. It stays beside the grant, with the provider's answer. Nobody judges it."""
+    from comity.trust.offers.parties import Default
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    made, voice = held.commitment, counter.voice
+    _require_mine(made.grant.grantee, voice.identity)
+    handed = shlex.quote(counter.out.name) if counter.out else "LINE"
+    counter.sign(
+        Default(voice.identity, held.view.book.chain, made.digest, text),
+        [*rendering.grant_facts(held.view, made), ("says", text)], title="says that this was not honoured:",
+        known=held.view.parcel, following=f"comity grant answer {handed} --text WORDS --dir HOME",
+    )  # fmt: skip
+
+
+@examples(
+    "comity grant agree 5a4b3c2d --dir node-es", "comity grant agree usage.parcel --offline --dir node-es --out x"
+)
+@command.command("agree", short_help="Agree to what the provider says you used.")
+@click.argument("usage", metavar="USAGE")
+@speaking_options
+def agree(usage: str, **options: Any) -> None:
+    """Agree to USAGE, a usage line of the provider's node. Only then does it count in your balance."""
+    from comity.trust.offers.accounts import Usage
+    from comity.trust.offers.parties import Agreement
+
+    counter = Counter(**options)
+    market, name = counter.named(usage)
+    found = market.said(name, Usage)
+    used, voice = found.stated.said, counter.voice
+    assert isinstance(used, Usage)
+    made = found.view.grant(used.grant)
+    _require_mine(made.grant.grantee, voice.identity)
+    span = f"{rendering.when(used.window.start)} up to {rendering.when(used.window.end)}"
+    facts = [*rendering.grant_facts(found.view, made), ("used", f"{', '.join(map(str, used.amounts))}, {span}")]
+    counter.sign(
+        Agreement(voice.identity, found.view.book.chain, used.grant, found.stated.line), facts,
+        title="agrees to have used:", known=found.view.parcel, following=_carried(counter, "comity offer balance"),
+    )  # fmt: skip
+
+
+for _lender in lender.COMMANDS:
+    command.add_command(_lender)
+
+
+def _carried(counter: Counter, otherwise: str) -> str:
+    """What the other side does: take in the parcel, where there is one."""
+    return f"comity grant load {shlex.quote(counter.out.name)} --dir HOME" if counter.out else otherwise
+
+
+def _require_mine(grantee: str, voice: str) -> None:
+    from comity.trust.errors import Refused
+
+    if grantee != voice:
+        raise Refused("this grant is another's", why=f"its grantee is {grantee[:12]}, and you speak for {voice[:12]}",
+                      hint="name your member's home: --dir HOME; or your publisher", code="NOT-YOURS")  # fmt: skip

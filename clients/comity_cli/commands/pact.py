@@ -1,0 +1,117 @@
+"""`comity pact`: help that is agreed beforehand, and that its beneficiary alone calls upon."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from comity_cli.command import Group, examples, output
+from comity_cli.lending import rendering
+from comity_cli.lending.counter import Counter, reading_options, speaking_options
+from comity_cli.lending.wants import moment
+
+
+@examples(
+    "comity pact new 9f2c41aa --want big:2 --dir node-es",
+    "comity pact drill 1f2e3d4c --dir node-es",
+    "comity pact declare 1f2e3d4c --text 'our provider cut us off' --dir node-es",
+)
+@click.group(cls=Group, name="pact", short_help="Agree on machines for the day you are cut off.")
+def command() -> None:
+    """A standing pact is a grant that waits. The machines are reserved from the grant on; it is redeemed once its
+    beneficiary itself declares a cut-off. Nobody else can veto that."""
+
+
+@examples("comity pact new 9f2c41aa --want big:2 --dir node-es --text 'if our cloud is closed to us'")
+@command.command("new", short_help="Ask for a standing pact.")
+@click.argument("offer", metavar="OFFER")
+@click.option("--want", "wants", multiple=True, required=True, metavar="SLICE:NODES[:AMOUNT]", help="How much of what.")
+@click.option("--from-time", "start", type=moment, metavar="TIME", help="From when. Default: the whole window.")
+@click.option("--until", "end", type=moment, metavar="TIME", help="Until when.")
+@click.option("--text", default="", help="What for, for everybody to read.")
+@speaking_options
+def new(offer: str, wants: Sequence[str], start: int | None, end: int | None, text: str, **options: Any) -> None:
+    """Ask for a standing pact on an offer. The provider approves it as any request; you accept it as any grant."""
+    from comity_cli.lending.asking import ask
+
+    ask(offer, wants, start, end, text, pact=True, **options)
+
+
+@examples("comity pact ls", "comity pact ls --json")
+@command.command("ls", short_help="List standing pacts.")
+@reading_options
+def ls(**options: Any) -> None:
+    """List standing pacts, and whether their beneficiary has declared a cut-off."""
+    from comity.trust.offers.parties import CutOff
+    from comity.wire.offer_values import GrantQuery
+
+    from comity_cli.lending.listing import lines_of
+
+    out, market = output(), Counter(**options).market
+    rows: list[dict[str, Any]] = []
+    for seen in market.grants(GrantQuery()):
+        declared = {s.said.grant for s in seen.view.chain.stated if isinstance(s.said, CutOff) and not s.said.drill}
+        rows += [{**row, "cut_off": row["line"] in declared} for row in lines_of(seen.view) if row["pact"]]
+    table = [(row["line"][:12], row["state"], row["who"], row["asked"], "declared" if row["cut_off"] else "no")
+             for row in rows]  # fmt: skip
+    if table:
+        out.table(("pact", "state", "for", "what", "cut off"), table)
+    else:
+        out.say("There are no standing pacts, as far as is known here.")
+    out.document("pacts", {"pacts": rows})
+
+
+@examples("comity pact declare 1f2e3d4c --text 'our provider cut us off' --dir node-es")
+@command.command("declare", short_help="Declare yourself cut off: your pact becomes redeemable.")
+@click.argument("pact", metavar="PACT")
+@click.option("--text", required=True, help="What happened, for everybody to read.")
+@speaking_options
+def declare(pact: str, text: str, **options: Any) -> None:
+    """Declare in public that you are cut off. From then on the pact is redeemed as any grant, and nobody is asked."""
+    _declare(pact, text, **options)
+
+
+@examples("comity pact drill 1f2e3d4c --dir node-es", "comity pact drill pact.parcel --offline --dir node-es --json")
+@command.command("drill", short_help="Rehearse a cut-off, without logging anything.")
+@click.argument("pact", metavar="PACT")
+@speaking_options
+def drill(pact: str, **options: Any) -> None:
+    """Do all that a cut-off would take, and log nothing: read the chain, prove it, find the key, sign the declaration
+    and a redemption, and check that the provider's node would take both. What is missing is found on a quiet day."""
+    from comity_cli.lending.drilling import rehearse
+
+    out, counter = output(), Counter(**options)
+    market, name = counter.named(pact)
+    steps = rehearse(counter, market.grant(name))
+    for step in steps:
+        (out.done if step.well else out.warn)(f"{step.what}: {step.how}")
+    well = all(step.well for step in steps)
+    out.document("drill", {"well": well, "logged": False,
+                           "steps": [{"what": s.what, "well": s.well, "how": s.how} for s in steps]})  # fmt: skip
+    if not well:
+        raise click.exceptions.Exit(1)
+    out.say("Nothing was logged or sent.")
+
+
+def _declare(pact: str, text: str, **options: Any) -> None:
+    from comity.trust.errors import Refused
+    from comity.trust.offers.parties import CutOff
+
+    counter = Counter(**options)
+    market, name = counter.named(pact)
+    held = market.grant(name)
+    made, voice = held.commitment, counter.voice
+    if not made.grant.pact or made.grant.grantee != voice.identity:
+        why = "it is a grant, not a pact" if not made.grant.pact else f"its beneficiary is {made.grant.grantee[:12]}"
+        raise Refused("there is nothing to declare here", why=why, hint="comity pact ls", code="NOT-YOURS")
+    following = f"comity grant redeem {made.digest[:12]} --dir HOME"
+    if counter.out:
+        following = f"comity grant load {shlex.quote(counter.out.name)} --dir HOME"
+    counter.sign(
+        CutOff(voice.identity, held.view.book.chain, made.digest, False, text),
+        [*rendering.grant_facts(held.view, made), ("declares", text)], title="declares itself cut off:",
+        known=held.view.parcel, following=following,
+    )  # fmt: skip

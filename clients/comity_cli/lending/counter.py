@@ -1,0 +1,167 @@
+"""The options of one command about offers, and what they stand for."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from comity.trust.errors import Conflict
+from comity.trust.spelling import plain
+
+from comity_cli.command import agree, client, output
+from comity_cli.governance.office import FILE, FOLDER
+
+if TYPE_CHECKING:
+    from comity.trust.offers.parties import Said
+    from comity.trust.statement import Entry
+    from comity.wire.offer_values import Act
+    from comity_client.compute.market import Market, Recorded
+    from comity_client.compute.parcels import Parcel
+    from comity_client.compute.voice import Voice
+
+F = TypeVar("F", bound=Callable[..., Any])
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def reading_options(command: F) -> F:
+    """Where lines come from."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Ask no node; only what --from brings."),
+        click.option("--from", "carried", multiple=True, type=FILE, help="A parcel that somebody carried here."),
+    ):
+        command = option(command)
+    return command
+
+
+def speaking_options(command: F) -> F:
+    """Where lines come from, who asks or accepts, and where the signed line goes."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Sign without asking; what is signed is shown all the same."),
+        click.option("--out", type=NEW_FILE, help="Write a parcel to be carried, and log nothing."),
+        click.option("--to", metavar="NODE", help="Log it there: a node's name, or its operator's socket."),
+        click.option("--publisher", metavar="NAME", help="Speak as this publisher, not as a member."),
+        click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: in HOME/offline."),
+        click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node."),
+    ):
+        command = option(command)
+    return reading_options(command)
+
+
+def lending_options(command: F) -> F:
+    """Where lines come from, and whose node writes the record."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Record it without asking."),
+        click.option("--out", type=NEW_FILE, help="Also write a parcel to be carried, with the proof of the record."),
+        click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of the node that lends."),
+    ):
+        command = option(command)
+    return reading_options(command)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Raises as the rooms behind it do."""
+
+    carried: Sequence[Path] = ()
+    offline: bool = False
+    home: Path = field(default_factory=Path)
+    keys: Sequence[Path] = ()
+    publisher: str | None = None
+    to: str | None = None
+    out: Path | None = None
+    yes: bool = False
+
+    @cached_property
+    def market(self) -> Market:
+        return client().market().carrying(*self.carried, offline=self.offline)
+
+    def named(self, name: str) -> tuple[Market, str]:
+        """The market, and a digest's beginning; where `name` is a parcel on this disk, what it brings and no name."""
+        if Path(name).is_file():
+            return self.market.carrying(Path(name), offline=self.offline), ""
+        return self.market, name.removeprefix("sha256:")
+
+    @cached_property
+    def voice(self) -> Voice:
+        """Whoever speaks. Raises NotFound (NO-KEY, NO-HOME), Refused (NOT-A-SIGNER)."""
+        from comity_client.compute.voice import Voice
+
+        if self.publisher is not None:
+            return Voice.of_publisher(client().publisher(self.publisher))
+        return Voice.of_member(self.home, self.keys)
+
+    @property
+    def socket(self) -> str:
+        """The operators' socket of the home's node. Raises Conflict (NO-TARGET)."""
+        from comity_client.operator import socket_of
+
+        socket = socket_of(self.home)
+        if not socket.is_socket():
+            raise Conflict(f"no node runs on {self.home}", why="its operators' socket is not there",
+                           hint=f"comity serve --dir {shlex.quote(str(self.home))}", code="NO-TARGET")  # fmt: skip
+        return str(socket)
+
+    @property
+    def target(self) -> str:
+        """The node that takes what is signed here."""
+        if self.to:
+            return self.to
+        return self.voice.home if self.publisher is not None else self.socket
+
+    def sign(self, said: Said, facts: Sequence[tuple[str, str]], *, title: str, known: Parcel, following: str) -> Entry:
+        """Show what would be signed, ask, sign, and hand it over: to a node, or into a parcel.
+
+        Args:
+            known: what whoever gets a parcel needs to know beside it.
+            following: the command for the other side.
+        """
+        out, voice = output(), self.voice
+        if self.out is None:
+            _ = self.target
+        out.say(f"{plain(voice.label)} {title}")
+        for name, value in facts:
+            out.fact(name, value)
+        agree("Sign this?", yes=self.yes)
+        entry = voice.say(said)
+        where = self._hand_over([*voice.lines, entry.line], known, following)
+        out.done(f"signed: {entry.digest[:12]}, {where}")
+        out.document(
+            entry.statement.predicate,
+            {
+                "line": entry.digest,
+                "by": voice.identity,
+                "subject": entry.statement.subject,
+                "where": str(self.out) if self.out else where,
+                "next": following,
+            },
+        )
+        out.hint(f"the other side: {following}")
+        return entry
+
+    def record(self, act: Act, question: str, lines: Sequence[bytes] = ()) -> Recorded:
+        """Ask, and have the node of the home write a record, after it has logged `lines`; then write the parcel."""
+        socket = self.socket
+        agree(question, yes=self.yes)
+        recorded = self.market.act(act, socket, lines)
+        if self.out is not None:
+            recorded.parcel.write(self.out)
+        return recorded
+
+    def _hand_over(self, lines: Sequence[bytes], known: Parcel, following: str) -> str:
+        from comity_client.compute.parcels import unlogged
+
+        if self.out is not None:
+            (known | unlogged(lines)).write(self.out, following)
+            return f"in {self.out}, to be carried"
+        name, indexes = self.market.deliver(lines, self.target)
+        return f"entry {indexes[-1]} of the log of {name}"
+
+
+def now() -> int:
+    return int(time.time())

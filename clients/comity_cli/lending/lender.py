@@ -1,0 +1,212 @@
+"""The provider's side of `comity grant`: each step is one record, written by its own node alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from comity_cli.command import Command, examples, output
+from comity_cli.lending import rendering
+from comity_cli.lending.counter import Counter, lending_options
+from comity_cli.lending.wants import allocations, moment
+
+if TYPE_CHECKING:
+    from comity.trust.statement import Entry
+    from comity_client.compute.market import Asked, Recorded
+
+
+@examples(
+    "comity grant approve 7c6b5a49 --dir node-ch",
+    "comity grant approve request.parcel --dir node-ch --out grant.parcel",
+    "comity grant approve 7c6b5a49 --want big:1:100 --dir node-ch",
+)
+@click.command(cls=Command, name="approve", short_help="Grant a request.")
+@click.argument("request", metavar="REQUEST")
+@click.option(
+    "--want", "wants", multiple=True, metavar="SLICE:NODES[:AMOUNT]", help="Grant this instead of what was asked."
+)
+@click.option("--from-time", "start", type=moment, metavar="TIME", help="With --want: from when.")
+@click.option("--until", "end", type=moment, metavar="TIME", help="With --want: until when.")
+@lending_options
+def approve(request: str, wants: Sequence[str], start: int | None, end: int | None, **options: Any) -> None:
+    """Grant REQUEST, a digest's beginning or a parcel. Your node reserves the machines and logs the grant in one step;
+    it refuses what would be more than there is."""
+    from comity.trust.offers.parties import Request
+    from comity.wire.offer_values import Approve
+
+    counter, out = Counter(**options), output()
+    market, name = counter.named(request)
+    asked = market.said(name, Request)
+    said = asked.stated.said
+    assert isinstance(said, Request)
+    chosen = allocations(asked.view.offer, wants, start, end) if wants else ()
+    who = asked.view.circle.name(said.by)
+    out.say(f"{who} asks for {'a standing pact' if said.pact else 'machines'}: {said.text or 'no reason given'}")
+    for part in chosen or said.allocations:
+        free = asked.view.book.free_nodes(part.slice, part.start, part.end)
+        out.fact(part.slice, f"{part.nodes} nodes ({free} free), {rendering.when(part.start)} up to "
+                             f"{rendering.when(part.end)}, {part.amount:,} {asked.view.offer.measure}")  # fmt: skip
+    recorded = counter.record(Approve(asked.entry.digest, chosen), "Grant this?", carried_lines(asked))
+    _tell(
+        counter, recorded, f"granted to {who}", f"comity grant accept {_for_other_side(counter, recorded)} --dir HOME"
+    )
+
+
+@examples("comity grant reject 7c6b5a49 --text 'in use until March' --dir node-ch")
+@click.command(cls=Command, name="reject", short_help="Say no to a request.")
+@click.argument("request", metavar="REQUEST")
+@click.option("--text", required=True, help="Why, for everybody to read.")
+@lending_options
+def reject(request: str, text: str, **options: Any) -> None:
+    """Say no to REQUEST, with a reason. It is logged."""
+    from comity.trust.offers.parties import Request
+    from comity.wire.offer_values import Reject
+
+    counter = Counter(**options)
+    market, name = counter.named(request)
+    asked = market.said(name, Request)
+    recorded = counter.record(Reject(asked.entry.digest, text), "Reject this request?", carried_lines(asked))
+    _tell(counter, recorded, f"rejected {asked.entry.digest[:12]}", "comity offer ls")
+
+
+@examples("comity grant load accept.parcel --dir node-ch", "comity grant load cut-off.parcel --dir node-ch --json")
+@click.command(cls=Command, name="load", short_help="Log at your node what a grantee sent in a parcel.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@lending_options
+def load(file: Path, **options: Any) -> None:
+    """Have your node log what somebody carried here: an acceptance, a release, a cut-off, a default, an agreement. It
+    checks who signed each line, and records what follows by itself."""
+    from comity_client.compute.parcels import Parcel
+
+    counter, out = Counter(**options), output()
+    parcel = Parcel.read(file)
+    lines = [placed.line for placed in parcel.lines if not placed.origin]
+    name, indexes = counter.market.deliver(lines, counter.socket)
+    out.done(f"{len(indexes)} lines of {file} are in the log of {name}")
+    out.document("loaded", {"node": name, "indexes": list(indexes)})
+
+
+@examples(
+    "comity grant hand-over redeem.parcel --dir node-ch --user guest1 --into ./hand-off",
+    "comity grant hand-over 3d4c5b6a --engine skypilot --into ./hand-off --dir node-ch",
+)
+@click.command(cls=Command, name="hand-over", short_help="Record a redemption, and write what the engine needs.")
+@click.argument("redemption", metavar="REDEMPTION")
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), default=Path("hand-off"), show_default=True,
+              help="Write the texts there.")  # fmt: skip
+@click.option("--engine", default="", type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
+              help="Default: the offer's.")  # fmt: skip
+@click.option("--user", default="", help="The grantee's account on your machines.")
+@click.option("--endpoint", default="", metavar="URL", help="Your node as a Hub. Default: what its settings say.")
+@click.option("--artifact", default="", metavar="DIGEST", help="The model. Default: the only one that the offer names.")
+@click.option("--model", default="", metavar="NAME", help="Its name, for people and for vLLM.")
+@lending_options
+def hand_over(
+    redemption: str, into: Path, engine: str, user: str, endpoint: str, artifact: str, model: str, **options: Any
+) -> None:
+    """Record REDEMPTION, a digest's beginning or a parcel, and write texts for Slurm, Kubernetes, SkyPilot or SSH. Your
+    node checks that the grantee's own key signed it after the newest record, and that so much is left. Comity runs
+    nothing: read the texts, then use them. No password or key is in them."""
+    from comity.trust.offers.parties import Redemption
+    from comity.wire.offer_values import Redeem
+
+    from comity_cli.lending.handing import facts_of, write
+
+    counter, out = Counter(**options), output()
+    market, name = counter.named(redemption)
+    asked = market.said(name, Redemption)
+    facts = facts_of(asked, engine, user, endpoint, artifact, model, counter.home)
+    for what, how in rendering.grant_facts(asked.view, asked.view.grant(asked.stated.said.grant)):  # type: ignore[union-attr]
+        out.fact(what, how)
+    recorded = counter.record(Redeem(asked.entry.digest), "Record this redemption?", carried_lines(asked))
+    files = write(facts, into)
+    out.done(f"recorded: {recorded.entry.digest[:12]}; texts for {facts.engine}: {', '.join(files)} in {into}")
+    for each in recorded.parcel.lines[:1]:
+        out.document("hand-over", {"line": recorded.entry.digest, "origin": each.origin, "index": each.index,
+                                   "engine": facts.engine, "files": {n: str(into / n) for n in files}})  # fmt: skip
+    out.hint("read the texts, run the administrator's part, and give the grantee the rest")
+
+
+@examples("comity grant take-back 1f2e3d4c --dir node-ch")
+@click.command(cls=Command, name="take-back", short_help="Record that a grant is over, or was given back.")
+@click.argument("grant", metavar="GRANT")
+@lending_options
+def take_back(grant: str, **options: Any) -> None:
+    """Record that GRANT is over, or that its grantee gave it back: what was not redeemed is free again."""
+    from comity.wire.offer_values import Release
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    lines = [placed.line for placed in held.view.parcel.lines if not placed.origin]
+    recorded = counter.record(Release(held.commitment.digest), "Take it back?", lines)
+    _tell(counter, recorded, "what is left of it is free again", f"comity offer show {held.view.book.chain[:12]}")
+
+
+@examples("comity grant answer 4f3e2d1c --text 'the power failed; it was made good on 9 January' --dir node-ch")
+@click.command(cls=Command, name="answer", short_help="Answer a default in public.")
+@click.argument("default", metavar="DEFAULT")
+@click.option("--text", required=True, help="What you have to say to it, for everybody to read.")
+@lending_options
+def answer(default: str, text: str, **options: Any) -> None:
+    """Answer DEFAULT, what a grantee said of you. Both stand beside the grant, for everybody to read."""
+    from comity.trust.offers.parties import Default
+    from comity.wire.offer_values import AnswerDefault
+
+    counter = Counter(**options)
+    market, name = counter.named(default)
+    said = market.said(name, Default)
+    output().say(f"{said.view.circle.name(said.stated.said.by)} says: {said.stated.said.text}")  # type: ignore[union-attr]
+    recorded = counter.record(AnswerDefault(said.entry.digest, text), "Log this answer?", carried_lines(said))
+    _tell(counter, recorded, "answered", f"comity grant show {said.stated.said.grant[:12]}")  # type: ignore[union-attr]
+
+
+@examples("comity grant report 1f2e3d4c --amount 280 --since 2027-01-04 --until 2027-01-11 --dir node-ch")
+@click.command(cls=Command, name="report", short_help="Say what was used of a grant.")
+@click.argument("grant", metavar="GRANT")
+@click.option("--amount", "given", multiple=True, required=True, type=click.IntRange(0), help="Of each allocation.")
+@click.option("--since", "start", type=moment, required=True, metavar="TIME", help="From when.")
+@click.option("--until", "end", type=moment, required=True, metavar="TIME", help="Until when.")
+@click.option("--text", default="", help="For people.")
+@lending_options
+def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **options: Any) -> None:
+    """Say what was used of GRANT. It counts in a balance once the grantee agrees: `comity grant agree`."""
+    from comity.trust.offers.capacity import Window
+    from comity.wire.offer_values import Report
+
+    counter = Counter(**options)
+    market, name = counter.named(grant)
+    held = market.grant(name)
+    act = Report(held.commitment.digest, tuple(given), Window(start, end), text)
+    recorded = counter.record(act, f"Say that {', '.join(map(str, given))} {held.view.offer.measure} were used?")
+    _tell(counter, recorded, "said", f"comity grant agree {_for_other_side(counter, recorded)} --dir HOME")
+
+
+COMMANDS: Final = (approve, reject, load, hand_over, take_back, answer, report)
+
+
+def carried_lines(asked: Asked) -> list[bytes]:
+    """What a parcel brought that is in no log yet: the statement itself last."""
+    loose = [placed.line for placed in asked.view.parcel.lines if not placed.origin]
+    return [line for line in loose if line != asked.entry.line] + [asked.entry.line] if loose else []
+
+
+def _for_other_side(counter: Counter, recorded: Recorded) -> str:
+    return shlex.quote(counter.out.name) if counter.out else recorded.entry.digest[:12]
+
+
+def _tell(counter: Counter, recorded: Recorded, what: str, following: str) -> None:
+    out, entry = output(), recorded.entry
+    out.done(f"{what}: {entry.statement.predicate} {entry.digest[:12]}, proven by a checkpoint"
+             + (f"; in {counter.out}, to be carried" if counter.out else ""))  # fmt: skip
+    out.document(entry.statement.predicate, {"line": entry.digest, "chain": _chain(entry), "next": following,
+                                             "where": str(counter.out) if counter.out else ""})  # fmt: skip
+    out.hint(f"the other side: {following}")
+
+
+def _chain(entry: Entry) -> str:
+    return entry.statement.subjects[0].digest
