@@ -10,8 +10,10 @@ from comity.trust.digest import Digest
 from comity.trust.manifest import Manifest
 from comity.trust.naming import Candidate
 from comity.trust.policy import Policy
-from comity.trust.reading import Publication, Readings
+from comity.trust.reading import Publication, Readings, weigh_checks
+from comity.trust.rows.corroboration import check_facts
 from comity.trust.statement import Entry
+from comity.trust.verdict import Fact
 from comity.trust.witnessing import bind
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
@@ -74,6 +76,7 @@ class Dossier:
     versions: tuple[Candidate, ...]
     advisories: tuple[Advisory, ...]
     said: tuple[Said, ...] = field(default=())
+    checks: tuple[Fact, ...] = field(default=())
 
 
 async def search(session: Session, text: str, limit: int) -> list[Listing]:
@@ -113,7 +116,14 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
         versions=others,
         advisories=resolution.advisories,
         said=said,
+        checks=_checks(gathered.readings, resolution.artifact, policy),
     )
+
+
+def _checks(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Fact, ...]:
+    """What others say that they verified; that they said it is proven here."""
+    checks, _ = weigh_checks(readings, artifact, [seat for body in policy.pins for seat in body.members])
+    return check_facts(checks, readings, policy.pins)
 
 
 async def replicas(session: Session, resolution: Resolution, policy: Policy) -> list[Replica]:

@@ -34,6 +34,8 @@ def command(reference: str, files: bool) -> None:
             out.fact(parent.relation, f"of {parent.name} (claimed by the publisher)")
     for version in dossier.versions:
         out.fact("version", f"{version.version}  {short(version.artifact)}{'  withdrawn' if version.withdrawn else ''}")
+    for check in dossier.checks:
+        out.fact("verified", f"claimed by {check.by}: {check.text}")
     for advisory in dossier.advisories:
         out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(dossier, advisory.by.id)}: {advisory.text}")
     if files:
@@ -69,6 +71,7 @@ def _document(dossier: Dossier) -> dict[str, object]:
         "advisories": [
             {"kind": a.kind, "severity": a.severity, "text": a.text, "by": a.by.id} for a in dossier.advisories
         ],
+        "checks": [check.to_json() for check in dossier.checks],
         "said": [
             {"predicate": s.predicate, "by": s.by, "places": [list(place) for place in s.places]} for s in dossier.said
         ],

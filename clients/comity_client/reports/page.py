@@ -28,7 +28,8 @@ code, .digest { font-family: ui-monospace, monospace; font-size: .85em; overflow
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .5rem; border: 1px solid #767676;
   overflow-wrap: anywhere; }
-thead th { background: #eee; } tbody th { font-weight: 600; white-space: nowrap; }
+thead th { background: #eee; } thead th, tbody th, .narrow { white-space: nowrap; } tbody th { font-weight: 600; }
+tbody th { width: 14rem; } .rows tbody th, .facts tbody th { width: auto; } .question { color: #4a4a4a; }
 .verdict { border: 2px solid; border-left-width: .75rem; padding: .75rem 1rem; margin: 1rem 0; }
 .verdict p { margin: .25rem 0; } .verdict strong { font-size: 1.1rem; }
 .accepted { border-color: #1b5e20; background: #f1f8f1; } .refused { border-color: #8e1111; background: #fdf3f3; }
@@ -111,15 +112,15 @@ def _signature(signed: SignedReport | None) -> str:
 def _overview(rows: tuple[Row, ...], required: frozenset[str]) -> str:
     def cells(row: Row) -> tuple[str, ...]:
         return (
-            f"<td>{row.step}</td>",
+            f'<td class="narrow">{row.step}</td>',
             f'<th scope="row">{_said(row.name)}</th>',
             f"<td>{_state(row)}</td>",
-            f"<td>{'required' if row.name in required else ''}</td>",
-            f"<td>{_said(QUESTIONS.get(row.name, ''))}<br>{_said(row.summary)}</td>",
+            f'<td class="narrow">{"required" if row.name in required else ""}</td>',
+            f'<td><span class="question">{_said(QUESTIONS.get(row.name, ""))}</span><br>{_said(row.summary)}</td>',
         )
 
     headers = ("No.", "Row", "State", "Policy", "Question and answer")
-    return "<h2>The rows</h2>\n" + _table("All rows of the verdict", headers, map(cells, rows))
+    return "<h2>The rows</h2>\n" + _table("All rows of the verdict", headers, map(cells, rows), "rows")
 
 
 def _evidence(rows: tuple[Row, ...]) -> str:
@@ -135,7 +136,9 @@ def _evidence(rows: tuple[Row, ...]) -> str:
 
     facts = ((row, fact) for row in rows for fact in row.facts)
     headers = ("Row", "Fact", "Basis", "Document, SHA-256")
-    return "<h2>What the rows rest on</h2>\n" + _table("Facts, and what each rests on", headers, map(cells, facts))
+    return "<h2>What the rows rest on</h2>\n" + _table(
+        "Facts, and what each rests on", headers, map(cells, facts), "facts"
+    )
 
 
 def _basis(fact: Fact) -> str:
@@ -156,11 +159,11 @@ def _footer(report: Report) -> str:
     )
 
 
-def _table(caption: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def _table(caption: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]], kind: str = "about") -> str:
     head = "".join(f'<th scope="col">{header}</th>' for header in headers)
     head = f"<thead><tr>{head}</tr></thead>\n" if headers else ""
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f"<table>\n<caption>{caption}</caption>\n{head}<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<table class="{kind}">\n<caption>{caption}</caption>\n{head}<tbody>\n{body}\n</tbody>\n</table>'
 
 
 def _state(row: Row) -> str:

@@ -29,20 +29,21 @@ def bytes_row(evidence: Evidence, manifest: Manifest) -> Row:
     if evidence.files is None:
         return Row("bytes", "not-checked", "nobody looked at the files", 2, "missing")
     found = {file.path: file for file in evidence.files}
-    wrong = [
-        f"{entry.path}: {_difference(found[entry.path].kind, found[entry.path].size, entry.size)}"
+    differing = (
+        (found[entry.path], entry.size)
         for entry in manifest.files
         if entry.path in found and (found[entry.path].sha256, found[entry.path].size) != (entry.sha256, entry.size)
-    ]
+    )
+    wrong = [here(f"{file.path}: {_difference(file.kind, file.size, size)}", file.sha256) for file, size in differing]
     beside = _beside(evidence, manifest)
-    unlisted = [file.path for file in evidence.files if file.path not in manifest.by_path and file not in beside]
-    wrong += [f"{path}: not in the manifest" for path in unlisted]
+    unlisted = (file for file in evidence.files if file.path not in manifest.by_path and file not in beside)
+    wrong += [here(f"{file.path}: not in the manifest", file.sha256) for file in unlisted]
     missing = [entry.path for entry in manifest.files if entry.path not in found]
-    facts = tuple(here(text) for text in wrong) + tuple(Fact(f"{p}: missing", "stale or absent") for p in missing)
+    facts = (*wrong, *(Fact(f"{path}: missing", "stale or absent") for path in missing))
     facts += tuple(here(f"{file.path}: beside the artifact, not one of its files", file.sha256) for file in beside)
     whole = f"{len(manifest.files) - len(missing)}/{len(manifest.files)} files hashed here"
     if wrong or (missing and not evidence.partial):
-        first = wrong[0] if wrong else f"{missing[0]}: missing"
+        first = wrong[0].text if wrong else f"{missing[0]}: missing"
         return Row("bytes", "fail", f"{first} ({len(wrong)} differ, {len(missing)} missing)", 2, "false", facts)
     if missing:
         return Row("bytes", "unknown", f"{whole}; partial by request, {len(missing)} missing", 2, "partial", facts)

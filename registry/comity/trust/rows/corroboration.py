@@ -5,16 +5,26 @@ They are claims. Nobody's verdict is taken over, and none of them changes a stat
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+from comity.trust.charter import Body
 from comity.trust.digest import short
+from comity.trust.reading import Readings
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import who
+from comity.trust.statement import Entry
 from comity.trust.verdict import Fact
 from comity.trust.verified import RESULTS, Verified, moment
 
 
 def corroboration_facts(found: Findings) -> tuple[Fact, ...]:
+    return check_facts(found.checks, found.readings, found.policy.pins)
+
+
+def check_facts(checks: Iterable[tuple[Entry, Verified]], readings: Readings, pins: Sequence[Body]) -> tuple[Fact, ...]:
+    """Proven checks (`weigh_checks`) as facts: members under the name that a pinned body gives them."""
     return tuple(
-        Fact(_said(verified), "claimed", _checker(found, verified), entry.digest) for entry, verified in found.checks
+        Fact(_said(verified), "claimed", _checker(verified, readings, pins), entry.digest) for entry, verified in checks
     )
 
 
@@ -24,8 +34,8 @@ def _said(verified: Verified) -> str:
     return f"checked it on {moment(verified.time)}, policy {short(verified.policy)}: {result}, {rows}"
 
 
-def _checker(found: Findings, verified: Verified) -> str:
-    seats = [seat for body in found.policy.pins if (seat := body.member(verified.by)) is not None]
+def _checker(verified: Verified, readings: Readings, pins: Sequence[Body]) -> str:
+    seats = [seat for body in pins if (seat := body.member(verified.by)) is not None]
     if seats:
         return f"{seats[-1].name} ({seats[-1].jurisdiction})"
-    return who(found.readings.inceptions[verified.by])
+    return who(readings.inceptions[verified.by])
