@@ -296,3 +296,10 @@ def test_examine_reads_no_signature_that_is_a_link_out(tmp_path: Path) -> None:
     (place / MODEL_SIG).rename(tmp_path / "aside")
     (place / MODEL_SIG).symlink_to(tmp_path / "aside")
     assert examine(place).model_sig is None
+
+
+def test_the_policy_in_the_documentation_is_one_that_the_verifier_reads() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "model-signing.md").read_text("utf-8")
+    text = page.partition("```policy\n")[2].partition("```")[0]
+    policy = parse_policy(text.encode(), {"lab.pub": PUBLIC.pem, "roots.pem": Authority.root().pem}.__getitem__)
+    assert policy.model_signing.keys == (PUBLIC,)

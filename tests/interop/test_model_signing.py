@@ -1,0 +1,88 @@
+"""OpenSSF model signing against its reference tool, both ways; and the table of what each of the two finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.trust.evidence import MODEL_SIG, PACK
+from comity.trust.keys import PrivateKey
+from comity.trust.model_signing import ModelKey
+from support import model_sig
+from support.model_sig import FILES, KEY, signed
+from support.model_sig_table import DOCUMENT, Said, compare, document, reference
+from support.model_sig_tampers import BY_KEY, TAMPERS, Tamper, Untouched, job
+
+pytestmark = pytest.mark.slow
+
+ODD: dict[str, bytes] = {
+    **FILES,
+    "a-b": b"1",
+    "a.b": b"2",
+    "a/b": b"3",
+    "deep/er/est/été:1.txt": b"4",
+    "deep/.gitattributes": b"5",
+    ".gitattributes": b"6",
+    ".github/workflows/ci.yml": b"7",
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Said]]:
+    yield compare(tmp_path_factory.mktemp("table"))
+
+
+def verified_by_reference(folder: Path, key: PrivateKey) -> str:
+    (folder.parent / "lab.pub").write_bytes(ModelKey.of_raw(key.public).pem)
+    ((worked, said),) = reference([job(BY_KEY.verify, folder.parent, folder)])
+    return "" if worked else said
+
+
+@pytest.mark.parametrize("algorithm", ["ecdsa-p256", "ecdsa-p384"])
+def test_the_reference_tool_verifies_what_comity_signs(tmp_path: Path, algorithm: str) -> None:
+    key = PrivateKey.generate(algorithm)
+    folder = model_sig.folder(tmp_path / "m", ODD, signed(ODD, key))
+    assert verified_by_reference(folder, key) == ""
+    (folder / "a-b").write_bytes(b"other")
+    assert "Hash mismatch for" in verified_by_reference(folder, key)
+
+
+def test_it_does_so_in_a_pulled_folder_with_its_evidence_pack(tmp_path: Path) -> None:
+    folder = model_sig.folder(tmp_path / "m")
+    (folder / PACK / "proofs").mkdir(parents=True)
+    (folder / PACK / "proofs" / "some.tlog-proof").write_bytes(b"proof")
+    assert verified_by_reference(folder, KEY) == ""
+
+
+def test_its_programming_interface_verifies_it_too_without_being_told_what_to_ignore(tmp_path: Path) -> None:
+    folder = model_sig.folder(tmp_path / "m", ODD)
+    (tmp_path / "lab.pub").write_bytes(model_sig.PUBLIC.pem)
+    paths = (folder, folder / MODEL_SIG, tmp_path / "lab.pub")
+    ((worked, said),) = reference([["api", "verify", "as signed", "", *map(str, paths)]])
+    assert worked, said
+
+
+def test_comity_finds_whatever_was_done_that_the_format_records(found: list[Said]) -> None:
+    for said in found:
+        if isinstance(said.what, Untouched):
+            assert (said.comity == 0) == (not said.what.finding), said
+        else:
+            assert (said.comity != 0) == bool(said.what.finding), said
+        assert said.what.finding in said.comity_said, said
+
+
+def test_what_the_reference_tool_finds_comity_finds(found: list[Said]) -> None:
+    assert len([said for said in found if isinstance(said.what, Tamper)]) == len(TAMPERS)
+    assert [said for said in found if isinstance(said.what, Tamper) and not said.reference and not said.comity] == []
+
+
+def test_comity_verifies_what_the_reference_tool_signs(found: list[Said]) -> None:
+    accepted = [said.what.signed for said in found if isinstance(said.what, Untouched) and said.comity == 0]
+    assert "whole files, SHA-256, a key" in accepted
+    assert "whole files, SHA-256, a certificate" in accepted
+
+
+def test_the_page_shows_what_both_tools_said(found: list[Said]) -> None:
+    page = DOCUMENT.read_text("utf-8")
+    assert document(page, found) == page, "run: PYTHONPATH=tests python -m support.model_sig_table"
