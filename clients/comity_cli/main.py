@@ -15,7 +15,9 @@ from comity_cli.output import Output
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-OWN_WORDS: Final = frozenset({"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"})
+OWN_WORDS: Final = frozenset(
+    {"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"}
+)
 """Errors in what the user typed or wrote: malformed, but never to be mistaken for a verification that failed."""
 
 
