@@ -20,7 +20,7 @@ from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Name
 from comity.trust.pieces import FIXED, PieceIndex, PieceLayout, PieceRecord, fixed_pieces, records_root
 from comity.trust.policy import Policy, parse_policy
-from comity.trust.published import Licence, Published, publish
+from comity.trust.published import Licence, Parent, Published, publish
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
@@ -110,6 +110,7 @@ def release(
     by: Identity | None = None,
     name: str = "swiss-ai/tiny@v1",
     spdx: str = "Apache-2.0",
+    lineage: tuple[Parent, ...] = (),
 ) -> tuple[Published, Entry, bytes, bytes]:
     """The claim that `by` published `files`, signed; the manifest; the piece index."""
     by = by or identity("Swiss AI", "CH")
@@ -122,6 +123,7 @@ def release(
         manifest=SideObject.of(manifest.encode()),
         pieces=SideObject.of(index.encode()),
         licence=Licence(spdx, SideObject.of(LICENCE_TEXT)),
+        lineage=lineage,
     )
     return published, publish(published, by.signer), manifest.encode(), index.encode()
 
@@ -134,6 +136,7 @@ def case(
     name: str = "swiss-ai/tiny@v1",
     time: int = NOW,
     files: Mapping[str, bytes] = FILES,
+    lineage: tuple[Parent, ...] = (),
 ) -> Case:
     """A case in which all is well.
 
@@ -145,7 +148,7 @@ def case(
     publisher = publisher or identity("Swiss AI", "CH")
     members = members or nodes()
     writer, others = members[0], members[1:]
-    published, publication, manifest, pieces = release(files, by=publisher, name=name)
+    published, publication, manifest, pieces = release(files, by=publisher, name=name, lineage=lineage)
     log = filled(writer)
     log.append(publication.line)
     proofs, holds = [], []

@@ -139,7 +139,7 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("[rows]\nrequire = ['disputes and advisories']", id="a row that cannot pass"),
         pytest.param("[rows]\nrequire = ['artifact', 'licence']", id="a licence row without licences"),
         pytest.param("[rows]\nrequire = ['artifact', 'time']", id="a time row without a moment"),
-        pytest.param("[rows]\nrequire = ['artifact', 'lineage']", id="a row that this version does not judge"),
+        pytest.param("[rows]\nrequire = ['artifact', 'documents']", id="a row that this version does not judge"),
         pytest.param("[safety]\nallow = ['pickel']", id="a kind that is none"),
         pytest.param("[safety]\nallow = ['sha256:12']", id="half a digest"),
         pytest.param("[safety]\nalow = ['pickle']", id="a safety key that is none"),

@@ -10,6 +10,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import b64encode
 from comity.trust.evidence import Evidence, Proof
 from comity.trust.policy import ROWS, UNJUDGED, Policy
+from comity.trust.published import Parent
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
@@ -36,11 +37,12 @@ NOT_PUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line 
 TURNS: dict[str, tuple[Case, set[str]]] = {
     "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS) - {*UNJUDGED}),
     "bytes": (replace(GOOD, files={**GOOD.files, "LICENSE": b""}), {"bytes", "policy"}),
-    "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "licence", "policy"} | NO_PROOF),
+    "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "lineage", "licence", "policy"} | NO_PROOF),
     "key policy": (unbound(), {"key policy"}),
     "transparency": (without_proofs_of(GOOD.publication.line), {"policy"} | NO_PROOF),
     "cosigners": (GOOD.demanding("jurisdictions = 2", "jurisdictions = 4"), {"cosigners", "policy"}),
     "replicas": (without_proofs_of(*GOOD.claims[-4:]), {"replicas"}),
+    "lineage": (case(lineage=(Parent("finetune", "swiss-ai/base@v1"),)), {"lineage"}),
     "licence": (GOOD.demanding("apache-2.0", "mit"), {"licence"}),
     "file safety": (GOOD.demanding("[rows]", '[safety]\nformats = ["json"]\n[rows]'), {"file safety"}),
     "notes": (GOOD.saying(b"junk"), {"notes"}),

@@ -8,7 +8,7 @@
      (5) transparency  the statement is in a log that a pinned charter binds to a member X
      (6) cosigners     enough other members cosigned that log with the statement inside
      (7) replicas      who says, in their own log, that they hold a full copy
-     (8) lineage       what it was made from
+     (8) lineage       all that its publisher says it was made from is named by digest, and described by somebody
      (9) licence       the claimed licence is one that the owner accepts
     (10) file safety   what in it would run, and whether its files are what they seem
     (11) documents     the documents that its publisher names
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from comity.trust.ancestry import lineage_of
 from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
@@ -86,6 +87,7 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
     checks, untold = weigh_checks(readings, manifest.digest, [seat for body in policy.pins for seat in body.members])
+    lineage, underived = lineage_of(readings, manifest.digest, chosen.publication if chosen else None, policy, bound)
     concerned = {member.id for body in policy.pins for member in body.members}
     concerned |= {chosen.publication.publisher.id} if chosen else set()
     found = Findings(
@@ -96,12 +98,13 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
         bound=bound,
         standings=standings,
         chosen=chosen,
+        lineage=lineage,
         advisories=advisories,
         checks=checks,
         disputes=tuple(readings.chains.disputes(concerned)),
         holds=holds,
         strangers=strangers,
-        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *forged),
+        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *forged, *underived),
     )
     signed = judge_model_sig(found, keyless)
     hashed = bytes_row(evidence, manifest)

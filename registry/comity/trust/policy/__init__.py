@@ -20,6 +20,9 @@ refuse_from = ["51aa…"]          # identities or nodes whose advisories refuse
 [time]
 as_of = 2026-11-24T00:00:00Z     # judge freshness as of then; no clock is ever read
 max_age_days = 30
+[lineage]
+parents_by_digest = true         # refuse a parent that is named without a digest
+refuse_licence_conflicts = true  # refuse licences that conflict along the lineage, by a table of well-known ones
 [model_signing]                  # whose OpenSSF model.sig counts as a signature
 keys = ["lab.pub"]               # public keys, PEM files relative to the policy
 certificates = ["roots.pem"]     # authorities for certificates, judged at as_of or when cosigners had seen it
@@ -38,6 +41,7 @@ require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 
 from comity.trust.policy.cosigners import PUBLISHER, CosignerRule
 from comity.trust.policy.freshness import DEFAULT_MAX_AGE_DAYS, Freshness
+from comity.trust.policy.lineage import LineageRule
 from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS, UNJUDGED
 from comity.trust.policy.reading import MAX_BYTES, SCHEMA, parse_policy
 from comity.trust.policy.safety import SafetyRule
@@ -53,6 +57,7 @@ __all__ = [
     "UNJUDGED",
     "CosignerRule",
     "Freshness",
+    "LineageRule",
     "Policy",
     "SafetyRule",
     "parse_policy",

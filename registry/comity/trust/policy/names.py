@@ -22,5 +22,5 @@ ROWS: Final = (
     "crypto health",
     "policy",
 )
-UNJUDGED: Final = ("lineage", "documents")
+UNJUDGED: Final = ("documents",)
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")

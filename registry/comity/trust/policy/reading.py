@@ -9,6 +9,7 @@ from typing import Final
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.policy.cosigners import read_cosigners
 from comity.trust.policy.freshness import read_freshness
+from comity.trust.policy.lineage import read_lineage
 from comity.trust.policy.model_signing import read_model_signing
 from comity.trust.policy.pins import read_pin
 from comity.trust.policy.publishers import read_publishers
@@ -48,6 +49,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         licences=_licences(document.table("licences")),
         refuse_from=_issuers(document.table("advisories")),
         freshness=read_freshness(document.table("time")),
+        lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
         require=read_required(document.table("rows")),

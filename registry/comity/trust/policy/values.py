@@ -10,6 +10,7 @@ from comity.trust.digest import Digest
 from comity.trust.model_signing.rule import ModelSigningRule
 from comity.trust.policy.cosigners import CosignerRule
 from comity.trust.policy.freshness import Freshness
+from comity.trust.policy.lineage import LineageRule
 from comity.trust.policy.names import DEFAULT_REQUIRED
 from comity.trust.policy.safety import SafetyRule
 
@@ -26,6 +27,7 @@ class Policy:
     licences: frozenset[str] = frozenset()
     refuse_from: frozenset[Digest] = frozenset()
     freshness: Freshness | None = None
+    lineage: LineageRule = field(default_factory=LineageRule)
     model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)
     safety: SafetyRule = field(default_factory=SafetyRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED

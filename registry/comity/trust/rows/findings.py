@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from comity.trust.claims import Advisory
 from comity.trust.evidence import Evidence
+from comity.trust.lineage import Graph
 from comity.trust.manifest import Manifest
 from comity.trust.policy import Policy
 from comity.trust.reading import Readings
@@ -32,6 +33,7 @@ class Findings:
     bound: tuple[Bound, ...]
     standings: tuple[Standing, ...]
     chosen: Standing | None
+    lineage: Graph
     advisories: tuple[tuple[Entry, Advisory], ...]
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]

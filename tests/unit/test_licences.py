@@ -1,0 +1,56 @@
+"""Licences along a lineage: what conflicts by the table, and what the table does not know."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.licences import FAMILY, fit
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "answer"),
+    [
+        ("MIT", "Apache-2.0", "fits"),
+        ("GPL-3.0-only", "MIT", "fits"),
+        ("llama3.1", "CC-BY-4.0", "fits"),
+        ("cc-by-sa-4.0", "CC-BY-SA-4.0", "fits"),
+        ("gemma", "Gemma", "fits"),
+        ("CC-BY-NC-4.0", "CC-BY-NC-4.0", "fits"),
+        ("Apache-2.0", "CC-BY-NC-4.0", "conflict"),
+        ("Apache-2.0", "GPL-3.0-only", "conflict"),
+        ("MIT", "llama3.1", "conflict"),
+        ("GPL-3.0-only", "CC-BY-NC-SA-4.0", "conflict"),
+        ("CC-BY-4.0", "CC-BY-ND-4.0", "conflict"),
+        ("CC-BY-NC-ND-4.0", "CC-BY-NC-ND-4.0", "conflict"),
+        ("other", "CC-BY-ND-4.0", "conflict"),
+        ("GPL-3.0-or-later", "GPL-2.0-or-later", "unknown"),
+        ("GPL-3.0-only", "CC-BY-SA-4.0", "unknown"),
+        ("CC-BY-NC-SA-4.0", "CC-BY-NC-4.0", "unknown"),
+        ("gemma", "llama3.1", "unknown"),
+        ("llama3.1", "CC-BY-NC-4.0", "unknown"),
+        ("other", "MIT", "unknown"),
+        ("MIT", "other", "unknown"),
+        ("other", "other", "unknown"),
+        ("MIT OR GPL-3.0-only", "GPL-3.0-only", "unknown"),
+        ("", "", "unknown"),
+    ],
+)
+def test_the_answer_is_the_tables(child: str, parent: str, answer: str) -> None:
+    found = fit(child, parent)
+    assert found.answer == answer
+    assert found.why
+
+
+@given(st.sampled_from(sorted(FAMILY)), st.text(max_size=12).filter(lambda text: text.lower() not in FAMILY))
+def test_what_is_not_in_the_table_is_never_said_to_fit(listed: str, strange: str) -> None:
+    assert fit(listed, strange).answer == "unknown"
+    assert fit(strange, listed).answer in ("unknown", "conflict")
+    assert fit(strange, strange).answer == "unknown"
+
+
+@given(*[st.sampled_from(sorted(FAMILY))] * 2)
+def test_every_pair_has_an_answer_whatever_its_case(child: str, parent: str) -> None:
+    assert fit(child, parent).answer == fit(child.upper(), parent.upper()).answer
+    if FAMILY[parent] == "permissive":
+        assert fit(child, parent).answer == "fits"

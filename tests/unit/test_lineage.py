@@ -1,0 +1,267 @@
+"""The lineage graph: edges by whose word, missing parents, circles, bounds, licences. And the rows about it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from comity.trust.derived import parse_derived, sign_derived
+from comity.trust.digest import Digest, sha256
+from comity.trust.lineage import MAX_DEPTH, MAX_EDGES, MAX_NODES, Claim, Graph, Known, Word, build
+from comity.trust.published import Parent
+from comity.trust.statement import parse_entry
+from comity.trust.verdict import Row
+from support.case import Case, case, nodes, release
+from support.derivations import derived_line
+from support.world import Identity, identity
+
+Parents = tuple[tuple[str, str, Digest | None], ...]
+
+
+def digest(name: str) -> Digest:
+    return sha256(name.encode())
+
+
+def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> Claim:
+    named: Parents = tuple(("finetune", f"lab/{parent}@v1", digest(parent)) for parent in parents)
+    return Claim(digest(by), by, f"lab/{name}@v1", licence, named, digest(f"line of {name} {by}"))
+
+
+def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") -> Word:
+    line = derived_line(digest(child), digest(parent), exact=exact)
+    return Word(by, parse_derived(parse_entry(line).statement), sha256(line))
+
+
+def graph(root: str, **known: Known) -> Graph:
+    by_digest = {digest(name): said for name, said in known.items()}
+    return build(digest(root), lambda artifact: by_digest.get(artifact, Known()))
+
+
+def edges(found: Graph) -> set[tuple[str, str, str]]:
+    return {(found.node(e.child).title, found.node(e.parent).title, e.basis) for e in found.edges}
+
+
+def test_it_goes_up_from_the_root_by_digest() -> None:
+    found = graph("c", c=Known((claim("c", "b"),)), b=Known((claim("b", "a"),)), a=Known((claim("a"),)))
+    assert [node.title for node in found.nodes] == ["lab/c@v1", "lab/b@v1", "lab/a@v1"]
+    assert edges(found) == {("lab/c@v1", "lab/b@v1", "claimed"), ("lab/b@v1", "lab/a@v1", "claimed")}
+    assert not found.missing
+    assert not found.cut
+
+
+def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
+    found = graph("c", c=Known((claim("c", "b"),)))
+    (missing,) = found.missing
+    assert (missing.title, missing.digest, missing.licence) == ("lab/b@v1", digest("b"), None)
+
+
+def test_a_parent_by_name_is_no_parent_by_digest() -> None:
+    hexadecimal = digest("b")
+    parents: Parents = (("finetune", hexadecimal, None), ("merge", "lab/b@v1", digest("b")))
+    found = graph("c", c=Known((replace(claim("c"), parents=parents),)), b=Known((claim("b"),)))
+    assert {(node.key, node.missing) for node in found.nodes[1:]} == {
+        (f"name:{hexadecimal}", True),
+        (f"sha256:{hexadecimal}", False),
+    }
+
+
+def test_who_derived_it_is_on_the_edge_and_an_exact_result_is_its_basis() -> None:
+    found = graph("b", b=Known((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
+    (edge,) = found.edges
+    assert (edge.basis, edge.claimed_by, [w.by for w in edge.words]) == (
+        "signed",
+        (("Lab", digest("line of b Lab")),),
+        ["Checker", "Other"],
+    )
+    (share,) = graph("b", b=Known((claim("b", "a"),), (word("b", "a", exact=False),))).edges
+    assert share.basis == "claimed"
+    checked = found.checked(digest("b"), digest("a"), word("b", "a").derived)
+    assert checked.edges[0].basis == "here"
+    assert found.checked(digest("b"), digest("a"), word("b", "a", exact=False).derived).edges[0].basis == "signed"
+
+
+def test_a_parent_that_only_a_derivation_names_is_an_edge_without_claimant() -> None:
+    (edge,) = graph("b", b=Known((claim("b"),), (word("b", "a"),))).edges
+    assert (edge.claimed_by, edge.relations) == ((), ("quantized",))
+
+
+def test_a_circle_ends_where_it_closes() -> None:
+    found = graph("c", c=Known((claim("c", "b"),)), b=Known((claim("b", "a"),)), a=Known((claim("a", "c", "a"),)))
+    assert len(found.nodes) == 3
+    assert {(found.node(e.child).title, found.node(e.parent).title) for e in found.edges if e.closes} == {
+        ("lab/a@v1", "lab/c@v1"),
+        ("lab/a@v1", "lab/a@v1"),
+    }
+
+
+def test_a_diamond_has_each_artifact_once() -> None:
+    found = graph(
+        "d", d=Known((claim("d", "b", "c"),)), b=Known((claim("b", "a"),)), c=Known((claim("c", "a"),)), a=Known()
+    )
+    assert len(found.nodes) == 4
+    assert len(found.edges) == 4
+    assert not [edge for edge in found.edges if edge.closes]
+
+
+def test_hostile_sizes_are_cut_and_it_says_so() -> None:
+    deep: dict[Digest, Known] = {digest(f"n{i}"): Known((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)}
+    found = build(digest("n0"), lambda artifact: deep.get(artifact, Known()))
+    assert max(node.depth for node in found.nodes) == MAX_DEPTH
+    assert "generations" in found.cut
+    wide = {
+        digest(f"w{i}"): Known(
+            tuple(claim(f"w{i}", *(f"w{i * 32 + k}" for k in range(1, 33)), by=f"Lab {n}") for n in range(3))
+        )
+        for i in range(2000)
+    }
+    found = build(digest("w0"), lambda artifact: wide.get(artifact, Known()))
+    assert len(found.nodes) == MAX_NODES
+    assert "artifacts" in found.cut
+    dense = {digest(f"d{i}"): Known((claim(f"d{i}", *(f"d{k}" for k in range(60))),)) for i in range(60)}
+    found = build(digest("d0"), lambda artifact: dense.get(artifact, Known()))
+    assert len(found.edges) == MAX_EDGES
+    assert "edges" in found.cut
+
+
+def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> None:
+    found = graph(
+        "c",
+        c=Known((claim("c", "b"),)),
+        b=Known((claim("b", "a", licence="other"),)),
+        a=Known((claim("a", licence="CC-BY-NC-4.0"),)),
+    )
+    ((child, parent, why),) = found.conflicts
+    assert (child.title, parent.title) == ("lab/c@v1", "lab/a@v1")
+    assert "commercial" in why.why
+    assert {edge.licence.answer for edge in found.edges} == {"unknown"}
+
+
+def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
+    two = (claim("a", licence="CC-BY-NC-4.0"), claim("a", licence="MIT", by="Other"))
+    found = graph("b", b=Known((claim("b", "a"),)), a=Known(two))
+    assert not found.conflicts
+    assert found.edges[0].licence.answer == "unknown"
+    assert found.node(found.edges[0].parent).licence is None
+
+
+PARENT_FILES: Mapping[str, bytes] = {"model.safetensors": bytes(64)}
+OWNER = identity("Swiss AI", "CH")
+STRANGER = identity("Somebody else", "KR")
+
+
+def parent(spdx: str = "Apache-2.0", by: Identity = OWNER, name: str = "swiss-ai/base@v1") -> tuple[Digest, bytes]:
+    published, entry, _, _ = release(PARENT_FILES, by=by, name=name, spdx=spdx)
+    return published.artifact, entry.line
+
+
+BASE, BASE_LINE = parent()
+CHILD = case(lineage=(Parent("quantized", "swiss-ai/base@v1", BASE),))
+
+
+def row(changed: Case) -> Row:
+    return changed.verdict().row("lineage")
+
+
+def demanding(changed: Case, rule: str) -> Case:
+    return changed.demanding("[rows]", f"[lineage]\n{rule} = true\n[rows]")
+
+
+def test_the_row_passes_where_every_parent_is_described() -> None:
+    assert row(CHILD).state == "unknown"
+    assert "nothing about swiss-ai/base@v1 is here" in row(CHILD).summary
+    whole = row(CHILD.saying(BASE_LINE))
+    assert whole.state == "pass"
+    assert "quantized of swiss-ai/base@v1 (claimed)" in whole.summary
+    assert {fact.basis for fact in whole.facts} == {"claimed"}
+
+
+def test_no_parent_is_the_publishers_word() -> None:
+    alone = row(case())
+    assert (alone.state, alone.summary) == ("pass", "its publisher names no parent")
+    assert [fact.basis for fact in alone.facts] == ["claimed"]
+
+
+def test_a_derivation_is_its_signers_word() -> None:
+    checker = identity("Checking lab", "ES")
+    line = derived_line(CHILD.artifact, BASE)
+    told = CHILD.saying(BASE_LINE, checker.entry.line, line)
+    assert "derived bit for bit by Checking lab" in row(told).summary
+    (fact,) = [fact for fact in row(told).facts if fact.evidence == sha256(line)]
+    assert fact.basis == "claimed"
+    assert fact.by.startswith("Checking lab")
+    assert "101 tensors made again, bit for bit (62 copy, 39 q8_0)" in fact.text
+
+
+def test_a_derivation_that_nobody_proves_is_a_note_and_no_fact() -> None:
+    told = CHILD.saying(BASE_LINE, derived_line(CHILD.artifact, BASE))
+    assert row(told) == row(CHILD.saying(BASE_LINE))
+    assert "derived" in told.verdict().row("notes").summary
+
+
+def test_a_node_may_say_that_it_derived_it() -> None:
+    _, node, *_ = nodes(4)
+    said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
+    good = sign_derived(replace(said, by=node.record.node), node.online).line
+    assert f"derived bit for bit by {node.record.name}" in row(CHILD.saying(BASE_LINE, good)).summary
+    forged = sign_derived(replace(said, by=node.record.node), OWNER.signer).line
+    assert row(CHILD.saying(BASE_LINE, forged)) == row(CHILD.saying(BASE_LINE))
+
+
+def test_a_parent_that_its_publisher_does_not_name_is_said_to_be_so() -> None:
+    checker = identity("Checking lab", "ES")
+    plain = case()
+    told = plain.saying(BASE_LINE, checker.entry.line, derived_line(plain.artifact, BASE))
+    assert "which its publisher does not name" in row(told).summary
+
+
+def test_a_policy_may_demand_digests() -> None:
+    by_name = case(lineage=(Parent("finetune", "swiss-ai/base@v1"),))
+    assert row(by_name).state == "unknown"
+    refused = demanding(by_name, "parents_by_digest")
+    assert (row(refused).state, row(refused).cause) == ("fail", "short")
+    assert row(demanding(CHILD.saying(BASE_LINE), "parents_by_digest")).state == "pass"
+    required = refused.demanding('require = ["artifact", ', 'require = ["lineage", "artifact", ')
+    assert required.verdict().exit_status == 4
+
+
+def test_a_policy_may_refuse_licence_conflicts_and_the_licence_row_names_them() -> None:
+    base, line = parent("CC-BY-NC-4.0")
+    child = case(lineage=(Parent("finetune", "swiss-ai/base@v1", base),)).saying(line)
+    assert row(child).state == "pass"
+    refused = row(demanding(child, "refuse_licence_conflicts"))
+    assert refused.state == "fail"
+    assert "forbids commercial use" in refused.summary
+    licence = child.verdict().row("licence")
+    assert licence.state == "pass"
+    (fact,) = [fact for fact in licence.facts if "conflict" in fact.text]
+    assert fact.basis == "claimed"
+
+
+@pytest.mark.parametrize("name", ["swiss-ai/base@v1", "elsewhere/base@v1"])
+def test_a_stranger_who_publishes_the_parents_bytes_under_other_terms_changes_nothing(name: str) -> None:
+    _, theirs = parent("CC-BY-NC-4.0", STRANGER, name)
+    flooded = demanding(CHILD.saying(BASE_LINE, STRANGER.entry.line, theirs), "refuse_licence_conflicts")
+    assert row(flooded).state == "pass"
+    assert not [fact for fact in flooded.verdict().row("licence").facts if "conflict" in fact.text]
+
+
+def test_the_order_of_claims_changes_no_row() -> None:
+    checker = identity("Checking lab", "ES")
+    more = (BASE_LINE, checker.entry.line, derived_line(CHILD.artifact, BASE), STRANGER.entry.line)
+    expected = row(CHILD.saying(*more))
+    for order in itertools.islice(itertools.permutations(more), 8):
+        assert row(CHILD.saying(*order)) == expected
+    mixed = [*CHILD.claims, *more]
+    random.Random(1).shuffle(mixed)
+    assert row(replace(CHILD, claims=tuple(mixed))) == expected
+
+
+def test_lineage_never_turns_the_rows_that_more_evidence_cannot_turn() -> None:
+    before = CHILD.verdict()
+    checker = identity("Checking lab", "ES")
+    after = CHILD.saying(BASE_LINE, checker.entry.line, derived_line(CHILD.artifact, BASE, exact=False)).verdict()
+    for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
+        assert after.row(name).state == before.row(name).state == "pass"
