@@ -11,6 +11,7 @@ from comity.v1 import (
     charter_pb2,
     log_pb2,
     node_pb2,
+    offer_pb2,
     operator_pb2,
     publish_pb2,
     types_pb2,
@@ -26,6 +27,7 @@ FILES = [
         charter_pb2,
         log_pb2,
         node_pb2,
+        offer_pb2,
         operator_pb2,
         publish_pb2,
         types_pb2,
@@ -37,7 +39,7 @@ CALLS: list[MethodDescriptor] = [
 ]
 
 READS = {"Get", "List", "Read", "Resolve", "Search", "Stat"}
-APPENDS = {"Adopt", "Ask", "Check", "Import", "Submit", "Upload"}
+APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Import", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE
 )
@@ -70,6 +72,7 @@ def test_the_contract_has_these_services_and_no_other() -> None:
         "CharterService",
         "LogService",
         "NodeService",
+        "OfferService",
         "OperatorService",
         "PublishService",
         "UpstreamService",
@@ -80,6 +83,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
     appending = {call.full_name for call in CALLS if re.match("[A-Z][a-z]+", call.name)[0] in APPENDS}  # type: ignore[index]
     assert appending == {
         "comity.v1.CharterService.Ask",
+        "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",
         "comity.v1.PublishService.Submit",
         "comity.v1.PublishService.Upload",

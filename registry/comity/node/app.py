@@ -16,6 +16,7 @@ import structlog
 
 from comity.content.heap import bound_arenas
 from comity.node import logs
+from comity.node.allocation.room import Allocation
 from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
@@ -31,6 +32,7 @@ from comity.node.services.blobs import Blobs
 from comity.node.services.facts import Facts
 from comity.node.services.governance import Governance
 from comity.node.services.logs import Logs
+from comity.node.services.offers import Offers
 from comity.node.services.operators import Operators
 from comity.node.status import Status
 from comity.node.tasks import Supervisor
@@ -103,7 +105,8 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     supervisor = Supervisor(core.metrics)
     replication = Replication(core, supervisor)
     own_log = replication.own_log
-    desk = Desk(core, own_log, replication.chamber)
+    allocation = Allocation(core, own_log, supervisor)
+    desk = Desk(core, own_log, replication.chamber, allocation.counter)
     services = Services(
         node=Facts(core),
         logs=Logs(core),
@@ -111,6 +114,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         blobs=Blobs(core),
         publishing=desk,
         governance=Governance(core, replication.chamber),
+        offers=Offers(core, allocation),
         operating=Operators(desk, Status(core, desk, replication)),
         importing=Importer(core, desk, own_log),
     )
@@ -132,6 +136,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     )
     ready(listening)
     await replication.begin()
+    allocation.begin()
     if core.config.listen.metrics:  # not before it is known which logs stand convicted
         ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     Housekeeping(core).begin(supervisor)

@@ -22,6 +22,7 @@ from comity.v1 import (
     charter_pb2,
     log_pb2,
     node_pb2,
+    offer_pb2,
     operator_pb2,
     publish_pb2,
     upstream_pb2,
@@ -45,6 +46,7 @@ _READS: Final = tuple(
         (artifact_pb2, "ArtifactService"),
         (blob_pb2, "BlobService"),
         (charter_pb2, "CharterService"),
+        (offer_pb2, "OfferService"),
     )
 )
 _PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name

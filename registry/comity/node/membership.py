@@ -162,6 +162,10 @@ class Membership:
         """The record of the node that `author` claims to be; an older one of the same node included."""
         return self._records.get(author)
 
+    def writes(self, log: str) -> bool:
+        """Whether a record that was proven here binds the log of this verifier key to a node."""
+        return any(str(record.log) == log for record in self._records.values())
+
     def member(self, identity: Digest) -> Member | None:
         """Its seat in the newest charter."""
         return self.body.member(identity) if self.body else None

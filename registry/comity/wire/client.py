@@ -32,6 +32,7 @@ from comity.wire.calls import Calls
 from comity.wire.certs import Pin, TlsIdentity
 from comity.wire.channels import Connection, connect, connect_operator
 from comity.wire.checks import digest_bytes
+from comity.wire.offer_client import OfferCalls
 from comity.wire.status_codec import decode_status
 from comity.wire.upstream_client import UpstreamCalls
 from comity.wire.values import (
@@ -72,6 +73,7 @@ class NodeClient:
         self._charter = CharterServiceStub(channel)
         self._publish = PublishServiceStub(channel)
         self._operator = OperatorServiceStub(channel)
+        self.offers = OfferCalls(self._calls)
         self.upstream = UpstreamCalls(self._calls)
         self._read: grpc.aio.UnaryStreamMultiCallable[blob_pb2.ReadRequest, bytes] = channel.unary_stream(
             "/comity.v1.BlobService/Read",

@@ -15,12 +15,14 @@ from comity.v1.blob_pb2_grpc import add_BlobServiceServicer_to_server
 from comity.v1.charter_pb2_grpc import add_CharterServiceServicer_to_server
 from comity.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from comity.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
+from comity.v1.offer_pb2_grpc import add_OfferServiceServicer_to_server
 from comity.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
 from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits, servicers
 from comity.wire.doors import Door
 from comity.wire.guards import Guard
+from comity.wire.offer_servicer import Offering, OfferServicer
 from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
 from comity.wire.throttle import Allowance, Throttle
 from comity.wire.upstream_servicer import Importing, UpstreamServicer
@@ -50,6 +52,7 @@ class Services:
     publishing: Publishing | None = None
     operating: Operating | None = None
     governance: Governance | None = None
+    offers: Offering | None = None
     importing: Importing | None = None
 
 
@@ -73,6 +76,8 @@ def make_server(
         add_OperatorServiceServicer_to_server(servicers.OperatorServicer(services.operating), server)
     if services.governance:
         add_CharterServiceServicer_to_server(servicers.CharterServicer(services.governance), server)
+    if services.offers:
+        add_OfferServiceServicer_to_server(OfferServicer(services.offers), server)
     if services.importing:
         add_UpstreamServiceServicer_to_server(UpstreamServicer(services.importing), server)
     return server

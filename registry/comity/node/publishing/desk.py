@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from comity.node.allocation.counter import Counter
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
 from comity.node.governance.floor import Floor
@@ -40,8 +41,11 @@ _log = structlog.get_logger("comity.node.publishing")
 class Desk:
     """Answers `Publishing`, and Adopt for `Operating`."""
 
-    def __init__(self, core: Core, own_log: OwnLog, chamber: Chamber | None = None) -> None:
+    def __init__(
+        self, core: Core, own_log: OwnLog, chamber: Chamber | None = None, counter: Counter | None = None
+    ) -> None:
         self._core = core
+        self._counter = counter
         self._floor = Floor(core, chamber)
         self._own_log = own_log
         self._arrivals = Arrivals(core)
@@ -75,7 +79,12 @@ class Desk:
         return await self._arrivals.adopt(path, Want(digest, size, where))
 
     async def _permit(self, caller: Caller, entries: Sequence[Entry]) -> None:
-        granted = frozenset() if caller.operator else await self._floor.granted(entries)
+        granted: frozenset[Digest] = frozenset()
+        if self._counter:
+            self._counter.refuse_records(entries)
+        if not caller.operator:
+            granted = await self._floor.granted(entries)
+            granted |= await self._counter.granted(entries) if self._counter else frozenset()
         permit(self._core.config.publishing, caller, entries, granted)
 
     async def _require_quota(self, caller: Caller) -> None:

@@ -21,6 +21,8 @@ from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_record import check_node_record
+from comity.trust.offers import PREDICATES, read_any
+from comity.trust.offers.accusing import OFFER_FAULT, read_accused
 from comity.trust.published import check_published
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
@@ -40,6 +42,8 @@ _READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     OBSERVED: lambda entry: Observed.parse(entry.statement),
     CHANGED: lambda entry: parse_changed(entry.statement),
     GONE: lambda entry: parse_gone(entry.statement),
+    OFFER_FAULT: lambda entry: read_accused(entry.statement),
+    **dict.fromkeys(PREDICATES, lambda entry: read_any(entry.statement)),
     DRAFT: read_named,
     CONSENTED: read_named,
     LEFT: read_named,

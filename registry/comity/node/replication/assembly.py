@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from comity.node import continuity
+from comity.node.allocation.room import OFFERS
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
 from comity.node.membership import Peer
@@ -84,6 +85,7 @@ class Replication:
         """A log has grown here, however its entries came."""
         await self.peers.advanced(log)
         self.replicas.look(self._supervisor)
+        self._supervisor.ring(OFFERS)
         if self.chamber:
             self._supervisor.ring(CHARTER)
 

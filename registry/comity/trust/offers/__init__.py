@@ -29,7 +29,7 @@ from comity.trust.offers.accounts import (
 )
 from comity.trust.offers.book import Book, Commitment
 from comity.trust.offers.capacity import Allocation, Granularity, Slice, Window
-from comity.trust.offers.hearing import PREDICATES, Chain, Fault, OfferLog, Stated
+from comity.trust.offers.hearing import PREDICATES, Chain, Fault, OfferLog, Stated, read_any
 from comity.trust.offers.offer import Eligibility, Engine, Location, Offer, Terms
 from comity.trust.offers.parties import (
     Acceptance,
@@ -109,6 +109,7 @@ __all__ = [
     "is_said",
     "predicate_of",
     "read_answer",
+    "read_any",
     "read_record",
     "read_said",
     "read_usage",

@@ -51,7 +51,8 @@ RELEASED: Final = "released"
 MAX_GRANTING: Final = 4096
 """Records of a chain beyond which its writer grants no more: the whole chain is the proof against who overbooks."""
 
-_CODES: Final = {OVERBOOKED: "OFFER-OVERBOOKED", FORKED: "OFFER-FORKED", BROKEN: "OFFER-BROKEN"}
+_AT_FAULT: Final = "the chain of an offer is at fault"
+_KINDS: Final = {"OFFER-OVERBOOKED": OVERBOOKED, "OFFER-FORKED": FORKED, "OFFER-BROKEN": BROKEN}
 _R = TypeVar("_R", bound=Record)
 
 
@@ -99,13 +100,16 @@ class Book:
         """Every version, the one in force last."""
         self.grants: dict[Digest, Commitment] = {}
         """By the line digest of the grant."""
+        self.open: dict[Digest, None] = {}
+        """The grants that are granted or accepted, oldest first."""
         self.answers: dict[Digest, Digest] = {}
-        """The record that grants or rejects a request, both by line digest."""
+        """The record that answers a statement of the other party, both by line digest."""
         self.withdrawn = False
         self.last: Digest | None = None
         self.at = 0
         self._seen: list[tuple[Digest, Digest]] = []
         """Digest of the line and of the payload of each record, by its number."""
+        self._numbers: dict[Digest, int] = {}
         self._profiles: dict[str, Profile] = {}
         self._given: dict[str, int] = {}
 
@@ -130,9 +134,9 @@ class Book:
         part = self.offer.slice(slice_name)
         return 0 if part is None else part.nodes - self._profile(slice_name).peak(start, end)
 
-    def records(self) -> tuple[Digest, ...]:
-        """The line digests of all records, by number."""
-        return tuple(line for line, _ in self._seen)
+    def number(self, record: Digest) -> int:
+        """The number of a record that was taken, by its line digest. Raises KeyError."""
+        return self._numbers[record]
 
     def next(self, record: _R, at: int) -> _R:
         """The same record, linked so that it is the next one.
@@ -148,8 +152,11 @@ class Book:
         try:
             change = self._change(replace(record, link=link), None)
         except Untrusted as error:
-            code = "OFFER-CAPACITY" if error.code == _CODES[OVERBOOKED] else "OFFER-STATE"
-            raise Refused("the offer's chain does not allow this", why=error.why, code=code) from error
+            raise Refused(
+                "the offer's chain does not allow this",
+                why=error.why,
+                code="OFFER-CAPACITY" if kind_of(error) == OVERBOOKED else "OFFER-STATE",
+            ) from error
         return replace(record, link=replace(link, remaining=self._left(record, change)))
 
     def take(self, record: Record, envelope: Envelope, line: bytes) -> bool:
@@ -160,19 +167,20 @@ class Book:
         digest, payload = sha256(line), sha256(envelope.payload)
         link = record.link
         if link.chain != self.chain:
-            raise _fault(BROKEN, "a record of another chain")
+            raise _broken("a record of another chain")
         if link.seq <= self.seq:
             if self._seen[link.seq][0] == digest or self._seen[link.seq][1] == payload:
                 return False
-            raise _fault(FORKED, f"there are two records number {link.seq}")
+            raise _forked(f"there are two records number {link.seq}")
         if (link.seq, link.prev) != (self.seq + 1, self.last):  # (1)
-            raise _fault(BROKEN, f"number {link.seq} does not follow the record before it, number {self.seq}")
+            raise _broken(f"number {link.seq} does not follow the record before it, number {self.seq}")
         if link.at < self.at:
-            raise _fault(BROKEN, f"number {link.seq} is older than the record before it")
+            raise _broken(f"number {link.seq} is older than the record before it")
         change = self._change(record, digest)  # (2) (3)
         if link.remaining != self._left(record, change):  # (4)
-            raise _fault(BROKEN, f"number {link.seq} says wrongly what is left")
+            raise _broken(f"number {link.seq} says wrongly what is left")
         self._keep(record, change, digest)
+        self._numbers[digest] = link.seq
         self._seen.append((digest, payload))
         self.last, self.at = digest, link.at
         return True
@@ -197,10 +205,13 @@ class Book:
             self.offers.append(record.offer)
         elif isinstance(record, Withdrawn):
             self.withdrawn = True
-        elif isinstance(record, Grant | Rejected):
-            self.answers[record.request] = digest
-        if change.commitment is not None:
-            self.grants[change.commitment.digest] = change.commitment
+        elif (answered := answers_what(record)) is not None:
+            self.answers[answered] = digest
+        if (held := change.commitment) is not None:
+            self.grants[held.digest] = held
+            self.open[held.digest] = None
+            if held.state not in (GRANTED, ACCEPTED):
+                del self.open[held.digest]
         for name, start, end, nodes in change.nodes:
             self._profile(name).add(start, end, nodes)
         for name, amount in change.amounts.items():
@@ -212,10 +223,10 @@ class Book:
         if isinstance(record, Offered):
             return self._offered(record)
         if not self.offers:
-            raise _fault(BROKEN, "the chain does not begin with its offer")
+            raise _broken("the chain does not begin with its offer")
         if isinstance(record, Withdrawn):
             if self.withdrawn:
-                raise _fault(BROKEN, "the offer was withdrawn before")
+                raise _broken("the offer was withdrawn before")
             return _Change()
         if isinstance(record, Grant):
             return self._granted(record, digest)
@@ -228,13 +239,13 @@ class Book:
         offer = record.offer
         if not self.offers:
             if offer.id != self.chain or offer.supersedes is not None:
-                raise _fault(BROKEN, "a chain begins with the offer that names it, which supersedes nothing")
+                raise _broken("a chain begins with the offer that names it, which supersedes nothing")
             return _Change()
         kept = (offer.supersedes, offer.provider, offer.log, offer.measure)
         if kept != (self.offer.id, self.offer.provider, self.offer.log, self.offer.measure):
-            raise _fault(BROKEN, "it does not supersede the offer in force, by the same provider, log and measure")
+            raise _broken("it does not supersede the offer in force, by the same provider, log and measure")
         if self.withdrawn:
-            raise _fault(BROKEN, "the offer was withdrawn")
+            raise _broken("the offer was withdrawn")
         for part in self.offer.slices:
             self._require_kept(part.name, offer, record.link.at)
         return _Change()
@@ -246,20 +257,20 @@ class Book:
             return
         before, after = self.offer.slice(name), offer.slice(name)
         if before is None or after is None or not before.same_kind(after):
-            raise _fault(BROKEN, f"grants hold slice {name}, which is gone or of another kind")
+            raise _broken(f"grants hold slice {name}, which is gone or of another kind")
         if given > after.amount or peak > after.nodes:
-            raise _fault(OVERBOOKED, f"grants hold more of slice {name} than the superseding offer has")
+            raise _overbooked(f"grants hold more of slice {name} than the superseding offer has")
 
     def _granted(self, record: Grant, digest: Digest) -> _Change:
         self._require_unanswered(record.request)
         if self.withdrawn:
-            raise _fault(BROKEN, "the offer was withdrawn")
+            raise _broken("the offer was withdrawn")
         if why := self.offer.objection(record.allocations):
-            raise _fault(BROKEN, why)
+            raise _broken(why)
         if record.accept_by <= record.link.at:
-            raise _fault(BROKEN, "there is no time to accept it")
+            raise _broken("there is no time to accept it")
         if any(allocation.end <= record.link.at for allocation in record.allocations):
-            raise _fault(BROKEN, "it is over before it is granted")
+            raise _broken("it is over before it is granted")
         change = _Change(Commitment(record, digest, GRANTED, (0,) * len(record.allocations), digest))
         for wanted in record.allocations:
             self._reserve(change, wanted)
@@ -270,10 +281,10 @@ class Book:
         assert part is not None  # the offer had no objection
         free = self.free_nodes(part.name, wanted.start, wanted.end)
         if wanted.nodes > free:
-            raise _fault(OVERBOOKED, f"slice {part.name}: {wanted.nodes} nodes, and at some instant {free} are free")
+            raise _overbooked(f"slice {part.name}: {wanted.nodes} nodes, and at some instant {free} are free")
         left = part.amount - self._given.get(part.name, 0)
         if wanted.amount > left:
-            raise _fault(OVERBOOKED, f"slice {part.name}: {wanted.amount} {self.offer.measure}, and {left} are left")
+            raise _overbooked(f"slice {part.name}: {wanted.amount} {self.offer.measure}, and {left} are left")
         change.nodes.append((part.name, wanted.start, wanted.end, wanted.nodes))
         change.amounts[part.name] = wanted.amount
 
@@ -286,13 +297,13 @@ class Book:
         if isinstance(record, Lapsed):
             _require_state(held, GRANTED)
             if record.link.at <= held.grant.accept_by:
-                raise _fault(BROKEN, "a grant lapses before its time")
+                raise _broken("a grant lapses before its time")
             change = _Change(replace(held, state=LAPSED, newest=digest))
             self._return(change, held, 0)
             return change
         _require_state(held, ACCEPTED)
         if record.giving_back is None and any(part.end > record.link.at for part in held.grant.allocations):
-            raise _fault(BROKEN, "a grant is taken back before its end, and its grantee did not say so")
+            raise _broken("a grant is taken back before its end, and its grantee did not say so")
         change = _Change(replace(held, state=RELEASED, newest=digest))
         self._return(change, held, self._next_granule(record.link.at))
         return change
@@ -300,11 +311,11 @@ class Book:
     def _redeemed(self, record: Redeemed, held: Commitment, digest: Digest) -> _Change:
         _require_state(held, ACCEPTED)
         if len(record.amounts) != len(held.redeemed):
-            raise _fault(BROKEN, "a redemption names as many amounts as its grant has allocations")
+            raise _broken("a redemption names as many amounts as its grant has allocations")
         if any(amount > left for amount, left in zip(record.amounts, held.left, strict=True)):
-            raise _fault(OVERBOOKED, "more is redeemed than was granted")
+            raise _overbooked("more is redeemed than was granted")
         if held.grant.pact != (record.cut_off is not None):
-            raise _fault(BROKEN, "a pact, and only a pact, is redeemed on its beneficiary's cut-off")
+            raise _broken("a pact, and only a pact, is redeemed on its beneficiary's cut-off")
         used = tuple(before + now for before, now in zip(held.redeemed, record.amounts, strict=True))
         return _Change(replace(held, redeemed=used, newest=digest))
 
@@ -319,26 +330,45 @@ class Book:
 
     def _require_unanswered(self, request: Digest) -> None:
         if request in self.answers:
-            raise _fault(BROKEN, "the request was answered before")
+            raise _broken("the request was answered before")
 
     def _commitment(self, grant: Digest) -> Commitment:
         if grant not in self.grants:
-            raise _fault(BROKEN, "it is about no grant of this chain")
+            raise _broken("it is about no grant of this chain")
         return self.grants[grant]
 
     def _profile(self, name: str) -> Profile:
         return self._profiles.setdefault(name, Profile())
 
 
+def answers_what(record: Record) -> Digest | None:
+    """The line digest of the other party's statement that a record answers; None where there is none."""
+    if isinstance(record, Grant | Rejected):
+        return record.request
+    if isinstance(record, Accepted):
+        return record.acceptance
+    if isinstance(record, Redeemed):
+        return record.redemption
+    return record.giving_back if isinstance(record, Released) else None
+
+
 def kind_of(error: ComityError) -> str:
     """Which kind of fault `Book.take` has raised; empty for any other error."""
-    return next((kind for kind, code in _CODES.items() if code == error.code), "")
+    return _KINDS.get(error.code, "")
 
 
 def _require_state(held: Commitment, state: str) -> None:
     if held.state != state:
-        raise _fault(BROKEN, f"the grant is {held.state}, not {state}")
+        raise _broken(f"the grant is {held.state}, not {state}")
 
 
-def _fault(kind: str, why: str) -> Untrusted:
-    return Untrusted("the chain of an offer is at fault", why=why, code=_CODES[kind])
+def _overbooked(why: str) -> Untrusted:
+    return Untrusted(_AT_FAULT, why=why, code="OFFER-OVERBOOKED")
+
+
+def _forked(why: str) -> Untrusted:
+    return Untrusted(_AT_FAULT, why=why, code="OFFER-FORKED")
+
+
+def _broken(why: str) -> Untrusted:
+    return Untrusted(_AT_FAULT, why=why, code="OFFER-BROKEN")

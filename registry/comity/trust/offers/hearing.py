@@ -7,7 +7,6 @@ digest of their line, and that line stands in the same log before it: whoever ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,7 +35,7 @@ from comity.trust.offers.records import (
     is_record,
     read_record,
 )
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, Statement
 
 UNANSWERED: Final = "unanswered"
 """A record answers a statement that does not stand before it in the log, or that says something else."""
@@ -80,11 +79,12 @@ class Stated:
 
 @dataclass(slots=True)
 class Chain:
-    """A chain as a log has it: its book, the log entries of its records by number, what was said beside it, and its
-    fault, if it has one."""
+    """A chain as a log has it: its book, the log entries of its records by number, those of its offers by version, what
+    was said beside it, and its fault, if it has one."""
 
     book: Book
     indexes: list[int] = field(default_factory=list)
+    offered: list[int] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
     fault: Fault | None = None
 
@@ -96,6 +96,8 @@ class OfferLog:
         self._log = log
         self._names: dict[Digest, Digest] = {}
         """The chain that an offer, of any version, belongs to."""
+        self._granting: dict[Digest, Chain] = {}
+        """The chain that each grant belongs to."""
         self.chains: dict[Digest, Chain] = {}
         """By the id of their first offer."""
         self.said: dict[Digest, Stated] = {}
@@ -112,24 +114,24 @@ class OfferLog:
         if genuine is False or entry.statement.predicate not in PREDICATES:
             return None
         try:
-            if is_said(entry.statement):
-                return self._party(index, entry, read_said(entry.statement))
-            if genuine is None:
-                return None
-            if is_record(entry.statement):
-                return self._record(index, entry, read_record(entry.statement))
-            read = read_usage if entry.statement.predicate == USAGE else read_answer
-            return self._beside(index, entry, read(entry.statement))
+            said = read_any(entry.statement)
         except Malformed:
             return None
+        if isinstance(said, Said):
+            return self._party(index, entry, said)
+        if genuine is None:
+            return None
+        return (
+            self._beside(index, entry, said) if isinstance(said, Usage | Answer) else self._record(index, entry, said)
+        )
 
     def chain_of(self, offer: Digest) -> Chain | None:
         """The chain that an offer of this log, of any version, belongs to."""
         return self.chains.get(self._names.get(offer, offer))
 
-    def requests(self) -> Iterator[Stated]:
-        """Requests that this log holds, answered or not, for offers of any log."""
-        return (stated for stated in self.said.values() if isinstance(stated.said, Request))
+    def chain_granting(self, grant: Digest) -> Chain | None:
+        """The chain of this log that a grant (line digest) belongs to."""
+        return self._granting.get(grant)
 
     def _record(self, index: int, entry: Entry, record: Record) -> Chain | None:
         chain = self.chains.get(record.link.chain)
@@ -149,8 +151,11 @@ class OfferLog:
                 return None  # it did not begin: nobody was promised anything
             chain.fault = Fault(kind_of(error) or UNANSWERED, index, entry.digest, error.why)
         self.chains[record.link.chain] = chain
-        if isinstance(record, Offered) and chain.fault is None:
+        if isinstance(record, Grant) and entry.digest in chain.book.grants:
+            self._granting[entry.digest] = chain
+        if isinstance(record, Offered) and chain.fault is None and record.offer.id not in self._names:
             self._names[record.offer.id] = record.link.chain
+            chain.offered.append(index)
         return chain
 
     def _party(self, index: int, entry: Entry, said: Said) -> Chain | None:
@@ -208,6 +213,15 @@ class OfferLog:
     def _heard(self, line: Digest) -> Said | Usage | Answer | None:
         stated = self.said.get(line)
         return None if stated is None else stated.said
+
+
+def read_any(statement: Statement) -> Record | Said | Usage | Answer:
+    """What a statement of either side says of an offer; nothing is proven. Raises Malformed."""
+    if is_said(statement):
+        return read_said(statement)
+    if is_record(statement):
+        return read_record(statement)
+    return read_usage(statement) if statement.predicate == USAGE else read_answer(statement)
 
 
 def _require(meant: bool, what: str) -> None:

@@ -1,0 +1,138 @@
+"""What all logs held here say of offers, read as they grow: chains, their faults, and what was said in other logs.
+
+Each log is read from its beginning, a stretch at a time and in turn with the others, its signatures judged in a thread.
+Nothing is kept but in memory: the logs are the record, and what follows from them is computed again at each start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from comity.node.core import Core
+from comity.node.publishing.speakers import Speakers, Voice
+from comity.trust.claims import signed_by_node
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.offers import PREDICATES, Chain, OfferLog, Request, Stated
+from comity.trust.statement import Entry, parse_entry
+
+STRETCH: Final = 1024
+"""Entries of one log that are looked at in one turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A statement of an identity, and the log (verifier key) where it was found first."""
+
+    log: str
+    stated: Stated
+
+
+@dataclass(frozen=True, slots=True)
+class Convicted:
+    """A chain that was found at fault in this turn, and its log."""
+
+    log: str
+    chain: Chain
+
+
+class Register:
+    """Chains of every log. Touched by the event loop only."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._logs: dict[str, OfferLog] = {}
+        self._read: dict[str, int] = {}
+        self._homes: dict[Digest, str] = {}
+        """The log of each offer, of any version."""
+        self._requests: dict[Digest, dict[Digest, Told]] = {}
+        """By the offer asked for, then by line."""
+        self._about: dict[Digest, dict[Digest, Told]] = {}
+        """What identities said of a grant, by line."""
+
+    @property
+    def own(self) -> OfferLog:
+        """The node's own log, as far as it was read."""
+        return self._log(self._core.log)
+
+    def chains(self) -> Iterator[tuple[str, Chain]]:
+        """Every chain, with its log."""
+        return ((name, chain) for name, log in self._logs.items() for chain in log.chains.values())
+
+    def find(self, offer: Digest) -> tuple[str, Chain] | None:
+        """The chain that an offer, of any version, belongs to, and its log."""
+        home = self._homes.get(offer)
+        chain = self._logs[home].chain_of(offer) if home else None
+        return (home, chain) if home and chain else None
+
+    def requests(self, offers: Iterable[Digest]) -> Iterator[Told]:
+        """Requests for these offers, in whichever log they stand, each once."""
+        return (told for offer in offers for told in self._requests.get(offer, {}).values())
+
+    def about(self, grant: Digest) -> Iterator[Told]:
+        """What identities said of a grant, in whichever log, each line once."""
+        return iter(self._about.get(grant, {}).values())
+
+    async def read(self) -> tuple[list[Convicted], bool]:
+        """One turn: the chains that it convicts, and whether some log has more to read."""
+        convicted: list[Convicted] = []
+        behind = False
+        for log in await self._core.pools.ledger(self._core.ledger.logs.all):
+            start = self._read.get(log.vkey, 0)
+            if start >= log.size or not self._core.membership.writes(log.vkey):
+                continue
+            end = min(log.size, start + STRETCH)
+            judged = await self._core.pools.hashing(self._judged, log.vkey, start, end)
+            for index, entry, genuine in judged:
+                if (chain := self._take(log.vkey, index, entry, genuine)) is not None:
+                    convicted.append(Convicted(log.vkey, chain))
+            self._read[log.vkey] = end
+            behind = behind or end < log.size
+        return convicted, behind
+
+    def _take(self, name: str, index: int, entry: Entry, genuine: bool | None) -> Chain | None:
+        """The chain that this entry convicts."""
+        log = self._log(name)
+        chain = log.read(index, entry, genuine)
+        if (stated := log.said.get(entry.digest)) is not None and stated.index == index:
+            self._note(Told(name, stated))
+        if chain is None:
+            return None
+        for offer in chain.book.offers:
+            self._homes.setdefault(offer.id, name)
+        return chain if chain.fault is not None and chain.fault.index == index else None
+
+    def _note(self, told: Told) -> None:
+        said = told.stated.said
+        where, key = (self._requests, said.offer) if isinstance(said, Request) else (self._about, said.grant)
+        where.setdefault(key, {}).setdefault(told.stated.line, told)
+
+    def _log(self, name: str) -> OfferLog:
+        return self._logs.setdefault(name, OfferLog(name))
+
+    def _judged(self, log: str, start: int, end: int) -> list[tuple[int, Entry, bool | None]]:
+        """Blocking. The entries of a stretch that are about offers, and whether each is its author's."""
+        found = self._core.ledger.index.said(log, PREDICATES, start, end)
+        voices: dict[Digest, Voice | None] = {}
+        entries = ((index, parse_entry(line)) for index, line in found)
+        return [(index, entry, self._genuine(log, entry, voices)) for index, entry in entries]
+
+    def _genuine(self, log: str, entry: Entry, voices: dict[Digest, Voice | None]) -> bool | None:
+        by = entry.statement.by
+        if by is None:
+            return False
+        if by.kind == "node":
+            record = self._core.membership.node(by)
+            return record is not None and str(record.log) == log and signed_by_node(entry, record)
+        if by.id not in voices:
+            voices[by.id] = self._voice(by.id)
+        voice = voices[by.id]
+        return None if voice is None else voice.signed(entry.envelope)
+
+    def _voice(self, identity: Digest) -> Voice | None:
+        try:
+            return Speakers(self._core).keys(identity)
+        except NotFound:
+            return None

@@ -1,0 +1,114 @@
+"""Compute offers, for whoever asks; and, for operators, what is done with this node's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from itertools import islice
+
+from comity.node.allocation.ours import no_offer
+from comity.node.allocation.register import Register
+from comity.node.allocation.room import Allocation
+from comity.node.allocation.search import Listed, matching_grants, matching_offers
+from comity.node.core import Core
+from comity.trust.digest import Digest
+from comity.trust.note import VerifierKey
+from comity.trust.offers import Chain
+from comity.wire import limits
+from comity.wire.offer_values import Act, GrantQuery, GrantState, OfferQuery, OfferState
+from comity.wire.values import Located
+
+BATCH = 64
+
+
+class Offers:
+    """Answers `Offering` of the wire."""
+
+    def __init__(self, core: Core, allocation: Allocation) -> None:
+        self._core = core
+        self._allocation = allocation
+
+    async def search(self, query: OfferQuery) -> AsyncGenerator[OfferState, None]:
+        found = list(islice(matching_offers(self._register, query), query.limit or limits.OFFERS))
+        for start in range(0, len(found), BATCH):
+            batch = found[start : start + BATCH]
+            lines = await self._lines((log, chain.offered[-1]) for log, chain in batch)
+            for (log, chain), located in zip(batch, lines, strict=True):
+                yield _state(log, chain, located)
+
+    async def offer(self, offer: Digest) -> AsyncGenerator[Located, None]:
+        found = self._register.find(offer)
+        if found is None:
+            raise no_offer(offer)
+        log, chain = found
+        inside = sorted({*chain.indexes, *(stated.index for stated in chain.stated), *_fault(chain)})
+        places = [(log, index) for index in inside]
+        known = {stated.line for stated in chain.stated}
+        told = [*self._register.requests(each.id for each in chain.book.offers)]
+        for grant in chain.book.grants:
+            told += self._register.about(grant)
+        places += [(item.log, item.stated.index) for item in told if item.stated.line not in known]
+        for start in range(0, len(places), BATCH):
+            for located in await self._lines(places[start : start + BATCH]):
+                yield located
+
+    async def grants(self, query: GrantQuery) -> AsyncGenerator[GrantState, None]:
+        found = list(islice(matching_grants(self._register, query), query.limit or limits.GRANTS))
+        for start in range(0, len(found), BATCH):
+            for state in await self._grant_states(found[start : start + BATCH]):
+                yield state
+
+    async def allocate(self, act: Act) -> tuple[Located, ...]:
+        lines = await self._allocation.allocator.do(act)
+        self._allocation.look()
+        return lines
+
+    @property
+    def _register(self) -> Register:
+        return self._allocation.register
+
+    async def _grant_states(self, batch: Sequence[Listed]) -> list[GrantState]:
+        asked = await self._lines((listed.told.log, listed.told.stated.index) for listed in batch)
+        answered = [(listed.log, _answer_index(listed)) for listed in batch if listed.answer is not None]
+        answers = dict(zip(answered, await self._lines(answered), strict=True))
+        return [
+            GrantState(
+                request,
+                listed.chain.book.chain,
+                listed.state,
+                answers[(listed.log, _answer_index(listed))] if listed.answer is not None else None,
+                listed.held.redeemed if listed.held else (),
+                listed.held.newest if listed.held else None,
+                self._said(listed),
+            )
+            for listed, request in zip(batch, asked, strict=True)
+        ]
+
+    def _said(self, listed: Listed) -> tuple[Digest, ...]:
+        if listed.held is None:
+            return ()
+        ours = (item.line for item in listed.chain.stated if getattr(item.said, "grant", None) == listed.held.digest)
+        theirs = (told.stated.line for told in self._register.about(listed.held.digest))
+        return tuple(islice(dict.fromkeys((*ours, *theirs)), limits.SAID))
+
+    async def _lines(self, places: Iterable[tuple[str, int]]) -> list[Located]:
+        return await self._core.pools.ledger(self._read, list(places))
+
+    def _read(self, places: Sequence[tuple[str, int]]) -> list[Located]:
+        """Blocking."""
+        entry = self._core.ledger.history.entry
+        return [Located(VerifierKey.parse(log).name, index, entry(log, index)) for log, index in places]
+
+
+def _state(log: str, chain: Chain, located: Located) -> OfferState:
+    book = chain.book
+    why = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
+    return OfferState(located, log, book.chain, book.remaining, book.seq, book.at, book.withdrawn, why)
+
+
+def _fault(chain: Chain) -> tuple[int, ...]:
+    return (chain.fault.index,) if chain.fault else ()
+
+
+def _answer_index(listed: Listed) -> int:
+    assert listed.answer is not None
+    return listed.chain.indexes[listed.chain.book.number(listed.answer)]

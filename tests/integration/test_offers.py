@@ -1,0 +1,283 @@
+"""Compute offers between real nodes: posted, mirrored, asked for, granted, used, and given back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import Conflict, NotFound, Refused
+from comity.trust.offers import Eligibility, Grant, Window, read_record, record_statement
+from comity.trust.statement import sign_statement
+from comity.wire.offer_values import (
+    AnswerDefault,
+    Approve,
+    OfferQuery,
+    Post,
+    Redeem,
+    Reject,
+    Release,
+    Report,
+    Withdraw,
+)
+from support.federation import found, make_home, serving
+from support.lending import Borrower, Lender, holding, reaches, read_chain, state_of
+from support.offers import HOUR, START, a_slice, an_offer, hours, to
+
+NOW = float(START)
+
+
+@pytest.fixture
+def lender(tmp_path: Path) -> Lender:
+    return Lender(make_home(tmp_path / "home", 0))
+
+
+async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None:
+    borrower = Borrower()
+    lender.home.set("publishing", accept="none")
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        asked = borrower.request(offer, hours(0, 10, nodes=2, amount=100))
+        await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
+        await borrower.submit(lender.home, asked)
+        granted = await lender.approve(asked.digest)
+        assert await lender.approve(asked.digest) == granted
+        await reaches(lender.home, asked, "granted")
+        await borrower.submit(lender.home, borrower.accept(granted))
+        state = await reaches(lender.home, asked, "accepted")
+        assert state.newest is not None
+        redemption = borrower.redeem(granted, state.newest, 60)
+        await borrower.submit(lender.home, redemption)
+        first = await lender.act(Redeem(redemption.digest))
+        assert (await lender.act(Redeem(redemption.digest)))[-1] == first[-1]
+        too_much = borrower.redeem(granted, state.newest, 41)
+        await borrower.submit(lender.home, too_much)
+        with pytest.raises(Refused):
+            await lender.act(Redeem(too_much.digest))
+        await lender.act(Report(granted.digest, (50,), Window(START, START + HOUR)))
+        await borrower.submit(lender.home, borrower.give_back(granted))
+        assert (await reaches(lender.home, asked, "released")).redeemed == (60,)
+        read = await read_chain(lender.home, str(lender.home.record.log), offer)
+    chain = read.chain_of(offer)
+    assert chain is not None
+    assert chain.fault is None
+    assert chain.book.remaining == (940,)
+
+
+async def test_what_does_not_fit_is_refused_and_a_rejection_stands(lender: Lender) -> None:
+    borrower = Borrower()
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        asked = [borrower.request(offer, hours(0, 10, nodes=3)) for _ in range(2)]
+        await borrower.submit(lender.home, *asked)
+        await lender.approve(asked[0].digest)
+        with pytest.raises(Refused) as refused:
+            await lender.approve(asked[1].digest)
+        assert refused.value.code == "OFFER-CAPACITY"
+        await lender.approve(asked[1].digest, hours(0, 10, nodes=1))
+        third = borrower.request(offer, hours(20, 30))
+        await borrower.submit(lender.home, third)
+        await lender.act(Reject(third.digest, "not now"))
+        with pytest.raises(Conflict):
+            await lender.approve(third.digest)
+        assert (await reaches(lender.home, third, "rejected")).answer is not None
+
+
+async def test_a_grant_that_nobody_accepts_lapses_by_the_nodes_clock(lender: Lender) -> None:
+    borrower, now = Borrower(), [NOW]
+    async with serving(lender.home, clock=lambda: now[0]):
+        offer = await lender.post()
+        asked = borrower.request(offer, hours(0, 200, nodes=4, amount=1000))
+        await borrower.submit(lender.home, asked)
+        await lender.approve(asked.digest)
+        await reaches(lender.home, asked, "granted")
+        now[0] += 86_401
+        await reaches(lender.home, asked, "lapsed")
+        again = borrower.request(offer, hours(100, 200, nodes=4, amount=1000))
+        await borrower.submit(lender.home, again)
+        await lender.approve(again.digest)
+
+
+async def test_only_those_whom_an_offer_admits_are_heard(lender: Lender) -> None:
+    stranger = Borrower()
+    lender.home.set("publishing", accept="none")
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post(eligibility=Eligibility("members"))
+        await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
+        asked = stranger.request(offer, hours(0, 1))
+        with pytest.raises(Refused) as refused:
+            await stranger.submit(lender.home, asked)
+        assert refused.value.code == "PUBLISHING-CLOSED"
+        async with lender.home.operator() as client:
+            await client.submit([stranger.publisher.announcement, asked.line])
+        with pytest.raises(Refused) as refused:
+            await lender.approve(asked.digest)
+        assert refused.value.code == "OFFER-ELIGIBILITY"
+
+
+async def test_nobody_writes_a_record_of_this_nodes_chains_by_hand(lender: Lender) -> None:
+    from comity.content.keyfile import read_signer
+
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        online = read_signer(lender.home.directory / "keys" / "online.pem")
+        grant = Grant(replace(to(offer), remaining=(1,)), offer, offer, (hours(0, 1),), START + 1)
+        forged = sign_statement(record_statement(grant, lender.home.record.node), online)
+        async with lender.home.operator() as client:
+            with pytest.raises(Refused) as refused:
+                await client.submit([forged.line])
+        assert refused.value.code == "OFFER-CHAIN"
+
+
+async def test_operators_alone_allocate(lender: Lender) -> None:
+    async with serving(lender.home, clock=lambda: NOW), lender.home.client() as client:
+        with pytest.raises(Refused) as refused:
+            await client.offers.allocate(Post(lender.offer().encode()))
+        assert refused.value.code == "OPERATORS-ONLY"
+
+
+async def test_an_offer_for_another_log_is_not_posted_here(lender: Lender) -> None:
+    async with serving(lender.home, clock=lambda: NOW):
+        with pytest.raises(Refused) as refused:
+            await lender.act(Post(an_offer().encode()))
+        assert refused.value.code == "OFFER-ELSEWHERE"
+        with pytest.raises(NotFound):
+            await lender.act(Approve(an_offer().id))
+
+
+async def test_a_withdrawn_offer_is_found_no_more_unless_asked_for(lender: Lender) -> None:
+    async with serving(lender.home, clock=lambda: NOW), lender.home.client() as client:
+        offer = await lender.post()
+        await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
+        await lender.act(Withdraw(offer, "needed here"))
+
+        async def gone(client) -> bool:  # type: ignore[no-untyped-def]
+            return not await client.offers.search()
+
+        await holding(lender.home, gone, "the offer to be withdrawn")
+        (state,) = await client.offers.search(OfferQuery(closed=True))
+        assert state.withdrawn
+
+
+@pytest.mark.parametrize(
+    ("query", "matches"),
+    [
+        (OfferQuery(accelerator="h100"), True),
+        (OfferQuery(accelerator="A100"), False),
+        (OfferQuery(accelerator="H100", least_amount=1000), True),
+        (OfferQuery(least_amount=1001), False),
+        (OfferQuery(jurisdictions=("CH", "ES")), True),
+        (OfferQuery(jurisdictions=("ES",)), False),
+        (OfferQuery(beyond_reach_of=("US",)), True),
+        (OfferQuery(beyond_reach_of=("CH",)), False),
+        (OfferQuery(engine="slurm", measure="accelerator-hours"), True),
+        (OfferQuery(engine="ssh"), False),
+        (OfferQuery(ends_after=START + 240 * HOUR - 1), True),
+        (OfferQuery(ends_after=START + 240 * HOUR), False),
+    ],
+)
+async def test_offers_are_found_by_what_they_are(lender: Lender, query: OfferQuery, matches: bool) -> None:
+    async with serving(lender.home, clock=lambda: NOW):
+        await lender.post()
+        await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
+        async with lender.home.client() as client:
+            assert bool(await client.offers.search(query)) == matches
+
+
+async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tmp_path: Path) -> None:
+    homes = found(tmp_path, 3).homes
+    lender, borrower = Lender(homes[0]), Borrower()
+    async with serving(*homes[1:]):
+        async with serving(homes[0]):
+            now = int(time.time()) // HOUR * HOUR
+            offer = await lender.post(window=Window(now, now + 240 * HOUR))
+            for home in homes[1:]:
+                await holding(home, lambda client: client.offers.search(), "the offer to be mirrored")
+            wanted = hours(1, 10, nodes=2, amount=100)
+            moved = type(wanted)(wanted.slice, 2, now + HOUR, now + 10 * HOUR, 100)
+            asked = borrower.request(offer, moved)
+            await borrower.submit(homes[1], asked)
+            await reaches(homes[0], asked, "requested")
+            granted = await lender.approve(asked.digest)
+            await reaches(homes[1], asked, "granted")
+            await borrower.submit(homes[2], borrower.accept(granted))
+            for home in homes:
+                await reaches(home, asked, "accepted")
+        for home in homes[1:]:
+            read = await read_chain(home, str(homes[0].record.log), offer)
+            chain = read.chain_of(offer)
+            assert chain is not None
+            assert (chain.fault, chain.book.remaining) == (None, (900,))
+
+
+async def test_a_default_is_public_with_both_sides(lender: Lender) -> None:
+    borrower = Borrower()
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        asked = borrower.request(offer, hours(0, 10))
+        await borrower.submit(lender.home, asked)
+        granted = await lender.approve(asked.digest)
+        await borrower.submit(lender.home, borrower.accept(granted))
+        await reaches(lender.home, asked, "accepted")
+        complaint = borrower.default(granted, "the door stayed shut")
+        await borrower.submit(lender.home, complaint)
+        answer = (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1]
+        assert (await lender.act(AnswerDefault(complaint.digest, "a power cut")))[-1] == answer
+
+        async def both(client) -> bool:  # type: ignore[no-untyped-def]
+            lines = [located.line for located in await client.offers.get(offer)]
+            return {complaint.line, answer.line} <= set(lines)
+
+        await holding(lender.home, both, "both sides to be shown")
+        assert complaint.digest in (await state_of(lender.home, asked)).said
+
+
+async def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off(lender: Lender) -> None:
+    borrower, other = Borrower(), Borrower()
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        asked = borrower.request(offer, hours(0, 10, amount=10), pact=True)
+        await borrower.submit(lender.home, asked)
+        pact = await lender.approve(asked.digest)
+        await borrower.submit(lender.home, borrower.accept(pact))
+        state = await reaches(lender.home, asked, "accepted")
+        assert state.newest is not None
+        redemption = borrower.redeem(pact, state.newest, 5)
+        await borrower.submit(lender.home, redemption, borrower.cut_off(pact, drill=True))
+        await other.submit(lender.home, other.cut_off(pact))
+        with pytest.raises(Refused) as refused:
+            await lender.act(Redeem(redemption.digest))
+        assert "cut-off" in str(refused.value)
+        declared = borrower.cut_off(pact)
+        await borrower.submit(lender.home, declared)
+
+        async def heard(client) -> bool:  # type: ignore[no-untyped-def]
+            return declared.line in [located.line for located in await client.offers.get(offer)]
+
+        await holding(lender.home, heard, "the cut-off to be read")
+        await lender.act(Redeem(redemption.digest))
+        assert (await reaches(lender.home, asked, "accepted")).redeemed in ((0,), (5,))
+        read = await read_chain(lender.home, str(lender.home.record.log), offer)
+    chain = read.chain_of(offer)
+    assert chain is not None
+    assert chain.fault is None
+
+
+async def test_a_restarted_node_goes_on_where_its_log_ends(lender: Lender) -> None:
+    borrower = Borrower()
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post(slices=(a_slice(amount=20),))
+        asked = borrower.request(offer, hours(0, 10, amount=15))
+        await borrower.submit(lender.home, asked)
+        granted = await lender.approve(asked.digest)
+    async with serving(lender.home, clock=lambda: NOW):
+        assert await lender.approve(asked.digest) == granted
+        more = borrower.request(offer, hours(20, 30, amount=6))
+        await borrower.submit(lender.home, more)
+        with pytest.raises(Refused):
+            await lender.approve(more.digest)
+        with pytest.raises(Refused):
+            await lender.act(Release(granted.digest))
+        record = read_record(granted.statement)
+        assert record.link.seq == 1
