@@ -10,6 +10,8 @@ from comity_cli.output import Output
 
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
 
+LOUD = ("malware", "vulnerability", "key-compromise")
+
 
 def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
     from comity_client.reports.meaning import meaning
@@ -31,6 +33,16 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
         out.say("  (* required; UNKN: cannot be told from what is here; ----: nobody asked)")
     for step in what.steps:
         out.hint(step)
+
+
+def warn(out: Output, verdict: Verdict, *, advisories: bool = True) -> None:
+    """What nobody should load a model without having read, whatever the policy requires."""
+    safety = verdict.row("file safety")
+    if safety.state == "fail":
+        out.warn(f"file safety: {plain(safety.summary)}")
+    for fact in verdict.row("disputes and advisories").facts if advisories else ():
+        if fact.text.startswith(LOUD):
+            out.warn(f"{plain(fact.text)}, says {fact.by}")
 
 
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:

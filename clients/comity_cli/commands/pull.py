@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
 from comity_cli.output import plural, size
@@ -45,6 +46,7 @@ def command(
     if sources:
         out.fact("from", " · ".join(f"{node} {size(count)}" for node, count in sources))
     reused = pulled.here + pulled.tally.reused + pulled.tally.resumed
+    verdicts.warn(out, verdict, advisories=False)  # those were told when they were found
     if reused:
         out.fact("not fetched", f"{size(reused)} were here already")
     out.fact("path", str(pulled.folder))

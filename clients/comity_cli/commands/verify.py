@@ -55,6 +55,7 @@ def command(
     publisher = api.publisher(signer) if signer else None
     verdict = _judged(api, folder if folder.exists() else target, policy)
     verdicts.show(out, verdict, facts=facts)
+    verdicts.warn(out, verdict)
     filed = file_report(out, api, verdict, report, page, publisher, nodes)
     if out.as_json:
         click.echo(_document(verdict, filed))

@@ -24,7 +24,7 @@ from comity.trust.errors import Malformed
 MAX_LOOKED_AT: Final = 512
 """Members of an ordinary archive whose first bytes are looked at."""
 MAX_MEMORY: Final = 64 * 1024 * 1024
-MAX_SHOWN: Final = 4
+MAX_SHOWN: Final = 2
 """Members that are named for one kind."""
 CONFIGURATION: Final = 1024 * 1024
 PACKED: Final = frozenset({"zip", "gzip", "bzip2", "xz", "zlib", "archive"})

@@ -22,14 +22,14 @@ def safety_row(found: Findings) -> Row:
         return Row(NAME, "not-checked", "nobody looked at the files", STEP, "missing")
     files, rule = [file for file in found.evidence.files if file.kind == "file"], found.policy.safety
     looked = [(file, file.inspection) for file in files if file.inspection is not None]
-    refused = tuple(fact for file, seen in looked for fact in _refused(rule, file, seen))
+    refusals = tuple(here(f"{file.path}: {text}", file.sha256) for file, _ in looked for text in refused(rule, file))
     allowed = tuple(fact for file, seen in looked for fact in _allowed(rule, file, seen))
     census = _census([seen for _, seen in looked])
     strange = tuple(here(f"{file.path}: its format is not known here", file.sha256) for file in _strange(looked))
-    facts = (*refused, *allowed, *strange, here(census))
-    if refused:
+    facts = (*refusals, *allowed, *strange, here(census))
+    if refusals:
         return Row(
-            NAME, "fail", f"{refused[0].text}; {len(refused)} in all", STEP, "short", facts, hint="comity scan DIR"
+            NAME, "fail", f"{refusals[0].text}; {len(refusals)} in all", STEP, "short", facts, hint="comity scan DIR"
         )
     if len(looked) < len(files):
         text = f"{len(files) - len(looked)} of {len(files)} files were not looked into"
@@ -41,16 +41,17 @@ def safety_row(found: Findings) -> Row:
     return Row(NAME, "pass", f"{census}{shown}", STEP, facts=facts)
 
 
-def _refused(rule: SafetyRule, file: FoundFile, seen: Inspection) -> Iterator[Fact]:
-    if rule.exempts(file.path, file.sha256):
+def refused(rule: SafetyRule, file: FoundFile) -> Iterator[str]:
+    """What the rule refuses about a file that was looked into."""
+    seen = file.inspection
+    if seen is None or rule.exempts(file.path, file.sha256):
         return
     for active in seen.active:
         if not rule.accepts(active):
-            yield here(f"{file.path}: {active} ({KINDS.get(kind_of(active), 'not known here')})", file.sha256)
-    for wrong in seen.malformed:
-        yield here(f"{file.path}: {wrong}", file.sha256)
+            yield f"{active} ({KINDS.get(kind_of(active), 'not known here')})"
+    yield from seen.malformed
     if not rule.accepts_format(seen.format):
-        yield here(f"{file.path}: {seen.format}, a format that the policy does not name", file.sha256)
+        yield f"{seen.format}, a format that the policy does not name"
 
 
 def _allowed(rule: SafetyRule, file: FoundFile, seen: Inspection) -> Iterator[Fact]:

@@ -1,0 +1,99 @@
+"""What pickles import, as picklescan finds it: the extra [scan].
+
+It reads opcodes and runs none of them. It also inflates what it reads, so it works in a process of its own, whose
+memory and time are bounded: what a stranger packed costs that process, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from comity.trust.encoding import Json
+from comity.trust.errors import NotFound, Unavailable
+
+TOOL: Final = "picklescan"
+SECONDS: Final = 300
+MAX_ANSWER: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A name that a pickle imports, and what the tool makes of it: innocuous, suspicious or dangerous."""
+
+    module: str
+    name: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the tool says of one file; `failed` where it could not read all of it."""
+
+    path: str
+    imports: tuple[Import, ...]
+    failed: str = ""
+
+    @property
+    def dangerous(self) -> tuple[Import, ...]:
+        return tuple(item for item in self.imports if item.level != "innocuous")
+
+    def to_json(self) -> dict[str, Json]:
+        imports = [{"module": item.module, "name": item.name, "level": item.level} for item in self.imports]
+        return {"path": self.path, "imports": imports, "failed": self.failed}
+
+
+@dataclass(frozen=True, slots=True)
+class PickleScan:
+    """Findings of one version of the tool."""
+
+    version: str
+    files: tuple[Findings, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        return {"tool": TOOL, "version": self.version, "files": [each.to_json() for each in self.files]}
+
+
+def scan_pickles(folder: Path, paths: Sequence[str]) -> PickleScan:
+    """Let picklescan look at these files of a folder.
+
+    Raises NotFound (SCAN-EXTRA) where it is not installed, Unavailable (SCAN-FAILED) where it does not come to an end.
+    """
+    version = _version()
+    request = json.dumps({"folder": str(folder), "paths": list(paths)})
+    command = [sys.executable, "-I", str(Path(__file__).with_name("child.py"))]
+    try:
+        ran = subprocess.run(command, input=request.encode(), capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _failed(f"no answer within {SECONDS} s") from error
+    if ran.returncode or len(ran.stdout) > MAX_ANSWER:
+        raise _failed(ran.stderr.decode("utf-8", "replace").strip()[-300:] or f"exit status {ran.returncode}")
+    return PickleScan(version, tuple(_findings(item) for item in json.loads(ran.stdout)))
+
+
+def _version() -> str:
+    try:
+        return metadata.version(TOOL)
+    except metadata.PackageNotFoundError:
+        raise NotFound(
+            f"{TOOL} is not installed",
+            why="it is the extra [scan]",
+            hint="pip install 'comity[scan]'",
+            code="SCAN-EXTRA",
+        ) from None
+
+
+def _failed(why: str) -> Unavailable:
+    hint = "without --pickles the census names the files all the same"
+    return Unavailable(f"{TOOL} did not come to an end", why=why, hint=hint, code="SCAN-FAILED")
+
+
+def _findings(item: Mapping[str, Any]) -> Findings:
+    imports = (Import(str(g["module"]), str(g["name"]), str(g["level"])) for g in item["imports"])
+    return Findings(str(item["path"]), tuple(imports), str(item["failed"]))
