@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-GGUF, NODE, PKCS11, S3 = (
+GGUF, NODE, PKCS11, S3, SCAN = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("gguf", "node", "pkcs11", "s3")
+    for extra in ("gguf", "node", "pkcs11", "s3", "scan")
 )
 ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
+    "registry/comity/formats": frozenset[str](),
     "registry/comity/verifier.py": frozenset[str](),
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,
@@ -34,6 +35,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/gateway": BASE | NODE,
     "registry": BASE,
     "clients/comity_client/desk/token.py": BASE | PKCS11,
+    "clients/comity_client/scanning/child.py": SCAN,
     "clients": BASE,
 }
 PROVIDERS = {
@@ -51,6 +53,7 @@ PROVIDERS = {
     "grpc_status": "grpcio-status",
     "huggingface_hub": "huggingface-hub",
     "numpy": "numpy",
+    "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
@@ -102,7 +105,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = {"httptools"}.union(*map(_providers, _sources()))  # uvicorn's parser, which it does not require
-    assert not (BASE | GGUF | NODE | PKCS11 | S3) - imported
+    assert not (BASE | GGUF | NODE | PKCS11 | S3 | SCAN) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:
