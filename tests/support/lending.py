@@ -1,4 +1,4 @@
-"""A provider's node and a grantee with a key, acting as their tools would: by a call, or by a line that is submitted."""
+"""A provider's node and a grantee with a key, acting as their tools would: by calls, or by lines that are submitted."""
 
 from __future__ import annotations
 

@@ -1,0 +1,111 @@
+"""What is said of compute offers: whatever can be made reads back, and whatever is changed raises only ComityError."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.note import VerifierKey
+from comity.trust.offers import (
+    Answer,
+    Offer,
+    Profile,
+    Record,
+    Said,
+    Usage,
+    answer_statement,
+    read_answer,
+    read_any,
+    read_record,
+    read_said,
+    read_usage,
+    record_statement,
+    said_statement,
+    usage_statement,
+)
+from comity.trust.offers.accusing import FAULTS, Accused, accusation_statement, read_accused
+from comity.trust.statement import Statement
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.offer_strategies import answers, digests, offers, records, said, usages
+from support.offers import LOG, NODE
+
+
+def again(statement: Statement) -> Statement:
+    return Statement.parse(statement.encode())
+
+
+@given(offers())
+def test_an_offer_has_one_spelling_that_reads_back(offer: Offer) -> None:
+    assert Offer.parse(offer.encode()) == offer
+
+
+@given(records)
+def test_every_record_reads_back(record: Record) -> None:
+    statement = again(record_statement(record, NODE))
+    assert read_record(statement) == read_any(statement) == record
+
+
+@given(said)
+def test_everything_that_the_other_side_says_reads_back(what: Said) -> None:
+    statement = again(said_statement(what))
+    assert read_said(statement) == read_any(statement) == what
+
+
+@given(usages, answers)
+def test_usage_and_answers_read_back(usage: Usage, answer: Answer) -> None:
+    assert read_usage(again(usage_statement(usage, NODE))) == usage
+    assert read_answer(again(answer_statement(answer, NODE))) == answer
+
+
+@given(st.builds(Accused, digests, st.just(str(LOG)), st.integers(0, 2**53 - 1), digests, st.sampled_from(FAULTS)))
+def test_an_accusation_reads_back(accused: Accused) -> None:
+    assert read_accused(again(accusation_statement(accused, NODE))) == accused
+    assert VerifierKey.parse(accused.log) == LOG
+
+
+@settings(max_examples=60)
+@given(st.one_of(records.map(lambda r: record_statement(r, NODE)), said.map(said_statement)), st.data())
+def test_a_member_that_is_missing_strange_or_of_another_type_is_refused(
+    statement: Statement, data: st.DataObject
+) -> None:
+    body: dict[str, Any] = json.loads(json.dumps(dict(statement.body)))
+    name = data.draw(st.sampled_from(sorted(body)))
+    for changed in (
+        {key: value for key, value in body.items() if key != name},
+        {**body, "strange": 1},
+        {**body, name: {"no": "such"}},
+    ):
+        refused = Statement(statement.predicate, statement.subjects, statement.by, changed)
+        with suppress(ComityError):
+            read_any(refused)
+            raise AssertionError(f"{name} of {statement.predicate} may be {changed.get(name)!r}")
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_no_offer(data: bytes) -> None:
+    with suppress(Malformed):
+        Offer.parse(data)
+        raise AssertionError("noise was read")
+
+
+steps = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 5))
+
+
+@given(st.lists(steps, max_size=30), st.data())
+def test_a_profile_is_the_sum_at_every_instant(added: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    profile, levels = Profile(), [0] * 41
+    standing: list[tuple[int, int, int]] = []
+    for start, end, nodes in added:
+        if standing and data.draw(st.booleans()):
+            gone = standing.pop(data.draw(st.integers(0, len(standing) - 1)))
+            profile.add(gone[0], gone[1], -gone[2])
+            levels[gone[0] : max(gone[:2])] = [at - gone[2] for at in levels[gone[0] : max(gone[:2])]]
+        profile.add(start, end, nodes)
+        levels[start : max(start, end)] = [at + nodes for at in levels[start : max(start, end)]]
+        standing.append((start, end, nodes))
+    for first, last, _ in added:
+        assert profile.peak(first, last) == max(levels[first:last], default=0)
+    assert len(profile.steps()) <= 2 * len(standing)
