@@ -85,9 +85,9 @@ def view(parcel: Parcel, offer: Digest, circle: Circle) -> View:
     """The chain that `offer`, of any version, belongs to. Raises NotFound (NO-OFFER) where the lines hold none."""
     for log, origin in _logs(parcel):
         writer = circle.writer(log)
-        placed = [(p.index, entry) for p in parcel.lines if p.origin == origin and (entry := readable(p.line))]
+        placed = {(p.index, p.line): entry for p in parcel.lines if p.origin == origin and (entry := readable(p.line))}
         heard = OfferLog(log)
-        for index, entry in sorted(dict.fromkeys(placed), key=lambda item: item[0]):
+        for (index, _), entry in sorted(placed.items(), key=lambda item: item[0]):
             heard.read(index, entry, _genuine(entry, writer, circle))
         chain = heard.chain_of(offer)
         if chain is not None:
