@@ -43,6 +43,8 @@ from comity_client.held import Held, folder_of, held
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.importing import Checked, Imported, check_at, import_at
+from comity_client.keyless import keyless_for
+from comity_client.lineage import Lineage, check_edges, of_folder, of_resolution
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
 from comity_client.memory import Contradiction, Memory
 from comity_client.node_states import NodeState
@@ -241,7 +243,8 @@ class Client:
         if isinstance(what, str) and not folder.is_dir():
             folder = cached(hub_cache or default_cache(), Reference.parse(what))
         evidence = examine(folder, workers=_workers(), on_hashed=on_hashed)
-        return verify(evidence, policy or self.policy())
+        judged_by = policy or self._policy_for(str(what))
+        return verify(evidence, judged_by, keyless=keyless_for(judged_by))
 
     # Reports
 

@@ -39,6 +39,7 @@ from comity_client.gather import select
 from comity_client.heads import consistency_proofs
 from comity_client.judging import refusal
 from comity_client.layouts import Layouts, named_indexes
+from comity_client.keyless import keyless_for
 from comity_client.looking import announced, look_into
 from comity_client.memory import Memory
 from comity_client.model_signing import fetched_model_sig, judgeable_before
@@ -180,7 +181,7 @@ def _judge(
     final: bool,
 ) -> Verdict:
     """Steps (2) and (5). Where a log was caught and its proofs are what is lacking, that is the error."""
-    verdict = verify(pack.evidence(files), tools.policy)
+    verdict = verify(pack.evidence(files), tools.policy, keyless=keyless_for(tools.policy))
     tools.on_event(Judged(verdict, final))
     if (refused := refusal(verdict, resolution.title)) is not None:
         raise alarms[0] if alarms else refused

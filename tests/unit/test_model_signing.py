@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing import (
@@ -145,7 +145,8 @@ def first_resource(**members: Any) -> Callable[[Any], None]:
         (of_predicate(allow_symlinks="false"), "'allow_symlinks' must be true or false"),
         (of_predicate(ignore_paths=[1]), "'ignore_paths' must be strings"),
         (first_resource(name="../config.json"), "is no path below the model's folder"),
-        (first_resource(name="."), "is no path below the model's folder"),
+        (first_resource(name="."), "it signs a file without a folder"),
+        (first_resource(name="a/./b"), "is no path below the model's folder"),
         (first_resource(name="/etc/passwd"), "is no path below the model's folder"),
         (first_resource(digest="00"), "a sha256 digest has 64 lower-case hex digits"),
     ],
@@ -361,6 +362,10 @@ def test_a_keyless_bundle_is_checked_by_whoever_can() -> None:
     def refuses(bundle: bytes, identities: tuple[Identity, ...], root: bytes) -> Identity:
         raise Untrusted("not theirs")
 
+    def cannot(bundle: bytes, identities: tuple[Identity, ...], root: bytes) -> Identity:
+        raise Unavailable("no such root")
+
+    assert outcome(data, rule=KEYLESS, keyless=cannot) == "not-checked/missing: model.sig without a key: no such root"
     assert outcome(data, rule=KEYLESS, keyless=refuses) == "fail/false: model.sig does not hold: not theirs"
 
 

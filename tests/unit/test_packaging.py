@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-GGUF, NODE, PKCS11, S3, SCAN = (
+GGUF, NODE, PKCS11, S3, SCAN, SIGSTORE = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("gguf", "node", "pkcs11", "s3", "scan")
+    for extra in ("gguf", "node", "pkcs11", "s3", "scan", "sigstore")
 )
 ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
@@ -36,6 +36,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry": BASE,
     "clients/comity_client/desk/token.py": BASE | PKCS11,
     "clients/comity_client/scanning/child.py": SCAN,
+    "clients/comity_client/keyless.py": BASE | SIGSTORE,
     "clients": BASE,
 }
 PROVIDERS = {
@@ -58,6 +59,7 @@ PROVIDERS = {
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "rich": "rich",
+    "sigstore": "sigstore",
     "sqlalchemy": "sqlalchemy",
     "starlette": "starlette",
     "structlog": "structlog",

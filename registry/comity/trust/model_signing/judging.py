@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.errors import ComityError, Malformed, Unavailable, Untrusted
 from comity.trust.evidence import FoundFile
 from comity.trust.model_signing.bundle import Bundle, ChainMaterial, KeyMaterial
 from comity.trust.model_signing.chains import Chain, Moment
@@ -177,5 +177,8 @@ def _by_identity(data: bytes, rule: ModelSigningRule, keyless: KeylessVerifier |
     if keyless is None:
         text = "model.sig without a key: checking it needs the extra [sigstore], and cannot be done here"
         return Signer("not-checked", "missing", text)
-    signer = keyless(data, rule.identities, rule.sigstore_root)
+    try:
+        signer = keyless(data, rule.identities, rule.sigstore_root)
+    except Unavailable as error:
+        return Signer("not-checked", "missing", f"model.sig without a key: {error}")
     return Signer("pass", "", f"model.sig by {signer}", (f"checked by the Sigstore {rule.root_name()}",))

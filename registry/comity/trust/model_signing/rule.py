@@ -50,7 +50,8 @@ class ModelSigningRule:
 
 class KeylessVerifier(Protocol):
     """Checks a keyless bundle; given by whoever has the packages for that, for it cannot be done with `cryptography`
-    alone. It must use no clock and no network."""
+    alone. It must use no network."""
 
     def __call__(self, bundle: bytes, identities: tuple[Identity, ...], sigstore_root: bytes) -> Identity:
-        """Who of `identities` signed. Raises Untrusted where nobody of them did, or the bundle does not hold."""
+        """Who of `identities` signed. Raises Untrusted where nobody of them did, or the bundle does not hold, and
+        Unavailable where that cannot be told."""

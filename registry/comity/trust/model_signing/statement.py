@@ -45,6 +45,8 @@ class Resource:
     end: int | None = None
 
     def __post_init__(self) -> None:
+        if self.path == ".":
+            raise Malformed("model.sig is malformed", why="it signs a file without a folder")
         if not _relative(self.path):
             raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} is no path below the model's folder")
         if self.end is not None and not self.start < self.end:

@@ -1,0 +1,135 @@
+"""Keyless `model.sig` files, by the real Sigstore package and a Sigstore of the test's own; no network, no clock."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from comity.trust.encoding import b64decode, b64encode
+from comity.trust.errors import Unavailable, Untrusted
+from comity.trust.evidence import MODEL_SIG
+from comity.trust.model_signing import Identity, ModelSigningRule
+from comity.trust.policy import Policy
+from comity.trust.verify import verify
+from comity.verifier import examine, main
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.keyless import keyless_for, verify_keyless
+from support.model_sig import FILES, changed, flipped, folder
+from support.sigstore_site import Site
+
+LAB = Identity("release@lab.example", "https://accounts.example")
+SITE, RIVAL = Site(), Site()
+SIGNED = SITE.bundle()
+RULE = ModelSigningRule(identities=(LAB,), sigstore_root=SITE.trusted_root)
+POLICY = Policy(model_signing=RULE, require=("artifact", "bytes", "signatures"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_whoever_signed_without_a_key_is_told(tmp_path: Path) -> None:
+    assert verify_keyless(SIGNED, (Identity("other@lab.example", LAB.issuer), LAB), SITE.trusted_root) == LAB
+
+
+@pytest.mark.parametrize(
+    "identity", [Identity("other@lab.example", LAB.issuer), Identity(LAB.identity, "https://other.example")]
+)
+def test_another_person_or_another_issuer_is_not_whom_the_policy_lists(identity: Identity) -> None:
+    with pytest.raises(Untrusted, match="it is not by anybody whom the policy lists"):
+        verify_keyless(SIGNED, (identity,), SITE.trusted_root)
+
+
+def entry(change: Callable[[Any], None]) -> bytes:
+    return changed(SIGNED, lambda document: change(document["verificationMaterial"]["tlogEntries"][0]))
+
+
+def other_payload(document: Any) -> None:
+    envelope = document["dsseEnvelope"]
+    envelope["payload"] = b64encode(b64decode(envelope["payload"]).replace(b'"tiny"', b'"huge"'))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        RIVAL.bundle(),
+        flipped(SIGNED),
+        changed(SIGNED, other_payload),
+        entry(lambda e: e.update(integratedTime=str(int(e["integratedTime"]) + 86_400))),
+        entry(lambda e: e["inclusionProof"].update(hashes=e["inclusionProof"]["hashes"][::-1])),
+        entry(lambda e: e["inclusionProof"].pop("checkpoint")),
+        entry(lambda e: e.update(canonicalizedBody=b64encode(b"{}"))),
+        changed(SIGNED, lambda d: d["verificationMaterial"].update(tlogEntries=[])),
+        changed(SIGNED, lambda d: d["verificationMaterial"]["certificate"].update(rawBytes=b64encode(b"junk"))),
+        json.dumps({**json.loads(SIGNED), "dsseEnvelope": json.loads(SITE.bundle())["dsseEnvelope"]}).encode(),
+    ],
+    ids=[
+        *("another root", "signature", "payload", "later than the certificate", "inclusion", "no checkpoint", "body"),
+        *("not logged", "no certificate", "another's envelope"),
+    ],
+)
+def test_a_bundle_that_does_not_hold_is_refused(data: bytes) -> None:
+    with pytest.raises(Untrusted):
+        verify_keyless(data, (LAB,), SITE.trusted_root)
+
+
+@pytest.mark.parametrize("root", [b"", b"{}", b"junk"])
+def test_a_trusted_root_that_is_none_tells_nothing(root: bytes) -> None:
+    with pytest.raises(Unavailable, match="the Sigstore trusted root cannot be used"):
+        verify_keyless(SIGNED, (LAB,), root)
+
+
+def test_a_folder_is_verified_by_who_signed_it(tmp_path: Path) -> None:
+    place = folder(tmp_path / "m", signature=SIGNED)
+    verdict = Client(Home(tmp_path / "home")).verify(place, policy=POLICY)
+    assert verdict.accepted
+    assert verdict.row("signatures").summary == f"model.sig by {LAB}, 4 files"
+    (place / "config.json").write_bytes(b"other")
+    assert Client(Home(tmp_path / "home")).verify(place, policy=POLICY).exit_status == 3
+
+
+def test_without_the_package_it_is_not_checked_and_never_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "sigstore" else real(name, *more)
+    )
+    assert keyless_for(POLICY) is None
+    verdict = Client(Home(tmp_path / "home")).verify(folder(tmp_path / "m", signature=SIGNED), policy=POLICY)
+    assert (verdict.row("signatures").state, verdict.exit_status) == ("not-checked", 5)
+
+
+def test_the_verifier_alone_says_what_it_would_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trusted_root.json").write_bytes(SITE.trusted_root)
+    (tmp_path / "policy.toml").write_text(
+        'schema = "comity/policy/v1"\n[model_signing]\nsigstore_root = "trusted_root.json"\n'
+        f'[[model_signing.identity]]\nidentity = "{LAB.identity}"\nissuer = "{LAB.issuer}"\n'
+        '[rows]\nrequire = ["artifact", "bytes", "signatures"]\n'
+    )
+    place = folder(tmp_path / "m", signature=SIGNED)
+    assert main([str(place), "--policy", str(tmp_path / "policy.toml")]) == 5
+    assert "needs the extra [sigstore], and cannot be done here" in capsys.readouterr().out
+
+
+def test_the_package_is_asked_only_where_the_policy_names_somebody() -> None:
+    assert keyless_for(Policy()) is None
+    assert keyless_for(POLICY) is verify_keyless
+
+
+def test_files_are_compared_with_what_was_signed_all_the_same(tmp_path: Path) -> None:
+    place = folder(tmp_path / "m", {**FILES, ".gitattributes": b""}, signature=SIGNED)
+    verdict = verify(examine(place), POLICY, keyless=verify_keyless)
+    assert ".gitattributes: not signed" in verdict.row("bytes").summary
+    assert (place / MODEL_SIG).exists()
