@@ -35,6 +35,8 @@ from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
 from comity.trust.node_record import certificate_key, parse_node_record
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.offers import Offer, read_any
+from comity.trust.offers.dossier import Dossier, Exhibit
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.policy import parse_policy
 from comity.trust.published import Published
@@ -49,6 +51,7 @@ from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_si
 from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.wire.https import RangeUrl
+from support import offers as lending
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
 from support.world import found, identity
@@ -169,6 +172,18 @@ _SUBMISSIONS: Final = tuple(
 _URLS: Final = Urls(bytes(32), lambda: 1e9)
 _REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nConnection: close"
 
+
+def _lend() -> tuple[bytes, ...]:
+    """The payload of one statement of each kind that makes a grant."""
+    log = lending.Written()
+    log.grant(log.post(), lending.hours(0, 10))
+    return tuple(entry.envelope.payload for entry in log.entries)
+
+
+_LENT: Final = _lend()
+_NOTE: Final = SignedNote.parse(_NOTES[0])
+_DOSSIER: Final = Dossier((_NOTE,), (Exhibit(b"a line", 1, (bytes(32),), 0),))
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
@@ -198,6 +213,9 @@ PARSERS: Final[dict[str, Target]] = {
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
+    "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
+    "offer-dossier": Target(Dossier.parse, (_DOSSIER.encode(),), Dossier.encode),
+    "offer-statement": Target(_of_statement(read_any), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),

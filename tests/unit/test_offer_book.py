@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, Refused
+from comity.trust.note import log_verifier_key
 from comity.trust.offers import (
     Acceptance,
     Accepted,
+    Allocation,
     Commitment,
     CutOff,
     Eligibility,
@@ -27,7 +29,9 @@ from comity.trust.offers import (
 from comity.trust.statement import Entry
 from support.offers import (
     GRANTEE,
+    HOLDER,
     HOUR,
+    LOG_KEY,
     NODE,
     PROVIDER,
     START,
@@ -41,16 +45,18 @@ from support.offers import (
 DAY = 24 * HOUR
 
 
-def held(log: Written, chain: str, grant: Entry) -> Commitment:
-    return log.chain(chain).book.grants[grant.digest]  # type: ignore[arg-type]
+def held(log: Written, chain: Digest, grant: Entry) -> Commitment:
+    return log.chain(chain).book.grants[grant.digest]
 
 
-def accept(log: Written, chain, grant: Entry, *, at: int = START + 1) -> Entry:  # type: ignore[no-untyped-def]
+def accept(log: Written, chain: Digest, grant: Entry, *, at: int = START + 1) -> Entry:
     said = log.say(Acceptance(GRANTEE, chain, grant.digest))
     return log.record(Accepted(to(chain), grant.digest, said.digest), at=at)
 
 
-def redeem(log: Written, chain, grant: Entry, *amounts: int, at: int = START + 2, cut_off=None) -> Entry:  # type: ignore[no-untyped-def]
+def redeem(
+    log: Written, chain: Digest, grant: Entry, *amounts: int, at: int = START + 2, cut_off: Digest | None = None
+) -> Entry:
     after = held(log, chain, grant).newest
     said = log.say(Redemption(GRANTEE, chain, grant.digest, amounts, after))
     return log.record(Redeemed(to(chain), grant.digest, said.digest, amounts, cut_off), at=at)
@@ -173,12 +179,12 @@ def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off() -> None:
 
 
 @pytest.mark.parametrize("by", [PROVIDER, sha256(b"another member")])
-def test_nobody_else_declares_a_cut_off(by: str) -> None:
+def test_nobody_else_declares_a_cut_off(by: Digest) -> None:
     log = Written()
     chain = log.post()
     pact = log.grant(chain, hours(0, 10, amount=10), pact=True)
     accept(log, chain, pact)
-    cut_off = log.say(CutOff(by, chain, pact.digest, False))  # type: ignore[arg-type]
+    cut_off = log.say(CutOff(by, chain, pact.digest, False))
     redeem(log, chain, pact, 5, cut_off=cut_off.digest)
     fault = log.chain(chain).fault
     assert fault is not None
@@ -247,7 +253,7 @@ def test_a_request_is_answered_once() -> None:
         replace(hours(0, 10), end=START + 10 * HOUR - 1),
     ],
 )
-def test_what_an_offer_never_gives_is_refused(wanted) -> None:  # type: ignore[no-untyped-def]
+def test_what_an_offer_never_gives_is_refused(wanted: Allocation) -> None:
     log = Written()
     chain = log.post()
     assert an_offer().objection((wanted,))
@@ -255,7 +261,7 @@ def test_what_an_offer_never_gives_is_refused(wanted) -> None:  # type: ignore[n
         log.grant(chain, wanted)
 
 
-def overbooked() -> tuple[Written, str]:
+def overbooked() -> tuple[Written, Digest]:
     log = Written()
     chain = log.post()
     log.grant(chain, hours(0, 10, nodes=4, amount=8))
@@ -268,7 +274,7 @@ def overbooked() -> tuple[Written, str]:
 
 def test_i11_a_log_that_grants_more_than_there_is_has_published_the_proof() -> None:
     log, chain = overbooked()
-    fault = log.chain(chain).fault  # type: ignore[arg-type]
+    fault = log.chain(chain).fault
     assert fault is not None
     assert (fault.kind, fault.index) == ("overbooked", len(log.entries) - 1)
 
@@ -294,17 +300,12 @@ def test_what_another_node_signs_does_not_count() -> None:
     chain = log.post()
     asked = log.request(chain, hours(0, 10))
     linked = log.chain(chain).book.next(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY), START)
-    from support.offers import HOLDER
-
     log.add(record_statement(linked, NODE), HOLDER)
     assert log.chain(chain).book.seq == 0
     assert log.chain(chain).fault is None
 
 
 def test_an_offer_that_names_another_log_is_no_offer_here() -> None:
-    from comity.trust.note import log_verifier_key
-    from support.offers import LOG_KEY
-
     log = Written()
     other = an_offer(log=str(log_verifier_key("node-es/log", LOG_KEY.public)))
     log.post(other)
@@ -334,3 +335,46 @@ def test_who_may_ask_is_said_by_the_offer() -> None:
     assert not Eligibility("members", jurisdictions=("ES",)).admits(GRANTEE, "CH")
     assert Eligibility("listed", (GRANTEE,)).admits(GRANTEE, None)
     assert not Eligibility("listed", (GRANTEE,)).admits(PROVIDER, "ES")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"remaining": (993,)}, {"remaining": (992, 1)}, {"at": START - 1}, {"seq": 3}, {"prev": sha256(b"another")}],
+    ids=str,
+)
+def test_a_newest_record_that_links_or_adds_up_wrongly_breaks_its_chain(wrong: dict[str, object]) -> None:
+    log = Written()
+    chain = log.post()
+    asked = log.request(chain, hours(0, 10))
+    right = log.chain(chain).book.next(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY), START)
+    assert right.link.remaining == (992,)
+    log.add(record_statement(replace(right, link=replace(right.link, **wrong)), NODE), log.node)  # type: ignore[arg-type]
+    fault = log.chain(chain).fault
+    assert fault is not None
+    assert fault.kind == "broken"
+    assert log.chain(chain).book.seq == 0
+
+
+def test_after_a_fault_a_chain_counts_no_further() -> None:
+    log, chain = overbooked()
+    seq = log.chain(chain).book.seq
+    log.grant(chain, hours(100, 110))
+    assert log.chain(chain).book.seq == seq
+
+
+def test_a_grant_that_answers_no_request_convicts_its_provider() -> None:
+    log = Written()
+    chain = log.post()
+    grant = Grant(to(chain), sha256(b"nobody asked"), GRANTEE, (hours(0, 10),), START + DAY)
+    log.record(grant)
+    fault = log.chain(chain).fault
+    assert fault is not None
+    assert fault.kind == "unanswered"
+
+
+def test_a_grant_to_another_than_who_asked_convicts_its_provider() -> None:
+    log = Written()
+    chain = log.post()
+    asked = log.request(chain, hours(0, 10), by=sha256(b"who asked"))
+    log.record(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY))
+    assert log.chain(chain).fault is not None

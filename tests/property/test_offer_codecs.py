@@ -1,0 +1,135 @@
+"""Codecs of OfferService are inverses within the bounds, and turn whatever may be sent into a value or Malformed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from comity.trust.errors import Malformed
+from comity.v1 import offer_pb2
+from comity.wire import limits, offer_codec
+from comity.wire.offer_values import (
+    AnswerDefault,
+    Approve,
+    GrantQuery,
+    GrantState,
+    OfferQuery,
+    OfferState,
+    Post,
+    Redeem,
+    Reject,
+    Release,
+    Report,
+    Withdraw,
+)
+from comity.wire.values import Located
+from google.protobuf.message import DecodeError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+from support.offer_strategies import amounts, digests, jurisdictions, sets, several, texts, used, windows
+from support.offers import LOG
+
+words = st.text(st.characters(categories=["L", "N"]), max_size=12)
+counts = st.integers(0, limits.INTEGER)
+lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
+located = st.builds(Located, st.just("node-ch/log"), counts, lines)
+some_amounts = st.lists(amounts, max_size=4).map(tuple)
+maybe = st.none() | digests
+LONG = "x" * 1001
+
+queries = st.builds(
+    OfferQuery,
+    words,
+    counts,
+    sets(jurisdictions),
+    sets(jurisdictions),
+    maybe,
+    words,
+    words,
+    maybe,
+    st.none() | counts,
+    st.booleans(),
+    maybe,
+    st.integers(0, limits.OFFERS),
+)
+states = st.builds(OfferState, located, st.just(str(LOG)), digests, some_amounts, counts, counts, st.booleans(), words)
+grant_queries = st.builds(GrantQuery, maybe, maybe, words, maybe, st.integers(0, limits.GRANTS))
+grant_states = st.builds(
+    GrantState, located, digests, words, st.none() | located, some_amounts, maybe, st.lists(digests).map(tuple)
+)
+acts = st.one_of(
+    st.builds(Post, st.binary(max_size=50)),
+    st.builds(Withdraw, digests, texts),
+    st.builds(Approve, digests, st.just(()) | several),
+    st.builds(Reject, digests, texts),
+    st.builds(Redeem, digests),
+    st.builds(Release, digests),
+    st.builds(AnswerDefault, digests, texts),
+    st.builds(Report, digests, used, windows, texts),
+)
+CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
+    "query": (
+        queries,
+        offer_codec.encode_offer_query,
+        offer_codec.decode_offer_query,
+        offer_pb2.SearchOffersRequest,
+    ),
+    "state": (states, offer_codec.encode_offer_state, offer_codec.decode_offer_state, offer_pb2.OfferState),
+    "grant query": (
+        grant_queries,
+        offer_codec.encode_grant_query,
+        offer_codec.decode_grant_query,
+        offer_pb2.ListGrantsRequest,
+    ),
+    "grant state": (
+        grant_states,
+        offer_codec.encode_grant_state,
+        offer_codec.decode_grant_state,
+        offer_pb2.GrantState,
+    ),
+    "act": (acts, offer_codec.encode_act, offer_codec.decode_act, offer_pb2.AllocateRequest),
+    "allocated": (
+        st.lists(located, max_size=limits.ALLOCATED).map(tuple),
+        offer_codec.encode_allocated,
+        offer_codec.decode_allocated,
+        offer_pb2.AllocateResponse,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@given(st.data())
+def test_a_value_survives_the_way_there_and_back(name: str, drawn: st.DataObject) -> None:
+    values, encode, decode, message = CODECS[name]
+    value = drawn.draw(values)
+    assert decode(message.FromString(encode(value).SerializeToString())) == value
+
+
+@pytest.mark.parametrize("name", CODECS)
+@given(st.binary(max_size=200))
+def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -> None:
+    _, _, decode, message = CODECS[name]
+    with suppress(DecodeError, Malformed):
+        decode(message.FromString(sent))
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        (offer_codec.decode_act, offer_pb2.AllocateRequest()),
+        (offer_codec.decode_act, offer_pb2.AllocateRequest(redeem=b"short")),
+        (offer_codec.decode_act, offer_pb2.AllocateRequest(post=bytes(32_769))),
+        (
+            offer_codec.decode_act,
+            offer_pb2.AllocateRequest(reject=offer_pb2.Reject(request=bytes(32), text="x" * 1001)),
+        ),
+        (offer_codec.decode_offer_query, offer_pb2.SearchOffersRequest(limit=limits.OFFERS + 1)),
+        (offer_codec.decode_offer_query, offer_pb2.SearchOffersRequest(jurisdictions=["CH"] * 65)),
+        (offer_codec.decode_grant_query, offer_pb2.ListGrantsRequest(limit=limits.GRANTS + 1)),
+    ],
+)
+def test_what_breaks_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:
+    with pytest.raises(Malformed):
+        decode(message)

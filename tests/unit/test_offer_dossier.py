@@ -1,0 +1,100 @@
+"""The proof against a provider: it convicts by itself, and nobody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.errors import ComityError, Untrusted
+from comity.trust.keys import PrivateKey
+from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.offers import Grant, record_statement
+from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
+from comity.trust.statement import Entry
+from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, hours, to
+
+DAY = 86_400
+
+
+def shown(entries: list[Entry], indexes: list[int], *, key: PrivateKey = LOG_KEY) -> Dossier:
+    """These entries of a log, under its newest checkpoint."""
+    tree = MemoryTree(leaf_hash(entry.line) for entry in entries)
+    note = Checkpoint(LOG.name, tree.size, tree.root()).signed(key)
+    exhibits = [Exhibit(entries[at].line, at, inclusion_proof(at, tree.size, tree.node), 0) for at in indexes]
+    return Dossier((note,), tuple(exhibits))
+
+
+def by_node(log: Written) -> list[int]:
+    return [at for at, entry in enumerate(log.entries) if entry.statement.by == NODE]
+
+
+def overbooked() -> Written:
+    log = Written()
+    chain = log.post()
+    log.grant(chain, hours(0, 10, nodes=4, amount=8))
+    asked = log.request(chain, hours(5, 6))
+    link = replace(to(chain), seq=2, prev=log.chain(chain).book.last, at=START, remaining=(984,))
+    log.add(record_statement(Grant(link, asked.digest, GRANTEE, (hours(5, 6),), START + DAY), NODE), ONLINE)
+    return log
+
+
+def two_books() -> tuple[Written, Written]:
+    """One chain, gone on with in two ways."""
+    first, second = Written(), Written()
+    for log, hour in ((first, 0), (second, 50)):
+        chain = log.post()
+        log.grant(chain, hours(hour, hour + 10, nodes=4))
+    return first, second
+
+
+def test_i11_whoever_overbooks_is_convicted_by_the_chain_alone() -> None:
+    log = overbooked()
+    dossier = Dossier.parse(shown(log.entries, by_node(log)).encode())
+    assert convict_provider(dossier, LOG, ONLINE.public) == "overbooked"
+
+
+def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand() -> None:
+    first, second = two_books()
+    one, other = shown(first.entries, [2]), shown(second.entries, [2])
+    both = Dossier((*one.notes, *other.notes), (*one.exhibits, replace(other.exhibits[0], note=1)))
+    assert convict_provider(Dossier.parse(both.encode()), LOG, ONLINE.public) == "forked"
+
+
+def test_an_honest_chain_convicts_nobody_however_it_is_cut() -> None:
+    log = Written()
+    chain = log.post()
+    for hour in (0, 10, 20):
+        log.grant(chain, hours(hour, hour + 10, nodes=4))
+    records = by_node(log)
+    for last in range(1, len(records) + 1):
+        for first in range(last):
+            for left_out in (None, *records[first:last]):
+                kept = [at for at in records[first:last] if at != left_out]
+                if kept:
+                    with pytest.raises(Untrusted):
+                        convict_provider(shown(log.entries, kept), LOG, ONLINE.public)
+
+
+def test_a_chain_cut_short_does_not_convict() -> None:
+    log = overbooked()
+    for kept in (by_node(log)[1:], by_node(log)[:-1], by_node(log)[::2]):
+        with pytest.raises(Untrusted):
+            convict_provider(shown(log.entries, kept), LOG, ONLINE.public)
+
+
+def test_a_record_that_does_not_stand_in_the_log_convicts_nobody() -> None:
+    log = overbooked()
+    stranger = PrivateKey.generate("ed25519")
+    with pytest.raises(ComityError):
+        convict_provider(shown(log.entries, by_node(log), key=stranger), LOG, ONLINE.public)
+    dossier = shown(log.entries, by_node(log))
+    moved = replace(dossier, exhibits=(*dossier.exhibits[:-1], replace(dossier.exhibits[-1], index=0)))
+    with pytest.raises(ComityError):
+        convict_provider(moved, LOG, ONLINE.public)
+
+
+def test_what_another_key_signed_convicts_nobody() -> None:
+    log = overbooked()
+    with pytest.raises(Untrusted):
+        convict_provider(shown(log.entries, by_node(log)), LOG, HOLDER.public)
