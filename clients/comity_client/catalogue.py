@@ -16,8 +16,11 @@ from comity.trust.policy import Policy
 from comity.trust.reading import Publication, proven_advisories
 from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.upstream.weighing import Mirroring, weigh
+from comity.trust.witnessing import bind
 
 from comity_client.gather import Gathered, gather, places_of, prove_publications, readable
+from comity_client.mirrored import basis, decide_mirrored, rivals_of
 from comity_client.session import Session
 from comity_client.trust_store import Bindings
 
@@ -27,7 +30,7 @@ class Resolution:
     """What a reference stands for, why, and all that was said about it.
 
     `publication` is the proven statement by which it was found, or the best one of an artifact named by digest; None
-    where nobody proves to have published it. `basis` says in words what decided.
+    where nobody proves to have published it. `basis` says in words what decided, `mirroring` who says where it is from.
     """
 
     reference: Reference
@@ -36,11 +39,14 @@ class Resolution:
     publication: Publication | None
     gathered: Gathered
     advisories: tuple[Advisory, ...]
+    mirroring: Mirroring
 
     @property
     def title(self) -> str:
-        """What to call it: its full name where it has one."""
-        return str(self.publication.published.name) if self.publication else f"sha256:{self.artifact}"
+        """What to call it: its full name where it has one, or that of the commit that it was mirrored from."""
+        if self.publication is not None and not self.reference.mirrored:
+            return str(self.publication.published.name)
+        return next(iter(self.mirroring.names), f"sha256:{self.artifact}")
 
 
 async def resolve(session: Session, reference: Reference, policy: Policy, bindings: Bindings) -> Resolution:
@@ -49,15 +55,20 @@ async def resolve(session: Session, reference: Reference, policy: Policy, bindin
         return await _known(session, reference, reference.digest, "its digest", policy)
     if (bound := _bound_artifact(reference, bindings)) is not None:
         return await _known(session, reference, bound, "your binding", policy)
+    if reference.mirrored:
+        mirroring = await decide_mirrored(session, reference, policy)
+        artifact = mirroring.seen[0].observed.artifact
+        return await _known(session, reference, artifact, basis(mirroring), policy)
     repository = reference.repository or ""
     namespace = repository.partition("/")[0]
     publisher = policy.bound_publisher(namespace)
     candidates = await versions(session, repository, reference.version, publisher)
     chosen = await _confirmed(session, reference, candidates, publisher)
-    gathered = await gather(session, chosen.artifact)
+    gathered = await _gathered(session, chosen.artifact)
     advisories = _advisories(session, gathered)
-    basis = _basis(namespace, publisher, policy)
-    return Resolution(reference, chosen.artifact, basis, chosen.publication, gathered, advisories)
+    why = _basis(namespace, publisher, policy)
+    said = _mirroring(gathered, policy)
+    return Resolution(reference, chosen.artifact, why, chosen.publication, gathered, advisories, said)
 
 
 async def versions(
@@ -81,8 +92,8 @@ async def versions(
     )
 
 
-async def _known(session: Session, reference: Reference, artifact: Digest, basis: str, policy: Policy) -> Resolution:
-    gathered = await gather(session, artifact)
+async def _known(session: Session, reference: Reference, artifact: Digest, why: str, policy: Policy) -> Resolution:
+    gathered = await _gathered(session, artifact)
     publications = gathered.readings.publications
     named = [p for p in publications if reference.repository in (None, p.published.name.repository)]
 
@@ -93,7 +104,19 @@ async def _known(session: Session, reference: Reference, artifact: Digest, basis
 
     best = max(named or publications, key=merit, default=None)
     advisories = _advisories(session, gathered)
-    return Resolution(reference, artifact, basis, best, gathered, advisories)
+    return Resolution(reference, artifact, why, best, gathered, advisories, _mirroring(gathered, policy))
+
+
+async def _gathered(session: Session, artifact: Digest) -> Gathered:
+    """What is said about an artifact, and about others under the commits that it was mirrored from."""
+    gathered = await gather(session, artifact)
+    return gathered.with_more(await rivals_of(session, gathered.lines))
+
+
+def _mirroring(gathered: Gathered, policy: Policy) -> Mirroring:
+    readings = gathered.readings
+    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+    return weigh(readings.entries, gathered.artifact, bound)
 
 
 def _bound_artifact(reference: Reference, bindings: Bindings) -> Digest | None:

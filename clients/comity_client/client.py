@@ -18,7 +18,7 @@ from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.keys import PrivateKey
 from comity.trust.manifest import Manifest
-from comity.trust.names import Name, Reference
+from comity.trust.names import UPSTREAM, Name, Reference, is_segment
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.published import Parent
 from comity.trust.report import Report
@@ -47,10 +47,11 @@ from comity_client.keyless import keyless_for
 from comity_client.lineage import Lineage, check_edges, of_folder, of_resolution
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
 from comity_client.memory import Contradiction, Memory
+from comity_client.mirrored import upstream_of
 from comity_client.node_states import NodeState
 from comity_client.place import FolderPlace, Place
 from comity_client.placed import PlacedPieces
-from comity_client.policies import default_policy
+from comity_client.policies import default_policy, mirrored_policy
 from comity_client.publish import (
     Described,
     Logged,
@@ -220,7 +221,7 @@ class Client:
         """
 
         async def work(session: Session) -> Pulled:
-            judged_by = policy or self.policy()
+            judged_by = policy or self._policy_for(reference)
             resolution = await self._resolve(session, reference, judged_by)
             tools = Tools(session, self._memory(), self._placed(), judged_by, self._limits, on_event)
             return await pull(tools, resolution, lambda made: _place(resolution, made, to, hub_cache), include)
@@ -489,6 +490,10 @@ class Client:
     async def _model(self, session: Session, reference: str, pattern: str) -> Model:
         return await models.model_of(session, await self._resolve(session, reference, self.policy()), pattern)
 
+    def _policy_for(self, reference: str) -> Policy:
+        policy = self.policy()
+        return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
+
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
         return await catalogue.resolve(session, Reference.parse(reference), policy, self._trust().bindings())
 
@@ -514,6 +519,11 @@ class Client:
 def _place(resolution: Resolution, manifest: Manifest, to: Path | None, hub_cache: Path | None) -> Place:
     if to is not None:
         return FolderPlace(to, manifest)
+    upstream = upstream_of(resolution.mirroring)
+    if upstream and (resolution.reference.mirrored or not resolution.publication):
+        namespace, _, repository = upstream.repository.partition("/")
+        named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
+        return HubPlace(hub_cache or default_cache(), named, manifest, newest=False, commit=upstream.commit)
     if resolution.publication is None:
         hint = f"comity pull {resolution.reference} --to DIR"
         raise NotFound("an artifact without a name has no place in a Hub cache", hint=hint, code="NO-NAME")

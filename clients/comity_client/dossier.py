@@ -13,6 +13,7 @@ from comity.trust.policy import Policy
 from comity.trust.reading import Publication, Readings, weigh_checks
 from comity.trust.rows.corroboration import check_facts
 from comity.trust.statement import Entry
+from comity.trust.upstream.weighing import Mirroring
 from comity.trust.verdict import Fact
 from comity.trust.witnessing import bind
 from comity.wire.client import NodeClient
@@ -77,6 +78,7 @@ class Dossier:
     advisories: tuple[Advisory, ...]
     said: tuple[Said, ...] = field(default=())
     checks: tuple[Fact, ...] = field(default=())
+    mirroring: Mirroring = field(default=Mirroring((), (), ()))
 
 
 async def search(session: Session, text: str, limit: int) -> list[Listing]:
@@ -116,6 +118,7 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
         versions=others,
         advisories=resolution.advisories,
         said=said,
+        mirroring=resolution.mirroring,
         checks=_checks(gathered.readings, resolution.artifact, policy),
     )
 

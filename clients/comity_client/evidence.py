@@ -19,6 +19,7 @@ from comity.trust.reading import Readings
 from comity.trust.standing import prove_entry
 from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.upstream.observed import OBSERVED
 from comity.trust.witnessing import Bound, bind
 
 from comity_client.events import Alarm, Note, OnEvent
@@ -47,7 +48,7 @@ class Collected:
 async def collect_proofs(
     session: Session, memory: Memory, readings: Readings, policy: Policy, known: Iterable[Proof], on_event: OnEvent
 ) -> Collected:
-    """Proofs of the publications and of the holds that nodes of pinned members claim.
+    """Proofs of the publications, and of the holds and observations that nodes of pinned members claim.
 
     Args:
         known: proofs that are here already, of any line.
@@ -55,7 +56,7 @@ async def collect_proofs(
     Raises nothing for what nodes say: a proof that does not hold is left out.
     """
     bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
-    entries = [publication.entry for publication in readings.publications] + _holds(readings, bound)
+    entries = [publication.entry for publication in readings.publications] + _of_nodes(readings, bound)
     offered = await asyncio.gather(*(_offered(session, entry) for entry in entries))
     collected = Collected()
     here = tuple(known)
@@ -90,9 +91,9 @@ async def _offered(session: Session, entry: Entry) -> tuple[Proof, ...]:
     return tuple(dict.fromkeys(Proof(entry.digest, item.proof) for item in located))
 
 
-def _holds(readings: Readings, bound: tuple[Bound, ...]) -> list[Entry]:
+def _of_nodes(readings: Readings, bound: tuple[Bound, ...]) -> list[Entry]:
     nodes = {node.record.node for node in bound}
-    return [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.by in nodes]
+    return [e for e in readings.entries if e.statement.predicate in ("hold", OBSERVED) and e.statement.by in nodes]
 
 
 def _best(entry: Entry, candidates: Iterable[Proof], bound: tuple[Bound, ...]) -> list[KeptProof]:

@@ -41,6 +41,14 @@ class Gathered:
     places: Mapping[bytes, frozenset[tuple[str, int]]]
     readings: Readings
 
+    def with_more(self, located: Iterable[Located]) -> Gathered:
+        """The same with more lines, which count for what they are about."""
+        more = list(located)
+        lines = select((*self.lines, *(item.line for item in more)))
+        if lines == self.lines:
+            return self
+        return Gathered(self.artifact, lines, {**places_of(more), **self.places}, read_claims(lines, self.artifact))
+
 
 async def gather(session: Session, artifact: Digest) -> Gathered:
     """Ask every node about an artifact. Raises NotFound where all say that they know nothing, else Unavailable."""

@@ -4,8 +4,8 @@
                                 snapshots/<commit>/<path>         relative links to them, and the pack in .comity/
                                 refs/<version>, refs/main         the commit id, 40 hex digits
 
-The commit id is computed from the manifest (`comity.trust.hub`), so that every client and every node fills the same
-cache. Source: huggingface_hub's cache layout; reference runs in the tests.
+The commit id is the upstream's of a repository that was mirrored, else computed from the manifest (`comity.trust.hub`),
+so that every client and every node fills the same cache. Sources: huggingface_hub's cache layout; reference runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from comity.trust.evidence import PACK
 from comity.trust.hub import commit_id
 from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
 from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.names import Name, Reference
+from comity.trust.names import UPSTREAM, Name, Reference
 from comity.verifier import read_bounded
 
 from comity_client.pack import INCOMING
@@ -48,13 +48,14 @@ class HubPlace:
 
     Args:
         newest: whether `refs/main` shall name this version; it does anyway where there is no `main` yet.
+        commit: the upstream's, of a repository that was mirrored; else it is computed.
     """
 
-    def __init__(self, cache: Path, name: Name, manifest: Manifest, *, newest: bool) -> None:
+    def __init__(self, cache: Path, name: Name, manifest: Manifest, *, newest: bool, commit: str = "") -> None:
         self._repository = cache.absolute() / f"models--{name.namespace}--{name.name}"
         self._version = name.version
         self._newest = newest
-        self.commit = commit_id(manifest)
+        self.commit = commit or commit_id(manifest)
 
     @property
     def folder(self) -> Path:
@@ -102,7 +103,7 @@ class HubPlace:
 
 def cached(cache: Path, reference: Reference) -> Path:
     """The snapshot in a Hub cache that a reference stands for, by what is there alone. Raises NotFound."""
-    repository = (reference.repository or "*").replace("/", "--")
+    repository = (reference.repository or "*").removeprefix(UPSTREAM).replace("/", "--")
     for found in sorted(cache.glob(f"models--{repository}")):
         for snapshot in _named(found, reference):
             if (snapshot / PACK).is_dir():
@@ -114,6 +115,8 @@ def _named(repository: Path, reference: Reference) -> list[Path]:
     snapshots = repository / "snapshots"
     if reference.digest is not None:
         return [s for s in sorted(snapshots.glob("*")) if _is_artifact(s, reference.digest)]
+    if reference.mirrored and _COMMIT.match(reference.version or ""):
+        return [snapshots / (reference.version or "")]
     ref = repository / "refs" / (reference.version or "main")
     try:
         commit = read_bounded(ref, MAX_REF).decode("ascii", "replace").strip()

@@ -5,6 +5,7 @@ A wrong piece index costs a retry, never a wrong file: the whole-file SHA-256 of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
@@ -15,6 +16,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, U
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.pieces import PieceIndex, PieceLayout, PieceRecord, check_records
 from comity.trust.reading import Readings
+from comity.trust.upstream.observed import OBSERVED, Observed
 
 from comity_client.evidence import fetch_object
 from comity_client.session import Session
@@ -89,4 +91,7 @@ def named_indexes(readings: Readings, first: Digest | None) -> list[Digest]:
                 found.append(parse_hold(entry.statement).pieces)
             except Malformed:
                 continue
+        if entry.statement.predicate == OBSERVED:
+            with contextlib.suppress(Malformed):
+                found.append(Observed.parse(entry.statement).pieces.digest)
     return found

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from comity.trust.federation import Federation
-from comity.trust.policy import CosignerRule, Policy
+from comity.trust.policy import CosignerRule, Policy, UpstreamRule
 
 from comity_client.trust_store import Bindings
 
 MOST_COSIGNERS = 2
+UNSIGNED = ("signatures", "transparency", "cosigners")
+"""Rows about a publication, which what was only mirrored does not have."""
 
 
 def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
@@ -27,3 +30,10 @@ def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
         rotations=dict(bindings.rotations),
         cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
     )
+
+
+def mirrored_policy(policy: Policy) -> Policy:
+    """The same for what a user names by its upstream, `hf:org/name@commit`: nobody need have published it, but a node
+    of a pinned member has to say that it fetched these bytes there."""
+    rule = UpstreamRule(max(1, policy.upstream.corroborated))
+    return replace(policy, upstream=rule, require=tuple(row for row in policy.require if row not in UNSIGNED))

@@ -8,13 +8,19 @@ import click
 from comity.trust.digest import short
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
     from comity_client.dossier import Dossier
 
 
-@examples("comity show swiss-ai/apertus-8b", "comity show swiss-ai/apertus-8b@v1", "comity show sha256:9f2c… --json")
+@examples(
+    "comity show swiss-ai/apertus-8b",
+    "comity show swiss-ai/apertus-8b@v1",
+    "comity show sha256:9f2c… --json",
+    "comity show hf:org/name",
+)
 @click.command(cls=Command, name="show", short_help="Show what is said about an artifact, and by whom.")
 @click.argument("reference", metavar="REF")
 @click.option("--files", is_flag=True, help="List its files.")
@@ -36,6 +42,7 @@ def command(reference: str, files: bool) -> None:
         out.fact("version", f"{version.version}  {short(version.artifact)}{'  withdrawn' if version.withdrawn else ''}")
     for check in dossier.checks:
         out.fact("verified", f"claimed by {check.by}: {check.text}")
+    show_mirroring(out, dossier.mirroring)
     for advisory in dossier.advisories:
         out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(dossier, advisory.by.id)}: {advisory.text}")
     if files:
@@ -71,6 +78,7 @@ def _document(dossier: Dossier) -> dict[str, object]:
         "advisories": [
             {"kind": a.kind, "severity": a.severity, "text": a.text, "by": a.by.id} for a in dossier.advisories
         ],
+        "mirrored": mirroring_document(dossier.mirroring),
         "checks": [check.to_json() for check in dossier.checks],
         "said": [
             {"predicate": s.predicate, "by": s.by, "places": [list(place) for place in s.places]} for s in dossier.said

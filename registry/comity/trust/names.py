@@ -35,6 +35,15 @@ def check_segment(text: str, what: str) -> str:
     return text
 
 
+def is_segment(text: str) -> bool:
+    """Whether `check_segment` takes it."""
+    try:
+        check_segment(text, "text")
+    except Malformed:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """`namespace/name@version`, as a `published` statement gives it."""

@@ -38,6 +38,7 @@ from comity.trust.reading import read_claims, weigh_advisories, weigh_checks, we
 from comity.trust.rows import (
     Findings,
     advisories_row,
+    artifact_as_mirrored,
     artifact_of_files,
     artifact_row,
     bytes_as_signed,
@@ -59,7 +60,6 @@ from comity.trust.rows import (
     sole,
     time_row,
     transparency_row,
-    upstream_facts,
 )
 from comity.trust.standing import Standing, stand
 from comity.trust.statement import Entry
@@ -109,7 +109,7 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
     signed = judge_model_sig(found, keyless)
     hashed = bytes_row(evidence, manifest)
     judged = (
-        first.joined(upstream_facts(found)),
+        artifact_as_mirrored(first, found),
         bytes_as_signed(signed, hashed) if signed and sole(evidence) else hashed,
         signed_row(signatures_row(found), signed, found),
         key_policy_row(found),

@@ -23,6 +23,8 @@ max_age_days = 30
 [lineage]
 parents_by_digest = true         # refuse a parent that is named without a digest
 refuse_licence_conflicts = true  # refuse licences that conflict along the lineage, by a table of well-known ones
+[upstream]
+corroborated = 2                 # of what nobody named published: how many members must have mirrored the same bytes
 [model_signing]                  # whose OpenSSF model.sig counts as a signature
 keys = ["lab.pub"]               # public keys, PEM files relative to the policy
 certificates = ["roots.pem"]     # authorities for certificates, judged at as_of or when cosigners had seen it
@@ -45,6 +47,7 @@ from comity.trust.policy.lineage import LineageRule
 from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS, UNJUDGED
 from comity.trust.policy.reading import MAX_BYTES, SCHEMA, parse_policy
 from comity.trust.policy.safety import SafetyRule
+from comity.trust.policy.upstream import UpstreamRule
 from comity.trust.policy.values import Policy
 
 __all__ = [
@@ -60,5 +63,6 @@ __all__ = [
     "LineageRule",
     "Policy",
     "SafetyRule",
+    "UpstreamRule",
     "parse_policy",
 ]

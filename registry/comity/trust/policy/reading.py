@@ -16,6 +16,7 @@ from comity.trust.policy.publishers import read_publishers
 from comity.trust.policy.required import check_required, read_required
 from comity.trust.policy.safety import read_safety
 from comity.trust.policy.table import Table, wrong
+from comity.trust.policy.upstream import read_upstream
 from comity.trust.policy.values import Policy
 
 SCHEMA: Final = "comity/policy/v1"
@@ -52,6 +53,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
+        upstream=read_upstream(document.table("upstream")),
         require=read_required(document.table("rows")),
         digest=sha256(text),
     )

@@ -13,6 +13,7 @@ from comity.trust.policy.freshness import Freshness
 from comity.trust.policy.lineage import LineageRule
 from comity.trust.policy.names import DEFAULT_REQUIRED
 from comity.trust.policy.safety import SafetyRule
+from comity.trust.policy.upstream import UpstreamRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Policy:
     lineage: LineageRule = field(default_factory=LineageRule)
     model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)
     safety: SafetyRule = field(default_factory=SafetyRule)
+    upstream: UpstreamRule = field(default_factory=UpstreamRule)
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
 

@@ -16,12 +16,13 @@ from comity.trust.rows.model_signing import artifact_of_files, bytes_as_signed, 
 from comity.trust.rows.replicas import replicas_row
 from comity.trust.rows.safety import safety_row
 from comity.trust.rows.signatures import key_policy_row, signatures_row
-from comity.trust.rows.upstream import upstream_facts
+from comity.trust.rows.upstream import artifact_as_mirrored
 from comity.trust.rows.warnings import advisories_row
 
 __all__ = [
     "Findings",
     "advisories_row",
+    "artifact_as_mirrored",
     "artifact_of_files",
     "artifact_row",
     "bytes_as_signed",
@@ -43,5 +44,4 @@ __all__ = [
     "sole",
     "time_row",
     "transparency_row",
-    "upstream_facts",
 ]

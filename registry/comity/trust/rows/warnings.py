@@ -5,6 +5,7 @@ from __future__ import annotations
 from comity.trust.claims import Advisory
 from comity.trust.digest import Digest, short
 from comity.trust.rows.findings import Findings
+from comity.trust.rows.upstream import mirror_disputes
 from comity.trust.rows.wording import here
 from comity.trust.statement import Entry
 from comity.trust.verdict import Fact, Row
@@ -18,7 +19,7 @@ def advisories_row(found: Findings) -> Row:
         Fact(f"{said.kind} ({said.severity}): {said.text}", "claimed", _issuer(said, own), entry.digest)
         for entry, said in found.advisories
     )
-    rivals = tuple(here(_dispute(*pair), pair[0].digest) for pair in found.disputes)
+    rivals = tuple(here(_dispute(*pair), pair[0].digest) for pair in found.disputes) + mirror_disputes(found)
     if not facts and not rivals:
         return Row(name, "unknown", "none here; nobody can prove offline that there is none", 13, "missing")
     first = f"{facts[0].text} says {facts[0].by}" if facts else rivals[0].text

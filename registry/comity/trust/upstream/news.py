@@ -23,8 +23,8 @@ LOST: Final = ("repository", "commit", "revision", "access")
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A branch or tag that `artifact` was mirrored from stands for another commit (`successor`) now; the bytes here do not
-    change."""
+    """A branch or tag that `artifact` was mirrored from stands for another commit now, `successor`; the bytes here do
+    not change."""
 
     by: Digest
     upstream: Upstream
@@ -35,7 +35,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What `artifact` was mirrored from is no longer given out: the repository, the commit, the branch or tag, or access."""
+    """What `artifact` was mirrored from is given out no more: repository, commit, branch or tag, access (`LOST`)."""
 
     by: Digest
     upstream: Upstream
