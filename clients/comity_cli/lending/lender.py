@@ -125,9 +125,11 @@ def hand_over(
     recorded = counter.record(Redeem(asked.entry.digest), "Record this redemption?", carried_lines(asked))
     files = write(facts, into)
     out.done(f"recorded: {recorded.entry.digest[:12]}; texts for {facts.engine}: {', '.join(files)} in {into}")
-    for each in recorded.parcel.lines[:1]:
-        out.document("hand-over", {"line": recorded.entry.digest, "origin": each.origin, "index": each.index,
-                                   "engine": facts.engine, "files": {n: str(into / n) for n in files}})  # fmt: skip
+    written = {name: str(into / name) for name in files}
+    out.document(
+        "hand-over",
+        {"line": recorded.entry.digest, "index": recorded.index, "engine": facts.engine, "files": written},
+    )
     out.hint("read the texts, run the administrator's part, and give the grantee the rest")
 
 

@@ -21,7 +21,7 @@ from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.federation import Federation
 from comity.trust.offers.book import Commitment
 from comity.trust.offers.hearing import Stated
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, parse_entry
 from comity.wire.client import NodeClient
 from comity.wire.offer_values import Act, GrantQuery, OfferQuery
 
@@ -68,9 +68,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a provider's node wrote: the record, and all that is known of its chain, with a proof of that record."""
+    """What a provider's node wrote: the record, its place in the node's log, and all that is known of its chain, with a
+    proof of the record."""
 
     entry: Entry
+    index: int
     parcel: Parcel
 
 
@@ -169,9 +171,8 @@ class Market:
                 if lines:
                     await log_lines(uplink, lines, {}, {}, link=False, on_event=ignore)
                 located = (await uplink.client.offers.allocate(act))[-1]
-                parcel = Parcel((Placed(located.line, located.origin, located.index),))
-                entry = parcel.entries[0]
-                return Recorded(entry, await _whole(uplink.client, entry, parcel))
+                entry = parse_entry(located.line)
+                return Recorded(entry, located.index, await _whole(uplink.client, entry, located.origin))
 
         return self.run(work)
 
@@ -223,18 +224,19 @@ async def _all_chains(session: Session) -> set[Digest]:
     return set(await gathering.search(session, OfferQuery(closed=True)))
 
 
-async def _whole(client: NodeClient, entry: Entry, parcel: Parcel) -> Parcel:
-    """All that the node has about the chain of a record, with a proof of it."""
-    chain = entry.statement.subjects[0].digest
-    parcel |= Parcel(tuple(Placed(item.line, item.origin, item.index) for item in await client.offers.get(chain)))
-    origin, ends = parcel.lines[0].origin, asyncio.get_running_loop().time() + PROOF_PATIENCE
+async def _whole(client: NodeClient, entry: Entry, origin: str) -> Parcel:
+    """All that the node has about the chain of a record, once it has the record there and proves it. A node reads its
+    own log a moment after it has written it."""
+    chain, ends = entry.statement.subjects[0].digest, asyncio.get_running_loop().time() + PROOF_PATIENCE
     while True:
         try:
-            located = await client.proofs(entry.digest, origin)
+            lines = await client.offers.get(chain)
+            proofs = await client.proofs(entry.digest, origin)
         except NotFound:
-            located = ()
-        if located:
-            return replace(parcel, proofs=tuple((entry.digest, item.proof) for item in located))
+            lines, proofs = (), ()
+        if proofs and any(item.line == entry.line for item in lines):
+            placed = (Placed(item.line, item.origin, item.index) for item in lines)
+            return Parcel(tuple(placed), tuple((entry.digest, item.proof) for item in proofs))
         if asyncio.get_running_loop().time() > ends:
             why = f"no checkpoint of {origin} covers {short(entry.digest)} after {PROOF_PATIENCE:g} s"
             raise Unavailable("recorded, but not proven", why=why, hint="run the same command again", code="NO-PROOF")
