@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "verify": Lazy("Verify", "verify", "Check an artifact and its evidence, offline."),
     "report": Lazy("Verify", "report", "Check and read reports that were filed."),
     "policy": Lazy("Verify", "policy", "Write, check and explain what you demand of a model."),
+    "lineage": Lazy("Verify", "lineage", "Show what an artifact was made from, and who says so."),
     "derive": Lazy("Verify", "derive", "Make a child's weights again from its parent's, and compare."),
     "scan": Lazy("Verify", "scan", "Look into files: what they are, what in them would run."),
     "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),

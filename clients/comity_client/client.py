@@ -290,6 +290,31 @@ class Client:
 
     # Lineage
 
+    def lineage(self, what: Path | str, *, check: bool = False, hub_cache: Path | None = None) -> Lineage:
+        """What an artifact comes from: a folder by its pack alone, a reference by what all nodes say.
+
+        Args:
+            check: make the weights of each edge again whose two sides are on this machine.
+
+        Raises as `resolve` and `lineage.of_folder` do.
+        """
+
+        async def work(session: Session) -> Lineage:
+            policy = self.policy()
+            return await of_resolution(session, await self._resolve(session, str(what), policy), policy)
+
+        folder = Path(what) if Path(what).is_dir() else None
+        found = of_folder(folder, self.policy()) if folder else self._with(work)
+        if not check:
+            return found
+        places = {found.graph.root.digest: folder} if folder else {}
+
+        def derivation(child: Digest, parent: Digest) -> Derivation:
+            sides = (self.held(places.get(d) or f"sha256:{d}", hub_cache=hub_cache) for d in (child, parent))
+            return self.derive(*sides)
+
+        return check_edges(found, derivation)
+
     def held(
         self, what: Path | str, *, hub_cache: Path | None = None, on_hashed: Callable[[int], None] | None = None
     ) -> Held:

@@ -30,6 +30,7 @@ from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 
+from comity_client.ancestors import gather_ancestors
 from comity_client.catalogue import Resolution
 from comity_client.cuts import collect_growths
 from comity_client.events import Advised, Judged, Note, OnEvent, Progress, Resolved, Started
@@ -152,7 +153,9 @@ async def _evidence(
 ) -> tuple[Pack, list[ComityError]]:
     """Step (1): what the nodes say, and what an earlier pull kept beside the files."""
     kept = _kept(place.folder, tools.on_event)
-    claims = select((*resolution.gathered.lines, *kept.claims))
+    lines = (*resolution.gathered.lines, *kept.claims)
+    above = await gather_ancestors(tools.session, resolution.artifact, resolution.publication, lines)
+    claims = select((*lines, *above))
     readings = read_claims(claims, resolution.artifact)
     collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
     proofs = consistency_proofs(tools.session)

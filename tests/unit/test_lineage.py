@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from comity.trust.derived import parse_derived, sign_derived
+from comity.trust.derived import Extent, parse_derived, sign_derived
 from comity.trust.digest import Digest, sha256
-from comity.trust.lineage import MAX_DEPTH, MAX_EDGES, MAX_NODES, Claim, Graph, Known, Word, build
+from comity.trust.lineage import MAX_DEPTH, MAX_EDGES, MAX_NODES, Claim, Found, Graph, Known, Word, build
 from comity.trust.published import Parent
 from comity.trust.statement import parse_entry
 from comity.trust.verdict import Row
@@ -78,9 +78,9 @@ def test_who_derived_it_is_on_the_edge_and_an_exact_result_is_its_basis() -> Non
     )
     (share,) = graph("b", b=Known((claim("b", "a"),), (word("b", "a", exact=False),))).edges
     assert share.basis == "claimed"
-    checked = found.checked(digest("b"), digest("a"), word("b", "a").derived)
+    checked = found.checked(digest("b"), digest("a"), Found(True, Extent(9, 9), {"copy": 9}))
     assert checked.edges[0].basis == "here"
-    assert found.checked(digest("b"), digest("a"), word("b", "a", exact=False).derived).edges[0].basis == "signed"
+    assert found.checked(digest("b"), digest("a"), Found(False, Extent(9, 2), {"copy": 2})).edges[0].basis == "signed"
 
 
 def test_a_parent_that_only_a_derivation_names_is_an_edge_without_claimant() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from comity.trust.derived import Derived
+from comity.trust.derived import Derived, Extent
 from comity.trust.digest import Digest, short
 from comity.trust.licences import Fit, fit
 
@@ -47,6 +47,15 @@ class Word:
     by: str
     derived: Derived
     line: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a comparison on this machine found: as a `derived` statement says it, but nobody's word."""
+
+    exact: bool
+    tensors: Extent
+    steps: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class Edge:
     words: tuple[Word, ...]
     closes: bool
     licence: Fit
-    here: Derived | None = None
+    here: Found | None = None
 
     @property
     def basis(self) -> str:
@@ -138,7 +147,7 @@ class Graph:
             if licence.answer == "conflict"
         )
 
-    def checked(self, child: Digest, parent: Digest, found: Derived) -> Graph:
+    def checked(self, child: Digest, parent: Digest, found: Found) -> Graph:
         """This graph, with what a comparison on this machine found about one edge."""
         pair = key_of(child), key_of(parent)
         edges = (replace(edge, here=found) if (edge.child, edge.parent) == pair else edge for edge in self.edges)

@@ -1,0 +1,93 @@
+"""`comity lineage`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from comity_cli.command import Command, client, examples, output
+
+if TYPE_CHECKING:
+    from comity.trust.lineage import Edge, Graph, Node
+
+FORMATS = ("text", "dot", "svg")
+
+
+@examples(
+    "comity lineage swiss-ai/apertus-8b@v1",
+    "comity lineage ./apertus-8b --check",
+    "comity lineage inst/tiny-gguf@v1 --format svg > lineage.svg",
+)
+@click.command(cls=Command, name="lineage", short_help="Show what an artifact was made from, and who says so.")
+@click.argument("target", metavar="REF|DIR")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--check", is_flag=True, help="Make weights again here where both sides were pulled.")
+def command(target: str, form: str, check: bool) -> None:
+    """Show the artifacts that REF comes from, up to those that name no parent, as publishers claim it; who signed that
+    they derived it; what is missing, and licences that conflict. DIR is read from its evidence pack, without a network.
+
+    Only what --check makes again on this machine is more than somebody's word.
+    """
+    out = output()
+    lineage = client().lineage(target, check=check)
+    out.say(_rendered(lineage.graph, form).rstrip("\n"))
+    for note in (*lineage.notes, *(f"not made again here: {why}" for why in lineage.unchecked)):
+        out.warn(note)
+    document = {**_document(lineage.graph), "notes": list(lineage.notes), "unchecked": list(lineage.unchecked)}
+    out.document("lineage", document)
+
+
+def _rendered(graph: Graph, form: str) -> str:
+    from comity.drawing.dot import render_dot
+    from comity.drawing.svg import render_svg
+    from comity.drawing.tree import render_tree
+
+    return {"text": render_tree, "dot": render_dot, "svg": render_svg}[form](graph)
+
+
+def _document(graph: Graph) -> dict[str, Any]:
+    return {
+        "root": graph.root.digest,
+        "nodes": [_node(node) for node in graph.nodes],
+        "edges": [_edge(edge) for edge in graph.edges],
+        "conflicts": [
+            {"child": child.key, "parent": parent.key, "why": fit.why} for child, parent, fit in graph.conflicts
+        ],
+        "missing": [node.key for node in graph.missing],
+        "cut": graph.cut,
+    }
+
+
+def _node(node: Node) -> dict[str, Any]:
+    return {
+        "key": node.key,
+        "artifact": node.digest,
+        "title": node.title,
+        "publishers": list(node.publishers),
+        "licences": list(node.licences),
+        "missing": node.missing,
+    }
+
+
+def _edge(edge: Edge) -> dict[str, Any]:
+    return {
+        "child": edge.child,
+        "parent": edge.parent,
+        "relations": list(edge.relations),
+        "basis": edge.basis,
+        "claimed_by": [{"by": by, "line": line} for by, line in edge.claimed_by],
+        "derived_by": [
+            {
+                "by": word.by,
+                "line": word.line,
+                "result": word.derived.result,
+                "steps": dict(word.derived.steps),
+                "tensors": {"total": word.derived.tensors.total, "equal": word.derived.tensors.equal},
+            }
+            for word in edge.words
+        ],
+        "here": None if edge.here is None else "exact" if edge.here.exact else "share",
+        "closes_a_circle": edge.closes,
+        "licence": {"answer": edge.licence.answer, "why": edge.licence.why},
+    }

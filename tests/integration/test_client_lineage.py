@@ -1,0 +1,139 @@
+"""`comity lineage`: what nodes say, what a pack carries, what is made again here. Fake nodes behind the real wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.digest import Digest
+from comity.trust.errors import NotFound
+from comity.trust.published import Parent
+from comity_cli.main import command
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from support.derivations import Named, each, to_bf16, write_safetensors
+from support.fakes import FakeFederation
+
+WEIGHTS: list[Named] = [(f"layer.{n}.weight", "F32", (8, 8), bytes(range(n, 256)) + bytes(n)) for n in range(4)]
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file({}))
+    return client
+
+
+@pytest.fixture
+def lab(client: Client) -> Publisher:
+    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
+
+
+@pytest.fixture
+def chain(tmp_path: Path, client: Client, lab: Publisher) -> dict[str, Digest]:
+    """base <- tiny <- tiny-bf16, each by the digest of its parent; the base is under a licence that forbids."""
+    made: dict[str, Digest] = {}
+    half = each(WEIGHTS, to_bf16)
+    for name, tensors, licence, relation, above in (
+        ("base", [*WEIGHTS[:2], ("old.weight", "F32", (1,), bytes(4))], "CC-BY-NC-4.0", "", ""),
+        ("tiny", WEIGHTS, "CC-BY-NC-4.0", "finetune", "base"),
+        ("tiny-bf16", half, "MIT", "quantized", "tiny"),
+    ):
+        folder = write_safetensors(tmp_path / name / "model.safetensors", tensors).parent
+        parents = [Parent(relation, f"lab/{above}@v1", made[above])] if above else []
+        receipt = client.publish(folder, f"lab/{name}@v1", publisher=lab, licence=licence, parents=parents)
+        made[name] = receipt.artifact
+    return made
+
+
+def run(*words: str | Path) -> str:
+    ran = CliRunner().invoke(command, ["lineage", *map(str, words)], standalone_mode=False, catch_exceptions=False)
+    return ran.output
+
+
+def test_nodes_tell_the_whole_line_up(client: Client, chain: dict[str, Digest]) -> None:
+    graph = client.lineage("lab/tiny-bf16@v1").graph
+    assert [node.digest for node in graph.nodes] == [chain[name] for name in ("tiny-bf16", "tiny", "base")]
+    assert {edge.basis for edge in graph.edges} == {"claimed"}
+    assert not graph.missing
+    assert [(child.title, parent.title) for child, parent, _ in graph.conflicts] == [
+        ("lab/tiny-bf16@v1", "lab/tiny@v1"),
+        ("lab/tiny-bf16@v1", "lab/base@v1"),
+    ]
+
+
+def test_a_logged_derivation_is_on_its_edge_with_who_signed_it(
+    tmp_path: Path, client: Client, chain: dict[str, Digest]
+) -> None:
+    checker = client.new_publisher("Checking lab", "ES", "node-es.example/log")
+    found = client.derive(client.held(tmp_path / "tiny-bf16"), client.held(tmp_path / "tiny"))
+    client.log_derivation(found, publisher=checker)
+    upper, lower = sorted(client.lineage("lab/tiny-bf16@v1").graph.edges, key=lambda edge: edge.basis)
+    assert (lower.basis, upper.basis) == ("signed", "claimed")
+    assert [word.by.partition(" [")[0] for word in lower.words] == ["Checking lab"]
+    assert "Checking lab" in run("lab/tiny-bf16@v1")
+
+
+def test_a_pull_takes_the_line_up_along_so_that_it_is_judged_without_a_network(
+    tmp_path: Path, client: Client, chain: dict[str, Digest]
+) -> None:
+    pulled = client.pull("lab/tiny-bf16@v1", to=tmp_path / "mine")
+    assert pulled.verdict.row("lineage").state == "pass"
+    alone = client.verify(tmp_path / "mine").row("lineage")
+    assert (alone.state, alone.summary) == ("pass", "quantized of lab/tiny@v1 (claimed)")
+    graph = client.lineage(tmp_path / "mine").graph
+    assert [node.title for node in graph.nodes] == ["lab/tiny-bf16@v1", "lab/tiny@v1", "lab/base@v1"]
+
+
+def test_edges_are_made_again_where_both_sides_are_here(client: Client, chain: dict[str, Digest]) -> None:
+    for name in ("tiny-bf16", "tiny"):
+        client.pull(f"lab/{name}@v1")
+    checked = client.lineage("lab/tiny-bf16@v1", check=True)
+    assert [edge.basis for edge in checked.graph.edges] == ["here", "claimed"]
+    assert len(checked.unchecked) == 1
+    client.pull("lab/base@v1")
+    share = client.lineage("lab/tiny-bf16@v1", check=True).graph.edges[1]
+    assert share.here is not None
+    assert (share.here.exact, share.here.tensors.equal, share.basis) == (False, 2, "claimed")
+
+
+def test_it_is_shown_in_every_form(client: Client, chain: dict[str, Digest]) -> None:
+    assert "└─ quantized of lab/tiny@v1" in run("lab/tiny-bf16@v1")
+    assert 'label="quantized' in run("lab/tiny-bf16@v1", "--format", "dot")
+    picture = ElementTree.fromstring(run("lab/tiny-bf16@v1", "--format", "svg"))
+    assert "lab/base@v1" in [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    document = json.loads(run("lab/tiny-bf16@v1", "--json"))
+    assert document["root"] == chain["tiny-bf16"]
+    assert [edge["basis"] for edge in document["edges"]] == ["claimed", "claimed"]
+
+
+def test_a_parent_that_no_node_knows_is_missing(
+    tmp_path: Path, client: Client, lab: Publisher, chain: dict[str, Digest]
+) -> None:
+    folder = write_safetensors(tmp_path / "orphan" / "model.safetensors", WEIGHTS[:1]).parent
+    nobody = Digest("0" * 64)
+    parents = [Parent("merge", "lab/tiny@v1", chain["tiny"]), Parent("merge", "gone/base@v1", nobody)]
+    client.publish(folder, "lab/orphan@v1", publisher=lab, licence="MIT", parents=parents)
+    graph = client.lineage("lab/orphan@v1").graph
+    assert [(node.title, node.digest) for node in graph.missing] == [("gone/base@v1", nobody)]
+    assert "nothing about it is here" in run("lab/orphan@v1")
+
+
+def test_a_folder_without_a_pack_has_no_lineage(tmp_path: Path, client: Client) -> None:
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(NotFound) as caught:
+        client.lineage(tmp_path / "bare")
+    assert caught.value.code == "NO-PACK"
