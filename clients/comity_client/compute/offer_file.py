@@ -119,7 +119,7 @@ def read_offer(data: bytes, record: NodeRecord) -> Offer:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(f"not TOML: {error}") from error
     except ComityError as error:
-        raise _refused(error.why or error.what) from error
+        raise _refused(error.why if error.code == "OFFER-FILE" else f"{error.what}: {error.why}") from error
 
 
 def own_record(home: Path) -> NodeRecord:
