@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comity.trust.digest import sha256
-from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, Policy
+from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, LineageRule, Policy
 from comity.trust.verify import verify
 from comity_cli.main import command
 from comity_client.client import Client
@@ -32,6 +32,7 @@ STRICT = replace(
     cosigners=CosignerRule(3, 2, ("publisher", "US"), post_quantum=True),
     refuse_from=frozenset({OTHER}),
     freshness=Freshness(1_795_000_000, 7 * 86_400),
+    lineage=LineageRule(by_digest=True, no_conflicts=True),
     require=("artifact", "bytes", "signatures", "transparency", "cosigners", "licence"),
 )
 GOLDEN = f"""\
@@ -53,6 +54,9 @@ Who else must have seen it  [cosigners]
   Only signatures that would stand without classical cryptography count.
 Licences  [licences]
   The licence that the publisher claims must be one of: apache-2.0.
+What it was made from  [lineage]
+  A parent that is named without a digest fails the row lineage.
+  Licences that conflict along the lineage, as claimed, fail the row lineage.
 Warnings  [advisories]
   A warning by one of these refuses the artifact: {OTHER[:16]}. Others are shown.
 Freshness  [time]
@@ -80,7 +84,11 @@ def test_what_a_policy_leaves_out_is_said_too() -> None:
     text = told(Policy(cosigners=CosignerRule(0)))
     for words in ("No federation is pinned", "No publisher is named", "Nobody but the log's own", "Any licence"):
         assert words in text
-    for words in ("Warnings are shown and refuse nothing", "How old the evidence may be is not asked"):
+    for words in (
+        "Warnings are shown and refuse nothing",
+        "nothing in it is refused",
+        "How old the evidence may be is not asked",
+    ):
         assert words in text
 
 
@@ -113,6 +121,7 @@ def test_what_could_never_pass_is_found(policy: Policy, row: str, why: str) -> N
         (replace(ALL, rotations={OTHER: sha256(b"r")}), "who is not accepted anyway"),
         (replace(ALL, cosigners=CosignerRule(2, 0, ("US",))), "where no pinned member is"),
         (replace(ALL, require=DEFAULT_REQUIRED), "rows.require leaves licence out"),
+        (replace(ALL, lineage=LineageRule(by_digest=True)), "rows.require leaves lineage out"),
     ],
 )
 def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:

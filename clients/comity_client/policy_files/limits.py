@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from comity.trust.charter import Member
-from comity.trust.policy import PUBLISHER, CosignerRule, Policy
+from comity.trust.policy import PUBLISHER, CosignerRule, LineageRule, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def _idle(policy: Policy) -> Iterator[tuple[str, str]]:
             yield "cosigners", f"cosigners.outside names {code}, where no pinned member is"
     if policy.licences and "licence" not in policy.require:
         yield "licence", "licences.accept is judged and shown, and decides nothing: rows.require leaves licence out"
+    if policy.lineage != LineageRule() and "lineage" not in policy.require:
+        yield "lineage", "lineage is judged and shown, and decides nothing: rows.require leaves lineage out"
     if policy.freshness is not None and "time" not in policy.require:
         yield "time", "time.as_of is judged and shown, and decides nothing: rows.require leaves time out"
 

@@ -44,6 +44,11 @@ post_quantum = false
 [licences]
 # accept = ["apache-2.0", "mit"]
 
+# What it was made from. To have it decide, add "lineage" to rows.require.
+[lineage]
+# parents_by_digest = true
+# refuse_licence_conflicts = true
+
 # Whose warnings refuse. All others are shown.
 [advisories]
 # refuse_from = ["51aa…"]

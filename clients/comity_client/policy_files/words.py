@@ -97,6 +97,15 @@ def _licences(policy: Policy) -> tuple[str, ...]:
     return (f"The licence that the publisher claims must be one of: {', '.join(sorted(policy.licences))}.",)
 
 
+def _lineage(policy: Policy) -> tuple[str, ...]:
+    says = []
+    if policy.lineage.by_digest:
+        says.append("A parent that is named without a digest fails the row lineage.")
+    if policy.lineage.no_conflicts:
+        says.append("Licences that conflict along the lineage, as claimed, fail the row lineage.")
+    return tuple(says) or ("What it was made from is shown, and nothing in it is refused.",)
+
+
 def _advisories(policy: Policy) -> tuple[str, ...]:
     if not policy.refuse_from:
         return ("Warnings are shown and refuse nothing, whoever gives them.",)
@@ -132,6 +141,7 @@ _TABLES: Final[tuple[tuple[str, str, Callable[[Policy], tuple[str, ...]]], ...]]
     ("model_signing", "Signatures in the form of OpenSSF", _model_signing),
     ("cosigners", "Who else must have seen it", _cosigners),
     ("licences", "Licences", _licences),
+    ("lineage", "What it was made from", _lineage),
     ("advisories", "Warnings", _advisories),
     ("time", "Freshness", _time),
     ("rows", "What has to pass", _rows),
