@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from comity.trust.encoding import (
     MAX_DEPTH,
@@ -13,6 +17,8 @@ from comity.trust.encoding import (
     parse_json,
 )
 from comity.trust.errors import Malformed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def nested(depth: int) -> Json:
@@ -156,3 +162,58 @@ def test_a_number_has_one_spelling(text: str, value: int) -> None:
 def test_other_spellings_of_a_number_are_refused(text: str) -> None:
     with pytest.raises(Malformed):
         parse_decimal(text)
+
+
+def spelled(value: Json) -> str:
+    """RFC 8785 in so many words."""
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: [int.from_bytes(pair) for pair in units(name)])
+        return "{" + ",".join(f"{spelled(name)}:{spelled(value[name])}" for name in names) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(spelled, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def units(text: str) -> Iterator[bytes]:
+    data = text.encode("utf-16-be")
+    return (data[at : at + 2] for at in range(0, len(data), 2))
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.sampled_from(["\ue000", "\U0001f600", "é"])
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(texts, inner),
+    max_leaves=12,
+)
+
+
+@given(values)
+@settings(max_examples=150)
+def test_every_value_is_spelled_as_rfc_8785_says(value: Json) -> None:
+    assert canonical(value).decode("utf-8") == spelled(value)
+    parsed = parse_canonical(canonical(value), limit=10_000)
+    assert canonical(parsed) == canonical(value)
+    assert parse_json(json.dumps(value).encode(), limit=10_000) == parsed
+
+
+@given(
+    st.recursive(
+        st.text(max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner)
+    )
+)
+@settings(max_examples=80)
+def test_a_lone_surrogate_is_refused_wherever_it_is_and_nothing_else_is(value: Json) -> None:
+    text = json.dumps(value)
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        with pytest.raises(Malformed):
+            parse_json(text.encode(), limit=10_000)
+    else:
+        assert parse_json(text.encode(), limit=10_000) == value
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'{"\\udfff":1}', b'[["a\\ud800b"]]'])
+def test_surrogates_are_refused_in_names_too(text: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_json(text, limit=100)

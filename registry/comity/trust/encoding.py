@@ -22,6 +22,7 @@ Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
 
+_DUMPER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
 
@@ -54,7 +55,7 @@ def parse_decimal(text: str, *, limit: int = 2**63 - 1) -> int:
 def canonical(value: Json) -> bytes:
     """RFC 8785 bytes of `value`. Raises Malformed for what the subset leaves out (fractions, big integers)."""
     try:
-        return _encode(value, 0).encode("utf-8")
+        return (_DUMPER.encode(value) if _sorts_alike(value, 0) else _encode(value, 0)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
@@ -68,7 +69,7 @@ def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractio
     Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
     """
     value = _parse(data, limit, what, _whole if whole_fractions else _no_fraction)
-    canonical(value)  # bounds depth and refuses lone surrogates
+    _check(value, 0, b"\\u" in data)
     return value
 
 
@@ -96,9 +97,51 @@ def _parse(data: bytes, limit: int, what: str, fraction: Callable[[str], Json]) 
     return value
 
 
+def _check(value: Json, depth: int, escapes: bool) -> None:
+    """Bound the depth of what the parser made; with `escapes` in the text, refuse lone surrogates too: raw bytes can
+    not spell them."""
+    if depth > MAX_DEPTH:
+        raise _too_deep()
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if escapes:
+                _check(name, depth, escapes)
+            _check(item, depth + 1, escapes)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1, escapes)
+    elif escapes and isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise Malformed("not encodable as JSON", why="a lone surrogate") from error
+
+
+def _sorts_alike(value: Json, depth: int) -> bool:
+    """Whether the standard library's encoder spells `value` as RFC 8785 does: plain types and integers in range, and
+    names whose UTF-16 code units sort as their characters do. Anything else is left to `_encode`, and to its errors."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return -MAX_INTEGER <= value <= MAX_INTEGER  # type: ignore[operator]
+    if depth > MAX_DEPTH:
+        return False
+    if kind is dict:
+        return all(
+            type(name) is str and (name.isascii() or max(name) < "\ud800") and _sorts_alike(item, depth + 1)
+            for name, item in value.items()  # type: ignore[union-attr]
+        )
+    return kind in (list, tuple) and all(_sorts_alike(item, depth + 1) for item in value)  # type: ignore[union-attr]
+
+
+def _too_deep() -> Malformed:
+    return Malformed("JSON nested too deeply", why=f"more than {MAX_DEPTH} levels")
+
+
 def _encode(value: Json, depth: int) -> str:
     if depth > MAX_DEPTH:
-        raise Malformed("JSON nested too deeply", why=f"more than {MAX_DEPTH} levels")
+        raise _too_deep()
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
@@ -132,6 +175,6 @@ def _whole(text: str) -> Json:
 
 
 def _bounded_int(text: str) -> int:
-    if len(text) > 17:
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
         raise ValueError("an integer out of range")
     return int(text)

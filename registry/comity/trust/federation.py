@@ -23,7 +23,7 @@ from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
-from comity.trust.rotation import Chains, KeyState
+from comity.trust.rotation import Chains, Heard, KeyState
 from comity.trust.statement import Entry, parse_entry
 
 SCHEMA: Final = "comity/federation/v1"
@@ -78,15 +78,9 @@ class Federation:
 
         Raises Malformed/Untrusted. That the file is the *right* one is the owner's decision, not this function's.
         """
-        fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
-        fields.constant("schema", SCHEMA)
-        epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
-        chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
-        _certify(chain, certificates)
+        fields, chain, certificates = _open(data)
         chains = Chains(_readable(line for lines in certificates for line in lines))
         nodes = tuple(_node(item, chain, chains) for item in fields.items("nodes", most=MAX_NODES))
-        if fields.digest("federation") != chain[0].digest:
-            raise Untrusted("federation file refused", why="its bodies are another federation's", code="FEDERATION")
         fields.done()
         return cls(chain, certificates, nodes)
 
@@ -110,6 +104,15 @@ class Federation:
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def prove_bodies(data: bytes) -> tuple[Body, ...]:
+    """The charter bodies of a federation file, proven as `Federation.parse` proves them. Its nodes, who decide nothing,
+    are not looked at. Raises Malformed/Untrusted."""
+    fields, chain, _ = _open(data)
+    fields.items("nodes", most=MAX_NODES)
+    fields.done()
+    return chain
+
+
 def prove_record(entry: Entry, body: Body, chains: Chains | None = None) -> NodeRecord:
     """The record, if a member of `body` signed it with keys listed there, or reached from them by its own rotations.
 
@@ -121,11 +124,29 @@ def prove_record(entry: Entry, body: Body, chains: Chains | None = None) -> Node
 
     Raises Malformed/Untrusted.
     """
+    return hear_record(entry, body, chains or Chains())[0]
+
+
+def hear_record(entry: Entry, body: Body, chains: Chains) -> tuple[NodeRecord, Heard]:
+    """As `prove_record`, and by which keys the member signed."""
     claimed = parse_node_record(entry)
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    return check_node_record(entry, (chains or Chains()).follow(KeyState.of_seat(member)))
+    heard = Heard.of(chains.follow(KeyState.of_seat(member)), entry.envelope)
+    return check_node_record(entry, heard), heard
+
+
+def _open(data: bytes) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
+    """The file without its nodes, the proven bodies, and the lines that certify each."""
+    fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
+    fields.constant("schema", SCHEMA)
+    epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
+    chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
+    _certify(chain, certificates)
+    if fields.digest("federation") != chain[0].digest:
+        raise Untrusted("federation file refused", why="its bodies are another federation's", code="FEDERATION")
+    return fields, chain, certificates
 
 
 def _certify(chain: tuple[Body, ...], certificates: tuple[tuple[bytes, ...], ...]) -> None:

@@ -43,7 +43,7 @@ class Fields:
         if not isinstance(value, str) or not least <= len(value) <= most:
             raise self.error(f"member {name!r} must be a string of {least} to {most} characters")
         allowed = "\n\t" if lines else ""
-        if any(unicodedata.category(c) in _CONTROLS and c not in allowed for c in value):
+        if not value.isprintable() and any(unicodedata.category(c) in _CONTROLS and c not in allowed for c in value):
             raise self.error(f"member {name!r} holds a control character")
         return value
 

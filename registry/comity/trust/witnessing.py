@@ -16,11 +16,11 @@ from comity.trust.checkpoint import Checkpoint
 from comity.trust.cosignature import verify_cosignature
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Untrusted
-from comity.trust.federation import prove_record
+from comity.trust.federation import hear_record
 from comity.trust.node_record import NodeRecord
 from comity.trust.note import MLDSA44_COSIGNATURE, NoteSignature, VerifierKey
 from comity.trust.policy import PUBLISHER, CosignerRule
-from comity.trust.rotation import Chains, KeyState
+from comity.trust.rotation import Chains, Heard, KeyState
 from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
 
@@ -108,11 +108,10 @@ def bind(
             strangers.append(entry.statement.subjects[0].name)
             continue
         try:
-            record = _proven(entry, bodies, chains)
+            record, firm = _proven(entry, bodies, chains)
         except ComityError as error:
             notes.append(f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}")
         else:
-            firm = any(_firm(entry, record.member, body, chains) for body in bodies)
             bound.append(Bound(seats[record.member], record, entry, firm))
     return tuple(bound), tuple(notes), tuple(strangers)
 
@@ -135,17 +134,19 @@ def _first(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
     return line[-1] if earlier is None else min(line[line.index(earlier) :])
 
 
-def _proven(entry: Entry, bodies: tuple[Body, ...], chains: Chains) -> NodeRecord:
-    """The record, under the first body in which its member is active and signed it."""
+def _proven(entry: Entry, bodies: tuple[Body, ...], chains: Chains) -> tuple[NodeRecord, bool]:
+    """The record, under the first body in which its member is active and signed it; and whether it is `_firm` under any
+    of them."""
     refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
     for body in bodies:
         try:
-            record = prove_record(entry, body, chains)
+            record, heard = hear_record(entry, body, chains)
         except ComityError as error:
             refusal = error
             continue
         if any(member.id == record.member for member in body.active):
-            return record
+            others = (other for other in bodies if other is not body)
+            return record, heard.post_quantum or any(_firm(entry, record.member, other, chains) for other in others)
     raise refusal
 
 
@@ -154,8 +155,7 @@ def _firm(entry: Entry, member: Digest, body: Body, chains: Chains) -> bool:
     seat = body.member(member)
     if seat is None or not seat.active:
         return False
-    chain = chains.follow(KeyState.of_seat(seat))
-    return not chain.post_quantum.isdisjoint(chain.signers(entry.envelope))
+    return Heard.of(chains.follow(KeyState.of_seat(seat)), entry.envelope).post_quantum
 
 
 def witness(proof: TlogProof, line: bytes, bound: tuple[Bound, ...]) -> tuple[Witnessed, ...]:

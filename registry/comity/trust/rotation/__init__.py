@@ -1,6 +1,6 @@
 """Identities that change their keys and stay who they are: the statement, and what a pile of them leads to."""
 
-from comity.trust.rotation.chain import Chain, Chains, Step, closure, follow
+from comity.trust.rotation.chain import Chain, Chains, Heard, Step, closure, follow
 from comity.trust.rotation.statement import (
     Cut,
     KeyState,
@@ -15,6 +15,7 @@ __all__ = [
     "Chain",
     "Chains",
     "Cut",
+    "Heard",
     "KeyState",
     "Rotation",
     "Step",

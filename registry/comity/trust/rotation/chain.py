@@ -113,6 +113,24 @@ class Chain:
         return way
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Which states of a chain signed one envelope: asked once, for every answer costs signature checks."""
+
+    envelope: Envelope
+    signers: tuple[KeyState, ...]
+    post_quantum: bool
+    """Whether one of them would stand without classical cryptography."""
+
+    @classmethod
+    def of(cls, chain: Chain, envelope: Envelope) -> Heard:
+        signers = chain.signers(envelope)
+        return cls(envelope, signers, not chain.post_quantum.isdisjoint(signers))
+
+    def signed(self, envelope: Envelope) -> bool:
+        return envelope is self.envelope and bool(self.signers)
+
+
 def closure(start: Iterable[KeyState], further: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:
     """`start`, and all that is found by going `further` from there."""
     found = set(start)
