@@ -1,0 +1,147 @@
+"""Providers that break their word in their own logs: every mirror computes it, says so, and goes on with the rest."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.content.keyfile import read_signer
+from comity.ledger.ledger import Ledger
+from comity.trust.misbehaviour import convict
+from comity.trust.note import SignedNote
+from comity.trust.offers import Allocation, Grant, Offered, OfferLog, Window, record_statement
+from comity.trust.offers.accusing import OFFER_FAULT, read_accused
+from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.wire.offer_values import OfferQuery
+from support.federation import NodeHome, found, introduced, serving, until
+from support.lending import Borrower, Lender, holding, reaches, read_chain
+from support.offers import HOUR, to
+
+
+def this_week() -> Window:
+    now = int(time.time()) // HOUR * HOUR
+    return Window(now, now + 240 * HOUR)
+
+
+def some_hours(window: Window, first: int, last: int, nodes: int) -> Allocation:
+    return Allocation("h100", nodes, window.start + first * HOUR, window.start + last * HOUR, 8)
+
+
+def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry, ...]:
+    """Lines in the node's own hand that grant four nodes twice, each linked rightly to the one before."""
+    online = read_signer(lender.home.directory / "keys" / "online.pem")
+    offer, node = lender.offer(window=window), lender.home.record.node
+    link, lines = replace(to(offer.id), at=window.start, remaining=(1000,)), []
+
+    def say(record) -> Entry:  # type: ignore[no-untyped-def]
+        lines.append(sign_statement(record_statement(record, node), online))
+        return lines[-1]
+
+    last = say(Offered(link, offer))
+    for seq in (1, 2):
+        asked = borrower.request(offer.id, some_hours(window, 1, 5, 4))
+        lines.append(asked)
+        link = replace(link, seq=seq, prev=last.digest, remaining=(1000 - 8 * seq,))
+        allocations = (some_hours(window, 1, 5, 4),)
+        last = say(Grant(link, asked.digest, borrower.id, allocations, window.start + 86_400))
+    return tuple(lines)
+
+
+def write(home: NodeHome, lines: list[bytes]) -> None:
+    """Put lines into a log as whoever has its disk may, while its node is down."""
+    ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
+    try:
+        ledger.logs.append(home.origin, lines)
+    finally:
+        ledger.close()
+
+
+async def accusations(home: NodeHome) -> list[tuple[str, str]]:
+    """Who says which kind of fault, in the logs that a node holds."""
+    found = []
+    async with home.client() as client:
+        for head in await client.logs():
+            size = int(head.note.split(b"\n")[1]) if head.note else 0
+            if size:
+                async for batch in client.entries(head.vkey, 0, size):
+                    for entry in map(parse_entry, batch.lines):
+                        if entry.statement.predicate == OFFER_FAULT:
+                            found.append((head.origin, read_accused(entry.statement).kind))
+    return found
+
+
+async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_path: Path) -> None:
+    homes = found(tmp_path, 3).homes
+    lender, borrower, window = Lender(homes[0]), Borrower(), this_week()
+    async with serving(homes[0]):
+        await introduced(homes[0])
+    lines = overbook(lender, borrower, window)
+    write(homes[0], [borrower.publisher.announcement, *(line.line for line in lines)])
+    offer = lender.offer(window=window).id
+    async with serving(*homes):
+        everybody = {(home.origin, "overbooked") for home in homes[1:]}
+
+        async def accused() -> bool:
+            return [set(await accusations(home)) for home in homes] == [everybody] * 3
+
+        await until(accused, what="both mirrors to accuse the provider, everywhere")
+        for home in homes:
+            async with home.client() as client:
+                assert await client.offers.search() == ()
+                (state,) = await client.offers.search(OfferQuery(closed=True))
+            assert state.fault.startswith("overbooked: ")
+        read = await read_chain(homes[2], str(homes[0].record.log), offer)
+        assert await convicted(homes[2], homes[0], read) == "overbooked"
+
+
+async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLog) -> str:
+    """What the dossier that anybody can make from a mirror's answers proves."""
+    (chain,) = read.chains.values()
+    assert chain.fault is not None
+    async with mirror.client() as client:
+        note = SignedNote.parse(await client.checkpoint(str(provider.record.log)))
+        size = int(note.text.split("\n")[1])
+        exhibits = []
+        for index in (*chain.indexes, chain.fault.index):
+            async for batch in client.entries(str(provider.record.log), index, index + 1):
+                hashes = await client.inclusion(str(provider.record.log), index, size)
+                exhibits.append(Exhibit(batch.lines[0], index, hashes, 0))
+    dossier = Dossier.parse(Dossier((note,), tuple(exhibits)).encode())
+    return convict_provider(dossier, provider.record.log, provider.record.online)
+
+
+@pytest.mark.slow
+async def test_i11_two_provider_processes_on_one_key_leave_a_proof_at_every_mirror(tmp_path: Path) -> None:
+    first, one, other = found(tmp_path, 3).homes
+    lender, borrower, window = Lender(first), Borrower(), this_week()
+    async with serving(first, one, other):
+        offer = await lender.post(window=window)
+        for home in (one, other):
+            await holding(home, lambda client: client.offers.search(), "the offer to be mirrored")
+    second = copied(first, tmp_path / "second")
+    for home, mirror in ((first, one), (second, other)):
+        async with serving(home, mirror):
+            asked = borrower.request(offer, some_hours(window, 1, 5, 4))
+            await borrower.submit(home, asked)
+            await Lender(home).approve(asked.digest)
+            await reaches(mirror, asked, "granted")
+    async with serving(one, other):
+        for home in (one, other):
+            async with home.client() as client:
+                await until(client.misbehaviour, what=f"{home.name} to have a proof")
+                proof = (await client.misbehaviour())[0]
+            assert proof.origin == first.origin
+            convict(proof.kind, proof.parts, first.record.log)
+
+
+def copied(home: NodeHome, directory: Path) -> NodeHome:
+    """A second node on the same keys: a copy of a home whose operator vouches for the ledger."""
+    shutil.copytree(home.directory, directory)
+    twin = NodeHome(directory, home.card)
+    database = twin.config().storage.ledger
+    database.with_name("ledger.inode").write_bytes(b"%d\n" % database.stat().st_ino)
+    return twin
