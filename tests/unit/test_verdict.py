@@ -4,7 +4,10 @@ import itertools
 import json
 
 import pytest
+from comity.trust.policy import ROWS
 from comity.trust.verdict import Cause, Fact, Row, State, Verdict, exit_status
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ORDER = ("artifact", "bytes", "signatures", "cosigners")
 PASSED = tuple(Row(name, "pass", "", 1) for name in ORDER)
@@ -68,6 +71,48 @@ def test_partial_is_said_even_if_nobody_requires_the_bytes() -> None:
 @pytest.mark.parametrize("state", ["fail", "unknown", "not-checked"])
 def test_no_row_without_a_cause_is_accepted(state: State) -> None:
     assert exit_status((Row("cosigners", state, "", 1),), ("cosigners",)) != 0
+
+
+GRAVITY = (3, 4, 5, 8, 0)
+OUTCOMES: tuple[tuple[State, Cause], ...] = (
+    *(("fail", "false"), ("fail", "short"), ("unknown", "missing"), ("unknown", "short"), ("not-checked", "")),
+    *(("unknown", "partial"), ("pass", "")),
+)
+verdicts = st.fixed_dictionaries({name: st.sampled_from(OUTCOMES) for name in ROWS[:-1]})
+
+
+def row(name: str, outcome: tuple[State, Cause]) -> Row:
+    return Row(name, outcome[0], "", 1, outcome[1])
+
+
+@given(verdicts, st.lists(st.sampled_from(ROWS[:-1]), unique=True), st.sampled_from(ROWS[:-1]))
+@settings(max_examples=200)
+def test_a_row_that_passes_instead_makes_no_exit_status_graver(
+    outcomes: dict[str, tuple[State, Cause]], required: list[str], mended: str
+) -> None:
+    before = exit_status(tuple(row(*each) for each in outcomes.items()), tuple(required))
+    after = exit_status(tuple(row(*each) for each in {**outcomes, mended: ("pass", "")}.items()), tuple(required))
+    assert GRAVITY.index(after) >= GRAVITY.index(before)
+
+
+@given(verdicts, st.lists(st.sampled_from(ROWS[:-1]), unique=True))
+@settings(max_examples=200)
+def test_nothing_is_accepted_unless_every_required_row_passes(
+    outcomes: dict[str, tuple[State, Cause]], required: list[str]
+) -> None:
+    status = exit_status(tuple(row(*each) for each in outcomes.items()), tuple(required))
+    short_of = [outcomes[name][1] for name in {"artifact", *required} if outcomes[name][0] != "pass"]
+    if status == 0:
+        assert not short_of
+    if "fail" in (outcomes["artifact"][0], outcomes["bytes"][0]) or "false" in short_of:
+        assert status == 3
+    elif "short" in short_of:
+        assert status == 4
+    elif set(short_of) - {"partial"}:
+        assert status == 5
+    decided = {"artifact", "bytes", *required}
+    others = {name: ("pass", "") if name not in decided and o[1] != "partial" else o for name, o in outcomes.items()}
+    assert exit_status(tuple(row(name, o) for name, o in others.items()), tuple(required)) == status  # type: ignore[arg-type]
 
 
 def test_a_required_row_that_is_not_there_is_not_accepted() -> None:
