@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import click
+from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
@@ -64,7 +65,7 @@ def command(
             "verdict": verdict.to_json(),
         },
     )
-    repository, _, version = pulled.title.partition("@")
+    repository, _, version = pulled.title.removeprefix(UPSTREAM).partition("@")
     if to is None:
         out.hint(f"HF_HUB_OFFLINE=1, then from_pretrained({repository!r}, revision={version!r})")
     else:

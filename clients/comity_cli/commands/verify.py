@@ -64,7 +64,7 @@ def command(
 
 def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
     with output().progress("hashing", _size(Path(subject))) as progress:
-        return api.verify(subject, policy=api.policy(policy), on_hashed=progress.advance)
+        return api.verify(subject, policy=api.policy(policy) if policy else None, on_hashed=progress.advance)
 
 
 def _check_usage(

@@ -31,7 +31,7 @@ def artifact_as_mirrored(row: Row, found: Findings) -> Row:
     if row.state != "pass" or named or mirroring.corroborated >= needed:
         return joined
     text = f"{mirroring.corroborated} members mirrored it from its upstream, {needed} required"
-    return Row(row.name, "fail", text, row.step, "short", joined.facts, hint="comity pull REF")
+    return Row(row.name, "unknown", text, row.step, "short", joined.facts, hint="comity pull REF")
 
 
 def mirror_disputes(found: Findings) -> tuple[Fact, ...]:

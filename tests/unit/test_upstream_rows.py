@@ -1,0 +1,193 @@
+"""Where an artifact is from, in its verdict: who corroborates whom, who contradicts, and what a policy asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed
+from comity.trust.policy import ROWS, Policy, UpstreamRule, parse_policy
+from comity.trust.statement import Entry, SideObject
+from comity.trust.upstream.naming import Upstream
+from comity.trust.upstream.news import Changed, Gone, sign_changed, sign_gone
+from comity.trust.upstream.observed import Matched, Observed, Obtained, sign_observed
+from comity.trust.upstream.weighing import weigh
+from comity.trust.verdict import Row, Verdict
+from comity.trust.verify import verify
+from comity.trust.witnessing import Bound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.case import Case, case, nodes
+from support.world import Node, identity
+
+GOOD = case()
+CH, SG, ES, KR = nodes(4)
+COMMIT = "1f" * 20
+NAME = f"hf:org/tiny@{COMMIT}"
+UNPUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line != GOOD.publication.line))
+MONOTONE = ("artifact", "bytes", "signatures", "transparency", "cosigners")
+
+
+def observation(
+    by: Node,
+    artifact: Digest = GOOD.artifact,
+    *,
+    commit: str = COMMIT,
+    how: str = "fetched",
+    at: str = "https://hub.example",
+) -> Entry:
+    fetched = how == "fetched"
+    said = Observed(
+        by=by.record.node.id,
+        upstream=Upstream(at if fetched else "", "org/tiny", commit, "main"),
+        artifact=artifact,
+        manifest=SideObject(artifact, 100),
+        pieces=SideObject(sha256(b"pieces"), 1),
+        files=SideObject(sha256(b"files"), 1),
+        matched=Matched(4, 1, 3, 1, 0, 0),
+        unchecked=("commit",) if fetched else ("commit", "upstream"),
+        obtained=Obtained(how, 1, 2, "comity"),
+    )
+    return sign_observed(said, by.online)
+
+
+def asking(policy: Policy, members: int) -> Policy:
+    rows = tuple(row for row in policy.require if row not in ("signatures", "transparency", "cosigners"))
+    return replace(policy, upstream=UpstreamRule(members), require=rows)
+
+
+def judged(said: Case, members: int = 0) -> Verdict:
+    return verify(said.evidence, asking(said.policy, members))
+
+
+def texts(row: Row) -> list[str]:
+    return [fact.text for fact in row.facts]
+
+
+def test_an_observation_is_shown_as_its_nodes_claim_and_never_as_a_publication() -> None:
+    verdict = UNPUBLISHED.saying(observation(CH).line).verdict()
+    row = verdict.row("artifact")
+    said = next(fact for fact in row.facts if fact.text.startswith("mirrored from"))
+    assert (said.basis, said.by) == ("claimed", "Institute CH (CH)")
+    assert f"mirrored from {NAME} at https://hub.example: 4/4 files equal what the upstream lists" in said.text
+    assert "not checked: commit" in said.text
+    assert verdict.row("signatures").state == "unknown"
+    assert "published" not in " ".join(texts(row))
+
+
+def test_members_that_fetched_the_same_bytes_corroborate_one_another_each_once() -> None:
+    lines = [observation(node).line for node in (CH, SG, SG)] + [observation(CH, at="https://mirror.example").line]
+    row = GOOD.saying(*lines).verdict().row("artifact")
+    assert any(text.startswith(f"{NAME}: corroborated 2: ") for text in texts(row))
+
+
+def test_what_came_in_a_folder_corroborates_nothing() -> None:
+    row = GOOD.saying(observation(CH, how="carried").line, observation(SG, how="cache").line).verdict().row("artifact")
+    assert not any("corroborated" in text for text in texts(row))
+    assert any(text.startswith("carried here as") for text in texts(row))
+    assert any(text.startswith("taken from a cache of") for text in texts(row))
+
+
+def test_other_bytes_under_one_commit_are_a_dispute_and_turn_no_other_row() -> None:
+    mirrored = GOOD.saying(observation(CH).line)
+    disputed = mirrored.saying(observation(SG, sha256(b"other manifest")).line)
+    row = disputed.verdict().row("disputes and advisories")
+    assert row.state == "fail"
+    assert any(f"other bytes under {NAME}" in fact.text and fact.by == "Institute SG (SG)" for fact in row.facts)
+    for name in ROWS:
+        if name not in ("disputes and advisories", "policy"):
+            assert disputed.verdict().row(name).state == mirrored.verdict().row(name).state, name
+
+
+def test_another_commit_with_other_bytes_is_no_dispute() -> None:
+    said = GOOD.saying(observation(CH).line, observation(SG, sha256(b"other"), commit="2e" * 20).line)
+    assert said.verdict().row("disputes and advisories").state == "unknown"
+
+
+def test_a_forged_observation_counts_for_nothing() -> None:
+    true = observation(CH)
+    forged = sign_observed(Observed.parse(true.statement), SG.online)
+    said = GOOD.saying(forged.line)
+    assert any("mirrored" in text for text in texts(GOOD.saying(true.line).verdict().row("artifact")))
+    assert not any("mirrored" in text for text in texts(said.verdict().row("artifact")))
+
+
+def test_a_stranger_that_no_pinned_member_answers_for_counts_for_nothing() -> None:
+    stranger = nodes(7)[6]
+    assert not any(
+        "mirrored" in text for text in texts(GOOD.saying(observation(stranger).line).verdict().row("artifact"))
+    )
+
+
+@pytest.mark.parametrize(("asked", "state"), [(0, "pass"), (1, "pass"), (2, "pass"), (3, "unknown")])
+def test_a_policy_may_ask_how_many_members_mirrored_it(asked: int, state: str) -> None:
+    said = UNPUBLISHED.saying(observation(CH).line, observation(SG).line)
+    verdict = judged(said, asked)
+    assert verdict.row("artifact").state == state
+    assert verdict.accepted == (state == "pass")
+    assert verdict.exit_status == (0 if state == "pass" else 4)
+
+
+def test_nobody_is_asked_to_mirror_what_a_named_publisher_published() -> None:
+    assert judged(GOOD, 4).row("artifact").state == "pass"
+
+
+def test_what_a_stranger_published_does_not_replace_the_members_that_are_asked_for() -> None:
+    by_a_stranger = case(publisher=identity("Nobody", "CH"))
+    strange = replace(by_a_stranger, policy_text=GOOD.policy_text, federation=GOOD.federation)
+    assert strange.verdict().row("key policy").state == "fail"
+    assert judged(strange, 1).row("artifact").state == "unknown"
+    assert judged(strange.saying(observation(CH, strange.artifact).line), 1).row("artifact").state == "pass"
+
+
+def test_news_of_the_upstream_are_shown_and_change_no_state() -> None:
+    node, upstream = CH.record.node.id, Upstream("https://hub.example", "org/tiny", COMMIT, "main")
+    changed = sign_changed(Changed(node, upstream, GOOD.artifact, "2e" * 20, 5), CH.online)
+    gone = sign_gone(Gone(node, upstream, GOOD.artifact, "repository", 6), CH.online)
+    before, after = GOOD.saying(observation(CH).line), GOOD.saying(observation(CH).line, changed.line, gone.line)
+    row = after.verdict().row("artifact")
+    assert any(f"stands at {'2e' * 20} since" in text for text in texts(row))
+    assert any("the repository is gone upstream" in text for text in texts(row))
+    assert {r.name: r.state for r in after.verdict().rows} == {r.name: r.state for r in before.verdict().rows}
+
+
+LINES = [
+    *(observation(node).line for node in (CH, SG, ES)),
+    *(observation(node, sha256(b"other")).line for node in (SG, KR)),
+    observation(CH, how="cache").line,
+]
+
+
+@settings(max_examples=20)
+@given(st.sets(st.sampled_from(LINES)), st.sets(st.sampled_from(LINES)), st.integers(0, 4), st.booleans())
+def test_i4_more_observations_never_turn_what_passes(
+    some: set[bytes], more: set[bytes], asked: int, signed: bool
+) -> None:
+    base = GOOD if signed else UNPUBLISHED
+    before, after = judged(base.saying(*some), asked), judged(base.saying(*some, *more), asked)
+    for name in MONOTONE:
+        if before.row(name).state == "pass":
+            assert after.row(name).state == "pass"
+
+
+@settings(max_examples=5)
+@given(st.permutations(LINES))
+def test_the_order_of_observations_does_not_matter(lines: list[bytes]) -> None:
+    assert GOOD.saying(*lines).verdict() == GOOD.saying(*sorted(lines)).verdict()
+
+
+def test_corroboration_is_counted_for_one_commit_at_a_time() -> None:
+    bound = [Bound(node.seat.member, node.record, node.entry, True) for node in (CH, SG)]
+    entries = [observation(CH), observation(SG, commit="2e" * 20)]
+    assert weigh(entries, GOOD.artifact, bound).corroborated == 1
+
+
+@pytest.mark.parametrize("text", ["corroborated = true", "corroborated = -1", "corroborated = 1000", "coroborated = 1"])
+def test_a_policy_that_asks_for_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        parse_policy(f"[upstream]\n{text}\n".encode(), lambda _: b"")
+
+
+def test_a_policy_that_asks_for_members_is_read() -> None:
+    assert parse_policy(b"[upstream]\ncorroborated = 2\n", lambda _: b"").upstream == UpstreamRule(2)
