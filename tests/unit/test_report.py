@@ -13,7 +13,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import FoundFile
 from comity.trust.policy import ROWS
-from comity.trust.report import Report
+from comity.trust.report import MOST_FACTS, MOST_TEXT, Report
 from comity.trust.statement import Author, parse_entry, sign_statement
 from comity.trust.verdict import BASES, CAUSES, STATES, Fact, Row, Verdict
 from comity.trust.verified import MAX_INPUTS, RESULTS, Verified, check_report, level, sign_verified, summarise
@@ -128,6 +128,16 @@ def test_a_file_name_that_no_encoding_knows_is_spelled_out() -> None:
     verdict = verify(replace(GOOD.evidence, files=(*(GOOD.evidence.files or ()), odd)), GOOD.policy)
     row = Report.parse(Report.of(verdict, "1.0").encode()).verdict.row("bytes")
     assert row.summary.startswith(r"evil\udcff" + "\x1b[2J.py: not in the manifest")
+
+
+def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
+    facts = tuple(Fact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MOST_FACTS + 7))
+    rows = tuple(replace(row, summary="x" * 5000, facts=facts) for row in GOOD.verdict().rows)
+    report = Report.of(replace(GOOD.verdict(), rows=rows), "1.0")
+    assert Report.parse(report.encode()) == report
+    row = report.verdict.row("notes")
+    assert row.facts[-1].text == "and 7 more, which are not listed"
+    assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MOST_TEXT + 1}
 
 
 @given(summaries)

@@ -149,7 +149,10 @@ def test_json_says_where_everything_is(api: Client, folder: Path) -> None:
     document = json.loads(ran.stdout)
     assert (document["report"], document["signature"]) == (str(file), str(beside(file)))
     assert (document["html"], document["logged"]) == (None, [])
-    checked = json.loads(comity("report", "check", file, "--json").stdout)
+    page = folder.parent / "r.html"
+    checked = json.loads(comity("report", "check", file, "--html", page, "--json").stdout)
+    assert checked["html"] == str(page)
+    assert LABEL in page.read_text("utf-8")
     assert (checked["result"], checked["exit_status"]) == ("PASSED", 0)
 
 

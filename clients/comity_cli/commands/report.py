@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.verified import RESULTS, moment
 
 from comity_cli import verdicts
 from comity_cli.command import Group, client, examples, output
+
+if TYPE_CHECKING:
+    from comity.trust.report import Report
+    from comity_client.reports.signed import SignedReport
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -23,7 +28,8 @@ def command() -> None:
 @command.command("check", short_help="Check whose report it is, and that nobody changed it.")
 @click.argument("file", type=FILE)
 @click.option("--by", default="", metavar="ID", help="Who has to have signed it: an id, or its first 16 digits.")
-def check(file: Path, by: str) -> None:
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to print here.")
+def check(file: Path, by: str, page: Path | None) -> None:
     """Check the signature beside FILE, offline: that it holds, that it is about exactly this report, and that its
     signer is yours, bound by you, a pinned member, or the one of --by.
 
@@ -39,6 +45,9 @@ def check(file: Path, by: str) -> None:
     out.fact("policy", f"sha256:{verified.policy}")
     out.fact("at", f"{moment(verified.time)}, by the signer's clock")
     out.fact("with", f"comity {verified.version}")
+    if page is not None:
+        _write_page(page, signed.report, signed)
+        out.say(f"Page: {page}")
     out.document(
         "checked-report",
         {
@@ -52,6 +61,7 @@ def check(file: Path, by: str) -> None:
             "result": RESULTS[verified.passed],
             "exit_status": signed.report.verdict.exit_status,
             "report": verified.report.digest,
+            "html": str(page) if page else None,
         },
     )
 
@@ -63,15 +73,20 @@ def check(file: Path, by: str) -> None:
 @click.option("--facts", is_flag=True, help="Show what each row rests on.")
 def show(file: Path, page: Path | None, facts: bool) -> None:
     """Show what FILE says. Nothing is checked: `comity report check` does that, and `comity verify` judges anew."""
-    from comity.content import durable
     from comity.trust.report import MAX_BYTES, Report
     from comity.verifier import read_bounded
-    from comity_client.reports.page import page as render
 
     out, report = output(), Report.parse(read_bounded(file, MAX_BYTES))
     verdicts.show(out, report.verdict, facts=facts)
     out.warn("this is what the file says; its signature was not checked")
     if page is not None:
-        durable.write_file(page, render(report).encode(), mode=0o644, point="page")
+        _write_page(page, report)
         out.say(f"Page: {page}")
     out.document("report-shown", {"report": report.verdict.to_json(), "html": str(page) if page else None})
+
+
+def _write_page(path: Path, report: Report, signed: SignedReport | None = None) -> None:
+    from comity.content import durable
+    from comity_client.reports.page import page
+
+    durable.write_file(path, page(report, signed).encode(), mode=0o644, point="page")

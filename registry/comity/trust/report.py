@@ -27,6 +27,8 @@ SCHEMA: Final = "comity.dev/report/v1"
 TOOL: Final = "comity"
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_ROWS: Final = 64
+MOST_FACTS: Final = 250
+MOST_TEXT: Final = 1000
 MAX_FACTS: Final = 100_000
 MAX_INPUTS: Final = 10_000
 MAX_STATUS: Final = 255
@@ -41,8 +43,10 @@ class Report:
 
     @classmethod
     def of(cls, verdict: Verdict, version: str) -> Report:
-        """File names that no encoding knows are spelled out: a document has Unicode only."""
-        rows = tuple(_spelled(row) for row in verdict.rows)
+        """File names that no encoding knows are spelled out: a document has Unicode only. Of a row that somebody
+        flooded the first `MOST_FACTS` are kept, and `MOST_TEXT` characters of each text, so that nobody can keep a
+        report from being written."""
+        rows = tuple(_bounded(row) for row in verdict.rows)
         return cls(version, replace(verdict, name=_text(verdict.name), rows=rows))
 
     def encode(self) -> bytes:
@@ -127,10 +131,13 @@ def _word(item: Json) -> str:
     return item
 
 
-def _spelled(row: Row) -> Row:
-    facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in row.facts)
+def _bounded(row: Row) -> Row:
+    facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in row.facts[:MOST_FACTS])
+    if (more := len(row.facts) - len(facts)) > 0:
+        facts += (Fact(f"and {more} more, which are not listed", "verified here"),)
     return replace(row, summary=_text(row.summary), facts=facts, hint=_text(row.hint))
 
 
 def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…"
