@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "lineage": Lazy("Verify", "lineage", "Show what an artifact was made from, and who says so."),
     "derive": Lazy("Verify", "derive", "Make a child's weights again from its parent's, and compare."),
     "scan": Lazy("Verify", "scan", "Look into files: what they are, what in them would run."),
+    "diff": Lazy("Verify", "diff", "Show what differs between two artifacts."),
     "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),
     "log": Lazy("Verify", "log", "Read and check transparency logs."),
     "publisher": Lazy("Publish", "publisher", "Make and list publisher identities."),

@@ -32,14 +32,16 @@ from comity.wire.upstream_values import ImportOrder
 from comity_client import catalogue, dossier, logs, node_states
 from comity_client.accusations import Accusation, accusations
 from comity_client.charter_diff import CharterDiff
+from comity_client.comparing.differences import Differences, compare_sides
+from comity_client.comparing.sides import Side, side_of_folder, side_of_resolution
 from comity_client.compute import models
 from comity_client.compute.fitting import Model
 from comity_client.compute.market import Market
 from comity_client.derivations import Derivation, derive
 from comity_client.dossier import Dossier, Listing, Replica
-from comity_client.events import NodeAtFault, OnEvent, ignore
+from comity_client.events import NodeAtFault, OnEvent, Progress, ignore
 from comity_client.governance.chamber import Chamber
-from comity_client.held import Held, folder_of, held
+from comity_client.held import Held, folder_of, held, held_of
 from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.importing import Checked, Imported, check_at, import_at
@@ -326,6 +328,36 @@ class Client:
         """Whether `child` was made from `parent`, tensor by tensor. Uses no network. Raises as `derivations.derive`
         does."""
         return derive(child, parent, workers=_workers(), on_read=on_read)
+
+    def compare(
+        self,
+        before: Path | str,
+        after: Path | str,
+        *,
+        policy: Policy | None = None,
+        hub_cache: Path | None = None,
+        on_event: OnEvent = ignore,
+    ) -> Differences:
+        """What differs between two artifacts, each a folder or a reference.
+
+        Raises as `resolve` and `held.held` do; what could not be compared of them is in the result.
+        """
+        judged_by = policy or self.policy()
+
+        def hold(what: Path | str) -> Held:
+            return self.held(what, hub_cache=hub_cache, on_hashed=lambda count: on_event(Progress("", count)))
+
+        async def side(session: Session, what: Path | str) -> Side:
+            if isinstance(what, Path) or Path(what).exists():
+                return side_of_folder(await asyncio.to_thread(hold, what), judged_by)
+            resolution = await self._resolve(session, what, judged_by)
+            here = held_of(f"sha256:{resolution.artifact}", hub_cache, hold)
+            return await side_of_resolution(session, self._memory(), resolution, judged_by, on_event, here)
+
+        async def work(session: Session) -> Differences:
+            return await compare_sides(session, await side(session, before), await side(session, after))
+
+        return self._with(work, on_event)
 
     def log_derivation(
         self,

@@ -59,6 +59,15 @@ def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
     return cached(hub_cache or default_cache(), Reference.parse(what))
 
 
+def held_of(reference: str, hub_cache: Path | None, hold: Callable[[str], Held]) -> Callable[[], Held] | None:
+    """What hashes the artifact on this machine; None where it was not pulled into the Hub cache."""
+    try:
+        folder_of(reference, hub_cache)
+    except NotFound:
+        return None
+    return lambda: hold(reference)
+
+
 def held(
     what: Path | str,
     *,
