@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from comity.formats.inspecting import inspect
 from comity.gateway.blobs.request import parse as parse_request
 from comity.gateway.blobs.urls import Urls
 from comity.trust.charter import (
@@ -26,12 +30,14 @@ from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sig
 from comity.trust.derived import parse_derived
 from comity.trust.dsse import Envelope
 from comity.trust.encoding import canonical, parse_canonical, parse_json
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
 from comity.trust.federation import Federation
 from comity.trust.growth import Growth
 from comity.trust.identity import Inception, check_inception
 from comity.trust.manifest import Manifest
+from comity.trust.model_signing import Bundle, ModelKey, ModelStatement, Moment, parse_roots
+from comity.trust.model_signing.chains import Chain
 from comity.trust.names import Name, Reference
 from comity.trust.node_record import certificate_key, parse_node_record
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey
@@ -42,7 +48,7 @@ from comity.trust.policy import parse_policy
 from comity.trust.published import Published
 from comity.trust.report import Report
 from comity.trust.rotation import KeyState, follow, parse_rotation
-from comity.trust.statement import Statement, parse_entry, sign_statement
+from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
 from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog_mirror import MirrorInfo
 from comity.trust.tlog_policy import TlogPolicy
@@ -50,10 +56,14 @@ from comity.trust.tlog_proof import TlogProof
 from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
 from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
+from comity.trust.vouched import Vouched, parse_vouched, sign_vouched
 from comity.wire.https import RangeUrl
+from cryptography.utils import CryptographyDeprecationWarning
 from support import offers as lending
+from support import weights
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
+from support.model_sig import Authority, certificate_der, posix
 from support.world import found, identity
 
 
@@ -101,6 +111,22 @@ _INCEPTION: Final = canonical(identity("Swiss AI", "CH").inception.to_json())
 _FEDERATION: Final = found([_NODE], {"swiss-ai": identity("Swiss AI", "CH").id})
 _RECORDS: Final = encode_records([PieceRecord(6, bytes(32)), PieceRecord(4, bytes(32))])
 _ARTIFACT_POLICY: Final = _GOOD.policy
+
+
+_MODEL_SIGS: Final = _vectors("model-sig.json")["accepted"]
+_ROOT: Final = Authority.root()
+_ABOVE: Final = _ROOT.below()
+_LEAF: Final = _ABOVE.leaf()
+_ROOTS: Final = parse_roots(_ROOT.pem)
+
+
+def _follow(data: bytes) -> Any:
+    """A leaf that anybody may have made, under certificates that hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a serial number that is not positive
+        chain = Chain.parse((data, certificate_der(_ABOVE.certificate)))
+    assert chain.validity
+    return chain.follow(_ROOTS, Moment(posix(2026), "then"))
 
 
 def _payload(line: bytes) -> bytes:
@@ -184,6 +210,22 @@ _LENT: Final = _lend()
 _NOTE: Final = SignedNote.parse(_NOTES[0])
 _DOSSIER: Final = Dossier((_NOTE,), (Exhibit(b"a line", 1, (bytes(32),), 0),))
 
+_VOUCHED: Final = sign_vouched(
+    Vouched(_OFFICER.inception.author, _GOOD.artifact, "evaluated", "well", SideObject.of(b"scores")), _OFFICER.signer
+)
+
+
+def _inspect(data: bytes) -> Any:
+    """Whatever a file is, a look at it raises nothing at all; what is wrong with it counts as refused here."""
+    try:
+        found = inspect(io.BytesIO(data), "config.json", len(data))
+    except ComityError as error:
+        raise AssertionError("inspect raised") from error
+    if found.malformed or found.format in ("unknown", "text"):
+        raise Malformed("no sound file")
+    return found
+
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
@@ -202,11 +244,16 @@ PARSERS: Final[dict[str, Target]] = {
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
     "growth": Target(Growth.parse, _GROWTHS, Growth.encode),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
+    "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "http-request": Target(parse_request, (_REQUEST,)),
     "inception": Target(lambda data: Inception.from_json(parse_json(data, limit=1 << 16)), (_INCEPTION,)),
     "cosignatures": Target(parse_signatures, tuple(encode_signatures(SignedNote.parse(n).signatures) for n in _NOTES)),
     "manifest": Target(Manifest.parse, (_GOOD.manifest,), Manifest.encode),
     "mirror-info": Target(MirrorInfo.parse, (MirrorInfo(600, 256).encode(), b"0\n0\nAAA=\n"), MirrorInfo.encode),
+    "model-key": Target(ModelKey.parse, _encoded(*(case["public_key"] for case in _MODEL_SIGS))),
+    "model-sig": Target(Bundle.parse, _encoded(*(case["bundle"] for case in _MODEL_SIGS))),
+    "model-sig-chain": Target(_follow, (certificate_der(_LEAF.certificate),)),
+    "model-sig-list": Target(ModelStatement.parse, _encoded(*(case["payload"] for case in _MODEL_SIGS))),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
     "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
     "named-charter": Target(lambda data: read_named(parse_entry(data)), _NAMED),
@@ -231,4 +278,5 @@ PARSERS: Final[dict[str, Target]] = {
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
     "verified": Target(_of_statement(Verified.parse), (_payload(_VERIFIED),)),
+    "vouched": Target(_of_statement(parse_vouched), (_payload(_VOUCHED.line),)),
 }

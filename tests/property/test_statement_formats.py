@@ -14,6 +14,7 @@ from comity.trust.claims import (
     ADVISORIES,
     SEVERITIES,
     Advisory,
+    Compromise,
     parse_addresses,
     parse_advisory,
     parse_hold,
@@ -44,6 +45,7 @@ from comity.trust.pieces import (
 )
 from comity.trust.published import DOCUMENTS, RELATIONS, Licence, Parent, Published
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, SideObject, Statement, Subject, parse_entry
+from comity.trust.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, nodes
@@ -215,6 +217,22 @@ def test_publications_round_trip(published: Published) -> None:
 def test_advisories_round_trip(by: Author, artifact: Digest, kind: str, severity: str, text: str) -> None:
     said = Advisory(by, artifact, kind, severity, text)
     assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
+
+
+origins = words.filter(lambda word: not any(char.isspace() or char == "+" for char in word))
+
+
+@given(authors, digests, digests, origins, st.integers(0, MAX_INTEGER))
+@settings(max_examples=30)
+def test_notices_of_lost_keys_round_trip(by: Author, identity: Digest, key: Digest, origin: str, index: int) -> None:
+    said = Advisory(by, identity, "key-compromise", "high", "", Compromise(key, origin, index))
+    assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
+
+
+@given(st.builds(Vouched, authors, digests, st.sampled_from(STATEMENTS), lines, st.none() | objects))
+@settings(max_examples=30)
+def test_vouches_round_trip(said: Vouched) -> None:
+    assert parse_vouched(parse_entry(sign_vouched(said, signer("a")).line).statement) == said
 
 
 tool_words = st.from_regex(r"[a-z0-9][a-z0-9_+./-]{0,63}", fullmatch=True)

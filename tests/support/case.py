@@ -26,6 +26,7 @@ from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
 
+CARD = b"# Tiny\nFor tests.\n"
 LICENCE_TEXT = b"Apache License, Version 2.0 (abridged)\n"
 FILES: Mapping[str, bytes] = {
     "LICENSE": LICENCE_TEXT,
@@ -123,6 +124,7 @@ def release(
         manifest=SideObject.of(manifest.encode()),
         pieces=SideObject.of(index.encode()),
         licence=Licence(spdx, SideObject.of(LICENCE_TEXT)),
+        documents={"card": SideObject.of(CARD)},
         lineage=lineage,
     )
     return published, publish(published, by.signer), manifest.encode(), index.encode()
@@ -166,7 +168,7 @@ def case(
         publication=publication,
         claims=(publisher.entry.line, *(member.entry.line for member in members), publication.line, *holds),
         proofs=tuple(proofs),
-        objects={sha256(LICENCE_TEXT): LICENCE_TEXT},
+        objects={sha256(LICENCE_TEXT): LICENCE_TEXT, sha256(CARD): CARD},
         federation=found(members, {"swiss-ai": publisher.id}),
         policy_text=policy_text(publisher),
     )
@@ -190,6 +192,8 @@ refuse_from = []
 [time]
 as_of = 2026-11-24T00:00:00Z
 max_age_days = 30
+[documents]
+require = ["card"]
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """

@@ -7,7 +7,6 @@ from comity.trust.policy import (
     DEFAULT_REQUIRED,
     PUBLISHER,
     ROWS,
-    UNJUDGED,
     CosignerRule,
     Freshness,
     Policy,
@@ -139,10 +138,11 @@ def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None
         pytest.param("[rows]\nrequire = ['disputes and advisories']", id="a row that cannot pass"),
         pytest.param("[rows]\nrequire = ['artifact', 'licence']", id="a licence row without licences"),
         pytest.param("[rows]\nrequire = ['artifact', 'time']", id="a time row without a moment"),
-        pytest.param("[rows]\nrequire = ['artifact', 'documents']", id="a row that this version does not judge"),
+        pytest.param("[rows]\nrequire = ['artifact', 'documents']", id="a documents row without documents"),
         pytest.param("[safety]\nallow = ['pickel']", id="a kind that is none"),
         pytest.param("[safety]\nallow = ['sha256:12']", id="half a digest"),
         pytest.param("[safety]\nalow = ['pickle']", id="a safety key that is none"),
+        pytest.param("[documents]\nrequire = ['diploma']", id="a document that is none"),
         pytest.param("a = [", id="no TOML"),
         pytest.param("a = " + "9" * 5000, id="a number beyond the library's limit"),
         pytest.param("a = " + "[" * 20_000, id="nesting beyond the stack"),
@@ -196,5 +196,7 @@ def test_a_namespace_is_bound_however_it_is_spelled() -> None:
 
 
 def test_every_row_that_can_pass_can_be_required() -> None:
-    judged = [row for row in ROWS if row not in (*UNJUDGED, "disputes and advisories", "policy")]
-    assert pinning(FULL.partition("[rows]")[0] + f"[rows]\nrequire = {judged}").require == tuple(judged)
+    judged = [row for row in ROWS if row not in ("disputes and advisories", "policy")]
+    assert pinning(
+        FULL.partition("[rows]")[0] + f"[documents]\nrequire = ['card']\n[rows]\nrequire = {judged}"
+    ).require == tuple(judged)

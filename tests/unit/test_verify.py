@@ -9,7 +9,7 @@ from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import b64encode
 from comity.trust.evidence import Evidence, Proof
-from comity.trust.policy import ROWS, UNJUDGED, Policy
+from comity.trust.policy import ROWS, Policy
 from comity.trust.published import Parent
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.verdict import Verdict
@@ -35,9 +35,9 @@ def unbound() -> Case:
 
 NOT_PUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line != GOOD.publication.line))
 TURNS: dict[str, tuple[Case, set[str]]] = {
-    "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS) - {*UNJUDGED}),
+    "artifact": (replace(GOOD, manifest=b"{}"), set(ROWS)),
     "bytes": (replace(GOOD, files={**GOOD.files, "LICENSE": b""}), {"bytes", "policy"}),
-    "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "lineage", "licence", "policy"} | NO_PROOF),
+    "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "lineage", "licence", "documents", "policy"} | NO_PROOF),
     "key policy": (unbound(), {"key policy"}),
     "transparency": (without_proofs_of(GOOD.publication.line), {"policy"} | NO_PROOF),
     "cosigners": (GOOD.demanding("jurisdictions = 2", "jurisdictions = 4"), {"cosigners", "policy"}),
@@ -45,6 +45,7 @@ TURNS: dict[str, tuple[Case, set[str]]] = {
     "lineage": (case(lineage=(Parent("finetune", "swiss-ai/base@v1"),)), {"lineage"}),
     "licence": (GOOD.demanding("apache-2.0", "mit"), {"licence"}),
     "file safety": (GOOD.demanding("[rows]", '[safety]\nformats = ["json"]\n[rows]'), {"file safety"}),
+    "documents": (GOOD.demanding('require = ["card"]', 'require = ["evaluation"]'), {"documents"}),
     "notes": (GOOD.saying(b"junk"), {"notes"}),
     "disputes and advisories": (GOOD.saying(*advisory(GOOD)), {"disputes and advisories"}),
     "time": (GOOD.demanding("2026-11-24", "2027-11-24"), {"time"}),
@@ -64,11 +65,9 @@ def test_one_change_turns_one_row_and_those_that_rest_on_it(name: str) -> None:
     assert {row for row in ROWS if before[row] != after[row]} == turned
 
 
-def test_rows_that_nothing_turns_say_that_they_were_not_checked() -> None:
-    assert set(ROWS) - set(TURNS) == set(UNJUDGED)
-    for each in (GOOD, *(changed for changed, _ in TURNS.values())):
-        assert {row for row, state in states(each.verdict()).items() if state == "not-checked"} >= set(UNJUDGED)
-    assert {row for row, state in states(GOOD.verdict()).items() if state == "not-checked"} == set(UNJUDGED)
+def test_there_is_no_row_that_nothing_turns() -> None:
+    assert set(ROWS) == set(TURNS)
+    assert "not-checked" not in states(GOOD.verdict()).values()
 
 
 def test_without_a_manifest_nothing_is_judged_and_the_policy_is_not_met() -> None:

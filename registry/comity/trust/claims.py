@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest
-from comity.trust.encoding import parse_decimal
+from comity.trust.encoding import Json, parse_decimal
 from comity.trust.errors import Malformed
 from comity.trust.fields import Fields
 from comity.trust.keys import Signer
 from comity.trust.node_record import NodeRecord
+from comity.trust.note import check_name
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
 
-ADVISORIES: Final = ("yank", "superseded", "vulnerability", "malware", "licence-change", "key-compromise")
+KEY_COMPROMISE: Final = "key-compromise"
+ADVISORIES: Final = ("yank", "superseded", "vulnerability", "malware", "licence-change", KEY_COMPROMISE)
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 STATE_SETTING: Final = ("yank", "superseded")
 MAX_ADDRESSES: Final = 8
@@ -47,14 +49,24 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class Compromise:
+    """The key (the SHA-256 of its JSON) that was in other hands from entry `index` of the log `origin` on."""
+
+    key: Digest
+    origin: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Advisory:
-    """A logged warning about `artifact`."""
+    """A logged warning about `artifact`; with `compromise`, about the keys of the identity that `artifact` names."""
 
     by: Author
     artifact: Digest
     kind: str
     severity: str
     text: str
+    compromise: Compromise | None = None
 
 
 def sign_hold(record: NodeRecord, artifact: Digest, manifest: SideObject, pieces: SideObject, online: Signer) -> Entry:
@@ -97,7 +109,10 @@ def read_addresses(fields: Fields, name: str) -> tuple[str, ...]:
 
 
 def sign_advisory(advisory: Advisory, *signers: Signer) -> Entry:
-    body = {"kind": advisory.kind, "severity": advisory.severity, "text": advisory.text}
+    body: dict[str, Json] = {"kind": advisory.kind, "severity": advisory.severity, "text": advisory.text}
+    if advisory.compromise is not None:
+        since: dict[str, Json] = {"origin": advisory.compromise.origin, "index": advisory.compromise.index}
+        body |= {"key": advisory.compromise.key, "since": since}
     statement = Statement("advisory", (Subject("", advisory.artifact),), advisory.by, body)
     parse_advisory(statement)
     return sign_statement(statement, *signers)
@@ -109,11 +124,18 @@ def parse_advisory(statement: Statement) -> Advisory:
         raise Malformed("advisory is malformed", why="not an advisory statement")
     fields = statement.fields()
     kind, severity = fields.choice("kind", ADVISORIES), fields.choice("severity", SEVERITIES)
-    advisory = Advisory(
-        statement.by, statement.sole_subject(), kind, severity, fields.text("text", least=0, most=4000, lines=True)
-    )
+    text = fields.text("text", least=0, most=4000, lines=True)
+    compromise = _compromise(fields) if kind == KEY_COMPROMISE and fields.has("key") else None
     fields.done()
-    return advisory
+    return Advisory(statement.by, statement.sole_subject(), kind, severity, text, compromise)
+
+
+def _compromise(fields: Fields) -> Compromise:
+    key, since = fields.digest("key"), fields.object("since")
+    made = Compromise(key, since.text("origin", most=255), since.integer("index"))
+    since.done()
+    check_name(made.origin)
+    return made
 
 
 def signed_by_node(entry: Entry, record: NodeRecord) -> bool:

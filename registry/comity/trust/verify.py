@@ -49,6 +49,7 @@ from comity.trust.rows import (
     documents_row,
     judge_model_sig,
     key_policy_row,
+    keys_in_other_hands,
     licence_row,
     lineage_row,
     notes_row,
@@ -58,12 +59,17 @@ from comity.trust.rows import (
     signatures_row,
     signed_row,
     sole,
+    time_of_loss,
     time_row,
     transparency_row,
+    warning_of_loss,
+    with_rivals,
 )
+from comity.trust.speaking import Speakers
 from comity.trust.standing import Standing, stand
 from comity.trust.statement import Entry
 from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Fact, Row, Verdict, exit_status
+from comity.trust.vouching import weigh_vouches
 from comity.trust.witnessing import bind
 
 
@@ -87,6 +93,8 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
     checks, untold = weigh_checks(readings, manifest.digest, [seat for body in policy.pins for seat in body.members])
+    speakers = Speakers(readings, bound, [seat for body in policy.pins for seat in body.members])
+    vouches, unvouched = weigh_vouches(readings, manifest.digest, speakers)
     lineage, underived = lineage_of(readings, manifest.digest, chosen.publication if chosen else None, policy, bound)
     concerned = {member.id for body in policy.pins for member in body.members}
     concerned |= {chosen.publication.publisher.id} if chosen else set()
@@ -103,8 +111,9 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
         checks=checks,
         disputes=tuple(readings.chains.disputes(concerned)),
         holds=holds,
+        vouches=vouches,
         strangers=strangers,
-        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *forged, *underived),
+        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *unvouched, *forged, *underived),
     )
     signed = judge_model_sig(found, keyless)
     hashed = bytes_row(evidence, manifest)
@@ -112,7 +121,7 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
         artifact_as_mirrored(first, found),
         bytes_as_signed(signed, hashed) if signed and sole(evidence) else hashed,
         signed_row(signatures_row(found), signed, found),
-        key_policy_row(found),
+        keys_in_other_hands(key_policy_row(found), found),
         transparency_row(found),
         cosigners_row(found),
         replicas_row(found),
@@ -120,8 +129,8 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
         licence_row(found),
         safety_row(found),
         documents_row(found),
-        advisories_row(found),
-        time_row(found),
+        warning_of_loss(with_rivals(advisories_row(found), found), found),
+        time_of_loss(time_row(found), found),
         crypto_health_row(found),
         notes_row(found),
     )

@@ -29,6 +29,8 @@ from comity.trust.statement import Entry, parse_entry
 from comity.trust.upstream.news import CHANGED, GONE, parse_changed, parse_gone
 from comity.trust.upstream.observed import OBSERVED, Observed
 from comity.trust.verified import VERIFIED, Verified
+from comity.trust.vouched import PREDICATE as VOUCHED
+from comity.trust.vouched import parse_vouched
 
 CANDIDATES: Final = 16
 """Lines looked at that claim to be one identity's inception: each proves itself or counts for nothing."""
@@ -37,6 +39,7 @@ _READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "hold": lambda entry: parse_hold(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
     "advisory": lambda entry: parse_advisory(entry.statement),
+    VOUCHED: lambda entry: parse_vouched(entry.statement),
     DERIVED: lambda entry: parse_derived(entry.statement),
     VERIFIED: lambda entry: Verified.parse(entry.statement),
     OBSERVED: lambda entry: Observed.parse(entry.statement),

@@ -37,6 +37,8 @@ issuer = "https://accounts.example"
 [safety]
 allow = ["chat-template"]        # kinds of active content, paths, or sha256:… of files; these by default
 formats = ["safetensors"]        # no files but of these formats; absent: any
+[documents]
+require = ["card"]               # what the publisher has to put beside it: card, training-summary, evaluation
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """
@@ -44,7 +46,7 @@ require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 from comity.trust.policy.cosigners import PUBLISHER, CosignerRule
 from comity.trust.policy.freshness import DEFAULT_MAX_AGE_DAYS, Freshness
 from comity.trust.policy.lineage import LineageRule
-from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS, UNJUDGED
+from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS
 from comity.trust.policy.reading import MAX_BYTES, SCHEMA, parse_policy
 from comity.trust.policy.safety import SafetyRule
 from comity.trust.policy.upstream import UpstreamRule
@@ -57,7 +59,6 @@ __all__ = [
     "PUBLISHER",
     "ROWS",
     "SCHEMA",
-    "UNJUDGED",
     "CosignerRule",
     "Freshness",
     "LineageRule",

@@ -22,5 +22,4 @@ ROWS: Final = (
     "crypto health",
     "policy",
 )
-UNJUDGED: Final = ("documents",)
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")

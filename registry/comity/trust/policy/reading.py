@@ -8,6 +8,7 @@ from typing import Final
 
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.policy.cosigners import read_cosigners
+from comity.trust.policy.documents import read_documents
 from comity.trust.policy.freshness import read_freshness
 from comity.trust.policy.lineage import read_lineage
 from comity.trust.policy.model_signing import read_model_signing
@@ -54,6 +55,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
         upstream=read_upstream(document.table("upstream")),
+        documents=read_documents(document.table("documents")),
         require=read_required(document.table("rows")),
         digest=sha256(text),
     )

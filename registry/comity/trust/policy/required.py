@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from comity.trust.errors import Malformed
-from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS, UNJUDGED
+from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS
 from comity.trust.policy.table import Table
 from comity.trust.policy.values import Policy
 
@@ -32,8 +32,11 @@ def check_required(policy: Policy) -> None:
 
 def hopeless(policy: Policy) -> Mapping[str, str]:
     """The rows that could not pass whatever the evidence, and why."""
-    reasons = dict.fromkeys(UNJUDGED, "this version does not judge it")
-    reasons["disputes and advisories"] = "nobody can prove that there is none; name issuers in advisories.refuse_from"
+    reasons = {
+        "disputes and advisories": "nobody can prove that there is none; name issuers in advisories.refuse_from",
+    }
+    if not policy.documents:
+        reasons["documents"] = "documents.require names none"
     if not policy.licences:
         reasons["licence"] = "licences.accept names none"
     if policy.freshness is None:

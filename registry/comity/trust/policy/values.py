@@ -32,6 +32,7 @@ class Policy:
     model_signing: ModelSigningRule = field(default_factory=ModelSigningRule)
     safety: SafetyRule = field(default_factory=SafetyRule)
     upstream: UpstreamRule = field(default_factory=UpstreamRule)
+    documents: tuple[str, ...] = ()
     require: tuple[str, ...] = DEFAULT_REQUIRED
     digest: Digest | None = None
 

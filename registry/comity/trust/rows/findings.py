@@ -13,6 +13,7 @@ from comity.trust.reading import Readings
 from comity.trust.standing import Standing
 from comity.trust.statement import Entry
 from comity.trust.verified import Verified
+from comity.trust.vouching import Vouch
 from comity.trust.witnessing import Bound
 
 
@@ -22,8 +23,8 @@ class Findings:
 
     `chosen` is the publication that gets furthest, None where there is none. `bound` are the nodes that a pinned body
     proves, `strangers` the names of those whose member no pinned body lists. `checks` are what others say that they
-    verified. `holds` are signed, not yet proven to be
-    in the node's own log. `remarks` say what did not verify outside of the readings and standings.
+    verified, `vouches` what else they say of it. `holds` are signed, not yet proven to be in the node's own log.
+    `remarks` say what did not verify outside of the readings and standings.
     """
 
     evidence: Evidence
@@ -38,5 +39,6 @@ class Findings:
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
     holds: tuple[tuple[Entry, Bound], ...]
+    vouches: tuple[Vouch, ...]
     strangers: tuple[str, ...]
     remarks: tuple[str, ...]

@@ -1,0 +1,113 @@
+"""Keys that their owner lost: who may say so, from which entry on, and which rows that turns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.claims import Advisory, Compromise, parse_advisory, sign_advisory
+from comity.trust.errors import Malformed
+from comity.trust.verdict import Row
+from support.case import Case, case
+from support.world import Identity, identity
+
+GOOD = case()
+OWNER = identity("Swiss AI", "CH")
+HOME = "node-ch.example/log"
+PLACE = 5
+"""Where the publication stands in its home log."""
+
+
+def notice(index: int, *, by: Identity = OWNER, about: Identity = OWNER, origin: str = HOME) -> bytes:
+    lost = Compromise(about.signer.public.id, origin, index)
+    said = Advisory(by.inception.author, about.id, "key-compromise", "critical", "the laptop is gone", lost)
+    return sign_advisory(said, by.signer).line
+
+
+def key_policy(what: Case) -> Row:
+    return what.verdict().row("key policy")
+
+
+def test_a_notice_reads_back() -> None:
+    lost = Compromise(OWNER.signer.public.id, HOME, 7)
+    said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "high", "", lost)
+    assert parse_advisory(sign_advisory(said, OWNER.signer).statement) == said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "yank", "severity": "info", "text": "", "key": OWNER.id, "since": {"origin": HOME, "index": 1}},
+        {"kind": "key-compromise", "severity": "info", "text": "", "key": OWNER.id},
+        {"kind": "key-compromise", "severity": "info", "text": "", "since": {"origin": HOME, "index": 1}},
+        {"kind": "key-compromise", "severity": "info", "text": "", "key": "x", "since": {"origin": HOME, "index": 1}},
+        {
+            "kind": "key-compromise",
+            "severity": "info",
+            "text": "",
+            "key": OWNER.id,
+            "since": {"origin": "a b", "index": 1},
+        },
+        {
+            "kind": "key-compromise",
+            "severity": "info",
+            "text": "",
+            "key": OWNER.id,
+            "since": {"origin": HOME, "index": -1},
+        },
+    ],
+    ids=["another kind", "no entry", "no key", "no digest", "no origin", "a negative entry"],
+)
+def test_a_notice_that_is_none_is_refused(body: dict[str, object]) -> None:
+    made = sign_advisory(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).statement
+    with pytest.raises(Malformed):
+        parse_advisory(replace(made, body=body))
+
+
+@pytest.mark.parametrize("index", [0, PLACE])
+def test_what_stands_at_the_entry_or_behind_it_fails_the_key_policy(index: int) -> None:
+    lost = GOOD.saying(notice(index))
+    row = key_policy(lost)
+    assert (row.state, row.cause) == ("fail", "short")
+    assert [fact.basis for fact in row.facts[-2:]] == ["claimed", "verified here"]
+    warned = lost.verdict().row("disputes and advisories")
+    assert (warned.state, warned.facts[0].text) == ("fail", "key-compromise (critical): the laptop is gone")
+    assert "from entry" in lost.verdict().row("time").facts[-1].text
+    assert lost.verdict().row("time").state == "pass"
+
+
+def test_what_stands_below_the_entry_stands_as_it_stood() -> None:
+    lost = GOOD.saying(notice(PLACE + 1))
+    assert key_policy(lost).state == "pass"
+    assert key_policy(lost).facts[-1].text == f"this stands in {HOME} below that entry"
+
+
+def test_without_a_proof_of_that_log_nobody_can_tell() -> None:
+    elsewhere = GOOD.saying(notice(PLACE, origin="node-sg.example/log"))
+    row = key_policy(elsewhere)
+    assert (row.state, row.cause) == ("unknown", "missing")
+
+
+def test_the_earliest_of_several_entries_counts() -> None:
+    assert key_policy(GOOD.saying(notice(PLACE + 1), notice(2))).state == "fail"
+
+
+def test_signatures_logs_and_cosigners_keep_what_they_are() -> None:
+    before, after = GOOD.verdict(), GOOD.saying(notice(0)).verdict()
+    for name in ("artifact", "bytes", "signatures", "transparency", "cosigners"):
+        assert before.row(name) == after.row(name)
+    assert after.exit_status == 0
+    asked = GOOD.saying(notice(0)).demanding('"signatures", "tr', '"signatures", "key policy", "tr')
+    assert asked.verdict().exit_status == 4
+
+
+def test_nobody_else_can_take_a_publishers_keys_away() -> None:
+    rival = identity("Rival", "SG")
+    for line in (notice(0, by=rival), notice(0, about=rival), notice(0, by=rival, about=rival)):
+        assert key_policy(GOOD.saying(rival.entry.line, line)) == key_policy(GOOD)
+
+
+def test_a_forged_notice_counts_for_nothing() -> None:
+    lost = Compromise(OWNER.signer.public.id, HOME, 0)
+    said = Advisory(OWNER.inception.author, OWNER.id, "key-compromise", "high", "", lost)
+    assert key_policy(GOOD.saying(sign_advisory(said, identity("Rival", "SG").signer).line)) == key_policy(GOOD)

@@ -1,0 +1,117 @@
+"""What others say of an artifact: read strictly, proven to be somebody's, counted by members, shown as their claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
+from comity.trust.verdict import Fact
+from comity.trust.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
+from support.case import CARD, Case, case, nodes
+from support.world import identity, seat
+
+CH, SG, ES, KR = nodes(4)
+GOOD = case()
+LAB = identity("Evaluation lab", "ES")
+RESULTS = SideObject.of(b"scores")
+SAID = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "on our benchmark", RESULTS)
+
+
+def vouches(what: Case) -> list[Fact]:
+    return [f for f in what.verdict().row("documents").facts if f.text.startswith(STATEMENTS)]
+
+
+@pytest.mark.parametrize("document", [None, RESULTS], ids=["alone", "with a document"])
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_what_was_said_reads_back(statement: str, document: SideObject | None) -> None:
+    said = replace(SAID, statement=statement, document=document)
+    entry = parse_entry(sign_vouched(said, LAB.signer).line)
+    assert parse_vouched(entry.statement) == said
+    assert entry.statement.objects == ((document,) if document else ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"predicate": "advisory"}, id="another predicate"),
+        pytest.param({"body": {"statement": "liked", "text": "", "document": None}}, id="another statement"),
+        pytest.param({"body": {"statement": "rehashed", "text": ""}}, id="without a word on a document"),
+        pytest.param({"body": {"statement": "rehashed", "text": "", "document": None, "x": 1}}, id="a rider"),
+        pytest.param({"body": {"statement": "rehashed", "text": "x" * 4001, "document": None}}, id="too long"),
+        pytest.param({"objects": ()}, id="its document is not carried"),
+        pytest.param({"objects": (RESULTS, SideObject.of(b"more"))}, id="another object is carried"),
+    ],
+)
+def test_what_is_no_vouch_is_refused(change: dict[str, object]) -> None:
+    made = sign_vouched(SAID, LAB.signer).statement
+    with pytest.raises(Malformed):
+        parse_vouched(replace(made, **change))
+
+
+def test_a_vouch_is_shown_as_the_claim_of_whoever_signed_it() -> None:
+    said = GOOD.saying(LAB.entry.line, sign_vouched(SAID, LAB.signer).line)
+    (fact,) = vouches(said)
+    assert (fact.basis, fact.by[:14]) == ("claimed", "Evaluation lab")
+    assert fact.text.startswith("evaluated: on our benchmark; document") and fact.text.endswith("not here")
+    with_results = replace(said, objects={**said.objects, RESULTS.digest: b"scores"})
+    assert vouches(with_results)[0].text.endswith(" here") and not vouches(with_results)[0].text.endswith("not here")
+    assert said.verdict().exit_status == 0
+
+
+def test_members_are_counted_once_however_they_speak() -> None:
+    lines = [
+        sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), ES.online).line,
+        sign_vouched(Vouched(ES.seat.inception.author, GOOD.artifact, "rehashed"), ES.seat.signer).line,
+        sign_vouched(Vouched(KR.record.node, GOOD.artifact, "rehashed"), KR.online).line,
+        LAB.entry.line,
+        sign_vouched(Vouched(LAB.inception.author, GOOD.artifact, "rehashed"), LAB.signer).line,
+    ]
+    said = GOOD.saying(*lines)
+    assert [fact.by for fact in vouches(said)].count("Institute ES (ES)") == 1
+    assert len(vouches(said)) == 4
+    assert said.verdict().row("documents").summary == "here: card; rehashed, say 2 members"
+
+
+@pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])
+def test_a_forged_vouch_is_a_note_and_counts_for_nothing(forger: object) -> None:
+    forged = sign_vouched(Vouched(ES.record.node, GOOD.artifact, "rehashed"), forger)  # type: ignore[arg-type]
+    verdict = GOOD.saying(forged.line).verdict()
+    assert "vouched" in verdict.row("notes").summary
+    assert vouches(GOOD.saying(forged.line)) == []
+
+
+def test_what_cannot_be_read_or_is_about_another_artifact_counts_for_nothing() -> None:
+    odd = Statement("vouched", sign_vouched(SAID, LAB.signer).statement.subjects, LAB.inception.author, {})
+    verdict = GOOD.saying(LAB.entry.line, sign_statement(odd, LAB.signer).line).verdict()
+    assert "could not be read" in verdict.row("notes").summary
+    elsewhere = replace(SAID, artifact=sha256(b"another"))
+    assert vouches(GOOD.saying(LAB.entry.line, sign_vouched(elsewhere, LAB.signer).line)) == []
+
+
+def test_a_stranger_with_a_seat_somewhere_else_is_no_member_here() -> None:
+    other = seat("IN")
+    said = GOOD.saying(
+        other.entry.line, sign_vouched(Vouched(other.inception.author, GOOD.artifact, "rehashed"), other.signer).line
+    )
+    assert len(vouches(said)) == 1
+    assert said.verdict().row("documents").summary == "here: card"
+
+
+def test_documents_are_told_apart_by_whether_they_are_named_and_here() -> None:
+    facts = {fact.text: fact.basis for fact in GOOD.verdict().row("documents").facts}
+    assert [basis for text, basis in facts.items() if text.startswith("card")] == ["claimed", "verified here"]
+    assert facts["no evaluation is named"] == "stale or absent"
+    absent = replace(GOOD, objects={}).verdict().row("documents")
+    assert (absent.state, absent.cause, absent.summary) == ("unknown", "missing", "named and not here: card")
+    wanted = GOOD.demanding('require = ["card"]', 'require = ["card", "training-summary"]').verdict().row("documents")
+    assert (wanted.state, wanted.cause) == ("fail", "short")
+    silent = GOOD.demanding('require = ["card"]', "require = []").verdict().row("documents")
+    assert (silent.state, silent.summary) == ("not-checked", "the policy names none; named by the publisher: card")
+
+
+def test_a_document_that_is_a_file_of_the_artifact_is_here() -> None:
+    good = case(files={"README.md": CARD, "model.bin": b"x"})
+    assert replace(good, objects={}).verdict().row("documents").state == "pass"
