@@ -162,8 +162,12 @@ class Leaf:
         payload, digest = listed(files).encode(), hashes.SHA256() if self.key.curve.key_size == 256 else hashes.SHA512()
         signature = self.key.sign(pae(PAYLOAD_TYPE, payload), ec.ECDSA(digest))
         chain = (self.certificate, *self.above)
-        material = ChainMaterial(tuple(each.public_bytes(serialization.Encoding.DER) for each in chain))
+        material = ChainMaterial(tuple(certificate_der(each) for each in chain))
         return Bundle(material, payload, signature).encode()
+
+
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _issue(

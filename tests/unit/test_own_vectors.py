@@ -16,12 +16,14 @@ from comity.trust.growth import Growth
 from comity.trust.identity import check_inception
 from comity.trust.keys import PublicKey
 from comity.trust.merkle import leaf_hash, root, verify_consistency, verify_inclusion
+from comity.trust.model_signing import Bundle, ModelKey, ModelSigningRule, ModelStatement, judge
 from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
+from support.model_sig import found
 from vectors.make import HERE, VECTORS, stable
 
 
@@ -133,6 +135,31 @@ def test_policies() -> None:
     for text in vectors["refused"].values():
         with pytest.raises(Malformed):
             TlogPolicy.parse(text)
+
+
+def test_model_signatures() -> None:
+    vectors = load("model-sig.json")
+    files = {path: bytes.fromhex(data) for path, data in vectors["files"].items()}
+    for case in vectors["accepted"]:
+        key = ModelKey.parse(case["public_key"].encode())
+        assert (key.hint, key.algorithm) == (case["hint"], case["algorithm"])
+        bundle = Bundle.parse(case["bundle"].encode())
+        assert (bundle.payload, bundle.signed.hex()) == (case["payload"].encode(), case["signed_hex"])
+        assert ModelStatement.parse(bundle.payload).root == vectors["root"]
+        assert judge(case["bundle"].encode(), found(files), ModelSigningRule(keys=(key,))).state == "pass"
+    first = vectors["accepted"][0]
+    rule = ModelSigningRule(keys=(ModelKey.parse(first["public_key"].encode()),))
+    for case in vectors["refused"]:
+        assert judge(case["bundle"].encode(), found(files), rule).state == "fail", case["why"]
+    for case in vectors["findings"]:
+        changed = {path: None if data is None else bytes.fromhex(data) for path, data in case["change"].items()}
+        here = {path: data for path, data in {**files, **changed}.items() if data is not None}
+        coverage = judge(first["bundle"].encode(), found(here), rule).coverage
+        assert coverage is not None
+        assert (
+            list(coverage.wrong + coverage.missing + coverage.unsigned)
+            == case["wrong"] + case["missing"] + case["unsigned"]
+        )
 
 
 def test_readings() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 HERE: Final = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vectors import charter, rotation, transparency_log  # noqa: E402
+from vectors import charter, model_signing, rotation, transparency_log  # noqa: E402
 
 VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "charter-certificate.json": charter.certificates,
@@ -26,6 +26,7 @@ VECTORS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "cosignature.json": transparency_log.cosignatures,
     "growth.json": rotation.growth,
     "merkle.json": transparency_log.merkle,
+    "model-sig.json": model_signing.bundles,
     "note.json": transparency_log.notes,
     "rotation.json": rotation.rotations,
     "tiles.json": transparency_log.tiles,

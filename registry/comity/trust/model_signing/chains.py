@@ -60,7 +60,7 @@ def parse_roots(text: bytes) -> tuple[bytes, ...]:
     try:
         found = x509.load_pem_x509_certificates(text)
         roots = tuple(dict.fromkeys(root.public_bytes(Encoding.DER) for root in found))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Malformed("not certificates", why="expected X.509 certificates in PEM", code="MODEL-KEY") from error
     if len(roots) > MAX_ROOTS:
         raise Malformed("too many certificates", why=f"at most {MAX_ROOTS}", code="MODEL-KEY")
@@ -149,7 +149,7 @@ def _extension(leaf: x509.Certificate, kind: type[E]) -> E | None:
 def _load(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise _untrusted("its certificate is no certificate", str(error)[:200]) from error
 
 
