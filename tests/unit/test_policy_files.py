@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.digest import sha256
 from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, LineageRule, Policy
+from comity.trust.policy.safety import SafetyRule
+from comity.trust.policy.upstream import UpstreamRule
 from comity.trust.verify import verify
 from comity_cli.main import command
 from comity_client.client import Client
@@ -31,6 +33,8 @@ STRICT = replace(
     rotations={SWISS_AI: sha256(b"rotation")},
     cosigners=CosignerRule(3, 2, ("publisher", "US"), post_quantum=True),
     refuse_from=frozenset({OTHER}),
+    safety=SafetyRule(paths=("lib/*.py",), formats=frozenset({"safetensors"})),
+    upstream=UpstreamRule(2),
     freshness=Freshness(1_795_000_000, 7 * 86_400),
     lineage=LineageRule(by_digest=True, no_conflicts=True),
     require=("artifact", "bytes", "signatures", "transparency", "cosigners", "licence"),
@@ -57,6 +61,14 @@ Licences  [licences]
 What it was made from  [lineage]
   A parent that is named without a digest fails the row lineage.
   Licences that conflict along the lineage, as claimed, fail the row lineage.
+What may run  [safety]
+  Files in which something would run are refused, and headers that make no sense.
+  Accepted all the same: chat-template, a Jinja template that every conversation goes through.
+  Accepted whatever is in them: lib/*.py.
+  Files of other formats than these are refused: safetensors.
+What nobody published here  [upstream]
+  An artifact that no accepted publisher published counts if nodes of 2 members mirrored the same bytes from one \
+commit of its upstream.
 Warnings  [advisories]
   A warning by one of these refuses the artifact: {OTHER[:16]}. Others are shown.
 Freshness  [time]

@@ -49,6 +49,11 @@ post_quantum = false
 # parents_by_digest = true
 # refuse_licence_conflicts = true
 
+# What in a file may run. Everything else that would run is refused, by the row "file safety". Kinds, paths, sha256:…
+[safety]
+allow = ["chat-template"]
+# formats = ["safetensors", "gguf", "json", "text"]
+
 # Whose warnings refuse. All others are shown.
 [advisories]
 # refuse_from = ["51aa…"]
@@ -60,7 +65,7 @@ post_quantum = false
 
 # Which rows of the report have to pass. The others are shown and decide nothing.
 [rows]
-require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cosigners"]
+require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cosigners", "file safety"]
 """
 
 

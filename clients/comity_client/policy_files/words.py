@@ -12,6 +12,7 @@ from typing import Final
 from comity.trust.charter import Body
 from comity.trust.digest import Digest
 from comity.trust.policy import PUBLISHER, ROWS, Policy
+from comity.trust.safety import KINDS
 from comity.trust.verified import moment
 
 from comity_client.reports.meaning import QUESTIONS
@@ -106,6 +107,26 @@ def _lineage(policy: Policy) -> tuple[str, ...]:
     return tuple(says) or ("What it was made from is shown, and nothing in it is refused.",)
 
 
+def _safety(policy: Policy) -> tuple[str, ...]:
+    rule = policy.safety
+    says = ["Files in which something would run are refused, and headers that make no sense."]
+    says += [f"Accepted all the same: {kind}, {KINDS[kind]}." for kind in sorted(rule.kinds)]
+    if exempt := [*rule.paths, *(f"the file {digest[:16]}" for digest in sorted(rule.files))]:
+        says.append(f"Accepted whatever is in them: {', '.join(exempt)}.")
+    if rule.formats:
+        says.append(f"Files of other formats than these are refused: {', '.join(sorted(rule.formats))}.")
+    return tuple(says)
+
+
+def _upstream(policy: Policy) -> tuple[str, ...]:
+    if not policy.upstream.corroborated:
+        return ()
+    return (
+        f"An artifact that no accepted publisher published counts if nodes of {policy.upstream.corroborated} members "
+        "mirrored the same bytes from one commit of its upstream.",
+    )
+
+
 def _advisories(policy: Policy) -> tuple[str, ...]:
     if not policy.refuse_from:
         return ("Warnings are shown and refuse nothing, whoever gives them.",)
@@ -142,6 +163,8 @@ _TABLES: Final[tuple[tuple[str, str, Callable[[Policy], tuple[str, ...]]], ...]]
     ("cosigners", "Who else must have seen it", _cosigners),
     ("licences", "Licences", _licences),
     ("lineage", "What it was made from", _lineage),
+    ("safety", "What may run", _safety),
+    ("upstream", "What nobody published here", _upstream),
     ("advisories", "Warnings", _advisories),
     ("time", "Freshness", _time),
     ("rows", "What has to pass", _rows),
