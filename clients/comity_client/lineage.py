@@ -66,7 +66,25 @@ def of_lines(lines: Iterable[bytes], artifact: Digest, chosen: Publication | Non
 
     best = chosen or max(readings.publications, key=named, default=None)
     graph, notes = lineage_of(readings, artifact, best, policy, bound)
-    return Lineage(graph, notes)
+    return Lineage(graph, tuple(note.text for note in notes))
+
+
+async def with_digests(
+    parents: Iterable[Parent], resolve: Callable[[str], Awaitable[Resolution]], on_event: OnEvent
+) -> tuple[Parent, ...]:
+    """`parents`, with the digest of what a name stands for now, where it was given without: what it means tomorrow is
+    no business of a claim. One that stands for nothing here is kept as it is, and a note says so."""
+    named = []
+    for parent in parents:
+        if parent.digest is None:
+            try:
+                meant = await resolve(parent.name)
+                parent = Parent(parent.relation, meant.title, meant.artifact)
+                on_event(Note(f"parent {meant.title} is sha256:{meant.artifact}, by {meant.basis}"))
+            except ComityError as error:
+                on_event(Note(f"parent {parent.name} is named without a digest: {error}"))
+        named.append(parent)
+    return tuple(named)
 
 
 def check_edges(lineage: Lineage, derive: Callable[[Digest, Digest], Derivation]) -> Lineage:

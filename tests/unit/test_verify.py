@@ -149,3 +149,12 @@ def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
     verdict = replace(GOOD, claims=(*junk, *GOOD.claims), proofs=(*proofs, *GOOD.proofs)).verdict()
     assert verdict.exit_status == 0
     assert verdict.row("notes").state == "fail"
+
+
+def test_what_did_not_verify_is_named_by_its_digest() -> None:
+    forged = sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online)
+    _, unproven = advisory(GOOD)
+    broken = Proof(GOOD.proofs[-1].line, b"junk")
+    told = replace(GOOD.saying(forged.line, unproven, b"junk"), proofs=(*GOOD.proofs, broken))
+    named = {fact.evidence for fact in told.verdict().row("notes").facts}
+    assert named >= {sha256(forged.line), sha256(unproven), sha256(b"junk")}

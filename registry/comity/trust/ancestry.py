@@ -21,6 +21,7 @@ from comity.trust.lineage import Claim, Graph, Known, Word, build
 from comity.trust.policy import Policy
 from comity.trust.published import Published, check_published
 from comity.trust.reading import Publication, Readings
+from comity.trust.remark import Remark
 from comity.trust.rotation import KeyState
 from comity.trust.statement import Author, Entry
 from comity.trust.witnessing import Bound
@@ -32,7 +33,7 @@ trust names come first."""
 
 def lineage_of(
     readings: Readings, artifact: Digest, chosen: Publication | None, policy: Policy, bound: Iterable[Bound]
-) -> tuple[Graph, tuple[str, ...]]:
+) -> tuple[Graph, tuple[Remark, ...]]:
     """What `artifact` comes from as its publisher says, and notes on derivations of it that are not proven.
 
     Args:
@@ -45,7 +46,9 @@ def lineage_of(
         return Known(claims, asked.words(digest))
 
     graph = build(artifact, known)
-    return graph, tuple(f"derived {short(line)} counts for nothing: {why}" for line, why in asked.refused.items())
+    return graph, tuple(
+        Remark(f"derived {short(line)} counts for nothing: {why}", line) for line, why in asked.refused.items()
+    )
 
 
 class _Asked:

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from comity.trust.charter import Member
 from comity.trust.claims import Advisory, parse_advisory, parse_hold, signed_by_node
-from comity.trust.digest import Digest, short
+from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.identity import Inception, check_inception
 from comity.trust.node_record import NodeRecord
 from comity.trust.published import Published, check_published
+from comity.trust.remark import Remark
 from comity.trust.rotation import Chain, Chains, KeyState
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.verified import VERIFIED, Verified
@@ -55,7 +56,7 @@ class Readings:
     publications: tuple[Publication, ...]
     failed: int
     orphans: tuple[Digest, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Remark, ...] = field(default=())
 
     def chain(self, identity: Digest) -> Chain | None:
         """Whom `identity`'s rotations lead to, from its inception on; None where that is not here."""
@@ -65,7 +66,7 @@ class Readings:
 
 def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
     """Parse every line once, prove inceptions, follow rotations, then prove the publications of `artifact`."""
-    notes: list[str] = []
+    notes: list[Remark] = []
     entries = [entry for line in dict.fromkeys(lines) if (entry := _try(parse_entry, line, notes)) is not None]
     proven = (_try(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
     inceptions = {inception.id: inception for inception in proven if inception is not None}
@@ -96,11 +97,11 @@ def proven_advisories(readings: Readings, artifact: Digest, nodes: Iterable[Node
 
 def weigh_advisories(
     readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord]
-) -> tuple[tuple[tuple[Entry, Advisory], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[Entry, Advisory], ...], tuple[Remark, ...]]:
     """The proven advisories about `artifact`, and notes on the others: no warning is passed over in silence."""
     online = {record.node.id: record for record in nodes}
     found: list[tuple[Entry, Advisory]] = []
-    notes: list[str] = []
+    notes: list[Remark] = []
 
     def prove(entry: Entry) -> Advisory:
         advisory = parse_advisory(entry.statement)
@@ -119,12 +120,12 @@ def weigh_advisories(
 
 def weigh_checks(
     readings: Readings, artifact: Digest, seats: Iterable[Member]
-) -> tuple[tuple[tuple[Entry, Verified], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[Entry, Verified], ...], tuple[Remark, ...]]:
     """`verified` statements about `artifact` that an identity among the claims, or one of `seats`, really signed, and
     notes on the others."""
     known = {seat.id: KeyState.of_seat(seat) for seat in seats}
     found: list[tuple[Entry, Verified]] = []
-    notes: list[str] = []
+    notes: list[Remark] = []
 
     def prove(entry: Entry) -> Verified:
         verified = Verified.parse(entry.statement)
@@ -142,7 +143,7 @@ def weigh_checks(
 
 def weigh_holds(
     readings: Readings, artifact: Digest, bound: Iterable[Bound]
-) -> tuple[tuple[tuple[Entry, Bound], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[Entry, Bound], ...], tuple[Remark, ...]]:
     """Holds of `artifact` that bound nodes signed, each with its node, and notes on forged ones.
 
     Not judged here: whether it stands in the node's own log, where alone it counts.
@@ -151,7 +152,7 @@ def weigh_holds(
     for node in bound:
         nodes.setdefault(node.record.node, []).append(node)
     found: list[tuple[Entry, Bound]] = []
-    notes: list[str] = []
+    notes: list[Remark] = []
 
     def prove(entry: Entry) -> list[Bound]:
         known = nodes.get(parse_hold(entry.statement).by, [])
@@ -170,7 +171,7 @@ def _about(readings: Readings, artifact: Digest, predicate: str) -> Iterator[Ent
             yield entry
 
 
-def _try(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[str]) -> T | None:
+def _try(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[Remark]) -> T | None:
     try:
         return step(subject)
     except ComityError as error:
@@ -178,7 +179,8 @@ def _try(step: Callable[[object], T] | Callable[..., T], subject: object, notes:
         return None
 
 
-def _note(subject: object, error: ComityError) -> str:
+def _note(subject: object, error: ComityError) -> Remark:
     kind = "did not verify" if isinstance(error, Untrusted) else "could not be read"
     name = f"{subject.statement.predicate} {short(subject.digest)}" if isinstance(subject, Entry) else "a claim line"
-    return f"{name} {kind} and counts for nothing: {error}"
+    evidence = subject.digest if isinstance(subject, Entry) else sha256(subject) if isinstance(subject, bytes) else None
+    return Remark(f"{name} {kind} and counts for nothing: {error}", evidence)

@@ -10,6 +10,7 @@ from comity.trust.errors import ComityError
 from comity.trust.evidence import Proof
 from comity.trust.policy import Policy
 from comity.trust.reading import Publication
+from comity.trust.remark import Remark
 from comity.trust.statement import Entry
 from comity.trust.tenure import Growths, Tenure, tenure
 from comity.trust.tlog_proof import TlogProof
@@ -29,8 +30,8 @@ class Standing:
     tenure: Tenure
     jurisdictions: frozenset[str]
     witnessed: tuple[Witnessed, ...]
-    broken: tuple[str, ...]
-    unbound: tuple[str, ...]
+    broken: tuple[Remark, ...]
+    unbound: tuple[Remark, ...]
 
     @property
     def accepted(self) -> bool | None:
@@ -66,11 +67,11 @@ def stand(
 
 def prove_entry(
     entry: Entry, proofs: Iterable[Proof], bound: tuple[Bound, ...]
-) -> tuple[tuple[Witnessed, ...], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[Witnessed, ...], tuple[Remark, ...], tuple[Remark, ...]]:
     """Try each proof that is said to prove `entry`. Returns what it shows, what was broken, what is bound to nobody."""
     seen: list[Witnessed] = []
-    broken: list[str] = []
-    unbound: list[str] = []
+    broken: list[Remark] = []
+    unbound: list[Remark] = []
     for proof in proofs:
         if proof.line != entry.digest:
             continue
@@ -79,9 +80,9 @@ def prove_entry(
             seen += [replace(each, proof=sha256(proof.data)) for each in witnessed]
         except ComityError as error:
             if error.code == "LOG-UNBOUND":
-                unbound.append(str(error))
+                unbound.append(Remark(str(error), sha256(proof.data)))
             else:
-                broken.append(f"its proof does not hold: {error}")
+                broken.append(Remark(f"its proof does not hold: {error}", sha256(proof.data)))
     return tuple(seen), tuple(broken), tuple(unbound)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError
 from comity.trust.reading import Readings
+from comity.trust.remark import Remark
 from comity.trust.speaking import Speaker, Speakers
 from comity.trust.statement import Entry
 from comity.trust.vouched import PREDICATE, STATEMENTS, Vouched, parse_vouched
@@ -24,20 +25,22 @@ class Vouch:
 
 def weigh_vouches(
     readings: Readings, artifact: Digest, speakers: Speakers
-) -> tuple[tuple[Vouch, ...], tuple[str, ...]]:
+) -> tuple[tuple[Vouch, ...], tuple[Remark, ...]]:
     """The proven ones, and notes on the others."""
     found: list[Vouch] = []
-    notes: list[str] = []
+    notes: list[Remark] = []
     for entry in readings.entries:
         if entry.statement.predicate != PREDICATE or artifact not in {s.digest for s in entry.statement.subjects}:
             continue
         try:
             said, speaker = parse_vouched(entry.statement), speakers.speaker(entry)
         except ComityError as error:
-            notes.append(f"vouched {short(entry.digest)} could not be read and counts for nothing: {error}")
+            text = f"vouched {short(entry.digest)} could not be read and counts for nothing: {error}"
+            notes.append(Remark(text, entry.digest))
             continue
         if speaker is None:
-            notes.append(f"vouched {short(entry.digest)} is not proven to be {short(said.by.id)}'s")
+            text = f"vouched {short(entry.digest)} is not proven to be {short(said.by.id)}'s"
+            notes.append(Remark(text, entry.digest))
         else:
             found.append(Vouch(entry, said, speaker))
     return tuple(found), tuple(notes)

@@ -20,6 +20,7 @@ from comity.trust.federation import hear_record
 from comity.trust.node_record import NodeRecord
 from comity.trust.note import MLDSA44_COSIGNATURE, NoteSignature, VerifierKey
 from comity.trust.policy import PUBLISHER, CosignerRule
+from comity.trust.remark import Remark
 from comity.trust.rotation import Chains, Heard, KeyState
 from comity.trust.statement import Entry
 from comity.trust.tlog_proof import TlogProof
@@ -94,10 +95,10 @@ class Witnessed:
 
 def bind(
     pins: Iterable[Body], entries: Iterable[Entry], chains: Chains
-) -> tuple[tuple[Bound, ...], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[Bound, ...], tuple[Remark, ...], tuple[str, ...]]:
     """Prove node records under the pinned bodies. Returns the bound ones, notes on those that do not hold, and the
     names of nodes whose member no pinned body lists: newer members, say, of whom nothing is known here."""
-    bodies, bound, notes, strangers = tuple(pins), list[Bound](), list[str](), list[str]()
+    bodies, bound, notes, strangers = tuple(pins), list[Bound](), list[Remark](), list[str]()
     seats, listed = _seats(bodies), {member.id for body in bodies for member in body.members}
     for seat in (member for body in bodies for member in body.members):
         chains.follow(KeyState.of_seat(seat))
@@ -110,7 +111,8 @@ def bind(
         try:
             record, firm = _proven(entry, bodies, chains)
         except ComityError as error:
-            notes.append(f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}")
+            text = f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}"
+            notes.append(Remark(text, entry.digest))
         else:
             bound.append(Bound(seats[record.member], record, entry, firm))
     return tuple(bound), tuple(notes), tuple(strangers)

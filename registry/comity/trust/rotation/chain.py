@@ -17,6 +17,7 @@ from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, Signed
 from comity.trust.keys import VerifyingKey
+from comity.trust.remark import Remark
 from comity.trust.rotation.statement import KeyState, Rotation, check_rotation, parse_rotation
 from comity.trust.statement import Author, Entry
 
@@ -203,9 +204,11 @@ class Chains:
         pairs = [pair for chain in chains for pair in chain.disputes]
         return tuple({(first.digest, other.digest): (first, other) for first, other in pairs}.values())
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Remark, ...]:
         """Of rotations that lead on from no state of their identity, as far as it was followed."""
         used = {step.entry.digest for chain in self._followed.values() for step in chain.steps}
         known = {Author("identity", start.identity) for start in self._followed}
         strays = [e for by, entries in self._rotations.items() if by in known for e in entries if e.digest not in used]
-        return tuple(f"rotated {short(entry.digest)} leads on from no keys known here" for entry in strays)
+        return tuple(
+            Remark(f"rotated {short(entry.digest)} leads on from no keys known here", entry.digest) for entry in strays
+        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from comity.trust.claims import Advisory
 from comity.trust.digest import sha256, short
 from comity.trust.policy import Policy
+from comity.trust.remark import Remark
 from comity.trust.rows.findings import Findings
-from comity.trust.rows.wording import here
+from comity.trust.rows.wording import here, noted
 from comity.trust.verdict import Row
 
 
@@ -16,7 +17,7 @@ def notes_row(found: Findings) -> Row:
     notes = [*found.readings.notes, *found.remarks, *_pieces_notes(found)]
     for standing in found.standings:
         notes += [*standing.broken, *standing.unbound]
-        notes += [text for seen in standing.witnessed for text in seen.refused]
+        notes += [Remark(text, seen.proof) for seen in standing.witnessed for text in seen.refused]
     notes = list(dict.fromkeys(notes))
     unknown = tuple(here(f"no pinned charter lists the member of {name!r}") for name in dict.fromkeys(found.strangers))
     if not notes and unknown:
@@ -24,9 +25,8 @@ def notes_row(found: Findings) -> Row:
         return Row("notes", "unknown", text, 12, "missing", unknown, "comity trust diff")
     if not notes:
         return Row("notes", "pass", "everything here verified", 12)
-    return Row(
-        "notes", "fail", f"{notes[0]} ({len(notes)} in all)", 12, "short", (*(here(note) for note in notes), *unknown)
-    )
+    text = f"{notes[0].text} ({len(notes)} in all)"
+    return Row("notes", "fail", text, 12, "short", (*map(noted, notes), *unknown))
 
 
 def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, ...]) -> Row:
@@ -41,10 +41,11 @@ def policy_row(rows: tuple[Row, ...], policy: Policy, refusals: tuple[Advisory, 
     return Row("policy", "pass", f"required and passed: {', '.join(policy.require)}", 16, facts=facts)
 
 
-def _pieces_notes(found: Findings) -> tuple[str, ...]:
+def _pieces_notes(found: Findings) -> tuple[Remark, ...]:
     """The piece index decides nothing, since whole files are hashed here; a puller would stumble over a wrong one."""
     evidence, chosen = found.evidence, found.chosen
     named = chosen.publication.published.pieces.digest if chosen else None
     if evidence.pieces is None or named is None or sha256(evidence.pieces) == named:
         return ()
-    return (f"pieces.json is not the piece index that was published, {short(named)}, and counts for nothing",)
+    text = f"pieces.json is not the piece index that was published, {short(named)}, and counts for nothing"
+    return (Remark(text, sha256(evidence.pieces)),)

@@ -10,6 +10,7 @@ from comity.trust.lineage import Graph
 from comity.trust.manifest import Manifest
 from comity.trust.policy import Policy
 from comity.trust.reading import Readings
+from comity.trust.remark import Remark
 from comity.trust.standing import Standing
 from comity.trust.statement import Entry
 from comity.trust.verified import Verified
@@ -41,4 +42,4 @@ class Findings:
     holds: tuple[tuple[Entry, Bound], ...]
     vouches: tuple[Vouch, ...]
     strangers: tuple[str, ...]
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.trust.rows.findings import Findings
-from comity.trust.rows.wording import here, member
+from comity.trust.rows.wording import here, member, noted
 from comity.trust.verdict import Row
 
 
@@ -45,9 +45,9 @@ def _unproven(row: str, step: int, found: Findings) -> Row:
     if chosen is not None and chosen.accepted is False:
         return Row(row, "unknown", "no statement of the publisher that the policy names", step, "missing")
     if chosen is not None and chosen.broken:
-        return Row(row, "fail", chosen.broken[0], step, "false", tuple(here(text) for text in chosen.broken))
+        return Row(row, "fail", chosen.broken[0].text, step, "false", tuple(map(noted, chosen.broken)))
     if chosen is not None and chosen.unbound:
-        return Row(row, "fail", chosen.unbound[0], step, "short", tuple(here(text) for text in chosen.unbound))
+        return Row(row, "fail", chosen.unbound[0].text, step, "short", tuple(map(noted, chosen.unbound)))
     if found.evidence.proofs and chosen is not None:
         return Row(
             row, "unknown", "none of the proofs is about this statement", step, "missing", hint="comity pull REF"

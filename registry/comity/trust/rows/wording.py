@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comity.trust.digest import Digest
 from comity.trust.identity import Inception
+from comity.trust.remark import Remark
 from comity.trust.rotation import KeyState
 from comity.trust.verdict import Fact
 from comity.trust.witnessing import Witnessed
@@ -11,6 +12,10 @@ from comity.trust.witnessing import Witnessed
 
 def here(text: str, evidence: Digest | None = None) -> Fact:
     return Fact(text, "verified here", evidence=evidence)
+
+
+def noted(remark: Remark) -> Fact:
+    return here(remark.text, remark.evidence)
 
 
 def who(identity: Inception) -> str:
