@@ -50,6 +50,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "publisher": Lazy("Publish", "publisher", "Make and list publisher identities."),
     "publish": Lazy("Publish", "publish", "Sign a folder and publish it to one or two nodes."),
     "import": Lazy("Publish", "import_", "Mirror a repository of a Hub through your node, and say so."),
+    "vouch": Lazy("Publish", "vouch", "Sign and log that you checked an artifact yourself."),
     "advisory": Lazy("Publish", "advisory", "Log a warning about an artifact, such as a yank."),
     "offer": Lazy("Lend", "offer", "Lend machines to partners, and find machines they lend."),
     "grant": Lazy("Lend", "grant", "Answer requests for machines; accept, redeem, give back."),

@@ -35,13 +35,14 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
         out.hint(step)
 
 
-def warn(out: Output, verdict: Verdict, *, advisories: bool = True) -> None:
-    """What nobody should load a model without having read, whatever the policy requires."""
+def warn(out: Output, verdict: Verdict, kinds: tuple[str, ...] = LOUD) -> None:
+    """What nobody should load a model without having read, whatever the policy requires: active files, and warnings of
+    these kinds."""
     safety = verdict.row("file safety")
     if safety.state == "fail":
         out.warn(f"file safety: {plain(safety.summary)}")
-    for fact in verdict.row("disputes and advisories").facts if advisories else ():
-        if fact.text.startswith(LOUD):
+    for fact in verdict.row("disputes and advisories").facts:
+        if fact.text.startswith(kinds):
             out.warn(f"{plain(fact.text)}, says {fact.by}")
 
 

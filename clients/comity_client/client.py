@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.plan import Limits
-from comity.trust.claims import Advisory
+from comity.trust.claims import KEY_COMPROMISE, Advisory, Compromise
 from comity.trust.derived import sign_derived
 from comity.trust.digest import Digest, parse_digest, sha256
 from comity.trust.errors import NotFound
@@ -23,7 +23,7 @@ from comity.trust.policy import Policy, SafetyRule
 from comity.trust.published import Parent
 from comity.trust.report import Report
 from comity.trust.rotation import Cut
-from comity.trust.statement import Entry
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
@@ -46,7 +46,7 @@ from comity_client.home import Home
 from comity_client.hub_cache import HubPlace, cached, default_cache
 from comity_client.importing import Checked, Imported, check_at, import_at
 from comity_client.keyless import keyless_for
-from comity_client.lineage import Lineage, check_edges, of_folder, of_resolution
+from comity_client.lineage import Lineage, check_edges, of_folder, of_resolution, with_digests
 from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
 from comity_client.memory import Contradiction, Memory
 from comity_client.mirrored import upstream_of
@@ -63,7 +63,7 @@ from comity_client.publish import (
     publish_folder,
     publish_statement,
 )
-from comity_client.publishers import Publisher, change_keys, find_publisher, new_publisher, publishers
+from comity_client.publishers import Publisher, change_keys, find_publisher, lost_key, new_publisher, publishers
 from comity_client.pull import Pulled, Tools, pull
 from comity_client.reports.signed import read_signed, sign_report
 from comity_client.reports.signers import CheckedReport, check_signer
@@ -71,6 +71,7 @@ from comity_client.scanning.census import Census, take_census
 from comity_client.scanning.pickles import PickleScan, scan_pickles
 from comity_client.session import Session, open_session
 from comity_client.trust_store import Bindings, Pin, TrustStore
+from comity_client.vouching import Word, vouch
 
 T = TypeVar("T")
 
@@ -435,6 +436,7 @@ class Client:
         card: Path | None = None,
         parents: Sequence[Parent] = (),
         model_key: PrivateKey | None = None,
+        documents: Mapping[str, Path] | None = None,
         nodes: Sequence[str] = (),
         link: bool = False,
         on_event: OnEvent = ignore,
@@ -442,29 +444,35 @@ class Client:
         """Publish a folder as `namespace/name@version`.
 
         Args:
+            parents: those without a digest get that of the artifact which their name stands for now, if it does.
             licence: SPDX expression; its text is archived from `licence_file`, or LICENSE in the folder.
             model_key: writes a `model.sig` into the folder first (`model_signing.own_key` gives the publisher's own).
+            documents: files to put beside it, by kind (`published.DOCUMENTS`).
             nodes: where to log it: names or addresses of known nodes, or paths of operators' sockets. The publisher's
                 home log's node where none is given.
             link: let the node on this machine take the files by hard link; needs the operator's socket.
 
         The receipt's inclusion proofs were checked. Raises as `publish.publish_folder` does.
         """
-        full, described = Name.parse(name), Described(licence, licence_file, card, tuple(parents), model_key)
-        return self._with(
-            lambda session: publish_folder(
+        full = Name.parse(name)
+
+        async def work(session: Session) -> Receipt:
+            policy = self.policy()
+            named = await with_digests(parents, lambda name: self._resolve(session, name, policy), on_event)
+            return await publish_folder(
                 session,
                 self._memory(),
                 folder,
                 full,
                 publisher,
-                described,
+                Described(licence, licence_file, card, named, model_key, documents or {}),
                 nodes or [publisher.home],
                 workers=_workers(),
                 link=link,
                 on_event=on_event,
             )
-        )
+
+        return self._with(work)
 
     def advise(
         self,
@@ -493,6 +501,66 @@ class Client:
             )
 
         return self._with(work)
+
+    def report_lost_key(
+        self,
+        publisher: Publisher,
+        since: int,
+        text: str,
+        *,
+        key: str = "",
+        severity: str = "critical",
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Log that a key of a publisher was in other hands from an entry of its home log on.
+
+        Args:
+            key: the beginning of the key's digest; the one that was last retired, or the present one, if not given.
+
+        Raises NotFound (WHICH-KEY), and as `publish` does.
+        """
+        lost = Compromise(lost_key(publisher, key), publisher.home, since)
+        warning = Advisory(publisher.inception.author, publisher.id, KEY_COMPROMISE, severity, text, lost)
+        targets = nodes or [publisher.home]
+        return self._with(
+            lambda session: publish_advisory(
+                session, self._memory(), publisher.label, warning, publisher, targets, on_event=on_event
+            )
+        )
+
+    def vouch(
+        self,
+        what: Path | str,
+        statement: str,
+        *,
+        text: str = "",
+        document: Path | None = None,
+        publisher: Publisher,
+        nodes: Sequence[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> Receipt:
+        """Log that one rehashed, evaluated or reproduced an artifact: a folder, or what a reference stands for.
+
+        *Rehashed* is logged only after every file that is here was hashed and is as its manifest lists. Raises as
+        `vouching.vouch` and `publish` do.
+        """
+        word = Word(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
+
+        async def work(session: Session) -> Receipt:
+            return await vouch(
+                session,
+                self._memory(),
+                what,
+                word,
+                publisher,
+                nodes or [publisher.home],
+                resolve=lambda reference: self._resolve(session, reference, self.policy()),
+                workers=_workers(),
+                on_event=on_event,
+            )
+
+        return self._with(work, on_event)
 
     def import_upstream(
         self,

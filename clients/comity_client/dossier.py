@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from comity.trust.claims import Advisory, signed_by_node
+from comity.trust.compromise import Notice, notices
 from comity.trust.digest import Digest
 from comity.trust.manifest import Manifest
 from comity.trust.naming import Candidate
 from comity.trust.policy import Policy
-from comity.trust.reading import Publication, Readings, weigh_checks
+from comity.trust.reading import Publication, Readings, read_claims, weigh_checks
+from comity.trust.rivals import Rival, rivals
 from comity.trust.rows.corroboration import check_facts
+from comity.trust.speaking import Speakers
 from comity.trust.statement import Entry
 from comity.trust.upstream.weighing import Mirroring
 from comity.trust.verdict import Fact
+from comity.trust.vouching import Vouch, weigh_vouches
 from comity.trust.witnessing import bind
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity.wire.values import Located
 
+from comity_client.around import lines_around
 from comity_client.catalogue import Resolution, versions
 from comity_client.evidence import fetch_object
 from comity_client.gather import prove, publisher_records, readable
@@ -78,6 +83,9 @@ class Dossier:
     advisories: tuple[Advisory, ...]
     said: tuple[Said, ...] = field(default=())
     checks: tuple[Fact, ...] = field(default=())
+    vouches: tuple[Vouch, ...] = field(default=())
+    lost_keys: tuple[Notice, ...] = field(default=())
+    rivals: tuple[Rival, ...] = field(default=())
     mirroring: Mirroring = field(default=Mirroring((), (), ()))
 
 
@@ -101,7 +109,9 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
     if resolution.publication is not None:
         name = resolution.publication.published.name
         others = await versions(session, name.repository, None, policy.bound_publisher(name.namespace))
-    gathered = resolution.gathered
+    gathered, publication = resolution.gathered, resolution.publication
+    around = await lines_around(session, publication)
+    readings = read_claims((*gathered.lines, *around), resolution.artifact)
     said = tuple(
         Said(
             entry.statement.predicate, _by(entry, gathered.readings), tuple(sorted(gathered.places.get(entry.line, ())))
@@ -119,6 +129,9 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
         advisories=resolution.advisories,
         said=said,
         mirroring=resolution.mirroring,
+        vouches=_vouches(gathered.readings, resolution.artifact, policy),
+        lost_keys=notices(readings, publication) if publication else (),
+        rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
     )
 
@@ -127,6 +140,13 @@ def _checks(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Fact,
     """What others say that they verified; that they said it is proven here."""
     checks, _ = weigh_checks(readings, artifact, [seat for body in policy.pins for seat in body.members])
     return check_facts(checks, readings, policy.pins)
+
+
+def _vouches(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
+    """What others say of it on their own account; that they said it is proven here."""
+    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+    seats = [seat for body in policy.pins for seat in body.members]
+    return weigh_vouches(readings, artifact, Speakers(readings, bound, seats))[0]
 
 
 async def replicas(session: Session, resolution: Resolution, policy: Policy) -> list[Replica]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from comity.trust.names import Name
 from comity.trust.published import Licence, Parent, Published
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject
 from comity.trust.tlog_proof import TlogProof
+from comity.trust.vouched import Vouched, sign_vouched
 from comity.verifier import read_bounded
 from comity.wire.values import Receipt as Promised
 
@@ -72,6 +73,7 @@ class Described:
     card: Path | None = None
     parents: tuple[Parent, ...] = ()
     model_key: PrivateKey | None = None
+    documents: Mapping[str, Path] = field(default_factory=dict)
 
 
 async def publish_folder(
@@ -137,6 +139,25 @@ async def publish_statement(
     return Receipt(title, entry.statement.subject, logged)
 
 
+async def publish_vouch(
+    session: Session,
+    memory: Memory,
+    title: str,
+    vouched: Vouched,
+    document: bytes | None,
+    publisher: Publisher,
+    targets: Sequence[str],
+    *,
+    on_event: OnEvent,
+) -> Receipt:
+    """Log somebody's word about an artifact, with its document. Raises as `publish_folder` does."""
+    entry = await asyncio.to_thread(sign_vouched, vouched, publisher.signer())
+    objects = {sha256(document): document} if document is not None else {}
+    lines = [*publisher.lines, entry.line]
+    logged = await _log_at(session, memory, targets, lines, objects, {}, link=False, on_event=on_event)
+    return Receipt(title, vouched.artifact, logged)
+
+
 async def log_keys(
     session: Session, memory: Memory, publisher: Publisher, targets: Sequence[str], *, on_event: OnEvent
 ) -> tuple[Logged, ...]:
@@ -152,7 +173,9 @@ def _described(
         raise Malformed(f"{folder} has no files", why="an artifact has at least one", code="EMPTY")
     manifest, index = made.manifest.encode(), made.index.encode()
     licence = _document(described.licence_file, folder / "LICENSE")
-    card = _document(described.card, folder / "README.md")
+    documents = {kind: read_bounded(path, MAX_OBJECT_BYTES) for kind, path in described.documents.items()}
+    if card := _document(described.card, folder / "README.md"):
+        documents.setdefault("card", card)
     published = Published(
         by=publisher.id,
         name=name,
@@ -161,10 +184,10 @@ def _described(
         pieces=SideObject.of(index),
         licence=Licence(described.licence, SideObject.of(licence) if licence else None),
         lineage=described.parents,
-        documents={"card": SideObject.of(card)} if card else {},
+        documents={kind: SideObject.of(data) for kind, data in documents.items()},
     )
-    documents = (document for document in (manifest, index, licence, card) if document)
-    return {sha256(document): document for document in documents}, published
+    carried = (data for data in (manifest, index, licence, *documents.values()) if data)
+    return {sha256(data): data for data in carried}, published
 
 
 def _document(chosen: Path | None, usual: Path) -> bytes | None:

@@ -147,6 +147,21 @@ def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequen
     return replace(publisher, rotation_lines=(*publisher.rotation_lines, line))
 
 
+def lost_key(publisher: Publisher, beginning: str = "") -> Digest:
+    """The key that is meant: the one whose digest begins so, else the one that was last retired, else the present one.
+    Raises NotFound (WHICH-KEY)."""
+    chain = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines))
+    states = chain.states[:-1] or chain.states
+    if not beginning:
+        return states[-1].keys.keys[0].id
+    known = [key.id for state in chain.states for key in state.keys.keys]
+    found = [key for key in known if key.startswith(beginning)]
+    if len(set(found)) != 1:
+        why = f"its keys, oldest first: {', '.join(key[:16] for key in known)}"
+        raise NotFound(f"no key of {publisher.label} begins so", why=why, code="WHICH-KEY")
+    return found[0]
+
+
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A folder that becomes `folder` when the block ends, whole or not at all. Raises OutOfSpace, Unavailable."""

@@ -31,6 +31,7 @@ from comity.trust.verify import verify
 from comity.verifier import read_pack
 
 from comity_client.ancestors import gather_ancestors
+from comity_client.around import lines_around, vouched_documents
 from comity_client.catalogue import Resolution
 from comity_client.cuts import collect_growths
 from comity_client.events import Advised, Judged, Note, OnEvent, Progress, Resolved, Started
@@ -39,8 +40,8 @@ from comity_client.fetching import Fetching, Tally, locked
 from comity_client.gather import select
 from comity_client.heads import consistency_proofs
 from comity_client.judging import refusal
-from comity_client.layouts import Layouts, named_indexes
 from comity_client.keyless import keyless_for
+from comity_client.layouts import Layouts, named_indexes
 from comity_client.looking import announced, look_into
 from comity_client.memory import Memory
 from comity_client.model_signing import fetched_model_sig, judgeable_before
@@ -155,7 +156,8 @@ async def _evidence(
     kept = _kept(place.folder, tools.on_event)
     lines = (*resolution.gathered.lines, *kept.claims)
     above = await gather_ancestors(tools.session, resolution.artifact, resolution.publication, lines)
-    claims = select((*lines, *above))
+    around = await lines_around(tools.session, resolution.publication)
+    claims = select((*lines, *above, *around))
     readings = read_claims(claims, resolution.artifact)
     collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
     proofs = consistency_proofs(tools.session)
@@ -163,6 +165,7 @@ async def _evidence(
     if resolution.publication is not None:
         published = resolution.publication.published
         objects |= await collect_objects(tools.session, published, tools.on_event)
+    objects |= await vouched_documents(tools.session, readings, resolution.artifact, tools.policy, tools.on_event)
     return Pack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
 
 

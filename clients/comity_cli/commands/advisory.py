@@ -40,6 +40,29 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
     show_receipt(out, receipt)
 
 
+@examples(
+    "comity advisory lost-key --since 812 --text 'the laptop is gone' --publisher 'Swiss AI'",
+    "comity advisory lost-key --since 0 --key 5f01 --text 'generated on a bad machine' --node node-ch --node node-es",
+)
+@command.command("lost-key", short_help="Tell from when on a key of yours was in other hands.")
+@click.option("--since", required=True, type=click.IntRange(0), metavar="INDEX", help="An entry of your home log.")
+@click.option("--key", default="", metavar="HEX", help="Which one. Default: the last retired, or the present one.")
+@click.option("--text", required=True, help="What people should know.")
+@PUBLISHER
+@NODE
+def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, ...]) -> None:
+    """Sign and log that a key of your publisher was in other hands from entry INDEX of its home log on. Change your
+    keys first (comity publisher rotate). What stands below the entry keeps its place in every verdict; what stands
+    there or behind it, by that key, no longer passes the key policy."""
+    out = output()
+    api = client()
+    signer = signing(api, publisher)
+    with follow(out, "logging") as on_event:
+        receipt = api.report_lost_key(signer, since, text, key=key, nodes=nodes, on_event=on_event)
+    out.say(f"a key of {receipt.title} was in other hands from entry {since} of {signer.home} on")
+    show_receipt(out, receipt)
+
+
 @examples("comity advisory ls inst/name@v1")
 @command.command("ls", short_help="List the proven warnings about an artifact.")
 @click.argument("reference", metavar="REF")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.names import Reference
-from comity.trust.published import RELATIONS, Parent
+from comity.trust.published import DOCUMENTS, RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
@@ -24,14 +24,16 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NODE = click.option(
     "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
 )
-PUBLISHER = click.option("--publisher", default="", help="Whose key signs; needed where you have several.")
+PUBLISHER = click.option(
+    "--publisher", "--sign-as", "publisher", default="", help="Whose key signs; needed where you have several."
+)
 
 
 @examples(
     "comity publish ./model --as inst/name@v1 --licence apache-2.0 --node node-ch",
     "comity publish ./model --as inst/name@v2 --licence other --licence-file LICENSE --node node-ch --node node-es",
     "comity publish ./model --as inst/name@v1 --licence mit --node /srv/comity/operator.sock --link",
-    "comity publish ./model --as inst/name@v1 --licence mit --model-sig",
+    "comity publish ./model --as inst/name@v1 --licence mit --document evaluation=results.json --model-sig",
 )
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -41,6 +43,13 @@ PUBLISHER = click.option("--publisher", default="", help="Whose key signs; neede
 @click.option("--licence", required=True, metavar="SPDX", help="The SPDX expression, or 'other'.")
 @click.option("--licence-file", type=FILE, help="The licence's text. Default: LICENSE in the folder.")
 @click.option("--card", type=FILE, help="The model card. Default: README.md in the folder.")
+@click.option(
+    "--document",
+    "documents",
+    multiple=True,
+    metavar="KIND=FILE",
+    help="A training-summary or evaluation, by digest.",
+)
 @click.option(
     "--parent", "parents", multiple=True, metavar="RELATION=REF", help="Lineage, such as finetune=inst/base@v1."
 )
@@ -55,6 +64,7 @@ def command(
     licence: str,
     licence_file: Path | None,
     card: Path | None,
+    documents: tuple[str, ...],
     parents: tuple[str, ...],
     model_sig: bool,
     model_sig_key: Path | None,
@@ -77,6 +87,7 @@ def command(
             licence_file=licence_file,
             card=card,
             parents=[_parent(item) for item in parents],
+            documents=dict(_document_of(item) for item in documents),
             model_key=model_key,
             nodes=nodes,
             link=link,
@@ -89,7 +100,7 @@ def command(
     if receipt.model_key:
         out.fact("model.sig", f"by key {receipt.model_key[:16]}: comity publisher show {signer.label!r}")
     if receipt.uncovered:
-        out.warn(f"not signed in model.sig, as the format's tools ignore it: {', '.join(receipt.uncovered[:5])}")
+        out.warn(f"model.sig leaves out, as the format's tools do: {', '.join(receipt.uncovered[:5])}")
     show_receipt(out, receipt)
     out.hint(f"comity whereis {receipt.title}   # as the others mirror it")
 
@@ -119,6 +130,13 @@ def _parent(text: str) -> Parent:
         raise click.UsageError(f"--parent takes RELATION=REF, where RELATION is one of {', '.join(RELATIONS)}")
     reference = Reference.parse(parent)
     return Parent(relation, parent, reference.digest)
+
+
+def _document_of(text: str) -> tuple[str, Path]:
+    kind, equals, file = text.partition("=")
+    if not equals or kind not in DOCUMENTS or not Path(file).is_file():
+        raise click.UsageError(f"--document takes KIND=FILE, where KIND is one of {', '.join(DOCUMENTS)}")
+    return kind, Path(file)
 
 
 def show_receipt(out: Output, receipt: Receipt, *, document: bool = True) -> None:

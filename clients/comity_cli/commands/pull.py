@@ -47,7 +47,7 @@ def command(
     if sources:
         out.fact("from", " · ".join(f"{node} {size(count)}" for node, count in sources))
     reused = pulled.here + pulled.tally.reused + pulled.tally.resumed
-    verdicts.warn(out, verdict, advisories=False)  # those were told when they were found
+    verdicts.warn(out, verdict, kinds=("key-compromise",))  # the others were told when they were found
     if reused:
         out.fact("not fetched", f"{size(reused)} were here already")
     out.fact("path", str(pulled.folder))

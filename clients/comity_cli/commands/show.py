@@ -9,7 +9,7 @@ from comity.trust.digest import short
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.mirroring import mirroring_document, show_mirroring
-from comity_cli.output import plural, size
+from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity_client.dossier import Dossier
@@ -42,9 +42,12 @@ def command(reference: str, files: bool) -> None:
         out.fact("version", f"{version.version}  {short(version.artifact)}{'  withdrawn' if version.withdrawn else ''}")
     for check in dossier.checks:
         out.fact("verified", f"claimed by {check.by}: {check.text}")
+    for vouch in dossier.vouches:
+        out.fact(vouch.said.statement, f"claimed by {vouch.by.name}{': ' * bool(vouch.said.text)}{vouch.said.text}")
     show_mirroring(out, dossier.mirroring)
     for advisory in dossier.advisories:
         out.warn(f"{advisory.kind} ({advisory.severity}) by {_issuer(dossier, advisory.by.id)}: {advisory.text}")
+    _show_disputes(out, dossier)
     if files:
         out.table(("path", "size", "sha256"), [(e.path, size(e.size), e.sha256) for e in manifest.files])
     else:
@@ -55,6 +58,16 @@ def command(reference: str, files: bool) -> None:
         out.table(("statement", "by", "logged at"), rows)
     out.document("artifact", _document(dossier))
     out.hint(f"comity pull {dossier.title}")
+
+
+def _show_disputes(out: Output, dossier: Dossier) -> None:
+    """Keys that its publisher says were lost, and others who claim the name."""
+    for notice in dossier.lost_keys:
+        since = f"from entry {notice.index} of {notice.origin} on"
+        out.warn(f"key-compromise ({notice.severity}) by its publisher: {since}: {notice.text}")
+    for rival in dossier.rivals:
+        who = f"{rival.publisher.display} [{rival.publisher.id[:12]}]"
+        out.warn(f"{who} claims {rival.published.name} too, for sha256:{short(rival.published.artifact)}")
 
 
 def _issuer(dossier: Dossier, identity: str) -> str:
@@ -80,6 +93,12 @@ def _document(dossier: Dossier) -> dict[str, object]:
         ],
         "mirrored": mirroring_document(dossier.mirroring),
         "checks": [check.to_json() for check in dossier.checks],
+        "vouched": [
+            {"statement": v.said.statement, "text": v.said.text, "by": v.by.id, "name": v.by.name}
+            for v in dossier.vouches
+        ],
+        "lost_keys": [{"key": n.key, "origin": n.origin, "index": n.index, "text": n.text} for n in dossier.lost_keys],
+        "rivals": [{"publisher": r.publisher.id, "artifact": r.published.artifact} for r in dossier.rivals],
         "said": [
             {"predicate": s.predicate, "by": s.by, "places": [list(place) for place in s.places]} for s in dossier.said
         ],

@@ -29,9 +29,7 @@ _MARKS: Final[Mapping[bytes, str]] = {
     b"\xca\xfe\xba\xbe": "executable",
     b"\0asm": "executable",
     b"!<arch>\n": "executable",
-    b"#!": "script",
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
+    b"\x1f\x8b\x08": "gzip",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "archive",
     b"\x04\x22\x4d\x18": "archive",
@@ -50,6 +48,8 @@ _MARKS: Final[Mapping[bytes, str]] = {
     b"tjgg": "ggml",
     b"lmgg": "ggml",
 }
+_SCRIPT: Final = re.compile(rb"#! ?/[ -~]+(\n|\r|$)")
+_BZIP2: Final = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
 _JSON: Final = re.compile(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*["{\[\]\-0-9tfn])')
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
@@ -82,6 +82,10 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 def _by_place(source: Source, head: bytes) -> str:
     """Marks that are not at the beginning; "" where there is none."""
+    if _SCRIPT.match(head):
+        return "script"
+    if _BZIP2.match(head):
+        return "bzip2"
     if head[257:262] == b"ustar":
         return "archive"
     if head[4:8] == b"TFL3":

@@ -1,0 +1,181 @@
+"""Vouching, lost keys, rival names and active files by the public API, with fake nodes behind the real wire."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import NotFound, PolicyNotMet, Untrusted
+from comity.trust.policy import SafetyRule
+from comity_cli.main import main
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from support import weights
+from support.fakes import FakeFederation
+
+FILES = {
+    "LICENSE": b"Apache License\n",
+    "README.md": b"# Tiny\n",
+    "model.safetensors": weights.safetensors({"a": b"A" * 4096}),
+}
+NAME = "lab/tiny@v1"
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file({}))
+    return client
+
+
+@pytest.fixture
+def publisher(client: Client) -> Publisher:
+    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
+
+
+@pytest.fixture
+def published(tmp_path: Path, client: Client, publisher: Publisher) -> Path:
+    """The folder with what is published as NAME, with an evaluation beside it."""
+    source = write(tmp_path / "source")
+    (tmp_path / "results.json").write_bytes(b"{}")
+    client.publish(
+        source, NAME, publisher=publisher, licence="MIT", documents={"evaluation": tmp_path / "results.json"}
+    )
+    return source
+
+
+def write(folder: Path, more: dict[str, bytes] | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    for path, data in (FILES | (more or {})).items():
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, published: Path) -> None:
+    lab = client.new_publisher("Evaluation lab", "ES", "node-es.example/log")
+    (tmp_path / "scores").write_bytes(b"good")
+    client.vouch(NAME, "evaluated", text="ours", document=tmp_path / "scores", publisher=lab)
+    (vouch,) = client.show(NAME).vouches
+    assert (vouch.said.statement, vouch.said.text, vouch.by.id) == ("evaluated", "ours", lab.id)
+    pulled = client.pull(NAME, to=tmp_path / "model")
+    facts = [fact for fact in pulled.verdict.row("documents").facts if fact.text.startswith("evaluated")]
+    assert [(fact.basis, fact.by[:14]) for fact in facts] == [("claimed", "Evaluation lab")]
+    assert facts[0].text.endswith(" here")
+    assert client.verify(tmp_path / "model").row("documents").facts == pulled.verdict.row("documents").facts
+    demanding = replace(client.policy(), documents=("card", "evaluation"))
+    assert client.verify(tmp_path / "model", policy=demanding).row("documents").state == "pass"
+
+
+def test_rehashed_is_said_only_after_it_was_done(
+    tmp_path: Path, client: Client, publisher: Publisher, published: Path
+) -> None:
+    with pytest.raises(NotFound) as absent:
+        client.vouch(NAME, "rehashed", publisher=publisher)
+    assert absent.value.hint.startswith("comity pull")
+    client.pull(NAME, to=tmp_path / "model")
+    receipt = client.vouch(tmp_path / "model", "rehashed", publisher=publisher)
+    assert [vouch.said.statement for vouch in client.show(NAME).vouches] == ["rehashed"]
+    weights_file = tmp_path / "model" / "model.safetensors"
+    weights_file.chmod(0o644)
+    weights_file.write_bytes(FILES["model.safetensors"][:-1] + b"B")
+    size = receipt.logged[0].size
+    with pytest.raises(Untrusted) as refused:
+        client.vouch(tmp_path / "model", "rehashed", publisher=publisher)
+    assert refused.value.code == "NOT-AS-LISTED"
+    assert client.log_checkpoint("node-ch.example/log").checkpoint.size == size
+
+
+def test_a_folder_that_nobody_published_is_not_vouched_for(
+    tmp_path: Path, client: Client, publisher: Publisher, published: Path
+) -> None:
+    other = write(tmp_path / "other", {"README.md": b"# Other\n"})
+    with pytest.raises(NotFound):
+        client.vouch(other, "rehashed", publisher=publisher)
+    assert client.vouch(published, "rehashed", publisher=publisher).artifact == client.resolve(NAME).artifact
+
+
+def test_a_lost_key_is_told_everywhere(
+    tmp_path: Path, client: Client, publisher: Publisher, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.bind("lab", publisher.id)
+    assert client.pull(NAME, to=tmp_path / "before").verdict.row("key policy").state == "pass"
+    client.report_lost_key(publisher, 0, "the laptop is gone")
+    (notice,) = client.show(NAME).lost_keys
+    assert (notice.key, notice.origin, notice.index) == (publisher.signer().public.id, "node-ch.example/log", 0)
+    assert run("pull", NAME, "--to", str(tmp_path / "after")) == 0
+    assert "key-compromise (critical): the laptop is gone" in capsys.readouterr().err
+    assert run("verify", str(tmp_path / "after"), "--json") == 0
+    rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["key policy"]["state"] == "fail"
+    assert rows["signatures"]["state"] == "pass"
+    assert run("show", NAME) == 0
+    assert "from entry 0 of node-ch.example/log on" in capsys.readouterr().err
+
+
+def test_which_key_was_lost_can_be_named(client: Client, publisher: Publisher, published: Path) -> None:
+    first = publisher.signer().public.id
+    changed, _ = client.change_keys(publisher)
+    client.report_lost_key(changed, 1_000, "retired, and found later")
+    client.report_lost_key(changed, 1_000, "the present one", key=changed.signer().public.id[:16])
+    assert [notice.key for notice in client.show(NAME).lost_keys] == [first]
+    with pytest.raises(NotFound) as unknown:
+        client.report_lost_key(changed, 0, "", key="zz")
+    assert unknown.value.code == "WHICH-KEY"
+
+
+def test_rival_claimants_are_listed(
+    tmp_path: Path, client: Client, publisher: Publisher, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rival = client.new_publisher("Rival", "SG", "node-sg.example/log")
+    other = write(tmp_path / "other", {"README.md": b"# Better\n"})
+    client.publish(other, NAME, publisher=rival, licence="MIT", nodes=["node-sg.example"])
+    assert run("show", NAME) == 4
+    client.bind("lab", publisher.id)
+    capsys.readouterr()
+    assert run("show", NAME) == 0
+    assert f"Rival [{rival.id[:12]}] claims {NAME} too" in capsys.readouterr().err
+    row = client.pull(NAME, to=tmp_path / "model").verdict.row("disputes and advisories")
+    assert [fact.text.partition(" [")[0] for fact in row.facts] == ["Rival"]
+
+
+def test_an_active_file_is_never_placed_by_the_default_policy(
+    tmp_path: Path, client: Client, publisher: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "source", {"pytorch_model.bin": pickle.dumps({"a": 1})})
+    client.publish(source, NAME, publisher=publisher, licence="MIT")
+    with pytest.raises(PolicyNotMet) as refused:
+        client.pull(NAME, to=tmp_path / "model")
+    assert "pytorch_model.bin: pickle" in refused.value.why
+    assert not (tmp_path / "model" / "pytorch_model.bin").exists()
+    lax = replace(client.policy(), safety=SafetyRule(kinds=frozenset({"pickle"})))
+    assert client.pull(NAME, to=tmp_path / "model", policy=lax).verdict.row("file safety").state == "pass"
+    assert run("verify", str(tmp_path / "model")) == 4
+    assert "! file safety: pytorch_model.bin: pickle" in capsys.readouterr().err
+
+
+def test_what_a_name_tells_is_refused_before_a_byte_is_fetched(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    source = write(tmp_path / "source", {"modeling_tiny.py": b"import os\n"})
+    client.publish(source, NAME, publisher=publisher, licence="MIT")
+    with pytest.raises(PolicyNotMet, match="policy is not met"):
+        client.pull(NAME, to=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
