@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.lineage import Found, Graph
 from comity.trust.policy import Policy
+from comity.trust.published import Parent
 from comity.trust.reading import Publication, read_claims
 from comity.trust.witnessing import bind
 from comity.verifier import read_pack
@@ -19,6 +20,7 @@ from comity.verifier import read_pack
 from comity_client.ancestors import gather_ancestors
 from comity_client.catalogue import Resolution
 from comity_client.derivations import Derivation
+from comity_client.events import Note, OnEvent
 from comity_client.gather import select
 from comity_client.session import Session
 

@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from comity.formats.inspecting import inspect
+from comity.formats.tensors import read_gguf, read_safetensors
 from comity.gateway.blobs.request import parse as parse_request
 from comity.gateway.blobs.urls import Urls
 from comity.trust.charter import (
@@ -135,6 +136,10 @@ def _payload(line: bytes) -> bytes:
 
 def _of_statement(parse: Callable[[Statement], Any]) -> Callable[[bytes], Any]:
     return lambda data: parse(Statement.parse(data))
+
+
+def _of_file(read: Callable[[BinaryIO, int], Any]) -> Callable[[bytes], Any]:
+    return lambda data: read(io.BytesIO(data), len(data))
 
 
 def _judge(claim: bytes) -> Any:
@@ -274,6 +279,10 @@ PARSERS: Final[dict[str, Target]] = {
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
+    "tensors-gguf": Target(_of_file(read_gguf), (weights.gguf({"a": bytes(16), "b": bytes(64)}, tokens=("x", "yz")),)),
+    "tensors-safetensors": Target(
+        _of_file(read_safetensors), (weights.safetensors({"a": bytes(16), "b": bytes(9)}, {"f": "pt"}),)
+    ),
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),

@@ -14,6 +14,7 @@ from comity.trust.errors import NotFound
 from comity.trust.published import Parent
 from comity_cli.main import command
 from comity_client.client import Client
+from comity_client.events import Note
 from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support.derivations import Named, each, to_bf16, write_safetensors
@@ -130,6 +131,29 @@ def test_a_parent_that_no_node_knows_is_missing(
     graph = client.lineage("lab/orphan@v1").graph
     assert [(node.title, node.digest) for node in graph.missing] == [("gone/base@v1", nobody)]
     assert "nothing about it is here" in run("lab/orphan@v1")
+
+
+def test_a_parent_given_by_name_is_published_by_the_digest_that_it_stands_for(
+    tmp_path: Path, client: Client, lab: Publisher, chain: dict[str, Digest]
+) -> None:
+    folder = write_safetensors(tmp_path / "late" / "model.safetensors", WEIGHTS[1:]).parent
+    parents = [Parent("finetune", "lab/tiny"), Parent("merge", "nowhere/base@v1")]
+    told: list[str] = []
+    client.publish(
+        folder,
+        "lab/late@v1",
+        publisher=lab,
+        licence="MIT",
+        parents=parents,
+        on_event=lambda event: told.append(event.text) if isinstance(event, Note) else None,
+    )
+    publication = client.resolve("lab/late@v1").publication
+    assert publication is not None
+    assert publication.published.lineage == (
+        Parent("finetune", "lab/tiny@v1", chain["tiny"]),
+        Parent("merge", "nowhere/base@v1"),
+    )
+    assert any("nowhere/base@v1 is named without a digest" in text for text in told)
 
 
 def test_a_folder_without_a_pack_has_no_lineage(tmp_path: Path, client: Client) -> None:

@@ -12,11 +12,13 @@ from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.pieces import PieceIndex, check_records
 from comity.trust.published import Published, publish
-from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
 from comity.wire.client import NodeClient
 from comity.wire.values import InlineObject, UploadHeader
+from support.derivations import derived_line
 from support.federation import NodeHome, introduced, make_home, serving
 from support.publisher import Publisher, Release, chunks, model, release, send
+from support.world import identity
 
 
 @pytest.fixture
@@ -160,6 +162,25 @@ async def test_an_advisory_is_found_beside_the_artifact(home: NodeHome, ready: R
         assert advisory.line in {found.line for found in await client.resolve("tests/model", "v1")}
         said = {found.line for found in await client.claims(ready.artifact)}
         assert {*ready.lines, advisory.line, home.card.record_line} == said
+
+
+async def test_a_derivation_is_logged_for_whoever_signed_it_and_found_beside_the_child(
+    home: NodeHome, ready: Release
+) -> None:
+    checker = identity("Checking lab", "ES")
+    line = derived_line(ready.artifact, by=checker)
+    statement = parse_entry(line).statement
+    forged = sign_statement(statement, Publisher.generate().signer).line
+    exact = dict(statement.body) | {"relation": "overlap"}
+    contradicting = sign_statement(replace(statement, body=exact), checker.signer).line
+    async with serving(home), home.client() as client:
+        await send(client, ready)
+        for refused, error in ((forged, Untrusted), (contradicting, Malformed)):
+            with pytest.raises(error):
+                await client.submit([checker.entry.line, refused])
+        await client.submit([checker.entry.line, line])
+        said = {found.line for found in await client.claims(ready.artifact)}
+        assert {line, checker.entry.line} <= said
 
 
 async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, ready: Release) -> None:

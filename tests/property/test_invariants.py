@@ -15,7 +15,7 @@ from comity.trust.evidence import Evidence, Proof
 from comity.trust.identity import KeySet, announce
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.policy import CosignerRule, Policy
-from comity.trust.published import Licence, publish
+from comity.trust.published import Licence, Parent, publish
 from comity.trust.report import Report
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.tlog_proof import TlogProof
@@ -24,6 +24,7 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, filled, nodes, release
+from support.derivations import derived_line
 from support.world import NOW, Log, Node, found, identity, node, seat, succeeded
 
 T = TypeVar("T")
@@ -40,6 +41,13 @@ STRANGERS = [node(seat("IN")), node(SG.seat, "second.example"), node(CH.seat, "t
 
 COPYCAT, RIVAL = identity("Copycat", "SG"), identity("Rival", "CH")
 COPIED = release(by=COPYCAT, name="copycat/tiny@v1")[1]
+ABOVE = release(
+    {"other": b"bytes"},
+    by=COPYCAT,
+    name="copycat/base@v1",
+    lineage=(Parent("finetune", "swiss-ai/tiny@v1", GOOD.artifact),),
+)[1]
+COPIED_PARENT = ABOVE.statement.subject
 RECORDS = [each.entry.line for each in (CH, SG, ES, KR)]
 
 
@@ -84,6 +92,10 @@ def of_others() -> Iterator[bytes]:
     yield from advisory(GOOD, by=RIVAL, kind="yank")
     for checker in (RIVAL, COPYCAT, SG.seat):
         yield sign_verified(summarise(Report.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer).line
+    for deriver in (RIVAL, COPYCAT, identity("Nobody")):
+        yield derived_line(GOOD.artifact, COPIED_PARENT, by=deriver)
+        yield derived_line(GOOD.artifact, by=deriver, exact=False)
+    yield ABOVE.line  # a parent's publication, which names the artifact as its own parent
     yield from found(nodes(3)).certificates[0]
     for stranger in STRANGERS:
         yield stranger.entry.line
