@@ -159,7 +159,7 @@ TAMPERS: Final = (
     Tamper("a file becomes a link to the same bytes elsewhere", link_out, "a link out of the folder"),
     Tamper("one bit of the signature is turned", signature(flipped), "bad signature"),
     Tamper("a second, bogus signature is added", signature(with_second_signature), "a bundle has exactly one"),
-    Tamper("another key signs it", signature(lambda _: signed(key=OTHER)), "which the policy does not list"),
+    Tamper("another key signs it", signature(lambda _: signed(key=OTHER)), "by an unlisted key"),
     Tamper(
         "it is signed over the faulty encoding of version 0.2",
         signature(lambda _: sealed_as_before_v1(listed().encode())),

@@ -89,7 +89,7 @@ def test_a_list_that_nobody_the_owner_knows_has_signed_says_nothing() -> None:
     assert states(verdict) == ("pass", "unknown", "unknown")
     assert verdict.exit_status == 5
     assert "nobody you listed signed that" in verdict.row("bytes").summary
-    assert verdict.row("signatures").hint == "list its key in the policy, under [model_signing]"
+    assert verdict.row("signatures").hint == "comity verify DIR --policy FILE, where [model_signing] lists its key"
 
 
 def test_a_signature_that_does_not_hold_is_a_failure_and_not_a_lack() -> None:
@@ -133,7 +133,8 @@ def test_beside_a_publication_that_stands_it_is_one_more_fact() -> None:
     assert row.summary.endswith(f"; model.sig by key {PUBLIC.hint[:16]} (ecdsa-p256), 4 files")
     unlisted = published(PUBLISHED.policy).row("signatures")
     assert (unlisted.state, unlisted.summary) == ("pass", PUBLISHED.verdict().row("signatures").summary)
-    assert any("which the policy does not list" in fact.text for fact in unlisted.facts)
+    said = [(fact.text, fact.basis) for fact in unlisted.facts if "model.sig" in fact.text]
+    assert said == [(f"model.sig by an unlisted key, {PUBLIC.hint[:16]}: not checked", "stale or absent")]
 
 
 def test_one_that_fails_takes_nothing_from_a_publication_unless_the_owner_requires_one() -> None:

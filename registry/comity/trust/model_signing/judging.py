@@ -134,8 +134,8 @@ def _by_key(bundle: Bundle, material: KeyMaterial, rule: ModelSigningRule) -> Si
         raise Untrusted("its hint names another key than it brings", code="MODEL-SIG")
     key = rule.key(hint) if hint else next((key for key in rule.keys if _holds(bundle, key)), None)
     if key is None:
-        named = f"key {hint[:16]}, which the policy does not list" if hint else "a key that it does not name"
-        return Signer("unknown", "missing", f"model.sig by {named}: not checked")
+        named = f"an unlisted key, {hint[:16]}" if hint else "an unlisted key that it does not name"
+        return Signer("unknown", "missing", f"model.sig by {named}")
     key.verify(bundle.signature, bundle.signed)
     return Signer("pass", "", f"model.sig by key {key.hint[:16]} ({key.algorithm})")
 

@@ -20,8 +20,6 @@ from comity.trust.rows.moments import cosigned_moments
 from comity.trust.rows.wording import here
 from comity.trust.verdict import Fact, Row
 
-LISTING: str = "comity explain MODEL-SIG"
-
 
 def sole(evidence: Evidence) -> bool:
     """Whether a `model.sig` is all that says what belongs to the artifact."""
@@ -66,6 +64,8 @@ def bytes_as_signed(judgement: Judgement, row: Row) -> Row:
         text = f"{first} ({len(coverage.false)} wrong, {len(coverage.missing)} missing)"
         return Row("bytes", "fail", text, 2, "false", facts)
     whole = f"{coverage.right}/{len({r.path for r in judgement.statement.resources})} files as model.sig lists them"
+    if coverage.tolerated:
+        whole += f", {len(coverage.tolerated)} unsigned that the policy allows"
     if coverage.unchecked:
         return Row("bytes", "not-checked", f"{whole}; {coverage.unchecked[0]}", 2, "missing", facts)
     if judgement.signer.state != "pass":
@@ -91,14 +91,15 @@ def signed_row(row: Row, judgement: Judgement | None, found: Findings) -> Row:
         return replace(row, facts=facts)
     if row.state == "fail" and not required:
         return replace(row, summary=f"{row.summary}; {judgement.text}", facts=facts)
-    hint = "" if judgement.state == "fail" else "list its key in the policy, under [model_signing]"
+    hint = "" if judgement.state == "fail" else "comity verify DIR --policy FILE, where [model_signing] lists its key"
     return Row("signatures", judgement.state, judgement.text, row.step, judgement.cause, facts, hint)
 
 
 def _facts(judgement: Judgement) -> tuple[Fact, ...]:
     signer, digest = judgement.signer, judgement.digest
-    said = (here(signer.text, digest), *(here(remark, digest) for remark in signer.remarks))
-    return (*said, *_coverage_facts(judgement))
+    told = signer.state in ("pass", "fail")
+    said = here(signer.text, digest) if told else Fact(f"{signer.text}: not checked", "stale or absent", "", digest)
+    return (said, *(here(remark, digest) for remark in signer.remarks), *_coverage_facts(judgement))
 
 
 def _coverage_facts(judgement: Judgement) -> tuple[Fact, ...]:
