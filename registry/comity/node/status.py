@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from comity.ledger.logs import LogState
 from comity.node.core import Core
 from comity.node.governance import report
+from comity.node.importing.disputes import disputes
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.replication.link import Link
@@ -40,7 +41,7 @@ class Status:
             holds=len(self._replication.replicas.held),
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
             quotas=(uploads, *self._replication.quotas.used()),
-            warnings=tuple(self._warnings(logs, governance)),
+            warnings=(*self._warnings(logs, governance), *await self._core.pools.ledger(disputes, self._core)),
             served=tuple(Served(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
             governance=governance,
         )

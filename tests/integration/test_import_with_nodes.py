@@ -1,0 +1,349 @@
+"""Importing through running nodes: what they log, who corroborates whom, who contradicts, and what users make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import (
+    ComityError,
+    Conflict,
+    Malformed,
+    NotFound,
+    PolicyNotMet,
+    Refused,
+    Unavailable,
+    Untrusted,
+)
+from comity.trust.upstream.comparing import parse_observations
+from comity.wire.upstream_values import ImportOrder
+from comity_client.dossier import Dossier
+from support.hub_like import Answer, HubLike, hub_like
+from support.importing import FILES, NAME, WEIGHTS, Importers, importers
+
+T = TypeVar("T")
+OTHER = {**FILES, "LICENSE": b"Ask first.\n"}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Importers]:
+    with importers(tmp_path_factory.mktemp("importers"), 3) as made:
+        yield made
+
+
+@pytest.fixture
+def hub() -> Iterator[HubLike]:
+    with hub_like() as made:
+        yield made
+
+
+def furnish(hub: HubLike, name: str, files: dict[str, bytes] = FILES) -> str:
+    """A repository of its own for each test; its commit."""
+    hub.repository(name).card = {"license": "mit"}
+    return hub.repository(name).commit({**files, "name.txt": name.encode()}).sha
+
+
+def eventually(step: Callable[[], T], holds: Callable[[T], bool] = bool, patience: float = 60) -> T:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            found = step()
+            if holds(found):
+                return found
+        except (Unavailable, PolicyNotMet):
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
+
+
+def objects(running: Importers, *digests: str) -> list[bytes]:
+    async def read() -> list[bytes]:
+        async with running.home().client() as client:
+            return [await client.object(digest) for digest in digests]  # type: ignore[arg-type]
+
+    return asyncio.run(read())
+
+
+def test_a_node_says_what_it_mirrored_and_what_agreed(running: Importers, hub: HubLike) -> None:
+    commit = furnish(hub, "org/first")
+    done = running.mirror(hub, source="hf:org/first")
+    said = done.observed
+    assert (said.upstream.name, said.upstream.requested) == (f"hf:org/first@{commit}", "main")
+    assert (said.upstream.endpoint, said.obtained.how) == (hub.url, "fetched")
+    assert said.by == running.home().record.node.id
+    assert (said.matched.files, said.matched.compared, said.matched.pointers) == (len(FILES) + 1,) * 2 + (1,)
+    assert said.matched.folders == said.matched.folders_listed == 1
+    assert said.unchecked == ("commit", "author", "tls")
+    assert done.logged.size > done.logged.index
+    documents = (said.conditions.card, said.conditions.licence_text, said.files)
+    card, licence, files = objects(running, *(item.digest for item in documents if item))
+    assert (card, licence, said.conditions.licence) == (FILES["README.md"], FILES["LICENSE"], "mit")
+    seen = {item.entry.path: item for item in parse_observations(files)}
+    assert seen["weights.bin"].entry.sha256 == seen["weights.bin"].listed.lfs == sha256(WEIGHTS)
+    assert not list((running.home().directory / "data" / "blobs" / "partial" / "imports").glob("*"))
+
+
+def test_importing_again_fetches_nothing_and_logs_nothing(running: Importers, hub: HubLike) -> None:
+    furnish(hub, "org/again")
+    first = running.mirror(hub, source="hf:org/again")
+    hub.asked.clear()
+    again = running.mirror(hub, source="hf:org/again")
+    assert (again.before, again.logged.index) == (True, first.logged.index)
+    assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
+
+
+def test_members_corroborate_one_another_and_everybody_mirrors_it(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    commit = furnish(hub, "org/shared")
+    name = f"hf:org/shared@{commit}"
+    artifacts = {running.mirror(hub, number, "hf:org/shared").artifact for number in (0, 1)}
+    assert len(artifacts) == 1
+    dossier = eventually(lambda: running.client.show("hf:org/shared"), lambda found: found.mirroring.corroborated == 2)
+    assert dossier.title == name
+    assert dossier.publication is None
+    whole = eventually(lambda: running.client.whereis(name), lambda found: all(replica.complete for replica in found))
+    assert len(whole) == 3
+    pulled = running.client.pull(name, hub_cache=tmp_path / "hub")
+    assert pulled.folder == tmp_path / "hub" / "models--org--shared" / "snapshots" / commit
+    assert (pulled.folder / "weights.bin").read_bytes() == WEIGHTS
+    assert (tmp_path / "hub" / "models--org--shared" / "refs" / "main").read_text() == commit
+    verdict = running.client.verify(name, hub_cache=tmp_path / "hub")
+    assert verdict.accepted
+    assert any("corroborated 2" in fact.text for fact in verdict.row("artifact").facts)
+    assert verdict.row("signatures").state == "unknown"
+
+
+def test_a_folder_of_mirrored_files_is_short_of_what_a_publication_would_have(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    commit = furnish(hub, "org/plain")
+    running.mirror(hub, source="hf:org/plain")
+    pulled = running.client.pull(f"hf:org/plain@{commit}", to=tmp_path / "plain")
+    assert running.client.verify(pulled.folder).exit_status == 5
+
+
+def test_different_bytes_under_one_commit_raise_an_alarm_and_both_are_kept(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    commit = furnish(hub, "org/disputed")
+    name = f"hf:org/disputed@{commit}"
+    true = running.mirror(hub, 0, "hf:org/disputed").artifact
+    with hub_like() as liar:
+        furnish(liar, "org/disputed", OTHER)
+        object.__setattr__(liar.repositories["org/disputed"].commits[0], "sha", commit)
+        false = running.mirror(liar, 1, "hf:org/disputed").artifact
+    assert true != false
+    refused = eventually(lambda: refusal(running, name))
+    assert refused.code == "UPSTREAM-DISPUTED"
+    assert true in refused.why
+    assert false in refused.why
+    for artifact in (true, false):
+        dossier: Dossier = running.client.show(f"sha256:{artifact}")
+        assert [seen.observed.artifact for seen in dossier.mirroring.rivals] == [({true, false} - {artifact}).pop()]
+    warned = eventually(
+        lambda: warnings_of(running), lambda warnings: any("org/disputed" in warning for warning in warnings)
+    )
+    assert any("different bytes" in warning for warning in warned)
+    running.client.bind(name, true)
+    assert running.client.resolve(name).artifact == true
+    running.client.unbind(name)
+
+
+def refusal(running: Importers, name: str) -> PolicyNotMet | None:
+    try:
+        running.client.resolve(name)
+    except PolicyNotMet as error:
+        return error
+    return None
+
+
+def warnings_of(running: Importers) -> tuple[str, ...]:
+    async def ask() -> tuple[str, ...]:
+        async with running.home().operator() as client:
+            return (await client.status()).warnings
+
+    return asyncio.run(ask())
+
+
+def test_what_became_of_an_upstream_is_said_once(running: Importers, hub: HubLike) -> None:
+    commit = furnish(hub, "org/moving")
+    name = f"hf:org/moving@{commit}"
+    running.mirror(hub, source="hf:org/moving")
+    assert running.check(name).state == "same"
+    later = hub.repositories["org/moving"].commit(OTHER).sha
+    changed = running.check(name)
+    assert (changed.state, changed.successor) == ("changed", later)
+    assert running.check(name).index == changed.index
+    del hub.repositories["org/moving"].commits[0]
+    assert running.check(name).lost == "commit"
+    hub.repositories["org/moving"].disabled = True
+    assert running.check(name).lost == "access"
+    del hub.repositories["org/moving"]
+    gone = running.check(name)
+    assert (gone.state, gone.lost) == ("gone", "repository")
+    dossier = running.client.show(name)
+    assert {entry.statement.predicate for entry, _, _ in dossier.mirroring.news} == {
+        "upstream-changed",
+        "upstream-gone",
+    }
+
+
+def test_a_node_says_nothing_of_what_it_did_not_fetch(running: Importers, hub: HubLike) -> None:
+    with pytest.raises(NotFound) as unknown:
+        running.check(f"hf:org/unknown@{'3' * 40}")
+    assert unknown.value.code == "NOT-OBSERVED"
+
+
+def test_terms_that_were_accepted_are_kept_and_the_token_is_not(running: Importers, hub: HubLike) -> None:
+    token = f"hf_{'c' * 37}"
+    furnish(hub, "org/gated")
+    hub.repositories["org/gated"].gated, hub.repositories["org/gated"].tokens = "manual", {token}
+    with pytest.raises(Refused) as refused:
+        running.mirror(hub, source="hf:org/gated")
+    assert refused.value.code == "UPSTREAM-GATED"
+    said = running.mirror(hub, source="hf:org/gated", terms=b"I will be good.\n", token=token).observed
+    assert said.conditions.gated == "manual"
+    assert objects(running, said.conditions.terms.digest) == [b"I will be good.\n"]  # type: ignore[union-attr]
+    home = running.home().directory
+    kept = subprocess.run(["grep", "-rlF", token, str(home)], capture_output=True, text=True, check=False)
+    assert kept.stdout == ""
+
+
+def test_a_hub_that_lies_is_named_to_the_operator_and_nothing_is_logged(running: Importers, hub: HubLike) -> None:
+    furnish(hub, "org/lying")
+    hub.interfere = lambda asked: Answer(200, b"x" * len(WEIGHTS)) if asked.cdn else None
+    with pytest.raises(Untrusted) as lie:
+        running.mirror(hub, source="hf:org/lying")
+    assert lie.value.code == "UPSTREAM-LIED"
+    assert "weights.bin" in lie.value.what
+    with pytest.raises(ComityError):
+        running.client.resolve("hf:org/lying")
+
+
+def test_only_operators_import(running: Importers, hub: HubLike) -> None:
+    furnish(hub, "org/tiny")
+    with pytest.raises(Refused):
+        running.client.import_upstream(f"hf:{NAME}", running.home().name, endpoint=hub.url)
+
+    async def as_anybody() -> None:
+        async with running.home().client() as client:
+            async for _ in client.upstream.run(ImportOrder(f"hf:{NAME}", hub.url)):
+                pass
+
+    with pytest.raises(ComityError):
+        asyncio.run(as_anybody())
+    assert not hub.asked
+
+
+SNAPSHOT = """
+import sys, huggingface_hub
+print(huggingface_hub.snapshot_download(sys.argv[1], cache_dir=sys.argv[2], local_dir=sys.argv[3] or None))
+"""
+
+
+def stock_download(hub: HubLike, name: str, cache: Path, local: Path | None = None) -> Path:
+    """As the unmodified client of this environment fills its cache, or a folder."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    env = {**ours, "HF_ENDPOINT": hub.url, "HF_HOME": str(cache.parent / "home"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", SNAPSHOT, name, str(cache), str(local or "")]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return Path(ran.stdout.strip().splitlines()[-1])
+
+
+def test_a_stock_clients_cache_is_taken_in_with_the_commit_and_hashes_that_it_tells(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    commit = furnish(hub, "org/cached")
+    snapshot = stock_download(hub, "org/cached", tmp_path / "cache")
+    done = running.mirror(hub, source=snapshot.parent.parent, endpoint="")
+    said = done.observed
+    assert (said.upstream.name, said.upstream.requested) == (f"hf:org/cached@{commit}", "main")
+    assert (said.obtained.how, said.upstream.endpoint) == ("cache", "")
+    assert said.matched.compared == said.matched.files == len(FILES) + 1
+    assert "upstream" in said.unchecked
+    fetched = running.mirror(hub, 1, "hf:org/cached")
+    assert fetched.artifact == done.artifact
+    assert (snapshot / "weights.bin").resolve().stat().st_mode & 0o200  # the cache stays its owner's
+    with pytest.raises(Conflict):
+        running.mirror(hub, source=snapshot, endpoint="", claimed="hf:org/other")
+
+
+def test_a_damaged_cache_is_not_taken_in(running: Importers, hub: HubLike, tmp_path: Path) -> None:
+    furnish(hub, "org/damaged")
+    snapshot = stock_download(hub, "org/damaged", tmp_path / "cache")
+    blob = (snapshot / "weights.bin").resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(WEIGHTS[:-1] + b"!")
+    with pytest.raises(Untrusted) as damaged:
+        running.mirror(hub, source=snapshot, endpoint="")
+    assert damaged.value.code == "UPSTREAM-LIED"
+
+
+def test_a_link_out_of_a_cache_is_not_followed(running: Importers, hub: HubLike, tmp_path: Path) -> None:
+    furnish(hub, "org/linked")
+    snapshot = stock_download(hub, "org/linked", tmp_path / "cache")
+    (snapshot / "secret.txt").symlink_to("/etc/hostname")
+    with pytest.raises(Malformed) as linked:
+        running.mirror(hub, source=snapshot, endpoint="")
+    assert linked.value.code == "NOT-A-FILE"
+
+
+def test_a_folder_of_a_stock_client_is_known_by_what_it_wrote_down(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    commit = furnish(hub, "org/local")
+    folder = stock_download(hub, "org/local", tmp_path / "cache", tmp_path / "folder")
+    with pytest.raises(Malformed) as nameless:
+        running.mirror(hub, source=folder, endpoint="")
+    assert nameless.value.code == "WHICH-UPSTREAM"
+    said = running.mirror(hub, source=folder, endpoint="", claimed="hf:org/local").observed
+    assert (said.upstream.commit, said.obtained.how) == (commit, "cache")
+    assert said.matched.compared == said.matched.files
+
+
+def test_a_carried_folder_is_what_its_operator_says_and_no_more(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    (tmp_path / "carried").mkdir()
+    (tmp_path / "carried" / "weights.bin").write_bytes(WEIGHTS)
+    said = running.mirror(hub, source=tmp_path / "carried", endpoint="", claimed=f"hf:org/carried@{'4' * 40}").observed
+    assert (said.obtained.how, said.matched.compared, said.matched.files) == ("carried", 0, 1)
+    with pytest.raises(Malformed):
+        running.mirror(hub, source=tmp_path / "carried", endpoint="", claimed="hf:org/carried@main")
+    dossier = running.client.show(f"hf:org/carried@{'4' * 40}")
+    assert dossier.mirroring.corroborated == 0
+    assert "nobody fetched it" in dossier.basis
+
+
+def test_the_command_says_it_to_people_and_to_programs(running: Importers, hub: HubLike, tmp_path: Path) -> None:
+    commit = furnish(hub, "org/spoken")
+
+    def comity(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "comity_cli.main", *arguments]
+        env = {**os.environ, "COMITY_HOME": str(running.client.home.root)}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    options = ("--dir", str(running.home().directory), "--endpoint", hub.url)
+    allowed = (*options, "--allow-host", hub.cdn.removeprefix("http://"))
+    refused = comity("import", "hf:org/spoken", *options, "--json")
+    assert json.loads(refused.stdout)["error"]["code"] == "UPSTREAM-REDIRECT"
+    assert refused.returncode == 3
+    spoken = comity("import", "hf:org/spoken", *allowed)
+    assert spoken.returncode == 0, spoken.stderr
+    assert f"hf:org/spoken@{commit}" in spoken.stdout
+    assert "mirrored from" in spoken.stdout
+    assert "not checked" in spoken.stdout
+    assert "published" not in spoken.stdout
+    said = json.loads(comity("import", "hf:org/spoken", *allowed, "--json").stdout)
+    assert (said["schema"], said["before"]) == ("comity.dev/import/v1", True)
