@@ -327,3 +327,13 @@ def test_a_long_answer_ends_early_and_goes_on_from_there(ledger: Ledger) -> None
     first = ledger.history.entries(FAR.origin, 0, 600)
     assert 256 <= len(first) < 600
     assert first + ledger.history.entries(FAR.origin, len(first), 600) == lines
+
+
+def test_entries_of_several_logs_are_read_in_one_look_and_in_the_order_asked(ledger: Ledger) -> None:
+    lines = statement_lines(0, 5)
+    ledger.logs.append(OWN.origin, lines)
+    assert ledger.history.at([(OWN.vkey, 4), (OWN.origin, 0), (OWN.vkey, 4)]) == [lines[4], lines[0], lines[4]]
+    assert ledger.history.at([]) == []
+    for wrong in (5, -1):
+        with pytest.raises((NotFound, Malformed)):
+            ledger.history.at([(OWN.vkey, wrong)])

@@ -81,6 +81,15 @@ def read(connection: Connection, log: LogRow, start: int, end: int) -> Iterator[
         raise corrupt(log.origin, f"entry {at} is missing")
 
 
+def pick(connection: Connection, log: LogRow, indexes: Sequence[int]) -> dict[int, bytes]:
+    """The lines at these indexes. Raises Untrusted(code="LEDGER-CORRUPT") where one is missing."""
+    wanted = select(_ENTRY.index, _ENTRY.line).where(_ENTRY.log_id == log.id, _ENTRY.index.in_(indexes))
+    found: dict[int, bytes] = {at: line for at, line in connection.execute(wanted)}  # noqa: C416 (rows are no pairs)
+    if missing := set(indexes) - found.keys():
+        raise corrupt(log.origin, f"entry {min(missing)} is missing")
+    return found
+
+
 def _check_bounds(lines: Sequence[bytes]) -> None:
     if len(lines) > MAX_LINES:
         raise Malformed("too many entries", why=f"{len(lines)} in one call, at most {MAX_LINES}")

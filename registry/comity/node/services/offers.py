@@ -95,8 +95,9 @@ class Offers:
 
     def _read(self, places: Sequence[tuple[str, int]]) -> list[Located]:
         """Blocking."""
-        entry = self._core.ledger.history.entry
-        return [Located(VerifierKey.parse(log).name, index, entry(log, index)) for log, index in places]
+        lines = self._core.ledger.history.at(places)
+        origins = {log: VerifierKey.parse(log).name for log, _ in places}
+        return [Located(origins[log], index, line) for (log, index), line in zip(places, lines, strict=True)]
 
 
 def _state(log: str, chain: Chain, located: Located) -> OfferState:
