@@ -12,9 +12,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
-from comity.trust.charter import Member
-from comity.trust.claims import signed_by_node
-from comity.trust.derived import PREDICATE, Derived, parse_derived
+from comity.trust.derived import PREDICATE, parse_derived
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.lineage import Claim, Graph, Known, Word, build
@@ -22,7 +20,7 @@ from comity.trust.policy import Policy
 from comity.trust.published import Published, check_published
 from comity.trust.reading import Publication, Readings
 from comity.trust.remark import Remark
-from comity.trust.rotation import KeyState
+from comity.trust.speaking import Speakers
 from comity.trust.statement import Author, Entry
 from comity.trust.witnessing import Bound
 
@@ -57,8 +55,7 @@ class _Asked:
     def __init__(self, readings: Readings, policy: Policy, bound: tuple[Bound, ...]) -> None:
         self._readings = readings
         self._policy = policy
-        self._bound = bound
-        self._seats = {seat.id: seat for body in policy.pins for seat in body.members}
+        self._speakers = Speakers(readings, bound, [seat for body in policy.pins for seat in body.members])
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
         self.refused: dict[Digest, ComityError] = {}
         for entry in sorted(readings.entries, key=lambda entry: entry.digest):
@@ -79,7 +76,7 @@ class _Asked:
         found: list[Word] = []
         for entry in self._entries.get((PREDICATE, artifact), [])[:MAX_STATEMENTS]:
             try:
-                found.append(_word(entry, self._readings, self._seats, self._bound))
+                found.append(_word(entry, self._speakers))
             except ComityError as error:
                 self.refused[entry.digest] = error
         return tuple(found)
@@ -106,16 +103,9 @@ def _claim(publication: Publication) -> Claim:
     return Claim(said.by, by, str(said.name), said.licence.spdx, parents, publication.entry.digest)
 
 
-def _word(entry: Entry, readings: Readings, seats: dict[Digest, Member], nodes: tuple[Bound, ...]) -> Word:
-    derived: Derived = parse_derived(entry.statement)
-    for node in nodes:
-        if derived.by == node.record.node and signed_by_node(entry, node.record):
-            return Word(f"{node.record.name} ({node.member.jurisdiction})", derived, entry.digest)
-    seat, inception = seats.get(derived.by.id), readings.inceptions.get(derived.by.id)
-    if derived.by.kind == "identity":
-        if seat and readings.chains.follow(KeyState.of_seat(seat)).signed(entry.envelope):
-            return Word(f"{seat.name} ({seat.jurisdiction})", derived, entry.digest)
-        chain = readings.chain(derived.by.id)
-        if inception and chain and chain.signed(entry.envelope):
-            return Word(f"{inception.display} [{inception.id[:12]}]", derived, entry.digest)
-    raise Untrusted("derived refused", why=f"not proven to be {short(derived.by.id)}'s", code="SIGNATURE")
+def _word(entry: Entry, speakers: Speakers) -> Word:
+    derived = parse_derived(entry.statement)
+    speaker = speakers.speaker(entry)
+    if speaker is None:
+        raise Untrusted("derived refused", why=f"not proven to be {short(derived.by.id)}'s", code="SIGNATURE")
+    return Word(speaker.name, derived, entry.digest)
