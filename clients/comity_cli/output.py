@@ -153,7 +153,8 @@ class _Lines:
         self._done += count
         if time.monotonic() - self._spoke >= QUIET_LINE_SECONDS:
             self._spoke = time.monotonic()
-            click.echo(f"{self._what}: {size(self._done)} of {size(self._total)}", err=True)
+            total = f" of {size(self._total)}" if self._total else ""
+            click.echo(f"{self._what}: {size(self._done)}{total}", err=True)
 
 
 @contextlib.contextmanager
