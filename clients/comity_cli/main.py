@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "policy": Lazy("Verify", "policy", "Write, check and explain what you demand of a model."),
     "lineage": Lazy("Verify", "lineage", "Show what an artifact was made from, and who says so."),
     "derive": Lazy("Verify", "derive", "Make a child's weights again from its parent's, and compare."),
+    "bom": Lazy("Verify", "bom", "Write an artifact down as a CycloneDX ML-BOM."),
     "scan": Lazy("Verify", "scan", "Look into files: what they are, what in them would run."),
     "diff": Lazy("Verify", "diff", "Show what differs between two artifacts."),
     "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),

@@ -29,7 +29,7 @@ from comity.trust.verify import verify
 from comity.verifier import examine, load_policy, read_bounded
 from comity.wire.upstream_values import ImportOrder
 
-from comity_client import catalogue, dossier, logs, node_states
+from comity_client import bom, catalogue, dossier, logs, node_states
 from comity_client.accusations import Accusation, accusations
 from comity_client.charter_diff import CharterDiff
 from comity_client.comparing.differences import Differences, compare_sides
@@ -261,6 +261,14 @@ class Client:
     def scan_pickles(self, census: Census) -> PickleScan:
         """What picklescan says of the files that it may know something about. Raises as `scan_pickles` does."""
         return scan_pickles(census.folder, [each.file.path for each in census.files if each.may_hold_pickles])
+
+    def bom(self, what: Path | str, *, on_hashed: Callable[[int], None] | None = None) -> str:
+        """A CycloneDX ML-BOM of a folder, hashed now, or of what a reference stands for at the nodes. Raises as `held`
+        and `show` do."""
+        if isinstance(what, Path):
+            here = self.held(what, on_hashed=on_hashed)
+            return bom.bill(bom.of_folder(here, self.policy()))
+        return bom.bill(bom.of_dossier(self.show(what)))
 
     def sign_report(self, report: Report, publisher: Publisher) -> Entry:
         """`publisher` says that they came to this report now. Raises as `reports.signed.sign_report` does."""

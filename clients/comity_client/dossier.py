@@ -129,7 +129,7 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
         advisories=resolution.advisories,
         said=said,
         mirroring=resolution.mirroring,
-        vouches=_vouches(gathered.readings, resolution.artifact, policy),
+        vouches=vouches_of(gathered.readings, resolution.artifact, policy),
         lost_keys=notices(readings, publication) if publication else (),
         rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
@@ -142,7 +142,7 @@ def _checks(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Fact,
     return check_facts(checks, readings, policy.pins)
 
 
-def _vouches(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
+def vouches_of(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
     """What others say of it on their own account; that they said it is proven here."""
     bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
     seats = [seat for body in policy.pins for seat in body.members]

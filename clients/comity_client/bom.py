@@ -1,0 +1,184 @@
+"""An artifact as a CycloneDX ML-BOM, version 1.6: what it consists of, what its publisher claims, by digest.
+
+The same artifact and the same claims give the same bytes: there is no time in it, and its serial number is derived from
+the artifact. What is a claim says whose in the properties; the standard has no other place for that. Source: CycloneDX
+1.6 (ECMA-424), its JSON schema.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import comity
+from comity.trust.digest import Digest
+from comity.trust.manifest import Manifest
+from comity.trust.policy import Policy
+from comity.trust.published import Licence, Parent
+from comity.trust.reading import Publication
+from comity.trust.statement import SideObject
+from comity.trust.vouching import Vouch
+
+from comity_client.dossier import Dossier, vouches_of
+from comity_client.held import Held
+
+SPEC: Final = "1.6"
+MAX_CONFIG: Final = 1024 * 1024
+_NAMESPACE: Final = uuid.UUID("8c6f0f0e-4f1d-5a5e-9d0f-6a2b8f3c7d10")
+_EXPRESSION: Final = re.compile(r"\(?[A-Za-z0-9.+-]+\)?( (AND|OR|WITH) \(?[A-Za-z0-9.+-]+\)?)*\Z")
+_REFERENCES: Final = {"card": "model-card", "training-summary": "documentation", "evaluation": "quality-metrics"}
+
+Component = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What there is to write down: the manifest, the proven publication of it if there is one, what others say, and
+    its config.json if that was at hand."""
+
+    manifest: Manifest
+    publication: Publication | None
+    vouches: tuple[Vouch, ...] = ()
+    config: bytes = b""
+
+
+def of_folder(here: Held, policy: Policy) -> Described:
+    """What lies in a folder, with the evidence beside it. Its publication is the one of whom the policy names, if there
+    are several."""
+    publications = sorted(here.readings.publications, key=lambda each: (not _bound(each, policy), each.entry.digest))
+    config = here.manifest.by_path.get("config.json")
+    data = (here.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
+    chosen = publications[0] if publications else None
+    return Described(here.manifest, chosen, vouches_of(here.readings, here.artifact, policy), data)
+
+
+def of_dossier(dossier: Dossier) -> Described:
+    """What the nodes tell; the bytes were not looked at."""
+    return Described(dossier.manifest, dossier.publication, dossier.vouches)
+
+
+def _bound(publication: Publication, policy: Policy) -> bool:
+    return policy.bound_publisher(publication.published.name.namespace) == publication.publisher.id
+
+
+def bill(described: Described) -> str:
+    """The document, as JSON."""
+    artifact = described.manifest.digest
+    document = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": SPEC,
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, artifact)}",
+        "version": 1,
+        "metadata": {
+            "tools": {"components": [{"type": "application", "name": "comity", "version": comity.__version__}]},
+            "component": _model(described),
+        },
+        "components": [_file(entry.path, entry.sha256) for entry in described.manifest.files],
+        "dependencies": [{"ref": _ref(artifact), "dependsOn": sorted(_refs(described.manifest))}],
+    }
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _model(described: Described) -> Component:
+    artifact, publication = described.manifest.digest, described.publication
+    model: Component = {
+        "type": "machine-learning-model",
+        "bom-ref": _ref(artifact),
+        "name": f"sha256:{artifact}",
+        "hashes": _hashes(artifact),
+        "modelCard": _card(described.config),
+        "properties": list(_properties(described)),
+    }
+    if publication is None:
+        return model
+    said = publication.published
+    model |= {"group": said.name.namespace, "name": said.name.name, "version": said.name.version}
+    model |= {"publisher": publication.publisher.display, "licenses": [_licence(said.licence)]}
+    if references := [_reference(kind, item) for kind, item in sorted(said.documents.items())]:
+        model["externalReferences"] = references
+    if said.lineage:
+        model["pedigree"] = {"ancestors": [_ancestor(parent) for parent in said.lineage], "notes": _notes(said.lineage)}
+    return model
+
+
+def _card(config: bytes) -> Component:
+    """What config.json says of its architecture. A file of the artifact; its publisher may have written anything."""
+    try:
+        found = json.loads(config) if config else {}
+    except (ValueError, RecursionError):
+        found = {}
+    parameters: Component = {}
+    if isinstance(found, Mapping):
+        family, architectures = found.get("model_type"), found.get("architectures")
+        if isinstance(family, str):
+            parameters["architectureFamily"] = family[:200]
+        if isinstance(architectures, Sequence) and architectures and isinstance(architectures[0], str):
+            parameters["modelArchitecture"] = architectures[0][:200]
+    return {"modelParameters": parameters} if parameters else {}
+
+
+def _properties(described: Described) -> Iterator[Mapping[str, str]]:
+    yield _property("artifact", f"sha256:{described.manifest.digest}")
+    yield _property("bytes", str(described.manifest.size))
+    if (publication := described.publication) is not None:
+        said = publication.published
+        yield _property("claimed-by", publication.publisher.id)
+        yield _property("statement", publication.entry.digest)
+        if said.licence.text is not None:
+            yield _property("licence-text", f"sha256:{said.licence.text.digest}")
+    for vouch in described.vouches:
+        yield _property(f"vouched:{vouch.said.statement}", f"claimed by {vouch.by.name}")
+
+
+def _property(name: str, value: str) -> Mapping[str, str]:
+    return {"name": f"comity:{name}", "value": value}
+
+
+def _licence(licence: Licence) -> Component:
+    if licence.spdx.lower() != "other" and _EXPRESSION.match(licence.spdx):
+        return {"expression": licence.spdx, "acknowledgement": "declared"}
+    return {"license": {"name": licence.spdx, "acknowledgement": "declared"}}
+
+
+def _reference(kind: str, item: SideObject) -> Component:
+    return {"type": _REFERENCES[kind], "url": _ni(item.digest), "comment": kind, "hashes": _hashes(item.digest)}
+
+
+def _ancestor(parent: Parent) -> Component:
+    ancestor: Component = {"type": "machine-learning-model", "name": parent.name}
+    if parent.digest is not None:
+        ancestor |= {"hashes": _hashes(parent.digest), "bom-ref": f"ancestor:{_ref(parent.digest)}"}
+    return ancestor
+
+
+def _notes(lineage: Sequence[Parent]) -> str:
+    edges = (f"{p.relation} of {p.name}{'' if p.digest else ', by name alone'}" for p in lineage)
+    return f"as its publisher claims: {'; '.join(edges)}"
+
+
+def _file(path: str, digest: Digest) -> Component:
+    return {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": _hashes(digest)}
+
+
+def _refs(manifest: Manifest) -> Iterator[str]:
+    return (f"file:{entry.path}" for entry in manifest.files)
+
+
+def _ref(artifact: Digest) -> str:
+    return f"sha256:{artifact}"
+
+
+def _hashes(digest: Digest) -> list[Mapping[str, str]]:
+    return [{"alg": "SHA-256", "content": digest}]
+
+
+def _ni(digest: Digest) -> str:
+    """The name of an object by its hash, RFC 6920."""
+    name = base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
+    return f"ni:///sha-256;{name}"

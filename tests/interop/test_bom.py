@@ -1,0 +1,65 @@
+"""The ML-BOM against CycloneDX's own schema, as the reference library brings it, in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.trust.manifest import Manifest
+from comity.trust.published import Licence, Parent, Published, publish
+from comity.trust.reading import read_claims
+from comity.trust.statement import SideObject
+from comity_client.bom import Described, bill
+from support.case import case
+from support.environments import python_with
+from support.world import identity
+
+LIBRARY = "cyclonedx-python-lib[json-validation]==11.12.0"
+CHECK = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+for path in sys.argv[1:]:
+    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(path, encoding="utf-8").read())
+    if error:
+        print(path, error)
+"""
+GOOD = case()
+GOOD_MANIFEST = Manifest.parse(GOOD.manifest)
+OWNER = identity("Swiss AI", "CH")
+
+
+def described(spdx: str) -> Described:
+    """Everything that a publisher can say, said."""
+    plain = Published.parse(GOOD.publication.statement)
+    said = replace(
+        plain,
+        licence=Licence(spdx, plain.licence.text),
+        lineage=(Parent("finetune", "swiss-ai/base@v1", plain.artifact), Parent("merge", "other/model")),
+        documents={kind: SideObject.of(kind.encode()) for kind in ("card", "training-summary", "evaluation")},
+    )
+    readings = read_claims((OWNER.entry.line, publish(said, OWNER.signer).line), plain.artifact)
+    config = b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
+    return Described(GOOD_MANIFEST, readings.publications[0], (), config)
+
+
+@pytest.mark.slow
+def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
+    bills = {spdx: bill(described(spdx)) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")}
+    bills["bare"] = bill(Described(GOOD_MANIFEST, None, (), b"{"))
+    paths = []
+    for number, text in enumerate(bills.values()):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(text, "utf-8")
+    broken = json.loads(bills["bare"])
+    broken["components"][0]["type"] = "spaceship"
+    wrong = tmp_path / "broken.json"
+    wrong.write_text(json.dumps(broken))
+    ran = subprocess.run(
+        [python_with(LIBRARY), "-c", CHECK, *map(str, (*paths, wrong))], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [line.split(" ")[0] for line in ran.stdout.splitlines() if ".json " in line] == [str(wrong)]
