@@ -29,6 +29,7 @@ from comity.trust.charter import (
 from comity.trust.checkpoint import Checkpoint
 from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
 from comity.trust.derived import parse_derived
+from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope
 from comity.trust.encoding import canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
@@ -36,7 +37,7 @@ from comity.trust.evidence import Evidence
 from comity.trust.federation import Federation
 from comity.trust.growth import Growth
 from comity.trust.identity import Inception, check_inception
-from comity.trust.manifest import Manifest
+from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.model_signing import Bundle, ModelKey, ModelStatement, Moment, parse_roots
 from comity.trust.model_signing.chains import Chain
 from comity.trust.names import Name, Reference
@@ -55,6 +56,10 @@ from comity.trust.tlog_mirror import MirrorInfo
 from comity.trust.tlog_policy import TlogPolicy
 from comity.trust.tlog_proof import TlogProof
 from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
+from comity.trust.upstream.comparing import Listed, Observation, encode_observations, parse_observations
+from comity.trust.upstream.naming import Wanted, check_endpoint
+from comity.trust.upstream.news import Changed, Gone, parse_changed, parse_gone, sign_changed, sign_gone
+from comity.trust.upstream.observed import Observed
 from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.trust.vouched import Vouched, parse_vouched, sign_vouched
@@ -65,6 +70,7 @@ from support import weights
 from support.case import advisory, case, nodes
 from support.derivations import derived_line
 from support.model_sig import Authority, certificate_der, posix
+from support.observations import observation
 from support.world import found, identity
 
 
@@ -231,6 +237,18 @@ def _inspect(data: bytes) -> Any:
     return found
 
 
+_SEEN: Final = observation(_NODE, _GOOD.artifact)
+_UPSTREAM: Final = Observed.parse(_SEEN.statement).upstream
+_CHANGED: Final = Changed(_NODE.record.node.id, _UPSTREAM, _GOOD.artifact, "2e" * 20, 1)
+_GONE: Final = Gone(_NODE.record.node.id, _UPSTREAM, _GOOD.artifact, "commit", 1)
+_ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
+_OBSERVATIONS: Final = encode_observations(
+    [
+        Observation(_ENTRY, Listed("a", 1, "1" * 40, _ENTRY.sha256, "x"), "sha256", True),
+        Observation(FileEntry("b", 1, _ENTRY.sha256), Listed("b", 1), "none", False),
+    ]
+)
+
 PARSERS: Final[dict[str, Target]] = {
     "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
@@ -270,6 +288,8 @@ PARSERS: Final[dict[str, Target]] = {
     "offer-statement": Target(_of_statement(read_any), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
+    "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
+    "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
     "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
@@ -286,6 +306,10 @@ PARSERS: Final[dict[str, Target]] = {
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
+    "upstream": Target(of_text(Wanted.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1")),
+    "upstream-changed": Target(_of_statement(parse_changed), (_payload(sign_changed(_CHANGED, _NODE.online).line),)),
+    "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),
+    "upstream-gone": Target(_of_statement(parse_gone), (_payload(sign_gone(_GONE, _NODE.online).line),)),
     "verified": Target(_of_statement(Verified.parse), (_payload(_VERIFIED),)),
     "vouched": Target(_of_statement(parse_vouched), (_payload(_VOUCHED.line),)),
 }

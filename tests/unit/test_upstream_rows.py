@@ -8,10 +8,10 @@ import pytest
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.policy import ROWS, Policy, UpstreamRule, parse_policy
-from comity.trust.statement import Entry, SideObject
+from comity.trust.statement import Entry
 from comity.trust.upstream.naming import Upstream
 from comity.trust.upstream.news import Changed, Gone, sign_changed, sign_gone
-from comity.trust.upstream.observed import Matched, Observed, Obtained, sign_observed
+from comity.trust.upstream.observed import Observed, sign_observed
 from comity.trust.upstream.weighing import weigh
 from comity.trust.verdict import Row, Verdict
 from comity.trust.verify import verify
@@ -19,37 +19,18 @@ from comity.trust.witnessing import Bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, case, nodes
+from support.observations import COMMIT, NAME
+from support.observations import observation as observed_by
 from support.world import Node, identity
 
 GOOD = case()
 CH, SG, ES, KR = nodes(4)
-COMMIT = "1f" * 20
-NAME = f"hf:org/tiny@{COMMIT}"
 UNPUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line != GOOD.publication.line))
 MONOTONE = ("artifact", "bytes", "signatures", "transparency", "cosigners")
 
 
-def observation(
-    by: Node,
-    artifact: Digest = GOOD.artifact,
-    *,
-    commit: str = COMMIT,
-    how: str = "fetched",
-    at: str = "https://hub.example",
-) -> Entry:
-    fetched = how == "fetched"
-    said = Observed(
-        by=by.record.node.id,
-        upstream=Upstream(at if fetched else "", "org/tiny", commit, "main"),
-        artifact=artifact,
-        manifest=SideObject(artifact, 100),
-        pieces=SideObject(sha256(b"pieces"), 1),
-        files=SideObject(sha256(b"files"), 1),
-        matched=Matched(4, 1, 3, 1, 0, 0),
-        unchecked=("commit",) if fetched else ("commit", "upstream"),
-        obtained=Obtained(how, 1, 2, "comity"),
-    )
-    return sign_observed(said, by.online)
+def observation(by: Node, artifact: Digest = GOOD.artifact, **more: str) -> Entry:
+    return observed_by(by, artifact, **more)
 
 
 def asking(policy: Policy, members: int) -> Policy:

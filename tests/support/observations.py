@@ -1,0 +1,31 @@
+"""What nodes of `support.world` say to have mirrored."""
+
+from __future__ import annotations
+
+from comity.trust.digest import Digest, sha256
+from comity.trust.statement import Entry, SideObject
+from comity.trust.upstream.naming import Upstream
+from comity.trust.upstream.observed import Matched, Observed, Obtained, sign_observed
+from support.world import Node
+
+COMMIT = "1f" * 20
+NAME = f"hf:org/tiny@{COMMIT}"
+
+
+def observation(
+    by: Node, artifact: Digest, *, commit: str = COMMIT, how: str = "fetched", at: str = "https://hub.example"
+) -> Entry:
+    """That `by` has `artifact` from a commit of org/tiny."""
+    fetched = how == "fetched"
+    said = Observed(
+        by=by.record.node.id,
+        upstream=Upstream(at if fetched else "", "org/tiny", commit, "main"),
+        artifact=artifact,
+        manifest=SideObject(artifact, 100),
+        pieces=SideObject(sha256(b"pieces"), 1),
+        files=SideObject(sha256(b"files"), 1),
+        matched=Matched(4, 1, 3, 1, 0, 0),
+        unchecked=("commit",) if fetched else ("commit", "upstream"),
+        obtained=Obtained(how, 1, 2, "comity"),
+    )
+    return sign_observed(said, by.online)
