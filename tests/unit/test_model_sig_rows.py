@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,7 @@ from support.model_sig import (
     resigned,
     signed,
 )
+from support.tools import needs
 from support.world import identity
 
 ALONE = Policy(model_signing=ModelSigningRule(keys=(PUBLIC,)), require=("artifact", "bytes", "signatures"))
@@ -155,6 +158,20 @@ def test_a_listed_key_signs_where_the_publisher_is_not_the_one_that_the_policy_n
     assert published(other).row("signatures").state == "fail"
     verdict = published(replace(other, model_signing=ALONE.model_signing))
     assert states(verdict, "signatures", "key policy", "transparency") == ("pass", "fail", "unknown")
+
+
+def test_beside_a_publication_that_is_lacking_both_are_told() -> None:
+    unproven = replace(PUBLISHED.evidence, claims=(), model_sig=PUBLISHED.files[MODEL_SIG])
+    row = verify(unproven, PUBLISHED.policy).row("signatures")
+    assert row.summary == f"nobody says that they published this; model.sig by an unlisted key, {PUBLIC.hint[:16]}"
+    assert (row.state, row.hint) == ("unknown", "comity pull REF")
+    bad = replace(unproven, model_sig=flipped(PUBLISHED.files[MODEL_SIG]))
+    believing = replace(PUBLISHED.policy, model_signing=ALONE.model_signing)
+    assert (verify(bad, believing).row("signatures").state, verify(bad, believing).exit_status) == ("fail", 3)
+    stranger = replace(PUBLISHED.policy, publishers=frozenset({identity("Rival", "CH").id}))
+    row = published(stranger).row("signatures")
+    assert (row.state, row.cause) == ("fail", "short")
+    assert "; model.sig by an unlisted key" in row.summary
 
 
 def expired(**policy: object) -> tuple[Evidence, Policy]:
@@ -285,6 +302,17 @@ def test_time_of_the_policy_judges_certificates_too() -> None:
     for year, state in ((2026, "pass"), (2028, "fail")):
         policy = Policy(model_signing=rule, freshness=Freshness(posix(year), 0), require=ALONE.require)
         assert alone(signature=data, policy=policy).row("signatures").state == state
+
+
+@pytest.mark.parametrize("moment", ["1970-01-02 00:00:00", "2040-01-02 00:00:00"])
+def test_no_clock_has_a_say_in_how_a_certificate_is_judged(tmp_path: Path, moment: str) -> None:
+    faketime = needs("faketime", unlock="apt-get install faketime")
+    root = Authority.root()
+    place = folder(tmp_path / "m", signature=root.below().leaf(years=(2024, 2027)).sign())
+    (tmp_path / "root.pem").write_bytes(root.pem)
+    policy = write_policy(tmp_path, policy_toml('certificates = ["root.pem"]\n[time]\nas_of = 2026-06-01T00:00:00Z'))
+    command = [faketime, moment, sys.executable, "-m", "comity.verifier", str(place), "--policy", policy]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_a_key_of_another_curve_is_unknown_to_the_policy() -> None:

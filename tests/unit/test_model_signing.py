@@ -148,6 +148,7 @@ def first_resource(**members: Any) -> Callable[[Any], None]:
         (first_resource(name="."), "it signs a file without a folder"),
         (first_resource(name="a/./b"), "is no path below the model's folder"),
         (first_resource(name="/etc/passwd"), "is no path below the model's folder"),
+        (first_resource(name="a\nb"), "holds a control character"),
         (first_resource(digest="00"), "a sha256 digest has 64 lower-case hex digits"),
     ],
 )
@@ -204,6 +205,19 @@ def test_the_owner_alone_can_let_unsigned_files_be() -> None:
     )
     assert outcome(GOOD, of_files({"logs.txt": b""}), rule).startswith("fail/")
     assert outcome(GOOD, of_files({"config.json": b"x"}), replace(RULE, unsigned=("config.json",))).startswith("fail/")
+
+
+def test_many_ignored_paths_and_many_unsigned_files_cost_no_product_of_both() -> None:
+    data = resigned(of_predicate(ignore_paths=[f"ignored/{number}" for number in range(10_000)]))
+    files = of_files({f"{'deep/' * 50}{number}": b"" for number in range(3_000)})
+    coverage = judge(data, files, RULE).coverage
+    assert coverage is not None
+    assert len(coverage.unsigned) == 3_000
+
+
+def test_a_name_that_would_be_read_as_two_lines_is_not_signed() -> None:
+    with pytest.raises(Malformed, match="holds a control character"):
+        listed({"a\u2028b": b""})
 
 
 def test_the_signature_file_itself_need_not_be_signed() -> None:

@@ -10,7 +10,7 @@ from comity.trust.encoding import MAX_INTEGER, Json
 from comity.trust.errors import Malformed
 
 MAX_TEXT = 4096
-_CONTROLS = ("Cc", "Zl", "Zp")  # what could make one line look like two
+CONTROLS = ("Cc", "Zl", "Zp")  # what could make one line look like two
 
 
 class Fields:
@@ -43,7 +43,7 @@ class Fields:
         if not isinstance(value, str) or not least <= len(value) <= most:
             raise self.error(f"member {name!r} must be a string of {least} to {most} characters")
         allowed = "\n\t" if lines else ""
-        if not value.isprintable() and any(unicodedata.category(c) in _CONTROLS and c not in allowed for c in value):
+        if not value.isprintable() and any(unicodedata.category(c) in CONTROLS and c not in allowed for c in value):
             raise self.error(f"member {name!r} holds a control character")
         return value
 

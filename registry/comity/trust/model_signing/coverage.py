@@ -6,11 +6,13 @@ algorithm, or in several shards, is *unchecked*: neither right nor wrong, and ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.model_signing.statement import ModelStatement, Resource
+
+_ASKED = "; its signer asks verifiers to ignore it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,17 @@ def cover(statement: ModelStatement, files: Iterable[FoundFile], allowed: Iterab
         listed.setdefault(resource.path, []).append(resource)
     states = {path: _compare(parts, found[path], statement) for path, parts in listed.items() if path in found}
     strangers = [path for path in found if path not in listed]
-    tolerated = {path for path in strangers if _within(path, allowed)}
+    accepted, ignored = _bare(allowed), _bare(statement.ignored)
+    tolerated = {path for path in strangers if _within(path, accepted)}
     return Coverage(
         right=sum(1 for wrong, unchecked in states.values() if not wrong and not unchecked),
         wrong=tuple(f"{path}: {wrong}" for path, (wrong, _) in states.items() if wrong),
         missing=tuple(f"{path}: signed, and not here" for path in listed if path not in found),
-        unsigned=tuple(f"{path}: not signed{_excuse(path, statement)}" for path in strangers if path not in tolerated),
+        unsigned=tuple(
+            f"{path}: not signed{_ASKED if _within(path, ignored) else ''}"
+            for path in strangers
+            if path not in tolerated
+        ),
         tolerated=tuple(f"{path}: not signed, which the policy allows" for path in strangers if path in tolerated),
         unchecked=tuple(f"{path}: {why}" for path, (_, why) in states.items() if why),
     )
@@ -80,9 +87,11 @@ def _torn(parts: list[Resource], size: int) -> str | None:
     return None if at == size else f"{size} bytes instead of {at}"
 
 
-def _within(path: str, folders: Iterable[str]) -> bool:
-    return any(f"{path}/".startswith(f"{folder.rstrip('/')}/") for folder in folders)
+def _within(path: str, folders: Set[str]) -> bool:
+    """Whether `path`, or a folder that it is in, is among `folders`: in time that does not grow with them."""
+    parts = path.split("/")
+    return any("/".join(parts[:count]) in folders for count in range(1, len(parts) + 1))
 
 
-def _excuse(path: str, statement: ModelStatement) -> str:
-    return "; its signer asks verifiers to ignore it" if _within(path, statement.ignored) else ""
+def _bare(folders: Iterable[str]) -> frozenset[str]:
+    return frozenset(folder.rstrip("/") for folder in folders)

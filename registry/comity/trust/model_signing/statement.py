@@ -12,6 +12,7 @@ that the signer asks to ignore is ignored here. Source: OpenSSF Model Signing, v
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import Json, canonical, parse_json
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_MODEL_SIG
-from comity.trust.fields import Fields
+from comity.trust.fields import CONTROLS, Fields
 from comity.trust.manifest import MAX_FILES
 
 TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -49,6 +50,8 @@ class Resource:
             raise Malformed("model.sig is malformed", why="it signs a file without a folder")
         if not _relative(self.path):
             raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} is no path below the model's folder")
+        if any(unicodedata.category(character) in CONTROLS for character in self.path):
+            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} holds a control character")
         if self.end is not None and not self.start < self.end:
             raise Malformed("model.sig is malformed", why=f"a shard of {self.path[:120]!r} is empty")
 

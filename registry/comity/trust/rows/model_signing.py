@@ -87,9 +87,9 @@ def signed_row(row: Row, judgement: Judgement | None, found: Findings) -> Row:
     if judgement.state == "pass":
         text = f"{row.summary}; {judgement.text}" if row.state == "pass" else judgement.text
         return Row("signatures", "pass", text, row.step, facts=facts)
-    if row.state == "pass" and not required:
+    if not required and row.state == "pass":
         return replace(row, facts=facts)
-    if row.state == "fail" and not required:
+    if not required and not sole(found.evidence) and (row.state == "fail" or judgement.state != "fail"):
         return replace(row, summary=f"{row.summary}; {judgement.text}", facts=facts)
     hint = "" if judgement.state == "fail" else "comity verify DIR --policy FILE, where [model_signing] lists its key"
     return Row("signatures", judgement.state, judgement.text, row.step, judgement.cause, facts, hint)
