@@ -6,7 +6,8 @@ An artifact with 16 claims in one log, proven under one checkpoint that 8 member
 federation of 10 members with hybrid keys, in its fifth epoch, whose last body the policy pins. From the files on the
 disk to the verdict: the policy and the federation file that it pins, read and proven from the genesis on; the evidence
 pack, read; the rows. The peer does nothing but check each signature that is checked on the way, once, keys and messages
-at hand. Writes results/verdict.json.
+at hand. Times are CPU time of this process, which uses one core, and elapsed time for all of it. Writes
+results/verdict.json.
 """
 
 from __future__ import annotations
@@ -136,15 +137,15 @@ def written(folder: Path) -> None:
 
 def judged(folder: Path) -> tuple[Verdict, dict[str, float]]:
     """The verdict, and the seconds of its parts."""
-    began = time.perf_counter()
+    began, started = time.process_time(), time.perf_counter()
     policy = load_policy(folder / "policy.toml")
-    trusted = time.perf_counter()
+    trusted = time.process_time()
     evidence = replace(read_pack(folder / "model"), files=(FILE,))
-    read = time.perf_counter()
+    read = time.process_time()
     verdict = verify(evidence, policy)
-    ended = time.perf_counter()
+    ended = time.process_time()
     parts = {"policy and charter": trusted - began, "evidence pack": read - trusted, "rows": ended - read}
-    return verdict, {**parts, "all": ended - began}
+    return verdict, {**parts, "all": ended - began, "all, elapsed": time.perf_counter() - started}
 
 
 def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]]:
@@ -165,13 +166,13 @@ def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]
 
 
 def bare(checks: list[tuple[PublicKey, bytes, bytes]]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for key, signature, message in checks:
         try:
             key.verify(signature, message)
         except Untrusted as error:
             raise AssertionError("a signature that held holds no longer") from error
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

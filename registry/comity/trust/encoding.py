@@ -68,30 +68,26 @@ def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractio
 
     Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
     """
-    value = _parse(data, limit, what, _whole if whole_fractions else _no_fraction)
-    _check(value, 0, b"\\u" in data)
+    value = _parse(data, limit, what, _WITH_WHOLE_FRACTIONS if whole_fractions else _STRICT)
+    escapes = b"\\u" in data
+    if escapes or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check(value, 0, escapes)
     return value
 
 
 def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
     """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
-    value = _parse(data, limit, what, _no_fraction)
+    value = _parse(data, limit, what, _STRICT)
     if canonical(value) != data:
         raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
     return value
 
 
-def _parse(data: bytes, limit: int, what: str, fraction: Callable[[str], Json]) -> Json:
+def _parse(data: bytes, limit: int, what: str, decoder: json.JSONDecoder) -> Json:
     if len(data) > limit:
         raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are read")
     try:
-        value: Json = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=fraction,
-            parse_constant=_no_fraction,
-            parse_int=_bounded_int,
-        )
+        value: Json = decoder.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{what} is not JSON", why=str(error)[:200]) from error
     return value
@@ -178,3 +174,13 @@ def _bounded_int(text: str) -> int:
     if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
         raise ValueError("an integer out of range")
     return int(text)
+
+
+def _decoder(fraction: Callable[[str], Json]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_unique, parse_float=fraction, parse_constant=_no_fraction, parse_int=_bounded_int
+    )
+
+
+_STRICT = _decoder(_no_fraction)
+_WITH_WHOLE_FRACTIONS = _decoder(_whole)

@@ -22,7 +22,7 @@ from comity.trust.dsse import MAX_LINE
 from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.fields import Fields
-from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
+from comity.trust.node_record import NodeRecord, parse_node_record, prove_node_record
 from comity.trust.rotation import Chains, Heard, KeyState
 from comity.trust.statement import Entry, parse_entry
 
@@ -134,7 +134,7 @@ def hear_record(entry: Entry, body: Body, chains: Chains) -> tuple[NodeRecord, H
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
     heard = Heard.of(chains.follow(KeyState.of_seat(member)), entry.envelope)
-    return check_node_record(entry, heard), heard
+    return prove_node_record(claimed, entry, heard), heard
 
 
 def _open(data: bytes) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:

@@ -140,7 +140,11 @@ def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:
 
     Not checked: when it was made, or in which log it stands; a record counts by its signatures wherever it is found.
     """
-    record = parse_node_record(entry)
+    return prove_node_record(parse_node_record(entry), entry, governance)
+
+
+def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -> NodeRecord:
+    """As `check_node_record`, for `record` that was read from `entry` already."""
     if not governance.signed(entry.envelope):
         raise Untrusted("node record refused", why="not signed by the member's governance keys", code="NODE-RECORD")
     for key in record.bound_keys():

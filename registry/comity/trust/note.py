@@ -36,6 +36,8 @@ _KEY_ID_SIZE: Final = 4
 _DASH: Final = "\u2014 "
 _UNFIT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
+_UNFIT_NAME: Final = re.compile("[\x00-\x1f+]")
+
 
 def check_name(name: str) -> None:
     """A key name, and so an origin: 1 to 255 bytes, no white space, no '+', no control character. Raises Malformed."""
@@ -45,7 +47,7 @@ def check_name(name: str) -> None:
         raise Malformed("bad key name", why="a lone surrogate", code="NOTE-NAME") from error
     if not 1 <= size <= MAX_NAME:
         raise Malformed("bad key name", why=f"{size} bytes, 1 to {MAX_NAME} are allowed", code="NOTE-NAME")
-    if any(char.isspace() or char < " " or char == "+" for char in name):
+    if _UNFIT_NAME.search(name) or any(map(str.isspace, name)):
         raise Malformed("bad key name", why="white space, '+' or a control character in it", code="NOTE-NAME")
 
 
