@@ -159,5 +159,5 @@ def read_token(file: Path | None) -> str:
         return ""
     text = file.read_text("utf-8", "replace").strip()
     if not text or not text.isprintable() or " " in text or len(text) > 256:
-        raise Malformed(f"{file} holds no token", why="expected one word on one line", code="BAD-TOKEN-FILE")
+        raise Malformed(f"{file} holds no token", why="expected one word on one line", code="CONFIG")
     return text
