@@ -62,7 +62,8 @@ def test_a_template_begins_on_the_first_of_the_next_month(now: int) -> None:
 
 def test_what_is_left_out_is_written_into_the_document(record: NodeRecord) -> None:
     offer = read_offer(
-        b'title = "x"\nmeasure = "node-hours"\n[window]\nstart = 2027-01-01T00:00:00Z\nend = 2027-01-02T00:00:00+00:00\n[location]\n'
+        b'title = "x"\nmeasure = "node-hours"\n[window]\nstart = 2027-01-01T00:00:00Z\n'
+        b"end = 2027-01-02T00:00:00+00:00\n[location]\n"
         b'jurisdiction = "CH"\noperator = "x"\n[engine]\nkind = "ssh"\n[[slices]]\nname = "cpu"\nnodes = 2\n'
         b'cpus = 8\n[[slices]]\nname = "gpu"\naccelerator = "MI300X"\nmemory_gib = 192\nnodes = 1\n',
         record,

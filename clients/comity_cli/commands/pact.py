@@ -45,16 +45,16 @@ def new(offer: str, wants: Sequence[str], start: int | None, end: int | None, te
 @reading_options
 def ls(**options: Any) -> None:
     """List standing pacts, and whether their beneficiary has declared a cut-off."""
-    from comity.trust.offers.parties import CutOff
     from comity.wire.offer_values import GrantQuery
 
-    from comity_cli.lending.listing import lines_of
+    from comity_cli.lending.listing import lines_of, said_of
 
     out, market = output(), Counter(**options).market
     rows: list[dict[str, Any]] = []
     for seen in market.grants(GrantQuery()):
-        declared = {s.said.grant for s in seen.view.chain.stated if isinstance(s.said, CutOff) and not s.said.drill}
-        rows += [{**row, "cut_off": row["line"] in declared} for row in lines_of(seen.view) if row["pact"]]
+        for row in (row for row in lines_of(seen.view) if row["pact"]):
+            declared = any(said["kind"] == "cut-off" for said in said_of(seen.view, row["line"]))
+            rows.append({**row, "cut_off": declared})
     table = [(row["line"][:12], row["state"], row["who"], row["asked"], "declared" if row["cut_off"] else "no")
              for row in rows]  # fmt: skip
     if table:

@@ -2,7 +2,7 @@
 
     proven     the newest record known is proven to be in the log that the offer names, which a pinned charter binds to
                the provider; all records before it are linked to it by their digests
-    claimed    whoever gave the lines says so: no proof came along, or nobody here knows whose the log is
+    claimed    whoever gave the lines says so: no proof came along, lines are missing, or nobody knows whose log it is
     convicted  the lines break the rules of a chain, signed by the provider's own node
 
 A chain that is proven may have gone on since: `as_of` says when members last cosigned the log as it is known here.
@@ -17,10 +17,10 @@ from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Proof
 from comity.trust.offers.book import Book, Commitment
-from comity.trust.offers.hearing import Chain, OfferLog, Stated
+from comity.trust.offers.hearing import UNANSWERED, Chain, OfferLog, Stated
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.parties import Request
-from comity.trust.offers.records import Offered, is_record, read_record
+from comity.trust.offers.records import Offered, Record, is_record, read_record
 from comity.trust.standing import prove_entry
 from comity.trust.statement import Entry
 from comity.trust.witnessing import Bound, Witnessed
@@ -113,7 +113,8 @@ def _weighed(chain: Chain, writer: Bound | None, parcel: Parcel, circle: Circle)
         return View(chain, state, why, writer, as_of, cosigners, parcel, circle)
 
     if chain.fault is not None:
-        return made(CONVICTED, f"{chain.fault.kind} at entry {chain.fault.index}: {chain.fault.why}")
+        kind = CONVICTED if _guilty(chain, parcel) else CLAIMED
+        return made(kind, f"{chain.fault.kind} at entry {chain.fault.index}: {chain.fault.why}")
     if writer is None:
         return made(CLAIMED, "no pinned charter says whose log it is")
     if writer.member.id != chain.book.offer.provider:
@@ -136,6 +137,17 @@ def _proofs(chain: Chain, writer: Bound, parcel: Parcel, circle: Circle) -> list
     return [each for each in seen if (each.origin, each.index) == (writer.record.origin, chain.indexes[-1])]
 
 
+def _guilty(chain: Chain, parcel: Parcel) -> bool:
+    """Whether a fault is its provider's, and not a gap in the lines at hand: what a record follows, or answers, may be
+    withheld by whoever gave them."""
+    assert chain.fault is not None
+    if chain.fault.kind == UNANSWERED:
+        return False
+    entry = parcel.find(chain.fault.line)
+    record = _record(entry) if entry else None
+    return isinstance(record, Record) and record.link.seq <= chain.book.seq + 1
+
+
 def _genuine(entry: Entry, writer: Bound | None, circle: Circle) -> bool | None:
     """Whose word it is; what a node says of a log that nobody here knows is taken as said, and shown as claimed."""
     if entry.statement.by is not None and entry.statement.by.kind == "node":
@@ -143,7 +155,7 @@ def _genuine(entry: Entry, writer: Bound | None, circle: Circle) -> bool | None:
     return circle.by_identity(entry)
 
 
-def _record(entry: Entry) -> object:
+def _record(entry: Entry) -> Record | None:
     if not is_record(entry.statement):
         return None
     try:

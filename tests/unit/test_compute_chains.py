@@ -1,0 +1,234 @@
+"""What a client believes of a chain, whoever gave it: proven, claimed or convicted. And what parcels carry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.trust.digest import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.offers import Grant, Redemption, record_statement, said_statement
+from comity.trust.statement import sign_statement
+from comity_client.compute.accounts import accounts
+from comity_client.compute.chains import View, offers_in, view
+from comity_client.compute.circle import Circle
+from comity_client.compute.market import Market
+from comity_client.compute.parcels import Parcel, Placed, unlogged
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fair import Stall
+from support.offers import HOUR, START, to
+from support.world import NOW, identity, node, seat
+
+
+@pytest.fixture
+def stall() -> Stall:
+    return Stall()
+
+
+def seen(stall: Stall, chain: Digest, parcel: Parcel | None = None) -> View:
+    parcel = stall.parcel() if parcel is None else parcel
+    return view(parcel, chain, Circle([stall.federation], parcel.entries))
+
+
+def market(stall: Stall, *parcels: Parcel) -> Market:
+    known = Parcel()
+    for parcel in parcels:
+        known |= parcel
+
+    def nobody(work: object) -> Any:
+        raise AssertionError("no node is to be asked")
+
+    return Market((stall.federation,), nobody, known, offline=True)
+
+
+def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    found = seen(stall, chain)
+    assert (found.state, found.why, found.cosigners, found.as_of) == ("proven", "", 2, NOW)
+    assert found.provider is not None
+    assert found.provider.member.jurisdiction == "CH"
+    found.require_proven()
+
+
+def test_the_order_in_which_lines_come_says_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    parcel = stall.parcel()
+    assert seen(stall, chain, replace(parcel, lines=parcel.lines[::-1])).book.grants == seen(stall, chain).book.grants
+
+
+def test_a_chain_that_nobody_proves_is_claimed(stall: Stall) -> None:
+    chain = stall.post()
+    found = seen(stall, chain, stall.parcel(proven=False))
+    assert (found.state, found.as_of) == ("claimed", None)
+    with pytest.raises(Untrusted) as refused:
+        found.require_proven()
+    assert refused.value.code == "NOT-PROVEN"
+
+
+def test_a_proof_of_an_older_record_does_not_prove_the_newest(stall: Stall) -> None:
+    chain = stall.post()
+    old = stall.parcel().proofs
+    stall.grant(chain)
+    assert seen(stall, chain, replace(stall.parcel(proven=False), proofs=old)).state == "claimed"
+
+
+def test_what_is_held_back_at_the_end_of_a_chain_is_not_missed(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.accept(chain, grant)
+    found = seen(stall, chain, stall.parcel(upto=3))
+    assert (found.state, found.book.grants[grant.digest].state) == ("proven", "granted")  # as of then
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, (1, 2), (2, 3)])
+def test_lines_that_somebody_holds_back_convict_nobody(stall: Stall, missing: int | tuple[int, ...]) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    parcel, gone = stall.parcel(), (missing,) if isinstance(missing, int) else missing
+    lines = tuple(placed for placed in parcel.lines if placed.index not in gone)
+    assert seen(stall, chain, replace(parcel, lines=lines)).state == "claimed"
+
+
+def test_a_log_that_no_pinned_charter_binds_is_only_claimed(stall: Stall) -> None:
+    chain = stall.post()
+    parcel = stall.parcel()
+    found = view(parcel, chain, Circle([], parcel.entries))
+    assert (found.state, found.why) == ("claimed", "no pinned charter says whose log it is")
+
+
+def test_an_offer_in_another_members_name_convicts_its_log(stall: Stall) -> None:
+    chain = stall.post(provider=seat("ES").id)
+    found = seen(stall, chain)
+    assert found.state == "convicted"
+    assert "for another member" in found.why
+
+
+def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
+    chain = stall.post()
+    stall.grant(chain, nodes=3)
+    asked = stall.ask(chain, nodes=3)
+    book = stall.read.chain_of(chain).book  # type: ignore[union-attr]
+    honest = book.next(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
+    stall.sign(record_statement(replace(honest, allocations=_wanted(3)), stall.provider.record.node))
+    found = seen(stall, chain)
+    assert (found.state, found.why.split()[0]) == ("convicted", "overbooked")
+
+
+def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
+    chain = stall.post()
+    other = Stall()
+    other.post()
+    stall.grant(chain, amount=8)
+    other.grant(chain, amount=9)
+    lines = [Placed(e.line, stall.log.origin, 10 + i) for i, e in enumerate(other.entries)]
+    found = seen(stall, chain, stall.parcel() | Parcel(tuple(lines)))
+    assert (found.state, found.why.split()[0]) == ("convicted", "forked")
+
+
+def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    asked = stall.ask(chain)
+    book = stall.read.chain_of(chain).book  # type: ignore[union-attr]
+    forged = book.next(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
+    line = sign_statement(record_statement(forged, stall.provider.record.node), node(seat("SG")).online)
+    found = seen(stall, chain, stall.parcel() | Parcel((Placed(line.line, stall.log.origin, 2),)))
+    assert (found.state, found.book.grants) == ("proven", {})
+
+
+def test_lines_without_an_offer_are_none(stall: Stall) -> None:
+    with pytest.raises(NotFound) as refused:
+        seen(stall, sha256(b"nothing"), Parcel())
+    assert refused.value.code == "NO-OFFER"
+
+
+def test_a_parcel_brings_the_only_grant_it_holds_without_its_name(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    held = market(stall, stall.parcel()).grant("")
+    assert (held.commitment.digest, held.granted) == (grant.digest, grant)
+    stall.grant(chain)
+    with pytest.raises(NotFound) as refused:
+        market(stall, stall.parcel()).grant("")
+    assert refused.value.code == "NO-GRANT"
+
+
+def test_a_redemption_in_no_log_yet_is_found_in_its_parcel(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    newest = stall.accept(chain, grant).digest
+    said = Redemption(stall.customer.id, chain, grant.digest, (5,), newest, "user: alice")
+    loose = stall.say(said, logged=False)
+    found = market(stall, stall.parcel(), unlogged([loose.line])).said("", Redemption)
+    assert (found.stated.said, found.entry) == (said, loose)
+    forged = sign_statement(said_statement(replace(said, amounts=(8,))), identity("a thief").signer)
+    with pytest.raises(NotFound):
+        market(stall, stall.parcel(), unlogged([forged.line])).said("", Redemption)
+
+
+def test_short_names_name_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    assert market(stall, stall.parcel()).offer(chain[:8]).view.book.chain == chain
+    with pytest.raises(Malformed):
+        market(stall, stall.parcel()).offer(chain[:7])
+
+
+def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
+    from comity.trust.offers import Agreement, Usage, Window, usage_statement
+
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.accept(chain, grant)
+    used = stall.sign(
+        usage_statement(Usage(chain, grant.digest, Window(START, START + HOUR), (6,)), stall.provider.record.node)
+    )
+    (claimed,) = accounts([seen(stall, chain, stall.parcel())])
+    assert (claimed.claimed, claimed.net) == (6, 0)
+    stall.say(Agreement(stall.customer.id, chain, grant.digest, used.digest))
+    (kept,) = accounts([seen(stall, chain, stall.parcel())])
+    assert (kept.claimed, abs(kept.net), kept.unit.accelerator) == (0, 6, "H100")
+
+
+def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> None:
+    chain = stall.post()
+    parcel = stall.parcel() | unlogged([stall.say(_redemption(stall, chain), logged=False).line])
+    parcel.write(tmp_path / "x", "comity offer ls")
+    assert Parcel.read(tmp_path / "x") == parcel
+    assert offers_in(parcel) == (chain,)
+    assert json.loads((tmp_path / "x").read_text())["next"] == "comity offer ls"
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_what_is_no_parcel_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed) as refused:
+        Parcel.parse(data)
+    assert refused.value.code == "PARCEL"
+
+
+MEMBERS = st.fixed_dictionaries(
+    {}, optional={name: st.integers() | st.text(max_size=9) | st.none() for name in ("line", "origin", "index", "x")}
+)
+
+
+@given(st.lists(MEMBERS, max_size=3) | MEMBERS)
+def test_no_document_breaks_the_reader_of_parcels(value: Any) -> None:
+    document = {"schema": "comity/parcel/v1", "next": "", "lines": value, "proofs": []}
+    try:
+        Parcel.parse(json.dumps(document).encode())
+    except Malformed as error:
+        assert error.code == "PARCEL"
+
+
+def _redemption(stall: Stall, chain: Digest) -> Redemption:
+    return Redemption(stall.customer.id, chain, sha256(b"grant"), (1,), sha256(b"after"))
+
+
+def _wanted(nodes: int) -> Any:
+    from support.offers import hours
+
+    return (hours(0, 10, nodes=nodes),)
