@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.trust.errors import Untrusted
 from comity.trust.evidence import MODEL_SIG, PACK
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing import ModelKey
+from comity.trust.model_signing import Identity, ModelKey
+from comity_client.keyless import verify_keyless
 from support import model_sig
 from support.model_sig import FILES, KEY, signed
 from support.model_sig_table import DOCUMENT, Said, compare, document, reference
 from support.model_sig_tampers import BY_KEY, TAMPERS, Tamper, Untouched, job
+from support.sigstore_site import Site
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +65,32 @@ def test_its_programming_interface_verifies_it_too_without_being_told_what_to_ig
     paths = (folder, folder / MODEL_SIG, tmp_path / "lab.pub")
     ((worked, said),) = reference([["api", "verify", "as signed", "", *map(str, paths)]])
     assert worked, said
+
+
+def test_both_take_a_keyless_signature_by_the_same_trusted_root_for_the_same_persons(tmp_path: Path) -> None:
+    site, person = Site(), Identity("release@lab.example", "https://accounts.example")
+    folder = model_sig.folder(tmp_path / "m", signature=site.bundle(person.identity, person.issuer))
+    (tmp_path / "trust.json").write_bytes(client_trust(site))
+    trust = ("--trust_config", "{}/trust.json", "--identity_provider", person.issuer)
+    words = ("verify", "sigstore", *trust, "--identity")
+    jobs = [job((*words, who), tmp_path, folder) for who in (person.identity, "other@lab.example")]
+    (theirs, said), (others, _) = reference(jobs)
+    assert (theirs, others) == (True, False), said
+    signature = (folder / MODEL_SIG).read_bytes()
+    assert verify_keyless(signature, (person,), site.trusted_root) == person
+    with pytest.raises(Untrusted):
+        verify_keyless(signature, (Identity("other@lab.example", person.issuer),), site.trusted_root)
+
+
+def client_trust(site: Site) -> bytes:
+    """The trusted root as the reference tool wants it: with services to sign at, which are never asked."""
+    services = {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json"}
+    document = {
+        "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
+        "trustedRoot": json.loads(site.trusted_root),
+        "signingConfig": services,
+    }
+    return json.dumps(document).encode()
 
 
 def test_comity_finds_whatever_was_done_that_the_format_records(found: list[Said]) -> None:
