@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -187,11 +188,12 @@ async def test_offers_are_found_by_what_they_are(lender: Lender) -> None:
 
 async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tmp_path: Path) -> None:
     homes = found(tmp_path, 3).homes
-    lender, borrower = Lender(homes[0]), Borrower()
+    lender, borrower = Lender(homes[0]), Borrower.member(homes[2])
     async with serving(*homes[1:]):
         async with serving(homes[0]):
             now = int(time.time()) // HOUR * HOUR
-            offer = await lender.post(window=Window(now, now + 240 * HOUR))
+            admitted = Eligibility("members", jurisdictions=("KR",))
+            offer = await lender.post(window=Window(now, now + 240 * HOUR), eligibility=admitted)
             for home in homes[1:]:
                 await holding(home, lambda client: client.offers.search(), "the offer to be mirrored")
             wanted = hours(1, 10, nodes=2, amount=100)
@@ -281,3 +283,19 @@ async def test_a_restarted_node_goes_on_where_its_log_ends(lender: Lender) -> No
             await lender.act(Release(granted.digest))
         record = read_record(granted.statement)
         assert record.link.seq == 1
+
+
+async def test_of_many_who_ask_at_once_those_are_granted_who_fit(lender: Lender) -> None:
+    borrower = Borrower()
+    async with serving(lender.home, clock=lambda: NOW):
+        offer = await lender.post()
+        asked = [borrower.request(offer, hours(hour % 3, 10, nodes=2)) for hour in range(9)]
+        await borrower.submit(lender.home, *asked)
+        granted = await asyncio.gather(*(lender.approve(each.digest) for each in asked), return_exceptions=True)
+        read = await read_chain(lender.home, str(lender.home.record.log), offer)
+    refused = [error for error in granted if isinstance(error, Refused)]
+    assert len(refused) == 7
+    chain = read.chain_of(offer)
+    assert chain is not None
+    assert chain.fault is None
+    assert len(chain.book.grants) == 2

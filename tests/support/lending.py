@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from comity.content.keyfile import read_signer
 from comity.trust.digest import Digest
 from comity.trust.offers import (
     Acceptance,
@@ -64,6 +65,13 @@ class Borrower:
     @property
     def id(self) -> Digest:
         return self.publisher.id
+
+    @classmethod
+    def member(cls, home: NodeHome) -> Borrower:
+        """The member whose node this is, with its governance key in hand."""
+        signer = read_signer(home.directory / "offline" / "governance.pem")
+        line = (home.directory / "inception.line").read_bytes().removesuffix(b"\n")
+        return cls(Publisher(signer, home.card.inception, line))
 
     def sign(self, said: Said) -> Entry:
         return sign_statement(said_statement(said), self.publisher.signer)

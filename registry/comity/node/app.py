@@ -115,7 +115,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         publishing=desk,
         governance=Governance(core, replication.chamber),
         offers=Offers(core, allocation),
-        operating=Operators(desk, Status(core, desk, replication)),
+        operating=Operators(desk, Status(core, desk, replication, allocation.register)),
         importing=Importer(core, desk, own_log),
     )
     doors = Doors(core, services)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
 
 from comity.ledger.logs import LogState
+from comity.node.allocation.register import Register
 from comity.node.core import Core
 from comity.node.governance import report
 from comity.node.importing.disputes import disputes
@@ -17,12 +20,16 @@ from comity.trust.errors import NotFound
 from comity.trust.note import VerifierKey
 from comity.wire.values import GovernanceStatus, LogStatus, NodeStatus, PeerStatus, Quota, Served, StoreStatus
 
+MAX_CONVICTED: Final = 8
+"""Offers at fault that are named; the first shows whom not to rely on."""
+
 
 class Status:
     """Gathers what the parts know."""
 
-    def __init__(self, core: Core, desk: Desk, replication: Replication) -> None:
+    def __init__(self, core: Core, desk: Desk, replication: Replication, offers: Register) -> None:
         self._core = core
+        self._offers = offers
         self._desk = desk
         self._replication = replication
         self._started = int(core.clock())
@@ -60,6 +67,10 @@ class Status:
         for log in logs:
             if log.frozen:
                 yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
+        for name, chain in islice(self._offers.convicted(), MAX_CONVICTED):
+            fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
+            origin, title = VerifierKey.parse(name).name, chain.book.offer.title
+            yield f"{origin} broke its word about its offer {title!r}: {fault}"
         if governance is not None:
             yield from report.warnings(governance, self._core.clock())
         for log_key, why in self._replication.quotas.full.items():

@@ -61,6 +61,10 @@ class Register:
         """Every chain, with its log."""
         return ((name, chain) for name, log in self._logs.items() for chain in log.chains.values())
 
+    def convicted(self) -> Iterator[tuple[str, Chain]]:
+        """Chains at fault, with their logs."""
+        return ((log, chain) for log, chain in self.chains() if chain.fault is not None)
+
     def find(self, offer: Digest) -> tuple[str, Chain] | None:
         """The chain that an offer, of any version, belongs to, and its log."""
         home = self._homes.get(offer)

@@ -170,7 +170,10 @@ class OfferLog:
 
     def _beside(self, index: int, entry: Entry, said: Usage | Answer) -> Chain | None:
         chain = self.chain_of(said.chain)
-        if chain is None or said.grant not in chain.book.grants:
+        held = chain.book.grants.get(said.grant) if chain else None
+        if chain is None or held is None:
+            return None
+        if isinstance(said, Usage) and len(said.amounts) != len(held.grant.allocations):
             return None
         chain.stated.append(Stated(index, entry.digest, said))
         return chain

@@ -1,0 +1,58 @@
+"""Whether a grant was accepted in time, by the times of those who saw it."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.checkpoint import Checkpoint
+from comity.trust.cosignature import cosign, cosigner_key
+from comity.trust.errors import Untrusted
+from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.offers import Acceptance, Grant, read_record
+from comity.trust.offers.deadlines import accepted_in_time
+from comity.trust.statement import Entry
+from comity.trust.tlog_proof import TlogProof
+from support.offers import GRANTEE, LOG, LOG_KEY, START, Written, hours
+from support.seeded import seeded_key
+
+DAY = 86_400
+MEMBERS = {name: seeded_key("ed25519", f"offers/cosigner/{name}") for name in ("a", "b", "c")}
+KEYS = {name: (cosigner_key(f"node-{name}/cosigner", key.public),) for name, key in MEMBERS.items()}
+
+
+def proven(log: Written, index: int, times: dict[str, int]) -> TlogProof:
+    tree = MemoryTree(leaf_hash(entry.line) for entry in log.entries)
+    checkpoint = Checkpoint(LOG.name, tree.size, tree.root())
+    note = checkpoint.signed(LOG_KEY)
+    note = note.adding(*(cosign(checkpoint, KEYS[m][0].name, MEMBERS[m], at) for m, at in times.items()))
+    return TlogProof(index, inclusion_proof(index, tree.size, tree.node), note)
+
+
+def granted() -> tuple[Written, Entry, Grant, Entry]:
+    log = Written()
+    chain = log.post()
+    entry = log.grant(chain, hours(0, 10))
+    grant = read_record(entry.statement)
+    assert isinstance(grant, Grant)
+    return log, entry, grant, log.say(Acceptance(GRANTEE, chain, entry.digest))
+
+
+def test_members_count_whose_cosignature_is_not_later_than_the_deadline() -> None:
+    log, entry, grant, acceptance = granted()
+    proof = proven(log, len(log.entries) - 1, {"a": START + DAY, "b": START + DAY + 1, "c": 0})
+    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == {"a"}  # type: ignore[arg-type]
+
+
+def test_nobody_counts_who_did_not_cosign() -> None:
+    log, entry, grant, acceptance = granted()
+    proof = proven(log, len(log.entries) - 1, {})
+    assert accepted_in_time(entry, grant, acceptance, proof, LOG, KEYS) == frozenset()  # type: ignore[arg-type]
+
+
+def test_an_acceptance_of_another_grant_or_out_of_the_log_is_refused() -> None:
+    log, entry, grant, acceptance = granted()
+    other = log.say(Acceptance(GRANTEE, grant.link.chain, acceptance.digest))
+    last = len(log.entries) - 1
+    with pytest.raises(Untrusted):
+        accepted_in_time(entry, grant, other, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]
+    with pytest.raises(Untrusted):
+        accepted_in_time(entry, grant, acceptance, proven(log, last, {}), LOG, KEYS)  # type: ignore[arg-type]
