@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
+    from comity.trust.statement import SideObject
     from comity.trust.upstream.weighing import Mirroring, Seen
 
 
@@ -21,13 +22,17 @@ def show_mirroring(out: Output, mirroring: Mirroring) -> None:
     for seen in mirroring.seen:
         out.fact("mirrored", f"claimed by {names(seen.members)}: {observed_text(seen)}")
         said = seen.observed.conditions
-        if said.licence or said.gated:
-            gate = f", gated ({said.gated})" if said.gated else ""
-            out.fact("licence", f"{said.licence or 'none named'}{gate} (claimed by the upstream's card)")
+        gate = f", gated ({said.gated})" if said.gated else ""
+        out.fact("licence", f"{said.licence or 'none'} (claimed by the upstream's card){gate}")
+        out.fact("as obtained", f"card {_document(said.card)}, licence text {_document(said.licence_text)}")
     for _, news, members in mirroring.news:
         out.warn(f"{names(members)}: {news_text(news)}")
     for fact in dispute_facts(mirroring):
         out.warn(f"ALARM {fact.text} (says {fact.by})")
+
+
+def _document(item: SideObject | None) -> str:
+    return f"sha256:{item.digest[:12]}…" if item else "absent"
 
 
 def mirroring_document(mirroring: Mirroring) -> dict[str, Any]:

