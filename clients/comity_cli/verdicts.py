@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import Final
+
 import click
 from comity.trust.spelling import plain
 from comity.trust.verdict import Fact, Row, Verdict
 
 from comity_cli.output import Output
 
+WIDTH: Final = 110
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
 
 LOUD = ("malware", "vulnerability", "key-compromise")
@@ -26,7 +30,8 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
         out.say(what.headline, sign=f"{out.mark('✗', 'red')} ")
     for row in what.deciding:
         out.say(f"    {row.name}: {plain(row.summary)}")
-    out.say(f"  {what.advice}")
+    for line in textwrap.wrap(what.advice, WIDTH):
+        out.say(f"  {line}")
     if what.notable:
         out.say(f"  Not required, and worth a look: {', '.join(row.name for row in what.notable)}")
     if not verdict.accepted or any(row.state in ("unknown", "not-checked") for row in verdict.rows):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Untrusted
+from comity.trust.policy import ROWS
 from comity.trust.report import Report
 from comity.verifier import main as verifier
 from comity_cli.main import command
@@ -161,3 +162,17 @@ def test_a_report_can_be_read_again_and_says_that_it_was_not_checked(report: Pat
     assert "ACCEPTED" in ran.output
     assert "not checked" in ran.output
     assert (report.parent / "again.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_verdict_fits_a_page_in_words(api: Client, folder: Path) -> None:
+    accepted = run(folder).output
+    (folder / "config.json").write_bytes(b"{}")
+    refused = run(folder).output
+    for output in (accepted, refused):
+        assert len(output.splitlines()) <= 30
+        assert all(f"  {name} " in output for name in ROWS)
+    assert "ACCEPTED: every row that your policy requires passes" in accepted
+    assert "bytes: config.json" in refused.split("NOT ACCEPTED (exit 3)")[1]
+    assert "Do not use these files" in refused
+    assert "comity pull REF --to ELSEWHERE" in refused
+    assert not {line.split()[0] for line in accepted.splitlines()[1:17]} - {"PASS", "FAIL", "UNKN", "----"}

@@ -13,7 +13,7 @@ STATE_MEANS: Final = {
     "pass": "checked here, and it holds",
     "fail": "checked here, and it does not hold or is too little",
     "unknown": "it cannot be told from what is here",
-    "not-checked": "nobody asked: the policy has no rule for it, or this version does not judge it",
+    "not-checked": "nobody asked: the policy has no rule for it",
 }
 BASIS_MEANS: Final = {
     "verified here": "this program computed it from the files and the evidence",
