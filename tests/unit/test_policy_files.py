@@ -34,6 +34,7 @@ STRICT = replace(
     cosigners=CosignerRule(3, 2, ("publisher", "US"), post_quantum=True),
     refuse_from=frozenset({OTHER}),
     safety=SafetyRule(paths=("lib/*.py",), formats=frozenset({"safetensors"})),
+    documents=("card",),
     upstream=UpstreamRule(2),
     freshness=Freshness(1_795_000_000, 7 * 86_400),
     lineage=LineageRule(by_digest=True, no_conflicts=True),
@@ -66,6 +67,8 @@ What may run  [safety]
   Accepted all the same: chat-template, a Jinja template that every conversation goes through.
   Accepted whatever is in them: lib/*.py.
   Files of other formats than these are refused: safetensors.
+Documents  [documents]
+  The publisher must name these documents, and they must be here: card.
 What nobody published here  [upstream]
   An artifact that no accepted publisher published counts if nodes of 2 members mirrored the same bytes from one \
 commit of its upstream.

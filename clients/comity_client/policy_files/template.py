@@ -54,6 +54,10 @@ post_quantum = false
 allow = ["chat-template"]
 # formats = ["safetensors", "gguf", "json", "text"]
 
+# Documents that have to come with it. To have it decide, add "documents" to rows.require.
+[documents]
+# require = ["card"]
+
 # Whose warnings refuse. All others are shown.
 [advisories]
 # refuse_from = ["51aa…"]

@@ -118,6 +118,12 @@ def _safety(policy: Policy) -> tuple[str, ...]:
     return tuple(says)
 
 
+def _documents(policy: Policy) -> tuple[str, ...]:
+    if not policy.documents:
+        return ("No document is asked for; those that the publisher names are shown.",)
+    return (f"The publisher must name these documents, and they must be here: {', '.join(policy.documents)}.",)
+
+
 def _upstream(policy: Policy) -> tuple[str, ...]:
     if not policy.upstream.corroborated:
         return ()
@@ -164,6 +170,7 @@ _TABLES: Final[tuple[tuple[str, str, Callable[[Policy], tuple[str, ...]]], ...]]
     ("licences", "Licences", _licences),
     ("lineage", "What it was made from", _lineage),
     ("safety", "What may run", _safety),
+    ("documents", "Documents", _documents),
     ("upstream", "What nobody published here", _upstream),
     ("advisories", "Warnings", _advisories),
     ("time", "Freshness", _time),
