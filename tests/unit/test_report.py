@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import FoundFile
 from comity.trust.policy import ROWS
@@ -138,6 +138,29 @@ def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
     row = report.verdict.row("notes")
     assert row.facts[-1].text == "and 7 more, which are not listed"
     assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MOST_TEXT + 1}
+
+
+def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:
+    claims = tuple(Fact(str(number), "claimed", "somebody") for number in range(MOST_FACTS + 7))
+    last = Fact("seen", "verified here")
+    flooded = replace(GOOD.verdict().row("policy"), facts=(*claims, last))
+    report = Report.of(replace(GOOD.verdict(), rows=(flooded,)), "1.0")
+    assert last in report.verdict.rows[0].facts
+    assert report.verdict.rows[0].facts[:2] == claims[:2]
+
+
+def test_whose_words_weigh_most_come_first() -> None:
+    stranger, desk = identity("Somebody"), identity("Security desk", "ES")
+    told = GOOD.saying(
+        *advisory(GOOD, by=stranger),
+        *advisory(GOOD, by=identity("Swiss AI", "CH"), kind="yank"),
+        *advisory(GOOD, by=desk),
+    ).saying(OFFICER.entry.line, checked(GOOD, OFFICER), checked(GOOD, seat("SG")))
+    verdict = verify(told.evidence, replace(GOOD.policy, refuse_from=frozenset({desk.id})))
+    warned = [fact.by for fact in verdict.row("disputes and advisories").facts]
+    assert warned[:3] == [short(desk.id), "its publisher", short(stranger.id)]
+    by = [fact.by for fact in verdict.row("policy").facts if fact.basis == "claimed"]
+    assert by[0] == "Institute SG (SG)"
 
 
 @given(summaries)

@@ -44,8 +44,8 @@ class Report:
     @classmethod
     def of(cls, verdict: Verdict, version: str) -> Report:
         """File names that no encoding knows are spelled out: a document has Unicode only. Of a row that somebody
-        flooded the first `MOST_FACTS` are kept, and `MOST_TEXT` characters of each text, so that nobody can keep a
-        report from being written."""
+        flooded `MOST_FACTS` are kept, claims after what is verified here, and `MOST_TEXT` characters of each text, so
+        that nobody can keep a report from being written."""
         rows = tuple(_bounded(row) for row in verdict.rows)
         return cls(version, replace(verdict, name=_text(verdict.name), rows=rows))
 
@@ -132,7 +132,9 @@ def _word(item: Json) -> str:
 
 
 def _bounded(row: Row) -> Row:
-    facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in row.facts[:MOST_FACTS])
+    kept = set(sorted(range(len(row.facts)), key=lambda at: row.facts[at].basis == "claimed")[:MOST_FACTS])
+    listed = (fact for at, fact in enumerate(row.facts) if at in kept)
+    facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in listed)
     if (more := len(row.facts) - len(facts)) > 0:
         facts += (Fact(f"and {more} more, which are not listed", "verified here"),)
     return replace(row, summary=_text(row.summary), facts=facts, hint=_text(row.hint))

@@ -22,10 +22,11 @@ def corroboration_facts(found: Findings) -> tuple[Fact, ...]:
 
 
 def check_facts(checks: Iterable[tuple[Entry, Verified]], readings: Readings, pins: Sequence[Body]) -> tuple[Fact, ...]:
-    """Proven checks (`weigh_checks`) as facts: members under the name that a pinned body gives them."""
-    return tuple(
-        Fact(_said(verified), "claimed", _checker(verified, readings, pins), entry.digest) for entry, verified in checks
-    )
+    """Proven checks (`weigh_checks`) as facts: members, under the name that a pinned body gives them, before others,
+    who could flood the list."""
+    seats = {seat.id for body in pins for seat in body.members}
+    ordered = sorted(checks, key=lambda check: check[1].by not in seats)
+    return tuple(Fact(_said(said), "claimed", _checker(said, readings, pins), entry.digest) for entry, said in ordered)
 
 
 def _said(verified: Verified) -> str:
