@@ -50,7 +50,9 @@ class Counter:
 
     async def granted(self, entries: Iterable[Entry]) -> frozenset[Digest]:
         """Digests of the entries that need no other permission. Raises OutOfSpace (OFFER-QUOTA)."""
-        entries = list(entries)
+        entries = [entry for entry in entries if entry.statement.by is not None]
+        if any(is_said(entry.statement) for entry in entries):
+            await self._register.read_own()
         invited: dict[Digest, set[Digest]] = {}
         for entry in entries:
             said = _read(entry)

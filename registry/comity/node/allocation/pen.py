@@ -43,6 +43,7 @@ class Pen:
                 return []
             return made
 
+        await self._core.pools.ledger(self._ours.catch_up)
         written = await self._own_log.compose(lines)
         for index in standing_already:
             written.append(

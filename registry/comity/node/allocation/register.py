@@ -6,6 +6,7 @@ Nothing is kept but in memory: the logs are the record, and what follows from th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -32,7 +33,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Convicted:
-    """A chain that was found at fault in this turn, and its log."""
+    """A chain that was found at fault, and its log."""
 
     log: str
     chain: Chain
@@ -43,7 +44,9 @@ class Register:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._turn = asyncio.Lock()
         self._logs: dict[str, OfferLog] = {}
+        self._convicted: list[Convicted] = []
         self._read: dict[str, int] = {}
         self._homes: dict[Digest, str] = {}
         """The log of each offer, of any version."""
@@ -79,34 +82,46 @@ class Register:
         """What identities said of a grant, in whichever log, each line once."""
         return iter(self._about.get(grant, {}).values())
 
-    async def read(self) -> tuple[list[Convicted], bool]:
-        """One turn: the chains that it convicts, and whether some log has more to read."""
-        convicted: list[Convicted] = []
+    def newly_convicted(self) -> list[Convicted]:
+        """Chains that were found at fault since this was asked last."""
+        found, self._convicted = self._convicted, []
+        return found
+
+    async def read(self) -> bool:
+        """One turn: a stretch of each log that has grown. Whether some log has more to read."""
         behind = False
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
-            start = self._read.get(log.vkey, 0)
-            if start >= log.size or not self._core.membership.writes(log.vkey):
-                continue
-            end = min(log.size, start + STRETCH)
-            judged = await self._core.pools.hashing(self._judged, log.vkey, start, end)
-            for index, entry, genuine in judged:
-                if (chain := self._take(log.vkey, index, entry, genuine)) is not None:
-                    convicted.append(Convicted(log.vkey, chain))
-            self._read[log.vkey] = end
-            behind = behind or end < log.size
-        return convicted, behind
+            behind = await self._read_stretch(log.vkey, log.size) or behind
+        return behind
 
-    def _take(self, name: str, index: int, entry: Entry, genuine: bool | None) -> Chain | None:
-        """The chain that this entry convicts."""
+    async def read_own(self) -> None:
+        """Read the next stretch of the node's own log, where it has grown: what was logged here a moment ago."""
+        log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
+        await self._read_stretch(log.vkey, log.size)
+
+    async def _read_stretch(self, log: str, size: int) -> bool:
+        """Whether there is more."""
+        async with self._turn:
+            start = self._read.get(log, 0)
+            if start >= size or not self._core.membership.writes(log):
+                return False
+            end = min(size, start + STRETCH)
+            for index, entry, genuine in await self._core.pools.hashing(self._judged, log, start, end):
+                self._take(log, index, entry, genuine)
+            self._read[log] = end
+            return end < size
+
+    def _take(self, name: str, index: int, entry: Entry, genuine: bool | None) -> None:
         log = self._log(name)
         chain = log.read(index, entry, genuine)
         if (stated := log.said.get(entry.digest)) is not None and stated.index == index:
             self._note(Told(name, stated))
         if chain is None:
-            return None
+            return
         for offer in chain.book.offers:
             self._homes.setdefault(offer.id, name)
-        return chain if chain.fault is not None and chain.fault.index == index else None
+        if chain.fault is not None and chain.fault.index == index:
+            self._convicted.append(Convicted(name, chain))
 
     def _note(self, told: Told) -> None:
         said = told.stated.said

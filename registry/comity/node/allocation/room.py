@@ -39,8 +39,8 @@ class Allocation:
         self._supervisor.ring(OFFERS)
 
     async def _step(self) -> None:
-        convicted, behind = await self.register.read()
-        self._to_accuse += convicted
+        behind = await self.register.read()
+        self._to_accuse += self.register.newly_convicted()
         while self._to_accuse:
             await self._accuser.accuse(self._to_accuse[0])
             del self._to_accuse[0]

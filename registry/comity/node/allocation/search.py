@@ -38,15 +38,19 @@ def _is_asked_for(offer: Offer, query: OfferQuery) -> bool:
 
 
 def _is_where(offer: Offer, query: OfferQuery) -> bool:
-    reach = {offer.location.jurisdiction, *offer.location.legal_reach}
-    stands = not query.jurisdictions or offer.location.jurisdiction in query.jurisdictions
-    return stands and not reach.intersection(query.beyond_reach_of)
+    where = offer.location
+    if query.jurisdictions and where.jurisdiction not in query.jurisdictions:
+        return False
+    return not {where.jurisdiction, *where.legal_reach}.intersection(query.beyond_reach_of)
 
 
 def _has(chain: Chain, query: OfferQuery) -> bool:
     """Whether one slice, of the accelerator asked for, has enough left."""
-    left = zip(chain.book.offer.slices, chain.book.remaining, strict=True)
-    return any(_is_of(part, query.accelerator) and amount >= query.least_amount for part, amount in left)
+    wanted = [at for at, part in enumerate(chain.book.offer.slices) if _is_of(part, query.accelerator)]
+    if not wanted or not query.least_amount:
+        return bool(wanted)
+    remaining = chain.book.remaining
+    return any(remaining[at] >= query.least_amount for at in wanted)
 
 
 def _is_of(part: Slice, accelerator: str) -> bool:

@@ -28,6 +28,7 @@ class Offers:
         self._allocation = allocation
 
     async def search(self, query: OfferQuery) -> AsyncGenerator[OfferState, None]:
+        await self._register.read_own()
         found = list(islice(matching_offers(self._register, query), query.limit or limits.OFFERS))
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
@@ -36,6 +37,7 @@ class Offers:
                 yield _state(log, chain, located)
 
     async def offer(self, offer: Digest) -> AsyncGenerator[Located, None]:
+        await self._register.read_own()
         found = self._register.find(offer)
         if found is None:
             raise no_offer(offer)
@@ -52,6 +54,7 @@ class Offers:
                 yield located
 
     async def grants(self, query: GrantQuery) -> AsyncGenerator[GrantState, None]:
+        await self._register.read_own()
         found = list(islice(matching_grants(self._register, query), query.limit or limits.GRANTS))
         for start in range(0, len(found), BATCH):
             for state in await self._grant_states(found[start : start + BATCH]):
@@ -59,6 +62,7 @@ class Offers:
 
     async def allocate(self, act: Act) -> tuple[Located, ...]:
         lines = await self._allocation.allocator.do(act)
+        await self._register.read_own()
         self._allocation.look()
         return lines
 
