@@ -1,0 +1,169 @@
+"""What people type about offers, and the words in which offers are shown to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from comity_cli.lending.fits import own_room
+from comity_cli.lending.listing import lines_of, said_of
+from comity_cli.lending.rendering import STALE_SECONDS, standing
+from comity_cli.lending.wants import allocations, amounts, moment
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.compute.chains import view
+from comity_client.compute.circle import Circle
+from comity_client.compute.gathering import Seen
+from comity_client.home import Home
+from comity_client.trust_store import TrustStore
+from support.fair import Stall
+from support.offers import HOUR, START, an_offer, hours
+from support.weights import safetensors
+from support.world import NOW
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-01T01:00", 3600),
+        ("1970-01-01T01:00Z", 3600),
+        ("1970-01-01T01:00+01:00", 0),
+    ],
+)
+def test_times_are_utc_unless_they_name_an_offset(text: str, seconds: int) -> None:
+    assert moment(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "", "2027-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        moment(text)
+
+
+def test_a_want_without_an_amount_is_all_that_its_nodes_give() -> None:
+    (part,) = allocations(an_offer(), ["h100:2"], START, START + 10 * HOUR)
+    assert part == hours(0, 10, nodes=2, amount=2 * 8 * 10)
+    (whole,) = allocations(an_offer(), ["h100:4"], None, None)
+    assert whole == hours(0, 240, nodes=4, amount=1000)  # no more than the slice has
+    (less,) = allocations(an_offer(), ["h100:2:7"], START, START + HOUR)
+    assert less.amount == 7
+
+
+@pytest.mark.parametrize(
+    "want", ["big:1", "h100", "h100:", "h100:x", "h100:1:x", "h100:9", "h100:0", "h100:1:999999999999", "h100:-1"]
+)
+def test_what_can_never_be_had_is_said_before_it_is_asked_for(want: str) -> None:
+    with pytest.raises(click.UsageError):
+        allocations(an_offer(), [want], None, None)
+
+
+def test_times_between_two_granules_are_refused_by_the_offers_own_rule() -> None:
+    with pytest.raises(click.UsageError, match="multiples of 3600 seconds"):
+        allocations(an_offer(), ["h100:1"], START + 1, START + HOUR)
+
+
+def test_amounts_are_all_that_is_left_unless_they_are_named() -> None:
+    assert amounts((), (5, 6)) == (5, 6)
+    assert amounts((1, 2), (5, 6)) == (1, 2)
+    with pytest.raises(click.UsageError):
+        amounts((1,), (5, 6))
+
+
+def test_a_room_of_ones_own_is_typed_in_one_word() -> None:
+    name, room = own_room("H100:8:80:2")
+    assert (name, room.accelerator, room.count, room.memory_gib, room.nodes) == ("H100:8:80:2", "H100", 8, 80, 2)
+    assert own_room("L4:1:24")[1].nodes == 1
+    for text in ("H100", "H100:8", ":8:80", "H100:0:80", "H100:8:80:1:1", "H100:x:80"):
+        with pytest.raises(click.UsageError):
+            own_room(text)
+
+
+def seen(stall: Stall, chain: Any, answers: bool = False, **parcel: bool) -> Seen:
+    lines = stall.parcel(**parcel)
+    return Seen(view(lines, chain, Circle([stall.federation], lines.entries)), ("node-es",), answers)
+
+
+def test_proven_claimed_stale_and_convicted_are_different_words() -> None:
+    stall = Stall()
+    chain = stall.post()
+    assert standing(seen(stall, chain, answers=True), NOW) == "proven, its provider answers"
+    assert standing(seen(stall, chain), NOW).startswith("proven: as of ")
+    assert standing(seen(stall, chain), NOW + STALE_SECONDS + 1).startswith("stale: as of ")
+    assert "nobody cosigned it yet" in standing(seen(stall, chain, cosigned=False), NOW)
+    assert standing(seen(stall, chain, proven=False), NOW).startswith("claimed by node-es: no proof")
+    assert standing(seen(stall, chain, answers=True), START + 10**7).startswith("over, proven")
+    lying = Stall()
+    assert standing(seen(lying, lying.post(provider=stall.customer.id)), NOW).startswith("CONVICTED: ")
+
+
+def test_each_request_is_a_row_with_the_next_command() -> None:
+    stall = Stall()
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.ask(chain)
+    held, asked = lines_of(seen(stall, chain).view)
+    assert (held["state"], held["line"]) == ("granted", grant.digest)
+    assert held["next"] == f"comity grant accept {grant.digest[:12]} --dir HOME"
+    assert (asked["state"], asked["next"].split()[:3]) == ("requested", ["comity", "grant", "approve"])
+    stall.accept(chain, grant)
+    held, _ = lines_of(seen(stall, chain).view)
+    assert held["next"].startswith("comity grant redeem")
+    assert [each["kind"] for each in said_of(seen(stall, chain).view, grant.digest)] == ["acceptance"]
+
+
+def run(home: Path, *arguments: str | Path) -> Any:
+    return CliRunner(env={"COMITY_HOME": str(home), "COLUMNS": "200"}).invoke(
+        command, [str(argument) for argument in arguments], obj=Output()
+    )
+
+
+def test_a_carried_offer_is_shown_with_no_node_at_all(tmp_path: Path) -> None:
+    stall = Stall()
+    stall.post(title="Spare \u202enodes")
+    TrustStore(Home(tmp_path).ensure(tmp_path / "trust")).pin(stall.federation.encode())
+    stall.parcel().write(tmp_path / "offer.parcel")
+    shown = run(tmp_path, "offer", "show", tmp_path / "offer.parcel", "--offline")
+    assert shown.exit_code == 0, shown.output
+    for words in ("Spare \\u202enodes", "4 nodes of 8 NVIDIA H100 80 GiB", "Institute CH (CH)", "by 2 members"):
+        assert words in shown.output
+    assert "\u202e" not in shown.output
+    listed = run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.parcel")
+    assert "4 x 8 H100 80 GiB" in listed.output
+
+
+def test_a_fit_shows_its_arithmetic_and_the_reason_of_a_no(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes(safetensors({"a": bytes(2000)}))
+    (tmp_path / "m" / "config.json").write_text(
+        '{"model_type": "llama", "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,'
+        ' "hidden_size": 8192}'
+    )
+    wanted = ("offer", "fit", tmp_path / "m", "--offline", "--context", "131072", "--batch", "8")
+    shown = run(tmp_path, *wanted, "--room", "H100:8:80", "--room", "L4:1:24")
+    assert shown.exit_code == 0, shown.output
+    for words in ("320.00 GiB: (80 layers x 131,072 tokens) x (2 x 8 KV heads x 128) x 2 bytes (bf16) x 8 at a time",
+                  "fits with 8 H100", "does not fit, because each of 1 L4 would hold 320.00 GiB"):  # fmt: skip
+        assert words in shown.output
+
+
+def test_a_template_is_never_written_over_anything(tmp_path: Path) -> None:
+    assert run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml").exit_code == 0
+    again = run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
+    assert "is not overwritten" in str(again.exception)
+
+
+def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:
+    stall = Stall()
+    chain = stall.post()
+    grant = stall.grant(chain)
+    from comity_cli.lending.rendering import grant_facts
+
+    held = seen(stall, chain).view.grant(grant.digest)
+    facts = dict(grant_facts(seen(stall, chain).view, replace(held, redeemed=(3,))))
+    assert facts["h100"].endswith("8 accelerator-hours, 3 redeemed")
+    assert facts["to"] == "Institute ES (ES)"
