@@ -106,6 +106,11 @@ class Reference:
         return cls(repository, check_segment(version, "version") if at else None, None)
 
     @property
+    def local(self) -> str:
+        """The repository as a Hub names it, `namespace/name`, wherever it is from."""
+        return (self.repository or "").removeprefix(UPSTREAM)
+
+    @property
     def mirrored(self) -> bool:
         """Whether it names a repository of an upstream."""
         return (self.repository or "").startswith(UPSTREAM)

@@ -18,6 +18,7 @@ from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.manifest import FileEntry
 from comity.trust.published import Published
+from comity.trust.upstream.observed import Observed
 
 
 def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route]:
@@ -58,14 +59,13 @@ class Registry:
             return await content.answer(self._running, request, published, found)
         return Response(found, media_type="application/octet-stream")
 
-    async def _find(self, repository: str, digest: str) -> tuple[Published, FileEntry | bytes]:
+    async def _find(self, repository: str, digest: str) -> tuple[Published | Observed, FileEntry | bytes]:
         """A blob of any version that this node serves: a pull may go on while the next version is published."""
         failure: ComityError = NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
-        versions = (await self._catalogue.repository(repository)).versions
-        for version in reversed(list(versions)):
+        for version in reversed(await self._catalogue.revisions(repository)):
             try:
                 snapshot = await self._catalogue.snapshot(repository, version)
-                return snapshot.candidate.publication.published, models.blob(snapshot.manifest, digest)
+                return snapshot.claim, models.blob(snapshot.manifest, digest)
             except ComityError as error:
                 failure = error
         raise failure

@@ -5,6 +5,7 @@
     sha256:9f2c…               the artifact with this digest
     41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.hub`)
 
+A repository that was mirrored from an upstream has the upstream's commit ids, and its own branches (`mirrored`).
 Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the only
 claimant. Where people disagree a name means nothing here, and the answer lists them.
 """
@@ -18,22 +19,21 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.content.looking import look_into
 from comity.gateway.hub.address import MAIN
+from comity.gateway.hub.holdings import Holdings
 from comity.gateway.hub.judging import Judge, Judgement
 from comity.gateway.hub.memo import Generations, Memo
+from comity.gateway.hub.mirrored import Mirrors
+from comity.gateway.hub.snapshot import Snapshot
 from comity.ledger.index import Query
 from comity.node.core import Core
 from comity.node.scan import every
 from comity.node.services.artifacts import Artifacts
-from comity.node.services.logs import Logs
 from comity.trust.claims import STATE_SETTING
-from comity.trust.digest import Digest, short
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
-from comity.trust.evidence import Evidence, FoundFile, Proof
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.hub import commit_id, tree_ids
-from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
-from comity.trust.manifest import FileEntry, Manifest
+from comity.trust.manifest import Manifest
 from comity.trust.names import Reference, check_segment
 from comity.trust.naming import Candidate, decide
 from comity.trust.reading import Publication, proven_advisories, read_claims
@@ -50,18 +50,6 @@ MAX_FILES: Final = 300_000
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REF: Final = re.compile(r"refs/(?:heads|tags)/")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An artifact under a name, judged fit to be served. `trees` are the git tree ids of its folders."""
-
-    repository: str
-    candidate: Candidate
-    manifest: Manifest
-    commit: str
-    trees: Mapping[str, str]
-    notices: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +103,9 @@ class Catalogue:
     def __init__(self, core: Core, judge: Judge) -> None:
         self._core = core
         self._judge = judge
-        self._artifacts, self._logs = Artifacts(core), Logs(core)
+        self._artifacts, self._holdings = Artifacts(core), Holdings(core, judge)
         now = Generations(core).now
+        self._mirrors = Mirrors(core, judge, self._holdings, now)
         self._repositories: Memo[str, Repository] = Memo(now, 4_096, lambda found: len(found.candidates))
         self._proven: Memo[Digest, _Proven] = Memo(now, 4_096, lambda found: 1 + len(found.publications))
         self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(
@@ -139,10 +128,53 @@ class Catalogue:
     async def snapshot(self, name: str, revision: str) -> Snapshot:
         """Raises NotFound (NO-SUCH-REPOSITORY, NO-SUCH-REVISION), and PolicyNotMet, Untrusted or Unavailable for what
         must not be served."""
-        repository = await self.repository(name)
-        candidate = await self._candidate(repository, revision)
+        try:
+            repository = await self.repository(name)
+            candidate = await self._candidate(repository, revision)
+        except NotFound as error:
+            mirrored = await self._mirrors.snapshot(name, _REF.sub("", revision, count=1))
+            if mirrored is not None:
+                return mirrored
+            if await self._mirrors.repository(name) is None:
+                raise
+            raise NotFound(f"{name} has no {revision[:80]!r}", why=error.why, code="NO-SUCH-REVISION") from error
         key = repository.name, candidate.artifact
         return await self._snapshots.get(key, lambda: self._open(repository, candidate))
+
+    async def spelling(self, name: str) -> str:
+        """A repository's name as its publisher or upstream writes it. Raises NotFound (NO-SUCH-REPOSITORY)."""
+        try:
+            return (await self.repository(name)).name
+        except NotFound:
+            mirrored = await self._mirrors.repository(name)
+            if mirrored is None:
+                raise
+            return mirrored.name
+
+    async def refs(self, name: str) -> tuple[dict[str, str], str | None]:
+        """The commits of all versions, and that of the newest, if any is. Raises NotFound (NO-SUCH-REPOSITORY)."""
+        await self.spelling(name)
+        mirrored = await self._mirrors.repository(name)
+        commits = dict(mirrored.refs) if mirrored else {}
+        main = commits.pop(MAIN, None) or (mirrored.commit(MAIN) if mirrored else None)
+        with contextlib.suppress(NotFound):
+            repository = await self.repository(name)
+            own = {version: await self.commit(found) for version, found in repository.versions.items()}
+            commits |= {version: commit for version, commit in own.items() if commit}
+            try:
+                main = await self.commit(repository.newest())
+            except ComityError:
+                main = None  # withdrawn or disputed: the bare name stands for nothing
+        return commits, main
+
+    async def revisions(self, name: str) -> list[str]:
+        """All that is served of a repository, the newest last. Raises NotFound (NO-SUCH-REPOSITORY)."""
+        await self.spelling(name)
+        mirrored = await self._mirrors.repository(name)
+        found = list(mirrored.commits) if mirrored else []
+        with contextlib.suppress(NotFound):
+            found += (await self.repository(name)).versions
+        return found
 
     async def commit(self, candidate: Candidate) -> str | None:
         """The commit id of a version; None where its manifest is not here, or damaged."""
@@ -157,6 +189,7 @@ class Catalogue:
         await self._repositories.close()
         await self._proven.close()
         await self._snapshots.close()
+        await self._mirrors.close()
 
     async def _find(self, name: str) -> Repository:
         publisher = self._judge.policy.bound_publisher(name.partition("/")[0])
@@ -194,21 +227,27 @@ class Catalogue:
         if judgement.refusal is not None:
             raise judgement.refusal
         trees = await self._core.pools.hashing(tree_ids, manifest)
-        return Snapshot(repository.name, candidate, manifest, commit, trees, judgement.notices)
+        publication = candidate.publication
+        return Snapshot(
+            repository=repository.name,
+            artifact=candidate.artifact,
+            claim=publication.published,
+            label=candidate.version,
+            licence=publication.published.licence.spdx,
+            author=publication.publisher.display,
+            manifest=manifest,
+            commit=commit,
+            trees=trees,
+            notices=judgement.notices,
+        )
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
-        lines = [located.line async for located in self._artifacts.claims(candidate.artifact)]
-        line = candidate.publication.entry.digest
-        proofs: list[Proof] = []
-        with contextlib.suppress(NotFound):  # not under a checkpoint yet: the policy says whether that matters
-            proofs += [Proof(line, located.proof) async for located in self._logs.proofs(line, None)]
-        files = await self._core.pools.files(self._held, manifest)
-        evidence = Evidence(manifest.encode(), files, tuple(lines), tuple(proofs), partial=True)
+        evidence = await self._holdings.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
         return await self._core.pools.hashing(self._judge.judge, evidence, title)
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
-        manifest = await self._core.pools.files(self._read_manifest, candidate)
+        manifest = await self._core.pools.files(self._holdings.manifest, candidate.publication.published.manifest)
         commit = self._commits.get(candidate.artifact)
         if commit is None:
             commit = await self._core.pools.hashing(commit_id, manifest)
@@ -230,29 +269,6 @@ class Catalogue:
         for found in every(self._core.ledger, query, most=MAX_CLAIMS):
             places.setdefault(found.line, []).append((found.origin, found.index))
         return places
-
-    def _held(self, manifest: Manifest) -> tuple[FoundFile, ...]:
-        """The files that are here: what a store has was right when it came in."""
-        store = self._core.store
-        return tuple(self._found(entry) for entry in manifest.files if entry.size == 0 or store.has(entry.sha256))
-
-    def _found(self, entry: FileEntry) -> FoundFile:
-        """Looked into only where this node's policy asks for that: what nobody judges costs nobody a read."""
-        seen = None
-        if self._judge.looks_into_files:
-            seen = look_into(self._core.store, entry.sha256, entry.path, entry.size)
-        return FoundFile(entry.path, entry.size, entry.sha256, inspection=seen)
-
-    def _read_manifest(self, candidate: Candidate) -> Manifest:
-        item = candidate.publication.published.manifest
-        if item.size > MAX_MANIFEST:
-            raise Malformed("document too large", why=f"{item.size} bytes, at most {MAX_MANIFEST} are read")
-        data = b"".join(self._core.store.iterate(item.digest, 0, item.size))
-        manifest = Manifest.parse(data)
-        if manifest.digest != candidate.artifact:
-            why = f"what is stored as {short(candidate.artifact)} hashes to something else"
-            raise Unavailable("a manifest is damaged here", why=why, code="BLOB-DAMAGED")
-        return manifest
 
 
 def _candidates(proven: _Proven, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:

@@ -20,6 +20,7 @@ from comity.gateway.running import Running
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.published import Published
+from comity.trust.upstream.observed import Observed
 
 INLINE: Final = 256 * 1024
 """Bytes up to which a file is answered here even where a blob server runs: a redirect costs a round trip."""
@@ -37,7 +38,7 @@ def headers(entry: FileEntry) -> dict[str, str]:
     }
 
 
-async def answer(running: Running, request: Request, published: Published, entry: FileEntry) -> Response:
+async def answer(running: Running, request: Request, published: Published | Observed, entry: FileEntry) -> Response:
     """HEAD or GET of a file. Raises Unavailable where it is not to be had, or is damaged; Malformed (RANGE)."""
     described = headers(entry)
     here = not entry.size or await running.core.pools.files(running.core.store.has, entry.sha256)

@@ -15,7 +15,7 @@ from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untruste
 from comity.trust.evidence import Evidence
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
-from comity.trust.policy import CosignerRule, Freshness, Policy, parse_policy
+from comity.trust.policy import CosignerRule, Freshness, Policy, UpstreamRule, parse_policy
 from comity.trust.verdict import OK, PARTIAL, POLICY_NOT_MET, VERIFICATION_FAILED, Verdict
 from comity.trust.verify import verify
 from comity.verifier import read_bounded
@@ -65,6 +65,17 @@ class Judge:
         fresh = Freshness(int(self._core.clock()), STALE_DAYS * DAY)
         return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
 
+    def judge_mirrored(self, evidence: Evidence, title: str) -> Judgement:
+        """The same for what nobody published: without a policy of the owner's own, a node of a member has to say that
+        it fetched these bytes from its upstream."""
+        policy = self.policy
+        if self._own is None:
+            policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
+        verdict = verify(evidence, policy)
+        said = next((f for f in verdict.row("artifact").facts if f.text.startswith("mirrored from")), None)
+        told = [("mirrored", f"{said.text}, says {said.by}; no publisher signed it")] if said else []
+        return Judgement(_refusal(verdict, title), (*told, *_advisories(verdict))[:MAX_NOTICES])
+
     def judge(self, evidence: Evidence, title: str) -> Judgement:
         """Whether `evidence` satisfies the policy. Raises nothing for what is in it."""
         policy = self.policy
@@ -84,8 +95,12 @@ def _refusal(verdict: Verdict, title: str) -> ComityError | None:
     return Unavailable(f"evidence about {title} is missing here", why=why, code="EVIDENCE-MISSING")
 
 
+def _advisories(verdict: Verdict) -> list[tuple[str, str]]:
+    return [("advisory", f"{fact.text}, says {fact.by}") for fact in verdict.row("disputes and advisories").facts]
+
+
 def _notices(verdict: Verdict, policy: Policy) -> tuple[tuple[str, str], ...]:
-    found = [("advisory", f"{fact.text}, says {fact.by}") for fact in verdict.row("disputes and advisories").facts]
+    found = _advisories(verdict)
     cosigners, time = verdict.row("cosigners"), verdict.row("time")
     if policy.pins and cosigners.state != "pass":
         found.append(("cosigners", f"short of cosigners: {cosigners.summary}"))

@@ -16,8 +16,9 @@ from comity.gateway.bounds import read_body
 from comity.gateway.errors import answer as refusal
 from comity.gateway.hub import content, views
 from comity.gateway.hub.address import KINDS, Address, read_api, read_resolve
-from comity.gateway.hub.catalogue import Catalogue, Snapshot
+from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.shelf import Shelf
+from comity.gateway.hub.snapshot import Snapshot
 from comity.gateway.running import Running
 from comity.trust.encoding import parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused
@@ -101,7 +102,7 @@ class Hub:
         try:
             if entry is None:
                 raise NotFound(f"no file {address.path[:200]!r} in {snapshot.repository}", code="NO-SUCH-FILE")
-            answered = await content.answer(self._running, request, snapshot.candidate.publication.published, entry)
+            answered = await content.answer(self._running, request, snapshot.claim, entry)
         except ComityError as error:
             answered = refusal(error)
             if error.code == "RANGE" and entry is not None:
@@ -112,11 +113,11 @@ class Hub:
         """A redirect to the name that a repository goes by; None where it was asked for by it and may be read."""
         name = self._aliases.get(address.repository.lower(), address.repository)
         await self._access.require(request, name)
-        repository = await self._catalogue.repository(name)
-        if repository.name == address.repository:
+        spelling = await self._catalogue.spelling(name)
+        if spelling == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(self._running.settings.url + address.renamed(repository.name) + query, 307)
+        return RedirectResponse(self._running.settings.url + address.renamed(spelling) + query, 307)
 
     async def _model(self, request: Request, address: Address) -> Response:
         blobs = views.truth(request.query_params.get("blobs"))
@@ -151,13 +152,7 @@ class Hub:
         return _telling(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: Address) -> Response:
-        repository = await self._catalogue.repository(address.repository)
-        commits = {version: await self._catalogue.commit(found) for version, found in repository.versions.items()}
-        try:
-            main = await self._catalogue.commit(repository.newest())
-        except ComityError:
-            main = None  # withdrawn or disputed: the bare name stands for nothing
-        return JSONResponse(views.refs({name: commit for name, commit in commits.items() if commit}, main))
+        return JSONResponse(views.refs(*await self._catalogue.refs(address.repository)))
 
     async def _listed(self, request: Request, name: str) -> dict[str, Any] | None:
         """A line of a list; None for what is not served, or not to this reader."""

@@ -13,8 +13,9 @@ from comity.ledger.index import Located, Query, fold
 from comity.node.core import Core
 from comity.node.scan import every
 from comity.trust.errors import Malformed
-from comity.trust.names import Name
+from comity.trust.names import Reference
 from comity.trust.statement import parse_entry
+from comity.trust.upstream.observed import OBSERVED
 
 MAX_NAMES: Final = 200_000
 
@@ -24,7 +25,7 @@ class Shelf:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._read: dict[str, Located] = {}
+        self._read: dict[tuple[str, str], Located] = {}
         self._names: dict[str, str] = {}
         self._sorted: list[str] = []
         self._reading = asyncio.Lock()
@@ -47,19 +48,20 @@ class Shelf:
         return found
 
     def _grow(self) -> bool:
-        """Take in what was published since the last look; whether that was anything new."""
+        """Take in what was published or mirrored since the last look; whether that was anything new."""
         before = len(self._names)
         for log in self._core.ledger.logs.all():
-            query = Query(predicate="published", origin=log.vkey)
-            for found in every(self._core.ledger, query, after=self._read.get(log.vkey)):
-                self._read[log.vkey] = found
-                if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
-                    self._names.setdefault(fold(name), name)
+            for predicate in ("published", OBSERVED):
+                query = Query(predicate=predicate, origin=log.vkey)
+                for found in every(self._core.ledger, query, after=self._read.get((log.vkey, predicate))):
+                    self._read[log.vkey, predicate] = found
+                    if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
+                        self._names.setdefault(fold(name), name)
         return len(self._names) > before
 
 
 def _repository(line: bytes) -> str:
     try:
-        return Name.parse(parse_entry(line).statement.subjects[0].name).repository
+        return Reference.parse(parse_entry(line).statement.subjects[0].name).local
     except Malformed:
         return ""

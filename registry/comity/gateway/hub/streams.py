@@ -18,6 +18,7 @@ from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.published import Published
+from comity.trust.upstream.observed import Observed
 
 AHEAD: Final = 8
 """Parts of at most 256 KiB that a thread reads while those before are being sent."""
@@ -54,7 +55,9 @@ async def stored(running: Running, digest: Digest, offset: int, length: int) -> 
         ahead.add_done_callback(_ended)  # `parts` ends with its last reader
 
 
-async def coming(running: Running, published: Published, entry: FileEntry, span: Span) -> AsyncGenerator[bytes, None]:
+async def coming(
+    running: Running, published: Published | Observed, entry: FileEntry, span: Span
+) -> AsyncGenerator[bytes, None]:
     """A range of a file that is fetched meanwhile, and from the store once it is whole. Raises Unavailable."""
     sent = 0
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from comity.gateway.hub.address import MAIN
-from comity.gateway.hub.catalogue import Snapshot
+from comity.gateway.hub.snapshot import Snapshot
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.hub import blob_id, pointer
 from comity.trust.manifest import FileEntry
@@ -28,10 +28,9 @@ _CURSOR: Final = re.compile(rb"[0-9]{1,9}\Z")
 
 def model(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> Document:
     """`GET /api/models/{id}`."""
-    published = snapshot.candidate.publication.published
-    licence = published.licence.spdx
+    licence = snapshot.licence.lower()
     document: Document = {
-        "_id": snapshot.candidate.artifact[:24],
+        "_id": snapshot.artifact[:24],
         "id": snapshot.repository,
         "modelId": snapshot.repository,
         "author": snapshot.repository.partition("/")[0],
@@ -43,8 +42,8 @@ def model(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> 
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": [f"license:{licence.lower()}", f"comity:{published.name.version}"],
-        "cardData": {"license": licence.lower()},
+        "tags": [*([f"license:{licence}"] if licence else []), f"comity:{snapshot.label}"],
+        "cardData": {"license": licence} if licence else {},
         "usedStorage": snapshot.manifest.size,
     }
     if siblings:
@@ -83,8 +82,8 @@ def refs(commits: Mapping[str, str], main: str | None) -> Document:
 
 def commits(snapshot: Snapshot) -> list[Document]:
     """`GET …/commits/{revision}`: a version has no ancestors."""
-    title = f"sha256:{snapshot.candidate.artifact}"
-    author = {"user": snapshot.candidate.publication.publisher.display}
+    title = f"sha256:{snapshot.artifact}"
+    author = {"user": snapshot.author}
     return [{"id": snapshot.commit, "title": title, "message": "", "date": DATE, "authors": [author]}]
 
 

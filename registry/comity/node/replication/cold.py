@@ -29,6 +29,7 @@ from comity.trust.errors import ComityError, NotFound, OutOfSpace, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.pieces import PieceLayout
 from comity.trust.published import Published
+from comity.trust.upstream.observed import Observed
 
 AT_ONCE: Final = 24
 """A stock client asks for eight files of a model at once, and takes a 503 for an end."""
@@ -63,7 +64,7 @@ class Cold:
         self._layouts: dict[tuple[Digest, str], PieceLayout] = {}
 
     async def read(
-        self, published: Published, entry: FileEntry, offset: int, length: int
+        self, published: Published | Observed, entry: FileEntry, offset: int, length: int
     ) -> AsyncGenerator[bytes, None]:
         """Verified bytes of a range of a file that is not here, as `Flight.read` gives them; begins to fetch it.
 
@@ -83,7 +84,7 @@ class Cold:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _layout(self, published: Published, entry: FileEntry) -> PieceLayout:
+    async def _layout(self, published: Published | Observed, entry: FileEntry) -> PieceLayout:
         """How the publisher says that the file is cut."""
         known = published.pieces.digest, entry.path
         if known not in self._layouts:
@@ -100,7 +101,7 @@ class Cold:
         return self._layouts[known]
 
     @contextmanager
-    def _attended(self, key: Key, published: Published, entry: FileEntry) -> Iterator[Flight]:
+    def _attended(self, key: Key, published: Published | Observed, entry: FileEntry) -> Iterator[Flight]:
         flight = self._flights.find(key)
         if flight is None:
             self._begin(key, published, entry)
@@ -110,10 +111,10 @@ class Cold:
             yield flight
         finally:
             flight.readers -= 1
-            if not flight.readers and not self._core.config.replication.wants(published.name.repository):
+            if not flight.readers and not self._core.config.replication.wants(str(published.name).rpartition("@")[0]):
                 asyncio.get_running_loop().call_later(LINGER, self._look, key, flight)
 
-    def _begin(self, key: Key, published: Published, entry: FileEntry) -> None:
+    def _begin(self, key: Key, published: Published | Observed, entry: FileEntry) -> None:
         if len(self._tasks) >= MAX_WAITING:
             why = f"{MAX_WAITING} are being fetched, or wait"
             raise Unavailable("too many files at once", why=why, code="COLD-BUSY")

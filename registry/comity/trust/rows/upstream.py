@@ -30,7 +30,8 @@ def artifact_as_mirrored(row: Row, found: Findings) -> Row:
     named = found.chosen is not None and found.chosen.accepted is True
     if row.state != "pass" or named or mirroring.corroborated >= needed:
         return joined
-    text = f"{mirroring.corroborated} members mirrored it from its upstream, {needed} required"
+    count = mirroring.corroborated
+    text = f"{count} member{'s' * (count != 1)} mirrored it from its upstream, {needed} required"
     return Row(row.name, "unknown", text, row.step, "short", joined.facts, hint="comity pull REF")
 
 

@@ -116,6 +116,11 @@ class Observed:
     conditions: Conditions = Conditions()
 
     @property
+    def name(self) -> str:
+        """`hf:org/name@commit`."""
+        return self.upstream.name
+
+    @property
     def fetched(self) -> bool:
         """Whether the node asked the upstream itself: only such observations corroborate one another."""
         return self.obtained.how == FETCHED

@@ -1,0 +1,132 @@
+"""Repositories that nodes mirrored from an upstream, served under their own names with the upstream's commit ids.
+
+    6c12… (40 hex digits)   the commit, by any node of this federation that observed it
+    main, v1.0, …           what this node itself mirrored last under that name
+
+No publisher signed them: readers are told so. A commit under which nodes saw different bytes is not served at all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from comity.gateway.hub.address import MAIN
+from comity.gateway.hub.holdings import Holdings
+from comity.gateway.hub.judging import Judge
+from comity.gateway.hub.memo import Memo
+from comity.gateway.hub.snapshot import Snapshot
+from comity.ledger.index import Query
+from comity.node.core import Core
+from comity.node.publishing.speakers import Speakers
+from comity.node.scan import every
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError, PolicyNotMet
+from comity.trust.hub import tree_ids
+from comity.trust.names import UPSTREAM
+from comity.trust.statement import Entry, parse_entry
+from comity.trust.upstream.naming import is_commit
+from comity.trust.upstream.observed import OBSERVED, Observed
+
+MAX_CLAIMS: Final = 1_000
+MAX_FILES: Final = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What is proven to be observed of one repository: by commit, the artifacts, each by one statement; and what this
+    node's own branches and tags stand for. `name` is in the upstream's spelling."""
+
+    name: str
+    commits: Mapping[str, Mapping[Digest, tuple[Entry, Observed]]]
+    refs: Mapping[str, str]
+
+    def commit(self, revision: str) -> str | None:
+        """The commit that a revision stands for."""
+        if revision in self.commits:
+            return revision
+        if revision == MAIN and MAIN not in self.refs and len(self.commits) == 1:
+            return next(iter(self.commits))
+        named = (c for c, found in self.commits.items() if any(f"sha256:{artifact}" == revision for artifact in found))
+        return self.refs.get(revision) or next(named, None)
+
+    def only(self, commit: str) -> tuple[Entry, Observed]:
+        """Raises PolicyNotMet (UPSTREAM-DISPUTED)."""
+        found = self.commits[commit]
+        if len(found) > 1:
+            said = ", ".join(f"sha256:{artifact}" for artifact in sorted(found))
+            why = f"nodes of this federation observed {said} under one commit"
+            raise PolicyNotMet(f"{self.name} is in dispute at {commit}", why=why, code="UPSTREAM-DISPUTED")
+        return next(iter(found.values()))
+
+
+class Mirrors:
+    """The mirrored repositories of this node. One event loop uses it."""
+
+    def __init__(self, core: Core, judge: Judge, holdings: Holdings, now: Callable[[], Awaitable[int]]) -> None:
+        self._core = core
+        self._judge = judge
+        self._holdings = holdings
+        self._repositories: Memo[str, Mirrored | None] = Memo(now, 4_096)
+        self._snapshots: Memo[Digest, Snapshot] = Memo(now, MAX_FILES, lambda made: len(made.manifest.files))
+
+    async def repository(self, name: str) -> Mirrored | None:
+        """None where nobody mirrored one of that name."""
+        work = functools.partial(self._core.pools.ledger, self._find, name)
+        return await self._repositories.get(name.lower(), work)
+
+    async def snapshot(self, name: str, revision: str) -> Snapshot | None:
+        """None where there is no such repository or revision. Raises PolicyNotMet, Untrusted or Unavailable for what
+        must not be served."""
+        repository = await self.repository(name)
+        commit = repository.commit(revision) if repository else None
+        if repository is None or commit is None:
+            return None
+        entry, observed = repository.only(commit)
+        return await self._snapshots.get(entry.digest, lambda: self._open(repository.name, entry, observed))
+
+    async def close(self) -> None:
+        await self._repositories.close()
+        await self._snapshots.close()
+
+    async def _open(self, name: str, entry: Entry, observed: Observed) -> Snapshot:
+        manifest = await self._core.pools.files(self._holdings.manifest, observed.manifest)
+        evidence = await self._holdings.evidence(manifest, entry.digest)
+        title = observed.upstream.name
+        judgement = await self._core.pools.hashing(self._judge.judge_mirrored, evidence, title)
+        if judgement.refusal is not None:
+            raise judgement.refusal
+        return Snapshot(
+            repository=name,
+            artifact=observed.artifact,
+            claim=observed,
+            label=observed.upstream.requested,
+            licence=observed.conditions.licence,
+            author=name.partition("/")[0],
+            manifest=manifest,
+            commit=observed.upstream.commit,
+            trees=await self._core.pools.hashing(tree_ids, manifest),
+            notices=judgement.notices,
+        )
+
+    def _find(self, name: str) -> Mirrored | None:
+        """Blocking."""
+        speakers, spelling = Speakers(self._core), ""
+        commits: dict[str, dict[Digest, tuple[Entry, Observed]]] = {}
+        refs: dict[str, str] = {}
+        query = Query(prefix=f"{UPSTREAM}{name}@", predicate=OBSERVED)
+        for found in every(self._core.ledger, query, most=MAX_CLAIMS):
+            entry = parse_entry(found.line)
+            try:
+                speakers.prove(entry)
+                observed = Observed.parse(entry.statement)
+            except ComityError:
+                continue
+            upstream = observed.upstream
+            spelling = spelling or upstream.repository
+            commits.setdefault(upstream.commit, {}).setdefault(observed.artifact, (entry, observed))
+            if found.vkey == self._core.log and not is_commit(upstream.requested):
+                refs[upstream.requested] = upstream.commit
+        return Mirrored(spelling, commits, refs) if commits else None

@@ -1,0 +1,100 @@
+"""Repositories that a node mirrored, read through its gateway: their own names, their upstream's commit ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.trust.digest import sha256
+from comity.wire.upstream_values import ImportDone, ImportOrder
+from support.gateway import Shop, shop
+from support.hub_like import HubLike, hub_like
+from support.importing import FILES, NAME, WEIGHTS
+from support.publisher import model
+from support.stock import Stock
+
+HASHES = {path: sha256(data) for path, data in FILES.items()}
+
+
+@pytest.fixture
+def hub() -> Iterator[HubLike]:
+    with hub_like() as made:
+        made.repository(NAME).card = {"license": "mit"}
+        yield made
+
+
+async def mirror(node: Shop, hub: HubLike, revision: str = "main") -> ImportDone:
+    order = ImportOrder(f"hf:{NAME}@{revision}", hub.url, hosts=(hub.cdn.removeprefix("http://"),))
+    async with node.home.operator() as client, aclosing(client.within(60).upstream.run(order)) as events:
+        found = [event async for event in events]
+    assert isinstance(found[-1], ImportDone)
+    return found[-1]
+
+
+async def test_a_stock_client_gets_a_mirrored_repository_under_its_own_name_and_commit(
+    tmp_path: Path, hub: HubLike
+) -> None:
+    commit = hub.repository(NAME).commit(FILES, tag="v1").sha
+    async with shop(tmp_path) as node:
+        await mirror(node, hub)
+        await mirror(node, hub, "v1")
+        steps = ["info", "refs", "snapshot", "cache_verify", "search", "exists"]
+        said = {"repository": NAME, "revision": "main", "file": "config.json", "search": "tiny"}
+        found = await Stock(node.url, tmp_path / "hf").run(steps, **said)
+        by_commit = await Stock(node.url, tmp_path / "other").run(["snapshot"], **{**said, "revision": commit})
+    assert (found["info"]["id"], found["info"]["sha"]) == (NAME, commit)
+    assert found["refs"] == {"branches": {"main": commit}, "tags": {}}  # it was mirrored once, as main
+    assert found["snapshot"] == {"commit": commit, "files": HASHES}
+    assert by_commit["snapshot"] == found["snapshot"]
+    assert found["cache_verify"] is True
+    assert found["search"] == [NAME]
+    assert found["exists"][:3] == [True, False, True]
+    assert "no publisher signed it" in found["stderr"]
+
+
+async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tmp_path: Path, hub: HubLike) -> None:
+    first = hub.repository(NAME).commit(FILES).sha
+    async with shop(tmp_path) as node:
+        await mirror(node, hub)
+        second = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
+        await mirror(node, hub)
+        async with httpx2.AsyncClient(base_url=node.url, follow_redirects=True) as client:
+            shas = [(await client.get(f"/api/models/{NAME}/revision/{r}")).json()["sha"] for r in ("main", first)]
+            old = await client.get(f"/{NAME}/resolve/{first}/config.json")
+            head = await client.head(f"/{NAME}/resolve/main/weights.bin")
+            unknown = await client.get(f"/api/models/{NAME}/revision/{'5' * 40}")
+            spelled = await client.get(f"/api/models/{NAME.upper()}")
+    assert shas == [second, first]
+    assert old.content == FILES["config.json"]
+    assert head.headers["X-Repo-Commit"] == second
+    assert head.headers["ETag"] == f'"{sha256(WEIGHTS)}"'
+    assert unknown.headers["X-Error-Code"] == "RevisionNotFound"
+    assert spelled.json()["id"] == NAME
+
+
+async def test_what_a_publisher_calls_by_that_name_comes_first_and_the_commit_stays_to_be_had(
+    tmp_path: Path, hub: HubLike
+) -> None:
+    commit = hub.repository(NAME).commit(FILES).sha
+    async with shop(tmp_path) as node:
+        await mirror(node, hub)
+        await node.publish(model(tmp_path / "model", weights=1000), f"{NAME}@v9")
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            main = (await client.get(f"/api/models/{NAME}")).json()
+            mirrored = (await client.get(f"/api/models/{NAME}/revision/{commit}")).json()
+    assert main["tags"][-1] == "comity:v9"
+    assert mirrored["sha"] == commit
+
+
+async def test_a_policy_of_the_owner_decides_for_mirrored_repositories_too(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 2\n[rows]\nrequire = ["artifact"]\n')
+    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node:
+        await mirror(node, hub)
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            refused = await client.get(f"/api/models/{NAME}")
+    assert refused.status_code in (403, 503)
+    assert "1 member mirrored it" in refused.headers["X-Error-Message"]
