@@ -62,7 +62,9 @@ def file_report(
     if report is not None:
         durable.write_file(report, made.encode(), mode=0o644, point="report")
         out.say(f"Report: {report}")
-    if report is not None and publisher is not None:
+    if report is not None and publisher is not None and verdict.artifact is None:
+        out.warn("not signed: without a manifest there is no artifact that a signature could be about")
+    elif report is not None and publisher is not None:
         entry = api.sign_report(made, publisher)
         write_signature(beside(report), publisher, entry)
         signed = read_signed(report)

@@ -32,7 +32,9 @@ def test_they_are_shown_on_one_printable_line_each(arguments: list[str], capsys:
     assert exits([*arguments, "--facts"]) == 3
     out = capsys.readouterr().out
     assert all(line.isprintable() for line in out.splitlines())
-    assert out.count("not in the manifest") == len(NAMES) + 1  # each is a fact, the first is the summary too
+    assert (
+        out.count("not in the manifest") == len(NAMES) + 2
+    )  # each is a fact, the first also the summary, which decides
     assert "\\x1b[2J: not in the manifest" in out
 
 
@@ -41,7 +43,10 @@ def test_they_are_in_the_report_and_in_the_json(
 ) -> None:
     report = tmp_path / "report.json"
     assert exits([*arguments, "--json", "--report", str(report)]) == 3
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads(report.read_bytes())
-    facts = [fact["text"] for row in printed["rows"] if row["row"] == "bytes" for fact in row["facts"]]
+    printed, written = json.loads(capsys.readouterr().out), json.loads(report.read_bytes())
+    facts, filed = (
+        [fact["text"] for row in document["rows"] if row["row"] == "bytes" for fact in row["facts"]]
+        for document in (printed, written)
+    )
     assert facts == [f"{name}: not in the manifest" for name in sorted(NAMES)]
+    assert filed == [text.encode("utf-8", "backslashreplace").decode() for text in facts]

@@ -128,6 +128,16 @@ def test_an_officer_signs_a_refusal_too(api: Client, folder: Path) -> None:
     assert "FAILED, exit status 3" in comity("report", "check", file).output
 
 
+def test_what_has_no_manifest_is_reported_and_not_signed(api: Client, folder: Path) -> None:
+    (folder / ".comity" / "manifest.json").unlink()
+    file = folder.parent / "none.json"
+    ran = run(folder, "--report", file, "--sign-as", LABEL)
+    assert "NOT ACCEPTED (exit 5)" in ran.output
+    assert "not signed" in ran.output
+    assert Report.parse(file.read_bytes()).verdict.artifact is None
+    assert not beside(file).exists()
+
+
 @pytest.mark.parametrize(
     "more",
     [
