@@ -1,0 +1,118 @@
+"""Grants over a real ledger: many at once, lapsing, released, and interrupted; no instant is ever given out twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError
+from comity.trust.offers import Acceptance, Allocation, GivingBack, Redemption, Request, Window
+from comity.trust.statement import Entry
+from comity.wire.offer_values import Approve
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.counting_house import BORROWER, CountingHouse, DiedError
+from support.offers import HOUR, START, a_slice, hours
+
+HOURS, NODES, AMOUNT = 12, 3, 40
+POINTS = ("ledger.compose.before-commit", "ledger.append.grown", "ledger.compose.after-commit")
+
+wanted = st.builds(
+    lambda first, length, nodes, amount: hours(first, min(HOURS, first + length), nodes=nodes, amount=amount),
+    st.integers(0, HOURS - 1),
+    st.integers(1, HOURS),
+    st.integers(1, NODES),
+    st.integers(1, 8),
+)
+
+
+class Lending(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.house = CountingHouse()
+        self.versions = 0
+        self.asked: list[Entry] = []
+        self.grants: list[Digest] = []
+        self.offer = self._post(None, NODES, AMOUNT)
+
+    def teardown(self) -> None:
+        if hasattr(self, "house"):
+            self.house.end()
+
+    @rule(allocations=st.lists(wanted, min_size=1, max_size=4))
+    def ask(self, allocations: list[Allocation]) -> None:
+        for allocation in allocations:
+            said = Request(BORROWER, self.offer, (allocation,), len(self.asked))
+            self.asked.append(self.house.say(said))
+
+    @rule(point=st.none() | st.sampled_from(POINTS))
+    def approve_at_once(self, point: str | None) -> None:
+        """All that were ever asked for, those that were answered before included; and perhaps dying meanwhile."""
+        self.house.deadly = point or ""
+        acts = [self.house.allocator.do(Approve(asked.digest)) for asked in self.asked[-6:]]
+        done = self.house.together(acts)
+        self.house.deadly = ""
+        assert all(isinstance(each, tuple | ComityError | DiedError) for each in done), done
+        if any(isinstance(each, DiedError) for each in done):
+            self.house.reopen()
+        (chain,) = self.house.read().chains.values()
+        self.grants = list(chain.book.grants)
+
+    @rule(data=st.data(), which=st.sampled_from([Acceptance, GivingBack]))
+    def say(self, data: st.DataObject, which: type) -> None:
+        if self.grants:
+            self.house.say(which(BORROWER, self._chain, data.draw(st.sampled_from(self.grants))))
+
+    @rule(data=st.data(), amount=st.integers(1, 9), twice=st.booleans())
+    def redeem(self, data: st.DataObject, amount: int, twice: bool) -> None:
+        if self.grants:
+            held = self.house.read().chains[self._chain].book.grants[data.draw(st.sampled_from(self.grants))]
+            said = self.house.say(Redemption(BORROWER, self._chain, held.digest, (amount,), held.newest))
+            self.house.together([self.house.allocator.redeem(said.digest) for _ in range(1 + twice)])
+
+    @rule(passed=st.integers(0, 3))
+    def pass_time(self, passed: int) -> None:
+        self.house.now += passed * HOUR + 1
+        self.house.tick()
+
+    @rule(nodes=st.integers(1, 5), amount=st.integers(20, 60))
+    def supersede(self, nodes: int, amount: int) -> None:
+        self.offer = self._post(self.offer, nodes, amount) or self.offer
+
+    @invariant()
+    def what_was_given_out_was_there(self) -> None:
+        (chain,) = self.house.read().chains.values()
+        assert chain.fault is None
+        taken: Counter[int] = Counter()
+        amount = 0
+        for held in chain.book.grants.values():
+            (allocation,) = held.grant.allocations
+            amount += held.redeemed[0] if held.state == "released" else 0
+            if held.state in ("granted", "accepted"):
+                amount += allocation.amount
+                taken.update(dict.fromkeys(range(allocation.start, allocation.end, HOUR), allocation.nodes))
+        part = chain.book.offer.slices[0]
+        assert amount <= part.amount
+        assert all(nodes <= part.nodes for at, nodes in taken.items() if at >= chain.book.at)
+        assert len({held.grant.request for held in chain.book.grants.values()}) == len(chain.book.grants)
+
+    @property
+    def _chain(self) -> Digest:
+        return next(iter(self.house.read().chains))
+
+    def _post(self, before: Digest | None, nodes: int, amount: int) -> Digest:
+        self.versions += 1
+        offer = self.house.offer(
+            window=Window(START, START + HOURS * HOUR),
+            slices=(a_slice(nodes=nodes, amount=amount),),
+            accept_seconds=2 * HOUR,
+            supersedes=before,
+            title=f"version {self.versions}",
+        )
+        (result,) = self.house.together([self.house.allocator.post(offer)])
+        return offer.id if not isinstance(result, ComityError) else before or offer.id
+
+
+Lending.TestCase.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
+TestLending = Lending.TestCase

@@ -1,0 +1,127 @@
+"""The part of a node that grants, over a real ledger and without a network; and somebody who borrows. It can die."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from comity.content import fault
+from comity.ledger.ledger import Ledger
+from comity.node.allocation.allocator import Allocator
+from comity.node.allocation.clock import Clock
+from comity.node.allocation.pen import Pen
+from comity.node.allocation.register import Register
+from comity.node.membership import Membership, Seat
+from comity.node.pools import Pools
+from comity.trust.digest import Digest
+from comity.trust.offers import Offer, OfferLog, Said, said_statement
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from support.case import nodes
+from support.offers import START, an_offer
+from support.world import identity
+
+NODE = nodes(1)[0]
+HOLDER = identity("Borrower")
+
+
+class DiedError(Exception):
+    """What a power cut looks like from inside."""
+
+
+class CountingHouse:
+    """An allocator and its clock. `now` is their time."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.now = START
+        self.deadly = ""
+        self._point, fault.point = fault.point, self._at
+        self.open()
+        self.core.ledger.logs.create(NODE.origin, self.core.log, own=True)
+        self.core.ledger.logs.append(self.core.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line])
+
+    def open(self) -> None:
+        membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), None)
+        self.core: Any = SimpleNamespace(
+            ledger=Ledger.open(self.folder, lambda: self.now),
+            membership=membership,
+            seat=membership.seat,
+            origin=NODE.origin,
+            log=str(NODE.record.log),
+            keys=SimpleNamespace(online=NODE.online),
+            pools=Pools(),
+            clock=lambda: float(self.now),
+        )
+        self.register = Register(self.core)
+        self.allocator = Allocator(self.core, Pen(self.core, self), self.register)  # type: ignore[arg-type]
+        self.clock = Clock(self.core, self.allocator, self.register)
+
+    def close(self) -> None:
+        self.core.pools.close()
+        self.core.ledger.close()
+
+    def reopen(self) -> None:
+        """Everything that was in memory is lost."""
+        self.close()
+        self.open()
+
+    def end(self) -> None:
+        fault.point = self._point
+        self.close()
+        shutil.rmtree(self.folder)
+
+    async def compose(self, make: Any) -> list[tuple[int, bytes]]:
+        """In place of the node's sequencer."""
+        first, lines = await asyncio.to_thread(self.core.ledger.logs.compose, self.core.log, make)
+        return list(enumerate(lines, first))
+
+    def offer(self, **more: Any) -> Offer:
+        return an_offer(provider=NODE.seat.id, log=self.core.log, **more)
+
+    def say(self, said: Said) -> Entry:
+        """Log a statement of the borrower."""
+        entry = sign_statement(said_statement(said), HOLDER.signer)
+        self.core.ledger.logs.append(self.core.log, [entry.line])
+        return entry
+
+    def together(self, acts: Sequence[Any]) -> list[Any]:
+        """Do all at once; the results and the errors, in order."""
+
+        async def all_of_them() -> list[Any]:
+            await self.register.read()
+            return list(await asyncio.gather(*acts, return_exceptions=True))
+
+        return asyncio.run(all_of_them())
+
+    def tick(self) -> None:
+        """What happens by itself at this time."""
+
+        async def turn() -> None:
+            while await self.register.read():
+                pass
+            await self.clock.turn()
+
+        asyncio.run(turn())
+
+    def read(self) -> OfferLog:
+        """What a stranger makes of the log."""
+        log = OfferLog(self.core.log)
+        size = self.core.ledger.logs.get(self.core.log).size
+        for index, line in enumerate(self.core.ledger.history.entries(self.core.log, 0, size)):
+            entry = parse_entry(line)
+            by = entry.statement.by
+            log.read(index, entry, by != NODE.record.node or entry.envelope.verified_by(NODE.online.public))
+        return log
+
+    def _at(self, name: str, /) -> None:
+        if name == self.deadly:
+            self.deadly = ""
+            raise DiedError(name)
+
+
+BORROWER: Digest = HOLDER.id
