@@ -7,6 +7,7 @@ from typing import Final
 
 from comity.ledger.ledger import Ledger
 from comity.node.core import Core
+from comity.node.importing.workplace import forget as forget_imports
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.errors import NotFound
@@ -14,7 +15,7 @@ from comity.trust.note import VerifierKey
 
 RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
 STALE_UPLOAD: Final = 7 * 86_400.0
-"""Seconds after which an upload that nobody went on with is removed."""
+"""Seconds after which an upload, or an import, that nobody went on with is removed."""
 
 
 class Housekeeping:
@@ -28,6 +29,7 @@ class Housekeeping:
         await self._core.pools.files(self._core.store.sweep)
         # File times are the system's own, whatever clock the node was given.
         await self._core.pools.files(Arrivals(self._core).forget, time.time() - STALE_UPLOAD)
+        await self._core.pools.files(forget_imports, self._core.store, time.time() - STALE_UPLOAD)
         self._core.metrics.store_bytes.set(await self._core.pools.files(self._stored))
         newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.seat.record.log)
         if newest is not None:

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
-from comity.content.durable import disk_errors, make_folders
 from comity.content.layout import piece_lengths
 from comity.node.core import Core
 from comity.node.holding import Holding
@@ -29,12 +27,12 @@ from comity.node.importing.news import Watch
 from comity.node.importing.recorded import own
 from comity.node.importing.statement import Described, describe
 from comity.node.importing.ticker import Ticker
+from comity.node.importing.workplace import clear, workplace
 from comity.node.own_log import OwnLog
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.artifact import missing_files, read_artifact
 from comity.node.publishing.desk import Desk
 from comity.node.publishing.pending import Want
-from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, Conflict, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.pieces import PieceLayout, parse_records, records_root
@@ -47,7 +45,6 @@ from comity.wire.doors import Caller
 from comity.wire.upstream_values import ImportDone, ImportEvent, ImportOrder, ImportStarted, UpstreamCheck
 
 OPERATOR: Final = Caller("operator", operator=True)
-FOLDER: Final = "imports"
 ADOPTED_AT_ONCE: Final = 3
 BUSY_TRIES: Final = 60
 BUSY_PAUSE: Final = 0.5
@@ -118,7 +115,7 @@ class Importer:
         """What this node said of the commit when it fetched it, if all of it is still here."""
         for found in await self._core.pools.ledger(own, self._core, upstream.name):
             if found.observed.fetched and not await self._core.pools.files(self._gaps, found.observed):
-                await self._core.pools.files(_remove, work)
+                await self._core.pools.files(clear, work)
                 return ImportDone(found.line, found.origin, found.index, before=True)
         return None
 
@@ -142,7 +139,7 @@ class Importer:
             raise Unavailable("nothing was logged", why=why, hint="import it again", code="IMPORT-INCOMPLETE")
         receipt = submitted.receipts[0]
         _log.info("observed", name=observed.upstream.name, artifact=observed.artifact, index=receipt.index)
-        await self._core.pools.files(_remove, work)  # (6)
+        await self._core.pools.files(clear, work)  # (6)
         return ImportDone(entry.line, receipt.origin, receipt.index, before=False)
 
     async def _adopt(self, entry: FileEntry, path: Path) -> PieceLayout:
@@ -177,16 +174,8 @@ class Importer:
     @contextlib.asynccontextmanager
     async def _claimed(self, upstream: Upstream) -> AsyncIterator[Path]:
         """The folder in which a commit of one endpoint is collected; one import at a time has it."""
-        key = sha256(f"{upstream.endpoint} {upstream.name}".encode())
-        async with self._under_way.holding([key]):
-            work = self._core.store.scratch(key).parent / FOLDER / key
-            with disk_errors("no room was made for an import"):
-                await self._core.pools.files(make_folders, work)
-            yield work
+        async with self._under_way.holding([(upstream.endpoint, upstream.name)]):
+            yield await self._core.pools.files(workplace, self._core.store, upstream)
 
     async def _blocking(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._core.pools.hashing(step, *args, **kwargs)
-
-
-def _remove(work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)

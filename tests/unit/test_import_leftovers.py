@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from comity.content.folder import FolderStore
+from comity.node.importing.workplace import clear, forget, workplace
+from comity.trust.upstream.naming import Upstream
+
+COMMIT = Upstream("https://hub.example", "org/tiny", "1f" * 20, "main")
+OTHER = Upstream("https://hub.example", "org/tiny", "2e" * 20, "main")
+
+
+def aged(folder: Path, time: float) -> None:
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time, time))
+
+
+def test_an_import_that_nobody_went_on_with_is_forgotten_and_others_are_not(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    forget(store, 1000)  # there may be none
+    old, fresh = workplace(store, COMMIT), workplace(store, OTHER)
+    for folder in (old, fresh):
+        (folder / "000000").write_bytes(b"the beginning of a file")
+    aged(old, 999)
+    forget(store, 1000)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_a_file_that_is_still_written_to_keeps_its_import(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    work = workplace(store, COMMIT)
+    (work / "000000").write_bytes(b"")
+    (work / "000001").write_bytes(b"")
+    aged(work, 999)
+    os.utime(work / "000001", (1001, 1001))
+    forget(store, 1000)
+    assert work.exists()
+    clear(work)
+    assert not work.exists()
+
+
+def test_imports_are_no_blobs_and_survive_a_sweep(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    work = workplace(store, COMMIT)
+    (work / "000000").write_bytes(b"half a file")
+    store.sweep()
+    assert list(store.sizes()) == []
+    assert (work / "000000").exists()
+    assert workplace(store, COMMIT) == work
