@@ -279,6 +279,7 @@ def test_a_stock_clients_cache_is_taken_in_with_the_commit_and_hashes_that_it_te
         running.mirror(hub, source=snapshot, endpoint="", claimed="hf:org/other")
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_not_taken_in(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     furnish(hub, "org/damaged")
     snapshot = stock_download(hub, "org/damaged", tmp_path / "cache")
@@ -290,6 +291,7 @@ def test_a_damaged_cache_is_not_taken_in(running: Importers, hub: HubLike, tmp_p
     assert damaged.value.code == "UPSTREAM-LIED"
 
 
+@pytest.mark.slow
 def test_a_link_out_of_a_cache_is_not_followed(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     furnish(hub, "org/linked")
     snapshot = stock_download(hub, "org/linked", tmp_path / "cache")
@@ -299,6 +301,7 @@ def test_a_link_out_of_a_cache_is_not_followed(running: Importers, hub: HubLike,
     assert linked.value.code == "NOT-A-FILE"
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_stock_client_is_known_by_what_it_wrote_down(
     running: Importers, hub: HubLike, tmp_path: Path
 ) -> None:
