@@ -53,6 +53,14 @@ class Stall:
     def federation(self) -> Federation:
         return found(self.nodes)
 
+    def second(self) -> Stall:
+        """Another process on the same keys, with the same log so far."""
+        other = Stall(self.nodes)
+        for entry in self.entries:
+            other._add(entry)
+        other.number = self.number
+        return other
+
     def post(self, **more: Any) -> Digest:
         made = {"provider": self.provider.seat.id, "log": str(self.provider.record.log), **more}
         offer = an_offer(**made)

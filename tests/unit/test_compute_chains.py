@@ -122,8 +122,7 @@ def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
 
 def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
     chain = stall.post()
-    other = Stall()
-    other.post()
+    other = stall.second()
     stall.grant(chain, amount=8)
     other.grant(chain, amount=9)
     lines = [Placed(e.line, stall.log.origin, 10 + i) for i, e in enumerate(other.entries)]
@@ -189,8 +188,12 @@ def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
     )
     (claimed,) = accounts([seen(stall, chain, stall.parcel())])
     assert (claimed.claimed, claimed.net) == (6, 0)
-    stall.say(Agreement(stall.customer.id, chain, grant.digest, used.digest))
-    (kept,) = accounts([seen(stall, chain, stall.parcel())])
+    agreement = Agreement(stall.customer.id, chain, grant.digest, used.digest)
+    forged = sign_statement(said_statement(agreement), identity("a thief").signer)
+    (still,) = accounts([seen(stall, chain, stall.parcel() | unlogged([forged.line]))])
+    assert still.claimed == 6
+    agreed = stall.say(agreement, logged=False)  # in another log, or carried
+    (kept,) = accounts([seen(stall, chain, stall.parcel() | unlogged([agreed.line]))])
     assert (kept.claimed, abs(kept.net), kept.unit.accelerator) == (0, 6, "H100")
 
 

@@ -1,24 +1,29 @@
-"""What members owe each other, from the usage that is signed in chains."""
+"""What members owe each other, from the usage that is signed in chains.
+
+A provider's node says what was used; it counts once the grantee has agreed, in whichever log, by keys that can be proven
+here. A chain that convicts its provider counts for nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from comity.trust.digest import Digest
 from comity.trust.offers.accounts import Balance, Unit, Usage, Used, balances
 from comity.trust.offers.parties import Agreement
 
 from comity_client.compute.chains import CONVICTED, View
+from comity_client.compute.loose import loose
 
 
 def accounts(views: Iterable[View]) -> tuple[Balance, ...]:
-    """A balance for each pair of members and unit. Chains that convict their provider count for nothing."""
+    """A balance for each pair of members and unit."""
     return balances(used for seen in views if seen.state != CONVICTED for used in _used(seen))
 
 
 def _used(seen: View) -> Iterator[Used]:
-    said = seen.chain.stated
-    agreed = {(each.said.by, each.said.usage): each.line for each in said if isinstance(each.said, Agreement)}
-    for stated in said:
+    agreed = _agreed(seen)
+    for stated in seen.chain.stated:
         usage = stated.said
         if not isinstance(usage, Usage) or usage.grant not in seen.book.grants:
             continue
@@ -27,6 +32,17 @@ def _used(seen: View) -> Iterator[Used]:
         amounts = tuple((Unit(seen.offer.measure, _accelerator(seen, part.slice)), amount) for part, amount in parts)
         agreement = agreed.get((grant.grantee, stated.line))
         yield Used(seen.offer.provider, grant.grantee, amounts, usage.grant, stated.line, agreement)
+
+
+def _agreed(seen: View) -> dict[tuple[Digest, Digest], Digest]:
+    """Agreements that are proven to be their authors', by author and usage line."""
+    found = {}
+    for stated in (*seen.chain.stated, *loose(seen)):
+        if isinstance(stated.said, Agreement):
+            entry = seen.parcel.find(stated.line)
+            if entry is not None and seen.circle.by_identity(entry):
+                found[stated.said.by, stated.said.usage] = stated.line
+    return found
 
 
 def _accelerator(seen: View, name: str) -> str:

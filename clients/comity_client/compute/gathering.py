@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final
 
 from comity.trust.digest import Digest, sha256
@@ -12,16 +13,17 @@ from comity.trust.errors import ComityError, NotFound
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.offer_values import GrantQuery, GrantState, OfferQuery, OfferState
-from comity.wire.values import Located
+from comity.wire.values import Located, LocatedProof
 
-from comity_client.compute.chains import View, view
+from comity_client.compute.chains import CLAIMED, CONVICTED, PROVEN, View, view
 from comity_client.compute.circle import Circle
 from comity_client.compute.parcels import Parcel, Placed
-from comity_client.session import Session
+from comity_client.session import Question, Session
 
 MAX_PAGES: Final = 32
 """Pages that one node is asked for: 32,000 offers, 320,000 requests."""
 AT_ONCE: Final = 16
+_WEIGHT: Final = {CLAIMED: 0, PROVEN: 1, CONVICTED: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,26 @@ async def grants(session: Session, query: GrantQuery) -> tuple[GrantState, ...]:
 
 
 async def look(session: Session, chain: Digest, known: Parcel) -> Seen:
-    """One chain, from all nodes and from what is known. Raises NotFound, Unavailable."""
+    """One chain, from all nodes and from what is known. Raises NotFound, Unavailable.
+
+    Each node's lines are weighed by themselves, and then all together: who hands out nonsense spoils nobody else's
+    answer, and two books that two nodes got are found out.
+    """
     answers = await session.ask(lambda node: node.offers.get(chain))
-    lines = [item for found in answers.found.values() for item in found]
-    if not lines and not known.lines:
+    given = [known | Parcel(tuple(_placed(lines))) for lines in answers.found.values() if lines]
+    if not given and not known.lines:
         raise answers.failure("nobody knows this offer")
-    parcel = known | Parcel(tuple(_placed(lines)))
-    circle = Circle(session.pins, parcel.entries)
-    seen = view(parcel, chain, circle)
-    proofs = await _proofs(session, seen)
-    seen = view(replace(parcel, proofs=(*parcel.proofs, *proofs)), chain, circle)
+    together = reduce(Parcel.__or__, given, known)
+    circle = Circle(session.pins, together.entries)
+    views = [seen for parcel in (together, *given) if (seen := _view(parcel, chain, circle)) is not None]
+    if not views:
+        raise answers.failure("nobody knows this offer")
+    proofs = await _proofs(session, views)
+    weighed = [view(replace(seen.parcel, proofs=(*seen.parcel.proofs, *proofs)), chain, circle) for seen in views]
+    best = max(weighed, key=lambda seen: (_WEIGHT[seen.state], seen.book.seq))
     names = {node.name for node in answers.found}
-    provider = seen.provider.record.name if seen.provider else ""
-    return Seen(seen, tuple(sorted(names)), provider in names)
+    provider = best.provider.record.name if best.provider else ""
+    return Seen(best, tuple(sorted(names)), provider in names)
 
 
 async def look_at_all(session: Session, chains: Iterable[Digest]) -> list[Seen]:
@@ -90,14 +99,25 @@ async def look_at_all(session: Session, chains: Iterable[Digest]) -> list[Seen]:
     return [seen for seen in found if seen is not None]
 
 
-async def _proofs(session: Session, seen: View) -> tuple[tuple[Digest, bytes], ...]:
-    """Proofs of the newest record, from whoever gives any."""
-    last = seen.book.last
-    if last is None or seen.provider is None:
-        return ()
-    origin = seen.provider.record.origin
-    answers = await session.ask(lambda node: node.proofs(last, origin))
-    return tuple((last, item.proof) for found in answers.found.values() for item in found)
+async def _proofs(session: Session, views: Iterable[View]) -> tuple[tuple[Digest, bytes], ...]:
+    """Proofs of the newest record of each view, from whoever gives any."""
+    wanted = {(seen.book.last, seen.provider.record.origin) for seen in views if seen.provider and seen.book.last}
+    found = []
+    for line, origin in wanted:
+        answers = await session.ask(_proving(line, origin))
+        found += [(line, item.proof) for proofs in answers.found.values() for item in proofs]
+    return tuple(found)
+
+
+def _proving(line: Digest, origin: str) -> Question[tuple[LocatedProof, ...]]:
+    return lambda node: node.proofs(line, origin)
+
+
+def _view(parcel: Parcel, chain: Digest, circle: Circle) -> View | None:
+    try:
+        return view(parcel, chain, circle)
+    except NotFound:
+        return None
 
 
 async def _offers(node: NodeClient, query: OfferQuery) -> list[OfferState]:
