@@ -1,7 +1,7 @@
 """What members owe each other, from the usage that is signed in chains.
 
-A provider's node says what was used; it counts once the grantee has agreed, in whichever log, by keys that can be proven
-here. A chain that convicts its provider counts for nothing.
+A provider's node says what was used; it counts once the grantee has agreed, in whichever log, by keys that can be
+proven here. A chain that convicts its provider counts for nothing.
 """
 
 from __future__ import annotations
