@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from comity.trust.claims import Advisory, signed_by_node
 from comity.trust.compromise import Notice, notices
 from comity.trust.digest import Digest
+from comity.trust.errors import Malformed
 from comity.trust.manifest import Manifest
 from comity.trust.naming import Candidate
 from comity.trust.policy import Policy
@@ -16,6 +17,7 @@ from comity.trust.rivals import Rival, rivals
 from comity.trust.rows.corroboration import check_facts
 from comity.trust.speaking import Speakers
 from comity.trust.statement import Entry
+from comity.trust.upstream.observed import Observed
 from comity.trust.upstream.weighing import Mirroring
 from comity.trust.verdict import Fact
 from comity.trust.vouching import Vouch, weigh_vouches
@@ -90,16 +92,17 @@ class Dossier:
 
 
 async def search(session: Session, text: str, limit: int) -> list[Listing]:
-    """At most `limit` publications whose names hold all words of `text`, by name. Raises Unavailable."""
+    """At most `limit` publications and mirrored commits whose names hold all words of `text`, by name. Raises Unavailable."""
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("nobody could be asked")
     lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
-    entries = [e for line in lines if (e := readable(line)) is not None and e.statement.predicate == "published"][
-        :limit
-    ]
-    records = await publisher_records(session, entries)
-    return sorted((_listing(entry, prove(entry, records)) for entry in entries), key=lambda listing: listing.name)
+    entries = [e for line in lines if (e := readable(line)) is not None]
+    published = [entry for entry in entries if entry.statement.predicate == "published"][:limit]
+    records = await publisher_records(session, published)
+    found = [_listing(entry, prove(entry, records)) for entry in published]
+    found += _mirrored(session, entries)[: limit - len(found)]
+    return sorted(found, key=lambda listing: listing.name)
 
 
 async def describe(session: Session, resolution: Resolution, policy: Policy) -> Dossier:
@@ -192,6 +195,23 @@ def _claimants(readings: Readings, artifact: Digest, policy: Policy) -> frozense
     bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
     holds = [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.subject == artifact]
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
+
+
+def _mirrored(session: Session, entries: Iterable[Entry]) -> list[Listing]:
+    """What nodes say to have mirrored: one hit for each artifact under a name, proven by a node that is known here."""
+    nodes = {node.record.node.id: node.record for node in session.nodes}
+    found: dict[tuple[str, Digest], Listing] = {}
+    for entry in entries:
+        try:
+            said = Observed.parse(entry.statement)
+        except Malformed:
+            continue
+        record, key = nodes.get(said.by), (said.upstream.name, said.artifact)
+        proven = record is not None and signed_by_node(entry, record)
+        if key not in found or (proven and not found[key].proven):
+            label = f"mirrored by {record.name}" if record else ""
+            found[key] = Listing(*key, said.by, label, said.conditions.licence, proven)
+    return list(found.values())
 
 
 def _listing(entry: Entry, publication: Publication | None) -> Listing:

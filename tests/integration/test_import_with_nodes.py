@@ -109,6 +109,9 @@ def test_members_corroborate_one_another_and_everybody_mirrors_it(
     name = f"hf:org/shared@{commit}"
     artifacts = {running.mirror(hub, number, "hf:org/shared").artifact for number in (0, 1)}
     assert len(artifacts) == 1
+    (hit,) = running.client.search("org/shared")
+    assert (hit.name, hit.artifact, hit.licence, hit.proven) == (name, *artifacts, "mit", True)
+    assert hit.label.startswith("mirrored by node-")
     dossier = eventually(lambda: running.client.show("hf:org/shared"), lambda found: found.mirroring.corroborated == 2)
     assert dossier.title == name
     assert dossier.publication is None

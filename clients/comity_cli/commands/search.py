@@ -13,7 +13,8 @@ from comity_cli.command import Command, client, examples, output
 @click.argument("text", default="")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def command(text: str, limit: int) -> None:
-    """List publications whose name holds every word of TEXT, as the reachable nodes have them."""
+    """List publications, and commits that nodes mirrored, whose name holds every word of TEXT, as the reachable nodes
+    have them."""
     out = output()
     found = client().search(text, limit)
     rows = [
@@ -23,7 +24,7 @@ def command(text: str, limit: int) -> None:
     if not found:
         out.say("Nothing found.")
     else:
-        out.table(("name", "digest", "licence", "publisher", "signature"), rows)
+        out.table(("name", "digest", "licence", "by", "signature"), rows)
         out.hint(f"comity show {found[0].name}")
     hits = [
         {

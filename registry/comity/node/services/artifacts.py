@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Final
 
 from comity.ledger.index import Located as Found
@@ -15,12 +15,14 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import check_segment
 from comity.trust.statement import Statement, parse_entry
+from comity.trust.upstream.observed import OBSERVED
 from comity.wire import limits
 from comity.wire.values import Located, SearchPage
 
 SCANNED: Final = 4_000
 """Entries that one search looks at: a page may come back short, with a cursor to go on from."""
-CLAIMING: Final = ("published", "observed")
+CLAIMING: Final = ("published", OBSERVED)
+MIRRORED: Final = "m"
 
 _CURSOR: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,18})\Z")
 
@@ -77,13 +79,22 @@ class Artifacts:
         return _distinct((*about, *records))
 
     def _search(self, query: str, cursor: str, limit: int) -> SearchPage:
-        words = fold(query).split()
+        """What was published, then what was mirrored: a cursor among the latter begins with `MIRRORED`."""
+        words, mirrored = fold(query).split(), cursor.startswith(MIRRORED)
+        first = SearchPage(()) if mirrored else self._page("published", words, cursor, limit)
+        if first.next_cursor or len(first.found) == limit:
+            return first
+        rest = self._page(OBSERVED, words, cursor.removeprefix(MIRRORED), limit - len(first.found))
+        after = MIRRORED + rest.next_cursor if rest.next_cursor else ""
+        return SearchPage((*first.found, *rest.found), after)
+
+    def _page(self, predicate: str, words: Sequence[str], cursor: str, limit: int) -> SearchPage:
         longest = max(words, key=len, default=None)
         logs = self._core.ledger.logs.all()
         after = _after(cursor, logs)
         wanted: list[Located] = []
-        published = every(self._core.ledger, Query(predicate="published", name=longest), after=after)
-        for scanned, found in enumerate(published, 1):
+        claims = every(self._core.ledger, Query(predicate=predicate, name=longest), after=after)
+        for scanned, found in enumerate(claims, 1):
             if all(word in _title(found.line) for word in words):
                 wanted.append(Located(found.origin, found.index, found.line))
             if len(wanted) == limit or scanned == SCANNED:
