@@ -92,7 +92,10 @@ class Dossier:
 
 
 async def search(session: Session, text: str, limit: int) -> list[Listing]:
-    """At most `limit` publications and mirrored commits whose names hold all words of `text`, by name. Raises Unavailable."""
+    """At most `limit` publications and mirrored commits whose names hold all words of `text`, by name.
+
+    Raises Unavailable.
+    """
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
         raise answers.failure("nobody could be asked")
