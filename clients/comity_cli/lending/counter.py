@@ -114,20 +114,24 @@ class Counter:
             return self.to
         return self.voice.home if self.publisher is not None else self.socket
 
-    def sign(self, said: Said, facts: Sequence[tuple[str, str]], *, title: str, known: Parcel, following: str) -> Entry:
-        """Show what would be signed, ask, sign, and hand it over: to a node, or into a parcel.
+    def sign(self, said: Said, facts: Sequence[tuple[str, str]], *, title: str, known: Parcel, following: str) -> None:
+        """Show what would be signed, ask, sign, and hand it over: to a node, or into a parcel. Where m of k keys sign and
+        not all are here, the ceremony goes on in a file.
 
         Args:
             known: what whoever gets a parcel needs to know beside it.
             following: the command for the other side.
         """
         out, voice = output(), self.voice
-        if self.out is None:
+        if self.out is None and voice.whole:
             _ = self.target
         out.say(f"{plain(voice.label)} {title}")
         for name, value in facts:
             out.fact(name, value)
         agree("Sign this?", yes=self.yes)
+        if not voice.whole:
+            self._pass_on(said)
+            return
         entry = voice.say(said)
         where = self._hand_over([*voice.lines, entry.line], known, following)
         out.done(f"signed: {entry.digest[:12]}, {where}")
@@ -142,7 +146,6 @@ class Counter:
             },
         )
         out.hint(f"the other side: {following}")
-        return entry
 
     def record(self, act: Act, question: str, lines: Sequence[bytes] = ()) -> Recorded:
         """Ask, and have the node of the home write a record, after it has logged `lines`; then write the parcel."""
@@ -152,6 +155,18 @@ class Counter:
         if self.out is not None:
             recorded.parcel.write(self.out)
         return recorded
+
+    def _pass_on(self, said: Said) -> None:
+        """Write the ceremony file for whoever holds the other keys."""
+        from comity_client.governance.plans import plan_carried
+
+        from comity_cli.governance.signing import pass_on
+
+        body = next((pin.body for pin in self.market.pins if pin.body.member(self.voice.identity)), None)
+        if body is None:
+            why = "no pinned federation has a seat for this member, so nobody else could judge what they sign"
+            raise Conflict("the statement cannot be passed on", why=why, hint="comity trust show", code="NO-TARGET")
+        pass_on(plan_carried(self.voice.begin(said, body.data).encode()), self.out)
 
     def _hand_over(self, lines: Sequence[bytes], known: Parcel, following: str) -> str:
         from comity_client.compute.parcels import unlogged

@@ -6,6 +6,7 @@ A plan is the only way to a signature: `acts.sign` takes one, so that whoever si
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from comity.trust.digest import Digest, sha256, short
 from comity.trust.dsse import PAYLOAD_TYPE, Envelope
 from comity.trust.errors import Malformed
 from comity.trust.node_record import parse_node_record
+from comity.trust.offers import Said, is_said, read_said
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import Entry, Statement
 
@@ -82,6 +84,8 @@ def plan(ceremony: Ceremony, sitting: Sitting, warnings: tuple[str, ...] = ()) -
         return _rotation(parse_rotation(entry)[0], ceremony, sitting, warnings)
     if predicate == "node-record":
         return _record(entry, ceremony, sitting, warnings)
+    if is_said(entry.statement):
+        return _lending(read_said(entry.statement), ceremony, sitting, warnings)
     raise Malformed("nothing that a member signs", why=f"a statement of type {predicate[:60]!r}", code="CEREMONY")
 
 
@@ -185,6 +189,15 @@ def _record(entry: Entry, ceremony: Ceremony, sitting: Sitting, warnings: tuple[
     title = f"NODE: {_who(record.member, sitting)} says that {record.name} is its node"
     facts = (("log", str(record.log)), ("online key", record.online.id))
     return Plan(title, facts, (), "", warnings, ceremony, sitting)
+
+
+def _lending(said: Said, ceremony: Ceremony, sitting: Sitting, warnings: tuple[str, ...]) -> Plan:
+    title = f"{ceremony.statement.predicate.upper()}: {_who(said.by, sitting)} speaks about a compute offer"
+    body = {name: value for name, value in ceremony.statement.body.items() if name not in ("by", "objects", "text")}
+    facts = [("offer", ceremony.statement.subject)]
+    facts += [(name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(body.items())]
+    text = ceremony.statement.body.get("text")
+    return Plan(title, tuple(facts), (), text if isinstance(text, str) else "", warnings, ceremony, sitting)
 
 
 def _who(member: Digest, sitting: Sitting) -> str:
