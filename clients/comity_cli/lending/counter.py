@@ -19,7 +19,6 @@ from comity_cli.governance.office import FILE, FOLDER
 
 if TYPE_CHECKING:
     from comity.trust.offers.parties import Said
-    from comity.trust.statement import Entry
     from comity.wire.offer_values import Act
     from comity_client.compute.market import Market, Recorded
     from comity_client.compute.parcels import Parcel
@@ -115,8 +114,8 @@ class Counter:
         return self.voice.home if self.publisher is not None else self.socket
 
     def sign(self, said: Said, facts: Sequence[tuple[str, str]], *, title: str, known: Parcel, following: str) -> None:
-        """Show what would be signed, ask, sign, and hand it over: to a node, or into a parcel. Where m of k keys sign and
-        not all are here, the ceremony goes on in a file.
+        """Show what would be signed, ask, sign, and hand it over: to a node, or into a parcel. Where m of k keys sign,
+        and not all are here, the ceremony goes on in a file.
 
         Args:
             known: what whoever gets a parcel needs to know beside it.

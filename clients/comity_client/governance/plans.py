@@ -194,7 +194,7 @@ def _record(entry: Entry, ceremony: Ceremony, sitting: Sitting, warnings: tuple[
 def _lending(said: Said, ceremony: Ceremony, sitting: Sitting, warnings: tuple[str, ...]) -> Plan:
     title = f"{ceremony.statement.predicate.upper()}: {_who(said.by, sitting)} speaks about a compute offer"
     body = {name: value for name, value in ceremony.statement.body.items() if name not in ("by", "objects", "text")}
-    facts = [("offer", ceremony.statement.subject)]
+    facts: list[tuple[str, str]] = [("offer", ceremony.statement.subject)]
     facts += [(name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(body.items())]
     text = ceremony.statement.body.get("text")
     return Plan(title, tuple(facts), (), text if isinstance(text, str) else "", warnings, ceremony, sitting)
