@@ -1,0 +1,83 @@
+"""One report for one body of evidence: of every kind of statement, in any order, in any process."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import comity
+from comity.trust.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
+from comity.trust.evidence import MODEL_SIG
+from comity.trust.published import Licence, Parent, publish
+from comity.trust.report import Report
+from comity.trust.verified import sign_verified, summarise
+from comity.trust.verify import verify
+from comity.trust.vouched import Vouched, sign_vouched
+from comity.verifier import examine, load_policy
+from support.case import Case, advisory, case, nodes, release
+from support.derivations import derived_line
+from support.observations import observation
+from support.world import NOW, identity
+
+CH, SG, ES, KR = nodes(4)
+SWISS_AI, LAB, RIVAL = identity("Swiss AI", "CH"), identity("Lab", "ES"), identity("Rival", "SG")
+BASE: Final = release(name="swiss-ai/base@v1", files={"model.safetensors": b"base"})
+GOOD: Final = case(lineage=(Parent("quantized", "swiss-ai/base@v1", BASE[0].artifact), Parent("merge", "other/base")))
+SEEDS: Final = ("0", "1", "424242")
+
+
+def everything() -> Case:
+    """Of each kind of statement several, by different people, true and false ones."""
+    published = release()[0]
+    lost = Compromise(SWISS_AI.signer.public.id, SWISS_AI.inception.home, 3)
+    text = "the laptop is gone"
+    lines = [LAB.entry.line, RIVAL.entry.line, BASE[1].line, b"junk", b"{}"]
+    for speaker in (LAB, RIVAL, SWISS_AI, SG.seat):
+        author = speaker.inception.author
+        lines += [
+            *advisory(GOOD, by=speaker, kind="yank"),
+            sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), speaker.signer).line,
+            sign_verified(summarise(Report.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer).line,
+            derived_line(GOOD.artifact, BASE[0].artifact, by=speaker),
+            derived_line(GOOD.artifact, by=speaker, exact=False),
+            publish(replace(published, by=speaker.id, licence=Licence("MIT")), speaker.signer).line,
+            sign_advisory(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), speaker.signer).line,
+        ]
+    lines += [observation(node, GOOD.artifact, at=f"https://{at}.example").line for at in "ab" for node in (CH, SG, ES)]
+    return GOOD.saying(*lines)
+
+
+def test_order_process_and_place_change_no_byte(tmp_path: Path) -> None:
+    told, expected = everything(), set[bytes]()
+    for number, seed in enumerate(SEEDS):
+        claims = list(told.claims)
+        random.Random(seed).shuffle(claims)
+        folder = replace(told, claims=tuple(claims)).write(tmp_path / f"copy-{number}")
+        (folder / MODEL_SIG).write_bytes(b"{}")
+        policy, report = folder.parent / "policy.toml", folder.parent / "r.json"
+        command = [
+            sys.executable,
+            "-m",
+            "comity.verifier",
+            str(folder),
+            "--policy",
+            str(policy),
+            "--report",
+            str(report),
+        ]
+        env = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert ran.returncode in (0, 4), ran.stdout + ran.stderr
+        expected.add(report.read_bytes())
+        here = Report.of(verify(examine(folder), load_policy(policy)), comity.__version__)
+        expected.add(here.encode())
+    assert len(expected) == 1
+    rows = Report.parse(expected.pop()).verdict.rows
+    said = {row.name: len(row.facts) for row in rows}
+    for name in ("policy", "disputes and advisories", "lineage", "documents", "notes"):
+        assert said[name] >= 2, said
