@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from comity.trust.errors import NotFound
 from comity_cli.main import command
 from comity_client.client import Client
+from comity_client.comparing.differences import GGUF
 from comity_client.comparing.tensors import Shared, TensorChanges
 from comity_client.home import Home
 from comity_client.publishers import Publisher
-from support.derivations import Named, flip, sharded, write_safetensors
+from support.derivations import Named, flip, llama_gguf, sharded, write_safetensors
 from support.fakes import FakeFederation
 
 LARGE = os.urandom(3 * 1024 * 1024)
@@ -142,6 +143,16 @@ def test_who_stands_behind_each_is_a_difference(client: Client, lab: Publisher, 
     assert "Lab Two" in after["summary"]
     assert document["licence"] == ["MIT", "MIT"]
     assert [document[side]["basis"] for side in ("before", "after")] == ["claims", "claims"]
+
+
+def test_two_gguf_files_are_compared_by_what_they_say_of_themselves(tmp_path: Path, client: Client) -> None:
+    floats: list[Named] = [("model.embed_tokens.weight", "F32", (4, 32), bytes(512))]
+    for name, heads in (("first", 4), ("second", 8)):
+        llama_gguf(tmp_path / name / "m.gguf", floats, "Q8_0", 1, heads, 2)
+    found = client.compare(tmp_path / "first", tmp_path / "second")
+    assert [(c.key, c.before, c.after) for c in found.keys[GGUF] or ()] == [("llama.attention.head_count", "4", "8")]
+    assert isinstance(found.tensors, TensorChanges)
+    assert found.tensors.same == 1
 
 
 def test_the_same_files_are_said_to_be_the_same(client: Client, one: Path) -> None:

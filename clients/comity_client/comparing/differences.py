@@ -10,7 +10,7 @@ from typing import Final
 
 from comity.content.ingest import hash_pieces
 from comity.content.layout import piece_lengths
-from comity.derivation.weights import UNREAD, readable
+from comity.derivation.weights import UNREAD, read_weights, readable
 from comity.formats.tensors import reader_of
 from comity.trust.errors import ComityError
 from comity.trust.manifest import FileEntry, Manifest
@@ -19,7 +19,7 @@ from comity.trust.verdict import Row
 
 from comity_client.comparing.files import FileChanges, compare_files
 from comity_client.comparing.sides import Side, pieces_of, read_file
-from comity_client.comparing.tensors import Shared, TensorChanges, compare_pieces, compare_tensors
+from comity_client.comparing.tensors import Shared, TensorChanges, compare_facts, compare_pieces, compare_tensors
 from comity_client.comparing.texts import (
     KEYED,
     MAX_TEXT,
@@ -33,6 +33,7 @@ from comity_client.session import Session
 
 VOUCHING: Final = ("signatures", "key policy", "transparency", "cosigners", "replicas")
 """Rows of the verdict that say who stands behind an artifact."""
+GGUF: Final = "metadata of the GGUF file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Differences:
 
     Args:
         tensors: of tensors where both sides' bytes are here, else of pieces; None where neither has weights.
-        keys: by path, the changed keys of configuration files; None for one that is no JSON object.
+        keys: by path, the changed keys of configuration files; None for one that is no JSON object. Those of a GGUF
+            file's metadata are under GGUF.
         tokens: of `tokenizer.json`; None where it did not change, or has no vocabulary that is read.
         vouching: rows about who stands behind each side, those that differ: (before, after).
         unread: what could not be compared, and why.
@@ -61,9 +63,9 @@ async def compare_sides(session: Session, before: Side, after: Side) -> Differen
     """Raises nothing for what cannot be had: it is in `unread`."""
     unread: list[str] = []
     files = compare_files(before.manifest, after.manifest)
-    tensors = await _tensors(session, before, after, unread)
     changed = [old.path for old, _ in files.changed]
     keys: dict[str, tuple[KeyChange, ...] | None] = {}
+    tensors = await _tensors(session, before, after, keys, unread)
     tokens = None
     for path in changed:
         name = PurePosixPath(path).name
@@ -83,15 +85,22 @@ async def compare_sides(session: Session, before: Side, after: Side) -> Differen
     return Differences(before, after, files, tensors, keys, tokens, vouching, tuple(unread))
 
 
-async def _tensors(session: Session, before: Side, after: Side, unread: list[str]) -> TensorChanges | Shared | None:
+async def _tensors(
+    session: Session,
+    before: Side,
+    after: Side,
+    keys: dict[str, tuple[KeyChange, ...] | None],
+    unread: list[str],
+) -> TensorChanges | Shared | None:
     one, other = _weights(before.manifest), _weights(after.manifest)
     if not one and not other:
         return None
     if before.folder is not None and after.folder is not None:
         try:
-            return await asyncio.to_thread(
-                compare_tensors, before.folder, before.manifest, after.folder, after.manifest
-            )
+            sides = [read_weights(side.folder, side.manifest.by_path) for side in (before, after) if side.folder]
+            if facts := compare_facts(*sides):
+                keys[GGUF] = facts
+            return await asyncio.to_thread(compare_tensors, sides[0], before.manifest, sides[1], after.manifest)
         except ComityError as error:
             unread.append(f"tensors: {error}")
     known = {entry.sha256 for entry in one}

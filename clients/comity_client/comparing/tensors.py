@@ -6,13 +6,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from comity.derivation.differences import read_exactly
-from comity.derivation.weights import Located, Weights, read_weights, readable
+from comity.derivation.weights import Located, Weights, readable
 from comity.trust.manifest import Manifest
 from comity.trust.pieces import PieceRecord
+
+from comity_client.comparing.texts import KeyChange
 
 BLOCK: Final = 1024 * 1024
 
@@ -37,9 +38,9 @@ class Shared:
     bytes: int
 
 
-def compare_tensors(before: Path, first: Manifest, after: Path, second: Manifest) -> TensorChanges:
-    """Both sides' files have to be as their manifests say. Raises Malformed (TENSORS), Unavailable, Conflict."""
-    one, other = _named(read_weights(before, first.by_path)), _named(read_weights(after, second.by_path))
+def compare_tensors(before: Weights, first: Manifest, after: Weights, second: Manifest) -> TensorChanges:
+    """Both sides' files have to be as their manifests say. Raises Unavailable, Conflict."""
+    one, other = _named(before), _named(after)
     changed, same, same_bytes = [], 0, 0
     for name in sorted(one.keys() & other.keys()):
         what = _difference(one[name], first, other[name], second)
@@ -55,6 +56,17 @@ def compare_tensors(before: Path, first: Manifest, after: Path, second: Manifest
         same_bytes=same_bytes,
         bytes=sum(located.tensor.length for located in other.values()),
     )
+
+
+def compare_facts(before: Weights, after: Weights) -> tuple[KeyChange, ...]:
+    """What two GGUF models say of themselves in numbers and short texts, where each side has one; their tokenizers are
+    not read."""
+    models = [[group for group in side.groups if group.gguf] for side in (before, after)]
+    if any(len(groups) != 1 for groups in models):
+        return ()
+    one, other = ({key: str(value) for key, value in groups[0].facts.items()} for groups in models)
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return tuple(KeyChange(key, one.get(key), other.get(key)) for key in keys)
 
 
 def compare_pieces(before: Iterable[PieceRecord], after: Iterable[PieceRecord]) -> Shared:
