@@ -40,15 +40,12 @@ class Lending(RuleBasedStateMachine):
         if hasattr(self, "house"):
             self.house.end()
 
-    @rule(allocations=st.lists(wanted, min_size=1, max_size=4))
-    def ask(self, allocations: list[Allocation]) -> None:
+    @rule(allocations=st.lists(wanted, max_size=4), point=st.none() | st.sampled_from(POINTS))
+    def ask_and_approve_at_once(self, allocations: list[Allocation], point: str | None) -> None:
+        """What is asked for now, and what was asked for and perhaps answered before; and perhaps dying meanwhile."""
         for allocation in allocations:
             said = Request(BORROWER, self.offer, (allocation,), len(self.asked))
             self.asked.append(self.house.say(said))
-
-    @rule(point=st.none() | st.sampled_from(POINTS))
-    def approve_at_once(self, point: str | None) -> None:
-        """All that were ever asked for, those that were answered before included; and perhaps dying meanwhile."""
         self.house.deadly = point or ""
         acts = [self.house.allocator.do(Approve(asked.digest)) for asked in self.asked[-6:]]
         done = self.house.together(acts)
