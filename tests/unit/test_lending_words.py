@@ -92,9 +92,11 @@ def test_proven_claimed_stale_and_convicted_are_different_words() -> None:
     stall = Stall()
     chain = stall.post()
     assert standing(seen(stall, chain, answers=True), NOW) == "proven, its provider answers"
-    assert standing(seen(stall, chain), NOW).startswith("proven: as of ")
+    assert standing(seen(stall, chain), NOW).startswith("proven as of ")
+    assert standing(seen(stall, chain), NOW).endswith("; its provider does not answer")
+    assert standing(replace(seen(stall, chain), nodes=()), NOW).endswith("; no node was asked")
     assert standing(seen(stall, chain), NOW + STALE_SECONDS + 1).startswith("stale: as of ")
-    assert "nobody cosigned it yet" in standing(seen(stall, chain, cosigned=False), NOW)
+    assert "cosigned by nobody yet" in standing(seen(stall, chain, cosigned=False), NOW)
     assert standing(seen(stall, chain, proven=False), NOW).startswith("claimed by node-es: no proof")
     assert standing(seen(stall, chain, answers=True), START + 10**7).startswith("over, proven")
     lying = Stall()

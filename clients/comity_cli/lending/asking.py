@@ -29,8 +29,8 @@ def ask(
     facts = [("of", f"{lent.title} [{view.book.chain[:12]}]"), ("lent by", view.circle.name(lent.provider))]
     for part in said.allocations:
         free = view.book.free_nodes(part.slice, part.start, part.end)
-        facts.append((part.slice, f"{part.nodes} nodes, {rendering.when(part.start)} up to {rendering.when(part.end)}, "
-                                  f"{part.amount:,} {lent.measure}; {free} nodes are free then"))  # fmt: skip
+        how = f"{rendering.span(part)}, {part.amount:,} {lent.measure}; {free} free then"
+        facts.append((part.slice, how))
     handed = shlex.quote(counter.out.name) if counter.out else "LINE"
     counter.sign(
         said, facts, title="asks for a standing pact:" if pact else "asks for machines:", known=view.parcel,

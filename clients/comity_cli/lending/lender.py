@@ -48,8 +48,7 @@ def approve(request: str, wants: Sequence[str], start: int | None, end: int | No
     out.say(f"{who} asks for {'a standing pact' if said.pact else 'machines'}: {said.text or 'no reason given'}")
     for part in chosen or said.allocations:
         free = asked.view.book.free_nodes(part.slice, part.start, part.end)
-        out.fact(part.slice, f"{part.nodes} nodes ({free} free), {rendering.when(part.start)} up to "
-                             f"{rendering.when(part.end)}, {part.amount:,} {asked.view.offer.measure}")  # fmt: skip
+        out.fact(part.slice, f"{rendering.span(part)}, {part.amount:,} {asked.view.offer.measure}; {free} free then")
     recorded = counter.record(Approve(asked.entry.digest, chosen), "Grant this?", carried_lines(asked))
     _tell(
         counter, recorded, f"granted to {who}", f"comity grant accept {_for_other_side(counter, recorded)} --dir HOME"

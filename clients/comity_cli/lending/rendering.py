@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from comity.trust.offers.book import Commitment
-from comity.trust.offers.capacity import Slice
+from comity.trust.offers.capacity import Allocation, Slice
 from comity.trust.offers.offer import Offer
 
-from comity_cli.output import Output
+from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity_client.compute.chains import View
@@ -42,10 +42,16 @@ def standing(seen: Seen, now: int) -> str:
     closed = "withdrawn, " if view.book.withdrawn else "over, " if view.offer.window.end <= now else ""
     if seen.provider_answers:
         return f"{closed}proven, its provider answers"
+    why = "its provider does not answer" if seen.nodes else "no node was asked"
     if view.as_of is None:
-        return f"{closed}proven, nobody cosigned it yet, its provider does not answer"
-    age = "stale" if now - view.as_of > STALE_SECONDS else "proven"
-    return f"{closed}{age}: as of {when(view.as_of)}, its provider does not answer"
+        return f"{closed}proven, cosigned by nobody yet; {why}"
+    age = "stale:" if now - view.as_of > STALE_SECONDS else "proven"
+    return f"{closed}{age} as of {when(view.as_of)}; {why}"
+
+
+def span(part: Allocation) -> str:
+    """`2 nodes, 2027-01-04 00:00Z up to 2027-01-11 00:00Z`."""
+    return f"{plural(part.nodes, 'node')}, {when(part.start)} up to {when(part.end)}"
 
 
 def left(view: View) -> str:
@@ -60,7 +66,9 @@ def show_offer(out: Output, seen: Seen, now: int) -> None:
     out.fact("state", standing(seen, now))
     out.fact("lent by", view.circle.name(offer.provider) + (f", {offer.contact}" if offer.contact else ""))
     out.fact("log", f"{offer.log.split('+', 1)[0]}, {view.book.seq + 1} records, the newest of {when(view.book.at)}")
-    out.fact("cosigned", f"by {view.cosigners} members" if view.cosigners else "by nobody, as far as is known here")
+    out.fact(
+        "cosigned", f"by {plural(view.cosigners, 'member')}" if view.cosigners else "by nobody, as far as is known here"
+    )
     for part, rest in zip(offer.slices, view.book.remaining, strict=True):
         out.fact(part.name, f"{_nodes(part)}; {rest:,} of {part.amount:,} {offer.measure} left")
     out.fact("window", f"{when(offer.window.start)} up to {when(offer.window.end)}")
@@ -82,7 +90,7 @@ def show_offer(out: Output, seen: Seen, now: int) -> None:
 def _nodes(part: Slice) -> str:
     each = f"{part.count} {part.vendor} {part.accelerator} {part.memory_gib} GiB" if part.count else "no accelerators"
     joined = f"{part.interconnect or 'interconnect not named'}, nodes joined by {part.fabric or 'nothing named'}"
-    return f"{part.nodes} nodes of {each}, {part.cpus} CPUs, {part.ram_gib} GiB RAM; {joined}"
+    return f"{plural(part.nodes, 'node')} of {each}, {part.cpus} CPUs, {part.ram_gib} GiB RAM; {joined}"
 
 
 def grant_facts(view: View, held: Commitment) -> list[tuple[str, str]]:
@@ -93,10 +101,8 @@ def grant_facts(view: View, held: Commitment) -> list[tuple[str, str]]:
         ("to", view.circle.name(grant.grantee)),
         ("chain", view.state + (f": {view.why}" if view.why else "")),
     ]
-    pairs = zip(grant.allocations, held.redeemed, strict=True)
-    for part, used in pairs:
-        facts.append((part.slice, f"{part.nodes} nodes, {when(part.start)} up to {when(part.end)}, {part.amount:,} "
-                                  f"{offer.measure}, {used:,} redeemed"))  # fmt: skip
+    for part, used in zip(grant.allocations, held.redeemed, strict=True):
+        facts.append((part.slice, f"{span(part)}, {part.amount:,} {offer.measure}, {used:,} redeemed"))
     if held.state == "granted":
         facts.append(("accept by", when(grant.accept_by)))
     return facts
