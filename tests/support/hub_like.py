@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -243,10 +244,11 @@ class HubLike:
 
 
 @contextlib.contextmanager
-def hub_like() -> Iterator[HubLike]:
-    """A Hub and its content server, under two names of loopback: two hosts to any client."""
+def hub_like(tls: ssl.SSLContext | None = None) -> Iterator[HubLike]:
+    """A Hub and its content server, under two names of loopback: two hosts to any client. With `tls` both are
+    `localhost`, at two ports, and have one certificate."""
     hub = HubLike()
-    with _serving(hub, cdn=False) as hub.url, _serving(hub, cdn=True) as hub.cdn:
+    with _serving(hub, tls, cdn=False) as hub.url, _serving(hub, tls, cdn=True) as hub.cdn:
         try:
             yield hub
         finally:
@@ -353,7 +355,7 @@ def _token(asked: Asked) -> str:
 
 
 @contextlib.contextmanager
-def _serving(hub: HubLike, *, cdn: bool) -> Iterator[str]:
+def _serving(hub: HubLike, tls: ssl.SSLContext | None, *, cdn: bool) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -397,10 +399,13 @@ def _serving(hub: HubLike, *, cdn: bool) -> Iterator[str]:
             """Clients go away in the middle of things here."""
 
     server = Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"http://{'localhost' if cdn else '127.0.0.1'}:{server.server_address[1]}"
+        host = "localhost" if cdn or tls else "127.0.0.1"
+        yield f"http{'s' if tls else ''}://{host}:{server.server_address[1]}"
     finally:
         hub.closing.set()
         server.shutdown()

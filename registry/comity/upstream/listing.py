@@ -209,6 +209,8 @@ def gated(what: str, origin: object) -> Refused:
 
 def unreachable(reach: Reach, error: Exception) -> Unavailable:
     why = "no answer in time" if "Timeout" in type(error).__name__ else type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        why = "its certificate is none that this machine trusts"
     hint = "try again; what is here already stays"
     return Unavailable(f"{reach.origin} was not reached", why=why, hint=hint, code="UPSTREAM-UNREACHABLE")
 
