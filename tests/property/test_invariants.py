@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +9,9 @@ from typing import TypeVar
 
 import pytest
 from comity.trust.charter import Body
-from comity.trust.errors import Untrusted
 from comity.trust.evidence import Evidence, Proof
 from comity.trust.identity import KeySet, announce
-from comity.trust.keys import HybridSigner, PublicKey
+from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.published import Licence, Parent, publish
 from comity.trust.report import Report
@@ -24,6 +22,7 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, filled, nodes, release
+from support.checked_once import signatures_checked_once
 from support.derivations import derived_line
 from support.world import NOW, Log, Node, found, identity, node, seat, succeeded
 
@@ -54,22 +53,7 @@ RECORDS = [each.entry.line for each in (CH, SG, ES, KR)]
 @pytest.fixture(autouse=True, scope="module")
 def _signatures_are_checked_once() -> Iterator[None]:
     """The same few hundred signatures come up in every example."""
-    real = PublicKey.verify
-
-    @functools.cache
-    def holds(key: PublicKey, signature: bytes, message: bytes) -> bool:
-        try:
-            real(key, signature, message)
-        except Untrusted:
-            return False
-        return True
-
-    def verify_once(key: PublicKey, signature: bytes, message: bytes) -> None:
-        if not holds(key, signature, message):
-            raise Untrusted("bad signature")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PublicKey, "verify", verify_once)
+    with signatures_checked_once():
         yield
 
 

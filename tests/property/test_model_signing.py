@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.digest import sha256
-from comity.trust.errors import Malformed, Untrusted
+from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile, Proof
-from comity.trust.keys import PublicKey
 from comity.trust.model_signing import (
     Bundle,
     ChainMaterial,
@@ -32,6 +31,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.case import FILES as CASE_FILES
 from support.case import advisory, case, filled, nodes, release
+from support.checked_once import signatures_checked_once
 from support.model_sig import KEY, PUBLIC, Authority, flipped, found, posix, sealed, signed
 from support.world import identity
 
@@ -198,22 +198,7 @@ POLICIES = [
 @pytest.fixture(autouse=True, scope="module")
 def _signatures_are_checked_once() -> Iterator[None]:
     """The same few dozen signatures come up in every example."""
-    real = PublicKey.verify
-
-    @functools.cache
-    def holds(key: PublicKey, signature: bytes, message: bytes) -> bool:
-        try:
-            real(key, signature, message)
-        except Untrusted:
-            return False
-        return True
-
-    def verify_once(key: PublicKey, signature: bytes, message: bytes) -> None:
-        if not holds(key, signature, message):
-            raise Untrusted("bad signature")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PublicKey, "verify", verify_once)
+    with signatures_checked_once():
         yield
 
 

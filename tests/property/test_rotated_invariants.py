@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from comity.trust.charter import Body, Member
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import Untrusted
 from comity.trust.evidence import Evidence, Proof
 from comity.trust.growth import Growth
-from comity.trust.keys import HybridSigner, PublicKey
+from comity.trust.keys import HybridSigner
 from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.node_record import sign_node_record
 from comity.trust.policy import CosignerRule, Policy
@@ -23,6 +21,7 @@ from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, filled, nodes, release
+from support.checked_once import signatures_checked_once
 from support.rotations import Owned, of
 from support.world import Log, Node, draft, identity, node
 
@@ -36,22 +35,7 @@ FIRST = GOOD.federation.body
 @pytest.fixture(autouse=True, scope="module")
 def _signatures_are_checked_once() -> Iterator[None]:
     """The same few hundred signatures come up in every example."""
-    real = PublicKey.verify
-
-    @functools.cache
-    def holds(key: PublicKey, signature: bytes, message: bytes) -> bool:
-        try:
-            real(key, signature, message)
-        except Untrusted:
-            return False
-        return True
-
-    def verify_once(key: PublicKey, signature: bytes, message: bytes) -> None:
-        if not holds(key, signature, message):
-            raise Untrusted("bad signature")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PublicKey, "verify", verify_once)
+    with signatures_checked_once():
         yield
 
 

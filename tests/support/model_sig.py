@@ -20,7 +20,9 @@ from comity.trust.model_signing import (
     ChainMaterial,
     KeyMaterial,
     ModelKey,
+    ModelSigningRule,
     ModelStatement,
+    judge,
     list_files,
     sign_model,
 )
@@ -39,6 +41,9 @@ KEY = PrivateKey.generate("ecdsa-p256")
 PUBLIC = ModelKey.of_raw(KEY.public)
 
 
+RULE = ModelSigningRule(keys=(PUBLIC,))
+
+
 def found(files: Mapping[str, bytes] = FILES) -> tuple[FoundFile, ...]:
     return tuple(FoundFile(path, len(data), sha256(data)) for path, data in sorted(files.items()))
 
@@ -50,6 +55,12 @@ def listed(files: Mapping[str, bytes] = FILES) -> ModelStatement:
 def signed(files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
     """A `model.sig` over these files."""
     return sign_model(listed(files), key)
+
+
+def outcome(data: bytes, files: tuple[FoundFile, ...] | None = None, rule: ModelSigningRule = RULE, **more: Any) -> str:
+    """What comes of a `model.sig`, in one line; over the files that `signed` signs where none are given."""
+    judged = judge(data, found() if files is None else files, rule, **more)
+    return f"{judged.state}/{judged.cause}: {judged.text}"
 
 
 def folder(path: Path, files: Mapping[str, bytes] = FILES, signature: bytes | None = None) -> Path:
