@@ -16,7 +16,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,6 +149,17 @@ def judged(folder: Path) -> tuple[Verdict, dict[str, float]]:
     return verdict, {**parts, "all": ended - began, "all, elapsed": time.perf_counter() - started}
 
 
+@contextmanager
+def checking(instead: Callable[[PublicKey, bytes, bytes], None]) -> Iterator[None]:
+    """Signatures are checked by `instead` while the block runs."""
+    real = PublicKey.verify
+    PublicKey.verify = instead  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        PublicKey.verify = real  # type: ignore[method-assign]
+
+
 def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]]:
     """Every signature that `work` checks: key, signature, message; each time that it does."""
     seen: list[tuple[PublicKey, bytes, bytes]] = []
@@ -157,12 +169,15 @@ def checks_in(work: Callable[[], object]) -> list[tuple[PublicKey, bytes, bytes]
         seen.append((key, signature, message))
         real(key, signature, message)
 
-    PublicKey.verify = noted  # type: ignore[method-assign]
-    try:
+    with checking(noted):
         work()
-    finally:
-        PublicKey.verify = real  # type: ignore[method-assign]
     return seen
+
+
+def unchecked(folder: Path) -> float:
+    """CPU seconds of a verdict that believes every signature: what is not signature checks."""
+    with checking(lambda key, signature, message: None):
+        return judged(folder)[1]["all"]
 
 
 def bare(checks: list[tuple[PublicKey, bytes, bytes]]) -> float:
@@ -193,7 +208,8 @@ def main() -> None:
         for _ in range(rounds):
             verdict, parts = judged(folder)
             assert verdict.accepted, verdict.row("policy").summary
-            for part, seconds in {**parts, "bare signature checks": bare(distinct)}.items():
+            peers = {"all, without checking signatures": unchecked(folder), "bare signature checks": bare(distinct)}
+            for part, seconds in {**parts, **peers}.items():
                 taken.setdefault(part, []).append(seconds)
     table = {part: summary(seconds) for part, seconds in taken.items()}
     harness.show(table)

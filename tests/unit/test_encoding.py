@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -217,3 +218,23 @@ def test_a_lone_surrogate_is_refused_wherever_it_is_and_nothing_else_is(value: J
 def test_surrogates_are_refused_in_names_too(text: bytes) -> None:
     with pytest.raises(Malformed):
         parse_json(text, limit=100)
+
+
+@given(st.binary(max_size=40), st.data())
+@settings(max_examples=150)
+def test_base64_has_one_spelling(data: bytes, drawn: st.DataObject) -> None:
+    text = base64.b64encode(data).decode()
+    assert b64decode(text) == data
+    at = drawn.draw(st.integers(0, len(text)))
+    other = text[:at] + drawn.draw(st.text("AQgw=+/_-\n é", max_size=2)) + text[at + drawn.draw(st.integers(0, 2)) :]
+    try:
+        found = b64decode(other)
+    except Malformed:
+        return
+    assert base64.b64encode(found).decode() == other
+
+
+@pytest.mark.parametrize("text", ["QQ", "QQ=", "QR==", "QQ==\n", "QQ==QQ==", "=", "====", "Q Q=", "QQ-_", "Q", "é==="])
+def test_other_spellings_of_base64_are_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        b64decode(text)

@@ -35,10 +35,11 @@ def b64decode(text: object, *, size: int | None = None) -> bytes:
     if not isinstance(text, str):
         raise Malformed("not base64", why="expected a string")
     try:
-        data = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
         raise Malformed("not base64", why=str(error)) from error
-    if b64encode(data) != text:
+    last = (len(data) - 1) % 3 + 1 if data else 0  # bytes in the last group, the only one with bits to spare
+    if len(text) != -(-len(data) // 3) * 4 or text[-4:] != b64encode(data[len(data) - last :]):
         raise Malformed("not base64", why="a second spelling of the same bytes (non-zero trailing bits)")
     if size is not None and len(data) != size:
         raise Malformed("wrong length", why=f"expected {size} bytes, got {len(data)}")

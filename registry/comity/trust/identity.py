@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from comity.trust.digest import Digest, sha256
@@ -72,7 +72,7 @@ class Inception:
     """An inception record.
 
     `home` is the origin of the log in which this identity's state-setting statements have their order, or empty;
-    `label` and `jurisdiction` are its own claims and prove nothing.
+    `label` and `jurisdiction` are its own claims and prove nothing. `id` is the SHA-256 of its JSON.
     """
 
     kind: str
@@ -81,6 +81,7 @@ class Inception:
     home: str = ""
     jurisdiction: str = ""
     label: str = ""
+    id: Digest = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -89,6 +90,7 @@ class Inception:
             raise Malformed("inception is malformed", why=f"at most {MAX_KEYS} recovery digests, each once")
         if self.jurisdiction:
             check_jurisdiction(self.jurisdiction)
+        object.__setattr__(self, "id", sha256(canonical(self.to_json())))
 
     @classmethod
     def from_json(cls, value: Json) -> Inception:
@@ -116,10 +118,6 @@ class Inception:
             "jurisdiction": self.jurisdiction,
             "label": self.label,
         }
-
-    @property
-    def id(self) -> Digest:
-        return sha256(canonical(self.to_json()))
 
     @property
     def author(self) -> Author:
