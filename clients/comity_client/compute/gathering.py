@@ -73,7 +73,8 @@ async def look(session: Session, chain: Digest, known: Parcel) -> Seen:
         raise answers.failure("nobody knows this offer")
     together = reduce(Parcel.__or__, given, known)
     circle = Circle(session.pins, together.entries)
-    views = [seen for parcel in (together, *given) if (seen := _view(parcel, chain, circle)) is not None]
+    parcels = dict.fromkeys((together, *given))  # most often the same
+    views = [seen for parcel in parcels if (seen := _view(parcel, chain, circle)) is not None]
     if not views:
         raise answers.failure("nobody knows this offer")
     proofs = await _proofs(session, views)
