@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
-from comity.derivation import casts
+from comity.derivation import casts, ggml
 from comity.derivation.check import compare
-from comity.derivation.weights import read_weights
+from comity.derivation.weights import Weights, read_weights
+from comity.trust.errors import ComityError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.derivations import Named, write_safetensors
+from support.derivations import Named, llama_gguf, write_safetensors
 
 words = st.integers(0, 2**32 - 1) | st.sampled_from(
     [base + step for base in (0, 0x00800000, 0x3F800000, 0x477FE000, 0x7F7F0000, 0x7F800000, 0xFF800000, 0x80000000)
@@ -86,6 +89,48 @@ def test_a_nan_is_no_infinity_and_any_nan_is_a_nan() -> None:
     assert cast(0x7F800001, "BF16") & 0x7FFF > 0x7F80
 
 
+def single(value: float) -> float:
+    """Rounded to FP32."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def half(value: float) -> bytes:
+    return struct.pack("<e", value)
+
+
+def away(value: float) -> int:
+    """Rounded to the nearest integer, ties away from zero, as roundf does."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
+def q8_0(values: list[float]) -> bytes:
+    """One block, as ggml's quantize_row_q8_0_ref: every operation in FP32."""
+    scale = single(max(map(abs, values)) / 127)
+    inverse = single(1 / scale) if scale else 0.0
+    return half(scale) + struct.pack("<32b", *(away(single(value * inverse)) for value in values))
+
+
+def q4_0(values: list[float]) -> bytes:
+    """One block, as ggml's quantize_row_q4_0_ref: every operation in FP32."""
+    largest = max(values, key=abs)
+    scale = single(largest / -8)
+    inverse = single(1 / scale) if scale else 0.0
+    levels = [min(15, int(single(single(value * inverse) + 8.5))) for value in values]
+    return half(scale) + bytes(low | high << 4 for low, high in zip(levels[:16], levels[16:], strict=True))
+
+
+weights = st.floats(-1000, 1000, width=32).filter(lambda value: value == 0 or abs(value) > 1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "reference"), [("Q8_0", q8_0), ("Q4_0", q4_0)])
+@given(st.lists(weights, min_size=32, max_size=32))
+@settings(max_examples=150)
+def test_a_quantised_block_is_what_plain_arithmetic_gives(
+    dtype: str, reference: Callable[[list[float]], bytes], values: list[float]
+) -> None:
+    assert ggml.quantise(np.array(values, np.float32), dtype).tobytes() == reference(values)
+
+
 tensors = st.lists(
     st.tuples(st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,6})?", fullmatch=True), st.binary(max_size=40)),
     min_size=1,
@@ -136,3 +181,44 @@ def test_any_bit_of_any_tensor_is_found(
     assert altered.difference is not None
     assert altered.difference.offset == position
     assert altered.difference.elements == 1
+
+
+def test_weights_that_are_no_numbers_are_compared_all_the_same() -> None:
+    odd = np.array([math.nan, math.inf, -math.inf, 1e-45, *[0.0] * 28], np.float32)
+    for dtype in ggml.QUANTISED:
+        assert ggml.quantise(odd, dtype).tobytes() == ggml.quantise(odd, dtype).tobytes()
+    for dtype in casts.WIDTHS:
+        assert len(casts.cast(odd, dtype)) == 32
+
+
+FLOATS: list[Named] = [("model.embed_tokens.weight", "F32", (4, 32), struct.pack("<128f", *range(128)))]
+FLOATS += [(f"model.layers.0.self_attn.{name}_proj.weight", "F32", (32, 32), bytes(4096)) for name in "qk"]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Weights]:
+    """A folder to write a child into, the bytes of a good one, and its parent."""
+    folder = tmp_path_factory.mktemp("hostile")
+    good = llama_gguf(folder / "good" / "m.gguf", FLOATS, "Q8_0", 1, 4, 2).read_bytes()
+    write_safetensors(folder / "parent" / "m.safetensors", FLOATS)
+    (folder / "child").mkdir()
+    return folder / "child", good, read_weights(folder / "parent", ["m.safetensors"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4), st.none() | st.integers(0, 900)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_hostile_gguf_is_refused_or_compared_and_never_more(
+    family: tuple[Path, bytes, Weights], changes: list[tuple[int, int]], cut: int | None
+) -> None:
+    folder, good, parent = family
+    data = bytearray(good)
+    for at, value in changes:
+        data[at % min(len(data), 900)] = value
+    (folder / "m.gguf").write_bytes(data[:cut])
+    try:
+        found = compare(read_weights(folder, ["m.gguf"]), parent)
+    except ComityError:
+        return
+    assert len(found.equal) <= len(found.tensors)
