@@ -280,11 +280,15 @@ def test_a_hub_that_lies_about_its_files_is_named_and_nothing_is_kept(
     with pytest.raises(ComityError) as lie:
         run(order(hub), tmp_path / "work")
     assert lie.value.code == code
-    assert lie.value.what
-    assert not (tmp_path / "config.json").exists()
-    if code == "UPSTREAM-LIED":
-        assert isinstance(lie.value, Untrusted)
-        assert lie.value.hint
+    assert lie.value.why
+    assert lie.value.hint, "it says what to do"
+    if code != "UPSTREAM-LIED":
+        assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
+        return
+    assert isinstance(lie.value, Untrusted)
+    number = sorted(FILES).index("weights.bin" if "weights.bin" in lie.value.what else "config.json")
+    kept = tmp_path / "work" / f"{number:06d}"
+    assert not kept.exists() or kept.stat().st_size == 0
 
 
 @pytest.mark.parametrize(

@@ -62,17 +62,24 @@ class Patience:
 class _Partial:
     """A file under way: its bytes so far, and their hashes."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, listed: Listed) -> None:
         self.path = path
-        self.size = size
+        self.size = listed.size
+        self._plain = listed.lfs is None
         self.forget()
 
     def forget(self) -> None:
-        self.had, self.sha256, self.blob = 0, hashlib.sha256(), BlobHash(self.size)
+        self.had, self.sha256, self._blob = 0, hashlib.sha256(), BlobHash(self.size)
+
+    @property
+    def blob(self) -> str:
+        """The git blob id; empty for a file in LFS, of which only the pointer is a blob."""
+        return self._blob.hexdigest() if self._plain else ""
 
     def add(self, data: bytes) -> None:
         self.sha256.update(data)
-        self.blob.update(data)
+        if self._plain:
+            self._blob.update(data)
         self.had += len(data)
 
 
@@ -106,22 +113,19 @@ class Downloads:
                 resumed = resumed and partial.had > 0
                 self._complete(listed, partial)
             entry = FileEntry(listed.path, partial.had, Digest(partial.sha256.hexdigest()))
-            observation = compare(listed, entry, partial.blob.hexdigest())
+            observation = compare(listed, entry, partial.blob)
             if observation is not None:
                 return observation
             into.unlink()
             self._work.progress(listed.path, -partial.had)
             if not resumed:
-                raise self._lie(
-                    listed,
-                    f"its bytes hash to {entry.sha256}, git blob {partial.blob.hexdigest()}; "
-                    f"listed is {listed.lfs or listed.blob}",
-                )
+                here = f"sha256 {entry.sha256}" if listed.lfs else f"git blob {partial.blob}"
+                raise self._lie(listed, f"its bytes are {here}, and it lists {listed.lfs or listed.blob}")
             resumed = False
 
     def _begin(self, listed: Listed, into: Path) -> _Partial:
         """Step (1)."""
-        partial = _Partial(into, listed.size)
+        partial = _Partial(into, listed)
         if into.exists() and into.stat().st_size <= listed.size:
             with into.open("rb") as file:
                 while data := file.read(CHUNK):
@@ -221,7 +225,8 @@ class Downloads:
             raise Refused(f"{listed.path} is not given out", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED")
         if status in (404, 410):
             why = f"{self._reach.origin} lists it, and answers {status}: it went away meanwhile, or never was there"
-            raise NotFound(f"{listed.path} is not there", why=why, code="UPSTREAM-NOT-FOUND")
+            hint = "list it again: run the same command once more"
+            raise NotFound(f"{listed.path} is not there", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise Malformed(f"{listed.path} is not usable", why="it came compressed unasked", code="UPSTREAM-ANSWER")
         if status == 206 and given == f"bytes {partial.had}-{partial.size - 1}/{partial.size}":

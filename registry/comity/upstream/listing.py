@@ -93,6 +93,10 @@ class HubApi:
         with guarded(self._reach.origin, seconds=SECONDS, size=ANSWERS, patience=self._patience):
             try:
                 yield
+            except Malformed as error:
+                if error.hint:
+                    raise
+                raise _not_taken(error, self._reach) from error
             except (ComityError, Later):
                 raise
             except Exception as error:  # the library lets out whatever a stranger's answer made of it
@@ -131,7 +135,12 @@ def _checked(standing: Standing, found: Any) -> Listing:
         if len(files) > MAX_FILES or len(folders) > MAX_FILES:
             raise _unusable(f"it lists more than {MAX_FILES} files")
     if not files:
-        raise NotFound(f"{standing.upstream.name} has no files", why="there is nothing to mirror", code="EMPTY")
+        raise NotFound(
+            f"{standing.upstream.name} has no files",
+            why="there is nothing to mirror",
+            hint="name another revision",
+            code="EMPTY",
+        )
     if sum(file.size for file in files.values()) > MAX_TOTAL:
         raise _unusable(f"its files have more than {MAX_TOTAL} bytes")
     # Every path is one that a manifest may hold, and no two of them meet on any file system.
@@ -167,6 +176,13 @@ def _text(value: object, what: str) -> str:
 def _unusable(why: str) -> Malformed:
     hint = "try again later; if it stays so, tell whoever runs the endpoint"
     return Malformed("the upstream's answer is not usable", why=why, hint=hint, code="UPSTREAM-ANSWER")
+
+
+def _not_taken(error: Malformed, reach: Reach) -> Malformed:
+    """What our own formats refuse, as the operator of an import needs to hear it."""
+    what = f"{reach.origin} lists what cannot be taken in"
+    hint = "nothing was fetched; another revision may do, and whoever keeps the repository can rename it"
+    return Malformed(what, why=str(error), hint=hint, code=error.code)
 
 
 def _meaning(error: Exception, what: str, reach: Reach) -> ComityError:
@@ -220,4 +236,5 @@ def _denied(what: str, why: str) -> Refused:
 
 
 def _gone(what: str, why: str) -> NotFound:
-    return NotFound(f"{what} is not there", why=why, code="UPSTREAM-NOT-FOUND")
+    hint = f"check the name; if it is mirrored already: comity import --recheck {what}"
+    return NotFound(f"{what} is not there", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")
