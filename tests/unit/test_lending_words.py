@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from comity.trust.errors import NotFound
 from comity_cli.lending.fits import own_room
 from comity_cli.lending.listing import lines_of, said_of
 from comity_cli.lending.rendering import STALE_SECONDS, standing
@@ -157,6 +158,21 @@ def test_a_template_is_never_written_over_anything(tmp_path: Path) -> None:
     assert run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml").exit_code == 0
     again = run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
     assert "is not overwritten" in str(again.exception)
+
+
+def test_an_offer_is_checked_for_the_node_that_would_grant_it(tmp_path: Path) -> None:
+    run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
+    assert isinstance(refused := run(tmp_path, "offer", "check", tmp_path / "o.toml").exception, NotFound)
+    assert refused.code == "NO-HOME"
+    (tmp_path / "node-record.line").write_bytes(Stall().provider.entry.line + b"\n")
+    wanted = ("offer", "check", tmp_path / "o.toml", "--dir", tmp_path)
+    assert "'operator'" in str(run(tmp_path, *wanted).exception)
+    text = (tmp_path / "o.toml").read_text().replace('operator = ""', 'operator = "Example"')
+    (tmp_path / "o.toml").write_text(text)
+    checked = run(tmp_path, *wanted)
+    assert checked.exit_code == 0, checked.exception
+    assert "4 x 8 H100 80 GiB" in checked.output
+    assert "no model beside the machines" in checked.output
 
 
 def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from comity.trust.digest import Digest, parse_digest
 from comity.trust.encoding import MAX_INTEGER
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.node_record import NodeRecord, parse_node_record
 from comity.trust.offers.capacity import ACCELERATOR_HOURS, HOUR, NODE_HOURS, Window
 from comity.trust.offers.offer import MAX_BYTES, SCHEMA, Offer
@@ -123,7 +123,10 @@ def read_offer(data: bytes, record: NodeRecord) -> Offer:
 
 
 def own_record(home: Path) -> NodeRecord:
-    """The node whose home this is, by its own record. Raises NotFound, Malformed."""
+    """The node whose home this is, by its own record. Raises NotFound (NO-HOME), Malformed."""
+    if not (home / "node-record.line").exists():
+        why, hint = "node-record.line is missing", "name the home of the node that lends: --dir HOME"
+        raise NotFound(f"{home.absolute()} is no node's home", why=why, hint=hint, code="NO-HOME")
     return parse_node_record(parse_entry(read_line(home / "node-record.line")))
 
 
