@@ -25,8 +25,9 @@ from comity.trust.offers import (
     Released,
     Withdrawn,
     record_statement,
+    said_statement,
 )
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, sign_statement
 from support.offers import (
     GRANTEE,
     HOLDER,
@@ -378,3 +379,33 @@ def test_a_grant_to_another_than_who_asked_convicts_its_provider() -> None:
     asked = log.request(chain, hours(0, 10), by=sha256(b"who asked"))
     log.record(Grant(to(chain), asked.digest, GRANTEE, (hours(0, 10),), START + DAY))
     assert log.chain(chain).fault is not None
+
+
+def test_records_by_a_key_that_is_not_known_stop_a_chain_and_accuse_nobody() -> None:
+    log = Written()
+    chain = log.post()
+    first, second = log.request(chain, hours(0, 10)), log.request(chain, hours(10, 20))
+    book = log.chain(chain).book
+    unknown = record_statement(
+        book.next(Grant(to(chain), first.digest, GRANTEE, (hours(0, 10),), START + DAY), START), NODE
+    )
+    log.log.read(len(log.entries), sign_statement(unknown, HOLDER), None)
+    assert log.chain(chain).doubtful
+    log.record(Grant(to(chain), second.digest, GRANTEE, (hours(10, 20),), START + DAY))
+    assert (log.chain(chain).fault, log.chain(chain).book.seq) == (None, 0)
+
+
+def test_a_copy_of_an_older_record_by_an_unknown_key_raises_no_doubt() -> None:
+    log = Written()
+    chain = log.post()
+    log.log.read(9, sign_statement(log.entries[0].statement, HOLDER), None)
+    assert not log.chain(chain).doubtful
+
+
+def test_a_statement_whose_author_cannot_be_judged_is_kept_as_that() -> None:
+    log = Written()
+    chain = log.post()
+    grant = log.grant(chain, hours(0, 10))
+    said = sign_statement(said_statement(Acceptance(GRANTEE, chain, grant.digest)), HOLDER)
+    log.log.read(len(log.entries), said, None)
+    assert not log.log.said[said.digest].proven

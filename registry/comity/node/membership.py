@@ -162,9 +162,9 @@ class Membership:
         """The record of the node that `author` claims to be; an older one of the same node included."""
         return self._records.get(author)
 
-    def writes(self, log: str) -> bool:
-        """Whether a record that was proven here binds the log of this verifier key to a node."""
-        return any(str(record.log) == log for record in self._records.values())
+    def writers(self, log: str) -> frozenset[Author]:
+        """Who writes a log, named by its verifier key, by records proven here: one node, under each key that it had."""
+        return frozenset(author for author, record in self._records.items() if str(record.log) == log)
 
     def member(self, identity: Digest) -> Member | None:
         """Its seat in the newest charter."""

@@ -6,7 +6,9 @@ again is answered with what stands.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
 
 from comity.node.allocation.lines import Heard
 from comity.node.allocation.ours import Ours
@@ -14,7 +16,7 @@ from comity.node.allocation.pen import Made, Pen, carried, held_by, index_of, to
 from comity.node.allocation.register import Register
 from comity.node.core import Core
 from comity.trust.digest import Digest
-from comity.trust.errors import Conflict, Malformed, Refused
+from comity.trust.errors import ComityError, Conflict, Malformed, Refused
 from comity.trust.offers import (
     Acceptance,
     Accepted,
@@ -36,6 +38,7 @@ from comity.trust.offers import (
     Rejected,
     Released,
     Request,
+    Said,
     Usage,
     Withdrawn,
     answer_statement,
@@ -43,6 +46,9 @@ from comity.trust.offers import (
 )
 from comity.wire.offer_values import Act, AnswerDefault, Approve, Post, Redeem, Reject, Release, Report, Withdraw
 from comity.wire.values import Located
+
+MAX_TRIED: Final = 8
+"""Statements that are looked at where some may be forged: those that were proven when they were read come first."""
 
 _S = TypeVar("_S")
 
@@ -157,7 +163,9 @@ class Allocator:
         after another redemption, or of a pact whose beneficiary has not declared a cut-off."""
         heard = await self._pen.hear(redemption)
         said = _expect(heard, Redemption)
-        cut_off = await self._cut_off(said)
+        cut_off = await self._said(
+            said.grant, lambda other: isinstance(other, CutOff) and other.by == said.by and not other.drill
+        )
 
         def make(link: Link, held: Commitment) -> Record:
             if said.after != held.newest:
@@ -174,10 +182,9 @@ class Allocator:
 
     async def release(self, grant: Digest) -> tuple[Located, ...]:
         """Take back what was not redeemed: on the grantee's word where there is one, else after the end."""
-        said = [told for told in self._register.about(grant) if isinstance(told.stated.said, GivingBack)]
-        if not said:
+        heard = await self._said(grant, lambda said: isinstance(said, GivingBack))
+        if heard is None:
             return await self._pen.record(grant, lambda link, held: Released(link, held.digest))
-        heard = await self._pen.hear(said[0].stated.line)
         return await self._pen.answer(heard, grant, lambda link, held: Released(link, held.digest, heard.entry.digest))
 
     async def lapse(self, grant: Digest) -> tuple[Located, ...]:
@@ -213,11 +220,12 @@ class Allocator:
 
         return await self._pen.write(make)
 
-    async def _cut_off(self, said: Redemption) -> Heard | None:
-        """The beneficiary's own declaration, wherever it stands."""
-        for told in self._register.about(said.grant):
-            if isinstance(told.stated.said, CutOff) and told.stated.said.by == said.by and not told.stated.said.drill:
-                return await self._pen.hear(told.stated.line)
+    async def _said(self, grant: Digest, wanted: Callable[[Said], bool]) -> Heard | None:
+        """What somebody said of a grant, in whichever log it stands, where it can be proven now."""
+        told = [item.stated for item in self._register.about(grant) if wanted(item.stated.said)]  # type: ignore[arg-type]
+        for stated in sorted(told, key=lambda stated: not stated.proven)[:MAX_TRIED]:
+            with suppress(ComityError):
+                return await self._pen.hear(stated.line)
         return None
 
 

@@ -17,6 +17,9 @@ from comity.trust.offers.book import ACCEPTED, GRANTED
 
 A_TURN: Final = 64
 """Records that are made in one turn."""
+PUT_OFF: Final = 60.0
+"""Seconds after which a statement that did not hold is looked at again."""
+MAX_PUT_OFF: Final = 10_000
 
 _log: Final = structlog.get_logger("comity.node.offers")
 
@@ -28,6 +31,7 @@ class Clock:
         self._core = core
         self._allocator = allocator
         self._register = register
+        self._later: dict[Digest, float] = {}
 
     async def turn(self) -> bool:
         """Record what is due, as far as the register has read; whether there may be more."""
@@ -39,6 +43,8 @@ class Clock:
                 raise
             except ComityError as error:  # one statement that does not hold keeps no other grant waiting
                 _log.warning("not recorded", grant=grant.digest, why=str(error), code=error.code)
+                if statement is not None:
+                    self._put_off(statement)
         return len(due) > A_TURN
 
     async def _record(self, grant: Commitment, statement: Digest | None) -> None:
@@ -62,7 +68,18 @@ class Clock:
 
     def _said(self, held: Commitment, kind: type[Said]) -> Digest | None:
         """The grantee's own statement of this kind about a grant, in whichever log it stands."""
-        for told in self._register.about(held.digest):
-            if isinstance(told.stated.said, kind) and told.stated.said.by == held.grant.grantee:
-                return told.stated.line
-        return None
+        now = self._core.clock()
+        said = [
+            told.stated
+            for told in self._register.about(held.digest)
+            if isinstance(told.stated.said, kind)
+            and told.stated.said.by == held.grant.grantee
+            and self._later.get(told.stated.line, 0) <= now
+        ]
+        return min(said, key=lambda stated: not stated.proven).line if said else None
+
+    def _put_off(self, statement: Digest) -> None:
+        """What does not hold now may later, when its author's new keys are known here."""
+        if len(self._later) >= MAX_PUT_OFF:
+            self._later.clear()
+        self._later[statement] = self._core.clock() + PUT_OFF

@@ -7,7 +7,7 @@ Nothing is kept but in memory: the logs are the record, and what follows from th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,8 +16,10 @@ from comity.node.publishing.speakers import Speakers, Voice
 from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
+from comity.trust.node_record import NodeRecord
 from comity.trust.offers import PREDICATES, Chain, OfferLog, Request, Stated
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.offers.records import OFFER
+from comity.trust.statement import Author, Entry, parse_entry
 
 STRETCH: Final = 1024
 """Entries of one log that are looked at in one turn."""
@@ -48,6 +50,8 @@ class Register:
         self._logs: dict[str, OfferLog] = {}
         self._convicted: list[Convicted] = []
         self._read: dict[str, int] = {}
+        self._writers: dict[str, frozenset[Author]] = {}
+        """Who was known to write each log when it was read."""
         self._homes: dict[Digest, str] = {}
         """The log of each offer, of any version."""
         self._requests: dict[Digest, dict[Digest, Told]] = {}
@@ -71,7 +75,7 @@ class Register:
     def find(self, offer: Digest) -> tuple[str, Chain] | None:
         """The chain that an offer, of any version, belongs to, and its log."""
         home = self._homes.get(offer)
-        chain = self._logs[home].chain_of(offer) if home else None
+        chain = self._log(home).chain_of(offer) if home else None
         return (home, chain) if home and chain else None
 
     def requests(self, offers: Iterable[Digest]) -> Iterator[Told]:
@@ -102,9 +106,13 @@ class Register:
     async def _read_stretch(self, log: str, size: int) -> bool:
         """Whether there is more."""
         async with self._turn:
+            writers = self._core.membership.writers(log)
+            if writers != self._writers.get(log) and any(chain.doubtful for chain in self._log(log).chains.values()):
+                del self._logs[log], self._read[log]
             start = self._read.get(log, 0)
-            if start >= size or not self._core.membership.writes(log):
+            if start >= size or not writers:
                 return False
+            self._writers[log] = writers
             end = min(size, start + STRETCH)
             for index, entry, genuine in await self._core.pools.hashing(self._judged, log, start, end):
                 self._take(log, index, entry, genuine)
@@ -144,14 +152,24 @@ class Register:
             return False
         if by.kind == "node":
             record = self._core.membership.node(by)
-            return record is not None and str(record.log) == log and signed_by_node(entry, record)
+            return None if record is None else _by_writer(log, entry, record)
         if by.id not in voices:
             voices[by.id] = self._voice(by.id)
         voice = voices[by.id]
-        return None if voice is None else voice.signed(entry.envelope)
+        return True if voice is not None and voice.signed(entry.envelope) else None
 
     def _voice(self, identity: Digest) -> Voice | None:
         try:
             return Speakers(self._core).keys(identity)
         except NotFound:
             return None
+
+
+def _by_writer(log: str, entry: Entry, record: NodeRecord) -> bool:
+    """Whether a node says this in its own log; and of an offer, in its own member's name."""
+    if str(record.log) != log or not signed_by_node(entry, record):
+        return False
+    if entry.statement.predicate != OFFER:
+        return True
+    offer = entry.statement.body.get("offer")
+    return isinstance(offer, Mapping) and offer.get("provider") == record.member

@@ -22,7 +22,7 @@ def matching_offers(register: Register, query: OfferQuery) -> Iterator[tuple[str
 
 def _matches(chain: Chain, query: OfferQuery) -> bool:
     book, offer = chain.book, chain.book.offer
-    if not query.closed and (book.withdrawn or chain.fault is not None):
+    if not query.closed and (book.withdrawn or chain.fault is not None or chain.doubtful):
         return False
     return _is_asked_for(offer, query) and _is_where(offer, query) and _has(chain, query)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from itertools import islice
+from typing import Final
 
 from comity.node.allocation.ours import no_offer
 from comity.node.allocation.register import Register
@@ -17,7 +18,8 @@ from comity.wire import limits
 from comity.wire.offer_values import Act, GrantQuery, GrantState, OfferQuery, OfferState
 from comity.wire.values import Located
 
-BATCH = 64
+BATCH: Final = 64
+_DOUBT: Final = "not known: records by a key that this node cannot place"
 
 
 class Offers:
@@ -106,7 +108,7 @@ class Offers:
 
 def _state(log: str, chain: Chain, located: Located) -> OfferState:
     book = chain.book
-    why = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
+    why = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else _DOUBT if chain.doubtful else ""
     return OfferState(located, log, book.chain, book.remaining, book.seq, book.at, book.withdrawn, why)
 
 

@@ -70,23 +70,34 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A statement of either side that is no record, and where it stands."""
+    """A statement of either side that is no record, and where it stands. `proven`: it is known to be its author's; who
+    has changed keys says things that cannot be judged before that is known."""
 
     index: int
     line: Digest
     said: Said | Usage | Answer
+    proven: bool = True
 
 
 @dataclass(slots=True)
 class Chain:
-    """A chain as a log has it: its book, the log entries of its records by number, those of its offers by version, what
-    was said beside it, and its fault, if it has one."""
+    """A chain as a log has it.
+
+    Attributes:
+        indexes: log entries of its records, by number.
+        offered: those of its offers, by version.
+        stated: what was said beside it.
+        fault: how it breaks the rules, for good.
+        doubtful: a node that is not known to write this log goes on with it. Its provider may have new keys: nothing
+            further is counted, and nobody accused, before that is known and the log read again.
+    """
 
     book: Book
     indexes: list[int] = field(default_factory=list)
     offered: list[int] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
     fault: Fault | None = None
+    doubtful: bool = False
 
 
 class OfferLog:
@@ -109,7 +120,7 @@ class OfferLog:
 
         Args:
             genuine: whether the entry is signed by the node that writes this log, where a node speaks, or by the
-                identity that it names; None where that cannot be known here.
+                identity that it names; None where that cannot be known here, since keys change.
         """
         if genuine is False or entry.statement.predicate not in PREDICATES:
             return None
@@ -118,12 +129,10 @@ class OfferLog:
         except Malformed:
             return None
         if isinstance(said, Said):
-            return self._party(index, entry, said)
-        if genuine is None:
-            return None
-        return (
-            self._beside(index, entry, said) if isinstance(said, Usage | Answer) else self._record(index, entry, said)
-        )
+            return self._party(index, entry, said, genuine is True)
+        if isinstance(said, Usage | Answer):
+            return self._beside(index, entry, said) if genuine else None
+        return self._record(index, entry, said) if genuine else self._doubt(said)
 
     def chain_of(self, offer: Digest) -> Chain | None:
         """The chain that an offer of this log, of any version, belongs to."""
@@ -139,7 +148,7 @@ class OfferLog:
             if not isinstance(record, Offered) or record.offer.log != self._log or record.offer.id != record.link.chain:
                 return None
             chain = Chain(Book(record.link.chain))
-        if chain.fault is not None:
+        if chain.fault is not None or chain.doubtful:
             return None
         try:
             if record.link.seq > chain.book.seq:
@@ -158,10 +167,18 @@ class OfferLog:
             chain.offered.append(index)
         return chain
 
-    def _party(self, index: int, entry: Entry, said: Said) -> Chain | None:
+    def _doubt(self, record: Record) -> Chain | None:
+        """The chain that somebody unknown goes on with."""
+        chain = self.chains.get(record.link.chain)
+        if chain is None or chain.fault is not None or record.link.seq <= chain.book.seq:
+            return None
+        chain.doubtful = True
+        return chain
+
+    def _party(self, index: int, entry: Entry, said: Said, proven: bool) -> Chain | None:
         if entry.digest in self.said:
             return None
-        stated = Stated(index, entry.digest, said)
+        stated = Stated(index, entry.digest, said, proven)
         self.said[entry.digest] = stated
         chain = self.chain_of(said.offer if isinstance(said, Request) else said.chain)
         if chain is not None:

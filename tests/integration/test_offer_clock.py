@@ -1,0 +1,78 @@
+"""What a provider's node records by itself: of statements that hold, and of no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from comity.trust.digest import Digest
+from comity.trust.errors import ComityError
+from comity.trust.keys import HybridSigner
+from comity.trust.offers import Acceptance, CutOff, GivingBack, Redemption, Request, said_statement
+from comity.trust.statement import parse_entry, sign_statement
+from comity.wire.offer_values import Approve
+from support.counting_house import BORROWER, CountingHouse
+from support.offers import HOUR, hours
+
+STRANGER = HybridSigner.generate()
+
+
+@pytest.fixture
+def house() -> Iterator[CountingHouse]:
+    made = CountingHouse()
+    yield made
+    made.end()
+
+
+def granted(house: CountingHouse, *, pact: bool = False) -> tuple[Digest, Digest]:
+    """A chain, and a grant in it."""
+    offer = house.offer()
+    house.together([house.allocator.post(offer)])
+    asked = house.say(Request(BORROWER, offer.id, (hours(0, 10, amount=10),), 1, pact))
+    (lines,) = house.together([house.allocator.do(Approve(asked.digest))])
+    return offer.id, parse_entry(lines[-1].line).digest
+
+
+def state(house: CountingHouse, chain: Digest, grant: Digest) -> str:
+    return house.read().chains[chain].book.grants[grant].state
+
+
+def test_a_forged_acceptance_is_not_recorded_and_does_not_keep_the_right_one_out(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    said = said_statement(Acceptance(BORROWER, chain, grant))
+    house.core.ledger.logs.append(house.core.log, [sign_statement(said, STRANGER).line])
+    house.tick()
+    assert state(house, chain, grant) == "granted"
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    assert state(house, chain, grant) == "accepted"
+
+
+def test_what_is_given_back_returns_by_itself_and_what_is_forged_does_not(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    back = GivingBack(BORROWER, chain, grant)
+    house.core.ledger.logs.append(house.core.log, [sign_statement(said_statement(back), STRANGER).line])
+    house.tick()
+    assert state(house, chain, grant) == "accepted"
+    house.say(back)
+    house.now += HOUR
+    house.tick()
+    assert state(house, chain, grant) == "released"
+
+
+def test_a_forged_cut_off_opens_no_pact(house: CountingHouse) -> None:
+    chain, grant = granted(house, pact=True)
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    newest = house.read().chains[chain].book.grants[grant].newest
+    redemption = house.say(Redemption(BORROWER, chain, grant, (5,), newest))
+    cut_off = CutOff(BORROWER, chain, grant, False)
+    house.core.ledger.logs.append(house.core.log, [sign_statement(said_statement(cut_off), STRANGER).line])
+    (refused,) = house.together([house.allocator.redeem(redemption.digest)])
+    assert isinstance(refused, ComityError)
+    house.say(cut_off)
+    (lines,) = house.together([house.allocator.redeem(redemption.digest)])
+    assert not isinstance(lines, ComityError)
+    assert house.read().chains[chain].book.grants[grant].redeemed == (5,)
