@@ -16,6 +16,7 @@ from comity.derivation.weights import Weights, read_weights
 from comity.trust.errors import Malformed, Unavailable
 from support.derivations import (
     Named,
+    bert_gguf,
     each,
     flip,
     llama_gguf,
@@ -238,6 +239,27 @@ def test_another_shape_or_type_is_said_to_be_so(tmp_path: Path, parent: Path) ->
         name: f"shape [{WIDE}, 96], the parent's is [96, {WIDE}]",
         LLAMA[1][0]: "I32 is not re-derived from F32 here",
     }
+
+
+def test_dimensions_of_one_count_within_a_format(tmp_path: Path) -> None:
+    for name, shape in (("parent", (1, 8)), ("child", (8,))):
+        write_safetensors(tmp_path / name / "m.safetensors", [("a.weight", "F32", shape, bytes(32))])
+    (differs,) = unequal(compared(tmp_path / "child", tmp_path / "parent"))
+    assert differs.why == "shape [8], the parent's is [1, 8]"
+
+
+def test_what_one_model_may_leave_out_another_beside_it_may_not(tmp_path: Path) -> None:
+    """A BERT in GGUF may lack the pooler; the same BERT in safetensors, in the same folder, may not."""
+    pooler: list[Named] = [("pooler.dense.weight", *floats(8, 32)), ("pooler.dense.bias", *floats(8))]
+    bert: list[Named] = [("embeddings.word_embeddings.weight", *floats(16, 32))]
+    write_safetensors(tmp_path / "parent" / "model.safetensors", [*bert, *pooler])
+    bert_gguf(tmp_path / "child" / "a.gguf", bert, "Q8_0", 0, 1)
+    assert compared(tmp_path / "child", tmp_path / "parent").exact
+    for name in ("a.safetensors", "z.safetensors"):  # before it, and behind it
+        written = write_safetensors(tmp_path / "child" / name, bert)
+        found = compared(tmp_path / "child", tmp_path / "parent")
+        assert (found.exact, found.dropped) == (False, ())
+        written.unlink()
 
 
 def test_no_weights_prove_nothing(tmp_path: Path, parent: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -23,6 +23,7 @@ from comity.derivation.names import Pair, is_dropped, pair_up
 from comity.derivation.outcome import Compared, Comparison, Difference
 from comity.derivation.steps import steps_between
 from comity.derivation.weights import Group, Located, Weights, readable
+from comity.formats.tensors import reader_of
 
 BLOCK: Final = 1024 * 1024
 OnRead = Callable[[int], None]
@@ -42,7 +43,8 @@ def compare(child: Weights, parent: Weights, *, workers: int = 2, on_read: OnRea
     matched = [(group, _partner(group, child, parent)) for group in child.groups]
     for group, partner in matched:
         if partner is None:
-            compared += [_unpaired(located, "the parent has nothing saved beside it") for located in _of(group)]
+            why = "the parent has no weights that were saved in the same place"
+            compared += [_unpaired(located, why) for located in group.tensors.values()]
             continue
         pairs = list(pair_up(group, partner))
         with ThreadPoolExecutor(workers, thread_name_prefix="derivation") as pool:
@@ -51,7 +53,8 @@ def compare(child: Weights, parent: Weights, *, workers: int = 2, on_read: OnRea
         if group.gguf == partner.gguf:
             found = _renamed(found, group, partner, spare)
         compared += found
-        left_out |= {name: is_dropped(name, group) for name in spare}
+        for name in spare:  # by rule only where every model of the child that lacks it may lack it
+            left_out[name] = left_out.get(name, True) and is_dropped(name, group)
     used = {id(partner) for _, partner in matched}
     left_out |= {name: False for group in parent.groups if id(group) not in used for name in group.tensors}
     return Comparison(
@@ -63,10 +66,6 @@ def compare(child: Weights, parent: Weights, *, workers: int = 2, on_read: OnRea
         parent_files=len(parent.files),
         tools=tools.versions(),
     )
-
-
-def _of(group: Group) -> Iterable[Located]:
-    return group.tensors.values()
 
 
 def _partner(group: Group, child: Weights, parent: Weights) -> Group | None:
@@ -84,7 +83,7 @@ def _judge(pair: Pair, on_read: OnRead) -> Compared:
     on_read(child.tensor.length)
     if parent is None:
         return _unpaired(child, "the parent has no such tensor")
-    if _dimensions(pair.child) != _dimensions(parent):
+    if not _of_one_shape(child, parent):
         why = f"shape {list(child.tensor.shape)}, the parent's is {list(parent.tensor.shape)}"
         return _unpaired(child, why, parent)
     steps = steps_between(parent.tensor, child.tensor, pair.heads)
@@ -101,9 +100,12 @@ def _judge(pair: Pair, on_read: OnRead) -> Compared:
     return Compared(child.file, child.tensor.name, parent.tensor.name, child.tensor.length, "", differences[0])
 
 
-def _dimensions(located: Located) -> tuple[int, ...]:
-    """The shape without dimensions of one: GGUF files leave them out."""
-    return tuple(size for size in located.tensor.shape if size != 1)
+def _of_one_shape(child: Located, parent: Located) -> bool:
+    """Equal; from one format to the other but for dimensions of one, which GGUF files leave out."""
+    if reader_of(child.file) is reader_of(parent.file):
+        return child.tensor.shape == parent.tensor.shape
+    one, other = ([size for size in side.tensor.shape if size != 1] for side in (child, parent))
+    return one == other
 
 
 def _unpaired(child: Located, why: str, parent: Located | None = None) -> Compared:

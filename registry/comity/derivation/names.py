@@ -19,7 +19,7 @@ from comity.trust.errors import Malformed
 MAX_LAYERS: Final = 1_000
 _PREFIXES: Final = ("", "model.", "bert.", "transformer.")
 _TURNED: Final = re.compile(r"blk\.\d+\.attn_(q|k)\.(weight|bias)\Z")
-_BUFFERS: Final = re.compile(r"(\A|\.)(position_ids|rotary_emb\.inv_freq|attn\.(masked_)?bias)\Z")
+_BUFFERS: Final = re.compile(r"(\A|\.)(position_ids|rotary_emb\.inv_freq)\Z")
 _LEFT_OUT_OF_GGUF: Final = {"bert": re.compile(r"(\A|\.)pooler\.dense\.(weight|bias)\Z")}
 
 
