@@ -2,8 +2,8 @@
 
 What the owner's `trusted_root.json` says decides: the certificate chain, its place in a certificate log, the signed and
 logged entry. No update of that file is fetched, and the moment of signing is what log or time stamp say. The package
-looks at this machine's clock once: parts of a trusted root that begin later than that are left out, so that a clock that
-is years behind refuses.
+looks at this machine's clock once: parts of a trusted root that begin later than that are left out, so that a clock
+which is years behind refuses.
 """
 
 from __future__ import annotations

@@ -180,6 +180,8 @@ def test_a_certificate_that_has_run_out_passes_by_when_cosigners_had_seen_its_si
     row = verify(evidence, policy).row("signatures")
     assert row.state == "pass"
     assert any("2021-06-01T00:00:00Z, by when enough cosigners had seen it" in fact.text for fact in row.facts)
+    bases = {fact.text: fact.basis for fact in row.facts}
+    assert bases["whether its certificate was revoked is not checked"] == "stale or absent"
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,13 @@ MAX_MOMENTS: Final = 8
 @dataclass(frozen=True, slots=True)
 class Signer:
     """Who signed the list, as far as that can be told: `state` is `pass` where the owner believes them and it holds.
-    `remarks` are what goes with it, such as what was not checked."""
+    `remarks` are what that rests on, `untold` what was not checked about it."""
 
     state: State
     cause: Cause
     text: str
     remarks: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,8 @@ def _by_certificate(
             refusal = error
             continue
         text = f"model.sig by {leaf.subject} ({leaf.key.algorithm})"
-        remarks = (f"its certificate leads to {leaf.root} at {moment}", "whether it was revoked is not checked")
-        return Signer("pass", "", text, remarks)
+        remark = f"its certificate leads to {leaf.root} at {moment}"
+        return Signer("pass", "", text, (remark,), ("whether its certificate was revoked is not checked",))
     raise refusal
 
 

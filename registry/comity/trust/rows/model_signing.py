@@ -97,9 +97,13 @@ def signed_row(row: Row, judgement: Judgement | None, found: Findings) -> Row:
 
 def _facts(judgement: Judgement) -> tuple[Fact, ...]:
     signer, digest = judgement.signer, judgement.digest
-    told = signer.state in ("pass", "fail")
-    said = here(signer.text, digest) if told else Fact(f"{signer.text}: not checked", "stale or absent", "", digest)
-    return (said, *(here(remark, digest) for remark in signer.remarks), *_coverage_facts(judgement))
+    told = (signer.text, *signer.remarks) if signer.state in ("pass", "fail") else ()
+    untold = signer.untold if told else (f"{signer.text}: not checked",)
+    return (
+        *(here(text, digest) for text in told),
+        *(Fact(text, "stale or absent", evidence=digest) for text in untold),
+        *_coverage_facts(judgement),
+    )
 
 
 def _coverage_facts(judgement: Judgement) -> tuple[Fact, ...]:
