@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from comity.content.ingest import ingest
 from comity.trust.digest import sha256
 from comity.trust.errors import (
     ComityError,
@@ -24,9 +26,12 @@ from comity.trust.errors import (
     Unavailable,
     Untrusted,
 )
+from comity.trust.keys import PrivateKey
+from comity.trust.model_signing import ModelKey, ModelSigningRule
 from comity.trust.upstream.comparing import parse_observations
 from comity.wire.upstream_values import ImportOrder
 from comity_client.dossier import Dossier
+from comity_client.model_signing import sign_folder
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 
@@ -330,6 +335,25 @@ def test_a_carried_folder_is_what_its_operator_says_and_no_more(
     dossier = running.client.show(f"hf:org/carried@{'4' * 40}")
     assert dossier.mirroring.corroborated == 0
     assert "nobody fetched it" in dossier.basis
+
+
+def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(
+    running: Importers, hub: HubLike, tmp_path: Path
+) -> None:
+    (tmp_path / "signed").mkdir()
+    (tmp_path / "signed" / "weights.bin").write_bytes(WEIGHTS)
+    key = PrivateKey.generate("ecdsa-p256")
+    sign_folder(ingest(tmp_path / "signed", workers=1, on_progress=lambda _: None), tmp_path / "signed", "tiny", key)
+    name = f"hf:org/signed@{'6' * 40}"
+    said = running.mirror(hub, source=tmp_path / "signed", endpoint="", claimed=name).observed
+    assert said.matched.files == 2
+    rule = ModelSigningRule(keys=(ModelKey.of_raw(key.public),), require=True)
+    policy = replace(running.client.policy(), model_signing=rule, require=("artifact", "bytes", "signatures"))
+    pulled = eventually(lambda: running.client.pull(name, to=tmp_path / "pulled", policy=policy))
+    row = pulled.verdict.row("signatures")
+    assert (row.state, "model.sig by key" in row.summary) == ("pass", True)
+    stranger = ModelSigningRule(keys=(ModelKey.of_raw(PrivateKey.generate("ecdsa-p256").public),), require=True)
+    assert not running.client.verify(pulled.folder, policy=replace(policy, model_signing=stranger)).accepted
 
 
 def test_the_command_says_it_to_people_and_to_programs(running: Importers, hub: HubLike, tmp_path: Path) -> None:
