@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import pickle
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -191,6 +192,22 @@ async def test_an_advisory_of_a_listed_issuer_refuses_where_the_owner_says_so(tm
             await wire.submit([issuer.announcement, sign_advisory(warning, issuer.signer).line])
         await asyncio.sleep(FRESH)
         assert said(await http.get("/tests/model/resolve/main/config.json")) == (403, "POLICY-NOT-MET")
+
+
+@pytest.mark.parametrize("allow", ["[]", '["pickle"]'])
+async def test_an_owner_who_asks_for_file_safety_has_files_looked_into(tmp_path: Path, allow: str) -> None:
+    rows = 'require = ["artifact", "signatures", "file safety"]'
+    (tmp_path / "policy.toml").write_text(f"[safety]\nallow = {allow}\n[rows]\n{rows}\n")
+    folder = model(tmp_path / "model")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
+    async with shop(tmp_path, policy=str(tmp_path / "policy.toml")) as node, client(node) as http:
+        await node.publish(folder, "tests/model@v1")
+        answer = await http.get(PATH)
+        if allow == "[]":
+            assert said(answer) == (403, "POLICY-NOT-MET")
+            assert "pytorch_model.bin: pickle" in answer.json()["error"]
+        else:
+            assert answer.status_code == 200
 
 
 async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_its_reach(tmp_path: Path) -> None:
