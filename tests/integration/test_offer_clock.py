@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError
 from comity.trust.keys import HybridSigner
-from comity.trust.offers import Acceptance, CutOff, GivingBack, Redemption, Request, said_statement
+from comity.trust.offers import (
+    Acceptance,
+    CutOff,
+    GivingBack,
+    Redemption,
+    Request,
+    Withdrawn,
+    record_statement,
+    said_statement,
+)
 from comity.trust.statement import parse_entry, sign_statement
 from comity.wire.offer_values import Approve
-from support.counting_house import BORROWER, CountingHouse
-from support.offers import HOUR, hours
+from support.counting_house import BORROWER, NODE, CountingHouse
+from support.offers import HOUR, hours, to
 
 STRANGER = HybridSigner.generate()
 
@@ -76,3 +86,20 @@ def test_a_forged_cut_off_opens_no_pact(house: CountingHouse) -> None:
     (lines,) = house.together([house.allocator.redeem(redemption.digest)])
     assert not isinstance(lines, ComityError)
     assert house.read().chains[chain].book.grants[grant].redeemed == (5,)
+
+
+def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(house: CountingHouse) -> None:
+    chain, _ = granted(house)
+    rotated = replace(NODE.record, online=STRANGER.public)
+    withdrawn = house.read().chains[chain].book.next(Withdrawn(to(chain)), house.now)
+    line = sign_statement(record_statement(withdrawn, rotated.node), STRANGER).line
+    house.core.ledger.logs.append(house.core.log, [line])
+    house.tick()
+    found = house.register.find(chain)
+    assert found is not None
+    assert (found[1].doubtful, found[1].fault, found[1].book.withdrawn) == (True, None, False)
+    house.core.membership._records[rotated.node] = rotated  # as if a node record that binds it had been proven
+    house.tick()
+    found = house.register.find(chain)
+    assert found is not None
+    assert (found[1].doubtful, found[1].fault, found[1].book.withdrawn) == (False, None, True)

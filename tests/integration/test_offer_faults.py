@@ -14,8 +14,9 @@ from comity.trust.misbehaviour import convict
 from comity.trust.note import SignedNote
 from comity.trust.offers import Allocation, Grant, Offered, OfferLog, Window, record_statement
 from comity.trust.offers.accusing import OFFER_FAULT, read_accused
-from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
+from comity.trust.offers.dossier import Dossier, convict_provider
 from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.trust.tlog_proof import TlogProof
 from comity.wire.offer_values import OfferQuery
 from support.federation import NodeHome, found, introduced, serving, until
 from support.lending import Borrower, Lender, holding, reaches, read_chain
@@ -105,12 +106,12 @@ async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLog) -> str
     async with mirror.client() as client:
         note = SignedNote.parse(await client.checkpoint(str(provider.record.log)))
         size = int(note.text.split("\n")[1])
-        exhibits = []
+        shown = []
         for index in (*chain.indexes, chain.fault.index):
             async for batch in client.entries(str(provider.record.log), index, index + 1):
                 hashes = await client.inclusion(str(provider.record.log), index, size)
-                exhibits.append(Exhibit(batch.lines[0], index, hashes, 0))
-    dossier = Dossier.parse(Dossier((note,), tuple(exhibits)).encode())
+                shown.append((batch.lines[0], TlogProof(index, hashes, note)))
+    dossier = Dossier.parse(Dossier.gather(shown).encode())
     return convict_provider(dossier, provider.record.log, provider.record.online)
 
 

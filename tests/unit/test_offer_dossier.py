@@ -12,6 +12,7 @@ from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.offers import Grant, record_statement
 from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
 from comity.trust.statement import Entry
+from comity.trust.tlog_proof import TlogProof
 from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, hours, to
 
 DAY = 86_400
@@ -56,8 +57,12 @@ def test_i11_whoever_overbooks_is_convicted_by_the_chain_alone() -> None:
 
 def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand() -> None:
     first, second = two_books()
-    one, other = shown(first.entries, [2]), shown(second.entries, [2])
-    both = Dossier((*one.notes, *other.notes), (*one.exhibits, replace(other.exhibits[0], note=1)))
+    proofs = []
+    for dossier in (shown(first.entries, [2]), shown(second.entries, [2])):
+        (exhibit,) = dossier.exhibits
+        proofs.append((exhibit.line, TlogProof(exhibit.index, exhibit.hashes, dossier.notes[0])))
+    both = Dossier.gather(proofs)
+    assert len(both.notes) == 2
     assert convict_provider(Dossier.parse(both.encode()), LOG, ONLINE.public) == "forked"
 
 

@@ -46,7 +46,7 @@ class Register:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
         self._logs: dict[str, OfferLog] = {}
         self._convicted: list[Convicted] = []
         self._read: dict[str, int] = {}
@@ -105,7 +105,7 @@ class Register:
 
     async def _read_stretch(self, log: str, size: int) -> bool:
         """Whether there is more."""
-        async with self._turn:
+        async with self._turns.setdefault(log, asyncio.Lock()):
             writers = self._core.membership.writers(log)
             if writers != self._writers.get(log) and any(chain.doubtful for chain in self._log(log).chains.values()):
                 del self._logs[log], self._read[log]

@@ -10,7 +10,7 @@ It names the log; who its node is, and by which online key it speaks, says a nod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,17 @@ class Dossier:
 
     notes: tuple[SignedNote, ...]
     exhibits: tuple[Exhibit, ...]
+
+    @classmethod
+    def gather(cls, proven: Iterable[tuple[bytes, TlogProof]]) -> Dossier:
+        """Of records, each with its proof of inclusion. Proofs under one note make it small; it takes eight of them."""
+        notes: dict[bytes, SignedNote] = {}
+        exhibits = []
+        for line, proof in proven:
+            notes.setdefault(proof.checkpoint.encode(), proof.checkpoint)
+            which = list(notes).index(proof.checkpoint.encode())
+            exhibits.append(Exhibit(line, proof.index, proof.hashes, which))
+        return cls(tuple(notes.values()), tuple(exhibits))
 
     @classmethod
     def parse(cls, data: bytes) -> Dossier:
