@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support.derivations import write_safetensors
 from support.installed import closure, requirements, run_with_only
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +147,20 @@ def test_a_light_installation_says_how_to_use_a_token(tmp_path: Path) -> None:
     ran = run_with_only(requirements("comity"), code)
     assert ran.returncode == 5
     assert "pip install 'comity[pkcs11]'" in ran.stderr
+
+
+@pytest.mark.parametrize(("dtype", "width", "said"), [("F32", 4, "EXACT (same-weights)"), ("F16", 2, "comity[gguf]")])
+def test_a_light_installation_compares_copies_and_says_how_to_compare_casts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, width: int, said: str
+) -> None:
+    write_safetensors(tmp_path / "parent" / "m.safetensors", [("a", "F32", (2,), bytes(8))])
+    write_safetensors(tmp_path / "child" / "n.safetensors", [("a", dtype, (2,), bytes(2 * width))])
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    arguments = ["derive", "check", str(tmp_path / "child"), str(tmp_path / "parent")]
+    code = f"import comity_cli.main as cli; cli.main({arguments!r})"
+    ran = run_with_only(requirements("comity"), code)
+    assert said in ran.stdout + ran.stderr
+    assert ran.returncode == (0 if dtype == "F32" else 5)
 
 
 def test_what_is_declared_is_what_is_installed() -> None:

@@ -21,7 +21,11 @@ def ggml() -> ModuleType:
 
 
 def installed() -> bool:
-    return find_spec("gguf") is not None and find_spec("numpy") is not None
+    """Whether the extra is there; nothing of it is imported."""
+    try:
+        return find_spec("gguf") is not None and find_spec("numpy") is not None
+    except ImportError:  # from a finder that refuses
+        return False
 
 
 def versions() -> dict[str, str]:
