@@ -12,12 +12,14 @@ T = TypeVar("T")
 
 
 class Pools:
-    """Three pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files."""
+    """Four pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files, `imports` for
+    work that waits for an upstream, which may take hours."""
 
     def __init__(self) -> None:
         self._ledger = ThreadPoolExecutor(8, thread_name_prefix="ledger")
         self._files = ThreadPoolExecutor(8, thread_name_prefix="files")
         self.hashing_threads = ThreadPoolExecutor(4, thread_name_prefix="hashing")
+        self._imports = ThreadPoolExecutor(4, thread_name_prefix="imports")
 
     async def ledger(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _run(self._ledger, work, *args, **kwargs)
@@ -28,9 +30,12 @@ class Pools:
     async def hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _run(self.hashing_threads, work, *args, **kwargs)
 
+    async def imports(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(self._imports, work, *args, **kwargs)
+
     def close(self) -> None:
         """Wait for what runs, drop what has not begun."""
-        for pool in (self._ledger, self._files, self.hashing_threads):
+        for pool in (self._ledger, self._files, self.hashing_threads, self._imports):
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import structlog
 
@@ -49,8 +49,6 @@ ADOPTED_AT_ONCE: Final = 3
 BUSY_TRIES: Final = 60
 BUSY_PAUSE: Final = 0.5
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _log: Final = structlog.get_logger("comity.node.importing")
 
 
@@ -90,25 +88,25 @@ class Importer:
             return await self._carried(order, ticker, started)
         reach = Reach.to(order.endpoint or HUB_ENDPOINT, order.hosts, order.token)
         wanted = Order(Wanted.parse(order.name), reach, order.terms)
-        standing = await self._blocking(mirror.pin, wanted, ticker)  # (1)
+        standing = await self._core.pools.imports(mirror.pin, wanted, ticker)  # (1)
         async with self._claimed(standing.upstream) as work:
             if (before := await self._before(standing.upstream, work)) is not None:
                 return before
-            listing = await self._blocking(mirror.listed, wanted, standing, ticker)
+            listing = await self._core.pools.imports(mirror.listed, wanted, standing, ticker)
             started.put_nowait(ImportStarted(standing.upstream.name, len(listing.files), listing.size))
             begun = int(self._core.clock())
-            mirrored = await self._blocking(mirror.fetch, wanted, listing, work, ticker)  # (2)
+            mirrored = await self._core.pools.imports(mirror.fetch, wanted, listing, work, ticker)  # (2)
             return await self._log_it(mirrored, Described(FETCHED, begun, order.terms), work)
 
     async def _carried(self, order: ImportOrder, ticker: Ticker, started: asyncio.Queue[ImportStarted]) -> ImportDone:
         """The same for a folder: steps (1) and (2) read it, and ask nobody."""
         named = Wanted.parse(order.name) if order.name else None
-        found = await self._blocking(folder.recognise, Path(order.folder), named)
+        found = await self._core.pools.imports(folder.recognise, Path(order.folder), named)
         upstream = found.listing.standing.upstream
         async with self._claimed(upstream) as work:
             started.put_nowait(ImportStarted(upstream.name, len(found.files), found.listing.size))
             begun = int(self._core.clock())
-            mirrored = await self._blocking(folder.take, found, work, ticker)
+            mirrored = await self._core.pools.imports(folder.take, found, work, ticker)
             return await self._log_it(mirrored, Described(found.how, begun, order.terms), work)
 
     async def _before(self, upstream: Upstream, work: Path) -> ImportDone | None:
@@ -176,6 +174,3 @@ class Importer:
         """The folder in which a commit of one endpoint is collected; one import at a time has it."""
         async with self._under_way.holding([(upstream.endpoint, upstream.name)]):
             yield await self._core.pools.files(workplace, self._core.store, upstream)
-
-    async def _blocking(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._core.pools.hashing(step, *args, **kwargs)

@@ -36,7 +36,7 @@ class Watch:
     async def check(self, name: str, token: str) -> UpstreamCheck:
         """Raises NotFound (NOT-OBSERVED), and what asking raises where it tells nothing about the upstream."""
         observed = await self._core.pools.ledger(self._observed, name)
-        found = await self._core.pools.hashing(_look, observed, token, int(self._core.clock()))
+        found = await self._core.pools.imports(_look, observed, token, int(self._core.clock()))
         if found is None:
             return UpstreamCheck("same")
         state = "changed" if isinstance(found, Changed) else "gone"
