@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from comity.trust.model_signing import Moment
 from comity.trust.policy import CosignerRule
 from comity.trust.standing import Standing
+from comity.trust.witnessing import Cosigner
 
 
 def cosigned_moments(standings: Iterable[Standing], rule: CosignerRule) -> list[Moment]:
@@ -20,9 +22,13 @@ def cosigned_moments(standings: Iterable[Standing], rule: CosignerRule) -> list[
         for seen in standing.witnessed:
             if not seen.satisfies(rule, standing.jurisdictions):
                 continue
-            of_each = [cosigner.times(rule) for cosigner in seen.counted(rule, standing.jurisdictions)]
-            firsts = sorted(min(each) for each in of_each if each)
-            needed = max(rule.at_least, 1)
-            if len(firsts) >= needed:
-                times.update(at for each in of_each for at in each if at >= firsts[needed - 1])
+            of_each = {cosigner: cosigner.times(rule) for cosigner in seen.counted(rule, standing.jurisdictions)}
+            times.update(at for at in chain(*of_each.values()) if _enough(rule, of_each, at))
     return [Moment(at, "by when enough cosigners had seen it") for at in sorted(times)]
+
+
+def _enough(rule: CosignerRule, of_each: Mapping[Cosigner, tuple[int, ...]], at: int) -> bool:
+    """Whether those who had cosigned by `at` satisfy the rule among themselves."""
+    by_then = [cosigner.member for cosigner, times in of_each.items() if any(time <= at for time in times)]
+    jurisdictions = {member.jurisdiction for member in by_then}
+    return len(by_then) >= max(rule.at_least, 1) and len(jurisdictions) >= rule.jurisdictions

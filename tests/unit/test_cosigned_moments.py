@@ -1,0 +1,72 @@
+"""By when cosigners prove that an artifact existed: as many of them as the policy asks for, never one alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from comity.trust.policy import CosignerRule
+from comity.trust.rows.moments import cosigned_moments
+from comity.trust.standing import Standing
+from comity.trust.witnessing import Cosigner, Witnessed
+from support.case import nodes
+
+CH, SG, ES, KR = (node.seat.member for node in nodes(4))
+RULE = CosignerRule(2, 2, ())
+
+
+def standing(*lines: tuple[int, bool] | int) -> Standing:
+    """A publication in the log of CH, cosigned by SG, ES and KR at these times; (time, post-quantum)."""
+    cosigners = []
+    for member, line in zip((SG, ES, KR), lines, strict=False):
+        at, strong = line if isinstance(line, tuple) else (line, True)
+        cosigners.append(Cosigner(member, "", at, strong, ((at, strong),)))
+    seen = Witnessed("origin", 0, 1, CH, tuple(cosigners), ())
+    return cast(Standing, SimpleNamespace(witnessed=(seen,), jurisdictions=frozenset()))
+
+
+def times(*standings: Standing, rule: CosignerRule = RULE) -> list[int]:
+    return [moment.at for moment in cosigned_moments(standings, rule)]
+
+
+def test_a_single_cosigner_cannot_say_that_it_was_there_long_ago() -> None:
+    assert times(standing(10, 200, 300)) == [200, 300]
+    assert times(standing(10, 200, 300), rule=CosignerRule(1, 1, ())) == [10, 200, 300]
+    assert times(standing(10, 200, 300), rule=CosignerRule(3, 3, ())) == [300]
+
+
+def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisdictions() -> None:
+    neighbours = standing(10, 20, 300)
+    same = replace(ES, jurisdiction="SG")
+    seen = neighbours.witnessed[0]
+    cosigners = tuple(replace(each, member=same) if each.member == ES else each for each in seen.cosigners)
+    alike = cast(Standing, SimpleNamespace(witnessed=(replace(seen, cosigners=cosigners),), jurisdictions=frozenset()))
+    assert times(neighbours) == [20, 300]
+    assert times(alike) == [300]
+
+
+@pytest.mark.parametrize("rule", [CosignerRule(4, 1, ()), CosignerRule(2, 4, ()), CosignerRule(2, 2, ("SG", "ES"))])
+def test_too_few_tell_nothing(rule: CosignerRule) -> None:
+    assert times(standing(10, 200, 300), rule=rule) == []
+
+
+def test_a_cosignature_that_tells_no_time_tells_none() -> None:
+    assert times(standing(0, 200)) == []
+    assert times(standing(0, 200, 300)) == [300]
+
+
+def test_where_the_policy_asks_for_post_quantum_no_other_line_tells_a_time() -> None:
+    strong = CosignerRule(2, 2, (), post_quantum=True)
+    assert times(standing((10, False), 200, 300), rule=strong) == [300]
+    assert times(standing((10, False), (20, False), 300), rule=strong) == []
+
+
+def test_every_statement_about_the_artifact_tells_its_times() -> None:
+    assert times(standing(10, 20), standing(5, 30)) == [20, 30]
+
+
+def test_nobody_asked_for_still_takes_one() -> None:
+    assert times(standing(10), rule=CosignerRule(0, 0, ())) == [10]
+    assert times(standing(), rule=CosignerRule(0, 0, ())) == []
