@@ -5,27 +5,29 @@ Zurich lends, Barcelona borrows, and somebody with no seat looks on. There is on
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from comity.trust.digest import Digest, sha256
+from comity.wire.client import NodeClient
+from comity.wire.offer_values import GrantQuery
 from comity_cli.lab.lab import Lab
-from comity_client.client import Client
-from comity_client.compute.gathering import Seen
-from comity_client.home import Home
+from comity_client.operator import socket_of
 from support.officers import Document, Officer, together, wait_for
 
 pytestmark = pytest.mark.slow
 
+T = TypeVar("T")
 MODEL = sha256(b"a model that lies there")
 
 
@@ -38,6 +40,7 @@ class Fair:
     lender: Officer
     borrower: Officer
     reader: Officer
+    posted: str = ""
 
     @cached_property
     def chain(self) -> str:
@@ -50,7 +53,9 @@ class Fair:
             end=begin + timedelta(hours=60),
         )  # fmt: skip
         assert self.lender.comity("offer", "check", file, "--dir", self.lender.home)["remarks"] == []
-        return str(self.lender.act("offer", "post", file)["chain"])
+        posted = self.lender.act("offer", "post", file)
+        self.posted = str(posted["line"])
+        return str(posted["chain"])
 
     @cached_property
     def loan(self) -> str:
@@ -67,28 +72,48 @@ class Fair:
         (found,) = [each for each in self.seen["grants"] if each["grant"] == grant]
         return found
 
-    def look(self, by: Officer | None = None) -> Seen:
-        """The offer as somebody with no seat, or `by`, sees it, without a process of its own."""
-        return Client(Home((by or self.reader).pins)).market().offer(self.chain)
+    def ask(self, home: Path, question: Callable[[NodeClient], Awaitable[T]]) -> T:
+        """What a node says to its operators."""
 
-    def hears(self, line: str, by: Officer) -> None:
-        """Until `by` sees a line about the offer."""
-        wait_for(lambda: self.look(by).view.parcel.find(Digest(line)), f"{by.home.name} to hear of {line[:12]}")
+        async def work() -> T:
+            async with NodeClient.operator(socket_of(home)) as client:
+                return await question(client)
+
+        return asyncio.run(work())
+
+    def hears(self, line: str, by: Path) -> None:
+        """Until the node of a home has a line about the offer."""
+
+        def there() -> bool:
+            lines = self.ask(by, lambda node: node.offers.get(Digest(self.chain)))
+            return line in [sha256(each.line) for each in lines]
+
+        wait_for(there, f"{by.name} to hear of {line[:12]}")
 
     def reaches(self, grant: str, state: str) -> None:
-        """Until a grant is in `state`, as anybody can see."""
-        wait_for(lambda: self.look().view.grant(Digest(grant)).state == state, f"a grant to be {state}")
+        """Until a third node says that a grant is in `state`."""
+
+        def there() -> bool:
+            found = self.ask(self.third, lambda node: node.offers.grants(GrantQuery(state=state)))
+            return grant in [sha256(each.answer.line) for each in found if each.answer]
+
+        wait_for(there, f"a grant to be {state}")
+
+    @property
+    def third(self) -> Path:
+        """The home of a node that neither lends nor borrows."""
+        return self.lab.nodes[2].home
 
     def request(self, want: str, *kind: str) -> str:
         """A request by Barcelona, once Zurich has heard of it."""
         asked = self.borrower.act(*(kind or ("offer", "request")), self.chain[:12], "--want", want)
-        self.hears(asked["line"], self.lender)
+        self.hears(asked["line"], self.lender.home)
         return str(asked["line"])
 
     def granted(self, want: str, *kind: str) -> str:
         """A request by Barcelona that Zurich grants and Barcelona accepts; the grant's digest."""
         granted = self.lender.act("grant", "approve", self.request(want, *kind)[:12])["line"]
-        self.hears(granted, self.borrower)
+        self.hears(granted, self.borrower.home)
         self.borrower.act("grant", "accept", granted[:12])
         self.reaches(granted, "accepted")
         return str(granted)
@@ -121,8 +146,10 @@ def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
 
 def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offline(fair: Fair) -> None:
     chain = fair.chain
-    wait_for(lambda: len(fair.look().nodes) == 4, "all nodes to mirror the offer")
-    assert fair.look().provider_answers
+    for node in fair.lab.nodes:
+        fair.hears(fair.posted, node.home)
+    online = fair.seen
+    assert (online["state"], online["provider_answers"], len(online["nodes"])) == ("proven", True, 4)
     zurich = fair.lab.nodes[0]
     pid = zurich.pid
     assert pid is not None
@@ -142,7 +169,7 @@ def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offlin
         asked = fair.borrower.act("offer", "request", chain[:12], "--want", "big:4", "--text", "while you were away")
     finally:
         fair.lab.up()
-    fair.hears(asked["line"], fair.lender)
+    fair.hears(asked["line"], fair.lender.home)
     (row,) = fair.lender.comity("grant", "ls", "--offer", chain)["grants"]
     assert (row["state"], row["request"]) == ("requested", asked["line"])
 
@@ -192,10 +219,10 @@ def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> 
     early = lender.refused("grant", "hand-over", fair.folder / "early", "--into", fair.folder / "help")
     assert early["code"] == "OFFER-STATE", early
     declared = borrower.act("pact", "declare", pact[:12], "--text", "our cloud closed us out")
-    fair.hears(declared["line"], lender)
+    fair.hears(declared["line"], lender.home)
     assert [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact] == [True]
     now = borrower.act("grant", "redeem", pact[:12])["line"]
-    fair.hears(now, lender)
+    fair.hears(now, lender.home)
     lender.act("grant", "hand-over", now[:12], "--engine", "skypilot", "--into", fair.folder / "help")
     held = fair.held(pact)
     assert (held["pact"], held["redeemed"]) == (True, [50])
@@ -211,7 +238,7 @@ def test_more_than_there_is_is_not_granted(fair: Fair) -> None:
 
 def test_usage_that_both_signed_is_a_balance(fair: Fair) -> None:
     redeemed = fair.borrower.act("grant", "redeem", fair.loan[:12], "--amount", "280")["line"]
-    fair.hears(redeemed, fair.lender)
+    fair.hears(redeemed, fair.lender.home)
     fair.lender.act("grant", "hand-over", redeemed[:12], "--engine", "ssh", "--into", fair.folder / "note")
     begin = datetime.fromtimestamp(int(time.time()) // 3600 * 3600, UTC)
     used = fair.lender.act("grant", "report", fair.loan[:12], "--amount", "270", "--since", begin.isoformat(),
@@ -221,19 +248,19 @@ def test_usage_that_both_signed_is_a_balance(fair: Fair) -> None:
         (found,) = fair.reader.comity("offer", "balance")["balances"]
         return {name: found[name] for name in ("accelerator", "claimed", "net")}
 
-    fair.hears(used, fair.borrower)
+    fair.hears(used, fair.borrower.home)
     assert balance() == {"accelerator": "H100", "claimed": 270, "net": 0}
     agreed = fair.borrower.act("grant", "agree", used[:12])["line"]
-    fair.hears(agreed, fair.reader)
+    fair.hears(agreed, fair.third)
     now = balance()
     assert (now["claimed"], abs(now["net"])) == (0, 270)
 
 
 def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
     said = fair.borrower.act("grant", "default", fair.loan[:12], "--text", "nobody opened the door")["line"]
-    fair.hears(said, fair.lender)
+    fair.hears(said, fair.lender.home)
     answer = fair.lender.act("grant", "answer", said[:12], "--text", "the power failed")["line"]
-    fair.hears(answer, fair.reader)
+    fair.hears(answer, fair.third)
     shown = fair.reader.comity("grant", "show", fair.loan[:12])["said"]
     words = {each["kind"]: each["text"] for each in shown}
     assert (words["default"], words["answer"]) == ("nobody opened the door", "the power failed")
