@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, Refused
 from comity.trust.keys import HybridSigner
 from comity.trust.offers import (
     Acceptance,
@@ -103,3 +103,15 @@ def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(house: Coun
     found = house.register.find(chain)
     assert found is not None
     assert (found[1].doubtful, found[1].fault, found[1].book.withdrawn) == (False, None, True)
+
+
+def test_what_is_over_is_taken_back_once(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    (refused,) = house.together([house.allocator.release(grant)])
+    assert isinstance(refused, Refused)
+    house.now += 10 * HOUR
+    first, again = house.together([house.allocator.release(grant) for _ in range(2)])
+    assert first == again
+    assert house.read().chains[chain].book.remaining == (1000,)

@@ -151,7 +151,8 @@ async def test_a_withdrawn_offer_is_found_no_more_unless_asked_for(lender: Lende
     async with serving(lender.home, clock=lambda: NOW), lender.home.client() as client:
         offer = await lender.post()
         await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
-        await lender.act(Withdraw(offer, "needed here"))
+        (withdrawn,) = await lender.act(Withdraw(offer, "needed here"))
+        assert await lender.act(Withdraw(offer, "needed here")) == (withdrawn,)
 
         async def gone(client) -> bool:  # type: ignore[no-untyped-def]
             return not await client.offers.search()

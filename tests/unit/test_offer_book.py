@@ -409,3 +409,14 @@ def test_a_statement_whose_author_cannot_be_judged_is_kept_as_that() -> None:
     said = sign_statement(said_statement(Acceptance(GRANTEE, chain, grant.digest)), HOLDER)
     log.log.read(len(log.entries), said, None)
     assert not log.log.said[said.digest].proven
+
+
+def test_a_grant_of_two_slices_is_given_whole_or_not_at_all() -> None:
+    log = Written()
+    chain = log.post(an_offer(slices=(a_slice(), a_slice(name="cpu", nodes=1))))
+    log.grant(chain, hours(0, 10, slice="cpu"))
+    with pytest.raises(Refused):
+        log.grant(chain, hours(0, 10, nodes=4), hours(5, 6, slice="cpu"))
+    book = log.chain(chain).book
+    assert (book.remaining, book.free_nodes("h100", START, START + 10 * HOUR)) == ((1000, 992), 4)
+    log.grant(chain, hours(0, 10, nodes=4), hours(10, 11, slice="cpu"))

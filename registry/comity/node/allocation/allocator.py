@@ -44,6 +44,7 @@ from comity.trust.offers import (
     answer_statement,
     usage_statement,
 )
+from comity.trust.offers.book import LAPSED, RELEASED
 from comity.wire.offer_values import Act, AnswerDefault, Approve, Post, Redeem, Reject, Release, Report, Withdraw
 from comity.wire.values import Located
 
@@ -102,10 +103,12 @@ class Allocator:
         return await self._pen.write(make)
 
     async def withdraw(self, offer: Digest, text: str) -> tuple[Located, ...]:
-        """Grant no more. Raises NotFound (NO-OFFER), Refused (OFFER-STATE)."""
+        """Grant no more. Raises NotFound (NO-OFFER)."""
 
         def make(ours: Ours) -> Made:
             chain = ours.chain(offer)
+            if chain.book.withdrawal is not None:
+                return index_of(chain, chain.book.withdrawal)
             return [ours.sign(self._pen.linked(chain.book, Withdrawn(to(chain), text)))]
 
         return await self._pen.write(make)
@@ -184,12 +187,12 @@ class Allocator:
         """Take back what was not redeemed: on the grantee's word where there is one, else after the end."""
         heard = await self._said(grant, lambda said: isinstance(said, GivingBack))
         if heard is None:
-            return await self._pen.record(grant, lambda link, held: Released(link, held.digest))
+            return await self._pen.record(grant, RELEASED, lambda link, held: Released(link, held.digest))
         return await self._pen.answer(heard, grant, lambda link, held: Released(link, held.digest, heard.entry.digest))
 
     async def lapse(self, grant: Digest) -> tuple[Located, ...]:
         """Record that nobody accepted in time."""
-        return await self._pen.record(grant, lambda link, held: Lapsed(link, held.digest))
+        return await self._pen.record(grant, LAPSED, lambda link, held: Lapsed(link, held.digest))
 
     async def answer(self, act: AnswerDefault) -> tuple[Located, ...]:
         """Say what the provider has to say to a grantee's `defaulted`."""

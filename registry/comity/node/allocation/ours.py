@@ -84,5 +84,6 @@ def no_offer(offer: Digest) -> NotFound:
     return NotFound(
         "no such offer",
         why=f"no log held here makes the offer {offer}",
+        hint="comity offer ls",
         code="NO-OFFER",
     )

@@ -69,11 +69,13 @@ class Pen:
 
         return await self.write(lines)
 
-    async def record(self, grant: Digest, make: MakeRecord) -> tuple[Located, ...]:
-        """Record what happens to a grant without a word of its grantee."""
+    async def record(self, grant: Digest, state: str, make: MakeRecord) -> tuple[Located, ...]:
+        """Record what happens to a grant without a word of its grantee, and leaves it in `state`, once."""
 
         def lines(ours: Ours) -> Made:
             chain, held = held_by(ours, grant)
+            if held.state == state:
+                return index_of(chain, held.newest)
             return [ours.sign(self.linked(chain.book, make(to(chain), held)))]
 
         return await self.write(lines)

@@ -104,7 +104,8 @@ class Book:
         """The grants that are granted or accepted, oldest first."""
         self.answers: dict[Digest, Digest] = {}
         """The record that answers a statement of the other party, both by line digest."""
-        self.withdrawn = False
+        self.withdrawal: Digest | None = None
+        """The record that withdraws the offer."""
         self.last: Digest | None = None
         self.at = 0
         self._seen: list[tuple[Digest, Digest]] = []
@@ -117,6 +118,10 @@ class Book:
     def offer(self) -> Offer:
         """The version in force. There is one once a record was taken."""
         return self.offers[-1]
+
+    @property
+    def withdrawn(self) -> bool:
+        return self.withdrawal is not None
 
     @property
     def seq(self) -> int:
@@ -204,7 +209,7 @@ class Book:
         if isinstance(record, Offered):
             self.offers.append(record.offer)
         elif isinstance(record, Withdrawn):
-            self.withdrawn = True
+            self.withdrawal = digest
         elif (answered := answers_what(record)) is not None:
             self.answers[answered] = digest
         if (held := change.commitment) is not None:
