@@ -1,0 +1,91 @@
+"""A cut-off, rehearsed on a quiet day: what would fail is found, and nothing is logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from comity.trust.digest import Digest
+from comity.trust.identity import KeySet
+from comity_cli.lending import drilling
+from comity_cli.lending.counter import Counter
+from comity_cli.lending.drilling import rehearse
+from comity_client.compute.chains import view
+from comity_client.compute.circle import Circle
+from comity_client.compute.market import Held
+from comity_client.compute.voice import Voice
+from support.fair import Stall
+from support.offers import HOUR, START
+from support.world import Identity, seat
+
+
+def counter(who: Identity) -> Counter:
+    made = Counter()
+    keys = KeySet((who.signer.public,), 1)
+    made.__dict__["voice"] = Voice(who.id, who.inception.label, (who.signer,), keys, ())
+    return made
+
+
+def held(stall: Stall, chain: Digest, grant: Any, **parcel: bool) -> Held:
+    lines = stall.parcel(**parcel)
+    seen = view(lines, chain, Circle([stall.federation], lines.entries))
+    return Held(seen, seen.grant(grant.digest), grant)
+
+
+def failing(counter: Counter, held: Held) -> list[str]:
+    return [step.what for step in rehearse(counter, held) if not step.well]
+
+
+@pytest.fixture(autouse=True)
+def _within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drilling, "now", lambda: START + HOUR)
+
+
+@pytest.fixture
+def stall() -> Stall:
+    return Stall()
+
+
+def test_a_pact_that_would_work_passes_every_step_and_nothing_is_said(stall: Stall) -> None:
+    chain = stall.post()
+    pact = stall.grant(chain, pact=True)
+    stall.accept(chain, pact)
+    before = list(stall.entries)
+    assert failing(counter(stall.customer), held(stall, chain, pact)) == []
+    assert stall.entries == before
+
+
+def test_what_would_fail_is_named(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = stall.post()
+    pact = stall.grant(chain, pact=True)
+    assert failing(counter(stall.customer), held(stall, chain, pact)) == ["its state"]
+    stall.accept(chain, pact)
+    assert failing(counter(stall.customer), held(stall, chain, pact, proven=False)) == ["its chain"]
+    assert failing(counter(seat("KR")), held(stall, chain, pact)) == ["your key"]
+    monkeypatch.setattr(drilling, "now", lambda: START + 10**7)
+    assert failing(counter(stall.customer), held(stall, chain, pact)) == ["its window"]
+
+
+def test_keys_that_the_charter_does_not_know_are_found_out(stall: Stall) -> None:
+    chain = stall.post()
+    pact = stall.grant(chain, pact=True)
+    stall.accept(chain, pact)
+    made, thief = counter(stall.customer), seat("SG")
+    made.__dict__["voice"] = Voice(
+        stall.customer.id, "Institute ES", (thief.signer,), KeySet((thief.signer.public,), 1), ()
+    )
+    assert failing(made, held(stall, chain, pact)) == ["the declaration", "a redemption"]
+
+
+def test_a_missing_key_is_a_failed_step_and_no_error(stall: Stall, tmp_path: Any) -> None:
+    chain = stall.post()
+    pact = stall.grant(chain, pact=True)
+    stall.accept(chain, pact)
+    assert failing(Counter(home=tmp_path), held(stall, chain, pact)) == ["your key"]
+
+
+def test_a_grant_is_no_pact(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.accept(chain, grant)
+    assert failing(counter(stall.customer), held(stall, chain, grant)) == ["the pact"]
