@@ -37,6 +37,7 @@ from comity_client.comparing.sides import Side, side_of_folder, side_of_resoluti
 from comity_client.compute import models
 from comity_client.compute.fitting import Model
 from comity_client.compute.market import Market
+from comity_client.compute.voice import Voice
 from comity_client.derivations import Derivation, derive
 from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import NodeAtFault, OnEvent, Progress, ignore
@@ -544,7 +545,7 @@ class Client:
         *,
         text: str = "",
         document: Path | None = None,
-        publisher: Publisher,
+        by: Publisher | Voice,
         nodes: Sequence[str] = (),
         on_event: OnEvent = ignore,
     ) -> Receipt:
@@ -552,7 +553,11 @@ class Client:
 
         *Rehashed* is logged only after every file that is here was hashed and is as its manifest lists. Raises as
         `vouching.vouch` and `publish` do.
+
+        Args:
+            by: a publisher, or a member with its governance keys (`Voice.of_member`).
         """
+        voice = Voice.of_publisher(by) if isinstance(by, Publisher) else by
         word = Word(statement, text, read_bounded(document, MAX_OBJECT_BYTES) if document else None)
 
         async def work(session: Session) -> Receipt:
@@ -561,8 +566,8 @@ class Client:
                 self._memory(),
                 what,
                 word,
-                publisher,
-                nodes or [publisher.home],
+                voice,
+                nodes or [voice.home],
                 resolve=lambda reference: self._resolve(session, reference, self.policy()),
                 workers=_workers(),
                 on_event=on_event,

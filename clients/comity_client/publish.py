@@ -19,7 +19,6 @@ from comity.trust.names import Name
 from comity.trust.published import Licence, Parent, Published
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject
 from comity.trust.tlog_proof import TlogProof
-from comity.trust.vouched import Vouched, sign_vouched
 from comity.verifier import read_bounded
 from comity.wire.values import Receipt as Promised
 
@@ -139,23 +138,26 @@ async def publish_statement(
     return Receipt(title, entry.statement.subject, logged)
 
 
-async def publish_vouch(
+async def publish_word(
     session: Session,
     memory: Memory,
     title: str,
-    vouched: Vouched,
+    entry: Entry,
+    proofs: Sequence[bytes],
     document: bytes | None,
-    publisher: Publisher,
     targets: Sequence[str],
     *,
     on_event: OnEvent,
 ) -> Receipt:
-    """Log somebody's word about an artifact, with its document. Raises as `publish_folder` does."""
-    entry = await asyncio.to_thread(sign_vouched, vouched, publisher.signer())
+    """Log somebody's signed word about an artifact, with its document. Raises as `publish_folder` does.
+
+    Args:
+        proofs: lines that prove by which keys its author speaks.
+    """
     objects = {sha256(document): document} if document is not None else {}
-    lines = [*publisher.lines, entry.line]
+    lines = [*proofs, entry.line]
     logged = await _log_at(session, memory, targets, lines, objects, {}, link=False, on_event=on_event)
-    return Receipt(title, vouched.artifact, logged)
+    return Receipt(title, entry.statement.subject, logged)
 
 
 async def log_keys(

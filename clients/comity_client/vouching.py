@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.trust.digest import Digest
-from comity.trust.statement import SideObject
-from comity.trust.vouched import Vouched
+from comity.trust.errors import Refused
+from comity.trust.statement import Author, SideObject
+from comity.trust.vouched import Vouched, sign_vouched
 
 from comity_client.catalogue import Resolution
+from comity_client.compute.voice import Voice
 from comity_client.events import OnEvent, Progress
 from comity_client.gather import gather
 from comity_client.held import Held, held
 from comity_client.memory import Memory
-from comity_client.publish import Receipt, publish_vouch
-from comity_client.publishers import Publisher
+from comity_client.publish import Receipt, publish_word
 from comity_client.session import Session
 
 REHASHED = "rehashed"
@@ -37,7 +38,7 @@ async def vouch(
     memory: Memory,
     what: Path | str,
     word: Word,
-    publisher: Publisher,
+    voice: Voice,
     targets: Sequence[str],
     *,
     resolve: Callable[[str], Awaitable[Resolution]],
@@ -47,12 +48,17 @@ async def vouch(
     """Log `word` about the folder or reference `what`.
 
     Raises as `held.held` does where the bytes are needed and are not here, or are not what their manifest lists: a
-    folder is always hashed, a reference for *rehashed* alone. Else as `catalogue.resolve` and `publish_folder` do.
+    folder is always hashed, a reference for *rehashed* alone. Raises Refused (NOT-A-SIGNER) where not enough of a
+    member's keys are here. Else as `catalogue.resolve` and `publish_folder` do.
     """
+    if not voice.whole:
+        why = f"{voice.keys.threshold} of its keys sign together, and {len(voice.signers)} are here"
+        raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
     artifact, title = await _meant(session, what, word.statement, resolve, workers, on_event)
     document = SideObject.of(word.document) if word.document is not None else None
-    said = Vouched(publisher.inception.author, artifact, word.statement, word.text, document)
-    return await publish_vouch(session, memory, title, said, word.document, publisher, targets, on_event=on_event)
+    said = Vouched(Author("identity", voice.identity), artifact, word.statement, word.text, document)
+    entry = await asyncio.to_thread(sign_vouched, said, *voice.signers)
+    return await publish_word(session, memory, title, entry, voice.lines, word.document, targets, on_event=on_event)
 
 
 async def _meant(

@@ -72,7 +72,7 @@ def run(*arguments: str) -> int:
 def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, published: Path) -> None:
     lab = client.new_publisher("Evaluation lab", "ES", "node-es.example/log")
     (tmp_path / "scores").write_bytes(b"good")
-    client.vouch(NAME, "evaluated", text="ours", document=tmp_path / "scores", publisher=lab)
+    client.vouch(NAME, "evaluated", text="ours", document=tmp_path / "scores", by=lab)
     (vouch,) = client.show(NAME).vouches
     assert (vouch.said.statement, vouch.said.text, vouch.by.id) == ("evaluated", "ours", lab.id)
     pulled = client.pull(NAME, to=tmp_path / "model")
@@ -88,17 +88,17 @@ def test_rehashed_is_said_only_after_it_was_done(
     tmp_path: Path, client: Client, publisher: Publisher, published: Path
 ) -> None:
     with pytest.raises(NotFound) as absent:
-        client.vouch(NAME, "rehashed", publisher=publisher)
+        client.vouch(NAME, "rehashed", by=publisher)
     assert absent.value.hint.startswith("comity pull")
     client.pull(NAME, to=tmp_path / "model")
-    receipt = client.vouch(tmp_path / "model", "rehashed", publisher=publisher)
+    receipt = client.vouch(tmp_path / "model", "rehashed", by=publisher)
     assert [vouch.said.statement for vouch in client.show(NAME).vouches] == ["rehashed"]
     weights_file = tmp_path / "model" / "model.safetensors"
     weights_file.chmod(0o644)
     weights_file.write_bytes(FILES["model.safetensors"][:-1] + b"B")
     size = receipt.logged[0].size
     with pytest.raises(Untrusted) as refused:
-        client.vouch(tmp_path / "model", "rehashed", publisher=publisher)
+        client.vouch(tmp_path / "model", "rehashed", by=publisher)
     assert refused.value.code == "NOT-AS-LISTED"
     assert client.log_checkpoint("node-ch.example/log").checkpoint.size == size
 
@@ -108,8 +108,8 @@ def test_a_folder_that_nobody_published_is_not_vouched_for(
 ) -> None:
     other = write(tmp_path / "other", {"README.md": b"# Other\n"})
     with pytest.raises(NotFound):
-        client.vouch(other, "rehashed", publisher=publisher)
-    assert client.vouch(published, "rehashed", publisher=publisher).artifact == client.resolve(NAME).artifact
+        client.vouch(other, "rehashed", by=publisher)
+    assert client.vouch(published, "rehashed", by=publisher).artifact == client.resolve(NAME).artifact
 
 
 def test_a_lost_key_is_told_everywhere(

@@ -18,6 +18,7 @@ from typing import TypeVar
 import pytest
 from comity.transfer.plan import Limits
 from comity.trust.errors import ComityError, PolicyNotMet, Refused, Unavailable
+from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.events import Event, Progress
 from comity_client.home import Home
@@ -189,3 +190,20 @@ def test_a_new_version_is_had_by_its_bare_name_and_a_yank_moves_it_back(tmp_path
     assert [listing.name for listing in running.client.search("tiny")] == ["swiss-ai/tiny@v1", "swiss-ai/tiny@v2"]
     dossier = running.client.show("swiss-ai/tiny@v2")
     assert [advisory.kind for advisory in dossier.advisories] == ["yank"]
+
+
+def test_a_member_vouches_by_its_governance_keys_and_is_counted(
+    tmp_path: Path, running: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(running, model(tmp_path / "source", weights=100_000))
+    eventually(lambda: running.client.pull("swiss-ai/tiny", to=tmp_path / "model"))
+    monkeypatch.setenv("COMITY_HOME", str(running.client.home.root))
+    member, target = running.founded.homes[1].directory, str(tmp_path / "model")
+    with pytest.raises(SystemExit) as ended:
+        main(["vouch", target, "--statement", "rehashed", "--dir", str(member), "--yes"])
+    assert not ended.value.code
+    wait_until(lambda: bool(running.client.show("swiss-ai/tiny").vouches))
+    (vouch,) = running.client.show("swiss-ai/tiny").vouches
+    assert vouch.by.member is not None
+    again = running.client.pull("swiss-ai/tiny", to=tmp_path / "again")
+    assert again.verdict.row("documents").summary.endswith("rehashed, says one member")

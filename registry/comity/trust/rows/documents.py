@@ -21,7 +21,8 @@ def documents_row(found: Findings) -> Row:
     chosen, required = found.chosen, found.policy.documents
     named = chosen.publication.published.documents if chosen else {}
     facts = (*_documents(found), *(_vouched(vouch, found) for vouch in found.vouches))
-    behind = "".join(f"; {kind}, say {count} members" for kind, count in members_behind(found.vouches).items())
+    counts = members_behind(found.vouches).items()
+    behind = "".join(f"; {kind}, {f'say {n} members' if n > 1 else 'says one member'}" for kind, n in counts)
     if not required:
         text = f"the policy names none; named by the publisher: {', '.join(named) or 'none'}{behind}"
         return Row(NAME, "not-checked", text, STEP, facts=facts)
