@@ -95,6 +95,8 @@ async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_pat
                 assert await client.offers.search() == ()
                 (state,) = await client.offers.search(OfferQuery(closed=True))
             assert state.fault.startswith("overbooked: ")
+            async with home.operator() as client:
+                assert any("broke its word" in line for line in (await client.status()).warnings)
         read = await read_chain(homes[2], str(homes[0].record.log), offer)
         assert await convicted(homes[2], homes[0], read) == "overbooked"
 

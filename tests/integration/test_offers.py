@@ -42,6 +42,9 @@ async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None
         asked = borrower.request(offer, hours(0, 10, nodes=2, amount=100))
         await holding(lender.home, lambda client: client.offers.search(), "the offer to be found")
         await borrower.submit(lender.home, asked)
+        await reaches(lender.home, asked, "requested")
+        async with lender.home.operator() as client:
+            assert any("offers that wait for an answer: 1" in line for line in (await client.status()).warnings)
         granted = await lender.approve(asked.digest)
         assert await lender.approve(asked.digest) == granted
         await reaches(lender.home, asked, "granted")

@@ -24,6 +24,7 @@ class Metrics:
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
         self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
         self.misbehaviour = self._gauge("misbehaviour_proofs", "Proofs kept that a log showed two histories", "origin")
+        self.offers_at_fault = self._gauge("offers_at_fault", "Offers whose chain convicts their provider", "origin")
         self.witnessed_size = self._gauge("witnessed_entries", "Entries of the own log that it has cosigned", "witness")
         self.charter_epoch = self._gauge("charter_epoch", "The newest epoch that this node took up")
         self.charter_forks = self._gauge("charter_forks", "Forks of the charter that stop governance here")

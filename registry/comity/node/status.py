@@ -75,6 +75,8 @@ class Status:
             yield from report.warnings(governance, self._core.clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is at its quota here and does not advance: {why}"
+        if waiting := self._offers.waiting():
+            yield f"requests for this node's offers that wait for an answer: {waiting}; see comity grant ls"
         if missing := len(self._replication.custody.missing):
             yield f"{missing} side objects of logged entries are missing here and looked for"
         if self._core.membership.federation is None:

@@ -34,6 +34,7 @@ class Accuser:
         assert fault is not None  # it was convicted
         accused = Accused(convicted.chain.book.chain, convicted.log, fault.index, fault.line, fault.kind)
         origin = VerifierKey.parse(convicted.log).name
+        self._core.metrics.offers_at_fault.labels(origin).inc()
         _log.error("an offer's chain convicts its provider", origin=origin, kind=fault.kind, why=fault.why)
         self._accused[convicted.log] = self._accused.get(convicted.log, 0) + 1
         if self._accused[convicted.log] > MAX_ACCUSATIONS or convicted.log == self._core.log:

@@ -82,6 +82,15 @@ class Register:
         """Requests for these offers, in whichever log they stand, each once."""
         return (told for offer in offers for told in self._requests.get(offer, {}).values())
 
+    def waiting(self) -> int:
+        """How many requests for this node's own offers nobody has answered."""
+        open_ = (chain.book for chain in self.own.chains.values() if not chain.book.withdrawn)
+        return sum(
+            told.stated.line not in book.answers
+            for book in open_
+            for told in self.requests(offer.id for offer in book.offers)
+        )
+
     def about(self, grant: Digest) -> Iterator[Told]:
         """What identities said of a grant, in whichever log, each line once."""
         return iter(self._about.get(grant, {}).values())
