@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from comity_client.compute.gathering import Seen
 
 MAX_TOML = 65_536
+FITTED = 200
+"""Offers of which `fit` asks for the lines."""
+COUNTED = 1000
+"""Offers that a balance is added up from."""
 
 
 @examples(
@@ -241,7 +245,9 @@ def fit(reference: str, pattern: str, rooms: Sequence[str], accelerator: str, ca
     found: list[Seen] = []
     if not (offline and not carried):
         counter = Counter(carried=carried, offline=offline)
-        found, _ = counter.market.offers(query(closed=False, accelerator=accelerator), 1000)
+        found, more = counter.market.offers(query(closed=False, accelerator=accelerator), FITTED)
+        if more:
+            output().warn(f"{more} more are offered and not judged; choose with --accelerator")
     show_fits(model, work, own, found)
 
 
@@ -253,30 +259,14 @@ def balance(**options: Any) -> None:
     accelerators are not comparable: there is a balance for each."""
     from comity_client.compute.accounts import accounts
 
+    from comity_cli.lending.balances import show_balances
+
     out, counter = output(), Counter(**options)
     market = counter.market
-    found, _ = market.offers(query(closed=True), 1000)
-    circle, kept = market.circle(), accounts([seen.view for seen in found])
-    for each in kept:
-        out.say(
-            f"{circle.name(each.first)} and {circle.name(each.second)}: {each.unit.accelerator} {each.unit.measure}"
-        )
-        out.fact("lent", f"{each.lent:,} by the first, {each.borrowed:,} by the second")
-        out.fact("net", _net(each.net, circle.name(each.first), circle.name(each.second)))
-        if each.claimed:
-            out.fact("claimed", f"{each.claimed:,} by the lender alone: in nobody's net until it is agreed to")
-        for line in each.lines:
-            out.say(f"    usage {line.usage[:12]} of grant {line.grant[:12]}, "
-                    + (f"agreed by {line.agreement[:12]}" if line.agreement else "not agreed to"))  # fmt: skip
-    if not kept:
-        out.say("Nobody has used anybody's machines yet, as far as is known here.")
-    listed = [
-        {"first": each.first, "second": each.second, "measure": each.unit.measure, "accelerator": each.unit.accelerator,
-         "lent": each.lent, "borrowed": each.borrowed, "claimed": each.claimed, "net": each.net,
-         "lines": [{"grant": line.grant, "usage": line.usage, "agreement": line.agreement} for line in each.lines]}
-        for each in kept
-    ]  # fmt: skip
-    out.document("balance", {"balances": listed})
+    found, more = market.offers(query(closed=True), COUNTED)
+    if more:
+        out.warn(f"{more} more offers are not counted")
+    show_balances(accounts([seen.view for seen in found]), market.circle())
 
 
 def _read(file: Path, home: Path) -> Offer:
@@ -291,9 +281,3 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("amount", ", ".join(f"{part.amount:,}" for part in offer.slices) + f" {offer.measure}")
     out.fact("window", f"{rendering.when(offer.window.start)} up to {rendering.when(offer.window.end)}")
     out.fact("granted by", f"the log {offer.log.split('+', 1)[0]}, and no other")
-
-
-def _net(net: int, first: str, second: str) -> str:
-    if net == 0:
-        return "nobody owes anybody"
-    return f"{second if net > 0 else first} owes {first if net > 0 else second} {abs(net):,}"
