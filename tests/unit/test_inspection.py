@@ -154,11 +154,28 @@ def test_a_malicious_pickle_is_named_and_never_run(protocol: int, tmp_path: Path
         b"V" + b"x" * 3_000_000 + b"\n0",
         b"(((1",
         b"X\x00\x00\x10\x00" + bytes(1_048_576) + b"0",
+        b"GIF89" + bytes(4) + b"0",
+        b"VabTFL3\n0",
     ],
-    ids=["many opcodes", "another pickle", "a long line", "marks", "a long string"],
+    ids=[
+        "many opcodes",
+        "another pickle",
+        "a long line",
+        "marks",
+        "a long string",
+        "an image's mark",
+        "a model's mark",
+    ],
 )
 def test_a_call_is_found_behind_whatever_is_harmless(before: bytes) -> None:
     assert "pickle" in kinds(look(before + pickle.dumps(Writes(Path("x")), 0)))
+
+
+def test_a_pickle_that_is_read_to_the_bound_counts_as_one_and_is_named() -> None:
+    strings = b"".join(b"X\x00\x10\x00\x00" + bytes(4096) + b"0" for _ in range(12_000))
+    assert kinds(look(strings + pickle.dumps(Writes(Path("x")), 0))) == {"pickle"}
+    lines = (b"V" + b"x" * 1_000_000 + b"\n0") * 45
+    assert look(lines + pickle.dumps(Writes(Path("x")), 0)).format == "pickle"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +200,22 @@ def test_a_pickle_is_found_in_a_member_whose_beginning_alone_is_unpacked() -> No
 def test_a_configuration_that_asks_for_code_is_named(key: str) -> None:
     text = f'{{"a": [{{"{key}": {{"AutoModel": "them/repo--modeling.Evil"}}}}]}}'.encode()
     assert look(text, "config.json").active == ("remote-code: auto_map imports them/repo--modeling.Evil",)
+
+
+def test_a_configuration_behind_white_space_is_looked_through() -> None:
+    data = b" " * 5_000 + b'{"auto_map": {"AutoModel": "a.B"}}'
+    assert kinds(look(data, "config.json")) == {"remote-code"}
+
+
+def test_texts_that_are_too_large_to_look_through_are_a_finding() -> None:
+    data = b"a: b\n" * 900_000
+    assert look(data, "x.yaml").malformed and look(data, "t.jinja").malformed
+    assert look(data, "merges.txt").malformed == ()
+
+
+def test_a_pickle_among_the_numbers_of_an_archive_is_found() -> None:
+    found = look(zipped({**TORCH, "archive/data/more.pkl": CALLS}))
+    assert "pickle: more.pkl" in found.active
 
 
 def test_a_key_that_is_given_twice_hides_nothing() -> None:

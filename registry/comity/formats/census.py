@@ -35,6 +35,8 @@ _MARKS: Final[Mapping[bytes, str]] = {
     b"\x04\x22\x4d\x18": "archive",
     b"7z\xbc\xaf\x27\x1c": "archive",
     b"Rar!\x1a\x07": "archive",
+}
+_LOOSE: Final[Mapping[bytes, str]] = {
     b"\x89PNG\r\n\x1a\n": "image",
     b"\xff\xd8\xff": "image",
     b"GIF8": "image",
@@ -48,6 +50,7 @@ _MARKS: Final[Mapping[bytes, str]] = {
     b"tjgg": "ggml",
     b"lmgg": "ggml",
 }
+"""Marks of letters that an unpickler could step over: what they begin may be a pickle all the same."""
 _SCRIPT: Final = re.compile(rb"#! ?/[ -~]+(\n|\r|$)")
 _BZIP2: Final = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
 _JSON: Final = re.compile(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*["{\[\]\-0-9tfn])')
@@ -64,10 +67,10 @@ def identify(source: Source) -> str:
             return name
     if _is_safetensors(head, source.size):
         return "safetensors"
-    if found := _by_place(source, head):
-        return found
     if is_pickle(source):
         return "pickle"
+    if found := _by_place(source, head):
+        return found
     if _is_text(head, source.size):
         return "json" if _JSON.match(head) else "text"
     if proto.is_onnx(source):
@@ -82,6 +85,9 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 def _by_place(source: Source, head: bytes) -> str:
     """Marks that are not at the beginning; "" where there is none."""
+    for mark, name in _LOOSE.items():
+        if head.startswith(mark):
+            return name
     if _SCRIPT.match(head):
         return "script"
     if _BZIP2.match(head):

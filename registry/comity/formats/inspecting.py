@@ -82,7 +82,8 @@ def _json(source: Source, path: str, kind: str) -> Inspection:
 
 
 def _text(source: Source, path: str, kind: str) -> Inspection:
-    return Inspection(kind, tuple(texts.active_in_text(source, path)))
+    active, malformed = texts.active_in_text(source, path)
+    return Inspection(kind, active, malformed)
 
 
 def _program(source: Source, path: str, kind: str) -> Inspection:

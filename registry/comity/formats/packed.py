@@ -110,7 +110,12 @@ def _looked_at(kind: str, members: Sequence[Member]) -> list[Member]:
     """Of PyTorch's archives the pickles and the code: the rest are numbers, which only these refer to."""
     if kind not in ("pytorch", "torchscript"):
         return list(members)
-    return [m for m in members if "data" not in PurePosixPath(m.name).parts[:-1] or active_by_name(m.name)]
+    return [m for m in members if not _is_storage(m.name)]
+
+
+def _is_storage(name: str) -> bool:
+    path = PurePosixPath(name)
+    return "data" in path.parts[:-1] and not path.suffix
 
 
 def _member(kind: str, source: Source, member: Member) -> Iterator[str]:

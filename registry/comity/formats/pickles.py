@@ -11,10 +11,13 @@ import pickletools
 from collections.abc import Mapping
 from typing import Final
 
-from comity.formats.source import Cursor, Source
+from comity.formats.source import Cursor, Exhausted, Source
 from comity.trust.errors import Malformed
 
 MAX_OPCODES: Final = 20_000
+BUDGET: Final = 12 * 1024 * 1024
+"""Bytes that are read to find out."""
+WINDOW: Final = 512
 MAX_LINE: Final = 1024 * 1024
 PROTOCOLS: Final = range(6)
 
@@ -33,11 +36,14 @@ _LINES: Final = {"stringnl_noescape_pair": 2}
 def is_pickle(source: Source, start: int = 0) -> bool:
     """Whether an unpickler that begins at `start` would call something, or go through a pickle that is marked as one.
     Raises OSError where the file does."""
+    source = source.rest(start, BUDGET)
     try:
-        marked = source.at(start, 1) == b"\x80"
-        return _goes_on(Cursor(source, start, source.size), marked)
+        marked = source.at(0, 1) == b"\x80"
+        return _goes_on(Cursor(source, 0, source.size, WINDOW), marked)
     except _NoPickleError:
         return False  # an unpickler would stop there as well
+    except Exhausted:
+        return True
     except Malformed:
         return source.cut
 

@@ -12,6 +12,7 @@ from comity.formats.source import Cursor, Source
 from comity.trust.errors import Malformed
 
 MAX_FIELDS: Final = 512
+WINDOW: Final = 4096
 LENGTH: Final = 2
 _ONNX: Final = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 """Fields of an ONNX ModelProto, and the wire type of each."""
@@ -47,7 +48,7 @@ def is_sentencepiece(source: Source) -> bool:
 
 def _fields(source: Source, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(number, wire type, where its bytes begin) of each field. Raises Malformed."""
-    cursor = Cursor(source, start, end)
+    cursor = Cursor(source, start, end, WINDOW)
     for _ in range(MAX_FIELDS):
         if cursor.position == end:
             return

@@ -12,6 +12,10 @@ BUDGET: Final = 40 * 1024 * 1024
 """Bytes that are read of one file at most, whatever it says of itself."""
 
 
+class Exhausted(Malformed):
+    """A look would have to read more than was agreed on."""
+
+
 class Source:
     """A file of `size` bytes, read at absolute offsets, `budget` bytes in all. It is not closed here.
 
@@ -20,7 +24,7 @@ class Source:
 
     def __init__(self, file: BinaryIO, size: int, budget: int = BUDGET) -> None:
         self._read: Callable[[int, int], bytes] = lambda offset, length: _read(file, offset, length)
-        self._purse = [budget]
+        self._purses = [[budget]]
         self.size = size
         self.cut = False
 
@@ -30,9 +34,10 @@ class Source:
         if not 0 <= offset <= self.size:
             raise Malformed("not a place in the file", why=f"byte {offset} of {self.size}")
         length = max(0, min(length, self.size - offset))
-        if length > self._purse[0]:
-            raise Malformed("too much to look through", why="a look at one file reads no more of it")
-        self._purse[0] -= length
+        if any(length > purse[0] for purse in self._purses):
+            raise Exhausted("too much to look through", why="a look at one file reads no more of it")
+        for purse in self._purses:
+            purse[0] -= length
         return self._read(offset, length)
 
     def exactly(self, offset: int, length: int) -> bytes:
@@ -42,18 +47,19 @@ class Source:
             raise Malformed("cut short", why=f"{length} bytes at {offset} of {self.size}")
         return data
 
-    def part(self, offset: int, size: int) -> Source:
-        """The `size` bytes from `offset` as a source of their own, at the expense of this one."""
-        made = Source.of(b"")
-        made._read, made._purse = (lambda at, length: self._read(offset + at, length)), self._purse
-        made.size = max(0, min(size, self.size - offset))
+    def rest(self, offset: int, budget: int) -> Source:
+        """The bytes from `offset` on as a source of their own, `budget` of them at the expense of this one."""
+        made = Source.of(b"", cut=self.cut)
+        made._read = lambda at, length: self._read(offset + at, length)
+        made._purses = [*self._purses, [budget]]
+        made.size = max(0, self.size - offset)
         return made
 
     @classmethod
     def of(cls, data: bytes, *, cut: bool = False) -> Source:
         """Bytes that are here already."""
         made = cls.__new__(cls)
-        made._read, made._purse = (lambda offset, length: data[offset : offset + length]), [BUDGET]
+        made._read, made._purses = (lambda offset, length: data[offset : offset + length]), [[BUDGET]]
         made.size, made.cut = len(data), cut
         return made
 
@@ -64,13 +70,12 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
 
 
 class Cursor:
-    """Goes through a source from one offset to `end`, a window at a time. Raises Malformed beyond `end`."""
+    """Goes through a source from one offset to `end`, `window` bytes at a time at least. Raises Malformed beyond it."""
 
-    WINDOW: Final = 128 * 1024
-
-    def __init__(self, source: Source, position: int, end: int) -> None:
+    def __init__(self, source: Source, position: int, end: int, window: int = 128 * 1024) -> None:
         self._source = source
         self._end = end
+        self._least = window
         self._from = position
         self._window = b""
         self.position = position
@@ -86,17 +91,22 @@ class Cursor:
     def line(self, limit: int) -> bytes | None:
         """The bytes before the next line feed, which is stepped over; None where the first `limit` bytes hold none and
         more follow. Raises Malformed where the rest has none."""
+        length = 0
+        while (stop := self._line_feed()) < 0:
+            if self._from + len(self._window) >= self._end:
+                raise Malformed("cut short", why=f"no line feed after byte {self.position}")
+            if length >= limit:
+                return None
+            length = min(limit, max(self._least, length * 8))
+            self._fill(min(length, self._end - self.position))
         start = self.position - self._from
-        stop = self._window.find(b"\n", start) if 0 <= start < len(self._window) else -1
-        if stop < 0:
-            self._fill(min(limit, self._end - self.position))
-            start, stop = 0, self._window.find(b"\n")
-        if stop < 0 and self.position + len(self._window) < self._end:
-            return None
-        if stop < 0:
-            raise Malformed("cut short", why=f"no line feed after byte {self.position}")
         self._advance(stop + 1 - start)
         return self._window[start:stop]
+
+    def _line_feed(self) -> int:
+        """Where in the window the next line feed is; -1 for nowhere."""
+        start = self.position - self._from
+        return self._window.find(b"\n", start) if 0 <= start < len(self._window) else -1
 
     def skip(self, length: int) -> None:
         self._advance(length)
@@ -119,7 +129,7 @@ class Cursor:
         return int.from_bytes(self.take(width), "little")
 
     def _fill(self, length: int) -> None:
-        wanted = min(max(length, self.WINDOW), self._end - self.position)
+        wanted = min(max(length, self._least), self._end - self.position)
         if length > wanted:
             raise Malformed("cut short", why=f"{length} bytes at {self.position}, and {max(wanted, 0)} are left")
         self._window = self._source.exactly(self.position, wanted)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from comity.formats.source import Source
 
@@ -35,7 +35,10 @@ _ESCAPE: Final = re.compile(
 _WORTH_PARSING: Final = re.compile(rb"auto_map|chat_template|class_name|nbformat|\\\\u00[4-7]")
 """The keys that matter, or a letter in disguise."""
 _YAML_OBJECT: Final = re.compile(rb"!!python/|tag:yaml\.org,2002:python/")
-_TEXTS: Final = (".yaml", ".yml")
+_YAML: Final = (".yaml", ".yml")
+
+Findings: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+"""What is active, and what is wrong."""
 
 
 def active_by_name(path: str) -> tuple[str, ...]:
@@ -48,14 +51,19 @@ def active_by_name(path: str) -> tuple[str, ...]:
     return ("chat-template",) if suffix in TEMPLATES else ()
 
 
-def active_in_text(source: Source, path: str) -> Iterator[str]:
-    """What is active in a text, beyond what its name says. Raises OSError where the file does."""
-    name = PurePosixPath(path)
-    suffix = name.suffix.lower()
+def active_in_text(source: Source, path: str) -> Findings:
+    """What is active in a text beyond what its name says. Raises OSError where the file does."""
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix == ".json":
+        return active_in_json(source, path)
+    if suffix not in (*TEMPLATES, *_YAML):
+        return (), ()
+    text = source.at(0, MAX_TEXT)
+    wrong = (f"more than {MAX_TEXT} bytes of text",) if source.size > MAX_TEXT else ()
     if suffix in TEMPLATES:
-        yield from active_in_template(source.at(0, MAX_TEXT))
-    elif suffix in _TEXTS and _YAML_OBJECT.search(source.at(0, MAX_TEXT)):
-        yield "python: YAML that makes objects when it is loaded unsafely"
+        return tuple(active_in_template(text)), wrong
+    found = _YAML_OBJECT.search(text) is not None
+    return ("python: YAML that makes objects when it is loaded unsafely",) if found else (), wrong
 
 
 def active_in_template(template: bytes) -> Iterator[str]:
@@ -63,8 +71,8 @@ def active_in_template(template: bytes) -> Iterator[str]:
         yield f"template-escape: {match[0][:40].decode('ascii', 'replace')}"
 
 
-def active_in_json(source: Source, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(what is active, what is wrong) in a file of JSON. Raises OSError where the file does."""
+def active_in_json(source: Source, path: str) -> Findings:
+    """What is active, or wrong, in a file of JSON. Raises OSError where the file does."""
     important = PurePosixPath(path).name in CONFIGURATIONS
     if source.size > MAX_TEXT:
         return (), (f"more than {MAX_TEXT} bytes of configuration",) if important else ()
