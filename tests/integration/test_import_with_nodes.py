@@ -356,6 +356,7 @@ def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(
     assert not running.client.verify(pulled.folder, policy=replace(policy, model_signing=stranger)).accepted
 
 
+@pytest.mark.slow
 def test_the_command_says_it_to_people_and_to_programs(running: Importers, hub: HubLike, tmp_path: Path) -> None:
     commit = furnish(hub, "org/spoken")
 

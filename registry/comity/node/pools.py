@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 class Pools:
-    """Four pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files, and `imports`
-    for work that waits for an upstream, which may take hours."""
+    """Four pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files, and one for
+    `imports`, which wait for an upstream and may take hours."""
 
     def __init__(self) -> None:
         self._ledger = ThreadPoolExecutor(8, thread_name_prefix="ledger")
