@@ -63,6 +63,15 @@ def test_where_the_policy_asks_for_post_quantum_no_other_line_tells_a_time() -> 
     assert times(standing((10, False), (20, False), 300), rule=strong) == []
 
 
+def test_a_classical_line_of_one_who_also_has_another_does_not_count_either() -> None:
+    both = standing(200, 300)
+    seen = both.witnessed[0]
+    earlier = tuple(replace(each, lines=((10, False), *each.lines)) for each in seen.cosigners)
+    mixed = cast(Standing, SimpleNamespace(witnessed=(replace(seen, cosigners=earlier),), jurisdictions=frozenset()))
+    assert times(mixed, rule=CosignerRule(2, 2, (), post_quantum=True)) == [300]
+    assert times(mixed) == [10, 200, 300]
+
+
 def test_every_statement_about_the_artifact_tells_its_times() -> None:
     assert times(standing(10, 20), standing(5, 30)) == [20, 30]
 

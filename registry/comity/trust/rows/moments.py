@@ -20,8 +20,6 @@ def cosigned_moments(standings: Iterable[Standing], rule: CosignerRule) -> list[
     times: set[int] = set()
     for standing in standings:
         for seen in standing.witnessed:
-            if not seen.satisfies(rule, standing.jurisdictions):
-                continue
             of_each = {cosigner: cosigner.times(rule) for cosigner in seen.counted(rule, standing.jurisdictions)}
             times.update(at for at in chain(*of_each.values()) if _enough(rule, of_each, at))
     return [Moment(at, "by when enough cosigners had seen it") for at in sorted(times)]
