@@ -11,6 +11,7 @@ import pytest
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.offers import Eligibility, Grant, Window, read_record, record_statement
 from comity.trust.statement import sign_statement
+from comity.wire.client import NodeClient
 from comity.wire.offer_values import (
     AnswerDefault,
     Approve,
@@ -22,7 +23,7 @@ from comity.wire.offer_values import (
     Report,
     Withdraw,
 )
-from support.federation import found, make_home, serving
+from support.federation import found, make_home, serving, until
 from support.lending import Borrower, Lender, holding, reaches, read_chain, state_of
 from support.offers import HOUR, START, a_slice, an_offer, hours, to
 
@@ -215,6 +216,26 @@ async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tm
             chain = read.chain_of(offer)
             assert chain is not None
             assert (chain.fault, chain.book.remaining) == (None, (900,))
+
+
+async def test_a_log_that_says_too_much_of_offers_is_not_kept_in_memory(tmp_path: Path) -> None:
+    homes = found(tmp_path, 2).homes
+    homes[1].set("limits", offer_lines_per_origin=2)
+    lender = Lender(homes[0])
+    async with serving(*homes):
+        await lender.post(title="first")
+        await holding(homes[1], lambda client: client.offers.search(), "the offer to be mirrored")
+        for title in ("second", "third"):
+            await lender.post(title=title)
+
+        async def crowded(client: NodeClient) -> bool:
+            return any("says more of compute offers" in line for line in (await client.status()).warnings)
+
+        async with homes[1].operator() as operator:
+            await until(lambda: crowded(operator), what="the node to keep no more")
+            assert await operator.offers.search() == ()
+        async with homes[0].client() as client:
+            assert len(await client.offers.search()) == 3
 
 
 async def test_a_default_is_public_with_both_sides(lender: Lender) -> None:

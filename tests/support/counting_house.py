@@ -56,6 +56,7 @@ class CountingHouse:
             keys=SimpleNamespace(online=NODE.online),
             pools=Pools(),
             clock=lambda: float(self.now),
+            config=SimpleNamespace(limits=SimpleNamespace(offer_lines_per_origin=1)),  # of others' logs
         )
         self.register = Register(self.core)
         self.allocator = Allocator(self.core, Pen(self.core, self), self.register)  # type: ignore[arg-type]

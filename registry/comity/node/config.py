@@ -252,12 +252,14 @@ class Tlog(_Section):
 
 
 class Limits(_Section):
-    """Beyond these a log is no longer mirrored or cosigned. Bytes count entries and their side objects."""
+    """Beyond the first two a log is no longer mirrored or cosigned. Bytes count entries and their side objects. Of what
+    one log says of compute offers, so many lines are kept in memory; beyond, its offers are not known here."""
 
     entries_per_origin: Annotated[int, Field(ge=1)] = 10_000_000
     bytes_per_origin: Annotated[int, Field(ge=1)] = 16 * GIB
     open_calls_per_second: Annotated[float, Field(gt=0)] = 50.0
     upload_bytes: Annotated[int, Field(ge=1)] = 4096 * GIB
+    offer_lines_per_origin: Annotated[int, Field(ge=1)] = 262_144
 
 
 class NodeConfig(_Section):

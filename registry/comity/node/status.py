@@ -75,6 +75,8 @@ class Status:
             yield from report.warnings(governance, self._core.clock())
         for log_key, why in self._replication.quotas.full.items():
             yield f"{log_key.name} is at its quota here and does not advance: {why}"
+        for name in sorted(self._offers.crowded):
+            yield f"{VerifierKey.parse(name).name} says more of compute offers than is kept here; see limits"
         if waiting := self._offers.waiting():
             yield f"requests for this node's offers that wait for an answer: {waiting}; see comity grant ls"
         if missing := len(self._replication.custody.missing):

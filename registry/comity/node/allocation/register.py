@@ -50,6 +50,10 @@ class Register:
         self._logs: dict[str, OfferLog] = {}
         self._convicted: list[Convicted] = []
         self._read: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        """Lines of each log that were taken in."""
+        self.crowded: set[str] = set()
+        """Logs that say more of offers than is kept: nothing of theirs is known for sure."""
         self._writers: dict[str, frozenset[Author]] = {}
         """Who was known to write each log when it was read."""
         self._homes: dict[Digest, str] = {}
@@ -117,16 +121,29 @@ class Register:
         async with self._turns.setdefault(log, asyncio.Lock()):
             writers = self._core.membership.writers(log)
             if writers != self._writers.get(log) and any(chain.doubtful for chain in self._log(log).chains.values()):
-                del self._logs[log], self._read[log]
+                del self._logs[log], self._read[log], self._kept[log]
             start = self._read.get(log, 0)
-            if start >= size or not writers:
+            if start >= size or not writers or log in self.crowded:
                 return False
             self._writers[log] = writers
             end = min(size, start + STRETCH)
-            for index, entry, genuine in await self._core.pools.hashing(self._judged, log, start, end):
+            judged = await self._core.pools.hashing(self._judged, log, start, end)
+            if not self._has_room(log, len(judged)):
+                return False
+            for index, entry, genuine in judged:
                 self._take(log, index, entry, genuine)
             self._read[log] = end
             return end < size
+
+    def _has_room(self, log: str, lines: int) -> bool:
+        """Whether so many more lines of a log are kept here. The own log's are, whatever it says."""
+        self._kept[log] = self._kept.get(log, 0) + lines
+        if log == self._core.log or self._kept[log] <= self._core.config.limits.offer_lines_per_origin:
+            return True
+        self.crowded.add(log)
+        for chain in self._log(log).chains.values():
+            chain.doubtful = True
+        return False
 
     def _take(self, name: str, index: int, entry: Entry, genuine: bool | None) -> None:
         log = self._log(name)

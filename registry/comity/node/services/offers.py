@@ -19,7 +19,7 @@ from comity.wire.offer_values import Act, GrantQuery, GrantState, OfferQuery, Of
 from comity.wire.values import Located
 
 BATCH: Final = 64
-_DOUBT: Final = "not known: records by a key that this node cannot place"
+_DOUBT: Final = "not known: records by a key that this node cannot place, or more of them than it keeps"
 
 
 class Offers:
