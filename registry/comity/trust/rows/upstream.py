@@ -27,7 +27,7 @@ def artifact_as_mirrored(row: Row, found: Findings) -> Row:
     mirroring = weigh(found.readings.entries, found.manifest.digest, found.bound)
     joined = row.joined(tuple(_facts(mirroring)))
     needed = found.policy.upstream.corroborated
-    named = found.chosen is not None and found.chosen.accepted is True
+    named = any(standing.accepted is True for standing in found.standings)  # whichever gets furthest: I4
     if row.state != "pass" or named or mirroring.corroborated >= needed:
         return joined
     count = mirroring.corroborated
