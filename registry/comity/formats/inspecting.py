@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, Final
 
-from comity.formats import packed, sanity, texts
+from comity.formats import packed, texts
 from comity.formats.census import identify
+from comity.formats.gguf_sanity import look_at_gguf
+from comity.formats.safetensors_sanity import look_at_safetensors
 from comity.formats.source import Source
 from comity.formats.zips import ends_like_a_zip
 from comity.trust.errors import Malformed
@@ -49,11 +51,11 @@ def _plain(source: Source, path: str, kind: str) -> Inspection:
 
 
 def _safetensors(source: Source, path: str, kind: str) -> Inspection:
-    return Inspection(kind, malformed=tuple(sanity.look_at_safetensors(source).findings))
+    return Inspection(kind, malformed=tuple(look_at_safetensors(source).findings))
 
 
 def _gguf(source: Source, path: str, kind: str) -> Inspection:
-    looked = sanity.look_at_gguf(source)
+    looked = look_at_gguf(source)
     active = [item for text in looked.templates for item in ("chat-template", *texts.active_in_template(text))]
     return Inspection(kind, tuple(dict.fromkeys(active)), tuple(looked.findings))
 
