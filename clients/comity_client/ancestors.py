@@ -6,13 +6,15 @@ Only lines are gathered here, and with them whose keys they are; what they prove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from comity.trust.derived import PREDICATE as DERIVED
 from comity.trust.derived import parse_derived
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
+from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.published import Published
 from comity.trust.reading import Publication
 from comity.trust.statement import Entry
@@ -22,8 +24,11 @@ from comity_client.session import Session
 
 MAX_ARTIFACTS: Final = 64
 """Ancestors that are asked for, nearest first."""
-MAX_LINES: Final = 64
+MAX_LINES: Final = 32
 """Lines that are taken along about one of them."""
+AT_ONCE: Final = 8
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of lines about all of them."""
 _WANTED: Final = ("published", DERIVED, "inception", "rotated")
 
 
@@ -37,15 +42,31 @@ async def gather_ancestors(
     """
     own = [entry for line in lines if (entry := readable(line)) and entry.statement.subject == artifact]
     derived = [entry for entry in own if entry.statement.predicate == DERIVED]
-    waiting = list(dict.fromkeys(_parents([*([publication.entry] if publication else []), *derived])))
+    waiting = list(_parents([*([publication.entry] if publication else []), *derived]))
     seen = {artifact}
     found: list[bytes] = []
-    while waiting := [parent for parent in waiting if parent not in seen][: MAX_ARTIFACTS + 1 - len(seen)]:
-        seen.update(waiting)
-        asked = await asyncio.gather(*(_about(session, parent) for parent in waiting))
+    while len(seen) <= MAX_ARTIFACTS and sum(map(len, found)) <= MAX_BYTES:
+        unseen = [parent for parent in dict.fromkeys(waiting) if parent not in seen]
+        batch, waiting = unseen[:AT_ONCE], unseen[AT_ONCE:]
+        if not batch:
+            break
+        seen.update(batch)
+        asked = await asyncio.gather(*(_about(session, parent) for parent in batch))
         found += [entry.line for entries in asked for entry in entries]
-        waiting = list(dict.fromkeys(_parents(entry for entries in asked for entry in entries)))
+        waiting += _parents(entry for entries in asked for entry in entries)
     return tuple(found)
+
+
+def beside(own: Sequence[bytes], above: Iterable[bytes]) -> tuple[bytes, ...]:
+    """`own` lines about an artifact, and as many about its ancestors as a verifier reads beside them: nobody who
+    publishes an ancestor crowds out what is said about the artifact itself."""
+    there = set(own)
+    more = [line for line in dict.fromkeys(above) if line not in there][: MAX_CLAIMS - len(own)]
+    sizes = itertools.accumulate((len(line) + 1 for line in more), initial=sum(len(line) + 1 for line in own))
+    return (
+        *own,
+        *(line for line, size in zip(more, itertools.islice(sizes, 1, None), strict=True) if size <= MAX_READ),
+    )
 
 
 async def _about(session: Session, artifact: Digest) -> list[Entry]:

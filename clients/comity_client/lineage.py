@@ -17,11 +17,10 @@ from comity.trust.reading import Publication, read_claims
 from comity.trust.witnessing import bind
 from comity.verifier import read_pack
 
-from comity_client.ancestors import gather_ancestors
+from comity_client.ancestors import beside, gather_ancestors
 from comity_client.catalogue import Resolution
 from comity_client.derivations import Derivation
 from comity_client.events import Note, OnEvent
-from comity_client.gather import select
 from comity_client.session import Session
 
 
@@ -38,7 +37,7 @@ async def of_resolution(session: Session, resolution: Resolution, policy: Policy
     """The lineage as all reachable nodes tell it. Raises nothing for what they say."""
     lines = resolution.gathered.lines
     more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines)
-    return of_lines(select((*lines, *more)), resolution.artifact, resolution.publication, policy)
+    return of_lines(beside(lines, more), resolution.artifact, resolution.publication, policy)
 
 
 def of_folder(folder: Path, policy: Policy) -> Lineage:

@@ -30,7 +30,7 @@ from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import read_pack
 
-from comity_client.ancestors import gather_ancestors
+from comity_client.ancestors import beside, gather_ancestors
 from comity_client.around import lines_around, vouched_documents
 from comity_client.catalogue import Resolution
 from comity_client.cuts import collect_growths
@@ -157,7 +157,7 @@ async def _evidence(
     lines = (*resolution.gathered.lines, *kept.claims)
     above = await gather_ancestors(tools.session, resolution.artifact, resolution.publication, lines)
     around = await lines_around(tools.session, resolution.publication)
-    claims = select((*lines, *above, *around))
+    claims = beside(select((*lines, *around)), above)
     readings = read_claims(claims, resolution.artifact)
     collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
     proofs = consistency_proofs(tools.session)
