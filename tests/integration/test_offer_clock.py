@@ -21,7 +21,7 @@ from comity.trust.offers import (
 )
 from comity.trust.statement import parse_entry, sign_statement
 from comity.wire.offer_values import Approve
-from support.counting_house import BORROWER, NODE, CountingHouse
+from support.counting_house import BORROWER, NODE, OTHER, CountingHouse
 from support.offers import HOUR, hours, to
 
 STRANGER = HybridSigner.generate()
@@ -115,3 +115,32 @@ def test_what_is_over_is_taken_back_once(house: CountingHouse) -> None:
     first, again = house.together([house.allocator.release(grant) for _ in range(2)])
     assert first == again
     assert house.read().chains[chain].book.remaining == (1000,)
+
+
+def test_nobody_but_the_grantee_redeems_accepts_or_gives_back(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    house.say(Acceptance(OTHER.id, chain, grant), OTHER)
+    house.tick()
+    assert state(house, chain, grant) == "granted"
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    newest = house.read().chains[chain].book.grants[grant].newest
+    taken = house.say(Redemption(OTHER.id, chain, grant, (5,), newest), OTHER)
+    house.say(GivingBack(OTHER.id, chain, grant), OTHER)
+    (refused,) = house.together([house.allocator.redeem(taken.digest)])
+    assert isinstance(refused, Refused)
+    assert refused.code == "OFFER-ELIGIBILITY"
+    house.tick()
+    assert state(house, chain, grant) == "accepted"
+
+
+def test_a_redemption_signed_before_another_was_recorded_is_signed_anew(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    newest = house.read().chains[chain].book.grants[grant].newest
+    first, second = (house.say(Redemption(BORROWER, chain, grant, (amount,), newest)) for amount in (2, 3))
+    house.together([house.allocator.redeem(first.digest)])
+    (refused,) = house.together([house.allocator.redeem(second.digest)])
+    assert isinstance(refused, Refused)
+    assert house.read().chains[chain].book.grants[grant].redeemed == (2,)

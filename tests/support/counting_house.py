@@ -23,10 +23,10 @@ from comity.trust.offers import Offer, OfferLog, Said, said_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from support.case import nodes
 from support.offers import START, an_offer
-from support.world import identity
+from support.world import Identity, identity
 
 NODE = nodes(1)[0]
-HOLDER = identity("Borrower")
+HOLDER, OTHER = identity("Borrower"), identity("Somebody else")
 
 
 class DiedError(Exception):
@@ -43,7 +43,9 @@ class CountingHouse:
         self._point, fault.point = fault.point, self._at
         self.open()
         self.core.ledger.logs.create(NODE.origin, self.core.log, own=True)
-        self.core.ledger.logs.append(self.core.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line])
+        self.core.ledger.logs.append(
+            self.core.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line, OTHER.entry.line]
+        )
 
     def open(self) -> None:
         membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), None)
@@ -84,9 +86,9 @@ class CountingHouse:
     def offer(self, **more: Any) -> Offer:
         return an_offer(provider=NODE.seat.id, log=self.core.log, **more)
 
-    def say(self, said: Said) -> Entry:
-        """Log a statement of the borrower."""
-        entry = sign_statement(said_statement(said), HOLDER.signer)
+    def say(self, said: Said, by: Identity = HOLDER) -> Entry:
+        """Log a statement of the borrower, or of somebody else."""
+        entry = sign_statement(said_statement(said), by.signer)
         self.core.ledger.logs.append(self.core.log, [entry.line])
         return entry
 

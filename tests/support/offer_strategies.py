@@ -36,7 +36,7 @@ from comity.trust.offers import (
     Withdrawn,
 )
 from comity.trust.offers.capacity import MAX_AMOUNT, MAX_TIME, MEASURES
-from comity.trust.offers.offer import ENGINES
+from comity.trust.offers.offer import ENGINES, MAX_ACCEPT
 from hypothesis import strategies as st
 from support.offers import LOG
 
@@ -123,7 +123,7 @@ def offers(draw: st.DrawFn) -> Offer:
         draw(eligibilities),
         draw(terms),
         draw(st.builds(Engine, st.sampled_from(ENGINES), texts)),
-        draw(st.integers(1, MAX_TIME)),
+        draw(st.integers(1, MAX_ACCEPT)),
         draw(sets(digests)),
         draw(texts),
         draw(st.none() | digests),

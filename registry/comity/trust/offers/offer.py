@@ -24,7 +24,6 @@ from comity.trust.offers.capacity import (
     MAX_AMOUNT,
     MAX_GRANULES,
     MAX_SLICES,
-    MAX_TIME,
     MEASURES,
     Allocation,
     Granularity,
@@ -39,6 +38,8 @@ TERMS: Final = ("grant", "price", "reciprocal")
 ELIGIBLE: Final = ("anyone", "members", "listed")
 MAX_ARTIFACTS: Final = 256
 MAX_LISTED: Final = 64
+MAX_ACCEPT: Final = 366 * 86_400
+"""Seconds that a grant waits at most."""
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 
 
@@ -220,6 +221,8 @@ class Offer:
                 raise _malformed(f"slice {part.name} is no multiple of the granularity")
             if part.amount > (most := part.most(self.measure, part.nodes, length)):
                 raise _malformed(f"slice {part.name} has at most {most} {self.measure} in its window")
+        if not 1 <= self.accept_seconds <= MAX_ACCEPT:
+            raise _malformed(f"a grant waits 1 to {MAX_ACCEPT} seconds")
         if list(self.artifacts) != sorted(set(self.artifacts)) or len(self.artifacts) > MAX_ARTIFACTS:
             raise _malformed(f"it has at most {MAX_ARTIFACTS} artifacts, each once, sorted")
 
@@ -245,7 +248,7 @@ class Offer:
             eligibility=Eligibility.read(fields.object("eligibility")),
             terms=Terms.read(fields.object("terms")),
             engine=Engine.read(fields.object("engine")),
-            accept_seconds=fields.integer("accept_seconds", least=1, most=MAX_TIME),
+            accept_seconds=fields.integer("accept_seconds", least=1, most=MAX_ACCEPT),
             artifacts=fields.digests("artifacts", most=MAX_ARTIFACTS),
             contact=fields.text("contact", least=0, most=400),
             supersedes=None if supersedes is None else bare_digest(supersedes),
