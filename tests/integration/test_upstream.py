@@ -112,9 +112,10 @@ def test_the_commit_is_pinned_once_whatever_the_branch_does_meanwhile(
     assert contents(fetch(wanted, listed(wanted, standing, work), tmp_path / "work", work)) == FILES
 
 
-def test_a_renamed_repository_is_mirrored_under_its_new_name(hub: HubLike, tmp_path: Path) -> None:
-    hub.moved["old/name"] = NAME
-    done = run(replace(order(hub), wanted=Wanted("old/name")), tmp_path / "work")
+@pytest.mark.parametrize("old", ["old/name", "oldest"])
+def test_a_renamed_repository_is_mirrored_under_its_new_name(hub: HubLike, tmp_path: Path, old: str) -> None:
+    hub.moved[old] = NAME
+    done = run(replace(order(hub), wanted=Wanted.parse(f"hf:{old}")), tmp_path / "work")
     assert done.listing.standing.upstream.repository == NAME
 
 

@@ -239,7 +239,7 @@ def test_what_is_wanted_from_a_hub_reads_back(repository: str, revision: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["org/name", "hf:name", "hf:a/b/c", "hf:a/b@", "hf:a/b@../x", "hf:a/b@x y", "hf:a/..", "hf:a/b@-x", "hf:"]
+    "text", ["org/name", "hf:", "hf:a/b/c", "hf:a/b@", "hf:a/b@../x", "hf:a/b@x y", "hf:a/..", "hf:a/b@-x", "hf:"]
 )
 def test_what_names_no_repository_is_refused(text: str) -> None:
     with pytest.raises(Malformed):

@@ -157,9 +157,10 @@ class HubLike:
         if len(parts) == 1:
             found = [r for r in self.repositories.values() if asked.query.get("search", "").lower() in r.name.lower()]
             return _json([{"id": r.name, "private": r.private, "tags": []} for r in found])
-        name, rest = "/".join(parts[1:3]), parts[3:]
+        length = 1 if parts[1] in self.moved else 2  # the oldest have no organisation
+        name, rest = "/".join(parts[1 : 1 + length]), parts[1 + length :]
         if name in self.moved:
-            tail = asked.path.split("/", 5)[5:]
+            tail = asked.path.split("/", 3 + length)[3 + length :]
             return Answer(307, b"", {"Location": "/".join([f"/api/{parts[0]}/{self.moved[name]}", *tail])})
         repository = self.repositories.get(name)
         if repository is None or (repository.private and _token(asked) not in repository.tokens):

@@ -49,13 +49,17 @@ def check_revision(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person wants from a Hub: a repository, and a revision that `main` stands for where none is named."""
+    """What a person wants from a Hub: a repository, and a revision, `main` where none is named. The oldest repositories
+    have no organisation in their names; the Hub says what they are called now."""
 
     repository: str
     revision: str = "main"
 
     def __post_init__(self) -> None:
-        check_repository(self.repository)
+        if "/" in self.repository:
+            check_repository(self.repository)
+        else:
+            check_segment(self.repository, "repository")
         check_revision(self.revision)
 
     @classmethod

@@ -1,0 +1,187 @@
+"""Folders that came by other ways: what their layout tells, and what is refused.
+
+Layouts are made here by hand; those of real clients are taken in by tests/integration/test_import_with_nodes.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
+from comity.trust.upstream.naming import Wanted
+from comity.upstream.folder import METADATA, recognise, take
+from comity.upstream.mirror import Mirrored
+
+COMMIT, OTHER = "1f" * 20, "2e" * 20
+WEIGHTS, CARD = b"weights" * 1000, b"# Card\n"
+NAMED = Wanted("org/name", COMMIT)
+
+
+class Silent:
+    def progress(self, path: str, count: int) -> None:
+        pass
+
+    def wait(self, seconds: float, why: str) -> None:
+        raise AssertionError(why)
+
+
+def git_blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def cache(root: Path, *, commit: str = COMMIT, card: str = "") -> Path:
+    """A Hub client's cache of org/name with one snapshot; gives the snapshot."""
+    repository = root / "models--org--name"
+    snapshot = repository / "snapshots" / commit
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    (snapshot / "sub").mkdir(parents=True)
+    for path, data, blob in (
+        ("weights.bin", WEIGHTS, sha256(WEIGHTS)),
+        ("sub/README.md", CARD, card or git_blob(CARD)),
+    ):
+        (repository / "blobs" / blob).write_bytes(data)
+        (snapshot / path).symlink_to(os.path.relpath(repository / "blobs" / blob, (snapshot / path).parent))
+    return snapshot
+
+
+def taken(folder: Path, named: Wanted | None, into: Path) -> Mirrored:
+    into.mkdir()
+    return take(recognise(folder, named), into, Silent())
+
+
+@pytest.mark.parametrize("of", ["the snapshot", "the repository"])
+def test_a_cache_tells_repository_commit_branch_and_hashes(tmp_path: Path, of: str) -> None:
+    snapshot = cache(tmp_path)
+    folder = snapshot if of == "the snapshot" else snapshot.parent.parent
+    found = recognise(folder, None)
+    upstream = found.listing.standing.upstream
+    assert (upstream.name, upstream.requested, upstream.endpoint) == (f"hf:org/name@{COMMIT}", "main", "")
+    assert found.how == "cache"
+    done = taken(folder, None, tmp_path / "into")
+    assert {seen.entry.path: seen.match for seen in done.observations} == {
+        "sub/README.md": "git-blob",
+        "weights.bin": "sha256",
+    }
+    assert [path.read_bytes() for path in done.paths] == [CARD, WEIGHTS]
+    assert not any(path.is_symlink() for path in done.paths)
+
+
+def test_a_cache_whose_bytes_are_not_what_it_calls_them_is_damaged(tmp_path: Path) -> None:
+    snapshot = cache(tmp_path, card=git_blob(b"another card\n"))
+    with pytest.raises(Untrusted) as damaged:
+        taken(snapshot, None, tmp_path / "into")
+    assert damaged.value.code == "UPSTREAM-LIED"
+    assert damaged.value.hint
+
+
+def test_an_operator_who_says_something_else_than_the_cache_is_contradicted(tmp_path: Path) -> None:
+    snapshot = cache(tmp_path)
+    assert recognise(snapshot, NAMED).how == "cache"
+    for other in (Wanted("org/name", OTHER), Wanted("org/other", COMMIT)):
+        with pytest.raises(Conflict):
+            recognise(snapshot, other)
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside", "../../refs/main"])
+def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target: str) -> None:
+    snapshot = cache(tmp_path)
+    (tmp_path / "outside").write_text("somebody else's")
+    (snapshot / "link.txt").symlink_to(target)
+    with pytest.raises(Malformed) as refused:
+        recognise(snapshot, None)
+    assert refused.value.code == "NOT-A-FILE"
+
+
+def test_what_a_client_wrote_beside_its_files_tells_commit_and_hashes(tmp_path: Path) -> None:
+    folder = noted(tmp_path / "folder", COMMIT)
+    found = recognise(folder, Wanted("org/name", "v1"))
+    assert (found.how, found.listing.standing.upstream.commit) == ("cache", COMMIT)
+    assert {seen.match for seen in taken(folder, Wanted("org/name"), tmp_path / "into").observations} == {"sha256"}
+    with pytest.raises(Conflict):
+        recognise(folder, Wanted("org/name", OTHER))
+
+
+def noted(folder: Path, commit: str) -> Path:
+    (folder / METADATA).mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(WEIGHTS)
+    (folder / METADATA / "weights.bin.metadata").write_text(f"{commit}\n{sha256(WEIGHTS)}\n1.5\n")
+    return folder
+
+
+def test_notes_of_two_commits_or_of_some_files_only_are_not_believed(tmp_path: Path) -> None:
+    folder = noted(tmp_path / "folder", COMMIT)
+    (folder / "later.bin").write_bytes(b"later")
+    with pytest.raises(Malformed) as unclear:
+        recognise(folder, Wanted("org/name"))
+    assert unclear.value.code == "WHICH-UPSTREAM"
+    (folder / METADATA / "later.bin.metadata").write_text(f"{OTHER}\n{sha256(b'later')}\n1.5\n")
+    with pytest.raises(Malformed):
+        recognise(folder, Wanted("org/name"))
+    assert recognise(folder, NAMED).how == "carried"
+
+
+def test_any_other_folder_is_what_its_operator_says(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
+    with pytest.raises(Malformed) as nameless:
+        recognise(tmp_path / "folder", None)
+    assert "--from" in nameless.value.hint
+    with pytest.raises(Malformed):
+        recognise(tmp_path / "folder", Wanted("org/name", "main"))
+    done = taken(tmp_path / "folder", NAMED, tmp_path / "into")
+    assert [seen.match for seen in done.observations] == ["none"]
+
+
+def test_what_is_no_regular_file_is_not_taken_in(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "pipe")
+    with pytest.raises(Malformed):
+        recognise(tmp_path / "folder", NAMED)
+    (tmp_path / "folder" / "pipe").unlink()
+    (tmp_path / "folder" / "link").symlink_to("/etc/hostname")
+    with pytest.raises(Malformed):
+        recognise(tmp_path / "folder", NAMED)
+
+
+def test_names_that_meet_on_another_file_system_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("Readme.md", "README.md"):
+        (tmp_path / "folder" / name).write_bytes(b"")
+    with pytest.raises(Malformed) as refused:
+        recognise(tmp_path / "folder", NAMED)
+    assert refused.value.code == "BAD-PATH"
+
+
+def test_a_file_that_changes_while_it_is_copied_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
+    found = recognise(tmp_path / "folder", NAMED)
+    (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS + b"more")
+    (tmp_path / "into").mkdir()
+    with pytest.raises(Conflict) as changed:
+        take(found, tmp_path / "into", Silent())
+    assert changed.value.code == "CHANGED"
+
+
+@pytest.mark.parametrize("made", ["nothing", "empty", "a file"])
+def test_where_there_are_no_files_nothing_is_imported(tmp_path: Path, made: str) -> None:
+    folder = tmp_path / "folder"
+    if made == "empty":
+        folder.mkdir()
+    if made == "a file":
+        folder.write_bytes(b"")
+    with pytest.raises(NotFound):
+        recognise(folder, NAMED)
+
+
+def test_a_repository_that_is_none_is_refused(tmp_path: Path) -> None:
+    snapshot = cache(tmp_path)
+    snapshot.parent.parent.rename(tmp_path / "models--name")
+    with pytest.raises(ComityError):
+        recognise(tmp_path / "models--name", None)
