@@ -53,9 +53,11 @@ def test_a_forged_acceptance_is_not_recorded_and_does_not_keep_the_right_one_out
     house.core.ledger.logs.append(house.core.log, [sign_statement(said, STRANGER).line])
     house.tick()
     assert state(house, chain, grant) == "granted"
+    assert [told.stated.proven for told in house.register.about(grant)] == [False]
     house.say(Acceptance(BORROWER, chain, grant))
     house.tick()
     assert state(house, chain, grant) == "accepted"
+    assert [told.stated.proven for told in house.register.about(grant)] == [False, True]
 
 
 def test_what_is_given_back_returns_by_itself_and_what_is_forged_does_not(house: CountingHouse) -> None:
