@@ -57,7 +57,7 @@ def test_a_record_counts_by_its_signatures_whatever_the_order() -> None:
 
 
 def test_what_a_record_binds() -> None:
-    assert [key.alg for key in WITH_OPERATOR.bound_keys()] == [
+    assert [key.alg for key in WITH_OPERATOR.bound_keys] == [
         "ed25519",
         "ed25519",
         "ml-dsa-44",
@@ -71,14 +71,14 @@ def test_what_a_record_binds() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", range(len(BOUND)), ids=[f"{key.alg}-{at}" for at, key in enumerate(WITH_OPERATOR.bound_keys())]
+    "missing", range(len(BOUND)), ids=[f"{key.alg}-{at}" for at, key in enumerate(WITH_OPERATOR.bound_keys)]
 )
 def test_every_bound_key_countersigns(missing: int) -> None:
     entry = sign_node_record(WITH_OPERATOR, [NODE.seat.signer], BOUND[:missing] + BOUND[missing + 1 :])
     with pytest.raises(Untrusted, match="did not countersign") as refusal:
         check_node_record(entry, KEYS)
     assert refusal.value.code == "NODE-RECORD"
-    assert WITH_OPERATOR.bound_keys()[missing].id[:16] in refusal.value.why
+    assert WITH_OPERATOR.bound_keys[missing].id[:16] in refusal.value.why
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -7,7 +7,7 @@ that they do not hold. A key bound by several members counts for each of them. S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -46,6 +46,8 @@ class NodeRecord:
     online: VerifyingKey
     tls: bytes
     operators: tuple[bytes, ...] = ()
+    bound_keys: tuple[PublicKey, ...] = field(init=False, repr=False, compare=False)
+    """Every key that has to countersign."""
 
     def __post_init__(self) -> None:
         if self.log.type != NOTE_ED25519:
@@ -56,7 +58,11 @@ class NodeRecord:
             self.cosigners
         ):
             raise Malformed("node record is malformed", why="cosigner keys share one name and differ in type")
-        ids = [key.id for key in self.bound_keys()]
+        cosigners = (PublicKey(COSIGNER_TYPES[key.type], key.public) for key in self.cosigners)
+        certificates = (certificate_key(der) for der in (self.tls, *self.operators))
+        bound = (PublicKey("ed25519", self.log.public), *cosigners, *self.online.halves, *certificates)
+        object.__setattr__(self, "bound_keys", bound)
+        ids = [key.id for key in bound]
         if len(set(ids)) != len(ids):
             raise Malformed("node record is malformed", why="one key in two roles")
 
@@ -68,11 +74,6 @@ class NodeRecord:
     @property
     def origin(self) -> str:
         return self.log.name
-
-    def bound_keys(self) -> tuple[PublicKey, ...]:
-        cosigners = tuple(PublicKey(COSIGNER_TYPES[key.type], key.public) for key in self.cosigners)
-        certificates = tuple(certificate_key(der) for der in (self.tls, *self.operators))
-        return (PublicKey("ed25519", self.log.public), *cosigners, *self.online.halves, *certificates)
 
 
 def certificate_key(der: bytes) -> PublicKey:
@@ -92,7 +93,7 @@ def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Se
 
     Args:
         governance: enough of the member's keys to reach its threshold.
-        bound: signers that together hold every key of `record.bound_keys()`.
+        bound: signers that together hold every key of `record.bound_keys`.
     """
     return sign_statement(node_record_statement(record), *governance, *bound)
 
@@ -147,7 +148,7 @@ def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -
     """As `check_node_record`, for `record` that was read from `entry` already."""
     if not governance.signed(entry.envelope):
         raise Untrusted("node record refused", why="not signed by the member's governance keys", code="NODE-RECORD")
-    for key in record.bound_keys():
+    for key in record.bound_keys:
         if not entry.envelope.verified_by_half(key):
             why = f"{key.alg} key {key.id[:16]} that it binds did not countersign"
             raise Untrusted("node record refused", why=why, code="NODE-RECORD")

@@ -153,6 +153,8 @@ def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet
     for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
         if entry.statement.predicate == "rotated":
             leaving.setdefault(_state_left(entry), []).append(entry)
+    if not leaving:
+        return Chain(start, ())
     reached = {(start.digest, start.seq): start}
     ahead, steps = [start], list[Step]()
     for before in ahead:  # grows below
