@@ -1,0 +1,1 @@
+"""The topics of the Python API. `client.Client` is all of them."""
