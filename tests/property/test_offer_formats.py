@@ -25,7 +25,8 @@ from comity.trust.offers import (
     said_statement,
     usage_statement,
 )
-from comity.trust.offers.accusing import FAULTS, Accused, accusation_statement, read_accused
+from comity.trust.offers.accusing import Accused, accusation_statement, read_accused
+from comity.trust.offers.faults import FAULTS
 from comity.trust.statement import Statement
 from hypothesis import given, settings
 from hypothesis import strategies as st

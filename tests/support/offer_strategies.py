@@ -36,7 +36,8 @@ from comity.trust.offers import (
     Withdrawn,
 )
 from comity.trust.offers.capacity import MAX_AMOUNT, MAX_TIME, MEASURES
-from comity.trust.offers.offer import ENGINES, MAX_ACCEPT
+from comity.trust.offers.conditions import ENGINES
+from comity.trust.offers.offer import MAX_ACCEPT
 from hypothesis import strategies as st
 from support.offers import LOG
 

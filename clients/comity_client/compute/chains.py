@@ -17,7 +17,8 @@ from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Proof
 from comity.trust.offers.book import Book, Commitment
-from comity.trust.offers.hearing import UNANSWERED, Chain, OfferLog, Stated
+from comity.trust.offers.faults import UNANSWERED
+from comity.trust.offers.hearing import Chain, OfferLog, Stated
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.parties import Request
 from comity.trust.offers.records import Offered, Record, is_record, read_record

@@ -13,12 +13,10 @@ from comity.trust.digest import Digest
 from comity.trust.encoding import MAX_INTEGER, Json
 from comity.trust.errors import Malformed
 from comity.trust.note import VerifierKey
-from comity.trust.offers.book import BROKEN, FORKED, OVERBOOKED
-from comity.trust.offers.hearing import UNANSWERED
+from comity.trust.offers.faults import FAULTS
 from comity.trust.statement import Author, Statement, Subject
 
 OFFER_FAULT: Final = "offer-fault"
-FAULTS: Final = (OVERBOOKED, FORKED, BROKEN, UNANSWERED)
 
 
 @dataclass(frozen=True, slots=True)

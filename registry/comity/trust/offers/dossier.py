@@ -21,7 +21,8 @@ from comity.trust.fields import Fields
 from comity.trust.keys import VerifyingKey
 from comity.trust.merkle import HASH_SIZE
 from comity.trust.note import SignedNote, VerifierKey
-from comity.trust.offers.book import FORKED, Book, kind_of
+from comity.trust.offers.book import Book
+from comity.trust.offers.faults import FORKED, kind_of
 from comity.trust.offers.records import Record, is_record, read_record
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
 from comity.trust.tlog_proof import MAX_HASHES, TlogProof

@@ -13,7 +13,8 @@ from typing import Final
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.offers.accounts import USAGE, Answer, Usage, read_answer, read_usage
-from comity.trust.offers.book import Book, Commitment, kind_of
+from comity.trust.offers.book import Book, Commitment
+from comity.trust.offers.faults import kind_of, unanswered
 from comity.trust.offers.parties import (
     Acceptance,
     CutOff,
@@ -36,9 +37,6 @@ from comity.trust.offers.records import (
     read_record,
 )
 from comity.trust.statement import Entry, Statement
-
-UNANSWERED: Final = "unanswered"
-"""A record answers a statement that does not stand before it in the log, or that says something else."""
 
 PREDICATES: Final = (
     "offer",
@@ -158,7 +156,7 @@ class OfferLog:
         except Untrusted as error:
             if not chain.indexes:
                 return None  # it did not begin: nobody was promised anything
-            chain.fault = Fault(kind_of(error) or UNANSWERED, index, entry.digest, error.why)
+            chain.fault = Fault(kind_of(error), index, entry.digest, error.why)
         self.chains[record.link.chain] = chain
         if isinstance(record, Grant) and entry.digest in chain.book.grants:
             self._granting[entry.digest] = chain
@@ -246,5 +244,4 @@ def read_any(statement: Statement) -> Record | Said | Usage | Answer:
 
 def _require(meant: bool, what: str) -> None:
     if not meant:
-        why = f"{what} does not stand before it in this log"
-        raise Untrusted("the chain of an offer is at fault", why=why, code="OFFER-UNANSWERED")
+        raise unanswered(f"{what} does not stand before it in this log")
