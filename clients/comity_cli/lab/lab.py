@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -33,6 +34,8 @@ SEATS: Final = (
 )
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
+PORTS: Final = range(15_000, 32_000)
+"""Below those that Linux gives to connections as they are made, so that a lab finds its own free when it comes up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,14 @@ def _set(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _free_ports(count: int) -> Sequence[int]:
+    taken: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [taken.getsockname()[1] for taken in sockets]
+        while len(taken) < count:
+            port = random.choice(PORTS)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                taken.append(port)
+    return taken
 
 
 def _listens(address: str) -> bool:
