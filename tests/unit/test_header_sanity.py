@@ -102,6 +102,7 @@ def gguf(
         (gguf(info("a", [65])), "'a' lies outside the file: 0 to 65 of 64"),
         (gguf(info("a", [32], kind=8), data=33), "'a' lies outside the file: 0 to 34 of 33"),
         (gguf(info("a", [31], kind=8)), "'a': rows of 31 elements, in blocks of 32"),
+        (gguf(info("a", [], kind=8)), "'a': rows of 1 elements, in blocks of 32"),
         (gguf(info("a", [32], offset=8)), "'a' is not aligned"),
         (gguf(info("a", [2**40, 2**40])), f"'a' has more than {2**48} elements"),
         (gguf(info("a" * 64, [1])), "has 64 bytes, 63 at most are read"),
@@ -117,7 +118,18 @@ def gguf(
     ],
     ids=[
         *("version 1", "big-endian", "no architecture", "key twice", "name twice", "overlap", "beyond the end"),
-        *("quantised beyond", "rows", "alignment", "huge", "long name", "dimensions", "many tensors", "type", "nested"),
+        *(
+            "quantised beyond",
+            "rows",
+            "no sides",
+            "alignment",
+            "huge",
+            "long name",
+            "dimensions",
+            "many tensors",
+            "type",
+            "nested",
+        ),
         *("long string", "long array", "many strings", "no power of two", "short"),
     ],
 )

@@ -113,8 +113,9 @@ def _gguf_end(looked: Looked, name: str, sides: Sequence[int], kind: int, offset
     if elements is None or kind not in BLOCKS:
         return None
     _, block, width = BLOCKS[kind]
-    if (sides[0] if sides else 1) % block:
-        looked.say(f"{name[:80]!r}: rows of {sides[0]} elements, in blocks of {block}")
+    row = sides[0] if sides else 1
+    if row % block:
+        looked.say(f"{name[:80]!r}: rows of {row} elements, in blocks of {block}")
     return offset + elements // block * width
 
 
