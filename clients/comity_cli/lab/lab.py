@@ -35,7 +35,7 @@ SEATS: Final = (
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 PORTS: Final = range(15_000, 32_000)
-"""Below those that Linux gives to connections as they are made, so that a lab finds its own free when it comes up again."""
+"""Below those that Linux gives to connections as they are made: a lab that comes up again finds its own still free."""
 
 
 @dataclass(frozen=True, slots=True)
