@@ -10,7 +10,7 @@ import click
 
 from comity_cli.command import Group, examples, output
 from comity_cli.lending import lender, rendering
-from comity_cli.lending.counter import Counter, reading_options, speaking_options
+from comity_cli.lending.counter import LINE, Counter, reading_options, speaking_options
 from comity_cli.lending.wants import amounts
 
 
@@ -132,11 +132,10 @@ def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
         raise Refused("there is not so much to redeem", why=why, hint=f"comity grant show {made.digest[:12]}",
                       code="OVER-REDEEMED")  # fmt: skip
     facts = [*rendering.grant_facts(held.view, made), ("now", ", ".join(map(str, wanted)))]
-    handed = shlex.quote(counter.out.name) if counter.out else "LINE"
     counter.sign(
         Redemption(voice.identity, held.view.book.chain, made.digest, wanted, made.newest, text), facts,
         title="redeems:", known=held.view.parcel,
-        following=f"comity grant hand-over {handed} --dir HOME --into ./hand-off",
+        following=f"comity grant hand-over {LINE} --dir HOME --into ./hand-off",
     )  # fmt: skip
 
 
@@ -175,11 +174,10 @@ def default(grant: str, text: str, **options: Any) -> None:
     held = market.grant(name)
     made, voice = held.commitment, counter.voice
     _require_mine(made.grant.grantee, voice.identity)
-    handed = shlex.quote(counter.out.name) if counter.out else "LINE"
     counter.sign(
         Default(voice.identity, held.view.book.chain, made.digest, text),
         [*rendering.grant_facts(held.view, made), ("says", text)], title="says that this was not honoured:",
-        known=held.view.parcel, following=f"comity grant answer {handed} --text WORDS --dir HOME",
+        known=held.view.parcel, following=f"comity grant answer {LINE} --text WORDS --dir HOME",
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from comity.trust.offers.parties import Request
 
 from comity_cli.command import output
 from comity_cli.lending import rendering
-from comity_cli.lending.counter import Counter, now
+from comity_cli.lending.counter import LINE, Counter, now
 from comity_cli.lending.wants import allocations
 
 
@@ -31,8 +30,7 @@ def ask(
         free = view.book.free_nodes(part.slice, part.start, part.end)
         how = f"{rendering.span(part)}, {part.amount:,} {lent.measure}; {free} free then"
         facts.append((part.slice, how))
-    handed = shlex.quote(counter.out.name) if counter.out else "LINE"
     counter.sign(
         said, facts, title="asks for a standing pact:" if pact else "asks for machines:", known=view.parcel,
-        following=f"comity grant approve {handed} --dir HOME",
+        following=f"comity grant approve {LINE} --dir HOME",
     )  # fmt: skip

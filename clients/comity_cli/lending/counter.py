@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from comity.trust.errors import Conflict
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+LINE: Final = "LINE"
 
 
 def reading_options(command: F) -> F:
@@ -119,7 +120,8 @@ class Counter:
 
         Args:
             known: what whoever gets a parcel needs to know beside it.
-            following: the command for the other side.
+            following: the command for the other side. `LINE` in it becomes what is handed over: a parcel, or the
+                digest of the line that was logged.
         """
         out, voice = output(), self.voice
         if self.out is None and voice.whole:
@@ -132,6 +134,7 @@ class Counter:
             self._pass_on(said)
             return
         entry = voice.say(said)
+        following = following.replace(LINE, shlex.quote(self.out.name) if self.out else entry.digest[:12])
         where = self._hand_over([*voice.lines, entry.line], known, following)
         out.done(f"signed: {entry.digest[:12]}, {where}")
         out.document(
