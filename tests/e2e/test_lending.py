@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 from comity.trust.digest import Digest, sha256
+from comity.trust.errors import NotFound
 from comity.wire.client import NodeClient
 from comity.wire.offer_values import GrantQuery
 from comity_cli.lab.lab import Lab
@@ -85,7 +86,10 @@ class Fair:
         """Until the node of a home has a line about the offer."""
 
         def there() -> bool:
-            lines = self.ask(by, lambda node: node.offers.get(Digest(self.chain)))
+            try:
+                lines = self.ask(by, lambda node: node.offers.get(Digest(self.chain)))
+            except NotFound:  # it has not mirrored the offer yet
+                return False
             return line in [sha256(each.line) for each in lines]
 
         wait_for(there, f"{by.name} to hear of {line[:12]}")
