@@ -150,18 +150,21 @@ class Lab:
                 self._reap()
                 time.sleep(0.05)
             if node.pid == pid:
-                os.kill(pid, signal.SIGKILL)
+                self._kill(node, pid)
         self._reap()
 
     def destroy(self, node: LabNode) -> None:
         """Kill a node without warning, and delete everything it has."""
         pid = node.pid
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            while node.pid == pid:
-                self._reap()
-                time.sleep(0.01)
+            self._kill(node, pid)
         shutil.rmtree(node.home)
+
+    def _kill(self, node: LabNode, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        while node.pid == pid:
+            self._reap()
+            time.sleep(0.01)
 
     def _start(self, node: LabNode, leash: bool) -> None:
         command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
