@@ -105,6 +105,8 @@ bytes_per_origin = 17179869184
 open_calls_per_second = 50.0
 # Bytes that all unfinished publications together may bring.
 upload_bytes = 4398046511104
+# Lines about compute offers that are read of one log; what is beyond is mirrored and not weighed.
+offer_lines_per_origin = 262144
 """
 
 
