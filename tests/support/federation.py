@@ -101,7 +101,7 @@ class Founded:
         return iter(self.homes)
 
 
-def make_home(directory: Path, number: int, *, interval: float = 0.1, origin: str = "") -> NodeHome:
+def make_home(directory: Path, number: int, *, interval: float = 0.3, origin: str = "") -> NodeHome:
     """A home as `comity init` makes it, on free loopback ports, belonging to no federation yet."""
     card = init_node(
         directory,
@@ -120,7 +120,7 @@ def make_home(directory: Path, number: int, *, interval: float = 0.1, origin: st
 
 
 def found(
-    folder: Path, count: int, *, interval: float = 0.1, namespaces: Mapping[str, Digest] | None = None
+    folder: Path, count: int, *, interval: float = 0.3, namespaces: Mapping[str, Digest] | None = None
 ) -> Founded:
     """`count` node homes below `folder`, one a member and jurisdiction, founded into a federation."""
     homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import socket
 import subprocess
@@ -11,16 +12,17 @@ from typing import Final
 
 OURS: Final = range(15_000, 32_000)
 """Below the ports that Linux gives to connections as they are made: nobody takes one in passing."""
-_dice: Final = random.SystemRandom()
+_start: Final = random.SystemRandom().randrange(len(OURS))
+_in_turn: Final = itertools.cycle([*OURS[_start:], *OURS[:_start]])
 
 
 def free_port() -> int:
-    """A TCP port on the loopback interface that was free a moment ago."""
-    while True:
-        port = _dice.choice(OURS)
+    """A TCP port on the loopback interface that was free a moment ago, and is not given to anybody else here."""
+    for port in _in_turn:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("there are no ports")
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, *, patience: float = 20) -> None:
