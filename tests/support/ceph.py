@@ -6,6 +6,7 @@ Everything listens on the loopback interface, on ports that were free, and ends 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -93,7 +94,12 @@ class Ceph:
         return made
 
     def _admin(self, *words: str) -> None:
-        run("radosgw-admin", *self.settings, *words)
+        """Over SQLite the tool was seen to hang beside the gateway: ask it again."""
+        for patience in (20, 40, 120):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run("radosgw-admin", *self.settings, *words, patience=patience)
+                return
+        raise AssertionError(f"radosgw-admin {words[0]} hangs")
 
 
 @contextmanager
@@ -151,7 +157,7 @@ def wait_until_up(conf: Path) -> None:
     raise AssertionError("the OSD did not come up")
 
 
-def run(*command: str) -> bytes:
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+def run(*command: str, patience: float = 120) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=patience, check=False)
     assert done.returncode == 0, f"{command[0]} {command[-1]}: {done.stderr.decode(errors='replace')[-2000:]}"
     return done.stdout
