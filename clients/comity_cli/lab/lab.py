@@ -151,7 +151,7 @@ class Lab:
                 time.sleep(0.05)
             if node.pid == pid:
                 self._kill(node, pid)
-        self._reap()
+            self._wait(pid)
 
     def destroy(self, node: LabNode) -> None:
         """Kill a node without warning, and delete everything it has."""
@@ -165,6 +165,14 @@ class Lab:
         while node.pid == pid:
             self._reap()
             time.sleep(0.01)
+        self._wait(pid)
+
+    def _wait(self, pid: int) -> None:
+        """Wait for the end of a child whose command line is gone: that goes first, the process a moment later."""
+        for process in self.processes:
+            if process.pid == pid:
+                process.wait()
+        self._reap()
 
     def _start(self, node: LabNode, leash: bool) -> None:
         command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
