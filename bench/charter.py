@@ -29,16 +29,16 @@ from comity.trust.charter import (
     genesis,
     quorum,
 )
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign
 from comity.trust.digest import sha256
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.names import Name
-from comity.trust.note import MAX_SIGNATURES
-from comity.trust.published import Licence, Published, publish
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign
+from comity.trust.tlog.note import MAX_SIGNATURES
+from comity.trust.tlog.proof import TlogProof
 from curves import Panel, draw
 
 NOW = 1_795_000_000

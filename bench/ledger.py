@@ -29,12 +29,12 @@ from comity.ledger.entries import MAX_LINES
 from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Sequencer
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import sha256
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.merkle import Frontier, leaf_hash, verify_inclusion
-from comity.trust.note import log_verifier_key, sign_note
 from comity.trust.statement import Author, Statement, Subject, sign_statement
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_inclusion
+from comity.trust.tlog.note import log_verifier_key, sign_note
 
 ORIGIN = "bench.example/log"
 KEY = PrivateKey.generate("ed25519")

@@ -10,13 +10,13 @@ import tomllib
 from pathlib import Path
 
 from comity.content.keyfile import read_keys
-from comity.trust.node_record import parse_node_record
 from comity.trust.statement import parse_entry
+from comity.trust.statements.node_record import parse_node_record
 from comity.wire.address import Address
 from comity.wire.certs import Pin, TlsIdentity
 from comity.wire.client import NodeClient
 from comity_cli.main import main
-from comity_client import session
+from comity_client.nodes import session
 
 
 def at_mutual_ports(home: Path) -> None:

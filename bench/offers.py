@@ -59,7 +59,7 @@ from comity.trust.offers import (
 )
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer_values import GrantQuery, OfferQuery
-from comity_client.founding import init_node
+from comity_client.node_home.founding import init_node
 
 HOUR = 3600
 START = 1_800_000_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from comity.transfer.ranges import RangeSource
 from comity_cli.main import main
-from comity_client import fetching
+from comity_client.pulling import fetching
 
 
 def only(way: str) -> None:

@@ -24,9 +24,6 @@ from pathlib import Path
 import harness
 from charter import NOW, Person, founded, voted
 from comity.trust.charter import draft, quorum
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.claims import Advisory, sign_advisory, sign_hold
-from comity.trust.cosignature import cosign, cosigner_key
 from comity.trust.digest import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, proof_name
@@ -34,13 +31,16 @@ from comity.trust.federation import Federation, FederationNode
 from comity.trust.identity import announce
 from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
 from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.names import Name
-from comity.trust.node_record import NodeRecord, sign_node_record
-from comity.trust.note import log_verifier_key
-from comity.trust.published import Licence, Published, publish
 from comity.trust.statement import Entry, SideObject
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.statements.claims import Advisory, sign_advisory, sign_hold
+from comity.trust.statements.node_record import NodeRecord, sign_node_record
+from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import log_verifier_key
+from comity.trust.tlog.proof import TlogProof
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import load_policy, read_pack

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from comity.trust.report import Report
     from comity.trust.statement import Entry
     from comity_client.client import Client
-    from comity_client.publish import Receipt
-    from comity_client.publishers import Publisher
+    from comity_client.owner.publishers import Publisher
+    from comity_client.publishing.publish import Receipt
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import comity
 from comity.trust.digest import Digest
+from comity.trust.judging.reading import Publication
+from comity.trust.judging.vouching import Vouch
 from comity.trust.manifest import Manifest
 from comity.trust.policy import Policy
-from comity.trust.published import Licence, Parent
-from comity.trust.reading import Publication
 from comity.trust.statement import SideObject
-from comity.trust.vouching import Vouch
+from comity.trust.statements.published import Licence, Parent
 
-from comity_client.dossier import Dossier, vouches_of
-from comity_client.held import Held
+from comity_client.evidence.dossier import Dossier, vouches_of
+from comity_client.pulling.held import Held
 
 SPEC: Final = "1.6"
 MAX_CONFIG: Final = 1024 * 1024

@@ -16,8 +16,8 @@ from comity_client.compute import models
 from comity_client.compute.fitting import Model
 from comity_client.compute.market import Market
 from comity_client.governance.chamber import Chamber
-from comity_client.hub_cache import cached, default_cache
-from comity_client.session import Session
+from comity_client.nodes.session import Session
+from comity_client.pulling.hub_cache import cached, default_cache
 
 
 class Client(Trusting, Mirroring, Reporting, Publishing):

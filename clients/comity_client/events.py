@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
+from comity.trust.statements.claims import Advisory
 from comity.trust.verdict import Verdict
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from comity.content.secret_file import read_secret
 from comity.trust.errors import Malformed, NotFound
 
-from comity_client.node_home import settings_of
+from comity_client.node_home.seat import settings_of
 
 OFFLINE: Final = "HF_HUB_OFFLINE"
 _QUIET: Final = {

@@ -45,7 +45,7 @@ from comity.trust.policy import Policy, parse_policy
 from comity.trust.report import Report
 from comity.trust.spelling import plain
 from comity.trust.statement import MAX_OBJECT_BYTES
-from comity.trust.tlog_proof import MAX_PROOF
+from comity.trust.tlog.proof import MAX_PROOF
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.trust.charter import Body
-from comity_client.founding import consent_to, seal
+from comity_client.node_home.founding import consent_to, seal
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, serving, until
 from support.narrows import Narrows
 from support.ports import free_port

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.node.core import Core
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError
-from comity.trust.note import SignedNote
 from comity.trust.statement import parse_entry
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import SignedNote
 from comity.wire.values import Receipt
 from support.federation import NodeHome, NodeProcess, converged, found, make_home, until
 from support.publisher import Publisher, model, release, send

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.plan import Limits
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.note import SignedNote
 from comity.trust.pieces import PIECE
 from comity.trust.statement import Statement, Subject, sign_statement
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import SignedNote
 from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir

@@ -23,7 +23,7 @@ from comity.trust.errors import NotFound
 from comity.wire.client import NodeClient
 from comity.wire.offer_values import GrantQuery
 from comity_cli.lab.lab import Lab
-from comity_client.operator import socket_of
+from comity_client.nodes.operator import socket_of
 from support.officers import Document, Officer, together, wait_for
 
 pytestmark = pytest.mark.slow

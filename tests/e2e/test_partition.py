@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from comity.trust.charter import CharterPolicy, quorum
-from comity_client.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
 from support.divide import Divide, divide
 from support.officers import Officer, change, serving, together, wait_for
 from support.publisher import model

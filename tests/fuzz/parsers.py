@@ -26,43 +26,43 @@ from comity.trust.charter import (
     read_named,
     read_reading,
 )
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
-from comity.trust.derived import parse_derived
 from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope
 from comity.trust.encoding import canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
 from comity.trust.federation import Federation
-from comity.trust.growth import Growth
 from comity.trust.identity import Inception, check_inception
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.model_signing import Bundle, ModelKey, ModelStatement, Moment, parse_roots
 from comity.trust.model_signing.chains import Chain
 from comity.trust.names import Name, Reference
-from comity.trust.node_record import certificate_key, parse_node_record
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.offers import Offer, read_any
 from comity.trust.offers.dossier import Dossier, Exhibit
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.policy import parse_policy
-from comity.trust.published import Published
 from comity.trust.report import Report
 from comity.trust.rotation import KeyState, follow, parse_rotation
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
-from comity.trust.tiles import decode_entries, encode_entries, parse_tile_path
-from comity.trust.tlog_mirror import MirrorInfo
-from comity.trust.tlog_policy import TlogPolicy
-from comity.trust.tlog_proof import TlogProof
-from comity.trust.tlog_witness import AddCheckpoint, encode_signatures, parse_signatures
+from comity.trust.statements.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
+from comity.trust.statements.derived import parse_derived
+from comity.trust.statements.node_record import certificate_key, parse_node_record
+from comity.trust.statements.published import Published
+from comity.trust.statements.verified import Verified, sign_verified, summarise
+from comity.trust.statements.vouched import Vouched, parse_vouched, sign_vouched
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.growth import Growth
+from comity.trust.tlog.mirror import MirrorInfo
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.policy import TlogPolicy
+from comity.trust.tlog.proof import TlogProof
+from comity.trust.tlog.tiles import decode_entries, encode_entries, parse_tile_path
+from comity.trust.tlog.witness import AddCheckpoint, encode_signatures, parse_signatures
 from comity.trust.upstream.comparing import Listed, Observation, encode_observations, parse_observations
 from comity.trust.upstream.naming import Wanted, check_endpoint
 from comity.trust.upstream.news import Changed, Gone, parse_changed, parse_gone, sign_changed, sign_gone
 from comity.trust.upstream.observed import Observed
-from comity.trust.verified import Verified, sign_verified, summarise
 from comity.trust.verify import verify
-from comity.trust.vouched import Vouched, parse_vouched, sign_vouched
 from comity.wire.https import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
 from support import offers as lending

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound
-from comity.trust.misbehaviour import ROOTS
+from comity.trust.tlog.misbehaviour import ROOTS
 from comity.wire.values import Misbehaviour
 from comity_cli.main import command
 from comity_client.client import Client

@@ -15,7 +15,7 @@ from comity_client.client import Client
 from comity_client.comparing.differences import GGUF
 from comity_client.comparing.tensors import Shared, TensorChanges
 from comity_client.home import Home
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
 from support.derivations import Named, flip, llama_gguf, sharded, write_safetensors
 from support.fakes import FakeFederation
 

@@ -15,13 +15,13 @@ from comity.wire.values import Charter
 from comity_client.client import Client
 from comity_client.desk.keys import DeskKey, open_key
 from comity_client.desk.votes import VoteFile
-from comity_client.founding import init_node
 from comity_client.governance import acts, drafting, recovery
 from comity_client.governance.chamber import Chamber
 from comity_client.governance.joining import hopes
 from comity_client.governance.plans import Plan
 from comity_client.governance.sitting import Material
 from comity_client.home import Home
+from comity_client.node_home.founding import init_node
 from support.fake_council import FakeCouncil
 from support.fakes import FakeFederation, FakeNode
 from support.world import NOW

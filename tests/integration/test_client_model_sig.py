@@ -21,9 +21,9 @@ from comity.trust.policy import Policy
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.model_signing import own_key, public_file, read_model_key
-from comity_client.publish import Receipt
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
+from comity_client.publishing.publish import Receipt
+from comity_client.pulling.model_signing import own_key, public_file, read_model_key
 from support.fakes import FakeFederation
 
 FILES = {"README.md": b"# Tiny\n", "config.json": b"{}\n", "empty.txt": b"", "weights.bin": os.urandom(100_000)}

@@ -18,12 +18,12 @@ from comity.trust.errors import (
     Unavailable,
     Untrusted,
 )
-from comity.trust.published import Parent
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
+from comity.trust.statements.published import Parent
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
 from support.fakes import FakeFederation, fork
 
 FILES = {

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.plan import Limits
-from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.digest import sha256
 from comity.trust.errors import (
     ComityError,
@@ -24,10 +23,11 @@ from comity.trust.errors import (
 )
 from comity.trust.hub import commit_id
 from comity.trust.manifest import Manifest
+from comity.trust.statements.claims import Advisory, sign_advisory
 from comity_client.client import Client
 from comity_client.events import Alarm, Event, SourceDropped
 from comity_client.home import Home
-from comity_client.memory import ALARMS
+from comity_client.owner.memory import ALARMS
 from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
 
@@ -303,7 +303,7 @@ def test_no_room_is_said_before_anything_is_fetched(
     tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("comity_client.place.shutil.disk_usage", lambda path: usage._replace(free=1024))
+    monkeypatch.setattr("comity_client.pulling.place.shutil.disk_usage", lambda path: usage._replace(free=1024))
     reads = sum(fake.reads for fake in federation.nodes)
     with pytest.raises(OutOfSpace) as caught:
         client.pull("swiss-ai/tiny", to=tmp_path / "model")

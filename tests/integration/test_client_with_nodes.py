@@ -22,7 +22,7 @@ from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.events import Event, Progress
 from comity_client.home import Home
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
 from support.federation import Founded, NodeProcess, found, processes
 from support.publisher import model
 

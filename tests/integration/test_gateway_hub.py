@@ -16,8 +16,8 @@ import pytest
 import structlog
 from comity.content.tokens import TokenFile
 from comity.node import logs
-from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.hub import blob_id, commit_id, tree_ids
+from comity.trust.statements.claims import Advisory, sign_advisory
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 

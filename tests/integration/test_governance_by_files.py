@@ -17,7 +17,6 @@ from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import DeskKey, find_keys, open_key, read_public, write_public
 from comity_client.desk.seat_keys import SeatShape
 from comity_client.desk.votes import reading_of
-from comity_client.founding import consent_to, draft_genesis, init_node, seal
 from comity_client.governance import acts, drafting, recovery, rotating
 from comity_client.governance.acts import Nothing
 from comity_client.governance.folder import read_folder, write_folder
@@ -25,8 +24,9 @@ from comity_client.governance.inviting import carried_nodes, extended, invite
 from comity_client.governance.plans import Plan, plan_carried
 from comity_client.governance.sitting import Material, Sitting, material_of, of_federation
 from comity_client.governance.turns import turns
-from comity_client.node_card import NodeCard
-from comity_client.trust_store import TrustStore
+from comity_client.node_home.card import NodeCard
+from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.owner.trust_store import TrustStore
 from support.softhsm import token
 
 CODES = ("CH", "ES", "KR", "SG", "BR")

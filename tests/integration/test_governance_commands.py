@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from comity_cli.main import main
 from comity_client.client import Client
-from comity_client.founding import consent_to, draft_genesis, init_node, seal
 from comity_client.home import Home
+from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
 from support import command_lines
 
 CODES = ("CH", "ES", "KR", "SG")

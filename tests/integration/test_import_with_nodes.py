@@ -30,8 +30,8 @@ from comity.trust.keys import PrivateKey
 from comity.trust.model_signing import ModelKey, ModelSigningRule
 from comity.trust.upstream.comparing import parse_observations
 from comity.wire.upstream_values import ImportOrder
-from comity_client.dossier import Dossier
-from comity_client.model_signing import sign_folder
+from comity_client.evidence.dossier import Dossier
+from comity_client.pulling.model_signing import sign_folder
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 

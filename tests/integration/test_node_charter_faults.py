@@ -10,7 +10,7 @@ from comity.trust.charter import Body, Intent, Ratify, check_accusation, read_ac
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.values import Receipt
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, digest_of

@@ -14,10 +14,10 @@ from comity.node.core import Core
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.misbehaviour import ROOTS
-from comity.trust.note import SignedNote
 from comity.trust.statement import parse_entry
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.misbehaviour import ROOTS
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.address import Address
 from comity.wire.certs import Pin, TlsIdentity, make_certificate, to_pem
 from comity.wire.client import NodeClient

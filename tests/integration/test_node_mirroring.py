@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from comity.node import continuity
 from comity.node.replication.cosigner import HEARTBEAT
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import sha256
 from comity.trust.errors import Refused
-from comity.trust.misbehaviour import convict
-from comity.trust.note import SignedNote
 from comity.trust.statement import Statement, Subject, sign_statement
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.misbehaviour import convict
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.proof import TlogProof
 from support.federation import (
     Founded,
     NodeHome,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.pieces import PieceIndex, check_records
-from comity.trust.published import Published, publish
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statements.claims import Advisory, sign_advisory
+from comity.trust.statements.published import Published, publish
 from comity.wire.client import NodeClient
 from comity.wire.values import InlineObject, UploadHeader
 from support.derivations import derived_line

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from comity.trust.claims import parse_hold, signed_by_node
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
+from comity.trust.statements.claims import parse_hold, signed_by_node
 from comity.wire.client import NodeClient
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send

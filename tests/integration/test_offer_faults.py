@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from comity.content.keyfile import read_signer
 from comity.ledger.ledger import Ledger
-from comity.trust.misbehaviour import convict
-from comity.trust.note import SignedNote
 from comity.trust.offers import Allocation, Grant, Offered, OfferLog, Window, record_statement
 from comity.trust.offers.accusing import OFFER_FAULT, read_accused
 from comity.trust.offers.dossier import Dossier, convict_provider
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.misbehaviour import convict
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.offer_values import OfferQuery
 from support.federation import NodeHome, found, introduced, serving, until
 from support.lending import Borrower, Lender, holding, reaches, read_chain

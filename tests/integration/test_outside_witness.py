@@ -12,12 +12,12 @@ import httpx2
 import pytest
 from comity.content.keyfile import write_keys
 from comity.gateway import beside
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import cosign, cosigner_key, verified_cosigners
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import verify_consistency
-from comity.trust.note import VerifierKey
-from comity.trust.tlog_witness import AddCheckpoint, encode_signatures
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners
+from comity.trust.tlog.merkle import verify_consistency
+from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.witness import AddCheckpoint, encode_signatures
 from support.federation import NodeHome, introduced, make_home, note_of, serving, until
 
 KEY = PrivateKey.generate("ed25519")

@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway import beside
-from comity.trust.cosignature import verify_cosignature
 from comity.trust.digest import sha256
-from comity.trust.note import SignedNote
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
-from comity.trust.tlog_mirror import MirrorInfo, Upload
-from comity.trust.tlog_witness import AddCheckpoint, parse_signatures
+from comity.trust.tlog.cosignature import verify_cosignature
+from comity.trust.tlog.mirror import MirrorInfo, Upload
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
 from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
 from support.outside import Faces, OutsideLog, read_log, vkeys

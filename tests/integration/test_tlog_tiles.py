@@ -10,10 +10,10 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.gateway import beside
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import sha256
-from comity.trust.note import SignedNote
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.note import SignedNote
 from support.federation import Founded, converged, found, serving
 from support.outside import Faces, read_log
 

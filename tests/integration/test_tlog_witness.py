@@ -16,14 +16,14 @@ from comity.content.keyfile import write_keys
 from comity.gateway import beside
 from comity.ledger.ledger import Ledger
 from comity.node import continuity
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosigner_key, verify_cosignature
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import consistency_proof, leaf_hash
-from comity.trust.note import SignedNote, VerifierKey
-from comity.trust.tlog_witness import AddCheckpoint, parse_signatures
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosigner_key, verify_cosignature
+from comity.trust.tlog.merkle import consistency_proof, leaf_hash
+from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
 from support.federation import NodeHome, make_home, serving
 from support.outside import Faces, OutsideLog, vkeys
 from support.shared import shared

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from comity.trust.digest import sha256, short
 from comity.trust.errors import Refused, Unavailable
-from comity.trust.node_record import certificate_key
+from comity.trust.statements.node_record import certificate_key
 from comity.wire.address import Address
 from comity.wire.certs import Pin, TlsIdentity, make_certificate
 from comity.wire.client import NodeClient

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comity.trust.judging.reading import read_claims
 from comity.trust.manifest import Manifest
-from comity.trust.published import Licence, Parent, Published, publish
-from comity.trust.reading import read_claims
 from comity.trust.statement import SideObject
+from comity.trust.statements.published import Licence, Parent, Published, publish
 from comity_client.bom import Described, bill
 from support.case import case
 from support.environments import python_with

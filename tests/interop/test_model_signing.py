@@ -11,7 +11,7 @@ from comity.trust.errors import Untrusted
 from comity.trust.evidence import MODEL_SIG, PACK
 from comity.trust.keys import PrivateKey
 from comity.trust.model_signing import Identity, ModelKey
-from comity_client.keyless import verify_keyless
+from comity_client.pulling.keyless import verify_keyless
 from support import model_sig
 from support.model_sig import FILES, KEY, signed
 from support.model_sig_table import DOCUMENT, Said, compare, document, reference

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.gateway import beside
-from comity.trust.checkpoint import open_checkpoint
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import sha256
-from comity.trust.note import SignedNote
+from comity.trust.tlog.checkpoint import open_checkpoint
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.note import SignedNote
 from support.federation import introduced, make_home, serving, until
 from support.outside import Faces, read_log
 from support.sigsum import ORIGIN, sigsum_witness

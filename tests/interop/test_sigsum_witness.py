@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import verify_cosignature
 from comity.trust.encoding import b64encode
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import verify_cosignature
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
 from support.seeded import seeded_key
 from support.sigsum import sigsum_witness
 

@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign
 from comity.trust.errors import Untrusted
-from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.note import VerifierKey, log_verifier_key
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import VerifierKey, log_verifier_key
+from comity.trust.tlog.proof import TlogProof
 from support.seeded import seeded_key
 from support.tools import needs
 

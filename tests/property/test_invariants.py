@@ -9,19 +9,19 @@ from typing import TypeVar
 
 import pytest
 from comity.trust.charter import Body
-from comity.trust.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from comity.trust.evidence import Evidence, Proof
 from comity.trust.identity import KeySet, announce
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.policy.upstream import UpstreamRule
-from comity.trust.published import Licence, Parent, publish
 from comity.trust.report import Report
 from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.tlog_proof import TlogProof
-from comity.trust.verified import sign_verified, summarise
+from comity.trust.statements.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
+from comity.trust.statements.published import Licence, Parent, publish
+from comity.trust.statements.verified import sign_verified, summarise
+from comity.trust.statements.vouched import Vouched, sign_vouched
+from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
-from comity.trust.vouched import Vouched, sign_vouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, filled, nodes, release

@@ -11,7 +11,7 @@ from comity.ledger.index import Place, Query
 from comity.ledger.ledger import Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError
-from comity.trust.merkle import MemoryTree, leaf_hash, verify_consistency, verify_inclusion
+from comity.trust.tlog.merkle import MemoryTree, leaf_hash, verify_consistency, verify_inclusion
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import MAX_TIMESTAMP, cosign, cosigner_key, verify_cosignature
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import (
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import MAX_TIMESTAMP, cosign, cosigner_key, verify_cosignature
+from comity.trust.tlog.merkle import (
     EMPTY_ROOT,
     MAX_SIZE,
     Frontier,
@@ -21,7 +21,7 @@ from comity.trust.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from comity.trust.note import (
+from comity.trust.tlog.note import (
     ED25519,
     MLDSA44_COSIGNATURE,
     NoteSignature,
@@ -30,7 +30,9 @@ from comity.trust.note import (
     log_verifier_key,
     verify_note,
 )
-from comity.trust.tiles import (
+from comity.trust.tlog.policy import Group, Log, TlogPolicy, Witness
+from comity.trust.tlog.proof import MAX_EXTRA, TlogProof
+from comity.trust.tlog.tiles import (
     ENTRIES,
     MAX_ENTRY,
     Tile,
@@ -41,8 +43,6 @@ from comity.trust.tiles import (
     tile_node_reader,
     tiles_between,
 )
-from comity.trust.tlog_policy import Group, Log, TlogPolicy, Witness
-from comity.trust.tlog_proof import MAX_EXTRA, TlogProof
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.seeded import seeded_key

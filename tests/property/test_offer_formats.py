@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.note import VerifierKey
 from comity.trust.offers import (
     Answer,
     Offer,
@@ -28,6 +27,7 @@ from comity.trust.offers import (
 from comity.trust.offers.accusing import Accused, accusation_statement, read_accused
 from comity.trust.offers.faults import FAULTS
 from comity.trust.statement import Statement
+from comity.trust.tlog.note import VerifierKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.offer_strategies import answers, digests, offers, records, said, usages

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import comity
-from comity.trust.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.published import Licence, Parent, publish
 from comity.trust.report import Report
-from comity.trust.verified import sign_verified, summarise
+from comity.trust.statements.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
+from comity.trust.statements.published import Licence, Parent, publish
+from comity.trust.statements.verified import sign_verified, summarise
+from comity.trust.statements.vouched import Vouched, sign_vouched
 from comity.trust.verify import verify
-from comity.trust.vouched import Vouched, sign_vouched
 from comity.verifier import examine, load_policy
 from support.case import Case, advisory, case, nodes, release
 from support.derivations import derived_line

@@ -9,14 +9,14 @@ import pytest
 from comity.trust.charter import Body, Member
 from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import Evidence, Proof
-from comity.trust.growth import Growth
 from comity.trust.keys import HybridSigner
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.node_record import sign_node_record
 from comity.trust.policy import CosignerRule, Policy
-from comity.trust.published import publish
 from comity.trust.rotation import Cut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
+from comity.trust.statements.node_record import sign_node_record
+from comity.trust.statements.published import publish
+from comity.trust.tlog.growth import Growth
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,17 +10,6 @@ from typing import Any
 
 import pytest
 from comity.trust.charter import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.claims import (
-    ADVISORIES,
-    SEVERITIES,
-    Advisory,
-    Compromise,
-    parse_addresses,
-    parse_advisory,
-    parse_hold,
-    sign_advisory,
-)
-from comity.trust.derived import Derived, Extent, parse_derived, sign_derived
 from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope, EnvelopeSignature
 from comity.trust.encoding import MAX_INTEGER, b64encode, canonical, parse_canonical, parse_json
@@ -30,7 +19,6 @@ from comity.trust.identity import KINDS, Inception, KeySet
 from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Name, Reference
-from comity.trust.node_record import parse_node_record
 from comity.trust.pieces import (
     FIXED,
     MAX_PIECES,
@@ -43,9 +31,21 @@ from comity.trust.pieces import (
     parse_records,
     tensor_pieces,
 )
-from comity.trust.published import DOCUMENTS, RELATIONS, Licence, Parent, Published
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, SideObject, Statement, Subject, parse_entry
-from comity.trust.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
+from comity.trust.statements.claims import (
+    ADVISORIES,
+    SEVERITIES,
+    Advisory,
+    Compromise,
+    parse_addresses,
+    parse_advisory,
+    parse_hold,
+    sign_advisory,
+)
+from comity.trust.statements.derived import Derived, Extent, parse_derived, sign_derived
+from comity.trust.statements.node_record import parse_node_record
+from comity.trust.statements.published import DOCUMENTS, RELATIONS, Licence, Parent, Published
+from comity.trust.statements.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, nodes

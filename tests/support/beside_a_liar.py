@@ -15,9 +15,9 @@ from pathlib import Path
 from comity.transfer.plan import Limits
 from comity.trust.charter import CharterPolicy, quorum
 from comity_client.client import Client
-from comity_client.founding import consent_to, draft_genesis, seal
 from comity_client.home import Home
-from comity_client.publishers import Publisher
+from comity_client.node_home.founding import consent_to, draft_genesis, seal
+from comity_client.owner.publishers import Publisher
 from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
 from support.liar import Face, Liar
 from support.narrows import Narrows

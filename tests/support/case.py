@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.formats.inspecting import inspect
-from comity.trust.claims import Advisory, sign_advisory, sign_hold
 from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import PACK, Evidence, FoundFile, Proof
 from comity.trust.federation import Federation
@@ -20,8 +19,9 @@ from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Name
 from comity.trust.pieces import FIXED, PieceIndex, PieceLayout, PieceRecord, fixed_pieces, records_root
 from comity.trust.policy import Policy, parse_policy
-from comity.trust.published import Licence, Parent, Published, publish
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statements.claims import Advisory, sign_advisory, sign_hold
+from comity.trust.statements.published import Licence, Parent, Published, publish
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat

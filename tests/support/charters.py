@@ -26,7 +26,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import Envelope, pae
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
-from comity.trust.rotation import KeyState, Rotation, rotation_statement
+from comity.trust.rotation import Rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
 
 
@@ -86,7 +86,7 @@ class Seated:
 
     def rotated(self, before: Member, signer: Signer, recovery: Signer) -> tuple[Seated, Entry]:
         """The same member with new keys, and the statement that says so; `before` is its seat until then."""
-        start = KeyState.of_seat(before)
+        start = before.key_state
         change = Rotation(self.id, 1, start.digest, KeySet((signer.public,), 1), (recovery.public.id,))
         statement = rotation_statement(change, [self.recovery.public])
         return replace(self, signer=signer, recovery=recovery), sign_statement(statement, self.recovery, signer)

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from comity.content.ingest import ingest
 from comity.content.layout import piece_lengths
-from comity.trust.claims import sign_hold
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.manifest import Manifest
-from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.names import Name, Reference
-from comity.trust.note import log_verifier_key
 from comity.trust.pieces import PieceIndex, PieceRecord, encode_records
-from comity.trust.published import Licence, Published, publish
 from comity.trust.statement import Entry, SideObject, parse_entry
+from comity.trust.statements.claims import sign_hold
+from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import log_verifier_key
 from comity.wire.certs import TlsIdentity
 from comity.wire.doors import Caller, OpenDoor, OperatorDoor
 from comity.wire.server import Services, make_server

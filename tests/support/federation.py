@@ -1,7 +1,7 @@
 """A federation to test with: node homes on loopback, founded as members would found it, and nodes running on them.
 
-Homes come from `comity_client.founding`, exactly as `comity init` makes them. A node runs in this process (`serving`),
-on the test's own event loop, or as a process of its own (`NodeProcess`), which can be killed.
+Homes come from `comity_client.node_home.founding`, exactly as `comity init` makes them. A node runs in this process
+(`serving`), on the test's own event loop, or as a process of its own (`NodeProcess`), which can be killed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from comity.node import NodeConfig, serve
 from comity.node.app import Beside, alone
 from comity.node.doors import Listening
 from comity.trust.charter import CharterPolicy, quorum
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
 from comity.trust.federation import Federation
-from comity.trust.node_record import NodeRecord
-from comity.trust.note import SignedNote
+from comity.trust.statements.node_record import NodeRecord
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.note import SignedNote
 from comity.wire.address import Address
 from comity.wire.certs import Pin
 from comity.wire.client import NodeClient
-from comity_client.founding import consent_to, draft_genesis, init_node, seal
-from comity_client.node_card import NodeCard
+from comity_client.node_home.card import NodeCard
+from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
 from support.ports import free_port
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")

@@ -23,11 +23,11 @@ from comity.trust.charter import (
     next_reading,
     quorum,
 )
-from comity.trust.claims import sign_addresses
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.trust.statements.claims import sign_addresses
 from comity.wire.client import NodeClient
 from comity.wire.values import InlineObject, NodeStatus
 from support.federation import NodeHome, until

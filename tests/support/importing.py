@@ -13,7 +13,7 @@ from comity.transfer.plan import Limits
 from comity_client.client import Client
 from comity_client.events import OnEvent, ignore
 from comity_client.home import Home
-from comity_client.importing import Imported
+from comity_client.publishing.importing import Imported
 from support.federation import Founded, NodeHome, NodeProcess, found, processes
 from support.hub_like import HubLike
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from comity.node.keys import NodeKeys
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
-from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.wire.certs import Pin
 from comity.wire.doors import MutualDoor
 from comity.wire.server import Services, make_server

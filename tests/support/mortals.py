@@ -12,12 +12,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from comity.content.folder import FolderStore
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.merkle import verify_consistency
-from comity.trust.note import SignedNote
 from comity.trust.pieces import PIECE
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.merkle import verify_consistency
+from comity.trust.tlog.note import SignedNote
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import NodeHome, converged, found, until

@@ -7,7 +7,6 @@ from typing import Any
 
 from comity.trust.digest import Digest, sha256
 from comity.trust.keys import HybridSigner
-from comity.trust.note import VerifierKey, log_verifier_key
 from comity.trust.offers import (
     Allocation,
     Chain,
@@ -30,6 +29,7 @@ from comity.trust.offers import (
     said_statement,
 )
 from comity.trust.statement import Author, Entry, sign_statement
+from comity.trust.tlog.note import VerifierKey, log_verifier_key
 from support.seeded import seeded_key
 
 START = 1_800_000_000

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash, root, subtree_proof
-from comity.trust.note import SignedNote, VerifierKey, log_verifier_key
-from comity.trust.tiles import WIDTH, decode_entries
-from comity.trust.tlog_mirror import Package, Upload
-from comity.trust.tlog_witness import AddCheckpoint
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash, root, subtree_proof
+from comity.trust.tlog.mirror import Package, Upload
+from comity.trust.tlog.note import SignedNote, VerifierKey, log_verifier_key
+from comity.trust.tlog.tiles import WIDTH, decode_entries
+from comity.trust.tlog.witness import AddCheckpoint
 
 
 @dataclass

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from comity.ledger.ledger import Ledger
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.merkle import MemoryTree, leaf_hash, tree_root
-from comity.trust.note import SignedNote
-from comity.trust.tiles import ENTRIES, Tile, decode_entries, tile_at, tile_node_reader, tiles_between
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.merkle import MemoryTree, leaf_hash, tree_root
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries, tile_at, tile_node_reader, tiles_between
 from support.logs import LogKeys
 
 

@@ -11,8 +11,8 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
-from comity.trust.published import Licence, Published, publish
 from comity.trust.statement import Entry, SideObject
+from comity.trust.statements.published import Licence, Published, publish
 from comity.wire.client import NodeClient
 from comity.wire.values import InlineObject, Submitted, UploadHeader
 

@@ -76,4 +76,4 @@ def of(identity: Identity) -> Owned:
 
 def seated(seat: Member, who: Owned) -> Owned:
     """The same keys, as a charter lists them."""
-    return Owned(KeyState.of_seat(seat), who.keys, who.recovery)
+    return Owned(seat.key_state, who.keys, who.recovery)

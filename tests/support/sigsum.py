@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comity.trust.cosignature import cosigner_key
 from comity.trust.keys import PublicKey
-from comity.trust.note import VerifierKey
+from comity.trust.tlog.cosignature import cosigner_key
+from comity.trust.tlog.note import VerifierKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 from support.ports import free_port, wait_until_listening

@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import canonical
 from comity.trust.evidence import Proof
 from comity.trust.federation import Federation, FederationNode
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.node_record import NodeRecord, sign_node_record
-from comity.trust.note import NoteSignature, log_verifier_key
 from comity.trust.statement import Entry
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.statements.node_record import NodeRecord, sign_node_record
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import NoteSignature, log_verifier_key
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.certs import make_certificate
 from support.seeded import seeded_key
 

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 from comity.trust.digest import Digest, sha256
 from comity.wire.values import Located
-from comity_client import ancestors
-from comity_client.ancestors import beside, gather_ancestors
-from comity_client.session import Answers, RemoteNode, Session
+from comity_client.evidence import ancestors
+from comity_client.evidence.ancestors import beside, gather_ancestors
+from comity_client.nodes.session import Answers, RemoteNode, Session
 from support.derivations import derived_line
 
 

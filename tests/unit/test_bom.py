@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.trust.judging.reading import read_claims
 from comity.trust.manifest import Manifest
-from comity.trust.published import Licence, Parent, Published, publish
-from comity.trust.reading import read_claims
-from comity.trust.vouched import Vouched, sign_vouched
+from comity.trust.statements.published import Licence, Parent, Published, publish
+from comity.trust.statements.vouched import Vouched, sign_vouched
 from comity_cli.main import main
 from comity_client.bom import Described, bill
 from comity_client.client import Client

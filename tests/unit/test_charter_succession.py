@@ -8,7 +8,7 @@ from comity.trust.charter import Body, Member, check_succession, draft, genesis
 from comity.trust.charter.succession import check_new_seat
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.rotation import Chain, KeyState, follow
+from comity.trust.rotation import Chain, follow
 from support.assembly import CLASSICAL, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import identity, seat
@@ -113,7 +113,7 @@ def test_a_seat_never_goes_back_to_keys_that_it_left() -> None:
     moved = with_first(keys=second.state.keys, recovery=second.state.recovery)
     follows(moved, {FIRST.id: chain})
     back = draft(moved, members=BODY.members)
-    after = {FIRST.id: follow(KeyState.of_seat(next(m for m in moved.members if m.id == FIRST.id)), [entry])}
+    after = {FIRST.id: follow(next(m for m in moved.members if m.id == FIRST.id).key_state, [entry])}
     assert refusal(back, after, moved) == "CHARTER-REKEYED"
 
 

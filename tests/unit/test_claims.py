@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.claims import (
+from comity.trust.digest import sha256
+from comity.trust.errors import Malformed
+from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statements.claims import (
     ADVISORIES,
     Addresses,
     Advisory,
@@ -16,9 +19,6 @@ from comity.trust.claims import (
     sign_hold,
     signed_by_node,
 )
-from comity.trust.digest import sha256
-from comity.trust.errors import Malformed
-from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
 from support.case import nodes
 from support.world import identity
 

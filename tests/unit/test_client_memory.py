@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from comity.trust.checkpoint import open_checkpoint
 from comity.trust.errors import Conflict, Equivocation, Unavailable, Untrusted
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.note import SignedNote
-from comity_client.heads import ConsistencyProofs, meet
-from comity_client.memory import Memory
+from comity.trust.tlog.checkpoint import open_checkpoint
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.note import SignedNote
+from comity_client.evidence.heads import ConsistencyProofs, meet
+from comity_client.owner.memory import Memory
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("node-a.example/log")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.claims import Advisory, Compromise, parse_advisory, sign_advisory
 from comity.trust.errors import Malformed
+from comity.trust.statements.claims import Advisory, Compromise, parse_advisory, sign_advisory
 from comity.trust.verdict import Row
 from support.case import Case, case
 from support.world import Identity, identity

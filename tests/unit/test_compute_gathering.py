@@ -12,7 +12,7 @@ from comity.trust.errors import ComityError, NotFound
 from comity.wire.values import Located, LocatedProof
 from comity_client.compute.gathering import Seen, look
 from comity_client.compute.parcels import Parcel
-from comity_client.session import Answers
+from comity_client.nodes.session import Answers
 from support.fair import Stall
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key, verified_cosigners, verify_cosignature
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import leaf_hash
-from comity.trust.note import NoteSignature, SignedNote, log_verifier_key, sign_note
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners, verify_cosignature
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.note import NoteSignature, SignedNote, log_verifier_key, sign_note
 
 NAME = "node-b.example/cosigner"
 CHECKPOINT = Checkpoint("node-a.example/log", 300, leaf_hash(b""))

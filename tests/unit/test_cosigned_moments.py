@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from comity.trust.judging.standing import Standing
+from comity.trust.judging.witnessing import Cosigner, Witnessed
 from comity.trust.policy import CosignerRule
 from comity.trust.rows.moments import cosigned_moments
-from comity.trust.standing import Standing
-from comity.trust.witnessing import Cosigner, Witnessed
 from support.case import nodes
 
 CH, SG, ES, KR = (node.seat.member for node in nodes(4))

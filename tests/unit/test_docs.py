@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 import pytest
 from comity.node.config import NodeConfig
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import verify_cosignature
 from comity.trust.hub import commit_id
 from comity.trust.manifest import Manifest
-from comity.trust.note import SignedNote, VerifierKey
 from comity.trust.policy import parse_policy
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import verify_cosignature
+from comity.trust.tlog.note import SignedNote, VerifierKey
 from comity_cli.main import COMMANDS
 from comity_cli.main import command as root
 from packaging.requirements import Requirement

@@ -9,8 +9,8 @@ from comity.trust.charter import Body, CharterPolicy, Member, genesis, quorum
 from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Malformed
 from comity.trust.rotation import KeyState
-from comity_client.charter_diff import body_changes
 from comity_client.governance import drafting
+from comity_client.owner.charter_diff import body_changes
 from support.world import seat
 
 CODES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO")

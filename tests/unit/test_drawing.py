@@ -11,10 +11,10 @@ from comity.drawing.layers import lay_out
 from comity.drawing.svg import render_svg
 from comity.drawing.tree import render_tree
 from comity.drawing.words import BASES
-from comity.trust.derived import Extent, parse_derived
 from comity.trust.digest import Digest, sha256
 from comity.trust.lineage import Claim, Found, Graph, Known, Word, build
 from comity.trust.statement import parse_entry
+from comity.trust.statements.derived import Extent, parse_derived
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.derivations import derived_line

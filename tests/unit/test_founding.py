@@ -14,8 +14,8 @@ from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.federation import Federation
 from comity_client.desk.keys import find_keys
 from comity_client.desk.seat_keys import SeatShape
-from comity_client.founding import consent_to, draft_genesis, init_node, seal
-from comity_client.node_card import NodeCard
+from comity_client.node_home.card import NodeCard
+from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
 from pydantic import BaseModel
 
 FOUNDERS = ("CH", "SG", "ES")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.growth import MAX_BYTES, MAX_HASHES, Growth, growths
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.growth import MAX_BYTES, MAX_HASHES, Growth, growths
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
 
 TREE = MemoryTree()
 ROOTS = [TREE.root()]

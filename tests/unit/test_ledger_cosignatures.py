@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from comity.ledger.cosignatures import MAX_NAMES, MAX_SIZES
 from comity.ledger.ledger import Ledger
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key, verified_cosigners
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.note import MAX_SIGNATURES, NoteSignature, SignedNote
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners
+from comity.trust.tlog.note import MAX_SIGNATURES, NoteSignature, SignedNote
 from support.logs import LogKeys, statement_lines
 
 LOG = LogKeys.generate("far.example/log")

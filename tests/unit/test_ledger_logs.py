@@ -9,9 +9,9 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
-from comity.trust.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
-from comity.trust.note import SignedNote
-from comity.trust.tiles import ENTRIES, Tile, decode_entries
+from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
+from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries
 from support.logs import LogKeys, statement_lines
 
 OWN = LogKeys.generate("own.example/log")

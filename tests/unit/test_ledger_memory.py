@@ -11,8 +11,8 @@ from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, Proof
 from comity.ledger.piece_index import PiecePlace
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed
-from comity.trust.misbehaviour import HISTORY, LEAVES, ROOTS
 from comity.trust.pieces import PIECE, PieceRecord, encode_records
+from comity.trust.tlog.misbehaviour import HISTORY, LEAVES, ROOTS
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("far.example/log")

@@ -18,7 +18,7 @@ from comity.ledger.ledger import NAME, Ledger
 from comity.ledger.migrate import migrate
 from comity.ledger.rows import find_log
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.merkle import EMPTY_ROOT
+from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 from support.logs import LogKeys, statement_line, statement_lines

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from comity.ledger.ledger import Ledger
 from comity.ledger.witnessed import NOTHING, Seen
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Conflict, Untrusted
-from comity.trust.merkle import MemoryTree, leaf_hash
-from comity.trust.note import SignedNote
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import MemoryTree, leaf_hash
+from comity.trust.tlog.note import SignedNote
 from support.logs import LogKeys, statement_lines
 
 LOG = LogKeys.generate("outside.example/log")

@@ -20,7 +20,7 @@ from comity_client.compute.chains import view
 from comity_client.compute.circle import Circle
 from comity_client.compute.gathering import Seen
 from comity_client.home import Home
-from comity_client.trust_store import TrustStore
+from comity_client.owner.trust_store import TrustStore
 from support.fair import Stall
 from support.offers import HOUR, START, an_offer, hours
 from support.weights import safetensors

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from comity.trust.derived import Extent, parse_derived, sign_derived
 from comity.trust.digest import Digest, sha256
 from comity.trust.lineage import MAX_DEPTH, MAX_EDGES, MAX_NODES, Claim, Found, Graph, Known, Word, build
-from comity.trust.published import Parent
 from comity.trust.statement import parse_entry
+from comity.trust.statements.derived import Extent, parse_derived, sign_derived
+from comity.trust.statements.published import Parent
 from comity.trust.verdict import Row
 from support.case import Case, case, nodes, release
 from support.derivations import derived_line

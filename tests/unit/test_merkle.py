@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.merkle import (
+from comity.trust.tlog.merkle import (
     EMPTY_ROOT,
     MAX_SIZE,
     Frontier,

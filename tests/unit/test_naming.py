@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
+from comity.trust.judging.naming import Candidate, decide
+from comity.trust.judging.reading import Publication
 from comity.trust.names import Name, Reference
-from comity.trust.naming import Candidate, decide
-from comity.trust.published import Licence, Published, publish
-from comity.trust.reading import Publication
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import SideObject
+from comity.trust.statements.published import Licence, Published, publish
 from support.world import Identity, identity
 
 OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.governance.annals import Annals
+from comity.node.annals import Annals
 from comity.trust.charter import Certificate, consent
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.federation import Federation

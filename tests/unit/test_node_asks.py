@@ -13,12 +13,12 @@ from comity.node.core import Core
 from comity.node.governance.asks import Asks, check_card
 from comity.node.membership import Membership, Seat
 from comity.node.pools import Pools
-from comity.trust.claims import sign_addresses
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
-from comity.trust.node_record import sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
+from comity.trust.statements.claims import sign_addresses
+from comity.trust.statements.node_record import sign_node_record
 from comity.wire.doors import Caller
 from support.world import Identity, Node, found, identity, node, seat, signer
 

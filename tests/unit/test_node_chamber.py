@@ -12,8 +12,8 @@ import pytest
 from comity.content.folder import FolderStore
 from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
+from comity.node.annals import Annals
 from comity.node.core import Core
-from comity.node.governance.annals import Annals
 from comity.node.governance.chamber import Chamber
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics
@@ -23,7 +23,7 @@ from comity.trust.charter import Body, Certificate, Member, assemble, consent
 from comity.trust.federation import Federation
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.rotation import Rotation, rotate
 from comity.trust.statement import Entry, parse_entry
 from support.assembly import CLASSICAL, NEWCOMER, Assembly, change, reseated
 from support.world import Identity, Node, node, seat, signer
@@ -229,7 +229,7 @@ async def test_a_rival_made_with_retired_keys_is_an_alert_only(bench: Bench) -> 
     seats = list(council.seats)
     rotated, members = [], []
     for who in seats:
-        state, new = KeyState.of_seat(who.member), signer(f"{who.inception.label} after", CLASSICAL)
+        state, new = who.member.key_state, signer(f"{who.inception.label} after", CLASSICAL)
         change_of = Rotation(who.id, 1, state.digest, KeySet((new.public,), 1), ())
         recovery = signer(f"{who.inception.label} recovery", CLASSICAL)
         rotated.append(rotate(state, change_of, [recovery], [new]))

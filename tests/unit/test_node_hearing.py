@@ -19,7 +19,7 @@ from comity.node.membership import Membership, Seat
 from comity.node.pools import Pools
 from comity.trust.charter import Intent, accusation, find_lies
 from comity.trust.identity import KeySet
-from comity.trust.rotation import KeyState, Rotation, rotate
+from comity.trust.rotation import Rotation, rotate
 from comity.trust.statement import Entry, sign_statement
 from support.assembly import CLASSICAL, Assembly, change
 from support.world import Identity, node, signer
@@ -141,7 +141,7 @@ async def test_lines_of_strangers_and_thieves_are_not_kept(ledger: Ledger, tmp_p
 async def test_readings_under_rotated_keys_count_once_the_rotation_is_known(ledger: Ledger, tmp_path: Path) -> None:
     council = assembly()
     who = council.seats[1]
-    state, new = KeyState.of_seat(who.member), signer("after", CLASSICAL)
+    state, new = who.member.key_state, signer("after", CLASSICAL)
     rotation = Rotation(who.id, 1, state.digest, KeySet((new.public,), 1), ())
     recovery = signer(f"{who.inception.label} recovery", CLASSICAL)
     rotated = rotate(state, rotation, [recovery], [new])

@@ -10,9 +10,9 @@ from comity.trust.charter import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.node_record import certificate_key, sign_node_record
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
+from comity.trust.statements.node_record import certificate_key, sign_node_record
 from comity.wire.certs import Pin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 

@@ -10,7 +10,8 @@ from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.node_record import (
+from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
+from comity.trust.statements.node_record import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
     certificate_key,
@@ -18,8 +19,7 @@ from comity.trust.node_record import (
     parse_node_record,
     sign_node_record,
 )
-from comity.trust.note import ED25519, VerifierKey
-from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
+from comity.trust.tlog.note import ED25519, VerifierKey
 from comity.wire.certs import make_certificate
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

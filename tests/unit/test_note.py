@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey, PublicKey
-from comity.trust.note import (
+from comity.trust.tlog.note import (
     ED25519_COSIGNATURE,
     NoteSignature,
     SignedNote,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, Refused
-from comity.trust.note import log_verifier_key
 from comity.trust.offers import (
     Acceptance,
     Accepted,
@@ -28,6 +27,7 @@ from comity.trust.offers import (
     said_statement,
 )
 from comity.trust.statement import Entry, sign_statement
+from comity.trust.tlog.note import log_verifier_key
 from support.offers import (
     GRANTEE,
     HOLDER,

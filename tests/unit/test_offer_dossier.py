@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.offers import Grant, record_statement
 from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
 from comity.trust.statement import Entry
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.proof import TlogProof
 from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, hours, to
 
 DAY = 86_400

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed
-from comity.trust.node_record import NodeRecord
 from comity.trust.offers import Offer
+from comity.trust.statements.node_record import NodeRecord
 from comity_client.compute.offer_file import read_offer, remarks, template
 from hypothesis import given
 from hypothesis import strategies as st

@@ -37,7 +37,7 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry": BASE,
     "clients/comity_client/desk/token.py": BASE | PKCS11,
     "clients/comity_client/scanning/child.py": SCAN,
-    "clients/comity_client/keyless.py": BASE | SIGSTORE,
+    "clients/comity_client/pulling/keyless.py": BASE | SIGSTORE,
     "clients": BASE,
 }
 PROVIDERS = {

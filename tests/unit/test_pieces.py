@@ -7,7 +7,6 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.encoding import canonical
 from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.merkle import EMPTY_ROOT
 from comity.trust.pieces import (
     FIXED,
     PIECE,
@@ -23,6 +22,7 @@ from comity.trust.pieces import (
     records_root,
     tensor_pieces,
 )
+from comity.trust.tlog.merkle import EMPTY_ROOT
 
 RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE, PIECE, 5)]
 SIZE = 2 * PIECE + 5

@@ -6,7 +6,7 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.pieces import PieceRecord
-from comity_client.placed import PlacedPieces
+from comity_client.pulling.placed import PlacedPieces
 
 PARTS = (b"first" * 10, b"second" * 10)
 

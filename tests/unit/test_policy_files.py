@@ -16,9 +16,9 @@ from comity.trust.verify import verify
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
+from comity_client.owner.trust_store import Pin
 from comity_client.policy_files.limits import findings, most_cosigners
 from comity_client.policy_files.words import explain
-from comity_client.trust_store import Pin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, nodes

@@ -8,11 +8,11 @@ import re
 from typing import Any
 
 import pytest
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.cosignature import cosigner_key, verify_cosignature
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PublicKey
-from comity.trust.merkle import (
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.cosignature import cosigner_key, verify_cosignature
+from comity.trust.tlog.merkle import (
     Frontier,
     MemoryTree,
     consistency_proof,
@@ -22,10 +22,10 @@ from comity.trust.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from comity.trust.note import MLDSA44_COSIGNATURE, NoteSignature, SignedNote, VerifierKey, verify_note
-from comity.trust.tiles import ENTRIES, Tile, decode_entries, encode_entries, encode_tile, tile_node_reader
-from comity.trust.tlog_policy import TlogPolicy
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.note import MLDSA44_COSIGNATURE, NoteSignature, SignedNote, VerifierKey, verify_note
+from comity.trust.tlog.policy import TlogPolicy
+from comity.trust.tlog.proof import TlogProof
+from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries, encode_entries, encode_tile, tile_node_reader
 from support.shared import shared
 
 

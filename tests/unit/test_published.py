@@ -7,7 +7,8 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.names import Name
-from comity.trust.published import (
+from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statements.published import (
     DOCUMENTS,
     MAX_PARENTS,
     RELATIONS,
@@ -17,7 +18,6 @@ from comity.trust.published import (
     check_published,
     publish,
 )
-from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
 from support.world import identity, signer
 
 SWISS_AI = identity("Swiss AI", "CH")

@@ -15,8 +15,16 @@ from comity.trust.evidence import FoundFile
 from comity.trust.policy import ROWS
 from comity.trust.report import MOST_FACTS, MOST_TEXT, Report
 from comity.trust.statement import Author, parse_entry, sign_statement
+from comity.trust.statements.verified import (
+    MAX_INPUTS,
+    RESULTS,
+    Verified,
+    check_report,
+    level,
+    sign_verified,
+    summarise,
+)
 from comity.trust.verdict import BASES, CAUSES, STATES, Fact, Row, Verdict
-from comity.trust.verified import MAX_INPUTS, RESULTS, Verified, check_report, level, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy
 from hypothesis import given, settings

@@ -15,7 +15,7 @@ from comity.verifier import main as verifier
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.publishers import change_keys
+from comity_client.owner.publishers import change_keys
 from comity_client.reports.signed import beside, check_bundle, read_signed
 from support.case import case
 from support.world import identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.published import publish
+from comity.trust.statements.published import publish
 from comity.trust.verdict import Row
 from support.case import FILES, Case, case, nodes, release
 from support.world import Identity, found, identity

@@ -66,9 +66,9 @@ def test_the_order_in_which_keys_are_listed_means_nothing() -> None:
 def test_a_chain_starts_at_a_charter_seat_as_well() -> None:
     member = seat("CH")
     after, entry = of(member).to("swiss second")
-    chain = follow(KeyState.of_seat(member.member), [entry])
+    chain = follow(member.member.key_state, [entry])
     assert chain.current.keys == after.state.keys
-    assert follow(KeyState.of_seat(replace(member.member, recovery=())), [entry]).steps == ()
+    assert follow(replace(member.member, recovery=()).key_state, [entry]).steps == ()
 
 
 def test_stolen_keys_without_recovery_keys_rotate_nothing() -> None:

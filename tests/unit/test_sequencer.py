@@ -12,9 +12,9 @@ import pytest
 from comity.ledger.ledger import Ledger
 from comity.ledger.logs import Logs, Standing
 from comity.ledger.sequencer import BATCH, Sequencer
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Malformed, OutOfSpace, Unavailable, Untrusted
-from comity.trust.note import NoteSignature, SignedNote, sign_note
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import NoteSignature, SignedNote, sign_note
 from support.logs import LogKeys, statement_line, statement_lines
 
 LOG = LogKeys.generate("own.example/log")

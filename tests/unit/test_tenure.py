@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 from comity.trust.digest import Digest, sha256
 from comity.trust.evidence import Proof
-from comity.trust.growth import Growth
 from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.judging.tenure import BEFORE, CURRENT, UNKNOWN
 from comity.trust.keys import PublicKey
-from comity.trust.merkle import consistency_proof
 from comity.trust.names import Name
-from comity.trust.published import publish
 from comity.trust.rotation import Cut, Rotation, parse_rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.tenure import BEFORE, CURRENT, UNKNOWN
+from comity.trust.statements.published import publish
+from comity.trust.tlog.growth import Growth
+from comity.trust.tlog.merkle import consistency_proof
 from comity.trust.verdict import Verdict
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of

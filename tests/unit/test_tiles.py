@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 from comity.trust.errors import Malformed
-from comity.trust.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tiles import (
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
+from comity.trust.tlog.tiles import (
     ENTRIES,
     MAX_ENTRY,
     Tile,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.merkle import MemoryTree, leaf_hash, subtree_proof
-from comity.trust.tlog_mirror import MirrorInfo, Package, Upload
+from comity.trust.tlog.merkle import MemoryTree, leaf_hash, subtree_proof
+from comity.trust.tlog.mirror import MirrorInfo, Package, Upload
 
 ENTRIES = [b"entry %d" % number for number in range(700)]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import leaf_hash
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey, log_verifier_key, sign_note
-from comity.trust.tlog_policy import Group, Log, TlogPolicy, Witness
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey, log_verifier_key, sign_note
+from comity.trust.tlog.policy import Group, Log, TlogPolicy, Witness
 
 ORIGIN = "node-a.example/log"
 LOG_KEY = PrivateKey.generate("ed25519")

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.note import SignedNote, log_verifier_key
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import SignedNote, log_verifier_key
+from comity.trust.tlog.proof import TlogProof
 
 ORIGIN = "node-a.example/log"
 KEY = PrivateKey.generate("ed25519")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed
+from comity.trust.judging.witnessing import Bound
 from comity.trust.policy import ROWS, Policy, UpstreamRule, parse_policy
 from comity.trust.statement import Entry
 from comity.trust.upstream.naming import Upstream
@@ -15,7 +16,6 @@ from comity.trust.upstream.observed import Observed, sign_observed
 from comity.trust.upstream.weighing import weigh
 from comity.trust.verdict import Row, Verdict
 from comity.trust.verify import verify
-from comity.trust.witnessing import Bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, case, nodes

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.claims import Advisory, sign_advisory
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import b64encode
 from comity.trust.evidence import Evidence, Proof
 from comity.trust.policy import ROWS, Policy
-from comity.trust.published import Parent
 from comity.trust.statement import parse_entry, sign_statement
+from comity.trust.statements.claims import Advisory, sign_advisory
+from comity.trust.statements.published import Parent
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes

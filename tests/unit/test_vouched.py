@@ -8,8 +8,8 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
+from comity.trust.statements.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from comity.trust.verdict import Fact
-from comity.trust.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from support.case import CARD, Case, case, nodes
 from support.world import identity, seat
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.node_record import certificate_key
+from comity.trust.statements.node_record import certificate_key
 from comity.wire.certs import MAX_DER, Pin, from_pem, make_certificate, to_pem
 from cryptography import x509
 from hypothesis import example, given

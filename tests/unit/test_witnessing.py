@@ -7,7 +7,7 @@ from dataclasses import replace
 from comity.trust.charter import Body
 from comity.trust.evidence import Proof
 from comity.trust.policy import CosignerRule, Policy
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
 from support.case import Case, case, filled, nodes
 from support.world import NOW, draft, found, identity, node, seat, succeeded

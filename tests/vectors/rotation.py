@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from comity.trust.encoding import canonical
-from comity.trust.growth import Growth
 from comity.trust.identity import Inception, announce
 from comity.trust.keys import HybridSigner
-from comity.trust.merkle import MemoryTree, consistency_proof, leaf_hash
 from comity.trust.rotation import Chain, Cut, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
+from comity.trust.tlog.growth import Growth
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
 from support.rotations import Owned, begun
 
 ORIGIN: Final = "node.example/log"

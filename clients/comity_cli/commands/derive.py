@@ -15,7 +15,7 @@ from comity_cli.output import Output, plural, size
 if TYPE_CHECKING:
     from comity.derivation.outcome import Compared, Difference
     from comity_client.client import Client
-    from comity_client.derivations import Derivation
+    from comity_client.lineage.derivations import Derivation
 
 SHOWN = 10
 NOT_EXACT = 8

@@ -36,8 +36,8 @@ def command() -> None:
 @click.option("--out", "target", type=NEW, default="genesis.json", show_default=True)
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
     """Write the genesis charter. Whoever has the same cards writes the same bytes."""
-    from comity_client.founding import draft_genesis
-    from comity_client.node_card import NodeCard
+    from comity_client.node_home.card import NodeCard
+    from comity_client.node_home.founding import draft_genesis
 
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], None, bound)
@@ -55,7 +55,7 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path, yes: bool) -> None:
     """Show what you would consent to, and sign exactly these bytes with your governance keys."""
-    from comity_client.founding import consent_to
+    from comity_client.node_home.founding import consent_to
 
     body = _body(genesis)
     show_charter(output(), body)
@@ -73,9 +73,9 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 @click.option("--out", "target", type=NEW, default="federation.json", show_default=True)
 def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
     """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
-    from comity_client import founding
-    from comity_client.node_card import NodeCard
-    from comity_client.node_home import read_line
+    from comity_client.node_home import founding
+    from comity_client.node_home.card import NodeCard
+    from comity_client.node_home.seat import read_line
 
     body = _body(genesis)
     lines = [read_line(path) for path in consents]

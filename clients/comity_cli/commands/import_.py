@@ -13,7 +13,7 @@ from comity_cli.following import follow
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
-    from comity_client.importing import Checked, Imported
+    from comity_client.publishing.importing import Checked, Imported
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 UNCHECKED = {
@@ -65,7 +65,7 @@ def command(
     """Have your node fetch a commit of a repository, or take in a folder on its machine: hash every byte, compare with
     the upstream's own hashes, and log an `observed` statement, "mirrored from". It never says "published by": the
     upstream vouches for its hashes, your node for the fetch. Run it again to go on."""
-    from comity_client.importing import read_token
+    from comity_client.publishing.importing import read_token
 
     out, api, target, token = output(), client(), _socket(node, home), read_token(token_file)
     if recheck:
@@ -91,7 +91,7 @@ def command(
 
 
 def _socket(node: str | None, home: Path) -> str:
-    from comity_client.operator import socket_of
+    from comity_client.nodes.operator import socket_of
 
     return node or str(socket_of(home))
 

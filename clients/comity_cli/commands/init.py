@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Make a new member's keys, node record and configuration in a directory of their own."""
     from comity_client.desk.seat_keys import SeatShape
-    from comity_client.founding import init_node
+    from comity_client.node_home.founding import init_node
 
     home = directory or Path(node_name)
     seat = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)

@@ -35,7 +35,7 @@ def command() -> None:
 def show(home: Path, **options: Any) -> None:
     """Show which keys speak for your member, which of them are here, and whether their vote state is whole."""
     from comity_client.desk.keys import find_keys
-    from comity_client.founding import OFFLINE
+    from comity_client.node_home.founding import OFFLINE
 
     office, out = Office(home=home, **options), output()
     chain, prev = office.chain, office.sitting.current.digest
@@ -103,10 +103,10 @@ def rotate(
     nodes, unless --offline) is written down, so that nobody can use the old keys to sign as of yesterday."""
     from comity_client.desk.keys import open_key
     from comity_client.desk.seat_keys import SeatShape
-    from comity_client.founding import OFFLINE
     from comity_client.governance import acts, rotating
     from comity_client.governance.plans import plan_carried
-    from comity_client.node_home import own_inception
+    from comity_client.node_home.founding import OFFLINE
+    from comity_client.node_home.seat import own_inception
 
     from comity_cli.governance.signing import pass_on, show_plan
 
@@ -203,8 +203,8 @@ def recover_votes(**options: Any) -> None:
 def _take_up(office: Office, rotated: Plan) -> None:
     """Note a complete rotation in the home, renew the node record under the new keys, and hand both over."""
     from comity_client.desk.keys import find_keys
-    from comity_client.founding import OFFLINE
     from comity_client.governance import acts, rotating
+    from comity_client.node_home.founding import OFFLINE
 
     from comity_cli.governance.signing import deliver
 

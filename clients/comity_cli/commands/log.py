@@ -14,7 +14,7 @@ from comity_cli.command import Group, client, examples, output
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.accusations import Accusation
+    from comity_client.evidence.accusations import Accusation
 
 ORIGIN = click.argument("origin")
 

@@ -271,7 +271,7 @@ def _drafted(office: Office, kind: str, what: tuple[str, ...]) -> tuple[Body, Ma
 def _card(office: Office, name: str) -> Any:
     """The card in a file, or of somebody who asks to join, by the first digits of its id. Raises NotFound."""
     from comity.trust.errors import NotFound
-    from comity_client.node_card import NodeCard
+    from comity_client.node_home.card import NodeCard
 
     if Path(name).is_file():
         return NodeCard.parse(Path(name).read_bytes())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.names import Reference
-from comity.trust.published import DOCUMENTS, RELATIONS, Parent
+from comity.trust.statements.published import DOCUMENTS, RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.following import follow
@@ -17,8 +17,8 @@ from comity_cli.output import Output, plural, size
 if TYPE_CHECKING:
     from comity.trust.keys import PrivateKey
     from comity_client.client import Client
-    from comity_client.publish import Receipt
-    from comity_client.publishers import Publisher
+    from comity_client.owner.publishers import Publisher
+    from comity_client.publishing.publish import Receipt
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NODE = click.option(
@@ -119,7 +119,7 @@ def signing(api: Client, name: str) -> Publisher:
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:
-    from comity_client.model_signing import own_key, read_model_key
+    from comity_client.pulling.model_signing import own_key, read_model_key
 
     return read_model_key(file) if file else own_key(publisher)
 

@@ -78,7 +78,7 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
 def show(label: str) -> None:
     """Show a publisher identity of this user: its id, its newest keys, and the public key of its model.sig files, which
     others list in their policies or give to other tools. Nothing secret is printed."""
-    from comity_client.model_signing import public_file
+    from comity_client.pulling.model_signing import public_file
 
     out = output()
     publisher = client().publisher(label)

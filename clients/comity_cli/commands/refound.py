@@ -25,8 +25,8 @@ def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     """Draft a genesis that names the federation whose quorum is lost for good as its predecessor; its namespaces
     stay with their publishers. Everybody who takes part consents, and every owner decides whether to pin it.
     Nothing else depends on a federation's id: bytes, logs, proofs and identities stay as they are."""
-    from comity_client.founding import draft_genesis
-    from comity_client.node_card import NodeCard
+    from comity_client.node_home.card import NodeCard
+    from comity_client.node_home.founding import draft_genesis
 
     out = output()
     lost = Office(**options).sitting.current

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.verified import RESULTS, moment
+from comity.trust.statements.verified import RESULTS, moment
 
 from comity_cli import verdicts
 from comity_cli.command import Group, client, examples, output

@@ -12,7 +12,7 @@ from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.dossier import Dossier
+    from comity_client.evidence.dossier import Dossier
 
 
 @examples(

@@ -16,7 +16,7 @@ from comity_cli.governance.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.charter_diff import CharterDiff
+    from comity_client.owner.charter_diff import CharterDiff
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.trust.spelling import plain
-from comity.trust.vouched import STATEMENTS
+from comity.trust.statements.vouched import STATEMENTS
 
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.commands.publish import FILE, NODE, PUBLISHER, show_receipt, signing
@@ -15,7 +15,7 @@ from comity_cli.following import follow
 
 if TYPE_CHECKING:
     from comity_client.compute.voice import Voice
-    from comity_client.publishers import Publisher
+    from comity_client.owner.publishers import Publisher
 
 HOME = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -85,6 +85,6 @@ def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> Voice:
 
 def _own_node(home: Path | None) -> list[str]:
     """The operators' socket of the member's node; a publisher's home log is known otherwise."""
-    from comity_client.operator import socket_of
+    from comity_client.nodes.operator import socket_of
 
     return [] if home is None else [str(socket_of(home))]

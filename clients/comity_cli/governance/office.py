@@ -104,7 +104,7 @@ class Office:
     def desk(self) -> Sequence[DeskKey]:
         """The governance keys at hand: those that were named, else those in the home. Raises NotFound (NO-KEY)."""
         from comity_client.desk.keys import find_keys, open_key
-        from comity_client.founding import OFFLINE
+        from comity_client.node_home.founding import OFFLINE
 
         found = [open_key(path) for path in self.keys] or find_keys(self.home / OFFLINE, self.chain.current.keys)
         if not found:
@@ -122,7 +122,7 @@ class Office:
         """The node that takes signed lines: the named one, else that of the home. Raises NotFound, Conflict."""
         if self.to:
             return self.to
-        from comity_client.operator import socket_of
+        from comity_client.nodes.operator import socket_of
 
         socket = socket_of(self.home)
         if not socket.is_socket():

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from comity.trust.charter import DraftState
-    from comity_client.charter_diff import Change
     from comity_client.governance.confirming import Confirmation
     from comity_client.governance.sitting import Sitting
     from comity_client.governance.turns import Turn
+    from comity_client.owner.charter_diff import Change
 
 _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
 
@@ -71,7 +71,7 @@ def draft_json(sitting: Sitting, draft: DraftState) -> dict[str, Any]:
 
 
 def changes_of(sitting: Sitting, draft: DraftState) -> list[Change]:
-    from comity_client.charter_diff import body_changes
+    from comity_client.owner.charter_diff import body_changes
 
     return body_changes(sitting.current, draft.body)
 

@@ -90,7 +90,7 @@ class Lab:
     @classmethod
     def create(cls, directory: Path, namespaces: Mapping[str, Digest]) -> Lab:
         """Make four node homes and found their federation: unanimous, by files, as members would by mail."""
-        from comity_client import founding
+        from comity_client.node_home import founding
 
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)

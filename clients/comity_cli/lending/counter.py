@@ -99,7 +99,7 @@ class Counter:
     @property
     def socket(self) -> str:
         """The operators' socket of the home's node. Raises Conflict (NO-TARGET)."""
-        from comity_client.operator import socket_of
+        from comity_client.nodes.operator import socket_of
 
         socket = socket_of(self.home)
         if not socket.is_socket():

@@ -13,15 +13,15 @@ from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.verifier import load_policy
 
-from comity_client import catalogue
 from comity_client.events import NodeAtFault, OnEvent, ignore
+from comity_client.evidence import catalogue
 from comity_client.home import Home
-from comity_client.memory import Memory
-from comity_client.placed import PlacedPieces
-from comity_client.policies import default_policy, mirrored_policy
-from comity_client.publishers import Publisher, find_publisher, publishers
-from comity_client.session import Session, open_session
-from comity_client.trust_store import TrustStore
+from comity_client.nodes.session import Session, open_session
+from comity_client.owner.memory import Memory
+from comity_client.owner.policies import default_policy, mirrored_policy
+from comity_client.owner.publishers import Publisher, find_publisher, publishers
+from comity_client.owner.trust_store import TrustStore
+from comity_client.pulling.placed import PlacedPieces
 
 T = TypeVar("T")
 Resolution = catalogue.Resolution

@@ -6,23 +6,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from comity.trust.derived import sign_derived
 from comity.trust.digest import Digest
 from comity.trust.policy import Policy
+from comity.trust.statements.derived import sign_derived
 
 from comity_client.api.base import Base, workers
 from comity_client.comparing.differences import Differences, compare_sides
 from comity_client.comparing.sides import Side, side_of_folder, side_of_resolution
-from comity_client.derivations import Derivation, derive
 from comity_client.events import OnEvent, Progress, ignore
-from comity_client.held import Held, held, held_of
-from comity_client.lineage import Lineage, check_edges, of_folder, of_resolution
-from comity_client.publish import (
+from comity_client.lineage.derivations import Derivation, derive
+from comity_client.lineage.graph import Lineage, check_edges, of_folder, of_resolution
+from comity_client.nodes.session import Session
+from comity_client.owner.publishers import Publisher
+from comity_client.publishing.publish import (
     Receipt,
     publish_statement,
 )
-from comity_client.publishers import Publisher
-from comity_client.session import Session
+from comity_client.pulling.held import Held, held, held_of
 
 
 class Descending(Base):

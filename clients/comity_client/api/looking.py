@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from comity.trust.digest import Digest
 
-from comity_client import dossier, logs, node_states
-from comity_client.accusations import Accusation, accusations
 from comity_client.api.base import Base, Resolution
-from comity_client.dossier import Dossier, Listing, Replica
 from comity_client.events import OnEvent, ignore
-from comity_client.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
-from comity_client.memory import Contradiction
-from comity_client.node_states import NodeState
-from comity_client.session import Session
+from comity_client.evidence import dossier, logs, node_states
+from comity_client.evidence.accusations import Accusation, accusations
+from comity_client.evidence.dossier import Dossier, Listing, Replica
+from comity_client.evidence.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
+from comity_client.evidence.node_states import NodeState
+from comity_client.nodes.session import Session
+from comity_client.owner.memory import Contradiction
 
 
 class Looking(Base):

@@ -16,13 +16,13 @@ from comity.wire.upstream_values import ImportOrder
 
 from comity_client.api.base import Base, Resolution, workers
 from comity_client.events import OnEvent, ignore
-from comity_client.hub_cache import HubPlace, cached, default_cache
-from comity_client.importing import Checked, Imported, check_at, import_at
-from comity_client.keyless import keyless_for
-from comity_client.mirrored import upstream_of
-from comity_client.place import FolderPlace, Place
-from comity_client.pull import Pulled, Tools, pull
-from comity_client.session import Session
+from comity_client.evidence.mirrored import upstream_of
+from comity_client.nodes.session import Session
+from comity_client.publishing.importing import Checked, Imported, check_at, import_at
+from comity_client.pulling.hub_cache import HubPlace, cached, default_cache
+from comity_client.pulling.keyless import keyless_for
+from comity_client.pulling.place import FolderPlace, Place
+from comity_client.pulling.pull import Pulled, Tools, pull
 
 
 class Mirroring(Base):

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from comity.trust.claims import KEY_COMPROMISE, Advisory, Compromise
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
-from comity.trust.published import Parent
 from comity.trust.rotation import Cut
 from comity.trust.statement import MAX_OBJECT_BYTES
+from comity.trust.statements.claims import KEY_COMPROMISE, Advisory, Compromise
+from comity.trust.statements.published import Parent
 from comity.verifier import read_bounded
 
 from comity_client.api.base import workers
 from comity_client.api.looking import Looking
 from comity_client.compute.voice import Voice
 from comity_client.events import OnEvent, ignore
-from comity_client.lineage import with_digests
-from comity_client.publish import (
+from comity_client.lineage.graph import with_digests
+from comity_client.nodes.session import Session
+from comity_client.owner.publishers import Publisher, change_keys, lost_key, new_publisher
+from comity_client.publishing.publish import (
     Described,
     Logged,
     Receipt,
@@ -26,9 +28,7 @@ from comity_client.publish import (
     publish_advisory,
     publish_folder,
 )
-from comity_client.publishers import Publisher, change_keys, lost_key, new_publisher
-from comity_client.session import Session
-from comity_client.vouching import Word, vouch
+from comity_client.publishing.vouching import Word, vouch
 
 
 class Publishing(Looking):

@@ -16,12 +16,12 @@ from comity_client.api.base import workers
 from comity_client.api.descending import Descending
 from comity_client.api.looking import Looking
 from comity_client.events import OnEvent, ignore
-from comity_client.held import folder_of
-from comity_client.publish import (
+from comity_client.owner.publishers import Publisher
+from comity_client.publishing.publish import (
     Receipt,
     publish_statement,
 )
-from comity_client.publishers import Publisher
+from comity_client.pulling.held import folder_of
 from comity_client.reports.signed import read_signed, sign_report
 from comity_client.reports.signers import CheckedReport, check_signer
 from comity_client.scanning.census import Census, take_census

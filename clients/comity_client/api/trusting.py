@@ -9,8 +9,8 @@ from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.verifier import read_bounded
 
 from comity_client.api.base import Base
-from comity_client.charter_diff import CharterDiff
-from comity_client.trust_store import Bindings, Pin
+from comity_client.owner.charter_diff import CharterDiff
+from comity_client.owner.trust_store import Bindings, Pin
 
 
 class Trusting(Base):

@@ -29,7 +29,7 @@ from comity_client.comparing.texts import (
     compare_keys,
     compare_vocabularies,
 )
-from comity_client.session import Session
+from comity_client.nodes.session import Session
 
 VOUCHING: Final = ("signatures", "key policy", "transparency", "cosigners", "replicas")
 """Rows of the verdict that say who stands behind an artifact."""

@@ -11,23 +11,23 @@ from pathlib import Path
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound, Unavailable, Untrusted
 from comity.trust.evidence import Evidence
+from comity.trust.judging.reading import Readings
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.pieces import PieceRecord
 from comity.trust.policy import Policy
-from comity.trust.published import Published
-from comity.trust.reading import Readings
+from comity.trust.statements.published import Published
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 
-from comity_client.catalogue import Resolution
 from comity_client.events import OnEvent
-from comity_client.evidence import collect_proofs, fetch_object
-from comity_client.held import Held
-from comity_client.layouts import Layouts, named_indexes
-from comity_client.memory import Memory
-from comity_client.session import Session
+from comity_client.evidence.catalogue import Resolution
+from comity_client.evidence.collecting import collect_proofs, fetch_object
+from comity_client.nodes.session import Session
+from comity_client.owner.memory import Memory
+from comity_client.pulling.held import Held
+from comity_client.pulling.layouts import Layouts, named_indexes
 
 
 @dataclass(frozen=True, slots=True)

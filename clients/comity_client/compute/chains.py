@@ -16,15 +16,15 @@ from typing import Final
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.evidence import Proof
+from comity.trust.judging.standing import prove_entry
+from comity.trust.judging.witnessing import Bound, Witnessed
 from comity.trust.offers.book import Book, Commitment
 from comity.trust.offers.faults import UNANSWERED
 from comity.trust.offers.hearing import Chain, OfferLog, Stated
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.parties import Request
 from comity.trust.offers.records import Offered, Record, is_record, read_record
-from comity.trust.standing import prove_entry
 from comity.trust.statement import Entry
-from comity.trust.witnessing import Bound, Witnessed
 
 from comity_client.compute.circle import Circle
 from comity_client.compute.parcels import Parcel, readable

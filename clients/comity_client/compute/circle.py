@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from comity.trust.charter import Body, Member
-from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError
 from comity.trust.federation import Federation
 from comity.trust.identity import Inception, check_inception
+from comity.trust.judging.witnessing import Bound, bind
 from comity.trust.rotation import Chains, KeyState
 from comity.trust.statement import Entry
-from comity.trust.witnessing import Bound, bind
+from comity.trust.statements.claims import signed_by_node
 
 from comity_client.compute.parcels import readable
 
@@ -58,7 +58,7 @@ class Circle:
         by = entry.statement.by
         if by is None or by.kind != "identity":
             return False
-        states = [KeyState.of_seat(seat) for body in self.bodies if (seat := body.member(by.id))]
+        states = [seat.key_state for body in self.bodies if (seat := body.member(by.id))]
         if by.id in self._inceptions:
             states.append(KeyState.of_inception(self._inceptions[by.id]))
         if not states:

@@ -18,7 +18,7 @@ from comity.wire.values import Located, LocatedProof
 from comity_client.compute.chains import CLAIMED, CONVICTED, PROVEN, View, view
 from comity_client.compute.circle import Circle
 from comity_client.compute.parcels import Parcel, Placed
-from comity_client.session import Question, Session
+from comity_client.nodes.session import Question, Session
 
 MAX_PAGES: Final = 32
 """Pages that one node is asked for: 32,000 offers, 320,000 requests."""

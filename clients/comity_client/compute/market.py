@@ -32,8 +32,8 @@ from comity_client.compute.gathering import Seen
 from comity_client.compute.loose import loose
 from comity_client.compute.parcels import Parcel, Placed
 from comity_client.events import ignore
-from comity_client.session import Session
-from comity_client.uplink import log_lines, open_uplink
+from comity_client.nodes.session import Session
+from comity_client.nodes.uplink import log_lines, open_uplink
 
 T = TypeVar("T")
 LEAST_NAME: Final = 8

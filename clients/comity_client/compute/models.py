@@ -23,13 +23,13 @@ from comity.trust.manifest import FileEntry, Manifest
 from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 
-from comity_client.catalogue import Resolution
 from comity_client.compute.attention import Cache, UnknownCache, cache_of, cache_of_gguf
 from comity_client.compute.fitting import Model
 from comity_client.compute.weights import by_headers, by_size, weight_files
-from comity_client.evidence import fetch_object
-from comity_client.layouts import Layouts, named_indexes
-from comity_client.session import Question, Session
+from comity_client.evidence.catalogue import Resolution
+from comity_client.evidence.collecting import fetch_object
+from comity_client.nodes.session import Question, Session
+from comity_client.pulling.layouts import Layouts, named_indexes
 
 CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1024 * 1024

@@ -14,13 +14,13 @@ from typing import Any, Final
 from comity.trust.digest import Digest, parse_digest
 from comity.trust.encoding import MAX_INTEGER
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.node_record import NodeRecord, parse_node_record
 from comity.trust.offers.capacity import ACCELERATOR_HOURS, HOUR, NODE_HOURS, Window
 from comity.trust.offers.offer import MAX_BYTES, SCHEMA, Offer
 from comity.trust.statement import parse_entry
+from comity.trust.statements.node_record import NodeRecord, parse_node_record
 
 from comity_client.compute.accelerators import VENDORS, objection
-from comity_client.node_home import read_line
+from comity_client.node_home.seat import read_line
 
 ACCEPT_HOURS: Final = 72
 

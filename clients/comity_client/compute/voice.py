@@ -19,9 +19,9 @@ from comity.trust.statement import Entry, sign_statement
 
 from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import DeskKey, find_keys, open_key
-from comity_client.founding import OFFLINE
-from comity_client.node_home import own_inception, own_rotations, read_line
-from comity_client.publishers import Publisher
+from comity_client.node_home.founding import OFFLINE
+from comity_client.node_home.seat import own_inception, own_rotations, read_line
+from comity_client.owner.publishers import Publisher
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from comity.trust.keys import VerifyingKey
 from comity.trust.statement import Entry, Statement
 from comity.verifier import read_bounded
 
-from comity_client.lock import exclusive
+from comity_client.owner.lock import exclusive
 
 SCHEMA: Final = "comity/votes/v1"
 MAX_BYTES: Final = 16 * 1024 * 1024

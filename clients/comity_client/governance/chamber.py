@@ -24,8 +24,8 @@ from comity_client.governance.folder import read_folder
 from comity_client.governance.gathering import Delivered, Gathered
 from comity_client.governance.joining import Asked, Asking
 from comity_client.governance.sitting import Material, Sitting, material_of, of_federation
-from comity_client.session import Session
-from comity_client.uplink import open_uplink
+from comity_client.nodes.session import Session
+from comity_client.nodes.uplink import open_uplink
 
 T = TypeVar("T")
 PAST: Final = 8

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from comity.trust.charter import Member
 from comity.trust.charter.proposing import ADOPTED
-from comity.trust.checkpoint import open_checkpoint
-from comity.trust.claims import signed_by_node
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError
 from comity.trust.federation import Federation
-from comity.trust.note import SignedNote
+from comity.trust.statements.claims import signed_by_node
+from comity.trust.tlog.checkpoint import open_checkpoint
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.note import SignedNote
 
 from comity_client.governance.sitting import Sitting
-from comity_client.session import RemoteNode, Session
+from comity_client.nodes.session import RemoteNode, Session
 
 CURRENT, EARLIER, UNKNOWN, SILENT = "current", "earlier", "unknown", "silent"
 

@@ -17,8 +17,8 @@ from comity.wire.client import NodeClient
 
 from comity_client.events import OnEvent, ignore
 from comity_client.governance.sitting import Material
-from comity_client.session import Session
-from comity_client.uplink import Uplink, log_lines
+from comity_client.nodes.session import Session
+from comity_client.nodes.uplink import Uplink, log_lines
 
 MAX_BODIES: Final = 64
 """Bodies that one node is asked for; a draft too many is gathered from another, or the next time."""

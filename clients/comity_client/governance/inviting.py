@@ -11,19 +11,19 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from comity.trust.claims import parse_addresses, signed_by_node
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.federation import Federation, FederationNode, prove_record
 from comity.trust.identity import check_inception
-from comity.trust.node_record import NodeRecord, parse_node_record
 from comity.trust.rotation import Chains
 from comity.trust.spelling import syllables
 from comity.trust.statement import Entry
+from comity.trust.statements.claims import parse_addresses, signed_by_node
+from comity.trust.statements.node_record import NodeRecord, parse_node_record
 
-from comity_client.gather import readable
+from comity_client.evidence.gather import readable
 from comity_client.governance.sitting import Sitting
-from comity_client.session import Session
+from comity_client.nodes.session import Session
 
 
 @dataclass(frozen=True, slots=True)

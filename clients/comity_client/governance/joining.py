@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content.keyfile import read_signer
-from comity.trust.claims import parse_addresses, sign_addresses
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.statement import parse_entry
+from comity.trust.statements.claims import parse_addresses, sign_addresses
 from comity.verifier import read_bounded
 from comity.wire.values import AskReceipt, JoinRequest
 
 from comity_client.governance.sitting import Sitting
-from comity_client.node_card import MAX_CARD, NodeCard
-from comity_client.session import Session
+from comity_client.node_home.card import MAX_CARD, NodeCard
+from comity_client.nodes.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from comity.trust.charter.readings import INTENT, RATIFIED, Intent, Reading, rea
 from comity.trust.digest import Digest, sha256, short
 from comity.trust.dsse import PAYLOAD_TYPE, Envelope
 from comity.trust.errors import Malformed
-from comity.trust.node_record import parse_node_record
 from comity.trust.offers import Said, is_said, read_said
 from comity.trust.rotation import Rotation, parse_rotation
 from comity.trust.statement import Entry, Statement
+from comity.trust.statements.node_record import parse_node_record
 
-from comity_client.charter_diff import Change, body_changes
 from comity_client.desk.ceremony import Ceremony
 from comity_client.governance.sitting import Material, Sitting, convene
+from comity_client.owner.charter_diff import Change, body_changes
 
 _IDENTITY = ("inception", "rotated", "node-record")
 

@@ -20,9 +20,9 @@ from comity.content import durable
 from comity.trust.errors import Conflict, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import VerifyingKey
-from comity.trust.node_record import check_node_record, node_record_statement, parse_node_record
 from comity.trust.rotation import Chain, Cut, KeyState, Rotation, follow, rotation_statement
 from comity.trust.statement import parse_entry
+from comity.trust.statements.node_record import check_node_record, node_record_statement, parse_node_record
 from comity.verifier import read_bounded
 
 from comity_client.desk.ceremony import Ceremony, Panel
@@ -30,13 +30,13 @@ from comity_client.desk.keys import find_keys
 from comity_client.desk.seat_keys import SeatKeys, SeatShape
 from comity_client.desk.signing import readings_of
 from comity_client.desk.votes import Mark, Votes
-from comity_client.founding import OFFLINE
 from comity_client.governance.acts import GOVERNANCE
 from comity_client.governance.plans import Plan, plan
 from comity_client.governance.sitting import Sitting
-from comity_client.node_card import MAX_CARD, NodeCard
-from comity_client.node_home import note_rotation, own_inception, own_rotations, read_line
-from comity_client.node_keys import NodeKeys
+from comity_client.node_home.card import MAX_CARD, NodeCard
+from comity_client.node_home.founding import OFFLINE
+from comity_client.node_home.keys import NodeKeys
+from comity_client.node_home.seat import note_rotation, own_inception, own_rotations, read_line
 
 
 @dataclass(frozen=True, slots=True)

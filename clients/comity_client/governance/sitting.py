@@ -91,7 +91,7 @@ class Sitting:
         seat = self.current.member(member)
         if seat is None:
             raise NotFound("no such member", why=f"{member[:16]} has no seat in epoch {self.current.epoch}")
-        return follow(KeyState.of_seat(seat), self.entries)
+        return follow(seat.key_state, self.entries)
 
     def seat_of(self, key: VerifyingKey) -> tuple[Member, KeyState]:
         """The member that `key` speaks for now, and all its keys. Raises Refused (NO-SEAT, RETIRED-KEY); Conflict

@@ -12,7 +12,7 @@ from typing import Final
 from comity.content import durable
 from comity.trust.errors import Conflict
 
-from comity_client.trust_store import Pin
+from comity_client.owner.trust_store import Pin
 
 _HEAD: Final = """\
 # What has to hold before a model may be used here. Keep this file under change control: a report names its SHA-256.

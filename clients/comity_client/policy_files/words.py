@@ -13,7 +13,7 @@ from comity.trust.charter import Body
 from comity.trust.digest import Digest
 from comity.trust.policy import PUBLISHER, ROWS, Policy
 from comity.trust.safety import KINDS
-from comity.trust.verified import moment
+from comity.trust.statements.verified import moment
 
 from comity_client.reports.meaning import QUESTIONS
 

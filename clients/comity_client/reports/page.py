@@ -13,8 +13,8 @@ from typing import Final
 from comity.trust.digest import sha256
 from comity.trust.report import Report
 from comity.trust.spelling import plain
+from comity.trust.statements.verified import moment
 from comity.trust.verdict import Fact, Row
-from comity.trust.verified import moment
 
 from comity_client.reports.meaning import BASIS_MEANS, QUESTIONS, STATE_MEANS, STATES, Meaning, meaning
 from comity_client.reports.signed import SignedReport

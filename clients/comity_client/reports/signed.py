@@ -17,10 +17,10 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.report import MAX_BYTES, Report
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.verified import VERIFIED, Verified, check_report, sign_verified, summarise
+from comity.trust.statements.verified import VERIFIED, Verified, check_report, sign_verified, summarise
 from comity.verifier import read_bounded
 
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
 
 SUFFIX: Final = ".intoto.jsonl"
 MAX_LINES: Final = 64

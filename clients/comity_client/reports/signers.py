@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, PolicyNotMet
-from comity.trust.tenure import tenure
+from comity.trust.judging.tenure import tenure
 
-from comity_client.publishers import Publisher
+from comity_client.owner.publishers import Publisher
+from comity_client.owner.trust_store import Bindings, Pin
 from comity_client.reports.signed import SignedReport
-from comity_client.trust_store import Bindings, Pin
 
 MIN_PREFIX = 16
 """Digits of an id that a person may leave it at."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from comity.trust.derived import Derived
 from comity.trust.digest import short
 from comity.trust.lineage import Edge, Found, Graph, Node
 from comity.trust.spelling import plain
+from comity.trust.statements.derived import Derived
 
 BASES: Final = {
     "here": "made again on this machine, bit for bit",

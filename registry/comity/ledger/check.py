@@ -11,9 +11,9 @@ from comity.ledger import checkpoints, entries, tree
 from comity.ledger.checkpoints import SignedHead
 from comity.ledger.rows import LogRow
 from comity.ledger.tree import corrupt
-from comity.trust import merkle
-from comity.trust.merkle import leaf_hash
-from comity.trust.tiles import WIDTH, Tile, tile_at
+from comity.trust.tlog import merkle
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.tiles import WIDTH, Tile, tile_at
 
 
 def check_right_edge(connection: Connection, log: LogRow) -> None:

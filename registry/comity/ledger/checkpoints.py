@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Connection, insert, select
 
 from comity.ledger import schema
 from comity.ledger.rows import LogRow
-from comity.trust.checkpoint import open_checkpoint
 from comity.trust.errors import Equivocation, Untrusted
-from comity.trust.note import SignedNote
+from comity.trust.tlog.checkpoint import open_checkpoint
+from comity.trust.tlog.note import SignedNote
 
 _KEPT = schema.checkpoints.c
 

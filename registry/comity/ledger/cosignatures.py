@@ -19,7 +19,7 @@ from comity.ledger.checkpoints import SignedHead
 from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
 
 MAX_NAMES: Final = 48
 MAX_KEYS: Final = 2

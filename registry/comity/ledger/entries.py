@@ -13,9 +13,9 @@ from comity.ledger.rows import LogRow
 from comity.ledger.tree import corrupt
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.merkle import leaf_hash
 from comity.trust.statement import Statement, parse_entry
-from comity.trust.tiles import MAX_ENTRY
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.tiles import MAX_ENTRY
 
 MAX_LINES: Final = 8192
 """Lines in one call; a longer stretch is staged in steps."""

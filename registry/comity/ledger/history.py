@@ -16,10 +16,10 @@ from comity.ledger import entries, tree
 from comity.ledger.check import check_all, check_right_edge
 from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
-from comity.trust import merkle
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.merkle import NodeReader
-from comity.trust.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_node_reader
+from comity.trust.tlog import merkle
+from comity.trust.tlog.merkle import NodeReader
+from comity.trust.tlog.tiles import ENTRIES, WIDTH, Tile, encode_entries, tile_node_reader
 
 MAX_READ: Final = 32 * 1024 * 1024
 """Bytes of entries that one call gathers; 256 entries of any size fit."""

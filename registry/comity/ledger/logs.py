@@ -26,9 +26,9 @@ from comity.ledger.database import Database
 from comity.ledger.entries import Leaf
 from comity.ledger.rows import LogRow, all_logs, find_log
 from comity.trust.errors import Conflict, Malformed, Refused
-from comity.trust.merkle import EMPTY_ROOT, HASH_SIZE
-from comity.trust.note import SignedNote, VerifierKey
-from comity.trust.tiles import WIDTH, Tile
+from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE
+from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.tiles import WIDTH, Tile
 
 _LOG = schema.logs.c
 

@@ -1,7 +1,7 @@
 """Proofs that a log has shown two histories, kept for ever and given to everyone who asks.
 
-Whoever keeps a proof has checked it (`comity.trust.misbehaviour.convict`, where the kinds are explained); whoever gets
-it checks it again.
+Whoever keeps a proof has checked it (`comity.trust.tlog.misbehaviour.convict`, where the kinds are explained); whoever
+gets it checks it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.misbehaviour import KINDS
+from comity.trust.tlog.misbehaviour import KINDS
 
 MAX_PART: Final = 1_100_000
 """Bytes; a note as large as we read one, and a proof with it."""

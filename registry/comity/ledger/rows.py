@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from comity.ledger import schema
 from comity.trust.errors import NotFound
-from comity.trust.note import VerifierKey
+from comity.trust.tlog.note import VerifierKey
 
 _LOG = schema.logs.c
 

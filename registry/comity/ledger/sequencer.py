@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from comity.ledger.ledger import Ledger
 from comity.ledger.logs import Standing
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
 from comity.trust.statement import parse_entry
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
 
 BATCH: Final = 256
 LINGER: Final = 0.005

@@ -1,7 +1,7 @@
 """The Merkle tree over a log's entries, kept as the hash tiles of C2SP tlog-tiles: 256 hashes a row.
 
 A row may hold more hashes than a reader's size covers (the tree grows, and a mirror stages): a reader takes the first
-ones. How hashes combine is said in `comity.trust.merkle`; who may move a root, in `logs`.
+ones. How hashes combine is said in `comity.trust.tlog.merkle`; who may move a root, in `logs`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sqlalchemy import Connection, delete, insert, select
 
 from comity.ledger import schema
 from comity.ledger.rows import LogRow
-from comity.trust import merkle
 from comity.trust.errors import Untrusted
-from comity.trust.merkle import HASH_SIZE, NodeReader
-from comity.trust.tiles import WIDTH, Tile, tile_node_reader
+from comity.trust.tlog import merkle
+from comity.trust.tlog.merkle import HASH_SIZE, NodeReader
+from comity.trust.tlog.tiles import WIDTH, Tile, tile_node_reader
 
 _ROW = schema.tiles.c
 

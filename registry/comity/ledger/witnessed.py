@@ -14,10 +14,10 @@ from sqlalchemy import Connection, delete, insert, select
 from comity.ledger import checkpoints, schema, tree
 from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Conflict, NotFound, Untrusted
-from comity.trust.merkle import EMPTY_ROOT
-from comity.trust.note import SignedNote, VerifierKey
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import EMPTY_ROOT
+from comity.trust.tlog.note import SignedNote, VerifierKey
 
 _SEEN = schema.witnessed.c
 

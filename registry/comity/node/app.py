@@ -34,7 +34,7 @@ from comity.node.services.governance import Governance
 from comity.node.services.logs import Logs
 from comity.node.services.offers import Offers
 from comity.node.services.operators import Operators
-from comity.node.status import Status
+from comity.node.services.status import Status
 from comity.node.tasks import Supervisor
 from comity.wire.server import Services
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from comity.trust.digest import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
-from comity.trust.note import ED25519, VerifierKey, check_name
+from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.wire.address import Address
 
 MAX_FILE: Final = 1024 * 1024

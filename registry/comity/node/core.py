@@ -10,8 +10,8 @@ from typing import Final
 from comity.content.folder import FolderStore
 from comity.content.store import BlobStore
 from comity.ledger.ledger import Ledger
+from comity.node.annals import Annals
 from comity.node.config import NodeConfig
-from comity.node.governance.annals import Annals
 from comity.node.keys import NodeKeys
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics

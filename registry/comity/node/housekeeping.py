@@ -11,7 +11,7 @@ from comity.node.importing.workplace import forget as forget_imports
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.errors import NotFound
-from comity.trust.note import VerifierKey
+from comity.trust.tlog.note import VerifierKey
 
 RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
 STALE_UPLOAD: Final = 7 * 86_400.0

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Self
 
 from comity.content.keyfile import read_keys, read_signer
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import HybridSigner, PrivateKey
-from comity.trust.node_record import NodeRecord, certificate_key
-from comity.trust.note import NoteSignature, sign_note
+from comity.trust.statements.node_record import NodeRecord, certificate_key
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign
+from comity.trust.tlog.note import NoteSignature, sign_note
 from comity.wire.certs import TlsIdentity
 
 

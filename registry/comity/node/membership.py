@@ -22,10 +22,10 @@ from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.identity import Inception, KeySet, check_inception
-from comity.trust.node_record import NodeRecord, check_node_record, parse_node_record
-from comity.trust.note import VerifierKey
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statements.node_record import NodeRecord, check_node_record, parse_node_record
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.certs import Pin
 
 MAX_NODES: Final = 16
@@ -192,7 +192,7 @@ class Membership:
         self.body = body
         for seat in body.members:
             self._seats[seat.id] = seat
-            state, known = KeyState.of_seat(seat), self.chains(seat.id)
+            state, known = seat.key_state, self.chains(seat.id)
             if all(chain.start.digest != state.digest for chain in known):
                 steps = [step.entry for chain in known for step in chain.steps]
                 self._chains[seat.id] = (*known, follow(state, steps))

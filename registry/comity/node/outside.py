@@ -15,12 +15,12 @@ import structlog
 
 from comity.node.core import Core
 from comity.node.tasks import Rhythm, Supervisor
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import verify_cosignature
 from comity.trust.encoding import parse_decimal
 from comity.trust.errors import Unavailable, Untrusted
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog_witness import MAX_ANSWER, AddCheckpoint, parse_signatures
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import verify_cosignature
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.witness import MAX_ANSWER, AddCheckpoint, parse_signatures
 
 RHYTHM: Final = Rhythm(every=1.0, deadline=60.0, longest_rest=300.0)
 HEARTBEAT: Final = 600.0

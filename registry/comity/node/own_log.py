@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -11,15 +11,17 @@ import structlog
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.core import Core
 from comity.node.holding import Holding
-from comity.node.replication.recovery import Recovery
-from comity.node.services.facts import newest_addresses
-from comity.trust.claims import parse_addresses, sign_addresses
+from comity.node.scan import newest_addresses
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
+from comity.trust.statements.claims import parse_addresses, sign_addresses
 
 PATIENCE: Final = 10.0
 """Seconds that somebody who wants to log waits for the log to open."""
+
+Recover = Callable[[], Awaitable[None]]
+"""Returns once this log is known to be the newest that was ever signed. Raises Untrusted where it is not."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -27,9 +29,9 @@ _log: Final = structlog.get_logger("comity.node")
 class OwnLog:
     """The writer of the node's own log. `run` does the work; `append` waits until it may begin."""
 
-    def __init__(self, core: Core, recovery: Recovery) -> None:
+    def __init__(self, core: Core, recover: Recover) -> None:
         self._core = core
-        self._recovery = recovery
+        self._recover = recover
         self.refusal: ComityError | None = None
         """Why nothing is logged any more."""
         self._sequencer = Sequencer(core.ledger, core.seat.record.log, core.keys.sign_checkpoint)
@@ -62,7 +64,7 @@ class OwnLog:
         A log that is not the one that was signed is left alone: the node goes on reading out, and refuses to sign.
         """
         try:
-            await self._recovery.run()
+            await self._recover()
         except Untrusted as error:
             self.refusal = error
             self._open.set()

@@ -7,6 +7,7 @@ from typing import Final
 
 from comity.ledger.index import Located, Query
 from comity.ledger.ledger import Ledger
+from comity.trust.statements.node_record import NodeRecord
 
 PAGE: Final = 200
 
@@ -21,3 +22,12 @@ def every(ledger: Ledger, query: Query, *, most: int | None = None, after: Locat
             return
         after = page[-1]
         most = None if most is None else most - size
+
+
+def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
+    """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
+    query = Query(predicate="addresses", by=record.node.id, origin=str(record.log))
+    newest = None
+    for found in every(ledger, query):
+        newest = found.line
+    return newest

@@ -16,15 +16,15 @@ from typing import Final
 
 from comity.trust.charter import MAX_BYTES as MAX_CHARTER
 from comity.trust.charter import Body, certify, certify_genesis
-from comity.trust.claims import read_addresses
 from comity.trust.digest import Digest
 from comity.trust.dsse import MAX_LINE
 from comity.trust.encoding import Json, parse_json
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.fields import Fields
-from comity.trust.node_record import NodeRecord, parse_node_record, prove_node_record
-from comity.trust.rotation import Chains, Heard, KeyState
+from comity.trust.rotation import Chains, Heard
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statements.claims import read_addresses
+from comity.trust.statements.node_record import NodeRecord, parse_node_record, prove_node_record
 
 SCHEMA: Final = "comity/federation/v1"
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -133,7 +133,7 @@ def hear_record(entry: Entry, body: Body, chains: Chains) -> tuple[NodeRecord, H
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    heard = Heard.of(chains.follow(KeyState.of_seat(member)), entry.envelope)
+    heard = Heard.of(chains.follow(member.key_state), entry.envelope)
     return prove_node_record(claimed, entry, heard), heard
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from comity.trust.derived import Derived, Extent
 from comity.trust.digest import Digest, short
 from comity.trust.licences import Fit, fit
+from comity.trust.statements.derived import Derived, Extent
 
 MAX_NODES: Final = 256
 MAX_DEPTH: Final = 32

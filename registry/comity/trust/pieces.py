@@ -18,7 +18,7 @@ from comity.trust.encoding import Json, canonical, parse_canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.manifest import MAX_FILES, MAX_PATH_BYTES, check_path
-from comity.trust.merkle import leaf_hash, root
+from comity.trust.tlog.merkle import leaf_hash, root
 
 SCHEMA: Final = "comity/pieces/v1"
 PIECE: Final = 4 * 1024 * 1024

@@ -27,14 +27,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.ancestry import lineage_of
-from comity.trust.claims import Advisory
 from comity.trust.digest import Digest
 from comity.trust.evidence import Evidence
-from comity.trust.growth import growths
+from comity.trust.judging.ancestry import lineage_of
+from comity.trust.judging.reading import read_claims, weigh_advisories, weigh_checks, weigh_holds
+from comity.trust.judging.speaking import Speakers
+from comity.trust.judging.standing import Standing, stand
+from comity.trust.judging.vouching import weigh_vouches
+from comity.trust.judging.witnessing import bind
 from comity.trust.model_signing import KeylessVerifier
 from comity.trust.policy import ROWS, Policy
-from comity.trust.reading import read_claims, weigh_advisories, weigh_checks, weigh_holds
 from comity.trust.rows import (
     Findings,
     advisories_row,
@@ -65,12 +67,10 @@ from comity.trust.rows import (
     warning_of_loss,
     with_rivals,
 )
-from comity.trust.speaking import Speakers
-from comity.trust.standing import Standing, stand
 from comity.trust.statement import Entry
+from comity.trust.statements.claims import Advisory
+from comity.trust.tlog.growth import growths
 from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Fact, Row, Verdict, exit_status
-from comity.trust.vouching import weigh_vouches
-from comity.trust.witnessing import bind
 
 
 def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | None = None) -> Verdict:

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey, PublicKey
-from comity.trust.node_record import certificate_key
+from comity.trust.statements.node_record import certificate_key
 
 MAX_DER: Final = 4_096
 _NOT_BEFORE: Final = datetime(1970, 1, 1)

@@ -17,7 +17,7 @@ from comity.gateway.running import Running
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.manifest import FileEntry
-from comity.trust.published import Published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 

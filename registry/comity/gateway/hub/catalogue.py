@@ -29,15 +29,15 @@ from comity.ledger.index import Query
 from comity.node.core import Core
 from comity.node.scan import every
 from comity.node.services.artifacts import Artifacts
-from comity.trust.claims import STATE_SETTING
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.hub import commit_id, tree_ids
+from comity.trust.judging.naming import Candidate, decide
+from comity.trust.judging.reading import Publication, proven_advisories, read_claims
 from comity.trust.manifest import Manifest
 from comity.trust.names import Reference, check_segment
-from comity.trust.naming import Candidate, decide
-from comity.trust.reading import Publication, proven_advisories, read_claims
 from comity.trust.statement import Author, parse_entry
+from comity.trust.statements.claims import STATE_SETTING
 
 MAX_CLAIMS: Final = 1_000
 MAX_ARTIFACTS: Final = 256

@@ -19,7 +19,7 @@ from comity.gateway.hub.streams import Stream, coming, stored
 from comity.gateway.running import Running
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.manifest import FileEntry
-from comity.trust.published import Published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 INLINE: Final = 256 * 1024

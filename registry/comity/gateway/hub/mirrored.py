@@ -20,8 +20,8 @@ from comity.gateway.hub.memo import Memo
 from comity.gateway.hub.snapshot import Snapshot
 from comity.ledger.index import Query
 from comity.node.core import Core
-from comity.node.publishing.speakers import Speakers
 from comity.node.scan import every
+from comity.node.speakers import Speakers
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, PolicyNotMet
 from comity.trust.hub import tree_ids

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from comity.trust.digest import Digest
 from comity.trust.manifest import Manifest
-from comity.trust.published import Published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 

@@ -17,7 +17,7 @@ from comity.gateway.running import Running
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.manifest import FileEntry
-from comity.trust.published import Published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 AHEAD: Final = 8

@@ -10,8 +10,8 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.merkle import HASH_SIZE
-from comity.trust.tlog_mirror import MAX_HASHES, Package, Upload
+from comity.trust.tlog.merkle import HASH_SIZE
+from comity.trust.tlog.mirror import MAX_HASHES, Package, Upload
 
 _CHUNK: Final = 64 * 1024
 

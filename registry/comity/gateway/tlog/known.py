@@ -15,7 +15,7 @@ from comity.node import continuity
 from comity.node.core import Core
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.note import VerifierKey
+from comity.trust.tlog.note import VerifierKey
 
 _log: Final = structlog.get_logger("comity.gateway")
 

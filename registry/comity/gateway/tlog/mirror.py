@@ -32,13 +32,13 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.logs import LogState
 from comity.node.replication.quota import statement_of, weight
 from comity.node.replication.side_objects import absent
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.misbehaviour import ROOTS
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
-from comity.trust.tiles import WIDTH
-from comity.trust.tlog_mirror import MirrorInfo, Package, Upload
-from comity.trust.tlog_witness import encode_signatures
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.mirror import MirrorInfo, Package, Upload
+from comity.trust.tlog.misbehaviour import ROOTS
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.tiles import WIDTH
+from comity.trust.tlog.witness import encode_signatures
 
 PACKAGES: Final = 64
 """Packages that one request may bring; clients are told to send half as many."""

@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
 from comity.gateway.tlog.witness_key import WitnessKey
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.note import SignedNote, VerifierKey
-from comity.trust.tiles import ENTRIES, WIDTH, parse_tile_path
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.tiles import ENTRIES, WIDTH, parse_tile_path
 
 MOMENT: Final = {"Cache-Control": "public, max-age=1"}
 FOR_EVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}

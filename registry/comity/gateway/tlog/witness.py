@@ -27,12 +27,12 @@ from comity.gateway.running import Running
 from comity.gateway.tlog.known import Known
 from comity.gateway.tlog.witness_key import WitnessKey
 from comity.ledger.witnessed import Seen
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
-from comity.trust.merkle import verify_consistency
-from comity.trust.misbehaviour import ROOTS
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey, verify_note
-from comity.trust.tlog_witness import MAX_REQUEST, AddCheckpoint, encode_signatures
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import verify_consistency
+from comity.trust.tlog.misbehaviour import ROOTS
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey, verify_note
+from comity.trust.tlog.witness import MAX_REQUEST, AddCheckpoint, encode_signatures
 
 RECENT: Final = 8
 """Checkpoints of a log for which entries may still be brought, so that an upload outlives a growing log."""

@@ -8,11 +8,11 @@ from typing import Self
 
 from comity.content.keyfile import read_keys
 from comity.node.core import Core
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import cosign, cosigner_key
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from comity.ledger.index import Query
 from comity.node.allocation.register import Convicted
 from comity.node.core import Core
 from comity.node.own_log import OwnLog
-from comity.trust.note import VerifierKey
 from comity.trust.offers.accusing import OFFER_FAULT, Accused, accusation_statement
 from comity.trust.statement import sign_statement
+from comity.trust.tlog.note import VerifierKey
 
 MAX_ACCUSATIONS: Final = 16
 """Chains of one log of which this node says so. One convicts; who writes bad chains by the thousand fills only its own

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from comity.node.core import Core
 from comity.node.governance.witnesses import inception
-from comity.node.publishing.speakers import Speakers
+from comity.node.speakers import Speakers
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
 from comity.trust.offers import Said, is_said, read_said

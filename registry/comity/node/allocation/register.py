@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.node.core import Core
-from comity.node.publishing.speakers import Speakers, Voice
-from comity.trust.claims import signed_by_node
+from comity.node.speakers import Speakers, Voice
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
-from comity.trust.node_record import NodeRecord
 from comity.trust.offers import PREDICATES, Chain, OfferLog, Request, Stated
 from comity.trust.offers.records import OFFER
 from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.statements.claims import signed_by_node
+from comity.trust.statements.node_record import NodeRecord
 
 STRETCH: Final = 1024
 """Entries of one log that are looked at in one turn."""

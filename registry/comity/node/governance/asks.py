@@ -8,13 +8,13 @@ from typing import Final
 import structlog
 
 from comity.node.core import Core
-from comity.trust.claims import parse_addresses, signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
 from comity.trust.identity import check_inception
-from comity.trust.node_record import NodeRecord, check_node_record
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statements.claims import parse_addresses, signed_by_node
+from comity.trust.statements.node_record import NodeRecord, check_node_record
 from comity.wire.certs import Pin
 from comity.wire.doors import Caller
 from comity.wire.throttle import Allowance, Throttle

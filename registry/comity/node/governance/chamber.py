@@ -15,8 +15,8 @@ from typing import Final
 
 import structlog
 
+from comity.node.annals import Annals
 from comity.node.core import Core
-from comity.node.governance.annals import Annals
 from comity.node.governance.bodies import StoredBodies
 from comity.node.governance.memo import Memo
 from comity.node.governance.proceedings import Proceedings, Turn
@@ -25,10 +25,10 @@ from comity.node.governance.word import Word
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate
-from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statements.claims import signed_by_node
 from comity.wire.client import NodeClient
 from comity.wire.values import Charter
 

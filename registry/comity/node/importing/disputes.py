@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from comity.node.core import Core
 from comity.node.importing.recorded import Recorded, all_of
-from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest, short
 from comity.trust.statement import Author, parse_entry
+from comity.trust.statements.claims import signed_by_node
 
 MOST = 16
 """Commits that are named at a time."""

@@ -14,8 +14,8 @@ from comity.trust.manifest import MAX_BYTES as MAX_MANIFEST
 from comity.trust.manifest import Manifest
 from comity.trust.pieces import MAX_BYTES as MAX_INDEX
 from comity.trust.pieces import PieceIndex, PieceLayout, check_records
-from comity.trust.published import Published
 from comity.trust.statement import SideObject, Statement
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 

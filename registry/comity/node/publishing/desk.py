@@ -25,11 +25,11 @@ from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.artifact import check_pieces, missing_files, missing_objects, read_artifact
 from comity.node.publishing.pending import Pending, Submission, Want, submission_id
 from comity.node.publishing.permission import permit
-from comity.node.publishing.speakers import Speakers
+from comity.node.speakers import Speakers
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, OutOfSpace
-from comity.trust.published import Published
 from comity.trust.statement import Entry, Statement, parse_entry
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import OBSERVED, Observed
 from comity.wire import limits
 from comity.wire.doors import Caller

@@ -10,11 +10,11 @@ from comity.ledger.index import Located, Query
 from comity.ledger.ledger import Ledger
 from comity.node.core import Core
 from comity.node.membership import ELSEWHERE, Peer, Told
-from comity.node.services.facts import newest_addresses
-from comity.trust.claims import Addresses, parse_addresses, signed_by_node
+from comity.node.scan import newest_addresses
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.node_record import NodeRecord, parse_node_record
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.statements.claims import Addresses, parse_addresses, signed_by_node
+from comity.trust.statements.node_record import NodeRecord, parse_node_record
 
 PAGE: Final = 32
 """Records that are proven before others get their turn: each costs several signatures."""

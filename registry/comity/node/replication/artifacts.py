@@ -21,17 +21,17 @@ from comity.node.core import Core
 from comity.node.own_log import OwnLog
 from comity.node.publishing.artifact import missing_files, read_artifact
 from comity.node.publishing.pending import Want
-from comity.node.publishing.speakers import Speakers
 from comity.node.replication.files import FileFetcher
 from comity.node.scan import every
+from comity.node.speakers import Speakers
 from comity.node.tasks import Rhythm, Supervisor
-from comity.trust.claims import parse_hold, sign_hold
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.manifest import Manifest
 from comity.trust.pieces import PieceIndex
-from comity.trust.published import Published, check_published
 from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statements.claims import parse_hold, sign_hold
+from comity.trust.statements.published import Published, check_published
 from comity.trust.upstream.observed import OBSERVED, Observed
 
 WORKERS: Final = 3

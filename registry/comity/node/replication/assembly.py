@@ -53,7 +53,7 @@ class Replication:
         self.quotas = Quotas(core)
         self.cosigner = Cosigner(core, self.start, self.convictions)
         self._mirror = Mirror(core, self.cosigner, self.convictions, self.quotas, side_objects, self.advanced)
-        self.own_log = OwnLog(core, self.recovery)
+        self.own_log = OwnLog(core, self.recovery.run)
         self.chamber = Chamber(core, core.annals, self.own_log, self._look_again) if core.annals else None
         hear = self.chamber.hear if self.chamber else _nobody
         self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery, hear)

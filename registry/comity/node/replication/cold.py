@@ -28,7 +28,7 @@ from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, OutOfSpace, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.pieces import PieceLayout
-from comity.trust.published import Published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 AT_ONCE: Final = 24

@@ -13,13 +13,13 @@ import structlog
 
 from comity.ledger.ledger import Ledger
 from comity.node.core import Core
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
-from comity.trust.merkle import leaf_hash
-from comity.trust.misbehaviour import HISTORY, LEAVES, ROOTS, convict, history_part, leaf_part
-from comity.trust.note import SignedNote, VerifierKey
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.misbehaviour import HISTORY, LEAVES, ROOTS, convict, history_part, leaf_part
+from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.client import NodeClient
 
 MAX_REMEMBERED: Final = 10_000

@@ -15,10 +15,10 @@ import structlog
 from comity.node.core import Core
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.start import Start
-from comity.trust.checkpoint import Checkpoint
-from comity.trust.cosignature import verify_cosignature
 from comity.trust.errors import NotFound, Untrusted
-from comity.trust.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.cosignature import verify_cosignature
+from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
 
 HEARTBEAT: Final = 600
 """Seconds after which a checkpoint that did not change is cosigned anew."""

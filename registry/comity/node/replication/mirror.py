@@ -28,11 +28,11 @@ from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.link import Link
 from comity.node.replication.quota import Quotas, statement_of, weight
 from comity.node.replication.side_objects import SideObjects
-from comity.trust.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.errors import ComityError, NotFound, Untrusted
-from comity.trust.merkle import verify_consistency
-from comity.trust.note import SignedNote, VerifierKey
 from comity.trust.statement import Statement
+from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
+from comity.trust.tlog.merkle import verify_consistency
+from comity.trust.tlog.note import SignedNote, VerifierKey
 from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 

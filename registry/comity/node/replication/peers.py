@@ -19,7 +19,7 @@ from comity.node.replication.recovery import Recovery
 from comity.node.replication.start import Start
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.errors import ComityError, Equivocation, Malformed, OutOfSpace, Untrusted
-from comity.trust.misbehaviour import ROOTS
+from comity.trust.tlog.misbehaviour import ROOTS
 from comity.wire.client import NodeClient
 from comity.wire.values import LogHead
 

@@ -7,8 +7,8 @@ from comity.ledger.ledger import Ledger
 from comity.node.config import Limits
 from comity.node.core import Core
 from comity.trust.errors import Malformed, OutOfSpace
-from comity.trust.note import VerifierKey
 from comity.trust.statement import Statement, parse_entry
+from comity.trust.tlog.note import VerifierKey
 from comity.wire.values import Quota
 
 _WINDOW = 256

@@ -17,7 +17,7 @@ from comity.node.replication.quota import statement_of
 from comity.node.replication.side_objects import SideObjects
 from comity.node.replication.start import Start
 from comity.trust.errors import ComityError, Untrusted
-from comity.trust.merkle import Frontier, leaf_hash, verify_consistency
+from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
 
 _log: Final = structlog.get_logger("comity.node")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from comity.ledger.index import Query
-from comity.ledger.ledger import Ledger
 from comity.node.core import Core
-from comity.node.scan import every
+from comity.node.scan import newest_addresses
 from comity.trust.errors import NotFound
-from comity.trust.node_record import NodeRecord
 from comity.wire.values import Charter, NodeFacts
 
 SOFTWARE = f"comity {version('comity')}"
@@ -38,12 +35,3 @@ class Facts:
         wanted = annals.newest.epoch if epoch is None else epoch
         certificate = await self._core.pools.ledger(annals.certificate, wanted)
         return Charter(wanted, certificate.body.data, certificate.lines)
-
-
-def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
-    """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
-    query = Query(predicate="addresses", by=record.node.id, origin=str(record.log))
-    newest = None
-    for found in every(ledger, query):
-        newest = found.line
-    return newest

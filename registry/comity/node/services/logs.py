@@ -7,10 +7,10 @@ from typing import Final
 
 from comity.ledger.index import Place
 from comity.node.core import Core
-from comity.trust.checkpoint import Checkpoint
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.proof import TlogProof
 from comity.wire.values import LocatedProof, LogHead, Misbehaviour
 
 WINDOW: Final = 256

@@ -12,8 +12,8 @@ from comity.node.allocation.room import Allocation
 from comity.node.allocation.search import Listed, matching_grants, matching_offers
 from comity.node.core import Core
 from comity.trust.digest import Digest
-from comity.trust.note import VerifierKey
 from comity.trust.offers import Chain
+from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.offer_values import Act, GrantQuery, GrantState, OfferQuery, OfferState
 from comity.wire.values import Located

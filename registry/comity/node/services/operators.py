@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from comity.node.publishing.desk import Desk
-from comity.node.status import Status
+from comity.node.services.status import Status
 from comity.trust.digest import Digest
 from comity.wire.values import NodeStatus
 

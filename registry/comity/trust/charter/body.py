@@ -20,6 +20,7 @@ from comity.trust.fields import Fields
 from comity.trust.identity import MAX_KEYS, KeySet, check_jurisdiction, read_key_set
 from comity.trust.keys import VerifyingKey
 from comity.trust.names import check_segment
+from comity.trust.rotation import KeyState
 
 SCHEMA: Final = "comity/charter/v1"
 MAX_MEMBERS: Final = 200
@@ -52,6 +53,11 @@ class Member:
     def lineage(self) -> Digest:
         """The id under which this seat counts: a member and its successor count once."""
         return self.successor_of or self.id
+
+    @property
+    def key_state(self) -> KeyState:
+        """The keys that this charter lists for it: where a chain of rotations may begin."""
+        return KeyState(self.id, self.keys, self.recovery)
 
 
 def called(seats: Iterable[Member], most: int = 8) -> str:

@@ -52,7 +52,7 @@ class Docket:
         self.quorum = self.previous.quorum
         self.voters = frozenset(seat.id for seat in self.previous.active)
         for seat in self.previous.members:
-            self._follow(KeyState.of_seat(seat))
+            self._follow(seat.key_state)
         self.heard = self._hear()
         for reading in self.heard:
             self._about.setdefault(reading.body, []).append(reading)

@@ -60,7 +60,7 @@ def check_new_seat(seat: Member, inception: Inception | None, chain: Chain | Non
 
 
 def _check_old_seat(old: Member, seat: Member, chain: Chain | None) -> None:
-    _check_keys(seat, chain or Chain(KeyState.of_seat(old), ()))
+    _check_keys(seat, chain or Chain(old.key_state, ()))
     if not _jurisdiction_stays(old, seat):
         why = f"{seat.name} would move to {seat.jurisdiction}"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-JURISDICTION")

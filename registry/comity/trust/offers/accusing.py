@@ -12,9 +12,9 @@ from typing import Final
 from comity.trust.digest import Digest
 from comity.trust.encoding import MAX_INTEGER, Json
 from comity.trust.errors import Malformed
-from comity.trust.note import VerifierKey
 from comity.trust.offers.faults import FAULTS
 from comity.trust.statement import Author, Statement, Subject
+from comity.trust.tlog.note import VerifierKey
 
 OFFER_FAULT: Final = "offer-fault"
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from comity.trust.cosignature import verified_cosigners
 from comity.trust.digest import Digest
 from comity.trust.errors import Untrusted
-from comity.trust.note import VerifierKey
 from comity.trust.offers.parties import Acceptance, read_said
 from comity.trust.offers.records import Grant
 from comity.trust.statement import Entry
-from comity.trust.tlog_proof import TlogProof
+from comity.trust.tlog.cosignature import verified_cosigners
+from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.proof import TlogProof
 
 
 def accepted_in_time(

@@ -19,13 +19,13 @@ from comity.trust.encoding import Json, b64decode, b64encode, canonical, parse_c
 from comity.trust.errors import Untrusted
 from comity.trust.fields import Fields
 from comity.trust.keys import VerifyingKey
-from comity.trust.merkle import HASH_SIZE
-from comity.trust.note import SignedNote, VerifierKey
 from comity.trust.offers.book import Book
 from comity.trust.offers.faults import FORKED, kind_of
 from comity.trust.offers.records import Record, is_record, read_record
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
-from comity.trust.tlog_proof import MAX_HASHES, TlogProof
+from comity.trust.tlog.merkle import HASH_SIZE
+from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.proof import MAX_HASHES, TlogProof
 
 SCHEMA: Final = "comity/offer-dossier/v1"
 MAX_NOTES: Final = 8

@@ -17,7 +17,6 @@ from comity.trust.digest import Digest, bare_digest, sha256
 from comity.trust.encoding import Json, canonical, parse_canonical
 from comity.trust.errors import Malformed
 from comity.trust.fields import Fields
-from comity.trust.note import ED25519, VerifierKey
 from comity.trust.offers.capacity import (
     MAX_GRANULES,
     MAX_SLICES,
@@ -28,6 +27,7 @@ from comity.trust.offers.capacity import (
     Window,
 )
 from comity.trust.offers.conditions import Eligibility, Engine, Location, Terms
+from comity.trust.tlog.note import ED25519, VerifierKey
 
 SCHEMA: Final = "comity/offer/v1"
 MAX_BYTES: Final = 32_768

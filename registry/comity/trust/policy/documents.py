@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.trust.errors import Malformed
 from comity.trust.policy.table import Table
-from comity.trust.published import DOCUMENTS
+from comity.trust.statements.published import DOCUMENTS
 
 
 def read_documents(table: Table) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import Json, b64decode, b64encode, canonical
@@ -22,12 +22,9 @@ from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, Signed, read_key_set
 from comity.trust.keys import Signer, VerifyingKey
-from comity.trust.merkle import HASH_SIZE, MAX_SIZE
-from comity.trust.note import check_name
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
-
-if TYPE_CHECKING:
-    from comity.trust.charter import Member
+from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
+from comity.trust.tlog.note import check_name
 
 MAX_CUTS: Final = 32
 
@@ -72,10 +69,6 @@ class KeyState:
     @classmethod
     def of_inception(cls, inception: Inception) -> KeyState:
         return cls(inception.id, inception.keys, inception.recovery, inception.home, 0)
-
-    @classmethod
-    def of_seat(cls, seat: Member) -> KeyState:
-        return cls(seat.id, seat.keys, seat.recovery)
 
     @property
     def digest(self) -> Digest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from comity.trust.claims import Advisory
 from comity.trust.digest import sha256, short
 from comity.trust.policy import Policy
 from comity.trust.remark import Remark
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here, noted
+from comity.trust.statements.claims import Advisory
 from comity.trust.verdict import Row
 
 

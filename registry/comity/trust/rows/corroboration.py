@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from comity.trust.charter import Body
 from comity.trust.digest import short
-from comity.trust.reading import Readings
+from comity.trust.judging.reading import Readings
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import who
 from comity.trust.statement import Entry
+from comity.trust.statements.verified import RESULTS, Verified, moment
 from comity.trust.verdict import Fact
-from comity.trust.verified import RESULTS, Verified, moment
 
 
 def corroboration_facts(found: Findings) -> tuple[Fact, ...]:

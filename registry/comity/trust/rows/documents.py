@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comity.trust.digest import short
-from comity.trust.published import DOCUMENTS
+from comity.trust.judging.vouching import Vouch, members_behind
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import who
 from comity.trust.statement import SideObject
+from comity.trust.statements.published import DOCUMENTS
 from comity.trust.verdict import Fact, Row
-from comity.trust.vouching import Vouch, members_behind
 
 NAME = "documents"
 STEP = 11

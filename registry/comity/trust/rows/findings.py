@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from comity.trust.claims import Advisory
 from comity.trust.evidence import Evidence
+from comity.trust.judging.reading import Readings
+from comity.trust.judging.standing import Standing
+from comity.trust.judging.vouching import Vouch
+from comity.trust.judging.witnessing import Bound
 from comity.trust.lineage import Graph
 from comity.trust.manifest import Manifest
 from comity.trust.policy import Policy
-from comity.trust.reading import Readings
 from comity.trust.remark import Remark
-from comity.trust.standing import Standing
 from comity.trust.statement import Entry
-from comity.trust.verified import Verified
-from comity.trust.vouching import Vouch
-from comity.trust.witnessing import Bound
+from comity.trust.statements.claims import Advisory
+from comity.trust.statements.verified import Verified
 
 
 @dataclass(frozen=True, slots=True)

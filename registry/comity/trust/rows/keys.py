@@ -5,11 +5,11 @@ Rows about signatures and logs stay as they are: the signature is what it is, an
 
 from __future__ import annotations
 
-from comity.trust.claims import KEY_COMPROMISE
-from comity.trust.compromise import Notice, notices, stands_before
 from comity.trust.digest import short
+from comity.trust.judging.compromise import Notice, notices, stands_before
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here, who
+from comity.trust.statements.claims import KEY_COMPROMISE
 from comity.trust.verdict import Fact, Row
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from comity.trust.derived import Derived
 from comity.trust.digest import short
 from comity.trust.lineage import Edge, Graph, Node
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here
+from comity.trust.statements.derived import Derived
 from comity.trust.verdict import Fact, Row
 
 NAME = "lineage"

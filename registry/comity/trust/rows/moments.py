@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from comity.trust.judging.standing import Standing
+from comity.trust.judging.witnessing import Cosigner
 from comity.trust.model_signing import Moment
 from comity.trust.policy import CosignerRule
-from comity.trust.standing import Standing
-from comity.trust.witnessing import Cosigner
 
 
 def cosigned_moments(standings: Iterable[Standing], rule: CosignerRule) -> list[Moment]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from comity.trust.digest import Digest
+from comity.trust.judging.standing import prove_entry
 from comity.trust.rows.findings import Findings
-from comity.trust.standing import prove_entry
 from comity.trust.verdict import Fact, Row
 
 

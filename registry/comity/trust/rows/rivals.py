@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.trust.digest import short
-from comity.trust.rivals import Rival, rivals
+from comity.trust.judging.rivals import Rival, rivals
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.wording import here, who
 from comity.trust.verdict import Fact, Row

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from comity.trust.claims import SEVERITIES, Advisory
 from comity.trust.digest import Digest, short
 from comity.trust.rows.findings import Findings
 from comity.trust.rows.upstream import mirror_disputes
 from comity.trust.rows.wording import here
 from comity.trust.statement import Entry
+from comity.trust.statements.claims import SEVERITIES, Advisory
 from comity.trust.verdict import Fact, Row
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comity.trust.digest import Digest
 from comity.trust.identity import Inception
+from comity.trust.judging.witnessing import Witnessed
 from comity.trust.remark import Remark
 from comity.trust.rotation import KeyState
 from comity.trust.verdict import Fact
-from comity.trust.witnessing import Witnessed
 
 
 def here(text: str, evidence: Digest | None = None) -> Fact:

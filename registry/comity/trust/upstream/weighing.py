@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from comity.trust.charter import Member
-from comity.trust.claims import signed_by_node
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError
+from comity.trust.judging.witnessing import Bound
 from comity.trust.statement import Author, Entry, Statement
+from comity.trust.statements.claims import signed_by_node
 from comity.trust.upstream.news import CHANGED, GONE, Changed, Gone, parse_changed, parse_gone
 from comity.trust.upstream.observed import OBSERVED, Observed
-from comity.trust.witnessing import Bound
 
 News: TypeAlias = Changed | Gone
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""One kind of signed claim a file: what it says, how it is encoded, what makes it refused."""
