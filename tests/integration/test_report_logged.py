@@ -49,7 +49,7 @@ def test_a_signed_report_is_logged_and_others_see_who_checked(tmp_path: Path) ->
     publisher = officer.new_publisher("Swiss AI", "CH", founded.homes[0].origin)
     signer = officer.new_publisher(LABEL, "ES", founded.homes[1].origin)
     policy = tmp_path / "ministry.toml"
-    comity(tmp_path / "officer", "policy", "new", policy)
+    comity(tmp_path / "officer", "policy", "new", "--out", policy)
     text = policy.read_text("utf-8").replace("at_least = 2", "at_least = 1").replace("jurisdictions = 2", "")
     policy.write_text(
         text.replace('# names = { swiss-ai = "51aa…" }', f'names = {{ swiss-ai = "{publisher.id}" }}'), "utf-8"

@@ -107,7 +107,7 @@ def test_the_command_writes_a_file_or_prints(
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
     folder = str(GOOD.write(tmp_path))
-    for arguments in (["bom", folder], ["bom", folder, "--output", str(tmp_path / "bom.json")]):
+    for arguments in (["bom", folder], ["bom", folder, "--out", str(tmp_path / "bom.json")]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert not ended.value.code

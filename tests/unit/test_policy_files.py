@@ -172,21 +172,21 @@ def test_a_new_policy_pins_what_is_pinned_and_can_be_met(home: Client, tmp_path:
     home.pin(GOOD.federation.encode())
     file = tmp_path / "carried" / "ministry.toml"
     file.parent.mkdir()
-    assert comity("policy", "new", file).exception is None
+    assert comity("policy", "new", "--out", file).exception is None
     policy = home.policy(file)
     assert [body.digest for body in policy.pins] == [GOOD.federation.body.digest]
     checked = comity("policy", "check", file, "--json")
     assert checked.return_value == 0
     assert json.loads(checked.stdout)["can_be_met"] is True
     assert verify(GOOD.evidence, policy).exit_status == 0
-    again = comity("policy", "new", file)
+    again = comity("policy", "new", "--out", file)
     assert again.exception is not None
     assert "exists" in str(again.exception)
 
 
 def test_a_new_policy_without_pins_says_that_nothing_could_pass(home: Client, tmp_path: Path) -> None:
     file = tmp_path / "empty.toml"
-    assert "nothing could pass" in comity("policy", "new", file).output
+    assert "nothing could pass" in comity("policy", "new", "--out", file).output
     checked = comity("policy", "check", file)
     assert checked.return_value == 4
     assert "could never pass: cosigners" in checked.output
@@ -209,5 +209,5 @@ def test_a_pin_that_does_not_hold_is_refused(home: Client, tmp_path: Path) -> No
 
 def test_a_copied_federation_file_is_the_pinned_one(home: Client, tmp_path: Path) -> None:
     pin: Pin = home.pin(GOOD.federation.encode())
-    comity("policy", "new", tmp_path / "p.toml")
+    comity("policy", "new", "--out", tmp_path / "p.toml")
     assert (tmp_path / f"federation-{pin.id[:8]}.json").read_bytes() == GOOD.federation.encode()

@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from comity_cli.command import Command, examples, output
+from comity_cli.files import FOLDER, NEW_FOLDER
 
 
 @examples("comity demo", "comity demo --keep ./lab", "comity demo --model ./my-model --json")
 @click.command(
     cls=Command, name="demo", short_help="Publish real weights, lose the publisher, pull, verify and load them."
 )
-@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Use this folder instead.")
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Leave the lab in this folder.")
+@click.option("--model", type=FOLDER, help="Use this folder instead.")
+@click.option("--keep", type=NEW_FOLDER, help="Leave the lab in this folder.")
 def command(model: Path | None, keep: Path | None) -> None:
     """Run the main job on this machine: four nodes found a federation, real weights are published, mirrored and
     cosigned; the publisher's node is destroyed; a user who has nothing pulls, verifies and loads them."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from comity.content import durable
 from comity.trust.charter import MAX_BYTES, Body
 from comity.trust.digest import parse_digest
-from comity.trust.errors import Malformed
+from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, examples, output
+from comity_cli.files import FILE, FOLDER, out_option
 from comity_cli.governance.charters import show_charter
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-NEW = click.Path(dir_okay=False, path_type=Path)
 
 
 @examples(
@@ -33,15 +32,15 @@ def command() -> None:
 @command.command("draft", short_help="Write the genesis charter that all founders will sign.")
 @click.argument("cards", nargs=-1, required=True, type=FILE)
 @click.option("--namespace", "namespaces", multiple=True, metavar="NAME=ID", help="Bind a namespace to a publisher.")
-@click.option("--out", "target", type=NEW, default="genesis.json", show_default=True)
+@out_option("genesis.json")
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
     """Write the genesis charter. Whoever has the same cards writes the same bytes."""
     from comity_client.node_home.card import NodeCard
     from comity_client.node_home.founding import draft_genesis
 
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
-    body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], None, bound)
-    target.write_bytes(body.data)
+    body = draft_genesis([NodeCard.read(path) for path in cards], None, bound)
+    durable.write_file(target, body.data, mode=0o644, point="genesis")
     show_charter(output(), body)
     output().hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
 
@@ -49,9 +48,9 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
 @examples("comity found consent genesis.json --dir node-ch --out consent-ch.line")
 @command.command("consent", short_help="Show a genesis charter and sign it for your member.")
 @click.argument("genesis", type=FILE)
-@click.option("--dir", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
+@click.option("--dir", "directory", type=FOLDER, default=Path())
 @click.option("--key", "keys", multiple=True, type=FILE, help="A governance key that is not in the home's offline/.")
-@click.option("--out", "target", type=NEW, default="consent.line", show_default=True)
+@out_option("consent.line")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path, yes: bool) -> None:
     """Show what you would consent to, and sign exactly these bytes with your governance keys."""
@@ -60,7 +59,8 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
     body = _body(genesis)
     show_charter(output(), body)
     agree("Sign this charter for your member?", yes=yes)
-    target.write_bytes(consent_to(body, directory, governance=keys) + b"\n")
+    line = consent_to(body, directory, governance=keys)
+    durable.write_file(target, line + b"\n", mode=0o644, point="consent")
     output().done(f"signed: {target}")
     output().hint(f"whoever collects: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json")
 
@@ -70,7 +70,7 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 @click.argument("genesis", type=FILE)
 @click.argument("consents", nargs=-1, required=True, type=FILE)
 @click.option("--cards", multiple=True, required=True, type=FILE, help="Each member's card; give it once a card.")
-@click.option("--out", "target", type=NEW, default="federation.json", show_default=True)
+@out_option("federation.json")
 def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
     """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
     from comity_client.node_home import founding
@@ -79,8 +79,8 @@ def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], tar
 
     body = _body(genesis)
     lines = [read_line(path) for path in consents]
-    federation = founding.seal(body, lines, [NodeCard.parse(path.read_bytes()) for path in cards])
-    target.write_bytes(federation.encode())
+    federation = founding.seal(body, lines, [NodeCard.read(path) for path in cards])
+    durable.write_file(target, federation.encode(), mode=0o644, point="federation")
     show_charter(output(), body)
     output().done(f"founded: {target}")
     output().hint(
@@ -89,7 +89,4 @@ def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], tar
 
 
 def _body(path: Path) -> Body:
-    data = path.read_bytes()
-    if len(data) > MAX_BYTES:
-        raise Malformed(f"{path} is too large for a charter")
-    return Body.parse(data)
+    return Body.parse(read_bounded(path, MAX_BYTES))

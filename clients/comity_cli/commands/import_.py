@@ -9,13 +9,13 @@ import click
 from comity.trust.names import UPSTREAM
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.files import FILE
 from comity_cli.following import follow
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
     from comity_client.publishing.importing import Checked, Imported
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 UNCHECKED = {
     "commit": "that the commit names this list of files",
     "author": "who made the commit",

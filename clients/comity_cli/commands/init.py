@@ -8,8 +8,7 @@ import click
 from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
 
 from comity_cli.command import Command, examples, output
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+from comity_cli.files import FILE, NEW_FOLDER
 
 
 @examples(
@@ -31,7 +30,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
 @click.option("--recovery-keys", default=1, show_default=True, help="How many keys may change the others one day.")
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
-@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Default: ./NAME")
+@click.option("--dir", "directory", type=NEW_FOLDER, help="Default: ./NAME")
 def command(
     jurisdiction: str,
     org: str,

@@ -8,12 +8,13 @@ import click
 from comity.content import durable
 
 from comity_cli.command import Command, examples, output
+from comity_cli.files import out_option
 from comity_cli.governance.office import Office
 
 
 @examples("comity invite --out federation.json", "comity invite --json")
 @click.command(cls=Command, name="invite", short_help="Write the federation file for a newcomer.")
-@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), default=Path("federation.json"))
+@out_option("federation.json")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def command(target: Path, federation: str) -> None:
     """Write a federation file with every epoch that can be proven now, and the nodes. It holds no secret and gives no

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import click
 from comity.content import durable
 from comity.trust.errors import Untrusted
+from comity.trust.federation import MAX_BYTES, Federation
 from comity.trust.spelling import syllables
+from comity.verifier import read_bounded
 
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.governance.office import FILE, FOLDER, Office
+from comity_cli.files import FILE, FOLDER
+from comity_cli.governance.office import Office
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity.trust.federation import Federation
     from comity_client.governance.joining import Hope
 
 
@@ -87,9 +89,7 @@ def _show(out: Output, hope: Hope, home: Path) -> None:
 
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
     """Pin the federation in `file` if it is new here, once its words were compared. Gives its id."""
-    from comity.trust.federation import Federation
-
-    federation = Federation.parse(file.read_bytes())
+    federation = Federation.parse(read_bounded(file, MAX_BYTES))
     spoken = syllables(federation.id)
     if words is not None and words.split() != spoken.split() and words != spoken:
         raise Untrusted("not the federation that you were told about", why=f"this file is of {spoken}",

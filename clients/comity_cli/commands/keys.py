@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from comity.trust.spelling import grouped, syllables
+from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
-from comity_cli.governance.office import FILE, FOLDER, NEW_FOLDER, Office, acting_options, reading_options
+from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+from comity_cli.governance.office import Office, acting_options, reading_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ def rotate(
     """Give your member new governance and recovery keys. The recovery keys sign; no vote, node or other member can do
     it for you, or forbid it. The old keys go on verifying what they signed; how long your log is now (asked of the
     nodes, unless --offline) is written down, so that nobody can use the old keys to sign as of yesterday."""
+    from comity_client.desk.ceremony import MAX_BYTES
     from comity_client.desk.keys import open_key
     from comity_client.desk.seat_keys import SeatShape
     from comity_client.governance import acts, rotating
@@ -113,7 +116,7 @@ def rotate(
     office = Office(**options)
     if signed is not None:
         office.check_destination()
-        _take_up(office, plan_carried(signed.read_bytes(), office.sitting))
+        _take_up(office, plan_carried(read_bounded(signed, MAX_BYTES), office.sitting))
         return
     files = recovery or tuple(sorted((office.home / OFFLINE).rglob("recovery*.pem")))
     used = [key for key in map(open_key, files) if key.public.id in office.chain.current.recovery]
@@ -157,13 +160,14 @@ def sign(
     Needs no network, no node and no federation: a machine that holds a key is enough. Once all have signed, the same
     command without a key hands the line on.
     """
+    from comity_client.desk.ceremony import MAX_BYTES
     from comity_client.desk.keys import open_key
     from comity_client.governance import acts
     from comity_client.governance.plans import plan_carried
 
     from comity_cli.governance.signing import deliver, pass_on, show_plan
 
-    plan = plan_carried(file.read_bytes(), _known(carried))
+    plan = plan_carried(read_bounded(file, MAX_BYTES), _known(carried))
     office = Office(home=home or Path(), to=to, out=out)
     show_plan(plan)
     if not plan.ceremony.complete:

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from comity_cli.command import Group, examples, output
+from comity_cli.files import NEW_FOLDER
 from comity_cli.lab.lab import Lab, refuse_foreign
 
-FOLDER = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+DIRECTORY = click.argument("directory", type=NEW_FOLDER)
 
 
 @examples("comity lab up ./lab", "comity lab status ./lab", "comity lab down ./lab")
@@ -20,7 +21,7 @@ def command() -> None:
 
 @examples("comity lab up ./lab", "comity trust pin ./lab/federation.json")
 @command.command("up", short_help="Found the lab if it is new, and start its nodes.")
-@FOLDER
+@DIRECTORY
 def up(directory: Path) -> None:
     """Found the lab in DIRECTORY if it is new, and start its nodes in the background."""
     refuse_foreign(directory)
@@ -32,7 +33,7 @@ def up(directory: Path) -> None:
 
 @examples("comity lab down ./lab")
 @command.command("down", short_help="Stop the lab's nodes.")
-@FOLDER
+@DIRECTORY
 def down(directory: Path) -> None:
     """Stop the lab's nodes. What they hold stays in DIRECTORY."""
     lab = Lab.open(directory)
@@ -42,7 +43,7 @@ def down(directory: Path) -> None:
 
 @examples("comity lab status ./lab")
 @command.command("status", short_help="Show which nodes of the lab run.")
-@FOLDER
+@DIRECTORY
 def status(directory: Path) -> None:
     """Show which nodes of the lab run, and where they listen."""
     _show(Lab.open(directory))

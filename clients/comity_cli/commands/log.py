@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.content import durable
 from comity.trust.digest import parse_digest, sha256, short
 from comity.trust.encoding import b64encode
 from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.files import NEW_FOLDER
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def entries(origin: str, start: int | None, end: int | None, last: int) -> None:
 @examples("comity log proof 0f3c…", "comity log proof 0f3c… --out proofs/")
 @command.command("proof", short_help="Fetch and verify proofs that a line is logged.")
 @click.argument("line")
-@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write .tlog-proof files here.")
+@click.option("--out", "folder", type=NEW_FOLDER, help="Write .tlog-proof files here.")
 def proof(line: str, folder: Path | None) -> None:
     """Fetch every proof that the line with SHA-256 LINE is in a log, and verify each one here."""
     out = output()
@@ -90,10 +92,10 @@ def proof(line: str, folder: Path | None) -> None:
     rows = [(p.origin, str(p.index), str(p.size), ", ".join(p.cosigners) or "-") for p in proven]
     out.table(("log", "index", "of", "cosigned by"), rows)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folders(folder)
         for item in proven:
             path = folder / proof_name(digest, item.origin)
-            path.write_bytes(item.proof)
+            durable.write_file(path, item.proof, mode=0o644, point="proof")
             out.done(str(path))
     out.document(
         "proofs",

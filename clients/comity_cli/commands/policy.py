@@ -9,34 +9,37 @@ import click
 from comity.trust.verdict import OK, POLICY_NOT_MET
 
 from comity_cli.command import Group, client, examples, output
+from comity_cli.files import FILE, out_option
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-@examples("comity policy new ministry.toml", "comity policy check ministry.toml", "comity policy explain ministry.toml")
+@examples(
+    "comity policy new --out ministry.toml",
+    "comity policy check ministry.toml",
+    "comity policy explain ministry.toml",
+)
 @click.group(cls=Group, name="policy", short_help="Write, check and explain what you demand of a model.")
 def command() -> None:
     """A policy is a TOML file under your own change control. `comity verify DIR --policy FILE` judges by it."""
 
 
-@examples("comity policy new ministry.toml")
+@examples("comity policy new", "comity policy new --out ministry.toml")
 @command.command("new", short_help="Write a commented policy to start from.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def new(file: Path) -> None:
-    """Write FILE, with your pinned federations in it and their files beside it: carry them together."""
+@out_option("policy.toml")
+def new(target: Path) -> None:
+    """Write a policy with your pinned federations in it and their files beside it: carry them together."""
     from comity_client.policy_files.template import write_policy
 
     out, pins = output(), client().pins()
-    written = write_policy(file, pins)
+    written = write_policy(target, pins)
     for path in written:
         out.say(f"Written: {path}")
     if not pins:
         out.warn("no federation is pinned yet, so nothing could pass under it")
         out.hint("comity trust pin FILE")
-    out.hint(f"comity policy check {file}")
+    out.hint(f"comity policy check {target}")
     out.document("policy-new", {"files": [str(path) for path in written]})
 
 

@@ -11,6 +11,7 @@ from comity.trust.names import Reference
 from comity.trust.statements.published import DOCUMENTS, RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from comity_client.owner.publishers import Publisher
     from comity_client.publishing.publish import Receipt
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NODE = click.option(
     "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
 )
@@ -36,7 +36,7 @@ PUBLISHER = click.option(
     "comity publish ./model --as inst/name@v1 --licence mit --document evaluation=results.json --model-sig",
 )
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.option(
     "--as", "name", required=True, metavar="NAMESPACE/NAME@VERSION", help="Its name; given once and for ever."
 )

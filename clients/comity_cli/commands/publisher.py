@@ -9,9 +9,8 @@ from comity.trust.digest import sha256
 from comity.trust.spelling import grouped, syllables
 
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.files import FILE
 from comity_cli.output import plural
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @examples("comity publisher new 'Swiss AI' --jurisdiction CH", "comity publisher ls")

@@ -10,6 +10,7 @@ from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
+from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow
 from comity_cli.output import plural, size
 
@@ -21,12 +22,10 @@ from comity_cli.output import plural, size
 )
 @click.command(cls=Command, name="pull", short_help="Fetch an artifact from every reachable node, verified.")
 @click.argument("reference", metavar="REF")
-@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="A plain folder of this name.")
-@click.option(
-    "--hub-cache", type=click.Path(file_okay=False, path_type=Path), help="This Hugging Face cache. Default: yours."
-)
+@click.option("--to", type=NEW_FOLDER, help="A plain folder of this name.")
+@click.option("--hub-cache", type=NEW_FOLDER, help="This Hugging Face cache. Default: yours.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
-@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge by this TOML file.")
+@click.option("--policy", type=FILE, help="Judge by this TOML file.")
 def command(
     reference: str, to: Path | None, hub_cache: Path | None, include: tuple[str, ...], policy: Path | None
 ) -> int:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from comity.content import durable
 
 from comity_cli.command import Command, examples, output
+from comity_cli.files import FILE, out_option
 from comity_cli.governance.charters import show_charter
-from comity_cli.governance.office import FILE, Office, reading_options
+from comity_cli.governance.office import Office, reading_options
 
 
 @examples(
@@ -19,7 +21,7 @@ from comity_cli.governance.office import FILE, Office, reading_options
 )
 @click.command(cls=Command, name="refound", short_help="Found a federation anew after its quorum is lost.")
 @click.argument("cards", nargs=-1, required=True, type=FILE)
-@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), default=Path("genesis.json"))
+@out_option("genesis.json")
 @reading_options
 def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     """Draft a genesis that names the federation whose quorum is lost for good as its predecessor; its namespaces
@@ -30,8 +32,8 @@ def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
 
     out = output()
     lost = Office(**options).sitting.current
-    body = draft_genesis([NodeCard.parse(path.read_bytes()) for path in cards], predecessor=lost)
-    target.write_bytes(body.data)
+    body = draft_genesis([NodeCard.read(path) for path in cards], predecessor=lost)
+    durable.write_file(target, body.data, mode=0o644, point="genesis")
     out.say(f"Successor of federation {lost.federation}, whose last charter is of epoch {lost.epoch}")
     show_charter(out, body)
     out.hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")

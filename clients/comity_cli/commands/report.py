@@ -10,12 +10,11 @@ from comity.trust.statements.verified import RESULTS, moment
 
 from comity_cli import verdicts
 from comity_cli.command import Group, client, examples, output
+from comity_cli.files import FILE, NEW_FILE
 
 if TYPE_CHECKING:
     from comity.trust.report import Report
     from comity_client.reports.signed import SignedReport
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @examples("comity report check evidence.json", "comity report show evidence.json --html evidence.html")
@@ -28,7 +27,7 @@ def command() -> None:
 @command.command("check", short_help="Check whose report it is, and that nobody changed it.")
 @click.argument("file", type=FILE)
 @click.option("--by", default="", metavar="ID", help="Who has to have signed it: an id, or its first 16 digits.")
-@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to print here.")
+@click.option("--html", "page", type=NEW_FILE, help="Write a page to print here.")
 def check(file: Path, by: str, page: Path | None) -> None:
     """Check the signature beside FILE, offline: that it holds, that it is about exactly this report, and that its
     signer is yours, bound by you, a pinned member, or the one of --by.
@@ -69,7 +68,7 @@ def check(file: Path, by: str, page: Path | None) -> None:
 @examples("comity report show evidence.json", "comity report show evidence.json --html evidence.html")
 @command.command("show", short_help="Show a report, or write it as a page.")
 @click.argument("file", type=FILE)
-@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to print here.")
+@click.option("--html", "page", type=NEW_FILE, help="Write a page to print here.")
 @click.option("--facts", is_flag=True, help="Show what each row rests on.")
 def show(file: Path, page: Path | None, facts: bool) -> None:
     """Show what FILE says. Nothing is checked: `comity report check` does that, and `comity verify` judges anew."""

@@ -10,6 +10,7 @@ from comity.trust.safety import KINDS, kind_of
 from comity.trust.verdict import POLICY_NOT_MET
 
 from comity_cli.command import Command, client, examples, output
+from comity_cli.files import FILE
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ MOST_IMPORTS = 10
 )
 @click.command(cls=Command, name="scan", short_help="Look into files: what they are, what in them would run.")
 @click.argument("target", metavar="DIR|REF")
-@click.option(
-    "--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Refuse by this TOML file."
-)
+@click.option("--policy", type=FILE, help="Refuse by this TOML file.")
 @click.option("--pickles", is_flag=True, help="Let picklescan say what pickles import; needs the extra [scan].")
 @click.option("--all", "every", is_flag=True, help="List every file, not only those worth a look.")
 def command(target: str, policy: Path | None, pickles: bool, every: bool) -> int:

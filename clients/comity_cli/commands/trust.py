@@ -12,13 +12,12 @@ from comity.trust.spelling import syllables
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
+from comity_cli.files import FILE
 from comity_cli.governance.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
     from comity_client.owner.charter_diff import CharterDiff
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @examples(

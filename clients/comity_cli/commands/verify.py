@@ -11,12 +11,11 @@ from comity.trust.verdict import Verdict
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output
+from comity_cli.files import FILE, NEW_FILE
 from comity_cli.filing import Filed, file_report
 
 if TYPE_CHECKING:
     from comity_client.client import Client
-
-OUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @examples(
@@ -27,9 +26,9 @@ OUT = click.Path(dir_okay=False, path_type=Path)
 )
 @click.command(cls=Command, name="verify", short_help="Check an artifact and its evidence, offline.")
 @click.argument("target", metavar="DIR|REF")
-@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge by this TOML file.")
-@click.option("--report", type=OUT, help="Write the report here: JSON, the same bytes for the same evidence.")
-@click.option("--html", "page", type=OUT, help="Write the report as a page to read and print here.")
+@click.option("--policy", type=FILE, help="Judge by this TOML file.")
+@click.option("--report", type=NEW_FILE, help="Write the report here: JSON, the same bytes for the same evidence.")
+@click.option("--html", "page", type=NEW_FILE, help="Write the report as a page to read and print here.")
 @click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
 @click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the signed report there; needs a network.")
 @click.option("--facts", is_flag=True, help="Show what each row rests on.")

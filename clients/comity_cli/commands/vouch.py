@@ -10,14 +10,13 @@ from comity.trust.spelling import plain
 from comity.trust.statements.vouched import STATEMENTS
 
 from comity_cli.command import Command, agree, client, examples, output
-from comity_cli.commands.publish import FILE, NODE, PUBLISHER, show_receipt, signing
+from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
+from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 
 if TYPE_CHECKING:
     from comity_client.compute.voice import Voice
     from comity_client.owner.publishers import Publisher
-
-HOME = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @examples(
@@ -32,7 +31,9 @@ HOME = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--text", default="", help="How, in a few words.")
 @click.option("--document", type=FILE, help="Results or a method at length; logged by digest, and carried.")
 @PUBLISHER
-@click.option("--dir", "home", type=HOME, help="Speak as the member whose node's home this is, by its governance keys.")
+@click.option(
+    "--dir", "home", type=FOLDER, help="Speak as the member whose node's home this is, by its governance keys."
+)
 @click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline.")
 @NODE
 @click.option("--yes", is_flag=True, help="Sign as a member without asking.")

@@ -11,11 +11,10 @@ from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.statement import parse_entry
 from comity.trust.statements.claims import parse_addresses, sign_addresses
-from comity.verifier import read_bounded
 from comity.wire.values import AskReceipt, JoinRequest
 
 from comity_client.governance.sitting import Sitting
-from comity_client.node_home.card import MAX_CARD, NodeCard
+from comity_client.node_home.card import NodeCard
 from comity_client.nodes.session import Session
 
 
@@ -53,7 +52,7 @@ class Asking:
 
 def card_of(home: Path) -> NodeCard:
     """The card in a node's home. Raises NotFound, Malformed, Untrusted."""
-    return NodeCard.parse(read_bounded(home / "node-card.json", MAX_CARD))
+    return NodeCard.read(home / "node-card.json")
 
 
 def card_lines(home: Path) -> tuple[bytes, ...]:

@@ -23,7 +23,6 @@ from comity.trust.keys import VerifyingKey
 from comity.trust.rotation import Chain, Cut, KeyState, Rotation, follow, rotation_statement
 from comity.trust.statement import parse_entry
 from comity.trust.statements.node_record import check_node_record, node_record_statement, parse_node_record
-from comity.verifier import read_bounded
 
 from comity_client.desk.ceremony import Ceremony, Panel
 from comity_client.desk.keys import find_keys
@@ -33,7 +32,7 @@ from comity_client.desk.votes import Mark, Votes
 from comity_client.governance.acts import GOVERNANCE
 from comity_client.governance.plans import Plan, plan
 from comity_client.governance.sitting import Sitting
-from comity_client.node_home.card import MAX_CARD, NodeCard
+from comity_client.node_home.card import NodeCard
 from comity_client.node_home.founding import OFFLINE
 from comity_client.node_home.keys import NodeKeys
 from comity_client.node_home.seat import note_rotation, own_inception, own_rotations, read_line
@@ -114,7 +113,7 @@ def take_up_record(home: Path, renewed: Plan) -> NodeCard:
     """Put the new node record, and a card with it, into the home. Raises as `take_up` does, and Untrusted."""
     state = own_chain(renewed.sitting, home).current
     check_node_record(renewed.entry, state.keys)
-    old = NodeCard.parse(read_bounded(home / "node-card.json", MAX_CARD))
+    old = NodeCard.read(home / "node-card.json")
     rotations = tuple(entry.line for entry in own_rotations(home))
     card = NodeCard.of(old.inception_line, rotations, renewed.entry.line, old.mutual, old.open)
     durable.write_file(home / "node-record.line", card.record_line + b"\n", mode=0o644, point="home")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from comity.trust.charter import Member
@@ -21,6 +22,7 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import parse_entry
 from comity.trust.statements.node_record import NodeRecord, check_node_record
+from comity.verifier import read_bounded
 from comity.wire.address import Address
 
 SCHEMA: Final = "comity/node-card/v1"
@@ -69,6 +71,11 @@ class NodeCard:
             tuple(str(Address.parse(address)) for address in open_),
         )
         return cls(inception, chain.current, record, inception_line, tuple(rotation_lines), record_line, *addresses)
+
+    @classmethod
+    def read(cls, path: Path) -> NodeCard:
+        """The card in a file. Raises as `parse` does, and NotFound."""
+        return cls.parse(read_bounded(path, MAX_CARD))
 
     @classmethod
     def parse(cls, data: bytes) -> NodeCard:

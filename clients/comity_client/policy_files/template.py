@@ -81,7 +81,8 @@ def write_policy(path: Path, pins: Sequence[Pin]) -> tuple[Path, ...]:
     beside = {path.parent / f"federation-{pin.id[:8]}.json": pin for pin in pins}
     for file in (path, *beside):
         if file.exists():
-            raise Conflict(f"{file} exists", why="a policy is not overwritten", hint="choose another name")
+            hint = "comity policy new --out OTHER.toml"
+            raise Conflict(f"{file} exists", why="a policy is not overwritten", hint=hint)
     for file, pin in beside.items():
         durable.write_file(file, pin.federation.encode(), mode=0o644, point="policy")
     pinned = (f'[[pin]]\nfile = "{file.name}"\nbody = "{pin.body}"\n' for file, pin in beside.items())

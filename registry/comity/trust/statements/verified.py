@@ -102,7 +102,7 @@ def summarise(report: Report, by: Digest, time: int) -> Verified:
     if verdict.artifact is None or verdict.policy is None:
         missing = "a manifest" if verdict.artifact is None else "a policy file"
         why = f"a verification summary is about an artifact under a policy, and there was no {missing}"
-        raise Malformed("report cannot be signed", why=why, hint="comity policy new FILE", code="UNSIGNABLE-REPORT")
+        raise Malformed("report cannot be signed", why=why, hint="comity policy new", code="UNSIGNABLE-REPORT")
     return Verified(
         by=by,
         name=verdict.name,

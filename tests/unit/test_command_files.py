@@ -1,0 +1,47 @@
+"""Files that commands are given and told to write: none is read without a bound, none that cannot be written is a
+crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.node_home.founding import init_node
+
+ENDLESS = Path("/dev/zero")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("member") / "node-ch"
+    places = {"mutual": "127.0.0.1:1", "open_": "127.0.0.1:2"}
+    init_node(made, org="Institute", jurisdiction="CH", node_name="node-ch", **places)
+    return made
+
+
+def refusal(home: Path, *arguments: str | Path) -> ComityError:
+    ran: Any = CliRunner(env={"COMITY_HOME": str(home)}).invoke(command, list(map(str, arguments)), obj=Output())
+    assert isinstance(ran.exception, ComityError), ran.output
+    return ran.exception
+
+
+def test_a_file_without_an_end_is_refused(tmp_path: Path, home: Path) -> None:
+    for arguments in (
+        ("found", "draft", ENDLESS),
+        ("found", "consent", ENDLESS),
+        ("found", "seal", ENDLESS, ENDLESS, "--cards", ENDLESS),
+        ("join", ENDLESS, "--dir", home),
+        ("keys", "sign", ENDLESS),
+    ):
+        assert isinstance(refusal(tmp_path, *arguments), Malformed), arguments
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path, home: Path) -> None:
+    nowhere = tmp_path / "nowhere" / "genesis.json"
+    error = refusal(tmp_path, "found", "draft", home / "node-card.json", "--out", nowhere)
+    assert (type(error), error.code) == (Unavailable, "DISK")
