@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from comity.trust.digest import parse_digest, short
+from comity.trust.digest import short
 
 from comity_cli.command import Group, examples, output
-from comity_cli.governance.office import FOLDER, NEW_FOLDER, Office, acting_options, reading_options
+from comity_cli.files import FOLDER, NEW_FOLDER
+from comity_cli.governance import motions
+from comity_cli.governance.office import Office, acting_options, reading_options
 from comity_cli.output import plural
-
-if TYPE_CHECKING:
-    from comity.trust.charter import Body
-    from comity_client.governance.sitting import Material
 
 
 @examples(
@@ -45,17 +41,7 @@ def ls(**options: Any) -> None:
     out, sitting = output(), Office(**options).sitting
     rendering.show_alarms(out, sitting)
     rendering.show_where_it_stands(out, sitting)
-    rows = []
-    for draft in sitting.council.drafts:
-        by = sitting.current.member(draft.by) if draft.by else None
-        intents, ratified = rendering.progress(sitting, draft)
-        state = draft.objection or ", ".join(f"consent of {seat.name} missing" for seat in draft.missing)
-        what = rendering.summary(sitting, draft)
-        rows.append((draft.body.digest[:12], by.name if by else "-", what, intents, ratified, state or "open"))
-    if rows:
-        out.table(("draft", "by", "changes", "intent", "ratify", "state"), rows)
-    else:
-        out.say("No draft is open.")
+    rendering.show_drafts(out, sitting)
     due = turns(sitting)
     rendering.show_turns(out, due)
     out.document(
@@ -83,21 +69,8 @@ def show(draft: str, **options: Any) -> None:
 
     out, sitting = output(), Office(**options).sitting
     found = sitting.draft(draft)
-    by = sitting.current.member(found.by) if found.by else None
     rendering.show_alarms(out, sitting)
-    out.say(f"Draft of epoch {found.body.epoch}\n  sha256:{found.body.digest}")
-    out.fact("by", by.name if by else "nobody yet: only readings are known")
-    if found.text:
-        out.fact("they say", found.text)
-    if found.objection:
-        out.warn(f"no honest member signs it: {found.objection}")
-    rendering.show_changes(out, rendering.changes_of(sitting, found))
-    rounds = sorted({*found.intents, *found.ratified})
-    rows = [
-        (seat.name, seat.jurisdiction, *(_said(found.intents, found.ratified, at, seat.id) for at in rounds))
-        for seat in sitting.current.active
-    ]
-    out.table(("member", "jur", *(f"round {at}" for at in rounds)), rows)
+    rendering.show_draft(out, sitting, found)
     due = [turn for turn in turns(sitting) if turn.body == found.body.digest]
     rendering.show_turns(out, due)
     out.document("proposal", {**rendering.draft_json(sitting, found), "next": rendering.turns_json(due)})
@@ -109,9 +82,7 @@ def show(draft: str, **options: Any) -> None:
     "comity proposal new policy min_copies=4 --dir node-ch",
 )
 @command.command("new", short_help="Put a change of the charter forward.")
-@click.argument(
-    "kind", type=click.Choice(("admit", "succeed", "remove", "rekey", "observer", "active", "policy", "namespace"))
-)
+@click.argument("kind", type=click.Choice(tuple(motions.MOTIONS)), metavar="KIND")
 @click.argument("what", nargs=-1, required=True)
 @click.option("--text", default="", help="Why; everybody reads it.")
 @click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
@@ -120,22 +91,21 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     """Draft the next charter and put it forward.
 
     \b
-    admit CARD            a seat for who sent this node card, or asks to join (its id)
-    succeed MEMBER CARD   a new seat in place of one whose keys are lost
-    remove MEMBER         no seat any more; it keeps all that it has
-    rekey MEMBER          list the keys to which the member's own rotations lead
+    admit CARD              a seat for who sent this node card, or asks to join (its id)
+    succeed MEMBER CARD     a new seat in place of one whose keys are lost
+    remove MEMBER           no seat any more; it keeps all that it has
+    rekey MEMBER            list the keys to which the member's own rotations lead
     observer|active MEMBER  without, or with, a vote
-    policy NAME=VALUE…    quorum_change, min_copies, min_jurisdictions, cosigner_quorum
-    namespace NAME=ID…    bind a namespace to a publisher, for ever
+    policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, cosigner_quorum
+    namespace NAME=ID…      bind a namespace to a publisher, for ever
     """
     from comity_client.governance import acts
 
     from comity_cli.governance.signing import sign_and_deliver
 
     office = Office(**options)
-    body, more = _drafted(office, kind, what)
-    sitting = office.sitting.adding(more)
-    plan = acts.propose(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
+    body, more = motions.draft(kind, what, office.sitting, office.card)
+    plan = acts.propose(office.sitting.adding(more), office.desk[0].public, body, text, despite_quorum=despite_quorum)
     sign_and_deliver(office, plan, office.desk)
 
 
@@ -242,64 +212,3 @@ def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
     delivered = office.chamber.deliver(read_folder(folder), where)
     report(delivered, where)
     output().document("load", {"node": where, "lines": len(delivered)})
-
-
-def _drafted(office: Office, kind: str, what: tuple[str, ...]) -> tuple[Body, Material]:
-    """The body that is meant, and lines about newcomers that others need to judge it."""
-    from comity_client.governance import drafting
-    from comity_client.governance.sitting import Material
-
-    sitting, current = office.sitting, office.sitting.current
-    if kind in ("policy", "namespace"):
-        given = dict(_pair(item) for item in what)
-        if kind == "namespace":
-            return drafting.namespaces(current, {k: parse_digest(v) for k, v in given.items()}), Material()
-        return drafting.policy_change(current, dataclasses.replace(current.policy, **_numbers(given))), Material()
-    if kind in ("admit", "succeed"):
-        card = _card(office, what[-1])
-        if kind == "admit":
-            return drafting.admission(current, card.member), Material.of(card.lines)
-        return drafting.succession(current, sitting.member(what[0]), card.member), Material.of(card.lines)
-    member = sitting.member(what[0])
-    if kind == "remove":
-        return drafting.removal(current, member.id), Material()
-    if kind == "rekey":
-        return drafting.rekeying(current, sitting.chain(member.id).current), Material()
-    return drafting.status(current, member.id, kind), Material()
-
-
-def _card(office: Office, name: str) -> Any:
-    """The card in a file, or of somebody who asks to join, by the first digits of its id. Raises NotFound."""
-    from comity.trust.errors import NotFound
-    from comity_client.node_home.card import NodeCard
-
-    if Path(name).is_file():
-        return NodeCard.parse(Path(name).read_bytes())
-    found = [] if office.offline else [ask.card for ask in office.chamber.asking()]
-    matching = [card for card in found if len(name) >= 8 and card.inception.id.startswith(name)]
-    if len(matching) != 1:
-        raise NotFound(f"no node card {name[:80]!r}", why="neither a file nor the id of who asks to join",
-                       hint="comity member asks", code="NO-CARD")  # fmt: skip
-    return matching[0]
-
-
-def _pair(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not equals:
-        raise click.BadParameter(f"expected NAME=VALUE, not {item!r}")
-    return name, value
-
-
-def _numbers(given: Mapping[str, str]) -> dict[str, int]:
-    from comity.trust.charter import CharterPolicy
-
-    names = {field.name for field in dataclasses.fields(CharterPolicy)}
-    for name, value in given.items():
-        if name not in names or not value.isdecimal():
-            raise click.BadParameter(f"{name}={value}: expected a number for one of {', '.join(sorted(names))}")
-    return {name: int(value) for name, value in given.items()}
-
-
-def _said(intents: Mapping[int, Any], ratified: Mapping[int, Any], at: int, member: str) -> str:
-    words = ["INTENT"] if member in intents.get(at, ()) else []
-    return " ".join([*words, *(["RATIFY"] if member in ratified.get(at, ()) else [])]) or "-"

@@ -12,6 +12,7 @@ import click
 from comity.trust.errors import Conflict, NotFound
 
 from comity_cli.command import client
+from comity_cli.files import FILE, FOLDER, NEW_FOLDER
 
 if TYPE_CHECKING:
     from comity.trust.rotation import Chain
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
     from comity_client.governance.chamber import Chamber
     from comity_client.governance.confirming import Confirmation
     from comity_client.governance.sitting import Sitting
+    from comity_client.node_home.card import NodeCard
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def reading_options(command: F) -> F:
@@ -99,6 +97,20 @@ class Office:
             raise NotFound(f"{self.home.absolute()} is no node's home", why="inception.line is missing", hint=hint,
                            code="NO-HOME")  # fmt: skip
         return own_chain(self.sitting, self.home)
+
+    def card(self, name: str) -> NodeCard:
+        """The card in the file `name`, or of somebody who asks to join, by the first 8 digits or more of its id.
+        Raises NotFound (NO-CARD), and as `NodeCard.read` does."""
+        from comity_client.node_home.card import NodeCard
+
+        if Path(name).is_file():
+            return NodeCard.read(Path(name))
+        asking = [] if self.offline else [ask.card for ask in self.chamber.asking()]
+        matching = [card for card in asking if len(name) >= 8 and card.inception.id.startswith(name)]
+        if len(matching) != 1:
+            raise NotFound(f"no node card {name[:80]!r}", why="neither a file nor the id of who asks to join",
+                           hint="comity member asks", code="NO-CARD")  # fmt: skip
+        return matching[0]
 
     @cached_property
     def desk(self) -> Sequence[DeskKey]:

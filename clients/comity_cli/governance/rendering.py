@@ -48,6 +48,48 @@ def show_turns(out: Output, found: Sequence[Turn]) -> None:
         out.say(f"      {command} --dir HOME")
 
 
+def show_drafts(out: Output, sitting: Sitting) -> None:
+    """A row for each open draft: by whom, what it changes, and how far it is."""
+    rows = []
+    for draft in sitting.council.drafts:
+        intents, ratified = progress(sitting, draft)
+        state = draft.objection or ", ".join(f"consent of {seat.name} missing" for seat in draft.missing) or "open"
+        by = _proposer(sitting, draft) or "-"
+        rows.append((draft.body.digest[:12], by, summary(sitting, draft), intents, ratified, state))
+    if rows:
+        out.table(("draft", "by", "changes", "intent", "ratify", "state"), rows)
+    else:
+        out.say("No draft is open.")
+
+
+def show_draft(out: Output, sitting: Sitting, draft: DraftState) -> None:
+    """All that a draft changes, and what each member has signed of it in which round."""
+    out.say(f"Draft of epoch {draft.body.epoch}\n  sha256:{draft.body.digest}")
+    out.fact("by", _proposer(sitting, draft) or "nobody yet: only readings are known")
+    if draft.text:
+        out.fact("they say", draft.text)
+    if draft.objection:
+        out.warn(f"no honest member signs it: {draft.objection}")
+    show_changes(out, changes_of(sitting, draft))
+    rounds = sorted({*draft.intents, *draft.ratified})
+    rows = [
+        (seat.name, seat.jurisdiction, *(_signed(draft, at, seat.id) for at in rounds))
+        for seat in sitting.current.active
+    ]
+    out.table(("member", "jur", *(f"round {at}" for at in rounds)), rows)
+
+
+def _proposer(sitting: Sitting, draft: DraftState) -> str:
+    by = sitting.current.member(draft.by) if draft.by else None
+    return by.name if by else ""
+
+
+def _signed(draft: DraftState, at: int, member: Digest) -> str:
+    words = [word for word, rounds in (("INTENT", draft.intents), ("RATIFY", draft.ratified))
+             if member in rounds.get(at, ())]  # fmt: skip
+    return " ".join(words) or "-"
+
+
 def turns_json(found: Iterable[Turn]) -> list[dict[str, Any]]:
     return [
         {"member": t.member, "name": t.name, "action": t.action, "body": t.body, "round": t.round, "command": t.command}
