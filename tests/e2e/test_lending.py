@@ -189,7 +189,7 @@ def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) ->
     granted = lender.act("grant", "approve", stick / "request", "--out", stick / "grant")["line"]
     accepted = borrower.act("grant", "accept", stick / "grant", "--offline", "--out", stick / "accept")
     assert "grant load" in accepted["next"]
-    lender.act("grant", "load", stick / "accept")
+    lender.comity("grant", "load", stick / "accept", "--dir", lender.home)
     fair.reaches(granted, "accepted")
     lender.comity("offer", "show", fair.chain[:12], "--out", stick / "chain")
 

@@ -164,7 +164,7 @@ def test_a_redemption_in_no_log_yet_is_found_in_its_parcel(stall: Stall) -> None
     said = Redemption(stall.customer.id, chain, grant.digest, (5,), newest, "user: alice")
     loose = stall.say(said, logged=False)
     found = market(stall, stall.parcel(), unlogged([loose.line])).said("", Redemption)
-    assert (found.stated.said, found.entry) == (said, loose)
+    assert (found.said, found.entry) == (said, loose)
     forged = sign_statement(said_statement(replace(said, amounts=(8,))), identity("a thief").signer)
     with pytest.raises(NotFound):
         market(stall, stall.parcel(), unlogged([forged.line])).said("", Redemption)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from comity.trust.errors import Refused
+from comity.trust.offers.accounts import Usage
+from comity.trust.offers.parties import Acceptance, Agreement, Default, GivingBack, Redemption
 
 from comity_cli.command import Group, examples, output
 from comity_cli.lending import lender, rendering
 from comity_cli.lending.counter import LINE, Counter, reading_options, speaking_options
+from comity_cli.lending.holding import held_by, own_grant
 from comity_cli.lending.wants import amounts
 
 
@@ -64,9 +67,7 @@ def show(grant: str, **options: Any) -> None:
     """Show GRANT: the beginning of its digest, or a parcel that brings it. A default is shown with both sides."""
     from comity_cli.lending.listing import next_step, said_of
 
-    out, counter = output(), Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
+    out, held = output(), Counter(**options).grant(grant)
     kind = "pact" if held.commitment.grant.pact else "grant"
     out.say(f"{kind} {held.commitment.digest[:12]}: {held.commitment.state}")
     for what, how in rendering.grant_facts(held.view, held.commitment):
@@ -90,19 +91,9 @@ def show(grant: str, **options: Any) -> None:
 def accept(grant: str, **options: Any) -> None:
     """Accept GRANT, a digest's beginning or a parcel. It is refused unless the grant is proven to be in the log that
     its offer names: a grant without that proof is none."""
-    from comity.trust.offers.parties import Acceptance
-
-    counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
+    held = own_grant(grant, **options)
     held.view.require_proven()
-    voice, made = counter.voice, held.commitment
-    _require_mine(made.grant.grantee, voice.identity)
-    chain = held.view.book.chain
-    counter.sign(
-        Acceptance(voice.identity, chain, made.digest), rendering.grant_facts(held.view, made), title="accepts:",
-        known=held.view.parcel, following=_carried(counter, f"comity grant show {made.digest[:12]}"),
-    )  # fmt: skip
+    held.sign(Acceptance(*held.about), "accepts:", following=f"comity grant show {held.name}")
 
 
 @examples(
@@ -117,26 +108,20 @@ def accept(grant: str, **options: Any) -> None:
 def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
     """Ask to use GRANT. Your key signs the newest record about it, so that nobody else can redeem, and no redemption
     counts twice. The provider then hands over: `comity grant hand-over`."""
-    from comity.trust.errors import Refused
-    from comity.trust.offers.parties import Redemption
-
-    counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
+    held = own_grant(grant, **options)
     held.view.require_proven()
-    made, voice = held.commitment, counter.voice
-    _require_mine(made.grant.grantee, voice.identity)
+    made = held.grant
     wanted = amounts(given, made.left)
     if made.state != "accepted" or any(want > rest for want, rest in zip(wanted, made.left, strict=True)):
         why = f"it is {made.state}, and {', '.join(map(str, made.left))} are left"
-        raise Refused("there is not so much to redeem", why=why, hint=f"comity grant show {made.digest[:12]}",
+        raise Refused("there is not so much to redeem", why=why, hint=f"comity grant show {held.name}",
                       code="OVER-REDEEMED")  # fmt: skip
-    facts = [*rendering.grant_facts(held.view, made), ("now", ", ".join(map(str, wanted)))]
-    counter.sign(
-        Redemption(voice.identity, held.view.book.chain, made.digest, wanted, made.newest, text), facts,
-        title="redeems:", known=held.view.parcel,
+    held.sign(
+        Redemption(*held.about, wanted, made.newest, text),
+        "redeems:",
+        facts=[("now", ", ".join(map(str, wanted)))],
         following=f"comity grant hand-over {LINE} --dir HOME --into ./hand-off",
-    )  # fmt: skip
+    )
 
 
 @examples("comity grant release 1f2e3d4c --dir node-es --text 'done early'")
@@ -146,18 +131,9 @@ def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
 @speaking_options
 def release(grant: str, text: str, **options: Any) -> None:
     """Give back what was not redeemed of GRANT. It returns to the offer once the provider's node has recorded it."""
-    from comity.trust.offers.parties import GivingBack
-
-    counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
-    made, voice = held.commitment, counter.voice
-    _require_mine(made.grant.grantee, voice.identity)
-    counter.sign(
-        GivingBack(voice.identity, held.view.book.chain, made.digest, text),
-        rendering.grant_facts(held.view, made), title="gives back:", known=held.view.parcel,
-        following=_carried(counter, f"comity grant take-back {made.digest[:12]} --dir HOME"),
-    )  # fmt: skip
+    held = own_grant(grant, **options)
+    following = f"comity grant take-back {held.name} --dir HOME"
+    held.sign(GivingBack(*held.about, text), "gives back:", following=following)
 
 
 @examples("comity grant default 1f2e3d4c --dir node-es --text 'the hand-off was refused on 3 January'")
@@ -167,58 +143,36 @@ def release(grant: str, text: str, **options: Any) -> None:
 @speaking_options
 def default(grant: str, text: str, **options: Any) -> None:
     """Say that GRANT was not honoured. It stays beside the grant, with the provider's answer. Nobody judges it."""
-    from comity.trust.offers.parties import Default
-
-    counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
-    made, voice = held.commitment, counter.voice
-    _require_mine(made.grant.grantee, voice.identity)
-    counter.sign(
-        Default(voice.identity, held.view.book.chain, made.digest, text),
-        [*rendering.grant_facts(held.view, made), ("says", text)], title="says that this was not honoured:",
-        known=held.view.parcel, following=f"comity grant answer {LINE} --text WORDS --dir HOME",
-    )  # fmt: skip
+    held = own_grant(grant, **options)
+    held.sign(
+        Default(*held.about, text),
+        "says that this was not honoured:",
+        facts=[("says", text)],
+        following=f"comity grant answer {LINE} --text WORDS --dir HOME",
+    )
 
 
 @examples(
-    "comity grant agree 5a4b3c2d --dir node-es", "comity grant agree usage.parcel --offline --dir node-es --out x"
+    "comity grant agree 5a4b3c2d --dir node-es",
+    "comity grant agree usage.parcel --offline --dir node-es --out agree.parcel",
 )
 @command.command("agree", short_help="Agree to what the provider says you used.")
 @click.argument("usage", metavar="USAGE")
 @speaking_options
 def agree(usage: str, **options: Any) -> None:
     """Agree to USAGE, a usage line of the provider's node. Only then does it count in your balance."""
-    from comity.trust.offers.accounts import Usage
-    from comity.trust.offers.parties import Agreement
-
     counter = Counter(**options)
-    market, name = counter.named(usage)
-    found = market.said(name, Usage)
-    used, voice = found.stated.said, counter.voice
-    assert isinstance(used, Usage)
-    made = found.view.grant(used.grant)
-    _require_mine(made.grant.grantee, voice.identity)
+    found = counter.said(usage, Usage)
+    used = found.said
+    held = held_by(counter, found.view, found.view.grant(used.grant))
     span = f"{rendering.when(used.window.start)} up to {rendering.when(used.window.end)}"
-    facts = [*rendering.grant_facts(found.view, made), ("used", f"{', '.join(map(str, used.amounts))}, {span}")]
-    counter.sign(
-        Agreement(voice.identity, found.view.book.chain, used.grant, found.stated.line), facts,
-        title="agrees to have used:", known=found.view.parcel, following=_carried(counter, "comity offer balance"),
-    )  # fmt: skip
+    held.sign(
+        Agreement(*held.about, found.entry.digest),
+        "agrees to have used:",
+        facts=[("used", f"{', '.join(map(str, used.amounts))}, {span}")],
+        following="comity offer balance",
+    )
 
 
 for _lender in lender.COMMANDS:
     command.add_command(_lender)
-
-
-def _carried(counter: Counter, otherwise: str) -> str:
-    """What the other side does: take in the parcel, where there is one."""
-    return f"comity grant load {shlex.quote(counter.out.name)} --dir HOME" if counter.out else otherwise
-
-
-def _require_mine(grantee: str, voice: str) -> None:
-    from comity.trust.errors import Refused
-
-    if grantee != voice:
-        raise Refused("this grant is another's", why=f"its grantee is {grantee[:12]}, and you speak for {voice[:12]}",
-                      hint="name your member's home: --dir HOME; or your publisher", code="NOT-YOURS")  # fmt: skip

@@ -13,18 +13,11 @@ from comity.trust.errors import Conflict
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
-from comity_cli.governance.office import FILE, FOLDER
+from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
 from comity_cli.lending import rendering
-from comity_cli.lending.counter import (
-    NEW_FILE,
-    Counter,
-    lending_options,
-    now,
-    reading_options,
-    speaking_options,
-)
+from comity_cli.lending.asking import ask, asking_options
+from comity_cli.lending.counter import Counter, lending_options, now, reading_options, recording_options
 from comity_cli.lending.finding import query
-from comity_cli.lending.wants import moment
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
@@ -51,18 +44,18 @@ def command() -> None:
 @examples("comity offer new", "comity offer new --jurisdiction CH --out offer.toml")
 @command.command("new", short_help="Write a commented offer to fill in.")
 @click.option("--jurisdiction", default="CH", show_default=True, help="Where the machines stand.")
-@click.option("--out", type=NEW_FILE, default=Path("offer.toml"), show_default=True, help="Where to write it.")
-def new(jurisdiction: str, out: Path) -> None:
+@out_option("offer.toml")
+def new(jurisdiction: str, target: Path) -> None:
     """Write an offer with a comment for each setting. Nothing is signed or sent."""
     from comity_client.compute.offer_file import template
 
-    if out.exists():
-        raise Conflict(f"{out} is there", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
-    durable.write_file(out, template(jurisdiction, now()).encode(), mode=0o644, point="offer")
-    printed = output()
-    printed.done(f"{out}: fill it in")
-    printed.document("offer-template", {"file": str(out)})
-    printed.hint(f"comity offer check {shlex.quote(str(out))} --dir HOME")
+    if target.exists():
+        raise Conflict(f"{target} is there", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
+    durable.write_file(target, template(jurisdiction, now()).encode(), mode=0o644, point="offer")
+    out = output()
+    out.done(f"{target}: fill it in")
+    out.document("offer-template", {"file": str(target)})
+    out.hint(f"comity offer check {shlex.quote(str(target))} --dir HOME")
 
 
 @examples("comity offer check offer.toml --dir node-ch", "comity offer check offer.toml --dir node-ch --json")
@@ -86,7 +79,7 @@ def check(file: Path, home: Path) -> None:
 @examples("comity offer post offer.toml --dir node-ch", "comity offer post offer.toml --dir node-ch --out offer.parcel")
 @command.command("post", short_help="Log an offer at your node.")
 @click.argument("file", type=FILE)
-@lending_options
+@recording_options
 def post(file: Path, **options: Any) -> None:
     """Have your node log the offer in FILE. Other nodes mirror it, and everybody can read it."""
     from comity.wire.offer_values import Post
@@ -98,7 +91,7 @@ def post(file: Path, **options: Any) -> None:
     for remark in remarks(offer, now()):
         out.warn(remark)
     recorded = counter.record(Post(offer.encode()), "Log this offer, for everybody to read?")
-    chain = recorded.entry.statement.subjects[0].digest
+    chain = recorded.entry.statement.subject
     following = f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --dir HOME"
     out.done(f"logged: offer {chain[:12]}, proven by a checkpoint")
     out.document("offer-post", {"offer": offer.id, "chain": chain, "line": recorded.entry.digest, "next": following})
@@ -160,8 +153,7 @@ def ls(closed: bool, limit: int, **options: Any) -> None:
 def show(offer: str, out: Path | None, carried: Sequence[Path], offline: bool) -> None:
     """Show OFFER: the beginning of its id, or a parcel."""
     printed, counter = output(), Counter(carried=carried, offline=offline)
-    market, name = counter.named(offer)
-    seen = market.offer(name)
+    seen = counter.offer(offer)
     rendering.show_offer(printed, seen, now())
     for digest, held in seen.view.book.grants.items():
         printed.say(f"  {'pact' if held.grant.pact else 'grant'} {digest[:12]}  {held.state}, to "
@@ -185,8 +177,7 @@ def withdraw(offer: str, text: str, **options: Any) -> None:
     from comity.wire.offer_values import Withdraw
 
     counter, out = Counter(**options), output()
-    market, name = counter.named(offer)
-    seen = market.offer(name)
+    seen = counter.offer(offer)
     rendering.show_offer(out, seen, now())
     recorded = counter.record(Withdraw(seen.view.offer.id, text), "Withdraw this offer?")
     out.done(f"withdrawn: {recorded.entry.digest[:12]}; {len(seen.view.book.grants)} grants of it stand")
@@ -200,16 +191,10 @@ def withdraw(offer: str, text: str, **options: Any) -> None:
 )
 @command.command("request", short_help="Ask for machines of an offer.")
 @click.argument("offer", metavar="OFFER")
-@click.option("--want", "wants", multiple=True, required=True, metavar="SLICE:NODES[:AMOUNT]", help="How much of what.")
-@click.option("--from-time", "start", type=moment, metavar="TIME", help="From when. Default: the whole window.")
-@click.option("--until", "end", type=moment, metavar="TIME", help="Until when. UTC, unless it names an offset.")
-@click.option("--text", default="", help="What for, for everybody to read.")
-@speaking_options
-def request(offer: str, wants: Sequence[str], start: int | None, end: int | None, text: str, **options: Any) -> None:
+@asking_options
+def request(offer: str, **options: Any) -> None:
     """Ask for machines, as your member (its governance key signs) or as a publisher. The request is public."""
-    from comity_cli.lending.asking import ask
-
-    ask(offer, wants, start, end, text, pact=False, **options)
+    ask(offer, pact=False, **options)
 
 
 @examples(

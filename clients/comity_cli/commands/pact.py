@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from typing import Any
 
 import click
+from comity.trust.errors import Refused
+from comity.trust.offers.parties import CutOff
 
 from comity_cli.command import Group, examples, output
-from comity_cli.lending import rendering
+from comity_cli.lending.asking import ask, asking_options
 from comity_cli.lending.counter import Counter, reading_options, speaking_options
-from comity_cli.lending.wants import moment
+from comity_cli.lending.holding import own_grant
 
 
 @examples(
@@ -28,16 +28,10 @@ def command() -> None:
 @examples("comity pact new 9f2c41aa --want big:2 --dir node-es --text 'if our cloud is closed to us'")
 @command.command("new", short_help="Ask for a standing pact.")
 @click.argument("offer", metavar="OFFER")
-@click.option("--want", "wants", multiple=True, required=True, metavar="SLICE:NODES[:AMOUNT]", help="How much of what.")
-@click.option("--from-time", "start", type=moment, metavar="TIME", help="From when. Default: the whole window.")
-@click.option("--until", "end", type=moment, metavar="TIME", help="Until when.")
-@click.option("--text", default="", help="What for, for everybody to read.")
-@speaking_options
-def new(offer: str, wants: Sequence[str], start: int | None, end: int | None, text: str, **options: Any) -> None:
+@asking_options
+def new(offer: str, **options: Any) -> None:
     """Ask for a standing pact on an offer. The provider approves it as any request; you accept it as any grant."""
-    from comity_cli.lending.asking import ask
-
-    ask(offer, wants, start, end, text, pact=True, **options)
+    ask(offer, pact=True, **options)
 
 
 @examples("comity pact ls", "comity pact ls --json")
@@ -71,7 +65,16 @@ def ls(**options: Any) -> None:
 @speaking_options
 def declare(pact: str, text: str, **options: Any) -> None:
     """Declare in public that you are cut off. From then on the pact is redeemed as any grant, and nobody is asked."""
-    _declare(pact, text, **options)
+    held = own_grant(pact, **options)
+    if not held.grant.grant.pact:
+        why = "it is a grant, not a pact"
+        raise Refused("there is nothing to declare here", why=why, hint="comity pact ls", code="NOT-A-PACT")
+    held.sign(
+        CutOff(*held.about, False, text),
+        "declares itself cut off:",
+        facts=[("declares", text)],
+        following=f"comity grant redeem {held.name} --dir HOME",
+    )
 
 
 @examples("comity pact drill 1f2e3d4c --dir node-es", "comity pact drill pact.parcel --offline --dir node-es --json")
@@ -84,8 +87,7 @@ def drill(pact: str, **options: Any) -> None:
     from comity_cli.lending.drilling import rehearse
 
     out, counter = output(), Counter(**options)
-    market, name = counter.named(pact)
-    steps = rehearse(counter, market.grant(name))
+    steps = rehearse(counter, counter.grant(pact))
     for step in steps:
         (out.done if step.well else out.warn)(f"{step.what}: {step.how}")
     well = all(step.well for step in steps)
@@ -94,24 +96,3 @@ def drill(pact: str, **options: Any) -> None:
     if not well:
         raise click.exceptions.Exit(1)
     out.say("Nothing was logged or sent.")
-
-
-def _declare(pact: str, text: str, **options: Any) -> None:
-    from comity.trust.errors import Refused
-    from comity.trust.offers.parties import CutOff
-
-    counter = Counter(**options)
-    market, name = counter.named(pact)
-    held = market.grant(name)
-    made, voice = held.commitment, counter.voice
-    if not made.grant.pact or made.grant.grantee != voice.identity:
-        why = "it is a grant, not a pact" if not made.grant.pact else f"its beneficiary is {made.grant.grantee[:12]}"
-        raise Refused("there is nothing to declare here", why=why, hint="comity pact ls", code="NOT-YOURS")
-    following = f"comity grant redeem {made.digest[:12]} --dir HOME"
-    if counter.out:
-        following = f"comity grant load {shlex.quote(counter.out.name)} --dir HOME"
-    counter.sign(
-        CutOff(voice.identity, held.view.book.chain, made.digest, False, text),
-        [*rendering.grant_facts(held.view, made), ("declares", text)], title="declares itself cut off:",
-        known=held.view.parcel, following=following,
-    )  # fmt: skip

@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from comity.trust.errors import Conflict
+from comity.trust.offers.accounts import Usage
+from comity.trust.offers.parties import Said
 from comity.trust.spelling import plain
 
 from comity_cli.command import agree, client, output
-from comity_cli.governance.office import FILE, FOLDER
+from comity_cli.files import FILE, FOLDER, NEW_FILE
 
 if TYPE_CHECKING:
-    from comity.trust.offers.parties import Said
+    from comity.trust.digest import Digest
     from comity.wire.offer_values import Act
-    from comity_client.compute.market import Market, Recorded
+    from comity_client.compute.gathering import Seen
+    from comity_client.compute.market import Asked, Held, Market, Recorded
     from comity_client.compute.parcels import Parcel
     from comity_client.compute.voice import Voice
 
 F = TypeVar("F", bound=Callable[..., Any])
-NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+S = TypeVar("S", bound=Said | Usage)
 LINE: Final = "LINE"
+LENDER: Final = click.option(
+    "--dir", "home", type=FOLDER, default=Path(), help="The home of the node that lends. Default: here."
+)
 
 
 def reading_options(command: F) -> F:
@@ -47,21 +53,28 @@ def speaking_options(command: F) -> F:
         click.option("--to", metavar="NODE", help="Log it there: a node's name, or its operator's socket."),
         click.option("--publisher", metavar="NAME", help="Speak as this publisher, not as a member."),
         click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: in HOME/offline."),
-        click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node."),
+        click.option(
+            "--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here."
+        ),
     ):
         command = option(command)
     return reading_options(command)
+
+
+def recording_options(command: F) -> F:
+    """Whose node writes a record."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Record it without asking."),
+        click.option("--out", type=NEW_FILE, help="Also write a parcel to be carried, with the proof of the record."),
+        LENDER,
+    ):
+        command = option(command)
+    return command
 
 
 def lending_options(command: F) -> F:
     """Where lines come from, and whose node writes the record."""
-    for option in (
-        click.option("--yes", is_flag=True, help="Record it without asking."),
-        click.option("--out", type=NEW_FILE, help="Also write a parcel to be carried, with the proof of the record."),
-        click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of the node that lends."),
-    ):
-        command = option(command)
-    return reading_options(command)
+    return reading_options(recording_options(command))
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,20 @@ class Counter:
     def market(self) -> Market:
         return client().market().carrying(*self.carried, offline=self.offline)
 
-    def named(self, name: str) -> tuple[Market, str]:
-        """The market, and a digest's beginning; where `name` is a parcel on this disk, what it brings and no name."""
-        if Path(name).is_file():
-            return self.market.carrying(Path(name), offline=self.offline), ""
-        return self.market, name.removeprefix("sha256:")
+    def offer(self, name: str) -> Seen:
+        """The offer that is meant by `name`: a digest's beginning, or a parcel that brings it. Raises NotFound."""
+        market, digits = self._named(name)
+        return market.offer(digits)
+
+    def grant(self, name: str) -> Held:
+        """The grant that is meant, as for `offer`. Raises NotFound."""
+        market, digits = self._named(name)
+        return market.grant(digits)
+
+    def said(self, name: str, kind: type[S]) -> Asked[S]:
+        """The statement that is meant, as for `offer`. Raises NotFound."""
+        market, digits = self._named(name)
+        return market.said(digits, kind)
 
     @cached_property
     def voice(self) -> Voice:
@@ -121,7 +143,7 @@ class Counter:
         Args:
             known: what whoever gets a parcel needs to know beside it.
             following: the command for the other side. `LINE` in it becomes what is handed over: a parcel, or the
-                digest of the line that was logged.
+                digest of the line that was logged. Without it the command is for later, and a parcel is loaded first.
         """
         out, voice = output(), self.voice
         if self.out is None and voice.whole:
@@ -134,7 +156,7 @@ class Counter:
             self._pass_on(said)
             return
         entry = voice.say(said)
-        following = following.replace(LINE, shlex.quote(self.out.name) if self.out else entry.digest[:12])
+        following = self._for_other_side(following, entry.digest)
         where = self._hand_over([*voice.lines, entry.line], known, following)
         out.done(f"signed: {entry.digest[:12]}, {where}")
         out.document(
@@ -157,6 +179,18 @@ class Counter:
         if self.out is not None:
             recorded.parcel.write(self.out)
         return recorded
+
+    def _named(self, name: str) -> tuple[Market, str]:
+        """The market, and a digest's beginning; where `name` is a parcel on this disk, what it brings and no name."""
+        if Path(name).is_file():
+            return self.market.carrying(Path(name), offline=self.offline), ""
+        return self.market, name.removeprefix("sha256:")
+
+    def _for_other_side(self, following: str, line: Digest) -> str:
+        if self.out is None:
+            return following.replace(LINE, line[:12])
+        parcel = shlex.quote(self.out.name)
+        return following.replace(LINE, parcel) if LINE in following else f"comity grant load {parcel} --dir HOME"
 
     def _pass_on(self, said: Said) -> None:
         """Write the ceremony file for whoever holds the other keys."""

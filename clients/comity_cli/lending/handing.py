@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from comity_client.compute.market import Asked
 
 
-def facts_of(asked: Asked, engine: str, user: str, endpoint: str, artifact: str, model: str, home: Path) -> HandOff:
+def facts_of(
+    asked: Asked[Redemption], engine: str, user: str, endpoint: str, artifact: str, model: str, home: Path
+) -> HandOff:
     """What is handed over for a redemption. Raises Malformed (HAND-OFF), NotFound (NO-GRANT)."""
-    said, view = asked.stated.said, asked.view
-    assert isinstance(said, Redemption)
+    said, view = asked.said, asked.view
     held, offer = view.grant(said.grant), view.offer
     parts = []
     for given, amount in zip(held.grant.allocations, said.amounts, strict=False):

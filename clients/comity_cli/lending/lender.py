@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from comity.trust.errors import NotFound
+from comity.trust.offers.capacity import Window
+from comity.trust.offers.parties import Default, Redemption, Request
 
 from comity_cli.command import Command, examples, output
+from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.lending import rendering
-from comity_cli.lending.counter import Counter, lending_options
+from comity_cli.lending.counter import LENDER, Counter, S, lending_options
 from comity_cli.lending.wants import allocations, moment
+from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity.trust.statement import Entry
     from comity_client.compute.market import Asked, Recorded
 
 
@@ -35,21 +39,18 @@ if TYPE_CHECKING:
 def approve(request: str, wants: Sequence[str], start: int | None, end: int | None, **options: Any) -> None:
     """Grant REQUEST, a digest's beginning or a parcel. Your node reserves the machines and logs the grant in one step;
     it refuses what would be more than there is."""
-    from comity.trust.offers.parties import Request
     from comity.wire.offer_values import Approve
 
     counter, out = Counter(**options), output()
-    market, name = counter.named(request)
-    asked = market.said(name, Request)
-    said = asked.stated.said
-    assert isinstance(said, Request)
+    asked = counter.said(request, Request)
+    said = asked.said
     chosen = allocations(asked.view.offer, wants, start, end) if wants else ()
     who = asked.view.circle.name(said.by)
     out.say(f"{who} asks for {'a standing pact' if said.pact else 'machines'}: {said.text or 'no reason given'}")
     for part in chosen or said.allocations:
         free = asked.view.book.free_nodes(part.slice, part.start, part.end)
         out.fact(part.slice, f"{rendering.span(part)}, {part.amount:,} {asked.view.offer.measure}; {free} free then")
-    recorded = counter.record(Approve(asked.entry.digest, chosen), "Grant this?", carried_lines(asked))
+    recorded = counter.record(Approve(asked.entry.digest, chosen), "Grant this?", _carried(asked))
     _tell(
         counter, recorded, f"granted to {who}", f"comity grant accept {_for_other_side(counter, recorded)} --dir HOME"
     )
@@ -62,30 +63,30 @@ def approve(request: str, wants: Sequence[str], start: int | None, end: int | No
 @lending_options
 def reject(request: str, text: str, **options: Any) -> None:
     """Say no to REQUEST, with a reason. It is logged."""
-    from comity.trust.offers.parties import Request
     from comity.wire.offer_values import Reject
 
     counter = Counter(**options)
-    market, name = counter.named(request)
-    asked = market.said(name, Request)
-    recorded = counter.record(Reject(asked.entry.digest, text), "Reject this request?", carried_lines(asked))
+    asked = counter.said(request, Request)
+    recorded = counter.record(Reject(asked.entry.digest, text), "Reject this request?", _carried(asked))
     _tell(counter, recorded, f"rejected {asked.entry.digest[:12]}", "comity offer ls")
 
 
 @examples("comity grant load accept.parcel --dir node-ch", "comity grant load cut-off.parcel --dir node-ch --json")
 @click.command(cls=Command, name="load", short_help="Log at your node what a grantee sent in a parcel.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@lending_options
-def load(file: Path, **options: Any) -> None:
+@click.argument("file", type=FILE)
+@LENDER
+def load(file: Path, home: Path) -> None:
     """Have your node log what somebody carried here: an acceptance, a release, a cut-off, a default, an agreement. It
     checks who signed each line, and records what follows by itself."""
     from comity_client.compute.parcels import Parcel
 
-    counter, out = Counter(**options), output()
-    parcel = Parcel.read(file)
-    lines = [placed.line for placed in parcel.lines if not placed.origin]
+    counter, out = Counter(home=home), output()
+    lines = Parcel.read(file).unplaced
+    if not lines:
+        raise NotFound(f"{file} brings nothing to log", why="each of its lines was in a log when it was written",
+                       hint=f"comity offer show {shlex.quote(str(file))} --offline", code="NOTHING-TO-LOG")  # fmt: skip
     name, indexes = counter.market.deliver(lines, counter.socket)
-    out.done(f"{len(indexes)} lines of {file} are in the log of {name}")
+    out.done(f"{plural(len(indexes), 'line')} of {file} logged at {name}")
     out.document("loaded", {"node": name, "indexes": list(indexes)})
 
 
@@ -95,7 +96,7 @@ def load(file: Path, **options: Any) -> None:
 )
 @click.command(cls=Command, name="hand-over", short_help="Record a redemption, and write what the engine needs.")
 @click.argument("redemption", metavar="REDEMPTION")
-@click.option("--into", type=click.Path(file_okay=False, path_type=Path), default=Path("hand-off"), show_default=True,
+@click.option("--into", type=NEW_FOLDER, default=Path("hand-off"), show_default=True,
               help="Write the texts there.")  # fmt: skip
 @click.option("--engine", default="", type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
               help="Default: the offer's.")  # fmt: skip
@@ -110,18 +111,16 @@ def hand_over(
     """Record REDEMPTION, a digest's beginning or a parcel, and write texts for Slurm, Kubernetes, SkyPilot or SSH. Your
     node checks that the grantee's own key signed it after the newest record, and that so much is left. Comity runs
     nothing: read the texts, then use them. No password or key is in them."""
-    from comity.trust.offers.parties import Redemption
     from comity.wire.offer_values import Redeem
 
     from comity_cli.lending.handing import facts_of, write
 
     counter, out = Counter(**options), output()
-    market, name = counter.named(redemption)
-    asked = market.said(name, Redemption)
+    asked = counter.said(redemption, Redemption)
     facts = facts_of(asked, engine, user, endpoint, artifact, model, counter.home)
-    for what, how in rendering.grant_facts(asked.view, asked.view.grant(asked.stated.said.grant)):  # type: ignore[union-attr]
+    for what, how in rendering.grant_facts(asked.view, asked.view.grant(asked.said.grant)):
         out.fact(what, how)
-    recorded = counter.record(Redeem(asked.entry.digest), "Record this redemption?", carried_lines(asked))
+    recorded = counter.record(Redeem(asked.entry.digest), "Record this redemption?", _carried(asked))
     files = write(facts, into)
     out.done(f"recorded: {recorded.entry.digest[:12]}; texts for {facts.engine}: {', '.join(files)} in {into}")
     written = {name: str(into / name) for name in files}
@@ -141,10 +140,8 @@ def take_back(grant: str, **options: Any) -> None:
     from comity.wire.offer_values import Release
 
     counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
-    lines = [placed.line for placed in held.view.parcel.lines if not placed.origin]
-    recorded = counter.record(Release(held.commitment.digest), "Take it back?", lines)
+    held = counter.grant(grant)
+    recorded = counter.record(Release(held.commitment.digest), "Take it back?", held.view.parcel.unplaced)
     _tell(counter, recorded, "what is left of it is free again", f"comity offer show {held.view.book.chain[:12]}")
 
 
@@ -155,15 +152,13 @@ def take_back(grant: str, **options: Any) -> None:
 @lending_options
 def answer(default: str, text: str, **options: Any) -> None:
     """Answer DEFAULT, what a grantee said of you. Both stand beside the grant, for everybody to read."""
-    from comity.trust.offers.parties import Default
     from comity.wire.offer_values import AnswerDefault
 
     counter = Counter(**options)
-    market, name = counter.named(default)
-    said = market.said(name, Default)
-    output().say(f"{said.view.circle.name(said.stated.said.by)} says: {said.stated.said.text}")  # type: ignore[union-attr]
-    recorded = counter.record(AnswerDefault(said.entry.digest, text), "Log this answer?", carried_lines(said))
-    _tell(counter, recorded, "answered", f"comity grant show {said.stated.said.grant[:12]}")  # type: ignore[union-attr]
+    found = counter.said(default, Default)
+    output().say(f"{found.view.circle.name(found.said.by)} says: {found.said.text}")
+    recorded = counter.record(AnswerDefault(found.entry.digest, text), "Log this answer?", _carried(found))
+    _tell(counter, recorded, "answered", f"comity grant show {found.said.grant[:12]}")
 
 
 @examples("comity grant report 1f2e3d4c --amount 280 --since 2027-01-04 --until 2027-01-11 --dir node-ch")
@@ -176,12 +171,10 @@ def answer(default: str, text: str, **options: Any) -> None:
 @lending_options
 def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **options: Any) -> None:
     """Say what was used of GRANT. It counts in a balance once the grantee agrees: `comity grant agree`."""
-    from comity.trust.offers.capacity import Window
     from comity.wire.offer_values import Report
 
     counter = Counter(**options)
-    market, name = counter.named(grant)
-    held = market.grant(name)
+    held = counter.grant(grant)
     act = Report(held.commitment.digest, tuple(given), Window(start, end), text)
     recorded = counter.record(act, f"Say that {', '.join(map(str, given))} {held.view.offer.measure} were used?")
     _tell(counter, recorded, "said", f"comity grant agree {_for_other_side(counter, recorded)} --dir HOME")
@@ -190,10 +183,10 @@ def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **
 COMMANDS: Final = (approve, reject, load, hand_over, take_back, answer, report)
 
 
-def carried_lines(asked: Asked) -> list[bytes]:
+def _carried(asked: Asked[S]) -> list[bytes]:
     """What a parcel brought that is in no log yet: the statement itself last."""
-    loose = [placed.line for placed in asked.view.parcel.lines if not placed.origin]
-    return [line for line in loose if line != asked.entry.line] + [asked.entry.line] if loose else []
+    lines = asked.view.parcel.unplaced
+    return [line for line in lines if line != asked.entry.line] + [asked.entry.line] if lines else []
 
 
 def _for_other_side(counter: Counter, recorded: Recorded) -> str:
@@ -204,10 +197,6 @@ def _tell(counter: Counter, recorded: Recorded, what: str, following: str) -> No
     out, entry = output(), recorded.entry
     out.done(f"{what}: {entry.statement.predicate} {entry.digest[:12]}, proven by a checkpoint"
              + (f"; in {counter.out}, to be carried" if counter.out else ""))  # fmt: skip
-    out.document(entry.statement.predicate, {"line": entry.digest, "chain": _chain(entry), "next": following,
+    out.document(entry.statement.predicate, {"line": entry.digest, "chain": entry.statement.subject, "next": following,
                                              "where": str(counter.out) if counter.out else ""})  # fmt: skip
     out.hint(f"the other side: {following}")
-
-
-def _chain(entry: Entry) -> str:
-    return entry.statement.subjects[0].digest

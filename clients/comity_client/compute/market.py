@@ -14,13 +14,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.federation import Federation
+from comity.trust.offers.accounts import Usage
 from comity.trust.offers.book import Commitment
 from comity.trust.offers.hearing import Stated
+from comity.trust.offers.parties import Said
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.client import NodeClient
 from comity.wire.offer_values import Act, GrantQuery, OfferQuery
@@ -36,6 +38,7 @@ from comity_client.nodes.session import Session
 from comity_client.nodes.uplink import log_lines, open_uplink
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Said | Usage)
 LEAST_NAME: Final = 8
 """Digits by which a digest can be named."""
 PROOF_PATIENCE: Final = 60.0
@@ -58,11 +61,11 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A statement of somebody about an offer, with the chain that it is about."""
+class Asked(Generic[S]):
+    """A statement of somebody about an offer, in its line `entry`, with the chain that it is about."""
 
     view: View
-    stated: Stated
+    said: S
     entry: Entry
 
 
@@ -137,13 +140,16 @@ class Market:
         why = "no line at hand grants it, or several do"
         raise NotFound(f"no grant {name[:80]!r}", why=why, hint="comity grant ls", code="NO-GRANT")
 
-    def said(self, name: str, *kinds: type) -> Asked:
-        """The statement of one of `kinds` whose line's digest begins with `name`; without one, the newest of the only
-        chain that carried files bring. Raises NotFound (NO-STATEMENT), Unavailable."""
+    def said(self, name: str, kind: type[S]) -> Asked[S]:
+        """The statement of a `kind` whose line's digest begins with `name`; without one, the newest of the only chain
+        that carried files bring. Raises NotFound (NO-STATEMENT), Unavailable."""
         for seen in self._about(name):
-            found = [s for s in self._stated(seen.view) if isinstance(s.said, kinds) and s.line.startswith(name)]
-            if found and (len(found) == 1 or not name) and (entry := seen.view.parcel.find(found[-1].line)):
-                return Asked(seen.view, found[-1], entry)
+            stated = [each for each in self._stated(seen.view) if each.line.startswith(name)]
+            found = [(each.said, each.line) for each in stated if isinstance(each.said, kind)]
+            if found and (len(found) == 1 or not name):
+                said, line = found[-1]
+                if entry := seen.view.parcel.find(line):
+                    return Asked(seen.view, said, entry)
         why = "no line at hand says so, or several do"
         raise NotFound(f"no statement {name[:80]!r}", why=why, hint="comity grant ls", code="NO-STATEMENT")
 

@@ -89,6 +89,11 @@ class Parcel:
         """The lines that are statements, each once, as they come."""
         return tuple(parsed for line in dict.fromkeys(p.line for p in self.lines) if (parsed := readable(line)))
 
+    @property
+    def unplaced(self) -> list[bytes]:
+        """Lines that are in no log yet."""
+        return [placed.line for placed in self.lines if not placed.origin]
+
     def find(self, line: Digest) -> Entry | None:
         return next((entry for entry in self.entries if entry.digest == line), None)
 
