@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from comity_cli.command import Command, Group, client, examples, output
-from comity_cli.commands.publish import receipt_document, show_receipt, signing
+from comity_cli.commands.publish import show_receipt, signing
 from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
@@ -56,7 +57,7 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
         with follow(out, "logging") as on_event:
             receipt = api.log_derivation(derivation, publisher=signer, nodes=nodes, on_event=on_event)
         show_receipt(out, receipt, document=False)
-        document["receipt"] = receipt_document(receipt)
+        document["receipt"] = asdict(receipt)
     elif derivation.comparison.equal:
         out.hint(f"comity derive check {child} {parent} --log NODE   # say so, signed, for everybody")
     out.document("derivation", document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import asdict
 
 import click
 
@@ -18,7 +19,7 @@ def command(code: str | None) -> None:
     out, known = output(), explanations()
     if code is None:
         out.table(("code", "means"), [(name, entry.means) for name, entry in known.items()])
-        out.document("codes", {"codes": {name: {"means": e.means, "do": e.do} for name, e in known.items()}})
+        out.document("codes", {"codes": {name: asdict(entry) for name, entry in known.items()}})
         return
     name = code.strip("[]").upper()
     if name not in known:
@@ -27,4 +28,4 @@ def command(code: str | None) -> None:
         raise click.BadParameter(f"there is no error code {name[:60]!r}. {guess}", param_hint="CODE")
     out.say(known[name].means, sign=f"{click.style(name, bold=True)}  ")
     out.say(f"  do: {known[name].do}")
-    out.document("explanation", {"code": name, "means": known[name].means, "do": known[name].do})
+    out.document("explanation", {"code": name, **asdict(known[name])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,22 +98,8 @@ def proof(line: str, folder: Path | None) -> None:
             path = folder / proof_name(digest, item.origin)
             durable.write_file(path, item.proof, mode=0o644, point="proof")
             out.done(str(path))
-    out.document(
-        "proofs",
-        {
-            "line": digest,
-            "proofs": [
-                {
-                    "origin": p.origin,
-                    "index": p.index,
-                    "size": p.size,
-                    "cosigners": list(p.cosigners),
-                    "proof": p.proof.decode(),
-                }
-                for p in proven
-            ],
-        },
-    )
+    listed = [{**asdict(item), "proof": item.proof.decode()} for item in proven]
+    out.document("proofs", {"line": digest, "proofs": listed})
 
 
 @examples("comity log check node-ch/log", "comity log check node-ch/log --json")
@@ -126,17 +113,7 @@ def check(origin: str) -> None:
     out.done(f"{origin}: {found.size} entries from {found.node} give the signed root {found.root.hex()[:16]}…")
     out.fact("continues", f"the {found.continues} entries you had seen" if found.continues else "new here")
     out.fact("cosigned by", ", ".join(found.cosigners) or "nobody")
-    out.document(
-        "log-check",
-        {
-            "origin": origin,
-            "size": found.size,
-            "root": found.root.hex(),
-            "cosigners": list(found.cosigners),
-            "node": found.node,
-            "continues": found.continues,
-        },
-    )
+    out.document("log-check", {**asdict(found), "root": found.root.hex()})
 
 
 @examples("comity log misbehaviour", "comity log misbehaviour --node node-es", "comity log misbehaviour --all --json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -91,8 +92,7 @@ def drill(pact: str, **options: Any) -> None:
     for step in steps:
         (out.done if step.well else out.warn)(f"{step.what}: {step.how}")
     well = all(step.well for step in steps)
-    out.document("drill", {"well": well, "logged": False,
-                           "steps": [{"what": s.what, "well": s.well, "how": s.how} for s in steps]})  # fmt: skip
+    out.document("drill", {"well": well, "logged": False, "steps": [asdict(step) for step in steps]})
     if not well:
         raise click.exceptions.Exit(1)
     out.say("Nothing was logged or sent.")

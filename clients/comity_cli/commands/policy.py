@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def check(file: Path) -> int:
     else:
         out.done("it holds together: its pins prove themselves, and what it requires can be met")
     out.hint(f"comity policy explain {file}")
-    listed = [{"kind": each.kind, "row": each.row, "text": each.text} for each in found]
+    listed = [asdict(each) for each in found]
     out.document("policy-check", {**_about(policy), "can_be_met": not never, "findings": listed})
     return POLICY_NOT_MET if never else OK
 
@@ -85,8 +86,7 @@ def explain(file: Path) -> None:
         out.say(f"\n{rule.title}  [{rule.table}]")
         for sentence in rule.says:
             out.say(f"  {sentence}")
-    listed = [{"table": rule.table, "title": rule.title, "says": list(rule.says)} for rule in rules]
-    out.document("policy-explained", {**_about(policy), "rules": listed})
+    out.document("policy-explained", {**_about(policy), "rules": [asdict(rule) for rule in rules]})
 
 
 def _about(policy: Policy) -> dict[str, object]:

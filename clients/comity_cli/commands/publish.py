@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from comity.trust.errors import Conflict, NotFound
@@ -149,28 +150,4 @@ def show_receipt(out: Output, receipt: Receipt, *, document: bool = True) -> Non
         out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
         out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for them")
     if document:
-        out.document("receipt", receipt_document(receipt))
-
-
-def receipt_document(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as JSON."""
-    return {
-        "title": receipt.title,
-        "artifact": receipt.artifact,
-        "files": receipt.files,
-        "bytes": receipt.bytes,
-        "ignored": list(receipt.ignored),
-        "model_key": receipt.model_key,
-        "uncovered": list(receipt.uncovered),
-        "logged": [
-            {
-                "node": logged.node,
-                "origin": logged.origin,
-                "index": logged.index,
-                "size": logged.size,
-                "line": logged.line,
-                "cosigners": list(logged.cosigners),
-            }
-            for logged in receipt.logged
-        ],
-    }
+        out.document("receipt", asdict(receipt))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 from comity.trust.digest import short
 
@@ -26,18 +28,7 @@ def command(text: str, limit: int) -> None:
     else:
         out.table(("name", "digest", "licence", "by", "signature"), rows)
         out.hint(f"comity show {found[0].name}")
-    hits = [
-        {
-            "name": hit.name,
-            "artifact": hit.artifact,
-            "publisher": hit.publisher,
-            "label": hit.label,
-            "licence": hit.licence,
-            "proven": hit.proven,
-        }
-        for hit in found
-    ]
-    out.document("search", {"found": hits})
+    out.document("search", {"found": [asdict(hit) for hit in found]})
 
 
 def _state(proven: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -24,24 +25,7 @@ def command(reference: str) -> None:
     out.table(("jurisdiction", "member", "node", "signed claim", "answers now"), rows)
     full = {r.jurisdiction for r in replicas if r.claimed or r.complete}
     out.say(f"A full copy is claimed or answered in {plural(len(full), 'jurisdiction')}.")
-    out.document(
-        "replicas",
-        {
-            "replicas": [
-                {
-                    "node": r.node,
-                    "member": r.member,
-                    "jurisdiction": r.jurisdiction,
-                    "claimed": r.claimed,
-                    "held": r.held,
-                    "files": r.files,
-                    "complete": r.complete,
-                    "why": r.why,
-                }
-                for r in replicas
-            ]
-        },
-    )
+    out.document("replicas", {"replicas": [{**asdict(r), "complete": r.complete} for r in replicas]})
 
 
 def _claim(replica: Replica) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from comity.trust.digest import Digest
@@ -31,7 +32,7 @@ def show_changes(out: Output, changes: Sequence[Change]) -> None:
 
 
 def changes_json(changes: Iterable[Change]) -> list[dict[str, str]]:
-    return [{"what": c.what, "name": c.name, "before": c.before, "after": c.after} for c in changes]
+    return [asdict(change) for change in changes]
 
 
 def show_turns(out: Output, found: Sequence[Turn]) -> None:

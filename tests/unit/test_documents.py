@@ -1,0 +1,85 @@
+"""Documents that list a dataclass as it is: programs read every field of it, so none comes, goes or changes its name
+without being written here."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comity.trust.digest import Digest
+from comity_cli.commands import log, search, whereis
+from comity_cli.commands.publish import show_receipt
+from comity_cli.governance.rendering import changes_json
+from comity_cli.main import command
+from comity_cli.output import Output
+from comity_client.evidence.dossier import Listing, Replica
+from comity_client.evidence.logs import LogCheck, ProvenIn
+from comity_client.owner.charter_diff import Change
+from comity_client.publishing.publish import Logged, Receipt
+
+X, Y = Digest("5" * 64), Digest("7" * 64)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str, **answers: Any) -> Any:
+    """What `comity ARGUMENTS --json` prints where the client gives `answers`."""
+    api = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
+    monkeypatch.setattr(module, "client", lambda: api)
+    ran = CliRunner().invoke(command, [*arguments, "--json"], obj=Output())
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Replica("node-ch", "CH", "CH", claimed=True, held=2, files=3)
+    assert printed(monkeypatch, whereis, "whereis", "a/b", whereis=[told]) == {
+        "schema": "comity.dev/replicas/v1",
+        "replicas": [
+            {"node": "node-ch", "member": "CH", "jurisdiction": "CH", "claimed": True, "held": 2, "files": 3, "why": "",
+             "complete": False}
+        ],
+    }  # fmt: skip
+
+
+def test_what_is_found_says_whether_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Listing("a/b@v1", X, Y, "Institute", "mit", proven=True)
+    (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
+    assert found == {
+        "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
+    }  # fmt: skip
+
+
+def test_proofs_and_roots_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ProvenIn("node-ch/log", 3, 9, ("node-es/cosigner",), b"c2sp.org/tlog-proof@v1\n")
+    assert printed(monkeypatch, log, "log", "proof", X, log_proof=[told]) == {
+        "schema": "comity.dev/proofs/v1",
+        "line": X,
+        "proofs": [
+            {"origin": "node-ch/log", "index": 3, "size": 9, "cosigners": ["node-es/cosigner"],
+             "proof": "c2sp.org/tlog-proof@v1\n"}
+        ],
+    }  # fmt: skip
+    whole = LogCheck("node-ch/log", 9, bytes(32), (), "node-es", 4)
+    assert printed(monkeypatch, log, "log", "check", "node-ch/log", log_check=whole) == {
+        "schema": "comity.dev/log-check/v1", "origin": "node-ch/log", "size": 9, "root": "0" * 64, "cosigners": [],
+        "node": "node-es", "continues": 4,
+    }  # fmt: skip
+
+
+def test_a_receipt_lists_where_it_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    where = Logged("node-ch", "node-ch/log", 3, 9, Y, ("node-es/cosigner",))
+    show_receipt(Output(as_json=True), Receipt("a/b@v1", X, (where,), 1, 2, (".git",)))
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "comity.dev/receipt/v1", "title": "a/b@v1", "artifact": X, "files": 1, "bytes": 2,
+        "ignored": [".git"], "model_key": None, "uncovered": [],
+        "logged": [{"node": "node-ch", "origin": "node-ch/log", "index": 3, "size": 9, "line": Y,
+                    "cosigners": ["node-es/cosigner"]}],
+    }  # fmt: skip
+
+
+def test_changes_of_a_charter_have_a_before_and_an_after() -> None:
+    assert changes_json([Change("policy", "min_copies", "3", "4")]) == [
+        {"what": "policy", "name": "min_copies", "before": "3", "after": "4"}
+    ]
