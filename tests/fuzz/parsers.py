@@ -63,6 +63,7 @@ from comity.trust.upstream.naming import Wanted, check_endpoint
 from comity.trust.upstream.news import Changed, Gone, parse_changed, parse_gone, sign_changed, sign_gone
 from comity.trust.upstream.observed import Observed
 from comity.trust.verify import verify
+from comity.wire.gateway_url import GatewayUrl
 from comity.wire.https import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
 from support import offers as lending
@@ -292,6 +293,9 @@ PARSERS: Final[dict[str, Target]] = {
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
     "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
+    "gateway-url": Target(
+        of_text(GatewayUrl.parse), _encoded("https://a.example:8443/hub", "http://[::1]"), to_text(str)
+    ),
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
     "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),

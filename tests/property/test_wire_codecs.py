@@ -10,6 +10,7 @@ from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
 from comity.wire import codecs, limits, status_codec
+from comity.wire.gateway_url import GatewayUrl
 from comity.wire.values import (
     AskReceipt,
     BlobStat,
@@ -98,7 +99,17 @@ statuses = st.builds(
         crowded=tuples(origins),
     ),
 )
-facts = st.builds(NodeFacts, texts, origins, st.none() | lines, tuples(lines), st.none() | lines, tuples(texts))
+gateways = st.sampled_from(["https://models.example.org", "http://[2001:db8::1]:7480/hub"]).map(GatewayUrl.parse)
+facts = st.builds(
+    NodeFacts,
+    texts,
+    origins,
+    st.none() | lines,
+    tuples(lines),
+    st.none() | lines,
+    tuples(texts),
+    st.none() | gateways,
+)
 
 PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
     "node": (facts, codecs.encode_node, codecs.decode_node, node_pb2.GetNodeResponse),

@@ -27,6 +27,7 @@ from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_pr
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.certs import TlsIdentity
 from comity.wire.doors import Caller, OpenDoor, OperatorDoor
+from comity.wire.gateway_url import GatewayUrl
 from comity.wire.server import Services, make_server
 from comity.wire.services import Governance
 from comity.wire.values import (
@@ -70,6 +71,7 @@ class FakeNode:
     adopted: list[Path] = field(default_factory=list)
     misbehaving: list[Misbehaviour] = field(default_factory=list)
     governance: Governance | None = None
+    gateway: GatewayUrl | None = None
     fail_after: int | None = None
     """Reads after which the node goes silent: as if it vanished in the middle."""
 
@@ -79,7 +81,8 @@ class FakeNode:
 
     async def node_facts(self) -> NodeFacts:
         await self._answering()
-        return NodeFacts("comity/fake", self.node.origin, self.node.entry.line, (self.node.seat.entry.line,))
+        lines = (self.node.entry.line, (self.node.seat.entry.line,))
+        return NodeFacts("comity/fake", self.node.origin, *lines, gateway=self.gateway)
 
     async def charter(self, epoch: int | None) -> Charter:
         raise NotFound("no charter here")

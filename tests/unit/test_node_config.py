@@ -105,3 +105,26 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as refused:
         NodeConfig.load(tmp_path / "node.toml")
     assert refused.value.hint == "comity init --help"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "told"),
+    [
+        ('http = "127.0.0.1:7480"', None),
+        ('http = "192.0.2.1:7480"', None),
+        ('url = "https://models.example.org"', None),
+        ('http = "127.0.0.1:7480"\nurl = "https://models.example.org/hub"', "https://models.example.org/hub"),
+    ],
+    ids=["loopback", "an address", "no gateway", "as written"],
+)
+def test_a_node_tells_of_its_gateway_what_its_operator_wrote(tmp_path: Path, gateway: str, told: str | None) -> None:
+    url = load(tmp_path, f"{LEAST}[gateway]\n{gateway}\n").gateway.told()
+    assert (url and str(url)) == told
+
+
+@pytest.mark.parametrize("url", ["models.example.org", "https://me:secret@models.example.org", "https://a.example/?x"])
+def test_a_gateway_url_that_no_node_may_tell_is_refused_at_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        load(tmp_path, f'{LEAST}[gateway]\nurl = "{url}"\n')
+    assert "gateway.url" in refused.value.what
+    assert "secret" not in str(refused.value)

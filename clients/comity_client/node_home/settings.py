@@ -68,7 +68,7 @@ http = {http}
 # PEM files; both together make it HTTPS.
 certificate = ""
 key = ""
-# How clients reach it, where a proxy stands before it, such as "https://models.example.org".
+# How clients reach it, such as "https://models.example.org": told to whoever asks this node. Empty: nothing is told.
 url = ""
 # A second address for the same clients, at which large files leave at a file server's speed, and how they reach it.
 files = {files}

@@ -23,6 +23,7 @@ from comity.trust.digest import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.wire.address import Address
+from comity.wire.gateway_url import GatewayUrl
 
 MAX_FILE: Final = 1024 * 1024
 PREFIX: Final = "COMITY_"
@@ -48,6 +49,13 @@ def _address(text: str) -> str:
         return str(Address.parse(text))
     except Malformed as error:
         raise ValueError(str(error)) from error
+
+
+def _gateway_url(text: str) -> str:
+    try:
+        return text and str(GatewayUrl.parse(text))
+    except Malformed as error:
+        raise ValueError(f"expected {error.hint}: {error.why}") from error
 
 
 def _identity(text: str) -> str:
@@ -194,7 +202,7 @@ class Publishing(_Section):
 class Gateway(_Section):
     """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
 
-    With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, where a proxy stands before it.
+    With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, and all that the node tells of it.
     `public` false asks every reader for a token. `aliases` are other names of repositories. `policy` says what is
     served; none asks for signatures alone.
 
@@ -208,7 +216,7 @@ class Gateway(_Section):
     http: MaybeListening = ""
     certificate: MaybeFile = None
     key: MaybeFile = None
-    url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
+    url: Annotated[str, AfterValidator(_gateway_url)] = ""
     files: MaybeListening = ""
     files_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = ""
     ranges: MaybeListening = ""
@@ -224,6 +232,10 @@ class Gateway(_Section):
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key come together")
         return self
+
+    def told(self) -> GatewayUrl | None:
+        """What the node tells of it. Where it listens is no more than a guess at how others reach it."""
+        return GatewayUrl.parse(self.url) if self.http and self.url else None
 
     def renamed(self) -> dict[str, str]:
         """The repository that each alias stands for, by the alias in lower case."""

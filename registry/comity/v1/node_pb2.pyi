@@ -43,6 +43,7 @@ class GetNodeResponse(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
     software: _builtins.str
     """Name and version of the software, for people; at most 128 bytes."""
     origin: _builtins.str
@@ -53,6 +54,11 @@ class GetNodeResponse(_message.Message):
     """
     addresses: _builtins.bytes
     """The newest logged `addresses` statement of this node, where there is one."""
+    gateway: _builtins.str
+    """The URL at which clients reach this node's gateway over HTTP, as its operator wrote it; absent where the operator
+    wrote none. `http` or `https`, a host name or an IP address, maybe a port, maybe a path of letters, digits and
+    "._~-"; no user, query, fragment or closing slash; at most 512 bytes. Whoever reads anything else refuses the answer.
+    """
     @_builtins.property
     def identity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Inception of the member, then its rotations in order; at most 64 lines."""
@@ -72,14 +78,20 @@ class GetNodeResponse(_message.Message):
         identity: _abc.Iterable[_builtins.bytes] | None = ...,
         addresses: _builtins.bytes | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        gateway: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "addresses", b"addresses"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "addresses", b"addresses", "gateway", b"gateway"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "addresses", b"addresses", "capabilities", b"capabilities", "identity", b"identity", "node_record", b"node_record", "origin", b"origin", "software", b"software"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_addresses", b"_addresses", "_gateway", b"_gateway", "addresses", b"addresses", "capabilities", b"capabilities", "gateway", b"gateway", "identity", b"identity", "node_record", b"node_record", "origin", b"origin", "software", b"software"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__addresses: _TypeAlias = _typing.Literal["addresses"]  # noqa: Y015
     _WhichOneofArgType__addresses: _TypeAlias = _typing.Literal["_addresses", b"_addresses"]  # noqa: Y015
+    _WhichOneofReturnType__gateway: _TypeAlias = _typing.Literal["gateway"]  # noqa: Y015
+    _WhichOneofArgType__gateway: _TypeAlias = _typing.Literal["_gateway", b"_gateway"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__addresses) -> _WhichOneofReturnType__addresses | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gateway) -> _WhichOneofReturnType__gateway | None: ...
 
 Global___GetNodeResponse: _TypeAlias = GetNodeResponse  # noqa: Y015
 

@@ -13,6 +13,7 @@ from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, publish_pb2, types_pb2
 from comity.wire import checks, limits
 from comity.wire.checks import digest_bytes
+from comity.wire.gateway_url import GatewayUrl
 from comity.wire.values import (
     AskReceipt,
     BlobStat,
@@ -45,6 +46,7 @@ def encode_node(facts: NodeFacts) -> node_pb2.GetNodeResponse:
         identity=facts.identity,
         addresses=facts.addresses,
         capabilities=facts.capabilities,
+        gateway=None if facts.gateway is None else str(facts.gateway),
     )
 
 
@@ -61,6 +63,7 @@ def decode_node(message: node_pb2.GetNodeResponse) -> NodeFacts:
             limits.CAPABILITIES,
             lambda word: checks.text(word, "capability", limits.WORD),
         ),
+        gateway=GatewayUrl.parse(message.gateway) if message.HasField("gateway") else None,
     )
 
 

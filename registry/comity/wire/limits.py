@@ -58,6 +58,8 @@ ASK_LINES: Final = 32
 ASK_BYTES: Final = 256 * KiB
 ASKS: Final = 256
 CAPABILITIES: Final = 64
+# A host name of 253 characters, a port, and room for a proxy's path.
+GATEWAY_URL: Final = 512
 
 # A side object or a manifest, as in comity.trust.
 OBJECT: Final = 64 * MiB

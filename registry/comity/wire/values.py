@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comity.trust.digest import Digest
+from comity.wire.gateway_url import GatewayUrl
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a node says of itself. `identity` holds its member's inception and rotations, in order."""
+    """What a node says of itself. `identity` holds its member's inception and rotations, in order; `gateway` is where
+    clients reach it over HTTP."""
 
     software: str
     origin: str
@@ -21,6 +23,7 @@ class NodeFacts:
     identity: tuple[bytes, ...] = ()
     addresses: bytes | None = None
     capabilities: tuple[str, ...] = ()
+    gateway: GatewayUrl | None = None
 
 
 @dataclass(frozen=True, slots=True)

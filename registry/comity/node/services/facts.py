@@ -26,6 +26,7 @@ class Facts:
             node_record=seat.record_line,
             identity=(seat.inception_line, *seat.rotation_lines),
             addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
+            gateway=self._core.config.gateway.told(),
         )
 
     async def charter(self, epoch: int | None) -> Charter:
