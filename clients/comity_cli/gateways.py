@@ -1,19 +1,20 @@
-"""Which gateway a user means: by the home of a node, by a lab's folder, or by its URL. For `env` and `run-with`."""
+"""Which gateway a user means: by its URL, by the home of a node or a lab's folder on this machine, or by the name of a
+node of the pinned federations, which tells its own. For `env` and `run-with`."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
 from comity.trust.errors import NotFound, Unavailable
 
-if TYPE_CHECKING:
-    from comity_client.hub_environment import HubEnvironment
+from comity_cli.command import client, output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +26,16 @@ _OPTIONS: Final = (
         "--dir",
         "directory",
         type=click.Path(path_type=Path),
-        default=Path(),
-        help="The node's home, or a lab's folder.",
+        help="A node's home, or a lab's folder. Default: the current folder, where it is one.",
     ),
-    click.option("--node", default="", metavar="NAME", help="Which node of the lab. Default: the first that runs."),
-    click.option("--url", default="", help="The gateway's URL, where the node is not on this machine."),
+    click.option(
+        "--node",
+        default="",
+        metavar="NAME",
+        help="Which node: of the lab, else of the pinned federations, which is asked for its gateway's URL. "
+        "Default: the first of the lab that runs, or the only one that is pinned.",
+    ),
+    click.option("--url", default="", help="The gateway's URL; no node is asked for it."),
     click.option("--token-file", type=_FILE, help="A token of that node's, in a file of mode 0600."),
     click.option("--ca", type=_FILE, help="Certificates (PEM) to trust, where the node's is not publicly trusted."),
 )
@@ -42,11 +48,31 @@ def gateway_options(command: F) -> F:
     return command
 
 
-def environment(directory: Path, node: str, url: str, token_file: Path | None, ca: Path | None) -> HubEnvironment:
-    """What the options ask for. Raises NotFound (NO-GATEWAY), and what `hub_environment` raises."""
-    from comity_client.hub_environment import hub_environment
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A gateway's URL, and whose word that is: `given` by the user, read in `settings` here, or `claimed` by `node`."""
 
-    return hub_environment(url or _endpoint(directory, node), token_file=token_file, ca=ca)
+    url: str
+    basis: str
+    node: str = ""
+
+
+def endpoint(directory: Path | None, node: str, url: str) -> Endpoint:
+    """What the options ask for; a claim is said to be one. Raises NotFound (NO-GATEWAY, NO-NODES), Malformed (CONFIG,
+    GATEWAY-URL), and what keeps a node from answering."""
+    from comity_client.hub_environment import endpoint_of
+
+    if url:
+        return Endpoint(url, "given")
+    home = _home(directory or Path(), node)
+    if home is not None:
+        return Endpoint(endpoint_of(home), "settings")
+    if directory is not None:
+        what = f"no node {node!r} in {directory}" if node else f"neither a node nor a lab in {directory}"
+        raise NotFound(what, hint="name one with --dir, or the gateway with --url", code="NO-GATEWAY")
+    told = client().gateway(node)
+    output().warn(f"{told.url} is where {told.node} claims to have its gateway; nothing proves it")
+    return Endpoint(str(told.url), "claimed", told.node)
 
 
 def check_answers(endpoint: str) -> None:
@@ -61,14 +87,8 @@ def check_answers(endpoint: str) -> None:
         raise Unavailable(f"no gateway answers at {endpoint}", why=str(error), hint=hint, code="UNREACHABLE") from error
 
 
-def _endpoint(directory: Path, node: str) -> str:
-    from comity_client.hub_environment import endpoint_of
-
-    return endpoint_of(_home(directory, node))
-
-
-def _home(directory: Path, node: str) -> Path:
-    """The home of the node `node` in `directory`, which is a home itself or a lab's folder."""
+def _home(directory: Path, node: str) -> Path | None:
+    """The home of the node `node` in `directory`, a home itself or a lab's folder; None where it is not there."""
     from comity_cli.lab.lab import Lab
 
     if (directory / "node.toml").exists() and not node:
@@ -77,5 +97,4 @@ def _home(directory: Path, node: str) -> Path:
         nodes = [found for found in Lab.open(directory).nodes if node in ("", found.name)]
         if nodes:
             return next((found for found in nodes if found.pid is not None), nodes[0]).home
-    what = f"no node {node!r} in {directory}" if node else f"neither a node nor a lab in {directory}"
-    raise NotFound(what, hint="name one with --dir, or the gateway with --url", code="NO-GATEWAY")
+    return None

@@ -7,14 +7,14 @@ Sources: huggingface_hub's environment variables; llama.cpp, common/common.cpp (
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from comity.content.secret_file import read_secret
-from comity.trust.errors import Malformed, NotFound
+from comity.trust.errors import NotFound
+from comity.wire.gateway_url import GatewayUrl
 
 from comity_client.node_home.seat import settings_of
 
@@ -49,9 +49,9 @@ def hub_environment(endpoint: str, *, token_file: Path | None = None, ca: Path |
         token_file: holds a token of that node's. Without one, clients are told to send none: theirs are for others.
         ca: certificates (PEM) that clients shall trust, and no others.
 
-    Raises Malformed (CONFIG) for an endpoint that is no HTTP URL; NotFound, Refused (SECRET-EXPOSED) for the files.
+    Raises Malformed (GATEWAY-URL) for another endpoint; NotFound, Refused (SECRET-EXPOSED) for the files.
     """
-    variables = {"HF_ENDPOINT": _checked(endpoint).rstrip("/"), **_QUIET}
+    variables = {"HF_ENDPOINT": str(GatewayUrl.parse(endpoint.removesuffix("/"))), **_QUIET}
     taken = [*_TOKENS, "MODEL_ENDPOINT"]
     if token_file is None:
         variables["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
@@ -73,14 +73,9 @@ def offline_environment() -> HubEnvironment:
 
 
 def endpoint_of(home: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of the gateway of the node whose home this is, as the node itself reads its settings: `gateway.url`, else
-    where it listens. Raises NotFound (NO-GATEWAY), Malformed (CONFIG)."""
-    section = settings_of(home).get("gateway")
-    written = section if isinstance(section, dict) else {}
-
-    def setting(name: str) -> str:
-        return environ.get(f"COMITY_GATEWAY_{name.upper()}") or str(written.get(name, ""))
-
+    """The URL of the gateway of the node whose home this is, for programs on this machine, as the node itself reads its
+    settings: `gateway.url`, else where it listens. Raises NotFound (NO-GATEWAY), Malformed (CONFIG)."""
+    setting = _settings(home, environ)
     if url := setting("url"):
         return url
     host, _, port = setting("http").rpartition(":")
@@ -91,13 +86,15 @@ def endpoint_of(home: Path, environ: Mapping[str, str] = os.environ) -> str:
     return f"{scheme}://{_ANYWHERE.get(host, host)}:{port}"
 
 
-def _checked(endpoint: str) -> str:
-    try:
-        parts = urlsplit(endpoint)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        why, hint = endpoint[:200], "https://HOST[:PORT][/PATH]"
-        raise Malformed("not the address of a gateway", why=why, hint=hint, code="CONFIG")
-    return endpoint
+def endpoint_for_others(home: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """The same for other machines: `gateway.url`, else where it listens, unless this machine alone reaches it there;
+    else nothing. Raises as `endpoint_of` does, and Malformed (GATEWAY-URL)."""
+    url = GatewayUrl.parse(endpoint_of(home, environ))
+    return str(url) if _settings(home, environ)("url") or not url.address.is_loopback else ""
+
+
+def _settings(home: Path, environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Settings of [gateway] by their names; empty where nothing is written."""
+    section = settings_of(home).get("gateway")
+    written = section if isinstance(section, dict) else {}
+    return lambda name: environ.get(f"COMITY_GATEWAY_{name.upper()}") or str(written.get(name, ""))

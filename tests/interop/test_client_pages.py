@@ -55,7 +55,8 @@ async def test_what_a_page_for_users_shows_can_be_typed(tmp_path: Path, page: Pa
     quantised = tmp_path / "tiny-GGUF"
     quantised.mkdir()
     (quantised / "tiny-Q4_K_M.gguf").write_bytes(gguf({"embedding": bytes(4096)}))
-    async with shop(tmp_path, http=f"127.0.0.1:{free_port()}", files="127.0.0.1:0") as node:
+    http = f"127.0.0.1:{free_port()}"
+    async with shop(tmp_path, http=http, url=f"http://{http}", files="127.0.0.1:0") as node:
         await node.publish(model(tmp_path / "tiny", weights=2_000_000), "swiss-ai/tiny@v1")
         await node.publish(quantised, "swiss-ai/tiny-GGUF@v1")
         await converged((node.home,), node.home, least=LOGGED)

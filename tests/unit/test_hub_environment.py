@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
 from comity_cli.main import command
-from comity_client.hub_environment import endpoint_of, hub_environment, offline_environment
+from comity_client.hub_environment import endpoint_for_others, endpoint_of, hub_environment, offline_environment
 from support.ports import free_port
 
 SECRET = "hf_" + "x" * 40
@@ -64,6 +64,21 @@ def test_the_environment_overrules_node_toml_as_it_does_for_the_node(tmp_path: P
     assert endpoint_of(node, {"COMITY_GATEWAY_HTTP": "127.0.0.1:2"}) == "http://127.0.0.1:2"
 
 
+@pytest.mark.parametrize(
+    ("gateway", "url"),
+    [
+        ({"http": "192.0.2.1:7480"}, "http://192.0.2.1:7480"),
+        ({"http": "127.0.0.1:7480"}, ""),
+        ({"http": "0.0.0.0:7480"}, ""),
+        ({"http": "0.0.0.0:7480", "url": "https://models.example.org"}, "https://models.example.org"),
+        ({"http": "127.0.0.1:7480", "url": "http://127.0.0.1:7480"}, "http://127.0.0.1:7480"),
+    ],
+    ids=["an address", "loopback", "any address", "behind a proxy", "as the operator wants it"],
+)
+def test_other_machines_are_not_sent_to_themselves(tmp_path: Path, gateway: dict[str, str], url: str) -> None:
+    assert endpoint_for_others(home(tmp_path / "node", **gateway), {}) == url
+
+
 @pytest.mark.parametrize("http", ["", "127.0.0.1:0"])
 def test_a_home_whose_gateway_has_no_address_says_so(tmp_path: Path, http: str) -> None:
     with pytest.raises(NotFound) as refused:
@@ -75,6 +90,10 @@ def test_a_home_whose_gateway_has_no_address_says_so(tmp_path: Path, http: str) 
 def test_what_is_no_http_url_is_no_gateway(url: str) -> None:
     with pytest.raises(Malformed):
         hub_environment(url)
+
+
+def test_a_password_in_a_url_is_refused_and_stands_in_no_variable() -> None:
+    assert raised("env", "--url", f"https://user:{SECRET}@models.example.org").code == "GATEWAY-URL"
 
 
 def test_no_token_of_the_users_reaches_the_node_unless_it_is_named() -> None:
@@ -127,6 +146,7 @@ def test_json_has_what_is_set_and_what_is_taken_away(tmp_path: Path) -> None:
     authority.write_text("certificates\n")
     document = json.loads(run("env", "--url", "https://models.example.org", "--ca", str(authority), "--json").output)
     assert document["schema"] == "comity.dev/environment/v1"
+    assert document["endpoint"] == {"url": "https://models.example.org", "basis": "given", "node": ""}
     assert document["set"]["SSL_CERT_FILE"] == document["set"]["REQUESTS_CA_BUNDLE"] == str(authority)
     assert "HF_TOKEN" in document["unset"]
 

@@ -12,7 +12,7 @@ import click
 from comity.trust.errors import NotFound, Unavailable
 
 from comity_cli.command import Command, examples, output
-from comity_cli.gateways import check_answers, environment, gateway_options
+from comity_cli.gateways import check_answers, endpoint, gateway_options
 
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -20,6 +20,7 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 @examples(
     "comity run-with --dir ./node-ch -- hf download swiss-ai/apertus-8b",
     "comity run-with --url https://models.example.org --token-file ./token -- vllm serve swiss-ai/apertus-8b",
+    "comity run-with --node node-es.example.org -- hf download swiss-ai/apertus-8b",
     "comity run-with --offline -- python train.py",
 )
 @click.command(
@@ -32,7 +33,7 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 @click.option("--offline", is_flag=True, help="Only what is in the cache on this machine; no node is asked.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def command(
-    directory: Path,
+    directory: Path | None,
     node: str,
     url: str,
     token_file: Path | None,
@@ -42,12 +43,12 @@ def command(
 ) -> None:
     """Run CMD in place of this process, with the environment that `comity env` prints: in that one process, an
     unmodified Hugging Face client reads from the node. Its exit status is CMD's."""
-    from comity_client.hub_environment import OFFLINE, offline_environment
+    from comity_client.hub_environment import OFFLINE, hub_environment, offline_environment
 
     if offline:
         made = offline_environment()
     else:
-        made = environment(directory, node, url, token_file, ca)
+        made = hub_environment(endpoint(directory, node, url).url, token_file=token_file, ca=ca)
         if os.environ.get(OFFLINE, "").upper() in ("1", "ON", "YES", "TRUE"):
             output().warn(f"{OFFLINE} is set: the program will read its cache and ask no node")
         else:

@@ -62,6 +62,10 @@ def _federation() -> None:
     else:
         out.say("No federation is pinned, so no node is known.")
         out.hint("comity trust pin FILE")
+    if told := [(s.name, s.gateway) for s in states if s.gateway]:
+        out.say("Gateways, as each node claims:")
+        for name, url in told:
+            out.fact(name, url)
     for state in states:
         if not state.reachable:
             out.warn(f"{state.name}: {state.why}")
@@ -84,6 +88,7 @@ def _federation() -> None:
                     "cosigners": list(s.cosigners),
                     "logs": s.logs,
                     "misbehaviour": s.misbehaviour,
+                    "gateway_claimed": s.gateway,
                 }
                 for s in states
             ]

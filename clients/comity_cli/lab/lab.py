@@ -107,8 +107,12 @@ class Lab:
                 http=f"127.0.0.1:{http}",
             )
             cards.append(card)
-            ports = {"files": f'"127.0.0.1:{files}"', "ranges": f'"127.0.0.1:{ranges}"'}
-            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"', **ports})
+            faces = {
+                "url": f'"http://127.0.0.1:{http}"',
+                "files": f'"127.0.0.1:{files}"',
+                "ranges": f'"127.0.0.1:{ranges}"',
+            }
+            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"', **faces})
         members = len(SEATS)
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)

@@ -11,7 +11,9 @@ from comity.trust.errors import ComityError
 from comity.trust.offers.parties import Redemption
 from comity_client.compute.handoff import render
 from comity_client.compute.handoff.facts import HandOff, Part
-from comity_client.hub_environment import endpoint_of
+from comity_client.hub_environment import endpoint_for_others
+
+from comity_cli.command import output
 
 if TYPE_CHECKING:
     from comity_client.compute.market import Asked
@@ -59,7 +61,11 @@ def write(facts: HandOff, folder: Path) -> list[str]:
 
 
 def _endpoint(home: Path) -> str:
+    """What jobs on other machines can be told; empty, and said, where there is nothing."""
     try:
-        return endpoint_of(home)
-    except ComityError:
-        return ""
+        url, why = endpoint_for_others(home), "only this machine reaches the gateway where it listens"
+    except ComityError as error:
+        url, why = "", str(error)
+    if not url:
+        output().warn(f"the texts set no HF_ENDPOINT: {why}; set url in [gateway] of node.toml, or give --endpoint")
+    return url

@@ -13,6 +13,7 @@ from comity_client.evidence.accusations import Accusation, accusations
 from comity_client.evidence.dossier import Dossier, Listing, Replica
 from comity_client.evidence.logs import LogCheck, LogEntry, ProvenIn, SeenCheckpoint
 from comity_client.evidence.node_states import NodeState
+from comity_client.nodes.gateway import ToldGateway, told_gateway
 from comity_client.nodes.session import Session
 from comity_client.owner.memory import Contradiction
 
@@ -50,6 +51,10 @@ class Looking(Base):
     def status(self, on_event: OnEvent = ignore) -> list[NodeState]:
         """How every known node is; alarms where a log contradicts what was seen before."""
         return self._with(lambda session: node_states.node_states(session, self._memory(), on_event), on_event)
+
+    def gateway(self, node: str = "") -> ToldGateway:
+        """Where a node claims that its gateway is: the one named, or the only one. Raises as `told_gateway` does."""
+        return self._with(lambda session: told_gateway(session, node))
 
     def misbehaviour(self) -> list[Contradiction]:
         """Contradictions of logs that this user has seen, and keeps the proof of."""

@@ -9,7 +9,7 @@ from comity.trust.tlog.checkpoint import open_checkpoint
 from comity.trust.tlog.cosignature import verified_cosigners
 from comity.trust.tlog.note import SignedNote, VerifierKey
 from comity.wire.client import NodeClient
-from comity.wire.values import LogHead
+from comity.wire.values import LogHead, NodeFacts
 
 from comity_client.events import Alarm, OnEvent
 from comity_client.evidence.heads import consistency_proofs, meet
@@ -20,7 +20,8 @@ from comity_client.owner.memory import ALARMS, Memory
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """A node as it answers now. `size` is of its own log, None where its checkpoint is not at hand; `cosigners` are the
-    names that verify on it; `logs` counts the logs that it holds. `why` says why it is not `reachable`."""
+    names that verify on it; `logs` counts the logs that it holds. `gateway` is the URL at which it claims to have one.
+    `why` says why it is not `reachable`."""
 
     name: str
     member: str
@@ -34,11 +35,12 @@ class NodeState:
     cosigners: tuple[str, ...] = ()
     logs: int = 0
     misbehaviour: int = 0
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    software: str
+    facts: NodeFacts
     heads: tuple[LogHead, ...]
     misbehaviour: int
 
@@ -59,8 +61,7 @@ async def node_states(session: Session, memory: Memory, on_event: OnEvent) -> li
 
 
 async def _ask(node: NodeClient) -> _Answer:
-    facts = await node.node()
-    return _Answer(facts.software, await node.logs(), len(await node.misbehaviour()))
+    return _Answer(await node.node(), await node.logs(), len(await node.misbehaviour()))
 
 
 async def _meet(session: Session, memory: Memory, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
@@ -79,12 +80,13 @@ def _state(session: Session, node: RemoteNode, answer: _Answer | None, why: str)
     return NodeState(
         *known,
         reachable=True,
-        software=answer.software,
+        software=answer.facts.software,
         origin=node.record.origin,
         size=size,
         cosigners=cosigners,
         logs=len(answer.heads),
         misbehaviour=answer.misbehaviour,
+        gateway=str(answer.facts.gateway or ""),
     )
 
 
