@@ -23,6 +23,7 @@ from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.manifest import FileEntry
 from comity.trust.upstream.comparing import BlobHash, Listed, Observation, compare
+from comity.upstream.audience import FileAudience
 from comity.upstream.listing import gated, unreachable
 from comity.upstream.reach import Reach
 from comity.upstream.session import MAX_RETRY_AFTER, PATIENCE, Later, http_module, retry_after
@@ -60,16 +61,21 @@ class Patience:
 
 
 class _Partial:
-    """A file under way: its bytes so far, and their hashes."""
+    """A file under way: its bytes so far, their hashes, and who reads them."""
 
-    def __init__(self, path: Path, listed: Listed) -> None:
+    def __init__(self, path: Path, listed: Listed, audience: FileAudience) -> None:
         self.path = path
         self.size = listed.size
         self._plain = listed.lfs is None
-        self.forget()
+        self._audience = audience
+        self._begin()
+
+    def _begin(self) -> None:
+        self.had, self.sha256, self._blob = 0, hashlib.sha256(), BlobHash(self.size)
 
     def forget(self) -> None:
-        self.had, self.sha256, self._blob = 0, hashlib.sha256(), BlobHash(self.size)
+        self._begin()
+        self._audience.lost()
 
     @property
     def blob(self) -> str:
@@ -77,10 +83,12 @@ class _Partial:
         return self._blob.hexdigest() if self._plain else ""
 
     def add(self, data: bytes) -> None:
+        """The next bytes, which are in the file."""
         self.sha256.update(data)
         if self._plain:
             self._blob.update(data)
         self.had += len(data)
+        self._audience.came(data)
 
 
 class Downloads:
@@ -100,7 +108,7 @@ class Downloads:
     def close(self) -> None:
         self._client.close()
 
-    def fetch(self, listed: Listed, into: Path) -> Observation:
+    def fetch(self, listed: Listed, into: Path, audience: FileAudience) -> Observation:
         """Have the listed bytes at `into`, which may hold their beginning.
 
         Raises Untrusted (UPSTREAM-LIED, UPSTREAM-REDIRECT), NotFound (UPSTREAM-NOT-FOUND), Refused (UPSTREAM-GATED,
@@ -109,7 +117,7 @@ class Downloads:
         resumed = True
         while True:
             with disk_errors(f"{listed.path} was not written"):
-                partial = self._begin(listed, into)
+                partial = self._begin(listed, into, audience)
                 resumed = resumed and partial.had > 0
                 self._complete(listed, partial)
             entry = FileEntry(listed.path, partial.had, Digest(partial.sha256.hexdigest()))
@@ -117,15 +125,16 @@ class Downloads:
             if observation is not None:
                 return observation
             into.unlink()
+            audience.lost()
             self._work.progress(listed.path, -partial.had)
             if not resumed:
                 here = f"sha256 {entry.sha256}" if listed.lfs else f"git blob {partial.blob}"
                 raise self._lie(listed, f"its bytes are {here}, and it lists {listed.lfs or listed.blob}")
             resumed = False
 
-    def _begin(self, listed: Listed, into: Path) -> _Partial:
+    def _begin(self, listed: Listed, into: Path, audience: FileAudience) -> _Partial:
         """Step (1)."""
-        partial = _Partial(into, listed)
+        partial = _Partial(into, listed, audience)
         if into.exists() and into.stat().st_size <= listed.size:
             with into.open("rb") as file:
                 while data := file.read(CHUNK):
@@ -182,6 +191,7 @@ class Downloads:
                     if len(data) > partial.size - partial.had:
                         raise self._lie(listed, f"it sends more than the {partial.size} bytes that it lists")
                     file.write(data)
+                    file.flush()
                     partial.add(data)
                     self._work.progress(listed.path, len(data))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,12 +19,17 @@ from comity.trust.digest import Digest
 from comity.trust.errors import OutOfSpace, Unavailable
 from comity.trust.upstream.comparing import Listed, Observation
 from comity.trust.upstream.naming import Wanted
+from comity.upstream.audience import NOBODY, Audience
 from comity.upstream.download import Downloads, Patience, Work
-from comity.upstream.listing import HubApi, Listing, Standing, gated
+from comity.upstream.listing import MAX_TOTAL, HubApi, Listing, Standing, gated
 from comity.upstream.reach import Reach
 from comity.upstream.session import MAX_RETRY_AFTER, Later
 
 FILES_AT_ONCE: Final = 4
+AWAITED_AT_ONCE: Final = 24
+"""Of files that somebody waits for: a stock client asks for eight of them at once, and takes a refusal for an end."""
+LOOK: Final = 0.2
+"""Seconds after which it is asked again which files are waited for."""
 SPARE: Final = 256 * 1024 * 1024
 """Bytes of the disk that an import leaves free."""
 TRIES: Final = 5
@@ -36,12 +41,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to mirror, from where, and on which conditions: `terms` is the text of those that the operator accepted."""
+    """What to mirror, from where, and on which conditions: `terms` is the text of those that the operator accepted,
+    `most` the bytes that the repository may have."""
 
     wanted: Wanted
     reach: Reach
     terms: bytes = b""
     patience: Patience = field(default_factory=Patience)
+    most: int = MAX_TOTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +106,21 @@ def listed(order: Order, standing: Standing, work: Work) -> Listing:
     return _patiently(order, work, lambda: api.listing(standing))
 
 
-def fetch(order: Order, listing: Listing, folder: Path, work: Work) -> Mirrored:
+def fetch(order: Order, listing: Listing, folder: Path, work: Work, audience: Audience = NOBODY) -> Mirrored:
     """Have every file of the listing in `folder`. Raises as `Downloads.fetch` does, and OutOfSpace."""
     upstream = listing.standing.upstream
     paths = tuple(folder / f"{number:06d}" for number in range(len(listing.files)))
+    if listing.size > order.most:
+        why = f"it has {listing.size} bytes, and at most {order.most} are taken in"
+        hint = "its operator can import it: comity import"
+        raise OutOfSpace(f"{upstream.name} is too large here", why=why, hint=hint, code="UPSTREAM-TOO-LARGE")
     with disk_errors(f"{upstream.name} was not mirrored"):
         require_room(folder, listing, paths)
+    audience.expected(listing, paths)
     together = _Together(work)
     downloads = Downloads(order.reach, upstream.repository, upstream.commit, order.patience, together)
     try:
-        observations = _all(downloads, listing.files, paths, together)
+        observations = _all(downloads, listing.files, paths, together, audience)
     finally:
         downloads.close()
     shown = downloads.tls - {None}
@@ -117,20 +129,52 @@ def fetch(order: Order, listing: Listing, folder: Path, work: Work) -> Mirrored:
 
 
 def _all(
-    downloads: Downloads, files: Sequence[Listed], paths: Sequence[Path], together: _Together
+    downloads: Downloads, files: Sequence[Listed], paths: Sequence[Path], together: _Together, audience: Audience
 ) -> tuple[Observation, ...]:
-    """Largest first. The first failure ends all the others."""
-    order = sorted(range(len(files)), key=lambda number: files[number].size, reverse=True)
-    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="import") as pool:
-        begun = {number: pool.submit(downloads.fetch, files[number], paths[number]) for number in order}
+    """The first failure ends all the others."""
+    turns = _Turns(files, audience)
+    running: dict[Future[Observation], int] = {}
+    found: dict[int, Observation] = {}
+    with ThreadPoolExecutor(AWAITED_AT_ONCE, thread_name_prefix="import") as pool:
         try:
-            for future in as_completed(begun.values()):
-                future.result()
+            while len(found) < len(files):
+                for number in turns.take(len(running)):
+                    given = files[number], paths[number], audience.of(number)
+                    running[pool.submit(downloads.fetch, *given)] = number
+                for future in wait(running, LOOK, FIRST_COMPLETED).done:
+                    number = running.pop(future)
+                    found[number] = future.result()
+                    audience.whole(number, found[number])
         except BaseException:
             together.end()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return tuple(begun[number].result() for number in range(len(files)))
+    return tuple(found[number] for number in range(len(files)))
+
+
+class _Turns:
+    """Which files are begun next: those that are waited for, then those outside LFS, whose SHA-256 nobody knows before
+    they are here, then the largest."""
+
+    def __init__(self, files: Sequence[Listed], audience: Audience) -> None:
+        order = sorted(range(len(files)), key=lambda n: (files[n].lfs is not None, -files[n].size))
+        self._left = dict.fromkeys(order)
+        self._audience = audience
+
+    def take(self, running: int) -> Iterator[int]:
+        """The numbers of files to begin now, beside so many that are under way."""
+        if not self._left:
+            return
+        awaited = [number for number in self._audience.awaited() if number in self._left]
+        for number in awaited[: max(0, AWAITED_AT_ONCE - running)]:
+            del self._left[number]
+            running += 1
+            yield number
+        while self._left and running < FILES_AT_ONCE:
+            number = next(iter(self._left))
+            del self._left[number]
+            running += 1
+            yield number
 
 
 def require_room(folder: Path, listing: Listing, paths: Sequence[Path]) -> None:

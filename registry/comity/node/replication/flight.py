@@ -7,48 +7,39 @@ it is sent from. The last piece is not for readers: they find it in the store, o
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from comity.content.durable import disk_errors
-from comity.node.pools import Pools
+from comity.node.coming import SLICE, Coming, changed, opened
 from comity.transfer.plan import Wanted
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.pieces import PieceLayout
 
-SLICE: Final = 256 * 1024
-"""Bytes that a reader gets at a time: all that a client that takes nothing costs."""
-
 Key: TypeAlias = tuple[Digest, PieceLayout]
 """The bytes, and the pieces by which they are checked: who believes in other pieces does not fly along."""
 
 
-class Flight:
-    """One file under way: an `Audience` of its transfer. Touched by the event loop, but for slices read in threads.
+class Flight(Coming):
+    """One file under way: an `Audience` of its transfer.
 
     Attributes:
-        readers: how many read it now.
         driven: whether somebody is at work on it.
     """
 
     def __init__(self) -> None:
-        self.readers = 0
+        super().__init__()
         self.driven = False
         self._want: Wanted | None = None
         self._partial = Path()
         self._here = bytearray()
         self._slices: dict[int, tuple[bytes, ...]] = {}
         self._awaited: Counter[int] = Counter()
-        self._over = False
-        self._failure: ComityError | None = None
-        self._change = asyncio.Event()
 
     def depart(self, want: Wanted, partial: Path) -> None:
         """Its pieces are known, and where they will lie."""
@@ -62,72 +53,37 @@ class Flight:
     def awaited(self) -> Collection[int]:
         return sorted(self._awaited)
 
-    def end(self, failure: ComityError | None = None) -> None:
-        """It is whole and in the store, or it will not be."""
-        self._over, self._failure = True, failure
-        self._tell()
+    def _ready(self, offset: int) -> bool:
+        if self._want is None:
+            return False
+        piece = self._want.at(offset)
+        return bool(self._here[piece]) and piece < len(self._here) - 1
 
-    async def read(self, offset: int, length: int, pools: Pools) -> AsyncGenerator[bytes, None]:
-        """Verified bytes of a range, in order, as they come in.
-
-        Ends early once the whole file is in the store: whoever reads goes on there. Raises what ended the fetch, and
-        Unavailable (DISK, BLOB-CHANGED) where the partial file is not what was written.
-        """
-        end = offset + length
-        while offset < end and await self._reach(offset):
-            data = await pools.files(self._slice, offset, end)
-            if data is None:  # it was just moved to its place, or thrown away
-                await self._until_over()
-                continue
-            yield data
-            offset += len(data)
-
-    async def _reach(self, offset: int) -> bool:
-        """Wait for the piece at `offset`; False where the file is whole."""
-        while not self._over:
-            if self._want is None:
-                await self._change.wait()
-                continue
-            piece = self._want.at(offset)
-            if self._here[piece] and piece < len(self._here) - 1:
-                return True
-            self._awaited[piece] += 1
-            try:
-                await self._change.wait()
-            finally:
-                self._awaited -= Counter([piece])
-        if self._failure is not None:
-            raise self._failure
-        return False
-
-    async def _until_over(self) -> None:
-        while not self._over:
-            await self._change.wait()
-
-    def _tell(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()
+    async def _wait(self, offset: int) -> None:
+        if self._want is None:
+            await super()._wait(offset)
+            return
+        piece = self._want.at(offset)
+        self._awaited[piece] += 1
+        try:
+            await super()._wait(offset)
+        finally:
+            self._awaited -= Counter([piece])
 
     def _slice(self, offset: int, end: int) -> bytes | None:
-        """Blocking. Bytes from `offset` to the end of its slice, or `end`; None where the partial file is gone."""
         assert self._want is not None
         piece = self._want.at(offset)
         start, length = self._want.span(piece)
         number = (offset - start) // SLICE
-        with disk_errors(f"blob {short(self._want.digest)} was not read"):
-            try:
-                descriptor = os.open(self._partial, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
+        with opened(self._partial, self._name) as descriptor:
+            if descriptor is None:
                 return None
-            try:
-                if piece not in self._slices:
-                    self._slices[piece] = self._cut(descriptor, piece)
-                begin = start + number * SLICE
-                data = os.pread(descriptor, min(SLICE, start + length - begin), begin)
-            finally:
-                os.close(descriptor)
+            if piece not in self._slices:
+                self._slices[piece] = self._cut(descriptor, piece)
+            begin = start + number * SLICE
+            data = os.pread(descriptor, min(SLICE, start + length - begin), begin)
         if hashlib.sha256(data).digest() != self._slices[piece][number]:
-            raise self._changed(piece)
+            raise changed(self._name, f"piece {piece}")
         return data[offset - begin : end - begin]
 
     def _cut(self, descriptor: int, piece: int) -> tuple[bytes, ...]:
@@ -140,13 +96,13 @@ class Flight:
             whole.update(data)
             slices.append(hashlib.sha256(data).digest())
         if whole.digest() != self._want.records[piece].sha256:
-            raise self._changed(piece)
+            raise changed(self._name, f"piece {piece}")
         return tuple(slices)
 
-    def _changed(self, piece: int) -> Unavailable:
+    @property
+    def _name(self) -> str:
         assert self._want is not None
-        why = f"piece {piece} is no longer what was written"
-        return Unavailable(f"blob {short(self._want.digest)} changed", why=why, code="BLOB-CHANGED")
+        return f"blob {short(self._want.digest)}"
 
 
 class Flights:
