@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 from collections import Counter
 from pathlib import Path
 
 import httpx2
 import pytest
+from comity.trust.digest import sha256
 from support.federation import WITH_GATEWAY, NodeProcess, found, until
+from support.hub_like import hub_like
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send
+from support.reading_through import fetched, reading_through
 from support.stock import Stock
 
 MODELS = 4
@@ -57,6 +61,23 @@ async def test_64_stock_clients_on_4_cold_models_cause_one_fetch_a_file(tmp_path
     assert served == sizes
     assert peak is not None
     assert int(peak[1]) * 1024 < 512 * MIB
+
+
+@pytest.mark.slow
+async def test_stock_clients_pull_through_from_a_hub_and_it_is_asked_for_each_file_once(tmp_path: Path) -> None:
+    shards = {f"shard-{number}.bin": random.Random(number).randbytes(WEIGHTS // 2) for number in range(6)}
+    files = {"README.md": b"# Shards\n", "config.json": b"{}\n", **shards}
+    hashes = {path: sha256(data) for path, data in files.items()}
+    with hub_like() as hub:
+        commit = hub.repository("org/shards").commit(files).sha
+        async with reading_through(tmp_path, hub) as node:
+            clients = [Stock(node.url, tmp_path / f"user-{number}") for number in range(3)]
+            runs = (client.run(["snapshot"], patience=400, repository="org/shards") for client in clients)
+            got = await asyncio.gather(*runs)
+            alone = await Stock(node.url, tmp_path / "later").run(["info", "snapshot"], repository="org/shards")
+        assert [found_there["snapshot"] for found_there in (*got, alone)] == [{"commit": commit, "files": hashes}] * 4
+        assert sorted(fetched(hub)) == sorted(files)
+    assert "no publisher signed it" in got[0]["stderr"]
 
 
 def known(http: str, name: str) -> bool:

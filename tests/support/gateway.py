@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,14 @@ class Shop:
 
 
 @contextlib.asynccontextmanager
-async def shop(folder: Path, **gateway: object) -> AsyncIterator[Shop]:
-    """One member's node whose charter binds the namespace `tests`; `gateway` are settings of that section."""
+async def shop(folder: Path, upstream: Mapping[str, object] | None = None, **gateway: object) -> AsyncIterator[Shop]:
+    """One member's node whose charter binds the namespace `tests`; `gateway` and `upstream` are settings of those
+    sections."""
     publisher = Publisher.generate()
     (home,) = found(folder, 1, namespaces={"tests": publisher.id}).homes
     if gateway:
         home.set("gateway", **gateway)
+    if upstream:
+        home.set("upstream", **upstream)
     async with serving(home, beside=beside) as (listening,):
         yield Shop(listening.http, home, publisher)

@@ -86,6 +86,10 @@ def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, 
         (LEAST + "[replication]\ninterval_seconds = 0\n", "replication.interval_seconds"),
         (LEAST + "[publishing]\naccept = ['me']\n", "publishing.accept"),
         (LEAST + "[advertise]\nopen = ['unix:/x']\n", "advertise.open"),
+        (LEAST + "[upstream]\nallow = ['gpt2']\n", "upstream.allow"),
+        (LEAST + "[upstream]\nendpoint = ''\n", "upstream.endpoint"),
+        (LEAST + "[upstream]\nendpoint = 'https://me@hub.example'\n", "upstream.endpoint"),
+        (LEAST + "[gateway]\ncold = 'hub'\n", "gateway.cold"),
     ),
 )
 def test_a_value_that_cannot_be_is_named(tmp_path: Path, text: str, where: str) -> None:

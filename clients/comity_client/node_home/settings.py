@@ -82,10 +82,20 @@ public = true
 aliases = []
 # What is served: a policy file, as for `comity verify`. Empty: what its publisher signed.
 policy = ""
-# What is known and not here: "off" refuses it, "peers" fetches it while a reader waits, and keeps it.
+# What is not here: "off" refuses it, "peers" fetches what is known while a reader waits, and keeps it, "upstream" also
+# imports what nobody has from its Hub, as far as [upstream] allows.
 cold = "off"
 # Requests a second that one address may make.
 calls_per_second = 500.0
+
+[upstream]
+# Repositories that readers may have imported by asking for them (cold = "upstream"), such as ["org/name", "org/*"].
+allow = []
+# The Hub that is asked, and hosts beside it from which its files may come; those of huggingface.co are known.
+endpoint = "https://huggingface.co"
+hosts = []
+# A repository that is larger is not imported for readers.
+largest_bytes = 1099511627776
 
 [tlog]
 # Outside logs whose entries may be pushed here and are then cosigned, by verifier key: ["origin+id+key"].

@@ -15,6 +15,7 @@ from comity.gateway.errors import answer, on_error
 from comity.gateway.gguf import routes as gguf
 from comity.gateway.hub import routes as hub
 from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.through import Through
 from comity.gateway.running import Running
 from comity.gateway.tlog import routes as tlog
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -22,13 +23,13 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 
 def make_app(running: Running, catalogue: Catalogue) -> Starlette:
     """The gateway of a running node."""
-    access = Access(running.core)
+    access, through = Access(running.core), Through(running, catalogue)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             *tlog.routes(running),
-            *gguf.routes(running, catalogue, access),
-            *hub.routes(running, catalogue, access),
+            *gguf.routes(running, through, access),
+            *hub.routes(running, through, access),
         ],
         middleware=[Middleware(Bounds, core=running.core)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},

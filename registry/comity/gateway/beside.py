@@ -13,13 +13,16 @@ from comity.gateway.hub.catalogue import opened
 from comity.gateway.running import Running
 from comity.gateway.server import listening
 from comity.node.core import Core
+from comity.node.importing.passages import Passages
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.tasks import Supervisor
 
 
 @asynccontextmanager
-async def beside(core: Core, desk: Desk, replication: Replication, supervisor: Supervisor) -> AsyncIterator[str]:
+async def beside(
+    core: Core, desk: Desk, replication: Replication, passages: Passages, supervisor: Supervisor
+) -> AsyncIterator[str]:
     """Serve HTTP while the block lasts; gives the URL, empty where the settings name no address for it.
 
     Raises Unavailable (LISTEN) for an address that cannot be had; NotFound, Malformed for certificate and key files.
@@ -29,7 +32,7 @@ async def beside(core: Core, desk: Desk, replication: Replication, supervisor: S
         if not settings.http:
             yield ""
             return
-        running = Running(core, desk, replication, supervisor, blobs)
+        running = Running(core, desk, replication, passages, supervisor, blobs)
         async with opened(core) as catalogue, listening(make_app(running, catalogue), settings) as url:
             structlog.get_logger("comity.gateway").info("gateway", url=url)
             yield url

@@ -59,7 +59,9 @@ HUB_CODES: Final[Mapping[str, str]] = {
     "NO-SUCH-REVISION": "RevisionNotFound",
     "NO-SUCH-FILE": "EntryNotFound",
     "NO-TOKEN": "RepoNotFound",
+    "UPSTREAM-NOT-ALLOWED": "RepoNotFound",
     "TOKEN-SCOPE": "GatedRepo",
+    "UPSTREAM-GATED": "GatedRepo",
 }
 """The words that Hub clients know; to who shows no token a repository is not found, as at the Hub. Source:
 huggingface_hub, `hf_raise_for_status`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from comity.gateway.blobs.serving import Blobs
 from comity.node.config import Gateway
 from comity.node.core import Core
+from comity.node.importing.passages import Passages
 from comity.node.publishing.desk import Desk
 from comity.node.replication.assembly import Replication
 from comity.node.tasks import Supervisor
@@ -19,6 +20,7 @@ class Running:
     core: Core
     desk: Desk
     replication: Replication
+    passages: Passages
     supervisor: Supervisor
     blobs: Blobs
 

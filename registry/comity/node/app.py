@@ -22,6 +22,7 @@ from comity.node.core import Clock, Core
 from comity.node.doors import Doors, Listening
 from comity.node.housekeeping import Housekeeping
 from comity.node.importing.importer import Importer
+from comity.node.importing.passages import Passages
 from comity.node.metrics import MetricsListener
 from comity.node.outside import OutsideWitnesses
 from comity.node.publishing.desk import Desk
@@ -39,13 +40,15 @@ from comity.node.tasks import Supervisor
 from comity.wire.server import Services
 
 Ready = Callable[[Listening], None]
-Beside = Callable[[Core, Desk, Replication, Supervisor], AbstractAsyncContextManager[str]]
+Beside = Callable[[Core, Desk, Replication, Passages, Supervisor], AbstractAsyncContextManager[str]]
 """What else runs in the node's process, entered once the doors are open and left before they close; gives the URL at
 which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
-async def alone(core: Core, desk: Desk, replication: Replication, supervisor: Supervisor) -> AsyncIterator[str]:
+async def alone(
+    core: Core, desk: Desk, replication: Replication, passages: Passages, supervisor: Supervisor
+) -> AsyncIterator[str]:
     """Nothing beside the node."""
     yield ""
 
@@ -107,6 +110,8 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     own_log = replication.own_log
     allocation = Allocation(core, own_log, supervisor)
     desk = Desk(core, own_log, replication.chamber, allocation.counter)
+    importer = Importer(core, desk, own_log)
+    passages = Passages(core, importer)
     services = Services(
         node=Facts(core),
         logs=Logs(core),
@@ -116,15 +121,16 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         governance=Governance(core, replication.chamber),
         offers=Offers(core, allocation),
         operating=Operators(desk, Status(core, desk, replication, allocation.register)),
-        importing=Importer(core, desk, own_log),
+        importing=importer,
     )
     doors = Doors(core, services)
     ending.push_async_callback(doors.close)
     listening = await doors.open()
     ending.push_async_callback(replication.close)
+    ending.push_async_callback(passages.close)
     ending.push_async_callback(supervisor.stop)
     await replication.convictions.load()  # before anybody submits anything
-    http = await ending.enter_async_context(beside(core, desk, replication, supervisor))
+    http = await ending.enter_async_context(beside(core, desk, replication, passages, supervisor))
     listening = replace(listening, http=http)
     _log.info(
         "listening",

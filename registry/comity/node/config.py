@@ -22,6 +22,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from comity.trust.digest import parse_digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
+from comity.trust.upstream.naming import check_endpoint
+from comity.upstream.reach import HUB_ENDPOINT, Origin
 from comity.wire.address import Address
 from comity.wire.gateway_url import GatewayUrl
 
@@ -56,6 +58,14 @@ def _gateway_url(text: str) -> str:
         return text and str(GatewayUrl.parse(text))
     except Malformed as error:
         raise ValueError(f"expected {error.hint}: {error.why}") from error
+
+
+def _endpoint(text: str) -> str:
+    try:
+        Origin.of(check_endpoint(text))
+        return text
+    except Malformed as error:
+        raise ValueError(f"{error.what}: {error.why}") from error
 
 
 def _identity(text: str) -> str:
@@ -113,6 +123,10 @@ MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """A file; empty for none."""
 LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
+
+
+Glob = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+"""`org/name`, with `*` and `?` for what is left open."""
 
 
 class _Section(BaseModel):
@@ -211,6 +225,7 @@ class Gateway(_Section):
     and nothing else; `files_url` and `ranges_url` are how others reach them.
 
     `cold = "peers"` fetches a file that is known and not here when a reader asks for it; it stays, as any copy does.
+    `cold = "upstream"` also imports what nobody has, as far as `[upstream]` goes.
     """
 
     http: MaybeListening = ""
@@ -224,7 +239,7 @@ class Gateway(_Section):
     public: bool = True
     aliases: Annotated[tuple[Alias, ...], BeforeValidator(_listed)] = ()
     policy: MaybeFile = None
-    cold: Literal["off", "peers"] = "off"
+    cold: Literal["off", "peers", "upstream"] = "off"
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
 
     @model_validator(mode="after")
@@ -241,6 +256,17 @@ class Gateway(_Section):
         """The repository that each alias stands for, by the alias in lower case."""
         pairs = (alias.partition("=") for alias in self.aliases)
         return {alias.lower(): name for alias, _, name in pairs}
+
+
+class ReadThrough(_Section):
+    """What readers may have mirrored here by asking for it (`gateway.cold = "upstream"`): `allow` names repositories,
+    none by default, `endpoint` the Hub that is asked. `hosts` are others from which its files may come, as for
+    `comity import --allow-host`."""
+
+    allow: Annotated[tuple[Glob, ...], BeforeValidator(_listed)] = ()
+    endpoint: Annotated[str, AfterValidator(_endpoint)] = HUB_ENDPOINT
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    largest_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
 
 
 class Tlog(_Section):
@@ -286,6 +312,7 @@ class NodeConfig(_Section):
     replication: Replication = Replication()
     publishing: Publishing = Publishing()
     gateway: Gateway = Gateway()
+    upstream: ReadThrough = ReadThrough()
     tlog: Tlog = Tlog()
     limits: Limits = Limits()
 
@@ -331,6 +358,7 @@ _SECTIONS: Final[Mapping[str, type[_Section]]] = {
     "replication": Replication,
     "publishing": Publishing,
     "gateway": Gateway,
+    "upstream": ReadThrough,
     "tlog": Tlog,
     "limits": Limits,
 }

@@ -19,7 +19,7 @@ class Pools:
         self._ledger = ThreadPoolExecutor(8, thread_name_prefix="ledger")
         self._files = ThreadPoolExecutor(8, thread_name_prefix="files")
         self.hashing_threads = ThreadPoolExecutor(4, thread_name_prefix="hashing")
-        self._imports = ThreadPoolExecutor(4, thread_name_prefix="imports")
+        self._imports = ThreadPoolExecutor(8, thread_name_prefix="imports")
 
     async def ledger(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _run(self._ledger, work, *args, **kwargs)

@@ -12,17 +12,16 @@ from comity.gateway.access import Access
 from comity.gateway.gguf import models
 from comity.gateway.hub import content
 from comity.gateway.hub.address import MAIN
-from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.snapshot import Claim
+from comity.gateway.hub.through import Through
 from comity.gateway.running import Running
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.manifest import FileEntry
-from comity.trust.statements.published import Published
-from comity.trust.upstream.observed import Observed
 
 
-def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route]:
-    registry = Registry(running, catalogue, access)
+def routes(running: Running, through: Through, access: Access) -> list[Route]:
+    registry = Registry(running, through, access)
     return [
         Route("/v2/", version),
         Route("/v2/{namespace}/{name}/manifests/{tag}", registry.manifest),
@@ -36,35 +35,34 @@ async def version(request: Request) -> Response:
 
 
 class Registry:
-    def __init__(self, running: Running, catalogue: Catalogue, access: Access) -> None:
+    def __init__(self, running: Running, through: Through, access: Access) -> None:
         self._running = running
-        self._catalogue = catalogue
+        self._through = through
+        self._catalogue = through.catalogue
         self._access = access
 
     async def manifest(self, request: Request) -> Response:
         repository, tag = await self._repository(request), request.path_params["tag"]
         try:
             snapshot, wanted = await self._catalogue.snapshot(repository, tag), models.LATEST
-        except NotFound as error:
-            if error.code != "NO-SUCH-REVISION":
-                raise
-            snapshot, wanted = await self._catalogue.snapshot(repository, MAIN), tag
+        except NotFound:
+            snapshot, wanted = await self._through.snapshot(repository, MAIN), tag
         entry = models.choose(snapshot.manifest, wanted)
         body = json.dumps(models.image(entry, models.projector(snapshot.manifest)), separators=(",", ":")).encode()
         return Response(body, media_type=models.MANIFEST, headers={"Docker-Content-Digest": f"sha256:{sha256(body)}"})
 
     async def blob(self, request: Request) -> Response:
-        published, found = await self._find(await self._repository(request), request.path_params["digest"])
+        claim, found = await self._find(await self._repository(request), request.path_params["digest"])
         if isinstance(found, FileEntry):
-            return await content.answer(self._running, request, published, found)
+            return await content.answer(self._running, request, claim, found)
         return Response(found, media_type="application/octet-stream")
 
-    async def _find(self, repository: str, digest: str) -> tuple[Published | Observed, FileEntry | bytes]:
+    async def _find(self, repository: str, digest: str) -> tuple[Claim, FileEntry | bytes]:
         """A blob of any version that this node serves: a pull may go on while the next version is published."""
         failure: ComityError = NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
-        for version in reversed(await self._catalogue.revisions(repository)):
+        for version in reversed(await self._through.revisions(repository)):
             try:
-                snapshot = await self._catalogue.snapshot(repository, version)
+                snapshot = await self._through.snapshot(repository, version)
                 return snapshot.claim, models.blob(snapshot.manifest, digest)
             except ComityError as error:
                 failure = error

@@ -34,6 +34,11 @@ class Address:
     head: str
     tail: str
 
+    @property
+    def model(self) -> bool:
+        """Whether it asks for a model, not for a repository of another kind."""
+        return self.head in ("/", f"/api/{KINDS[0]}/")
+
     def renamed(self, repository: str) -> str:
         """The same address for another name of the repository."""
         return f"{self.head}{repository}{self.tail}"

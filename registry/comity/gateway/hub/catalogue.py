@@ -97,15 +97,25 @@ class _Proven:
     withdrawals: frozenset[Author]
 
 
+def branch_or_tag(revision: str) -> str:
+    """A revision without the folder that git keeps it in."""
+    return _REF.sub("", revision, count=1)
+
+
 class Catalogue:
-    """What this node serves as a Hub. One event loop uses it."""
+    """What this node serves as a Hub. One event loop uses it.
+
+    Attributes:
+        judge: decides what is served.
+        holdings: what there is of it.
+    """
 
     def __init__(self, core: Core, judge: Judge) -> None:
         self._core = core
-        self._judge = judge
-        self._artifacts, self._holdings = Artifacts(core), Holdings(core, judge)
+        self.judge = judge
+        self._artifacts, self.holdings = Artifacts(core), Holdings(core, judge)
         now = Generations(core).now
-        self._mirrors = Mirrors(core, judge, self._holdings, now)
+        self._mirrors = Mirrors(core, judge, self.holdings, now)
         self._repositories: Memo[str, Repository] = Memo(now, 4_096, lambda found: len(found.candidates))
         self._proven: Memo[Digest, _Proven] = Memo(now, 4_096, lambda found: 1 + len(found.publications))
         self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(
@@ -132,7 +142,7 @@ class Catalogue:
             repository = await self.repository(name)
             candidate = await self._candidate(repository, revision)
         except NotFound as error:
-            mirrored = await self._mirrors.snapshot(name, _REF.sub("", revision, count=1))
+            mirrored = await self._mirrors.snapshot(name, branch_or_tag(revision))
             if mirrored is not None:
                 return mirrored
             if await self._mirrors.repository(name) is None:
@@ -192,7 +202,7 @@ class Catalogue:
         await self._mirrors.close()
 
     async def _find(self, name: str) -> Repository:
-        publisher = self._judge.policy.bound_publisher(name.partition("/")[0])
+        publisher = self.judge.policy.bound_publisher(name.partition("/")[0])
         places = await self._core.pools.ledger(self._claims, name, publisher)
         artifacts = dict.fromkeys(parse_entry(line).statement.subject for line in places)
         if len(artifacts) > MAX_ARTIFACTS and publisher is None:
@@ -208,7 +218,7 @@ class Catalogue:
         return Repository(own[0].publication.published.name.repository, tuple(candidates), publisher)
 
     async def _candidate(self, repository: Repository, revision: str) -> Candidate:
-        revision = _REF.sub("", revision, count=1)
+        revision = branch_or_tag(revision)
         try:
             if revision == MAIN:
                 return repository.newest()
@@ -242,12 +252,12 @@ class Catalogue:
         )
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
-        evidence = await self._holdings.evidence(manifest, candidate.publication.entry.digest)
+        evidence = await self.holdings.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
-        return await self._core.pools.hashing(self._judge.judge, evidence, title)
+        return await self._core.pools.hashing(self.judge.judge, evidence, title)
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
-        manifest = await self._core.pools.files(self._holdings.manifest, candidate.publication.published.manifest)
+        manifest = await self._core.pools.files(self.holdings.manifest, candidate.publication.published.manifest)
         commit = self._commits.get(candidate.artifact)
         if commit is None:
             commit = await self._core.pools.hashing(commit_id, manifest)

@@ -2,7 +2,7 @@
 
 A large file goes out through the blob server, where there is one; else it is streamed here. Either way no byte leaves
 that was not read and verified just before, and what cannot be verified is a 503 before the first byte, or a cut
-connection after it. What is not here is fetched from peers while it is sent, where the settings allow that.
+connection after it. What is not here is fetched while it is sent, where the settings allow that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from comity.gateway.blobs.ranges import Span, requested
+from comity.gateway.hub.snapshot import Claim
 from comity.gateway.hub.streams import Stream, coming, stored
 from comity.gateway.running import Running
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.manifest import FileEntry
-from comity.trust.statements.published import Published
-from comity.trust.upstream.observed import Observed
 
 INLINE: Final = 256 * 1024
 """Bytes up to which a file is answered here even where a blob server runs: a redirect costs a round trip."""
@@ -38,7 +37,7 @@ def headers(entry: FileEntry) -> dict[str, str]:
     }
 
 
-async def answer(running: Running, request: Request, published: Published | Observed, entry: FileEntry) -> Response:
+async def answer(running: Running, request: Request, claim: Claim, entry: FileEntry) -> Response:
     """HEAD or GET of a file. Raises Unavailable where it is not to be had, or is damaged; Malformed (RANGE)."""
     described = headers(entry)
     here = not entry.size or await running.core.pools.files(running.core.store.has, entry.sha256)
@@ -47,14 +46,15 @@ async def answer(running: Running, request: Request, published: Published | Obse
         raise Unavailable(f"{entry.path[:200]} is not here now", why=why, code="NOT-HERE")
     if described["ETag"] in _listed(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=described)
-    span = requested(entry.size, request.headers.get("range"), request.headers.get("if-range"), described["ETag"])
+    wanted = None if running.passages.spoiled(entry.sha256) else request.headers.get("range")
+    span = requested(entry.size, wanted, request.headers.get("if-range"), described["ETag"])
     if span is None:
         raise Malformed("no such range", why=f"the file has {entry.size} bytes", code="RANGE")
     if request.method == "HEAD":
         described["Content-Length"] = str(entry.size)
         return Response(headers=described, media_type="application/octet-stream")
     if not here:
-        return await _stream(coming(running, published, entry, span), entry, span, described)
+        return await _stream(coming(running, claim, entry, span), entry, span, described)
     if running.blobs.address and entry.size > INLINE:
         name = entry.path.rpartition("/")[2]
         to = running.blobs.location(entry.sha256, host=_host(request, running.settings.url), name=name)

@@ -25,12 +25,13 @@ class Holdings:
         self._judge = judge
         self._artifacts, self._logs = Artifacts(core), Logs(core)
 
-    async def evidence(self, manifest: Manifest, line: Digest) -> Evidence:
-        """All that is said here about an artifact, proofs of one line, and which of its files are here."""
+    async def evidence(self, manifest: Manifest, line: Digest | None) -> Evidence:
+        """All that is said here about an artifact, proofs of one line, if any, and which of its files are here."""
         lines = [located.line async for located in self._artifacts.claims(manifest.digest)]
         proofs: list[Proof] = []
-        with contextlib.suppress(NotFound):  # not under a checkpoint yet: the policy says whether that matters
-            proofs += [Proof(line, located.proof) async for located in self._logs.proofs(line, None)]
+        if line is not None:
+            with contextlib.suppress(NotFound):  # not under a checkpoint yet: the policy says whether that matters
+                proofs += [Proof(line, located.proof) async for located in self._logs.proofs(line, None)]
         files = await self._core.pools.files(self._held, manifest)
         return Evidence(manifest.encode(), files, tuple(lines), tuple(proofs), partial=True)
 

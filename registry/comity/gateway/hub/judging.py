@@ -55,6 +55,11 @@ class Judge:
         return self._own is not None and "file safety" in self._own.require
 
     @property
+    def by_own_policy(self) -> bool:
+        """Whether the owner named a policy."""
+        return self._own is not None
+
+    @property
     def policy(self) -> Policy:
         """What is demanded now: the charter's newest body decides who counts, and the node's clock what is old."""
         body = self._core.membership.body
@@ -75,6 +80,10 @@ class Judge:
         said = next((f for f in verdict.row("artifact").facts if f.text.startswith("mirrored from")), None)
         told = [("mirrored", f"{said.text}, says {said.by}; no publisher signed it")] if said else []
         return Judgement(_refusal(verdict, title), (*told, *_advisories(verdict))[:MAX_NOTICES])
+
+    def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:
+        """What is warned of an artifact that nobody has vouched for yet."""
+        return tuple(_advisories(verify(evidence, self.policy))[:MAX_NOTICES])
 
     def judge(self, evidence: Evidence, title: str) -> Judgement:
         """Whether `evidence` satisfies the policy. Raises nothing for what is in it."""

@@ -16,9 +16,9 @@ from comity.gateway.bounds import read_body
 from comity.gateway.errors import answer as refusal
 from comity.gateway.hub import content, views
 from comity.gateway.hub.address import KINDS, Address, read_api, read_resolve
-from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.shelf import Shelf
 from comity.gateway.hub.snapshot import Snapshot
+from comity.gateway.hub.through import Through
 from comity.gateway.running import Running
 from comity.trust.encoding import parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused
@@ -29,9 +29,9 @@ MAX_FORM: Final = 1024 * 1024
 MAX_NOTICE: Final = 500
 
 
-def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route]:
+def routes(running: Running, through: Through, access: Access) -> list[Route]:
     """The last of these takes every path that is left: mount them after all others."""
-    hub = Hub(running, catalogue, access)
+    hub = Hub(running, through, access)
     return [
         Route("/api/whoami-v2", hub.whoami),
         *(Route(f"/api/{kind}", hub.repositories) for kind in KINDS),
@@ -43,9 +43,9 @@ def routes(running: Running, catalogue: Catalogue, access: Access) -> list[Route
 class Hub:
     """Answers what a Hub answers."""
 
-    def __init__(self, running: Running, catalogue: Catalogue, access: Access) -> None:
+    def __init__(self, running: Running, through: Through, access: Access) -> None:
         self._running = running
-        self._catalogue = catalogue
+        self._through = through
         self._access = access
         self._shelf = Shelf(running.core)
         self._aliases = running.settings.renamed()
@@ -86,7 +86,7 @@ class Hub:
             case "refs":
                 return await self._refs(address)
             case "commits":
-                snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+                snapshot = await self._snapshot(address)
                 return await self._shown(snapshot, lambda: views.commits(snapshot))
             case _:  # auth-check: whoever may not was refused above
                 return Response()
@@ -97,7 +97,7 @@ class Hub:
         moved = await self._moved(request, address)
         if moved is not None:
             return moved
-        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        snapshot = await self._snapshot(address)
         entry = snapshot.manifest.by_path.get(address.path)
         try:
             if entry is None:
@@ -113,19 +113,29 @@ class Hub:
         """A redirect to the name that a repository goes by; None where it was asked for by it and may be read."""
         name = self._aliases.get(address.repository.lower(), address.repository)
         await self._access.require(request, name)
-        spelling = await self._catalogue.spelling(name)
+        spelling = await self._spelling(name, address)
         if spelling == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(self._running.settings.url + address.renamed(spelling) + query, 307)
 
+    async def _spelling(self, name: str, address: Address) -> str:
+        if address.model:
+            return await self._through.spelling(name, address.revision)
+        return await self._through.catalogue.spelling(name)
+
+    async def _snapshot(self, address: Address) -> Snapshot:
+        """What is mirrored for whoever asks is a model: other kinds have other repositories at their upstream."""
+        snapshot = self._through.snapshot if address.model else self._through.catalogue.snapshot
+        return await snapshot(address.repository, address.revision)
+
     async def _model(self, request: Request, address: Address) -> Response:
         blobs = views.truth(request.query_params.get("blobs"))
-        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        snapshot = await self._snapshot(address)
         return await self._shown(snapshot, lambda: views.model(snapshot, blobs=blobs))
 
     async def _tree(self, request: Request, address: Address) -> Response:
-        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        snapshot = await self._snapshot(address)
         query = request.query_params
         limit = views.integer(query.get("limit"), views.TREE_PAGE, views.TREE_PAGE)
         recursive, expand = views.truth(query.get("recursive")), views.truth(query.get("expand"))
@@ -142,7 +152,7 @@ class Hub:
         return answered
 
     async def _paths_info(self, request: Request, address: Address) -> Response:
-        snapshot = await self._catalogue.snapshot(address.repository, address.revision)
+        snapshot = await self._snapshot(address)
         paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
         return await self._shown(snapshot, lambda: views.paths_info(snapshot, paths, expand=expand))
 
@@ -152,14 +162,15 @@ class Hub:
         return _telling(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: Address) -> Response:
-        return JSONResponse(views.refs(*await self._catalogue.refs(address.repository)))
+        refs = self._through.refs if address.model else self._through.catalogue.refs
+        return JSONResponse(views.refs(*await refs(address.repository)))
 
     async def _listed(self, request: Request, name: str) -> dict[str, Any] | None:
         """A line of a list; None for what is not served, or not to this reader."""
         full = views.truth(request.query_params.get("full"))
         try:
             await self._access.require(request, name)
-            return views.model(await self._catalogue.snapshot(name, "main"), siblings=full)
+            return views.model(await self._through.catalogue.snapshot(name, "main"), siblings=full)
         except ComityError:
             return None
 

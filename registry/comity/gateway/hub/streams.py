@@ -13,11 +13,12 @@ from starlette.types import Send
 
 from comity.gateway.blobs.ranges import Span
 from comity.gateway.bounds import CutOff
+from comity.gateway.hub.snapshot import Claim
 from comity.gateway.running import Running
+from comity.node.importing.passage import Passage
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError, Unavailable
+from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.manifest import FileEntry
-from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import Observed
 
 AHEAD: Final = 8
@@ -55,13 +56,11 @@ async def stored(running: Running, digest: Digest, offset: int, length: int) -> 
         ahead.add_done_callback(_ended)  # `parts` ends with its last reader
 
 
-async def coming(
-    running: Running, published: Published | Observed, entry: FileEntry, span: Span
-) -> AsyncGenerator[bytes, None]:
+async def coming(running: Running, claim: Claim, entry: FileEntry, span: Span) -> AsyncGenerator[bytes, None]:
     """A range of a file that is fetched meanwhile, and from the store once it is whole. Raises Unavailable."""
     sent = 0
     try:
-        async with aclosing(running.replication.cold.read(published, entry, span.offset, span.length)) as parts:
+        async with aclosing(_brought(running, claim, entry, span)) as parts:
             async with asyncio.timeout(FIRST):
                 part = await anext(parts, b"")
             while part:
@@ -79,6 +78,25 @@ async def coming(
         async with aclosing(stored(running, entry.sha256, span.offset + sent, span.length - sent)) as rest:
             async for part in rest:
                 yield part
+
+
+async def _brought(running: Running, claim: Claim, entry: FileEntry, span: Span) -> AsyncGenerator[bytes, None]:
+    """From the peers, else with what is being mirrored from its upstream, or may be mirrored again."""
+    if isinstance(claim, Passage):
+        passage = claim
+    else:
+        try:
+            async with aclosing(running.replication.cold.read(claim, entry, span.offset, span.length)) as parts:
+                async for part in parts:
+                    yield part
+            return
+        except NotFound:  # before the first byte: no peer has it
+            if not isinstance(claim, Observed) or not running.passages.allows(claim.upstream.repository):
+                raise
+            passage = await running.passages.again(claim)
+    async with aclosing(passage.read(entry, span.offset, span.length, running.core.pools)) as parts:
+        async for part in parts:
+            yield part
 
 
 async def _after(first: bytes, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

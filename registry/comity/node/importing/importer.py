@@ -1,4 +1,4 @@
-"""An import, from an operator's word to a line in the log.
+"""An import, from an operator's or a reader's wish to a line in the log.
 
 (1) the commit that is wanted is pinned; one that this node observed before, and still has, is not fetched again
 (2) its files are listed, and fetched into a folder of the node's own: resumed, hashed, held against the listing
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,8 @@ from comity.trust.pieces import PieceLayout, parse_records, records_root
 from comity.trust.upstream.naming import Upstream, Wanted
 from comity.trust.upstream.observed import FETCHED, Observed, sign_observed
 from comity.upstream import folder, mirror
+from comity.upstream.audience import Audience, Nobody
+from comity.upstream.listing import Listing, Standing
 from comity.upstream.mirror import Mirrored, Order
 from comity.upstream.reach import HUB_ENDPOINT, Reach
 from comity.wire.doors import Caller
@@ -53,7 +55,7 @@ _log: Final = structlog.get_logger("comity.node.importing")
 
 
 class Importer:
-    """Imports for the node's operators; of one commit, one at a time."""
+    """Imports, of one commit one at a time: for the node's operators, and for readers (`passages`)."""
 
     def __init__(self, core: Core, desk: Desk, own_log: OwnLog) -> None:
         self._core = core
@@ -83,20 +85,27 @@ class Importer:
             ticker.stop()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def standing(self, order: Order, ticker: Ticker) -> Standing:
+        """Step (1). Raises as `mirror.pin` does."""
+        return await self._core.pools.imports(mirror.pin, order, ticker)
+
+    async def mirror(self, order: Order, standing: Standing, ticker: Ticker, audience: Audience) -> ImportDone:
+        """Steps (2) to (6). The audience expects nothing where all of it is here already."""
+        async with self._claimed(standing.upstream) as work:
+            if (before := await self._before(standing.upstream, work)) is not None:
+                return before
+            listing = await self._core.pools.imports(mirror.listed, order, standing, ticker)
+            begun = int(self._core.clock())
+            mirrored = await self._core.pools.imports(mirror.fetch, order, listing, work, ticker, audience)  # (2)
+            return await self._log_it(mirrored, Described(FETCHED, begun, order.terms), work)
+
     async def _run(self, order: ImportOrder, ticker: Ticker, started: asyncio.Queue[ImportStarted]) -> ImportDone:
         if order.folder:
             return await self._carried(order, ticker, started)
         reach = Reach.to(order.endpoint or HUB_ENDPOINT, order.hosts, order.token)
         wanted = Order(Wanted.parse(order.name), reach, order.terms)
-        standing = await self._core.pools.imports(mirror.pin, wanted, ticker)  # (1)
-        async with self._claimed(standing.upstream) as work:
-            if (before := await self._before(standing.upstream, work)) is not None:
-                return before
-            listing = await self._core.pools.imports(mirror.listed, wanted, standing, ticker)
-            started.put_nowait(ImportStarted(standing.upstream.name, len(listing.files), listing.size))
-            begun = int(self._core.clock())
-            mirrored = await self._core.pools.imports(mirror.fetch, wanted, listing, work, ticker)  # (2)
-            return await self._log_it(mirrored, Described(FETCHED, begun, order.terms), work)
+        standing = await self.standing(wanted, ticker)
+        return await self.mirror(wanted, standing, ticker, _Announcing(asyncio.get_running_loop(), started))
 
     async def _carried(self, order: ImportOrder, ticker: Ticker, started: asyncio.Queue[ImportStarted]) -> ImportDone:
         """The same for a folder: steps (1) and (2) read it, and ask nobody."""
@@ -174,3 +183,15 @@ class Importer:
         """The folder in which a commit of one endpoint is collected; one import at a time has it."""
         async with self._under_way.holding([(upstream.endpoint, upstream.name)]):
             yield await self._core.pools.files(workplace, self._core.store, upstream)
+
+
+class _Announcing(Nobody):
+    """Tells an operator what is about to come."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, started: asyncio.Queue[ImportStarted]) -> None:
+        self._loop = loop
+        self._started = started
+
+    def expected(self, listing: Listing, paths: Sequence[Path]) -> None:
+        said = ImportStarted(listing.standing.upstream.name, len(listing.files), listing.size)
+        self._loop.call_soon_threadsafe(self._started.put_nowait, said)

@@ -1,0 +1,264 @@
+"""Repositories that nobody here has, read through the gateway: mirrored from their Hub meanwhile, where allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx2
+import pytest
+from comity.gateway import beside
+from comity.gateway.hub import streams
+from comity.node.importing import passages
+from comity.trust.digest import sha256
+from comity.upstream.download import Patience
+from comity.wire.upstream_values import ImportOrder
+from support.cold_shops import taken
+from support.federation import found, serving, until
+from support.gateway import Shop
+from support.hub_like import Answer, HubLike, hub_like
+from support.importing import FILES, NAME, WEIGHTS
+from support.ports import free_port
+from support.reading_through import content, fetched, reading_through, sluice
+
+HEAD = 1024 * 1024
+FILE = f"/{NAME}/resolve/main/weights.bin"
+HASHES = {path: sha256(data) for path, data in FILES.items()}
+
+
+@pytest.fixture
+def hub() -> Iterator[HubLike]:
+    with hub_like() as made:
+        made.repository(NAME).card = {"license": "mit"}
+        yield made
+
+
+def reader(node: Shop) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=node.url, timeout=60, follow_redirects=True)
+
+
+async def whole(node: Shop, path: str = FILE) -> httpx2.Response:
+    """What a reader gets at last who comes back when asked to."""
+    async with reader(node) as http:
+        while True:
+            answer = await http.get(path)
+            if answer.status_code != 503:
+                return answer
+            await asyncio.sleep(0.05)
+
+
+async def logged(node: Shop) -> bool:
+    """Whether the node says that it mirrored anything."""
+    async with node.home.client() as client:
+        return bool((await client.search(NAME)).found)
+
+
+def left(node: Shop) -> list[Path]:
+    """What imports left on the disk that is not in the store."""
+    return [path for path in (node.home.config().storage.blobs / "partial" / "imports").glob("*/*") if path.is_file()]
+
+
+async def test_what_nobody_has_is_shown_in_seconds_and_sent_while_it_comes(tmp_path: Path, hub: HubLike) -> None:
+    commit = hub.repository(NAME).commit(FILES).sha
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        with sluice(hub, HEAD) as opened:
+            shown = (await http.get(f"/api/models/{NAME}?blobs=true")).json()
+            assert (shown["id"], shown["sha"], shown["cardData"]) == (NAME, commit, {"license": "mit"})
+            assert {item["rfilename"]: item["lfs"]["sha256"] for item in shown["siblings"]} == HASHES
+            head = await http.head(FILE)
+            assert head.headers["ETag"] == f'"{HASHES["weights.bin"]}"'
+            assert (head.headers["Content-Length"], head.headers["X-Repo-Commit"]) == (str(len(WEIGHTS)), commit)
+            assert "no node has seen all of it yet" in head.headers["X-HF-Warning"]
+            assert (await http.get(f"/{NAME}/resolve/{commit}/config.json")).content == FILES["config.json"]
+            assert await taken(node.url + FILE, most=HEAD - 1) == WEIGHTS[: HEAD - 1], "the rest cannot have come"
+            assert (await http.get(f"/api/models/{NAME}/refs")).json()["branches"][0]["targetCommit"] == commit
+            assert not node.blob(HASHES["weights.bin"]).exists()
+            opened.set()
+            assert (await http.get(FILE)).content == WEIGHTS
+        await until(lambda: node.blob(HASHES["weights.bin"]).exists() and not left(node), what="the import to end")
+        async with httpx2.AsyncClient(base_url=node.url) as again:
+
+            async def settled() -> bool:
+                return "says" in (await again.head(FILE)).headers["X-HF-Warning"]
+
+            await until(settled, what="what was imported to be served like any import")
+        assert (await http.get(f"/api/models/{NAME}")).json()["sha"] == commit
+        assert (await http.get(FILE)).headers["ETag"] == head.headers["ETag"]
+
+
+async def test_any_number_of_readers_cause_one_fetch_a_file(tmp_path: Path, hub: HubLike) -> None:
+    files = {**FILES, "more.bin": WEIGHTS[::-1], "third.bin": WEIGHTS[1:]}
+    commit = hub.repository(NAME).commit(files).sha
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+
+        async def same(number: int) -> bool:
+            path = list(files)[number % len(files)]
+            revision = commit if number % 2 else "main"
+            return (await http.get(f"/{NAME}/resolve/{revision}/{path}")).content == files[path]
+
+        assert all(await asyncio.gather(*(same(number) for number in range(64))))
+        await until(lambda: not left(node), what="the import to end")
+    assert sorted(fetched(hub)) == sorted(path.rpartition("/")[2] for path in files if files[path])
+    assert len([asked for asked in hub.asked if f"/{NAME}/tree/" in asked.path]) == 1
+
+
+@pytest.mark.parametrize("allow", [(), ("other/*", "org/tin")])
+async def test_what_is_not_allowed_is_not_found_and_nobody_is_asked(
+    tmp_path: Path, hub: HubLike, allow: tuple[str, ...]
+) -> None:
+    hub.repository(NAME).commit(FILES)
+    async with reading_through(tmp_path, hub, allow) as node, reader(node) as http:
+        for path in (FILE, f"/api/models/{NAME}", f"/api/models/{NAME}/tree/main", "/v2/org/tiny/manifests/latest"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "RepoNotFound"), path
+            assert answer.json()["code"] == "UPSTREAM-NOT-ALLOWED"
+            assert "readers may not have it mirrored" in answer.headers["X-Error-Message"]
+    assert not hub.asked
+
+
+async def test_only_the_setting_opens_it_and_only_for_models(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    async with reading_through(tmp_path / "peers", hub, cold="peers") as node, reader(node) as http:
+        assert (await http.get(FILE)).json()["code"] == "NO-SUCH-REPOSITORY"
+    async with reading_through(tmp_path / "upstream", hub) as node, reader(node) as http:
+        assert (await http.get(f"/api/datasets/{NAME}")).json()["code"] == "NO-SUCH-REPOSITORY"
+        assert (await http.get("/api/models?search=org")).json() == []
+    assert not hub.asked
+
+
+async def test_what_the_hub_does_not_give_to_anybody_is_refused(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("org/gated", "org/private", "org/there"):
+        hub.repository(name).commit(FILES)
+    hub.repository("org/gated").gated = "auto"
+    hub.repository("org/private").private = True
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+
+        async def said(path: str) -> tuple[int, str]:
+            answer = await http.get(path)
+            return answer.status_code, answer.headers["X-Error-Code"]
+
+        assert await said("/org/gated/resolve/main/weights.bin") == (403, "GatedRepo")
+        assert await said("/org/private/resolve/main/weights.bin") == (404, "RepoNotFound")
+        assert await said("/api/models/org/nothing") == (404, "RepoNotFound")
+        assert await said("/api/models/org/there/revision/v9") == (404, "RevisionNotFound")
+        assert await said(f"/api/models/org/there/revision/{'7' * 40}") == (404, "RevisionNotFound")
+        before = len(hub.asked)
+        assert await said("/api/models/org/nothing") == (404, "RepoNotFound")
+        assert len(hub.asked) == before, "it was asked a moment ago"
+    assert not fetched(hub)
+
+
+async def test_what_is_too_large_is_refused_before_a_byte_comes(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    async with reading_through(tmp_path, hub, most=len(WEIGHTS)) as node, reader(node) as http:
+        answer = await http.get(FILE)
+    assert (answer.status_code, answer.headers["X-Error-Code"]) == (507, "UPSTREAM-TOO-LARGE")
+    assert not fetched(hub)
+
+
+async def test_a_hub_that_is_away_is_told_with_what_to_do(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passages, "ASKING", Patience(silence=1.0, later=0.1, pause=0.01))
+    hub.url = f"http://127.0.0.1:{free_port()}"
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        for path in (FILE, f"/api/models/{NAME}"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "UPSTREAM-UNREACHABLE")
+            assert answer.headers["Retry-After"]
+            assert answer.json()["hint"]
+
+
+async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    false = WEIGHTS[:HEAD] + bytes(len(WEIGHTS) - HEAD)
+    hub.interfere = lambda asked: Answer(200, false) if content(hub, asked) == WEIGHTS else None
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        got = await taken(node.url + FILE)
+        assert len(got) < len(WEIGHTS)
+        assert false.startswith(got)
+        refused = await http.get(FILE)
+        assert (refused.status_code, refused.headers["X-Error-Code"]) == (503, "NOT-HERE")
+        assert "contradicts itself" in refused.headers["X-Error-Message"]
+        assert not node.blob(HASHES["weights.bin"]).exists()
+        assert not node.blob(sha256(false)).exists()
+        assert len(WEIGHTS) not in [path.stat().st_size for path in left(node)]
+        assert not await logged(node)
+        hub.interfere = lambda asked: None
+        later = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
+        path = f"/{NAME}/resolve/{later}/weights.bin"
+        assert (await http.get(path)).content == WEIGHTS
+        resumed = await http.get(path, headers={"Range": f"bytes={len(got)}-"})
+        assert (resumed.status_code, resumed.content) == (200, WEIGHTS), "who has a wrong beginning gets no end to it"
+
+
+async def test_a_range_that_would_be_a_whole_answer_waits_for_the_hash(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "FIRST", 1.0)
+    hub.repository(NAME).commit(FILES)
+    first, rest = {"Range": "bytes=0-99"}, {"Range": f"bytes=100-{len(WEIGHTS) - 1}"}
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        with sluice(hub, HEAD) as opened:
+            assert await taken(node.url + FILE, most=HEAD // 2), "they have come"
+            waits = await http.get(FILE, headers=first)
+            assert (waits.status_code, waits.headers["X-Error-Code"]) == (503, "ON-ITS-WAY")
+            tail = asyncio.create_task(http.get(FILE, headers=rest))
+            opened.set()
+            assert (await tail).content == WEIGHTS[100:]
+        answer = await http.get(FILE, headers=first)
+        assert (answer.status_code, answer.content) == (206, WEIGHTS[:100])
+
+
+async def test_a_policy_of_the_owner_is_put_to_what_is_whole(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    (tmp_path / "policy.toml").write_text('[upstream]\ncorroborated = 1\n[rows]\nrequire = ["artifact", "bytes"]\n')
+    async with reading_through(tmp_path, hub, policy=str(tmp_path / "policy.toml")) as node, reader(node) as http:
+        with sluice(hub, HEAD) as opened:
+            early = await http.head(FILE)
+            assert (early.status_code, early.headers["X-Error-Code"]) == (503, "ON-ITS-WAY")
+            opened.set()
+        assert (await whole(node)).content == WEIGHTS
+
+
+async def test_a_file_that_everybody_lost_is_mirrored_again(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passages, "LINGER", 0.0)
+    hub.repository(NAME).commit(FILES)
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        assert (await http.get(FILE)).content == WEIGHTS
+        await until(lambda: not left(node), what="the import to end")
+        assert (await whole(node)).content == WEIGHTS
+        node.blob(HASHES["weights.bin"]).unlink()
+        assert (await whole(node)).content == WEIGHTS
+
+
+async def test_a_peer_that_has_it_is_asked_first(tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passages, "ASKING", Patience(silence=1.0, later=0.1, pause=0.01))
+    monkeypatch.setattr(passages, "REFUSED", 0.05)
+    commit = hub.repository(NAME).commit(FILES).sha
+    full, cold = found(tmp_path, 2).homes
+    hosts = [hub.cdn.removeprefix("http://")]
+    cold.set("replication", mirror="none")
+    cold.set("gateway", cold="upstream")
+    cold.set("upstream", allow=["*/*"], endpoint=hub.url, hosts=hosts)
+    async with serving(full), serving(cold, beside=beside) as (listening,):
+        order = ImportOrder(f"hf:{NAME}", hub.url, hosts=tuple(hosts))
+        async with full.operator() as client, aclosing(client.within(60).upstream.run(order)) as events:
+            assert [event async for event in events]
+        asked = len(hub.asked)
+        hub.interfere = lambda asked: Answer(503)
+        async with httpx2.AsyncClient(base_url=listening.http, timeout=60) as http:
+            path = f"/{NAME}/resolve/{commit}/weights.bin"
+
+            async def known() -> bool:
+                return (await http.head(path)).status_code == 200
+
+            await until(known, what="the other node to know of it")
+            assert (await http.get(path)).content == WEIGHTS
+    assert not [request for request in hub.asked[asked:] if "/resolve/" in request.path or request.cdn]

@@ -1,0 +1,57 @@
+"""A node whose readers may have repositories of a Hub mirrored, and the way from its content server, closed at will."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from support.gateway import Shop, shop
+from support.hub_like import Answer, Asked, HubLike
+
+
+@contextlib.asynccontextmanager
+async def reading_through(
+    folder: Path, hub: HubLike, allow: Sequence[str] = ("org/*",), *, most: int = 1 << 40, **gateway: object
+) -> AsyncIterator[Shop]:
+    hosts = [hub.cdn.removeprefix("http://")]
+    upstream = {"allow": list(allow), "endpoint": hub.url, "hosts": hosts, "largest_bytes": most}
+    async with shop(folder, upstream, **{"cold": "upstream", **gateway}) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def sluice(hub: HubLike, until: int) -> Iterator[threading.Event]:
+    """The first `until` bytes of each file of the content server pass, the rest once the event is set."""
+    opened = threading.Event()
+
+    def interfere(asked: Asked) -> Answer | None:
+        data = content(hub, asked)
+        if data is None or opened.is_set():
+            return None
+        if asked.offset >= until:
+            opened.wait()
+            return None
+        rest = data[asked.offset :]
+        said = {"Content-Range": f"bytes {asked.offset}-{len(data) - 1}/{len(data)}", "Content-Length": str(len(rest))}
+        return Answer(206 if asked.offset else 200, rest, said, cut=until - asked.offset)
+
+    hub.interfere = interfere
+    try:
+        yield opened
+    finally:
+        opened.set()
+
+
+def content(hub: HubLike, asked: Asked) -> bytes | None:
+    """The file that the content server is asked for."""
+    blobs = (
+        blob for repository in hub.repositories.values() for made in repository.commits for blob in made.files.values()
+    )
+    return next((blob.data for blob in blobs if asked.cdn and asked.path == f"/{blob.sha256}"), None)
+
+
+def fetched(hub: HubLike) -> list[str]:
+    """What its bytes were asked for, each as often as it was."""
+    return [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
