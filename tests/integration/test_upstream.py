@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.upstream.comparing import Observation
 from comity.trust.upstream.naming import Wanted
 from comity.upstream import mirror
+from comity.upstream.audience import Nobody
 from comity.upstream.download import Patience
+from comity.upstream.listing import Listing
 from comity.upstream.mirror import Mirrored, Order, fetch, listed, pin
 from comity.upstream.reach import Origin, Reach
 from support.hub_like import Answer, Asked, HubLike, Interference, hub_like
@@ -99,6 +102,37 @@ def test_a_commit_is_mirrored_bit_for_bit_and_agrees_with_all_that_its_hub_lists
     standing = done.listing.standing
     assert (standing.upstream.commit, standing.licence) == (hub.repositories[NAME].commits[0].sha, "mit")
     assert done.tls is None
+
+
+def test_what_somebody_waits_for_comes_first_and_then_what_has_no_listed_sha256(
+    hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "FILES_AT_ONCE", 1)
+    hub.repositories[NAME].commit({**FILES, "big.bin": WEIGHTS * 2, "small.bin": WEIGHTS[:1000]})
+    wanted, work, reader = order(hub), Waits(), Reader("small.bin")
+    fetch(wanted, listed(wanted, pin(wanted, work), work), tmp_path, work, reader)
+    came = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
+    assert came == ["small.bin", "README.md", "note.txt", "LICENSE", "config.json", "big.bin", "weights.bin"]
+    assert sorted(reader.whole_files) == sorted([*FILES, "big.bin", "small.bin"])
+
+
+class Reader(Nobody):
+    """Waits for one file, and remembers which became whole."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files: list[str] = []
+        self.whole_files: list[str] = []
+
+    def expected(self, listing: Listing, paths: Sequence[Path]) -> None:
+        self.files = [file.path for file in listing.files]
+
+    def awaited(self) -> list[int]:
+        return [self.files.index(self.path)]
+
+    def whole(self, number: int, observation: Observation) -> None:
+        assert observation.entry.path == self.files[number]
+        self.whole_files.append(self.files[number])
 
 
 @pytest.mark.parametrize("revision", ["main", "v1"])
