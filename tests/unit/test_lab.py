@@ -1,15 +1,18 @@
-"""A lab's processes: none that it started is forgotten before it is gone."""
+"""A lab's processes: none that it started is given up before it listens, or forgotten before it is gone."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from comity_cli.lab.lab import Lab, LabNode
+from support.ports import free_port
 
 # Like any process that ends, its command line goes first and the process itself a moment later.
 LINGERS = 'trap "exec sleep 0.5" TERM; echo ready; while :; do sleep 0.02; done'
+SLOW = "import socket, sys, time; time.sleep(0.5); s = socket.create_server((str(), int(sys.argv[1]))); time.sleep(60)"
 
 
 @pytest.fixture(name="lab")
@@ -35,3 +38,24 @@ def test_destroy_returns_once_the_process_is_gone(lab: Lab) -> None:
     lab.destroy(lab.nodes[0])
     assert (process.returncode, lab.processes) == (-9, [])
     assert not lab.nodes[0].home.exists()
+
+
+def test_up_waits_for_a_node_whose_command_line_cannot_be_read_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, address = tmp_path / "node-ch", f"127.0.0.1:{free_port()}"
+    home.mkdir()
+    (home / "node.toml").write_text(f'[listen]\nopen = "{address}"\n')
+    slow = tmp_path / "slow-python"
+    slow.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{SLOW}' {address.rpartition(':')[2]}\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    lab = Lab(tmp_path, (LabNode(home, "CH"),))
+    try:
+        lab.up()
+        (process,) = lab.processes
+        assert process.poll() is None
+    finally:
+        for process in lab.processes:
+            process.kill()
+            process.wait()

@@ -135,12 +135,10 @@ class Lab:
 
         Raises Unavailable with the node's last words where one does not come up.
         """
-        for node in self.nodes:
-            if node.pid is None:
-                self._start(node, leash)
+        started = {node.name: self._start(node, leash) for node in self.nodes if node.pid is None}
         deadline = time.monotonic() + START_SECONDS
         for node in self.nodes:
-            self._await(node, deadline)
+            self._await(node, started.get(node.name), deadline)
 
     def down(self) -> None:
         """Ask every running node to stop, and wait for it; only processes that run this lab's homes are touched."""
@@ -178,7 +176,7 @@ class Lab:
                 process.wait()
         self._reap()
 
-    def _start(self, node: LabNode, leash: bool) -> None:
+    def _start(self, node: LabNode, leash: bool) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
         held = subprocess.PIPE if leash else subprocess.DEVNULL
         with (node.home / "node.log").open("ab") as log:
@@ -191,6 +189,7 @@ class Lab:
             )
         (node.home / "node.pid").write_text(f"{process.pid}\n")
         self.processes.append(process)
+        return process
 
     def _reap(self) -> None:
         """Take note of children that ended, so that their process ids are free again."""
@@ -199,9 +198,11 @@ class Lab:
             if process.stdin:
                 process.stdin.close()
 
-    def _await(self, node: LabNode, deadline: float) -> None:
+    def _await(self, node: LabNode, started: subprocess.Popen[bytes] | None, deadline: float) -> None:
         while not _listens(node.address):
-            if node.pid is None or time.monotonic() > deadline:
+            # A process that has just begun has no command line yet, so that only its parent can tell whether it runs.
+            ended = started.poll() is not None if started else node.pid is None
+            if ended or time.monotonic() > deadline:
                 words = (node.home / "node.log").read_text(errors="replace").strip().splitlines()[-5:]
                 raise Unavailable(f"{node.name} did not come up", why=" / ".join(words), code="NODE-START")
             time.sleep(0.05)
