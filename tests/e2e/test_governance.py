@@ -1,6 +1,8 @@
 """A federation governs itself: real nodes, the real command, one process a step, over several epochs of one lab.
 
-The tests stand in the order of a story, and each also runs alone: it begins from whatever charter is current.
+The tests stand in the order of a story, and each also runs alone: it begins from whatever charter is current. Those
+marked `long` go with processes the way that `test_governance_by_files.py` goes with files, and `integration` with
+nodes.
 """
 
 from __future__ import annotations
@@ -112,6 +114,7 @@ def test_a_fifth_member_joins_a_federation_of_four(commons: Commons, admitted: O
     assert commons.founders[0].comity("member", "asks")["asks"] == []
 
 
+@pytest.mark.long
 def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> None:
     changing = commons.founders[0]
     before = changing.comity("keys", "show", "--dir", changing.home)
@@ -130,6 +133,7 @@ def test_a_member_rotates_its_key_and_the_charter_lists_it(commons: Commons) -> 
     assert {peer["state"] for peer in changing.comity("status", "--dir", changing.home)["peers"]} == {"up"}
 
 
+@pytest.mark.long
 def test_the_policy_changes_by_a_quorum(commons: Commons) -> None:
     draft = commons.founders[2].act("proposal", "new", "policy", "min_copies=4", "--text", "more copies")["subject"]
     shown = commons.founders[3].comity("proposal", "show", draft[:12])
@@ -171,6 +175,7 @@ def test_a_removed_member_reads_publishes_is_mirrored_and_its_old_proofs_hold(
     assert admitted.comity("verify", tmp_path / "again")["accepted"]
 
 
+@pytest.mark.long
 def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> None:
     proposers = commons.founders[0], commons.founders[2]
     drafts = [
@@ -187,6 +192,7 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(commons: Commons) -> 
     commons.taken_up(epoch)
 
 
+@pytest.mark.long
 def test_of_two_drafts_one_wins_and_the_other_is_put_upon_it(commons: Commons) -> None:
     first, second = commons.founders[1], commons.founders[3]
     winning = first.act("proposal", "new", "namespace", f"first={'1' * 64}")["subject"]
@@ -253,6 +259,7 @@ def test_a_frozen_view_shows_its_age_and_fails_nothing(commons: Commons) -> None
     wait_for(lambda: not down(first) & {node.name for node in others}, "them to answer again")
 
 
+@pytest.mark.long
 def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_changes(
     commons: Commons, tmp_path: Path
 ) -> None:
