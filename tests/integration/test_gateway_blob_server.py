@@ -179,7 +179,7 @@ def test_many_clients_at_once_get_the_right_bytes(site: BlobSite, port: int) -> 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         bodies = list(pool.map(lambda _: get(port, site.path(digest))[2], range(64)))
     assert all(body == data for body in bodies)
-    assert site.asked == [digest]
+    assert site.records.asked == [digest]
 
 
 def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 
+import pytest
+from comity.content.folder import FolderStore
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
@@ -65,6 +69,31 @@ async def test_what_is_published_at_one_node_is_held_by_all(tmp_path: Path) -> N
         async with first.operator() as origin:
             served = (await origin.status()).served
         assert {item.blob for item in served if item.caller in (second.name, third.name)} >= set(what.blobs)
+
+
+async def test_a_file_gets_its_name_where_its_piece_records_are_kept_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: dict[Path, list[Digest]] = {}
+    admit = FolderStore.admit
+
+    def watched(store: FolderStore, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
+        with contextlib.closing(sqlite3.connect(store.root.with_name("ledger.sqlite"))) as ledger:
+            records = ledger.execute("SELECT blob FROM piece_records WHERE blob = ?", (bytes.fromhex(digest),))
+            assert records.fetchone(), "a node that dies now has a file and cannot tell its pieces"
+        came.setdefault(store.root, []).append(digest)
+        admit(store, path, digest, size, link=link)
+
+    monkeypatch.setattr(FolderStore, "admit", watched)
+    homes = found(tmp_path, 2).homes
+    ready = release(Publisher.generate(), model(tmp_path / "model"), "tests/model@v1")
+    async with serving(*homes):
+        async with homes[0].client() as client:
+            await send(client, ready)
+        await held_by_all(homes[0], ready, homes)
+    assert {root: set(digests) for root, digests in came.items()} == {
+        home.config().storage.blobs: set(ready.blobs) for home in homes
+    }
 
 
 async def test_the_copies_outlive_their_origin(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from comity.content.folder import FolderStore
+from comity.content.store import BlobStore
 from comity.gateway.blobs.checked import Checked
 from comity.gateway.blobs.connection import Delivery, Site
+from comity.gateway.blobs.cut import Records
 from comity.gateway.blobs.server import BlobServer, Bounds
 from comity.gateway.blobs.urls import Urls
 from comity.trust.digest import Digest, sha256
@@ -32,12 +35,27 @@ def records_of(data: bytes) -> bytes:
 
 
 @dataclass
+class Kept(Records):
+    """Piece records that outlive a `Checked`, and what they were asked for."""
+
+    known: dict[Digest, bytes] = field(default_factory=dict)
+    asked: list[Digest] = field(default_factory=list)
+
+    def of(self, digest: Digest) -> bytes | None:
+        self.asked.append(digest)
+        return self.known.get(digest)
+
+    def keep(self, digest: Digest, size: int, records: bytes) -> None:
+        self.known[digest] = records
+
+
+@dataclass
 class BlobSite:
-    """A store, and what was asked and told about it."""
+    """A store, and what was asked and told about it. `hashed` are bytes, by why they were."""
 
     store: FolderStore
-    records: dict[Digest, bytes] = field(default_factory=dict)
-    asked: list[Digest] = field(default_factory=list)
+    records: Kept = field(default_factory=Kept)
+    hashed: Counter[str] = field(default_factory=Counter)
     damaged: list[Digest] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     urls: Urls = field(default_factory=lambda: Urls(secrets.token_bytes(32), time.time))
@@ -47,7 +65,10 @@ class BlobSite:
 
     def fresh(self) -> Checked:
         """A `Checked` that has verified nothing yet, as after a restart."""
-        return Checked(self.store, self._records, lambda digest, why: self.damaged.append(digest), wall=_much_later)
+        return self.opened(self.store)
+
+    def opened(self, store: BlobStore, **clocks: Callable[[], float]) -> Checked:
+        return Checked(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})
 
     def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
         data = random.Random(size).randbytes(size)
@@ -56,7 +77,7 @@ class BlobSite:
         path.write_bytes(data)
         self.store.admit(path, digest, size)
         if cut:
-            self.records[digest] = records_of(data)
+            self.records.known[digest] = records_of(data)
         return digest, data
 
     def flip(self, digest: Digest, at: int) -> None:
@@ -89,9 +110,11 @@ class BlobSite:
         finally:
             server.close()
 
-    def _records(self, digest: Digest) -> bytes | None:
-        self.asked.append(digest)
-        return self.records.get(digest)
+    def _damaged(self, digest: Digest, why: str) -> None:
+        self.damaged.append(digest)
+
+    def _hashed(self, what: str, count: int) -> None:
+        self.hashed[what] += count
 
 
 def blob_site(folder: Path) -> BlobSite:

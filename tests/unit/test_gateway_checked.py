@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +15,8 @@ from comity.gateway.blobs.checked import REMOTE_PIECES, Checked, FilePart
 from comity.gateway.blobs.proofs import GRAIN, RECHECK
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.pieces import PIECE
-from support.blob_site import BlobSite, blob_site
+from comity.trust.pieces import PIECE, RECORD_BYTES
+from support.blob_site import BlobSite, blob_site, records_of
 
 SIZE = 2 * PIECE + 1000
 
@@ -88,6 +88,64 @@ def test_without_records_the_whole_blob_is_hashed_before_its_first_byte(site: Bl
     assert left(site.checked.read(digest, 0, 1)) == (b"", "BLOB-DAMAGED")
 
 
+def test_without_records_the_whole_blob_is_hashed_once_and_not_again_after_a_restart(site: BlobSite) -> None:
+    digest, data = site.add(SIZE, cut=False)
+    assert next(site.checked.read(digest, 0, SIZE))
+    assert site.hashed == {"whole": SIZE}
+    assert site.records.known[digest] == records_of(data)
+    site.hashed.clear()
+    restarted = site.fresh()
+    first = next(restarted.read(digest, 0, SIZE))
+    assert site.hashed == {"piece": PIECE}
+    assert data.startswith(first)
+    assert read(restarted, digest) == data
+    assert site.hashed == {"piece": SIZE}
+
+
+def test_a_blob_that_has_not_its_hash_leaves_no_records(site: BlobSite) -> None:
+    digest, _ = site.add(SIZE, cut=False)
+    site.flip(digest, SIZE - 1)
+    assert left(site.checked.read(digest, 0, 1)) == (b"", "BLOB-DAMAGED")
+    assert site.records.known == {}
+
+
+@pytest.mark.parametrize("at", [0, PIECE + 77, SIZE - 1])
+def test_records_from_before_a_restart_catch_a_byte_that_changed_since(site: BlobSite, at: int) -> None:
+    digest, data = site.add(SIZE, cut=False)
+    read(site.checked, digest)
+    site.flip_unseen(digest, at)
+    out, code = left(site.fresh().read(digest, 0, SIZE))
+    assert (out, code) == (data[: at // PIECE * PIECE], "BLOB-DAMAGED")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda records: b"",
+        lambda records: records[:-1],
+        lambda records: records[:-RECORD_BYTES],
+        lambda records: records + records[-RECORD_BYTES:],
+        lambda records: records[RECORD_BYTES:] + records[:RECORD_BYTES],
+        lambda records: bytes(len(records)),
+        lambda records: b"\xff" * len(records),
+        lambda records: bytes([records[0] ^ 1]) + records[1:],
+        lambda records: records[:-1] + bytes([records[-1] ^ 1]),
+        lambda records: records_of(bytes(SIZE)),
+    ],
+    ids=["nothing", "torn", "short", "long", "turned", "zeros", "ones", "length", "hash", "foreign"],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_wrong_records_bring_an_error_and_never_a_wrong_byte(
+    site: BlobSite, remote: Remote, wrong: Callable[[bytes], bytes], elsewhere: bool
+) -> None:
+    digest, data = site.add(SIZE)
+    site.records.known[digest] = wrong(site.records.known[digest])
+    checked = opened(site, remote) if elsewhere else site.checked
+    out, code = left(checked.read(digest, 0, SIZE))
+    assert code == "BLOB-DAMAGED"
+    assert data.startswith(out)
+
+
 @pytest.mark.parametrize("length", [0, 5, SIZE - 1, SIZE + 1])
 def test_a_blob_of_another_length_is_damaged(site: BlobSite, length: int) -> None:
     digest, _ = site.add(SIZE)
@@ -106,7 +164,8 @@ def test_a_proven_blob_is_not_hashed_again(site: BlobSite) -> None:
     digest, data = site.add(SIZE)
     read(site.checked, digest)
     assert read(site.checked, digest) == data
-    assert site.asked == [digest]
+    assert site.records.asked == [digest]
+    assert site.hashed == {"piece": SIZE}
 
 
 def test_a_blob_that_is_proven_leaves_in_long_stretches(site: BlobSite) -> None:
@@ -124,7 +183,7 @@ def test_what_may_have_changed_within_the_grain_of_the_clock_is_not_taken_for_pr
     digest, _ = site.add(SIZE)
     now = site.store.path(digest).stat().st_ctime
     passed = 0.0
-    checked = Checked(site.store, site._records, now=lambda: passed, wall=lambda: now + passed)
+    checked = site.opened(site.store, now=lambda: passed, wall=lambda: now + passed)
     for _ in range(2):
         read(checked, digest)
     proof = checked.proofs.of(digest, _identity(site, digest))
@@ -137,7 +196,7 @@ def test_what_may_have_changed_within_the_grain_of_the_clock_is_not_taken_for_pr
 def test_a_proof_is_forgotten_after_a_day(site: BlobSite) -> None:
     digest, _ = site.add(SIZE)
     passed = 0.0
-    checked = Checked(site.store, site._records, now=lambda: passed, wall=lambda: 1e11)
+    checked = site.opened(site.store, now=lambda: passed, wall=lambda: 1e11)
     read(checked, digest)
     passed = RECHECK + 1
     assert not checked.proofs.of(digest, _identity(site, digest)).whole
@@ -189,7 +248,7 @@ def remote(site: BlobSite) -> Remote:
 
 
 def opened(site: BlobSite, remote: Remote) -> Checked:
-    return Checked(cast(BlobStore, remote), site._records, lambda digest, why: site.damaged.append(digest))
+    return site.opened(cast(BlobStore, remote))
 
 
 @pytest.mark.parametrize("cut", [True, False])

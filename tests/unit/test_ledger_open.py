@@ -16,8 +16,11 @@ from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.ledger.ledger import NAME, Ledger
 from comity.ledger.migrate import migrate
+from comity.ledger.piece_index import PieceIndex, PiecePlace
 from comity.ledger.rows import find_log
+from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
+from comity.trust.pieces import FIXED, PieceRecord, encode_records
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
@@ -109,6 +112,22 @@ def test_a_ledger_of_the_first_version_keeps_its_logs_and_takes_a_second_key(dat
         assert connection.scalar(text("PRAGMA foreign_keys")) == 1
 
 
+def test_piece_records_of_an_earlier_version_are_kept_and_sealed(database: Database) -> None:
+    migrate(database, "0004")
+    blob, records = sha256(b"a blob"), encode_records([PieceRecord(5, bytes(32))])
+    row = "INSERT INTO piece_records (id, blob, layout, records) VALUES (3, :blob, :layout, :records)"
+    piece = 'INSERT INTO pieces (sha256, record_id, "offset", length) VALUES (:sha256, 3, 0, 5)'
+    with database.writing("test") as connection:
+        connection.execute(text(row), {"blob": bytes.fromhex(blob), "layout": FIXED, "records": records})
+        connection.execute(text(piece), {"sha256": bytes(32)})
+    migrate(database)
+    pieces = PieceIndex(database)
+    assert pieces.records(blob, FIXED) == records
+    assert pieces.find_piece(bytes(32)) == [PiecePlace(blob, 0, 5)]
+    pieces.forget(blob)
+    assert pieces.find_piece(bytes(32)) == []
+
+
 def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:
     migrate(database, "0001")
     with pytest.raises(Untrusted), database.rebuilding("test") as connection:
@@ -123,7 +142,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     migrate(database)
     with database.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0004"
+        assert MigrationContext.configure(connection).get_current_revision() == "0005"
 
 
 def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:

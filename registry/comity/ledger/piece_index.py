@@ -1,14 +1,17 @@
 """Which pieces the files of this node consist of, so that a file never fetched before can start from those at hand.
 
-Records come from whoever hashed a file or verified them against a piece index. A hit here is a hint: the piece is
-hashed again when it is read.
+Records come from whoever hashed a file or verified them against a piece index. They are a fact about the file's
+SHA-256, whatever becomes of the file, as long as they are what was written: a seal over each row tells. A row that is
+not counts as none, and gives way to the next one (docs/decisions/0017-records-outlive-a-restart.md). A piece that is
+found is a hint: it is hashed again when it is read.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Connection, LargeBinary, cast, delete, func, insert, select
 
 from comity.ledger import schema
 from comity.ledger.database import Database
@@ -34,13 +37,16 @@ class PieceIndex:
         self._database = database
 
     def remember_records(self, blob: Digest, size: int, layout: str, records: bytes) -> None:
-        """Keep the piece records of a file of `size` bytes; the first for a blob and layout stay. Raises Malformed."""
+        """Keep the piece records of a file of `size` bytes; the first for a blob and layout stay, unless they are
+        damaged. Raises Malformed."""
         pieces = parse_records(records, size=size)
         with self._database.writing("pieces") as connection:
-            if connection.scalar(select(_RECORDS.id).where(_RECORDS.blob == blob, _RECORDS.layout == layout)):
+            if _sealed(connection, blob, layout) is not None:
                 return
+            connection.execute(delete(schema.piece_records).where(_RECORDS.blob == blob, _RECORDS.layout == layout))
             number = 1 + (connection.scalar(select(func.max(_RECORDS.id))) or 0)
-            row = {"id": number, "blob": blob, "layout": layout, "records": records}
+            seal = _seal(blob, layout, records)
+            row = {"id": number, "blob": blob, "layout": layout, "records": records, "seal": seal}
             connection.execute(insert(schema.piece_records).values(row))
             rows, offset = [], 0
             for piece in pieces:
@@ -50,10 +56,14 @@ class PieceIndex:
                 connection.execute(insert(schema.pieces), rows)
 
     def records(self, blob: Digest, layout: str) -> bytes | None:
-        """The records as they were given, or None."""
+        """The records as they were given; None where there are none, or they are damaged."""
         with self._database.reading() as connection:
-            known = select(_RECORDS.records).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
-            return connection.scalar(known)
+            return _sealed(connection, blob, layout)
+
+    def blobs(self) -> set[Digest]:
+        """Every blob of which there are records."""
+        with self._database.reading() as connection:
+            return set(connection.scalars(select(_RECORDS.blob).distinct()))
 
     def find_piece(self, sha256: bytes, limit: int = 16) -> list[PiecePlace]:
         """Some places at which the piece with this hash stands, at most `limit`."""
@@ -70,3 +80,16 @@ class PieceIndex:
         """Drop what is known of a blob that is no longer here."""
         with self._database.writing("forget") as connection:
             connection.execute(delete(schema.piece_records).where(_RECORDS.blob == blob))
+
+
+def _sealed(connection: Connection, blob: Digest, layout: str) -> bytes | None:
+    columns = (cast(column, LargeBinary) for column in (_RECORDS.records, _RECORDS.seal))  # of whatever type it is now
+    known = select(*columns).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
+    row = connection.execute(known).one_or_none()
+    return row.records if row is not None and row.seal == _seal(blob, layout, row.records) else None
+
+
+def _seal(blob: Digest, layout: str, records: bytes) -> bytes:
+    hasher = hashlib.sha256(bytes.fromhex(blob) + layout.encode() + b"\0")
+    hasher.update(records)
+    return hasher.digest()

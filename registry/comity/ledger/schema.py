@@ -171,6 +171,7 @@ piece_records = Table(
     Column("blob", DigestBytes, nullable=False),
     Column("layout", String(64), nullable=False),
     Column("records", LargeBinary, nullable=False),
+    Column("seal", LargeBinary(32), nullable=False),
     Index(None, "blob", "layout", unique=True),
 )
 

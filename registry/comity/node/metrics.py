@@ -16,6 +16,7 @@ class Metrics:
         self.store_bytes = self._gauge("store_bytes", "Bytes of blobs held")
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
+        self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before it sent them", "what")
         self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
         self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last whole reading of the store")
         self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")

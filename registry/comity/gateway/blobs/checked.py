@@ -5,7 +5,7 @@ any part of a piece is handed out, that piece was read and hashed in this proces
 since (`proofs`). What hashes to something else is put aside, and whoever asked gets an error instead.
 
 How a blob is cut comes from its piece records, which were verified when the blob came in. Where there are none, the
-whole blob is hashed once before its first byte leaves.
+whole blob is hashed before its first byte leaves, and the records that this gives are kept: no restart asks it again.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from comity.content.durable import disk_errors
 from comity.content.folder import FolderStore
 from comity.content.store import BlobStore, absent, check_range
-from comity.gateway.blobs.cut import Cut, FixedCut
+from comity.gateway.blobs.cut import Cut, FixedCut, Records
 from comity.gateway.blobs.proofs import Identity, Proof, Proofs, identity
 from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
-from comity.trust.pieces import PIECE, parse_records
+from comity.trust.pieces import PIECE, encode_records, parse_records
 
 STRETCH: Final = 8 * 1024 * 1024
 """Bytes handed out before a file's identity is looked at again."""
@@ -37,12 +37,12 @@ REMOTE_PIECES: Final = 16
 PATIENCE: Final = 10.0
 """Seconds that a reader of a remote store waits for one."""
 
-Records: TypeAlias = Callable[[Digest], bytes | None]
-"""The piece records of a blob, 36 bytes a piece; None where there are none. Called from many threads."""
 Read: TypeAlias = Callable[[int, int], memoryview]
 """At most that many bytes from an offset, none only at the end; good until the next call."""
 Damaged: TypeAlias = Callable[[Digest, str], None]
 """Told of a blob that was put aside, and why."""
+Hashed: TypeAlias = Callable[[Literal["piece", "whole"], int], None]
+"""Told how many bytes were hashed: of a piece that is about to leave, or of a blob that has no piece records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Checked:
         store: BlobStore,
         records: Records,
         damaged: Damaged = lambda digest, why: None,
+        hashed: Hashed = lambda what, count: None,
         *,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -87,6 +88,7 @@ class Checked:
         self._store = store
         self._damaged = damaged
         self._records = records
+        self.hashed = hashed
         self._room = threading.BoundedSemaphore(REMOTE_PIECES)
         self.proofs = Proofs(now, wall)
 
@@ -116,8 +118,8 @@ class Checked:
         """How a blob of `size` bytes is cut, and whether all of it was hashed to find out. Raises Unavailable."""
         if size <= PIECE:
             return Cut.whole(digest, size), False
-        if (records := self._records(digest)) is None:
-            return self._hashed(digest, size, read), True
+        if (records := self._records.of(digest)) is None:
+            return self._whole(digest, size, read), True
         try:
             return Cut.of(parse_records(records, size=size)), False
         except Malformed as error:
@@ -130,18 +132,20 @@ class Checked:
         self._damaged(digest, why)
         return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; it was put aside", code="BLOB-DAMAGED")
 
-    def _hashed(self, digest: Digest, size: int, read: Read) -> Cut:
+    def _whole(self, digest: Digest, size: int, read: Read) -> Cut:
         cutting, offset = FixedCut(size), 0
         while offset < size:
             data = read(offset, min(cutting.room, BUFFER))
             if not data:
                 raise self.spoiled(digest, "it is shorter than its length")
             cutting.add(data)
+            self.hashed("whole", len(data))
             offset += len(data)
-        found, cut = cutting.done()
+        found, records = cutting.done()
         if found != digest:
             raise self.spoiled(digest, f"its bytes hash to {short(found)}")
-        return cut
+        self._records.keep(digest, size, encode_records(records))
+        return Cut.of(records)
 
 
 class _LocalBlob:
@@ -194,6 +198,7 @@ class _LocalBlob:
         hasher, read = hashlib.sha256(), self._reader()
         while offset < end and (data := read(offset, end - offset)):
             hasher.update(data)
+            self._checked.hashed("piece", len(data))
             offset += len(data)
         if hasher.digest() != cut.hash(piece):
             raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
@@ -249,6 +254,7 @@ class _RemoteBlob:
         start, end = cut.span(piece)
         for _ in range(2):
             data = self._store.read(self._digest, start, end - start)
+            self._checked.hashed("piece", len(data))
             if hashlib.sha256(data).digest() == cut.hash(piece):
                 return data
         raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")

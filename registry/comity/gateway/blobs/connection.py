@@ -22,7 +22,7 @@ from comity.trust.errors import ComityError, Malformed
 HEAD_SECONDS: Final = 10.0
 """From the first byte of a request to the end of its head."""
 DISK_SECONDS: Final = 3600.0
-"""From there to the first byte of the answer: a blob without piece records may have to be hashed as a whole."""
+"""From there to the first byte of the answer: a blob whose piece records are gone has to be hashed as a whole, once."""
 IDLE: Final = 30.0
 """Before the first byte of a request."""
 

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from abc import abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from comity.trust.digest import Digest
 from comity.trust.pieces import PieceRecord, fixed_pieces
 
 HASH: Final = 32
+
+
+class Records(Protocol):
+    """The piece records of blobs, 36 bytes a piece, over restarts. Called from many threads."""
+
+    @abstractmethod
+    def of(self, digest: Digest) -> bytes | None:
+        """None where there are none."""
+
+    @abstractmethod
+    def keep(self, digest: Digest, size: int, records: bytes) -> None:
+        """Remember how a blob is cut every 4 MiB, for the next time. What cannot be kept is left: nothing is raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +88,5 @@ class FixedCut:
             self._records.append(PieceRecord(self._filled, self._piece.digest()))
             self._piece, self._filled = hashlib.sha256(), 0
 
-    def done(self) -> tuple[Digest, Cut]:
-        return Digest(self._whole.hexdigest()), Cut.of(self._records)
+    def done(self) -> tuple[Digest, list[PieceRecord]]:
+        return Digest(self._whole.hexdigest()), self._records

@@ -9,19 +9,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import structlog
 
 from comity.gateway.blobs.checked import Checked
 from comity.gateway.blobs.connection import Delivery, Site
+from comity.gateway.blobs.cut import Records
 from comity.gateway.blobs.server import BlobServer
 from comity.gateway.blobs.urls import Urls
 from comity.gateway.server import tls_context
+from comity.ledger.piece_index import PieceIndex
 from comity.node.core import Core
 from comity.node.places import LIFETIME
 from comity.trust.digest import Digest
+from comity.trust.errors import ComityError
 from comity.trust.pieces import FIXED, TENSOR
 from comity.wire.https import server_context
 from comity.wire.values import Location
@@ -69,7 +72,10 @@ async def serving(core: Core, lost: Callable[[], None]) -> AsyncIterator[Blobs]:
         with suppress(RuntimeError):  # the loop has ended, and the node with it
             loop.call_soon_threadsafe(lost)
 
-    checked = Checked(core.store, partial(_records, core), damaged)
+    def hashed(what: Literal["piece", "whole"], count: int) -> None:
+        core.metrics.hashed_bytes.labels(what).inc(count)
+
+    checked = Checked(core.store, LedgerRecords(core.ledger.pieces), damaged, hashed)
     urls = Urls(secrets.token_bytes(32), core.clock)
     async with AsyncExitStack() as stack:
 
@@ -104,9 +110,22 @@ def _reached(core: Core, here: str) -> str:
     return f"{host}:{here.rpartition(':')[2]}"
 
 
-def _records(core: Core, digest: Digest) -> bytes | None:
-    found = (core.ledger.pieces.records(digest, layout) for layout in (TENSOR, FIXED))
-    return next((records for records in found if records is not None), None)
+class LedgerRecords(Records):
+    """Those that the ledger has, in whichever layout."""
+
+    def __init__(self, pieces: PieceIndex) -> None:
+        self._pieces = pieces
+
+    def of(self, digest: Digest) -> bytes | None:
+        found = (self._pieces.records(digest, layout) for layout in (TENSOR, FIXED))
+        return next((records for records in found if records is not None), None)
+
+    def keep(self, digest: Digest, size: int, records: bytes) -> None:
+        _log.info("a blob without piece records was hashed", blob=digest, size=size)
+        try:
+            self._pieces.remember_records(digest, size, FIXED, records)
+        except ComityError as error:
+            _log.warning("piece records were not kept", blob=digest, why=str(error))
 
 
 def _delivered(core: Core, loop: asyncio.AbstractEventLoop, door: str, delivery: Delivery) -> None:

@@ -150,9 +150,10 @@ class FileFetcher:
             standings=ways.standings,
             executor=self._core.pools.hashing_threads,
         )
-        await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
+        # The records first: a node that dies in between has some of no blob, and never a blob without any.
         remember = self._core.ledger.pieces.remember_records
         await self._core.pools.ledger(remember, want.digest, want.size, layout.layout, encode_records(records))
+        await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
         return fetched
 
     def _account(self, want: Want, fetched: Fetched, name: str) -> None:

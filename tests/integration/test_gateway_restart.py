@@ -1,0 +1,136 @@
+"""A node is started again: its first reader waits for one piece, and what changed on the disk meanwhile is caught."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from comity.gateway import beside
+from comity.node.core import Core
+from comity.trust.digest import Digest
+from comity.trust.pieces import PIECE
+from support.federation import NodeHome, found, serving, until
+from support.publisher import Publisher, model, release, send
+
+SIZE = 6 * PIECE + 12_345
+"""Of a file that is hashed piece by piece, or as a whole: the one is told from the other by what was hashed."""
+
+
+@dataclass
+class Reader:
+    """A client of a running node, and what the node has hashed for it."""
+
+    core: Core
+    url: str
+
+    def hashed(self, what: str) -> float:
+        return self.core.metrics.registry.get_sample_value("comity_hashed_bytes_total", {"what": what}) or 0.0
+
+    async def get(self, *, first: bool = False) -> tuple[int, bytes]:
+        """Status and bytes of the weights, or only of their first part; until the end, or the cut."""
+        got, fields = b"", {"Range": "bytes=0-99"} if first else {}
+        async with (
+            httpx2.AsyncClient(follow_redirects=True, timeout=60) as client,
+            client.stream("GET", f"{self.url}/tests/model/resolve/main/weights.bin", headers=fields) as answer,
+        ):
+            with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+                async for part in answer.aiter_raw():
+                    got += part
+        return answer.status_code, got
+
+
+@dataclass
+class Shop:
+    """A node at rest, to which `tests/model` was published."""
+
+    home: NodeHome
+    weights: Digest
+    data: bytes
+
+    @contextlib.asynccontextmanager
+    async def started(self) -> AsyncIterator[Reader]:
+        cores: list[Core] = []
+
+        def watched(core: Core, *parts: Any) -> AbstractAsyncContextManager[str]:
+            cores.append(core)
+            return beside(core, *parts)
+
+        async with serving(self.home, beside=watched) as (listening,):
+            yield Reader(cores[0], listening.http)
+
+    def flip(self, at: int) -> None:
+        path = self.home.config().storage.blobs / "blobs" / self.weights[:2] / self.weights
+        data = bytearray(self.data)
+        data[at] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(data)
+        path.chmod(0o444)
+
+    def ledger(self, change: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.home.config().storage.ledger)) as database, database:
+            assert database.execute(change, {"blob": bytes.fromhex(self.weights)}).rowcount == 1
+
+
+@pytest.fixture(params=["", "127.0.0.1:0"], ids=["streamed", "from the file server"])
+async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
+    publisher = Publisher.generate()
+    (home,) = found(tmp_path, 1, namespaces={"tests": publisher.id}).homes
+    home.set("gateway", files=request.param)
+    folder = model(tmp_path / "model", weights=SIZE)
+    ready = release(publisher, folder, "tests/model@v1")
+    async with serving(home, beside=beside):
+        async with home.client() as client:
+            await send(client, ready)
+        await until(lambda: _held(home), what="the node to hold it")
+    (weights,) = [digest for digest, path in ready.blobs.items() if path.name == "weights.bin"]
+    return Shop(home, weights, (folder / "weights.bin").read_bytes())
+
+
+async def test_a_restart_costs_the_first_reader_one_piece(shop: Shop) -> None:
+    async with shop.started() as reader:
+        assert await reader.get(first=True) == (206, shop.data[:100])
+        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE, 0)
+        assert await reader.get() == (200, shop.data)
+        assert reader.hashed("whole") == 0
+
+
+async def test_a_file_whose_records_are_lost_is_hashed_once_and_not_at_every_restart(shop: Shop) -> None:
+    shop.ledger("DELETE FROM piece_records WHERE blob = :blob")
+    async with shop.started() as reader:
+        assert await reader.get(first=True) == (206, shop.data[:100])
+        assert reader.hashed("whole") == SIZE
+    async with shop.started() as reader:
+        assert await reader.get(first=True) == (206, shop.data[:100])
+        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE, 0)
+
+
+async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop) -> None:
+    shop.ledger("UPDATE piece_records SET records = CAST(substr(records, 1, 71) || x'00' AS BLOB) WHERE blob = :blob")
+    async with shop.started() as reader:
+        assert await reader.get() == (200, shop.data)
+        assert reader.core.store.quarantined() == 0
+    async with shop.started() as reader:
+        assert await reader.get() == (200, shop.data)
+        assert reader.hashed("whole") == 0
+
+
+async def test_a_byte_that_changed_while_the_node_was_down_does_not_leave(shop: Shop) -> None:
+    shop.flip(PIECE + 77)
+    async with shop.started() as reader:
+        status, got = await reader.get()
+        assert status == 200
+        assert shop.data.startswith(got) and len(got) <= PIECE
+        assert reader.core.store.quarantined() == 1
+        assert (await reader.get())[0] == 503
+
+
+def _held(home: NodeHome) -> bool:
+    with contextlib.closing(sqlite3.connect(home.config().storage.ledger)) as database:
+        return bool(database.execute("SELECT count(*) FROM statements WHERE predicate = 'hold'").fetchone()[0])

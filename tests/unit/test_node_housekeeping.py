@@ -1,0 +1,93 @@
+"""Piece records outlive a short absence of their blob, and not a long one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from comity.content.blob_lock import BlobLock
+from comity.content.folder import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.core import Core
+from comity.node.housekeeping import GONE, Housekeeping
+from comity.trust.digest import Digest, sha256
+from comity.trust.pieces import FIXED, PieceRecord, encode_records
+
+HERE, THERE = b"a blob that is here", b"one that was"
+
+
+@dataclass
+class Parts:
+    """The parts of a node that hold blobs and their records."""
+
+    store: FolderStore
+    ledger: Ledger
+    now: float = 1000.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def add(self, data: bytes) -> Digest:
+        digest = sha256(data)
+        self.store.put(digest, data)
+        record = PieceRecord(len(data), bytes.fromhex(digest))
+        self.ledger.pieces.remember_records(digest, len(data), FIXED, encode_records([record]))
+        return digest
+
+    def look(self, housekeeping: Housekeeping, after: float = 0.0) -> set[Digest]:
+        """The blobs of which there are still records after another look."""
+        self.now += after
+        housekeeping.forget_records({digest for digest, _ in self.store.sizes()})
+        return self.ledger.pieces.blobs()
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    ledger = Ledger.open(tmp_path / "ledger", lambda: 1_000)
+    yield Parts(FolderStore(tmp_path / "blobs"), ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def housekeeping(parts: Parts) -> Housekeeping:
+    return Housekeeping(cast(Core, cast(Any, parts)))
+
+
+@pytest.mark.parametrize("how", ["removed", "put aside"])
+def test_records_go_a_day_after_their_blob(parts: Parts, housekeeping: Housekeeping, how: str) -> None:
+    here, there = parts.add(HERE), parts.add(THERE)
+    assert parts.look(housekeeping, GONE) == {here, there}
+    if how == "removed":
+        parts.store.remove(there)
+    else:
+        parts.store.quarantine(there, "for a test")
+    assert parts.look(housekeeping) == {here, there}
+    assert parts.look(housekeeping, GONE - 1) == {here, there}
+    assert parts.look(housekeeping, 1) == {here}
+    assert parts.ledger.pieces.find_piece(bytes.fromhex(there)) == []
+
+
+def test_a_blob_that_came_back_is_given_another_day(parts: Parts, housekeeping: Housekeeping) -> None:
+    there = parts.add(THERE)
+    parts.store.remove(there)
+    parts.look(housekeeping)
+    parts.store.put(there, THERE)
+    parts.look(housekeeping, GONE - 1)
+    parts.store.remove(there)
+    assert parts.look(housekeeping, 1) == {there}
+    assert parts.look(housekeeping, GONE - 1) == {there}
+    assert parts.look(housekeeping, 1) == set()
+
+
+def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, housekeeping: Housekeeping) -> None:
+    there = parts.add(THERE)
+    parts.store.remove(there)
+    parts.look(housekeeping)
+    with BlobLock(parts.store.scratch(there).parent, there):
+        assert parts.look(housekeeping, GONE) == {there}
+    parts.store.put(there, THERE)
+    housekeeping.forget_records(set())  # a listing from before it came
+    assert parts.ledger.pieces.blobs() == {there}

@@ -1,0 +1,110 @@
+"""Piece records that rotted in the ledger, or are somebody else's, count for nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from comity.content.folder import FolderStore
+from comity.gateway.blobs.checked import Checked
+from comity.gateway.blobs.serving import LedgerRecords
+from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.piece_index import PieceIndex
+from comity.trust.digest import sha256
+from comity.trust.errors import OutOfSpace
+from comity.trust.pieces import FIXED, PIECE, TENSOR, PieceRecord, encode_records
+from support.blob_site import records_of
+
+BLOB, OTHER = sha256(b"a blob"), sha256(b"another blob")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000)
+    yield opened
+    opened.close()
+
+
+def record(length: int, seed: int) -> PieceRecord:
+    return PieceRecord(length, bytes([seed]) * 32)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "records = x''",
+        "records = substr(records, 1, 71)",
+        "records = substr(records, 1, 36)",
+        "records = substr(records, 37, 36) || substr(records, 1, 36)",
+        "records = x'01' || substr(records, 2)",
+        "records = substr(records, 1, 71) || x'00'",
+        "records = records || substr(records, 1, 36)",
+        "records = (SELECT records FROM piece_records WHERE id = 2)",
+        "(records, seal) = (SELECT records, seal FROM piece_records WHERE id = 2)",
+        "layout = 'tensor-4MiB/1'",
+        "seal = x'00'",
+    ],
+    ids=[
+        "nothing",
+        "torn",
+        "short",
+        "turned",
+        "length",
+        "hash",
+        "long",
+        "foreign",
+        "foreign and sealed",
+        "other layout",
+        "seal",
+    ],
+)
+def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp_path: Path, damage: str) -> None:
+    records = encode_records([record(PIECE, 1), record(10, 2)])
+    foreign = encode_records([record(PIECE, 3), record(10, 4)])
+    ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
+    ledger.pieces.remember_records(OTHER, PIECE + 10, FIXED, foreign)
+    with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        database.execute(f"UPDATE piece_records SET {damage} WHERE id = 1")
+    assert [ledger.pieces.records(BLOB, layout) for layout in (FIXED, TENSOR)] == [None, None]
+    assert ledger.pieces.records(OTHER, FIXED) == foreign
+    ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
+    assert ledger.pieces.records(BLOB, FIXED) == records
+    assert ledger.pieces.records(BLOB, TENSOR) is None
+
+
+def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
+    assert ledger.pieces.blobs() == set()
+    for layout in (FIXED, TENSOR):
+        ledger.pieces.remember_records(BLOB, 5, layout, encode_records([record(5, 1)]))
+    ledger.pieces.remember_records(OTHER, 5, FIXED, encode_records([record(5, 1)]))
+    assert ledger.pieces.blobs() == {BLOB, OTHER}
+
+
+def test_the_gateway_keeps_what_it_hashed_where_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:
+    store, data = FolderStore(tmp_path / "store"), bytes(PIECE + 10)
+    store.put(sha256(data), data)
+    checked = Checked(store, LedgerRecords(ledger.pieces))
+    assert b"".join(checked.read(sha256(data), 0, len(data))) == data
+    assert ledger.pieces.records(sha256(data), FIXED) == records_of(data)
+
+
+def test_a_ledger_that_takes_no_records_keeps_no_reader_from_its_bytes(tmp_path: Path) -> None:
+    class Full:
+        tried = 0
+
+        def records(self, *_: object) -> None:
+            return None
+
+        def remember_records(self, *_: object) -> None:
+            self.tried += 1
+            raise OutOfSpace("the ledger's disk is full", why="for a test")
+
+    store, data, full = FolderStore(tmp_path / "store"), bytes(PIECE + 10), Full()
+    store.put(sha256(data), data)
+    checked = Checked(store, LedgerRecords(cast(PieceIndex, cast(Any, full))))
+    assert b"".join(checked.read(sha256(data), 0, len(data))) == data
+    assert full.tried
