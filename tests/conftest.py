@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
+import pytest
 import structlog
+from comity.ledger.ledger import Backing
 from hypothesis import settings
+from support.postgres import Postgres, start_postgres
 
 settings.register_profile("comity", deadline=None)  # a loaded machine is no failure
 settings.load_profile("comity")
 
 # Nodes in the test's own process must not write into what a command under test prints.
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with start_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def backing(request: pytest.FixtureRequest) -> Backing | None:
+    """Where a ledger has its tables: what holds of one database holds of the other."""
+    if request.param == "sqlite":
+        return None
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.emptied()

@@ -28,7 +28,7 @@ from support.outsider import read_log, signed_checkpoint
 from support.tools import needs
 
 STEPS = ("append", "stage", "advance", "note", "cosign", "misbehaviour", "pieces", "forget")
-AT_START = [f"ledger.{step}.{when}-commit" for step in ("migrate", "create") for when in ("before", "after")]
+AT_START = [f"ledger.{step}.{when}-commit" for step in ("migrate", "fence", "create") for when in ("before", "after")]
 AT_WORK = [f"ledger.{step}.{when}-commit" for step in STEPS for when in ("before", "after")]
 AT_WORK += ["ledger.append.grown", "ledger.advance.grown"]
 

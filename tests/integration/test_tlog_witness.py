@@ -16,6 +16,7 @@ from comity.content.keyfile import write_keys
 from comity.gateway import beside
 from comity.ledger.ledger import Ledger
 from comity.node import continuity
+from comity.node.continuity import Mark
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
@@ -165,7 +166,8 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
         for _ in range(2):
             answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
-    subprocess.run(continuity.adopt_command(ledger, continuity.OUTSIDE), shell=True, check=True)
+    mark = Mark(ledger.with_name(continuity.OUTSIDE), str(ledger.stat().st_ino))
+    subprocess.run(mark.vouching_command(), shell=True, check=True)
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 

@@ -179,7 +179,7 @@ class NodeProcess:
     @property
     def events(self) -> list[dict[str, object]]:
         """What this process has logged."""
-        lines = self._words().splitlines()
+        lines = self.words.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     @property
@@ -208,13 +208,15 @@ class NodeProcess:
         if self._process.poll() is None:
             self.kill()
 
-    def _words(self) -> str:
+    @property
+    def words(self) -> str:
+        """All that this process has written."""
         return self._log.read_bytes()[self._begin :].decode()
 
     def _listening(self) -> bool:
         if self._process.poll() is not None:
             status = self._process.returncode
-            raise AssertionError(f"{self.home.name} ended with status {status}: {self._words()[-2000:]}")
+            raise AssertionError(f"{self.home.name} ended with status {status}: {self.words[-2000:]}")
         return any(event.get("event") == "listening" for event in self.events)
 
 

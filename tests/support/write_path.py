@@ -18,7 +18,13 @@ def files(*kinds: str) -> list[str]:
     return [f"{kind}.{step}" for kind in kinds for step in FILE]
 
 
-AT_START = [*commits("migrate", "epoch"), "folders.fsync", "store.fsync", *commits("create"), *files("continuity")]
+AT_START = [
+    *commits("migrate", "fence", "epoch"),
+    "folders.fsync",
+    "store.fsync",
+    *commits("create"),
+    *files("continuity"),
+]
 NODE_SCRUBS = files("scrub")
 """At the end of a round, which a node that begins anew has at once."""
 NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]

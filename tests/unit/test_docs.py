@@ -107,13 +107,17 @@ def test_the_policy_in_verifying_is_one_that_the_verifier_reads() -> None:
     assert policy.cosigners.outside == ("publisher", "US")
 
 
-def test_the_settings_shown_for_s3_are_ones_that_a_node_reads(tmp_path: Path) -> None:
-    text = _block((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml")
-    file = tmp_path / "node.toml"
-    file.write_text(f'[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"\n{text}\n', "utf-8")
-    s3 = NodeConfig.load(file, {}).storage.s3
-    assert s3 is not None
-    assert s3.credentials_file == tmp_path / "s3.toml"
+def test_the_settings_shown_for_storage_are_ones_that_a_node_reads(tmp_path: Path) -> None:
+    file, storages = tmp_path / "node.toml", []
+    for text in _blocks((ROOT / "docs" / "operations.md").read_text("utf-8"), "toml"):
+        needed = '[node]\nname = "n"\n[listen]\nmutual = "127.0.0.1:0"\nopen = "127.0.0.1:0"'
+        file.write_text(f"{needed}\n{text}\n", "utf-8")
+        storages.append(NodeConfig.load(file, {}).storage)
+    postgres, on_s3 = storages
+    assert postgres.password_file == tmp_path / "pgpass"
+    assert "sslmode=verify-full" in postgres.database
+    assert on_s3.s3 is not None
+    assert on_s3.s3.credentials_file == tmp_path / "s3.toml"
 
 
 def test_every_requirement_has_its_line_in_the_list_of_dependencies() -> None:
@@ -121,6 +125,7 @@ def test_every_requirement_has_its_line_in_the_list_of_dependencies() -> None:
     wanted = [
         *project["dependencies"],
         *project["optional-dependencies"]["node"],
+        *project["optional-dependencies"]["postgres"],
         *project["optional-dependencies"]["s3"],
     ]
     rows = re.findall(r"^\| ([a-z0-9, -]+) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)
@@ -129,8 +134,12 @@ def test_every_requirement_has_its_line_in_the_list_of_dependencies() -> None:
 
 
 def _block(text: str, kind: str) -> str:
-    (found,) = re.findall(rf"^```{kind}\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
-    return str(found)
+    (found,) = _blocks(text, kind)
+    return found
+
+
+def _blocks(text: str, kind: str) -> list[str]:
+    return [str(found) for found in re.findall(rf"^```{kind}\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)]
 
 
 def _anchors(page: Path) -> set[str]:

@@ -127,7 +127,8 @@ def test_the_configuration_shows_every_setting_and_its_default(tmp_path: Path, c
     for section in ("storage", "federation", "replication", "publishing", "limits"):
         for key, value in written[section].items():
             default = settings[section, key].default
-            assert value == (str(default) if isinstance(default, Path) else default), key
+            shown = "" if default is None else str(default) if isinstance(default, Path) else default
+            assert value == shown, key
 
 
 def test_the_configuration_listens_on_addresses_and_advertises_names(tmp_path: Path, cards: list[NodeCard]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.cosignatures import MAX_NAMES, MAX_SIZES
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.checkpoint import Checkpoint
@@ -23,9 +23,9 @@ QUANTUM = PrivateKey.generate("ml-dsa-44")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
     """A mirrored log with a checkpoint of every size from 1."""
-    opened = Ledger.open(tmp_path, lambda: 1_000)
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     opened.logs.create(LOG.origin, LOG.vkey)
     opened.logs.advance(LOG.origin, 0, LINES, LOG.note_over(LINES))
     for size in range(1, SIZES):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.epochs import MAX_ASKS, KeptEpoch
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace
 
@@ -15,8 +15,8 @@ FEDERATION = sha256(b"a genesis")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1000.0)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1000.0, backing=backing)
     yield opened
     opened.close()
 

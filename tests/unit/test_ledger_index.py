@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.index import UNKNOWN, Located, Place, Query
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.statement import Author
@@ -32,8 +32,8 @@ FAR_LINES = [
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1_000)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     opened.logs.create(OWN.origin, OWN.vkey, own=True)
     opened.logs.create(FAR.origin, FAR.vkey)
     opened.logs.append(OWN.origin, OWN_LINES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash, root, verify_consistency, verify_inclusion
@@ -19,8 +19,8 @@ FAR = LogKeys.generate("far.example/log")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1_000)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     opened.logs.create(OWN.origin, OWN.vkey, own=True)
     opened.logs.create(FAR.origin, FAR.vkey)
     yield opened

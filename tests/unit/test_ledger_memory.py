@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, Proof
 from comity.ledger.piece_index import PiecePlace
 from comity.trust.digest import sha256
@@ -20,8 +20,8 @@ BLOB, OTHER = sha256(b"a blob"), sha256(b"another blob")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1_000.9)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000.9, backing=backing)
     yield opened
     opened.close()
 

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,11 @@ from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.lock import NAME as LOCK
 from comity.ledger.migrate import migrate
 from comity.ledger.piece_index import PieceIndex, PiecePlace
 from comity.ledger.rows import find_log
+from comity.ledger.sqlite import SqliteFile
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.pieces import FIXED, PieceRecord, encode_records
@@ -43,9 +45,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'test.sqlite'}")
-    yield database
-    database.close()
+    file = SqliteFile(tmp_path / "test.sqlite")
+    with closing(Database(file.engine(), file.lock())) as database:
+        yield database
+    database._lock.release()
 
 
 def test_a_second_opener_is_told_that_the_ledger_is_locked(ledger: Ledger, tmp_path: Path) -> None:
@@ -78,6 +81,23 @@ def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
             opened(tmp_path)
         holder.kill()
     opened(tmp_path).close()
+
+
+def test_whoever_opens_a_ledger_shuts_out_a_writer_that_lost_its_lock_and_does_not_know(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.logs.append(LOG.origin, [statement_line(0)])
+    (tmp_path / LOCK).unlink()
+    with closing(opened(tmp_path)) as second:
+        for write in (
+            lambda: ledger.logs.append(LOG.origin, [statement_line(1)]),
+            lambda: ledger.logs.set_note(LOG.origin, LOG.note_over([statement_line(0)])),
+        ):
+            with pytest.raises(Unavailable) as refusal:
+                write()
+            assert refusal.value.code == "LEDGER-LOCK-LOST"
+        assert second.logs.append(LOG.origin, [statement_line(1)]) == 1
+    assert ledger.logs.get(LOG.origin).size == 2
 
 
 def test_a_ledger_that_did_not_open_leaves_no_lock(tmp_path: Path) -> None:
@@ -142,7 +162,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     migrate(database)
     with database.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0005"
+        assert MigrationContext.configure(connection).get_current_revision() == "0006"
 
 
 def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:

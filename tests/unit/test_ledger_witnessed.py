@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.witnessed import NOTHING, Seen
 from comity.trust.errors import Conflict, Untrusted
 from comity.trust.tlog.checkpoint import Checkpoint
@@ -20,8 +20,8 @@ TREE = MemoryTree(leaf_hash(b"%d" % number) for number in range(32))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1_000)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     yield opened
     opened.close()
 
@@ -39,11 +39,11 @@ def test_a_log_that_was_never_seen_is_empty(ledger: Ledger) -> None:
     assert ledger.witnessed.submitted(LOG.verifier) is None
 
 
-def test_the_newest_checkpoint_outlives_the_process(tmp_path: Path) -> None:
-    first = Ledger.open(tmp_path, lambda: 1_000)
+def test_the_newest_checkpoint_outlives_the_process(tmp_path: Path, backing: Backing | None) -> None:
+    first = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     first.witnessed.move(LOG.verifier, NOTHING, note(3))
     first.close()
-    second = Ledger.open(tmp_path, lambda: 1_000)
+    second = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     assert second.witnessed.latest(LOG.verifier) == seen(3)
     assert second.witnessed.submitted(LOG.verifier) == note(3)
     second.close()

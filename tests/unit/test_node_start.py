@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
+from comity.ledger.ledger import Ledger
 from comity.node import continuity
+from comity.node.continuity import Mark
 from comity.node.replication.start import Start
 
 
@@ -55,30 +58,37 @@ async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
     assert not await settles(Start(("a",), None))
 
 
-def made(folder: Path) -> Path:
-    folder.mkdir()
-    database = folder / "ledger.sqlite"
-    database.write_bytes(b"a database")
-    return database
+def mark(folder: Path) -> Mark:
+    """The mark beside the ledger in `folder`, which is made if there is none."""
+    with closing(Ledger.open(folder, lambda: 1_000)) as ledger:
+        return Mark(folder / continuity.NAME, ledger.identity)
 
 
 def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:
-    database = made(tmp_path / "here")
-    assert not continuity.is_copy(database, begun=False)
-    continuity.remember(database)
-    assert not continuity.is_copy(database, begun=True)
+    here = mark(tmp_path / "here")
+    assert not here.is_of_another(begun=False)
+    here.renew()
+    assert not mark(tmp_path / "here").is_of_another(begun=True)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    copy = tmp_path / "there" / "ledger.sqlite"
-    assert continuity.is_copy(copy, begun=True)
-    continuity.remember(copy)
-    assert not continuity.is_copy(copy, begun=True)
+    there = mark(tmp_path / "there")
+    assert there.is_of_another(begun=True)
+    there.renew()
+    assert not mark(tmp_path / "there").is_of_another(begun=True)
 
 
 def test_a_log_that_was_begun_and_has_no_mark_is_a_copy(tmp_path: Path) -> None:
-    assert continuity.is_copy(made(tmp_path / "restored"), begun=True)
+    assert mark(tmp_path / "restored").is_of_another(begun=True)
 
 
 def test_an_operator_can_vouch_for_a_copy(tmp_path: Path) -> None:
-    database = made(tmp_path / "a folder")
-    subprocess.run(["sh", "-c", continuity.adopt_command(database)], check=True)
-    assert not continuity.is_copy(database, begun=True)
+    copy = mark(tmp_path / "a folder")
+    subprocess.run(["sh", "-c", copy.vouching_command()], check=True)
+    assert not copy.is_of_another(begun=True)
+
+
+def test_what_the_manual_says_vouches_for_a_copy_as_well(tmp_path: Path) -> None:
+    copy = mark(tmp_path / "data")
+    by_hand = "stat -c %i data/ledger.sqlite > data/ledger.inode"
+    assert by_hand in (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    subprocess.run(["sh", "-c", by_hand], check=True, cwd=tmp_path)
+    assert not copy.is_of_another(begun=True)

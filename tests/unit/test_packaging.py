@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 BASE = frozenset(Requirement(text).name for text in PROJECT["dependencies"])
-GGUF, NODE, PKCS11, S3, SCAN, SIGSTORE = (
+GGUF, NODE, PKCS11, POSTGRES, S3, SCAN, SIGSTORE = (
     frozenset(Requirement(text).name for text in PROJECT["optional-dependencies"][extra])
-    for extra in ("gguf", "node", "pkcs11", "s3", "scan", "sigstore")
+    for extra in ("gguf", "node", "pkcs11", "postgres", "s3", "scan", "sigstore")
 )
 ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
@@ -31,6 +31,8 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,
     "registry/comity/derivation": BASE | GGUF,
+    "registry/comity/ledger/advisory.py": BASE | NODE | POSTGRES,
+    "registry/comity/ledger/postgres.py": BASE | NODE | POSTGRES,
     "registry/comity/ledger": BASE | NODE,
     "registry/comity/node": BASE | NODE,
     "registry/comity/gateway": BASE | NODE,
@@ -57,6 +59,7 @@ PROVIDERS = {
     "numpy": "numpy",
     "picklescan": "picklescan",
     "pkcs11": "python-pkcs11",
+    "psycopg": "psycopg",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "rich": "rich",
@@ -108,7 +111,7 @@ def test_each_room_imports_only_what_its_extra_installs() -> None:
 
 def test_every_requirement_is_imported_somewhere() -> None:
     imported = {"httptools"}.union(*map(_providers, _sources()))  # uvicorn's parser, which it does not require
-    assert not (BASE | GGUF | NODE | PKCS11 | S3 | SCAN) - imported
+    assert not (BASE | GGUF | NODE | PKCS11 | POSTGRES | S3 | SCAN) - imported
 
 
 def test_the_verifier_needs_cryptography_and_nothing_else() -> None:
@@ -137,6 +140,19 @@ def test_a_light_installation_says_how_to_get_a_node(tmp_path: Path) -> None:
     ran = run_with_only(requirements("comity"), code)
     assert ran.returncode == 5
     assert "pip install 'comity[node]'" in ran.stderr
+
+
+def test_an_installation_without_a_driver_says_how_to_get_postgresql() -> None:
+    code = """
+from types import SimpleNamespace
+from comity.node.core import _backing
+try:
+    _backing(SimpleNamespace(storage=SimpleNamespace(database="postgresql:///comity")))
+except Exception as error:
+    print(error.hint)
+"""
+    ran = run_with_only(requirements("comity", ["node"]), code)
+    assert (ran.stdout, ran.stderr) == ("pip install 'comity[node,postgres]'\n", "")
 
 
 def test_a_light_installation_says_how_to_use_a_token(tmp_path: Path) -> None:

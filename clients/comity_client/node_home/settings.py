@@ -42,6 +42,10 @@ open = {open}
 [storage]
 blobs = "data/blobs"
 ledger = "data/ledger.sqlite"
+# A database of PostgreSQL in place of that file, such as "postgresql:///comity?host=/var/run/postgresql". No password
+# stands here: it comes from a file of mode 0600 in libpq's format. See docs/operations.md.
+database = ""
+password_file = ""
 # Everything held is read again at this pace, to find what rots; 0 for never. 16 MiB/s is 1.4 TB a day.
 scrub_bytes_per_second = 16777216
 

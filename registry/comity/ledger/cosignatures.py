@@ -121,12 +121,8 @@ def _most_cosigned(connection: Connection, log: LogRow, index: int) -> SignedHea
 
 
 def _note(connection: Connection, log: LogRow, head: SignedHead) -> SignedNote:
-    made = (
-        select(_MADE.name, _MADE.key_id, _MADE.signature)
-        .where(_MADE.log_id == log.id, _MADE.size == head.size)
-        .order_by(_MADE.name, _MADE.key_id)
-    )
-    lines = [NoteSignature(*row) for row in connection.execute(made)]
+    made = select(_MADE.name, _MADE.key_id, _MADE.signature).where(_MADE.log_id == log.id, _MADE.size == head.size)
+    lines = [NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))]  # databases sort differently
     return SignedNote.parse(head.note).adding(*lines)
 
 

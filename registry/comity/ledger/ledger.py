@@ -1,5 +1,7 @@
 """A ledger: one database, one writer process, and the rooms over it.
 
+The database is a file of SQLite, or one of PostgreSQL (`postgres`, which needs psycopg): the same tables and code.
+
 ledger.logs          how logs grow: create, append, stage, advance, set_note
 ledger.history       what they say: entries, tiles, roots, proofs, checks
 ledger.cosignatures  who has cosigned which checkpoint; the best note for an entry
@@ -17,24 +19,39 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from sqlalchemy import URL
+from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
+from comity.ledger import fence
 from comity.ledger.cosignatures import Cosignatures
 from comity.ledger.database import Database
 from comity.ledger.epochs import Asks, Epochs
 from comity.ledger.history import History
 from comity.ledger.index import Index
-from comity.ledger.lock import LedgerLock
+from comity.ledger.lock import WriterLock
 from comity.ledger.logs import Logs
 from comity.ledger.migrate import migrate
 from comity.ledger.misbehaviour import Misbehaviour
 from comity.ledger.piece_index import PieceIndex
+from comity.ledger.sqlite import SqliteFile
 from comity.ledger.witnessed import Witnessed
 
 NAME: Final = "ledger.sqlite"
+
+
+class Backing(Protocol):
+    """The database under a ledger, before and after it is opened."""
+
+    def lock(self) -> WriterLock:
+        """Become its one writer. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
+
+    def engine(self) -> Engine:
+        """Connections whose commits survive a power cut, and whose transactions see one snapshot."""
+
+    def identity(self) -> str:
+        """Which database this is, where the tables are: another word for a copy of it. One line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +67,33 @@ class Ledger:
     witnessed: Witnessed
     epochs: Epochs
     asks: Asks
+    identity: str
+    """Which database it is in; another word for a copy that was restored from a backup."""
     _database: Database
-    _lock: LedgerLock
+    _lock: WriterLock
 
     @classmethod
-    def open(cls, folder: Path, clock: Callable[[], float], *, url: str | None = None) -> Self:
+    def open(cls, folder: Path, clock: Callable[[], float], *, backing: Backing | None = None) -> Self:
         """Open the ledger in `folder`, making it if there is none, and bring its tables up to date.
 
         Args:
             clock: POSIX seconds.
-            url: an SQLAlchemy database URL, where the tables are not to be in a file in `folder`.
+            backing: the database, where it is not to be a file in `folder`.
 
         Raises Conflict(code="LEDGER-LOCKED") while another process has it open, Refused(code="LEDGER-NEWER") where a
         newer Comity has written it, and the errors of `Database`.
         """
+        backing = backing or SqliteFile(folder / NAME)
         with ExitStack() as undo:
             with disk_errors("the ledger's folder was not made"):
                 folder.mkdir(parents=True, exist_ok=True)
-                lock = LedgerLock(folder)
+            lock = backing.lock()
             undo.callback(lock.release)
-            database = Database(url or URL.create("sqlite", database=str(folder / NAME)))
+            database = Database(backing.engine(), lock)
             undo.callback(database.close)
             migrate(database)
+            database.guard(fence.raised(database))
+            identity = backing.identity()
             undo.pop_all()
         return cls(
             Logs(database),
@@ -83,9 +105,14 @@ class Ledger:
             Witnessed(database),
             Epochs(database),
             Asks(database, clock),
+            identity,
             database,
             lock,
         )
+
+    def require_lock(self) -> None:
+        """Raises Unavailable(code="LEDGER-LOCK-LOST") once another process may write it. Quick; from any thread."""
+        self._lock.require()
 
     def close(self) -> None:
         """Give up the database and then the lock. Calls that are still running fail."""

@@ -207,3 +207,11 @@ asks = Table(
     Column("since", BigInteger, nullable=False),
     Column("card", LargeBinary, nullable=False),
 )
+
+writer = Table(
+    "writer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)

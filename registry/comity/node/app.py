@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from comity.node.services.offers import Offers
 from comity.node.services.operators import Operators
 from comity.node.services.status import Status
 from comity.node.tasks import Supervisor
+from comity.trust.errors import ComityError
 from comity.wire.server import Services
 
 Ready = Callable[[Listening], None]
@@ -53,6 +54,9 @@ async def alone(
     yield ""
 
 
+LOOK: Final = 1.0
+"""Seconds between two looks at the ledger's lock."""
+
 _log: Final = structlog.get_logger("comity.node")
 
 
@@ -67,7 +71,7 @@ async def serve(
         beside: what runs in this process with the node, such as its gateway.
 
     Raises what `Core.open` and `Doors.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a damaged
-    ledger, which is never signed over.
+    ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) where another process may write it.
     """
     core = await asyncio.to_thread(Core.open, config, clock)
     try:
@@ -148,4 +152,28 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     Housekeeping(core).begin(supervisor)
     Scrub(core, replication.blob_lost).begin(supervisor)
     OutsideWitnesses(core).begin(supervisor)
-    await own_log.run()
+    try:
+        await _either(own_log.run(), _locked(core))
+    except ComityError as error:
+        _log.error("nothing is signed any more", what=error.what, why=error.why, code=error.code)
+        raise
+
+
+async def _locked(core: Core) -> None:
+    """Raises Unavailable (LEDGER-LOCK-LOST) once the ledger's lock is lost."""
+    while True:
+        core.ledger.require_lock()
+        await asyncio.sleep(LOOK)
+
+
+async def _either(*works: Coroutine[None, None, None]) -> None:
+    """Do all of `works` until one of them ends, which ends the others; what it raises is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -172,10 +172,16 @@ class S3(_Section):
 
 
 class Storage(_Section):
-    """Where bytes lie. All of them are read again and again, at `scrub_bytes_per_second`; 0 for never."""
+    """Where bytes lie. All of them are read again and again, at `scrub_bytes_per_second`; 0 for never.
+
+    `database` names a database of PostgreSQL in place of the file `ledger`, in whose folder small files stay. It holds
+    no password: that is in `password_file`, in libpq's format and mode 0600.
+    """
 
     blobs: Path = Path("data/blobs")
     ledger: Path = Path("data/ledger.sqlite")
+    database: str = ""
+    password_file: MaybeFile = None
     scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
     s3: S3 | None = None
 
@@ -430,6 +436,8 @@ def _absolute(config: NodeConfig, home: Path) -> dict[str, _Section]:
     gateway = config.gateway
     files = {name: home / path for name in ("certificate", "key", "policy") if (path := getattr(gateway, name))}
     paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
+    if storage.password_file is not None:
+        paths["password_file"] = home / storage.password_file
     return {
         "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
         "storage": storage.model_copy(update=paths),

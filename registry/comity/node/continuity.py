@@ -1,14 +1,15 @@
 """Whether the ledger here is the one that this node wrote last, or a copy: what a backup brings back.
 
-The file `ledger.inode` beside the database says which file the database was. A copy is another file, or lacks the mark,
-and then nothing is signed before a peer has said what was signed. A disk rolled back underneath, or a backup written
-over the same file, looks the same as before: against that, peers are asked at every start, though not waited for
-without end.
+A mark beside the ledger says which database it was: which file, or in PostgreSQL which cluster, timeline, database and
+table. A copy is another one, or lacks the mark, and then nothing is signed before a peer has said what was signed. A
+disk rolled back underneath, or a backup written over the same file, looks the same as before: against that, peers are
+asked at every start, though not waited for without end.
 """
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,31 +20,30 @@ OUTSIDE: Final = "outside.inode"
 """The mark for what was signed for outside logs, which no peer tells: only the operator makes it anew."""
 
 
-def is_copy(database: Path, *, begun: bool, mark: str = NAME) -> bool:
-    """Whether `database` was written by this node as another file.
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mark in `file`, beside a ledger whose `identity` is known."""
 
-    Args:
-        begun: whether it holds what may not be forgotten: entries of the own log, or what was signed for outside ones.
-            A ledger is marked before the first of it: one that holds some and has no mark was brought here without it.
+    file: Path
+    identity: str
 
-    Raises Unavailable.
-    """
-    with disk_errors("the ledger was not looked at"):
-        file = database.with_name(mark)
-        return file.read_bytes() != _identity(database) if file.exists() else begun
+    def is_of_another(self, *, begun: bool) -> bool:
+        """Whether this node wrote last into another database.
 
+        Args:
+            begun: whether the ledger holds what may not be forgotten: entries of the own log, or what was signed for
+                outside ones. It is marked before the first of it: one that holds some and has no mark was brought here
+                without it.
 
-def remember(database: Path, mark: str = NAME) -> None:
-    """This is the ledger now. Durable when it returns. Raises OutOfSpace, Unavailable."""
-    with disk_errors("the ledger was not marked"):
-        identity = _identity(database)
-    write_file(database.with_name(mark), identity, point="continuity")
+        Raises Unavailable.
+        """
+        with disk_errors("the ledger's mark was not read"):
+            return self.file.read_text("utf-8", "replace").strip() != self.identity if self.file.exists() else begun
 
+    def renew(self) -> None:
+        """This is the ledger now. Durable when it returns. Raises OutOfSpace, Unavailable."""
+        write_file(self.file, f"{self.identity}\n".encode(), point="continuity")
 
-def adopt_command(database: Path, mark: str = NAME) -> str:
-    """What an operator runs to vouch for a copy, where no peer is left to ask."""
-    return f"stat -c %i {shlex.quote(str(database))} > {shlex.quote(str(database.with_name(mark)))}"
-
-
-def _identity(database: Path) -> bytes:
-    return b"%d\n" % database.stat().st_ino
+    def vouching_command(self) -> str:
+        """What an operator runs to vouch for a copy, where no peer is left to ask."""
+        return f"echo {shlex.quote(self.identity)} > {shlex.quote(str(self.file))}"

@@ -9,9 +9,11 @@ from typing import Final
 
 from comity.content.folder import FolderStore
 from comity.content.store import BlobStore
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.sqlite import SqliteFile
 from comity.node.annals import Annals
 from comity.node.config import NodeConfig
+from comity.node.continuity import Mark
 from comity.node.keys import NodeKeys
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics
@@ -57,7 +59,7 @@ class Core:
         seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
         keys = NodeKeys.load(config.keys, seat.record)
         federation = _federation(config.federation.file)
-        ledger = _open_ledger(config, clock)
+        ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
             annals = Annals(ledger.epochs, federation, config.federation.branch) if federation else None
             membership = Membership(seat, federation, annals.bodies() if annals else ())
@@ -84,14 +86,26 @@ class Core:
         """The verifier key of the log that this node writes: its name in the ledger."""
         return str(self.seat.record.log)
 
+    def mark(self, name: str) -> Mark:
+        """The file beside the ledger that says which database it was."""
+        return Mark(self.config.storage.ledger.with_name(name), self.ledger.identity)
+
     def close(self) -> None:
         self.pools.close()
         self.ledger.close()
 
 
-def _open_ledger(config: NodeConfig, clock: Clock) -> Ledger:
-    file = config.storage.ledger
-    return Ledger.open(file.parent, clock, url=f"sqlite:///{file}")
+def _backing(config: NodeConfig) -> Backing:
+    if not config.storage.database:
+        return SqliteFile(config.storage.ledger)
+    try:
+        from comity.ledger.postgres import PostgresDatabase
+    except ImportError as error:
+        why = f"{error.name or 'libpq'} is missing"
+        raise Unavailable(
+            "this installation has no PostgreSQL", why=why, hint="pip install 'comity[node,postgres]'"
+        ) from error
+    return PostgresDatabase(config.storage.database, config.storage.password_file)
 
 
 def _open_store(config: NodeConfig) -> BlobStore:

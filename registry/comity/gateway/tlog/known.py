@@ -81,14 +81,14 @@ class Known:
 
 def _forgetful(core: Core, outside: Iterable[VerifierKey]) -> Unavailable | None:
     """Why nothing is signed for outside logs: no peer says what was, so a copy of a ledger may not go on from it."""
-    logs, database, mark = list(outside), core.config.storage.ledger, continuity.OUTSIDE
+    logs, mark = list(outside), core.mark(continuity.OUTSIDE)
     if not logs:
         return None
     begun = any(core.ledger.witnessed.submitted(log) for log in logs)
-    if not continuity.is_copy(database, begun=begun, mark=mark):
-        continuity.remember(database, mark)
+    if not mark.is_of_another(begun=begun):
+        mark.renew()
         return None
     why = "it may be older than what was signed for outside logs, and no peer could tell"
-    hint = f"if nothing was signed since it was made: {continuity.adopt_command(database, mark)}"
+    hint = f"if nothing was signed since it was made: {mark.vouching_command()}"
     _log.error("this ledger is a copy: nothing is signed for outside logs", why=why, hint=hint)
     return Unavailable("this ledger is a copy", why=why, hint=hint, code="LEDGER-COPY")

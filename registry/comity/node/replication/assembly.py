@@ -38,10 +38,10 @@ class Replication:
     """Everything that is pulled from other nodes."""
 
     def __init__(self, core: Core, supervisor: Supervisor) -> None:
-        database = core.config.storage.ledger
-        copy = continuity.is_copy(database, begun=core.ledger.logs.get(core.log).size > 0)
+        mark = core.mark(continuity.NAME)
+        copy = mark.is_of_another(begun=core.ledger.logs.get(core.log).size > 0)
         if copy:
-            hint = f"have a peer reachable; where none is left: {continuity.adopt_command(database)}"
+            hint = f"have a peer reachable; where none is left: {mark.vouching_command()}"
             _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
         patience = None if copy else core.config.replication.first_answer_seconds
         self._core = core

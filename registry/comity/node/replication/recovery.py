@@ -55,7 +55,7 @@ class Recovery:
                 await asyncio.sleep(self._core.config.replication.interval_seconds)
         if self._newest is not None:
             await self._check(self._newest)
-        await self._core.pools.files(continuity.remember, self._core.config.storage.ledger)
+        await self._core.pools.files(self._core.mark(continuity.NAME).renew)
 
     async def _missing(self) -> int | None:
         """The size of the log as peers know it, where that is more than is here."""

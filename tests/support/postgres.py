@@ -1,0 +1,143 @@
+"""A real PostgreSQL server while a block lasts, on a Unix socket alone, with a database for whoever asks.
+
+It runs as a user without privileges, as it insists on, and keeps its promises about the disk: nothing is turned off.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from comity.ledger.schema import metadata
+from support.ceph import run
+from support.tools import missing, needs, running
+
+if TYPE_CHECKING:
+    from comity.ledger.postgres import PostgresDatabase
+
+UNLOCK: Final = "apt-get install --no-install-recommends postgresql"
+ADMIN: Final = "postgres"
+OWNER: Final = "ledger"
+SHARED: Final = "shared"
+KEYED: Final = "keyed"
+"""A role that has to show `PASSWORD`; the owner need not."""
+PASSWORD: Final = "not a secret"
+
+HBA: Final = f"""\
+local all {ADMIN} trust
+local all {OWNER} trust
+local all {KEYED} scram-sha-256
+local all all     peer
+"""
+
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server. `folder` has its socket."""
+
+    folder: Path
+
+    def url(self, database: str, user: str = OWNER) -> str:
+        return f"postgresql://{user}@/{database}?host={quote(str(self.folder), safe='')}"
+
+    def database(self, *, template: str = "template1", owner: str = OWNER) -> str:
+        """The name of a new database, a copy of `template`."""
+        name = f"ledger_{next(_numbers)}"
+        self.admin(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE {template}")
+        return name
+
+    def admin(self, command: str, database: str = ADMIN) -> list[tuple[object, ...]]:
+        """What the server answers its administrator."""
+        import psycopg
+
+        with psycopg.connect(self.url(database, ADMIN), autocommit=True) as connection:
+            found = connection.execute(command)  # type: ignore[call-overload]
+            return found.fetchall() if found.description else []
+
+    def emptied(self) -> PostgresDatabase:
+        """One database that all ask for in turn, with all tables and nothing in them."""
+        from comity.ledger.postgres import PostgresDatabase
+
+        if not self.admin(f"SELECT 1 FROM pg_database WHERE datname = '{SHARED}'"):
+            self.admin(f"CREATE DATABASE {SHARED} OWNER {OWNER}")
+        elif self.admin("SELECT to_regclass('writer')", SHARED) != [(None,)]:
+            tables = [table.name for table in reversed(metadata.sorted_tables) if table.name != "writer"]
+            self.admin("; ".join(f"DELETE FROM {table}" for table in tables), SHARED)
+        return PostgresDatabase(self.url(SHARED), None)
+
+    def configure(self, setting: str, value: str) -> None:
+        """Set what the whole server goes by."""
+        self.admin(f"ALTER SYSTEM SET {setting} = {value}")
+        self.admin("SELECT pg_reload_conf()")
+        while self.admin(f"SHOW {setting}") != [(value,)]:
+            time.sleep(0.02)
+
+    def end(self, database: str, query: str) -> int:
+        """End the connections to `database` whose last query holds `query`; how many there were. They are gone then."""
+        ended = self.admin(
+            "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity"
+            f" WHERE datname = '{database}' AND query LIKE '%{query}%' AND pid <> pg_backend_pid()"
+        )
+        return len(ended)
+
+
+@contextmanager
+def start_postgres() -> Iterator[Postgres]:
+    """Start a server. Skips where PostgreSQL is not installed."""
+    programs = _programs()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-pg-")))
+        prefix = _as_nobody_special(folder)
+        data = folder / "data"
+        initdb = ("--auth=trust", f"--username={ADMIN}", "--encoding=UTF8", "--locale=C", "--no-sync")
+        run(*prefix, str(programs / "initdb"), *initdb, str(data))
+        (data / "pg_hba.conf").write_text(HBA)
+        command = (str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=")
+        stack.enter_context(running([*prefix, *command], folder / "log", stop=signal.SIGQUIT))
+        server = Postgres(folder)
+        _wait_until_it_answers(server)
+        for role in (OWNER, f"{KEYED} PASSWORD '{PASSWORD}'", f'"{getpass.getuser()}"'):
+            server.admin(f"CREATE ROLE {role.partition(' ')[0]} LOGIN {role.partition(' ')[2]}")
+        yield server
+
+
+def _programs() -> Path:
+    """Where Debian puts the server's programs, of the newest version."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if not found:
+        missing(f"PostgreSQL is not installed; unlock: {UNLOCK}")
+    return found[-1].parent
+
+
+def _as_nobody_special(folder: Path) -> tuple[str, ...]:
+    """What to put before a command; `folder` is its user's then."""
+    if os.geteuid():
+        return ()
+    needs("setpriv", unlock="apt-get install util-linux")
+    shutil.chown(folder, ADMIN, ADMIN)
+    return ("setpriv", f"--reuid={ADMIN}", f"--regid={ADMIN}", "--clear-groups")
+
+
+def _wait_until_it_answers(server: Postgres) -> None:
+    import psycopg
+
+    for _ in range(200):
+        try:
+            server.admin("SELECT 1")
+            return
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+    raise AssertionError((server.folder / "log").read_text()[-2000:])

@@ -1,0 +1,312 @@
+"""A ledger in PostgreSQL: how it is reached, who may write, and what is demanded of the server."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from comity.ledger import schema
+from comity.ledger.advisory import KEY
+from comity.ledger.database import Database
+from comity.ledger.index import Query
+from comity.ledger.ledger import Ledger
+from comity.ledger.migrate import migrate
+from comity.ledger.postgres import PostgresDatabase
+from comity.node.continuity import Mark
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
+from sqlalchemy import text
+from support.logs import LogKeys, statement_line, statement_lines
+from support.postgres import KEYED, PASSWORD, Postgres
+
+pytestmark = pytest.mark.postgres
+
+LOG = LogKeys.generate("own.example/log")
+SECRET = "hunter2"
+SOCKET = ".s.PGSQL.5432"
+PROCESS = b"K\0\0\0\x0c"
+"""Begins the message in which a server tells the number of the process that answers."""
+
+
+@pytest.fixture(scope="module")
+def empty(postgres: Postgres) -> str:
+    """A database with all tables and nothing in them, to be copied."""
+    name = postgres.database()
+    migrated(postgres.url(name))
+    return name
+
+
+@pytest.fixture
+def name(postgres: Postgres, empty: str) -> str:
+    return postgres.database(template=empty)
+
+
+@pytest.fixture
+def ledger(postgres: Postgres, name: str, tmp_path: Path) -> Iterator[Ledger]:
+    with closing(opened(postgres, name, tmp_path)) as ledger:
+        ledger.logs.create(LOG.origin, LOG.vkey, own=True)
+        yield ledger
+
+
+def opened(postgres: Postgres, name: str, folder: Path) -> Ledger:
+    return Ledger.open(folder, lambda: 1_000, backing=PostgresDatabase(postgres.url(name), None))
+
+
+def migrated(url: str) -> None:
+    with database(url) as made:
+        migrate(made)
+        with made.reading() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+@contextmanager
+def database(url: str) -> Iterator[Database]:
+    """Nothing but transactions, under the lock."""
+    backing = PostgresDatabase(url, None)
+    lock = backing.lock()
+    with closing(Database(backing.engine(), lock)) as made:
+        yield made
+    lock.release()
+
+
+def refusal_of(work: Callable[[], object], kind: type[ComityError]) -> ComityError:
+    with pytest.raises(kind) as refusal:
+        work()
+    return refusal.value
+
+
+def test_a_second_opener_is_told_that_the_ledger_is_locked(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    assert refusal_of(lambda: opened(postgres, name, tmp_path / "other"), Conflict).code == "LEDGER-LOCKED"
+    ledger.close()
+    opened(postgres, name, tmp_path / "other").close()
+
+
+def wait_for_the_end(ledger: Ledger) -> None:
+    """Return once the end of the lock's connection has reached this process."""
+    watched = select.poll()
+    watched.register(ledger._lock._connection.fileno(), select.POLLRDHUP)  # type: ignore[attr-defined]
+    assert watched.poll(20_000)
+
+
+def test_without_its_lock_a_ledger_takes_no_write_and_says_why(postgres: Postgres, name: str, ledger: Ledger) -> None:
+    ledger.logs.append(LOG.origin, [statement_line(0)])
+    assert postgres.end(name, "pg_try_advisory_lock") == 1
+    wait_for_the_end(ledger)
+    for work in (ledger.require_lock, lambda: ledger.logs.append(LOG.origin, [statement_line(1)])):
+        refusal = refusal_of(work, Unavailable)
+        assert refusal.code == "LEDGER-LOCK-LOST"
+        assert "terminating connection due to administrator command" in refusal.why
+    assert ledger.logs.get(LOG.origin).size == 1
+
+
+def test_a_lock_that_goes_during_a_write_takes_the_write_along(postgres: Postgres, name: str, ledger: Ledger) -> None:
+    def lines(_: object) -> list[bytes]:
+        postgres.end(name, "pg_try_advisory_lock")
+        wait_for_the_end(ledger)
+        return [statement_line(0)]
+
+    assert refusal_of(lambda: ledger.logs.compose(LOG.origin, lines), Unavailable).code == "LEDGER-LOCK-LOST"
+    assert ledger.logs.get(LOG.origin).size == 0
+
+
+def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(ledger._lock), "_look", lambda self: None)
+    postgres.end(name, "pg_try_advisory_lock")
+    with closing(opened(postgres, name, tmp_path)) as second:
+        append = lambda: ledger.logs.append(LOG.origin, [statement_line(0)])  # noqa: E731
+        assert refusal_of(append, Unavailable).code == "LEDGER-LOCK-LOST"
+        assert second.logs.append(LOG.origin, [statement_line(0)]) == 0
+
+
+def test_whoever_takes_over_waits_for_the_write_that_is_under_way(
+    postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(ledger._lock), "_look", lambda self: None)
+    seen: list[int] = []
+
+    def take_over() -> None:
+        with closing(opened(postgres, name, tmp_path)) as second:
+            seen.append(second.logs.get(LOG.origin).size)
+
+    taking = threading.Thread(target=take_over)
+
+    def lines(_: object) -> list[bytes]:
+        postgres.end(name, "pg_try_advisory_lock")
+        taking.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while postgres.admin(waits) == [(0,)]:
+            assert taking.is_alive()
+        return statement_lines(0, 3)
+
+    ledger.logs.compose(LOG.origin, lines)
+    taking.join()
+    assert seen == [3]
+
+
+def test_a_connection_to_another_server_than_that_of_the_lock_is_not_used(postgres: Postgres, ledger: Ledger) -> None:
+    ledger._database._engine.dispose()
+    elsewhere = postgres.database()
+    pool = ledger._database._engine.pool
+    backing = PostgresDatabase(postgres.url(elsewhere), None)
+    backing._server = "the server that holds the lock"
+    pool._creator = backing._connect
+    assert refusal_of(lambda: ledger.logs.append(LOG.origin, []), Unavailable).what == "this is another PostgreSQL"
+
+
+@pytest.mark.parametrize("given", ["off", "local", "remote_write", "on", "remote_apply"])
+def test_commits_are_durable_whatever_the_servers_default(postgres: Postgres, empty: str, given: str) -> None:
+    name = postgres.database(template=empty)
+    postgres.admin(f"ALTER DATABASE {name} SET synchronous_commit = {given}")
+    with database(postgres.url(name)) as made, made.writing("test") as connection:
+        expected = "remote_apply" if given == "remote_apply" else "on"
+        assert connection.scalar(text("SHOW synchronous_commit")) == expected
+        assert connection.scalar(text("SHOW transaction_isolation")) == "repeatable read"
+
+
+def test_a_database_that_does_not_hold_all_text_is_refused(postgres: Postgres) -> None:
+    postgres.admin("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' OWNER ledger")
+    refusal = refusal_of(PostgresDatabase(postgres.url("latin"), None).lock, Unavailable)
+    assert (refusal.code, "LATIN1" in refusal.why) == ("LEDGER-FAILED", True)
+
+
+def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres) -> None:
+    backing = PostgresDatabase(postgres.url(postgres.database()), None)
+    try:
+        postgres.configure("fsync", "off")
+        refusal = refusal_of(backing.lock, Unavailable)
+    finally:
+        postgres.configure("fsync", "on")
+    assert (refusal.code, "fsync off" in refusal.why) == ("LEDGER-FAILED", True)
+
+
+def test_a_pooler_in_between_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+    with another_process_named(postgres.folder / SOCKET, tmp_path / SOCKET):
+        url = Postgres(tmp_path).url(postgres.database())
+        refusal = refusal_of(PostgresDatabase(url, None).lock, Unavailable)
+    assert refusal.what == "this is not PostgreSQL itself"
+
+
+@contextmanager
+def another_process_named(server: Path, front: Path) -> Iterator[None]:
+    """Pass one connection on to `server`, telling it the number of another server process, as a pooler does."""
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65_536):
+            at = data.find(PROCESS)
+            target.sendall(data if at < 0 else data[: at + 5] + bytes(4) + data[at + 9 :])
+        target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with listener.accept()[0] as client, socket.socket(socket.AF_UNIX) as behind:
+            behind.connect(str(server))
+            answering = threading.Thread(target=copy, args=(behind, client))
+            answering.start()
+            copy(client, behind)
+            answering.join()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(front))
+        listener.listen()
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield
+        serving.join()
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    backing = PostgresDatabase(f"postgresql:///x?host={tmp_path}", None)
+    refusal = refusal_of(backing.lock, Unavailable)
+    assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
+
+
+def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_path: Path) -> None:
+    def mark(database: str) -> Mark:
+        with closing(opened(postgres, database, tmp_path)) as ledger:
+            return Mark(tmp_path / "mark", ledger.identity)
+
+    mark(name).renew()
+    assert not mark(name).is_of_another(begun=True)
+    assert mark(postgres.database(template=name)).is_of_another(begun=True)
+    postgres.admin(
+        "BEGIN; CREATE TABLE again (LIKE logs); DROP TABLE logs CASCADE; "
+        "ALTER TABLE again RENAME TO logs; ALTER TABLE logs OWNER TO ledger; COMMIT",
+        name,
+    )
+    assert mark(name).is_of_another(begun=True)
+
+
+def test_what_no_text_can_hold_is_found_nowhere(ledger: Ledger) -> None:
+    for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(Query(name="a\0name"))):
+        refusal_of(work, Malformed)
+    refusal_of(lambda: ledger.logs.get("another/log"), NotFound)
+
+
+def test_a_server_that_loses_a_connection_loses_no_reader(postgres: Postgres, name: str, ledger: Ledger) -> None:
+    assert ledger.logs.get(LOG.origin).size == 0
+    assert postgres.end(name, "ROLLBACK") >= 1
+    assert ledger.logs.get(LOG.origin).size == 0
+
+
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        f"postgresql://me:{SECRET}@db.example/comity",
+        f"postgresql://db.example/comity?password={SECRET}",
+        f"host=db.example password={SECRET}",
+        f"postgresql://db.example/comity?sslpassword={SECRET}",
+    ],
+)
+def test_a_password_in_the_configuration_is_refused_and_not_repeated(conninfo: str) -> None:
+    refusal = refusal_of(lambda: PostgresDatabase(conninfo, None), Refused)
+    assert refusal.code == "SECRET-EXPOSED"
+    assert "password_file" in refusal.hint
+    assert SECRET not in f"{refusal} {refusal.hint} {refusal.__cause__}"
+
+
+def test_what_is_no_connection_string_is_not_repeated_either() -> None:
+    refusal = refusal_of(lambda: PostgresDatabase(f"postgresql://me:{SECRET}@[::1/comity", None), Malformed)
+    assert refusal.code == "CONFIG"
+    assert SECRET not in f"{refusal} {refusal.hint} {refusal.__cause__}"
+
+
+def test_a_password_comes_from_its_file_and_from_nowhere_else(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.url(postgres.database(owner=KEYED), KEYED)
+    service = tmp_path / "services"
+    service.write_text(f"[node]\npassword={PASSWORD}\n")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    for tried in (url, f"{url}&service=node"):
+        refusal_of(PostgresDatabase(tried, None).lock, Unavailable)
+    file = tmp_path / "pgpass"
+    file.write_text(f"*:*:*:{KEYED}:{PASSWORD}\n")
+    file.chmod(0o644)
+    for given, named in ((url, file), (f"{url}&passfile={file}", None)):
+        assert refusal_of(lambda: PostgresDatabase(given, named), Refused).code == "SECRET-EXPOSED"  # noqa: B023
+    file.chmod(0o600)
+    for given, named in ((url, file), (f"{url}&passfile={file}", None)):
+        PostgresDatabase(given, named).lock().release()
+
+
+def test_a_local_server_knows_the_node_by_its_user(postgres: Postgres) -> None:
+    url = postgres.url(postgres.database()).replace("ledger@", "", 1)
+    lock = PostgresDatabase(url, None).lock()
+    lock.require()
+    lock.release()
+
+
+def test_the_lock_is_one_that_an_administrator_finds(postgres: Postgres, ledger: Ledger) -> None:
+    high, low = divmod(KEY, 1 << 32)
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    assert postgres.admin(f"{held} AND classid = {high} AND objid = {low}") == [(1,)]
