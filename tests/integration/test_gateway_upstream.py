@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -21,7 +22,7 @@ from support.gateway import Shop
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
-from support.reading_through import content, fetched, reading_through, sluice
+from support.reading_through import fetched, reading_through, sluice
 
 HEAD = 1024 * 1024
 FILE = f"/{NAME}/resolve/main/weights.bin"
@@ -176,19 +177,24 @@ async def test_a_hub_that_is_away_is_told_with_what_to_do(
 async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_path: Path, hub: HubLike) -> None:
     hub.repository(NAME).commit(FILES)
     false = WEIGHTS[:HEAD] + bytes(len(WEIGHTS) - HEAD)
-    hub.interfere = lambda asked: Answer(200, false) if content(hub, asked) == WEIGHTS else None
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
-        got = await taken(node.url + FILE)
-        assert len(got) < len(WEIGHTS)
-        assert false.startswith(got)
-        refused = await http.get(FILE)
+        with sluice(hub, HEAD, lambda data: false if data == WEIGHTS else data) as opened:
+            got = b""
+            with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+                async with http.stream("GET", FILE) as answer:
+                    assert answer.status_code == 200
+                    async for part in answer.aiter_raw():
+                        got += part
+                        opened.set()
+            assert 0 < len(got) < len(WEIGHTS)
+            assert false.startswith(got)
+            refused = await http.get(FILE)
         assert (refused.status_code, refused.headers["X-Error-Code"]) == (503, "NOT-HERE")
         assert "contradicts itself" in refused.headers["X-Error-Message"]
         assert not node.blob(HASHES["weights.bin"]).exists()
         assert not node.blob(sha256(false)).exists()
         assert len(WEIGHTS) not in [path.stat().st_size for path in left(node)]
         assert not await logged(node)
-        hub.interfere = lambda asked: None
         later = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
         path = f"/{NAME}/resolve/{later}/weights.bin"
         assert (await http.get(path)).content == WEIGHTS
@@ -199,13 +205,14 @@ async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_p
 async def test_a_range_that_would_be_a_whole_answer_waits_for_the_hash(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "FIRST", 1.0)
     hub.repository(NAME).commit(FILES)
     first, rest = {"Range": "bytes=0-99"}, {"Range": f"bytes=100-{len(WEIGHTS) - 1}"}
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         with sluice(hub, HEAD) as opened:
-            assert await taken(node.url + FILE, most=HEAD // 2), "they have come"
-            waits = await http.get(FILE, headers=first)
+            assert await taken(node.url + FILE, most=HEAD // 2) == WEIGHTS[: HEAD // 2], "they have come"
+            with monkeypatch.context() as hasty:
+                hasty.setattr(streams, "FIRST", 0.2)
+                waits = await http.get(FILE, headers=first)
             assert (waits.status_code, waits.headers["X-Error-Code"]) == (503, "ON-ITS-WAY")
             tail = asyncio.create_task(http.get(FILE, headers=rest))
             opened.set()

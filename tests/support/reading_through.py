@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from support.gateway import Shop, shop
@@ -22,26 +22,28 @@ async def reading_through(
 
 
 @contextlib.contextmanager
-def sluice(hub: HubLike, until: int) -> Iterator[threading.Event]:
-    """The first `until` bytes of each file of the content server pass, the rest once the event is set."""
+def sluice(hub: HubLike, until: int, forge: Callable[[bytes], bytes] = lambda data: data) -> Iterator[threading.Event]:
+    """The first `until` bytes of each file of the content server pass, the rest once the event is set. What passes is
+    what `forge` makes of the file, of the same length."""
     opened = threading.Event()
 
     def interfere(asked: Asked) -> Answer | None:
         data = content(hub, asked)
-        if data is None or opened.is_set():
+        if data is None:
             return None
         if asked.offset >= until:
             opened.wait()
-            return None
-        rest = data[asked.offset :]
+        rest = forge(data)[asked.offset :]
         said = {"Content-Range": f"bytes {asked.offset}-{len(data) - 1}/{len(data)}", "Content-Length": str(len(rest))}
-        return Answer(206 if asked.offset else 200, rest, said, cut=until - asked.offset)
+        cut = None if opened.is_set() else until - asked.offset
+        return Answer(206 if asked.offset else 200, rest, said, cut=cut)
 
     hub.interfere = interfere
     try:
         yield opened
     finally:
         opened.set()
+        hub.interfere = lambda asked: None
 
 
 def content(hub: HubLike, asked: Asked) -> bytes | None:

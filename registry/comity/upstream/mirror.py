@@ -112,7 +112,7 @@ def fetch(order: Order, listing: Listing, folder: Path, work: Work, audience: Au
     paths = tuple(folder / f"{number:06d}" for number in range(len(listing.files)))
     if listing.size > order.most:
         why = f"it has {listing.size} bytes, and at most {order.most} are taken in"
-        hint = "its operator can import it: comity import"
+        hint = f"its operator can import it: comity import {upstream.name}"
         raise OutOfSpace(f"{upstream.name} is too large here", why=why, hint=hint, code="UPSTREAM-TOO-LARGE")
     with disk_errors(f"{upstream.name} was not mirrored"):
         require_room(folder, listing, paths)
