@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from comity.node import config
+from comity.node.config import NodeConfig
+from comity.node.config.loading import PREFIX
+from comity.node.config.sections import S3
 from comity.node.metrics import Metrics
 from comity_cli.explanations import explanations
 from pydantic import BaseModel
@@ -62,7 +64,7 @@ def rendered() -> Mapping[Path, str]:
 def configuration_table() -> str:
     """Every setting of node.toml with its type, default and environment variable."""
     rows = [
-        f"| `{path}` | {_kind(field)} | {_default(field)} | `{config.PREFIX}{path.replace('.', '_').upper()}` |\n"
+        f"| `{path}` | {_kind(field)} | {_default(field)} | `{PREFIX}{path.replace('.', '_').upper()}` |\n"
         for path, field in _settings()
     ]
     return "| setting | value | default | environment |\n|---|---|---|---|\n" + "".join(rows)
@@ -78,13 +80,13 @@ def metrics_table() -> str:
 
 
 def _settings() -> Iterator[tuple[str, FieldInfo]]:
-    for section, field in config.NodeConfig.model_fields.items():
+    for section, field in NodeConfig.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
             for key, setting in model.model_fields.items():
                 if key != "s3":
                     yield f"{section}.{key}", setting
-    for key, setting in config.S3.model_fields.items():
+    for key, setting in S3.model_fields.items():
         yield f"storage.s3.{key}", setting
 
 
