@@ -121,6 +121,24 @@ async def test_whoever_has_a_beginning_that_is_thrown_away_gets_no_more(tmp_path
     assert await coming.read(pools) == DATA
 
 
+async def test_whoever_has_a_wrong_beginning_is_not_sent_to_the_store_for_the_rest(
+    tmp_path: Path, pools: Pools
+) -> None:
+    coming = Coming(tmp_path / "file")
+    coming.come(2 * SLICE, bytes(len(DATA)))
+    async with aclosing(coming.flow.read(0, len(DATA), pools)) as parts:
+        assert await anext(parts) == bytes(SLICE)
+        coming.path.unlink()
+        coming.flow.lost()
+        coming.come(len(DATA))
+        coming.flow.verified()
+        coming.path.unlink()
+        coming.flow.end()
+        with pytest.raises(Unavailable) as refused:
+            await anext(parts)
+    assert refused.value.code == "BLOB-CHANGED"
+
+
 async def test_what_changed_on_the_disk_is_not_sent(tmp_path: Path, pools: Pools) -> None:
     coming = Coming(tmp_path / "file")
     coming.come(len(DATA))

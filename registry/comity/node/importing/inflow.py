@@ -72,9 +72,9 @@ class Inflow(Coming):
         slices = self._slices
         async with aclosing(super().read(offset, length, pools)) as parts:
             async for part in parts:
-                if self._slices is not slices:
-                    raise self._changed()
+                self._require_same(slices)
                 yield part
+        self._require_same(slices)  # the store has the end of another file
 
     def _ready(self, offset: int) -> bool:
         number = offset // SLICE
@@ -90,6 +90,10 @@ class Inflow(Coming):
         if number >= len(slices) or hashlib.sha256(data).digest() != slices[number]:
             raise self._changed()
         return data[offset - begin : end - begin]
+
+    def _require_same(self, slices: list[bytes]) -> None:
+        if self._slices is not slices:
+            raise self._changed()
 
     @property
     def _name(self) -> str:
