@@ -112,7 +112,7 @@ class Lab:
                 "files": f'"127.0.0.1:{files}"',
                 "ranges": f'"127.0.0.1:{ranges}"',
             }
-            _set(directory / name / "node.toml", {"interval_seconds": "0.5", "accept": '"any"', **faces})
+            _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', **faces})
         members = len(SEATS)
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)
