@@ -202,6 +202,22 @@ async def test_a_hub_that_lies_about_a_hash_is_cut_off_and_nothing_is_kept(tmp_p
         assert (resumed.status_code, resumed.content) == (200, WEIGHTS), "who has a wrong beginning gets no end to it"
 
 
+async def test_who_has_a_wrong_beginning_gets_no_end_from_the_file_server(tmp_path: Path, hub: HubLike) -> None:
+    hub.repository(NAME).commit(FILES)
+    async with reading_through(tmp_path, hub, files="127.0.0.1:0") as node, reader(node) as http:
+        with sluice(hub, HEAD, lambda data: bytes(len(data)) if data == WEIGHTS else data) as opened:
+            wrong = await taken(node.url + FILE, most=HEAD // 2)
+            assert wrong == bytes(HEAD // 2)
+            opened.set()
+            assert len(await taken(node.url + FILE)) < len(WEIGHTS)
+        later = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
+        path = f"/{NAME}/resolve/{later}/weights.bin"
+        assert (await http.get(path)).content == WEIGHTS
+        await until(lambda: node.blob(HASHES["weights.bin"]).exists(), what="the import to end")
+        resumed = await http.get(path, headers={"Range": f"bytes={len(wrong)}-"})
+        assert (resumed.status_code, resumed.content) == (200, WEIGHTS)
+
+
 async def test_a_range_that_would_be_a_whole_answer_waits_for_the_hash(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,8 @@ async def answer(running: Running, request: Request, claim: Claim, entry: FileEn
         raise Unavailable(f"{entry.path[:200]} is not here now", why=why, code="NOT-HERE")
     if described["ETag"] in _listed(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=described)
-    wanted = None if running.passages.spoiled(entry.sha256) else request.headers.get("range")
+    spoiled = running.passages.spoiled(entry.sha256)
+    wanted = None if spoiled else request.headers.get("range")
     span = requested(entry.size, wanted, request.headers.get("if-range"), described["ETag"])
     if span is None:
         raise Malformed("no such range", why=f"the file has {entry.size} bytes", code="RANGE")
@@ -55,7 +56,7 @@ async def answer(running: Running, request: Request, claim: Claim, entry: FileEn
         return Response(headers=described, media_type="application/octet-stream")
     if not here:
         return await _stream(coming(running, claim, entry, span), entry, span, described)
-    if running.blobs.address and entry.size > INLINE:
+    if running.blobs.address and entry.size > INLINE and not spoiled:  # a blob server gives ranges
         name = entry.path.rpartition("/")[2]
         to = running.blobs.location(entry.sha256, host=_host(request, running.settings.url), name=name)
         return RedirectResponse(to, 302, headers=described)
