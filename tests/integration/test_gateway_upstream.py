@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from comity.gateway import beside
 from comity.gateway.hub import streams
 from comity.node.importing import passages
+from comity.node.importing.passage import Passage
 from comity.trust.digest import sha256
 from comity.upstream.download import Patience
 from comity.wire.upstream_values import ImportOrder
@@ -259,6 +261,26 @@ async def test_a_file_that_everybody_lost_is_mirrored_again(
         assert (await whole(node)).content == WEIGHTS
         node.blob(HASHES["weights.bin"]).unlink()
         assert (await whole(node)).content == WEIGHTS
+
+
+async def test_an_import_that_has_ended_leaves_the_memory(
+    tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passages, "LINGER", 0.0)
+    hub.repository(NAME).commit(FILES)
+
+    def alive() -> bool:
+        gc.collect()
+        made = (found for found in gc.get_objects() if type(found) is Passage)
+        return any(passage.standing.upstream.endpoint == hub.url for passage in made)
+
+    async with reading_through(tmp_path, hub) as node, reader(node) as http:
+        with sluice(hub, HEAD) as opened:
+            assert (await http.head(FILE)).status_code == 200
+            assert alive()
+            opened.set()
+        await until(lambda: node.blob(HASHES["weights.bin"]).exists() and not left(node), what="the import to end")
+        await until(lambda: not alive(), what="the passage to be forgotten")
 
 
 async def test_a_peer_that_has_it_is_asked_first(tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ Who waits gets an answer before a stock client gives up, if only that it has to 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from comity.gateway.hub.address import MAIN
@@ -27,6 +28,9 @@ from comity.upstream.listing import Standing
 PATIENCE: Final = 8.0
 """Seconds to a first answer: stock clients wait for ten."""
 
+Drawn: TypeAlias = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
+"""The tree ids and the notices of a snapshot, worked out once. They do not hold its passage, which goes with them."""
+
 
 class Through:
     """One event loop uses it."""
@@ -35,7 +39,7 @@ class Through:
         self.catalogue = catalogue
         self._core = running.core
         self._passages = running.passages
-        self._shown: WeakKeyDictionary[Passage, Snapshot] = WeakKeyDictionary()
+        self._drawn: WeakKeyDictionary[Passage, Drawn] = WeakKeyDictionary()
 
     async def snapshot(self, name: str, revision: str) -> Snapshot:
         """As `Catalogue.snapshot`. Raises NotFound (UPSTREAM-NOT-ALLOWED) and Refused (UPSTREAM-GATED and others) too
@@ -123,27 +127,27 @@ class Through:
                 raise _on_its_way(upstream.repository, "it came in just now") from error
         if self.catalogue.judge.by_own_policy:
             raise _on_its_way(upstream.repository, "this node's own policy is put to what is whole and logged")
-        if passage not in self._shown:
-            self._shown[passage] = await self._show(passage, manifest)
-        return self._shown[passage]
-
-    async def _show(self, passage: Passage, manifest: Manifest) -> Snapshot:
-        standing = passage.standing
-        upstream = standing.upstream
-        source = upstream.endpoint.partition("://")[2]
-        said = f"being mirrored from {source}; no publisher signed it, and no node has seen all of it yet"
+        if passage not in self._drawn:
+            self._drawn[passage] = await self._draw(passage, manifest)
+        trees, notices = self._drawn[passage]
         return Snapshot(
             repository=upstream.repository,
             artifact=manifest.digest,
             claim=passage,
             label=upstream.requested,
-            licence=standing.licence,
+            licence=passage.standing.licence,
             author=upstream.repository.partition("/")[0],
             manifest=manifest,
             commit=upstream.commit,
-            trees=await self._core.pools.hashing(tree_ids, manifest),
-            notices=(("mirrored", said), *await self._advisories(manifest)),
+            trees=trees,
+            notices=notices,
         )
+
+    async def _draw(self, passage: Passage, manifest: Manifest) -> Drawn:
+        source = passage.standing.upstream.endpoint.partition("://")[2]
+        said = f"being mirrored from {source}; no publisher signed it, and no node has seen all of it yet"
+        trees = await self._core.pools.hashing(tree_ids, manifest)
+        return trees, (("mirrored", said), *await self._advisories(manifest))
 
     async def _advisories(self, manifest: Manifest) -> tuple[tuple[str, str], ...]:
         """What others say of the same bytes."""
