@@ -225,8 +225,9 @@ def another_process_named(server: Path, front: Path) -> Iterator[None]:
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     backing = PostgresDatabase(f"postgresql:///x?host={tmp_path}", None)
-    refusal = refusal_of(backing.lock, Unavailable)
-    assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
+    for work in (backing.lock, backing.identity):
+        refusal = refusal_of(work, Unavailable)
+        assert (refusal.code, str(tmp_path) in refusal.why) == ("LEDGER-FAILED", True)
 
 
 def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_path: Path) -> None:

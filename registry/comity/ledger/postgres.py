@@ -98,8 +98,11 @@ class PostgresDatabase:
     def identity(self) -> str:
         """Which cluster, timeline, database and table it is: another one wherever a backup was restored or a standby
         took over."""
-        with self._connect() as connection:
-            ((table,),) = connection.execute("SELECT 'logs'::regclass::oid").fetchall()
+        try:
+            with self._connect() as connection:
+                ((table,),) = connection.execute("SELECT 'logs'::regclass::oid").fetchall()
+        except psycopg.Error as error:
+            raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
         return f"{self._server}:{table}"
 
     def _connect(self) -> psycopg.Connection:
