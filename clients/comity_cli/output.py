@@ -81,12 +81,16 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
+        from comity_cli.columns import fitted
+
+        console, titles = self.console(stderr=False), [header.upper() for header in headers]
+        cells = [[plain(cell) for cell in row] for row in rows]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for header in headers:
-            table.add_column(header.upper(), overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
-        self.console(stderr=False).print(table)
+        for title, width in zip(titles, fitted([titles, *cells], console.width), strict=True):
+            table.add_column(title, overflow="fold", width=width)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        console.print(table)
 
     def error(self, error: ComityError) -> None:
         """What happened, why, and the exact next command."""

@@ -40,3 +40,25 @@ def test_a_strangers_words_forge_no_line_and_command_no_terminal(capsys: pytest.
     lines = (printed.out + printed.err).splitlines()
     assert "\x1b" not in "".join(lines)
     assert not any(line.startswith("✓ ACCEPTED") for line in lines)
+
+
+def test_a_narrow_table_wraps_between_words_and_breaks_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    endpoint, open_port = "http://127.0.0.1:31980", "127.0.0.1:16546"
+    row = ("node-sg", "SG", "running, pid 12082", open_port, endpoint)
+    Output().table(("node", "jurisdiction", "state", "open port", "HF_ENDPOINT"), [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[-1] for line in lines if endpoint in line and open_port in line] == [endpoint]
+
+
+def test_what_no_widths_would_fit_is_folded_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Output().table(("label", "id"), [("Swiss AI", "0123456789" * 9)])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert sum(printed.count(digit) for digit in "0123456789") == 90
