@@ -56,14 +56,20 @@ def output() -> Output:
 def agree(question: str, *, yes: bool) -> None:
     """Ask a person, unless --yes was given; return if they agree. A program (--json) is not asked: it says --yes.
 
-    Raises click.UsageError, and click's Exit (130) where they decline.
+    Raises click.UsageError, and click's Exit (130) where they decline or nobody answers.
     """
     if yes:
         return
     if output().as_json:
         raise click.UsageError("with --json nothing is asked: read the plan first, then repeat with --yes")
-    if not click.confirm(question, err=True):
-        output().warn("declined: nothing was signed or changed")
+    try:
+        refusal = "" if click.confirm(question, err=True) else "declined"
+    except click.Abort:
+        click.echo(err=True)
+        refusal = "no answer"
+        output().hint("where nobody can answer, read what is above and repeat it with --yes")
+    if refusal:
+        output().warn(f"{refusal}: nothing was signed or changed")
         raise click.exceptions.Exit(INTERRUPTED)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from comity.trust.errors import NotFound
-from comity.trust.names import Reference
 
 from comity_client.api.mirroring import Mirroring
 from comity_client.api.publishing import Publishing
@@ -17,6 +16,7 @@ from comity_client.compute.fitting import Model
 from comity_client.compute.market import Market
 from comity_client.governance.chamber import Chamber
 from comity_client.nodes.session import Session
+from comity_client.pulling.held import reference_of
 from comity_client.pulling.hub_cache import cached, default_cache
 
 
@@ -48,7 +48,7 @@ class Client(Trusting, Mirroring, Reporting, Publishing):
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
             try:
-                folder = cached(hub_cache or default_cache(), Reference.parse(what))
+                folder = cached(hub_cache or default_cache(), reference_of(what))
             except NotFound:
                 return self._with(lambda session: self._model(session, what, pattern))
         return models.model_in(folder, pattern)

@@ -22,6 +22,7 @@ from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.statements.published import Parent
 from comity_client.client import Client
+from comity_client.events import Event
 from comity_client.home import Home
 from comity_client.owner.publishers import Publisher
 from support.fakes import FakeFederation, fork
@@ -314,3 +315,26 @@ def test_a_recovery_key_that_was_moved_away_is_named_and_another_ones_is_refused
     second, _ = client.change_keys(first)
     assert [path.name for path in sorted(second.keys.iterdir())] == ["key.pem", "recovery.pem", "rotated.line"]
     assert second.keys.name == "rotation-2"
+
+
+def test_an_unknown_version_is_named_and_so_is_the_command_that_lists_others(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    with pytest.raises(NotFound, match="lab/tiny@v2 is not known") as raised:
+        client.resolve("lab/tiny@v2")
+    assert raised.value.hint == "comity search tiny"
+
+
+def test_a_publisher_without_a_home_log_is_asked_for_a_node(
+    tmp_path: Path, client: Client, publisher: Publisher
+) -> None:
+    client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="Apache-2.0")
+    homeless = client.new_publisher("Homeless", "CH", "")
+    heard: list[Event] = []
+    with pytest.raises(NotFound) as raised:
+        client.advise("lab/tiny@v1", "yank", "info", "why", publisher=homeless, on_event=heard.append)
+    assert (raised.value.code, heard) == ("NO-NODE-NAMED", [])
+    with pytest.raises(Conflict) as refused:
+        client.report_lost_key(homeless, 4, "the laptop is gone", nodes=["node-ch.example"])
+    assert refused.value.code == "NO-HOME-LOG"

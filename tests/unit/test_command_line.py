@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
-from comity.trust.errors import OutOfSpace, Refused, Untrusted
-from comity_cli.command import Command, Group
-from comity_cli.main import COMMANDS, command, main
+from comity.trust.errors import NotFound, OutOfSpace, Refused, Untrusted
+from comity_cli.command import Command, Group, agree
+from comity_cli.main import COMMANDS, INTERRUPTED, command, main
 from comity_cli.output import Output, size
+from comity_client.client import Client
+from comity_client.home import Home
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -111,3 +114,27 @@ def test_sizes_are_decimal() -> None:
         "90.9 MB",
         "16.1 GB",
     ]
+
+
+def test_a_question_that_nobody_answers_signs_nothing_and_says_so() -> None:
+    ran = CliRunner().invoke(Command("ask", callback=lambda: agree("Sign it?", yes=False)), obj=Output(), input="")
+    assert ran.exit_code == INTERRUPTED
+    assert "no answer: nothing was signed or changed" in ran.stderr
+    assert "--yes" in ran.stderr
+
+
+@pytest.mark.parametrize("words", ["verify", "pull", "lineage", "bom", "vouch --statement rehashed"])
+def test_a_folder_that_is_not_there_is_called_a_folder(words: str, tmp_path: Path) -> None:
+    name, *options = words.split()
+    env = {"COMITY_HOME": str(tmp_path)}
+    Client(Home(tmp_path)).new_publisher("Lab", "", "")
+    for missing in ("./nowhere", "/nowhere", "../nowhere/model", "~/nowhere"):
+        ran = CliRunner(env=env).invoke(command, [name, missing, *options], obj=Output())
+        assert isinstance(ran.exception, NotFound), ran.exception
+        assert (ran.exception.code, ran.exception.what) == ("NO-FOLDER", f"no folder {missing}")
+
+
+def test_an_import_without_a_node_says_which_home_has_none(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(command, ["import", "hf:org/name", "--dir", str(tmp_path)], obj=Output())
+    assert isinstance(ran.exception, NotFound)
+    assert (ran.exception.code, ran.exception.hint) == ("NO-HOME", "name your node's home: --dir HOME")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from comity.transfer.plan import Limits
-from comity.trust.names import UPSTREAM, Reference
+from comity.trust.names import UPSTREAM
 from comity.trust.policy import Policy
 from comity.verifier import load_policy
 
@@ -21,6 +21,7 @@ from comity_client.owner.memory import Memory
 from comity_client.owner.policies import default_policy, mirrored_policy
 from comity_client.owner.publishers import Publisher, find_publisher, publishers
 from comity_client.owner.trust_store import TrustStore
+from comity_client.pulling.held import reference_of
 from comity_client.pulling.placed import PlacedPieces
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Base:
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
-        return await catalogue.resolve(session, Reference.parse(reference), policy, self._trust().bindings())
+        return await catalogue.resolve(session, reference_of(reference), policy, self._trust().bindings())
 
     def _with(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore) -> T:
         pins = [pin.federation for pin in self._trust().pins()]

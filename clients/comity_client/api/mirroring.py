@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comity.trust.errors import NotFound
 from comity.trust.manifest import Manifest
-from comity.trust.names import Name, Reference, is_segment
+from comity.trust.names import Name, is_segment
 from comity.trust.policy import Policy
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
@@ -19,6 +19,7 @@ from comity_client.events import OnEvent, ignore
 from comity_client.evidence.mirrored import upstream_of
 from comity_client.nodes.session import Session
 from comity_client.publishing.importing import Checked, Imported, check_at, import_at
+from comity_client.pulling.held import reference_of
 from comity_client.pulling.hub_cache import HubPlace, cached, default_cache
 from comity_client.pulling.keyless import keyless_for
 from comity_client.pulling.place import FolderPlace, Place
@@ -65,7 +66,7 @@ class Mirroring(Base):
         """
         folder = Path(what)
         if isinstance(what, str) and not folder.is_dir():
-            folder = cached(hub_cache or default_cache(), Reference.parse(what))
+            folder = cached(hub_cache or default_cache(), reference_of(what))
         evidence = examine(folder, workers=workers(), on_hashed=on_hashed)
         judged_by = policy or self._policy_for(str(what))
         return verify(evidence, judged_by, keyless=keyless_for(judged_by))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from comity.trust.errors import Conflict
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
 from comity.trust.rotation import Cut
@@ -165,8 +166,13 @@ class Publishing(Looking):
         Args:
             key: the beginning of the key's digest; the one that was last retired, or the present one, if not given.
 
-        Raises NotFound (WHICH-KEY), and as `publish` does.
+        Raises NotFound (WHICH-KEY), Conflict (NO-HOME-LOG), and as `publish` does.
         """
+        if not publisher.home:
+            why = "the notice names an entry of it, from which on the key counts no more"
+            raise Conflict(
+                f"{publisher.label} has no home log", why=why, hint="comity publisher rotate --help", code="NO-HOME-LOG"
+            )
         lost = Compromise(lost_key(publisher, key), publisher.home, since)
         warning = Advisory(publisher.inception.author, publisher.id, KEY_COMPROMISE, severity, text, lost)
         targets = nodes or [publisher.home]

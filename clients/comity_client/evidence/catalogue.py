@@ -80,7 +80,8 @@ async def versions(
     """
     answers = await session.ask(lambda node: node.resolve(repository, version))
     if not answers.found:
-        raise answers.failure(f"{repository} is not known")
+        asked = f"{repository}@{version}" if version else repository
+        raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
     located = [item for found in answers.found.values() for item in found]
     publications = await prove_publications(session, (item.line for item in located), publisher)
     places = places_of(located)

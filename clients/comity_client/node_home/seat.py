@@ -27,6 +27,9 @@ MAX_SETTINGS: Final = 1024 * 1024
 def settings_of(home: Path) -> dict[str, Any]:
     """What is written in node.toml, as it is written. Raises NotFound, Malformed (CONFIG)."""
     file = home / "node.toml"
+    if not file.is_file():
+        hint = "name your node's home: --dir HOME"
+        raise NotFound(f"{home.absolute()} is no node's home", why="node.toml is missing", hint=hint, code="NO-HOME")
     try:
         return tomllib.loads(read_bounded(file, MAX_SETTINGS).decode())
     except ValueError as error:  # TOML and UTF-8 alike

@@ -83,14 +83,18 @@ class Answers(Generic[T]):
     found: Mapping[RemoteNode, T]
     failed: Mapping[RemoteNode, ComityError]
 
-    def failure(self, what: str) -> ComityError:
-        """The error that sums up why nobody could answer: of their own kind where all agree, else Unavailable."""
+    def failure(self, what: str, *, otherwise: str = "") -> ComityError:
+        """The error that sums up why nobody could answer: of their own kind where all agree, else Unavailable.
+
+        Args:
+            otherwise: the next command where all agree that it is not there.
+        """
         if not self.failed:
             return Unavailable(what, why="no federation is pinned, so no node is known", hint=NO_PIN, code="NO-NODES")
         why = "; ".join(f"{node.name}: {error}" for node, error in self.failed.items())
         for kind in (NotFound, Untrusted, Refused):
             if all(isinstance(error, kind) for error in self.failed.values()):
-                return kind(what, why=why)
+                return kind(what, why=why, hint=otherwise if kind is NotFound else "")
         return Unavailable(what, why=why, hint="comity status", code="UNREACHABLE")
 
 

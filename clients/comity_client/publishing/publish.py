@@ -211,8 +211,13 @@ async def _log_at(
 ) -> tuple[Logged, ...]:
     """Log `lines` at each target, one after the other; the last line's proof from each. One success is enough."""
     logged: list[Logged] = []
-    failure: ComityError = Malformed("no node to publish at", why="neither named, nor the publisher's home log's")
-    for target in targets:
+    failure: ComityError = NotFound(
+        "no node to log it at",
+        why="none is named, and the publisher has no home log",
+        hint="name one, by --node; comity status lists them",
+        code="NO-NODE-NAMED",
+    )
+    for target in filter(None, targets):
         try:
             async with open_uplink(session, target) as uplink:
                 receipts = await log_lines(uplink, lines, objects, files, link=link, on_event=on_event)

@@ -56,7 +56,18 @@ def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
         raise NotFound(f"{folder} is one file", why="an artifact is a folder", hint=f"name {folder.parent} instead")
     if folder.is_dir() or isinstance(what, Path):
         return folder
-    return cached(hub_cache or default_cache(), Reference.parse(what))
+    return cached(hub_cache or default_cache(), reference_of(what))
+
+
+def reference_of(what: str) -> Reference:
+    """The reference that is meant by what is no folder here. Raises NotFound for what can only mean a folder, and
+    Malformed (BAD-NAME)."""
+    if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
+        hint = "comity pull REF --to DIR, or name a folder that is there"
+        raise NotFound(
+            f"no folder {what}", why="it is not there, and no reference begins so", hint=hint, code="NO-FOLDER"
+        )
+    return Reference.parse(what)
 
 
 def held_of(reference: str, hub_cache: Path | None, hold: Callable[[str], Held]) -> Callable[[], Held] | None:

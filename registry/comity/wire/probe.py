@@ -89,7 +89,7 @@ async def explain_socket(socket: Path) -> ComityError | None:
     except PermissionError:
         return Refused(f"{socket} may not be used", why="its permissions do not let this user in", code="SOCKET-DENIED")
     except OSError as error:
-        hint = "start the node with: comity serve"
+        hint = "start the node with: comity serve --dir HOME"
         return Unavailable("no node answers", why=f"{socket}: {error.strerror}", hint=hint, code="UNREACHABLE")
     writer.transport.abort()
     return None
