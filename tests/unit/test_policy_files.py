@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comity.trust.digest import sha256
+from comity.trust.errors import Conflict
 from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, LineageRule, Policy
 from comity.trust.policy.safety import SafetyRule
 from comity.trust.policy.upstream import UpstreamRule
@@ -184,9 +185,24 @@ def test_a_new_policy_pins_what_is_pinned_and_can_be_met(home: Client, tmp_path:
     assert "exists" in str(again.exception)
 
 
+def test_a_second_policy_beside_the_first_shares_its_federation_file(home: Client, tmp_path: Path) -> None:
+    pin = home.pin(GOOD.federation.encode())
+    federation = tmp_path / f"federation-{pin.id[:8]}.json"
+    for name in ("first.toml", "second.toml"):
+        assert comity("policy", "new", "--out", tmp_path / name).exception is None
+    assert home.policy(tmp_path / "second.toml").pins == home.policy(tmp_path / "first.toml").pins
+    federation.write_bytes(b"{}")
+    refused = comity("policy", "new", "--out", tmp_path / "third.toml")
+    assert isinstance(refused.exception, Conflict)
+    assert federation.read_bytes() == b"{}"
+    assert not (tmp_path / "third.toml").exists()
+
+
 def test_a_new_policy_without_pins_says_that_nothing_could_pass(home: Client, tmp_path: Path) -> None:
     file = tmp_path / "empty.toml"
-    assert "nothing could pass" in comity("policy", "new", "--out", file).output
+    made = comity("policy", "new", "--out", file)
+    assert "nothing could pass" in made.output
+    assert "comity policy new --out OTHER.toml" in made.output
     checked = comity("policy", "check", file)
     assert checked.return_value == 4
     assert "could never pass: cosigners" in checked.output

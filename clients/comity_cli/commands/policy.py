@@ -39,8 +39,9 @@ def new(target: Path) -> None:
         out.say(f"Written: {path}")
     if not pins:
         out.warn("no federation is pinned yet, so nothing could pass under it")
-        out.hint("comity trust pin FILE")
-    out.hint(f"comity policy check {target}")
+        out.hint(f"comity trust pin FILE, then write it again: comity policy new --out OTHER{target.suffix}")
+    else:
+        out.hint(f"comity policy check {target}")
     out.document("policy-new", {"files": [str(path) for path in written]})
 
 
@@ -66,7 +67,7 @@ def check(file: Path) -> int:
         out.say("No model could be accepted under this policy.", sign=f"{out.mark('✗', 'red')} ")
     else:
         out.done("it holds together: its pins prove themselves, and what it requires can be met")
-    out.hint(f"comity policy explain {file}")
+    out.hint(f"correct that in {file}, then: comity policy check {file}" if never else f"comity policy explain {file}")
     listed = [asdict(each) for each in found]
     out.document("policy-check", {**_about(policy), "can_be_met": not never, "findings": listed})
     return POLICY_NOT_MET if never else OK

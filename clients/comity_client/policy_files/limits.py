@@ -27,8 +27,8 @@ def findings(policy: Policy) -> tuple[Finding, ...]:
 
 def _never(policy: Policy) -> Iterator[tuple[str, str]]:
     if not policy.pins:
-        yield "transparency", "no charter is pinned, so no log is anybody's"
-        yield "cosigners", "no charter is pinned, so nobody counts"
+        yield "transparency", "no charter is pinned by [[pin]], so no log is anybody's"
+        yield "cosigners", "no charter is pinned by [[pin]], so nobody counts"
     elif (most := most_cosigners(policy)) is not None:
         counted, jurisdictions = most
         wanted = f"{policy.cosigners.at_least} cosigners in {max(policy.cosigners.jurisdictions, 1)} jurisdictions"
@@ -36,7 +36,7 @@ def _never(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "cosigners", f"{wanted} are asked for, and {have}"
     named = policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins)
     if not named:
-        yield "key policy", "neither the policy nor a pinned charter names a publisher"
+        yield "key policy", "neither accept or names of [publishers] nor a pinned charter names a publisher"
 
 
 def most_cosigners(policy: Policy) -> tuple[int, int] | None:

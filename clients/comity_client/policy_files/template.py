@@ -11,6 +11,7 @@ from typing import Final
 
 from comity.content import durable
 from comity.trust.errors import Conflict
+from comity.verifier import read_bounded
 
 from comity_client.owner.trust_store import Pin
 
@@ -74,17 +75,30 @@ require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cos
 
 
 def write_policy(path: Path, pins: Sequence[Pin]) -> tuple[Path, ...]:
-    """Write a policy to `path`, and beside it the federation files that it pins; all of them are returned.
+    """Write a policy to `path`, and beside it the federation files that it pins. Returns what was written: a federation
+    file that is there already serves several policies.
 
-    Raises Conflict where one of them is there already, OutOfSpace, Unavailable.
+    Raises Conflict where the policy, or another file under the name of a federation's, is there already; OutOfSpace,
+    Unavailable.
     """
     beside = {path.parent / f"federation-{pin.id[:8]}.json": pin for pin in pins}
-    for file in (path, *beside):
-        if file.exists():
-            hint = "comity policy new --out OTHER.toml"
-            raise Conflict(f"{file} exists", why="a policy is not overwritten", hint=hint)
-    for file, pin in beside.items():
-        durable.write_file(file, pin.federation.encode(), mode=0o644, point="policy")
+    if path.exists():
+        hint = f"comity policy new --out OTHER{path.suffix}"
+        raise Conflict(f"{path} exists", why="a policy is not overwritten", hint=hint)
+    copies = {file: pin.federation.encode() for file, pin in beside.items()}
+    new = {file: data for file, data in copies.items() if not _holds(file, data)}
+    for file, data in new.items():
+        durable.write_file(file, data, mode=0o644, point="policy")
     pinned = (f'[[pin]]\nfile = "{file.name}"\nbody = "{pin.body}"\n' for file, pin in beside.items())
     durable.write_file(path, (_HEAD + ("\n".join(pinned) or _NO_PIN) + _REST).encode(), mode=0o644, point="policy")
-    return (path, *beside)
+    return (path, *new)
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    """Whether an earlier policy in the same folder has left this copy. Raises Conflict where it is another file."""
+    if not file.exists():
+        return False
+    if file.stat().st_size != len(data) or read_bounded(file, len(data)) != data:
+        why = "it is not the federation file that is pinned, and is not overwritten"
+        raise Conflict(f"{file} exists", why=why, hint="write the policy into a folder of its own")
+    return True
