@@ -38,6 +38,7 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
         )
     out.say(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
     show_receipt(out, receipt)
+    out.hint(f"comity advisory ls {receipt.title}   # as others see it")
 
 
 @examples(

@@ -14,7 +14,7 @@ from comity.trust.statements.published import DOCUMENTS, RELATIONS, Parent
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
-from comity_cli.output import Output, plural, size
+from comity_cli.output import Output
 
 if TYPE_CHECKING:
     from comity.trust.keys import PrivateKey
@@ -95,7 +95,6 @@ def command(
             on_event=on_event,
         )
     out.say(f"{receipt.title}  sha256:{receipt.artifact}")
-    out.say(f"  {plural(receipt.files, 'file')}, {size(receipt.bytes)}")
     if receipt.ignored:
         out.warn(f"left out, as every publication does: {', '.join(receipt.ignored[:5])}")
     if receipt.model_key:

@@ -10,7 +10,7 @@ from comity.trust.digest import short
 from comity_cli.command import Command, client, examples, output
 
 
-@examples("comity search apertus", "comity search ''", "comity search minilm --json")
+@examples("comity search apertus", "comity search", "comity search minilm --json")
 @click.command(cls=Command, name="search", short_help="Find artifacts by name.")
 @click.argument("text", default="")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)

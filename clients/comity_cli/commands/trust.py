@@ -63,7 +63,7 @@ def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
             "file": str(pinned.file),
         },
     )
-    out.hint("comity search ''   then   comity pull NAME")
+    out.hint("comity search   then   comity pull NAME")
 
 
 @examples("comity trust show", "comity trust show --json")

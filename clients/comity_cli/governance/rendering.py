@@ -27,7 +27,15 @@ _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
 def show_changes(out: Output, changes: Sequence[Change]) -> None:
     """One change a row. Keys and digests are shortened by whoever made the change."""
     if changes:
-        rows = [(change.what, change.name[:16], change.before or "-", change.after or "-") for change in changes]
+        rows = [
+            (
+                change.what,
+                change.name[:16] if change.what == "member" else change.name,
+                change.before or "-",
+                change.after or "-",
+            )
+            for change in changes
+        ]
         out.table(("what", "name", "before", "after"), rows)
 
 

@@ -65,7 +65,10 @@ def show_offer(out: Output, seen: Seen, now: int) -> None:
     out.fact("chain", view.book.chain)
     out.fact("state", standing(seen, now))
     out.fact("lent by", view.circle.name(offer.provider) + (f", {offer.contact}" if offer.contact else ""))
-    out.fact("log", f"{offer.log.split('+', 1)[0]}, {view.book.seq + 1} records, the newest of {when(view.book.at)}")
+    out.fact(
+        "log",
+        f"{offer.log.split('+', 1)[0]}, {plural(view.book.seq + 1, 'record')}, the newest of {when(view.book.at)}",
+    )
     out.fact(
         "cosigned", f"by {plural(view.cosigners, 'member')}" if view.cosigners else "by nobody, as far as is known here"
     )

@@ -74,6 +74,7 @@ attributes = {{}}
 strict = false
 
 # Where they stand, who runs them, and whose courts can order the operator or its parent. Your own words, and public.
+# The operator has to be named.
 [location]
 jurisdiction = "{jurisdiction}"
 operator = ""
@@ -248,4 +249,6 @@ def _toml(when: datetime) -> str:
 
 
 def _refused(why: str) -> Malformed:
-    return Malformed("this is no offer", why=why, hint="comity offer new --help", code="OFFER-FILE")
+    return Malformed(
+        "this is no offer", why=why, hint="correct the file, then: comity offer check FILE", code="OFFER-FILE"
+    )
