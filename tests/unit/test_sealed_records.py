@@ -47,6 +47,8 @@ def record(length: int, seed: int) -> PieceRecord:
         "(records, seal) = (SELECT records, seal FROM piece_records WHERE id = 2)",
         "layout = 'tensor-4MiB/1'",
         "seal = x'00'",
+        "(records, seal) = (NULL, NULL)",
+        "blob = x'00'",
     ],
     ids=[
         "nothing",
@@ -60,6 +62,8 @@ def record(length: int, seed: int) -> PieceRecord:
         "foreign and sealed",
         "other layout",
         "seal",
+        "no values",
+        "blob",
     ],
 )
 def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp_path: Path, damage: str) -> None:
@@ -68,9 +72,13 @@ def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp
     ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
     ledger.pieces.remember_records(OTHER, PIECE + 10, FIXED, foreign)
     with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'piece_records'")
+        database.execute("PRAGMA writable_schema = RESET")
         database.execute(f"UPDATE piece_records SET {damage} WHERE id = 1")
     assert [ledger.pieces.records(BLOB, layout) for layout in (FIXED, TENSOR)] == [None, None]
     assert ledger.pieces.records(OTHER, FIXED) == foreign
+    assert OTHER in ledger.pieces.blobs()
     ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
     assert ledger.pieces.records(BLOB, FIXED) == records
     assert ledger.pieces.records(BLOB, TENSOR) is None

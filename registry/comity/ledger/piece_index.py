@@ -86,7 +86,10 @@ def _sealed(connection: Connection, blob: Digest, layout: str) -> bytes | None:
     columns = (cast(column, LargeBinary) for column in (_RECORDS.records, _RECORDS.seal))  # of whatever type it is now
     known = select(*columns).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
     row = connection.execute(known).one_or_none()
-    return row.records if row is not None and row.seal == _seal(blob, layout, row.records) else None
+    if row is None or row.records is None or row.seal != _seal(blob, layout, row.records):
+        return None
+    records: bytes = row.records
+    return records
 
 
 def _seal(blob: Digest, layout: str, records: bytes) -> bytes:
