@@ -143,7 +143,7 @@ def node_toml(directory: Path, card: NodeCard, http: str) -> str:
 def _listen(advertised: str) -> str:
     """An IP address is listened on as it is; a name may stand for any interface of this machine."""
     address = Address.parse(advertised)
-    if address.is_loopback and address.host == "localhost":
+    if address.host.lower() == "localhost":
         return f"127.0.0.1:{address.port}"
     return advertised if address.target.startswith("ipv") else f"0.0.0.0:{address.port}"
 

@@ -46,7 +46,10 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         literal = _literal(self.host)
-        return self.host == "localhost" if literal is None else literal.is_loopback
+        if literal is None:
+            return self.host.lower() == "localhost"
+        mapped = literal.ipv4_mapped if literal.version == 6 else None
+        return (mapped or literal).is_loopback
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
