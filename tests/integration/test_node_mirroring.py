@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from comity.node import continuity
 from comity.node.replication.cosigner import HEARTBEAT
+from comity.node.replication.link import Link
+from comity.node.replication.mirror import Head, Mirror
 from comity.trust.digest import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
@@ -16,6 +18,8 @@ from comity.trust.tlog.cosignature import verified_cosigners
 from comity.trust.tlog.misbehaviour import convict
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.proof import TlogProof
+from comity.wire.client import NodeClient
+from comity.wire.values import LogHead
 from support.federation import (
     Founded,
     NodeHome,
@@ -249,3 +253,38 @@ async def test_a_log_that_is_not_the_one_signed_is_never_signed_again(tmp_path: 
         await until(refuses, what="the node to refuse")
         assert any("signs nothing" in warning for warning in (await operator.status()).warnings)
         assert (await client.node()).origin == first.origin
+
+
+async def test_a_round_that_brings_nothing_new_is_over_when_the_heads_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, asked = [], []
+    follow, logs = Mirror.follow, NodeClient.logs
+
+    async def following(self: Mirror, link: Link, head: Head, **how: bool) -> bool:
+        followed.append(head.origin)
+        return await follow(self, link, head, **how)
+
+    async def listing(self: NodeClient) -> tuple[LogHead, ...]:
+        asked.append(self)
+        return await logs(self)
+
+    monkeypatch.setattr(Mirror, "follow", following)
+    monkeypatch.setattr(NodeClient, "logs", listing)
+    founded = found(tmp_path, 2)
+    first, _ = founded.homes
+
+    async def rounds(count: int) -> None:
+        wanted = len(asked) + count
+        await until(lambda: len(asked) >= wanted, what="rounds")
+
+    async with serving(*founded.homes), first.client() as client:
+        for home in founded.homes:
+            await converged(founded.homes, home, least=3)
+        await rounds(8)
+        before = len(followed)
+        await rounds(8)
+        assert len(followed) == before
+        publisher = Publisher.generate()
+        receipts = (await client.submit([publisher.announcement, say(publisher, 1)])).receipts
+        await converged(founded.homes, first, least=receipts[-1].index + 1)

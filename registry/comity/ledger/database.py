@@ -35,6 +35,8 @@ class Database:
         self._admit: Callable[[Connection], None] = lambda connection: None
         self._turn = threading.Lock()
         self._failed = False
+        self.version = 0
+        """How often something was committed here: while the number stands, so do all answers."""
 
     def guard(self, admit: Callable[[Connection], None]) -> None:
         """Have `admit` called at the beginning of each write; what it raises refuses that."""
@@ -86,6 +88,7 @@ class Database:
             except SQLAlchemyError as error:
                 self._failed = not nothing_written(error)
                 raise
+            self.version += 1
             fault.point(f"ledger.{step}.after-commit")
 
     def _require(self) -> None:

@@ -114,6 +114,11 @@ class Ledger:
         """Raises Unavailable(code="LEDGER-LOCK-LOST") once another process may write it. Quick; from any thread."""
         self._lock.require()
 
+    @property
+    def version(self) -> int:
+        """Rises with whatever is written: while it stands, every room gives the answers it gave."""
+        return self._database.version
+
     def close(self) -> None:
         """Give up the database and then the lock. Calls that are still running fail."""
         self._database.close()

@@ -120,27 +120,31 @@ class Mirror:
         note = SignedNote.parse(shown.note)
         return Head(key, note, open_checkpoint(note, key))  # (1)
 
-    async def follow(self, link: Link, head: Head, *, from_its_node: bool, its_node_answers: bool) -> None:
-        """Take what `head` shows. Raises whatever the peer did wrong, and OutOfSpace (QUOTA)."""
+    async def follow(self, link: Link, head: Head, *, from_its_node: bool, its_node_answers: bool) -> bool:
+        """Take what `head` shows; whether it has nothing more to give. Raises whatever the peer did wrong, and
+        OutOfSpace (QUOTA)."""
         if self._convictions.frozen(head.key):
-            return
+            return True
         held = (await self._core.pools.ledger(_begun, self._ledger, head)).size
         if head.checkpoint.size > held:
             self._cosigner.recall(head.key, head.checkpoint, head.note)
             if self._left_to_its_node(head, from_its_node, its_node_answers):
-                return
+                return False
             await self._catch_up(link, head)
-        await self.agree(head)
+        agreed = await self.agree(head)
         await self._cosigner.attend(head.key)  # (5)
+        return agreed
 
-    async def agree(self, head: Head) -> None:
-        """Hold a head that what is held reaches against it, and keep the cosignatures that came with it."""
+    async def agree(self, head: Head) -> bool:
+        """Hold a head that what is held reaches against it, and keep the cosignatures that came with it; whether what
+        is held reaches it."""
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         if state.size < head.checkpoint.size:
-            return
+            return False
         known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
         if known or not await self._convictions.contradicts(head.key, head.note):  # (2)
             await self._cosigner.gather(head.key, head.checkpoint, head.note)
+        return True
 
     def _left_to_its_node(self, head: Head, from_its_node: bool, its_node_answers: bool) -> bool:
         now = asyncio.get_running_loop().time()

@@ -15,6 +15,7 @@ from comity.node.replication.acquaintance import Acquaintance
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.link import Link
 from comity.node.replication.mirror import Head, Mirror
+from comity.node.replication.quiet import Quiet
 from comity.node.replication.recovery import Recovery
 from comity.node.replication.start import Start
 from comity.node.tasks import Rhythm, Supervisor
@@ -53,6 +54,7 @@ class Peers:
         self._recovery = recovery
         self._hear = hear
         self._unheard: dict[str, float] = {}
+        self._quiet: dict[str, Quiet] = {}
         self._acquaintance = Acquaintance(core)
         self.links: dict[str, Link] = {}
 
@@ -105,15 +107,31 @@ class Peers:
             raise
         link.seen()
         self._core.metrics.peer_up.labels(link.name).set(1)
+        quiet = Quiet.of(shown, self._core.ledger.version, self._core.clock())
+        nothing_new = quiet.goes_on_from(self._quiet.get(link.peer.origin))
+        heads = [] if nothing_new else self._offered(link, shown)
+        self._start.attempted(link.peer.origin, answered=True)
+        await self._convictions.hear(link.client)
+        if nothing_new:
+            link.state.level = self._core.clock()
+        elif await self._take_all(link, heads) and quiet.version == self._core.ledger.version:
+            self._quiet[link.peer.origin] = quiet
+        await self._govern(link)
+
+    def _offered(self, link: Link, shown: Iterable[LogHead]) -> list[Head]:
+        """The heads that count, the peer's own first; those of this node's own log may be newer than its ledger."""
         heads = [head for item in shown if (head := self._read(link, item)) is not None]
         for head in heads:
             if head.log == self._core.log:
                 self._recovery.offer(link, head)
-        self._start.attempted(link.peer.origin, answered=True)
-        await self._convictions.hear(link.client)
-        for head in sorted(heads, key=lambda head: head.origin != link.peer.origin):
-            await self._take(link, head)
-        await self._govern(link)
+        return sorted(heads, key=lambda head: head.origin != link.peer.origin)
+
+    async def _take_all(self, link: Link, heads: Iterable[Head]) -> bool:
+        """Whether nothing is left to be done about any of them."""
+        settled = self._start.settled
+        for head in heads:
+            settled = await self._take(link, head) and settled
+        return settled and not link.state.last_error
 
     async def _govern(self, link: Link) -> None:
         """What concerns the charter, last: whatever goes wrong with it, logs were followed (I3)."""
@@ -128,14 +146,15 @@ class Peers:
             link.state.last_error = link.state.last_error or str(error)
             _log.warning("no word about the charter", peer=link.name, what=error.what, why=error.why, code=error.code)
 
-    async def _take(self, link: Link, head: Head) -> None:
-        """One log of a round. What goes wrong with it is noted, and the other logs go on."""
-        its_node = self.links.get(head.origin)
+    async def _take(self, link: Link, head: Head) -> bool:
+        """One log of a round; whether it has nothing more to give. What goes wrong with it is noted, and the other logs
+        go on."""
+        its_node, settled = self.links.get(head.origin), False
         try:
             if head.log == self._core.log:
-                await self._mirror.agree(head)
+                settled = await self._mirror.agree(head)
             else:
-                await self._mirror.follow(
+                settled = await self._mirror.follow(
                     link,
                     head,
                     from_its_node=head.origin == link.peer.origin,
@@ -150,6 +169,7 @@ class Peers:
             _log.warning("a log was not followed", peer=link.name, origin=head.origin, why=link.state.last_error)
         if head.origin == link.peer.origin:
             await self._measure(link, head)
+        return settled
 
     async def _measure(self, link: Link, head: Head) -> None:
         logs = await self._core.pools.ledger(self._core.ledger.logs.all)

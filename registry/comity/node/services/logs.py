@@ -7,6 +7,7 @@ from typing import Final
 
 from comity.ledger.index import Place
 from comity.node.core import Core
+from comity.node.standing import Standing
 from comity.trust.digest import Digest
 from comity.trust.errors import NotFound
 from comity.trust.tlog.checkpoint import Checkpoint
@@ -23,11 +24,12 @@ class Logs:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._ledger = core.ledger
+        self._heads = Standing(core, self._read_heads)
+        self._proofs = Standing(core, core.ledger.misbehaviour.all)
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
-        states = await self._core.pools.ledger(self._ledger.logs.all)
-        for state in sorted(states, key=lambda state: not state.own):
-            yield LogHead(state.origin, state.vkey, await self._core.pools.ledger(self._newest_note, state.vkey))
+        for head in await self._heads.get():
+            yield head
 
     async def checkpoint(self, origin: str, index: int | None) -> bytes:
         cosignatures = self._ledger.cosignatures
@@ -65,8 +67,12 @@ class Logs:
             raise NotFound("no proof", why=why, code="NO-PROOF")
 
     async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
-        for proof in await self._core.pools.ledger(self._ledger.misbehaviour.all):
+        for proof in await self._proofs.get():
             yield Misbehaviour(proof.kind, proof.origin, proof.parts)
+
+    def _read_heads(self) -> list[LogHead]:
+        states = sorted(self._ledger.logs.all(), key=lambda state: not state.own)
+        return [LogHead(state.origin, state.vkey, self._newest_note(state.vkey)) for state in states]
 
     def _newest_note(self, log: str) -> bytes:
         try:
