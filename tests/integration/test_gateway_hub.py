@@ -240,7 +240,7 @@ async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop,
 
 async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where it is sent as it should be, nor where a user puts it by mistake, nor when a route breaks."""
-    lines = io.StringIO()
+    lines, before = io.StringIO(), structlog.get_config()
     logs.configure(level=logging.DEBUG)
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)
@@ -259,7 +259,7 @@ async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypat
                 monkeypatch.setattr("comity.gateway.hub.views.model", None)
                 assert (await http.get(PATH, headers={"Authorization": f"Bearer {secret}"})).status_code == 500
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
         logging.getLogger().handlers.clear()
     printed = lines.getvalue()
     assert "a route broke" in printed and json.loads(printed.splitlines()[-1])

@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
-import random
 import socket
 import subprocess
+import tempfile
 import time
-from typing import Final
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO, Final
 
-OURS: Final = range(15_000, 32_000, 3)
-"""Below the ports that Linux gives to connections as they are made: nobody takes one in passing. A node takes the port
-after its open one for ranges, where nobody says otherwise, so that no two neighbours are given."""
-_start: Final = random.SystemRandom().randrange(len(OURS))
-_in_turn: Final = itertools.cycle([*OURS[_start:], *OURS[:_start]])
+OURS: Final = range(15_000, 32_000)
+"""Below the ports that Linux gives to connections as they are made: nobody takes one in passing."""
+BLOCK: Final = 1_700
+
+
+def _block() -> range:
+    """Ports that no other test run on this machine gives out while this one lasts: a node that is down for a moment
+    finds its own still free. A node takes the port after its open one for ranges, where nobody says otherwise, so that
+    no two neighbours are given."""
+    folder = Path(tempfile.gettempdir()) / "comity-test-ports"
+    folder.mkdir(exist_ok=True)
+    for start in range(OURS.start, OURS.stop, BLOCK):
+        claim = (folder / str(start)).open("wb")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return range(start, start + BLOCK - 1, 3)
+    raise AssertionError("every block of ports is taken by some test run")
+
+
+_claims: Final[list[IO[bytes]]] = []
+"""Held until this process ends."""
+
+
+@cache
+def _in_turn() -> Iterator[int]:
+    return itertools.cycle(_block())
 
 
 def free_port() -> int:
     """A TCP port on the loopback interface that was free a moment ago, and is not given to anybody else here."""
-    for port in _in_turn:
+    for port in _in_turn():
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
