@@ -23,7 +23,8 @@ def show_mirroring(out: Output, mirroring: Mirroring) -> None:
         out.fact("mirrored", f"claimed by {names(seen.members)}: {observed_text(seen)}")
         said = seen.observed.conditions
         gate = f", gated ({said.gated})" if said.gated else ""
-        out.fact("licence", f"{said.licence or 'none'} (claimed by the upstream's card){gate}")
+        licence = f"{said.licence} (claimed by the upstream's card)" if said.licence else "none was written down"
+        out.fact("licence", licence + gate)
         out.fact("as obtained", f"card {_document(said.card)}, licence text {_document(said.licence_text)}")
     for _, news, members in mirroring.news:
         out.warn(f"{names(members)}: {news_text(news)}")

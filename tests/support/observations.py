@@ -24,7 +24,7 @@ def observation(
         manifest=SideObject(artifact, 100),
         pieces=SideObject(sha256(b"pieces"), 1),
         files=SideObject(sha256(b"files"), 1),
-        matched=Matched(4, 1, 3, 1, 0, 0),
+        matched=Matched(4, 0, 0, 0, 0, 0) if how == "carried" else Matched(4, 1, 3, 1, 0, 0),
         unchecked=("commit",) if fetched else ("commit", "upstream"),
         obtained=Obtained(how, 1, 2, "comity"),
     )

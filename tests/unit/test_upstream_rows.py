@@ -68,6 +68,9 @@ def test_what_came_in_a_folder_corroborates_nothing() -> None:
     assert not any("corroborated" in text for text in texts(row))
     assert any(text.startswith("carried here as") for text in texts(row))
     assert any(text.startswith("taken from a cache of") for text in texts(row))
+    (carried,) = (text for text in texts(row) if text.startswith("carried here as"))
+    assert "held against no list of the upstream's" in carried
+    assert "0/4" not in carried
 
 
 def test_other_bytes_under_one_commit_are_a_dispute_and_turn_no_other_row() -> None:

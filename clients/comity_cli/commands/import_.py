@@ -103,7 +103,8 @@ def _show(out: Output, done: Imported) -> None:
     place = f"{upstream.endpoint}, {upstream.requested}" if said.fetched else f"a folder ({said.obtained.how})"
     out.fact("mirrored from", place)
     out.fact(
-        "equal", matched.text + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed))
+        "equal",
+        said.likeness + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed)),
     )
     if matched.pointers < matched.sha256:
         out.warn(f"{matched.sha256 - matched.pointers} LFS pointers are not what the upstream lists; the bytes are")

@@ -74,7 +74,7 @@ def observed_text(seen: Seen) -> str:
     """`mirrored from hf:org/name@… at https://…: 9/9 files equal what the upstream lists; not checked: commit`."""
     said = seen.observed
     unchecked = f"; not checked: {', '.join(said.unchecked)}" if said.unchecked else ""
-    return f"{_how(said)}: {said.matched.text}{unchecked}"
+    return f"{_how(said)}: {said.likeness}{unchecked}"
 
 
 def news_text(news: News) -> str:

@@ -27,7 +27,8 @@ from comity.trust.upstream.naming import Upstream
 OBSERVED: Final = "observed"
 FETCHED: Final = "fetched"
 OBTAINED: Final = (FETCHED, "cache", "carried")
-UNCHECKED: Final = ("commit", "author", "tls", "xet", "upstream")
+UNASKED: Final = "upstream"
+UNCHECKED: Final = ("commit", "author", "tls", "xet", UNASKED)
 """What an importer may say that it did not check: that the commit names the tree that was listed; who made the commit;
 the upstream's certificate; Xet hashes; and, where nobody was asked, that the upstream has such a commit at all."""
 GATED: Final = ("", "auto", "manual")
@@ -124,6 +125,13 @@ class Observed:
     def fetched(self) -> bool:
         """Whether the node asked the upstream itself: only such observations corroborate one another."""
         return self.obtained.how == FETCHED
+
+    @property
+    def likeness(self) -> str:
+        """`9/9 files equal what the upstream lists`; of what was never held against a list no such share is told."""
+        if UNASKED in self.unchecked and not self.matched.compared:
+            return "held against no list of the upstream's"
+        return self.matched.text
 
     def objects(self) -> tuple[SideObject, ...]:
         said = self.conditions
