@@ -87,7 +87,7 @@ class HandOff:
         if self.artifact:
             lines.append(f"Model sha256:{self.artifact} {self.model}".rstrip())
         if self.endpoint:
-            lines.append(f"It lies beside the machines: HF_ENDPOINT={self.endpoint}")
+            lines.append(f"Weights are read beside the machines: HF_ENDPOINT={self.endpoint}")
         if self.note:
             lines.append(f"The grantee's note: {self.note}")
         return tuple(lines)
