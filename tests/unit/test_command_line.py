@@ -138,3 +138,9 @@ def test_an_import_without_a_node_says_which_home_has_none(tmp_path: Path) -> No
     ran = CliRunner().invoke(command, ["import", "hf:org/name", "--dir", str(tmp_path)], obj=Output())
     assert isinstance(ran.exception, NotFound)
     assert (ran.exception.code, ran.exception.hint) == ("NO-HOME", "name your node's home: --dir HOME")
+
+
+def test_a_publisher_that_is_not_here_is_made_by_the_command_that_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as raised:
+        Client(Home(tmp_path)).publisher("Security desk")
+    assert raised.value.hint == "comity publisher new 'Security desk' --jurisdiction CODE"

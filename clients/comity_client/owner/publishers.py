@@ -10,6 +10,7 @@ publishers/<name>/key.pem          signs; 0600
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -191,7 +192,7 @@ def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
     found = [p for p in known if name in (p.folder.name, p.label) or (len(name) >= 8 and p.id.startswith(name))]
     if len(found) != 1:
         listed = ", ".join(f"{p.folder.name} [{p.id[:12]}]" for p in known) or "none yet"
-        hint = "comity publisher new LABEL --jurisdiction CODE"
+        hint = "comity publisher ls" if found else f"comity publisher new {shlex.quote(name)} --jurisdiction CODE"
         raise NotFound(f"no publisher {name!r}", why=f"known: {listed}", hint=hint)
     return found[0]
 
