@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from comity.content.tokens import TokenFile
 from comity.gateway import beside
 from comity.gateway.hub import streams
 from comity.node.importing import passages
@@ -212,10 +213,13 @@ async def test_who_has_a_wrong_beginning_gets_no_end_from_the_file_server(tmp_pa
             assert wrong == bytes(HEAD // 2)
             opened.set()
             assert len(await taken(node.url + FILE)) < len(WEIGHTS)
+        lied = sorted(left(node))
         later = hub.repository(NAME).commit({**FILES, "config.json": b'{"later": 1}\n'}).sha
         path = f"/{NAME}/resolve/{later}/weights.bin"
         assert (await http.get(path)).content == WEIGHTS
-        await until(lambda: node.blob(HASHES["weights.bin"]).exists(), what="the import to end")
+        await until(
+            lambda: node.blob(HASHES["weights.bin"]).exists() and sorted(left(node)) == lied, what="the import to end"
+        )
         resumed = await http.get(path, headers={"Range": f"bytes={len(wrong)}-"})
         assert (resumed.status_code, resumed.content) == (200, WEIGHTS)
 
@@ -261,6 +265,25 @@ async def test_a_file_that_everybody_lost_is_mirrored_again(
         assert (await whole(node)).content == WEIGHTS
         node.blob(HASHES["weights.bin"]).unlink()
         assert (await whole(node)).content == WEIGHTS
+
+
+async def test_a_hub_that_lists_what_others_keep_here_opens_it_to_nobody(tmp_path: Path, hub: HubLike) -> None:
+    kept = WEIGHTS[::-1]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.bin").write_bytes(kept)
+    hub.repository(NAME).commit({"weights.bin": bytes(len(kept))})
+    hub.tree_said = lambda entries: [entry | {"lfs": entry["lfs"] | {"oid": sha256(kept)}} for entry in entries]
+    async with reading_through(tmp_path / "node", hub, public=False) as node:
+        await node.publish(tmp_path / "model", "tests/kept@1")
+        secret, _ = TokenFile(node.home.directory / "tokens.json").add("some", ("org/*",), 0)
+        shown = {"Authorization": f"Bearer {secret}"}
+        async with httpx2.AsyncClient(base_url=node.url, headers=shown, follow_redirects=True) as http:
+            assert (await http.head("/tests/kept/resolve/main/weights.bin")).status_code == 403
+            with sluice(hub, HEAD) as opened:
+                async with http.stream("GET", FILE) as answer:
+                    got = await anext(answer.aiter_raw())
+                opened.set()
+            assert not kept.startswith(got), "it opened what it does not have"
 
 
 async def test_an_import_that_has_ended_leaves_the_memory(

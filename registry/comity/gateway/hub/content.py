@@ -18,6 +18,7 @@ from comity.gateway.blobs.ranges import Span, requested
 from comity.gateway.hub.snapshot import Claim
 from comity.gateway.hub.streams import Stream, coming, stored
 from comity.gateway.running import Running
+from comity.node.importing.passage import Passage
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.manifest import FileEntry
 
@@ -40,7 +41,9 @@ def headers(entry: FileEntry) -> dict[str, str]:
 async def answer(running: Running, request: Request, claim: Claim, entry: FileEntry) -> Response:
     """HEAD or GET of a file. Raises Unavailable where it is not to be had, or is damaged; Malformed (RANGE)."""
     described = headers(entry)
-    here = not entry.size or await running.core.pools.files(running.core.store.has, entry.sha256)
+    here = not entry.size or (
+        _opens(running, claim) and await running.core.pools.files(running.core.store.has, entry.sha256)
+    )
     if not here and running.settings.cold == "off":
         why = "this node has not all of the artifact yet, or put the file aside as damaged"
         raise Unavailable(f"{entry.path[:200]} is not here now", why=why, code="NOT-HERE")
@@ -61,6 +64,12 @@ async def answer(running: Running, request: Request, claim: Claim, entry: FileEn
         to = running.blobs.location(entry.sha256, host=_host(request, running.settings.url), name=name)
         return RedirectResponse(to, 302, headers=described)
     return await _stream(stored(running, entry.sha256, span.offset, span.length), entry, span, described)
+
+
+def _opens(running: Running, claim: Claim) -> bool:
+    """Whether blobs of the store go out by a claim. Where tokens open some repositories and not others, a Hub that only
+    lists what another one keeps here must give it first."""
+    return running.settings.public or not isinstance(claim, Passage) or claim.proven
 
 
 async def _stream(parts: AsyncGenerator[bytes, None], entry: FileEntry, span: Span, said: dict[str, str]) -> Response:

@@ -45,6 +45,11 @@ class Passage:
         self._entries: list[FileEntry | None] = []
         self._unknown = 0
 
+    @property
+    def proven(self) -> bool:
+        """Whether the upstream gave all that it listed."""
+        return self.over and self._failure is None
+
     async def described(self) -> Manifest | None:
         """The manifest, as soon as it is known; None where all of it turns out to be here already. Raises what ended
         the import."""
