@@ -43,7 +43,7 @@ class Officer:
         """Run `comity ARGUMENTS`, with `answer` on its standard input."""
         return subprocess.run(
             [*self.within, *COMITY, *map(str, arguments)],
-            env={**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "80", "NO_COLOR": "1"},
+            env={**os.environ, "COMITY_HOME": str(self.pins), "COLUMNS": "200", "NO_COLOR": "1"},
             input=answer or "",
             capture_output=True,
             text=True,

@@ -151,7 +151,7 @@ class Market:
                 if entry := seen.view.parcel.find(line):
                     return Asked(seen.view, said, entry)
         why = "no line at hand says so, or several do"
-        hint = "comity grant ls, or comity grant show GRANT for what was said of a grant"
+        hint = "comity grant ls, or comity grant show GRANT: what was said of a grant"
         raise NotFound(f"no statement {name[:80]!r}", why=why, hint=hint, code="NO-STATEMENT")
 
     # Handing over

@@ -214,7 +214,7 @@ async def _log_at(
     failure: ComityError = NotFound(
         "no node to log it at",
         why="none is named, and the publisher has no home log",
-        hint="name one, by --node; comity status lists them",
+        hint="name one of those in comity status, by --node",
         code="NO-NODE-NAMED",
     )
     for target in filter(None, targets):
