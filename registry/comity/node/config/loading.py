@@ -96,11 +96,11 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
 }
 
 
-def _known() -> dict[str, Any]:
+def _known() -> list[str]:
     """Every key that there is, as `section.key`, those of storage.s3 included."""
-    keys = {f"{section}.{key}": None for section, model in _SECTIONS.items() for key in model.model_fields}
-    del keys["storage.s3"]
-    return keys | {f"storage.s3.{key}": None for key in S3.model_fields}
+    keys = [f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields]
+    keys.remove("storage.s3")
+    return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _put(document: dict[str, Any], path: list[str], value: str) -> None:
 
 
 def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
-    known = list(_known())
+    known = _known()
     for path in _paths(document):
         if path not in known:
             close = difflib.get_close_matches(path, known, n=1)
