@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from comity.trust.digest import sha256
 from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, pae, seal
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
@@ -38,6 +39,13 @@ def test_the_signed_bytes_are_the_examples_of_the_dsse_specification() -> None:
         == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     )
     assert pae("é", b"") == b"DSSEv1 2 \xc3\xa9 0 "
+
+
+def test_a_statement_is_its_payload_and_type_whoever_signed_it() -> None:
+    said = sha256(pae(SEALED.payload_type, PAYLOAD))
+    assert {SEALED.statement_digest, seal(PAYLOAD, BOB).statement_digest} == {said}
+    assert replace(SEALED, payload=PAYLOAD + b" ").statement_digest != said
+    assert replace(SEALED, payload_type="text/plain").statement_digest != said
 
 
 def test_an_envelope_reads_back_as_one_line() -> None:

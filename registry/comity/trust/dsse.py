@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import Json, b64decode, b64encode, parse_json
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
@@ -62,6 +62,11 @@ class Envelope:
         if len(line) > MAX_LINE:
             raise Malformed("envelope too large", why=f"{len(line)} bytes, a log entry has at most {MAX_LINE}")
         return line
+
+    @property
+    def statement_digest(self) -> Digest:
+        """What is said, whoever signed it: SHA-256 of the pre-authentication encoding."""
+        return sha256(pae(self.payload_type, self.payload))
 
     def verified_by(self, key: VerifyingKey) -> bool:
         """Whether every half of `key` has a valid signature here."""

@@ -148,7 +148,13 @@ class Entry:
 
     @property
     def digest(self) -> Digest:
+        """SHA-256 of the line: what proofs are about."""
         return sha256(self.line)
+
+    @property
+    def statement_digest(self) -> Digest:
+        """The same for every envelope of one statement: what duplicates, shares and votes go by."""
+        return self.envelope.statement_digest
 
 
 def parse_entry(line: bytes) -> Entry:
