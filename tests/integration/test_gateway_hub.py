@@ -232,6 +232,26 @@ async def test_a_node_that_is_not_public_serves_who_shows_its_token_and_within_i
             assert said(await ask(everything)) == (401, "RepoNotFound")
 
 
+async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_its_reader(tmp_path: Path) -> None:
+    async with shop(tmp_path, public=False) as node:
+        for name in ("tests/a-secret", "tests/b-open", "tests/c-secret", "tests/d-open"):
+            await node.publish(model(tmp_path / name), f"{name}@v1")
+        tokens = TokenFile(node.home.directory / "tokens.json")
+        some, _ = tokens.add("some", ("tests/b-open", "tests/d-open"), 0)
+        none, _ = tokens.add("none", ("elsewhere/*",), 0)
+        async with client(node) as http:
+            for headers in ({}, {"Authorization": f"Bearer {none}"}):
+                answer = await http.get("/api/models?limit=1", headers=headers)
+                assert (answer.json(), answer.links) == ([], {})
+            url, seen = "/api/models?limit=1", []
+            while url:
+                answer = await http.get(url, headers={"Authorization": f"Bearer {some}"})
+                assert "secret" not in f"{answer.text} {answer.headers}"
+                seen += [item["id"] for item in answer.json()]
+                url = answer.links.get("next", {}).get("url", "")
+            assert seen == ["tests/b-open", "tests/d-open"]
+
+
 async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop, ready: Release) -> None:
     async with client(node, headers={"Authorization": "Bearer hf_" + "z" * 34}) as http:
         assert (await http.get(PATH)).status_code == 200

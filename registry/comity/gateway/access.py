@@ -6,6 +6,8 @@ are told. It is never logged, and opens as much as no token does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.requests import Request
 
 from comity.content.tokens import FILE, Token, TokenFile, hashed, looks_like_one
@@ -41,7 +43,14 @@ class Access:
                 "this node serves nothing without a token of its own", hint="ask its operator", code="NO-TOKEN"
             )
         if not token.opens(repository):
-            raise Refused(f"your token does not open {repository[:200]}", hint="ask its operator", code="TOKEN-SCOPE")
+            raise Refused("your token does not open this repository", hint="ask its operator", code="TOKEN-SCOPE")
+
+    async def reach(self, request: Request) -> Callable[[str], bool]:
+        """Whether the request may read a repository, by its name: for lists, which must not tell of others."""
+        if self._core.config.gateway.public:
+            return lambda name: True
+        token = await self.token(request)
+        return token.opens if token is not None else lambda name: False
 
     def _refresh(self) -> None:
         version = self._file.version()

@@ -59,11 +59,11 @@ class Hub:
         return JSONResponse(who)
 
     async def repositories(self, request: Request) -> Response:
-        """`GET /api/models`: what this node serves, by name."""
+        """`GET /api/models`: what this node serves to this reader, by name."""
         query = request.query_params
         limit = views.integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
         words, author, after = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
-        names = await self._shelf.names(words, author, after, limit)
+        names = await self._shelf.names(words, author, after, limit, await self._access.reach(request))
         listed = [await self._listed(request, name) for name in names]
         more = self._link(request, names[-1]) if len(names) == limit else {}
         return JSONResponse([item for item in listed if item is not None], headers=more)
@@ -166,10 +166,9 @@ class Hub:
         return JSONResponse(views.refs(*await refs(address.repository)))
 
     async def _listed(self, request: Request, name: str) -> dict[str, Any] | None:
-        """A line of a list; None for what is not served, or not to this reader."""
+        """A line of a list; None for what is not served."""
         full = views.truth(request.query_params.get("full"))
         try:
-            await self._access.require(request, name)
             return views.model(await self._through.catalogue.snapshot(name, "main"), siblings=full)
         except ComityError:
             return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Final
 
 from comity.ledger.index import Located, Query, fold
@@ -30,18 +31,21 @@ class Shelf:
         self._sorted: list[str] = []
         self._reading = asyncio.Lock()
 
-    async def names(self, words: str, author: str, after: str, most: int) -> list[str]:
-        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given."""
-        async with self._reading:
-            return await self._core.pools.ledger(self._find, words, author, after, most)
+    async def names(self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]) -> list[str]:
+        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given.
 
-    def _find(self, words: str, author: str, after: str, most: int) -> list[str]:
+        Only `readable` ones are counted: the last name of a page becomes a cursor, which the reader sees.
+        """
+        async with self._reading:
+            return await self._core.pools.ledger(self._find, words, author, after, most, readable)
+
+    def _find(self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]) -> list[str]:
         if self._grow():
             self._sorted = sorted(self._names)
         wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
         found = []
         for key in self._sorted[bisect_right(self._sorted, fold(after)) if after else 0 :]:
-            if key.startswith(prefix) and all(word in key for word in wanted):
+            if key.startswith(prefix) and all(word in key for word in wanted) and readable(self._names[key]):
                 found.append(self._names[key])
                 if len(found) == most:
                     break
