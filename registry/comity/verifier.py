@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -51,6 +52,8 @@ from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
 USAGE: Final = 2
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
+_REPOSITORIES: Final = ("models--", "datasets--", "spaces--")
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKN", "not-checked": "----"}
 
 
@@ -187,15 +190,32 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _kind(path: Path, folder: Path) -> str:
-    """`file`, `link` or `special`. A Hub cache's own links (snapshot to blobs of the same repository) are files."""
+    """`file`, `link` or `special`. The links of a Hub cache's snapshot to its own blobs are files."""
     if path.is_symlink():
-        try:
-            target = path.resolve(strict=True)
-        except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
-            return "link"
-        blobs = folder.resolve().parent.parent / "blobs"
-        return "file" if target.parent == blobs and target.is_file() else "link"
+        return "file" if hub_blob(path, folder) is not None else "link"
     return "file" if stat.S_ISREG(path.lstat().st_mode) else "special"
+
+
+def hub_blob(link: Path, snapshot: Path) -> Path | None:
+    """The blob that a link stands for, where it is one that Hub clients make; None for every other link.
+
+    They make `models--org--name/snapshots/COMMIT/a/b.json -> ../../../blobs/ETAG`: relative, to a regular file directly
+    in the `blobs` of the same repository. Another folder called `blobs` two levels up is somebody else's.
+    """
+    real = snapshot.resolve()
+    repository = real.parent.parent
+    if real.parent.name != "snapshots" or not _COMMIT.match(real.name) or not repository.name.startswith(_REPOSITORIES):
+        return None
+    try:
+        target = link.readlink().as_posix()
+    except OSError:
+        return None
+    up = "../" * (len(link.relative_to(snapshot).parts) + 1)
+    name = target.removeprefix(f"{up}blobs/")
+    blob = repository / "blobs" / name
+    if name == target or "/" in name or blob.is_symlink() or blob.parent.is_symlink() or not blob.is_file():
+        return None
+    return blob
 
 
 def _claims(path: Path) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ Every folder is signed by the reference tool itself, with its own settings, unle
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,13 +209,14 @@ UNTOUCHED: Final = (
 
 def into_cache(folder: Path) -> Path:
     """The folder moved into a Hub cache: a snapshot of links to blobs, as clients leave it. Returns the snapshot."""
-    blobs, snapshot = folder.parent / "blobs", folder.parent / "snapshots" / "abc"
-    blobs.mkdir()
+    repository = folder.parent / "models--org--name"
+    blobs, snapshot = repository / "blobs", repository / "snapshots" / ("a" * 40)
+    blobs.mkdir(parents=True)
     for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
         link = snapshot / path.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
         path.rename(blobs / str(number))
-        link.symlink_to(blobs / str(number))
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
     return snapshot
 
 

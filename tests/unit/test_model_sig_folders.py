@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -52,12 +53,12 @@ def test_a_folder_whose_signature_does_not_hold_is_refused(tmp_path: Path, chang
 
 def in_cache(root: Path) -> Path:
     """The folder as a Hub cache has it: a snapshot of links to blobs."""
-    blobs, snapshot = root / "blobs", root / "snapshots" / "abc"
+    blobs, snapshot = root / "blobs", root / "snapshots" / ("a" * 40)
     blobs.mkdir(parents=True)
     for number, (name, data) in enumerate({**FILES, MODEL_SIG: signed()}.items()):
         (blobs / str(number)).write_bytes(data)
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-        (snapshot / name).symlink_to(blobs / str(number))
+        (snapshot / name).symlink_to(os.path.relpath(blobs / str(number), (snapshot / name).parent))
     return snapshot
 
 

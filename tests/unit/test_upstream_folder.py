@@ -88,10 +88,11 @@ def test_an_operator_who_says_something_else_than_the_cache_is_contradicted(tmp_
             recognise(snapshot, other)
 
 
-@pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside", "../../refs/main"])
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside", "../../refs/main", "../../blobs/link"])
 def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target: str) -> None:
     snapshot = cache(tmp_path)
     (tmp_path / "outside").write_text("somebody else's")
+    (snapshot.parent.parent / "blobs" / "link").symlink_to("/etc/hostname")
     (snapshot / "link.txt").symlink_to(target)
     with pytest.raises(Malformed) as refused:
         recognise(snapshot, None)

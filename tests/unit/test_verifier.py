@@ -131,6 +131,36 @@ def test_a_hub_cache_is_verified_through_its_links(tmp_path: Path) -> None:
     assert main([str(snapshot), "--policy", str(tmp_path / "policy.toml")]) == 3
 
 
+@pytest.mark.parametrize(
+    ("where", "target"),
+    [
+        ("model", "../../blobs/LICENSE"),
+        ("snapshots/" + "a" * 40, "../../blobs/LICENSE"),
+        ("models--a--b/snapshots/main", "../../blobs/LICENSE"),
+        ("models--a--b/snapshots/" + "a" * 40, "/blobs/LICENSE"),
+        ("models--a--b/snapshots/" + "a" * 40, "../../blobs/below/LICENSE"),
+        ("models--a--b/snapshots/" + "a" * 40, "../../../models--a--b/blobs/LICENSE"),
+        ("models--a--b/snapshots/" + "a" * 40, "../../blobs/another-link"),
+        ("models--a--b/snapshots/" + "a" * 40, "../../blobs/.."),
+    ],
+)
+def test_a_link_that_no_hub_client_makes_is_never_followed(tmp_path: Path, where: str, target: str) -> None:
+    plain_folder = GOOD.write(tmp_path)
+    place = tmp_path / "x" / where
+    blobs = place.parent.parent / "blobs"
+    (blobs / "below").mkdir(parents=True)
+    (blobs / "LICENSE").write_bytes(FILES["LICENSE"])
+    (blobs / "below" / "LICENSE").write_bytes(FILES["LICENSE"])
+    (blobs / "another-link").symlink_to("LICENSE")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    plain_folder.rename(place)
+    (place / "LICENSE").unlink()
+    (place / "LICENSE").symlink_to(f"{blobs.parent}{target}" if target.startswith("/") else target)
+    (found,) = (file for file in examine(place).files or () if file.path == "LICENSE")
+    assert (found.kind, found.sha256) == ("link", None)
+    assert main([str(place), "--policy", str(tmp_path / "policy.toml")]) == 3
+
+
 @pytest.mark.parametrize("target", ["LICENSE", "/dev/zero", "nowhere", "tokenizer", ".."])
 def test_links_are_found_and_never_followed(folder: Folder, target: str) -> None:
     (folder.path / "link").symlink_to(target)

@@ -26,6 +26,7 @@ from comity.trust.upstream.naming import Upstream, Wanted, check_repository, is_
 from comity.upstream.download import CHUNK, Work
 from comity.upstream.listing import Listing, Standing
 from comity.upstream.mirror import Mirrored, require_room
+from comity.verifier import hub_blob
 
 METADATA: Final = ".cache/huggingface/download"
 MAX_METADATA: Final = 1024
@@ -50,7 +51,7 @@ def recognise(folder: Path, named: Wanted | None) -> Carried:
         if not folder.is_dir():
             raise NotFound(f"no folder {folder}", why="on the node's own machine, where the node may read it")
         snapshot = _snapshot(folder)
-        found = dict(_files(snapshot or folder, cache=snapshot.parent.parent if snapshot else None))
+        found = dict(_files(snapshot or folder, in_cache=snapshot is not None))
     if not found:
         raise NotFound(f"{folder} has no files", why="there is nothing to import", code="EMPTY")
     if snapshot is not None:
@@ -80,7 +81,7 @@ def _snapshot(folder: Path) -> Path | None:
     return within[0] if len(within) == 1 else None
 
 
-def _files(folder: Path, *, cache: Path | None) -> Iterator[tuple[str, Path]]:
+def _files(folder: Path, *, in_cache: bool) -> Iterator[tuple[str, Path]]:
     """Files by manifest path. In a cache they may be links to its blobs, and to nothing else."""
     pending, count = [(folder, "")], 0
     while pending:
@@ -97,12 +98,13 @@ def _files(folder: Path, *, cache: Path | None) -> Iterator[tuple[str, Path]]:
                     raise Malformed(
                         "too many files", why=f"at most {MAX_FILES} make an artifact", code="TOO-MANY-FILES"
                     )
-                yield check_path(path), _real(path, Path(entry.path), cache)
+                found = Path(entry.path)
+                in_blobs = in_cache and entry.is_symlink()
+                yield check_path(path), _real(path, hub_blob(found, folder) if in_blobs else found)
 
 
-def _real(path: str, found: Path, cache: Path | None) -> Path:
-    real = found.resolve() if cache is not None else found
-    if cache is not None and real != found and real.parent != cache / "blobs":
+def _real(path: str, real: Path | None) -> Path:
+    if real is None:
         raise Malformed(f"{path} is not taken in", why="it links out of the cache", code="NOT-A-FILE")
     if not stat.S_ISREG(real.lstat().st_mode):
         raise Malformed(f"{path} is not taken in", why="it is a link or a special file", code="NOT-A-FILE")
