@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -19,6 +18,7 @@ from comity.node import logs
 from comity.node.allocation.room import Allocation
 from comity.node.config import NodeConfig
 from comity.node.core import Clock, Core
+from comity.node.descriptors import allow_descriptors
 from comity.node.doors import Doors, Listening
 from comity.node.housekeeping import Housekeeping
 from comity.node.importing.importer import Importer
@@ -87,16 +87,10 @@ def run(file: Path, beside: Beside = alone) -> None:
     import time
 
     bound_arenas()
-    _allow_descriptors()
+    allow_descriptors()
     logs.configure()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_until_signalled(NodeConfig.load(file), time.time, beside))
-
-
-def _allow_descriptors() -> None:
-    """As many open files as the system grants: each connection to the gateway is one, and so is each blob it reads."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_signalled(config: NodeConfig, clock: Clock, beside: Beside) -> None:

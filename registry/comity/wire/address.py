@@ -52,6 +52,33 @@ class Address:
         return (mapped or literal).is_loopback
 
 
+def caller_name(host: str) -> str:
+    """What one caller is counted by: an IPv4 address, or the /64 of an IPv6 one, which is what one host has.
+
+    `host` is a socket's peer address, a zone behind a `%` allowed; anything else gives `elsewhere`.
+    """
+    return _network(host, 32, 64)
+
+
+def address_block(host: str) -> str:
+    """What strangers share connections by: the /24 of an IPv4 address, the /48 of an IPv6 one.
+
+    These are the smallest blocks that are routed by themselves: one party easily has all of one, and rarely many.
+    """
+    return _network(host, 24, 48)
+
+
+def _network(host: str, v4: int, v6: int) -> str:
+    address = _literal(host.partition("%")[0])
+    if address is None:
+        return "elsewhere"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    length = v4 if isinstance(address, ipaddress.IPv4Address) else v6
+    network = ipaddress.ip_network((address, length), strict=False)
+    return str(network.network_address) if length == address.max_prefixlen else str(network)
+
+
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host) if "%" not in host else None

@@ -7,7 +7,6 @@ negotiates by itself. Which certificates to pin is not decided here: node-record
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import grpc
 
 from comity.trust.digest import sha256
 from comity.trust.errors import Refused
+from comity.wire.address import caller_name
 from comity.wire.certs import Pin, TlsIdentity, from_pem, to_pem
 
 Pins = Callable[[], Iterable[Pin]]
@@ -121,13 +121,4 @@ def require_operator() -> None:
 
 def _network(peer: str) -> str:
     """`ipv4:192.0.2.1:5000` -> `192.0.2.1`; `ipv6:%5B2001:db8::1%5D:5000` -> `2001:db8::/64`."""
-    host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return "elsewhere"
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    return caller_name(unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]"))

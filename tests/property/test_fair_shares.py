@@ -1,0 +1,105 @@
+"""Places that are shared fairly: what one address block does takes nothing from the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from comity.node.descriptors import BLOB_FILES, OWN, ConnectionLimits
+from comity.wire.address import address_block, caller_name
+from comity.wire.fair_shares import REST, FairShares
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+class Clock:
+    """Monotonic seconds that only a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_free_place_is_anybodys() -> None:
+    shares: FairShares[int] = FairShares(3, Clock())
+    assert [shares.take(n, "a") for n in range(3)] == [None, None, None]
+    assert len(shares) == shares.held_by("a") == 3
+
+
+def test_the_largest_block_gives_up_its_stalest_place_for_a_newcomer_from_elsewhere() -> None:
+    clock = Clock()
+    shares: FairShares[int] = FairShares(3, clock)
+    for n in range(3):
+        clock.now += 1
+        shares.take(n, "a")
+    shares.progress(0)
+    assert shares.take(9, "b") == 1
+    assert (shares.held_by("a"), shares.held_by("b")) == (2, 1)
+
+
+def test_a_newcomer_of_the_largest_block_is_refused_while_the_others_work() -> None:
+    clock = Clock()
+    shares: FairShares[int] = FairShares(2, clock)
+    shares.take(0, "a")
+    shares.take(1, "a")
+    assert shares.take(2, "a") == 2
+    clock.now += REST
+    shares.progress(1)
+    assert shares.take(3, "a") == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("aaaaaaaabc"), st.integers(0, 40), st.sampled_from(["take", "give", "work"])))
+)
+def test_no_block_loses_a_place_while_another_has_more(steps: list[tuple[str, int, str]]) -> None:
+    clock = Clock()
+    shares: FairShares[tuple[str, int]] = FairShares(6, clock)
+    held: dict[tuple[str, int], str] = {}
+    for block, number, step in steps:
+        clock.now += 1
+        item = (block, number)
+        if step == "give":
+            shares.give_back(item)
+            held.pop(item, None)
+        elif step == "work":
+            shares.progress(item)
+        else:
+            held[item] = block
+            counts = Counter(held.values())
+            out = shares.take(item, block)
+            if out is not None:
+                assert counts[held.pop(out)] == max(counts.values())
+                assert len(counts) == 1 or counts.total() > 6
+        assert len(shares) == len(held) <= 6
+        assert {b: shares.held_by(b) for b in "abc"} == {b: Counter(held.values())[b] for b in "abc"}
+
+
+@given(st.integers(1, 60), st.integers(1, 8))
+def test_one_honest_connection_outlasts_any_flood_from_one_other_block(flood: int, places: int) -> None:
+    shares: FairShares[object] = FairShares(places + 1, Clock())
+    honest = object()
+    shares.take(honest, "honest")
+    assert all(shares.take(object(), "flood") is not honest for _ in range(flood))
+
+
+@pytest.mark.parametrize(
+    ("host", "caller", "block"),
+    [
+        ("192.0.2.7", "192.0.2.7", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.0/24"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64", "2001:db8:1::/48"),
+        ("fe80::1%eth0", "fe80::/64", "fe80::/48"),
+        ("unix", "elsewhere", "elsewhere"),
+        ("", "elsewhere", "elsewhere"),
+    ],
+)
+def test_addresses_are_counted_by_host_and_by_block(host: str, caller: str, block: str) -> None:
+    assert (caller_name(host), address_block(host)) == (caller, block)
+
+
+@given(st.integers(0, 2**20))
+def test_all_listeners_together_fit_into_the_open_files(files: int) -> None:
+    limits = ConnectionLimits.of(files)
+    needed = limits.mutual + limits.open + limits.http + 2 * BLOB_FILES * limits.blobs + OWN
+    assert needed <= max(files, 250)
