@@ -1,0 +1,148 @@
+"""Calls made by hand: gRPC as a transport for bytes of protobuf that are written here, and bare HTTP/1.1."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from support.raw_bytes import message, parsed
+
+from attackers.attacker import Target, Victim
+
+TypeFields = dict[int, list[int | bytes]]
+SERVICES = {
+    "GetNode": "NodeService",
+    "ListLogs": "LogService",
+    "GetEntries": "LogService",
+    "GetProof": "LogService",
+    "GetCheckpoint": "LogService",
+    "GetInclusion": "LogService",
+    "Resolve": "ArtifactService",
+    "GetClaims": "ArtifactService",
+    "Search": "ArtifactService",
+    "GetObject": "BlobService",
+    "Read": "BlobService",
+    "Stat": "BlobService",
+    "GetProceedings": "CharterService",
+    "Ask": "CharterService",
+    "ListAsks": "CharterService",
+    "Submit": "PublishService",
+    "Upload": "PublishService",
+    "SearchOffers": "OfferService",
+    "ListGrants": "OfferService",
+}
+UNARY = {"GetNode", "GetCheckpoint", "GetInclusion", "Search", "Stat", "Ask", "Submit"}
+
+
+@dataclass
+class Caller:
+    """Somebody at one victim's open port. What it sends is counted in `target.sent`."""
+
+    target: Target
+    victim: Victim
+    channel: grpc.Channel
+
+    def start(self, call: str, request: bytes, patience: float = 10) -> Iterator[bytes]:
+        """Begin a call and read nothing yet."""
+        path = f"/comity.v1.{SERVICES[call]}/{call}"
+        self.target.sent[self.victim.name] += len(request)
+        if call in UNARY:
+            return iter((self.channel.unary_unary(path)(request, timeout=patience),))
+        return iter(self.channel.unary_stream(path)(request, timeout=patience))
+
+    def ask(self, call: str, *fields: tuple[int, int | bytes | str], patience: float = 10) -> list[TypeFields]:
+        """The messages of an answer; none where it is refused."""
+        try:
+            return [parsed(answer) for answer in self.start(call, message(*fields), patience)]
+        except grpc.RpcError:
+            return []
+
+    def submit(self, lines: Sequence[bytes], objects: Sequence[bytes] = ()) -> TypeFields | None:
+        """Hand in lines; None where they are refused."""
+        inline = [message((1, sha256(data).digest()), (2, data)) for data in objects]
+        answers = self.ask("Submit", *((1, line) for line in lines), *((2, data) for data in inline))
+        return answers[0] if answers else None
+
+    def upload(self, submission: bytes, data: bytes, chunks: Iterable[bytes]) -> bool:
+        """Bring an object of a submission, in chunks as given; whether it was taken."""
+        header = message((1, submission), (2, message((1, sha256(data).digest()), (2, len(data)))), (3, 0))
+
+        def parts() -> Iterator[bytes]:
+            yield message((1, header))
+            for chunk in chunks:
+                self.target.sent[self.victim.name] += len(chunk)
+                yield message((2, chunk))
+
+        try:
+            self.channel.stream_unary("/comity.v1.PublishService/Upload")(parts(), timeout=20)
+        except grpc.RpcError:
+            return False
+        return True
+
+    def lines(self, origin: str, start: int = 0, end: int = 1000) -> list[bytes]:
+        """What a log holds there."""
+        found = []
+        for batch in self.ask("GetEntries", (1, origin), (2, start), (3, end)):
+            found += [line for line in batch.get(2, []) if isinstance(line, bytes)]
+        return found
+
+
+@contextmanager
+def calling(target: Target, victim: Victim, *, identity: tuple[bytes, bytes] | None = None) -> Iterator[Caller]:
+    """A caller at the open port, or at the mutual one with (key, certificate) in PEM."""
+    name = x509.load_pem_x509_certificate(victim.certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    key, chain = identity or (None, None)
+    channel = grpc.secure_channel(
+        victim.mutual if identity else victim.open,
+        grpc.ssl_channel_credentials(victim.certificate, key, chain),
+        options=[
+            ("grpc.ssl_target_name_override", name[0].value),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", -1),
+        ],
+    )
+    try:
+        yield Caller(target, victim, channel)
+    finally:
+        channel.close()
+
+
+@contextmanager
+def connected(address: str, *, tls: bool = False, patience: float = 10) -> Iterator[socket.socket]:
+    """A socket, under TLS that checks nothing where asked."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=patience) as plain:
+        if not tls:
+            yield plain
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(plain) as wrapped:
+            yield wrapped
+
+
+def http(target: Target, victim: Victim, request: bytes, patience: float = 10) -> bytes:
+    """What the gateway answers to these bytes, up to its end or to `patience` seconds of silence."""
+    target.sent[victim.name] += len(request)
+    answer = b""
+    try:
+        with connected(victim.gateway, patience=patience) as link:
+            link.sendall(request)
+            while len(answer) < 1 << 22 and (data := link.recv(65_536)):
+                answer += data
+    except OSError:
+        pass
+    return answer
+
+
+def get(target: Target, victim: Victim, path: str) -> bytes:
+    return http(target, victim, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
