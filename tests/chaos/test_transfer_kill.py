@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
-from support.sources import PIECE, QUICK, MemorySource, wanted, weights
+from support.sources import PIECE, QUICK, MemorySource, named, wanted, weights
 
 PIECES = 60
 TESTS = Path(__file__).resolve().parents[1]
@@ -47,4 +47,4 @@ async def test_what_a_crash_left_torn_is_fetched_again(tmp_path: Path) -> None:
         file.write(bytes(PIECE))
     fetched = await fetch_file(wanted(data), [MemorySource("c", data)], into, limits=QUICK)
     assert into.read_bytes() == data
-    assert fetched.bytes_by_source["c"] >= 2 * PIECE
+    assert named(fetched.bytes_by_source)["c"] >= 2 * PIECE

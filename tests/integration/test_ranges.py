@@ -38,7 +38,7 @@ from support.federation import Founded, NodeHome, found, introduced, serving, un
 from support.ports import free_port
 from support.publisher import Publisher, Release, model, release, send
 from support.range_hosts import Behaviour, answer, host
-from support.sources import MemorySource, cut
+from support.sources import MemorySource, cut, named, source_key
 
 BYTES = 20 * 1024 * 1024
 WEIGHTS = random.Random(1).randbytes(BYTES)
@@ -202,7 +202,7 @@ def source_at(urls: list[str], identity: TlsIdentity) -> RangeSource:
     async def locate(digest: Digest) -> tuple[Location, ...]:
         return (Location("unknown", "x"), Location("https-range", urls.pop(0))) if urls else ()
 
-    return RangeSource("node", Pin.of(identity.certificate), locate)
+    return RangeSource(source_key("node"), "node", Pin.of(identity.certificate), locate)
 
 
 async def read(source: RangeSource, offset: int, length: int) -> bytes:
@@ -231,7 +231,7 @@ async def fetch(folder: Path, *second: RangeSource) -> Fetched:
     for source in second:
         source.close()
     assert (folder / "got").read_bytes() == WEIGHTS
-    assert fetched.bytes_by_host == {"node": BYTES}
+    assert named(fetched.bytes_by_host) == {"node": BYTES}
     return fetched
 
 
@@ -246,15 +246,15 @@ async def test_whatever_is_wrong_with_the_ranges_the_file_is_right(
         fetched = await fetch(tmp_path, source_at([there.url] * 2, identity))
     assert there.asked > 0
     dropping = (lies, sends_another_range, sends_more, redirects, forbids)
-    assert set(fetched.faults) <= {"node over https"}
-    assert ("node over https" in fetched.dropped) == (behaviour in dropping)
+    assert set(named(fetched.faults)) <= {"memory node"}
+    assert ("memory node" in named(fetched.dropped)) == (behaviour in dropping)
 
 
 async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> None:
     with host(identity, right) as there:
         fetched = await fetch(tmp_path, source_at([there.url], identity))
-    assert fetched.bytes_by_source["node over https"] >= PIECE
-    assert not fetched.faults
+    assert named(fetched.bytes_by_source)["memory node"] >= PIECE
+    assert not named(fetched.faults)
 
 
 async def test_another_certificate_is_sent_nothing(tmp_path: Path, identity: TlsIdentity) -> None:
@@ -262,7 +262,7 @@ async def test_another_certificate_is_sent_nothing(tmp_path: Path, identity: Tls
     with host(TlsIdentity(make_certificate(key), key), right) as stranger:
         fetched = await fetch(tmp_path, source_at([stranger.url], identity))
     assert stranger.asked == 0
-    assert "is not the node that was pinned" in fetched.dropped["node over https"]
+    assert "is not the node that was pinned" in named(fetched.dropped)["memory node"]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "file:///etc/passwd", "https://u:p@h/", "?"])
@@ -324,7 +324,7 @@ async def test_a_node_that_does_not_say_where_is_not_asked_again(monkeypatch: py
         return ()
 
     key = PrivateKey.generate("ecdsa-p256")
-    source = RangeSource("node", Pin.of(make_certificate(key)), locate)
+    source = RangeSource(source_key("node"), "node", Pin.of(make_certificate(key)), locate)
     assert await offering([source], BLOB, BYTES) == []
     assert await offering([source], BLOB, BYTES) == []
     assert len(asked) == 1
@@ -390,7 +390,7 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
             path.chmod(0o644)
             with path.open("r+b") as file:
                 file.write(b"rot")
-            source = RangeSource("second", Pin.of(second.record.tls), client.locations)
+            source = RangeSource(source_key("second"), "second", Pin.of(second.record.tls), client.locations)
             assert await source.find(BLOB)
             with pytest.raises(Unavailable):
                 await read(source, 0, 10)

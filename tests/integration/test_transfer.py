@@ -15,6 +15,7 @@ from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.partial import Partial
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.source import LocalSource, Source
+from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
@@ -31,6 +32,7 @@ from support.sources import (
     Short,
     Silent,
     cut,
+    named,
     wanted,
     weights,
 )
@@ -54,14 +56,14 @@ async def fetch(sources: list[Source], into: Path, *, data: bytes = DATA, limits
 
 async def test_one_source_is_enough(into: Path) -> None:
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.bytes_by_source == {"a": len(DATA)}
-    assert (fetched.refetched, fetched.dropped, fetched.faults) == (0, {}, {})
+    assert named(fetched.bytes_by_source) == {"a": len(DATA)}
+    assert (fetched.refetched, named(fetched.dropped), named(fetched.faults)) == (0, {}, {})
 
 
 async def test_several_sources_share_the_work(into: Path) -> None:
     sources = [MemorySource(name, DATA, pause=0.001) for name in "abc"]
     fetched = await fetch(list(sources), into)
-    assert set(fetched.bytes_by_source) == {"a", "b", "c"}
+    assert set(named(fetched.bytes_by_source)) == {"a", "b", "c"}
 
 
 async def test_a_fast_source_is_asked_in_long_runs(into: Path) -> None:
@@ -85,22 +87,22 @@ async def test_progress_adds_up_to_the_size(into: Path) -> None:
 async def test_a_liar_is_dropped_at_its_first_bad_piece_and_named(into: Path) -> None:
     liar = Liar("liar", DATA)
     fetched = await fetch([liar, MemorySource("honest", DATA)], into)
-    assert fetched.bytes_by_source == {"honest": len(DATA)}
-    assert "wrong bytes" in fetched.dropped["liar"]
+    assert named(fetched.bytes_by_source) == {"honest": len(DATA)}
+    assert "wrong bytes" in named(fetched.dropped)["liar"]
     assert len(liar.asked) <= 2, "the second request was open already"
     assert liar.streams == 0
 
 
 async def test_a_liar_among_good_pieces_is_found_by_the_bad_one(into: Path) -> None:
     fetched = await fetch([Liar("liar", DATA, pieces=range(10, 40)), MemorySource("honest", DATA, pause=0.001)], into)
-    assert fetched.bytes_by_source["liar"] >= PIECE, "what it gave rightly counts"
-    assert fetched.dropped["liar"].startswith("wrong bytes: piece ")
+    assert named(fetched.bytes_by_source)["liar"] >= PIECE, "what it gave rightly counts"
+    assert named(fetched.dropped)["liar"].startswith("wrong bytes: piece ")
 
 
 async def test_six_liars_cannot_outvote_one_honest_source(into: Path) -> None:
     liars = [Liar(f"liar-{number}", DATA) for number in range(6)]
     fetched = await fetch([*liars, MemorySource("honest", DATA)], into)
-    assert len(fetched.dropped) == 6
+    assert len(named(fetched.dropped)) == 6
 
 
 @pytest.mark.parametrize(
@@ -118,27 +120,27 @@ async def test_a_faulty_source_is_named_with_its_reason_and_not_waited_for(
     into: Path, faulty: MemorySource, reason: str
 ) -> None:
     fetched = await fetch([faulty, MemorySource("honest", DATA, pause=0.005)], into)
-    assert reason in fetched.faults["x"]
-    assert fetched.dropped == {}, "it may recover"
+    assert reason in named(fetched.faults)["x"]
+    assert named(fetched.dropped) == {}, "it may recover"
     assert faulty.streams == 0
 
 
 async def test_a_source_that_does_not_have_it_is_asked_once(into: Path) -> None:
     absent = Failing("absent", DATA, lambda: NotFound("not here"))
     fetched = await fetch([absent, MemorySource("honest", DATA, pause=0.001)], into)
-    assert fetched.dropped == {"absent": "not here"}
+    assert named(fetched.dropped) == {"absent": "not here"}
     assert len(absent.asked) <= 2
 
 
 async def test_a_source_that_falls_silent_half_way_is_replaced(into: Path) -> None:
     fetched = await fetch([Silent("dying", DATA, budget=len(DATA) // 3), MemorySource("b", DATA, pause=0.001)], into)
-    assert fetched.bytes_by_source["dying"] > 0
+    assert named(fetched.bytes_by_source)["dying"] > 0
 
 
 async def test_when_all_sources_are_down_for_a_while_the_transfer_waits(into: Path) -> None:
     sources = [Failing(name, DATA, lambda: Unavailable("restarting"), times=4) for name in "ab"]
     fetched = await fetch(list(sources), into)
-    assert fetched.faults == {"a": ("restarting",), "b": ("restarting",)}
+    assert named(fetched.faults) == {"a": ("restarting",), "b": ("restarting",)}
 
 
 async def test_the_last_source_is_never_given_up_for_silence(into: Path) -> None:
@@ -166,13 +168,13 @@ async def test_sources_that_drip_cannot_keep_an_honest_one_out(into: Path) -> No
     drips = [Dripping(f"drip-{number}", data, every=0.02) for number in range(12)]
     limits = replace(QUICK, silence=0.2, patience=60.0)
     fetched = await fetch([*drips, MemorySource("honest", data)], into, data=data, limits=limits)
-    assert fetched.bytes_by_source == {"honest": len(data)}
+    assert named(fetched.bytes_by_source) == {"honest": len(data)}
 
 
 async def test_the_last_source_may_correct_a_bad_piece(into: Path) -> None:
     fetched = await fetch([Liar("a", DATA, pieces=[5], times=1)], into)
-    assert fetched.faults == {"a": ("wrong bytes: piece 5 does not have its hash",)}
-    assert fetched.dropped == {}
+    assert named(fetched.faults) == {"a": ("wrong bytes: piece 5 does not have its hash",)}
+    assert named(fetched.dropped) == {}
     assert fetched.refetched >= PIECE
 
 
@@ -262,13 +264,13 @@ async def test_bad_bytes_in_the_partial_file_are_fetched_again(into: Path) -> No
     damaged[9 * PIECE] ^= 1
     into.write_bytes(damaged)
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.bytes_by_source == {"a": PIECE}
+    assert named(fetched.bytes_by_source) == {"a": PIECE}
 
 
 async def test_the_partial_file_of_another_file_is_used_as_far_as_it_agrees(into: Path) -> None:
     into.write_bytes(weights(3, seed=9) + DATA[3 * PIECE - 100 : 3 * PIECE] + DATA[3 * PIECE :] + b"surplus")
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.bytes_by_source == {"a": 3 * PIECE}
+    assert named(fetched.bytes_by_source) == {"a": 3 * PIECE}
 
 
 async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path
     source = MemorySource("a", DATA)
     fetched = await fetch_file(wanted(DATA), [source], into, local=LocalSource(find), limits=QUICK)
     assert into.read_bytes() == DATA
-    assert (fetched.reused, fetched.bytes_by_source) == (30 * PIECE, {"a": len(DATA) - 30 * PIECE})
+    assert (fetched.reused, named(fetched.bytes_by_source)) == (30 * PIECE, {"a": len(DATA) - 30 * PIECE})
 
 
 async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> None:
@@ -318,13 +320,13 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
 
 
 async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Path) -> None:
-    standings: dict[str, Standing] = {}
+    standings: dict[SourceKey, Standing] = {}
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
     await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, standings=standings)
     asked = len(liar.asked)
     fetched = await fetch_file(wanted(DATA), [liar, honest], tmp_path / "2", limits=QUICK, standings=standings)
     assert len(liar.asked) == asked
-    assert "wrong bytes" in fetched.dropped["liar"]
+    assert "wrong bytes" in named(fetched.dropped)["liar"]
 
 
 async def test_two_files_at_a_time_from_the_same_sources(tmp_path: Path) -> None:
@@ -346,6 +348,19 @@ async def test_two_files_at_a_time_from_the_same_sources(tmp_path: Path) -> None
     assert (tmp_path / "2").read_bytes() == other
 
 
-async def test_two_sources_of_one_name_are_a_mistake_of_the_caller(into: Path) -> None:
+async def test_one_source_named_twice_is_a_mistake_of_the_caller(into: Path) -> None:
     with pytest.raises(ValueError):
         await fetch_file(wanted(DATA), [MemorySource("a", DATA), MemorySource("a", DATA)], into)
+
+
+async def test_two_sources_of_one_name_are_two_sources_and_told_apart_where_they_are_shown(into: Path) -> None:
+    liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
+    absent = Failing("absent", DATA, lambda: NotFound("not here"))
+    liar.name = honest.name = absent.name = "node"
+    fetched = await fetch([liar, honest, absent], into)
+    assert set(named(fetched.dropped)) == {"liar", "absent"}
+    other = Failing("other", DATA, lambda: NotFound("not here"))
+    other.name = "node"
+    with pytest.raises(NotFound) as failed:
+        await fetch_file(wanted(DATA), [absent, other], into.with_name("second"))
+    assert f"node ({absent.key.short}): not here; node ({other.key.short}): not here" in str(failed.value)

@@ -12,7 +12,7 @@ from comity.trust.digest import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.pieces import PIECE
 from support import virtual_time
-from support.sources import Dripping, Failing, Liar, Link, MemorySource, Silent, cut
+from support.sources import Dripping, Failing, Liar, Link, MemorySource, Silent, cut, named, source_key
 
 DATA = random.Random(7).randbytes(96 * MIB)
 WANT = Wanted(sha256(DATA), len(DATA), cut(DATA, PIECE))
@@ -45,7 +45,7 @@ def test_a_liar_and_a_dead_source_cost_next_to_nothing(tmp_path: Path) -> None:
     faulty: list[MemorySource] = [Liar("liar", DATA), Silent("dead", DATA)]
     fetched, mbit = fetch([*faulty, *links()], tmp_path)
     assert mbit > 0.9 * SUM_OF_LINKS
-    assert "liar" in fetched.dropped and "dead" not in fetched.dropped
+    assert "liar" in named(fetched.dropped) and "dead" not in named(fetched.dropped)
 
 
 def test_a_small_file_does_not_wait_out_the_silence_of_a_dead_source(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_the_last_per_cent_does_not_wait_for_a_source_that_falls_silent(tmp_path
 def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
     back = Failing("back", DATA, lambda: Unavailable("restarting"), times=3)
     fetched, _ = fetch([back, Link("a", DATA, 20)], tmp_path)
-    assert fetched.faults == {"back": ("restarting",)}
-    assert fetched.bytes_by_source["back"] > len(DATA) // 2
+    assert named(fetched.faults) == {"back": ("restarting",)}
+    assert named(fetched.bytes_by_source)["back"] > len(DATA) // 2
 
 
 @pytest.mark.parametrize("drips", [7, 8, 30])
@@ -74,13 +74,13 @@ def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: in
     sources = [Dripping(f"drip-{number}", data, every=2.0) for number in range(drips)]
     want = Wanted(sha256(data), len(data), cut(data, PIECE))
     fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
-    assert fetched.bytes_by_source == {"a": len(data)}
+    assert named(fetched.bytes_by_source) == {"a": len(data)}
     assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each drip delays it by less than one"
 
 
 def ways_to_one_host(*ways: MemorySource) -> list[MemorySource]:
     for way in ways:
-        way.host = "node"
+        way.host = source_key("node")
     return list(ways)
 
 
@@ -88,7 +88,7 @@ def ways_to_one_host(*ways: MemorySource) -> list[MemorySource]:
 def test_the_faster_way_to_a_host_carries_nearly_all(tmp_path: Path, grpc: int, https: int) -> None:
     fetched, mbit = fetch(ways_to_one_host(Link("grpc", DATA, grpc), Link("https", DATA, https)), tmp_path)
     assert mbit > 0.85 * max(grpc, https)
-    assert fetched.bytes_by_host == {"node": len(DATA)}
+    assert named(fetched.bytes_by_host) == {"node": len(DATA)}
 
 
 def test_a_second_way_that_stalls_costs_seconds_and_no_more(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.trust.pieces import PieceRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.sources import QUICK, Empty, Endless, Failing, Liar, MemorySource, Short, Silent, weights
+from support.sources import QUICK, Empty, Endless, Failing, Liar, MemorySource, Short, Silent, named, weights
 
 DATA = weights(2)
 OTHERS: dict[str, Callable[[str], MemorySource]] = {
@@ -54,5 +54,5 @@ def test_one_honest_source_is_enough(cuts: set[int], message: int, others: list[
         )
         assert into.read_bytes() == DATA
     assert fetched.resumed + sum(fetched.bytes_by_source.values()) == len(DATA)
-    assert "honest" not in fetched.dropped
+    assert "honest" not in named(fetched.dropped)
     assert all(source.streams == 0 for source in sources)

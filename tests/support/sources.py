@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from comity.transfer.plan import Limits, Wanted
+from comity.transfer.source_key import SourceKey
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.pieces import PieceRecord
+
+T = TypeVar("T")
 
 PIECE = 64 * 1024
 QUICK = Limits(silence=0.1, patience=2.0, first_rest=0.01, longest_rest=0.05)
@@ -31,6 +35,15 @@ def wanted(data: bytes) -> Wanted:
     return Wanted(sha256(data), len(data), cut(data))
 
 
+def source_key(name: str) -> SourceKey:
+    return SourceKey("memory", name)
+
+
+def named(found: Mapping[SourceKey, T]) -> dict[str, T]:
+    """What was found about sources in memory, by their names."""
+    return {key.value: value for key, value in found.items()}
+
+
 class MemorySource:
     """Answers from memory, message by message, giving way to others after each.
 
@@ -41,7 +54,8 @@ class MemorySource:
     """
 
     def __init__(self, name: str, data: bytes, *, message: int = 16 * 1024, pause: float = 0.0) -> None:
-        self.name = self.host = name
+        self.name = name
+        self.key = self.host = source_key(name)
         self.data = data
         self.message = message
         self.pause = pause

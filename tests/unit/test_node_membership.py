@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.node.membership import MAX_NODES, Membership, Seat, Told
+from comity.node.membership import MAX_NODES, Membership, PeerKey, Seat, Told
 from comity.trust.charter import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements.node_record import certificate_key, sign_node_record
+from comity.trust.statements.node_record import certificate_key, parse_node_record, sign_node_record
+from comity.trust.tlog.note import log_verifier_key
 from comity.wire.certs import Pin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 
@@ -52,8 +53,15 @@ def renewed(of: Node, governance: HybridSigner, tls: str) -> Entry:
     return sign_node_record(record, [governance], bound)
 
 
+def called_like(of: Node, other: Node) -> Entry:
+    """A record of `of` with the name and the origin of `other`, and keys of its own."""
+    record = replace(of.record, name=other.record.name, log=log_verifier_key(other.origin, of.log.public))
+    bound = (HybridSigner((of.log,)), of.cosigner, of.online, HybridSigner((of.tls,)))
+    return sign_node_record(record, [of.seat.signer], bound)
+
+
 def shown(members: Membership, of: Node) -> tuple[bytes, ...]:
-    peer = members.peer(of.origin)
+    peer = members.peer(PeerKey.of(of.record))
     assert peer is not None
     return peer.certificates
 
@@ -67,8 +75,8 @@ def test_the_other_nodes_of_the_file_are_peers_and_pinned() -> None:
     members = start()
     assert {peer.name for peer in members.peers} == {node(who).record.name for who in (SG, ES, KR)}
     assert set(members.pins()) == {Pin.of(node(who).record.tls) for who in (SG, ES, KR)}
-    assert members.by_certificate(node(SG).record.tls) == members.peer(node(SG).origin)
-    assert members.log_key(node(CH).origin) == node(CH).record.log
+    assert members.by_certificate(node(SG).record.tls) == members.peer(PeerKey.of(node(SG).record))
+    assert members.log_keys(node(CH).origin) == (node(CH).record.log,)
     assert members.node(node(SG).record.node) == node(SG).record
     assert members.seated
 
@@ -79,7 +87,7 @@ def test_a_node_is_learned_from_a_record_that_the_charter_proves() -> None:
     assert [peer.name for peer in members.learn(told)] == [node(SG).record.name]
     assert members.learn(told) == ()
     assert members.pins() == (Pin.of(node(SG).record.tls),)
-    assert members.log_key(node(BR).origin) is None
+    assert members.log_keys(node(BR).origin) == ()
 
 
 def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
@@ -91,9 +99,9 @@ def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
 
 def test_a_node_moves_where_it_says() -> None:
     members = start()
-    members.relocate(node(SG).origin, ("new.example:1",), ())
-    members.relocate("nobody/log", ("x.example:1",), ())
-    peer = members.peer(node(SG).origin)
+    members.relocate(PeerKey.of(node(SG).record), ("new.example:1",), ())
+    members.relocate(PeerKey(SG.id, "nobody/log"), ("x.example:1",), ())
+    peer = members.peer(PeerKey.of(node(SG).record))
     assert peer is not None and (peer.mutual, peer.open) == (("new.example:1",), ())
 
 
@@ -114,10 +122,10 @@ def test_a_newcomers_node_counts_from_its_epoch_on() -> None:
 def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
     members = start()
     next_epoch(members, *(who.member for who in (CH, SG, ES)))
-    peer = members.peer(node(KR).origin)
+    peer = members.peer(PeerKey.of(node(KR).record))
     assert peer is not None
     assert members.member(KR.id) is None
-    assert members.log_key(node(KR).origin) == node(KR).record.log
+    assert members.log_keys(node(KR).origin) == (node(KR).record.log,)
     assert Pin.of(node(KR).record.tls) in members.pins()
     assert members.node(node(KR).record.node) == node(KR).record
     assert set(node(KR).record.cosigners) <= set(members.cosigner_keys())
@@ -157,10 +165,10 @@ def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
     members.learn([Told(renewed(node(SG), SG.signer, "later"), 7)])
     new, old = shown(members, node(SG))
     assert {Pin.of(new), Pin.of(old)} <= set(members.pins())
-    assert members.by_certificate(old) == members.by_certificate(new) == members.peer(node(SG).origin)
-    members.met(node(SG).origin, old)
+    assert members.by_certificate(old) == members.by_certificate(new) == members.peer(PeerKey.of(node(SG).record))
+    members.met(PeerKey.of(node(SG).record), old)
     assert len(shown(members, node(SG))) == 2
-    members.met(node(SG).origin, new)
+    members.met(PeerKey.of(node(SG).record), new)
     assert shown(members, node(SG)) == (new,)
     assert Pin.of(old) not in members.pins()
 
@@ -173,7 +181,7 @@ def test_a_lost_certificate_is_replaced_by_what_stands_elsewhere() -> None:
     assert [_key(der) for der in shown(members, node(SG))] == [_key(node(SG).record.tls), certificate("unannounced")]
     members.learn([Told(unannounced, 4)])
     assert _key(shown(members, node(SG))[0]) == certificate("unannounced")
-    members.met(node(SG).origin, shown(members, node(SG))[0])
+    members.met(PeerKey.of(node(SG).record), shown(members, node(SG))[0])
     members.learn([Told(node(SG).entry), Told(node(SG).entry, 1)])
     assert [_key(der) for der in shown(members, node(SG))] == [certificate("unannounced")]
 
@@ -200,8 +208,25 @@ def test_nobody_takes_over_the_node_of_another_member() -> None:
     record = replace(node(SG).record, member=KR.id, name="thief", tls=make_certificate(key))
     bound = (HybridSigner((node(SG).log,)), node(SG).cosigner, node(SG).online, HybridSigner((key,)))
     members.learn([Told(sign_node_record(record, [KR.signer], bound), 99)])
-    peer = members.peer(node(SG).origin)
+    peer = members.peer(PeerKey.of(node(SG).record))
     assert peer is not None and peer.member.id == SG.id and peer.record == node(SG).record
+
+
+def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_told_apart() -> None:
+    members = start()
+    namesake = called_like(node(KR), node(SG))
+    record = parse_node_record(namesake)
+    assert [peer.member.id for peer in members.learn([Told(namesake)])] == [KR.id]
+    first, second = (members.peer(PeerKey.of(each)) for each in (node(SG).record, record))
+    assert first is not None and second is not None and first.name == second.name
+    assert members.shown_name(first) != members.shown_name(second)
+    assert members.log_keys(node(SG).origin) == (node(SG).record.log, record.log)
+
+
+def test_a_member_that_took_an_origin_first_keeps_no_other_members_node_out() -> None:
+    members = Membership(own_seat(), replace(FEDERATION, nodes=()))
+    members.learn([Told(called_like(node(KR), node(SG)), 1), Told(node(SG).entry, 1)])
+    assert {peer.member.id for peer in members.peers} == {KR.id, SG.id}
 
 
 def test_a_member_has_a_bounded_number_of_nodes() -> None:

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from comity.transfer.ranges import RangeSource
-from comity.trust.digest import Digest
+from comity.transfer.source_key import SourceKey
+from comity.trust.digest import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.wire.certs import Pin
 
@@ -17,23 +18,24 @@ from comity_client.nodes.session import RemoteNode
 class NodeSource:
     """Reads blobs from one node; after a failure the next try goes to its next address."""
 
-    def __init__(self, node: RemoteNode, name: str) -> None:
+    def __init__(self, node: RemoteNode) -> None:
         self._node = node
-        self._name = name
         self._turn = 0
+        self.key = SourceKey("node", sha256(node.line))
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._node.name
 
     @property
-    def host(self) -> str:
-        return self._name
+    def host(self) -> SourceKey:
+        return self.key
 
     def over_https(self) -> RangeSource:
         """The other way to the same node; to be closed."""
         return RangeSource(
-            self._name,
+            self.key,
+            self.name,
             Pin.of(self._node.record.tls),
             lambda digest: self._node.ask(lambda client: client.locations(digest)),
         )
@@ -53,13 +55,9 @@ class NodeSource:
 
 
 def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
-    """One source for each node that has an address, with distinct names."""
-    named: dict[str, RemoteNode] = {}
-    for node in nodes:
-        if node.addresses:
-            name = node.name if node.name not in named else f"{node.name} of {node.member.name}"
-            named.setdefault(name, node)
-    return [NodeSource(node, name) for name, node in named.items()]
+    """One source for each node that has an address, each once."""
+    sources = {source.key: source for source in (NodeSource(node) for node in nodes if node.addresses)}
+    return list(sources.values())
 
 
 def other_ways(sources: Iterable[NodeSource]) -> list[RangeSource]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from comity.content.blob_lock import BlobLock
 from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits
 from comity.transfer.ranges import offering
-from comity.transfer.source import LocalSource, Source
+from comity.transfer.source import LocalSource, Source, names_of
+from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
@@ -36,15 +37,16 @@ LOCK_POLL: Final = 0.2
 
 @dataclass(slots=True)
 class Tally:
-    """Where the bytes of a pull came from. `resumed` were left by an earlier try, `reused` found in other files."""
+    """Where the bytes of a pull came from: by nodes, each under a name that no other one of this pull has; `resumed`
+    were left by an earlier try, `reused` found in other files."""
 
     by_node: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     reused: int = 0
 
-    def add(self, fetched: Fetched) -> None:
+    def add(self, fetched: Fetched, names: Mapping[SourceKey, str]) -> None:
         for node, count in fetched.bytes_by_host.items():
-            self.by_node[node] = self.by_node.get(node, 0) + count
+            self.by_node[names[node]] = self.by_node.get(names[node], 0) + count
         self.resumed += fetched.resumed
         self.reused += fetched.reused
 
@@ -71,7 +73,8 @@ class Fetching:
         self._placed = placed
         self._limits = limits
         self._on_event = on_event
-        self._standings: dict[str, Standing] = {}
+        self._standings: dict[SourceKey, Standing] = {}
+        self._names = names_of([*sources, *self._other_ways])
         self.tally = Tally()
         self.records: dict[Digest, Sequence[PieceRecord]] = {}
 
@@ -133,13 +136,14 @@ class Fetching:
             return []  # the index is a hint: without it the piece is fetched
 
     def _done(self, entry: FileEntry, fetched: Fetched) -> None:
-        self.tally.add(fetched)
-        for node, why in fetched.dropped.items():
-            self._on_event(SourceDropped(node, entry.path, why))
-        for node, faults in fetched.faults.items():
-            if node not in fetched.dropped:
-                self._on_event(SourceFailed(node, entry.path, "; ".join(faults)))
-        self._on_event(FileDone(entry.path, dict(fetched.bytes_by_host), fetched.reused))
+        self.tally.add(fetched, self._names)
+        for source, why in fetched.dropped.items():
+            self._on_event(SourceDropped(self._names[source], entry.path, why))
+        for source, faults in fetched.faults.items():
+            if source not in fetched.dropped:
+                self._on_event(SourceFailed(self._names[source], entry.path, "; ".join(faults)))
+        by_node = {self._names[node]: count for node, count in fetched.bytes_by_host.items()}
+        self._on_event(FileDone(entry.path, by_node, fetched.reused))
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from comity.trust.charter import Body, Member
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.federation import Federation
 from comity.trust.identity import Inception, KeySet, check_inception
@@ -57,6 +57,21 @@ class Seat:
         return cls(inception, record, inception_line, record_line, rotation_lines)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class PeerKey:
+    """Which node is meant: `origin` is its log's name as its member gave it; another member may use the same one."""
+
+    member: Digest
+    origin: str
+
+    @classmethod
+    def of(cls, record: NodeRecord) -> Self:
+        return cls(record.member, record.origin)
+
+    def __str__(self) -> str:
+        return f"{self.origin} of {short(self.member)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Another node of the federation, and hints where it listens.
@@ -79,6 +94,10 @@ class Peer:
     @property
     def origin(self) -> str:
         return self.record.origin
+
+    @property
+    def key(self) -> PeerKey:
+        return PeerKey.of(self.record)
 
     @property
     def certificates(self) -> tuple[bytes, ...]:
@@ -104,7 +123,7 @@ class Membership:
         self.body: Body | None = None
         self._seats: dict[Digest, Member] = {}
         self._chains: dict[Digest, tuple[Chain, ...]] = {}
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[PeerKey, Peer] = {}
         self._records: dict[Author, NodeRecord] = {seat.record.node: seat.record}
         self._superseded: set[bytes] = set()
         """Certificates after which another one was used: they never come back."""
@@ -113,7 +132,7 @@ class Membership:
             self.adopt(body)
         for node in federation.nodes if federation else ():
             self.learn((Told(parse_entry(node.line)),))
-            self.relocate(node.record.origin, node.mutual, node.open)
+            self.relocate(PeerKey.of(node.record), node.mutual, node.open)
 
     @property
     def peers(self) -> tuple[Peer, ...]:
@@ -131,8 +150,15 @@ class Membership:
         seats = self.body.members if self.body else ()
         return tuple(seat for seat in seats if seat.id != self.seat.inception.id)
 
-    def peer(self, origin: str) -> Peer | None:
-        return self._peers.get(origin)
+    def peer(self, key: PeerKey) -> Peer | None:
+        return self._peers.get(key)
+
+    def shown_name(self, peer: Peer) -> str:
+        """A name for people that no other node here has: what it is called, and by whom where that is not enough."""
+        name = peer.name
+        if name.endswith(")") or any(name == other.name for other in self.peers if other.key != peer.key):
+            return f"{name} ({peer.key})"
+        return name
 
     def nodes_of(self, member: Digest) -> tuple[Peer, ...]:
         return tuple(peer for peer in self.peers if peer.member.id == member)
@@ -147,12 +173,12 @@ class Membership:
     def operators(self) -> tuple[Pin, ...]:
         return tuple(Pin.of(der) for der in self.seat.record.operators)
 
-    def log_key(self, origin: str) -> VerifierKey | None:
-        """The key of a log that this node has to do with."""
+    def log_keys(self, origin: str) -> tuple[VerifierKey, ...]:
+        """The keys of the logs called `origin` that this node has to do with: a log is the pair of its origin and key,
+        and another member's log may have the same origin."""
         if origin == self.seat.record.origin:
-            return self.seat.record.log
-        peer = self._peers.get(origin)
-        return peer.record.log if peer else None
+            return (self.seat.record.log,)
+        return tuple(dict.fromkeys(peer.record.log for peer in self.peers if peer.origin == origin))
 
     def cosigner_keys(self) -> tuple[VerifierKey, ...]:
         """Every cosigner key that was ever proven: whose cosignature counts is for the verifier's own pins to say."""
@@ -196,9 +222,7 @@ class Membership:
             if all(chain.start.digest != state.digest for chain in known):
                 steps = [step.entry for chain in known for step in chain.steps]
                 self._chains[seat.id] = (*known, follow(state, steps))
-        self._peers = {
-            origin: replace(peer, member=self._seats[peer.member.id]) for origin, peer in self._peers.items()
-        }
+        self._peers = {key: replace(peer, member=self._seats[peer.member.id]) for key, peer in self._peers.items()}
 
     def rotate(self, identity: Digest, entries: Iterable[Entry]) -> bool:
         """Follow a member's rotations; whether it speaks by newer keys now, so that more records may count."""
@@ -221,39 +245,38 @@ class Membership:
             except ComityError:
                 continue  # somebody's claim that no charter supports, or a certificate that nobody can pin
             if self._follow(record, item.entry.line, (age, item.place)):
-                found.append(self._peers[record.origin])
+                found.append(self._peers[PeerKey.of(record)])
         return tuple(found)
 
-    def relocate(self, origin: str, mutual: tuple[str, ...], open_: tuple[str, ...]) -> None:
+    def relocate(self, key: PeerKey, mutual: tuple[str, ...], open_: tuple[str, ...]) -> None:
         """Take note of where a node says that it listens."""
-        peer = self._peers.get(origin)
+        peer = self._peers.get(key)
         if peer is not None:
-            self._peers[origin] = replace(peer, mutual=mutual, open=open_)
+            self._peers[key] = replace(peer, mutual=mutual, open=open_)
 
-    def met(self, origin: str, certificate: bytes) -> None:
+    def met(self, key: PeerKey, certificate: bytes) -> None:
         """A node has shown a certificate; if it is the newest one, no other is taken any longer."""
-        peer = self._peers.get(origin)
+        peer = self._peers.get(key)
         if peer is not None and peer.beside is not None and certificate == peer.record.tls:
-            self._peers[origin] = replace(peer, beside=None)
+            self._peers[key] = replace(peer, beside=None)
             self._pin()
 
     def _follow(self, record: NodeRecord, line: bytes, rank: tuple[int, int]) -> bool:
         """Take a proven record up; whether its node was not known."""
-        known = self._peers.get(record.origin)
+        key = PeerKey.of(record)
+        known = self._peers.get(key)
         if record.origin == self.seat.record.origin:
             return False
         if known is None:
             if len(self.nodes_of(record.member)) >= MAX_NODES:
                 return False
-            self._peers[record.origin] = Peer(self._seats[record.member], record, line, (), (), rank)
-        elif record.member != known.member.id:
-            return False
+            self._peers[key] = Peer(self._seats[record.member], record, line, (), (), rank)
         elif rank > known.rank:
             beside = known.beside if record.tls == known.record.tls else known.record
             self._superseded.add(known.record.tls)
-            self._peers[record.origin] = replace(known, record=record, line=line, rank=rank, beside=beside)
+            self._peers[key] = replace(known, record=record, line=line, rank=rank, beside=beside)
         elif rank == (known.rank[0], ELSEWHERE) and record.tls not in {known.record.tls, *self._superseded}:
-            self._peers[record.origin] = replace(known, beside=record)
+            self._peers[key] = replace(known, beside=record)
         else:
             return False
         self._records[record.node] = record

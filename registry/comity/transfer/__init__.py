@@ -4,6 +4,7 @@
     schedule    who fetches which pieces next: a state machine without I/O or clock
     standing    what is known of a source
     request     one run of pieces, asked of one source
+    source_key  what a source is, whatever people call it
     source      where bytes come from: the protocol of a remote source, and pieces that are here already
     ranges      a source over HTTPS, beside a node's gRPC streams
     partial     the file under way; it is its own journal

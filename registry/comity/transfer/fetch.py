@@ -20,7 +20,8 @@ from comity.transfer.intake import Intake
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.request import Request
 from comity.transfer.schedule import Schedule
-from comity.transfer.source import Answer, LocalSource, Source
+from comity.transfer.source import Answer, LocalSource, Source, names_of
+from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.digest import short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
@@ -35,7 +36,7 @@ class Fetched:
     """What a finished transfer did.
 
     Attributes:
-        bytes_by_source: verified bytes that counted, by source name.
+        bytes_by_source: verified bytes that counted.
         bytes_by_host: the same by where the sources lead.
         resumed: bytes that an earlier try had left in the partial file.
         reused: bytes that were found in other files on this machine.
@@ -44,13 +45,13 @@ class Fetched:
         faults: all that went wrong with a source, dropped or not; each kind once.
     """
 
-    bytes_by_source: Mapping[str, int]
-    bytes_by_host: Mapping[str, int]
+    bytes_by_source: Mapping[SourceKey, int]
+    bytes_by_host: Mapping[SourceKey, int]
     resumed: int
     reused: int
     refetched: int
-    dropped: Mapping[str, str]
-    faults: Mapping[str, Sequence[str]]
+    dropped: Mapping[SourceKey, str]
+    faults: Mapping[SourceKey, Sequence[str]]
 
 
 async def fetch_file(
@@ -62,7 +63,7 @@ async def fetch_file(
     limits: Limits | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
     audience: Audience | None = None,
-    standings: dict[str, Standing] | None = None,
+    standings: dict[SourceKey, Standing] | None = None,
     jitter: Callable[[], float] = random.random,
     executor: Executor | None = None,
 ) -> Fetched:
@@ -74,7 +75,7 @@ async def fetch_file(
         local: pieces on this machine, tried before any source.
         on_progress: called with the number of newly verified bytes; they add up to the size.
         audience: who reads from the partial file while it grows.
-        standings: what is known of sources by name, read and updated: give the same one to all transfers of a pull.
+        standings: what is known of sources, read and updated: give the same one to all transfers of a pull.
         jitter: numbers in [0, 1) that spread the retries of many pullers.
         executor: where files are hashed, read and written; the event loop's own threads by default.
 
@@ -87,10 +88,10 @@ async def fetch_file(
         But for that, and after cancellation too, the partial file holds every verified piece for the next try.
     """
     standings = {} if standings is None else standings
-    known = {source.name: standings.setdefault(source.name, Standing()) for source in sources}
+    known = {source.key: standings.setdefault(source.key, Standing()) for source in sources}
     if len(known) != len(sources):
-        raise ValueError("two sources have the same name")
-    hosts = {source.name: source.host for source in sources}
+        raise ValueError("one source is named twice")
+    hosts = {source.key: source.host for source in sources}
     limits, audience = limits or Limits(), audience or Nobody()
     intake = Intake(want, into, limits, on_progress, audience, executor)
     try:
@@ -105,17 +106,17 @@ async def fetch_file(
     except BaseExceptionGroup as failures:
         cause = _first_cause(failures)
         raise cause from cause.__cause__
-    for name, error in schedule.dropped.items():
+    for source, error in schedule.dropped.items():
         if error.code == "BAD-PIECE":  # proven only now: until the file was whole, the index could have been wrong
-            known[name].lied = error
+            known[source].lied = error
     return Fetched(
         bytes_by_source=streams.counted,
         bytes_by_host=_by_host(streams.counted, hosts),
         resumed=resumed,
         reused=reused,
         refetched=streams.arrived - sum(streams.counted.values()),
-        dropped={name: str(error) for name, error in schedule.dropped.items()},
-        faults={name: tuple(faults) for name, faults in schedule.faults.items()},
+        dropped={source: str(error) for source, error in schedule.dropped.items()},
+        faults={source: tuple(faults) for source, faults in schedule.faults.items()},
     )
 
 
@@ -133,7 +134,8 @@ class _Streams:
         jitter: Callable[[], float],
     ) -> None:
         self._want = want
-        self._sources = {source.name: source for source in sources}
+        self._sources = {source.key: source for source in sources}
+        self._names = names_of(sources)
         self._limits = limits
         self._schedule = schedule
         self._intake = intake
@@ -143,7 +145,7 @@ class _Streams:
         self._progressed = self._now()
         self._running: dict[Request, asyncio.Task[ComityError | None]] = {}
         self._changed = asyncio.Event()
-        self.counted: dict[str, int] = {}
+        self.counted: dict[SourceKey, int] = {}
         self.arrived = 0
 
     async def run(self) -> None:
@@ -205,7 +207,7 @@ class _Streams:
             self._intake.buffers.give(buffer)
             self._schedule.bad(request, piece, found, now, self._jitter())
         elif self._schedule.verified(request, piece, now):
-            self._intake.accept(piece, buffer, request.source)
+            self._intake.accept(piece, buffer, self._names[request.source])
             self.counted[request.source] = self.counted.get(request.source, 0) + length
             self._progressed = now
         else:
@@ -235,7 +237,8 @@ class _Streams:
 
     def _nobody_left(self) -> ComityError:
         dropped = self._schedule.dropped
-        what, why = f"nobody gives {short(self._want.digest)}", _listed({n: [str(e)] for n, e in dropped.items()})
+        what = f"nobody gives {short(self._want.digest)}"
+        why = self._listed({source: [str(error)] for source, error in dropped.items()})
         if any(error.code == "BAD-PIECE" for error in dropped.values()):
             if self._schedule.doubted:
                 why = f"the same bytes came twice where the index says otherwise: {why}"
@@ -248,19 +251,18 @@ class _Streams:
         return Unavailable(what, why=why or "no source was given", code="NO-SOURCE")
 
     def _out_of_patience(self) -> ComityError:
-        why = f"nothing came for {self._limits.patience:g} s. {_listed(self._schedule.faults)}".rstrip()
+        why = f"nothing came for {self._limits.patience:g} s. {self._listed(self._schedule.faults)}".rstrip()
         return Unavailable(f"gave up on {short(self._want.digest)} for now", why=why, hint=RESUME, code="PATIENCE")
 
+    def _listed(self, faults: Mapping[SourceKey, Sequence[str]]) -> str:
+        return "; ".join(f"{self._names[source]}: {', '.join(kinds)}" for source, kinds in faults.items())
 
-def _by_host(counted: Mapping[str, int], hosts: Mapping[str, str]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for name, count in counted.items():
-        sums[hosts[name]] = sums.get(hosts[name], 0) + count
+
+def _by_host(counted: Mapping[SourceKey, int], hosts: Mapping[SourceKey, SourceKey]) -> dict[SourceKey, int]:
+    sums: dict[SourceKey, int] = {}
+    for source, count in counted.items():
+        sums[hosts[source]] = sums.get(hosts[source], 0) + count
     return sums
-
-
-def _listed(faults: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in faults.items())
 
 
 def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from comity.transfer.source_key import SourceKey
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, NotFound, Refused
 from comity.wire.certs import Pin
@@ -39,11 +40,17 @@ class _Place:
 
 
 class RangeSource:
-    """A `Source` that leads to `host`, for blobs of which `find` was true. `close` ends its connections and threads."""
+    """A `Source` that leads to `host`, for blobs of which `find` was true. `close` ends its connections and threads.
 
-    def __init__(self, host: str, pin: Pin, locate: Locate) -> None:
-        self.name = f"{host} over https"
+    Args:
+        name: what people call the host.
+    """
+
+    def __init__(self, host: SourceKey, name: str, pin: Pin, locate: Locate) -> None:
+        self.key = SourceKey("https", f"{host.kind} {host.value}")
+        self.name = f"{name} over https"
         self.host = host
+        self._host_name = name
         self._pin = pin
         self._locate = locate
         self._mute = False
@@ -93,7 +100,7 @@ class RangeSource:
             pin = self._pin if location.kind == "https-range" else None
             self._places[digest] = _Place(RangeUrl.parse(location.url), pin)
             return
-        raise NotFound("no other way to the blob", why=f"{self.host} names none", code="NO-LOCATION")
+        raise NotFound("no other way to the blob", why=f"{self._host_name} names none", code="NO-LOCATION")
 
     async def _begin(self, digest: Digest, offset: int, length: int) -> _Stream:
         place = self._places[digest]

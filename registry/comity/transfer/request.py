@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from comity.transfer.source_key import SourceKey
+
 FIRST_BYTES: Final = 64 * 1024
 """A request that has brought less is judged as if this much had arrived: its promise falls as it waits."""
 
@@ -14,7 +16,7 @@ class Request:
     """A run of pieces, [first, stop), asked of one source. While it runs, `at` is the piece under way, `stop` may move
     down, and `live` may turn False, for good: the driver must then end it."""
 
-    source: str
+    source: SourceKey
     first: int
     stop: int
     started: float

@@ -29,6 +29,7 @@ from typing import Final
 
 from comity.transfer.plan import MIB, Limits, Runs
 from comity.transfer.request import Request
+from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.errors import ComityError, Untrusted
 
@@ -41,13 +42,13 @@ TRIAL_EVERY: Final = 30.0
 
 
 class Schedule:
-    """How the pieces `missing` of a file cut at `offsets` are had from the named sources.
+    """How the pieces `missing` of a file cut at `offsets` are had from the sources.
 
     The driver starts what `assign` returns, asks `begin` before each piece, adds up `Request.received`, reports
     `verified` or `bad` for each piece, and then ends the request by exactly one of `ended`, `failed`, `refused`.
 
     Args:
-        hosts: where sources lead to, by name; one that is not listed is a host by itself.
+        hosts: where sources lead to; one that is not listed is a host by itself.
         awaited: pieces that readers wait for, ascending.
     """
 
@@ -55,9 +56,9 @@ class Schedule:
         self,
         offsets: Sequence[int],
         missing: Iterable[int],
-        sources: Mapping[str, Standing],
+        sources: Mapping[SourceKey, Standing],
         limits: Limits,
-        hosts: Mapping[str, str] | None = None,
+        hosts: Mapping[SourceKey, SourceKey] | None = None,
         awaited: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self._offsets = offsets
@@ -68,10 +69,10 @@ class Schedule:
         self._hosts = {name: name for name in sources} | dict(hosts or {})
         self._limits = limits
         self._awaited = awaited
-        self._forgiven: set[str] = set()
+        self._forgiven: set[SourceKey] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
         self.dropped = {name: standing.lied for name, standing in sources.items() if standing.lied}
-        self.faults: dict[str, list[str]] = {}
+        self.faults: dict[SourceKey, list[str]] = {}
 
     @property
     def finished(self) -> bool:
@@ -183,13 +184,13 @@ class Schedule:
                 return request
         return None
 
-    def _askable(self, now: float) -> list[str]:
+    def _askable(self, now: float) -> list[SourceKey]:
         """Sources that may be given a request, in this order: those that have none, were never tried, promise most.
 
         Each gets its trial before any gets its second, and slow ones fall behind: no number of them starves a good one.
         Of those that lead to one host only one is named.
         """
-        ways: dict[str, list[str]] = {}
+        ways: dict[SourceKey, list[SourceKey]] = {}
         for name in self._remaining():
             if self._sources[name].rests_until <= now:
                 ways.setdefault(self._hosts[name], []).append(name)
@@ -210,10 +211,10 @@ class Schedule:
             ),
         )
 
-    def _way(self, names: Sequence[str], now: float) -> str:
+    def _way(self, names: Sequence[SourceKey], now: float) -> SourceKey:
         """Rule (8): the source to ask, of those that lead to one host."""
 
-        def due(name: str) -> bool:
+        def due(name: SourceKey) -> bool:
             standing = self._sources[name]
             if any(request.source == name for request in self._requests):
                 return False  # it is being tried
@@ -224,7 +225,7 @@ class Schedule:
             return min(trials, key=lambda name: (self._sources[name].asked, self._sources[name].last_asked))
         return max(names, key=lambda name: self._sources[name].expected)
 
-    def _take(self, source: str, now: float) -> Request | None:
+    def _take(self, source: SourceKey, now: float) -> Request | None:
         if (start := self._front()) is None:
             return None
         run = self._todo.take(self._run_length(source, now), start)
@@ -243,7 +244,7 @@ class Schedule:
             return None
         return first
 
-    def _run_length(self, source: str, now: float) -> int:
+    def _run_length(self, source: SourceKey, now: float) -> int:
         standing = self._sources[source]
         if standing.rate is None or standing.failures or self._on_trial(source):
             return 1
@@ -253,12 +254,12 @@ class Schedule:
         worth = int(min(standing.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
         return max(1, min(share, worth))
 
-    def _on_trial(self, source: str) -> bool:
+    def _on_trial(self, source: SourceKey) -> bool:
         """Whether another way to its host may turn out to be the faster one."""
         ways = sum(self._hosts[name] == self._hosts[source] for name in self._remaining())
         return ways > 1 and self._sources[source].asked < TRIALS
 
-    def _take_over(self, source: str, now: float) -> Request | None:
+    def _take_over(self, source: SourceKey, now: float) -> Request | None:
         def due(piece: int) -> float:
             return min(self._seconds_left(holder, now) for holder in self._holders[piece])
 
@@ -293,7 +294,7 @@ class Schedule:
     def _had_its_time(self, request: Request, now: float) -> bool:
         return now - request.started >= self._limits.silence
 
-    def _give_way(self, source: str, now: float) -> None:
+    def _give_way(self, source: SourceKey, now: float) -> None:
         """Rule (7). One at a time."""
         if any(self._same_host(request, source) or not request.live for request in self._requests):
             return
@@ -313,25 +314,25 @@ class Schedule:
         """The requests of a host share its link: it gives what this one brings, times their number."""
         self._sources[request.source].learn(request.rate(now) * self._streams(request.source))
 
-    def _streams(self, source: str) -> int:
+    def _streams(self, source: SourceKey) -> int:
         return sum(self._same_host(request, source) for request in self._requests)
 
-    def _same_host(self, request: Request, source: str) -> bool:
+    def _same_host(self, request: Request, source: SourceKey) -> bool:
         return self._hosts[request.source] == self._hosts[source]
 
-    def _remaining(self) -> Iterator[str]:
+    def _remaining(self) -> Iterator[SourceKey]:
         return (name for name in self._sources if name not in self.dropped)
 
-    def _drop(self, source: str, error: ComityError) -> None:
+    def _drop(self, source: SourceKey, error: ComityError) -> None:
         self.dropped.setdefault(source, error)
         self._end_life(source)
 
-    def _end_life(self, source: str) -> None:
+    def _end_life(self, source: SourceKey) -> None:
         for request in self._requests:
             if request.source == source:
                 request.live = False
 
-    def _note(self, source: str, error: ComityError) -> None:
+    def _note(self, source: SourceKey, error: ComityError) -> None:
         faults = self.faults.setdefault(source, [])
         if str(error) not in faults and len(faults) < MAX_FAULTS:
             faults.append(str(error))

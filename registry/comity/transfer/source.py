@@ -6,10 +6,11 @@ No source is trusted here, nor is the local disk: whatever these hand over is ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from comity.transfer.source_key import SourceKey, shown_names
 from comity.trust.digest import Digest
 from comity.trust.errors import Unavailable
 from comity.trust.pieces import PieceRecord
@@ -19,12 +20,17 @@ class Source(Protocol):
     """Somebody who may have the blob."""
 
     @property
-    def name(self) -> str:
-        """Who this is, in errors and results; distinct among the sources of a transfer."""
+    def key(self) -> SourceKey:
+        """Which source this is; distinct among the sources of a transfer."""
         ...
 
     @property
-    def host(self) -> str:
+    def name(self) -> str:
+        """What people call it, in errors and results; several sources may have one name."""
+        ...
+
+    @property
+    def host(self) -> SourceKey:
         """Where it leads. Sources of one host share its link: only the faster of them is asked, as far as is known."""
         ...
 
@@ -35,6 +41,11 @@ class Source(Protocol):
         pass, and is then asked again after a rest; any other ComityError is an answer, and it is not asked again.
         """
         ...
+
+
+def names_of(sources: Sequence[Source]) -> dict[SourceKey, str]:
+    """What to call each of `sources`, so that no two have one name."""
+    return shown_names({source.key: source.name for source in sources})
 
 
 class Answer:

@@ -34,7 +34,7 @@ class Known:
 
     def require_memory(self, key: VerifierKey) -> None:
         """Raises Unavailable (LEDGER-COPY) for an outside log, where this ledger may be older than what was signed."""
-        if self._forgetful is not None and key != self._core.membership.log_key(key.name):
+        if self._forgetful is not None and key not in self._core.membership.log_keys(key.name):
             raise self._forgetful
 
     async def held(self) -> list[VerifierKey]:
@@ -43,8 +43,8 @@ class Known:
 
     async def mirrored(self, origin: str) -> tuple[VerifierKey, ...]:
         """The logs called `origin` whose entries may be pushed here: members' and outside ones, never our own."""
-        bound = self._core.membership.log_key(origin)
-        keys = [*await self.held(), *([bound] if bound else []), *self._pushed]
+        bound = self._core.membership.log_keys(origin)
+        keys = [*await self.held(), *bound, *self._pushed]
         own = self._core.seat.record.log
         return tuple(dict.fromkeys(key for key in keys if key.name == origin and key != own))
 

@@ -38,7 +38,7 @@ class Acquaintance:
             if str(peer.record.log) == log or not (peer.mutual or peer.open):
                 said = await self._core.pools.ledger(_addresses, self._core.ledger, peer.record)
                 if said is not None:
-                    members.relocate(peer.origin, said.mutual, said.open)
+                    members.relocate(peer.key, said.mutual, said.open)
         return tuple(new)
 
     def forget(self) -> None:

@@ -46,7 +46,7 @@ class Replication:
         patience = None if copy else core.config.replication.first_answer_seconds
         self._core = core
         self._supervisor = supervisor
-        self.start = Start((peer.origin for peer in core.membership.peers), patience)
+        self.start = Start((peer.key for peer in core.membership.peers), patience)
         side_objects = SideObjects(core)
         self.recovery = Recovery(core, self.start, side_objects)
         self.convictions = Convictions(core)

@@ -88,17 +88,18 @@ class Convictions:
         """Take over what a peer has proven. What proves nothing is passed over."""
         for told in await client.misbehaviour():
             name = sha256(b"\n".join((told.kind.encode(), told.origin.encode(), *told.parts)))
-            key = self._core.membership.log_key(told.origin)
-            if key is None or name in self._judged:
+            keys = self._core.membership.log_keys(told.origin)
+            if not keys or name in self._judged:
                 continue
             if len(self._judged) >= MAX_REMEMBERED:
                 self._judged.clear()
             self._judged.add(name)
-            try:
-                await self.keep(told.kind, key, told.parts)
-            except ComityError as error:
-                _log.warning("an accusation that proves nothing", origin=told.origin, why=str(error))
-            await asyncio.sleep(0)
+            for key in keys:
+                try:
+                    await self.keep(told.kind, key, told.parts)
+                except ComityError as error:
+                    _log.warning("an accusation that proves nothing", origin=told.origin, why=str(error))
+                await asyncio.sleep(0)
 
 
 def _own_leaf(ledger: Ledger, log: str, index: int) -> bytes:

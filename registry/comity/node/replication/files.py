@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from comity.transfer.fetch import Fetched, fetch_file
 from comity.transfer.plan import Limits, Wanted
 from comity.transfer.ranges import RangeSource, offering
 from comity.transfer.source import LocalSource, Source
+from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
@@ -40,16 +41,19 @@ class _Ways:
     """What the files of one artifact share: what is known of each source, and the second ways to the holders."""
 
     def __init__(self) -> None:
-        self.standings: dict[str, Standing] = {}
-        self._over_https: dict[str, RangeSource] = {}
+        self.standings: dict[SourceKey, Standing] = {}
+        self.names: dict[SourceKey, str] = {}
+        self._over_https: dict[SourceKey, RangeSource] = {}
 
     async def to(self, holders: Sequence[Link], want: Want) -> list[Source]:
         """Every source of a blob that the holders are, or know of."""
         for link in holders:
-            if link.name not in self._over_https:
-                self._over_https[link.name] = link.over_https()
-        second = await offering((self._over_https[link.name] for link in holders), want.digest, want.size)
-        return [*holders, *second]
+            if link.key not in self._over_https:
+                self._over_https[link.key] = link.over_https()
+        second = await offering((self._over_https[link.key] for link in holders), want.digest, want.size)
+        sources: list[Source] = [*holders, *second]
+        self.names |= {source.key: source.name for source in sources}
+        return sources
 
     def close(self) -> None:
         for source in self._over_https.values():
@@ -98,7 +102,7 @@ class FileFetcher:
                     with self.flights.driven((want.digest, layout)) as flight:
                         if not await self._core.pools.files(self._core.store.has, want.digest):
                             fetched = await self._fetch(want, layout, holders[want.digest], ways, flight, limits)
-                            self._account(want, fetched, name)
+                            self._account(want, fetched, name, ways.names)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
         """Have side objects, each from whoever has it. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
@@ -156,22 +160,22 @@ class FileFetcher:
         await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
         return fetched
 
-    def _account(self, want: Want, fetched: Fetched, name: str) -> None:
+    def _account(self, want: Want, fetched: Fetched, name: str, names: Mapping[SourceKey, str]) -> None:
         for peer, count in fetched.bytes_by_host.items():
-            self._core.metrics.pull_bytes.labels(peer).inc(count)
+            self._core.metrics.pull_bytes.labels(names[peer]).inc(count)
         for source in fetched.dropped:
             self._core.metrics.verify_failures.labels("piece").inc()
-            _log.warning("source dropped", peer=source, blob=want.digest, why=fetched.dropped[source])
+            _log.warning("source dropped", peer=names[source], blob=want.digest, why=fetched.dropped[source])
         for source, faults in fetched.faults.items():
             if source not in fetched.dropped:
-                _log.warning("source failed", peer=source, blob=want.digest, why="; ".join(faults))
+                _log.warning("source failed", peer=names[source], blob=want.digest, why="; ".join(faults))
         _log.info(
             "fetched",
             name=name,
             path=want.path,
             blob=want.digest,
             size=want.size,
-            sources=dict(fetched.bytes_by_source),
+            sources={names[source]: count for source, count in fetched.bytes_by_source.items()},
             reused=fetched.reused,
             resumed=fetched.resumed,
         )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.node.core import Core
-from comity.node.membership import Peer
+from comity.node.membership import Peer, PeerKey
 from comity.transfer.ranges import RangeSource
+from comity.transfer.source_key import SourceKey
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.address import Address
@@ -50,9 +51,10 @@ class _Way:
 class Link:
     """Calls to one peer. Not shared between loops of other peers."""
 
-    def __init__(self, core: Core, origin: str) -> None:
+    def __init__(self, core: Core, peer: PeerKey) -> None:
         self._core = core
-        self._origin = origin
+        self.peer_key = peer
+        self.key = SourceKey("node", f"{peer.member} {peer.origin}")
         self._clients: dict[_Way, NodeClient] = {}
         self._turn = 0
         self._again = 0.0
@@ -61,17 +63,18 @@ class Link:
     @property
     def peer(self) -> Peer:
         """As it is known now: it may have moved."""
-        peer = self._core.membership.peer(self._origin)
+        peer = self._core.membership.peer(self.peer_key)
         assert peer is not None, "a link is made for a known peer, and peers are never forgotten"
         return peer
 
     @property
     def name(self) -> str:
-        return self.peer.name
+        """What people call it, and no other node here."""
+        return self._core.membership.shown_name(self.peer)
 
     @property
-    def host(self) -> str:
-        return self.name
+    def host(self) -> SourceKey:
+        return self.key
 
     @property
     def address(self) -> str:
@@ -108,7 +111,7 @@ class Link:
     def seen(self) -> None:
         """It has answered: by the certificate that the last call pinned."""
         ways = self._ways()
-        self._core.membership.met(self._origin, ways[self._turn % len(ways)].certificate)
+        self._core.membership.met(self.peer_key, ways[self._turn % len(ways)].certificate)
         self.state.reachable = True
         self.state.last_seen = int(self._core.clock())
         self.state.last_error = ""
@@ -127,7 +130,8 @@ class Link:
 
     def over_https(self) -> RangeSource:
         """The other way to the same peer; to be closed."""
-        return RangeSource(self.name, Pin.of(self.peer.record.tls), lambda digest: self.client.locations(digest))
+        pin = Pin.of(self.peer.record.tls)
+        return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest))
 
     async def close(self) -> None:
         for client in self._clients.values():

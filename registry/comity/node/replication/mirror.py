@@ -28,6 +28,7 @@ from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.link import Link
 from comity.node.replication.quota import Quotas, statement_of, weight
 from comity.node.replication.side_objects import SideObjects
+from comity.transfer.source_key import SourceKey
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.statement import Statement
 from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
@@ -100,7 +101,7 @@ class Mirror:
         self._on_advance = on_advance
         self._begun_before: set[str] = set()
         self._busy: set[str] = set()
-        self._penalties: dict[tuple[str, str], Penalty] = {}
+        self._penalties: dict[tuple[SourceKey, str], Penalty] = {}
         self._first_shown: dict[tuple[str, int], float] = {}
 
     async def load(self) -> None:
@@ -113,8 +114,8 @@ class Mirror:
 
         Raises Malformed, and Untrusted where the log did not sign it.
         """
-        bound = self._core.membership.log_key(shown.origin)
-        if not shown.note or (str(bound) != shown.vkey and shown.vkey not in self._begun_before):
+        bound = map(str, self._core.membership.log_keys(shown.origin))
+        if not shown.note or (shown.vkey not in bound and shown.vkey not in self._begun_before):
             return None
         key = VerifierKey.parse(shown.vkey)
         note = SignedNote.parse(shown.note)
@@ -155,7 +156,7 @@ class Mirror:
 
     async def _catch_up(self, link: Link, head: Head) -> None:
         now = asyncio.get_running_loop().time()
-        penalty = self._penalties.setdefault((link.name, head.log), Penalty())
+        penalty = self._penalties.setdefault((link.key, head.log), Penalty())
         if head.log in self._busy or now < penalty.until:
             return
         await self._quotas.require(head.key, head.checkpoint.size)
@@ -164,7 +165,7 @@ class Mirror:
             for _ in range(STEPS):
                 if await self._step(link.client, head):
                     break
-            self._penalties.pop((link.name, head.log))
+            self._penalties.pop((link.key, head.log))
         except (ComityError, TimeoutError):
             penalty.add(now, self._core.config.replication.interval_seconds)
             raise

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from comity.node.core import Core
-from comity.node.membership import Peer
+from comity.node.membership import Peer, PeerKey
 from comity.node.replication.acquaintance import Acquaintance
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.link import Link
@@ -53,10 +53,10 @@ class Peers:
         self._convictions = convictions
         self._recovery = recovery
         self._hear = hear
-        self._unheard: dict[str, float] = {}
-        self._quiet: dict[str, Quiet] = {}
+        self._unheard: dict[PeerKey, float] = {}
+        self._quiet: dict[PeerKey, Quiet] = {}
         self._acquaintance = Acquaintance(core)
-        self.links: dict[str, Link] = {}
+        self.links: dict[PeerKey, Link] = {}
 
     async def begin(self) -> None:
         """Start a loop for every peer known; more follow as logs tell of them."""
@@ -80,10 +80,10 @@ class Peers:
     def _meet(self, peers: Iterable[Peer]) -> None:
         interval = self._core.config.replication.interval_seconds
         rhythm = Rhythm(interval, ROUND_DEADLINE, longest_rest=4 * interval)
-        for origin in [peer.origin for peer in peers if peer.origin not in self.links]:
-            link = self.links[origin] = Link(self._core, origin)
+        for key in [peer.key for peer in peers if peer.key not in self.links]:
+            link = self.links[key] = Link(self._core, key)
             _log.info("node known", node=link.name, member=link.peer.member.name)
-            self._supervisor.loop(f"peer {origin}", partial(self._visit, link), rhythm)
+            self._supervisor.loop(f"peer {key}", partial(self._visit, link), rhythm)
 
     async def _visit(self, link: Link) -> None:
         """A round with one peer; tried again at once while the node waits to hear from anybody."""
@@ -103,19 +103,19 @@ class Peers:
         except ComityError as error:
             link.failed(error)
             self._core.metrics.peer_up.labels(link.name).set(0)
-            self._start.attempted(link.peer.origin, answered=False)
+            self._start.attempted(link.peer_key, answered=False)
             raise
         link.seen()
         self._core.metrics.peer_up.labels(link.name).set(1)
         quiet = Quiet.of(shown, self._core.ledger.version, self._core.clock())
-        nothing_new = quiet.goes_on_from(self._quiet.get(link.peer.origin))
+        nothing_new = quiet.goes_on_from(self._quiet.get(link.peer_key))
         heads = [] if nothing_new else self._offered(link, shown)
-        self._start.attempted(link.peer.origin, answered=True)
+        self._start.attempted(link.peer_key, answered=True)
         await self._convictions.hear(link.client)
         if nothing_new:
             link.state.level = self._core.clock()
         elif await self._take_all(link, heads) and quiet.version == self._core.ledger.version:
-            self._quiet[link.peer.origin] = quiet
+            self._quiet[link.peer_key] = quiet
         await self._govern(link)
 
     def _offered(self, link: Link, shown: Iterable[LogHead]) -> list[Head]:
@@ -124,7 +124,7 @@ class Peers:
         for head in heads:
             if head.log == self._core.log:
                 self._recovery.offer(link, head)
-        return sorted(heads, key=lambda head: head.origin != link.peer.origin)
+        return sorted(heads, key=lambda head: head.key != link.peer.record.log)
 
     async def _take_all(self, link: Link, heads: Iterable[Head]) -> bool:
         """Whether nothing is left to be done about any of them."""
@@ -136,20 +136,21 @@ class Peers:
     async def _govern(self, link: Link) -> None:
         """What concerns the charter, last: whatever goes wrong with it, logs were followed (I3)."""
         now = asyncio.get_running_loop().time()
-        if now < self._unheard.get(link.peer.origin, 0.0):
+        if now < self._unheard.get(link.peer_key, 0.0):
             return
         try:
             await self._hear(link.peer, link.client)
         except ComityError as error:
             if isinstance(error, Malformed | Untrusted):
-                self._unheard[link.peer.origin] = now + UNHEARD
+                self._unheard[link.peer_key] = now + UNHEARD
             link.state.last_error = link.state.last_error or str(error)
             _log.warning("no word about the charter", peer=link.name, what=error.what, why=error.why, code=error.code)
 
     async def _take(self, link: Link, head: Head) -> bool:
         """One log of a round; whether it has nothing more to give. What goes wrong with it is noted, and the other logs
         go on."""
-        its_node, settled = self.links.get(head.origin), False
+        writers = [other for other in self.links.values() if other.peer.record.log == head.key]
+        settled = False
         try:
             if head.log == self._core.log:
                 settled = await self._mirror.agree(head)
@@ -157,8 +158,8 @@ class Peers:
                 settled = await self._mirror.follow(
                     link,
                     head,
-                    from_its_node=head.origin == link.peer.origin,
-                    its_node_answers=its_node is not None and its_node.state.reachable,
+                    from_its_node=link in writers,
+                    its_node_answers=any(writer.state.reachable for writer in writers),
                 )
         except OutOfSpace as error:
             link.state.last_error = str(error)
@@ -167,7 +168,7 @@ class Peers:
         except (ComityError, TimeoutError) as error:
             link.state.last_error = f"{head.origin}: {error}"
             _log.warning("a log was not followed", peer=link.name, origin=head.origin, why=link.state.last_error)
-        if head.origin == link.peer.origin:
+        if link in writers:
             await self._measure(link, head)
         return settled
 

@@ -11,6 +11,7 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.node import continuity
 from comity.node.core import Core
+from comity.node.membership import PeerKey
 from comity.node.replication.link import Link
 from comity.node.replication.mirror import Head, fetch_entries
 from comity.node.replication.quota import statement_of
@@ -29,12 +30,12 @@ class Recovery:
         self._core = core
         self._side_objects = side_objects
         self._start = start
-        self._offers: dict[str, tuple[Link, Head]] = {}
+        self._offers: dict[PeerKey, tuple[Link, Head]] = {}
         self._newest: Head | None = None
 
     def offer(self, link: Link, head: Head) -> None:
         """What a peer holds of this node's log, signed by this node."""
-        self._offers[link.name] = (link, head)
+        self._offers[link.peer_key] = (link, head)
         if self._newest is None or self._newest.checkpoint.size < head.checkpoint.size:
             self._newest = head
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import structlog
 
+from comity.node.membership import PeerKey
+
 _log: Final = structlog.get_logger("comity.node")
 
 
@@ -16,11 +18,11 @@ class Start:
     """The wait for first answers. Touched by the event loop only.
 
     Args:
-        peers: origins of the peers there are.
+        peers: the peers there are.
         patience: seconds after which a node that hears nothing goes on alone; None for one that must not.
     """
 
-    def __init__(self, peers: Iterable[str], patience: float | None) -> None:
+    def __init__(self, peers: Iterable[PeerKey], patience: float | None) -> None:
         self._waiting = set(peers)
         self._answered = not self._waiting
         self._patience = patience
@@ -32,9 +34,9 @@ class Start:
     def settled(self) -> bool:
         return self._settled.is_set()
 
-    def attempted(self, origin: str, *, answered: bool) -> None:
+    def attempted(self, peer: PeerKey, *, answered: bool) -> None:
         """A peer was asked, and has told all that it holds, or could not be asked."""
-        self._waiting.discard(origin)
+        self._waiting.discard(peer)
         self._answered = self._answered or answered
         self._look()
 

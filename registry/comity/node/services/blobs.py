@@ -72,7 +72,7 @@ class Blobs:
 
     def _peer(self, caller: Caller) -> str | None:
         peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
-        return peer.name if peer else None
+        return self._core.membership.shown_name(peer) if peer else None
 
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
         door = "operator" if caller.operator else "mutual" if caller.certificate else "open"

@@ -127,7 +127,7 @@ class Status:
 def _peer(link: Link) -> PeerStatus:
     peer, state = link.peer, link.state
     return PeerStatus(
-        name=peer.name,
+        name=link.name,
         jurisdiction=peer.member.jurisdiction,
         address=link.address,
         reachable=state.reachable,
