@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed
@@ -23,6 +24,9 @@ from comity_client.evidence.gather import Gathered, gather, places_of, prove_pub
 from comity_client.evidence.mirrored import basis, decide_mirrored, rivals_of
 from comity_client.nodes.session import Session
 from comity_client.owner.trust_store import Bindings
+
+AT_ONCE: Final = 16
+"""Lines whose proofs are asked for at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,40 +137,66 @@ def _basis(namespace: str, publisher: Digest | None, policy: Policy) -> str:
 async def _confirmed(
     session: Session, reference: Reference, candidates: Sequence[Candidate], publisher: Digest | None
 ) -> Candidate:
-    """Decide; then prove the index by which the newest version won, and decide again where a node had made it up."""
-    known = list(candidates)
-    if reference.version is None:  # nodes name one place of a line, which need not be in the publisher's home log
-        unplaced = [candidate for candidate in known if candidate.index is None]
-        indexes = await asyncio.gather(*(_proven_index(session, candidate) for candidate in unplaced))
-        placed = dict(zip(map(id, unplaced), indexes, strict=True))
-        known = [replace(c, index=placed[id(c)]) if id(c) in placed else c for c in known]
-    while True:
-        chosen = decide(reference, known, publisher)
-        if reference.version is not None or chosen.index is None:
-            return chosen
-        index = await _proven_index(session, chosen)
-        if index in (None, chosen.index):
-            return chosen
-        known = [replace(c, index=index) if c is chosen else c for c in known]
+    """Decide, and for a bare name prove the index by which the newest version won. Where that proof fails, all indexes
+    are proven, and those that nobody proves order nothing.
+
+    Each index is proven once, and each decision made at most twice: a node that proves one line at several places
+    cannot keep a resolution from ending.
+    """
+    if reference.version is not None:
+        return decide(reference, candidates, publisher)
+    # Nodes name one place of a line, which need not be in the publisher's home log.
+    indexes = _ProvenIndexes(session)
+    unplaced = [candidate for candidate in candidates if candidate.index is None]
+    await indexes.of_all(unplaced)
+    placed = [c if c.index is not None else replace(c, index=await indexes.of(c)) for c in candidates]
+    chosen = decide(reference, placed, publisher)
+    if chosen.index is None or await indexes.of(chosen) == chosen.index:
+        return chosen
+    proven = [replace(c, index=index) for c, index in zip(placed, await indexes.of_all(placed), strict=True)]
+    return decide(reference, proven, publisher) if any(c.index is not None for c in proven) else chosen
+
+
+class _ProvenIndexes:
+    """Where publications stand in their publishers' home logs, each asked for and proven once. Not thread-safe."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._found: dict[Digest, int | None] = {}
+
+    async def of(self, candidate: Candidate) -> int | None:
+        """The first index that any node proves; None where nobody here can prove one."""
+        line = candidate.publication.entry.digest
+        if line not in self._found:
+            async with self._turn:
+                self._found[line] = await _proven_index(self._session, candidate)
+        return self._found[line]
+
+    async def of_all(self, candidates: Iterable[Candidate]) -> list[int | None]:
+        return await asyncio.gather(*(self.of(candidate) for candidate in candidates))
 
 
 async def _proven_index(session: Session, candidate: Candidate) -> int | None:
-    """Where the publication really stands in its publisher's home log; None where nobody here can prove it."""
+    """The lowest of the indexes that nodes prove: a log that holds a line twice has it since the first time."""
     entry, home = candidate.publication.entry, candidate.publication.publisher.home
     keys = log_keys(session, home)
     if not keys:
         return None
     answers = await session.ask(lambda node: node.proofs(entry.digest, home))
-    for found in answers.found.values():
-        for located in found:
-            for key in keys:
-                try:
-                    proof = TlogProof.parse(located.proof)
-                    proof.verify(entry.line, key)
-                except ComityError:
-                    continue
-                return proof.index
-    return None
+    proofs = {located.proof for found in answers.found.values() for located in found}
+    indexes = (_index(proof, entry.line, key) for proof in proofs for key in keys)
+    return min((index for index in indexes if index is not None), default=None)
+
+
+def _index(proof: bytes, line: bytes, key: VerifierKey) -> int | None:
+    """Where the proof shows the line in the log of `key`; None where it shows nothing."""
+    try:
+        parsed = TlogProof.parse(proof)
+        parsed.verify(line, key)
+    except ComityError:
+        return None
+    return parsed.index
 
 
 def log_keys(session: Session, origin: str) -> tuple[VerifierKey, ...]:
