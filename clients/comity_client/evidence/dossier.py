@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
@@ -31,6 +32,9 @@ from comity_client.evidence.catalogue import Resolution, versions
 from comity_client.evidence.collecting import fetch_object
 from comity_client.evidence.gather import prove, publisher_records, readable
 from comity_client.nodes.session import Session
+
+MAX_PAGES: Final = 100
+"""Pages of a search that one node is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +180,16 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
 
 
 async def _pages(node: NodeClient, text: str, limit: int) -> list[Located]:
+    """Raises Malformed (UNBOUNDED) for a node whose pages lead on and on."""
     found: list[Located] = []
     cursor = ""
-    while True:
+    for _ in range(MAX_PAGES):
         page = await node.search(text, cursor)
         found += page.found
         if len(found) >= limit or not page.next_cursor or page.next_cursor == cursor:
             return found[:limit]
         cursor = page.next_cursor
+    raise Malformed("the search does not end", why=f"{MAX_PAGES} pages, and there are more", code="UNBOUNDED")
 
 
 async def _held(node: NodeClient, digests: Sequence[Digest]) -> int:

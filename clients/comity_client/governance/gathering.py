@@ -22,6 +22,8 @@ from comity_client.nodes.uplink import Uplink, log_lines
 
 MAX_BODIES: Final = 64
 """Bodies that one node is asked for; a draft too many is gathered from another, or the next time."""
+MAX_ANSWERS: Final = 8
+"""Answers about epochs that one node is asked for: 8,000 epochs, or 512 MiB of them."""
 
 _ORDER: Final = ("inception", "rotated", "node-record", DRAFT, CONSENTED, LEFT, INTENT, RATIFIED)
 """A node takes a line when it knows who speaks, and of what: in this order."""
@@ -132,9 +134,9 @@ async def _missing_bodies(client: NodeClient, here: Material) -> Material:
 
 
 async def _epochs(client: NodeClient, epoch: int) -> tuple[list[bytes], list[bytes]]:
-    """Certificate lines and bodies of the epochs after `epoch` that the node holds."""
+    """Certificate lines and bodies of the epochs after `epoch` that the node holds. Raises Malformed (UNBOUNDED)."""
     lines, bodies = list[bytes](), list[bytes]()
-    while True:
+    for _ in range(MAX_ANSWERS):
         try:
             found = await client.epochs(epoch + 1)
         except NotFound:
@@ -142,6 +144,7 @@ async def _epochs(client: NodeClient, epoch: int) -> tuple[list[bytes], list[byt
         lines += [line for charter in found for line in charter.certificate]
         bodies += [charter.body for charter in found]
         epoch = found[-1].epoch
+    raise Malformed("the epochs do not end", why=f"{MAX_ANSWERS} answers, and there are more", code="UNBOUNDED")
 
 
 def _bodies(entry: Entry) -> Sequence[SideObject]:

@@ -30,6 +30,8 @@ INLINE_BYTES: Final = 2 * 1024 * 1024
 UPLOADS_AT_ONCE: Final = 4
 TRIES: Final = 5
 """Rounds in a row that bring nothing, after which the node is given up. What arrived is not sent again."""
+MAX_ROUNDS: Final = 1_000
+"""Rounds in all: a node that takes a byte a round, or asks for the same objects in turn, is given up as well."""
 PAUSE: Final = 0.5
 
 
@@ -84,27 +86,50 @@ async def log_lines(
         link: have the node adopt files from this disk instead of sending them; needs the operator's socket.
 
     Returns one receipt a line: a claim, until a checkpoint proves it. Raises Refused, Untrusted, OutOfSpace,
-    Unavailable, NotFound (the node asks for an object that is not here).
+    Unavailable (ASKED-AGAIN for a node that never has enough), NotFound (it asks for an object that is not here).
     """
     if link and not uplink.operator:
         hint = "name its operator's socket: --node PATH"
         raise Refused(f"{uplink.name} takes no files by link here", why="only its operators may", hint=hint)
     inline = _inline(objects)
-    barren, before = 0, 0
-    while True:
+    arrivals, failures, barren = _Arrivals(), list[ComityError](), 0
+    for _ in range(MAX_ROUNDS):
         submitted = await uplink.client.submit(lines, inline)
         if submitted.receipts:
             return _checked(uplink, lines, submitted.receipts)
-        arrived = sum(missing.received for missing in submitted.missing)
+        barren = 0 if arrivals.grow(submitted.missing) else barren + 1
+        if barren == TRIES:
+            break
         delivery = _Delivery(uplink, submitted.submission, objects, files, link, on_event)
         failures = await delivery.bring(submitted.missing)
-        stuck = len(failures) == len(submitted.missing) and arrived <= before
-        barren, before = barren + 1 if stuck else 0, arrived
-        if barren == TRIES:
-            raise failures[0]
         if failures:
             await asyncio.sleep(PAUSE * 2**barren)
         inline = []
+    if failures:
+        raise failures[0]
+    raise Unavailable(
+        f"{uplink.name} logs nothing",
+        why="it asks again for objects that it was sent whole",
+        hint="use another node: --node NAME",
+        code="ASKED-AGAIN",
+    )
+
+
+class _Arrivals:
+    """What a node says that it still lacks, from round to round. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._received: dict[Digest, int] = {}
+        self._whole: set[Digest] = set()
+
+    def grow(self, missing: Sequence[MissingObject]) -> bool:
+        """Whether the node has more than ever before: an object asked for the first time, more of one, or all of it."""
+        lacking = {item.digest for item in missing}
+        more = [item for item in missing if item.received > self._received.get(item.digest, -1)]
+        whole = set(self._received) - lacking - self._whole
+        self._received |= {item.digest: item.received for item in more}
+        self._whole |= whole
+        return bool(more or whole)
 
 
 @dataclass(frozen=True, slots=True)

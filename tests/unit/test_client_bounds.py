@@ -1,0 +1,91 @@
+"""What a node answers without an end is given up, with a reason. Each fake ends the test itself where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeAlias, cast
+
+import pytest
+from comity.trust.digest import sha256
+from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.trust.tlog.note import log_verifier_key
+from comity.wire.client import NodeClient
+from comity.wire.values import Charter, InlineObject, MissingObject, SearchPage, Submitted, UploadHeader
+from comity_client.events import ignore
+from comity_client.evidence import dossier
+from comity_client.governance import gathering
+from comity_client.nodes import uplink
+from comity_client.nodes.uplink import Uplink, log_lines
+from support.world import private_key
+
+DATA = {sha256(text): text for text in (b"one" * 1_000_000, b"two" * 1_000_000)}
+ENDLESS = 3_000
+Missing: TypeAlias = "Callable[[int], Sequence[MissingObject]]"
+
+
+class Client:
+    """Answers for ever, in ways that a test chooses."""
+
+    def __init__(
+        self, missing: Callable[[int], Sequence[MissingObject]] = lambda turn: (), fails: bool = False
+    ) -> None:
+        self.turns = 0
+        self._missing, self._fails = missing, fails
+
+    def _turn(self) -> int:
+        self.turns += 1
+        assert self.turns < ENDLESS, "it goes on and on"
+        return self.turns
+
+    async def submit(self, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
+        return Submitted(sha256(b""), tuple(self._missing(self._turn())))
+
+    async def upload(self, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
+        if self._fails:
+            raise Unavailable("gone")
+        return header.size
+
+    async def search(self, text: str, cursor: str) -> SearchPage:
+        turn = self._turn()
+        return SearchPage((), str(turn))
+
+    async def epochs(self, start: int) -> tuple[Charter, ...]:
+        self._turn()
+        return (Charter(start, b"", ()),)
+
+
+def lacking(*numbers: int, received: int = 0) -> list[MissingObject]:
+    return [MissingObject(digest, 3_000_000, received) for digest in [list(DATA)[number] for number in numbers]]
+
+
+@pytest.mark.parametrize(
+    ("client", "code"),
+    [
+        pytest.param(Client(lambda turn: lacking(0)), "ASKED-AGAIN", id="the same again"),
+        pytest.param(Client(lambda turn: lacking(turn % 2)), "ASKED-AGAIN", id="two in turn"),
+        pytest.param(Client(), "ASKED-AGAIN", id="nothing at all"),
+        pytest.param(Client(lambda turn: lacking(0, received=turn % 7), fails=True), "UNAVAILABLE", id="more and less"),
+        pytest.param(Client(lambda turn: lacking(0, received=turn), fails=True), "UNAVAILABLE", id="a byte a round"),
+    ],
+)
+async def test_a_node_that_never_has_all_objects_is_given_up(
+    client: Client, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink, "PAUSE", 0)
+    log = log_verifier_key("node.example/log", private_key("node", "ed25519").public)
+    target = Uplink(cast(NodeClient, client), "node", log, operator=False)
+    with pytest.raises(ComityError) as refused:
+        await log_lines(target, [b"line"], DATA, {}, link=False, on_event=ignore)
+    assert refused.value.code == code
+
+
+async def test_a_search_whose_pages_lead_on_and_on_is_given_up() -> None:
+    with pytest.raises(Malformed) as refused:
+        await dossier._pages(cast(NodeClient, Client()), "word", 50)
+    assert refused.value.code == "UNBOUNDED"
+
+
+async def test_a_node_that_has_ever_more_epochs_is_given_up() -> None:
+    with pytest.raises(Malformed) as refused:
+        await gathering._epochs(cast(NodeClient, Client()), 0)
+    assert refused.value.code == "UNBOUNDED"
