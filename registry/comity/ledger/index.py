@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database
@@ -102,6 +102,39 @@ class Index:
             raise Malformed("bad stretch", why=f"{end - start} entries, at most {MAX_STRETCH}")
         with self._database.reading() as connection:
             return said(connection, find_log(connection, log), predicates, start, end)
+
+    def next_said(self, log: str, predicates: Sequence[str], after: int, limit: int) -> list[Located]:
+        """At most `limit` visible entries of one log after the index `after` that have one of these predicates, in
+        order. No more lines than that are read. Raises NotFound(code="NO-SUCH-LOG")."""
+        with self._database.reading() as connection:
+            row = find_log(connection, log)
+            stretch = (_STATEMENT.log_id == row.id, _STATEMENT.index > after, _STATEMENT.index < row.size)
+            found = sorted(
+                index
+                for predicate in predicates
+                for index in connection.scalars(
+                    select(_STATEMENT.index)
+                    .where(*stretch, _STATEMENT.predicate == predicate)
+                    .order_by(_STATEMENT.index)
+                    .limit(limit)
+                )
+            )[:limit]
+            lines = select(_ENTRY.index, _ENTRY.line).where(_ENTRY.log_id == row.id, _ENTRY.index.in_(found))
+            return [
+                Located(row.origin, row.vkey, index, line)
+                for index, line in connection.execute(lines.order_by(_ENTRY.index))
+            ]
+
+    def logs_naming(self, by: Digest) -> list[str]:
+        """Verifier keys of the logs with a statement that claims to be by this identity or node, the first held first.
+        It costs a look a log, however many lines each has."""
+        found, last = list[str](), -1
+        with self._database.reading() as connection:
+            least = select(func.min(_STATEMENT.log_id)).where(_STATEMENT.by == by)
+            while (log_id := connection.scalar(least.where(_STATEMENT.log_id > last))) is not None:
+                last = log_id
+                found.append(connection.scalars(select(_LOG.vkey).where(_LOG.id == log_id)).one())
+        return found
 
     def places(self, line_digest: Digest) -> list[Place]:
         """Everywhere that the line with this SHA-256 stands."""

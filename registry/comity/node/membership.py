@@ -21,7 +21,7 @@ from comity.trust.charter import Body, Member
 from comity.trust.digest import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.federation import Federation
-from comity.trust.identity import Inception, KeySet, check_inception
+from comity.trust.identity import Inception, KeySet, Signed, check_inception
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.statements.node_record import NodeRecord, check_node_record, parse_node_record
@@ -192,6 +192,10 @@ class Membership:
         """Who writes a log, named by its verifier key, by records proven here: one node, under each key that it had."""
         return frozenset(author for author, record in self._records.items() if str(record.log) == log)
 
+    def owner(self, log: str) -> Digest | None:
+        """The member whose node writes a log, named by its verifier key."""
+        return next((record.member for record in self._records.values() if str(record.log) == log), None)
+
     def member(self, identity: Digest) -> Member | None:
         """Its seat in the newest charter."""
         return self.body.member(identity) if self.body else None
@@ -224,13 +228,17 @@ class Membership:
                 self._chains[seat.id] = (*known, follow(state, steps))
         self._peers = {key: replace(peer, member=self._seats[peer.member.id]) for key, peer in self._peers.items()}
 
-    def rotate(self, identity: Digest, entries: Iterable[Entry]) -> bool:
-        """Follow a member's rotations; whether it speaks by newer keys now, so that more records may count."""
+    def rotate(self, identity: Digest, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> bool:
+        """Follow a member's rotations; whether it speaks by newer keys now, so that more records may count.
+
+        Who calls bounds how many there are, whatever that member signs.
+        """
         if not self.chains(identity):
             return False
         before, entries = self.reached(identity), list(entries)
         self._chains[identity] = tuple(
-            follow(chain.start, (*(step.entry for step in chain.steps), *entries)) for chain in self.chains(identity)
+            follow(chain.start, (*(step.entry for step in chain.steps), *entries), signed=signed)
+            for chain in self.chains(identity)
         )
         return self.reached(identity) != before
 

@@ -19,7 +19,7 @@ from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception
 from comity.trust.offers import PREDICATES, read_any
 from comity.trust.offers.accusing import OFFER_FAULT, read_accused
-from comity.trust.rotation import Chain, KeyState, follow
+from comity.trust.rotation import Chain, KeyState, check_rotation, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements.claims import parse_addresses, parse_advisory, parse_hold, signed_by_node
 from comity.trust.statements.derived import PREDICATE as DERIVED
@@ -128,7 +128,10 @@ class Speakers:
     def _prove_rotation(self, entry: Entry, identity: Digest) -> None:
         """That it leads on from keys by which the identity speaks. Raises Untrusted (ROTATION)."""
         steps = (step for chain in self.keys(identity).chains for step in chain.steps)
-        if all(step.entry.digest != entry.digest for step in steps):
+        before = next((step.before for step in steps if step.entry.statement_digest == entry.statement_digest), None)
+        if before is not None:
+            check_rotation(entry, before)  # that one envelope of it is good says nothing of this one
+        else:
             why = f"it leads on from no keys of {identity[:12]} that are known here"
             raise Untrusted("rotation refused", why=why, code="ROTATION")
 

@@ -20,8 +20,8 @@ from comity.node.core import Core
 from comity.node.governance.bodies import StoredBodies
 from comity.node.governance.memo import Memo
 from comity.node.governance.proceedings import Proceedings, Turn
-from comity.node.governance.witnesses import inception, newcomer
-from comity.node.governance.word import Word
+from comity.node.governance.witnesses import newcomer
+from comity.node.governance.word import MAX_ACCUSATIONS, Word
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate
@@ -67,9 +67,12 @@ class Chamber:
         """By a node's log, the body that it said last it acts under."""
         self._turn = asyncio.Lock()
         """Peers are heard by loops of their own; epochs are taken up one by one."""
-        self._unknown: frozenset[Digest] = frozenset()
-        """Whom drafts would admit, and whose inception is not here yet."""
-        self._judged: set[Digest] = set()
+        self._newcoming: dict[tuple[Digest, Digest], list[Entry]] = {}
+        """What those whom drafts would admit have said, by identity and the body that would be changed."""
+        self._arrivals = 0
+        """How often something of theirs came: what was looked up before that is not kept."""
+        self._judged: dict[str, Digest] = {}
+        """By a node's log, the body of which it was last asked for a proof."""
         self._bodies = StoredBodies(core.store)
 
     def open(self) -> None:
@@ -89,15 +92,21 @@ class Chamber:
             steps = (step.entry for chain in members.chains(identity) for step in chain.steps)
             found |= {entry.digest: entry for entry in steps}
         newcomers = await self._core.pools.files(self._newcomers, named)
-        said = {
-            identity: await self._core.pools.ledger(newcomer, self._core.ledger, identity, body, self.memo)
-            for identity in newcomers
-        }
         if body == self.annals.newest.digest:
             self.proceedings.hopefuls = newcomers
-            self._unknown = frozenset(identity for identity, lines in said.items() if not lines)
-        found |= {entry.digest: entry for lines in said.values() for entry in lines}
+            self._newcoming = {key: said for key, said in self._newcoming.items() if key[0] in newcomers}
+        for identity in newcomers:
+            found |= {entry.digest: entry for entry in await self._said_by(identity, body)}
         return list(found.values())
+
+    async def _said_by(self, newcomer_: Digest, body: Digest) -> list[Entry]:
+        known, before = self._newcoming.get((newcomer_, body)), self._arrivals
+        if known is not None:
+            return known
+        said = await self._core.pools.ledger(newcomer, self._core.ledger, newcomer_, body, self.memo)
+        if before == self._arrivals and newcomer_ in self.proceedings.hopefuls:
+            self._newcoming[newcomer_, body] = said
+        return said
 
     async def hear(self, peer: Peer, client: NodeClient) -> None:
         """Take over the epochs that a peer holds beyond ours; look at what it holds where it went another way."""
@@ -117,7 +126,8 @@ class Chamber:
     async def _hear_rival(self, peer: Peer, client: NodeClient) -> None:
         """Have the certificate of a body that the peer acts under and that excludes one of ours."""
         said = self.adopted.get(str(peer.record.log))
-        if said is None or said in self.annals.digests or said in self._judged:
+        log = str(peer.record.log)
+        if said is None or said in self.annals.digests or said == self._judged.get(log):
             return
         for epoch in reversed(range(1, len(self.annals.digests))):
             try:
@@ -132,7 +142,7 @@ class Chamber:
                 rival = await self._certify(previous, body, charter.certificate)
                 await self._core.pools.ledger(self.annals.keep, rival)
                 await self._review(body.prev, [rival])
-        self._judged.add(said)
+        self._judged[log] = said
 
     async def step(self) -> bool:
         """Read, deliberate, act; whether there is more to read at once."""
@@ -146,8 +156,9 @@ class Chamber:
                 await self._review(rival.body.prev, [rival])
         for body in turn.heard - {self.annals.newest.digest}:
             await self._review(body)
-        arrived = [who for who in self._unknown if await self._core.pools.ledger(inception, self._core.ledger, who)]
-        if first or rotated or arrived or turn.newcoming or self.annals.newest.digest in turn.heard:
+        self._arrivals += len(turn.newcoming)
+        self._newcoming = {key: said for key, said in self._newcoming.items() if key[0] not in turn.newcoming}
+        if first or rotated or turn.newcoming or self.annals.newest.digest in turn.heard:
             await self._deliberate()
         await self._word.accuse(self.outlook.lies)
         await self._word.adopted(self.annals.newest)
@@ -156,15 +167,19 @@ class Chamber:
 
     async def _rotated(self, entries: Iterable[Entry]) -> bool:
         """Follow rotations; whether somebody speaks by new keys, so that lines that were passed over may count."""
-        members = self._core.membership
-        changed = [entry for entry in entries if entry.statement.by and members.rotate(entry.statement.by.id, (entry,))]
+        by_member: dict[Digest, list[Entry]] = {}
+        for entry in entries:
+            if entry.statement.by is not None:
+                by_member.setdefault(entry.statement.by.id, []).append(entry)
+        rotate = self._core.membership.rotate
+        changed = [who for who, rotations in by_member.items() if rotate(who, rotations, signed=self.memo.signed)]
         if changed:
             self.proceedings.open(self.annals.newest.digest)
             await self._changed()
         return bool(changed)
 
     def _note_adopted(self, turn: Turn) -> None:
-        for log, entry in turn.adopted:
+        for log, entry in turn.adopted.items():
             record = self._core.membership.node(entry.statement.by) if entry.statement.by else None
             if record is not None and str(record.log) == log and signed_by_node(entry, record):
                 self.adopted[log] = entry.statement.subject
@@ -212,7 +227,7 @@ class Chamber:
             for fork in council.forks
             if not self.annals.decided(fork.first.body.epoch) and not self._chosen((fork,))
         )
-        lies = tuple(dict.fromkeys((*before.lies, *council.lies)))
+        lies = _few((*before.lies, *council.lies))
         forks = {fork.second.body.digest: fork for fork in (*before.forks, *open_)}
         newest = council if council.current == self.annals.newest else before.council
         self.outlook = Outlook(newest, tuple(forks.values()), lies)
@@ -256,6 +271,16 @@ def _seats(data: bytes) -> Iterable[Digest]:
         return [seat.id for seat in Body.parse(data).members]
     except ComityError:
         return ()
+
+
+def _few(lies: Iterable[Lie]) -> tuple[Lie, ...]:
+    """The first lies of each member, each once: one convicts, and who lies more fills no memory."""
+    kept: dict[Digest, dict[Lie, None]] = {}
+    for lie in lies:
+        known = kept.setdefault(lie.member, {})
+        if len(known) < MAX_ACCUSATIONS:
+            known[lie] = None
+    return tuple(dict.fromkeys(lie for lie in lies if lie in kept[lie.member]))
 
 
 def _body(charter: Charter) -> Body:

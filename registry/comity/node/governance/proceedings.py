@@ -2,21 +2,21 @@
 
 A log is read from its beginning, a window at a time and in turn with the others, so that a long one keeps nobody
 waiting. A line counts by its signature wherever it stands; whose it is says the seat that some epoch gives its author.
+What is looked at of one author in one log is bounded before a signature is judged (`hearing`; `MAX_ROTATIONS` and
+`MAX_NEWCOMING` here), by the order of that log alone: nodes that hold the same logs look at the same lines.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import Final
 
 from comity.content.store import BlobStore
-from comity.ledger.index import Located, Query
-from comity.ledger.ledger import Ledger
+from comity.ledger.index import Located
 from comity.node.core import Core
-from comity.node.governance.hearing import SPOKEN, Hearing, about
+from comity.node.governance.hearing import MAX_ENVELOPES, SPOKEN, Hearing, about
 from comity.trust.charter.lies import MISBEHAVIOUR
 from comity.trust.charter.proposing import ADOPTED, CONSENTED, DRAFT
 from comity.trust.charter.readings import INTENT, RATIFIED
@@ -24,29 +24,42 @@ from comity.trust.digest import Digest
 from comity.trust.dsse import MAX_LINE, Envelope
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Author, Entry, parse_entry
 
 WINDOW: Final = 256
 """Entries of one log that are read in one turn."""
-NEWCOMING: Final = ("rotated", CONSENTED)
+NEWCOMING: Final = ("inception", "rotated", CONSENTED)
 """What matters of those without a seat whom a draft would admit; it is looked up when a draft is weighed."""
-READ: Final = (*SPOKEN, "rotated", MISBEHAVIOUR, ADOPTED)
+READ: Final = (*SPOKEN, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
+MAX_ROTATIONS: Final = 16
+"""Different rotations of one member that are looked at in one log; later ones are passed over."""
+MAX_NEWCOMING: Final = 16
+"""Statements of one newcomer in one log for which drafts are weighed anew."""
 
 Signed = Callable[[KeySet, Envelope], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """What one turn over the logs brought. `behind`: some log has more to read."""
 
-    heard: frozenset[Digest]
+    heard: set[Digest] = field(default_factory=set)
     """Bodies about whose successor something new was said."""
-    rotated: tuple[Entry, ...]
-    adopted: tuple[tuple[str, Entry], ...]
-    """With the log that says so."""
-    newcoming: bool
-    """Somebody whom a draft would admit has said something."""
-    behind: bool
+    rotated: list[Entry] = field(default_factory=list)
+    adopted: dict[str, Entry] = field(default_factory=dict)
+    """By log, the last that its own node says there."""
+    newcoming: set[Digest] = field(default_factory=set)
+    """Those whom a draft would admit and who have said something."""
+    behind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A log, the nodes that write it, and their member; None where no record tells."""
+
+    log: str
+    nodes: frozenset[Author]
+    member: Digest | None
 
 
 class Proceedings:
@@ -60,6 +73,8 @@ class Proceedings:
         """How often the logs were begun anew: a page that was asked for before that is not the next one."""
         self._hearings: dict[Digest, Hearing] = {}
         self._decided: dict[Digest, Digest] = {}
+        self._seen: dict[tuple[str, Digest], dict[Digest, int]] = {}
+        """By log and author, the rotations and newcomers' statements that were looked at, and how many envelopes."""
         self.hopefuls: frozenset[Digest] = frozenset()
         """Those without a seat whom some draft would admit."""
 
@@ -69,10 +84,7 @@ class Proceedings:
         Where the successor is decided, what was put forward and read in its place still matters: readings may convict a
         liar, and a draft that lost may be put upon the one that won.
         """
-        self._beginning += 1
-        self._read.clear()
-        for hearing in self._hearings.values():
-            hearing.read_again()
+        self._begin()
         if successor is not None:
             self._decided[body] = successor
             for digest, entry in list(self.about(body).entries.items()):
@@ -85,40 +97,52 @@ class Proceedings:
 
     async def read(self) -> Turn:
         """One turn: at most a window of each log that has grown."""
-        heard: set[Digest] = set()
-        rotated: list[Entry] = []
-        adopted: list[tuple[str, Entry]] = []
-        newcoming = behind = False
-        beginning = self._beginning
+        turn, beginning, members = Turn(), self._beginning, self._core.membership
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
-            if self._read.get(log.vkey, -1) >= log.size - 1:
+            last = self._read.get(log.vkey, -1)
+            if last >= log.size - 1:
                 continue
-            page = await self._core.pools.ledger(_window, self._core.ledger, log.vkey, self._read.get(log.vkey))
+            page = await self._core.pools.ledger(self._core.ledger.index.next_said, log.vkey, READ, last, WINDOW)
             if beginning != self._beginning:
-                behind = True
+                turn.behind = True
                 break
             self._read[log.vkey] = page[-1].index if len(page) == WINDOW else log.size - 1
-            behind = behind or len(page) == WINDOW
+            turn.behind = turn.behind or len(page) == WINDOW
             said = await self._core.pools.files(_said, self._core.store, page)
-            for entry in await self._core.pools.hashing(self._proven, log.vkey, said, self._keys()):
-                if entry.statement.by and entry.statement.by.id in self.hopefuls:
-                    newcoming = True
-                elif entry.statement.predicate == "rotated":
-                    rotated.append(entry)
-                elif entry.statement.predicate == ADOPTED:
-                    adopted.append((log.vkey, entry))
-                elif (body := self.put(log.vkey, entry)) is not None:
-                    heard.add(body)
-        return Turn(frozenset(heard), tuple(rotated), tuple(adopted), newcoming, behind)
+            writer = _Writer(log.vkey, members.writers(log.vkey), members.owner(log.vkey))
+            wanted = [entry for entry in said if self._sort(turn, writer, entry)]
+            for entry in await self._core.pools.hashing(self._proven, wanted, self._keys()):
+                if (body := self.put(entry)) is not None:
+                    turn.heard.add(body)
+        if not turn.behind and self._is_stale():
+            self._begin()
+            turn.behind = True
+        return turn
 
-    def put(self, log: str, entry: Entry) -> Digest | None:
-        """Keep a line that its author signed; the body that it is about, where it is new and within the log's share."""
+    def put(self, entry: Entry) -> Digest | None:
+        """Keep an entry that its author signed; the body that it is about, where it is new."""
         body = about(entry.statement)
-        return body if body in self._hearings and self._hearings[body].put(log, entry) else None
+        return body if body in self._hearings and self._hearings[body].put(entry) else None
 
     def full(self, body: Digest) -> tuple[str, ...]:
-        """Logs that say more than is kept."""
-        return tuple(log for log, share in self.about(body).shares.items() if share.full)
+        """Logs in which somebody says more than is kept."""
+        return tuple(dict.fromkeys(log for log, _ in self.about(body).full()))
+
+    def used(self, body: Digest, log: str, author: Digest) -> int:
+        """How many statements of an author about the successor of `body` count in a log, as far as it was read."""
+        share = self.about(body).shares.get((log, author))
+        return len(share.counted) if share else 0
+
+    def _begin(self) -> None:
+        """Read all logs anew."""
+        self._beginning += 1
+        self._read.clear()
+        self._seen.clear()
+        for hearing in self._hearings.values():
+            hearing.read_again()
+
+    def _is_stale(self) -> bool:
+        return any(hearing.stale for body, hearing in self._hearings.items() if body not in self._decided)
 
     def _matters(self, body: Digest, entry: Entry) -> bool:
         decided = self._decided.get(body)
@@ -126,34 +150,54 @@ class Proceedings:
             entry.statement.predicate in (DRAFT, INTENT, RATIFIED) and entry.statement.subject != decided
         )
 
+    def _sort(self, turn: Turn, writer: _Writer, entry: Entry) -> bool:
+        """Note what needs no proof here; whether the entry is to be proven, to be heard.
+
+        Rotations prove themselves, and whoever reads what a node has adopted looks at its key.
+        """
+        by, predicate = entry.statement.by, entry.statement.predicate
+        if by is None:
+            return False
+        if predicate == ADOPTED:
+            if by in writer.nodes:
+                turn.adopted[writer.log] = entry
+        elif by.id in self.hopefuls:
+            if predicate in NEWCOMING and self._is_among_the_first(writer.log, entry, MAX_NEWCOMING):
+                turn.newcoming.add(by.id)
+        elif self._core.membership.chains(by.id):
+            if predicate != "rotated":
+                return self._is_heard(writer, entry, by.id)
+            if self._is_among_the_first(writer.log, entry, MAX_ROTATIONS):
+                turn.rotated.append(entry)
+        return False
+
+    def _is_heard(self, writer: _Writer, entry: Entry, author: Digest) -> bool:
+        body = about(entry.statement)
+        if body is None or body not in self._hearings or not self._matters(body, entry):
+            return False
+        return self._hearings[body].wants(writer.log, entry, home=writer.member == author)
+
+    def _is_among_the_first(self, log: str, entry: Entry, most: int) -> bool:
+        """Whether an entry is one of the first few of its author in a log, and one of the first envelopes of it."""
+        assert entry.statement.by is not None
+        seen, statement = self._seen.setdefault((log, entry.statement.by.id), {}), entry.statement_digest
+        if statement not in seen and len(seen) >= most:
+            return False
+        seen[statement] = seen.get(statement, 0) + 1
+        return seen[statement] <= MAX_ENVELOPES
+
     def _keys(self) -> Mapping[Digest, Sequence[KeySet]]:
         members = self._core.membership
         return {identity: members.reached(identity) for identity in members.known}
 
-    def _proven(self, log: str, said: Iterable[Entry], keys: Mapping[Digest, Sequence[KeySet]]) -> list[Entry]:
-        """Blocking. The entries that may count: signed by who has, or had, a seat. Rotations prove themselves,
-        and whoever reads what a node has adopted looks at its key."""
-        return [entry for entry in said if self._counts(log, entry, keys)]
-
-    def _counts(self, log: str, entry: Entry, keys: Mapping[Digest, Sequence[KeySet]]) -> bool:
-        by = entry.statement.by
-        if by is None or entry.statement.predicate in ("rotated", ADOPTED):
-            return by is not None
-        if by.id in self.hopefuls:
-            return entry.statement.predicate in NEWCOMING
-        body = about(entry.statement)
-        hearing = self._hearings.get(body) if body else None
-        if hearing is None or body is None or hearing.full(log) or not self._matters(body, entry):
-            return False
-        known = entry.digest in hearing.entries
-        return known or any(self._signed(mine, entry.envelope) for mine in keys.get(by.id, ()))
-
-
-def _window(ledger: Ledger, log: str, after: int | None) -> list[Located]:
-    """Blocking. The next entries that matter, in the order of their log; the index has them kind by kind."""
-    last = None if after is None else (log, after)
-    found = [ledger.index.find(Query(predicate=kind, origin=log), limit=WINDOW, after=last) for kind in READ]
-    return sorted(chain.from_iterable(found), key=lambda item: item.index)[:WINDOW]
+    def _proven(self, wanted: Iterable[Entry], keys: Mapping[Digest, Sequence[KeySet]]) -> list[Entry]:
+        """Blocking. The entries that are signed by who has, or had, a seat."""
+        return [
+            entry
+            for entry in wanted
+            if entry.statement.by
+            and any(self._signed(mine, entry.envelope) for mine in keys.get(entry.statement.by.id, ()))
+        ]
 
 
 def _said(store: BlobStore, page: Iterable[Located]) -> list[Entry]:

@@ -5,15 +5,15 @@ They are looked up by the ids that a draft names, since anybody at all may have 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
-from comity.node.governance.hearing import about
+from comity.node.governance.hearing import MAX_ENVELOPES, about
 from comity.node.governance.memo import Memo
-from comity.node.scan import every
 from comity.trust.charter.proposing import CONSENTED
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError
@@ -21,8 +21,9 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
 
-LOOKED_AT: Final = 512
-"""Lines that claim to be one identity's, of one kind, and are looked at."""
+LOOKED_AT: Final = 64
+"""Lines of one log that claim to be one identity's, of one kind, and are looked at: the first, and of each statement at
+most `MAX_ENVELOPES`. What somebody writes into one log takes no place from what stands in another."""
 CONSENTS: Final = 8
 """Consents of one newcomer to drafts of one epoch."""
 
@@ -60,9 +61,16 @@ def rotations(ledger: Ledger, start: KeyState, memo: Memo) -> Chain:
 
 
 def claimed(ledger: Ledger, identity: Digest, predicate: str) -> Iterator[Entry]:
-    """Entries of one kind that claim to be of an identity, unproven; not more than anybody could want."""
-    for located in every(ledger, Query(predicate=predicate, by=identity), most=LOOKED_AT):
-        yield parse_entry(located.line)
+    """Entries of one kind that claim to be of an identity, unproven: the first few of each log."""
+    envelopes: set[Digest] = set()
+    for log in ledger.index.logs_naming(identity):
+        copies: Counter[Digest] = Counter()
+        for located in ledger.index.find(Query(predicate=predicate, by=identity, origin=log), limit=LOOKED_AT):
+            entry = parse_entry(located.line)
+            copies[entry.statement_digest] += 1
+            if copies[entry.statement_digest] <= MAX_ENVELOPES and entry.digest not in envelopes:
+                envelopes.add(entry.digest)
+                yield entry
 
 
 def places(ledger: Ledger, entries: Iterable[Entry]) -> Iterator[tuple[Entry, str, int]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from comity.ledger.index import Query
 from comity.node.core import Core
 from comity.node.governance.asks import Asks
 from comity.node.governance.chamber import Chamber
-from comity.node.governance.hearing import MAX_LINES
 from comity.node.governance.witnesses import places
-from comity.node.scan import every
 from comity.trust.charter.lies import MISBEHAVIOUR
 from comity.trust.charter.proposing import ADOPTED
 from comity.trust.digest import Digest
@@ -20,7 +19,11 @@ from comity.trust.statement import Entry
 from comity.wire.doors import Caller
 from comity.wire.values import AskReceipt, Charter, JoinRequest, Located
 
-BATCH = 64
+BATCH: Final = 64
+MAX_ADOPTED: Final = 4
+"""Lines of one node in its own log, that it acts under one body: one says it."""
+MAX_ACCUSED: Final = 64
+"""Accusations of one log that are handed out."""
 
 
 class Governance:
@@ -70,7 +73,14 @@ class Governance:
         return [Located(origin, index, entry.line) for entry, origin, index in places(self._core.ledger, entries)]
 
     def _around(self, body: Digest) -> list[Located]:
-        """Blocking. Which nodes act under a body, and who is accused: as the logs say it, unproven."""
-        adopted = every(self._core.ledger, Query(subject=body, predicate=ADOPTED), most=MAX_LINES)
-        accused = every(self._core.ledger, Query(predicate=MISBEHAVIOUR), most=MAX_LINES)
-        return [Located(item.origin, item.index, item.line) for item in (*adopted, *accused)]
+        """Blocking. Which nodes act under a body, and who is accused: as the logs say it, unproven, a few of each."""
+        found = list[Located]()
+        for log in self._core.ledger.logs.all():
+            accused = Query(predicate=MISBEHAVIOUR, origin=log.vkey)
+            wanted = [(accused, MAX_ACCUSED)]
+            for node in self._core.membership.writers(log.vkey):
+                wanted.append((Query(subject=body, predicate=ADOPTED, by=node.id, origin=log.vkey), MAX_ADOPTED))
+            for query, most in wanted:
+                items = self._core.ledger.index.find(query, limit=most)
+                found += [Located(item.origin, item.index, item.line) for item in items]
+        return found

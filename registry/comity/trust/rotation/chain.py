@@ -148,36 +148,48 @@ def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet
 
     In whatever order and however often they come, the result is the same; what is not valid counts for nothing. It
     never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
+
+    What it costs: signatures are judged only of statements that say they leave a state that was proven, each until one
+    envelope of it holds. Copies of a valid one, however many and however padded, cost their parsing; of what never
+    holds, each envelope costs one look at one signature. Who gives the entries bounds how many there are.
     """
-    leaving: dict[str, list[Entry]] = {}
+    leaving: dict[str, dict[Digest, list[Entry]]] = {}
     for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
-        if entry.statement.predicate == "rotated":
-            leaving.setdefault(_state_left(entry), []).append(entry)
+        if entry.statement.predicate == "rotated" and entry.statement.by == Author("identity", start.identity):
+            envelopes = leaving.setdefault(_state_left(entry), {})
+            envelopes.setdefault(entry.statement_digest, []).append(entry)
     if not leaving:
         return Chain(start, ())
     reached = {(start.digest, start.seq): start}
     ahead, steps = [start], list[Step]()
     for before in ahead:  # grows below
-        for step in _steps(before, leaving.get(before.digest, ()), signed):
+        for step in _steps(before, leaving.get(before.digest, {}).values(), signed):
             after = reached.setdefault((step.after.digest, step.after.seq), step.after)
             ahead += [after] if after is step.after else []
             steps.append(replace(step, after=after))
     return Chain(start, tuple(steps))
 
 
-def _steps(before: KeyState, entries: Iterable[Entry], signed: Signed) -> list[Step]:
-    """The different rotations of `before` among `entries`; one that is there twice, by other recovery keys, is one."""
+def _steps(before: KeyState, statements: Iterable[Iterable[Entry]], signed: Signed) -> list[Step]:
+    """The different rotations of `before` among `statements`, each the envelopes of one; one that is there twice, by
+    other recovery keys, is one."""
     found: dict[Digest, Step] = {}
-    for entry in entries:
-        try:
-            after = check_rotation(entry, before, signed=signed)
-        except ComityError:
+    for envelopes in statements:
+        valid = next(((entry, after) for entry in envelopes if (after := _after(entry, before, signed))), None)
+        if valid is None:
             continue  # whoever wrote it, it is no rotation of this state
-        rotation, used = parse_rotation(entry)
-        step = found.setdefault(rotation.digest, Step(before, rotation, after, entry, False))
+        rotation, used = parse_rotation(valid[0])
+        step = found.setdefault(rotation.digest, Step(before, rotation, valid[1], valid[0], False))
         post_quantum = step.post_quantum or all(key.post_quantum for key in used)
         found[rotation.digest] = replace(step, post_quantum=post_quantum)
     return [found[digest] for digest in sorted(found)]
+
+
+def _after(entry: Entry, before: KeyState, signed: Signed) -> KeyState | None:
+    try:
+        return check_rotation(entry, before, signed=signed)
+    except ComityError:
+        return None
 
 
 def _state_left(entry: Entry) -> str:
@@ -208,9 +220,10 @@ class Chains:
 
     def notes(self) -> tuple[Remark, ...]:
         """Of rotations that lead on from no state of their identity, as far as it was followed."""
-        used = {step.entry.digest for chain in self._followed.values() for step in chain.steps}
+        used = {step.entry.statement_digest for chain in self._followed.values() for step in chain.steps}
         known = {Author("identity", start.identity) for start in self._followed}
-        strays = [e for by, entries in self._rotations.items() if by in known for e in entries if e.digest not in used]
+        mine = [entry for by, entries in self._rotations.items() if by in known for entry in entries]
+        strays = [entry for entry in mine if entry.statement_digest not in used]
         return tuple(
             Remark(f"rotated {short(entry.digest)} leads on from no keys known here", entry.digest) for entry in strays
         )
