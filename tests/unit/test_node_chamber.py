@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.content.folder import FolderStore
 from comity.ledger.index import Query
-from comity.ledger.ledger import Ledger
-from comity.node.annals import Annals
-from comity.node.core import Core
-from comity.node.governance.chamber import Chamber
-from comity.node.membership import Membership, Seat
-from comity.node.metrics import Metrics
-from comity.node.own_log import OwnLog
-from comity.node.pools import Pools
 from comity.trust.charter import Body, Certificate, Member, assemble, consent
-from comity.trust.federation import Federation
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import Rotation, rotate
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Entry
 from support.assembly import CLASSICAL, NEWCOMER, Assembly, change, reseated
-from support.world import Identity, Node, node, seat, signer
-
-
-def at(who: Identity) -> Node:
-    return node(who, "", CLASSICAL)
+from support.bench import Bench, at
+from support.world import Identity, seat, signer
 
 
 def certified(council: Assembly, body: Body, voters: Sequence[Identity], at_round: int = 1) -> list[Entry]:
@@ -39,63 +26,6 @@ def certified(council: Assembly, body: Body, voters: Sequence[Identity], at_roun
     draft = council.lines[-1]
     return [draft, *(council.intent(who, body, at_round) for who in voters),
             *(council.ratify(who, body, at_round) for who in voters)]  # fmt: skip
-
-
-class Bench:
-    """A chamber over logs that tests write. The node is the first member's."""
-
-    def __init__(self, folder: Path, council: Assembly, branch: str = "") -> None:
-        self.council = council
-        self.me = at(council.seats[0])
-        lines = [x for who in council.seats for x in (who.entry.line, consent(council.body, who.id, who.signer).line)]
-        federation = Federation.assemble([council.body], [lines], [])
-        self.ledger = Ledger.open(folder, lambda: 1000.0)
-        self.store = FolderStore(folder / "blobs")
-        annals = Annals(self.ledger.epochs, federation, branch)
-        record = self.me.record
-        members = Membership(Seat.parse(council.seats[0].entry.line, self.me.entry.line), federation, annals.bodies())
-        parts: Any = SimpleNamespace(
-            ledger=self.ledger,
-            pools=Pools(),
-            store=self.store,
-            membership=members,
-            metrics=Metrics(),
-            seat=members.seat,
-            log=str(record.log),
-            keys=SimpleNamespace(online=self.me.online),
-        )
-        self.members = members
-        self.changes = 0
-        self.chamber = Chamber(cast(Core, parts), annals, cast(OwnLog, self), self._changed)
-        self.log(council.seats[0], [])
-        self.chamber.open()
-
-    async def _changed(self) -> None:
-        self.changes += 1
-
-    async def append(self, line: bytes) -> int:
-        """As the own log does."""
-        return self.ledger.logs.append(str(self.me.record.log), [line])
-
-    async def append_all(self, lines: Sequence[bytes]) -> list[int]:
-        return [await self.append(line) for line in lines]
-
-    def log(self, who: Identity, entries: Iterable[Entry]) -> None:
-        record = at(who).record
-        self.ledger.logs.create(record.origin, str(record.log), own=True)
-        for body in self.council.bodies.values():
-            self.store.put(Body.parse(body).digest, body)
-        if lines := [entry.line for entry in entries]:
-            self.ledger.logs.append(str(record.log), lines)
-
-    def said(self, predicate: str) -> list[Entry]:
-        """What the node has logged itself."""
-        mine = Query(predicate=predicate, origin=str(self.me.record.log), by=self.me.record.node.id)
-        return [parse_entry(found.line) for found in self.ledger.index.find(mine)]
-
-    async def settle(self) -> None:
-        while await self.chamber.step():
-            pass
 
 
 @pytest.fixture

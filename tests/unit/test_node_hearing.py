@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,9 +19,11 @@ from comity.node.governance.proceedings import WINDOW, Proceedings
 from comity.node.membership import Membership, Seat
 from comity.node.pools import Pools
 from comity.trust.charter import Intent, accusation, find_lies
+from comity.trust.digest import sha256
+from comity.trust.dsse import EnvelopeSignature
 from comity.trust.identity import KeySet
 from comity.trust.rotation import Rotation, rotate
-from comity.trust.statement import Entry, sign_statement
+from comity.trust.statement import Entry, parse_entry, sign_statement
 from support.assembly import CLASSICAL, Assembly, change
 from support.world import Identity, node, signer
 
@@ -33,46 +36,108 @@ def log_of(who: Identity) -> str:
     return str(node(who, "", CLASSICAL).record.log)
 
 
-def test_a_flooded_log_costs_no_other_log_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "MAX_LINES", 10)
+def bounded(monkeypatch: pytest.MonkeyPatch, statements: int, elsewhere: int | None = None) -> None:
+    for name, most in (("AT_HOME", statements), ("ELSEWHERE", statements if elsewhere is None else elsewhere)):
+        monkeypatch.setattr(hearing, name, replace(getattr(hearing, name), statements=most))
+
+
+def hears(kept: Hearing, log: str, entry: Entry, *, home: bool = False) -> bool:
+    """Whether a proven entry that stands in `log` is kept, and new."""
+    return kept.wants(log, entry, home=home) and kept.put(entry)
+
+
+def padded(entry: Entry, number: int) -> Entry:
+    """The same statement in another envelope: a signature of nobody's stands beside those that hold."""
+    junk = EnvelopeSignature(sha256(b"nobody %d" % number), bytes(64))
+    return parse_entry(replace(entry.envelope, signatures=(*entry.envelope.signatures, junk)).encode())
+
+
+def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded(monkeypatch, 10)
     council, kept = assembly(), Hearing()
     liar, honest, *_ = council.seats
     body = change(council.body)
     flood = [council.intent(liar, body, at) for at in range(1, 30)]
-    assert sum(kept.put("the liar's log", entry) for entry in flood) == 10
-    assert kept.full("the liar's log") and not kept.full("another log")
-    assert kept.put("another log", council.intent(honest, body))
+    assert sum(hears(kept, "a log", entry) for entry in flood) == 10
+    assert kept.full() == (("a log", liar.id),)
+    assert hears(kept, "a log", council.intent(honest, body, 99))
 
 
-def test_what_a_liar_said_counts_where_an_honest_member_logs_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "MAX_LINES", 3)
+def test_copies_of_a_statement_cost_nothing_however_they_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded(monkeypatch, 2)
+    council, kept = assembly(), Hearing()
+    body = council.put(change(council.body))
+    put_forward = council.lines[-1]
+    wanted = [kept.wants("a log", padded(put_forward, number)) for number in range(100)]
+    assert sum(wanted) == hearing.MAX_ENVELOPES
+    assert kept.put(put_forward)
+    assert not any(kept.wants("a log", padded(put_forward, number)) for number in range(100))
+    assert hears(kept, "a log", council.intent(council.seats[0], body))
+    assert kept.full() == ()
+
+
+def test_a_member_has_more_room_in_its_own_log_than_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded(monkeypatch, 8, elsewhere=2)
+    council, kept = assembly(), Hearing()
+    who = council.seats[0]
+    said = [council.intent(who, change(council.body), at) for at in range(1, 21)]
+    assert sum(hears(kept, "its own log", entry, home=True) for entry in said) == 8
+    assert sum(hears(kept, "another", entry) for entry in said[8:]) == 2
+
+
+def test_what_a_liar_said_counts_where_it_is_logged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded(monkeypatch, 3)
     council, kept = assembly(), Hearing()
     liar = council.seats[0]
     said = [council.intent(liar, change(council.body), at) for at in range(1, 10)]
     for entry in said:
-        kept.put("the liar's log", entry)
-    assert said[7].digest not in kept.entries
-    assert kept.put("an honest log", said[7])
+        hears(kept, "the liar's log", entry, home=True)
+    assert said[7].statement_digest not in kept.entries
+    assert hears(kept, "an honest log", said[7])
+
+
+@pytest.mark.parametrize("read_first", (True, False))
+def test_a_reading_on_which_another_rests_is_kept_beyond_the_share(
+    monkeypatch: pytest.MonkeyPatch, read_first: bool
+) -> None:
+    bounded(monkeypatch, 3)
+    council, kept = assembly(), Hearing()
+    liar, honest, *_ = council.seats
+    body, other = change(council.body), change(council.body, 2)
+    ratified = council.ratify(honest, body, 7)
+    if read_first:
+        assert hears(kept, "an honest log", ratified, home=True)
+    for at in range(1, 6):
+        hears(kept, "the liar's log", council.intent(liar, other, at), home=True)
+    needed = council.intent(liar, body, 7)
+    assert hears(kept, "the liar's log", needed, home=True) == read_first
+    if not read_first:
+        assert hears(kept, "an honest log", ratified, home=True) and kept.stale
+        kept.read_again()
+        for at in range(1, 6):
+            hears(kept, "the liar's log", council.intent(liar, other, at), home=True)
+        assert hears(kept, "the liar's log", needed, home=True)
+    assert not hears(kept, "the liar's log", council.intent(liar, body, 8), home=True)
 
 
 def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.MonkeyPatch) -> None:
     council, kept = assembly(), Hearing()
     body = council.put(change(council.body))
-    monkeypatch.setattr(hearing, "MAX_DRAFTED", len(body.data) + 1)
-    assert kept.put("a log", council.lines[-1])
+    monkeypatch.setattr(hearing, "ELSEWHERE", replace(hearing.ELSEWHERE, drafted=len(body.data) + 1))
+    assert hears(kept, "a log", council.lines[-1])
     council.put(change(council.body, 2))
-    assert not kept.put("a log", council.lines[-1])
-    assert kept.put("a log", council.intent(council.seats[0], body))
+    assert not hears(kept, "a log", council.lines[-1])
+    assert hears(kept, "a log", council.intent(council.seats[0], body))
 
 
-def test_a_line_that_stands_twice_is_charged_to_both_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "MAX_LINES", 1)
+def test_a_statement_that_stands_twice_is_charged_to_both_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded(monkeypatch, 1)
     council, kept = assembly(), Hearing()
     said = [council.intent(council.seats[0], change(council.body), at) for at in (1, 2)]
-    assert kept.put("a log", said[0]) and not kept.put("another", said[0])
-    assert not kept.put("another", said[1])
+    assert hears(kept, "a log", said[0]) and not hears(kept, "another", said[0])
+    assert not hears(kept, "another", said[1])
     kept.read_again()
-    assert kept.put("another", said[1])
+    assert hears(kept, "another", said[1])
 
 
 def test_what_a_statement_is_about_is_read_or_not_there() -> None:
@@ -119,11 +184,11 @@ async def test_a_long_log_keeps_no_other_waiting(ledger: Ledger, tmp_path: Path)
     read, _ = reading(ledger, council, tmp_path)
     turn = await read.read()
     assert turn.behind and turn.heard == {council.body.digest}
-    assert said.digest in read.about(council.body.digest).entries
+    assert said.statement_digest in read.about(council.body.digest).entries
     while (await read.read()).behind:
         pass
     assert read.full(council.body.digest) == (log_of(liar),)
-    assert len(read.about(council.body.digest).entries) == hearing.MAX_LINES + 1
+    assert len(read.about(council.body.digest).entries) == hearing.AT_HOME.statements + 1
 
 
 async def test_lines_of_strangers_and_thieves_are_not_kept(ledger: Ledger, tmp_path: Path) -> None:
@@ -134,7 +199,7 @@ async def test_lines_of_strangers_and_thieves_are_not_kept(ledger: Ledger, tmp_p
     elsewhere = sign_statement(Intent(first.id, body.digest, 2, 1, body.digest).statement(), first.signer)
     log(ledger, first, [forged, elsewhere])
     read, _ = reading(ledger, council, tmp_path)
-    assert (await read.read()).heard == frozenset()
+    assert (await read.read()).heard == set()
     assert read.about(council.body.digest).entries == {}
 
 
@@ -150,7 +215,7 @@ async def test_readings_under_rotated_keys_count_once_the_rotation_is_known(ledg
     log(ledger, who, [said, rotated])
     read, members = reading(ledger, council, tmp_path)
     turn = await read.read()
-    assert turn.heard == frozenset() and turn.rotated == (rotated,)
+    assert turn.heard == set() and turn.rotated == [rotated]
     assert members.rotate(who.id, turn.rotated)
     read.open(council.body.digest)
     assert (await read.read()).heard == {council.body.digest}
@@ -168,7 +233,7 @@ async def test_an_accusation_brings_both_lines(ledger: Ledger, tmp_path: Path) -
         FolderStore(tmp_path / "blobs").put(item.digest, line)
     log(ledger, accuser, [sign_statement(statement, node(accuser, "", CLASSICAL).online)])
     await read.read()
-    assert {entry.digest for entry in pair} == set(read.about(council.body.digest).entries)
+    assert {entry.statement_digest for entry in pair} == set(read.about(council.body.digest).entries)
 
 
 async def test_of_a_decided_epoch_only_readings_for_a_rival_are_kept(ledger: Ledger, tmp_path: Path) -> None:
@@ -185,4 +250,4 @@ async def test_of_a_decided_epoch_only_readings_for_a_rival_are_kept(ledger: Led
     against = council.intent(other, rival)
     log(ledger, other, [against, council.ratify(other, taken)])
     assert (await read.read()).heard == {council.body.digest}
-    assert set(read.about(council.body.digest).entries) == {against.digest}
+    assert set(read.about(council.body.digest).entries) == {against.statement_digest}

@@ -1,50 +1,92 @@
 """Who may have words about the charter logged here and is no operator: members, and those whom drafts would admit.
 
 Nobody needs anybody's leave to vote, to change keys, or to agree to a seat; so these lines are taken at the open door
-and at the mutual one, whatever the operator says about publishing. What they may cost is bounded for each author, and
-whether they are their author's is proven afterwards, as for all lines.
+and at the mutual one, whatever the operator says about publishing. Whether they are their author's is proven
+afterwards, as for all lines, and only what was proven and logged counts against anybody: a statement once, however many
+copies of it come, and each kind of statement by itself, so that nobody who hands in what a member once signed uses up
+what that member has yet to say. To its own node's log a member's statements are always admitted.
+
+    grows with                                    bound             charged to      at the bound
+    a member's words about the newest charter     MAX_WORDS         the member      CHARTER-QUOTA, but at home
+    other statements of a member, of one kind     MAX_OF_A_KIND     the member      CHARTER-QUOTA, but at home
+    statements of one whom a draft would admit    MAX_HOPEFUL       that identity   CHARTER-QUOTA
+    rotations of others whose inception is here   MAX_ROTATIONS     that identity   CHARTER-QUOTA
+    the same, of all others together              ROTATING          who calls       RATE
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from comity.ledger.index import Query
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
-from comity.node.governance.hearing import SPOKEN
+from comity.node.governance.hearing import SPOKEN, about
 from comity.node.governance.witnesses import inception
 from comity.trust.charter.proposing import CONSENTED
 from comity.trust.charter.readings import INTENT, RATIFIED
 from comity.trust.digest import Digest
 from comity.trust.errors import OutOfSpace, Refused
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, parse_entry
+from comity.wire.doors import CALLER, Caller
+from comity.wire.throttle import Allowance, Throttle
 
 INTRODUCTIONS: Final = ("inception", "rotated", "node-record")
-MAX_LOGGED: Final = 256
-"""Lines of one author that were taken at these doors, or by an operator: from then on only operators may log more."""
+MAX_WORDS: Final = 128
+MAX_OF_A_KIND: Final = 64
+MAX_HOPEFUL: Final = 16
+MAX_ROTATIONS: Final = 8
+ROTATING: Final = Allowance(calls_per_second=1 / 60, burst=8)
+"""How many rotations of identities without a seat one caller hands in: anybody can make identities."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """Statements of one author that are counted together. `kind` is a predicate, or empty: all of the author's, or what
+    is said about the newest charter."""
+
+    author: Digest
+    kind: str
+    most: int
 
 
 class Floor:
     """Says which entries are words about the charter that may be logged. Touched by the event loop only."""
 
-    def __init__(self, core: Core, chamber: Chamber | None) -> None:
+    def __init__(self, core: Core, chamber: Chamber | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._core = core
         self._chamber = chamber
+        self._rotating = Throttle(ROTATING, clock)
+        self._about: Digest | None = None
+        self._logged: dict[Digest, set[Digest]] = {}
+        """What was logged here about the successor of `_about`, by author: reading the log again takes a moment."""
 
     async def granted(self, entries: Iterable[Entry]) -> frozenset[Digest]:
         """Digests of the entries that need no other permission.
 
-        Raises Refused (NOT-HOME) for a reading whose member keeps its readings elsewhere, and OutOfSpace
-        (CHARTER-QUOTA) where its author has had enough logged here.
+        Raises Refused (NOT-HOME) for a reading whose member keeps its readings elsewhere, (RATE) for a caller who
+        brings too many rotations of strangers, and OutOfSpace (CHARTER-QUOTA) where its author has had enough logged.
         """
-        found = set()
+        found: set[Digest] = set()
+        more: dict[_Class, set[Digest]] = {}
         for entry in entries if self._chamber else ():
             if await self._may(entry):
-                await self._require_quota(entry)
+                await self._require_quota(entry, more)
                 found.add(entry.digest)
         return frozenset(found)
+
+    def logged(self, entries: Iterable[Entry]) -> None:
+        """Note what was proven and logged."""
+        newest = self._newest
+        if newest != self._about:
+            self._about, self._logged = newest, {}
+        for entry in entries:
+            by = entry.statement.by
+            if by is not None and entry.statement.predicate in SPOKEN and about(entry.statement) == newest:
+                self._logged.setdefault(by.id, set()).add(entry.statement_digest)
 
     async def _may(self, entry: Entry) -> bool:
         predicate, by = entry.statement.predicate, entry.statement.by
@@ -67,6 +109,10 @@ class Floor:
         council = self._chamber.outlook.council if self._chamber else None
         return {seat.id for draft in council.drafts for seat in draft.body.members} if council else set()
 
+    @property
+    def _newest(self) -> Digest | None:
+        return self._chamber.annals.newest.digest if self._chamber else None
+
     async def _is_known(self, identity: Digest) -> bool:
         return await self._core.pools.ledger(inception, self._core.ledger, identity) is not None
 
@@ -87,9 +133,53 @@ class Floor:
             code="NOT-HOME",
         )
 
-    async def _require_quota(self, entry: Entry) -> None:
-        assert entry.statement.by is not None
-        mine = Query(by=entry.statement.by.id, origin=self._core.log)
-        if len(await self._core.pools.ledger(self._core.ledger.index.find, mine, limit=MAX_LOGGED)) >= MAX_LOGGED:
-            why = f"{MAX_LOGGED} of its lines are logged here"
-            raise OutOfSpace("enough said", why=why, hint="ask the operator of this node", code="CHARTER-QUOTA")
+    async def _require_quota(self, entry: Entry, more: dict[_Class, set[Digest]]) -> None:
+        """Raises OutOfSpace (CHARTER-QUOTA), Refused (RATE). `more`: what the same submission has brought so far."""
+        by = entry.statement.by
+        assert by is not None
+        if by.id == self._core.seat.inception.id:
+            return
+        counted = self._class(entry, by.id)
+        coming = more.setdefault(counted, set())
+        stands = await self._standing(entry, counted) | coming
+        if entry.statement_digest in stands:
+            return
+        if len(stands) >= counted.most:
+            why = f"{counted.most} such statements of its author are logged here"
+            hint = "log it at its author's own node, or ask the operator of this one"
+            raise OutOfSpace("enough said", why=why, hint=hint, code="CHARTER-QUOTA")
+        if counted.most == MAX_ROTATIONS:
+            with self._rotating.call(CALLER.get(Caller("elsewhere")).name):
+                pass
+        coming.add(entry.statement_digest)
+
+    def _class(self, entry: Entry, author: Digest) -> _Class:
+        seated = self._core.membership.chains(author) or entry.statement.predicate == "addresses"
+        if not seated:
+            hopeful = author in self._hopefuls
+            return _Class(author, "" if hopeful else "rotated", MAX_HOPEFUL if hopeful else MAX_ROTATIONS)
+        if entry.statement.predicate in SPOKEN and about(entry.statement) == self._newest:
+            return _Class(author, "", MAX_WORDS)
+        return _Class(author, entry.statement.predicate, MAX_OF_A_KIND)
+
+    async def _standing(self, entry: Entry, counted: _Class) -> set[Digest]:
+        """Digests of the statements in the own log that count in a class; at most a few more than it may have."""
+        if counted.most == MAX_WORDS:
+            return self._words(counted.author)
+        return await self._core.pools.ledger(self._find, counted)
+
+    def _words(self, author: Digest) -> set[Digest]:
+        assert self._chamber is not None
+        newest = self._newest
+        share = self._chamber.proceedings.about(newest).shares.get((self._core.log, author)) if newest else None
+        logged = self._logged.get(author, set()) if self._about == newest else set()
+        return logged | set(share.counted if share else ())
+
+    def _find(self, counted: _Class) -> set[Digest]:
+        """Blocking."""
+        found = set[Digest]()
+        for kind in (counted.kind,) if counted.kind else (*INTRODUCTIONS, CONSENTED):
+            mine = Query(predicate=kind, by=counted.author, origin=self._core.log)
+            lines = self._core.ledger.index.find(mine, limit=counted.most)
+            found |= {parse_entry(item.line).statement_digest for item in lines}
+        return found

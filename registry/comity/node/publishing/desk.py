@@ -66,6 +66,7 @@ class Desk:
         for published in _publications(entries):
             await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
         first = dict(zip([entry.line for entry in entries], await self._log_all(entries), strict=True))  # (7)
+        self._floor.logged(entries)
         self.pending.done(name)
         return Submitted(name, receipts=tuple(Receipt(self._core.origin, first[line], sha256(line)) for line in lines))
 

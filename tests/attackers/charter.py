@@ -1,0 +1,103 @@
+"""What a stranger, or one member with all its keys, writes about the charter: raw lines, made by hand.
+
+They go into a log of the attacker's own, or to anybody's open port. Signatures that hold are those of the keys given;
+everything else is as an attacker likes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from attackers.forging import Author, Identity, Key, RawKey, b64, canonical, named, sha256, signed, statement
+
+JUNK = 3400
+"""Bytes of a junk signature: as long as an ML-DSA-65 signature, so that twelve fill a line."""
+
+
+def padded(line: bytes, number: int, *, signatures: int = 14) -> bytes:
+    """The same statement in another envelope: signatures of keys that nobody has stand beside those that hold."""
+    envelope: dict[str, Any] = json.loads(line)
+    held = len(envelope["signatures"])
+    size = min(JUNK, (60_000 - len(line)) * 3 // 4 // max(1, signatures - held))
+    junk = [
+        {"keyid": sha256(b"%d %d" % (number, at)), "sig": b64(at.to_bytes(2, "big") * (size // 2))}
+        for at in range(signatures - held)
+    ]
+    envelope["signatures"] = sorted([*envelope["signatures"], *junk], key=lambda each: str(each["keyid"]))
+    return canonical(envelope)
+
+
+def copies(line: bytes, count: int) -> Iterator[bytes]:
+    """`count` different envelopes of one public statement, each nearly as long as a line may be."""
+    return (padded(line, number) for number in range(count))
+
+
+def unsigned(line: bytes, number: int) -> bytes:
+    """The same statement under the same key ids, with signatures of the right lengths that do not hold."""
+    envelope: dict[str, Any] = json.loads(line)
+    for each in envelope["signatures"]:
+        sig = bytearray(base64.b64decode(each["sig"]))
+        sig[:8] = number.to_bytes(8, "big")
+        each["sig"] = b64(bytes(sig))
+    return canonical(envelope)
+
+
+def reading(
+    member: Author, prev: str, epoch: int, round_: int, body: str, *, ratified: bool = False, **more: Any
+) -> bytes:
+    """An `intent` or `ratified` of a member, that says whatever it is told to."""
+    said: dict[str, Any] = {"body": body, "epoch": epoch, "prev": prev, "round": round_}
+    if not ratified:
+        said |= {"last_ratified": None, "unlock": None, **more}
+    return member.say("ratified" if ratified else "intent", ("charter", body), said)
+
+
+def contradictions(
+    member: Author, prev: str, epoch: int, bodies: Sequence[str], rounds: Iterable[int]
+) -> Iterator[bytes]:
+    """Readings that exclude one another: for every body in every round, as often as the text allows."""
+    for round_ in rounds:
+        for body in bodies:
+            yield reading(member, prev, epoch, round_, body)
+            yield reading(member, prev, epoch, round_, body, ratified=True)
+            for lock in range(1, min(round_, 4)):
+                hidden = {"body": body, "round": lock}
+                yield reading(member, prev, epoch, round_, body, last_ratified=hidden, unlock=lock)
+
+
+def draft(member: Author, federation: str, prev: str, body: bytes, text: str) -> bytes:
+    """A member puts a body forward, once more for each text."""
+    said = {"body": sha256(body), "federation": federation, "prev": prev, "text": text}
+    return member.say("draft", ("charter", sha256(body)), said, [named(body)])
+
+
+def rotation(identity: str, prev: str, recovery: Key, new: Key, *, seq: int = 1, home: str = "") -> bytes:
+    """One of many valid rotations of one state, by the one recovery key that it lists: each to a key of its own."""
+    body = {
+        "cut": [],
+        "home": home,
+        "keys": [{new.alg: b64(new.public)}],
+        "prev": prev,
+        "recovery": [],
+        "seq": seq,
+        "threshold": 1,
+        "used": [{recovery.alg: b64(recovery.public)}],
+    }
+    said = statement("rotated", {"identity": identity}, ("", identity), body)
+    return signed(said, (recovery, new))
+
+
+def branches(identity: str, prev: str, recovery: Key, count: int) -> Iterator[bytes]:
+    """Rotations of one state that exclude one another."""
+    return (rotation(identity, prev, recovery, RawKey.of_seed(f"branch {number}")) for number in range(count))
+
+
+def made_up_members(count: int, jurisdiction: str = "CH") -> Iterator[Identity]:
+    """Identities of members that anybody can make."""
+    return (
+        Identity.made(f"made up {number}", label=f"made up {number}", kind="member", jurisdiction=jurisdiction)
+        for number in range(count)
+    )

@@ -1,0 +1,86 @@
+"""Governance at one node: a chamber over a real ledger, with logs that tests write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from comity.content.folder import FolderStore
+from comity.ledger.index import Query
+from comity.ledger.ledger import Ledger
+from comity.node.annals import Annals
+from comity.node.core import Core
+from comity.node.governance.chamber import Chamber
+from comity.node.membership import Membership, Seat
+from comity.node.metrics import Metrics
+from comity.node.own_log import OwnLog
+from comity.node.pools import Pools
+from comity.trust.charter import Body, consent
+from comity.trust.federation import Federation
+from comity.trust.statement import Entry, parse_entry
+from support.assembly import CLASSICAL, Assembly
+from support.world import Identity, Node, node
+
+
+def at(who: Identity) -> Node:
+    return node(who, "", CLASSICAL)
+
+
+class Bench:
+    """A chamber over logs that tests write. The node is the first member's."""
+
+    def __init__(self, folder: Path, council: Assembly, branch: str = "") -> None:
+        self.council = council
+        self.me = at(council.seats[0])
+        lines = [x for who in council.seats for x in (who.entry.line, consent(council.body, who.id, who.signer).line)]
+        federation = Federation.assemble([council.body], [lines], [])
+        self.ledger = Ledger.open(folder, lambda: 1000.0)
+        self.store = FolderStore(folder / "blobs")
+        annals = Annals(self.ledger.epochs, federation, branch)
+        record = self.me.record
+        members = Membership(Seat.parse(council.seats[0].entry.line, self.me.entry.line), federation, annals.bodies())
+        parts: Any = SimpleNamespace(
+            ledger=self.ledger,
+            pools=Pools(),
+            store=self.store,
+            membership=members,
+            metrics=Metrics(),
+            seat=members.seat,
+            log=str(record.log),
+            keys=SimpleNamespace(online=self.me.online),
+        )
+        self.core = cast(Core, parts)
+        self.members = members
+        self.changes = 0
+        self.chamber = Chamber(self.core, annals, cast(OwnLog, self), self._changed)
+        self.log(council.seats[0], [])
+        self.chamber.open()
+
+    async def _changed(self) -> None:
+        self.changes += 1
+
+    async def append(self, line: bytes) -> int:
+        """As the own log does."""
+        return self.ledger.logs.append(str(self.me.record.log), [line])
+
+    async def append_all(self, lines: Sequence[bytes]) -> list[int]:
+        return [await self.append(line) for line in lines]
+
+    def log(self, who: Identity, entries: Iterable[Entry]) -> None:
+        record = at(who).record
+        self.ledger.logs.create(record.origin, str(record.log), own=True)
+        for body in self.council.bodies.values():
+            self.store.put(Body.parse(body).digest, body)
+        if lines := [entry.line for entry in entries]:
+            self.ledger.logs.append(str(record.log), lines)
+
+    def said(self, predicate: str) -> list[Entry]:
+        """What the node has logged itself."""
+        mine = Query(predicate=predicate, origin=str(self.me.record.log), by=self.me.record.node.id)
+        return [parse_entry(found.line) for found in self.ledger.index.find(mine)]
+
+    async def settle(self) -> None:
+        while await self.chamber.step():
+            pass
