@@ -69,6 +69,7 @@ class FakeNode:
     reads: int = 0
     partial: dict[Digest, bytearray] = field(default_factory=dict)
     adopted: list[Path] = field(default_factory=list)
+    decided: list[tuple[Digest, bool]] = field(default_factory=list)
     misbehaving: list[Misbehaviour] = field(default_factory=list)
     governance: Governance | None = None
     gateway: GatewayUrl | None = None
@@ -224,6 +225,9 @@ class FakeNode:
         self.adopted.append(path)
         self.blobs[digest] = path.read_bytes()
         return held
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        self.decided.append((member, keep))
 
     async def status(self) -> NodeStatus:
         return NodeStatus("comity/fake", self.node.origin, 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ())

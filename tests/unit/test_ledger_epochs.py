@@ -1,4 +1,4 @@
-"""What a ledger keeps of charters and of those who ask to join."""
+"""What a ledger keeps of charters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.epochs import MAX_ASKS, KeptEpoch
+from comity.ledger.epochs import KeptEpoch
 from comity.ledger.ledger import Backing, Ledger
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import NotFound, OutOfSpace
+from comity.trust.errors import NotFound
 
 FEDERATION = sha256(b"a genesis")
 
@@ -47,27 +47,3 @@ def test_rivals_stand_side_by_side_in_the_order_of_their_finding(ledger: Ledger)
         ledger.epochs.keep(epoch(1, body, FEDERATION))
     found = [name.digest for name in ledger.epochs.all(FEDERATION)]
     assert found == [sha256(b"second in order"), sha256(b"first in order")]
-
-
-def test_a_card_is_replaced_by_a_newer_one_and_keeps_its_place(ledger: Ledger) -> None:
-    first, second = sha256(b"a"), sha256(b"b")
-    ledger.asks.put(first, (b"inception", b"record"))
-    ledger.asks.put(second, (b"inception",))
-    ledger.asks.put(first, (b"inception", b"a new record"))
-    assert [(ask.member, ask.lines) for ask in ledger.asks.all()] == [
-        (first, (b"inception", b"a new record")),
-        (second, (b"inception",)),
-    ]
-    ledger.asks.drop(first)
-    ledger.asks.drop(first)
-    assert [ask.member for ask in ledger.asks.all()] == [second]
-
-
-def test_the_list_of_those_who_ask_is_bounded(ledger: Ledger) -> None:
-    for number in range(MAX_ASKS):
-        ledger.asks.put(sha256(b"%d" % number), (b"card",))
-    with pytest.raises(OutOfSpace) as caught:
-        ledger.asks.put(sha256(b"one too many"), (b"card",))
-    assert caught.value.code == "ASKS-FULL"
-    ledger.asks.put(sha256(b"0"), (b"who waits already may ask again",))
-    assert len(ledger.asks.all()) == MAX_ASKS

@@ -98,7 +98,7 @@ async def test_a_request_waits_once_however_often_it_is_made(asks: Asks) -> None
     for _ in range(2):
         receipt = await asks.put(Caller("192.0.2.1"), CARD)
         assert (receipt.member, receipt.since, receipt.waiting) == (BR.id, 1000, 1)
-    assert [ask.lines for ask in await asks.all()] == [tuple(CARD)]
+    assert [ask.lines async for ask in asks.all()] == [tuple(CARD)]
 
 
 async def test_one_caller_asks_a_few_times_only(asks: Asks) -> None:
@@ -116,3 +116,24 @@ async def test_who_has_a_seat_need_not_ask(asks: Asks) -> None:
     with pytest.raises(Conflict) as caught:
         await asks.put(Caller("192.0.2.1"), lines(SG.entry, at(SG).entry))
     assert caught.value.code == "MEMBER-ALREADY"
+
+
+async def test_requests_are_counted_by_who_brings_them(asks: Asks) -> None:
+    ledger = asks._core.ledger
+    for caller, block in (
+        (Caller("198.51.100.7"), "198.51.100.0/24"),
+        (Caller("operator", operator=True), "operator"),
+    ):
+        await asks.put(caller, CARD)
+        kept = ledger.asks.get(BR.id)
+        assert kept is not None and kept.block == block
+        ledger.asks.drop(BR.id)
+
+
+async def test_an_operator_keeps_a_request_or_lets_it_go(asks: Asks) -> None:
+    await asks.put(Caller("192.0.2.1"), CARD)
+    await asks.decide(BR.id, keep=True)
+    kept = asks._core.ledger.asks.get(BR.id)
+    assert kept is not None and kept.kept
+    await asks.decide(BR.id, keep=False)
+    assert [ask async for ask in asks.all()] == []

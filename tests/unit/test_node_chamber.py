@@ -209,7 +209,7 @@ async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> Non
     bench.log(council.seats[1], [newcomer.entry, consent(body, newcomer.id, newcomer.signer), *lines])
     await bench.settle()
     assert bench.chamber.annals.newest == body
-    assert bench.ledger.asks.all() == []
+    assert bench.ledger.asks.waiting() == []
     mine = Query(predicate="node-record", origin=str(bench.me.record.log))
     assert [found.line for found in bench.ledger.index.find(mine)] == [card[1]]
 

@@ -39,7 +39,7 @@ CALLS: list[MethodDescriptor] = [
 ]
 
 READS = {"Get", "List", "Read", "Resolve", "Search", "Stat"}
-APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Import", "Submit", "Upload"}
+APPENDS = {"Adopt", "Allocate", "Ask", "Check", "Decide", "Import", "Submit", "Upload"}
 FORBIDDEN = re.compile(
     "delete|remove|hide|overwrite|replace|purge|revoke|drop|truncate|reset|update|set_", re.IGNORECASE
 )
@@ -85,6 +85,7 @@ def test_only_asking_publishing_and_operating_append() -> None:
         "comity.v1.CharterService.Ask",
         "comity.v1.OfferService.Allocate",
         "comity.v1.OperatorService.Adopt",
+        "comity.v1.OperatorService.DecideAsk",
         "comity.v1.PublishService.Submit",
         "comity.v1.PublishService.Upload",
         "comity.v1.UpstreamService.CheckUpstream",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from comity.trust.spelling import grouped, syllables
@@ -12,9 +14,21 @@ from comity.trust.spelling import grouped, syllables
 from comity_cli.command import Group, examples, output
 from comity_cli.governance.office import Office, reading_options
 
+F = TypeVar("F", bound=Callable[..., object])
+
 if TYPE_CHECKING:
     from comity.trust.charter import Member
     from comity_client.governance.sitting import Sitting
+
+
+def _own_node(command: F) -> F:
+    """Which node of this machine is meant."""
+    for option in (
+        click.option("--dir", "home", type=click.Path(path_type=Path), help="Your node's home. Default: here."),
+        click.option("--socket", type=click.Path(path_type=Path), help="Your node's operator socket instead."),
+    ):
+        command = option(command)
+    return command
 
 
 @examples("comity member ls", "comity member show BSC", "comity member asks")
@@ -99,6 +113,35 @@ def asks(federation: str) -> None:
     out.document("asks", {"asks": asking})
     if found:
         out.hint(f"comity proposal new admit {found[0].card.inception.id[:12]} --text WHY --dir HOME")
+
+
+@examples("comity member keep 51aa90c2 --dir HOME", "comity member keep 51aa90c2 --socket /srv/comity/operator.sock")
+@command.command("keep", short_help="Keep a request to join at your node, whatever else comes.")
+@click.argument("who", metavar="ID")
+@_own_node
+def keep(who: str, socket: Path | None, home: Path | None) -> None:
+    """Keep the request of ID (its first 8 digits or more): no flood of other requests takes its place."""
+    _decide(who, socket, home, keep=True)
+
+
+@examples("comity member dismiss 51aa90c2 --dir HOME")
+@command.command("dismiss", short_help="Let a request to join go.")
+@click.argument("who", metavar="ID")
+@_own_node
+def dismiss(who: str, socket: Path | None, home: Path | None) -> None:
+    """Let the request of ID go from your node's list. Who made it may ask again, and may ask at other nodes."""
+    _decide(who, socket, home, keep=False)
+
+
+def _decide(who: str, socket: Path | None, home: Path | None, *, keep: bool) -> None:
+    from comity_client.nodes.operator import decide_ask, socket_of
+
+    if socket is not None and home is not None:
+        raise click.UsageError("--socket and --dir name the same thing; give one")
+    out = output()
+    member = decide_ask(socket or socket_of(home or Path()), who, keep=keep)
+    out.say(f"{'Kept' if keep else 'Dismissed'}: {member}")
+    out.document("ask", {"id": member, "kept": keep})
 
 
 def _notes(sitting: Sitting, seat: Member) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from comity.trust.errors import Malformed
+from comity.trust.digest import Digest
+from comity.trust.errors import Malformed, NotFound
 from comity.wire.client import NodeClient
 from comity.wire.values import NodeStatus
 
@@ -41,3 +42,23 @@ def operator_status(socket: Path) -> NodeStatus:
             return await client.status()
 
     return asyncio.run(ask())
+
+
+def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
+    """Have the node that listens on `socket` keep a request to join, or dismiss it; the id of who asks.
+
+    `member` is the id, or 8 digits or more that one id begins with. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT),
+    and as `operator_status` does.
+    """
+
+    async def decide() -> Digest:
+        async with NodeClient.operator(socket.absolute()) as client:
+            found = [ask.member for ask in await client.asks() if len(member) >= 8 and ask.member.startswith(member)]
+            if len(found) != 1:
+                why = f"{len(found)} ids of those who wait begin with {member[:64]!r}"
+                hint = "comity member asks"
+                raise NotFound("nobody asks to join under that id", why=why, hint=hint, code="NO-ASK")
+            await client.decide_ask(found[0], keep=keep)
+            return found[0]
+
+    return asyncio.run(decide())

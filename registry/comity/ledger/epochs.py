@@ -1,4 +1,4 @@
-"""The epochs of charters that were found certified here, and who asks to join.
+"""The epochs of charters that were found certified here.
 
 Whoever keeps an epoch has proven it (`comity.trust.charter.certify`). Epochs are kept for ever, those of a branch that
 was not followed included: which branch is followed is not decided here.
@@ -6,20 +6,17 @@ was not followed included: which branch is followed is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select
 
 from comity.ledger import schema
 from comity.ledger.database import Database
 from comity.trust.digest import Digest
-from comity.trust.errors import NotFound, OutOfSpace
+from comity.trust.errors import NotFound
 
-MAX_ASKS: Final = 256
-
-_EPOCH, _ASK = schema.charter_epochs.c, schema.asks.c
+_EPOCH = schema.charter_epochs.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +38,6 @@ class EpochName:
     digest: Digest
     epoch: int
     prev: Digest | None
-
-
-@dataclass(frozen=True, slots=True)
-class KeptAsk:
-    """A request to join: who asks, since when (POSIX seconds), and the card, a line each."""
-
-    member: Digest
-    since: int
-    lines: tuple[bytes, ...]
 
 
 class Epochs:
@@ -91,44 +79,6 @@ class Epochs:
         wanted = select(*columns).where(_EPOCH.federation == federation).order_by(_EPOCH.id)
         with self._database.reading() as connection:
             return [EpochName(*row) for row in connection.execute(wanted)]
-
-
-class Asks:
-    """The list of those who ask to join: bounded, one card an identity. Thread-safe; durable when a call returns."""
-
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self._database = database
-        self._clock = clock
-
-    def put(self, member: Digest, lines: Sequence[bytes]) -> KeptAsk:
-        """Note a card, in place of an older one of the same identity. Raises OutOfSpace (ASKS-FULL)."""
-        card = _join(lines)
-        with self._database.writing("ask") as connection:
-            since = connection.scalar(select(_ASK.since).where(_ASK.member == member))
-            if since is not None:
-                connection.execute(update(schema.asks).where(_ASK.member == member).values(card=card))
-                return KeptAsk(member, since, tuple(lines))
-            if (connection.scalar(select(func.count()).select_from(schema.asks)) or 0) >= MAX_ASKS:
-                raise OutOfSpace(
-                    "the list of those who wait is full",
-                    why=f"{MAX_ASKS} requests to join wait here",
-                    hint="ask another member's node, or ask this one's operator by another way",
-                    code="ASKS-FULL",
-                )
-            now = int(self._clock())
-            connection.execute(insert(schema.asks).values(member=member, since=now, card=card))
-            return KeptAsk(member, now, tuple(lines))
-
-    def drop(self, member: Digest) -> None:
-        """Somebody waits no longer: admitted. A no-op where nobody of that id waits."""
-        with self._database.writing("ask") as connection:
-            connection.execute(delete(schema.asks).where(_ASK.member == member))
-
-    def all(self) -> list[KeptAsk]:
-        """In the order of asking."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(schema.asks).order_by(_ASK.id))
-            return [KeptAsk(row.member, row.since, _split(row.card)) for row in rows]
 
 
 def _join(lines: Sequence[bytes]) -> bytes:

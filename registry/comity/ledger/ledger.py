@@ -25,9 +25,10 @@ from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
 from comity.ledger import fence
+from comity.ledger.asks import Asks
 from comity.ledger.cosignatures import Cosignatures
 from comity.ledger.database import Database
-from comity.ledger.epochs import Asks, Epochs
+from comity.ledger.epochs import Epochs
 from comity.ledger.history import History
 from comity.ledger.index import Index
 from comity.ledger.lock import WriterLock

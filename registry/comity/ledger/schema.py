@@ -205,6 +205,9 @@ asks = Table(
     Column("id", Integer, primary_key=True),
     Column("member", DigestBytes, nullable=False, unique=True),
     Column("since", BigInteger, nullable=False),
+    Column("asked", BigInteger, nullable=False),
+    Column("block", String(255), nullable=False),
+    Column("kept", Boolean, nullable=False),
     Column("card", LargeBinary, nullable=False),
 )
 

@@ -110,15 +110,16 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
     desk = Desk(core, own_log, replication.chamber, allocation.counter)
     importer = Importer(core, desk, own_log)
     passages = Passages(core, importer)
+    governance = Governance(core, replication.chamber)
     services = Services(
         node=Facts(core),
         logs=Logs(core),
         artifacts=Artifacts(core),
         blobs=Blobs(core),
         publishing=desk,
-        governance=Governance(core, replication.chamber),
+        governance=governance,
         offers=Offers(core, allocation),
-        operating=Operators(desk, Status(core, desk, replication, allocation.register)),
+        operating=Operators(desk, Status(core, desk, replication, allocation.register), governance),
         importing=importer,
     )
     doors = Doors(core, services)

@@ -85,17 +85,18 @@ class CharterServiceServicer(object):
     def Ask(self, request, context):
         """Ask to become a member. The lines are a card: an inception, its rotations, at least one node-record, and the
         `addresses` of its nodes. At most 32 lines and 256 KiB. The newest card of an identity replaces what it said before;
-        the list of those who wait is bounded. Nothing is promised by waiting: a member has to draft the charter that
-        admits the asker.
+        the list of those who wait is bounded: where it is full, the oldest request of the block of addresses that made most
+        of them goes, and one that is not made again goes after 90 days. Nothing is promised by waiting: a member has to
+        draft the charter that admits the asker.
         Errors: INVALID_ARGUMENT for lines that are no card; DATA_LOSS for a card that does not prove itself;
-        RESOURCE_EXHAUSTED where the list is full; PERMISSION_DENIED where the caller asks too often.
+        PERMISSION_DENIED where the caller asks too often.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAsks(self, request, context):
-        """Who waits, in the order of asking. At most 256.
+        """Who waits: those whom an operator keeps, then in the order of asking. At most 256.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

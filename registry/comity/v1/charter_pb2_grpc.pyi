@@ -53,13 +53,14 @@ class CharterServiceStub:
     Ask: _grpc.UnaryUnaryMultiCallable[_charter_pb2.AskRequest, _charter_pb2.AskResponse]
     """Ask to become a member. The lines are a card: an inception, its rotations, at least one node-record, and the
     `addresses` of its nodes. At most 32 lines and 256 KiB. The newest card of an identity replaces what it said before;
-    the list of those who wait is bounded. Nothing is promised by waiting: a member has to draft the charter that
-    admits the asker.
+    the list of those who wait is bounded: where it is full, the oldest request of the block of addresses that made most
+    of them goes, and one that is not made again goes after 90 days. Nothing is promised by waiting: a member has to
+    draft the charter that admits the asker.
     Errors: INVALID_ARGUMENT for lines that are no card; DATA_LOSS for a card that does not prove itself;
-    RESOURCE_EXHAUSTED where the list is full; PERMISSION_DENIED where the caller asks too often.
+    PERMISSION_DENIED where the caller asks too often.
     """
     ListAsks: _grpc.UnaryStreamMultiCallable[_charter_pb2.ListAsksRequest, _charter_pb2.JoinRequest]
-    """Who waits, in the order of asking. At most 256."""
+    """Who waits: those whom an operator keeps, then in the order of asking. At most 256."""
 
 @_typing.type_check_only
 class CharterServiceAsyncStub(CharterServiceStub):
@@ -80,13 +81,14 @@ class CharterServiceAsyncStub(CharterServiceStub):
     Ask: _aio.UnaryUnaryMultiCallable[_charter_pb2.AskRequest, _charter_pb2.AskResponse]  # type: ignore[assignment]
     """Ask to become a member. The lines are a card: an inception, its rotations, at least one node-record, and the
     `addresses` of its nodes. At most 32 lines and 256 KiB. The newest card of an identity replaces what it said before;
-    the list of those who wait is bounded. Nothing is promised by waiting: a member has to draft the charter that
-    admits the asker.
+    the list of those who wait is bounded: where it is full, the oldest request of the block of addresses that made most
+    of them goes, and one that is not made again goes after 90 days. Nothing is promised by waiting: a member has to
+    draft the charter that admits the asker.
     Errors: INVALID_ARGUMENT for lines that are no card; DATA_LOSS for a card that does not prove itself;
-    RESOURCE_EXHAUSTED where the list is full; PERMISSION_DENIED where the caller asks too often.
+    PERMISSION_DENIED where the caller asks too often.
     """
     ListAsks: _aio.UnaryStreamMultiCallable[_charter_pb2.ListAsksRequest, _charter_pb2.JoinRequest]  # type: ignore[assignment]
-    """Who waits, in the order of asking. At most 256."""
+    """Who waits: those whom an operator keeps, then in the order of asking. At most 256."""
 
 class CharterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -122,10 +124,11 @@ class CharterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_charter_pb2.AskResponse, _abc.Awaitable[_charter_pb2.AskResponse]]:
         """Ask to become a member. The lines are a card: an inception, its rotations, at least one node-record, and the
         `addresses` of its nodes. At most 32 lines and 256 KiB. The newest card of an identity replaces what it said before;
-        the list of those who wait is bounded. Nothing is promised by waiting: a member has to draft the charter that
-        admits the asker.
+        the list of those who wait is bounded: where it is full, the oldest request of the block of addresses that made most
+        of them goes, and one that is not made again goes after 90 days. Nothing is promised by waiting: a member has to
+        draft the charter that admits the asker.
         Errors: INVALID_ARGUMENT for lines that are no card; DATA_LOSS for a card that does not prove itself;
-        RESOURCE_EXHAUSTED where the list is full; PERMISSION_DENIED where the caller asks too often.
+        PERMISSION_DENIED where the caller asks too often.
         """
 
     @_abc_1.abstractmethod
@@ -134,6 +137,6 @@ class CharterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _charter_pb2.ListAsksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_charter_pb2.JoinRequest], _abc.AsyncIterator[_charter_pb2.JoinRequest]]:
-        """Who waits, in the order of asking. At most 256."""
+        """Who waits: those whom an operator keeps, then in the order of asking. At most 256."""
 
 def add_CharterServiceServicer_to_server(servicer: CharterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,6 +39,11 @@ class OperatorServiceStub(object):
                 request_serializer=comity_dot_v1_dot_operator__pb2.AdoptRequest.SerializeToString,
                 response_deserializer=comity_dot_v1_dot_operator__pb2.AdoptResponse.FromString,
                 _registered_method=True)
+        self.DecideAsk = channel.unary_unary(
+                '/comity.v1.OperatorService/DecideAsk',
+                request_serializer=comity_dot_v1_dot_operator__pb2.DecideAskRequest.SerializeToString,
+                response_deserializer=comity_dot_v1_dot_operator__pb2.DecideAskResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/comity.v1.OperatorService/GetStatus',
                 request_serializer=comity_dot_v1_dot_operator__pb2.GetStatusRequest.SerializeToString,
@@ -59,6 +64,15 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DecideAsk(self, request, context):
+        """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
+        is no entry of a log; nothing that was logged is touched.
+        Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How this node is.
         """
@@ -73,6 +87,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.Adopt,
                     request_deserializer=comity_dot_v1_dot_operator__pb2.AdoptRequest.FromString,
                     response_serializer=comity_dot_v1_dot_operator__pb2.AdoptResponse.SerializeToString,
+            ),
+            'DecideAsk': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideAsk,
+                    request_deserializer=comity_dot_v1_dot_operator__pb2.DecideAskRequest.FromString,
+                    response_serializer=comity_dot_v1_dot_operator__pb2.DecideAskResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -107,6 +126,33 @@ class OperatorService(object):
             '/comity.v1.OperatorService/Adopt',
             comity_dot_v1_dot_operator__pb2.AdoptRequest.SerializeToString,
             comity_dot_v1_dot_operator__pb2.AdoptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideAsk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.v1.OperatorService/DecideAsk',
+            comity_dot_v1_dot_operator__pb2.DecideAskRequest.SerializeToString,
+            comity_dot_v1_dot_operator__pb2.DecideAskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,11 @@ class OperatorServiceStub:
     Errors: NOT_FOUND for no such file; DATA_LOSS where its bytes do not have that digest and size;
     INVALID_ARGUMENT for a relative path or no regular file; RESOURCE_EXHAUSTED where the disk or quota is full.
     """
+    DecideAsk: _grpc.UnaryUnaryMultiCallable[_operator_pb2.DecideAskRequest, _operator_pb2.DecideAskResponse]
+    """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
+    is no entry of a log; nothing that was logged is touched.
+    Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]
     """How this node is."""
 
@@ -48,6 +53,11 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     otherwise. The node hashes it first. The source file stays where it is.
     Errors: NOT_FOUND for no such file; DATA_LOSS where its bytes do not have that digest and size;
     INVALID_ARGUMENT for a relative path or no regular file; RESOURCE_EXHAUSTED where the disk or quota is full.
+    """
+    DecideAsk: _aio.UnaryUnaryMultiCallable[_operator_pb2.DecideAskRequest, _operator_pb2.DecideAskResponse]  # type: ignore[assignment]
+    """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
+    is no entry of a log; nothing that was logged is touched.
+    Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this node is."""
@@ -63,6 +73,17 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         otherwise. The node hashes it first. The source file stays where it is.
         Errors: NOT_FOUND for no such file; DATA_LOSS where its bytes do not have that digest and size;
         INVALID_ARGUMENT for a relative path or no regular file; RESOURCE_EXHAUSTED where the disk or quota is full.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideAsk(
+        self,
+        request: _operator_pb2.DecideAskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.DecideAskResponse, _abc.Awaitable[_operator_pb2.DecideAskResponse]]:
+        """Keep a request to join whatever else comes, or dismiss it: its card goes, and who made it may ask again. A request
+        is no entry of a log; nothing that was logged is touched.
+        Errors: NOT_FOUND where nobody of that id waits; RESOURCE_EXHAUSTED where 64 requests are kept already.
         """
 
     @_abc_1.abstractmethod

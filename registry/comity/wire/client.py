@@ -145,7 +145,7 @@ class NodeClient:
         )
 
     async def ask(self, lines: Sequence[bytes]) -> AskReceipt:
-        """Ask to be admitted, with a card. Raises Untrusted, Refused and OutOfSpace."""
+        """Ask to be admitted, with a card. Raises Untrusted and Refused."""
         return codecs.decode_ask_receipt(
             await self._calls.unary(self._charter.Ask, charter_pb2.AskRequest(lines=lines))
         )
@@ -281,6 +281,11 @@ class NodeClient:
         named = types_pb2.ObjectSize(digest=digest_bytes(digest), size=size)
         request = operator_pb2.AdoptRequest(path=str(path), object=named)
         return (await self._calls.unary(self._operator.Adopt, request)).already_held
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        """Keep a request to join, or dismiss it. For operators. Raises NotFound, OutOfSpace."""
+        request = operator_pb2.DecideAskRequest(member=digest_bytes(member), keep=keep)
+        await self._calls.unary(self._operator.DecideAsk, request)
 
     async def status(self) -> NodeStatus:
         return decode_status(await self._calls.unary(self._operator.GetStatus, operator_pb2.GetStatusRequest()))

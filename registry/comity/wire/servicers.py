@@ -237,6 +237,13 @@ class OperatorServicer(OperatorServiceServicer):
         digest, size = checks.digest(request.object.digest), checks.integer(request.object.size, "size")
         return operator_pb2.AdoptResponse(already_held=await self._operating.adopt(path, digest, size))
 
+    async def DecideAsk(
+        self, request: operator_pb2.DecideAskRequest, context: Context
+    ) -> operator_pb2.DecideAskResponse:
+        require_operator()
+        await self._operating.decide_ask(checks.digest(request.member), keep=request.keep)
+        return operator_pb2.DecideAskResponse()
+
     async def GetStatus(
         self, request: operator_pb2.GetStatusRequest, context: Context
     ) -> operator_pb2.GetStatusResponse:

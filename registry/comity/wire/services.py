@@ -47,7 +47,7 @@ class Governance(Protocol):
         """Lines about the epoch after `prev`, or after the newest. Raises NotFound."""
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        """Note a request to join. Raises Untrusted, OutOfSpace, and Refused where this caller asks too often."""
+        """Note a request to join. Raises Untrusted, and Refused where this caller asks too often."""
 
     def asks(self) -> AsyncGenerator[JoinRequest, None]: ...
 
@@ -105,5 +105,8 @@ class Publishing(Protocol):
 class Operating(Protocol):
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
         """Whether it was held already. `path` is absolute."""
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        """Keep a request to join, or dismiss it. Raises NotFound, OutOfSpace."""
 
     async def status(self) -> NodeStatus: ...

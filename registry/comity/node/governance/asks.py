@@ -1,8 +1,12 @@
-"""Requests to join: cards that prove themselves, kept in a bounded list for members to read and draft from."""
+"""Requests to join: cards that prove themselves, kept in a bounded list for members to read and draft from.
+
+The list is shared by blocks of addresses (`comity.ledger.asks`); a member's node that hands a request on, and the
+operators, are blocks of their own, so that whoever has some way to a member is heard in any flood.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -15,6 +19,7 @@ from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements.claims import parse_addresses, signed_by_node
 from comity.trust.statements.node_record import NodeRecord, check_node_record
+from comity.wire.address import address_block
 from comity.wire.certs import Pin
 from comity.wire.doors import Caller
 from comity.wire.throttle import Allowance, Throttle
@@ -34,26 +39,44 @@ class Asks:
         self._throttle = Throttle(ALLOWANCE, clock)
 
     async def put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        """Note a card. Raises Malformed, Untrusted, Conflict (MEMBER-ALREADY), OutOfSpace (ASKS-FULL), and Refused
-        (RATE, TOO-MANY-CALLS) where the caller asks too often; operators may ask for whomever they like."""
+        """Note a card. Raises Malformed, Untrusted, Conflict (MEMBER-ALREADY), and Refused (RATE, TOO-MANY-CALLS) where
+        the caller asks too often; operators may ask for whomever they like."""
         if caller.operator:
-            return await self._put(lines)
+            return await self._put(caller, lines)
         with self._throttle.call(caller.name):
-            return await self._put(lines)
+            return await self._put(caller, lines)
 
-    async def all(self) -> list[JoinRequest]:
-        kept = await self._core.pools.ledger(self._core.ledger.asks.all)
-        return [JoinRequest(ask.member, ask.since, ask.lines) for ask in kept]
+    async def all(self) -> AsyncGenerator[JoinRequest, None]:
+        """Requests that wait, one card in memory at a time."""
+        for member in await self._core.pools.ledger(self._core.ledger.asks.waiting):
+            ask = await self._core.pools.ledger(self._core.ledger.asks.get, member)
+            if ask is not None:
+                yield JoinRequest(ask.member, ask.since, ask.lines)
 
-    async def _put(self, lines: Sequence[bytes]) -> AskReceipt:
+    async def decide(self, member: Digest, *, keep: bool) -> None:
+        """Keep a request whatever else comes, or dismiss it. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
+        asks = self._core.ledger.asks
+        await self._core.pools.ledger(asks.keep if keep else asks.dismiss, member)
+        _log.info("a request to join is kept" if keep else "a request to join is dismissed", member=member)
+
+    async def _put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
         member = await self._core.pools.hashing(check_card, lines)
         if self._core.membership.member(member) is not None:
             hint = "wait for the next head of this log; nothing more has to be asked"
             raise Conflict("this identity has a seat already", why=member, hint=hint, code="MEMBER-ALREADY")
-        kept = await self._core.pools.ledger(self._core.ledger.asks.put, member, lines)
-        waiting = len(await self._core.pools.ledger(self._core.ledger.asks.all))
-        _log.info("somebody asks to join", member=member, waiting=waiting)
+        kept, gone = await self._core.pools.ledger(self._core.ledger.asks.put, member, lines, self._block(caller))
+        waiting = await self._core.pools.ledger(self._core.ledger.asks.count)
+        _log.info("somebody asks to join", member=member, block=kept.block, waiting=waiting)
+        if gone is not None:
+            _log.warning("a request to join had to go", member=gone.member, block=gone.block, since=gone.since)
         return AskReceipt(member, kept.since, waiting)
+
+    def _block(self, caller: Caller) -> str:
+        """What a caller's requests are counted by."""
+        if caller.operator:
+            return "operator"
+        peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
+        return f"member {peer.member.id}" if peer else address_block(caller.name.partition("/")[0])
 
 
 def check_card(lines: Sequence[bytes]) -> Digest:

@@ -41,8 +41,9 @@ class Word:
     async def introduce(self, members: Iterable[Member]) -> None:
         """Say again, where all will read it, the card of who asked here and has a seat now; then it waits no longer."""
         seats = {seat.id for seat in members}
-        for ask in await self._core.pools.ledger(self._core.ledger.asks.all):
-            if ask.member in seats:
+        for member in seats.intersection(await self._core.pools.ledger(self._core.ledger.asks.waiting)):
+            ask = await self._core.pools.ledger(self._core.ledger.asks.get, member)
+            if ask is not None:
                 await self._own_log.append_all(list(dict.fromkeys(ask.lines)))
                 await self._core.pools.ledger(self._core.ledger.asks.drop, ask.member)
                 _log.info("newcomer introduced", member=ask.member)

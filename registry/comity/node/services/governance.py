@@ -59,8 +59,12 @@ class Governance:
         self._held()
         return await self._asks.put(caller, lines)
 
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        """Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
+        await self._asks.decide(member, keep=keep)
+
     async def asks(self) -> AsyncGenerator[JoinRequest, None]:
-        for ask in await self._asks.all():
+        async for ask in self._asks.all():
             yield ask
 
     def _held(self) -> Chamber:

@@ -57,8 +57,8 @@ class Status:
         chamber = self._replication.chamber
         if chamber is None:
             return None
-        asks = await self._core.pools.ledger(self._core.ledger.asks.all)
-        return report.report(self._core, chamber, {log.origin: log for log in logs}, len(asks))
+        asks = await self._core.pools.ledger(self._core.ledger.asks.count)
+        return report.report(self._core, chamber, {log.origin: log for log in logs}, asks)
 
     def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
         """What an operator should look at, most pressing first."""
