@@ -90,7 +90,7 @@ async def test_a_log_whose_side_objects_are_withheld_is_not_cosigned(tmp_path: P
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
     publisher, body = Publisher.generate(), b"a body that only the publisher has"
-    named = Statement("noted", (Subject("", sha256(b"x")),), publisher.inception.author, {}, (SideObject.of(body),))
+    named = Statement("vouched", (Subject("", sha256(b"x")),), publisher.inception.author, {}, (SideObject.of(body),))
     async with impostor(founded, third) as shown:
         shown.lines += [publisher.announcement, sign_statement(named, publisher.signer).line]
         async with serving(first, second), first.client() as client:

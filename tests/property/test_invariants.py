@@ -99,7 +99,7 @@ def of_others() -> Iterator[bytes]:
     yield sign_statement(CH.entry.statement, SG.seat.signer, *CH.bound).line
     yield sign_statement(replace(SG.entry.statement, body={}), SG.seat.signer).line
     yield sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online).line
-    yield sign_statement(replace(SAID.statement, predicate="from-the-future"), SWISS_AI.signer).line
+    yield sign_statement(replace(SAID.statement, predicate="from-the-future", objects=()), SWISS_AI.signer).line
 
 
 def other_proofs() -> Iterator[Proof]:

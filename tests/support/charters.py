@@ -7,7 +7,7 @@ another: what is tested is what members may say, not whether ML-DSA holds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from comity.trust.charter import (
@@ -45,11 +45,15 @@ class CheapSigner:
         return ((half.id, _signature(half.raw, message)),)
 
 
-def cheaply_signed(keys: KeySet, envelope: Envelope) -> bool:
+def cheaply_signed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
     """What `KeySet.signed` is for real signatures."""
     message = pae(envelope.payload_type, envelope.payload)
     given = {each.keyid: each.sig for each in envelope.signatures}
-    return sum(_signed(key, given, message) for key in keys.keys) >= keys.threshold
+    whole = [key for key in keys.keys if all(half.id in given for half in key.halves)]
+    halves = [*beside, *(half for key in whole for half in key.halves)]
+    if len(whole) < keys.threshold or {half.id for half in halves} != given.keys():
+        return False
+    return all(given[half.id] == _signature(half.raw, message) for half in halves)
 
 
 def cheaply_verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> bool:
@@ -132,10 +136,6 @@ def votes(people: Iterable[Seated], previous: Body, body: Body, round_: int = 1,
         for each in people
         for reading in (intent(previous, each.id, round_, body, **more), ratify(previous, each.id, round_, body))
     ]
-
-
-def _signed(key: VerifyingKey, given: dict[Digest, bytes], message: bytes) -> bool:
-    return all(given.get(half.id) == _signature(half.raw, message) for half in key.halves)
 
 
 def _signature(raw: bytes, message: bytes) -> bytes:

@@ -13,7 +13,7 @@ from comity.trust.digest import sha256
 from comity.trust.dsse import PAYLOAD_TYPE, pae
 from comity.trust.encoding import b64decode, b64encode
 from comity.trust.evidence import MODEL_SIG, FoundFile
-from comity.trust.keys import PrivateKey
+from comity.trust.keys import PrivateKey, ecdsa_der
 from comity.trust.manifest import FileEntry
 from comity.trust.model_signing import (
     Bundle,
@@ -88,13 +88,14 @@ def resigned(change: Callable[[Any], None], files: Mapping[str, bytes] = FILES, 
 
 def sealed(payload: bytes, key: PrivateKey = KEY) -> bytes:
     material = KeyMaterial(ModelKey.of_raw(key.public).hint)
-    return Bundle(material, payload, key.sign(pae(PAYLOAD_TYPE, payload))).encode()
+    return Bundle(material, payload, ecdsa_der(key.alg, key.sign(pae(PAYLOAD_TYPE, payload)))).encode()
 
 
 def sealed_as_before_v1(payload: bytes, key: PrivateKey = KEY) -> bytes:
     """Signed over the faulty encoding of model_signing 0.2, which its later versions still accept."""
     faulty = f"DSSEV1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(payload)} {payload!r}".encode()
-    return Bundle(KeyMaterial(ModelKey.of_raw(key.public).hint), payload, key.sign(faulty)).encode()
+    signature = ecdsa_der(key.alg, key.sign(faulty))
+    return Bundle(KeyMaterial(ModelKey.of_raw(key.public).hint), payload, signature).encode()
 
 
 def with_second_signature(data: bytes) -> bytes:

@@ -134,10 +134,12 @@ class RawLog:
         return RawLog(self.origin, self.key, [*self.lines[:at], *lines])
 
 
-def statement(
-    key: Ed25519PrivateKey, about: bytes, *, predicate: str = "noted", objects: Mapping[bytes, int] | None = None
-) -> bytes:
-    """A DSSE line that reads like a statement of a node, over `about`, naming side objects as (digest, size)."""
+def statement(key: Ed25519PrivateKey, about: bytes, *, objects: Mapping[bytes, int] | None = None) -> bytes:
+    """A DSSE line that reads like a statement of a node, over `about`, naming side objects as (digest, size).
+
+    It is of a type that nobody knows, or, since those have no side objects, one that reads as `vouched`.
+    """
+    predicate = "vouched" if objects else "noted"
     named = [{"digest": digest.hex(), "size": size} for digest, size in (objects or {}).items()]
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     said: dict[str, object] = {"by": {"node": hashlib.sha256(public).hexdigest()}, "text": about.hex()}

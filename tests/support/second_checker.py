@@ -17,10 +17,18 @@ from typing import Any, TypeAlias
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 Proof: TypeAlias = tuple[bytes, bytes]
 Verify: TypeAlias = Callable[[str, bytes, bytes, bytes], bool]
 """Whether (algorithm, raw public key) made the signature over the message."""
+
+MOST = 24
+"""Signatures of one line."""
+LENGTHS = (64, 96, 2420, 3309)
+"""Of signatures: Ed25519 and ECDSA P-256, ECDSA P-384, ML-DSA-44, ML-DSA-65."""
+P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""The order of P-256."""
 
 
 def liars(
@@ -85,7 +93,7 @@ class _Told:
     def _statements(self, *kinds: str) -> Iterator[tuple[bytes, Mapping[str, Any], str]]:
         for line in self._lines:
             try:
-                statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+                statement = json.loads(_opened(line)["payload"])
                 kind = statement["predicateType"].removeprefix("urn:comity:").removesuffix(":v1")
             except (ValueError, KeyError, TypeError):
                 continue  # a certificate may hold lines that count for nothing
@@ -105,23 +113,57 @@ class _Told:
         return [(keys, threshold) for keys, threshold, _ in ahead]
 
     def _changed_by(self, line: bytes, rotated: Mapping[str, Any], recovery: list[str]) -> bool:
-        """Whether most of the recovery keys signed, and all the new ones."""
-        used = [key for key in rotated["used"] if _key_id(key) in recovery]
-        most = len(recovery) // 2 + 1
-        return self._signed(line, used, most) and self._signed(line, rotated["keys"], len(rotated["keys"]))
+        """Whether most of the recovery keys signed, and all the new ones, and nobody else."""
+        used, new = rotated["used"], rotated["keys"]
+        majority = 2 * len(used) > len(recovery) and {_key_id(key) for key in used} <= set(recovery)
+        return majority and self._signed(line, [*used, *new], len(used) + len(new))
 
     def _signed(self, line: bytes, keys: list[dict[str, str]], threshold: int) -> bool:
-        envelope = json.loads(line)
-        kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
+        """5a: every half of enough of the keys signed, every signature holds, and none is of anybody else."""
+        envelope = _opened(line)
+        kind, payload = envelope["payloadType"].encode(), envelope["payload"]
         message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-        signatures = {each["keyid"]: base64.b64decode(each["sig"]) for each in envelope["signatures"]}
-        good = [all(self._half(alg, raw, signatures, message) for alg, raw in key.items()) for key in keys]
-        return sum(good) >= threshold
+        left, signers = dict(envelope["signatures"]), 0
+        for key in keys:
+            halves = {_half_id(alg, raw): (alg, base64.b64decode(raw)) for alg, raw in key.items()}
+            given = {half: left.pop(half) for half in halves if half in left}
+            if not given:
+                continue
+            if given.keys() != halves.keys():
+                return False
+            if not all(self._verify(*halves[half], signature, message) for half, signature in given.items()):
+                return False
+            signers += 1
+        return signers >= threshold and not left
 
-    def _half(self, alg: str, encoded: str, signatures: Mapping[str, bytes], message: bytes) -> bool:
-        raw = base64.b64decode(encoded)
-        signature = signatures.get(hashlib.sha256(alg.encode() + b"\n" + raw).hexdigest())
-        return signature is not None and self._verify(alg, raw, signature, message)
+
+def _opened(line: bytes) -> dict[str, Any]:
+    """5a: the one form of an envelope. Raises ValueError, KeyError or TypeError for any other."""
+    envelope = json.loads(line)
+    spelled = json.dumps(envelope, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    if spelled != line or not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
+        raise ValueError("not the one spelling")
+    given = [
+        (each["keyid"], _unbased(each["sig"])) for each in envelope["signatures"] if each.keys() == {"keyid", "sig"}
+    ]
+    ids = [keyid for keyid, _ in given]
+    if len(given) != len(envelope["signatures"]) or ids != sorted(set(ids)) or not 1 <= len(ids) <= MOST:
+        raise ValueError("signatures out of order, twice, too many, or with a rider")
+    if any(len(signature) not in LENGTHS for _, signature in given):
+        raise ValueError("a length that no algorithm has")
+    payload = _unbased(envelope["payload"])
+    return {"payloadType": envelope["payloadType"], "payload": payload, "signatures": dict(given)}
+
+
+def _unbased(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 with bits to spare")
+    return data
+
+
+def _half_id(alg: str, raw: str) -> str:
+    return hashlib.sha256(alg.encode() + b"\n" + base64.b64decode(raw)).hexdigest()
 
 
 def verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> bool:
@@ -132,11 +174,14 @@ def verifies(alg: str, raw: bytes, signature: bytes, message: bytes) -> bool:
         elif alg == "ml-dsa-65":
             mldsa.MLDSA65PublicKey.from_public_bytes(raw).verify(signature, message)
         elif alg == "ecdsa-p256":
+            r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+            if len(signature) != 64 or s > P256 // 2:
+                return False
             point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
-            point.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            point.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
         else:
             return False
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):
         return False
     return True
 

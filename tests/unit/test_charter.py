@@ -161,7 +161,7 @@ def test_each_missing_consent_is_named(at: int) -> None:
             id="signed by another member",
         ),
         pytest.param(consent(draft([FIRST.member]), FIRST.id, FIRST.signer).line, id="to another body"),
-        pytest.param(consent_saying(predicate="ratified"), id="another predicate"),
+        pytest.param(consent_saying(predicate="ratified", objects=()), id="another predicate"),
         pytest.param(consent_saying(subjects=(Subject("charter", sha256(b"other")),)), id="about another body"),
         pytest.param(
             consent_saying(body={"federation": BODY.federation, "prev": BODY.digest, "body": BODY.digest}),

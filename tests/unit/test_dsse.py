@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from comity.trust.digest import sha256
-from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, pae, seal
-from comity.trust.encoding import b64encode
+from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, assemble, pae, seal
+from comity.trust.encoding import b64encode, canonical
 from comity.trust.errors import Malformed
-from comity.trust.keys import HybridSigner
+from comity.trust.keys import SIGNATURE_SIZES, HybridSigner
 from support.world import private_key, signer
 
 ALICE, BOB = signer("alice"), signer("bob")
@@ -18,7 +18,7 @@ SEALED = seal(PAYLOAD, ALICE)
 
 
 def document(**change: Any) -> bytes:
-    return json.dumps({**json.loads(SEALED.encode()), **change}).encode()
+    return canonical({**json.loads(SEALED.encode()), **change})
 
 
 def signature(at: int = 0, **change: Any) -> bytes:
@@ -53,10 +53,6 @@ def test_an_envelope_reads_back_as_one_line() -> None:
     assert Envelope.parse(SEALED.encode()) == SEALED
 
 
-def test_white_space_in_an_envelope_is_kept_out_of_the_signature() -> None:
-    assert Envelope.parse(document()).verified_by(ALICE.public)
-
-
 def test_a_hybrid_key_verifies_by_both_halves_together() -> None:
     assert SEALED.verified_by(ALICE.public)
     assert not SEALED.verified_by(BOB.public)
@@ -77,9 +73,23 @@ def test_a_signature_covers_the_payload_and_its_type() -> None:
     assert not replace(SEALED, payload_type="text/plain").verified_by(ALICE.public)
 
 
-def test_signatures_of_strangers_beside_it_change_nothing() -> None:
-    assert seal(PAYLOAD, BOB, ALICE).verified_by(ALICE.public)
-    assert seal(PAYLOAD, BOB, ALICE).verified_by(BOB.public)
+def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
+    """Issue 10, C1, H1, M4: else a stranger makes as many lines of one statement as they please."""
+    both = seal(PAYLOAD, BOB, ALICE)
+    assert not both.verified_by(ALICE.public)
+    assert not both.verified_by(BOB.public)
+    assert both.signed_by((ALICE.public, BOB.public), 2)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_line_padded_with_junk_signatures_is_not_verified(half: int) -> None:
+    junk = EnvelopeSignature(BOB.public.halves[half].id, bytes(SIGNATURE_SIZES[BOB.public.halves[half].alg]))
+    padded = assemble(PAYLOAD, (*SEALED.signatures, junk))
+    assert Envelope.parse(padded.encode()) == padded
+    assert not padded.verified_by(ALICE.public)
+    assert not padded.signed_by((ALICE.public, BOB.public), 1)
+    assert padded.bears(ALICE.public)
+    assert not padded.bears(BOB.public)
 
 
 def test_a_key_signs_once() -> None:
@@ -94,6 +104,18 @@ def test_a_key_signs_once() -> None:
     [
         pytest.param(SEALED.encode() + b"\n", id="a line feed at the end"),
         pytest.param(SEALED.encode().replace(b",", b",\n", 1), id="two lines"),
+        pytest.param(SEALED.encode().replace(b",", b", ", 1), id="white space"),
+        pytest.param(SEALED.encode().replace(b'"sig"', b'"s\\u0069g"', 1), id="an escape"),
+        pytest.param(
+            json.dumps(dict(reversed(json.loads(SEALED.encode()).items())), separators=(",", ":")).encode(),
+            id="members in another order",
+        ),
+        pytest.param(
+            document(signatures=json.loads(SEALED.encode())["signatures"][::-1]), id="signatures in another order"
+        ),
+        pytest.param(signature(sig=b64encode(bytes(63))), id="a signature of a length that no algorithm has"),
+        pytest.param(signature(sig=b64encode(bytes(64)).rstrip("=")), id="base64 without its padding"),
+        pytest.param(SEALED.encode() + b"\0", id="a byte behind"),
         pytest.param(document(extra=1), id="an unknown member"),
         pytest.param(document(payload="QR=="), id="a second spelling of the payload"),
         pytest.param(document(payload=None), id="no payload"),
@@ -112,10 +134,17 @@ def test_a_malformed_envelope_is_refused(line: bytes) -> None:
 
 
 def test_signatures_are_counted_before_they_are_read() -> None:
-    signatures = [{"keyid": f"{number:064x}", "sig": b64encode(b"x")} for number in range(MAX_SIGNATURES + 1)]
+    signatures = [{"keyid": f"{number:064x}", "sig": b64encode(bytes(64))} for number in range(MAX_SIGNATURES + 1)]
     assert len(Envelope.parse(document(signatures=signatures[:-1])).signatures) == MAX_SIGNATURES
     with pytest.raises(Malformed):
         Envelope.parse(document(signatures=signatures))
+
+
+def test_no_more_signatures_are_made_than_are_read() -> None:
+    made = [EnvelopeSignature(sha256(b"%d" % number), bytes(64)) for number in range(MAX_SIGNATURES + 1)]
+    assert len(Envelope.parse(assemble(PAYLOAD, made[1:]).encode()).signatures) == MAX_SIGNATURES
+    with pytest.raises(Malformed, match="25 signatures"):
+        assemble(PAYLOAD, made)
 
 
 def test_an_envelope_beyond_a_log_entry_is_not_written() -> None:

@@ -8,6 +8,7 @@ from comity.trust.digest import sha256
 from comity.trust.encoding import canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, announce, check_inception, check_jurisdiction
+from comity.trust.keys import HybridSigner
 from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
 from support.world import identity, signer
 
@@ -104,11 +105,29 @@ def test_two_spellings_of_a_record_are_one_identity() -> None:
 def test_a_key_set_counts_distinct_keys_that_signed_in_full() -> None:
     said = statement()
     assert TWO_OF_THREE.signed(sign_statement(said, A, B).envelope)
-    assert TWO_OF_THREE.signed(sign_statement(said, C, A, D).envelope)
+    assert TWO_OF_THREE.signed(sign_statement(said, C, A, B).envelope)
     assert not TWO_OF_THREE.signed(sign_statement(said, A).envelope)
     assert not TWO_OF_THREE.signed(sign_statement(said, A, D).envelope)
     envelope = sign_statement(said, A, B).envelope
-    assert not TWO_OF_THREE.signed(replace(envelope, signatures=envelope.signatures[:3]))
+    for at in range(4):
+        left = envelope.signatures[:at] + envelope.signatures[at + 1 :]
+        assert not TWO_OF_THREE.signed(replace(envelope, signatures=left))
+
+
+def test_a_key_set_counts_nothing_beside_which_somebody_else_signed() -> None:
+    said = statement()
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, B, D).envelope)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, B, HybridSigner(C.keys[:1])).envelope)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, B, HybridSigner(D.keys[:1])).envelope)
+
+
+def test_keys_beside_a_set_sign_all_of_them_and_nobody_else() -> None:
+    said, beside = statement(), D.public.halves
+    assert TWO_OF_THREE.signed(sign_statement(said, A, B, D).envelope, beside)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, B).envelope, beside)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, B, HybridSigner(D.keys[:1])).envelope, beside)
+    assert not TWO_OF_THREE.signed(sign_statement(said, A, D).envelope, beside)
+    assert TWO_OF_THREE.signed(sign_statement(said, A, B).envelope, A.public.halves)
 
 
 def test_a_key_set_is_bounded_and_has_a_majority() -> None:

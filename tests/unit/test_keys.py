@@ -4,7 +4,7 @@ import pytest
 from comity.trust.digest import sha256
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.keys import RAW_SIZES, HybridSigner, PrivateKey, PublicKey, VerifyingKey
+from comity.trust.keys import RAW_SIZES, SIGNATURE_SIZES, HybridSigner, PrivateKey, PublicKey, VerifyingKey, ecdsa_der
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
 from support.world import private_key, signer
@@ -35,6 +35,27 @@ def test_a_signature_is_its_keys_own(alg: str) -> None:
     ):
         with pytest.raises(Untrusted):
             public.verify(claimed, message)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_signature_has_the_length_that_its_algorithm_has(alg: str) -> None:
+    assert len(private_key("a", alg).sign(MESSAGE)) == SIGNATURE_SIZES[alg]
+
+
+@pytest.mark.parametrize(("alg", "curve"), [("ecdsa-p256", ec.SECP256R1()), ("ecdsa-p384", ec.SECP384R1())])
+def test_an_ecdsa_signature_has_one_spelling_with_the_lower_s(alg: str, curve: ec.EllipticCurve) -> None:
+    key, size = private_key("a", alg), SIGNATURE_SIZES[alg] // 2
+    order = curve.group_order
+    for number in range(8):
+        message = b"%d" % number
+        made = key.sign(message)
+        key.public.verify(made, message)
+        low = int.from_bytes(made[size:], "big")
+        assert low <= order // 2
+        with pytest.raises(Untrusted):
+            key.public.verify(made[:size] + (order - low).to_bytes(size, "big"), message)
+        with pytest.raises(Untrusted):
+            key.public.verify(ecdsa_der(alg, made), message)
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)

@@ -283,5 +283,5 @@ def test_somebody_elses_rotations_are_passed_over() -> None:
 
 def test_signatures_may_be_judged_otherwise_where_there_are_many() -> None:
     unsigned = signed_by(STRANGER)
-    assert follow(FIRST.state, [unsigned], signed=lambda keys, envelope: True).current == SECOND.state
+    assert follow(FIRST.state, [unsigned], signed=lambda keys, envelope, beside=(): True).current == SECOND.state
     assert follow(FIRST.state, [unsigned]).current == FIRST.state

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from comity.trust.dsse import seal
 from comity.trust.encoding import canonical
 from comity.trust.errors import Malformed
 from comity.trust.statement import (
+    MAX_OBJECT_BYTES,
     MAX_OBJECTS,
     MAX_SUBJECTS,
     Author,
@@ -51,23 +53,54 @@ def test_the_payload_is_an_in_toto_statement() -> None:
 
 
 def test_a_comity_predicate_of_an_unknown_type_is_kept() -> None:
-    statement = Statement.parse(document(predicateType="urn:comity:from-the-future:v1"))
-    assert (statement.predicate, statement.by, statement.objects) == ("from-the-future", BY, SIMPLE.objects)
+    statement = Statement.parse(replace(SIMPLE, predicate="from-the-future", objects=()).encode())
+    assert (statement.predicate, statement.by) == ("from-the-future", BY)
 
 
 def test_a_foreign_predicate_is_kept_under_its_full_type_and_has_no_author() -> None:
-    statement = Statement.parse(document(predicateType="https://slsa.dev/provenance/v1"))
+    foreign = document(predicateType="https://slsa.dev/provenance/v1", predicate={"by": BY.to_json()})
+    statement = Statement.parse(foreign)
     assert (statement.predicate, statement.by) == ("https://slsa.dev/provenance/v1", None)
     with pytest.raises(Malformed):
         statement.encode()
 
 
-def test_a_foreign_predicate_lists_its_side_objects_too() -> None:
-    assert Statement.parse(document(predicateType="https://slsa.dev/provenance/v1")).objects == SIMPLE.objects
+@pytest.mark.parametrize("predicate", ["inception", "rotated", "node-record", "offer", "dreamt"])
+def test_a_predicate_that_defines_no_side_objects_has_none(predicate: str) -> None:
+    """Issue 10, C2: an inception that lists objects weighs on every mirror."""
+    assert Statement.parse(replace(SIMPLE, predicate=predicate, objects=()).encode()).objects == ()
+    with pytest.raises(Malformed, match="no side objects"):
+        Statement.parse(replace(SIMPLE, predicate=predicate).encode())
+
+
+@pytest.mark.parametrize("foreign", ["https://slsa.dev/provenance/v1", "urn:comity:vouched:v2"])
+def test_a_predicate_that_is_not_ours_has_no_side_objects_either(foreign: str) -> None:
+    with pytest.raises(Malformed, match="no side objects"):
+        Statement.parse(document(predicateType=foreign))
+
+
+def test_side_objects_are_bounded_together() -> None:
+    most = tuple(SideObject(sha256(b"%d" % at), MAX_OBJECT_BYTES // MAX_OBJECTS) for at in range(MAX_OBJECTS))
+    assert Statement.parse(replace(SIMPLE, objects=most).encode()).objects == most
+    for objects in (
+        (*most[1:], replace(most[0], size=most[0].size + 1)),
+        (*most, SideObject(sha256(b"one more"), 0)),
+    ):
+        with pytest.raises(Malformed):
+            Statement.parse(replace(SIMPLE, objects=objects).encode())
+
+
+def test_a_side_object_is_named_once() -> None:
+    """Issue 10, C2: one object of 64 MiB that is listed 64 times counts 4 GiB."""
+    item = SideObject.of(b"once")
+    for objects in ((item, item), (item, replace(item, size=5))):
+        with pytest.raises(Malformed, match="named twice"):
+            Statement.parse(replace(SIMPLE, objects=objects).encode())
 
 
 def test_a_second_version_of_a_predicate_is_another_type() -> None:
-    assert Statement.parse(document(predicateType="urn:comity:vouched:v2")).predicate == "urn:comity:vouched:v2"
+    newer = document(predicateType="urn:comity:vouched:v2", predicate={"by": BY.to_json()})
+    assert Statement.parse(newer).predicate == "urn:comity:vouched:v2"
 
 
 def test_a_subject_may_carry_other_digests_and_fields_of_in_toto() -> None:
@@ -98,6 +131,7 @@ def test_a_subject_without_a_name_is_about_its_digest_alone() -> None:
         pytest.param(predicate(by={"identity": BY.id, "node": BY.id}), id="two authors"),
         pytest.param(predicate(by={"identity": "sha256:" + BY.id}), id="a second spelling of the author"),
         pytest.param(predicate(objects="ab"), id="objects that are no list"),
+        pytest.param(predicate(objects=[]), id="an empty list of objects"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": 1}] * (MAX_OBJECTS + 1)), id="objects"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": -1}]), id="a negative size"),
         pytest.param(predicate(objects=[{"digest": BY.id, "size": 2**40}]), id="an object beyond 64 MiB"),

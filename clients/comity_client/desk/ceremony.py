@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest
-from comity.trust.dsse import MAX_LINE, PAYLOAD_TYPE, Envelope, EnvelopeSignature, pae
+from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, PAYLOAD_TYPE, Envelope, EnvelopeSignature, assemble, pae
 from comity.trust.encoding import Json, b64decode, b64encode, parse_json
 from comity.trust.errors import Conflict, Malformed, Refused, Unavailable
 from comity.trust.fields import Fields
@@ -72,7 +72,7 @@ class Ceremony:
         fields.constant("schema", SCHEMA)
         payload = _text(fields.take("payload"), MAX_PAYLOAD)
         panels = tuple(_panel(item) for item in fields.items("panels", least=1, most=MAX_PANELS))
-        signatures = tuple(_signature(item) for item in fields.items("signatures", most=32))
+        signatures = tuple(_signature(item) for item in fields.items("signatures", most=MAX_SIGNATURES))
         objects = tuple(_text(item, MAX_BYTES) for item in fields.items("objects", most=MAX_OBJECTS))
         lines = tuple(_text(item, MAX_LINE) for item in fields.items("lines", most=MAX_LINES))
         fields.take("next")
@@ -114,7 +114,7 @@ class Ceremony:
         if self.wanted:
             why = "; ".join(f"{w.count} more of the {w.role} keys" for w in self.wanted)
             raise Unavailable("the statement is not signed yet", why=why, hint=NEXT.format("FILE"), code="CEREMONY")
-        return parse_entry(self._envelope().encode())
+        return parse_entry(assemble(self.payload, self.signatures).encode())
 
     def panel_of(self, key: VerifyingKey) -> Panel:
         """The panel in which `key` sits. Raises Refused (NOT-A-SIGNER)."""
@@ -129,7 +129,7 @@ class Ceremony:
         return any(key in wanted.keys for wanted in self.wanted)
 
     def signed_by(self, key: VerifyingKey) -> bool:
-        return self._envelope().verified_by(key)
+        return self._envelope().bears(key)
 
     def with_signature(self, signer: Signer) -> Ceremony:
         """Sign. Whoever calls this has shown the plan, and asked the vote state (`signing.sign`)."""
@@ -159,16 +159,16 @@ class Ceremony:
         return Envelope(PAYLOAD_TYPE, self.payload, self.signatures)
 
     def _short(self, panel: Panel) -> bool:
-        return not panel.keys.signed(self._envelope())
+        return sum(map(self.signed_by, panel.keys.keys)) < panel.keys.threshold
 
     def _signers(self) -> Iterable[Digest]:
         """The key ids of all halves that have signed."""
         halves = (half for panel in self.panels for key in panel.keys.keys for half in key.halves)
-        return (half.id for half in halves if self._envelope().verified_by_half(half))
+        return (half.id for half in halves if self._envelope().bears(VerifyingKey((half,))))
 
 
 def _wanted(panel: Panel, envelope: Envelope) -> Wanted:
-    absent = tuple(key for key in panel.keys.keys if not envelope.verified_by(key))
+    absent = tuple(key for key in panel.keys.keys if not envelope.bears(key))
     signed = len(panel.keys.keys) - len(absent)
     return Wanted(panel.role, panel.keys.threshold - signed, absent)
 

@@ -37,7 +37,7 @@ def readings_of(key: VerifyingKey, entries: Iterable[Entry]) -> list[Reading]:
     """The readings among `entries` that bear the signature of `key`, alone or with others."""
     found = []
     for entry in entries:
-        if entry.statement.predicate in READINGS and entry.envelope.verified_by(key):
+        if entry.statement.predicate in READINGS and entry.envelope.bears(key):
             try:
                 found.append(read_reading(entry))
             except ComityError:

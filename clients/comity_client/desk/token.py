@@ -27,9 +27,8 @@ from comity.content.keyfile import read_keys, write_keys
 from comity.content.secret_file import read_secret
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.keys import RAW_SIZES, PrivateKey, PublicKey, Signer, VerifyingKey
+from comity.trust.keys import RAW_SIZES, PrivateKey, PublicKey, Signer, VerifyingKey, ecdsa_signature
 from comity.verifier import read_bounded
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 if TYPE_CHECKING:
     from pkcs11 import Session
@@ -169,7 +168,7 @@ def _sign(key: SignMixin, alg: str, message: bytes) -> bytes:
     if len(raw) % 2:
         raise Untrusted("the token's signature is malformed", why=f"{len(raw)} bytes are no pair of numbers")
     middle = len(raw) // 2
-    return encode_dss_signature(int.from_bytes(raw[:middle], "big"), int.from_bytes(raw[middle:], "big"))
+    return ecdsa_signature(alg, int.from_bytes(raw[:middle], "big"), int.from_bytes(raw[middle:], "big"))
 
 
 def _malformed(path: Path, why: str) -> Malformed:

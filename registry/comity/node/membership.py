@@ -249,7 +249,7 @@ class Membership:
             try:
                 claimed = parse_node_record(item.entry)
                 Pin.of(claimed.tls)
-                record, age = _prove(item.entry, self.keys(claimed.member), self.reached(claimed.member))
+                record, age = _prove(claimed, item.entry, self.keys(claimed.member), self.reached(claimed.member))
             except ComityError:
                 continue  # somebody's claim that no charter supports, or a certificate that nobody can pin
             if self._follow(record, item.entry.line, (age, item.place)):
@@ -295,15 +295,16 @@ class Membership:
         self._pins = tuple(Pin.of(der) for peer in self._peers.values() for der in peer.certificates)
 
 
-def _prove(entry: Entry, ordered: Sequence[KeySet], others: Iterable[KeySet]) -> tuple[NodeRecord, int]:
+def _prove(
+    record: NodeRecord, entry: Entry, ordered: Sequence[KeySet], others: Iterable[KeySet]
+) -> tuple[NodeRecord, int]:
     """The record, proven by the newest of `ordered` that signed it, and how new those are: -1 for `others`.
 
     Raises Malformed/Untrusted.
     """
     for age in reversed(range(len(ordered))):
-        if ordered[age].signed(entry.envelope):
-            return check_node_record(entry, ordered[age]), age
-    for keys in others:
-        if keys.signed(entry.envelope):
-            return check_node_record(entry, keys), DISPUTED
+        if ordered[age].signed(entry.envelope, record.bound_keys):
+            return record, age
+    if any(keys.signed(entry.envelope, record.bound_keys) for keys in others):
+        return record, DISPUTED
     raise Untrusted("node record refused", why="not signed by keys that count for its member", code="NODE-RECORD")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError, NotFound, Untrusted
 from comity.trust.identity import Inception, check_inception
+from comity.trust.keys import PublicKey
 from comity.trust.offers import PREDICATES, read_any
 from comity.trust.offers.accusing import OFFER_FAULT, read_accused
 from comity.trust.rotation import Chain, KeyState, check_rotation, follow
@@ -61,8 +62,8 @@ class Voice:
 
     chains: tuple[Chain, ...]
 
-    def signed(self, envelope: Envelope) -> bool:
-        return any(chain.signed(envelope) for chain in self.chains)
+    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        return any(chain.signed(envelope, beside) for chain in self.chains)
 
 
 class Speakers:

@@ -133,7 +133,7 @@ def hear_record(entry: Entry, body: Body, chains: Chains) -> tuple[NodeRecord, H
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    heard = Heard.of(chains.follow(member.key_state), entry.envelope)
+    heard = Heard.of(chains.follow(member.key_state), entry.envelope, claimed.bound_keys)
     return prove_node_record(claimed, entry, heard), heard
 
 

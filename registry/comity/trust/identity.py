@@ -8,16 +8,16 @@ Source: protocol, section 3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import Envelope
 from comity.trust.encoding import Json, canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
-from comity.trust.keys import Signer, VerifyingKey
+from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
 
 SCHEMA: Final = "comity/inception/v1"
@@ -35,14 +35,19 @@ def check_jurisdiction(code: str) -> str:
     return code
 
 
-Signed: TypeAlias = "Callable[[KeySet, Envelope], bool]"
-"""How signatures are judged: `KeySet.signed`, but in simulations of many members."""
+class Signed(Protocol):
+    """How signatures are judged: `KeySet.signed`, but in simulations of many members."""
+
+    def __call__(self, keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = (), /) -> bool: ...
 
 
 class Signatory(Protocol):
-    """Whose signature an envelope may bear: a key set's, or that of an identity through its rotations."""
+    """Who may have signed an envelope: a key set, or an identity through its rotations.
 
-    def signed(self, envelope: Envelope) -> bool: ...
+    `signed` tells whether they did, each of the keys `beside` as well, and nobody else (`Envelope.signed_by`).
+    """
+
+    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ class KeySet:
         if len(set(halves)) != len(halves):
             raise Malformed("bad key set", why="one key appears twice")
 
-    def signed(self, envelope: Envelope) -> bool:
-        return sum(envelope.verified_by(key) for key in self.keys) >= self.threshold
+    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        return envelope.signed_by(self.keys, self.threshold, beside)
 
     @property
     def post_quantum(self) -> bool:
@@ -146,7 +151,7 @@ def announce(inception: Inception, *signers: Signer) -> Entry:
     return sign_statement(statement, *signers)
 
 
-def check_inception(entry: Entry, *, signed: Callable[[KeySet, Envelope], bool] = KeySet.signed) -> Inception:
+def check_inception(entry: Entry, *, signed: Signed = KeySet.signed) -> Inception:
     """The record that an `inception` statement carries, proven by every one of its keys. Raises Malformed/Untrusted.
 
     It counts by its signatures, wherever it was found; a log only orders it.
@@ -163,5 +168,7 @@ def check_inception(entry: Entry, *, signed: Callable[[KeySet, Envelope], bool] 
     if statement.by != inception.author or statement.sole_subject() != inception.id:
         raise Untrusted("inception refused", why="it is not about the record that it carries", code="INCEPTION")
     if not signed(KeySet(inception.keys.keys, len(inception.keys.keys)), entry.envelope):
-        raise Untrusted("inception refused", why="not signed by every key that it lists", code="INCEPTION")
+        raise Untrusted(
+            "inception refused", why="not signed by every key that it lists, and no other", code="INCEPTION"
+        )
     return inception

@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeAlias
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from comity.trust.digest import Digest, sha256
 from comity.trust.encoding import Json, b64decode, b64encode, canonical
@@ -30,6 +31,14 @@ RAW_SIZES: Final[Mapping[str, int]] = {
     "ml-dsa-44": 1312,
     "ml-dsa-65": 1952,
 }
+SIGNATURE_SIZES: Final[Mapping[str, int]] = {
+    "ecdsa-p256": 64,
+    "ecdsa-p384": 96,
+    "ed25519": 64,
+    "ml-dsa-44": 2420,
+    "ml-dsa-65": 3309,
+}
+"""An ECDSA signature is its two numbers, r and s, big-endian and of the curve's length each (IEEE P1363)."""
 POST_QUANTUM: Final = frozenset({"ml-dsa-44", "ml-dsa-65"})
 MAX_HALVES: Final = 2
 
@@ -59,7 +68,7 @@ class PublicKey:
         object.__setattr__(self, "id", sha256(self.alg.encode() + b"\n" + self.raw))
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Raises Untrusted unless `signature` over `message` is this key's."""
+        """Raises Untrusted unless `signature` over `message` is this key's, in its one spelling."""
         try:
             if self.alg == "ed25519":
                 ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
@@ -70,7 +79,7 @@ class PublicKey:
             else:
                 curve, digest = _CURVES[self.alg]
                 point = ec.EllipticCurvePublicKey.from_encoded_point(curve, self.raw)
-                point.verify(signature, message, ec.ECDSA(digest))
+                point.verify(ecdsa_der(self.alg, signature), message, ec.ECDSA(digest))
         except (InvalidSignature, ValueError) as error:
             raise Untrusted("bad signature", why=f"it is not {self.alg} key {self.id[:16]}'s") from error
 
@@ -131,8 +140,24 @@ class PrivateKey:
     def sign(self, message: bytes) -> bytes:
         """ECDSA by RFC 6979, so that it needs no randomness and signing again gives the same bytes."""
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            return self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1], deterministic_signing=True))
+            made = self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1], deterministic_signing=True))
+            return ecdsa_signature(self.alg, *decode_dss_signature(made))
         return self._key.sign(message)
+
+
+def ecdsa_signature(alg: str, r: int, s: int) -> bytes:
+    """The one spelling of an ECDSA signature: r, and of the two numbers that serve as s the lower."""
+    size = SIGNATURE_SIZES[alg] // 2
+    return r.to_bytes(size, "big") + min(s, _CURVES[alg][0].group_order - s).to_bytes(size, "big")
+
+
+def ecdsa_der(alg: str, signature: bytes) -> bytes:
+    """An ECDSA signature in the form of X9.62, which others write. Raises ValueError for another length or spelling."""
+    size = SIGNATURE_SIZES[alg] // 2
+    r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+    if len(signature) != 2 * size or s > _CURVES[alg][0].group_order // 2:
+        raise ValueError("another spelling of an ECDSA signature")
+    return encode_dss_signature(r, s)
 
 
 @dataclass(frozen=True, slots=True)

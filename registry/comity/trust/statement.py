@@ -6,8 +6,9 @@
      "predicate":{"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":612}],…}}
 
 `by` says who claims to speak; whether they do is decided by their record and the envelope's signatures, elsewhere.
-`objects` lists the side objects that a log must hold before it logs the statement. Types that this version does not
-know are parsed, kept and shown as unknown. Source: protocol, section 5.
+`objects` lists the side objects that a log must hold before it logs the statement: each once, at most 16 and 64 MiB of
+them, and only in predicates that define some. Types that this version does not know are parsed, kept and shown as
+unknown. Source: protocol, sections 5 and 5a.
 """
 
 from __future__ import annotations
@@ -27,8 +28,24 @@ from comity.trust.keys import Signer
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 MAX_PAYLOAD: Final = 49_152
 MAX_SUBJECTS: Final = 64
-MAX_OBJECTS: Final = 64
+MAX_OBJECTS: Final = 16
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+"""Of all side objects of a statement together."""
+WITH_OBJECTS: Final = frozenset(
+    {
+        "adopted",
+        "consented",
+        "draft",
+        "hold",
+        "left",
+        "misbehaviour",
+        "observed",
+        "published",
+        "verified",
+        "vouched",
+    }
+)
+"""The predicates that define side objects."""
 _PREDICATE = re.compile(r"urn:comity:([a-z][a-z0-9-]{0,62}):v1\Z")
 
 
@@ -105,7 +122,7 @@ class Statement:
             subjects,
             _author(predicate.get("by")) if ours else None,
             body,
-            _objects(predicate.get("objects", ())),
+            _objects(predicate["objects"], ours.group(1) if ours else predicate_type) if "objects" in predicate else (),
         )
 
     def encode(self) -> bytes:
@@ -184,7 +201,14 @@ def _subject(item: Json) -> Subject:
     return Subject(name, fields.object("digest").digest("sha256"))
 
 
-def _objects(value: Json) -> tuple[SideObject, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MAX_OBJECTS:
-        raise Malformed("statement is malformed", why=f"'objects' must be a list of at most {MAX_OBJECTS}")
-    return tuple(SideObject.from_json(item) for item in value)
+def _objects(value: Json, predicate: str) -> tuple[SideObject, ...]:
+    if predicate not in WITH_OBJECTS:
+        raise Malformed("statement is malformed", why=f"{predicate[:60]!r} has no side objects")
+    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= MAX_OBJECTS:
+        raise Malformed("statement is malformed", why=f"'objects' must be a list of 1 to {MAX_OBJECTS}")
+    objects = tuple(SideObject.from_json(item) for item in value)
+    if len({item.digest for item in objects}) != len(objects):
+        raise Malformed("statement is malformed", why="a side object is named twice")
+    if sum(item.size for item in objects) > MAX_OBJECT_BYTES:
+        raise Malformed("statement is malformed", why=f"its side objects have more than {MAX_OBJECT_BYTES} bytes")
+    return objects

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Final
 
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import Envelope
 from comity.trust.identity import KeySet
+from comity.trust.keys import PublicKey
 
 MAX_REMEMBERED: Final = 65_536
 
 
 class Memo:
-    """`KeySet.signed` with a memory. An answer depends on the key set and the envelope alone. Thread-safe enough: a
+    """`KeySet.signed` with a memory. An answer depends on what is asked alone. Thread-safe enough: a
     lost race asks once more."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[KeySet, Digest], bool] = OrderedDict()
+        self._known: OrderedDict[tuple[KeySet, Digest, tuple[PublicKey, ...]], bool] = OrderedDict()
 
-    def signed(self, keys: KeySet, envelope: Envelope) -> bool:
-        asked = keys, sha256(envelope.encode())
+    def signed(self, keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        asked = keys, sha256(envelope.encode()), tuple(beside)
         known = self._known.get(asked)
         if known is None:
-            known = self._known[asked] = keys.signed(envelope)
+            known = self._known[asked] = keys.signed(envelope, beside)
             while len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return known

@@ -84,6 +84,8 @@ def read_named(entry: Entry) -> Named:
     fields.done()
     if statement.sole_subject() != named.body:
         raise Malformed(f"{statement.predicate} is malformed", why="its subject is another body")
+    if [item.digest for item in statement.objects] != [named.body]:
+        raise Malformed(f"{statement.predicate} is malformed", why="its one side object is the body, and nothing else")
     return named
 
 

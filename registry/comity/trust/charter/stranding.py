@@ -30,7 +30,7 @@ def keys_seen(body: Body, entries: Iterable[Entry]) -> frozenset[Digest]:
     for entry in entries:
         for signature in entry.envelope.signatures:
             half = signature.keyid
-            if half in keys and ids[half] not in seen and entry.envelope.verified_by(keys[half]):
+            if half in keys and ids[half] not in seen and entry.envelope.bears(keys[half]):
                 seen.add(ids[half])
     return frozenset(seen)
 

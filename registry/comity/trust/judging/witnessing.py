@@ -148,16 +148,16 @@ def _proven(entry: Entry, bodies: tuple[Body, ...], chains: Chains) -> tuple[Nod
             continue
         if any(member.id == record.member for member in body.active):
             others = (other for other in bodies if other is not body)
-            return record, heard.post_quantum or any(_firm(entry, record.member, other, chains) for other in others)
+            return record, heard.post_quantum or any(_firm(entry, record, other, chains) for other in others)
     raise refusal
 
 
-def _firm(entry: Entry, member: Digest, body: Body, chains: Chains) -> bool:
+def _firm(entry: Entry, record: NodeRecord, body: Body, chains: Chains) -> bool:
     """Whether keys that `body` lists, or rotations reach, signed the record, and no link of it is classical only."""
-    seat = body.member(member)
+    seat = body.member(record.member)
     if seat is None or not seat.active:
         return False
-    return Heard.of(chains.follow(seat.key_state), entry.envelope).post_quantum
+    return Heard.of(chains.follow(seat.key_state), entry.envelope, record.bound_keys).post_quantum
 
 
 def witness(proof: TlogProof, line: bytes, bound: tuple[Bound, ...]) -> tuple[Witnessed, ...]:

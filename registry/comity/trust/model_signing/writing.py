@@ -11,7 +11,7 @@ from typing import Final
 
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.keys import PrivateKey
+from comity.trust.keys import PrivateKey, ecdsa_der
 from comity.trust.manifest import RESERVED, FileEntry
 from comity.trust.model_signing.bundle import Bundle, KeyMaterial
 from comity.trust.model_signing.ec_keys import ModelKey
@@ -38,7 +38,7 @@ def sign_model(statement: ModelStatement, key: PrivateKey) -> bytes:
     """The bytes of the `model.sig`; the same each time. Raises Malformed unless the key is on P-256 or P-384."""
     public = ModelKey.of_raw(key.public)
     unsigned = Bundle(KeyMaterial(public.hint), statement.encode(), b"")
-    return Bundle(unsigned.material, unsigned.payload, key.sign(unsigned.signed)).encode()
+    return Bundle(unsigned.material, unsigned.payload, ecdsa_der(key.public.alg, key.sign(unsigned.signed))).encode()
 
 
 def signed_by(data: bytes, key: ModelKey) -> bool:

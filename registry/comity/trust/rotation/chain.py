@@ -8,15 +8,14 @@ Nobody settles a dispute but people, each for themselves, by what they pin. Sour
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from comity.trust.digest import Digest, short
 from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, Signed
-from comity.trust.keys import VerifyingKey
+from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.remark import Remark
 from comity.trust.rotation.statement import KeyState, Rotation, check_rotation, parse_rotation
 from comity.trust.statement import Author, Entry
@@ -89,22 +88,29 @@ class Chain:
         forks = self.leaving.values()
         return tuple((first.entry, other.entry) for first, *others in forks for other in others)
 
-    def signers(self, envelope: Envelope) -> tuple[KeyState, ...]:
-        """The states on any branch whose keys signed `envelope`.
+    def signers(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
+        """The states on any branch whose keys signed `envelope`, as `Envelope.signed_by` says.
 
-        Each key is asked once, however many states list it: a hostile identity may have thousands.
+        Signatures are verified once, however many states list their keys: a hostile identity may have thousands.
         """
         present = {signature.keyid for signature in envelope.signatures}
-        signed: Counter[int] = Counter()
+        whole: dict[int, list[VerifyingKey]] = {}
         for half in present:
             for key, places in self._listing.get(half, {}).items():
-                if present.issuperset(each.id for each in key.halves) and envelope.verified_by(key):
-                    signed.update(places)
-        places = sorted(place for place, count in signed.items() if count >= self.reached[place].keys.threshold)
-        return tuple(self.reached[place] for place in places)
+                if present.issuperset(each.id for each in key.halves):
+                    for place in places:
+                        whole.setdefault(place, []).append(key)
+        others = {key.id for key in beside}
+        fitting = [
+            self.reached[place]
+            for place, keys in sorted(whole.items())
+            if len(keys) >= self.reached[place].keys.threshold
+            and present == others.union(half.id for key in keys for half in key.halves)
+        ]
+        return tuple(fitting) if fitting and fitting[0].keys.signed(envelope, beside) else ()
 
-    def signed(self, envelope: Envelope) -> bool:
-        return bool(self.signers(envelope))
+    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        return bool(self.signers(envelope, beside))
 
     def _undisputed(self) -> list[Step]:
         way, at = list[Step](), self.start
@@ -116,20 +122,22 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Which states of a chain signed one envelope: asked once, for every answer costs signature checks."""
+    """Which states of a chain signed one envelope, with the keys `beside` them: asked once, for every answer costs
+    signature checks."""
 
     envelope: Envelope
+    beside: tuple[PublicKey, ...]
     signers: tuple[KeyState, ...]
     post_quantum: bool
     """Whether one of them would stand without classical cryptography."""
 
     @classmethod
-    def of(cls, chain: Chain, envelope: Envelope) -> Heard:
-        signers = chain.signers(envelope)
-        return cls(envelope, signers, not chain.post_quantum.isdisjoint(signers))
+    def of(cls, chain: Chain, envelope: Envelope, beside: Collection[PublicKey] = ()) -> Heard:
+        signers = chain.signers(envelope, beside)
+        return cls(envelope, tuple(beside), signers, not chain.post_quantum.isdisjoint(signers))
 
-    def signed(self, envelope: Envelope) -> bool:
-        return envelope is self.envelope and bool(self.signers)
+    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        return envelope is self.envelope and tuple(beside) == self.beside and bool(self.signers)
 
 
 def closure(start: Iterable[KeyState], further: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:

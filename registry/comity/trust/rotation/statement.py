@@ -190,9 +190,9 @@ def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.si
     halves = [half.id for key in (*used, *rotation.keys.keys) for half in key.halves]
     if len(set(halves)) != len(halves):
         raise _refused("one key in two roles")
-    for keys, who in ((used, "recovery key that it uses"), (rotation.keys.keys, "new key")):
-        if not signed(KeySet(keys, len(keys)), entry.envelope):
-            raise _refused(f"a {who} did not sign")
+    new = [half for key in rotation.keys.keys for half in key.halves]
+    if not signed(KeySet(used, len(used)), entry.envelope, new):
+        raise _refused("not signed by each recovery key that it uses and each new key, and no other")
     return KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
 
 

@@ -82,7 +82,7 @@ def parse_hold(statement: Statement) -> Hold:
     manifest, pieces = SideObject.from_json(fields.take("manifest")), SideObject.from_json(fields.take("pieces"))
     fields.done()
     artifact = statement.sole_subject()
-    if manifest.digest != artifact or {manifest, pieces} - set(statement.objects):
+    if manifest.digest != artifact or {manifest, pieces} != set(statement.objects):
         raise Malformed("hold is malformed", why="its subject must be the digest of a manifest it carries")
     return Hold(by, artifact, pieces.digest)
 

@@ -146,12 +146,14 @@ def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:
 
 def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -> NodeRecord:
     """As `check_node_record`, for `record` that was read from `entry` already."""
-    if not governance.signed(entry.envelope):
-        raise Untrusted("node record refused", why="not signed by the member's governance keys", code="NODE-RECORD")
+    present = {signature.keyid for signature in entry.envelope.signatures}
     for key in record.bound_keys:
-        if not entry.envelope.verified_by_half(key):
+        if key.id not in present:
             why = f"{key.alg} key {key.id[:16]} that it binds did not countersign"
             raise Untrusted("node record refused", why=why, code="NODE-RECORD")
+    if not governance.signed(entry.envelope, record.bound_keys):
+        why = "not signed by the member's governance keys and each key that it binds, and no other"
+        raise Untrusted("node record refused", why=why, code="NODE-RECORD")
     return record
 
 

@@ -87,8 +87,8 @@ class Published:
         fields.done()
         if made.manifest.digest != made.artifact:
             raise Malformed("published is malformed", why="its subject must be the digest of its manifest")
-        if set(made.objects()) - set(statement.objects):
-            raise Malformed("published is malformed", why="a side object that it uses is not in 'objects'")
+        if set(made.objects()) != set(statement.objects):
+            raise Malformed("published is malformed", why="'objects' are not the side objects that it uses")
         return made
 
 

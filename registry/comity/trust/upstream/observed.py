@@ -179,8 +179,8 @@ class Observed:
         fields.done()
         if made.manifest.digest != made.artifact or statement.subjects[0].name != made.upstream.name:
             raise Malformed("observed is malformed", why="its subject must be its manifest, by the name of the commit")
-        if set(made.objects()) - set(statement.objects):
-            raise Malformed("observed is malformed", why="a side object that it uses is not in 'objects'")
+        if set(made.objects()) != set(statement.objects):
+            raise Malformed("observed is malformed", why="'objects' are not the side objects that it uses")
         if made.fetched != bool(made.upstream.endpoint) or made.fetched == ("upstream" in made.unchecked):
             raise Malformed("observed is malformed", why="what was fetched has an endpoint, and nothing else has one")
         return made
