@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside, server
+from comity.gateway import beside, bounds, server
+from comity.node.descriptors import ConnectionLimits
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, make_home, serving
 from support.ports import free_port
@@ -92,3 +93,30 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: No
     assert answers[0].status_code == 200
     assert (answers[-1].status_code, answers[-1].headers["X-Error-Code"]) == (429, "RATE")
     assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhere(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "connection_limits", lambda: ConnectionLimits(mutual=8, open=8, http=8, blobs=8))
+    async with serving(home, beside=beside) as (listening,), contextlib.AsyncExitStack() as stack:
+        port = int(listening.http.rpartition(":")[2])
+        for _ in range(12):
+            silent = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.66.0.1", 0))
+            stack.callback(silent[1].close)
+        for _ in range(3):
+            async with httpx2.AsyncClient(base_url=listening.http) as client:
+                assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_body_that_comes_byte_by_byte_is_given_up(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "STALLED", 0.5)
+    async with serving(home, beside=beside) as (listening,):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))
+        writer.write(b"POST /tlog/add-entries HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        answer = asyncio.ensure_future(reader.readline())
+        while not answer.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        assert b" 400 " in await answer or b" 503 " in await answer
+        writer.close()

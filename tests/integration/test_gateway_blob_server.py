@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from comity.gateway.blobs import connection, pipe
 from comity.gateway.blobs.pipe import BUFFER
-from comity.gateway.blobs.server import BlobServer, Bounds
+from comity.gateway.blobs.server import BlobServer
 from comity.trust.digest import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import PrivateKey
@@ -233,9 +233,9 @@ def test_a_client_that_says_nothing_is_let_go(site: BlobSite, monkeypatch: pytes
             assert slow.recv(1) == b""
 
 
-def test_beyond_its_bounds_a_connection_is_closed_at_once(site: BlobSite) -> None:
+def test_beyond_its_places_a_newcomer_of_the_same_block_is_closed_at_once(site: BlobSite) -> None:
     digest, data = site.add(100)
-    with site.serving(bounds=Bounds(connections=3, from_one=2)) as port:
+    with site.serving(connections=2) as port:
         held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
         with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
             get(port, site.path(digest))
@@ -243,6 +243,15 @@ def test_beyond_its_bounds_a_connection_is_closed_at_once(site: BlobSite) -> Non
             client.close()
         _until(lambda: not _threads())
         assert get(port, site.path(digest))[2] == data
+
+
+def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhere(site: BlobSite) -> None:
+    digest, data = site.add(100)
+    with site.serving(connections=8) as port, ExitStack() as stack:
+        for _ in range(8):
+            silent = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.66.0.1", 0))
+            stack.enter_context(silent)
+        assert all(get(port, site.path(digest))[2] == data for _ in range(3))
 
 
 def test_closing_ends_every_connection_and_thread(site: BlobSite) -> None:

@@ -21,7 +21,7 @@ from comity.content.store import BlobStore
 from comity.gateway.blobs.checked import Checked
 from comity.gateway.blobs.connection import Delivery, Site
 from comity.gateway.blobs.cut import Records
-from comity.gateway.blobs.server import BlobServer, Bounds
+from comity.gateway.blobs.server import CONNECTIONS, BlobServer
 from comity.gateway.blobs.urls import Urls
 from comity.trust.digest import Digest, sha256
 from comity.trust.pieces import PIECE, PieceRecord, encode_records
@@ -101,10 +101,10 @@ class BlobSite:
         return self.urls.sign(digest, seconds=600)
 
     @contextlib.contextmanager
-    def serving(self, *, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None) -> Iterator[int]:
+    def serving(self, *, tls: ssl.SSLContext | None = None, connections: int = CONNECTIONS) -> Iterator[int]:
         """The port of a server over these blobs."""
         site = Site(self.urls, self.checked, self.deliveries.append)
-        server = BlobServer(site, ("127.0.0.1", 0), tls=tls, bounds=bounds)
+        server = BlobServer(site, ("127.0.0.1", 0), tls=tls, connections=connections)
         try:
             yield server.port
         finally:

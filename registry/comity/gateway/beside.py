@@ -10,6 +10,8 @@ import structlog
 from comity.gateway.app import make_app
 from comity.gateway.blobs.serving import serving
 from comity.gateway.hub.catalogue import opened
+from comity.gateway.hub.streams import BODIES
+from comity.gateway.places import Places
 from comity.gateway.running import Running
 from comity.gateway.server import listening
 from comity.node.core import Core
@@ -32,7 +34,8 @@ async def beside(
         if not settings.http:
             yield ""
             return
-        running = Running(core, desk, replication, passages, supervisor, blobs)
+        bodies = Places(BODIES, "readers")
+        running = Running(core, desk, replication, passages, supervisor, blobs, bodies)
         async with opened(core) as catalogue, listening(make_app(running, catalogue), settings) as url:
             structlog.get_logger("comity.gateway").info("gateway", url=url)
             yield url

@@ -1,8 +1,8 @@
 """What stands around every request, before a route sees it and after it has answered.
 
 (1) a caller has a rate and a number of requests at once; strangers are counted by network address
-(2) a target, a body, and the time between two parts of a body have bounds
-(3) an answer that nobody takes is given up
+(2) a target and a body have bounds, and a body has to come at `SLOWEST` bytes a second or faster
+(3) an answer that nobody takes, or that a client takes slower than that, is given up
 (4) whatever goes wrong leaves as an answer of the one table, or cuts the one that was begun; a fault of our own is
     logged and told to nobody
 (5) every answer forbids a browser to run, frame or guess what is in it: models hold HTML and JavaScript
@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import time
 from typing import Any, Final
@@ -25,16 +24,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from comity.gateway.errors import answer
 from comity.node.core import Core
 from comity.trust.errors import ComityError, Malformed, Unavailable
+from comity.wire.address import caller_name
 from comity.wire.doors import CALL
-from comity.wire.limits import PATIENCE
 from comity.wire.throttle import Allowance, Throttle
 
 MAX_TARGET: Final = 8 * 1024
 """Bytes of path and query."""
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of any request's body; routes that read one bound it further."""
-STALLED: Final = 60.0
-"""Seconds that a client may take nothing of an answer."""
+STALLED: Final = 20.0
+"""Seconds that a client may take nothing of an answer, or send nothing of a body."""
+SLOWEST: Final = 16 * 1024
+"""Bytes a second that a client takes or sends at the least, after the first `STALLED` seconds."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -67,13 +68,15 @@ class Bounds:
         CALL.set(exchange.id)
         begun = time.monotonic()
         try:
-            with self._throttle.call(_caller(scope)):
+            with self._throttle.call(caller_name(str((scope.get("client") or ("",))[0]))):
                 _require_short(scope)
                 await self._app(scope, exchange.receive, exchange.send)
         except ComityError as error:
             await self._refuse(scope, exchange, error)
         except TimeoutError:
-            await self._refuse(scope, exchange, Unavailable("too slow", why=f"nothing came for {PATIENCE:g} s"))
+            await self._refuse(
+                scope, exchange, Unavailable("too slow", why=f"slower than {SLOWEST // 1024} KiB a second")
+            )
         except ClientDisconnect:
             pass
         except CutOff as error:
@@ -111,13 +114,16 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._received = 0
+        self._waited = 0.0
         self._whole = False
 
     async def receive(self) -> Message:
         if self._whole:  # nothing more comes but the news that the client has gone
             return await self._receive()
-        async with asyncio.timeout(PATIENCE):
+        begun = time.monotonic()
+        async with asyncio.timeout(STALLED + self._received / SLOWEST - self._waited):
             message = await self._receive()
+        self._waited += time.monotonic() - begun
         self._whole = not message.get("more_body", False)
         self._received += len(message.get("body", b""))
         if self._received > MAX_BODY:
@@ -132,7 +138,7 @@ class _Exchange:
                 headers.setdefault(name, value)
             headers.setdefault("X-Request-Id", self.id)
         self.sent += len(message.get("body", b""))
-        async with asyncio.timeout(STALLED):
+        async with asyncio.timeout(STALLED + len(message.get("body", b"")) / SLOWEST):
             await self._send(message)
 
 
@@ -151,18 +157,6 @@ async def read_body(request: Request, most: int) -> bytes:
 def _require_short(scope: Scope) -> None:
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
         raise Malformed("the address is too long", why=f"more than {MAX_TARGET} bytes")
-
-
-def _caller(scope: Scope) -> str:
-    """A network address; IPv6 by its /64, which is what one host has."""
-    host = str((scope.get("client") or ("",))[0])
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return "elsewhere"
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def _route(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comity.gateway.blobs.serving import Blobs
+from comity.gateway.places import Places
 from comity.node.config import Gateway
 from comity.node.core import Core
 from comity.node.importing.passages import Passages
@@ -15,7 +16,8 @@ from comity.node.tasks import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A node at work. `supervisor` runs the loops that routes need; it outlives the gateway's last request."""
+    """A node at work. `supervisor` runs the loops that routes need; it outlives the gateway's last request. Every body
+    of a file that is sent here holds one of `bodies`."""
 
     core: Core
     desk: Desk
@@ -23,6 +25,7 @@ class Running:
     passages: Passages
     supervisor: Supervisor
     blobs: Blobs
+    bodies: Places
 
     @property
     def settings(self) -> Gateway:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from comity.content.durable import disk_errors
@@ -30,13 +31,19 @@ BUFFER: Final = 256 * 1024
 
 
 class Deadline:
-    """A monotonic time by which a connection must have made its next step."""
+    """A monotonic time by which a connection must have made its next step.
 
-    def __init__(self) -> None:
+    Args:
+        stepped: called whenever a step was made, which is when the next one gets its deadline.
+    """
+
+    def __init__(self, stepped: Callable[[], None]) -> None:
         self.at = float("inf")
+        self._stepped = stepped
 
     def within(self, seconds: float) -> None:
         self.at = time.monotonic() + seconds
+        self._stepped()
 
 
 class Pipe(Protocol):

@@ -1,8 +1,10 @@
 """The listening socket of the blob server: a thread a connection, and no more of them than there is room for.
 
+A place is held from the moment a connection is accepted; when all are taken, `FairShares` decides which connection is
+cut, so that one address block cannot keep the others out.
+
 Threads, because that is what file-server speed takes in Python: `sendfile`, hashing and encryption run outside the
-interpreter's lock (bench/gateway.py). One more thread watches the deadlines of all. Beyond `Bounds` a connection is
-closed as soon as it is accepted; a client that is refused so tries again, or another node.
+interpreter's lock (bench/gateway.py). One more thread watches the deadlines of all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,10 @@ import structlog
 from comity.gateway.blobs.connection import Connection, Site
 from comity.gateway.blobs.pipe import Deadline, PlainPipe, TlsPipe
 from comity.trust.errors import Unavailable
+from comity.wire.address import address_block
+from comity.wire.fair_shares import FairShares
 
+CONNECTIONS: Final = 1024
 HANDSHAKE: Final = 10.0
 LINGER: Final = 1.0
 """Seconds that a client has to read why it was refused, while what it still sends is thrown away."""
@@ -35,15 +39,6 @@ _log: Final = structlog.get_logger("comity.gateway.blobs")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Connections at once, and from one network address: a site's clients often share one. Each has a thread, three
-    descriptors, and a buffer of 256 KiB while it hashes or, with TLS, while it sends."""
-
-    connections: int = 1024
-    from_one: int = 640
-
-
-@dataclass(frozen=True, slots=True)
 class _Client:
     thread: threading.Thread
     deadline: Deadline
@@ -53,15 +48,19 @@ class BlobServer:
     """Serves `site` at one address, over TLS where there is a context. `close` ends every connection."""
 
     def __init__(
-        self, site: Site, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None
+        self, site: Site, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, connections: int = CONNECTIONS
     ) -> None:
-        """Listen, and begin. Raises Unavailable (LISTEN)."""
+        """Listen, and begin. Raises Unavailable (LISTEN).
+
+        Args:
+            connections: how many at once. Each has a thread, three open files, and a buffer of 256 KiB while it hashes
+                or, with TLS, while it sends.
+        """
         self._site = site
         self._tls = tls
-        self._bounds = bounds or Bounds()
         self._lock = threading.Lock()
         self._clients: dict[socket.socket, _Client] = {}
-        self._hosts: Counter[str] = Counter()
+        self._shares: FairShares[socket.socket] = FairShares(connections, time.monotonic)
         self._closing = threading.Event()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
@@ -116,23 +115,29 @@ class BlobServer:
                         client.shutdown(socket.SHUT_RDWR)
 
     def _begin(self, client: socket.socket, host: str) -> None:
+        deadline = Deadline(lambda: self._progress(client))
+        deadline.within(HANDSHAKE)
         with self._lock:
-            full = len(self._clients) >= self._bounds.connections or self._hosts[host] >= self._bounds.from_one
-            if not full:
-                deadline = Deadline()
-                deadline.within(HANDSHAKE)
+            out = self._shares.take(client, address_block(host))
+            if out is not client:
                 work = (client, host, deadline)
                 thread = threading.Thread(target=self._serve, args=work, name="blob", daemon=True)
                 self._clients[client] = _Client(thread, deadline)
-                self._hosts[host] += 1
-        if full:
+                if out is not None:
+                    with contextlib.suppress(OSError):  # its thread notices, and closes it
+                        out.shutdown(socket.SHUT_RDWR)
+        if out is client:
             client.close()
             return
         try:
             thread.start()
         except RuntimeError as error:  # the system has no thread left
             _log.warning("no connection was accepted", why=str(error))
-            self._end(client, host)
+            self._end(client)
+
+    def _progress(self, client: socket.socket) -> None:
+        with self._lock:
+            self._shares.progress(client)
 
     def _serve(self, client: socket.socket, host: str, deadline: Deadline) -> None:
         """A thread's work. What breaks is logged and ends this connection only."""
@@ -149,7 +154,7 @@ class BlobServer:
         except Exception:
             _log.exception("a connection broke")
         finally:
-            self._end(client, host)
+            self._end(client)
 
     def _encrypted(self, tls: ssl.SSLContext, client: socket.socket, host: str, deadline: Deadline) -> None:
         with tls.wrap_socket(client.dup(), server_side=True) as wrapped:
@@ -157,12 +162,10 @@ class BlobServer:
             deadline.within(LINGER)
             wrapped.unwrap()
 
-    def _end(self, client: socket.socket, host: str) -> None:
+    def _end(self, client: socket.socket) -> None:
         with self._lock:
             del self._clients[client]
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
+            self._shares.give_back(client)
         client.close()
 
 

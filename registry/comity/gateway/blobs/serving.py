@@ -22,6 +22,7 @@ from comity.gateway.blobs.urls import Urls
 from comity.gateway.server import tls_context
 from comity.ledger.piece_index import PieceIndex
 from comity.node.core import Core
+from comity.node.descriptors import connection_limits
 from comity.node.places import LIFETIME
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError
@@ -83,7 +84,10 @@ async def serving(core: Core, lost: Callable[[], None]) -> AsyncIterator[Blobs]:
             """Gives the authority at which the server listens."""
             host, _, port = address.rpartition(":")
             server = BlobServer(
-                Site(urls, checked, partial(_delivered, core, loop, door)), (host.strip("[]"), int(port)), tls=tls
+                Site(urls, checked, partial(_delivered, core, loop, door)),
+                (host.strip("[]"), int(port)),
+                tls=tls,
+                connections=connection_limits().blobs,
             )
             stack.push_async_callback(asyncio.to_thread, server.close)
             return f"{host}:{server.port}"

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from comity.gateway.blobs.ranges import Span, requested
 from comity.gateway.hub.snapshot import Claim
-from comity.gateway.hub.streams import Stream, coming, stored
+from comity.gateway.hub.streams import Stream, coming, placed, stored
 from comity.gateway.running import Running
 from comity.node.importing.passage import Passage
 from comity.trust.errors import Malformed, Unavailable
@@ -58,12 +58,15 @@ async def answer(running: Running, request: Request, claim: Claim, entry: FileEn
         described["Content-Length"] = str(entry.size)
         return Response(headers=described, media_type="application/octet-stream")
     if not here:
-        return await _stream(coming(running, claim, entry, span), entry, span, described)
+        return await _stream(
+            placed(running.bodies, request.scope, coming(running, claim, entry, span)), entry, span, described
+        )
     if running.blobs.address and entry.size > INLINE and not spoiled:  # a blob server gives ranges
         name = entry.path.rpartition("/")[2]
         to = running.blobs.location(entry.sha256, host=_host(request, running.settings.url), name=name)
         return RedirectResponse(to, 302, headers=described)
-    return await _stream(stored(running, entry.sha256, span.offset, span.length), entry, span, described)
+    parts = stored(running, entry.sha256, span.offset, span.length)
+    return await _stream(placed(running.bodies, request.scope, parts), entry, span, described)
 
 
 def _opens(running: Running, claim: Claim) -> bool:

@@ -9,11 +9,12 @@ from contextlib import aclosing
 from typing import Final
 
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from comity.gateway.blobs.ranges import Span
 from comity.gateway.bounds import CutOff
 from comity.gateway.hub.snapshot import Claim
+from comity.gateway.places import Places
 from comity.gateway.running import Running
 from comity.node.importing.passage import Passage
 from comity.trust.digest import Digest
@@ -21,8 +22,10 @@ from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.manifest import FileEntry
 from comity.trust.upstream.observed import Observed
 
-AHEAD: Final = 8
+AHEAD: Final = 2
 """Parts of at most 256 KiB that a thread reads while those before are being sent."""
+BODIES: Final = 64
+"""Bodies of files that are sent at once: each has up to two times `AHEAD` parts in memory, 1 MiB."""
 FIRST: Final = 8.0
 """Seconds to the first byte of a file that comes from elsewhere: stock clients wait for ten."""
 
@@ -39,6 +42,14 @@ class Stream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._parts):
             await super().stream_response(send)
+
+
+async def placed(places: Places, scope: Scope, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """`parts`, sent from one of `places`. Raises Unavailable (NODE-BUSY) before the first one."""
+    async with aclosing(parts), places.taken(scope) as progress:
+        async for part in parts:
+            yield part
+            progress()
 
 
 async def stored(running: Running, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from comity.gateway.places import Places
 from comity.gateway.running import Running
 from comity.gateway.tlog.body import Body
 from comity.gateway.tlog.known import Known
@@ -32,7 +32,7 @@ from comity.ledger.ledger import Ledger
 from comity.ledger.logs import LogState
 from comity.node.replication.quota import statement_of, weight
 from comity.node.replication.side_objects import absent
-from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.mirror import MirrorInfo, Package, Upload
 from comity.trust.tlog.misbehaviour import ROOTS
@@ -44,8 +44,8 @@ PACKAGES: Final = 64
 """Packages that one request may bring; clients are told to send half as many."""
 BEHIND: Final = 32 * WIDTH
 """Entries that a request may bring again."""
-AT_ONCE: Final = 16
-"""Uploads at once: each may hold a package in memory."""
+AT_ONCE: Final = 4
+"""Uploads at once: each may hold a package of up to 16 MiB in memory."""
 DEADLINE: Final = 300.0
 """Seconds of one upload."""
 
@@ -65,12 +65,12 @@ class Uploads:
         self._replication = running.replication
         self._known = known
         self._submissions = submissions
-        self._under_way = 0
+        self._places = Places(AT_ONCE, "uploads")
         self._turns: defaultdict[VerifierKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def add_entries(self, request: Request) -> Response:
         """Answers `POST add-entries`."""
-        with self._place():
+        async with self._places.taken(request.scope) as progress:
             body = Body(request)
             upload = await body.upload()
             key, note = await self._pending(upload)  # (1), (2)
@@ -78,7 +78,7 @@ class Uploads:
             if note is None or not self._fits(upload, state):  # (3)
                 return await self._elsewhere(key, upload.end if note else None)
             try:
-                whole = await self._take(key, upload, note, body)
+                whole = await self._take(key, upload, note, body, progress)
                 lines = await self._commit(key, note) if whole else ()
             except Conflict as error:
                 if error.code != "LOG-MOVED":
@@ -87,16 +87,6 @@ class Uploads:
             if not whole:
                 return await self._elsewhere(key, upload.end, status=202)
             return Response(encode_signatures(lines), 200, _GZIP, "text/plain; charset=utf-8")
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._under_way >= AT_ONCE:
-            raise Refused("too many uploads at once", why=f"{AT_ONCE} are taken", code="TOO-MANY-CALLS")
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
 
     async def _pending(self, upload: Upload) -> tuple[VerifierKey, SignedNote | None]:
         """The log that is meant, and its checkpoint of size `end`, or None where none is pending.
@@ -128,7 +118,9 @@ class Uploads:
         body = MirrorInfo(size, state.staged).encode()
         return Response(body, status, _GZIP | {"Content-Type": "text/x.tlog.mirror-info"})
 
-    async def _take(self, key: VerifierKey, upload: Upload, note: SignedNote, body: Body) -> bool:
+    async def _take(
+        self, key: VerifierKey, upload: Upload, note: SignedNote, body: Body, progress: Callable[[], None]
+    ) -> bool:
         """Keep what the body brings; whether that was all. Raises what refuses a package, and Malformed (ADD-ENTRIES)
         where not one whole package came."""
         checkpoint, until = Checkpoint.parse(note.text), asyncio.get_running_loop().time() + DEADLINE
@@ -139,6 +131,7 @@ class Uploads:
                     raise Malformed("not an upload", why="it ends within its first package", code="ADD-ENTRIES")
                 return False
             await self._keep(key, checkpoint, package, *brought)
+            progress()
         return True
 
     async def _keep(
