@@ -11,13 +11,12 @@ import concurrent.futures
 import contextlib
 import hashlib
 import io
-import itertools
 import json
 import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,12 @@ from typing import Final
 import comity
 from comity.formats.inspecting import inspect
 from comity.trust import manifest as manifests
-from comity.trust.digest import Digest, bare_digest, sha256
+from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import MAX_LINE
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.evidence import (
-    MAX_CLAIMS,
     MAX_MODEL_SIG,
-    MAX_PACK_FILES,
+    MAX_PACK_NAMES,
     MAX_READ,
     MODEL_SIG,
     PACK,
@@ -45,12 +43,17 @@ from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.report import Report
 from comity.trust.spelling import plain
-from comity.trust.statement import MAX_OBJECT_BYTES
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
+from comity.trust.tlog.growth import MAX_BYTES as MAX_GROWTH
+from comity.trust.tlog.growth import is_growth
 from comity.trust.tlog.proof import MAX_PROOF
 from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
+MAX_JUNK: Final = 100
+"""Lines that are no statements and are noted one by one; beyond that they are counted. So many files that are no
+evidence may lie in a pack without a note: an older pack leaves its own behind."""
 USAGE: Final = 2
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REPOSITORIES: Final = ("models--", "datasets--", "spaces--")
@@ -77,17 +80,26 @@ def survey(folder: Path, *, workers: int = 2) -> tuple[FoundFile, ...]:
 
 
 def read_pack(folder: Path) -> Evidence:
-    """The evidence pack in an artifact's folder, without its files. Raises Malformed where it breaks a bound."""
+    """The evidence pack in an artifact's folder, without its files.
+
+    What cannot be evidence is counted and left out, however much there is of it. Raises Malformed for a manifest beyond
+    its bound, Unavailable (TOO-MUCH-EVIDENCE) where claims, proofs or objects are more than anybody reads.
+    """
     pack = folder / PACK
     manifest = pack / "manifest.json"
+    claims, junk = _claims(pack / "claims.jsonl")
+    wanted = {item.digest for entry in claims.values() if entry is not None for item in entry.statement.objects}
+    proofs, stray = _proofs(pack / "proofs", {sha256(line) for line in claims})
+    objects, unnamed = _objects(pack / "objects", wanted)
     return Evidence(
         manifest=read_bounded(manifest, manifests.MAX_BYTES) if manifest.is_file() else None,
         files=None,
-        claims=tuple(_claims(pack / "claims.jsonl")),
-        proofs=tuple(_proofs(pack / "proofs")),
-        objects=dict(_objects(pack / "objects")),
+        claims=tuple(claims),
+        proofs=tuple(proofs),
+        objects=objects,
         pieces=_head(pack / "pieces.json", MAX_PIECES) if (pack / "pieces.json").is_file() else None,
         partial=(pack / "partial").exists(),
+        left_out=(*junk, *stray, *unnamed),
     )
 
 
@@ -218,54 +230,113 @@ def hub_blob(link: Path, snapshot: Path) -> Path | None:
     return blob
 
 
-def _claims(path: Path) -> Iterator[bytes]:
-    """The lines; of one that no log would hold, so much that `verify` sees it and says so."""
+def _claims(path: Path) -> tuple[dict[bytes, Entry | None], tuple[str, ...]]:
+    """Each line once, and what is left out: lines that are no statements, where there are more than `MAX_JUNK`. Up to
+    then they are None here, and `verify` says of each what is wrong with it."""
+    found: dict[bytes, Entry | None] = {}
+    junk, total = list[bytes](), 0
+    for line in _lines(path):
+        if line in found:
+            continue
+        try:
+            found[line] = parse_entry(line)
+        except Malformed:
+            total += 1
+            if len(junk) <= MAX_JUNK:
+                junk.append(line)
+    if total > MAX_JUNK:
+        return found, (f"{total} lines of {path.name} are no statements and count for nothing",)
+    return found | dict.fromkeys(junk), ()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file; of one that no log would hold, its beginning."""
     if not path.is_file():
         return
-    total = 0
     with _readable(path), path.open("rb") as file:
         while line := file.readline(MAX_LINE + 2):
             yield line.removesuffix(b"\n")
-            total += 1
             while not line.endswith(b"\n") and (line := file.readline(BLOCK)):
                 pass
-            if total > MAX_CLAIMS or file.tell() > MAX_READ:
-                raise Malformed("too many claims", why=f"more than {MAX_CLAIMS}, or {MAX_READ} bytes")
+            if file.tell() > MAX_READ:
+                raise _too_much(path.name)
 
 
-def _proofs(folder: Path) -> Iterator[Proof]:
-    """Proofs by the line that their names say; one that is too large stays a proof that does not hold."""
-    for name, data in _pack_files(folder, MAX_PROOF):
-        try:
-            line = bare_digest(name.partition(".")[0])
-        except Malformed:
+def _proofs(folder: Path, lines: Set[Digest]) -> tuple[list[Proof], tuple[str, ...]]:
+    """Proofs of `lines`, by their names, and what is left out: those of other lines, and files that are too large."""
+    proofs, reader = list[Proof](), _PackFolder(folder)
+    for name in reader.names:
+        line = name.partition(".")[0]
+        if not name.endswith(".tlog-proof") or line not in lines:
+            reader.passed += 1
+        elif (data := reader.read(name, MAX_PROOF)) is not None:
+            reader.keep(data)
+            proofs.append(Proof(Digest(line), data))
+    return proofs, reader.left_out("prove none of the claims")
+
+
+def _objects(folder: Path, wanted: Set[Digest]) -> tuple[dict[Digest, bytes], tuple[str, ...]]:
+    """Side objects whose bytes are what their names say, and what is left out. An object that no claim names is kept
+    only if it could be a proof that a log grew."""
+    objects, reader = dict[Digest, bytes](), _PackFolder(folder)
+    for name in reader.names:
+        data = reader.read(name, MAX_OBJECT_BYTES if name in wanted else MAX_GROWTH)
+        if data is None:
             continue
-        if name.endswith(".tlog-proof"):
-            yield Proof(line, data)
-
-
-def _objects(folder: Path) -> Iterator[tuple[Digest, bytes]]:
-    """Side objects whose bytes are what their names say; others are not evidence of anything."""
-    for name, data in _pack_files(folder, MAX_OBJECT_BYTES):
         digest = sha256(data)
-        if name == digest:
-            yield digest, data
+        if name != digest or not (digest in wanted or is_growth(data)):
+            reader.passed += 1
+        else:
+            reader.keep(data)
+            objects[digest] = data
+    return objects, reader.left_out("are no objects of the claims")
 
 
-def _pack_files(folder: Path, limit: int) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of the regular files in a folder of the pack, by name; at most one byte beyond `limit` of each."""
-    if not folder.is_dir():
-        return
-    with _readable(folder), os.scandir(folder) as entries:
-        names = [entry.name for entry in itertools.islice(entries, MAX_PACK_FILES + 1) if entry.is_file()]
-    total = 0
-    for name in sorted(names):
-        data = _head(folder / name, limit)
-        total += len(data)
-        if len(names) > MAX_PACK_FILES or total > MAX_READ:
-            why = f"more than {MAX_PACK_FILES} files, or {MAX_READ} bytes, in {folder.name}"
-            raise Malformed("evidence pack is too large", why=why)
-        yield name, data
+class _PackFolder:
+    """A folder of the pack that is read file by file, up to `MAX_READ` bytes. `passed` counts what is left out; bytes
+    of that do not count. Raises Unavailable (TOO-MUCH-EVIDENCE)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._kept, self.passed = folder, 0, 0
+        self.names: list[str] = []
+        if not folder.is_dir():
+            return
+        with _readable(folder), os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count >= MAX_PACK_NAMES:
+                    raise _too_much(folder.name)
+                if entry.is_file():
+                    self.names.append(entry.name)
+        self.names.sort()
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The bytes of a file; None, and counted, where there are more than `limit` or it cannot be read."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError:
+            data = None
+        if data is None or len(data) > limit:
+            self.passed += 1
+            return None
+        return data
+
+    def keep(self, data: bytes) -> None:
+        self._kept += len(data)
+        if self._kept > MAX_READ:
+            raise _too_much(self._folder.name)
+
+    def left_out(self, why: str) -> tuple[str, ...]:
+        return (f"{self.passed} files in {self._folder.name} {why}",) if self.passed > MAX_JUNK else ()
+
+
+def _too_much(name: str) -> Unavailable:
+    return Unavailable(
+        "there is too much evidence to read",
+        why=f"more than {MAX_READ} bytes, or {MAX_PACK_NAMES} names, in {name} of the evidence pack",
+        hint="comity pull REF --to DIR, into a new folder",
+        code="TOO-MUCH-EVIDENCE",
+    )
 
 
 def _head(path: Path, limit: int) -> bytes:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from comity import verifier
+from comity.trust.digest import sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable
-from comity.trust.evidence import MAX_CLAIMS
 from comity.verifier import examine, main
 from support.case import FILES, case
 from support.folder import Folder
@@ -64,18 +64,45 @@ def test_a_claim_line_that_no_log_would_hold_is_a_note(folder: Folder) -> None:
     claims = folder.pack("claims.jsonl")
     claims.write_bytes(b"x" * 200_000 + b"\n" + claims.read_bytes() + b"y" * 3_000_000)
     read = examine(folder.path)
-    assert read.claims[1:-1] == GOOD.claims
+    assert read.claims[:-2] == GOOD.claims
     assert max(map(len, read.claims)) < 70_000
     assert judged(folder) == 0
 
 
-def test_the_bound_on_claims_is_the_last_that_is_read(folder: Folder) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_no_number_of_junk_lines_hides_the_claims(
+    folder: Folder, capsys: pytest.CaptureFixture[str], first: bool
+) -> None:
     claims = folder.pack("claims.jsonl")
-    claims.write_bytes(claims.read_bytes() + b"{}\n" * (MAX_CLAIMS - len(GOOD.claims)))
-    assert len(examine(folder.path).claims) == MAX_CLAIMS
-    claims.write_bytes(claims.read_bytes() + b"{}\n")
-    with pytest.raises(Malformed, match="too many claims"):
-        examine(folder.path)
+    junk = b"".join(b'{"n":%d}\n' % number for number in range(10_001)) + b"{}\n" * 10_001
+    claims.write_bytes(junk + claims.read_bytes() if first else claims.read_bytes() + junk)
+    assert examine(folder.path).claims == GOOD.claims
+    assert judged(folder) == 0
+    assert "20002 lines of claims.jsonl are no statements" in capsys.readouterr().out
+
+
+def test_no_number_of_junk_files_hides_proofs_and_objects(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(10_001):
+        (folder.pack("proofs") / f"{number:064x}.0000000000000000.tlog-proof").touch()
+        (folder.pack("objects") / f"{number:064x}").touch()
+    read = examine(folder.path)
+    assert (set(read.proofs), read.objects) == (set(GOOD.proofs), GOOD.objects)
+    assert judged(folder) == 0
+    assert "10001 files in proofs" in capsys.readouterr().out
+
+
+def test_objects_that_no_claim_names_do_not_count(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        data = b"%d" % number * 100_000
+        (folder.pack("objects") / sha256(data)).write_bytes(data)
+    monkeypatch.setattr(verifier, "MAX_READ", folder.pack("claims.jsonl").stat().st_size)
+    assert examine(folder.path).objects == GOOD.objects
+
+
+def test_a_proof_that_cannot_be_read_hides_no_other(folder: Folder) -> None:
+    loop = folder.pack("proofs") / f"{GOOD.proofs[0].line}.ffffffffffffffff.tlog-proof"
+    loop.touch(mode=0o000)
+    assert judged(folder) == 0
 
 
 def test_junk_beside_proofs_and_objects_is_passed_over(folder: Folder) -> None:
@@ -98,14 +125,26 @@ def test_a_pipe_in_the_packs_place_does_not_block(folder: Folder) -> None:
     assert judged(folder) == 5
 
 
-@pytest.mark.parametrize(("limit", "where"), [("MAX_PACK_FILES", "objects"), ("MAX_READ", "proofs")])
-def test_what_is_read_is_bounded(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, limit: str, where: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("limit", "most", "where"),
+    [("MAX_PACK_NAMES", 1, "proofs"), ("MAX_READ", 1, "claims.jsonl"), ("MAX_READ", 200_000, "proofs")],
+)
+def test_more_than_anybody_reads_is_missing_evidence_and_no_failure(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    most: int,
+    where: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (folder.pack(where) / "more").write_bytes(b"x")
-    monkeypatch.setattr(verifier, limit, 1)
-    assert judged(folder) == 3
-    assert "too" in capsys.readouterr().err
+    for number in range(10):
+        name = f"{GOOD.proofs[0].line}.{number:016x}.tlog-proof"
+        (folder.pack("proofs") / name).write_bytes(b"x" * 100_000)
+    monkeypatch.setattr(verifier, limit, most)
+    assert judged(folder) == 5
+    refusal = capsys.readouterr().err
+    assert "there is too much evidence to read" in refusal
+    assert f"in {where} of" in refusal
 
 
 def test_a_manifest_beyond_its_bound_is_refused(folder: Folder) -> None:

@@ -22,10 +22,11 @@ from comity.trust.digest import Digest, sha256
 PACK: Final = ".comity"
 MODEL_SIG: Final = "model.sig"
 MAX_CLAIMS: Final = 10_000
-MAX_PACK_FILES: Final = 10_000
-"""Proofs, and side objects."""
+"""Lines that a client puts into a pack. A verifier bounds what it reads by bytes: junk lines must not hide others."""
 MAX_READ: Final = 256 * 1024 * 1024
 """Bytes of claims, of proofs and of side objects, each."""
+MAX_PACK_NAMES: Final = 1_000_000
+"""Names in one folder of a pack."""
 MAX_MODEL_SIG: Final = 64 * 1024 * 1024
 
 
@@ -65,7 +66,8 @@ class Evidence:
 
     `files` is None where nobody looked at the files (judging a claim alone), `pieces` where no piece index came along.
     `partial` says that the person who fetched this asked for some of the files only; it can make a missing file
-    *partial*, never *pass*. `model_sig` holds the bytes of an OpenSSF signature at the artifact's root.
+    *partial*, never *pass*. `model_sig` holds the bytes of an OpenSSF signature at the artifact's root. `left_out` says
+    what was found beside all this and could not be evidence of anything: it counts for nothing and is noted.
     """
 
     manifest: bytes | None
@@ -76,6 +78,7 @@ class Evidence:
     partial: bool = False
     pieces: bytes | None = None
     model_sig: bytes | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def proof_name(line: Digest, origin: str) -> str:

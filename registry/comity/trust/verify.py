@@ -37,6 +37,7 @@ from comity.trust.judging.vouching import weigh_vouches
 from comity.trust.judging.witnessing import bind
 from comity.trust.model_signing import KeylessVerifier
 from comity.trust.policy import ROWS, Policy
+from comity.trust.remark import Remark
 from comity.trust.rows import (
     Findings,
     advisories_row,
@@ -113,7 +114,16 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
         holds=holds,
         vouches=vouches,
         strangers=strangers,
-        remarks=(*binding, *readings.chains.notes(), *unproven, *untold, *unvouched, *forged, *underived),
+        remarks=(
+            *map(Remark, evidence.left_out),
+            *binding,
+            *readings.chains.notes(),
+            *unproven,
+            *untold,
+            *unvouched,
+            *forged,
+            *underived,
+        ),
     )
     signed = judge_model_sig(found, keyless)
     hashed = bytes_row(evidence, manifest)

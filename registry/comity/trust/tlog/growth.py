@@ -63,6 +63,15 @@ class Growth:
         verify_consistency(self.old, old_root, self.new, new_root, self.hashes)
 
 
+def is_growth(data: bytes) -> bool:
+    """Whether the bytes are those of a proof of growth. Nothing is proven by that."""
+    try:
+        Growth.parse(data)
+    except Malformed:
+        return False
+    return True
+
+
 def growths(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[Growth]]:
     """The proofs of growth among side objects, by origin and sizes; whatever else is there is passed over."""
     found: dict[tuple[str, int, int], list[Growth]] = {}
