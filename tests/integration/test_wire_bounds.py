@@ -31,7 +31,7 @@ from comity.wire.client import NodeClient
 from comity.wire.doors import OpenDoor
 from comity.wire.errors import from_rpc
 from comity.wire.server import make_server
-from comity.wire.throttle import Allowance
+from comity.wire.throttle import Allowance, Throttle
 from comity.wire.values import NodeFacts
 from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited
 
@@ -409,7 +409,7 @@ async def test_the_health_service_of_grpcio_stands_behind_the_guard() -> None:
     health_pb2_grpc = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
     own = identity()
     door = OpenDoor(own)
-    server = make_server(door, MemoryNode().services(), GENEROUS)
+    server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = server.add_secure_port("127.0.0.1:0", door.credentials())

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from comity.trust.digest import sha256, short
-from comity.trust.errors import Refused, Unavailable
+from comity.trust.errors import ComityError, Refused, Unavailable
 from comity.trust.statements.node_record import certificate_key
 from comity.wire.address import Address
 from comity.wire.certs import Pin, TlsIdentity, make_certificate
 from comity.wire.client import NodeClient
 from comity.wire.doors import Door, MutualDoor, OperatorDoor
+from comity.wire.mutual_port import MutualPort
 from comity.wire.server import make_server
+from comity.wire.throttle import Throttle
 from support.certificates import crafted
+from support.federation import until
 from support.ports import free_port
 from support.wired import GENEROUS, MemoryNode, identity, listening, pin, visited
 
 SERVER = identity()
 PEER = identity()
 STRANGER = identity()
+
+
+NODE = MemoryNode()
+BLOB = NODE.keep(bytes(16 << 20))
 
 
 def calling(address: Address, shown: TlsIdentity | None, expected: Pin | None = None) -> NodeClient:
@@ -75,13 +83,73 @@ async def test_a_door_without_peers_lets_nobody_in_not_even_the_node_itself() ->
         assert (await refusal(calling(address, SERVER))).code == "CERTIFICATE-UNKNOWN"
 
 
+@asynccontextmanager
+async def mutual_port(
+    peers: list[Pin], at: str = "127.0.0.1:0", shared: Callable[[], bool] = lambda: True
+) -> AsyncIterator[tuple[MutualPort, Address]]:
+    door, throttle = MutualDoor(SERVER, lambda: list(peers)), Throttle(GENEROUS)
+
+    async def make() -> grpc.aio.Server:
+        return make_server(door, NODE.services(), throttle, shared_port=shared())
+
+    port = MutualPort(door, make, pause=0.01)
+    number = await port.open(at)
+    try:
+        yield port, Address("127.0.0.1", number)
+    finally:
+        await port.close(0)
+
+
+async def let_in(address: Address, peer: TlsIdentity) -> bool:
+    async with calling(address, peer) as client:
+        try:
+            await client.node()
+        except ComityError:
+            return False
+        return True
+
+
 async def test_a_peer_pinned_later_is_let_in_without_a_restart() -> None:
     peers: list[Pin] = []
-    async with serving(MutualDoor(SERVER, lambda: list(peers))) as address:
+    async with mutual_port(peers) as (port, address):
         assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
         peers.append(pin(PEER))
-        async with calling(address, PEER) as client:
-            await client.node()
+        port.pins_changed()
+        await until(lambda: let_in(address, PEER), what="the new peer to be let in")
+
+
+async def test_calls_under_way_outlive_a_change_of_pins() -> None:
+    peers = [pin(PEER)]
+    async with mutual_port(peers) as (port, address), calling(address, PEER) as client:
+        chunks = client.read(BLOB, 0, 16 << 20)
+        first = await anext(chunks)
+        peers.append(pin(STRANGER))
+        port.pins_changed()
+        await until(lambda: let_in(address, STRANGER), what="the new peer to be let in")
+        rest = [chunk async for chunk in chunks]
+        assert sha256(b"".join((first, *rest))) == BLOB
+        await client.node()
+
+
+async def test_the_mutual_port_refuses_an_address_at_which_somebody_listens() -> None:
+    async with mutual_port([pin(PEER)]) as (_, address):
+        with pytest.raises(Unavailable) as caught:
+            async with mutual_port([pin(PEER)], at=str(address)):
+                pass
+    assert caught.value.code == "LISTEN"
+
+
+async def test_a_mutual_port_that_cannot_be_had_again_keeps_its_old_server() -> None:
+    peers, shared = [pin(PEER)], [True]
+    async with mutual_port(peers, shared=lambda: shared[0]) as (port, address):
+        shared[0] = False
+        peers.append(pin(STRANGER))
+        port.pins_changed()
+        for _ in range(20):
+            assert await let_in(address, PEER)
+        assert not await let_in(address, STRANGER)
+        shared[0] = True
+        await until(lambda: let_in(address, STRANGER), what="the new peer to be let in")
 
 
 async def test_a_dropped_peer_is_refused_on_its_open_connection_too() -> None:
@@ -139,13 +207,13 @@ async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may
     assert sha256(peer.certificate) in refused.why  # both handshakes passed: it is the guard that speaks
 
 
-async def test_grpc_alone_would_shut_the_door_for_all_over_one_unreadable_pin() -> None:
+async def test_grpc_alone_would_lock_out_the_pins_after_an_unreadable_one() -> None:
     """The other reason why `Pin.of` takes one form only: this certificate parses, but not for BoringSSL."""
     odd = PEER.certificate.replace(b"n-", b"\xff-")
     assert certificate_key(odd) == PEER.key.public
-    door = MutualDoor(SERVER, lambda: [Pin(odd, "n-"), pin(PEER)])
-    with pytest.raises(RuntimeError):
-        make_server(door, MemoryNode().services(), GENEROUS).add_secure_port("127.0.0.1:0", door.credentials())
+    async with serving(MutualDoor(SERVER, lambda: [pin(PEER), Pin(odd, "n-"), pin(STRANGER)])) as address:
+        assert await let_in(address, PEER)
+        assert not await let_in(address, STRANGER)
 
 
 async def test_the_open_door_lets_anybody_read() -> None:
@@ -172,7 +240,7 @@ async def test_an_operator_comes_in_by_the_unix_socket(tmp_path: Path) -> None:
 
 async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
     door = OperatorDoor()
-    server = make_server(door, MemoryNode().services(), GENEROUS)
+    server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     port = server.add_secure_port("127.0.0.1:0", door.credentials())
     await server.start()
     async with NodeClient.connect(Address("127.0.0.1", port), pin(SERVER), patience=2) as client:

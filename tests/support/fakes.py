@@ -30,6 +30,7 @@ from comity.wire.doors import Caller, OpenDoor, OperatorDoor
 from comity.wire.gateway_url import GatewayUrl
 from comity.wire.server import Services, make_server
 from comity.wire.services import Governance
+from comity.wire.throttle import Throttle
 from comity.wire.values import (
     BlobStat,
     Charter,
@@ -436,14 +437,14 @@ class FakeFederation:
     async def _start(self, fake: FakeNode, sockets: Path | None) -> None:
         stack = AsyncExitStack()
         name, tls = fake.node.record.name, TlsIdentity(fake.node.record.tls, fake.node.tls)
-        server = make_server(OpenDoor(tls), fake.services(), GENEROUS)
+        server = make_server(OpenDoor(tls), fake.services(), Throttle(GENEROUS))
         port = server.add_secure_port("127.0.0.1:0", OpenDoor(tls).credentials())
         await server.start()
         stack.push_async_callback(server.stop, 0)
         self._addresses[name] = f"127.0.0.1:{port}"
         if sockets is not None:
             self.sockets[name] = sockets / f"{name}.sock"
-            private = make_server(OperatorDoor(), fake.services(), GENEROUS)
+            private = make_server(OperatorDoor(), fake.services(), Throttle(GENEROUS))
             private.add_secure_port(f"unix:{self.sockets[name]}", OperatorDoor().credentials())
             await private.start()
             stack.push_async_callback(private.stop, 0)

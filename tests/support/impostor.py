@@ -15,7 +15,7 @@ from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_pr
 from comity.wire.certs import Pin
 from comity.wire.doors import MutualDoor
 from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance
+from comity.wire.throttle import Allowance, Throttle
 from comity.wire.values import BlobStat, LocatedProof, Location, LogHead, Misbehaviour
 from support.federation import Founded, NodeHome
 
@@ -90,7 +90,7 @@ async def impostor(founded: Founded, home: NodeHome) -> AsyncIterator[Shown]:
     shown = Shown(keys, [home.card.inception_line, home.card.record_line])
     pins = [Pin.of(other.record.tls) for other in founded.homes if other is not home]
     door = MutualDoor(keys.tls, lambda: pins)
-    server = make_server(door, Services(logs=shown, blobs=shown), Allowance(1000, 1000, 100))
+    server = make_server(door, Services(logs=shown, blobs=shown), Throttle(Allowance(1000, 1000, 100)))
     server.add_secure_port(home.card.mutual[0], door.credentials())
     await server.start()
     try:

@@ -16,7 +16,7 @@ from comity.wire.certs import Pin, TlsIdentity, make_certificate
 from comity.wire.client import NodeClient
 from comity.wire.doors import Caller, Door, MutualDoor, OpenDoor
 from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance
+from comity.wire.throttle import Allowance, Throttle
 from comity.wire.values import (
     AskReceipt,
     BlobStat,
@@ -211,7 +211,7 @@ async def listening(
     door: Door, services: Services, *, allowance: Allowance = GENEROUS, at: str = "127.0.0.1:0"
 ) -> AsyncIterator[Address]:
     """A server at `door` while the block lasts, and where it listens."""
-    server = make_server(door, services, allowance)
+    server = make_server(door, services, Throttle(allowance))
     port = server.add_secure_port(at, door.credentials())
     await server.start()
     try:

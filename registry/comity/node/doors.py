@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from comity.node.config import Limits, Listen
 from comity.node.core import Core
-from comity.trust.errors import Malformed, Unavailable
+from comity.node.descriptors import connection_limits
+from comity.trust.errors import Malformed
 from comity.v1 import (
     artifact_pb2,
     blob_pb2,
@@ -28,13 +28,17 @@ from comity.v1 import (
     upstream_pb2,
 )
 from comity.wire.doors import Door, MutualDoor, OpenDoor, OperatorDoor
+from comity.wire.mutual_port import MutualPort, cannot_listen
 from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance
+from comity.wire.throttle import Allowance, Throttle
 
 MAX_SOCKET: Final = 100
 """Bytes of a Unix socket's path that every system takes."""
 GRACE: Final = 2.0
 """Seconds that calls under way are given when the node stops."""
+
+OPERATOR_CONNECTIONS: Final = 32
+"""Connections to the operator socket at once."""
 
 _PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
 _OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
@@ -69,38 +73,53 @@ class Doors:
 
     def __init__(self, core: Core, services: Services) -> None:
         self._core = core
+        self._mutual: MutualPort | None = None
         self._servers: list[grpc.aio.Server] = []
-        self._health: list[health.aio.HealthServicer] = []
+        self._health: dict[str, health.aio.HealthServicer] = {}
         self._all = services
         self._public = replace(services, operating=None, importing=None)
 
     async def open(self) -> Listening:
         """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
-        listen, identity = self._core.config.listen, self._core.keys.tls
-        members = self._core.membership
-        mutual = MutualDoor(identity, members.pins, members.operators)
-        operators_here = bool(self._core.seat.record.operators)
-        at_mutual = self._all if operators_here else self._public
+        listen, limits = self._core.config.listen, connection_limits()
+        strangers = _strangers(self._core.config.limits)
         ports = (
-            await self._serve(mutual, at_mutual, _PEER, listen.mutual),
-            await self._serve(OpenDoor(identity), self._public, _strangers(self._core.config.limits), listen.open),
+            await self._serve_peers(listen.mutual, limits.mutual),
+            await self._serve(OpenDoor(self._core.keys.tls), self._public, strangers, listen.open, limits.open),
         )
         await self._serve_operators(listen)
         return Listening(_at(listen.mutual, ports[0]), _at(listen.open, ports[1]), listen.operator)
 
     async def close(self) -> None:
-        for servicer in self._health:
+        for servicer in self._health.values():
             await servicer.enter_graceful_shutdown()
-        await asyncio.gather(*(server.stop(GRACE) for server in self._servers))
+        mutual = (self._mutual.close(GRACE),) if self._mutual else ()
+        await asyncio.gather(*mutual, *(server.stop(GRACE) for server in self._servers))
 
-    async def _serve(self, door: Door, services: Services, allowance: Allowance, address: str) -> int:
-        server = make_server(door, services, allowance)
+    async def _serve_peers(self, address: str, connections: int) -> int:
+        members = self._core.membership
+        door = MutualDoor(self._core.keys.tls, members.pins, members.operators)
+        services = self._all if self._core.seat.record.operators else self._public
+        throttle = Throttle(_PEER)
+
+        async def make() -> grpc.aio.Server:
+            server = make_server(door, services, throttle, connections=connections, shared_port=True)
+            await self._report_health("mutual", server, services)
+            return server
+
+        self._mutual = MutualPort(door, make)
+        members.watch_pins(self._mutual.pins_changed)
+        return await self._mutual.open(address)
+
+    async def _serve(self, door: Door, services: Services, allowance: Allowance, address: str, connections: int) -> int:
+        server = make_server(door, services, Throttle(allowance), connections=connections)
+        await self._report_health(address, server, services)
         try:
             port = server.add_secure_port(address, door.credentials())
         except RuntimeError as error:
-            hint = "choose another address in node.toml, or stop what listens there"
-            raise Unavailable(f"cannot listen on {address}", why=str(error)[:200], hint=hint, code="LISTEN") from error
-        await self._start(server, _offered(services))
+            raise cannot_listen(address, str(error)) from error
+        await server.start()
+        self._servers.append(server)
         return port
 
     async def _serve_operators(self, listen: Listen) -> None:
@@ -111,20 +130,18 @@ class Doors:
         path.unlink(missing_ok=True)  # a dead process's: the ledger's lock says that no other node runs here
         before = os.umask(0o177)  # the socket is private from its first moment on
         try:
-            await self._serve(OperatorDoor(), self._all, _OPERATOR, f"unix:{path}")
+            await self._serve(OperatorDoor(), self._all, _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)
         finally:
             os.umask(before)
 
-    async def _start(self, server: grpc.aio.Server, names: Iterable[str]) -> None:
+    async def _report_health(self, port: str, server: grpc.aio.Server, services: Services) -> None:
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        offered = (*names, health.SERVICE_NAME)
+        offered = (*_offered(services), health.SERVICE_NAME)
         reflection.enable_server_reflection((*offered, reflection.SERVICE_NAME), server)
-        await server.start()
         for name in ("", *offered):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        self._servers.append(server)
-        self._health.append(servicer)
+        self._health[port] = servicer
 
 
 def _offered(services: Services) -> tuple[str, ...]:

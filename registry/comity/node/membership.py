@@ -13,7 +13,7 @@ So does one that stands elsewhere only, for who has lost a TLS key can tell of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -114,7 +114,7 @@ class Told:
 
 
 class Membership:
-    """The members and nodes that count here. Touched by the event loop only, but for `pins`."""
+    """The members and nodes that count here. Not thread-safe: call from the event loop."""
 
     def __init__(self, seat: Seat, federation: Federation | None, bodies: Iterable[Body] = ()) -> None:
         """`bodies` are the epochs that are followed, from genesis on; by default those of the federation file."""
@@ -128,6 +128,7 @@ class Membership:
         self._superseded: set[bytes] = set()
         """Certificates after which another one was used: they never come back."""
         self._pins: tuple[Pin, ...] = ()
+        self._pins_changed: Callable[[], None] = lambda: None
         for body in bodies or (federation.chain if federation else ()):
             self.adopt(body)
         for node in federation.nodes if federation else ():
@@ -167,8 +168,12 @@ class Membership:
         return next((peer for peer in self.peers if certificate in peer.certificates), None)
 
     def pins(self) -> tuple[Pin, ...]:
-        """The certificates let in at the mutual door. Called from gRPC's own threads."""
+        """The certificates let in at the mutual port."""
         return self._pins
+
+    def watch_pins(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each change of `pins`, within the call that changes them. It must not raise."""
+        self._pins_changed = changed
 
     def operators(self) -> tuple[Pin, ...]:
         return tuple(Pin.of(der) for der in self.seat.record.operators)
@@ -293,6 +298,7 @@ class Membership:
 
     def _pin(self) -> None:
         self._pins = tuple(Pin.of(der) for peer in self._peers.values() for der in peer.certificates)
+        self._pins_changed()
 
 
 def _prove(

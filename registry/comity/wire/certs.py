@@ -9,7 +9,7 @@ tried with grpcio 1.78 and 1.85:
   without keyCertSign takes that away. basicConstraints does not: what a pinned CA:false certificate without keyUsage
   had issued was accepted on both sides.
 - A server hands all its pins to BoringSSL in one bundle, and one that BoringSSL cannot read, though `cryptography` can,
-  spoils the bundle: a single member could shut a node's door for all others.
+  ends the reading of the bundle: a single member could lock out all whose pins come after its own.
 
 The server compares what a client shows byte for byte besides (`guards`).
 """

@@ -53,17 +53,26 @@ class Door(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MutualDoor:
-    """Lets in the pinned certificates of peers and operators. gRPC asks for the pins from a thread of its own at every
-    handshake, and every call compares again: a pin that is dropped ends at the next call, on open connections too."""
+    """Lets in the pinned certificates of peers and operators.
+
+    The credentials hold the pins of the moment in which they were made, for gRPC's own way of changing them ends the
+    process (decision 20): `mutual_port` makes a new server for new pins. Every call compares again, so a pin that is
+    dropped ends at the next call, on open connections too.
+    """
 
     identity: TlsIdentity
     peers: Pins
     operators: Pins = tuple
 
     def credentials(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
-        )
+        # gRPC wants at least one root. Our own certificate stands for nobody: `caller` refuses it.
+        pinned = dict.fromkeys(pin.certificate for pin in (*self.peers(), *self.operators()))
+        roots = b"".join(to_pem(certificate) for certificate in pinned or (self.identity.certificate,))
+        return grpc.ssl_server_credentials([self.identity.pem()], roots, require_client_auth=True)
+
+    def certificates(self) -> frozenset[bytes]:
+        """The certificates (DER) that are pinned now."""
+        return frozenset(pin.certificate for pin in (*self.peers(), *self.operators()))
 
     def caller(self, context: CallContext) -> Caller:
         shown = b"".join(context.auth_context().get("x509_pem_cert", ()))
@@ -77,12 +86,6 @@ class MutualDoor:
             hint="have your node-record logged where this node's members read it",
             code="CERTIFICATE-UNKNOWN",
         )
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        pins = (*self.peers(), *self.operators())
-        # gRPC wants at least one root. Our own certificate stands for nobody: `caller` refuses it.
-        roots = b"".join(to_pem(pin.certificate) for pin in pins) or to_pem(self.identity.certificate)
-        return grpc.ssl_server_certificate_configuration([self.identity.pem()], root_certificates=roots)
 
 
 @dataclass(frozen=True, slots=True)

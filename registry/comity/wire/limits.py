@@ -93,6 +93,11 @@ STATUS_ITEMS: Final = 10_000
 # Calls at once on one connection; `guards` bounds them for each peer besides.
 STREAMS: Final = 128
 
+# A handshake of TLS and HTTP/2 takes a few round trips; a client that takes longer holds a connection for nothing.
+HANDSHAKE: Final = 10.0
+# A connection without a call. Clients connect again by themselves.
+IDLE_CONNECTION: Final = 300.0
+
 ORIGIN: Final = 255
 # The rest of a log's verifier key after its origin: four bytes and an Ed25519 key, or one of ML-DSA-44, in base64.
 LOG_KEY: Final = 2_048

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +22,7 @@ from comity.wire.doors import Door
 from comity.wire.guards import Guard
 from comity.wire.offer_servicer import Offering, OfferServicer
 from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
-from comity.wire.throttle import Allowance, Throttle
+from comity.wire.throttle import Throttle
 from comity.wire.upstream_servicer import Importing, UpstreamServicer
 
 _BLOBS: Final = "comity.v1.BlobService"
@@ -36,8 +34,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
     # The pings of our own clients are welcome; by default they count as abuse on a quiet stream.
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-    # Two servers on one port would be an accident.
-    ("grpc.so_reuseport", 0),
+    # A connection that has not ended its handshake by then is closed; gRPC's own default is two minutes.
+    ("grpc.server_handshake_timeout_ms", int(limits.HANDSHAKE * 1000)),
+    ("grpc.max_connection_idle_ms", int(limits.IDLE_CONNECTION * 1000)),
 )
 
 
@@ -57,11 +56,24 @@ class Services:
 
 
 def make_server(
-    door: Door, services: Services, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic
+    door: Door, services: Services, throttle: Throttle, *, connections: int = 1024, shared_port: bool = False
 ) -> grpc.aio.Server:
     """A server that listens nowhere yet: `server.add_secure_port(address, door.credentials())`, then start it.
-    Other services (health, reflection) may be added to it, and stand behind the same guard."""
-    server = grpc.aio.server(interceptors=(Guard(door, Throttle(allowance, clock)),), options=_OPTIONS)
+
+    Other services (health, reflection) may be added to it, and stand behind the same guard.
+
+    Args:
+        throttle: what each caller may use; several servers may share one.
+        connections: how many there may be at once; gRPC closes those beyond.
+        shared_port: whether another server of this process listens at the same port. Without it the port is refused
+            where anybody listens already.
+    """
+    options = (
+        *_OPTIONS,
+        ("grpc.max_allowed_incoming_connections", connections),
+        ("grpc.so_reuseport", int(shared_port)),
+    )
+    server = grpc.aio.server(interceptors=(Guard(door, throttle),), options=options)
     if services.node:
         add_NodeServiceServicer_to_server(servicers.NodeServicer(services.node), server)
     if services.logs:

@@ -6,6 +6,7 @@ for bytes the caller learns how long to wait.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class _Account:
 class Throttle:
     """Keeps an account for each caller, by the name that its door gives it. Not thread-safe: one event loop uses it."""
 
-    def __init__(self, allowance: Allowance, clock: Callable[[], float]) -> None:
+    def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowance = allowance
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
