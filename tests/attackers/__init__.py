@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attackers import answers, junk_lines, log_lies, strangers
-from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking
+from attackers import answers, governance, junk_lines, log_lies, readers, strangers
+from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking, emitted
 
 __all__ = [
     "ATTACKERS",
@@ -13,7 +13,10 @@ __all__ = [
     "Victim",
     "answers",
     "attacking",
+    "emitted",
+    "governance",
     "junk_lines",
     "log_lies",
+    "readers",
     "strangers",
 ]

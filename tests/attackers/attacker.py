@@ -45,6 +45,10 @@ class Known:
     files: tuple[str, ...] = ()
     members: tuple[tuple[str, bytes], ...] = ()
     """Identity and inception line of each honest member."""
+    federation: str = ""
+    prev: str = ""
+    body: bytes = b""
+    """The body that is drafted, to follow `prev`, and the lines that put it forward."""
     drafts: tuple[bytes, ...] = ()
     requests: tuple[bytes, ...] = ()
     offer: str = ""
@@ -84,7 +88,7 @@ class Attacker:
     """One way to attack. `attack` returns once it has done what it does, or holds what it holds (`Target.hold`).
 
     `lines` are those of the issue's table that it stands for (`own` where it is in none); `dear` marks what costs more
-    than a few seconds, `process` what only shows against a process of its own.
+    than a few seconds.
     """
 
     name: str
@@ -114,6 +118,11 @@ def attacker(
         return attack
 
     return put
+
+
+def emitted() -> tuple[bytes, ...]:
+    """Samples of what all attackers emit, each once, for whoever feeds parsers."""
+    return tuple(dict.fromkeys(sample for each in ATTACKERS.values() for sample in each.bytes_sent()))
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeAlias
 
 import grpc
 from cryptography import x509
@@ -16,7 +18,7 @@ from support.raw_bytes import message, parsed
 
 from attackers.attacker import Target, Victim
 
-TypeFields = dict[int, list[int | bytes]]
+Fields: TypeAlias = "dict[int, list[int | bytes]]"
 SERVICES = {
     "GetNode": "NodeService",
     "ListLogs": "LogService",
@@ -57,14 +59,14 @@ class Caller:
             return iter((self.channel.unary_unary(path)(request, timeout=patience),))
         return iter(self.channel.unary_stream(path)(request, timeout=patience))
 
-    def ask(self, call: str, *fields: tuple[int, int | bytes | str], patience: float = 10) -> list[TypeFields]:
+    def ask(self, call: str, *fields: tuple[int, int | bytes | str], patience: float = 10) -> list[Fields]:
         """The messages of an answer; none where it is refused."""
         try:
             return [parsed(answer) for answer in self.start(call, message(*fields), patience)]
         except grpc.RpcError:
             return []
 
-    def submit(self, lines: Sequence[bytes], objects: Sequence[bytes] = ()) -> TypeFields | None:
+    def submit(self, lines: Sequence[bytes], objects: Sequence[bytes] = ()) -> Fields | None:
         """Hand in lines; None where they are refused."""
         inline = [message((1, sha256(data).digest()), (2, data)) for data in objects]
         answers = self.ask("Submit", *((1, line) for line in lines), *((2, data) for data in inline))
@@ -94,13 +96,58 @@ class Caller:
         return found
 
 
+SOURCES = ("127.13.0.1", "127.14.0.1", "127.15.0.1", "127.16.0.1")
+"""Where attackers call from: others are at 127.0.0.1, in another block of addresses."""
+
+
+class Relay:
+    """Passes connections on to `address` as coming from `source`: gRPC itself cannot be told where to call from."""
+
+    def __init__(self, address: str, source: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._far, self._source = (host, int(port)), (source, 0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                try:
+                    far = socket.create_connection(self._far, 10, self._source)
+                except OSError:
+                    near.close()
+                    continue
+                far.settimeout(None)
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
-def calling(target: Target, victim: Victim, *, identity: tuple[bytes, bytes] | None = None) -> Iterator[Caller]:
+def calling(
+    target: Target, victim: Victim, *, identity: tuple[bytes, bytes] | None = None, source: str = SOURCES[0]
+) -> Iterator[Caller]:
     """A caller at the open port, or at the mutual one with (key, certificate) in PEM."""
     name = x509.load_pem_x509_certificate(victim.certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     key, chain = identity or (None, None)
+    relay = Relay(victim.mutual if identity else victim.open, source)
     channel = grpc.secure_channel(
-        victim.mutual if identity else victim.open,
+        relay.address,
         grpc.ssl_channel_credentials(victim.certificate, key, chain),
         options=[
             ("grpc.ssl_target_name_override", name[0].value),
@@ -113,13 +160,16 @@ def calling(target: Target, victim: Victim, *, identity: tuple[bytes, bytes] | N
         yield Caller(target, victim, channel)
     finally:
         channel.close()
+        relay.close()
 
 
 @contextmanager
-def connected(address: str, *, tls: bool = False, patience: float = 10) -> Iterator[socket.socket]:
+def connected(
+    address: str, *, tls: bool = False, patience: float = 10, source: str = SOURCES[0]
+) -> Iterator[socket.socket]:
     """A socket, under TLS that checks nothing where asked."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=patience) as plain:
+    with socket.create_connection((host, int(port)), patience, (source, 0)) as plain:
         if not tls:
             yield plain
             return

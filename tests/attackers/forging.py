@@ -150,12 +150,12 @@ class Author:
     ) -> bytes:
         return signed(statement(predicate, self.by, subject, body, objects), self.keys)
 
-    def publish(self, name: str, release: Release) -> bytes:
-        """A `published` line for `namespace/name@version`."""
+    def publish(self, name: str, release: Release, parents: Sequence[str] = ()) -> bytes:
+        """A `published` line for `namespace/name@version`, made of `parents` as it says."""
         body = {
             "documents": {},
             "licence": {"spdx": "MIT", "text": None},
-            "lineage": [],
+            "lineage": [{"digest": None, "name": parent, "relation": "finetune"} for parent in parents],
             "manifest": named(release.manifest),
             "name": name,
             "pieces": named(release.pieces),
@@ -182,6 +182,7 @@ class Identity(Author):
     label: str = "somebody"
     kind: str = "publisher"
     jurisdiction: str = "CH"
+    recovery: tuple[str, ...] = ()
     record: Mapping[str, object] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,14 +192,14 @@ class Identity(Author):
             "keys": [{key.alg: b64(key.public) for key in self.keys}],
             "kind": self.kind,
             "label": self.label,
-            "recovery": [],
+            "recovery": list(self.recovery),
             "schema": "comity/inception/v1",
             "threshold": 1,
         }
         object.__setattr__(self, "record", record)
 
     @classmethod
-    def made(cls, seed: str, **more: str) -> Identity:
+    def made(cls, seed: str, **more: Any) -> Identity:
         return cls((RawKey.of_seed(seed),), **more)
 
     @property

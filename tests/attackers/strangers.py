@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,36 +12,63 @@ from typing import Any
 import grpc
 from support.raw_bytes import message
 
-from attackers.attacker import Target, attacker
-from attackers.calling import Caller, calling
-from attackers.forging import Identity, Release, b64, canonical, named, sha256, signed, statement
+from attackers.attacker import Target, Victim, attacker
+from attackers.calling import SOURCES, Caller, calling
+from attackers.forging import (
+    Identity,
+    RawKey,
+    Release,
+    b64,
+    canonical,
+    envelope,
+    named,
+    sha256,
+    signed,
+    statement,
+)
+from attackers.records import RawNode, rotation
 
 ONE = Identity.made("a stranger")
 RELEASE = Release(b"nobody asked for this\n" * 100)
 
 
-def padded(line: bytes, number: int, *, signatures: int = 28) -> bytes:
-    """The same statement in another envelope: with signatures of keys that do not exist."""
+def padded(line: bytes, number: int, *, wide: bool = False) -> bytes:
+    """The same statement in another envelope: with signatures of keys that do not exist.
+
+    By turns as many as were once read (32), and as many as are read now (14), each as long as an Ed25519 signature is;
+    `wide` ones fill the line.
+    """
     envelope: dict[str, Any] = json.loads(line)
-    room = signatures - len(envelope["signatures"])
-    junk = [{"keyid": sha256(b"%d %d" % (number, at)), "sig": b64(b"%064d" % at)} for at in range(room)]
+    room = (14 if number % 2 else 28) - len(envelope["signatures"])
+    length = max(64, (62_000 - len(line)) // room * 3 // 4 - 100) if wide else 64
+    junk = [
+        {"keyid": sha256(b"%d %d" % (number, at)), "sig": b64((b"%064d" % at) * (length // 64))} for at in range(room)
+    ]
     envelope["signatures"] = sorted([*envelope["signatures"], *junk], key=lambda item: item["keyid"])
     return canonical(envelope)
 
 
-def copies(line: bytes, count: int) -> Iterator[bytes]:
-    return (padded(line, number) for number in range(count))
+def copies(line: bytes, count: int, *, wide: bool = False) -> Iterator[bytes]:
+    return (padded(line, number, wide=wide) for number in range(count))
 
 
-def hand_in(target: Target, lines: Iterable[bytes], objects: Sequence[bytes] = (), *, each: int = 16) -> None:
-    """Hand lines in at every victim's open port, several at once."""
+def hand_in(
+    target: Target,
+    lines: Iterable[bytes],
+    objects: Sequence[bytes] = (),
+    *,
+    each: int = 16,
+    at: Sequence[Victim] = (),
+) -> None:
+    """Hand lines in at the open ports of `at`, by default of every victim, `each` of them in one call."""
+    victims = at or target.victims
     made = list(lines)
     batches = [made[at : at + each] for at in range(0, len(made), each)]
-    with ThreadPoolExecutor(len(target.victims)) as pool:
-        list(pool.map(lambda victim: _hand_in(target, victim, batches, objects), target.victims))
+    with ThreadPoolExecutor(len(victims)) as pool:
+        list(pool.map(lambda victim: _hand_in(target, victim, batches, objects), victims))
 
 
-def _hand_in(target: Target, victim: Any, batches: list[list[bytes]], objects: Sequence[bytes]) -> None:
+def _hand_in(target: Target, victim: Victim, batches: list[list[bytes]], objects: Sequence[bytes]) -> None:
     with calling(target, victim) as caller:
         for batch in batches:
             if caller.submit(batch, objects) is None:
@@ -52,23 +80,24 @@ def _hand_in(target: Target, victim: Any, batches: list[list[bytes]], objects: S
     "copies of a public draft, padded with junk signatures",
     "C1",
     by="stranger",
-    emits=lambda: copies(ONE.inception, 3),
+    emits=lambda: copies(ONE.inception, 4, wide=True),
 )
 def padded_drafts(target: Target) -> None:
     for draft in target.known.drafts:
-        hand_in(target, copies(draft, 80))
+        hand_in(target, copies(draft, 80, wide=True))
 
 
 @attacker("copies of the members' public inceptions", "H1", by="stranger", emits=lambda: copies(ONE.inception, 3))
 def padded_inceptions(target: Target) -> None:
-    for _, inception in target.known.members:
-        hand_in(target, copies(inception, 256), each=32)
+    """Each member's at its own node, where they use up what it may say there."""
+    for victim, (_, inception) in zip(target.victims, target.known.members, strict=True):
+        hand_in(target, copies(inception, 256), each=32, at=[victim])
 
 
 @attacker("copies of a public request for compute", "H1", by="stranger")
 def padded_requests(target: Target) -> None:
     for request in target.known.requests:
-        hand_in(target, copies(request, 62), each=31)
+        hand_in(target, copies(request, 62), each=31, at=target.victims[1:2])
 
 
 def inception_with_objects(number: int, data: bytes, times: int) -> bytes:
@@ -148,6 +177,96 @@ def abandoned_uploads(target: Target) -> None:
                 continue
             for _ in range(10):
                 caller.upload(bytes(answered[1][0]), release.data, [release.data[:600_000]])  # type: ignore[arg-type]
+
+
+@attacker("uploads that come in drops", "M5", by="addresses")
+def dribbled_uploads(target: Target) -> None:
+    """Eight uploads at each victim, a byte at a time, for as long as the others work."""
+    release = Release(b"this comes one byte at a time\n" * 20_000)
+    with ThreadPoolExecutor(8 * len(target.victims)) as pool:
+        for number, victim in itertools.product(range(8), target.victims):
+            pool.submit(_dribble, target, victim, number, release)
+        target.hold()
+
+
+def _dribble(target: Target, victim: Victim, number: int, release: Release) -> None:
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        answered = caller.submit([ONE.inception, ONE.publish("junk/dribbled@v1", release)], release.objects)
+        if answered and 2 in answered:
+            caller.upload(bytes(answered[1][0]), release.data, _drops(target, release.data))  # type: ignore[arg-type]
+
+
+def _drops(target: Target, data: bytes) -> Iterator[bytes]:
+    for at in range(len(data)):
+        if target.ended.wait(0.1):
+            return
+        yield data[at : at + 1]
+
+
+RECOVERY = RawKey.of_seed("recovery of a stranger")
+ROTATING = Identity.made("rotating", recovery=(sha256(canonical({"ed25519": b64(RECOVERY.public)})),))
+
+
+@attacker("copies of a rotation", "M4", by="identity", emits=lambda: [rotation(ROTATING, RECOVERY, ONE.keys[0])])
+def padded_rotations(target: Target) -> None:
+    """One identity changes its keys once, and says so five hundred times."""
+    line = rotation(ROTATING, RECOVERY, RawKey.of_seed("new key of a stranger"))
+    hand_in(target, [ROTATING.inception, ROTATING.publish(target.known.unbound, RELEASE)], RELEASE.objects)
+    hand_in(target, copies(line, 512), each=32, at=target.victims[:1])
+
+
+@attacker("rotations that conflict", "own", by="identity")
+def conflicting_rotations(target: Target) -> None:
+    lines = [rotation(ROTATING, RECOVERY, RawKey.of_seed(f"new key {number}")) for number in range(64)]
+    hand_in(target, [ROTATING.inception, *lines], each=16, at=target.victims[:1])
+
+
+ACCEPTED = (ONE, ROTATING)
+"""Whom operators let publish: who is an `identity` in this library speaks as one of these."""
+
+
+def card(number: int) -> list[bytes]:
+    """What asks to join: a member's inception, its node's record, and the addresses."""
+    who = Identity.made(f"newcomer {number}", kind="member", label=f"Newcomer {number}")
+    node = RawNode(f"newcomer-{number}", f"node-{number}.example")
+    return [who.inception, node.record(who), node.addresses(["127.0.0.1:9"], ["127.0.0.1:9"])]
+
+
+@attacker("two hundred and fifty-six requests to join", "M3", by="stranger", emits=lambda: card(0))
+def join_requests(target: Target) -> None:
+    cards = [card(number) for number in range(256)]
+    for victim in target.victims:
+        with calling(target, victim) as caller:
+            for lines in cards:
+                caller.ask("Ask", *((1, line) for line in lines))
+
+
+@attacker("public lines of others, handed in again elsewhere", "own", by="stranger")
+def replayed_lines(target: Target) -> None:
+    """Everything that one victim's log holds goes to the others, in reverse."""
+    for victim in target.victims:
+        with calling(target, victim) as caller:
+            lines = caller.lines(victim.origin)
+        hand_in(target, reversed(lines), each=8)
+
+
+@attacker("statements of unknown kinds about everything", "own", by="identity")
+def unknown_predicates(target: Target) -> None:
+    about = (*target.known.artifacts, *(who for who, _ in target.known.members))
+    lines = [ONE.say(f"noted-{number}", ("", subject), {"text": "?"}) for subject in about for number in range(20)]
+    hand_in(target, [ONE.inception, *lines], each=32, at=target.victims[2:])
+
+
+@attacker("warnings in a publisher's name", "own", by="stranger")
+def forged_warnings(target: Target) -> None:
+    """Withdrawals signed by somebody else, and a signature taken from another statement."""
+    lines = []
+    for (publisher, inception), artifact in itertools.product(target.known.publishers, target.known.artifacts):
+        body = {"kind": "yank", "severity": "critical", "text": "withdrawn"}
+        payload = statement("advisory", {"identity": publisher}, ("", artifact), body)
+        taken = [(item["keyid"], b64decode(item["sig"])) for item in json.loads(inception)["signatures"]]
+        lines += [signed(payload, ONE.keys), envelope(payload, taken)]
+    hand_in(target, lines, each=1)
 
 
 @attacker("calls whose bytes are no messages", "own", by="stranger", emits=lambda: JUNK)

@@ -1,8 +1,9 @@
 """Fuzz the parsers: `python tests/fuzz/run.py [--parser NAME]... [--seconds N] [--seed N]`.
 
 Where atheris is installed, coverage guides it; else the seeded mutator of the tests goes on for as long as it is told.
-Each parser has its share of the time. An input that raises anything but ComityError, or that prints back as other
-bytes, ends the run: it is shown on standard error (in hex, or as libFuzzer shows it), and the status is 1.
+Each parser has its share of the time. Inputs start from its samples, and from what the attackers of `tests/attackers`
+emit. An input that raises anything but ComityError, or that prints back as other bytes, ends the run: it is shown on
+standard error (in hex, or as libFuzzer shows it), and the status is 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from attackers import emitted
 from fuzz.check import check
 from fuzz.mutate import MAX_INPUT, mutations
 from fuzz.parsers import PARSERS
@@ -27,7 +29,7 @@ def by_mutation(name: str, seconds: float, seed: int) -> int:
     """Returns the number of inputs tried."""
     target = PARSERS[name]
     deadline = time.monotonic() + seconds
-    for tried, data in enumerate(mutations(target.samples, seed)):
+    for tried, data in enumerate(mutations((*target.samples, *emitted()), seed)):
         if time.monotonic() > deadline:
             return tried
         try:
@@ -41,7 +43,7 @@ def by_mutation(name: str, seconds: float, seed: int) -> int:
 def by_coverage(name: str, seconds: float, seed: int) -> None:
     """In a process of its own, since libFuzzer does not return."""
     with TemporaryDirectory() as corpus:
-        for i, sample in enumerate(PARSERS[name].samples):
+        for i, sample in enumerate((*PARSERS[name].samples, *emitted())):
             (Path(corpus) / f"sample-{i}").write_bytes(sample)
         options = [
             f"-max_total_time={max(1, round(seconds))}",

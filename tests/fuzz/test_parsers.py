@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from attackers import emitted
 from fuzz.check import check
 from fuzz.mutate import mutations
 from fuzz.parsers import PARSERS
 
 INPUTS = 2000
+EMITTED = emitted()
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -22,6 +24,12 @@ def test_a_parser_raises_nothing_but_its_own_errors(name: str) -> None:
     inputs = list(itertools.islice(mutations(PARSERS[name].samples, seed=1), INPUTS))
     refused = sum(not check(PARSERS[name], data) for data in inputs)
     assert refused > INPUTS // 10  # the mutations do reach what must be refused
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_what_attackers_emit_is_taken_or_refused(name: str) -> None:
+    for data in EMITTED:
+        check(PARSERS[name], data)
 
 
 @pytest.mark.parametrize("name", PARSERS)

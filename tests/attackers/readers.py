@@ -1,0 +1,200 @@
+"""Whoever asks too much: floods of calls at the ports, and requests at the gateway that nobody means."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from socket import socket
+
+import grpc
+from support.raw_bytes import message
+
+from attackers.attacker import Target, Victim, attacker
+from attackers.calling import SOURCES, calling, connected, get, http
+from attackers.forging import Release
+from attackers.strangers import ONE, hand_in
+
+
+def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each: int = 2) -> None:
+    """Have `work` done `each` times over at every victim, all at once, until the others are done."""
+    with ThreadPoolExecutor(each * len(target.victims)) as pool:
+        for victim, number in itertools.product(target.victims, range(each)):
+            pool.submit(work, target, victim, number)
+        target.hold()
+
+
+@attacker("a flood of names, and reads of it that are given up", "M2", by="identity")
+def flooded_names(target: Target) -> None:
+    """Three hundred versions of one name by one identity; then lookups, each cancelled at once."""
+    who = ONE
+    release = Release(b"flood")
+    lines = [who.publish(f"flood/name@v{number}", release) for number in range(300)]
+    hand_in(target, [who.inception, *lines], release.objects, each=30, at=target.victims[:1])
+    everywhere(target, _give_up)
+
+
+def _give_up(target: Target, victim: Victim, number: int) -> None:
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        for _ in target.going_on():
+            for call, request in (
+                ("Resolve", message((1, "flood/"))),
+                ("Search", message((1, "a"), (3, 50))),
+                ("GetClaims", message((1, bytes.fromhex(target.known.artifacts[0])))),
+            ):
+                _begin_and_cancel(caller.channel, call, request)
+            target.sent[victim.name] += 100
+            if target.ended.wait(0.02):
+                return
+
+
+def _begin_and_cancel(channel: grpc.Channel, call: str, request: bytes) -> None:
+    path = f"/comity.v1.ArtifactService/{call}"
+    if call == "Search":
+        begun = channel.unary_unary(path).future(request, timeout=5)
+    else:
+        begun = channel.unary_stream(path)(request, timeout=5)
+    begun.cancel()
+
+
+@attacker("calls at the open port as fast as they go", "own", by="addresses")
+def open_port_flood(target: Target) -> None:
+    everywhere(target, _ask_on)
+
+
+def _ask_on(target: Target, victim: Victim, number: int) -> None:
+    with calling(target, victim, source=SOURCES[number % len(SOURCES)]) as caller:
+        for _ in target.going_on(60):
+            caller.ask("ListLogs", patience=2)
+            if target.ended.wait(0.01):
+                return
+
+
+@attacker("calls at the mutual port with the member's own certificate", "own", by="member")
+def mutual_port_flood(target: Target) -> None:
+    everywhere(target, _ask_as_member)
+
+
+def _ask_as_member(target: Target, victim: Victim, number: int) -> None:
+    with calling(target, victim, identity=target.member.identity) as caller:
+        for _ in target.going_on(60):
+            caller.ask("GetEntries", (1, victim.origin), (2, 0), (3, 65_536), patience=2)
+            caller.ask("GetProceedings", patience=2)
+            if target.ended.wait(0.02):
+                return
+
+
+@attacker("streams that are opened and not read", "own", by="addresses")
+def unread_streams(target: Target) -> None:
+    """Fifty answers begun at each victim, of which nobody takes a message."""
+    begun: list[Iterator[bytes]] = []
+    with ExitStack() as stack:
+        for victim, number in itertools.product(target.victims, range(4)):
+            caller = stack.enter_context(calling(target, victim, source=SOURCES[number]))
+            entries = message((1, victim.origin), (2, 0), (3, 65_536))
+            for call, asked in (("GetEntries", entries), ("GetProceedings", b""), ("ListLogs", b"")) * 4:
+                begun.append(caller.start(call, asked, 600))
+        target.hold()
+
+
+REQUESTS = (
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 2_000 + b"\r\n",
+    b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /tests/model HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n",
+    b"POST /add-entries HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+    b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http://127.0.0.1:9/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT 127.0.0.1:9 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 1_000,
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 512,
+    b"\xff" * 4_000,
+)
+
+
+@attacker("requests at the gateway that are none", "own", by="stranger", emits=lambda: REQUESTS)
+def junk_requests(target: Target) -> None:
+    for victim, request in itertools.product(target.victims, REQUESTS):
+        http(target, victim, request, patience=2)
+
+
+@attacker("pages of the gateway as fast as they come", "own", by="addresses")
+def gateway_flood(target: Target) -> None:
+    everywhere(target, _browse_on)
+
+
+def _browse_on(target: Target, victim: Victim, number: int) -> None:
+    name = target.known.bound.partition("@")[0]
+    paths = (f"/api/models/{name}", "/api/models?search=a&limit=100", "/api/models/no/such", f"/{name}/resolve/main/x")
+    for at in target.going_on(60):
+        get(target, victim, paths[at % len(paths)])
+        if target.ended.wait(0.01):
+            return
+
+
+@attacker("ranges by the thousand in one request", "own", by="stranger")
+def many_ranges(target: Target) -> None:
+    name = target.known.bound.partition("@")[0]
+    ranges = ",".join(f"{at}-{at}" for at in range(1_000))
+    for victim in target.victims:
+        request = f"GET /{name}/resolve/main/weights.bin HTTP/1.1\r\nHost: x\r\nRange: bytes={ranges}\r\n"
+        http(target, victim, (request + "Connection: close\r\n\r\n").encode(), patience=3)
+
+
+@attacker("answers of the gateway that nobody reads", "H5", by="addresses")
+def unread_answers(target: Target) -> None:
+    """Forty sockets at each gateway ask for a file, again and again, and take nothing."""
+    name = target.known.bound.partition("@")[0]
+    request = f"GET /{name}/resolve/main/weights.bin HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 20
+    with Sockets() as held:
+        for victim, number in itertools.product(target.victims, range(40)):
+            held.open(target, victim, victim.gateway, request, SOURCES[number % len(SOURCES)])
+        target.hold()
+
+
+@attacker("sockets that say nothing", "H6", by="addresses")
+def idle_sockets(target: Target) -> None:
+    with Sockets() as held:
+        for victim, number in itertools.product(target.victims, range(64)):
+            for address in (victim.gateway, victim.open, victim.mutual):
+                held.open(target, victim, address, b"", SOURCES[number % len(SOURCES)])
+        target.hold()
+
+
+@attacker("requests whose heads come in drops", "H6", by="addresses")
+def dribbled_heads(target: Target) -> None:
+    with Sockets() as held:
+        for victim, number in itertools.product(target.victims, range(32)):
+            held.open(target, victim, victim.gateway, b"GET / HTTP/1.1\r\nHost: x\r\n", SOURCES[number % 4])
+        target.ready.set()
+        while not target.ended.wait(0.5):
+            held.send(b"X: y\r\n")
+
+
+class Sockets:
+    """Sockets that are held until the block ends."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._held: list[socket] = []
+
+    def __enter__(self) -> Sockets:
+        return self
+
+    def open(self, target: Target, victim: Victim, address: str, request: bytes, source: str) -> None:
+        try:
+            held = self._stack.enter_context(connected(address, source=source, patience=2))
+            held.setblocking(False)
+            held.send(request)
+        except OSError:
+            return
+        target.sent[victim.name] += len(request)
+        self._held.append(held)
+
+    def send(self, data: bytes) -> None:
+        for held in self._held:
+            with suppress(OSError):
+                held.send(data)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
