@@ -1,0 +1,38 @@
+"""A node that dies and comes back while it is attacked: it holds and signs then what it would have, undisturbed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from interference.federation import Hostile, running
+from interference.groups import together
+from interference.honest import Script, prepared, spread
+from support.hub_like import hub_like
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("group", list(together()))
+def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(group: str, tmp_path: Path) -> None:
+    with hub_like() as hub:
+        before = prepared(tmp_path / "before", hub)
+        script = Script(before, tmp_path / "run")
+        homes = script.members.honest
+        dies = random.Random(group).choice(homes)
+        others = [home for home in homes if home is not dies]
+        hostile = Hostile(script.members)
+        try:
+            with running(*others):
+                with running(dies) as (victim,):
+                    hostile.attack(together()[group], before.known)
+                    published = script.publish()
+                    victim.process.kill()
+                    victim.process.join()
+                with running(dies):
+                    held = spread(homes, sorted(published.values()))  # type: ignore[attr-defined]
+                    assert all(set(each) == set(published.values()) for each in held.values())  # type: ignore[attr-defined]
+                    assert all(len(each) == len(homes) - 1 for each in script.cosigners().values())  # type: ignore[attr-defined]
+        finally:
+            hostile.close()

@@ -1,0 +1,239 @@
+"""A federation that is attacked: three honest members' nodes, a fourth member that is hostile, publishers, a lender.
+
+It is prepared once. Each run begins with a copy of what was prepared, so that the same keys, logs and names are there
+with an attacker and without. Nodes and the hostile party are processes of their own, forked from a server that has
+imported everything already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from attackers import ATTACKERS, Known, Target, Victim, attacking
+from attackers.hostile_node import HostileNode
+from comity.trust.charter import CharterPolicy, quorum
+from comity.trust.digest import Digest
+from comity_client.node_home.founding import consent_to, draft_genesis, seal
+from support.federation import NodeHome, make_home
+from support.ports import free_port
+
+_FORKS = multiprocessing.get_context("forkserver")
+PRELOAD = ["pytest", "comity.node", "comity.gateway", "comity_client.client", "interference.federation"]
+HONEST = 3
+QUOTA_ENTRIES = 20_000
+QUOTA_BYTES = 64 << 20
+"""What a node takes of one log: little, so that floods of a test reach it."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Homes of the honest members' nodes, and of the hostile one."""
+
+    honest: tuple[NodeHome, ...]
+    hostile: NodeHome
+    hostile_address: str
+    federation: bytes
+
+    def copied(self, source: Path, to: Path) -> Members:
+        """The same members in homes that are copies."""
+        homes = [NodeHome(to / home.directory.relative_to(source), home.card) for home in (*self.honest, self.hostile)]
+        return replace(self, honest=tuple(homes[:-1]), hostile=homes[-1])
+
+    @property
+    def victims(self) -> tuple[Victim, ...]:
+        return tuple(
+            Victim(
+                home.name,
+                home.origin,
+                home.card.open[0],
+                home.card.mutual[0],
+                home.config().gateway.http,
+                ssl.DER_cert_to_PEM_cert(home.record.tls).encode(),
+            )
+            for home in self.honest
+        )
+
+
+def founded(folder: Path, namespaces: Mapping[str, Digest], accepted: Sequence[str]) -> Members:
+    """Found a federation of `HONEST` members and a hostile one below `folder`. Their operators let the identities
+    `accepted` publish, and no others."""
+    homes = [make_home(folder / f"n{number}", number, interval=0.2) for number in range(HONEST + 1)]
+    *honest, hostile = homes
+    address = f"127.0.0.1:{free_port()}"
+    policy = CharterPolicy(quorum(HONEST + 1), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)
+    body = draft_genesis([home.card for home in homes], policy, namespaces)
+    cards = [*(home.card for home in honest), replace(hostile.card, mutual=(address,), open=(address,))]
+    federation = seal(body, [consent_to(body, home.directory) for home in homes], cards).encode()
+    for home in honest:
+        (home.directory / "federation.json").write_bytes(federation)
+        home.set("listen", operator="operator.sock")
+        home.set("publishing", accept=list(accepted))
+        home.set("gateway", http=f"127.0.0.1:{free_port()}", files="", ranges="")
+        home.set("limits", entries_per_origin=QUOTA_ENTRIES, bytes_per_origin=QUOTA_BYTES)
+    return Members(tuple(honest), hostile, address, federation)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A node's process."""
+
+    home: NodeHome
+    process: ForkServerProcess
+
+    @property
+    def alive(self) -> bool:
+        return self.process.is_alive()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of memory that it has now, and that it had at most."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return {key: int(text.split()[0]) << 10 for key, _, text in (line.partition(":") for line in lines)
+                if key in ("VmRSS", "VmHWM")}  # fmt: skip
+
+    def disk(self) -> int:
+        """Bytes of all files of its home."""
+        found = 0
+        for path in self.home.directory.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found += path.lstat().st_blocks * 512 if path.is_file() else 0
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of processor time."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def log(self) -> str:
+        return (self.home.directory / "node.log").read_text(errors="replace")
+
+    def ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while '"event": "listening"' not in self.log:
+            assert self.alive and time.monotonic() < deadline, f"{self.home.name} did not come up: {self.log[-2000:]}"
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join(20)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def run_node(home: str) -> None:
+    """A node with its gateway. All that it says is in `node.log`."""
+    output = os.open(Path(home) / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    from comity import gateway, node
+
+    node.run(Path(home) / "node.toml", gateway.beside)
+
+
+@contextlib.contextmanager
+def running(*homes: NodeHome) -> Iterator[tuple[Process, ...]]:
+    _FORKS.set_forkserver_preload(PRELOAD)
+    started = []
+    try:
+        for home in homes:
+            (home.directory / "node.log").write_bytes(b"")
+            process = _FORKS.Process(target=run_node, args=(str(home.directory),))
+            process.start()
+            started.append(Process(home, process))
+        for each in started:
+            each.ready()
+        yield tuple(started)
+    finally:
+        for each in started:
+            each.process.terminate()
+        for each in started:
+            each.end()
+
+
+@dataclass
+class Report:
+    """What the hostile party did: bytes sent to each victim and answered by its node, and errors of its own."""
+
+    sent: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
+    mirrored: tuple[int, ...] = ()
+    """How much of its log each victim had when the honest script began, and last how long it was."""
+    failed: tuple[str, ...] = ()
+
+
+class Hostile:
+    """The hostile party's process: its node runs from the start, and tells the truth until it attacks."""
+
+    def __init__(self, members: Members) -> None:
+        self._near, far = _FORKS.Pipe()
+        arguments = (str(members.hostile.directory), members.hostile_address, members.victims, far)
+        self._process = _FORKS.Process(target=run_hostile, args=arguments)
+        self._process.start()
+        far.close()
+        assert self._told(60) == "up"
+
+    def attack(self, names: Sequence[str], known: Known) -> None:
+        """Begin; returns when everything is in place."""
+        self._near.send((list(names), known))
+        assert self._told(120) == "ready"
+
+    def end(self) -> Report:
+        self._near.send("end")
+        report = self._told(60)
+        assert isinstance(report, Report)
+        return report
+
+    def rounds(self) -> tuple[int, int]:
+        """How often its node was asked for its logs, once in each round of each honest node; the size of its log."""
+        self._near.send("rounds")
+        asked = self._told(30)
+        assert isinstance(asked, tuple)
+        return asked
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._near.close()
+
+    def _told(self, patience: float) -> object:
+        assert self._near.poll(patience), "the hostile party says nothing"
+        return self._near.recv()
+
+
+def run_hostile(home: str, address: str, victims: tuple[Victim, ...], told: Connection) -> None:
+    node = HostileNode(Path(home))
+    face = node.listen(address)
+    told.send("up")
+    target = Target(victims, Known(), node)
+    failed: list[BaseException] = []
+    with contextlib.ExitStack() as stack:
+        while True:
+            asked = told.recv()
+            if asked == "end":
+                stack.close()
+                break
+            if asked == "rounds":
+                told.send((face.asked["ListLogs"], len(node.log.lines)))
+                continue
+            names, target.known = asked
+            failed = stack.enter_context(attacking(target, *(ATTACKERS[name] for name in names)))
+            told.send("ready")
+    said = tuple(f"{type(error).__name__}: {error}"[:500] for error in (*failed, *node.errors[:3]))
+    told.send(Report(dict(target.sent), sum(node.answered.values()), said))
+    node.close()
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to, symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    return to

@@ -1,0 +1,74 @@
+"""Which attackers run together, and which of them still succeed."""
+
+from __future__ import annotations
+
+from attackers import ATTACKERS
+
+STILL_OPEN: dict[str, str] = {
+    "junk inceptions that name the publishers": "C3: copies of the publishers' releases stop",
+    "many publications under one name": "C3: the name is answered TOO-MANY-CLAIMANTS or NAME-DISPUTED",
+    "a thousand unproven lines of one name and version": "C3: the version is hidden at an honest holder",
+    "a rival under an unbound name": "N1: NAME-DISPUTED",
+    "rivals for every name, by the member itself": "N1: NAME-DISPUTED",
+    "rivals in answer to every name": "N1: NAME-DISPUTED",
+    "another account of what a mirrored repository held": "H3: UPSTREAM-DISPUTED",
+    "a publication under a mirrored repository's name": "H4: the mirrored name becomes its bytes",
+}
+"""Attackers that still change something for the others, and what. A strict expectation of failure: whoever closes one
+has to take it out of here."""
+
+APART = frozenset(
+    {
+        "four hundred wide publications of unknown identities",
+        "lines that are no statements",
+        "objects that nobody ever shows",
+        "one object named in many lines of the own log",
+    }
+)
+"""What runs alone: nobody mirrors a log beyond it, so that what else is in that log would reach nobody."""
+
+LIES: tuple[tuple[str, ...], ...] = (
+    (
+        "five thousand logs that do not exist",
+        "ten thousand junk node-records for each artifact",
+        "rivals in answer to every name",
+        "ten thousand accusations that prove nothing",
+        "sizes that are not those of the blobs",
+        "lines of charters that nobody decided",
+        "false offers and grants, in answers",
+        "entries that come one by one, slowly",
+    ),
+    (
+        "a list of logs that does not end",
+        "claims of ten thousand authors for each artifact",
+        "every blob is held, and none is given",
+        "another node's face",
+    ),
+    ("heads of others' logs, larger than they are", "claims that never end", "pieces of other bytes"),
+    ("two histories, turn by turn", "claims and proofs that stall half way", "pieces that never end"),
+    ("a log that shrinks", "nothing, in answer to every question about artifacts", "a piece each fifteen seconds"),
+    ("a note of half a megabyte of junk cosignatures", "one line logged twice, and two valid proofs by turns"),
+    ("entries out of order, twice, and others than were signed", "locations that lead nowhere"),
+)
+"""Lies of the hostile node that can be told together: no two in answer to one call."""
+
+
+def together() -> dict[str, tuple[str, ...]]:
+    """Groups of attackers that do not get into one another's way."""
+    groups = {
+        "strangers and identities at the ports": _by("strangers"),
+        "junk in one member's log": _by("junk_lines"),
+        "whoever would steer the members' decision": _by("governance"),
+        "whoever asks too much": _by("readers"),
+    }
+    for number, names in enumerate(LIES, 1):
+        groups[f"lies of one member's node, {number}"] = tuple(name for name in names if name not in STILL_OPEN)
+    return groups
+
+
+def _by(module: str) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, each in ATTACKERS.items()
+        if each.attack.__module__ == f"attackers.{module}" and name not in APART | STILL_OPEN.keys() and not each.dear
+    )

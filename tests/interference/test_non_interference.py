@@ -1,0 +1,68 @@
+"""I12: what strangers, or one member with all its keys and its node, say, send, sign, withhold or delay changes nothing
+between the others. The same honest script runs without and with each attacker; what comes of it has to be equal.
+
+    python -m pytest tests/interference                     the fast form: attackers in groups, and a few alone
+    python -m pytest tests/interference -m 'slow or not slow'   every attacker, alone
+    python bench/interference.py                            the same with memory, disk and latency measured
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attackers import ATTACKERS
+from interference.groups import STILL_OPEN, together
+from interference.honest import Outcome, Prepared, play, prepared
+from support.hub_like import hub_like
+
+ALONE: tuple[str, ...] = ()
+"""What the fast form runs alone: lies of a node, which cannot be told together."""
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    with hub_like() as hub:
+        yield prepared(tmp_path_factory.mktemp("i"), hub)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(before: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return play(before, tmp_path_factory.mktemp("u") / "r")
+
+
+def changed(outcome: Outcome, undisturbed: Outcome) -> dict[str, object]:
+    """What came out otherwise, and how."""
+    return {step: found for step, found in outcome.facts.items() if found != undisturbed.facts[step]}
+
+
+def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
+    said = repr(undisturbed.facts)
+    assert "Error" not in said and "Exception" not in said
+    assert undisturbed.facts["grant"] == "accepted"
+    assert undisturbed.report.mirrored == (2, 2, 2, 2)  # the hostile member's log is followed like any other
+    assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", list(together()))
+def test_a_group_of_attackers_changes_nothing_for_the_others(
+    group: str, before: Prepared, undisturbed: Outcome, tmp_path: Path
+) -> None:
+    assert not changed(play(before, tmp_path / "r", together()[group]), undisturbed)
+
+
+def alone() -> Iterator[object]:
+    for name in ATTACKERS:
+        marks = [] if name in ALONE else [pytest.mark.slow]
+        if name in STILL_OPEN:
+            marks.append(pytest.mark.xfail(strict=True, reason=STILL_OPEN[name]))
+        yield pytest.param(name, marks=marks, id=name)
+
+
+@pytest.mark.parametrize("name", list(alone()))
+def test_an_attacker_changes_nothing_for_the_others(
+    name: str, before: Prepared, undisturbed: Outcome, tmp_path: Path
+) -> None:
+    assert not changed(play(before, tmp_path / "r", [name]), undisturbed)
