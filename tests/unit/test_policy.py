@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from comity.trust.digest import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
@@ -12,9 +14,12 @@ from comity.trust.policy import (
     Policy,
     parse_policy,
 )
-from support.case import nodes
-from support.world import found, identity
+from comity.trust.statement import parse_entry
+from comity.trust.verify import verify
+from support.case import case, nodes
+from support.world import found, identity, node
 
+GOOD = case()
 SWISS_AI, OTHER = identity("Swiss AI", "CH").id, identity("Other").id
 FEDERATION = found(nodes(3), {"swiss-ai": SWISS_AI})
 FULL = f"""
@@ -26,9 +31,9 @@ body = "{FEDERATION.body.digest}"
 accept = ["{SWISS_AI}", "sha256:{OTHER}"]
 names = {{ "swiss-ai" = "{SWISS_AI}" }}
 [cosigners]
-at_least = 3
-jurisdictions = 2
-outside = ["publisher", "CH", "european-union"]
+at_least = 1
+jurisdictions = 1
+outside = ["publisher", "CH", "ES"]
 post_quantum = true
 [licences]
 accept = ["Apache-2.0", "MIT"]
@@ -60,7 +65,7 @@ def test_all_that_a_policy_says() -> None:
         pins=(FEDERATION.body,),
         publishers=frozenset({SWISS_AI, OTHER}),
         bindings={"swiss-ai": SWISS_AI},
-        cosigners=CosignerRule(3, 2, ("publisher", "CH", "european-union"), True),
+        cosigners=CosignerRule(1, 1, ("publisher", "CH", "ES"), True),
         licences=frozenset({"apache-2.0", "mit"}),
         refuse_from=frozenset({OTHER}),
         freshness=Freshness(1_795_478_400, 7 * 86_400),
@@ -157,7 +162,7 @@ def test_a_policy_that_cannot_be_meant_is_refused(text: str) -> None:
 
 
 def test_the_key_that_is_wrong_is_named() -> None:
-    with pytest.raises(Malformed, match=r"policy\.publishers is malformed: 'accept': not a sha256 digest"):
+    with pytest.raises(Malformed, match=r"policy\.publishers is malformed: line 2: 'accept': not a sha256 digest"):
         pinning("[publishers]\naccept = ['Swiss AI']")
 
 
@@ -200,3 +205,66 @@ def test_every_row_that_can_pass_can_be_required() -> None:
     assert pinning(
         FULL.partition("[rows]")[0] + f"[documents]\nrequire = ['card']\n[rows]\nrequire = {judged}"
     ).require == tuple(judged)
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [("UK", "GB"), ("usa", "US"), ("us", "US"), ("Ch", "CH"), ("switzerland", "CH"), ("publsher", "publisher")],
+)
+def test_a_jurisdiction_that_nobody_could_have_is_refused_with_its_line_and_the_fix(code: str, fix: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        pinning(f'[[pin]]\nfile = "federation.json"\n[cosigners]\nat_least = 1\noutside = [\n  "SG",\n  "{code}",\n]\n')
+    assert refused.value.code == "POLICY-SYNTAX"
+    assert refused.value.why.startswith("line 7: ")
+    assert refused.value.hint == f'write "{fix}"'
+
+
+def test_a_jurisdiction_may_be_a_name_that_a_pinned_charter_uses() -> None:
+    special = found([node(identity("Observatory", "deep-sea", kind="member")), *nodes(3)])
+    text = '[[pin]]\nfile = "f"\n[cosigners]\nat_least = 1\noutside = ["deep-sea"]\n'
+    assert parse(text, f=special.encode()).cosigners.outside == ("deep-sea",)
+    with pytest.raises(Malformed) as refused:
+        parse(text.replace("deep-sea", "deep-see"), f=special.encode())
+    assert refused.value.hint == 'write "deep-sea"'
+
+
+@pytest.mark.parametrize("rows", ["[]", '["bytes"]', '["artifact", "bytes", "file safety", "crypto health"]'])
+def test_a_policy_under_which_nothing_need_be_signed_is_refused_with_its_line(rows: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        parse(f"[safety]\n\n[rows]\nrequire = {rows}\n")
+    assert refused.value.why.startswith("line 4: ")
+    assert refused.value.hint == 'add "signatures" to rows.require'
+
+
+def test_what_members_corroborate_need_not_be_signed_by_a_publisher() -> None:
+    assert parse('[upstream]\ncorroborated = 2\n[rows]\nrequire = ["artifact"]\n').require == ("artifact",)
+
+
+@pytest.mark.parametrize("row", ["signatures", "key policy", "transparency", "cosigners", "licence", "time"])
+def test_no_row_that_counts_for_a_signature_passes_without_one(row: str) -> None:
+    claims = tuple(line for line in GOOD.claims if parse_entry(line).statement.predicate != "published")
+    policy = replace(GOOD.policy, require=(row,), cosigners=CosignerRule(0))
+    assert not verify(replace(GOOD.evidence, claims=claims, proofs=()), policy).accepted
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("at_least = 3", 4),
+        ('at_least = 2\noutside = ["publisher", "CH", "SG"]', 4),
+        ("at_least = 1\njurisdictions = 3", 5),
+    ],
+)
+def test_cosigners_that_the_pinned_charters_do_not_have_are_refused_with_the_line_and_the_fix(
+    rule: str, line: int
+) -> None:
+    with pytest.raises(Malformed) as refused:
+        pinning(f'[[pin]]\nfile = "federation.json"\n[cosigners]\n{rule}\n')
+    assert f"line {line}: it can never match" in refused.value.why
+    assert "at_least" in refused.value.hint
+
+
+def test_an_error_in_a_value_names_its_line() -> None:
+    with pytest.raises(Malformed) as refused:
+        parse('[publishers]\n\naccept = ["abc"]\n')
+    assert refused.value.why.startswith("line 3: ")

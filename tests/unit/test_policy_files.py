@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict
 from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, LineageRule, Policy
+from comity.trust.policy.cosigners import most_cosigners
 from comity.trust.policy.safety import SafetyRule
 from comity.trust.policy.upstream import UpstreamRule
 from comity.trust.verify import verify
@@ -18,7 +19,7 @@ from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.owner.trust_store import Pin
-from comity_client.policy_files.limits import findings, most_cosigners
+from comity_client.policy_files.limits import findings
 from comity_client.policy_files.words import explain
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,7 +153,7 @@ def test_what_does_nothing_is_found(policy: Policy, words: str) -> None:
 @settings(max_examples=60)
 def test_what_is_said_to_be_too_much_is_never_met(at_least: int, jurisdictions: int, outside: tuple[str, ...]) -> None:
     policy = replace(ALL, cosigners=CosignerRule(at_least, jurisdictions, outside))
-    if most_cosigners(policy) is not None:
+    if most_cosigners(policy.cosigners, policy.pins) is not None:
         assert verify(GOOD.evidence, policy).row("cosigners").state != "pass"
 
 

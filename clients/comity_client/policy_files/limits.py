@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from comity.trust.charter import Member
-from comity.trust.policy import PUBLISHER, CosignerRule, LineageRule, Policy
+from comity.trust.policy import PUBLISHER, LineageRule, Policy
+from comity.trust.policy.cosigners import most_cosigners
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def _never(policy: Policy) -> Iterator[tuple[str, str]]:
     if not policy.pins:
         yield "transparency", "no charter is pinned by [[pin]], so no log is anybody's"
         yield "cosigners", "no charter is pinned by [[pin]], so nobody counts"
-    elif (most := most_cosigners(policy)) is not None:
+    elif (most := most_cosigners(policy.cosigners, policy.pins)) is not None:
         counted, jurisdictions = most
         wanted = f"{policy.cosigners.at_least} cosigners in {max(policy.cosigners.jurisdictions, 1)} jurisdictions"
         have = f"the pinned charters have at most {counted} in {jurisdictions} outside of what is excluded"
@@ -37,29 +37,6 @@ def _never(policy: Policy) -> Iterator[tuple[str, str]]:
     named = policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins)
     if not named:
         yield "key policy", "neither accept or names of [publishers] nor a pinned charter names a publisher"
-
-
-def most_cosigners(policy: Policy) -> tuple[int, int] | None:
-    """The best that could be had where it is too little: members that count, and their jurisdictions; else None.
-
-    Tried for the log of each member, and for a publisher in no member's jurisdiction.
-    """
-    rule, seats = policy.cosigners, _seats(policy)
-    found = [_countable(rule, writer, seats) for writer in seats] or [()]
-    sizes = [(len(countable), len({seat.jurisdiction for seat in countable})) for countable in found]
-    enough = any(count >= rule.at_least and codes >= rule.jurisdictions for count, codes in sizes)
-    return None if enough else max(sizes)
-
-
-def _seats(policy: Policy) -> list[Member]:
-    """Each active member once, over all pinned bodies."""
-    return list({seat.lineage: seat for body in policy.pins for seat in body.active}.values())
-
-
-def _countable(rule: CosignerRule, writer: Member, seats: list[Member]) -> tuple[Member, ...]:
-    excluded = {code for code in rule.outside if code != PUBLISHER}
-    excluded |= {writer.jurisdiction} if PUBLISHER in rule.outside else set()
-    return tuple(seat for seat in seats if seat is not writer and seat.jurisdiction not in excluded)
 
 
 def _idle(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -71,7 +48,7 @@ def _idle(policy: Policy) -> Iterator[tuple[str, str]]:
     for who in sorted(set(policy.rotations) - known):
         if known:
             yield "key policy", f"publishers.rotations holds {who[:16]}, who is not accepted anyway"
-    codes = {seat.jurisdiction for seat in _seats(policy)}
+    codes = {seat.jurisdiction for body in policy.pins for seat in body.active}
     for code in policy.cosigners.outside:
         if policy.pins and code != PUBLISHER and code not in codes:
             yield "cosigners", f"cosigners.outside names {code}, where no pinned member is"

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from comity.trust.digest import Digest, parse_digest, sha256
-from comity.trust.policy.cosigners import read_cosigners
+from comity.trust.policy.cosigners import check_reachable, read_cosigners
 from comity.trust.policy.documents import read_documents
 from comity.trust.policy.freshness import read_freshness
 from comity.trust.policy.lineage import read_lineage
+from comity.trust.policy.lines import Lines
 from comity.trust.policy.model_signing import read_model_signing
 from comity.trust.policy.pins import read_pin
 from comity.trust.policy.publishers import read_publishers
@@ -36,18 +37,22 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
     if len(text) > MAX_BYTES:
         raise wrong("policy", f"more than {MAX_BYTES} bytes")
     try:
-        document = Table(tomllib.loads(text.decode("utf-8")), "policy")
+        decoded = text.decode("utf-8")
+        document = Table(tomllib.loads(decoded), "policy", Lines(decoded))
     except (ValueError, RecursionError) as error:
         raise wrong("policy", f"not TOML: {str(error)[:200]}") from error
     if document.take("schema", str, SCHEMA) != SCHEMA:
         raise wrong("policy", f"schema must be {SCHEMA!r}")
     publishers = read_publishers(document.table("publishers"))
+    pinned = document.take("pin", list, [])
+    pins = tuple(read_pin(Table(item, "policy.pin", document.lines), read) for item in pinned)
+    cosigners, rows = document.table("cosigners"), document.table("rows")
     policy = Policy(
-        pins=tuple(read_pin(Table(item, "policy.pin"), read) for item in document.take("pin", list, [])),
+        pins=pins,
         publishers=publishers.accept,
         bindings=publishers.names,
         rotations=publishers.rotations,
-        cosigners=read_cosigners(document.table("cosigners")),
+        cosigners=read_cosigners(cosigners, pins),
         licences=_licences(document.table("licences")),
         refuse_from=_issuers(document.table("advisories")),
         freshness=read_freshness(document.table("time")),
@@ -56,11 +61,13 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         safety=read_safety(document.table("safety")),
         upstream=read_upstream(document.table("upstream")),
         documents=read_documents(document.table("documents")),
-        require=read_required(document.table("rows")),
+        require=read_required(rows),
         digest=sha256(text),
     )
     document.done()
-    check_required(policy)
+    check_required(policy, rows)
+    if "cosigners" in policy.require:
+        check_reachable(policy.cosigners, pins, cosigners)
     return policy
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Final
 
 from comity.trust.errors import Malformed
 from comity.trust.policy.names import DEFAULT_REQUIRED, ROWS
 from comity.trust.policy.table import Table
 from comity.trust.policy.values import Policy
+
+_SIGNED: Final = frozenset({"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time"})
+"""Rows that pass only for what somebody signed."""
 
 
 def read_required(table: Table) -> tuple[str, ...]:
@@ -17,17 +21,31 @@ def read_required(table: Table) -> tuple[str, ...]:
     return required
 
 
-def check_required(policy: Policy) -> None:
-    """Raises Malformed for a required row that does not exist, or that could not pass."""
+def check_required(policy: Policy, table: Table) -> None:
+    """Raises Malformed for a required row that does not exist, or that could not pass, and for rows that an unsigned
+    folder passes."""
     never = hopeless(policy)
     for row in policy.require:
         if row in never:
-            why = f"it could not pass: {never[row]}"
-            raise Malformed(f"policy cannot require {row!r}", why=why, code="POLICY-SYNTAX")
+            why = f"{_at(table, row)}it could not pass: {never[row]}"
+            hint = f"take {row!r} out of rows.require, or write the other"
+            raise Malformed(f"policy cannot require {row!r}", why=why, hint=hint, code="POLICY-SYNTAX")
         if row not in ROWS[:-1]:
             close = difflib.get_close_matches(row, ROWS, 1)
             why = f"did you mean {close[0]!r}?" if close else f"rows are {', '.join(ROWS[:-1])}"
+            why = f"{_at(table, row)}{why}"
             raise Malformed(f"policy requires an unknown row {row!r}", why=why, code="POLICY-SYNTAX")
+    if not (set(policy.require) & _SIGNED or ("artifact" in policy.require and policy.upstream.corroborated)):
+        raise table.wrong(
+            "require",
+            "nothing that it requires proves a signature, so a model that nobody signed would be accepted",
+            'add "signatures" to rows.require',
+        )
+
+
+def _at(table: Table, row: str) -> str:
+    line = table.lines.find("rows", "require", row)
+    return f"line {line}: " if line else ""
 
 
 def hopeless(policy: Policy) -> Mapping[str, str]:

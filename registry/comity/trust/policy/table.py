@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from comity.trust.errors import Malformed
+from comity.trust.policy.lines import Lines
 
 T = TypeVar("T")
 
@@ -18,38 +19,49 @@ class Table:
     Args:
         value: the parsed TOML.
         what: the table's name, for errors.
+        lines: where errors look up their line.
 
     Every reader raises Malformed for a value of another type, `done` for a key that nobody asked for.
     """
 
-    def __init__(self, value: object, what: str) -> None:
+    def __init__(self, value: object, what: str, lines: Lines | None = None) -> None:
         if not isinstance(value, dict):
             raise wrong(what, "expected a table")
         self._rest = dict(value)
         self._asked: list[str] = []
         self.what = what
+        self.lines = lines or Lines()
 
     def take(self, key: str, kind: type[Any] | tuple[type[Any], ...], default: Any) -> Any:
         self._asked.append(key)
         value = self._rest.pop(key, default)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise wrong(self.what, f"{key!r} has the wrong type")
+            raise self.wrong(key, f"{key!r} has the wrong type")
         return value
 
     def table(self, key: str) -> Table:
-        return Table(self.take(key, dict, {}), f"{self.what}.{key}")
+        return Table(self.take(key, dict, {}), f"{self.what}.{key}", self.lines)
 
     def strings(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
         value = self.take(key, list, list(default))
         if not all(isinstance(item, str) for item in value):
-            raise wrong(self.what, f"{key!r} must be strings")
+            raise self.wrong(key, f"{key!r} must be strings")
         return tuple(value)
 
     def each(self, key: str, read: Callable[[str], T], default: Sequence[str] = ()) -> tuple[T, ...]:
         """The strings called `key`, each as `read` understands it."""
-        items = self.strings(key, default)
-        with naming(self.what, key):
-            return tuple(read(item) for item in items)
+        return tuple(self._read(key, item, read) for item in self.strings(key, default))
+
+    def wrong(self, key: str, why: str, hint: str = "", value: str | None = None) -> Malformed:
+        """The error that `key`, or `value` in it, is; with the line where it stands."""
+        line = self.lines.find(self.what.partition(".")[2], key, value)
+        return wrong(self.what, f"line {line}: {why}" if line else why, hint)
+
+    def _read(self, key: str, item: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(item)
+        except Malformed as error:
+            raise self.wrong(key, f"{key!r}: {error}", error.hint, item) from error
 
     def done(self) -> None:
         for key in self._rest:
@@ -58,8 +70,8 @@ class Table:
             raise Malformed(f"{self.what} has an unknown key {key!r}", why=hint, code="POLICY-SYNTAX")
 
 
-def wrong(what: str, why: str) -> Malformed:
-    return Malformed(f"{what} is malformed", why=why, code="POLICY-SYNTAX")
+def wrong(what: str, why: str, hint: str = "") -> Malformed:
+    return Malformed(f"{what} is malformed", why=why, hint=hint, code="POLICY-SYNTAX")
 
 
 @contextlib.contextmanager
