@@ -18,8 +18,9 @@ from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
 from comity.node.pools import Pools
 from comity.trust.charter import Body, consent
-from comity.trust.federation import Federation
+from comity.trust.federation import Federation, FederationNode
 from comity.trust.statement import Entry, parse_entry
+from comity.trust.tlog.checkpoint import Checkpoint
 from support.assembly import CLASSICAL, Assembly
 from support.world import Identity, Node, node
 
@@ -29,18 +30,26 @@ def at(who: Identity) -> Node:
 
 
 class Bench:
-    """A chamber over logs that tests write. The node is the first member's."""
+    """A chamber over logs that tests write. The node is the first member's, if none is named.
 
-    def __init__(self, folder: Path, council: Assembly, branch: str = "") -> None:
+    `nodes`: the records of all members' nodes are known, as a federation file brings them.
+    """
+
+    def __init__(
+        self, folder: Path, council: Assembly, branch: str = "", me: Identity | None = None, *, nodes: bool = False
+    ) -> None:
         self.council = council
-        self.me = at(council.seats[0])
+        own = me or council.seats[0]
+        self.me = at(own)
         lines = [x for who in council.seats for x in (who.entry.line, consent(council.body, who.id, who.signer).line)]
-        federation = Federation.assemble([council.body], [lines], [])
+        records = [at(who) for who in council.seats] if nodes else []
+        known = [FederationNode(each.record, each.entry.line, (), ()) for each in records]
+        federation = Federation.assemble([council.body], [lines], known)
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
         annals = Annals(self.ledger.epochs, federation, branch)
         record = self.me.record
-        members = Membership(Seat.parse(council.seats[0].entry.line, self.me.entry.line), federation, annals.bodies())
+        members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, annals.bodies())
         parts: Any = SimpleNamespace(
             ledger=self.ledger,
             pools=Pools(),
@@ -55,7 +64,7 @@ class Bench:
         self.members = members
         self.changes = 0
         self.chamber = Chamber(self.core, annals, cast(OwnLog, self), self._changed)
-        self.log(council.seats[0], [])
+        self.log(own, [])
         self.chamber.open()
 
     async def _changed(self) -> None:
@@ -75,6 +84,15 @@ class Bench:
             self.store.put(Body.parse(body).digest, body)
         if lines := [entry.line for entry in entries]:
             self.ledger.logs.append(str(record.log), lines)
+
+    def mirror(self, who: Identity, lines: Sequence[bytes]) -> None:
+        """Let the log of another member's node grow here, whatever its lines say."""
+        held, vkey = at(who), str(at(who).record.log)
+        state = self.ledger.logs.create(held.origin, vkey, own=False)
+        if lines:
+            root = self.ledger.logs.stage(vkey, state.size, lines)
+            note = Checkpoint(held.origin, state.size + len(lines), root).signed(held.log)
+            self.ledger.logs.advance(vkey, state.size + len(lines), [], note)
 
     def said(self, predicate: str) -> list[Entry]:
         """What the node has logged itself."""

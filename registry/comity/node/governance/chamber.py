@@ -174,7 +174,7 @@ class Chamber:
         rotate = self._core.membership.rotate
         changed = [who for who, rotations in by_member.items() if rotate(who, rotations, signed=self.memo.signed)]
         if changed:
-            self.proceedings.open(self.annals.newest.digest)
+            self.proceedings.rehear()
             await self._changed()
         return bool(changed)
 

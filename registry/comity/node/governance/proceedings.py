@@ -75,6 +75,7 @@ class Proceedings:
         self._decided: dict[Digest, Digest] = {}
         self._seen: dict[tuple[str, Digest], dict[Digest, int]] = {}
         """By log and author, the rotations and newcomers' statements that were looked at, and how many envelopes."""
+        self._again = False
         self.hopefuls: frozenset[Digest] = frozenset()
         """Those without a seat whom some draft would admit."""
 
@@ -91,6 +92,11 @@ class Proceedings:
                 if not self._matters(body, entry):
                     del self._hearings[body].entries[digest]
         self._hearings.setdefault(body, Hearing())
+
+    def rehear(self) -> None:
+        """Read all logs again when they were read to their end: somebody speaks by other keys now, and lines that were
+        passed over may count. However many keys somebody takes, that is once a reading."""
+        self._again = True
 
     def about(self, body: Digest) -> Hearing:
         return self._hearings.setdefault(body, Hearing())
@@ -114,7 +120,7 @@ class Proceedings:
             for entry in await self._core.pools.hashing(self._proven, wanted, self._keys()):
                 if (body := self.put(entry)) is not None:
                     turn.heard.add(body)
-        if not turn.behind and self._is_stale():
+        if not turn.behind and (self._again or self._is_stale()):
             self._begin()
             turn.behind = True
         return turn
@@ -136,6 +142,7 @@ class Proceedings:
     def _begin(self) -> None:
         """Read all logs anew."""
         self._beginning += 1
+        self._again = False
         self._read.clear()
         self._seen.clear()
         for hearing in self._hearings.values():

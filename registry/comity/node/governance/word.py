@@ -28,6 +28,8 @@ class Word:
     def __init__(self, core: Core, own_log: OwnLog) -> None:
         self._core = core
         self._own_log = own_log
+        self._told: set[Lie] = set()
+        """Lies that were said, of each member a few."""
 
     async def adopted(self, body: Body) -> None:
         """This node acts under `body`. A genesis needs no such word: all its members consented."""
@@ -55,12 +57,14 @@ class Word:
         who does. Nobody has to believe it: the two lines convict by themselves.
         """
         for lie in lies:
-            said = accusation(lie, self._core.seat.record.node)
-            if await self._core.pools.ledger(self._accused, lie.member, said.objects):
+            if lie in self._told:
                 continue
-            for item, line in zip(said.objects, (lie.first, lie.second), strict=True):
-                await self._core.pools.files(self._core.store.put, item.digest, line)
-            await self._own_log.append(sign_statement(said, self._core.keys.online).line)
+            said = accusation(lie, self._core.seat.record.node)
+            if not await self._core.pools.ledger(self._accused, lie.member, said.objects):
+                for item, line in zip(said.objects, (lie.first, lie.second), strict=True):
+                    await self._core.pools.files(self._core.store.put, item.digest, line)
+                await self._own_log.append(sign_statement(said, self._core.keys.online).line)
+            self._told.add(lie)
 
     def _said(self, body: Digest) -> bool:
         """Blocking."""

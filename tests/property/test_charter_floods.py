@@ -1,0 +1,148 @@
+"""Honest votes among whatever strangers and one member with all its keys pour into the logs: the same epoch comes out
+at every honest node, in whatever order the logs grow.
+
+The honest votes are such that a flood could hurt: one of them rests on a reading of the hostile member, which says it
+only after it has used its share up many times over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+from attackers.charter import branches, contradictions, copies, draft, unsigned
+from attackers.forging import Holder, RawKey
+from comity.node.governance import hearing, proceedings
+from comity.trust.charter import Body
+from comity.trust.statement import Entry
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from support.assembly import Assembly, change
+from support.bench import Bench
+from support.world import Identity
+
+SMALL = {"AT_HOME": 20, "ELSEWHERE": 6}
+"""Statements of a share: floods are small, and go far beyond it."""
+
+
+def raw_key(who: Identity, name: str = "first") -> RawKey:
+    """The key behind a member of `support.world`, in an attacker's hands."""
+    return RawKey.of_seed(f"{who.inception.label} {name} ed25519")
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is said: honest lines by who logs them at home, in order; the reading that is needed; and the flood."""
+
+    council: Assembly
+    body: Body
+    honest: dict[Identity, tuple[bytes, ...]]
+    needed: bytes
+    flood: tuple[bytes, ...]
+
+    @property
+    def hostile(self) -> Identity:
+        return self.council.seats[3]
+
+
+@cache
+def story() -> Story:
+    council = Assembly.of(4)
+    first, second, third, hostile = council.seats
+    body, rival = change(council.body, 1), change(council.body, 2)
+    council.put(body, first)
+    drafted = council.lines[-1]
+    council.put(rival, third)
+    other = council.lines[-1]
+    needed = council.intent(hostile, body, 7)
+    said = {
+        first: [drafted, council.intent(first, body, 7), council.ratify(first, body, 7)],
+        second: [council.intent(second, body, 7)],
+        third: [other, council.intent(third, rival, 7)],
+    }
+    said[first].append(council.intent(first, body, 8, last=(7, body), unlock=7))
+    for who in (second, third):
+        said[who].append(council.intent(who, body, 8))
+    for who in (first, second, third):
+        said[who].append(council.ratify(who, body, 8))
+    honest = {who: tuple(entry.line for entry in entries) for who, entries in said.items()}
+    return Story(council, body, honest, needed.line, tuple(_flood(council, hostile, [body, rival], said)))
+
+
+def _flood(
+    council: Assembly, hostile: Identity, bodies: Sequence[Body], said: dict[Identity, list[Entry]]
+) -> list[bytes]:
+    author = Holder({"identity": hostile.id}, (raw_key(hostile),))
+    genesis = council.body
+    public = [entry.line for entries in said.values() for entry in entries]
+    lines = [*contradictions(author, genesis.digest, 1, [body.digest for body in bodies], range(9, 25))]
+    lines += [draft(author, genesis.federation, genesis.digest, bodies[0].data, str(number)) for number in range(40)]
+    lines += [copy for line in public for copy in copies(line, 3)]
+    lines += [unsigned(line, number) for line in public for number in range(3)]
+    recovery = raw_key(hostile, "recovery")
+    lines += [*branches(hostile.id, hostile.member.key_state.digest, recovery, 20)]
+    return [*lines, b"no statement at all", b"{}"]
+
+
+def grow(drawn: Random, told: Story, me: Identity) -> list[tuple[Identity, list[bytes]]]:
+    """The logs of all members, each cut into a few stretches, which come in any order; of one log in its own."""
+    logs: dict[Identity, list[bytes]] = {}
+    for who, lines in told.honest.items():
+        logs[who] = list(lines)
+        for line in drawn.sample(told.flood[:160], drawn.randrange(40)):  # what anybody may hand in at an honest node
+            logs[who].insert(drawn.randrange(len(logs[who]) + 1), line)
+    flood = list(told.flood)
+    drawn.shuffle(flood)
+    logs[told.hostile] = [*flood, told.needed, *drawn.sample(flood, 20)]
+    steps = []
+    for who, lines in logs.items():
+        cuts = sorted(drawn.sample(range(len(lines)), min(len(lines) - 1, drawn.randrange(1, 4))))
+        steps += [(who, lines[start:end]) for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True)]
+    order = [who for who, _ in steps]
+    drawn.shuffle(order)
+    queues = {who: [part for owner, part in steps if owner == who] for who in logs}
+    return [(who, queues[who].pop(0)) for who in order]
+
+
+async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple[Identity, list[bytes]]]) -> Bench:
+    bench = Bench(folder, told.council, me=me, nodes=True)
+    for body in told.council.bodies.values():
+        bench.store.put(Body.parse(body).digest, body)
+    for who, lines in steps:
+        if who is me:
+            bench.ledger.logs.append(str(bench.me.record.log), [line for line in lines if line.startswith(b'{"p')])
+        else:
+            bench.mirror(who, lines)
+        await bench.chamber.step()
+    await bench.settle()
+    return bench
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> None:
+    told = story()
+    small = {name: replace(getattr(hearing, name), statements=most) for name, most in SMALL.items()}
+    with (
+        TemporaryDirectory() as folder,
+        mock.patch.multiple(hearing, **small),
+        mock.patch.object(proceedings, "WINDOW", 16),
+    ):
+        epochs = []
+        for number, me in enumerate(told.council.seats[:3]):
+            steps = grow(drawn, told, me)
+            bench = asyncio.run(follows(Path(folder) / str(number), told, me, steps))
+            kept = bench.chamber.proceedings.about(told.council.body.digest)
+            event(f"passed over: {bool(kept.full())}")
+            epochs.append(bench.chamber.annals.newest.digest)
+            assert len(kept.entries) <= 4 * (SMALL["AT_HOME"] + 3 * SMALL["ELSEWHERE"]) + 20
+            assert not bench.chamber.outlook.stopped
+            bench.core.pools.close()
+            bench.ledger.close()
+        assert epochs == [told.body.digest] * 3
