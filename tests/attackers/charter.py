@@ -13,19 +13,19 @@ from typing import Any
 
 from attackers.forging import Author, Identity, Key, RawKey, b64, canonical, named, sha256, signed, statement
 
-JUNK = 3400
-"""Bytes of a junk signature: as long as an ML-DSA-65 signature, so that twelve fill a line."""
+JUNK = (3309, 64)
+"""Bytes of a junk signature: those of ML-DSA-65 while they fit into a line, then those of Ed25519."""
+ROOM = 62_000
 
 
 def padded(line: bytes, number: int, *, signatures: int = 14) -> bytes:
     """The same statement in another envelope: signatures of keys that nobody has stand beside those that hold."""
     envelope: dict[str, Any] = json.loads(line)
-    held = len(envelope["signatures"])
-    size = min(JUNK, (60_000 - len(line)) * 3 // 4 // max(1, signatures - held))
-    junk = [
-        {"keyid": sha256(b"%d %d" % (number, at)), "sig": b64(at.to_bytes(2, "big") * (size // 2))}
-        for at in range(signatures - held)
-    ]
+    left, junk = ROOM - len(line), []
+    for at in range(signatures - len(envelope["signatures"])):
+        sig = b64(at.to_bytes(3, "big") * (JUNK[0] // 3) if left > 4600 else bytes(JUNK[1]))
+        left -= len(sig) + 100
+        junk.append({"keyid": sha256(b"%d %d" % (number, at)), "sig": sig})
     envelope["signatures"] = sorted([*envelope["signatures"], *junk], key=lambda each: str(each["keyid"]))
     return canonical(envelope)
 

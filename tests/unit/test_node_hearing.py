@@ -49,7 +49,8 @@ def hears(kept: Hearing, log: str, entry: Entry, *, home: bool = False) -> bool:
 def padded(entry: Entry, number: int) -> Entry:
     """The same statement in another envelope: a signature of nobody's stands beside those that hold."""
     junk = EnvelopeSignature(sha256(b"nobody %d" % number), bytes(64))
-    return parse_entry(replace(entry.envelope, signatures=(*entry.envelope.signatures, junk)).encode())
+    signatures = sorted((*entry.envelope.signatures, junk), key=lambda each: each.keyid)
+    return parse_entry(replace(entry.envelope, signatures=tuple(signatures)).encode())
 
 
 def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: pytest.MonkeyPatch) -> None:

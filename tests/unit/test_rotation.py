@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from attackers.charter import branches, copies, unsigned
+from attackers.forging import RawKey
 from comity.trust.digest import sha256
+from comity.trust.dsse import Envelope
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
-from comity.trust.keys import HybridSigner
+from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.rotation import (
     Cut,
     KeyState,
@@ -285,3 +289,42 @@ def test_signatures_may_be_judged_otherwise_where_there_are_many() -> None:
     unsigned = signed_by(STRANGER)
     assert follow(FIRST.state, [unsigned], signed=lambda keys, envelope, beside=(): True).current == SECOND.state
     assert follow(FIRST.state, [unsigned]).current == FIRST.state
+
+
+class Judging:
+    """`KeySet.signed`, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+        self.asked += 1
+        return keys.signed(envelope, beside)
+
+
+def test_copies_of_a_rotation_are_judged_until_one_holds() -> None:
+    count = Judging()
+    padded = [parse_entry(line) for line in copies(ENTRY.line, 40)]
+    chain = follow(FIRST.state, [ENTRY, *padded, *padded, NEXT], signed=count)
+    assert chain.current == THIRD.state
+    assert count.asked <= 42
+    again = Judging()
+    assert follow(FIRST.state, [ENTRY] * 100 + [NEXT] * 100, signed=again) == chain
+    assert again.asked == 2
+
+
+def test_of_what_leaves_no_state_that_was_reached_nothing_is_judged() -> None:
+    count = Judging()
+    elsewhere = RawKey.of_seed("recovery")
+    flood = [parse_entry(line) for line in branches(FIRST.state.identity, sha256(b"no state"), elsewhere, 40)]
+    thieves = [parse_entry(line) for line in branches(FIRST.state.identity, FIRST.state.digest, elsewhere, 40)]
+    of_others = [parse_entry(line) for line in branches(sha256(b"else"), FIRST.state.digest, elsewhere, 40)]
+    assert follow(FIRST.state, [*flood, *thieves, *of_others, ENTRY], signed=count).current == SECOND.state
+    assert count.asked == 1
+
+
+def test_an_envelope_that_does_not_hold_takes_nothing_from_one_that_does() -> None:
+    junk = [parse_entry(unsigned(ENTRY.line, number)) for number in range(20)]
+    for entries in ([ENTRY, *junk], [*junk, ENTRY], [*junk[:9], ENTRY, *junk[9:]]):
+        chain = follow(FIRST.state, entries)
+        assert [step.entry for step in chain.steps] == [ENTRY]

@@ -8,7 +8,7 @@ Nobody settles a dispute but people, each for themselves, by what they pin. Sour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from comity.trust.digest import Digest, short
@@ -17,7 +17,7 @@ from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet, Signed
 from comity.trust.keys import PublicKey, VerifyingKey
 from comity.trust.remark import Remark
-from comity.trust.rotation.statement import KeyState, Rotation, check_rotation, parse_rotation
+from comity.trust.rotation.statement import KeyState, Rotation, parse_rotation, rotation_signed, state_after
 from comity.trust.statement import Author, Entry
 
 
@@ -158,8 +158,8 @@ def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet
     never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
 
     What it costs: signatures are judged only of statements that say they leave a state that was proven, each until one
-    envelope of it holds. Copies of a valid one, however many and however padded, cost their parsing; of what never
-    holds, each envelope costs one look at one signature. Who gives the entries bounds how many there are.
+    envelope of it holds. Copies of a valid one cost nothing, however many and however padded; of what never holds, each
+    envelope costs one look at one signature. Who gives the entries bounds how many there are.
     """
     leaving: dict[str, dict[Digest, list[Entry]]] = {}
     for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
@@ -178,26 +178,31 @@ def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet
     return Chain(start, tuple(steps))
 
 
-def _steps(before: KeyState, statements: Iterable[Iterable[Entry]], signed: Signed) -> list[Step]:
+def _steps(before: KeyState, statements: Iterable[Sequence[Entry]], signed: Signed) -> list[Step]:
     """The different rotations of `before` among `statements`, each the envelopes of one; one that is there twice, by
     other recovery keys, is one."""
     found: dict[Digest, Step] = {}
     for envelopes in statements:
-        valid = next(((entry, after) for entry in envelopes if (after := _after(entry, before, signed))), None)
-        if valid is None:
-            continue  # whoever wrote it, it is no rotation of this state
-        rotation, used = parse_rotation(valid[0])
-        step = found.setdefault(rotation.digest, Step(before, rotation, valid[1], valid[0], False))
-        post_quantum = step.post_quantum or all(key.post_quantum for key in used)
-        found[rotation.digest] = replace(step, post_quantum=post_quantum)
+        step = _step(before, envelopes, signed)
+        if step is not None:
+            known = found.setdefault(step.rotation.digest, step)
+            post_quantum = known.post_quantum or step.post_quantum
+            found[step.rotation.digest] = replace(known, post_quantum=post_quantum)
     return [found[digest] for digest in sorted(found)]
 
 
-def _after(entry: Entry, before: KeyState, signed: Signed) -> KeyState | None:
+def _step(before: KeyState, envelopes: Sequence[Entry], signed: Signed) -> Step | None:
+    """The step that one statement is, by the first of its envelopes that holds; None where it is no rotation of this
+    state, whoever wrote it. What it says is read once."""
     try:
-        return check_rotation(entry, before, signed=signed)
+        rotation, used = parse_rotation(envelopes[0])
+        after = state_after(rotation, used, before)
+        for entry in envelopes:
+            if rotation_signed(rotation, used, entry.envelope, signed=signed):
+                return Step(before, rotation, after, entry, all(key.post_quantum for key in used))
     except ComityError:
-        return None
+        pass
+    return None
 
 
 def _state_left(entry: Entry) -> str:

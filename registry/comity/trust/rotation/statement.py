@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
 from comity.trust.encoding import Json, b64decode, b64encode, canonical
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.fields import Fields
@@ -176,6 +177,14 @@ def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.si
         signed: `KeySet.signed`, but in simulations of many members.
     """
     rotation, used = parse_rotation(entry)
+    after = state_after(rotation, used, before)
+    if not rotation_signed(rotation, used, entry.envelope, signed=signed):
+        raise _refused("not signed by each recovery key that it uses and each new key, and no other")
+    return after
+
+
+def state_after(rotation: Rotation, used: Sequence[VerifyingKey], before: KeyState) -> KeyState:
+    """The state after a rotation that is lawful in `before`, whoever signed it. Raises Untrusted (ROTATION)."""
     if (rotation.identity, rotation.prev) != (before.identity, before.digest):
         raise _refused("it leaves another state")
     if before.seq is not None and rotation.seq != before.seq + 1:
@@ -190,10 +199,15 @@ def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.si
     halves = [half.id for key in (*used, *rotation.keys.keys) for half in key.halves]
     if len(set(halves)) != len(halves):
         raise _refused("one key in two roles")
-    new = [half for key in rotation.keys.keys for half in key.halves]
-    if not signed(KeySet(used, len(used)), entry.envelope, new):
-        raise _refused("not signed by each recovery key that it uses and each new key, and no other")
     return KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
+
+
+def rotation_signed(
+    rotation: Rotation, used: Sequence[VerifyingKey], envelope: Envelope, *, signed: Signed = KeySet.signed
+) -> bool:
+    """Whether each recovery key that a rotation uses and each new key, and no other, signed this envelope of it."""
+    new = [half for key in rotation.keys.keys for half in key.halves]
+    return signed(KeySet(tuple(used), len(used)), envelope, new)
 
 
 def _refused(why: str) -> Untrusted:
