@@ -51,7 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def append(self, count: int) -> None:
         start = self.models[OWN].size
         lines = LINES[start : start + count]
-        assert self.ledger.logs.append(OWN.origin, lines) == start
+        assert self.ledger.logs.append(OWN.origin, lines) == list(range(start, start + len(lines)))
         self.grow(OWN, lines)
 
     @rule()

@@ -72,7 +72,8 @@ class Bench:
 
     async def append(self, line: bytes) -> int:
         """As the own log does."""
-        return self.ledger.logs.append(str(self.me.record.log), [line])
+        (index,) = self.ledger.logs.append(str(self.me.record.log), [line])
+        return index
 
     async def append_all(self, lines: Sequence[bytes]) -> list[int]:
         return [await self.append(line) for line in lines]

@@ -125,7 +125,7 @@ def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
     with closing(opened(postgres, name, tmp_path)) as second:
         append = lambda: ledger.logs.append(LOG.origin, [statement_line(0)])  # noqa: E731
         assert refusal_of(append, Unavailable).code == "LEDGER-LOCK-LOST"
-        assert second.logs.append(LOG.origin, [statement_line(0)]) == 0
+        assert second.logs.append(LOG.origin, [statement_line(0)]) == [0]
 
 
 def test_whoever_takes_over_waits_for_the_write_that_is_under_way(

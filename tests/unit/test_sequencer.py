@@ -219,7 +219,7 @@ async def test_lines_brought_together_stand_in_a_row_or_not_at_all(ledger: Ledge
     async with running(ledger) as sequencer:
         together = [sequencer.append_all(statement_lines(start, start + 64)) for start in range(0, 512, 64)]
         alone = [sequencer.append(statement_line(number)) for number in range(512, 520)]
-        starts = await asyncio.gather(*together)
+        starts = [indexes[0] for indexes in await asyncio.gather(*together)]
         await asyncio.gather(*alone)
         lines = ledger.history.entries(LOG.origin, 0, 520)
         wanted = statement_lines(0, 512)

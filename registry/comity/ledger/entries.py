@@ -12,8 +12,9 @@ from comity.ledger import index, schema
 from comity.ledger.rows import LogRow
 from comity.ledger.tree import corrupt
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import Malformed
-from comity.trust.statement import Statement, parse_entry
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.identity import check_inception
+from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.tiles import MAX_ENTRY
 
@@ -28,24 +29,28 @@ _ENTRY = schema.entries.c
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A line on its way into a log. `statement` is None where the line is not one: a mirror keeps that too."""
+    """A line on its way into a log. `entry` is None where the line is no statement: a mirror keeps that too."""
 
     line: bytes
     digest: Digest
     hash: bytes
-    statement: Statement | None
+    entry: Entry | None
 
 
 def own_leaves(lines: Sequence[bytes]) -> list[Leaf]:
     """Lines for a log of this node: each must be a statement. Raises Malformed."""
     _check_bounds(lines)
-    return [_leaf(line, parse_entry(line).statement) for line in lines]
+    return [_leaf(line, parse_entry(line)) for line in lines]
 
 
 def foreign_leaves(lines: Sequence[bytes]) -> list[Leaf]:
-    """Lines of another node's log, kept whatever they say. Raises Malformed beyond the bounds only."""
+    """Lines of another node's log, kept whatever they say. Raises Malformed beyond the bounds only.
+
+    An inception proves itself. One that does not is no statement of anybody: whoever looks for an identity does not
+    meet it, however many there are.
+    """
     _check_bounds(lines)
-    return [_leaf(line, _statement_if_any(line)) for line in lines]
+    return [_leaf(line, _entry_if_any(line)) for line in lines]
 
 
 def write(connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
@@ -59,7 +64,7 @@ def write(connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf
             for at, leaf in enumerate(leaves, start)
         ],
     )
-    index.write(connection, log.id, start, [leaf.statement for leaf in leaves])
+    index.write(connection, log.id, start, [leaf.entry for leaf in leaves])
 
 
 def cut(connection: Connection, log: LogRow, start: int) -> None:
@@ -98,12 +103,15 @@ def _check_bounds(lines: Sequence[bytes]) -> None:
         raise Malformed("entry too large", why=f"{longest} bytes, at most {MAX_ENTRY}")
 
 
-def _leaf(line: bytes, statement: Statement | None) -> Leaf:
-    return Leaf(line, sha256(line), leaf_hash(line), statement)
+def _leaf(line: bytes, entry: Entry | None) -> Leaf:
+    return Leaf(line, sha256(line), leaf_hash(line), entry)
 
 
-def _statement_if_any(line: bytes) -> Statement | None:
+def _entry_if_any(line: bytes) -> Entry | None:
     try:
-        return parse_entry(line).statement
-    except Malformed:
+        entry = parse_entry(line)
+        if entry.statement.predicate == "inception":
+            check_inception(entry)
+    except ComityError:
         return None
+    return entry

@@ -18,7 +18,7 @@ from comity.ledger.database import Database
 from comity.ledger.rows import LogRow, find_log
 from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
-from comity.trust.statement import Statement
+from comity.trust.statement import Entry
 
 UNKNOWN: Final = ""
 MAX_FOUND: Final = 1000
@@ -136,6 +136,12 @@ class Index:
                 found.append(connection.scalars(select(_LOG.vkey).where(_LOG.id == log_id)).one())
         return found
 
+    def first(self, log: str, statement: Digest) -> int | None:
+        """Where a log says this first, by the digest of what is said (`Entry.statement_digest`), whoever signed it;
+        None where it does not. Raises NotFound(code="NO-SUCH-LOG")."""
+        with self._database.reading() as connection:
+            return first(connection, find_log(connection, log), statement)
+
     def places(self, line_digest: Digest) -> list[Place]:
         """Everywhere that the line with this SHA-256 stands."""
         standing = (
@@ -149,16 +155,25 @@ class Index:
             return [Place(*row) for row in connection.execute(standing)]
 
 
-def write(connection: Connection, log_id: int, start: int, statements: Sequence[Statement | None]) -> None:
+def first(connection: Connection, log: LogRow, statement: Digest) -> int | None:
+    """What `Index.first` finds, inside a transaction."""
+    here = (_STATEMENT.log_id == log.id, _STATEMENT.statement == statement, _STATEMENT.index < log.size)
+    at: int | None = connection.execute(select(func.min(_STATEMENT.index)).where(*here)).scalar()
+    return at
+
+
+def write(connection: Connection, log_id: int, start: int, entries: Sequence[Entry | None]) -> None:
     """Index the entries from `start` on; None is a line that is no statement."""
+    statements = [None if entry is None else entry.statement for entry in entries]
     rows = [
         {
             "log_id": log_id,
             "index": index,
             "predicate": UNKNOWN if statement is None else statement.predicate,
             "by": None if statement is None or statement.by is None else statement.by.id,
+            "statement": None if entry is None else entry.statement_digest,
         }
-        for index, statement in enumerate(statements, start)
+        for index, (statement, entry) in enumerate(zip(statements, entries, strict=True), start)
     ]
     connection.execute(insert(schema.statements), rows)
     subjects = [

@@ -25,6 +25,7 @@ from comity.ledger.checkpoints import signed_head
 from comity.ledger.database import Database
 from comity.ledger.entries import Leaf
 from comity.ledger.rows import LogRow, all_logs, find_log
+from comity.trust.digest import Digest
 from comity.trust.errors import Conflict, Malformed, Refused
 from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE
 from comity.trust.tlog.note import SignedNote, VerifierKey
@@ -111,8 +112,10 @@ class Logs:
         with self._database.reading() as connection:
             return _state(connection, find_log(connection, name))
 
-    def append(self, name: str, lines: Sequence[bytes]) -> int:
-        """Add statements to an own log; the index of the first. All or none stand when the call returns.
+    def append(self, name: str, lines: Sequence[bytes]) -> list[int]:
+        """Add statements to an own log; the index of each. All or none stand when the call returns.
+
+        A statement that stands there already, under whatever signatures, is not added again: its first index is given.
 
         Raises Malformed where a line is no statement or there are more than 8,192, Refused for a mirrored log, and
         Untrusted(code="LEDGER-CORRUPT").
@@ -120,8 +123,9 @@ class Logs:
         leaves = entries.own_leaves(lines)
         with self._database.writing("append") as connection:
             log = self._writable(connection, name)
-            self._append(connection, log, leaves)
-            return log.size
+            indexes, fresh = _placed(connection, log, leaves)
+            self._append(connection, log, fresh)
+            return indexes
 
     def compose(self, name: str, make: Callable[[Standing], Sequence[bytes]]) -> tuple[int, tuple[bytes, ...]]:
         """Add the statements that `make` makes of an own log as it stands; the index of the first, and the lines.
@@ -246,6 +250,20 @@ class Logs:
         moved = connection.execute(update(schema.logs).where(*here).values(size=size, root=root))
         if moved.rowcount != 1:
             raise _moved(log, f"it is no longer at size {log.size}")
+
+
+def _placed(connection: Connection, log: LogRow, leaves: Sequence[Leaf]) -> tuple[list[int], list[Leaf]]:
+    """The index of each statement, where it stands already or will stand, and those that are new, each once."""
+    known: dict[Digest, int] = {}
+    indexes, fresh = list[int](), list[Leaf]()
+    for leaf in leaves:
+        said = leaf.entry.statement_digest if leaf.entry else leaf.digest
+        if said not in known:
+            standing = index.first(connection, log, said)
+            known[said] = log.size + len(fresh) if standing is None else standing
+            fresh += [leaf] if standing is None else []
+        indexes.append(known[said])
+    return indexes, fresh
 
 
 def _state(connection: Connection, log: LogRow) -> LogState:

@@ -131,9 +131,11 @@ statements = Table(
     Column("index", BigInteger, primary_key=True, autoincrement=False),
     Column("predicate", String(255), nullable=False),
     Column("by", DigestBytes),
+    Column("statement", DigestBytes),
     ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"], ondelete="CASCADE"),
     Index(None, "predicate", "log_id", "index"),
     Index(None, "by", "log_id", "index"),
+    Index(None, "log_id", "statement"),
     sqlite_with_rowid=False,
 )
 

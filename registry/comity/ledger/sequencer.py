@@ -32,10 +32,10 @@ WAITING: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Lines that are logged together; `index` is the first one's."""
+    """Lines that are logged together, and the index that each gets."""
 
     lines: tuple[bytes, ...]
-    index: asyncio.Future[int]
+    indexes: asyncio.Future[list[int]]
 
 
 Make = Callable[[Standing], Sequence[bytes]]
@@ -81,10 +81,12 @@ class Sequencer:
 
     async def append(self, line: bytes) -> int:
         """Log one statement; its index, once it is on the disk. Raises as `append_all` does."""
-        return await self.append_all((line,))
+        (index,) = await self.append_all((line,))
+        return index
 
-    async def append_all(self, lines: Sequence[bytes]) -> int:
-        """Log at most `BATCH` statements, one after the other, all or none; the index of the first.
+    async def append_all(self, lines: Sequence[bytes]) -> list[int]:
+        """Log at most `BATCH` statements, one after the other, all or none; the index of each. One that stands already,
+        under whatever signatures, is not logged again, and its first index is given.
 
         Raises Malformed for what is no statement, OutOfSpace, Conflict, and Unavailable(code="SEQUENCER-ENDED") where
         `run` has ended: whether the entries stand is then not known, and the log is to be looked at.
@@ -96,7 +98,7 @@ class Sequencer:
         entry = _Entry(tuple(lines), asyncio.get_running_loop().create_future())
         self._check_running()
         await self._queue.put(entry)
-        return await entry.index
+        return await entry.indexes
 
     async def compose(self, make: Make) -> tuple[int, tuple[bytes, ...]]:
         """Log the statements that `make` makes of this log as it stands, in the transaction that reads it: the index of
@@ -190,17 +192,19 @@ class Sequencer:
     async def _commit_lines(self, batch: list[_Entry]) -> None:
         lines = [line for entry in batch for line in entry.lines]
         try:
-            first = await asyncio.to_thread(self._ledger.logs.append, self._name, lines)
+            indexes = await asyncio.to_thread(self._ledger.logs.append, self._name, lines)
         except ComityError as error:
             _refuse(batch, error)
             if not isinstance(error, OutOfSpace | Conflict):
                 raise
             return
-        self._size = first + len(lines)
+        self._size = max(self._size, *(index + 1 for index in indexes))
+        start = 0
         for entry in batch:
-            if not entry.index.done():
-                entry.index.set_result(first)
-            first += len(entry.lines)
+            end = start + len(entry.lines)
+            if not entry.indexes.done():
+                entry.indexes.set_result(indexes[start:end])
+            start = end
 
     async def _checkpoint(self) -> None:
         size = self._size
@@ -250,7 +254,7 @@ def _weight(entry: _Entry | _Made) -> int:
 
 def _refuse(batch: Sequence[_Entry | _Made], error: ComityError) -> None:
     for entry in batch:
-        answer: asyncio.Future[Any] = entry.index if isinstance(entry, _Entry) else entry.made
+        answer: asyncio.Future[Any] = entry.indexes if isinstance(entry, _Entry) else entry.made
         if not answer.done():
             answer.set_exception(error)
 

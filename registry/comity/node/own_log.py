@@ -10,9 +10,7 @@ import structlog
 
 from comity.ledger.sequencer import Make, Sequencer
 from comity.node.core import Core
-from comity.node.holding import Holding
 from comity.node.scan import newest_addresses
-from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
 from comity.trust.statements.claims import parse_addresses, sign_addresses
@@ -36,7 +34,6 @@ class OwnLog:
         """Why nothing is logged any more."""
         self._sequencer = Sequencer(core.ledger, core.seat.record.log, core.keys.sign_checkpoint)
         self._open = asyncio.Event()
-        self._lines = Holding()
 
     async def append(self, line: bytes) -> int:
         """Log one line; its index, once it is on the disk. Raises as `append_all` does."""
@@ -44,12 +41,13 @@ class OwnLog:
         return index
 
     async def append_all(self, lines: Sequence[bytes]) -> list[int]:
-        """Log distinct lines together, all or none; their indexes. A line that stands already is not logged twice.
+        """Log statements together, all or none; their indexes. One that stands already, under whatever signatures, is
+        not logged twice.
 
         Raises what `Sequencer.append_all` raises.
         """
         await self._require_open()
-        return await self._append_all(lines)
+        return await self._sequencer.append_all(lines)
 
     async def compose(self, make: Make) -> list[tuple[int, bytes]]:
         """Log what `make` makes of this log as it stands: index and line of each. Raises what `Sequencer.compose`
@@ -97,31 +95,12 @@ class OwnLog:
     async def _introduce(self) -> None:
         """Log who this node is: inception, rotations, node record, and its addresses where they changed."""
         seat, advertise = self._core.seat, self._core.config.advertise
-        await self._append_all((seat.inception_line, *seat.rotation_lines, seat.record_line))
+        await self._sequencer.append_all((seat.inception_line, *seat.rotation_lines, seat.record_line))
         newest = await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record)
         wanted = (advertise.mutual, advertise.open)
         if any(wanted) and (newest is None or _said(newest) != wanted):
             entry = sign_addresses(seat.record, advertise.mutual, advertise.open, self._core.keys.online)
-            await self._append_all((entry.line,))
-
-    async def _append_all(self, lines: Sequence[bytes]) -> list[int]:
-        names = [sha256(line) for line in lines]
-        async with self._lines.holding(names):
-            known = await self._core.pools.ledger(self._standing, names)
-            fresh = [line for name, line in zip(names, lines, strict=True) if name not in known]
-            if fresh:
-                first = await self._sequencer.append_all(fresh)
-                known |= {sha256(line): index for index, line in enumerate(fresh, first)}
-            return [known[name] for name in names]
-
-    def _standing(self, names: Sequence[Digest]) -> dict[Digest, int]:
-        """The first index in this log of each line that stands in it."""
-        standing: dict[Digest, int] = {}
-        for name in names:
-            for place in self._core.ledger.index.places(name):
-                if place.vkey == self._core.log:
-                    standing.setdefault(name, place.index)
-        return standing
+            await self._sequencer.append_all((entry.line,))
 
 
 def _said(line: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

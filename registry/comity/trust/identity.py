@@ -163,10 +163,12 @@ def check_inception(entry: Entry, *, signed: Signed = KeySet.signed) -> Inceptio
     if statement.predicate != "inception":
         raise Malformed("inception is malformed", why="not an inception statement")
     fields = statement.fields()
-    inception = Inception.from_json(fields.take("record"))
+    record = fields.take("record")
     fields.done()
-    if statement.by != inception.author or statement.sole_subject() != inception.id:
+    named = Author("identity", sha256(canonical(record)))
+    if statement.by != named or statement.sole_subject() != named.id:
         raise Untrusted("inception refused", why="it is not about the record that it carries", code="INCEPTION")
+    inception = Inception.from_json(record)
     if not signed(KeySet(inception.keys.keys, len(inception.keys.keys)), entry.envelope):
         raise Untrusted(
             "inception refused", why="not signed by every key that it lists, and no other", code="INCEPTION"

@@ -52,11 +52,15 @@ class Desk:
         self.pending = Pending(core.config.limits.upload_bytes)
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
-        entries = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
+        brought = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
+        known = await self._core.pools.ledger(self._standing, brought)
+        entries = list({said: entry for entry in brought if (said := entry.statement_digest) not in known}.values())
+        if not entries:
+            return Submitted(submission_id(lines), receipts=await self._receipts(lines, brought))
         await self._permit(caller, entries)  # (2)
         await self._require_quota(caller)
         await self._core.pools.ledger(self._prove, entries)  # (3)
-        await self._take(entries, objects)
+        await self._take(entries, brought, objects)
         name = submission_id(lines)
         missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
         if missing:
@@ -65,10 +69,10 @@ class Desk:
             return Submitted(name, missing=tuple(waiting))
         for published in _publications(entries):
             await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
-        first = dict(zip([entry.line for entry in entries], await self._log_all(entries), strict=True))  # (7)
+        await self._log_all(entries)  # (7)
         self._floor.logged(entries)
         self.pending.done(name)
-        return Submitted(name, receipts=tuple(Receipt(self._core.origin, first[line], sha256(line)) for line in lines))
+        return Submitted(name, receipts=await self._receipts(lines, brought))
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
         want = self.pending.want(header.submission, header.digest, header.size)
@@ -100,13 +104,32 @@ class Desk:
         for entry in entries:
             speakers.prove(entry)
 
-    async def _take(self, entries: Sequence[Entry], objects: Sequence[InlineObject]) -> None:
-        """Keep the objects that came along: those that the lines name, and no others."""
-        named = {(item.digest, item.size) for entry in entries for item in entry.statement.objects}
+    def _standing(self, entries: Sequence[Entry]) -> dict[Digest, int]:
+        """What this log says already, under whatever signatures, and where first. Blocking."""
+        found = {entry.statement_digest: entry for entry in entries}
+        first = self._core.ledger.index.first
+        return {said: at for said in found if (at := first(self._core.log, said)) is not None}
+
+    async def _receipts(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[Receipt, ...]:
+        """Where each line stands, or the line that says the same: a receipt is for the line that was logged."""
+        return await self._core.pools.ledger(self._receipted, lines, entries)
+
+    def _receipted(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[Receipt, ...]:
+        said = {entry.line: entry.statement_digest for entry in entries}
+        first = self._standing(entries)
+        indexes = [first[said[line]] for line in lines]
+        logged = self._core.ledger.history.at([(self._core.log, index) for index in indexes])
+        return tuple(Receipt(self._core.origin, *place) for place in zip(indexes, map(sha256, logged), strict=True))
+
+    async def _take(self, entries: Sequence[Entry], brought: Sequence[Entry], objects: Sequence[InlineObject]) -> None:
+        """Keep the objects that came along with new statements; one that no line names is refused."""
+        named, wanted = _named(brought), _named(entries)
         for inline in objects:
-            if (inline.digest, len(inline.data)) not in named:
+            item = (inline.digest, len(inline.data))
+            if item not in named:
                 raise Malformed("an object that no line names", why=inline.digest, code="NOT-WANTED")
-            await self._arrivals.put(inline.digest, inline.data)
+            if item in wanted:
+                await self._arrivals.put(inline.digest, inline.data)
 
     def _missing(self, entries: Sequence[Entry]) -> list[Want]:
         missing = missing_objects(self._core.store, (entry.statement for entry in entries))
@@ -125,6 +148,10 @@ class Desk:
         for entry, index in zip(entries, indexes, strict=True):
             _log.info("logged", predicate=entry.statement.predicate, index=index, line=entry.digest)
         return indexes
+
+
+def _named(entries: Sequence[Entry]) -> set[tuple[Digest, int]]:
+    return {(item.digest, item.size) for entry in entries for item in entry.statement.objects}
 
 
 def _publications(entries: Sequence[Entry]) -> list[Published | Observed]:
