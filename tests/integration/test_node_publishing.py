@@ -149,8 +149,24 @@ async def test_a_statement_of_unknown_kind_is_logged_for_a_known_identity(home: 
     line = sign_statement(odd, publisher.signer).line
     async with serving(home), home.client() as client:
         assert len((await client.submit([publisher.announcement, line])).receipts) == 2
+        other = replace(odd, body={"of": "wolves"})
         with pytest.raises(Untrusted):
-            await client.submit([sign_statement(odd, Publisher.generate().signer).line])
+            await client.submit([sign_statement(other, Publisher.generate().signer).line])
+
+
+async def test_copies_of_what_the_log_says_get_its_first_index_and_are_not_logged(home: NodeHome) -> None:
+    """Issue 10, C1, H1: a copy padded with a junk signature, and one that its author signed again."""
+    publisher = Publisher.generate()
+    odd = Statement("dreamt", (Subject("x", sha256(b"x")),), publisher.inception.author, {"of": "sheep"})
+    line = sign_statement(odd, publisher.signer).line
+    padded = sign_statement(odd, publisher.signer, Publisher.generate().signer).line
+    again = sign_statement(odd, publisher.signer).line
+    async with serving(home), home.client() as client:
+        logged = await client.submit([publisher.announcement, line])
+        size = len(await entries(client, home.origin))
+        assert len({line, padded, again}) == 3
+        assert (await client.submit([padded, again])).receipts == (logged.receipts[1],) * 2
+        assert len(await entries(client, home.origin)) == size
 
 
 async def test_an_advisory_is_found_beside_the_artifact(home: NodeHome, ready: Release) -> None:

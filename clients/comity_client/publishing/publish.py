@@ -13,7 +13,7 @@ from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.names import Name
-from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject
+from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
 from comity.trust.statements.claims import Advisory, sign_advisory
 from comity.trust.statements.published import Licence, Parent, Published
 from comity.trust.tlog.checkpoint import Checkpoint
@@ -233,7 +233,12 @@ async def _log_at(
 async def proven(
     session: Session, memory: Memory, uplink: Uplink, line: bytes, promised: Promised, on_event: OnEvent
 ) -> Logged:
-    """The line is in the log, at the promised index, under a checkpoint that continues all that was seen before."""
+    """The line is in the log, at the promised index, under a checkpoint that continues all that was seen before.
+
+    Where the log had the same statement in another envelope, it is that line.
+    """
+    if promised.line_digest != sha256(line):
+        line = await _standing(uplink, line, promised)
     ends = asyncio.get_running_loop().time() + PROOF_PATIENCE
     while (proof := await _proof(uplink, line)) is None:
         if asyncio.get_running_loop().time() > ends:
@@ -251,6 +256,17 @@ async def proven(
     return Logged(
         uplink.name, uplink.origin, proof.index, checkpoint.size, sha256(line), _cosigners(session, proof, checkpoint)
     )
+
+
+async def _standing(uplink: Uplink, line: bytes, promised: Promised) -> bytes:
+    """The line that says what `line` says, where the log has it already. Raises Untrusted (RECEIPT)."""
+    batches = uplink.client.entries(uplink.origin, promised.index, promised.index + 1)
+    found = [standing async for batch in batches for standing in batch.lines]
+    alike = [each for each in found if sha256(each) == promised.line_digest]
+    if not alike or parse_entry(alike[0]).statement_digest != parse_entry(line).statement_digest:
+        why = f"entry {promised.index} of {uplink.origin} says something else"
+        raise Untrusted("the receipt does not hold", why=why, code="RECEIPT")
+    return alike[0]
 
 
 async def _proof(uplink: Uplink, line: bytes) -> TlogProof | None:
