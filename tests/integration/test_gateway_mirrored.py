@@ -26,8 +26,8 @@ def hub() -> Iterator[HubLike]:
         yield made
 
 
-async def mirror(node: Shop, hub: HubLike, revision: str = "main") -> ImportDone:
-    order = ImportOrder(f"hf:{NAME}@{revision}", hub.url, hosts=(hub.cdn.removeprefix("http://"),))
+async def mirror(node: Shop, hub: HubLike, revision: str = "main", name: str = NAME) -> ImportDone:
+    order = ImportOrder(f"hf:{name}@{revision}", hub.url, hosts=(hub.cdn.removeprefix("http://"),))
     async with node.home.operator() as client, aclosing(client.within(60).upstream.run(order)) as events:
         found = [event async for event in events]
     assert isinstance(found[-1], ImportDone)
@@ -53,6 +53,21 @@ async def test_a_stock_client_gets_a_mirrored_repository_under_its_own_name_and_
     assert found["search"] == [NAME]
     assert found["exists"][:3] == [True, False, True]
     assert "no publisher signed it" in found["stderr"]
+
+
+async def test_the_warning_names_the_repository_that_was_asked_for_and_no_other_with_the_same_bytes(
+    tmp_path: Path, hub: HubLike
+) -> None:
+    others = ("aaa/copy", "org/copy", "zzz/copy")
+    commits = {name: hub.repository(name).commit(FILES).sha for name in (NAME, *others)}
+    async with shop(tmp_path) as node:
+        for name in commits:
+            await mirror(node, hub, name=name)
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            for name, commit in commits.items():
+                warning = (await client.get(f"/api/models/{name}")).headers["X-HF-Warning"]
+                assert f"mirrored from hf:{name}@{commit}" in warning
+                assert not any(f"hf:{other}@" in warning for other in commits if other != name)
 
 
 async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tmp_path: Path, hub: HubLike) -> None:

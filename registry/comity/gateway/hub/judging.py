@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.node.core import Core
+from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import Evidence
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
@@ -70,15 +71,22 @@ class Judge:
         fresh = Freshness(int(self._core.clock()), STALE_DAYS * DAY)
         return Policy(pins=pins, cosigners=CosignerRule(at_least=promised), freshness=fresh, require=_SERVED)
 
-    def judge_mirrored(self, evidence: Evidence, title: str) -> Judgement:
-        """The same for what nobody published: without a policy of the owner's own, a node of a member has to say that
-        it fetched these bytes from its upstream."""
+    def judge_mirrored(self, evidence: Evidence, title: str, observed: Digest) -> Judgement:
+        """The same for what is served because a node observed it: without a policy of the owner's own, a node of a
+        member has to say that it fetched these bytes from its upstream.
+
+        Args:
+            observed: the line that says so. The same bytes may be mirrored from other repositories too, and the notice
+                must not name one of those.
+        """
         policy = self.policy
         if self._own is None:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
         verdict = verify(evidence, policy)
-        said = next((f for f in verdict.row("artifact").facts if f.text.startswith("mirrored from")), None)
-        told = [("mirrored", f"{said.text}, says {said.by}; no publisher signed it")] if said else []
+        said = next((fact for fact in verdict.row("artifact").facts if fact.evidence == observed), None)
+        signed = verdict.row("signatures").state == "pass"
+        author = "a publisher signed the same bytes, under a name of its own" if signed else "no publisher signed it"
+        told = [("mirrored", f"{said.text}, says {said.by}; {author}")] if said else []
         return Judgement(_refusal(verdict, title), (*told, *_advisories(verdict))[:MAX_NOTICES])
 
     def advisories(self, evidence: Evidence) -> tuple[tuple[str, str], ...]:

@@ -95,7 +95,7 @@ class Mirrors:
         manifest = await self._core.pools.files(self._holdings.manifest, observed.manifest)
         evidence = await self._holdings.evidence(manifest, entry.digest)
         title = observed.upstream.name
-        judgement = await self._core.pools.hashing(self._judge.judge_mirrored, evidence, title)
+        judgement = await self._core.pools.hashing(self._judge.judge_mirrored, evidence, title, entry.digest)
         if judgement.refusal is not None:
             raise judgement.refusal
         return Snapshot(
