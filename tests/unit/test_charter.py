@@ -92,6 +92,20 @@ def test_a_seat_has_one_successor_and_leaves_when_it_comes() -> None:
             genesis(members, CharterPolicy(2, 1, 1, 1))
 
 
+@pytest.mark.parametrize("name", ["{}", "{} ", "  {}", "\N{NO-BREAK SPACE}{}"])
+@pytest.mark.parametrize("spelt", [str, str.upper, str.lower])
+def test_no_two_seats_have_one_name(name: str, spelt: Any) -> None:
+    other = replace(OTHERS[0].member, name=name.format(spelt(FIRST.member.name)))
+    with pytest.raises(Malformed) as refused:
+        genesis([FIRST.member, other], CharterPolicy(2, 1, 1, 1))
+    assert refused.value.code in ("CHARTER-NAME", "MALFORMED")
+
+
+def test_a_successor_may_have_the_name_of_the_seat_that_leaves() -> None:
+    heir = replace(seat("IN").member, successor_of=FIRST.id, name=FIRST.member.name)
+    assert Body.parse(genesis([heir, OTHERS[0].member], CharterPolicy(2, 1, 1, 1)).data).member(heir.id) == heir
+
+
 def test_observers_have_no_vote() -> None:
     members = [replace(owner.member, status="observer" if owner is FIRST else "active") for owner in SEATS]
     body = genesis(members, CharterPolicy(3, 2, 2, 2))

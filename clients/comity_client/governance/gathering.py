@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.federation import Federation
 from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.wire.client import NodeClient
+from comity.wire.values import Located
 
 from comity_client.events import OnEvent, ignore
 from comity_client.governance.sitting import Material
@@ -24,6 +26,9 @@ MAX_BODIES: Final = 64
 """Bodies that one node is asked for; a draft too many is gathered from another, or the next time."""
 MAX_ANSWERS: Final = 8
 """Answers about epochs that one node is asked for: 8,000 epochs, or 512 MiB of them."""
+
+MAX_COPIES: Final = 4
+"""Envelopes of one statement that are taken from one node; from another one they count anew."""
 
 _ORDER: Final = ("inception", "rotated", "node-record", DRAFT, CONSENTED, LEFT, INTENT, RATIFIED)
 """A node takes a line when it knows who speaks, and of what: in this order."""
@@ -106,8 +111,7 @@ async def deliver(uplink: Uplink, material: Material, *, on_event: OnEvent = ign
 
 async def _from_node(client: NodeClient, federation: Federation, known: Material) -> Material:
     lines, bodies = await _epochs(client, federation.body.epoch)
-    lines += [located.line for located in await client.proceedings()]
-    here = Material.of(lines, bodies)
+    here = Material.of((*lines, *_few_copies(await client.proceedings())), bodies)
     return here | await _missing_bodies(client, here | known)
 
 
@@ -115,10 +119,24 @@ async def _about_successors(client: NodeClient, prevs: Iterable[Digest], known: 
     here = Material()
     for prev in prevs:
         try:
-            here |= Material.of(located.line for located in await client.proceedings(prev))
+            here |= Material.of(_few_copies(await client.proceedings(prev)))
         except NotFound:
             continue
     return here | await _missing_bodies(client, here | known)
+
+
+def _few_copies(told: Iterable[Located]) -> Iterator[bytes]:
+    """The lines of one node's answer, of each statement a few envelopes: whoever hands out a thousand copies of what
+    others signed, with signatures that do not hold, has none of them judged."""
+    copies: Counter[Digest] = Counter()
+    for located in told:
+        try:
+            statement = parse_entry(located.line).statement_digest
+        except Malformed:
+            continue
+        copies[statement] += 1
+        if copies[statement] <= MAX_COPIES:
+            yield located.line
 
 
 async def _missing_bodies(client: NodeClient, here: Material) -> Material:

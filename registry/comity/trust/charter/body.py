@@ -9,6 +9,8 @@ not in it. What a body must keep of the one before it is in `succession`, and wh
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -259,7 +261,16 @@ def _check_members(members: tuple[Member, ...]) -> None:
         raise Malformed("charter is malformed", why="members must be sorted by id, each once")
     if len({member.lineage for member in members}) != len(members):
         raise Malformed("charter is malformed", why="a seat and its successor, or two successors of one seat")
+    names = Counter(_folded(member.name) for member in members)
+    if twice := [member.name for member in members if names[_folded(member.name)] > 1]:
+        why = f"two seats are called {twice[0]!r}, or differ only in case, width or spaces"
+        raise Malformed("charter is malformed", why=why, hint="have one of them named otherwise", code="CHARTER-NAME")
     keys: list[VerifyingKey] = [key for member in members for key in member.keys.keys]
     halves = [half.id for key in keys for half in key.halves]
     if len(set(halves)) != len(halves):
         raise Malformed("charter is malformed", why="one key appears twice")
+
+
+def _folded(name: str) -> str:
+    """A display name as people tell names apart."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
