@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from comity.trust.errors import ComityError
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from support.federation import converged, found, make_home, serving, until
 from support.governing import Person, decide, digest_of, reseated
+from support.officers import Document, Officer
 
 
 async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path: Path) -> None:
@@ -117,3 +119,21 @@ async def _sees_draft(person: Person) -> bool:
 
 async def _is_asked(person: Person) -> bool:
     return any("waiting for this member" in warning for warning in (await person.status()).warnings)
+
+
+async def test_an_operator_keeps_a_request_or_lets_it_go(tmp_path: Path) -> None:
+    founded = found(tmp_path, 2)
+    first, newcomer = Person(founded.homes[0]), Person(make_home(tmp_path / "newcomer", 5))
+    home, pins = first.home.directory, tmp_path / "pins"
+    async with serving(first.home), first.home.client() as door:
+        await door.ask(newcomer.card)
+        assert await refused(door.decide_ask(newcomer.id, keep=False)) == "UNIMPLEMENTED"
+
+        async def decide(verb: str, who: str, exits: int = 0) -> Document:
+            return await asyncio.to_thread(Officer(home, pins).comity, "member", verb, who, "--dir", home, exits=exits)
+
+        assert (await decide("keep", newcomer.id[:12])).items() >= {"id": newcomer.id, "kept": True}.items()
+        assert (await decide("keep", "00000000", exits=5))["error"]["code"] == "NO-ASK"
+        assert [ask.member for ask in await door.asks()] == [newcomer.id]
+        assert (await decide("dismiss", newcomer.id[:12])).items() >= {"id": newcomer.id, "kept": False}.items()
+        assert await door.asks() == ()

@@ -6,6 +6,7 @@ Attackers, who sign what they like against honest members, have suites of their 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 
 from comity.trust.charter import (
@@ -29,7 +30,7 @@ from comity.trust.charter import (
 from comity.trust.charter.readings import void
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
+from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Statement, Subject, sign_statement
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.charters import Seated, cheaply_signed, drafts, founded, seated
@@ -163,7 +164,7 @@ statements = st.builds(
         st.none() | st.integers(-1, 3) | digests | st.just(GENESIS.digest) | st.text(max_size=5),
     ),
     st.just(()) | st.just((SideObject.of(BODIES[0].data),)),
-)
+).map(lambda said: said if said.predicate in WITH_OBJECTS else replace(said, objects=()))
 bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body.data for body in BODIES]), max_size=3)
 
 
