@@ -11,6 +11,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 PATIENCE = 5.0
 """Seconds that a connection may take to be made."""
@@ -46,20 +48,108 @@ def passing(host: str, port: int, count: int, *, threads: int = 8) -> int:
 
 
 @contextlib.contextmanager
-def silent(host: str, port: int, count: int, *, begun: bool = False) -> Iterator[list[socket.socket]]:
-    """Hold `count` connections open that say nothing, or, with `begun`, half of a ClientHello."""
+def silent(host: str, port: int, count: int, *, begun: bool = False, source: str = "") -> Iterator[list[socket.socket]]:
+    """Hold `count` connections open that say nothing, or, with `begun`, half of a ClientHello.
+
+    `source` is the address to connect from: on loopback, every 127.x.y.z is one's own.
+    """
     hello = client_hello() if begun else b""
     held = []
     try:
         for _ in range(count):
             with contextlib.suppress(OSError):
-                connection = socket.create_connection((host, port), PATIENCE)
+                connection = socket.create_connection((host, port), PATIENCE, _from(source))
                 held.append(connection)
                 connection.sendall(hello[: len(hello) // 2])
         yield held
     finally:
         for connection in held:
             connection.close()
+
+
+@dataclass
+class Stream:
+    """An HTTP/2 connection of our own, on which calls are begun and nothing is ever done well."""
+
+    connection: ssl.SSLSocket
+    begun: int = 0
+
+    @classmethod
+    def connect(cls, host: str, port: int, *, source: str = "", window: int = 0) -> Self:
+        """Connect, and let the server send `window` bytes on each stream."""
+        plain = socket.create_connection((host, port), PATIENCE, _from(source))
+        connection = _context().wrap_socket(plain, server_hostname="n.comity.invalid")
+        setting = (4).to_bytes(2, "big") + window.to_bytes(4, "big")
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, setting))
+        return cls(connection)
+
+    def call(self, method: str, request: bytes = b"") -> None:
+        """A whole request for `Service/Method`, whose answer nobody reads."""
+        self._send(method, _message(request), end=True)
+
+    def half(self, method: str, sent: int = 0, size: int = 4 << 20) -> None:
+        """Announce a request of `size` bytes, and send `sent` of them."""
+        self._send(method, b"\0" + size.to_bytes(4, "big") + bytes(sent), end=False)
+
+    def ended(self, patience: float) -> bool:
+        """Read what the server says; whether it closes the connection before it is silent for `patience` seconds."""
+        self.connection.settimeout(patience)
+        try:
+            while self.connection.recv(65_536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def heard(self, patience: float = PATIENCE) -> bytes:
+        """What the server says within `patience` seconds of silence, as it is on the line."""
+        self.connection.settimeout(patience)
+        said = bytearray()
+        with contextlib.suppress(OSError):
+            while data := self.connection.recv(65_536):
+                said += data
+        return bytes(said)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _send(self, method: str, data: bytes, *, end: bool) -> None:
+        stream = 2 * self.begun + 1
+        self.begun += 1
+        frames = _frame(1, 4, stream, _headers(method))
+        chunks = [data[at : at + 16_384] for at in range(0, len(data), 16_384)]
+        for number, chunk in enumerate(chunks):
+            frames += _frame(0, int(end and number == len(chunks) - 1), stream, chunk)
+        self.connection.sendall(frames)
+
+
+def _headers(method: str) -> bytes:
+    fields = (
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", f"/comity.v1.{method}"),
+        (":authority", "n.comity.invalid"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("grpc-timeout", "3000S"),
+    )
+    return b"".join(
+        b"\0" + b"".join(bytes([len(part)]) + part.encode() for part in field) for field in fields
+    )  # literals that are not indexed, and not Huffman-coded
+
+
+def _message(data: bytes) -> bytes:
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def _from(source: str) -> tuple[str, int] | None:
+    return (source, 0) if source else None
 
 
 def _context() -> ssl.SSLContext:

@@ -21,7 +21,11 @@ def made(allowance: Allowance) -> tuple[Throttle, Clock]:
 
 
 def refused(throttle: Throttle, caller: str) -> str:
-    with pytest.raises(Refused) as caught, throttle.call(caller):
+    return refused_in(throttle, caller, caller)
+
+
+def refused_in(throttle: Throttle, caller: str, block: str) -> str:
+    with pytest.raises(Refused) as caught, throttle.call(caller, block):
         pass
     return caught.value.code
 
@@ -59,6 +63,48 @@ def test_calls_at_once_are_bounded_for_each_and_for_all() -> None:
         pass
 
 
+def test_the_block_with_the_most_calls_gives_one_up_for_a_newcomer() -> None:
+    throttle, _ = made(Allowance(at_once=9, all_at_once=4))
+    ended: list[str] = []
+    with ExitStack() as calls:
+        for caller, block in (("a", "A"), ("b", "A"), ("c", "A"), ("d", "D")):
+            calls.enter_context(throttle.call(caller, block, lambda caller=caller: ended.append(caller)))
+        calls.enter_context(throttle.call("e", "E"))
+        assert ended == ["a"]
+        assert refused_in(throttle, "f", "A") == "TOO-MANY-CALLS"
+        assert ended == ["a"]
+
+
+def test_a_call_that_makes_progress_gives_way_after_one_that_stands_still() -> None:
+    throttle, _ = made(Allowance(at_once=9, all_at_once=2))
+    ended: list[str] = []
+    with (
+        throttle.call("a", "A", lambda: ended.append("a")) as first,
+        throttle.call("b", "A", lambda: ended.append("b")),
+    ):
+        throttle.progress(first)
+        with throttle.call("c", "C"):
+            assert ended == ["b"]
+
+
+def test_calls_at_once_are_bounded_for_a_block() -> None:
+    throttle, _ = made(Allowance(at_once=2, block_at_once=3))
+    with throttle.call("a", "A"), throttle.call("b", "A"), throttle.call("c", "A"):
+        assert refused_in(throttle, "d", "A") == "TOO-MANY-CALLS"
+        with throttle.call("e", "E"):
+            pass
+
+
+def test_many_callers_of_one_block_have_the_rate_of_four() -> None:
+    throttle, _ = made(Allowance(calls_per_second=1, burst=2))
+    for number in range(8):
+        with throttle.call(f"a{number}", "A"):
+            pass
+    assert refused_in(throttle, "another", "A") == "RATE"
+    with throttle.call("b", "B"):
+        pass
+
+
 def test_a_call_that_fails_makes_room_too() -> None:
     throttle, _ = made(Allowance(at_once=1))
     with pytest.raises(KeyError), throttle.call("a"):
@@ -82,20 +128,18 @@ def test_bytes_without_a_bound_never_wait() -> None:
     assert throttle.sent("a", 10**12) == 0
 
 
-def test_idle_callers_are_forgotten_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "MAX_CALLERS", 2)
-    throttle_, clock = made(Allowance(calls_per_second=1, burst=1))
-    for caller in ("a", "b"):
-        with throttle_.call(caller):
+def test_strangers_without_number_never_refuse_a_known_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_ACCOUNTS", 2)
+    throttle_, _ = made(Allowance(calls_per_second=1, burst=1))
+    for number in range(100):
+        with throttle_.call(f"stranger {number}", f"block {number}"):
             pass
-    assert refused(throttle_, "c") == "RATE"
-    clock.now += 2
-    with throttle_.call("c"):
+    with throttle_.call("a member"):
         pass
 
 
 def test_a_running_call_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "MAX_CALLERS", 2)
+    monkeypatch.setattr(throttle, "MAX_ACCOUNTS", 2)
     throttle_, clock = made(Allowance(calls_per_second=1, burst=1, at_once=1))
     with throttle_.call("a"):
         with throttle_.call("b"):

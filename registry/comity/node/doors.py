@@ -27,7 +27,9 @@ from comity.v1 import (
     publish_pb2,
     upstream_pb2,
 )
+from comity.wire.connection_guard import ConnectionGuard, PortShares
 from comity.wire.doors import Door, MutualDoor, OpenDoor, OperatorDoor
+from comity.wire.guards import Admitted, ignored
 from comity.wire.mutual_port import MutualPort, cannot_listen
 from comity.wire.server import Services, make_server
 from comity.wire.throttle import Allowance, Throttle
@@ -74,6 +76,7 @@ class Doors:
     def __init__(self, core: Core, services: Services) -> None:
         self._core = core
         self._mutual: MutualPort | None = None
+        self._guard: ConnectionGuard | None = None
         self._servers: list[grpc.aio.Server] = []
         self._health: dict[str, health.aio.HealthServicer] = {}
         self._all = services
@@ -83,27 +86,33 @@ class Doors:
         """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
         listen, limits = self._core.config.listen, connection_limits()
         strangers = _strangers(self._core.config.limits)
-        ports = (
-            await self._serve_peers(listen.mutual, limits.mutual),
-            await self._serve(OpenDoor(self._core.keys.tls), self._public, strangers, listen.open, limits.open),
-        )
+        peers, others = _shares(limits.mutual), _shares(limits.open)
+        mutual = await self._serve_peers(listen.mutual, limits.mutual, peers)
+        door = OpenDoor(self._core.keys.tls)
+        open_ = await self._serve(door, self._public, strangers, listen.open, limits.open, others.admitted)
         await self._serve_operators(listen)
-        return Listening(_at(listen.mutual, ports[0]), _at(listen.open, ports[1]), listen.operator)
+        self._guard = ConnectionGuard({mutual: peers, open_: others})
+        self._guard.start()
+        return Listening(_at(listen.mutual, mutual), _at(listen.open, open_), listen.operator)
 
     async def close(self) -> None:
         for servicer in self._health.values():
             await servicer.enter_graceful_shutdown()
         mutual = (self._mutual.close(GRACE),) if self._mutual else ()
         await asyncio.gather(*mutual, *(server.stop(GRACE) for server in self._servers))
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.stop)
 
-    async def _serve_peers(self, address: str, connections: int) -> int:
+    async def _serve_peers(self, address: str, connections: int, shares: PortShares) -> int:
         members = self._core.membership
         door = MutualDoor(self._core.keys.tls, members.pins, members.operators)
         services = self._all if self._core.seat.record.operators else self._public
         throttle = Throttle(_PEER)
 
         async def make() -> grpc.aio.Server:
-            server = make_server(door, services, throttle, connections=connections, shared_port=True)
+            server = make_server(
+                door, services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
+            )
             await self._report_health("mutual", server, services)
             return server
 
@@ -111,8 +120,16 @@ class Doors:
         members.watch_pins(self._mutual.pins_changed)
         return await self._mutual.open(address)
 
-    async def _serve(self, door: Door, services: Services, allowance: Allowance, address: str, connections: int) -> int:
-        server = make_server(door, services, Throttle(allowance), connections=connections)
+    async def _serve(
+        self,
+        door: Door,
+        services: Services,
+        allowance: Allowance,
+        address: str,
+        connections: int,
+        admitted: Admitted = ignored,
+    ) -> int:
+        server = make_server(door, services, Throttle(allowance), connections=connections, admitted=admitted)
         await self._report_health(address, server, services)
         try:
             port = server.add_secure_port(address, door.credentials())
@@ -150,9 +167,14 @@ def _offered(services: Services) -> tuple[str, ...]:
     return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing)
 
 
+def _shares(connections: int) -> PortShares:
+    """The places at a port. A quarter of what gRPC takes stays free, so that a newcomer is accepted and looked at."""
+    return PortShares(max(1, connections * 3 // 4))
+
+
 def _strangers(limits: Limits) -> Allowance:
     rate = limits.open_calls_per_second
-    return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32, all_at_once=128)
+    return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32, all_at_once=128, block_at_once=48)
 
 
 def _at(address: str, port: int) -> str:

@@ -17,7 +17,7 @@ import grpc
 
 from comity.trust.digest import sha256
 from comity.trust.errors import Refused
-from comity.wire.address import caller_name
+from comity.wire.address import address_block, caller_name
 from comity.wire.certs import Pin, TlsIdentity, from_pem, to_pem
 
 Pins = Callable[[], Iterable[Pin]]
@@ -30,6 +30,12 @@ class Caller:
     name: str
     certificate: bytes | None = None
     operator: bool = False
+
+    @property
+    def block(self) -> str:
+        """What the caller shares its allowance with: its address block, or nobody where it is known by more."""
+        known = self.certificate is not None or self.operator
+        return self.name if known else address_block(self.name.partition("/")[0])
 
 
 CALLER: ContextVar[Caller] = ContextVar("comity.wire.caller")

@@ -5,10 +5,13 @@
 (2) a deadline is required, of at most an hour;
 (3) the door says who calls, or refuses;
 (4) that caller's calls are counted;
-(5) only now is the request read, with patience for each message; and bytes sent are paced.
+(5) only now is the request read, with patience for each message, and a bounded number of requests at once: gRPC keeps
+    what came of them;
+(6) each message that is sent has to be taken within a time, and bytes are paced.
 
-gRPC would read a single request before it runs a handler, and wait for it without bound. On the line a single request
-is a stream of one: so every handler is wrapped as a reader of a stream.
+gRPC would read a single request before it runs a handler, and wait for it without bound; and it would send a single
+answer after the handler has ended, when nobody counts the call any more. On the line a single message is a stream of
+one: so every handler is wrapped as one of two streams.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ from google.protobuf.message import DecodeError, Message
 
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.wire import limits
+from comity.wire.connection_guard import shut_down
 from comity.wire.doors import CALL, CALLER, Caller, Door
 from comity.wire.errors import to_status
-from comity.wire.throttle import Throttle
+from comity.wire.throttle import Running, Throttle
 
 _log: Final = logging.getLogger(__name__)
 
@@ -36,12 +40,21 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class Guard(grpc.aio.ServerInterceptor):
-    """Stands at one door of one server."""
+Admitted: TypeAlias = Callable[[str, str], None]
+"""Is told of each call that is let in: the peer as gRPC names it, and the certificate that it showed, or ""."""
 
-    def __init__(self, door: Door, throttle: Throttle) -> None:
+
+def ignored(peer: str, owner: str) -> None:
+    """An `Admitted` that wants to know nothing."""
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Stands at one port of one server."""
+
+    def __init__(self, door: Door, throttle: Throttle, admitted: Admitted = ignored) -> None:
         self._door = door
         self._throttle = throttle
+        self._admitted = admitted
 
     async def intercept_service(
         self,
@@ -54,39 +67,92 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guarded(self, handler: Handler, method: str) -> Handler:
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
-        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
-            patient = _patiently(requests)
-            return behaviour(patient if handler.request_streaming else await _only(patient), context)
+        async def answer(requests: AsyncIterator[Any], context: Context) -> None:
+            async with self._call(method, context) as call:
+                patient = call.patiently(requests)
+                answered = behaviour(patient if handler.request_streaming else await _only(patient), context)
+                if not handler.response_streaming:
+                    await call.send(await answered)
+                elif hasattr(answered, "__aiter__"):
+                    async with aclosing(answered):
+                        async for message in answered:
+                            await call.send(message)
+                else:
+                    await answered  # writes by itself, as grpcio's own health service does
 
-        async def single(requests: AsyncIterator[Any], context: Context) -> Any:
-            async with self._call(method, context):
-                return await (await answer(requests, context))
-
-        async def streaming(requests: AsyncIterator[Any], context: Context) -> None:
-            async with self._call(method, context) as caller:
-                messages = await answer(requests, context)
-                if not hasattr(messages, "__aiter__"):
-                    await messages  # writes by itself, as grpcio's own health service does
-                    return
-                async with aclosing(messages):
-                    async for message in messages:
-                        await context.write(message)
-                        await asyncio.sleep(self._throttle.sent(caller.name, _size(message)))
-
-        serializers = (handler.request_deserializer, handler.response_serializer)
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(streaming, *serializers)
-        return grpc.stream_unary_rpc_method_handler(single, *serializers)
+        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
-    async def _call(self, method: str, context: Context) -> AsyncIterator[Caller]:
+    async def _call(self, method: str, context: Context) -> AsyncIterator[_Call]:
         CALL.set(secrets.token_hex(8))
         async with _errors_answered(method, context):
             _require_deadline(context.time_remaining())
             caller = self._door.caller(context)
-            with self._throttle.call(caller.name):
+            call = _Call(context, caller, self._throttle)
+            with self._throttle.call(caller.name, caller.block, call.end) as call.running:
+                self._admitted(context.peer(), caller.name if caller.certificate else "")
                 CALLER.set(caller)  # this task serves this call and ends with it
-                yield caller
+                async with call.until_ended():
+                    yield call
+
+
+class _Call:
+    """One admitted call: its messages are awaited and sent with patience, and it can be ended for others' sake."""
+
+    def __init__(self, context: Context, caller: Caller, throttle: Throttle) -> None:
+        self.running = Running(caller.block)
+        self._context = context
+        self._caller = caller
+        self._throttle = throttle
+        self._bound = asyncio.timeout(None)
+        self._sending = False
+
+    def end(self) -> None:
+        """Have the call end now: another block's call takes its place."""
+        if self._sending:
+            shut_down(self._context.peer())  # what is being sent would hold the call's end up
+        self._bound.reschedule(0)
+
+    @asynccontextmanager
+    async def until_ended(self) -> AsyncIterator[None]:
+        """Raises Refused (TOO-MANY-CALLS) within the block once `end` was called."""
+        try:
+            async with self._bound:
+                yield
+        except TimeoutError:
+            if not self._bound.expired():
+                raise
+            raise Refused(
+                "the call was ended for another one",
+                why="all that may run at once do, and this address block had the most",
+                hint="make fewer calls at once",
+                code="TOO-MANY-CALLS",
+            ) from None
+
+    async def patiently(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        while True:
+            try:
+                async with asyncio.timeout(limits.PATIENCE), self._throttle.awaiting(self.running):
+                    request = await anext(requests)
+            except StopAsyncIteration:
+                return
+            self._throttle.progress(self.running)
+            yield request
+
+    async def send(self, message: Any) -> None:
+        """Send one message. A caller that does not take it for `limits.STALL` seconds loses its connection: nothing
+        else would free what gRPC holds for it."""
+        self._sending = True
+        try:
+            async with asyncio.timeout(limits.STALL):
+                await self._context.write(message)
+        except TimeoutError:
+            shut_down(self._context.peer())
+            raise
+        finally:
+            self._sending = False
+        self._throttle.progress(self.running)
+        await asyncio.sleep(self._throttle.sent(self._caller.name, _size(message)))
 
 
 @asynccontextmanager
@@ -116,16 +182,6 @@ def _require_deadline(remaining: float | None) -> None:
             hint="set a timeout, and resume where it was not enough",
             code="DEADLINE-REQUIRED",
         )
-
-
-async def _patiently(requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    while True:
-        try:
-            async with asyncio.timeout(limits.PATIENCE):
-                request = await anext(requests)
-        except StopAsyncIteration:
-            return
-        yield request
 
 
 async def _only(requests: AsyncIterator[Any]) -> Any:

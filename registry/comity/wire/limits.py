@@ -95,6 +95,10 @@ STREAMS: Final = 128
 
 # A handshake of TLS and HTTP/2 takes a few round trips; a client that takes longer holds a connection for nothing.
 HANDSHAKE: Final = 10.0
+# A message that is sent waits this long for the caller to take it; then the connection is closed.
+STALL: Final = 20.0
+# Requests that are awaited at once at a port: gRPC keeps what came of each, up to MESSAGE.
+AWAITED: Final = 16
 # A connection without a call. Clients connect again by themselves.
 IDLE_CONNECTION: Final = 300.0
 

@@ -19,7 +19,7 @@ from comity.v1.publish_pb2_grpc import add_PublishServiceServicer_to_server
 from comity.v1.upstream_pb2_grpc import add_UpstreamServiceServicer_to_server
 from comity.wire import limits, servicers
 from comity.wire.doors import Door
-from comity.wire.guards import Guard
+from comity.wire.guards import Admitted, Guard, ignored
 from comity.wire.offer_servicer import Offering, OfferServicer
 from comity.wire.services import ArtifactReads, BlobReads, Governance, LogReads, NodeReads, Operating, Publishing
 from comity.wire.throttle import Throttle
@@ -56,7 +56,13 @@ class Services:
 
 
 def make_server(
-    door: Door, services: Services, throttle: Throttle, *, connections: int = 1024, shared_port: bool = False
+    door: Door,
+    services: Services,
+    throttle: Throttle,
+    *,
+    connections: int = 1024,
+    shared_port: bool = False,
+    admitted: Admitted = ignored,
 ) -> grpc.aio.Server:
     """A server that listens nowhere yet: `server.add_secure_port(address, door.credentials())`, then start it.
 
@@ -67,13 +73,14 @@ def make_server(
         connections: how many there may be at once; gRPC closes those beyond.
         shared_port: whether another server of this process listens at the same port. Without it the port is refused
             where anybody listens already.
+        admitted: is told of each call that is let in: the peer as gRPC names it, and the owner of its connection.
     """
     options = (
         *_OPTIONS,
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.so_reuseport", int(shared_port)),
     )
-    server = grpc.aio.server(interceptors=(Guard(door, throttle),), options=options)
+    server = grpc.aio.server(interceptors=(Guard(door, throttle, admitted),), options=options)
     if services.node:
         add_NodeServiceServicer_to_server(servicers.NodeServicer(services.node), server)
     if services.logs:
