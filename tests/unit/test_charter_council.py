@@ -18,6 +18,7 @@ from comity.trust.charter import (
     left_statement,
     would_strand,
 )
+from comity.trust.charter import council as council_of
 from comity.trust.charter.council import MAX_BODIES, MAX_NOTES
 from comity.trust.digest import Digest, sha256
 from comity.trust.dsse import Envelope
@@ -147,6 +148,16 @@ def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) 
     read = {draft.body.digest for draft in room.council.drafts}
     assert len(read) == MAX_BODIES + 1
     assert {mine.digest, bodies[-1].digest} <= read
+
+
+def test_one_member_has_little_read_and_two_bodies_always(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [room.put(change(room.body, number), A) for number in range(6)]
+    theirs = room.put(change(room.body, 9), B)
+    size = len(bodies[0].data)
+    for most, count in ((1, 2), (3 * size + size // 2, 3), (100 * size, 6)):
+        monkeypatch.setattr(council_of, "MAX_READ", most)
+        drafts = {draft.body.digest for draft in room.council.drafts}
+        assert len(drafts & {body.digest for body in bodies}) == count and theirs.digest in drafts
 
 
 def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -> None:

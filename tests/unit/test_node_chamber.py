@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from comity.ledger.index import Query
+from comity.node.governance.bodies import StoredBodies
 from comity.trust.charter import Body, Certificate, Member, assemble, consent
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
@@ -257,3 +258,17 @@ async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Benc
     await bench.chamber.hear(cast(Any, peer), cast(Any, Peering(certificate)))
     assert bench.chamber.outlook.stopped
     assert bench.chamber.annals.newest == one
+
+
+def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, asked = bench.council.put(change(bench.council.body)), list[bytes]()
+    read = Body.parse
+    monkeypatch.setattr(Body, "parse", lambda data: asked.append(data) or read(data))
+    bodies = StoredBodies(bench.store)
+    bodies.digests = frozenset([body.digest])
+    assert bodies.seats(body.digest) == frozenset()
+    bench.store.put(body.digest, body.data)
+    for _ in range(3):
+        assert bodies.seats(body.digest) == {seat.id for seat in body.members}
+        assert bodies.parse(body.data) == body
+    assert asked == [body.data]

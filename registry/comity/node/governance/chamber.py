@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -26,7 +27,7 @@ from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.trust.charter import Body, Certificate, Council, Fork, Lie, certify, deliberate
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.statements.claims import signed_by_node
 from comity.wire.client import NodeClient
@@ -217,7 +218,8 @@ class Chamber:
         entries = await self.entries(previous.digest)
         entries += [parse_entry(line) for certificate in (*held[:1], *beside) for line in certificate.lines]
         bodies = self._bodies.beside(certificate.body for certificate in beside)
-        return await self._core.pools.hashing(deliberate, previous, entries, bodies, held=held, signed=self.memo.signed)
+        work = partial(deliberate, signed=self.memo.signed, parse=self._bodies.parse)
+        return await self._core.pools.hashing(work, previous, entries, bodies, held=held)
 
     def _note(self, council: Council) -> None:
         """Remember what was found; forks and lies for good, but for a fork that the operator has decided."""
@@ -262,15 +264,9 @@ class Chamber:
 
     def _newcomers(self, named: Iterable[Digest]) -> frozenset[Digest]:
         """Blocking. Who would be admitted."""
-        bodies = (self._bodies[digest] for digest in named if digest in self._bodies)
-        return frozenset(seat for data in bodies for seat in _seats(data)) - set(self._core.membership.known)
-
-
-def _seats(data: bytes) -> Iterable[Digest]:
-    try:
-        return [seat.id for seat in Body.parse(data).members]
-    except ComityError:
-        return ()
+        return frozenset(seat for digest in named for seat in self._bodies.seats(digest)) - set(
+            self._core.membership.known
+        )
 
 
 def _few(lies: Iterable[Lie]) -> tuple[Lie, ...]:

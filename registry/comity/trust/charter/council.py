@@ -7,17 +7,17 @@ them was taken up before. Junk costs its own reading and becomes a note.
 
 The work is linear in what is given, and whoever gives it has bounded it. Signers are not rationed here: to drop what a
 liar signs beyond some number would un-count readings on which others rest. Only of bodies, which are large, no more
-than 8 are read for each member that names them, those that it ratified first.
+than 8 are read for each member that names them, those that it ratified first, and beyond two no more than 8 MiB.
 Source: protocol, sections 7.3 to 7.7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from comity.trust.charter.body import Body
+from comity.trust.charter.body import MAX_BYTES, Body
 from comity.trust.charter.certificate import (
     Certificate,
     accepted_by_the_new_set,
@@ -40,6 +40,10 @@ from comity.trust.statement import Entry, parse_entry
 
 MAX_BODIES: Final = 8
 """How many bodies are read because one member names them."""
+ALWAYS: Final = 2
+"""So many of them however large they are: the one that a member ratified, and the one that it intends."""
+MAX_READ: Final = 2 * MAX_BYTES
+"""Bytes of all of them, where there are more."""
 
 MAX_NOTES: Final = 100
 
@@ -51,6 +55,7 @@ def deliberate(
     *,
     held: Sequence[Certificate] = (),
     signed: Signed = KeySet.signed,
+    parse: Callable[[bytes], Body] = Body.parse,
 ) -> Council:
     """What `entries` amount to, for one who holds `start`. Never fails.
 
@@ -60,8 +65,9 @@ def deliberate(
         held: the epochs after `start` that were taken up before, without a gap; nothing leads back from them, and a
             rival of one of them is judged from the newest (7.7).
         signed: how signatures are judged; simulations of many members pass a cheap one.
+        parse: how bodies are read; whoever deliberates often passes one that remembers.
     """
-    chamber = _Chamber(Pile.sort(entries), bodies, signed)
+    chamber = _Chamber(Pile.sort(entries), bodies, signed, parse)
     epochs, lies, rivals = list(held), list[Lie](), list[tuple[Certificate, Certificate]]()
     docket, candidates = chamber.open(start)
     for taken in held:
@@ -97,8 +103,10 @@ def deliberate(
 class _Chamber:
     """The lines and bodies of one deliberation; each body is parsed once."""
 
-    def __init__(self, pile: Pile, bodies: Mapping[Digest, bytes], signed: Signed) -> None:
-        self._pile, self._bodies, self._signed = pile, bodies, signed
+    def __init__(
+        self, pile: Pile, bodies: Mapping[Digest, bytes], signed: Signed, parse: Callable[[bytes], Body]
+    ) -> None:
+        self._pile, self._bodies, self._signed, self._read = pile, bodies, signed, parse
         self._parsed: dict[Digest, Body | None] = {}
 
     @property
@@ -116,14 +124,19 @@ class _Chamber:
 
     def _few(self, named: Iterable[tuple[int, int, Digest]]) -> list[Digest]:
         at_hand = dict.fromkeys(digest for *_, digest in sorted(named) if digest in self._bodies)
-        return list(at_hand)[:MAX_BODIES]
+        few, size = list[Digest](), 0
+        for digest in list(at_hand)[:MAX_BODIES]:
+            size += len(self._bodies[digest])
+            if len(few) < ALWAYS or size <= MAX_READ:
+                few.append(digest)
+        return few
 
     def _parse(self, digest: Digest) -> Body | None:
         if digest not in self._parsed:
             self._parsed[digest] = None
             try:
                 if sha256(self._bodies[digest]) == digest:
-                    self._parsed[digest] = Body.parse(self._bodies[digest])
+                    self._parsed[digest] = self._read(self._bodies[digest])
             except ComityError as error:
                 self._pile.notes.append(f"draft {digest[:12]} counts for nothing: {error}")
         return self._parsed[digest]
