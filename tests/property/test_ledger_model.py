@@ -133,8 +133,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def everything_is_sound_and_nothing_else_is_found(self) -> None:
         for log, model in self.models.items():
             self.ledger.history.verify_all(log.origin)
+            wanted = LINES[: model.size][:1000] if log == OWN else []  # of a mirrored log, what the intake proves
             found = self.ledger.index.find(Query(origin=log.origin), limit=1000)
-            assert [entry.line for entry in found] == LINES[: model.size][:1000]
+            assert [entry.line for entry in found] == wanted
 
 
 TestLedger = LedgerMachine.TestCase

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.ledger.index import UNKNOWN, Query
 from comity.ledger.ledger import Backing, Ledger
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Untrusted
@@ -16,7 +14,7 @@ from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash, root, verify_consist
 from comity.trust.tlog.note import SignedNote
 from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries
 from support.logs import LogKeys, statement_lines
-from support.world import identity, signer
+from support.world import signer
 
 OWN = LogKeys.generate("own.example/log")
 FAR = LogKeys.generate("far.example/log")
@@ -358,25 +356,3 @@ def test_a_statement_that_stands_is_not_added_again_in_another_envelope(ledger: 
     assert ledger.history.entries(OWN.origin, 0, 3) == [statement_lines(0, 1)[0], first, statement_lines(1, 2)[0]]
     assert ledger.index.first(OWN.origin, parse_entry(third).statement_digest) == 1
     assert ledger.index.first(OWN.origin, sha256(b"never said")) is None
-
-
-def test_a_mirrored_log_may_say_a_thing_twice_and_its_first_place_is_known(ledger: Ledger) -> None:
-    lines = _copies(2)
-    ledger.logs.stage(FAR.origin, 0, lines)
-    said = parse_entry(lines[0]).statement_digest
-    assert ledger.index.first(FAR.origin, said) is None
-    far = [*lines, *statement_lines(0, 1)]
-    ledger.logs.advance(FAR.origin, 2, far[2:], FAR.note_over(far))
-    assert ledger.index.first(FAR.origin, said) == 0
-
-
-def test_an_inception_of_somebody_else_is_no_statement_of_theirs(ledger: Ledger) -> None:
-    """Issue 10, C3: 16 of them stopped others from copying a publisher's releases."""
-    victim = identity("Swiss AI", "CH")
-    said = victim.entry.statement
-    junk = [sign_statement(replace(said, body={"record": {"number": at}}), signer("mallory")).line for at in range(20)]
-    lines = [*junk, replace(victim.entry.envelope, signatures=parse_entry(junk[0]).envelope.signatures).encode()]
-    ledger.logs.advance(FAR.origin, 0, [*lines, victim.entry.line], FAR.note_over([*lines, victim.entry.line]))
-    (found,) = ledger.index.find(Query(subject=victim.inception.id, predicate="inception"), limit=1000)
-    assert found.line == victim.entry.line
-    assert len(ledger.index.find(Query(predicate=UNKNOWN), limit=1000)) == 21

@@ -14,17 +14,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.index import Index
+from comity.ledger.intake import Intake
 from comity.ledger.ledger import NAME, Ledger
 from comity.ledger.lock import NAME as LOCK
 from comity.ledger.migrate import migrate
 from comity.ledger.piece_index import PieceIndex, PiecePlace
+from comity.ledger.proven import Proven
 from comity.ledger.rows import find_log
 from comity.ledger.sqlite import SqliteFile
 from comity.trust.digest import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.pieces import FIXED, PieceRecord, encode_records
-from comity.trust.statement import parse_entry
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
@@ -150,18 +150,20 @@ def test_piece_records_of_an_earlier_version_are_kept_and_sealed(database: Datab
     assert pieces.find_piece(bytes(32)) == []
 
 
-def test_statements_of_an_earlier_version_are_found_by_what_they_say(database: Database) -> None:
+def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -> None:
     migrate(database, "0006")
     row = "INSERT INTO logs (id, origin, vkey, own, size, root, staged) VALUES (1, :origin, :vkey, 1, 2, :root, 2)"
     entry = 'INSERT INTO entries (log_id, "index", line, digest) VALUES (1, :index, :line, :digest)'
     said = 'INSERT INTO statements (log_id, "index", predicate) VALUES (1, :index, :predicate)'
+    lines = (b"free text", statement_line(0))
     with database.writing("test") as connection:
         connection.execute(text(row), {"origin": LOG.origin, "vkey": LOG.vkey, "root": EMPTY_ROOT})
-        for index, line in enumerate((b"free text", statement_line(0))):
+        for index, line in enumerate(lines):
             connection.execute(text(entry), {"index": index, "line": line, "digest": bytes(32)})
             connection.execute(text(said), {"index": index, "predicate": "vouched" if index else ""})
     migrate(database)
-    assert Index(database).first(LOG.origin, parse_entry(statement_line(0)).statement_digest) == 1
+    assert Intake(database).stretch(LOG.origin).lines == lines
+    assert Proven(database).last() == 0
 
 
 def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:
@@ -178,7 +180,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     migrate(database)
     with database.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0007"
+        assert MigrationContext.configure(connection).get_current_revision() == "0008"
 
 
 def test_a_ledger_that_a_newer_program_wrote_is_refused(database: Database) -> None:

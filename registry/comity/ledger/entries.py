@@ -8,12 +8,12 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from comity.ledger import index, schema
+from comity.ledger import intake, proving, schema
+from comity.ledger.facts import fact
 from comity.ledger.rows import LogRow
 from comity.ledger.tree import corrupt
 from comity.trust.digest import Digest, sha256
-from comity.trust.errors import ComityError, Malformed
-from comity.trust.identity import check_inception
+from comity.trust.errors import Malformed
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.tiles import MAX_ENTRY
@@ -29,7 +29,7 @@ _ENTRY = schema.entries.c
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A line on its way into a log. `entry` is None where the line is no statement: a mirror keeps that too."""
+    """A line on its way into a log. `entry` is what stands as proven at once: lines of this node's own log."""
 
     line: bytes
     digest: Digest
@@ -38,23 +38,19 @@ class Leaf:
 
 
 def own_leaves(lines: Sequence[bytes]) -> list[Leaf]:
-    """Lines for a log of this node: each must be a statement. Raises Malformed."""
+    """Lines for a log of this node, which has proven them: each must be a statement. Raises Malformed."""
     _check_bounds(lines)
     return [_leaf(line, parse_entry(line)) for line in lines]
 
 
 def foreign_leaves(lines: Sequence[bytes]) -> list[Leaf]:
-    """Lines of another node's log, kept whatever they say. Raises Malformed beyond the bounds only.
-
-    An inception proves itself. One that does not is no statement of anybody: whoever looks for an identity does not
-    meet it, however many there are.
-    """
+    """Lines of another node's log, kept whatever they say. Raises Malformed beyond the bounds only."""
     _check_bounds(lines)
-    return [_leaf(line, _entry_if_any(line)) for line in lines]
+    return [_leaf(line, None) for line in lines]
 
 
 def write(connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
-    """Put `leaves` at `start`, which must be free, with their rows in the index."""
+    """Put `leaves` at `start`, which must be free. Those of an own log stand as proven."""
     if not leaves:
         return
     connection.execute(
@@ -64,11 +60,14 @@ def write(connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf
             for at, leaf in enumerate(leaves, start)
         ],
     )
-    index.write(connection, log.id, start, [leaf.entry for leaf in leaves])
+    if log.own:
+        facts = (fact(at, leaf.entry) for at, leaf in enumerate(leaves, start) if leaf.entry is not None)
+        proving.write(connection, log.id, [item for item in facts if item is not None])
+        intake.move(connection, log, start, start + len(leaves))
 
 
 def cut(connection: Connection, log: LogRow, start: int) -> None:
-    """Remove what was staged from `start` on, with its rows in the index."""
+    """Remove what was staged from `start` on."""
     connection.execute(delete(schema.entries).where(_ENTRY.log_id == log.id, _ENTRY.index >= start))
 
 
@@ -105,13 +104,3 @@ def _check_bounds(lines: Sequence[bytes]) -> None:
 
 def _leaf(line: bytes, entry: Entry | None) -> Leaf:
     return Leaf(line, sha256(line), leaf_hash(line), entry)
-
-
-def _entry_if_any(line: bytes) -> Entry | None:
-    try:
-        entry = parse_entry(line)
-        if entry.statement.predicate == "inception":
-            check_inception(entry)
-    except ComityError:
-        return None
-    return entry

@@ -5,7 +5,9 @@ The database is a file of SQLite, or one of PostgreSQL (`postgres`, which needs 
 ledger.logs          how logs grow: create, append, stage, advance, set_note
 ledger.history       what they say: entries, tiles, roots, proofs, checks
 ledger.cosignatures  who has cosigned which checkpoint; the best note for an entry
-ledger.index         statements by subject, predicate, author and name
+ledger.intake        how far each log went through the intake, and lines that wait for keys
+ledger.proven        what is proven: identities, publications, what is said about a digest
+ledger.index         proven statements by subject, predicate and author
 ledger.pieces        piece records of files, and where a piece is at hand
 ledger.misbehaviour  proofs that a log showed two histories
 ledger.witnessed     the newest checkpoint that somebody submitted, of a log held here or not
@@ -31,11 +33,13 @@ from comity.ledger.database import Database
 from comity.ledger.epochs import Epochs
 from comity.ledger.history import History
 from comity.ledger.index import Index
+from comity.ledger.intake import Intake
 from comity.ledger.lock import WriterLock
 from comity.ledger.logs import Logs
 from comity.ledger.migrate import migrate
 from comity.ledger.misbehaviour import Misbehaviour
 from comity.ledger.piece_index import PieceIndex
+from comity.ledger.proven import Proven
 from comity.ledger.sqlite import SqliteFile
 from comity.ledger.witnessed import Witnessed
 
@@ -63,6 +67,8 @@ class Ledger:
     history: History
     cosignatures: Cosignatures
     index: Index
+    intake: Intake
+    proven: Proven
     pieces: PieceIndex
     misbehaviour: Misbehaviour
     witnessed: Witnessed
@@ -101,6 +107,8 @@ class Ledger:
             History(database),
             Cosignatures(database),
             Index(database),
+            Intake(database),
+            Proven(database),
             PieceIndex(database),
             Misbehaviour(database, clock),
             Witnessed(database),

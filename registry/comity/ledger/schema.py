@@ -129,29 +129,123 @@ statements = Table(
     metadata,
     Column("log_id", Integer, primary_key=True, autoincrement=False),
     Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("statement", DigestBytes, nullable=False),
     Column("predicate", String(255), nullable=False),
-    Column("by", DigestBytes),
-    Column("statement", DigestBytes),
-    ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"], ondelete="CASCADE"),
-    Index(None, "predicate", "log_id", "index"),
-    Index(None, "by", "log_id", "index"),
-    Index(None, "log_id", "statement"),
+    Column("by", DigestBytes, nullable=False),
+    ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"]),
+    UniqueConstraint("statement", "log_id"),
+    Index(None, "predicate", "number"),
+    Index(None, "log_id", "predicate", "number"),
+    Index(None, "by", "predicate", "log_id", "index"),
     sqlite_with_rowid=False,
 )
+"""Proven statements, each once a log. `number` counts them in the order in which this node proved them."""
 
 subjects = Table(
     "subjects",
     metadata,
+    Column("digest", DigestBytes, primary_key=True),
+    Column("kind", String(64), primary_key=True),
     Column("log_id", Integer, primary_key=True, autoincrement=False),
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("position", SmallInteger, primary_key=True, autoincrement=False),
-    Column("digest", DigestBytes, nullable=False),
-    Column("name", bytewise(512), nullable=False),
-    ForeignKeyConstraint(["log_id", "index"], ["entries.log_id", "entries.index"], ondelete="CASCADE"),
-    Index(None, "digest", "log_id", "index"),
-    Index(None, "name", "log_id", "index"),
+    Column("turn", BigInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+"""What proven statements are about. `turn` counts the rows of one digest, kind and log, so that a limited answer can
+take the first of each log, then the second of each."""
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("id", DigestBytes, primary_key=True),
+    Column("home", String(255), nullable=False),
+    Column("display", String(200), nullable=False),
+    Column("log_id", Integer, nullable=False),
+    Column("index", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Identities whose inception is proven, and a place where it stands."""
+
+rotations = Table(
+    "rotations",
+    metadata,
+    Column("identity", DigestBytes, primary_key=True),
+    Column("statement", DigestBytes, primary_key=True),
+    Column("log_id", Integer, nullable=False),
+    Column("index", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Proven rotations of identities, on every branch, each with a place where it stands."""
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", DigestBytes, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The online keys that proven node-records bind, whoever's they are."""
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("log_id", Integer, primary_key=True, autoincrement=False),
+    Column("turn", BigInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, nullable=False),
+    Column("predicate", String(64), nullable=False),
+    Column("name", bytewise(512), nullable=False),
+    Column("publisher", DigestBytes, nullable=False),
+    Column("version", bytewise(96), nullable=False),
+    Column("repository", String(300), nullable=False),
+    Column("artifact", DigestBytes, nullable=False),
+    Index(None, "name", "publisher", "version"),
+    sqlite_with_rowid=False,
+)
+"""Proven `published` and `observed` statements. `name` is the folded repository, `turn` counts those of one log."""
+
+claimants = Table(
+    "claimants",
+    metadata,
+    Column("name", bytewise(512), primary_key=True),
+    Column("publisher", DigestBytes, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Index(None, "name", "number"),
+    sqlite_with_rowid=False,
+)
+"""Who has published or observed anything under a name; `number` is that of the first such statement."""
+
+intake = Table(
+    "intake",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""Every entry of a log below `position` went through the intake."""
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("author", DigestBytes, nullable=False),
+    Index(None, "author", "log_id", "index"),
+    sqlite_with_rowid=False,
+)
+"""Lines that went through the intake and that no key known so far proves or refutes."""
+
+revisits = Table(
+    "revisits",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("author", DigestBytes, primary_key=True),
+    Column("after_log", Integer, nullable=False),
+    Column("after_index", BigInteger, nullable=False),
+    Column("round", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Authors whose parked lines are to be looked at again since a line of a log made more of their keys known, and the
+place up to which that is done. `round` rises with each such line."""
 
 misbehaviour = Table(
     "misbehaviour",

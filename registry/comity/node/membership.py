@@ -193,6 +193,11 @@ class Membership:
         """The record of the node that `author` claims to be; an older one of the same node included."""
         return self._records.get(author)
 
+    @property
+    def node_ids(self) -> tuple[Digest, ...]:
+        """The ids of all nodes that were ever proven, this one's first, under each online key that they had."""
+        return tuple(author.id for author in self._records)
+
     def writers(self, log: str) -> frozenset[Author]:
         """Who writes a log, named by its verifier key, by records proven here: one node, under each key that it had."""
         return frozenset(author for author, record in self._records.items() if str(record.log) == log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from comity.ledger.facts import ADDRESSES
 from comity.ledger.index import Located, Query
 from comity.ledger.ledger import Ledger
 from comity.trust.statements.node_record import NodeRecord
@@ -25,9 +26,5 @@ def every(ledger: Ledger, query: Query, *, most: int | None = None, after: Locat
 
 
 def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
-    """The newest `addresses` line that the node of `record` has in its own log, unverified. Blocking."""
-    query = Query(predicate="addresses", by=record.node.id, origin=str(record.log))
-    newest = None
-    for found in every(ledger, query):
-        newest = found.line
-    return newest
+    """The newest `addresses` line that the node of `record` has in its own log, if there is one. Blocking."""
+    return ledger.proven.last_by(record.node.id, ADDRESSES, str(record.log))

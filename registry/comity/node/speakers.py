@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
 
-from comity.ledger.index import Query
 from comity.node.core import Core
 from comity.node.governance.hearing import SPOKEN
-from comity.node.governance.witnesses import claimed
-from comity.trust.charter import read_named, read_reading
-from comity.trust.charter.proposing import CONSENTED, DRAFT, LEFT
-from comity.trust.charter.readings import INTENT, RATIFIED
+from comity.node.proof import READERS
 from comity.trust.digest import Digest
 from comity.trust.dsse import Envelope
 from comity.trust.errors import ComityError, NotFound, Untrusted
-from comity.trust.identity import Inception, check_inception
+from comity.trust.identity import Inception, KeySet, check_inception
 from comity.trust.keys import PublicKey
-from comity.trust.offers import PREDICATES, read_any
-from comity.trust.offers.accusing import OFFER_FAULT, read_accused
 from comity.trust.rotation import Chain, KeyState, check_rotation, follow
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.statements.claims import parse_addresses, parse_advisory, parse_hold, signed_by_node
-from comity.trust.statements.derived import PREDICATE as DERIVED
-from comity.trust.statements.derived import parse_derived
+from comity.trust.statements.claims import signed_by_node
 from comity.trust.statements.node_record import check_node_record
 from comity.trust.statements.published import check_published
-from comity.trust.statements.verified import VERIFIED, Verified
-from comity.trust.statements.vouched import PREDICATE as VOUCHED
-from comity.trust.statements.vouched import parse_vouched
-from comity.trust.upstream.news import CHANGED, GONE, parse_changed, parse_gone
-from comity.trust.upstream.observed import OBSERVED, Observed
-
-CANDIDATES: Final = 16
-"""Lines looked at that claim to be one identity's inception: each proves itself or counts for nothing."""
-
-_READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
-    "hold": lambda entry: parse_hold(entry.statement),
-    "addresses": lambda entry: parse_addresses(entry.statement),
-    "advisory": lambda entry: parse_advisory(entry.statement),
-    VOUCHED: lambda entry: parse_vouched(entry.statement),
-    DERIVED: lambda entry: parse_derived(entry.statement),
-    VERIFIED: lambda entry: Verified.parse(entry.statement),
-    OBSERVED: lambda entry: Observed.parse(entry.statement),
-    CHANGED: lambda entry: parse_changed(entry.statement),
-    GONE: lambda entry: parse_gone(entry.statement),
-    OFFER_FAULT: lambda entry: read_accused(entry.statement),
-    **dict.fromkeys(PREDICATES, lambda entry: read_any(entry.statement)),
-    DRAFT: read_named,
-    CONSENTED: read_named,
-    LEFT: read_named,
-    INTENT: read_reading,
-    RATIFIED: read_reading,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +61,18 @@ class Speakers:
             check_published(entry, self.inception(statement.by.id), self.keys(statement.by.id))
         elif not self.keys(statement.by.id).signed(entry.envelope):
             raise self._not_signed(entry, statement.by.id)
-        if reader := _READERS.get(statement.predicate):
+        if reader := READERS.get(statement.predicate):
             reader(entry)
 
     def inception(self, identity: Digest) -> Inception:
         """The proven record of an identity. Blocking. Raises NotFound (UNKNOWN-IDENTITY)."""
-        held = self._core.ledger.index.find(Query(subject=identity, predicate="inception"), limit=CANDIDATES)
-        for entry in (*self._arriving, *(parse_entry(found.line) for found in held)):
+        for entry in self._arriving:
             inception = _inception(entry)
             if inception is not None and inception.id == identity:
                 return inception
+        line = self._core.ledger.proven.inception(identity)
+        if line is not None:
+            return check_inception(parse_entry(line), signed=_believed)
         raise NotFound(
             "unknown identity",
             why=f"no inception of {identity} is here",
@@ -119,8 +85,14 @@ class Speakers:
 
         Raises NotFound (UNKNOWN-IDENTITY) for one without a seat and an inception that is here.
         """
-        rotations = [*self._rotations, *claimed(self._core.ledger, identity, "rotated")]
-        return Voice(tuple(follow(start, rotations) for start in self._starts(identity)))
+        proven = [parse_entry(line) for line in self._core.ledger.proven.rotations(identity)]
+        believed = {entry.envelope for entry in proven}
+
+        def signed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+            return envelope in believed or keys.signed(envelope, beside)
+
+        rotations = [*self._rotations, *proven]
+        return Voice(tuple(follow(start, rotations, signed=signed) for start in self._starts(identity)))
 
     def _starts(self, identity: Digest) -> list[KeyState]:
         chains = self._core.membership.chains(identity)
@@ -172,3 +144,8 @@ def _inception(entry: Entry) -> Inception | None:
         return check_inception(entry)
     except ComityError:
         return None
+
+
+def _believed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
+    """What was proven once is not proven again."""
+    return True

@@ -25,9 +25,7 @@ from comity.gateway.hub.judging import Judge, Judgement
 from comity.gateway.hub.memo import Generations, Memo
 from comity.gateway.hub.mirrored import Mirrors
 from comity.gateway.hub.snapshot import Snapshot
-from comity.ledger.index import Query
 from comity.node.core import Core
-from comity.node.scan import every
 from comity.node.services.artifacts import Artifacts
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -275,9 +273,11 @@ class Catalogue:
     def _claims(self, name: str, publisher: Digest | None) -> dict[bytes, list[tuple[str, int]]]:
         """The lines that claim the name, and where they stand; those of `publisher` alone where one is bound."""
         places: dict[bytes, list[tuple[str, int]]] = {}
-        query = Query(prefix=f"{name}@", predicate="published", by=publisher)
-        for found in every(self._core.ledger, query, most=MAX_CLAIMS):
-            places.setdefault(found.line, []).append((found.origin, found.index))
+        proven = self._core.ledger.proven
+        publishers = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]
+        for claimant in publishers:
+            for found in proven.publications(name, claimant, limit=max(1, MAX_CLAIMS // len(publishers))).found:
+                places.setdefault(found.line, []).append((found.origin, found.index))
         return places
 
 

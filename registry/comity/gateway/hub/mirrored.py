@@ -18,17 +18,14 @@ from comity.gateway.hub.holdings import Holdings
 from comity.gateway.hub.judging import Judge
 from comity.gateway.hub.memo import Memo
 from comity.gateway.hub.snapshot import Snapshot
-from comity.ledger.index import Query
 from comity.node.core import Core
-from comity.node.scan import every
-from comity.node.speakers import Speakers
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError, PolicyNotMet
+from comity.trust.errors import PolicyNotMet
 from comity.trust.hub import tree_ids
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.upstream.naming import is_commit
-from comity.trust.upstream.observed import OBSERVED, Observed
+from comity.trust.upstream.observed import Observed
 
 MAX_CLAIMS: Final = 1_000
 MAX_FILES: Final = 300_000
@@ -113,17 +110,14 @@ class Mirrors:
 
     def _find(self, name: str) -> Mirrored | None:
         """Blocking."""
-        speakers, spelling = Speakers(self._core), ""
+        spelling, nodes = "", self._core.membership.node_ids
         commits: dict[str, dict[Digest, tuple[Entry, Observed]]] = {}
         refs: dict[str, str] = {}
-        query = Query(prefix=f"{UPSTREAM}{name}@", predicate=OBSERVED)
-        for found in every(self._core.ledger, query, most=MAX_CLAIMS):
+        share = max(16, MAX_CLAIMS // len(nodes))
+        answer = self._core.ledger.proven.observations(f"{UPSTREAM}{name}", nodes, None, share)
+        for found in sorted(answer.found, key=lambda found: found.number):
             entry = parse_entry(found.line)
-            try:
-                speakers.prove(entry)
-                observed = Observed.parse(entry.statement)
-            except ComityError:
-                continue
+            observed = Observed.parse(entry.statement)
             upstream = observed.upstream
             spelling = spelling or upstream.repository
             commits.setdefault(upstream.commit, {}).setdefault(observed.artifact, (entry, observed))

@@ -10,9 +10,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
-from comity.ledger.index import Located, Query, fold
+from comity.ledger.facts import fold
 from comity.node.core import Core
-from comity.node.scan import every
 from comity.trust.errors import Malformed
 from comity.trust.names import Reference
 from comity.trust.statement import parse_entry
@@ -26,7 +25,7 @@ class Shelf:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._read: dict[tuple[str, str], Located] = {}
+        self._read = 0
         self._names: dict[str, str] = {}
         self._sorted: list[str] = []
         self._reading = asyncio.Lock()
@@ -54,13 +53,11 @@ class Shelf:
     def _grow(self) -> bool:
         """Take in what was published or mirrored since the last look; whether that was anything new."""
         before = len(self._names)
-        for log in self._core.ledger.logs.all():
-            for predicate in ("published", OBSERVED):
-                query = Query(predicate=predicate, origin=log.vkey)
-                for found in every(self._core.ledger, query, after=self._read.get((log.vkey, predicate))):
-                    self._read[log.vkey, predicate] = found
-                    if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
-                        self._names.setdefault(fold(name), name)
+        while page := self._core.ledger.proven.since(self._read, ("published", OBSERVED)):
+            self._read = page[-1].number
+            for found in page:
+                if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
+                    self._names.setdefault(fold(name), name)
         return len(self._names) > before
 
 

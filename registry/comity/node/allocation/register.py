@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.node.core import Core
-from comity.node.speakers import Speakers, Voice
 from comity.trust.digest import Digest
-from comity.trust.errors import NotFound
 from comity.trust.offers import PREDICATES, Chain, OfferLog, Request, Stated
 from comity.trust.offers.records import OFFER
 from comity.trust.statement import Author, Entry, parse_entry
@@ -56,6 +54,8 @@ class Register:
         """Logs that say more of offers than is kept: nothing of theirs is known for sure."""
         self._writers: dict[str, frozenset[Author]] = {}
         """Who was known to write each log when it was read."""
+        self._woken: dict[str, int] = {}
+        """How many parked lines of each log had come to stand when it was read."""
         self._homes: dict[Digest, str] = {}
         """The log of each offer, of any version."""
         self._requests: dict[Digest, dict[Digest, Told]] = {}
@@ -119,9 +119,13 @@ class Register:
     async def _read_stretch(self, log: str, size: int) -> bool:
         """Whether there is more."""
         async with self._turns.setdefault(log, asyncio.Lock()):
-            writers = self._core.membership.writers(log)
-            if writers != self._writers.get(log) and any(chain.doubtful for chain in self._log(log).chains.values()):
-                del self._logs[log], self._read[log], self._kept[log]
+            writers, intake = self._core.membership.writers(log), self._core.ledger.intake
+            size, woken = min(size, await self._core.pools.ledger(intake.position, log)), intake.woken(log)
+            doubtful = any(chain.doubtful for chain in self._log(log).chains.values())
+            if woken != self._woken.get(log, woken) or (writers != self._writers.get(log) and doubtful):
+                for known in (self._logs, self._read, self._kept):
+                    known.pop(log, None)
+            self._woken[log] = woken
             start = self._read.get(log, 0)
             if start >= size or not writers or log in self.crowded:
                 return False
@@ -168,27 +172,18 @@ class Register:
     def _judged(self, log: str, start: int, end: int) -> list[tuple[int, Entry, bool | None]]:
         """Blocking. The entries of a stretch that are about offers, and whether each is its author's."""
         found = self._core.ledger.index.said(log, PREDICATES, start, end)
-        voices: dict[Digest, Voice | None] = {}
         entries = ((index, parse_entry(line)) for index, line in found)
-        return [(index, entry, self._genuine(log, entry, voices)) for index, entry in entries]
+        return [(index, entry, self._genuine(log, entry)) for index, entry in entries]
 
-    def _genuine(self, log: str, entry: Entry, voices: dict[Digest, Voice | None]) -> bool | None:
+    def _genuine(self, log: str, entry: Entry) -> bool | None:
+        """Whether it counts, of what its author is proven to have said."""
         by = entry.statement.by
         if by is None:
             return False
         if by.kind == "node":
             record = self._core.membership.node(by)
             return None if record is None else _by_writer(log, entry, record)
-        if by.id not in voices:
-            voices[by.id] = self._voice(by.id)
-        voice = voices[by.id]
-        return True if voice is not None and voice.signed(entry.envelope) else None
-
-    def _voice(self, identity: Digest) -> Voice | None:
-        try:
-            return Speakers(self._core).keys(identity)
-        except NotFound:
-            return None
+        return True
 
 
 def _by_writer(log: str, entry: Entry, record: NodeRecord) -> bool:

@@ -1,7 +1,8 @@
 """What the logs held here say about the next epoch, gathered as they grow.
 
-A log is read from its beginning, a window at a time and in turn with the others, so that a long one keeps nobody
-waiting. A line counts by its signature wherever it stands; whose it is says the seat that some epoch gives its author.
+Of each log the proven statements are read in the order in which this node proved them, a window at a time and in turn
+with the other logs, so that a long one keeps nobody waiting. A line counts by its signature wherever it stands; whose
+it is says the seat that some epoch gives its author.
 What is looked at of one author in one log is bounded before a signature is judged (`hearing`; `MAX_ROTATIONS` and
 `MAX_NEWCOMING` here), by the order of that log alone: nodes that hold the same logs look at the same lines.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.content.store import BlobStore
-from comity.ledger.index import Located
+from comity.ledger.proven import Line
 from comity.node.core import Core
 from comity.node.governance.hearing import MAX_ENVELOPES, SPOKEN, Hearing, about
 from comity.trust.charter.lies import MISBEHAVIOUR
@@ -27,7 +28,7 @@ from comity.trust.identity import KeySet
 from comity.trust.statement import Author, Entry, parse_entry
 
 WINDOW: Final = 256
-"""Entries of one log that are read in one turn."""
+"""Statements of one log that are read in one turn."""
 NEWCOMING: Final = ("inception", "rotated", CONSENTED)
 """What matters of those without a seat whom a draft would admit; it is looked up when a draft is weighed."""
 READ: Final = (*SPOKEN, "inception", "rotated", MISBEHAVIOUR, ADOPTED)
@@ -69,6 +70,7 @@ class Proceedings:
         self._core = core
         self._signed = signed
         self._read: dict[str, int] = {}
+        """By log, the number of the last proven statement that was read."""
         self._beginning = 0
         """How often the logs were begun anew: a page that was asked for before that is not the next one."""
         self._hearings: dict[Digest, Hearing] = {}
@@ -102,20 +104,23 @@ class Proceedings:
         return self._hearings.setdefault(body, Hearing())
 
     async def read(self) -> Turn:
-        """One turn: at most a window of each log that has grown."""
+        """One turn: at most a window of each log in which something was proven since."""
         turn, beginning, members = Turn(), self._beginning, self._core.membership
-        for log in await self._core.pools.ledger(self._core.ledger.logs.all):
-            last = self._read.get(log.vkey, -1)
-            if last >= log.size - 1:
+        proven = self._core.ledger.proven
+        last = await self._core.pools.ledger(proven.last)
+        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
+            log = state.vkey
+            if (read := self._read.get(log, 0)) >= last:
                 continue
-            page = await self._core.pools.ledger(self._core.ledger.index.next_said, log.vkey, READ, last, WINDOW)
+            page = await self._core.pools.ledger(proven.since, read, READ, WINDOW, log)
             if beginning != self._beginning:
                 turn.behind = True
                 break
-            self._read[log.vkey] = page[-1].index if len(page) == WINDOW else log.size - 1
-            turn.behind = turn.behind or len(page) == WINDOW
+            whole = len(page) < WINDOW
+            self._read[log] = max(last, page[-1].number if page else 0) if whole else page[-1].number
+            turn.behind = turn.behind or not whole
             said = await self._core.pools.files(_said, self._core.store, page)
-            writer = _Writer(log.vkey, members.writers(log.vkey), members.owner(log.vkey))
+            writer = _Writer(log, members.writers(log), members.owner(log))
             wanted = [entry for entry in said if self._sort(turn, writer, entry)]
             for entry in await self._core.pools.hashing(self._proven, wanted, self._keys()):
                 if (body := self.put(entry)) is not None:
@@ -207,7 +212,7 @@ class Proceedings:
         ]
 
 
-def _said(store: BlobStore, page: Iterable[Located]) -> list[Entry]:
+def _said(store: BlobStore, page: Iterable[Line]) -> list[Entry]:
     """Blocking. The entries of a page; in place of an accusation the two lines that it shows."""
     said: list[Entry] = []
     for item in page:

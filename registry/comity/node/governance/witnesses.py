@@ -5,14 +5,12 @@ They are looked up by the ids that a draft names, since anybody at all may have 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
-from comity.node.governance.hearing import MAX_ENVELOPES, about
+from comity.node.governance.hearing import about
 from comity.node.governance.memo import Memo
 from comity.trust.charter.proposing import CONSENTED
 from comity.trust.digest import Digest
@@ -22,8 +20,7 @@ from comity.trust.rotation import Chain, KeyState, follow
 from comity.trust.statement import Entry, parse_entry
 
 LOOKED_AT: Final = 64
-"""Lines of one log that claim to be one identity's, of one kind, and are looked at: the first, and of each statement at
-most `MAX_ENVELOPES`. What somebody writes into one log takes no place from what stands in another."""
+"""Statements of one identity, of one kind, that are looked at."""
 CONSENTS: Final = 8
 """Consents of one newcomer to drafts of one epoch."""
 
@@ -60,17 +57,15 @@ def rotations(ledger: Ledger, start: KeyState, memo: Memo) -> Chain:
     return follow(start, claimed(ledger, start.identity, "rotated"), signed=memo.signed)
 
 
-def claimed(ledger: Ledger, identity: Digest, predicate: str) -> Iterator[Entry]:
-    """Entries of one kind that claim to be of an identity, unproven: the first few of each log."""
-    envelopes: set[Digest] = set()
-    for log in ledger.index.logs_naming(identity):
-        copies: Counter[Digest] = Counter()
-        for located in ledger.index.find(Query(predicate=predicate, by=identity, origin=log), limit=LOOKED_AT):
-            entry = parse_entry(located.line)
-            copies[entry.statement_digest] += 1
-            if copies[entry.statement_digest] <= MAX_ENVELOPES and entry.digest not in envelopes:
-                envelopes.add(entry.digest)
-                yield entry
+def claimed(ledger: Ledger, identity: Digest, predicate: str) -> list[Entry]:
+    """What an identity is proven to have said with one predicate, the first few statements."""
+    if predicate == "inception":
+        line = ledger.proven.inception(identity)
+        return [parse_entry(line)] if line else []
+    if predicate == "rotated":
+        return [parse_entry(line) for line in ledger.proven.rotations(identity)]
+    found = (parse_entry(item.line) for item in ledger.proven.by(identity, predicate, LOOKED_AT).found)
+    return list({entry.statement_digest: entry for entry in found}.values())
 
 
 def places(ledger: Ledger, entries: Iterable[Entry]) -> Iterator[tuple[Entry, str, int]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from comity.ledger.index import Query
+from comity.ledger.proven import MAX_ANSWER, Line, Publication
 from comity.node.core import Core
-from comity.node.scan import every
-from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
 from comity.trust.upstream.observed import OBSERVED, Observed
 
@@ -28,20 +26,20 @@ class Recorded:
 
 def own(core: Core, name: str) -> list[Recorded]:
     """What this node itself observed of a commit, in its own log, oldest first."""
-    node = core.seat.record.node.id
-    query = Query(prefix=name, predicate=OBSERVED, by=node, origin=core.log)
-    return [found for found in _read(core, query) if found.observed.upstream.name == name and found.observed.by == node]
+    repository, _, commit = name.rpartition("@")
+    answer = core.ledger.proven.observations(repository, (core.seat.record.node.id,), commit, MAX_ANSWER)
+    found = (_read(item) for item in answer.found if item.vkey == core.log)
+    return sorted((item for item in found if item.observed.upstream.name == name), key=lambda item: item.index)
 
 
-def all_of(core: Core, prefix: str = "hf:") -> Iterator[Recorded]:
-    """What anybody says to have observed below a name; each line proven by nothing yet."""
-    return _read(core, Query(prefix=prefix, predicate=OBSERVED))
+def of_nodes(core: Core) -> Iterator[Recorded]:
+    """What nodes of this federation observed: of each an even share, the first that it said."""
+    nodes = core.membership.node_ids
+    share = min(MAX_ANSWER, max(16, MAX_OBSERVATIONS // len(nodes)))
+    for node in nodes:
+        yield from (_read(item) for item in core.ledger.proven.by(node, OBSERVED, share).found)
 
 
-def _read(core: Core, query: Query) -> Iterator[Recorded]:
-    for found in every(core.ledger, query, most=MAX_OBSERVATIONS):
-        try:
-            observed = Observed.parse(parse_entry(found.line).statement)
-        except ComityError:
-            continue
-        yield Recorded(observed, found.line, found.origin, found.vkey, found.index)
+def _read(found: Line | Publication) -> Recorded:
+    observed = Observed.parse(parse_entry(found.line).statement)
+    return Recorded(observed, found.line, found.origin, found.vkey, found.index)

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 from typing import Final
 
-from comity.ledger.index import Located, Query
+from comity.ledger.facts import ADDRESSES, NODE_RECORD
 from comity.ledger.ledger import Ledger
+from comity.ledger.proven import Line
 from comity.node.core import Core
-from comity.node.membership import ELSEWHERE, Peer, Told
+from comity.node.membership import ELSEWHERE, Peer, PeerKey, Told
 from comity.node.scan import newest_addresses
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import Entry, parse_entry
@@ -21,29 +22,39 @@ PAGE: Final = 32
 
 
 class Acquaintance:
-    """Reads each log's node records once; `forget` has all of them read again. Touched by the event loop only."""
+    """Reads each proven node record once; `forget` has all of them read again. Touched by the event loop only."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._after: dict[str, int] = {}
+        self._read = self._heard = 0
+        """The numbers of the last node record and the last addresses that were read."""
+        self._reading = asyncio.Lock()
 
-    async def read(self, log: str) -> tuple[Peer, ...]:
-        """What a log says since it was read last; the peers that were new."""
+    async def read(self) -> tuple[Peer, ...]:
+        """What is proven since the last look; the peers that were new."""
         members, new = self._core.membership, list[Peer]()
-        while page := await self._core.pools.ledger(_records, self._core.ledger, log, self._after.get(log)):
-            self._after[log] = page[-1].index
-            new += members.learn(told for item in page if (told := _told(item)) is not None)
-            await asyncio.sleep(0)
-        for peer in members.peers:
-            if str(peer.record.log) == log or not (peer.mutual or peer.open):
-                said = await self._core.pools.ledger(_addresses, self._core.ledger, peer.record)
-                if said is not None:
-                    members.relocate(peer.key, said.mutual, said.open)
+        async with self._reading:
+            while page := await self._since(self._read, NODE_RECORD):
+                self._read = page[-1].number
+                new += members.learn(told for item in page if (told := _told(item)) is not None)
+                await asyncio.sleep(0)
+            speakers = {peer.record.node.id for peer in new}
+            while page := await self._since(self._heard, ADDRESSES):
+                self._heard = page[-1].number
+                speakers |= {by.id for item in page if (by := parse_entry(item.line).statement.by)}
+            for peer in members.peers:
+                if peer.record.node.id in speakers:
+                    said = await self._core.pools.ledger(_addresses, self._core.ledger, peer.record)
+                    if said is not None:
+                        members.relocate(PeerKey.of(peer.record), said.mutual, said.open)
         return tuple(new)
 
     def forget(self) -> None:
         """Records that proved nothing may do so now: an epoch was taken up, or keys were rotated."""
-        self._after.clear()
+        self._read = self._heard = 0
+
+    async def _since(self, number: int, predicate: str) -> list[Line]:
+        return await self._core.pools.ledger(self._core.ledger.proven.since, number, (predicate,), PAGE)
 
 
 def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
@@ -54,12 +65,7 @@ def read_addresses(entry: Entry, record: NodeRecord) -> Addresses | None:
         return None
 
 
-def _records(ledger: Ledger, log: str, after: int | None) -> list[Located]:
-    query = Query(predicate="node-record", origin=log)
-    return ledger.index.find(query, limit=PAGE, after=None if after is None else (log, after))
-
-
-def _told(item: Located) -> Told | None:
+def _told(item: Line) -> Told | None:
     entry = parse_entry(item.line)
     try:
         own = str(parse_node_record(entry).log) == item.vkey
@@ -73,6 +79,6 @@ def _addresses(ledger: Ledger, record: NodeRecord) -> Addresses | None:
     with contextlib.suppress(NotFound):  # its log is not here yet
         if (line := newest_addresses(ledger, record)) is not None:
             return read_addresses(parse_entry(line), record)
-    copies = ledger.index.find(Query(predicate="addresses", by=record.node.id), limit=PAGE)
+    copies = ledger.proven.by(record.node.id, ADDRESSES, PAGE).found
     said = (read_addresses(parse_entry(copy.line), record) for copy in copies)
     return next((addresses for addresses in said if addresses is not None), None)

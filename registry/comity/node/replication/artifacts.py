@@ -1,7 +1,7 @@
 """Copies of artifacts: which are wanted here, which are whole, and the `hold` that says so in the own log.
 
-(1) a `published` statement in any log held here, by a publisher whose inception is here, is a claim to follow; so is
-    what a node of the federation `observed` of an upstream
+(1) a proven `published` statement in any log held here is a claim to follow; so is what a node of the federation
+    `observed` of an upstream
 (2) the operator's patterns say whether it is wanted; what was published here always is
 (3) manifest and piece indexes are here already: they are side objects of mirrored entries
 (4) each file comes from whichever peers have it, and counts once its SHA-256 is the manifest's
@@ -16,22 +16,23 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.index import MAX_FOUND, Located, Query
+from comity.ledger.facts import HOLD
+from comity.ledger.index import Query
+from comity.ledger.proven import Line
 from comity.node.core import Core
 from comity.node.own_log import OwnLog
 from comity.node.publishing.artifact import missing_files, read_artifact
 from comity.node.publishing.pending import Want
 from comity.node.replication.files import FileFetcher
 from comity.node.scan import every
-from comity.node.speakers import Speakers
 from comity.node.tasks import Rhythm, Supervisor
 from comity.trust.digest import Digest, short
-from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Unavailable, Untrusted
 from comity.trust.manifest import Manifest
 from comity.trust.pieces import PieceIndex
-from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement import Entry, SideObject, parse_entry
 from comity.trust.statements.claims import parse_hold, sign_hold
-from comity.trust.statements.published import Published, check_published
+from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import OBSERVED, Observed
 
 WORKERS: Final = 3
@@ -39,7 +40,12 @@ WORKERS: Final = 3
 LONGEST: Final = 7 * 86_400.0
 FIRST_REST: Final = 2.0
 LONGEST_REST: Final = 600.0
-MAX_WANTED: Final = 100_000
+MAX_WANTED: Final = 10_000
+"""Artifacts to copy that are kept at hand; the next ones are read from the ledger when some of them are here."""
+MAX_INDEXES: Final = 8
+"""Piece indexes of one artifact that publishers named and that are kept at hand."""
+MAX_HOLDS: Final = 256
+"""Holds of one artifact whose piece indexes are tried."""
 FOLLOWED: Final = ("published", OBSERVED)
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
@@ -64,8 +70,8 @@ class Replicas:
         self._core = core
         self._own_log = own_log
         self._files = files
-        self._read: dict[tuple[str, str], Located] = {}
-        self._unproven: dict[Digest, Located] = {}
+        self._read = 0
+        """The number of the last publication that was looked at."""
         self._wanted: dict[Digest, _Wanted] = {}
         self._scanning = asyncio.Lock()
         self.held: set[Digest] = set()
@@ -83,7 +89,7 @@ class Replicas:
 
     def look_again(self, supervisor: Supervisor) -> None:
         """Something that was here is not: go through everything published once more."""
-        self._read.clear()
+        self._read = 0
         self.look(supervisor)
 
     async def _work(self) -> None:
@@ -106,33 +112,31 @@ class Replicas:
             await self._scan()
 
     async def _scan(self) -> None:
-        """Read what was published since the last look."""
+        """Read what was proven to be published since the last look, as far as there is room for what is wanted."""
         async with self._scanning:
-            fresh = await self._core.pools.ledger(self._published_since)
-            waiting, self._unproven = list(self._unproven.values()), {}
-            for located in (*waiting, *fresh):
-                await self._consider(located)
+            while len(self._wanted) < MAX_WANTED:
+                read = self._read
+                page = await self._core.pools.ledger(self._core.ledger.proven.since, read, FOLLOWED)
+                for line in page:
+                    await self._consider(line)
+                if not page or self._read != read:  # begun anew meanwhile
+                    break
+                self._read = page[-1].number
             self._core.metrics.replica_short.set(len(self._wanted))
 
-    async def _consider(self, located: Located) -> None:
-        try:
-            name, published = await self._core.pools.ledger(self._prove, located)  # (1)
-        except NotFound:
-            if len(self._unproven) < MAX_WANTED:
-                self._unproven[parse_entry(located.line).digest] = located  # its inception may come with another log
-            return
-        except ComityError as error:
-            _log.info("a claim that counts for nothing", origin=located.origin, index=located.index, why=str(error))
-            return
-        ours = located.vkey == self._core.log
-        if not (ours or self._core.config.replication.wants(name.rpartition("@")[0])):  # (2)
+    async def _consider(self, line: Line) -> None:
+        entry = parse_entry(line.line)
+        published = _reading(entry)
+        if isinstance(published, Observed) and published.by not in self._core.membership.node_ids:
+            return  # whose node it is, no charter says
+        ours = line.vkey == self._core.log
+        if not (ours or self._core.config.replication.wants(_repository(published))):  # (2)
             return
         if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
             return
-        if published.artifact not in self._wanted and len(self._wanted) >= MAX_WANTED:
-            return
-        wanted = self._wanted.setdefault(published.artifact, _Wanted(name, published.manifest))
-        wanted.indexes.setdefault(published.pieces)
+        wanted = self._wanted.setdefault(published.artifact, _Wanted(str(published.name), published.manifest))
+        if len(wanted.indexes) < MAX_INDEXES:
+            wanted.indexes.setdefault(published.pieces)
 
     def _due(self) -> tuple[Digest, _Wanted] | None:
         now = self._now()
@@ -173,16 +177,6 @@ class Replicas:
             self.held.add(artifact)
             _log.info("held", name=wanted.name, artifact=artifact, index=index)
 
-    def _prove(self, located: Located) -> tuple[str, Published | Observed]:
-        entry, speakers = parse_entry(located.line), Speakers(self._core)
-        if entry.statement.predicate == OBSERVED:
-            speakers.prove(entry)
-            observed = Observed.parse(entry.statement)
-            return observed.upstream.name, observed
-        published = Published.parse(entry.statement)
-        proven = check_published(entry, speakers.inception(published.by), speakers.keys(published.by))
-        return str(proven.name), proven
-
     def _gaps(self, published: Published | Observed) -> bool:
         """Whether a file of a held artifact is missing here all the same."""
         try:
@@ -191,33 +185,29 @@ class Replicas:
         except ComityError:
             return True  # even what says which files there are is gone, or is not what it was
 
-    def _published_since(self) -> list[Located]:
-        found: list[Located] = []
-        for state in self._core.ledger.logs.all():
-            for predicate in FOLLOWED:
-                query = Query(predicate=predicate, origin=state.vkey)
-                for located in every(self._core.ledger, query, after=self._read.get((state.vkey, predicate))):
-                    self._read[state.vkey, predicate] = located
-                    found.append(located)
-        return found
-
     def _holds(self) -> set[Digest]:
         """Artifacts that this node has said to hold."""
         query = Query(predicate="hold", by=self._core.seat.record.node.id, origin=self._core.log)
         return {parse_entry(found.line).statement.subject for found in every(self._core.ledger, query)}
 
     def _held_indexes(self, artifact: Digest) -> list[SideObject]:
-        """Piece indexes by which other nodes say that they hold an artifact."""
+        """Piece indexes by which other nodes say that they hold an artifact, in turn over logs."""
         named: list[SideObject] = []
-        for found in self._core.ledger.index.find(Query(subject=artifact, predicate="hold"), limit=MAX_FOUND):
+        for found in self._core.ledger.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
             statement = parse_entry(found.line).statement
-            try:
-                hold = parse_hold(statement)
-            except ComityError:
-                continue
+            hold = parse_hold(statement)
             named.extend(item for item in statement.objects if item.digest == hold.pieces)
         return named
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _reading(entry: Entry) -> Published | Observed:
+    said = entry.statement
+    return Observed.parse(said) if said.predicate == OBSERVED else Published.parse(said)
+
+
+def _repository(published: Published | Observed) -> str:
+    return str(published.name).rpartition("@")[0]

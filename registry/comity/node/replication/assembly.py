@@ -10,6 +10,7 @@ from comity.node import continuity
 from comity.node.allocation.room import OFFERS
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
+from comity.node.intake import Intake
 from comity.node.membership import Peer
 from comity.node.own_log import OwnLog
 from comity.node.replication.artifacts import Replicas
@@ -53,7 +54,8 @@ class Replication:
         self.quotas = Quotas(core)
         self.cosigner = Cosigner(core, self.start, self.convictions)
         self._mirror = Mirror(core, self.cosigner, self.convictions, self.quotas, side_objects, self.advanced)
-        self.own_log = OwnLog(core, self.recovery.run)
+        self.intake = Intake(core, self.proven)
+        self.own_log = OwnLog(core, self._recover)
         self.chamber = Chamber(core, core.annals, self.own_log, self._look_again) if core.annals else None
         hear = self.chamber.hear if self.chamber else _nobody
         self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery, hear)
@@ -64,6 +66,7 @@ class Replication:
 
     async def begin(self) -> None:
         await self._mirror.load()
+        await self.intake.begin(self._supervisor)
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
         self.custody.begin(self._supervisor)
@@ -83,21 +86,35 @@ class Replication:
 
     async def advanced(self, log: str) -> None:
         """A log has grown here, however its entries came."""
-        await self.peers.advanced(log)
-        self.replicas.look(self._supervisor)
+        self.intake.look()
+
+    async def proven(self) -> None:
+        """Something was proven of what logs hold."""
+        before = len(self.peers.links)
+        await self.peers.look()
+        if len(self.peers.links) > before:
+            self.replicas.look_again(self._supervisor)  # what a new node observed counts now
+        else:
+            self.replicas.look(self._supervisor)
         self._supervisor.ring(OFFERS)
         if self.chamber:
             self._supervisor.ring(CHARTER)
+
+    async def _recover(self) -> None:
+        """Until the own log is the newest, and all of it went through the intake: what it says decides what follows."""
+        await self.recovery.run()
+        await self.intake.finish(self._core.log)
 
     async def _govern(self) -> None:
         """A step of the chamber; whatever it, or an operator, logged here may tell of new nodes as well."""
         assert self.chamber is not None
         behind = await self.chamber.step()
-        await self.peers.advanced(self._core.log)
+        await self.peers.look()
         if behind:
             self._supervisor.ring(CHARTER)
 
     async def _look_again(self) -> None:
+        await self.intake.seated()
         await self.peers.look_again()
 
 

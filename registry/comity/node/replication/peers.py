@@ -62,15 +62,14 @@ class Peers:
         """Start a loop for every peer known; more follow as logs tell of them."""
         await self.look_again()
 
-    async def advanced(self, log: str) -> None:
-        """A log has grown here: it may tell of new nodes, or of new addresses."""
-        self._meet(await self._acquaintance.read(log))
+    async def look(self) -> None:
+        """Something was proven here: it may tell of new nodes, or of new addresses."""
+        self._meet(await self._acquaintance.read())
 
     async def look_again(self) -> None:
         """Who counts has changed: read all records again."""
         self._acquaintance.forget()
-        for state in await self._core.pools.ledger(self._core.ledger.logs.all):
-            await self._acquaintance.read(state.vkey)
+        await self._acquaintance.read()
         self._meet(self._core.membership.peers)
 
     async def close(self) -> None:

@@ -1,30 +1,35 @@
-"""Finding statements about artifacts. What is returned is what logs hold: whoever receives it verifies it."""
+"""Finding proven statements about artifacts. Whoever receives them verifies them again.
+
+Answers are read in bounded steps, and a caller that goes away ends them. Where a limit leaves something out, what is
+left out is taken evenly: of names from every claimant, of artifacts from every log.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Final
 
-from comity.ledger.index import Located as Found
-from comity.ledger.index import Query, fold
-from comity.ledger.logs import LogState
+from comity.ledger.facts import ADVISORY, NODE_RECORD, fold
+from comity.ledger.proven import Answer, Line, Publication
 from comity.node.core import Core
-from comity.node.scan import PAGE, every
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.names import check_segment
-from comity.trust.statement import Statement, parse_entry
-from comity.trust.upstream.observed import OBSERVED
+from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.statement import parse_entry
 from comity.wire import limits
 from comity.wire.values import Located, SearchPage
 
 SCANNED: Final = 4_000
-"""Entries that one search looks at: a page may come back short, with a cursor to go on from."""
-CLAIMING: Final = ("published", OBSERVED)
-MIRRORED: Final = "m"
+"""Names that one search looks at: a page may come back short, with a cursor to go on from."""
+CLAIMANTS: Final = 64
+"""Claimants of one name that an answer has, the earliest."""
+PAGE: Final = 64
+"""Lines that are read in one go: at most 4 MiB."""
+RECORDS: Final = 800
+"""Node records in one answer, evenly of all members."""
 
-_CURSOR: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,18})\Z")
+_CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
 class Artifacts:
@@ -32,77 +37,116 @@ class Artifacts:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._proven = core.ledger.proven
 
     async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
-        found = await self._core.pools.ledger(self._claims_of_name, _checked(name), version)
-        if not found:
+        sent, artifacts = _Sent(), dict[Digest, None]()
+        for repository in await self._repositories(_checked(name)):
+            async for found in self._claims_of_name(repository, version, limits.RESOLVED - len(sent)):
+                if version is None or found.name == f"{name}@{version}":
+                    artifacts.setdefault(found.artifact)
+                    if (located := sent.new(found)) is not None:
+                        yield located
+        if not artifacts:
             raise NotFound(f"nobody here claims {name}", hint="comity search WORD", code="NO-SUCH-NAME")
-        for located in found:
-            yield located
+        share = max(1, limits.RESOLVED // len(artifacts))
+        for artifact in artifacts:
+            about = await self._core.pools.ledger(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
+            for line in about.found:
+                if (located := sent.new(line)) is not None:
+                    yield located
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
-        found = await self._core.pools.ledger(self._about, artifact)
-        if not found:
+        places = await self._core.pools.ledger(self._proven.places_about, artifact, limits.CLAIMS // 2)
+        if not places.found:
             raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
-        for located in found:
-            yield located
+        sent, speakers = _Sent(), dict[Digest, None]()
+        for start in range(0, len(places.found), PAGE):
+            lines = await self._core.pools.ledger(self._proven.lines, places.found[start : start + PAGE])
+            for line in lines:
+                if (by := parse_entry(line.line).statement.by) is not None:
+                    speakers.setdefault(by.id)
+                if (located := sent.new(line)) is not None:
+                    yield located
+        members = self._core.membership.known
+        speakers |= dict.fromkeys(members)
+        async for line in self._of_nodes(members):
+            if (located := sent.new(line)) is not None:
+                yield located
+        for speaker in speakers:
+            for line in await self._core.pools.ledger(self._proven.keys_of, speaker):
+                if len(sent) < limits.CLAIMS and (located := sent.new(line)) is not None:
+                    yield located
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
-        return await self._core.pools.ledger(self._search, query, cursor, limit)
+        words, after = fold(query).split(), _after(cursor)
+        page = await self._core.pools.ledger(self._proven.listed, after, SCANNED)
+        wanted = [item for item in page if all(word in item.name for word in words)][:limit]
+        lines = await self._core.pools.ledger(self._proven.lines, [item.place for item in wanted])
+        found = tuple(Located(line.origin, line.index, line.line) for line in lines)
+        if len(wanted) < limit and len(page) < SCANNED:
+            return SearchPage(found)
+        last = wanted[-1] if len(wanted) == limit else page[-1]
+        return SearchPage(found, f"{last.turn}-{last.place.log_id}")
 
-    def _claims_of_name(self, name: str, version: str | None) -> list[Located]:
-        prefix = name if name.endswith("/") else f"{name}@{version or ''}"
-        claims = [
-            found
-            for predicate in CLAIMING
-            for found in self._all(Query(prefix=prefix, predicate=predicate), limits.RESOLVED)
-            if version is None or _says(found.line, f"{name}@{version}")
-        ]
-        artifacts = dict.fromkeys(parse_entry(found.line).statement.subject for found in claims)
-        advisories = (
-            found for artifact in artifacts for found in self._all(Query(subject=artifact, predicate="advisory"), PAGE)
-        )
-        return _distinct((*claims, *advisories))
+    async def _repositories(self, name: str) -> Sequence[str]:
+        """A repository itself, or those in a namespace."""
+        if not name.endswith("/"):
+            return (name,)
+        return await self._core.pools.ledger(self._proven.repositories, "", name, limits.RESOLVED)
 
-    def _about(self, artifact: Digest) -> list[Located]:
-        about = list(self._all(Query(subject=artifact), limits.CLAIMS // 2))
-        if not about:
-            return []
-        speakers = dict.fromkeys(s.by.id for found in about if (s := _statement(found)) is not None and s.by)
-        for predicate in ("inception", "rotated"):
-            for speaker in speakers:
-                about.extend(self._all(Query(subject=speaker, predicate=predicate), PAGE))
-        records = list(self._all(Query(predicate="node-record"), 4 * PAGE))
-        owners = dict.fromkeys(s.by.id for found in records if (s := _statement(found)) is not None and s.by)
-        for owner in filter(self._core.membership.member, owners):
-            records.extend(self._all(Query(subject=owner, predicate="rotated"), PAGE))
-        return _distinct((*about, *records))
+    async def _claims_of_name(self, name: str, version: str | None, most: int) -> AsyncGenerator[Publication, None]:
+        """What is published, or was observed by nodes of this federation, under a name: a share of each claimant, and
+        what one leaves of its share for those after it."""
+        claimants: Collection[Digest]
+        if name.startswith(UPSTREAM):
+            claimants = self._core.membership.node_ids
+        else:
+            first = await self._core.pools.ledger(self._proven.claimants, name, CLAIMANTS)
+            claimants = [claimant.publisher for claimant in first.found]
+        left = len(claimants)
+        for claimant in claimants:
+            share = min(limits.RESOLVED, -(-most // left))
+            if share <= 0:
+                return
+            answer = await self._core.pools.ledger(self._publications, name, claimant, version, share)
+            for found in answer.found:
+                yield found
+            most, left = most - len(answer.found), left - 1
 
-    def _search(self, query: str, cursor: str, limit: int) -> SearchPage:
-        """What was published, then what was mirrored: a cursor among the latter begins with `MIRRORED`."""
-        words, mirrored = fold(query).split(), cursor.startswith(MIRRORED)
-        first = SearchPage(()) if mirrored else self._page("published", words, cursor, limit)
-        if first.next_cursor or len(first.found) == limit:
-            return first
-        rest = self._page(OBSERVED, words, cursor.removeprefix(MIRRORED), limit - len(first.found))
-        after = MIRRORED + rest.next_cursor if rest.next_cursor else ""
-        return SearchPage((*first.found, *rest.found), after)
+    def _publications(self, name: str, claimant: Digest, version: str | None, most: int) -> Answer[Publication]:
+        if name.startswith(UPSTREAM):
+            return self._proven.observations(name, (claimant,), version, most)
+        return self._proven.publications(name, claimant, version, most)
 
-    def _page(self, predicate: str, words: Sequence[str], cursor: str, limit: int) -> SearchPage:
-        longest = max(words, key=len, default=None)
-        logs = self._core.ledger.logs.all()
-        after = _after(cursor, logs)
-        wanted: list[Located] = []
-        claims = every(self._core.ledger, Query(predicate=predicate, name=longest), after=after)
-        for scanned, found in enumerate(claims, 1):
-            if all(word in _title(found.line) for word in words):
-                wanted.append(Located(found.origin, found.index, found.line))
-            if len(wanted) == limit or scanned == SCANNED:
-                return SearchPage(tuple(wanted), _cursor(found, logs))
-        return SearchPage(tuple(wanted))
+    async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[Line, None]:
+        """Records of members' nodes: those that are followed here, and of each member a share."""
+        followed = [*(peer.line for peer in self._core.membership.peers), self._core.seat.record_line]
+        for line in followed:
+            for found in await self._core.pools.ledger(self._proven.of_line, line):
+                yield found
+        share = max(4, RECORDS // max(1, len(members)))
+        for member in members:
+            answer = await self._core.pools.ledger(self._proven.by, member, NODE_RECORD, share)
+            for found in answer.found:
+                yield found
 
-    def _all(self, query: Query, most: int) -> Iterator[Found]:
-        return every(self._core.ledger, query, most=most)
+
+class _Sent:
+    """What an answer has said: each line once a log, since a `hold` counts only where its own node has logged it."""
+
+    def __init__(self) -> None:
+        self._places: set[tuple[str, Digest]] = set()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def new(self, found: Line | Publication) -> Located | None:
+        key = found.vkey, sha256(found.line)
+        if key in self._places:
+            return None
+        self._places.add(key)
+        return Located(found.origin, found.index, found.line)
 
 
 def _checked(name: str) -> str:
@@ -118,35 +162,10 @@ def _checked(name: str) -> str:
     return name
 
 
-def _says(line: bytes, full: str) -> bool:
-    return full in {subject.name for subject in parse_entry(line).statement.subjects}
-
-
-def _title(line: bytes) -> str:
-    return " ".join(fold(subject.name) for subject in parse_entry(line).statement.subjects)
-
-
-def _statement(found: Found) -> Statement | None:
-    return parse_entry(found.line).statement
-
-
-def _distinct(found: Iterable[Found]) -> list[Located]:
-    """Each line once a log: a `hold` counts only where its own node has logged it."""
-    places: dict[tuple[str, Digest], Located] = {}
-    for item in found:
-        places.setdefault((item.vkey, sha256(item.line)), Located(item.origin, item.index, item.line))
-    return list(places.values())
-
-
-def _cursor(last: Found, logs: list[LogState]) -> str:
-    return f"{[log.vkey for log in logs].index(last.vkey)}-{last.index}"
-
-
-def _after(cursor: str, logs: list[LogState]) -> Found | None:
+def _after(cursor: str) -> tuple[int, int] | None:
     if not cursor:
         return None
     parts = _CURSOR.match(cursor)
-    if parts is None or int(parts[1]) >= len(logs):
+    if parts is None:
         raise Malformed("not a cursor of this node", why="search again from the beginning", code="CURSOR")
-    log = logs[int(parts[1])]
-    return Found(log.origin, log.vkey, int(parts[2]), b"")
+    return int(parts[1]), int(parts[2])

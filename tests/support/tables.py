@@ -1,0 +1,44 @@
+"""The proven tables of a ledger, as values that can be compared between nodes."""
+
+from __future__ import annotations
+
+from comity.ledger import schema
+from comity.ledger.ledger import Ledger
+from sqlalchemy import Table, select
+
+Row = tuple[object, ...]
+
+COMPARED: dict[str, tuple[str, ...]] = {
+    "statements": ("statement", "predicate", "by"),
+    "subjects": ("digest", "kind"),
+    "identities": ("id", "home", "display"),
+    "rotations": ("identity", "statement"),
+    "nodes": ("id", "key"),
+    "publications": ("predicate", "name", "publisher", "version", "repository", "artifact"),
+    "claimants": ("name", "publisher"),
+}
+"""Columns that do not tell in which order a node proved things."""
+
+
+def tables(ledger: Ledger) -> dict[str, set[Row]]:
+    """What is proven, with the log of each place by its key: `number` and `turn`, which count the order, are left out,
+    and so is which of several places is named where any will do."""
+    with ledger._database.reading() as connection:
+        logs = {row.id: row.vkey for row in connection.execute(select(schema.logs))}
+        found: dict[str, set[Row]] = {}
+        for name, columns in COMPARED.items():
+            table: Table = schema.metadata.tables[name]
+            placed = name in ("statements", "subjects", "publications")
+            rows = connection.execute(select(table)).mappings()
+            found[name] = {
+                (*(row[column] for column in columns), *((logs[row["log_id"]], row["index"]) if placed else ()))
+                for row in rows
+            }
+        return found
+
+
+def parked(ledger: Ledger) -> set[tuple[str, int]]:
+    """Where the lines stand that wait for keys."""
+    with ledger._database.reading() as connection:
+        logs = {row.id: row.vkey for row in connection.execute(select(schema.logs))}
+        return {(logs[row.log_id], row.index) for row in connection.execute(select(schema.parked))}

@@ -1,0 +1,236 @@
+"""What the intake proves, what it parks, and what costs it nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comity.ledger.facts import INCEPTION, PUBLISHED
+from comity.ledger.ledger import Backing, Ledger
+from comity.node.intake import Prover
+from comity.trust.digest import Digest, sha256
+from comity.trust.dsse import Envelope
+from comity.trust.keys import PublicKey
+from comity.trust.names import Name
+from comity.trust.statement import Entry, SideObject, Subject, sign_statement
+from comity.trust.statements.claims import sign_hold
+from comity.trust.statements.published import Licence, Published, publish
+from support.logs import LogKeys
+from support.rotations import CLASSICAL, of
+from support.tables import parked
+from support.world import Identity, identity, node, signer
+
+FAR, OTHER = LogKeys.generate("far.example/log"), LogKeys.generate("other.example/log")
+OWNER = identity("Owner", algs=CLASSICAL)
+PIECES = SideObject(sha256(b"pieces"), 1)
+
+
+def published(by: Identity = OWNER, name: str = "tiny", version: str = "v1", artifact: int = 0) -> Entry:
+    manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
+    said = Published(by.id, Name("acme", name, version), manifest.digest, manifest, PIECES, Licence("MIT"))
+    return publish(said, by.signer)
+
+
+class Logs:
+    """Mirrored logs that grow, and their intake."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.lines: dict[LogKeys, list[bytes]] = {FAR: [], OTHER: []}
+        for log in self.lines:
+            ledger.logs.create(log.origin, log.vkey)
+        self.prover = Prover(ledger, lambda who: ())
+
+    def say(self, log: LogKeys, *said: Entry | bytes) -> None:
+        had, lines = len(self.lines[log]), self.lines[log]
+        lines += [each.line if isinstance(each, Entry) else each for each in said]
+        self.ledger.logs.advance(log.vkey, had, lines[had:], log.note_over(lines))
+
+    def prove(self) -> None:
+        self.prover.finish_all()
+
+
+@pytest.fixture
+def logs(tmp_path: Path, backing: Backing | None) -> Iterator[Logs]:
+    ledger = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
+    yield Logs(ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
+    """Statements whose signatures were verified."""
+    seen: list[Digest] = []
+    verify = Envelope.signed_by
+
+    def counted(self: Envelope, keys: Sequence, threshold: int, beside: Sequence[PublicKey] = ()) -> bool:  # type: ignore[type-arg]
+        seen.append(self.statement_digest)
+        return verify(self, keys, threshold, beside)
+
+    monkeypatch.setattr(Envelope, "signed_by", counted)
+    return seen
+
+
+def names(logs: Logs, name: str = "acme/tiny") -> list[tuple[str, int]]:
+    found = [logs.ledger.proven.publications(name, each.publisher) for each in logs.ledger.proven.claimants(name).found]
+    return [(item.origin, item.index) for answer in found for item in answer.found]
+
+
+def test_what_its_author_signed_is_proven_and_found(logs: Logs) -> None:
+    entry = published()
+    logs.say(FAR, OWNER.entry, entry)
+    logs.prove()
+    proven = logs.ledger.proven
+    known = proven.identity(OWNER.id)
+    assert known is not None and (known.home, known.display) == ("", "Owner")
+    (found,) = proven.publications("ACME/tiny", OWNER.id, "v1").found
+    assert (found.name, found.artifact, found.line) == ("acme/tiny@v1", entry.statement.subject, entry.line)
+    assert proven.publications_of(found.artifact).found == (found,)
+    assert [line.line for line in proven.about(found.artifact).found] == [entry.line]
+    assert [line.number for line in proven.since(0, (INCEPTION, PUBLISHED))] == [1, 2]
+    assert proven.inception(OWNER.id) == OWNER.entry.line
+
+
+def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> None:
+    logs.say(FAR, published())
+    logs.prove()
+    assert names(logs) == [] and parked(logs.ledger) == {(FAR.vkey, 0)}
+    logs.say(OTHER, OWNER.entry)
+    logs.prove()
+    assert names(logs) == [(FAR.origin, 0)] and parked(logs.ledger) == set()
+
+
+def test_lines_of_unknown_authors_cost_no_signature_check(logs: Logs, checks: list[Digest]) -> None:
+    """Issue 10, C5: 4,000 of them were proven again and again, and kept in memory."""
+    logs.say(FAR, *(published(artifact=number) for number in range(600)))
+    logs.prove()
+    logs.prove()
+    assert checks == []
+    assert logs.ledger.intake.parked() == 600
+
+
+def test_lines_that_no_key_proves_cost_one_signature_check_each(logs: Logs, checks: list[Digest]) -> None:
+    bad = [replace(published(artifact=at).envelope, payload=published(artifact=at + 1000).envelope.payload).encode()
+           for at in range(300)]  # fmt: skip
+    logs.say(FAR, OWNER.entry, *bad)
+    logs.prove()
+    logs.say(FAR, of(OWNER).to("next")[1])
+    logs.prove()
+    assert len(checks) == 1 + len(bad) + 2  # of the rotation one is its maker's own
+    assert names(logs) == [] and parked(logs.ledger) == set()
+
+
+def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: Logs, checks: list[Digest]) -> None:
+    after, rotation = of(OWNER).to("next")
+    late = Published(OWNER.id, Name("acme", "tiny", "v2"), PIECES.digest, PIECES, PIECES, Licence("MIT"))
+    checks.clear()
+    logs.say(FAR, OWNER.entry, publish(late, *after.keys))
+    logs.prove()
+    assert names(logs) == [] and len(checks) == 1
+    logs.say(OTHER, rotation)
+    logs.prove()
+    assert names(logs) == [(FAR.origin, 1)]
+
+
+def test_copies_of_a_statement_in_one_log_are_one(logs: Logs, checks: list[Digest]) -> None:
+    """Issue 10, M4: 512 copies of a rotation cost half a second in every lookup."""
+    _, rotation = of(OWNER).to("next")
+    checks.clear()
+    logs.say(FAR, OWNER.entry, *[rotation] * 300, *[published()] * 300)
+    logs.prove()
+    assert len(checks) == 3
+    assert len(logs.ledger.proven.rotations(OWNER.id)) == 1
+    assert names(logs) == [(FAR.origin, 301)]
+
+
+def test_a_line_that_another_log_proved_is_not_proven_again(logs: Logs, checks: list[Digest]) -> None:
+    logs.say(FAR, OWNER.entry, published())
+    logs.prove()
+    logs.say(OTHER, OWNER.entry, logs.lines[FAR][1])
+    logs.prove()
+    assert len(checks) == 2
+    assert names(logs) == [(FAR.origin, 1), (OTHER.origin, 0 + 1)]
+
+
+def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
+    """Issue 10, C3: 16 of them stopped others from copying a publisher's releases."""
+    said = OWNER.entry.statement
+    junk = [sign_statement(replace(said, body={"record": {"number": at}}), signer("mallory")).line for at in range(300)]
+    logs.say(FAR, *junk)
+    logs.say(OTHER, OWNER.entry, published())
+    logs.prove()
+    assert names(logs) == [(OTHER.origin, 1)]
+    assert logs.ledger.proven.inception(OWNER.id) == OWNER.entry.line
+    assert [line.index for line in logs.ledger.proven.about(OWNER.id).found] == [0]
+
+
+def test_an_exact_question_does_not_depend_on_how_many_claim_something(logs: Logs) -> None:
+    """Issue 10, C3: 1,000 lines of one name@version hid it, and 257 claims made a name mean nothing."""
+    flooder = identity("Flooder", algs=CLASSICAL)
+    logs.say(FAR, flooder.entry, *(published(flooder, artifact=number) for number in range(1, 400)))
+    logs.say(OTHER, OWNER.entry, published())
+    logs.prove()
+    proven = logs.ledger.proven
+    (found,) = proven.publications("acme/tiny", OWNER.id, "v1").found
+    assert found.origin == OTHER.origin
+    assert [claimant.publisher for claimant in proven.claimants("acme/tiny").found] == [flooder.id, OWNER.id]
+    first = [item.place.log_id for item in proven.listed(None, 4)]
+    assert len(set(first[:2])) == 2  # one of each log before a second of any
+
+
+def test_a_limited_answer_takes_from_every_log_and_says_so(logs: Logs) -> None:
+    subject = Subject("", sha256(b"artifact 0"))
+    note = replace(published().statement, predicate="note", subjects=(subject,), objects=())
+    notes = [sign_statement(replace(note, body={"number": at}), OWNER.signer) for at in range(300)]
+    logs.say(FAR, OWNER.entry, *notes)
+    logs.say(OTHER, published())
+    logs.prove()
+    answer = logs.ledger.proven.about(subject.digest, limit=3)
+    assert answer.limited and {line.origin for line in answer.found} == {FAR.origin, OTHER.origin}
+
+
+def test_a_node_speaks_once_its_record_is_proven(logs: Logs) -> None:
+    mine = node(OWNER, "far.example", CLASSICAL)
+    artifact = SideObject(sha256(b"artifact 0"), 100)
+    hold = sign_hold(mine.record, artifact.digest, artifact, PIECES, mine.online)
+    logs.say(FAR, hold)
+    logs.prove()
+    assert logs.ledger.proven.about(artifact.digest).found == ()
+    logs.say(OTHER, mine.entry)
+    logs.prove()
+    assert logs.ledger.proven.about(artifact.digest).found == ()
+    logs.say(OTHER, OWNER.entry)
+    logs.prove()
+    assert [line.line for line in logs.ledger.proven.about(artifact.digest).found] == [hold.line]
+
+
+def test_the_intake_goes_on_where_it_stood(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    logs = Logs(ledger)
+    logs.say(FAR, OWNER.entry, *(published(artifact=number) for number in range(400)))
+    logs.prover.step(FAR.vkey)
+    ledger.close()
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    assert ledger.intake.position(FAR.vkey) == 256
+    Prover(ledger, lambda who: ()).finish_all()
+    assert len(ledger.proven.publications("acme/tiny", OWNER.id).found) == 400
+    ledger.close()
+
+
+def test_a_seat_proves_what_its_member_said(logs: Logs) -> None:
+    logs.say(FAR, published())
+    logs.prove()
+    state = of(OWNER).state
+    logs.prover = Prover(logs.ledger, lambda who: (state,) if who == OWNER.id else ())
+    logs.ledger.intake.revisit(FAR.vkey, [OWNER.id])
+    logs.prove()
+    assert names(logs) == [(FAR.origin, 0)]
+
+
+def test_rotations_of_one_identity_are_bounded(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.node.proof.MAX_ROTATIONS", 4)
+    logs.say(FAR, OWNER.entry, *(of(OWNER).to(f"way {number}")[1] for number in range(9)))
+    logs.prove()
+    assert len(logs.ledger.proven.rotations(OWNER.id)) == 4
