@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attackers import answers, governance, junk_lines, log_lies, readers, strangers
+from attackers import answers, governance, junk_lines, log_lies, readers, sockets, strangers
 from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking, emitted
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "junk_lines",
     "log_lies",
     "readers",
+    "sockets",
     "strangers",
 ]

@@ -67,6 +67,8 @@ class Target:
     seed: str = "attacker"
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes sent to each victim, by its name."""
+    taken: Counter[str] = field(default_factory=Counter)
+    """Lines that each victim logged of what was handed in."""
     ended: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)
 

@@ -70,7 +70,10 @@ class Caller:
         """Hand in lines; None where they are refused."""
         inline = [message((1, sha256(data).digest()), (2, data)) for data in objects]
         answers = self.ask("Submit", *((1, line) for line in lines), *((2, data) for data in inline))
-        return answers[0] if answers else None
+        if not answers:
+            return None
+        self.target.taken[self.victim.name] += len(answers[0].get(3, []))
+        return answers[0]
 
     def upload(self, submission: bytes, data: bytes, chunks: Iterable[bytes]) -> bool:
         """Bring an object of a submission, in chunks as given; whether it was taken."""

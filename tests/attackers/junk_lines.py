@@ -90,9 +90,9 @@ def very_many_wide_publications(target: Target) -> None:
     target.member.say(*(wide_publication(number) for number in range(4_000)))
 
 
-@attacker("four thousand small publications of unknown identities", "C5", by="member")
+@attacker("a thousand small publications of unknown identities", "C5", by="member")
 def small_publications(target: Target) -> None:
-    for number in range(4_000):
+    for number in range(1_000):
         target.member.say(Identity.made(f"unknown {number}").publish(f"junk/small-{number}@v1", RELEASE))
     target.member.have(*RELEASE.objects)
 

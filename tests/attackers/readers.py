@@ -13,8 +13,7 @@ from support.raw_bytes import message
 
 from attackers.attacker import Target, Victim, attacker
 from attackers.calling import SOURCES, calling, connected, get, http
-from attackers.forging import Release
-from attackers.strangers import ONE, hand_in
+from attackers.strangers import ONE, RELEASE, hand_in, publish
 
 
 def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each: int = 2) -> None:
@@ -28,10 +27,9 @@ def everywhere(target: Target, work: Callable[[Target, Victim, int], None], each
 @attacker("a flood of names, and reads of it that are given up", "M2", by="identity")
 def flooded_names(target: Target) -> None:
     """Three hundred versions of one name by one identity; then lookups, each cancelled at once."""
-    who = ONE
-    release = Release(b"flood")
-    lines = [who.publish(f"flood/name@v{number}", release) for number in range(300)]
-    hand_in(target, [who.inception, *lines], release.objects, each=30, at=target.victims[:1])
+    publish(target, ONE, [ONE.publish("flood/name@v0", RELEASE)])
+    lines = [ONE.publish(f"flood/name@v{number}", RELEASE) for number in range(1, 300)]
+    hand_in(target, [ONE.inception, *lines], RELEASE.objects, each=30, at=target.victims[:1])
     everywhere(target, _give_up)
 
 
@@ -181,11 +179,14 @@ class Sockets:
     def __enter__(self) -> Sockets:
         return self
 
-    def open(self, target: Target, victim: Victim, address: str, request: bytes, source: str) -> None:
+    def open(
+        self, target: Target, victim: Victim, address: str, request: bytes, source: str, *, tls: bool = False
+    ) -> None:
+        """Connect, and send `request`; where that is refused there is one less."""
         try:
-            held = self._stack.enter_context(connected(address, source=source, patience=2))
+            held = self._stack.enter_context(connected(address, source=source, patience=2, tls=tls))
+            held.sendall(request)
             held.setblocking(False)
-            held.send(request)
         except OSError:
             return
         target.sent[victim.name] += len(request)

@@ -105,7 +105,7 @@ def inception_with_objects(number: int, data: bytes, times: int) -> bytes:
     return signed(statement("inception", ONE.by, (ONE.label, ONE.id), body, [named(data)] * times), ONE.keys)
 
 
-OBJECT = bytes(1 << 20)
+OBJECT = bytes(1 << 18)
 
 
 @attacker(
@@ -175,7 +175,7 @@ def abandoned_uploads(target: Target) -> None:
             answered = caller.submit([ONE.inception, ONE.publish("junk/abandoned@v1", release)], release.objects)
             if not answered:
                 continue
-            for _ in range(10):
+            for _ in range(4):
                 caller.upload(bytes(answered[1][0]), release.data, [release.data[:600_000]])  # type: ignore[arg-type]
 
 
@@ -209,9 +209,10 @@ ROTATING = Identity.made("rotating", recovery=(sha256(canonical({"ed25519": b64(
 
 @attacker("copies of a rotation", "M4", by="identity", emits=lambda: [rotation(ROTATING, RECOVERY, ONE.keys[0])])
 def padded_rotations(target: Target) -> None:
-    """One identity changes its keys once, and says so five hundred times."""
+    """One identity warns of every artifact, changes its keys once, and says so five hundred times."""
     line = rotation(ROTATING, RECOVERY, RawKey.of_seed("new key of a stranger"))
-    hand_in(target, [ROTATING.inception, ROTATING.publish(target.known.unbound, RELEASE)], RELEASE.objects)
+    warnings = [ROTATING.advise(artifact, "beware") for artifact in target.known.artifacts]
+    hand_in(target, [ROTATING.inception, *warnings])
     hand_in(target, copies(line, 512), each=32, at=target.victims[:1])
 
 
@@ -286,5 +287,5 @@ JUNK = (
     message((1, b"{" * 60_000)),
     message((1, b'{"payload":"' + b"A" * 60_000 + b'"}')),
     message(*((1, b"") for _ in range(5_000))),
-    message((1, b"\x00" * (2 << 20))),
+    message((1, b"\x00" * (1 << 18))),
 )

@@ -17,6 +17,14 @@ STILL_OPEN: dict[str, str] = {
 """Attackers that still change something for the others, and what. A strict expectation of failure: whoever closes one
 has to take it out of here."""
 
+OPEN_GROUPS = {
+    "junk in one member's log": "C3, C5: copies stop and every answer takes minutes while junk is proven anew"
+}
+"""The same of groups of which nobody has found out yet which of them it is."""
+
+FAST = ("strangers and identities at the ports", "whoever holds connections", "lies of one member's node, 1")
+"""Groups of the fast form."""
+
 APART = frozenset(
     {
         "four hundred wide publications of unknown identities",
@@ -60,6 +68,7 @@ def together() -> dict[str, tuple[str, ...]]:
         "junk in one member's log": _by("junk_lines"),
         "whoever would steer the members' decision": _by("governance"),
         "whoever asks too much": _by("readers"),
+        "whoever holds connections": _by("sockets"),
     }
     for number, names in enumerate(LIES, 1):
         groups[f"lies of one member's node, {number}"] = tuple(name for name in names if name not in STILL_OPEN)

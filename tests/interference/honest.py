@@ -45,7 +45,7 @@ from support.offers import hours
 from support.publisher import model
 
 T = TypeVar("T")
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for what has to spread. Nothing takes so long unless it never comes."""
 BOUND, UNBOUND = "tests/model", "acme/tiny"
 MIRRORED, SECOND = "org/tiny", "org/second"

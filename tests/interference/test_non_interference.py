@@ -1,9 +1,9 @@
 """I12: what strangers, or one member with all its keys and its node, say, send, sign, withhold or delay changes nothing
 between the others. The same honest script runs without and with each attacker; what comes of it has to be equal.
 
-    python -m pytest tests/interference                     the fast form: attackers in groups, and a few alone
-    python -m pytest tests/interference -m 'slow or not slow'   every attacker, alone
-    python bench/interference.py                            the same with memory, disk and latency measured
+    python -m pytest tests/interference                     the fast form: attackers in groups
+    python -m pytest tests/interference -m 'slow or not slow'   every group, and every attacker alone
+    python bench/attacked.py                            the same with memory, disk and latency measured
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from attackers import ATTACKERS
-from interference.groups import STILL_OPEN, together
+from interference.groups import FAST, OPEN_GROUPS, STILL_OPEN, together
 from interference.honest import Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
-
-ALONE: tuple[str, ...] = ()
-"""What the fast form runs alone: lies of a node, which cannot be told together."""
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +43,25 @@ def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
     assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("group", list(together()))
+def marked(name: str, *, slow: bool, still_open: str | None) -> ParameterSet:
+    marks = [pytest.mark.slow] if slow else []
+    if still_open:
+        marks.append(pytest.mark.xfail(strict=True, reason=still_open))
+    return pytest.param(name, marks=marks, id=name)
+
+
+GROUPS = [marked(name, slow=name not in FAST, still_open=OPEN_GROUPS.get(name)) for name in together()]
+ALONE = [marked(name, slow=True, still_open=STILL_OPEN.get(name)) for name in ATTACKERS]
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_a_group_of_attackers_changes_nothing_for_the_others(
     group: str, before: Prepared, undisturbed: Outcome, tmp_path: Path
 ) -> None:
     assert not changed(play(before, tmp_path / "r", together()[group]), undisturbed)
 
 
-def alone() -> Iterator[object]:
-    for name in ATTACKERS:
-        marks = [] if name in ALONE else [pytest.mark.slow]
-        if name in STILL_OPEN:
-            marks.append(pytest.mark.xfail(strict=True, reason=STILL_OPEN[name]))
-        yield pytest.param(name, marks=marks, id=name)
-
-
-@pytest.mark.parametrize("name", list(alone()))
+@pytest.mark.parametrize("name", ALONE)
 def test_an_attacker_changes_nothing_for_the_others(
     name: str, before: Prepared, undisturbed: Outcome, tmp_path: Path
 ) -> None:

@@ -3,9 +3,14 @@ not for a slip in the writing."""
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import pytest
 from attackers import ATTACKERS, Attacker
 from attackers.forging import Identity, Release, named, observations, observe
+from attackers.sockets import PREFACE, call, frame, shut
 from comity.trust.identity import check_inception
 from comity.trust.manifest import Manifest
 from comity.trust.pieces import PieceIndex
@@ -39,3 +44,38 @@ def test_an_attacker_says_who_it_is_and_what_it_stands_for(each: Attacker) -> No
     assert each.by in ("stranger", "identity", "member", "addresses")
     assert each.lines and each.name == each.name.strip()
     assert all(isinstance(sample, bytes) for sample in each.bytes_sent())
+
+
+def test_calls_by_hand_are_calls_and_a_shut_window_holds_their_answers_back() -> None:
+    asked: list[bytes] = []
+
+    class Answering(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return grpc.unary_unary_rpc_method_handler(lambda request, _: asked.append(request) or b"the answer")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([Answering()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        opened = PREFACE + frame(4, 0, 0, b"") + frame(4, 1, 0, b"") + call(1, "/x/Y", b"question")
+        for sent, answered in ((opened, True), (shut(1, b"question", "/x/Y"), False)):
+            with socket.create_connection(("127.0.0.1", port), 10) as link:
+                link.sendall(sent)
+                assert _answered(link) == answered
+    finally:
+        server.stop(0).wait()
+    assert asked == [b"question"] * 2
+
+
+def _answered(link: socket.socket) -> bool:
+    """Whether the answer comes, by the time that a ping is answered which was sent after the response began."""
+    came, begun = b"", False
+    while b"the answer" not in came:
+        came += link.recv(65_536)
+        if not begun and b"application/grpc" in came:
+            link.sendall(frame(6, 0, 0, b"anything"))
+            begun = True
+        if came.count(b"anything"):
+            return False
+    return True

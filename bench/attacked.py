@@ -1,10 +1,11 @@
-"""What attackers cost the others: `python bench/interference.py [--only NAME]... [--rounds N]`.
+"""What attackers cost the others: `python bench/attacked.py [--only NAME]... [--each] [--rounds N]`.
 
-Three honest nodes, as processes, and one hostile party. The honest script of `tests/interference` runs without an
-attacker, then with each one, and again without. Written to `results/interference.json`, for each attacker: whether
-anything came out otherwise; the honest steps' seconds against the median of the runs without; each node's growth of
-memory (resident, at the end) and of disk (less what it grows by undisturbed), beside what the attacker sent to it.
-The bounds of the promise: 3 times the seconds, 64 MB of memory, 1.1 times what was sent on disk.
+Attackers run in groups, each alone too with `--each`; `--only` chooses groups and attackers. Three honest nodes, as
+processes, and one hostile party. The honest script of `tests/interference` runs without an attacker, then with each.
+Written to `results/attacked.json`, for each: whether anything came out otherwise; the honest steps' seconds against the
+median of the runs without; each node's growth of memory (resident, at the end) and of disk (less what it grows by
+undisturbed), beside what the attackers sent to it. The bounds of the promise: 3 times the seconds, 64 MB of memory,
+1.1 times what was sent on disk.
 """
 
 from __future__ import annotations
@@ -67,12 +68,13 @@ def run(before: Prepared, folder: Path, names: tuple[str, ...]) -> Outcome:
 
 def main() -> None:
     options = argparse.ArgumentParser(description="What attackers cost the others.")
-    options.add_argument("--only", action="append", choices=sorted(ATTACKERS), help="only this one; may be repeated")
+    known = together() | {name: (name,) for name in ATTACKERS}
+    options.add_argument("--only", action="append", choices=list(known), metavar="NAME", help="may be repeated")
+    options.add_argument("--each", action="store_true", help="every attacker alone, too")
     options.add_argument("--rounds", type=int, default=3, help="undisturbed runs")
     chosen = options.parse_args()
-    runs = {name: (name,) for name in chosen.only or ATTACKERS}
-    if not chosen.only:
-        runs |= together()
+    names = chosen.only or list(known if chosen.each else together())
+    runs = {name: known[name] for name in names}
     with tempfile.TemporaryDirectory(prefix="i") as name, hub_like() as hub:
         folder = Path(name)
         before = prepared(folder, hub)
@@ -82,7 +84,7 @@ def main() -> None:
             table[title] = measured(run(before, folder, names), calm)
             print(title, table[title], flush=True)
     undisturbed = {step: round(statistics.median(one.seconds[step] for one in calm), 2) for step in calm[0].seconds}
-    write("interference", undisturbed_seconds=undisturbed, attackers=table)
+    write("attacked", undisturbed_seconds=undisturbed, attackers=table)
 
 
 if __name__ == "__main__":
