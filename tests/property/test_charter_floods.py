@@ -124,7 +124,7 @@ async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple
     return bench
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> None:
     told = story()
