@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from comity.ledger.schema import metadata
 from comity.node.config import NodeConfig
 from comity.trust.hub import commit_id
 from comity.trust.manifest import Manifest
@@ -145,3 +146,11 @@ def _blocks(text: str, kind: str) -> list[str]:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_table_of_the_ledger_has_a_written_bound() -> None:
+    """Issue 10: who is charged for it, and what happens there."""
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    section = page.partition("### Tables of the ledger")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(metadata.tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from comity.ledger.facts import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import Prover
 from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import Envelope
+from comity.trust.dsse import PAYLOAD_TYPE, Envelope, EnvelopeSignature
 from comity.trust.keys import PublicKey
 from comity.trust.names import Name
-from comity.trust.statement import Entry, SideObject, Subject, sign_statement
+from comity.trust.statement import Author, Entry, SideObject, Subject, sign_statement
 from comity.trust.statements.claims import sign_hold
 from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of
 from support.tables import parked
@@ -234,3 +236,43 @@ def test_rotations_of_one_identity_are_bounded(logs: Logs, monkeypatch: pytest.M
     logs.say(FAR, OWNER.entry, *(of(OWNER).to(f"way {number}")[1] for number in range(9)))
     logs.prove()
     assert len(logs.ledger.proven.rotations(OWNER.id)) == 4
+
+
+def unknown(number: int, size: int = 60_000) -> bytes:
+    """A well-formed line, as long as a line may be, of an author of whom nothing is known."""
+    said = published(artifact=number).statement
+    by = Author("identity", sha256(b"nobody %d" % number))
+    padded = replace(said, predicate="noted", by=by, objects=(), body={"text": "x" * (size * 3 // 4)})
+    signature = EnvelopeSignature(sha256(b"a key"), bytes(64))
+    return Envelope(PAYLOAD_TYPE, padded.encode(), (signature,)).encode()
+
+
+@pytest.mark.parametrize(
+    "megabytes", [40, pytest.param(1024, marks=pytest.mark.slow)], ids=["short", "a whole gigabyte"]
+)
+def test_a_flood_of_unknown_authors_is_kept_on_the_disk_alone(tmp_path: Path, megabytes: int) -> None:
+    """Issue 10, C5: 244 MB of them took 250 MB of memory for good, and 636 MB after a restart.
+
+    The whole gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m slow`.
+    """
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    logs = Logs(ledger)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for start in range(0, megabytes * 1024 // 60, 64):
+            lines = [unknown(number) for number in range(start, start + 64)]
+            ledger.logs.stage(FAR.vkey, start, lines)
+            logs.lines[FAR] += [leaf_hash(line) for line in lines]
+        note = FAR.note(len(logs.lines[FAR]), root(logs.lines[FAR]))
+        ledger.logs.advance(FAR.vkey, len(logs.lines[FAR]), [], note)
+        logs.prove()
+        ledger.close()
+        ledger = Ledger.open(tmp_path, lambda: 1_000)
+        assert Prover(ledger, lambda who: ()).finish_all() == 0
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        ledger.close()
+    assert after - before < 8 * 1024**2
+    assert peak - before < 100 * 1024**2
