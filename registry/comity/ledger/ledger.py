@@ -7,6 +7,7 @@ ledger.history       what they say: entries, tiles, roots, proofs, checks
 ledger.cosignatures  who has cosigned which checkpoint; the best note for an entry
 ledger.intake        how far each log went through the intake, and lines that wait for keys
 ledger.proven        what is proven: identities, publications, what is said about a digest
+ledger.custody       up to where the side objects of each log are known to be here
 ledger.index         proven statements by subject, predicate and author
 ledger.pieces        piece records of files, and where a piece is at hand
 ledger.misbehaviour  proofs that a log showed two histories
@@ -29,6 +30,7 @@ from comity.content.durable import disk_errors
 from comity.ledger import fence
 from comity.ledger.asks import Asks
 from comity.ledger.cosignatures import Cosignatures
+from comity.ledger.custody import Custody
 from comity.ledger.database import Database
 from comity.ledger.epochs import Epochs
 from comity.ledger.history import History
@@ -69,6 +71,7 @@ class Ledger:
     index: Index
     intake: Intake
     proven: Proven
+    custody: Custody
     pieces: PieceIndex
     misbehaviour: Misbehaviour
     witnessed: Witnessed
@@ -109,6 +112,7 @@ class Ledger:
             Index(database),
             Intake(database),
             Proven(database),
+            Custody(database),
             PieceIndex(database),
             Misbehaviour(database, clock),
             Witnessed(database),

@@ -223,6 +223,14 @@ intake = Table(
 )
 """Every entry of a log below `position` went through the intake."""
 
+custody = Table(
+    "custody",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""The side objects of every entry of a log below `position` are in the blob store."""
+
 parked = Table(
     "parked",
     metadata,

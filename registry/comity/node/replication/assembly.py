@@ -40,7 +40,7 @@ class Replication:
 
     def __init__(self, core: Core, supervisor: Supervisor) -> None:
         mark = core.mark(continuity.NAME)
-        copy = mark.is_of_another(begun=core.ledger.logs.get(core.log).size > 0)
+        self._copy = copy = mark.is_of_another(begun=core.ledger.logs.get(core.log).size > 0)
         if copy:
             hint = f"have a peer reachable; where none is left: {mark.vouching_command()}"
             _log.warning("this ledger is a copy: nothing is signed before a peer was heard", hint=hint)
@@ -69,7 +69,7 @@ class Replication:
         await self.intake.begin(self._supervisor)
         await self.peers.begin()
         await self.replicas.begin(self._supervisor)
-        self.custody.begin(self._supervisor)
+        await self.custody.begin(self._supervisor, anew=self._copy)
         if self.chamber:
             self.chamber.open()
             rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)

@@ -1,6 +1,7 @@
 """Side objects, looked after. No entry counts before the bodies that it names are here, but a ledger restored from a
-backup may stand beside a store that lacks them. So every entry is looked at once after each start, and what is missing
-is fetched from whichever peer has it, for as long as it takes."""
+backup may stand beside a store that lacks them. So every entry is looked at once, all of them again where the ledger is
+a copy or a blob was lost, and what is missing is fetched from whichever peer has it, for as long as it takes. How far
+that came is kept in the ledger while nothing is missing: a start looks at what is new."""
 
 from __future__ import annotations
 
@@ -35,9 +36,14 @@ class Custody:
         self._core = core
         self._files = files
         self._looked_at: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
         self.missing: dict[SideObject, None] = {}
 
-    def begin(self, supervisor: Supervisor) -> None:
+    async def begin(self, supervisor: Supervisor, *, anew: bool) -> None:
+        """`anew`: the ledger is a copy, and may be older or newer than the store."""
+        self._kept = await self._core.pools.ledger(self._core.ledger.custody.positions)
+        if not anew:
+            self._looked_at = dict(self._kept)
         rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
         supervisor.loop("side objects", self._step, rhythm)
 
@@ -47,6 +53,8 @@ class Custody:
         supervisor.ring("side objects")
 
     async def _step(self) -> None:
+        if not self._looked_at:
+            await self._keep()
         await self._look()
         failure = ""
         for item in list(self.missing):
@@ -59,6 +67,15 @@ class Custody:
             _log.info("side object fetched", object=item.digest, size=item.size)
         if self.missing:
             raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing here", why=failure)
+
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Up to where nothing is missing stands in the ledger."""
+        if self._looked_at != self._kept:
+            kept = dict(self._looked_at)
+            await self._core.pools.ledger(self._core.ledger.custody.keep, kept)
+            self._kept = kept
 
     async def _look(self) -> None:
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
