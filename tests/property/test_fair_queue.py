@@ -1,0 +1,109 @@
+"""The fair queue against whoever fills it: nobody waits for more than a turn of each of the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from comity.node.replication.fair_queue import MAX_DEBT, FairQueue
+from hypothesis import given
+from hypothesis import strategies as st
+
+KEYS = st.sampled_from(("a", "b", "c", "d"))
+PATHS = st.tuples(KEYS, st.integers(0, 3))
+STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3))), max_size=200)
+
+
+@given(STEPS)
+def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) -> None:
+    queue, inside, out = FairQueue[int](most=5), set[int](), 0
+    for number, step in enumerate(steps):
+        if step is None:
+            if (taken := queue.take()) is not None:
+                inside.remove(taken[1])
+            else:
+                assert not inside
+        elif isinstance(step[0], tuple):  # type: ignore[index]
+            queue.charge(*step)  # type: ignore[misc]
+        else:
+            inside.add(number)
+            if (lost := queue.put(step, number)) is not None:  # type: ignore[arg-type]
+                inside.remove(lost)
+                out += 1
+        assert len(queue) == len(inside)
+        assert queue.left_out == out
+        assert all(queue.waiting(key) <= 5 for key in "abcd")
+    while (taken := queue.take()) is not None:
+        inside.remove(taken[1])
+    assert not inside
+
+
+@given(st.lists(PATHS, max_size=60), st.lists(st.lists(PATHS, max_size=4), max_size=30))
+def test_a_key_is_served_within_a_turn_of_each_other_whatever_is_added(
+    before: list[tuple[str, int]], added: list[list[tuple[str, int]]]
+) -> None:
+    queue = FairQueue[str](most=1_000)
+    for path in before:
+        queue.put(path, "others")
+    others = {first for first, _ in before}
+    queue.put(("honest", 0), "honest")
+    for turn, more in enumerate([*added, *([[]] * 10)]):
+        taken = queue.take()
+        assert taken is not None
+        if taken[1] == "honest":
+            assert turn <= len(others)
+            return
+        for path in more:
+            queue.put(path, "others")
+    raise AssertionError("never served")
+
+
+@given(st.integers(1, 200), st.integers(1, 20))
+def test_publishers_of_one_source_take_turns_within_its_turns(many: int, few: int) -> None:
+    queue = FairQueue[str](most=10_000)
+    for number in range(many):
+        queue.put(("flooded", "flooder"), f"flood {number}")
+    for number in range(few):
+        queue.put(("flooded", "honest"), f"honest {number}")
+        queue.put(("other", "honest"), f"other {number}")
+    served = [taken[1] for _ in range(4 * few) if (taken := queue.take()) is not None]
+    counts = Counter(item.partition(" ")[0] for item in served)
+    assert counts["honest"] >= few - 1 and counts["other"] == few
+
+
+def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
+    queue = FairQueue[str](most=4)
+    for number in range(4):
+        assert queue.put(("log", "flooder"), f"flood {number}") is None
+    assert queue.put(("log", "flooder"), "flood 4") == "flood 4"
+    assert queue.put(("log", "honest"), "honest") == "flood 3", "the newest of who has most goes"
+    assert queue.put(("other", "honest"), "other") is None, "another source is not concerned"
+    assert queue.left_out == 2
+
+
+def test_who_was_charged_sits_out_and_owes_it_even_when_nothing_of_it_waits() -> None:
+    queue = FairQueue[str](most=100)
+    queue.put(("slow", 0), "slow")
+    assert queue.take() == (("slow", 0), "slow")
+    queue.charge(("slow", 0), 3)
+    for number in range(5):
+        queue.put(("slow", 0), "slow")
+        queue.put(("quick", 0), f"quick {number}")
+    order = [taken[0][0] for _ in range(6) if (taken := queue.take()) is not None]
+    assert order == ["quick"] * 4 + ["slow", "quick"] or order == ["quick"] * 3 + ["slow", "quick", "slow"]
+
+
+def test_a_debt_ends_and_costs_nothing_where_nobody_else_waits() -> None:
+    queue = FairQueue[str](most=100)
+    queue.charge(("slow", 0), 10 * MAX_DEBT)
+    queue.put(("slow", 0), "slow")
+    assert queue.take() == (("slow", 0), "slow")
+
+
+def test_who_may_not_be_served_now_keeps_its_place() -> None:
+    queue = FairQueue[str](most=100)
+    queue.put(("busy", 0), "busy")
+    for number in range(3):
+        queue.put(("other", 0), f"other {number}")
+    assert queue.take(lambda path: path[0] != "busy") == (("other", 0), "other 0")
+    assert queue.take(lambda path: False) is None
+    assert queue.take() == (("busy", 0), "busy")

@@ -1,0 +1,62 @@
+"""Slots that are shared fairly: one key that never gives its slots back keeps no other key waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from comity.node.replication.fair_slots import FairSlots
+from comity.trust.errors import Unavailable
+
+
+async def forever(slots: FairSlots, key: str) -> None:
+    async with slots.slot(key):
+        await asyncio.Event().wait()
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def held(slots: FairSlots, key: str, times: int):  # type: ignore[no-untyped-def]
+    tasks = [asyncio.create_task(forever(slots, key)) for _ in range(times)]
+    await settle()
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_key_that_keeps_its_slots_for_ever_leaves_the_others_theirs() -> None:
+    slots = FairSlots(4, each=2, most=100)
+    async with held(slots, "slow", 50):
+        for _ in range(20):
+            async with asyncio.timeout(5), slots.slot("honest"), slots.slot("honest"):
+                pass
+
+
+async def test_who_goes_while_it_waits_or_just_when_its_turn_comes_leaves_the_slot() -> None:
+    slots = FairSlots(1, each=1, most=100)
+    async with held(slots, "a", 1) as [holder], held(slots, "b", 2) as [first, second]:
+        first.cancel()
+        await settle()
+        holder.cancel()
+        await settle()  # now `second` has it
+        second.cancel()
+        await settle()
+        async with asyncio.timeout(5), slots.slot("c"):
+            pass
+
+
+async def test_calls_beyond_the_bound_are_refused() -> None:
+    slots = FairSlots(1, each=1, most=3)
+    async with held(slots, "a", 4):
+        with pytest.raises(Unavailable) as refused:
+            async with slots.slot("a"):
+                pass
+        assert refused.value.code == "BUSY"
