@@ -114,7 +114,7 @@ class FileFetcher:
         failure: Exception = NotFound("a side object is nowhere to be had", why=why, code="NO-HOLDER")
         for link in sorted(self._links(), key=lambda link: not link.state.reachable):
             try:
-                await self._side_objects.fetch_all(link.client, (item,))
+                await self._side_objects.fetch_all(link.client, (item,), link.peer_key)
                 return
             except (ComityError, TimeoutError) as error:
                 failure = error

@@ -7,7 +7,8 @@
 (5) the last step makes all of it visible at once; then the log is cosigned
 
 A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
-leave that log alone; a step has a deadline, and who fails one waits longer each time, so that nobody holds a log up.
+leave that log alone (`turns`); a step has a deadline, and who fails one waits longer each time, so that nobody holds a
+log up. What this machine cannot do, such as keep more than its quota, is held against no peer.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.link import Link
 from comity.node.replication.quota import Quotas, statement_of, weight
 from comity.node.replication.side_objects import SideObjects
-from comity.transfer.source_key import SourceKey
-from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.node.replication.turns import Turn, Turns
+from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
 from comity.trust.statement import Statement
 from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.tlog.merkle import verify_consistency
@@ -39,9 +40,10 @@ from comity.wire.values import LogHead
 
 STEP_LINES: Final = 4096
 STEP_BYTES: Final = 8 * 1024 * 1024
+STEP_SECONDS: Final = 10.0
+"""Seconds after which a step is content with the entries that have come."""
 STEP_DEADLINE: Final = 60.0
 """Seconds for the entries of a step; side objects have their own."""
-LONGEST_PENALTY: Final = 600.0
 STEPS: Final = 16
 """Steps in one round, so that a long log does not keep the others waiting."""
 GRACE: Final = 3
@@ -68,18 +70,6 @@ class Head:
         return str(self.key)
 
 
-@dataclass(slots=True)
-class Penalty:
-    """How long a peer that failed to bring a log on is not asked for that log again."""
-
-    failures: int = 0
-    until: float = 0.0
-
-    def add(self, now: float, interval: float) -> None:
-        self.failures += 1
-        self.until = now + min(interval * 2 ** min(self.failures, 16), LONGEST_PENALTY)
-
-
 class Mirror:
     """Follows the logs of members from whoever has them."""
 
@@ -100,9 +90,9 @@ class Mirror:
         self._side_objects = side_objects
         self._on_advance = on_advance
         self._begun_before: set[str] = set()
-        self._busy: set[str] = set()
-        self._penalties: dict[tuple[SourceKey, str], Penalty] = {}
-        self._first_shown: dict[tuple[str, int], float] = {}
+        self._turns = Turns(core.config.replication.interval_seconds)
+        self._behind_since: dict[str, float] = {}
+        """When a log was first shown larger than it is here."""
 
     async def load(self) -> None:
         """Go on with every log that was ever mirrored: that its member has left ends nothing."""
@@ -149,31 +139,35 @@ class Mirror:
 
     def _left_to_its_node(self, head: Head, from_its_node: bool, its_node_answers: bool) -> bool:
         now = asyncio.get_running_loop().time()
-        shown = self._first_shown.setdefault((head.log, head.checkpoint.size), now)
+        since = self._behind_since.setdefault(head.log, now)
         if from_its_node or not its_node_answers:
             return False
-        return now - shown < GRACE * self._core.config.replication.interval_seconds
+        return now - since < GRACE * self._core.config.replication.interval_seconds
 
     async def _catch_up(self, link: Link, head: Head) -> None:
-        now = asyncio.get_running_loop().time()
-        penalty = self._penalties.setdefault((link.key, head.log), Penalty())
-        if head.log in self._busy or now < penalty.until:
+        clock = asyncio.get_running_loop().time
+        turn = self._turns.begin(head.log, link.peer_key.member, clock())
+        if turn is None:
             return
-        await self._quotas.require(head.key, head.checkpoint.size)
-        self._busy.add(head.log)
+        failed = False
         try:
-            for _ in range(STEPS):
-                if await self._step(link.client, head):
-                    break
-            self._penalties.pop((link.key, head.log))
-        except (ComityError, TimeoutError):
-            penalty.add(now, self._core.config.replication.interval_seconds)
-            raise
+            async with asyncio.timeout(None) as scope:
+                turn.end = lambda: scope.reschedule(clock())
+                await self._quotas.require(head.key, head.checkpoint.size)
+                for _ in range(STEPS):
+                    if await self._step(link, head, turn):
+                        break
+        except (ComityError, TimeoutError) as error:
+            failed = not isinstance(error, OutOfSpace | Conflict)
+            if not turn.put_off:
+                raise
+            _log.info("another peer goes on with a log", origin=head.origin, instead_of=link.name)
         finally:
-            self._busy.discard(head.log)
+            self._turns.over(turn, clock(), failed=failed)
 
-    async def _step(self, client: NodeClient, head: Head) -> bool:
+    async def _step(self, link: Link, head: Head, turn: Turn) -> bool:
         """Fetch, check and keep one stretch; whether the log now stands at the head."""
+        client = link.client
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         start, target = state.staged, head.checkpoint
         if start > target.size:  # staged for a larger head, which nobody shows any more
@@ -183,10 +177,11 @@ class Mirror:
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
                 await self._prove(client, head, start, state.root)  # (3)
-            lines = await fetch_entries(client, head.log, start, target.size)
+            lines = await fetch_entries(client, head.log, start, target.size, seconds=STEP_SECONDS)
         statements, cost = await self._core.pools.hashing(_read_lines, lines)
+        turn.received += sum(map(len, lines))
         await self._quotas.require(head.key, target.size, cost)
-        await self._side_objects.fetch(client, statements)
+        turn.received += await self._side_objects.fetch(client, statements, link.peer_key)
         end = start + len(lines)
         if end == target.size:
             await self._core.pools.ledger(self._ledger.logs.advance, head.log, start, lines, head.note)  # (5)
@@ -194,6 +189,7 @@ class Mirror:
         else:
             await self._stage(client, head, start, lines)  # (4)
         await self._quotas.took(head.key, cost)
+        self._turns.kept(turn)
         return end == target.size
 
     async def _stage(self, client: NodeClient, head: Head, start: int, lines: Sequence[bytes]) -> None:
@@ -217,22 +213,26 @@ class Mirror:
             raise
 
     async def _advanced(self, head: Head) -> None:
-        for shown in [key for key in self._first_shown if key[0] == head.log]:
-            del self._first_shown[shown]
+        self._behind_since.pop(head.log, None)
         self._core.metrics.log_size.labels(head.origin).set(head.checkpoint.size)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
         await self._on_advance(head.log)
 
 
-async def fetch_entries(client: NodeClient, log: str, start: int, end: int) -> list[bytes]:
-    """The next stretch of entries before `end`, bounded in number and bytes; at least one, or Untrusted (WITHHELD)."""
+async def fetch_entries(
+    client: NodeClient, log: str, start: int, end: int, *, seconds: float = STEP_DEADLINE
+) -> list[bytes]:
+    """The next stretch of entries before `end`, bounded in number, bytes and seconds; at least one, or Untrusted
+    (WITHHELD)."""
     lines: list[bytes] = []
     size = 0
+    clock = asyncio.get_running_loop().time
+    ends = clock() + seconds
     async with aclosing(client.entries(log, start, min(end, start + STEP_LINES))) as batches:
         async for batch in batches:
             lines.extend(batch.lines)
             size += sum(map(len, batch.lines))
-            if size >= STEP_BYTES:
+            if size >= STEP_BYTES or clock() >= ends:
                 break
     if not lines:
         why = f"no entry {start}, though its head goes up to {end}"

@@ -85,7 +85,7 @@ class Recovery:
             proof = () if whole else await link.client.consistency(log, grown.size, target.size)
             verify_consistency(grown.size, grown.root(), target.size, target.root, proof)
             statements = [statement for line in lines if (statement := statement_of(line))]
-            await self._side_objects.fetch(link.client, statements)
+            await self._side_objects.fetch(link.client, statements, link.peer_key)
             await self._core.pools.ledger(self._core.ledger.logs.append, log, lines)
             edge = grown
         await self._core.pools.ledger(self._core.ledger.logs.set_note, log, head.note)
