@@ -27,7 +27,7 @@ def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) 
         else:
             inside.add(number)
             if (lost := queue.put(step, number)) is not None:  # type: ignore[arg-type]
-                inside.remove(lost)
+                inside.remove(lost[1])
                 out += 1
         assert len(queue) == len(inside)
         assert queue.left_out == out
@@ -74,8 +74,8 @@ def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
     queue = FairQueue[str](most=4)
     for number in range(4):
         assert queue.put(("log", "flooder"), f"flood {number}") is None
-    assert queue.put(("log", "flooder"), "flood 4") == "flood 4"
-    assert queue.put(("log", "honest"), "honest") == "flood 3", "the newest of who has most goes"
+    assert queue.put(("log", "flooder"), "flood 4") == (("log", "flooder"), "flood 4")
+    assert queue.put(("log", "honest"), "honest") == (("log", "flooder"), "flood 3"), "the newest of who has most goes"
     assert queue.put(("other", "honest"), "other") is None, "another source is not concerned"
     assert queue.left_out == 2
 

@@ -4,14 +4,16 @@
     `observed` of an upstream
 (2) the operator's patterns say whether it is wanted; what was published here always is
 (3) manifest and piece indexes are here already: they are side objects of mirrored entries
-(4) each file comes from whichever peers have it, and counts once its SHA-256 is the manifest's
+(4) members and publishers take turns (`copying`); each file comes from whichever peers have it, and counts once its
+    SHA-256 is the manifest's
 (5) only when every file is in the store, `hold` is logged
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -23,6 +25,7 @@ from comity.node.core import Core
 from comity.node.own_log import OwnLog
 from comity.node.publishing.artifact import missing_files, read_artifact
 from comity.node.publishing.pending import Want
+from comity.node.replication.copying import WORKERS, Copy, Copying, Job
 from comity.node.replication.files import FileFetcher
 from comity.node.scan import every
 from comity.node.tasks import Rhythm, Supervisor
@@ -35,32 +38,14 @@ from comity.trust.statements.claims import parse_hold, sign_hold
 from comity.trust.statements.published import Published
 from comity.trust.upstream.observed import OBSERVED, Observed
 
-WORKERS: Final = 3
-"""Artifacts that are copied at once, so that a slow one does not keep the others waiting."""
 LONGEST: Final = 7 * 86_400.0
-FIRST_REST: Final = 2.0
-LONGEST_REST: Final = 600.0
-MAX_WANTED: Final = 10_000
-"""Artifacts to copy that are kept at hand; the next ones are read from the ledger when some of them are here."""
-MAX_INDEXES: Final = 8
-"""Piece indexes of one artifact that publishers named and that are kept at hand."""
+READ_AGAIN: Final = 300.0
+"""Seconds after which publications are read again of which some found no place."""
 MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
 FOLLOWED: Final = ("published", OBSERVED)
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """An artifact to copy. `indexes` are the piece indexes that somebody named for it: hints, tried in turn."""
-
-    name: str
-    manifest: SideObject
-    indexes: dict[SideObject, None] = field(default_factory=dict)
-    failures: int = 0
-    rests_until: float = 0.0
-    busy: bool = False
 
 
 class Replicas:
@@ -72,7 +57,8 @@ class Replicas:
         self._files = files
         self._read = 0
         """The number of the last publication that was looked at."""
-        self._wanted: dict[Digest, _Wanted] = {}
+        self._copying = Copying()
+        self._read_again = 0.0
         self._scanning = asyncio.Lock()
         self.held: set[Digest] = set()
 
@@ -95,26 +81,55 @@ class Replicas:
     async def _work(self) -> None:
         """Copy what is due, one artifact after the other, until nothing is."""
         await self._scan()
-        while (due := self._due()) is not None:
-            artifact, wanted = due
-            wanted.busy = True
-            try:
-                await self._copy(artifact, wanted)
-                del self._wanted[artifact]
-            except (ComityError, TimeoutError) as error:
-                wanted.failures += 1
-                rest = min(LONGEST_REST, FIRST_REST * 2 ** min(wanted.failures - 1, 16))
-                wanted.rests_until = self._now() + rest
-                _log.warning("not copied yet", name=wanted.name, artifact=artifact, why=str(error), rest=rest)
-            finally:
-                wanted.busy = False
-                self._core.metrics.replica_short.set(len(self._wanted))
+        while (job := self._copying.next(self._now())) is not None:
+            await self._do(job)
+            self._core.metrics.replica_short.set(len(self._copying))
             await self._scan()
+
+    async def _do(self, job: Job) -> None:
+        """A turn of an artifact, or as many as nobody else needs."""
+        copy = job.copy
+        try:
+            async with asyncio.timeout(None) as turn:
+                with self._looking(job, turn):
+                    await self._copy(copy)
+        except (ComityError, TimeoutError) as error:
+            if turn.expired():
+                self._copying.put_off(job, self._now())
+                _log.info("others go first", name=copy.name, artifact=copy.artifact)
+                return
+            rest = self._copying.failed(job, self._now())
+            _log.warning("not copied yet", name=copy.name, artifact=copy.artifact, why=str(error), rest=rest)
+        except BaseException:
+            self._copying.put_off(job, self._now())
+            raise
+        else:
+            self._copying.done(job, self._now())
+
+    @contextmanager
+    def _looking(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
+        """At the end of each turn inside the block, look whether somebody else needs the worker more."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            if self._copying.gives_way(job):
+                turn.reschedule(loop.time())
+            else:
+                timer = loop.call_later(job.seconds, look)
+
+        timer = loop.call_later(job.seconds, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _scan(self) -> None:
         """Read what was proven to be published since the last look, as far as there is room for what is wanted."""
         async with self._scanning:
-            while len(self._wanted) < MAX_WANTED:
+            self._read_left_out()
+            while True:
                 read = self._read
                 page = await self._core.pools.ledger(self._core.ledger.proven.since, read, FOLLOWED)
                 for line in page:
@@ -122,11 +137,26 @@ class Replicas:
                 if not page or self._read != read:  # begun anew meanwhile
                     break
                 self._read = page[-1].number
-            self._core.metrics.replica_short.set(len(self._wanted))
+            self._core.metrics.replica_short.set(len(self._copying))
+
+    def _read_left_out(self) -> None:
+        """Begin anew where claims of a member found no place, once there is place."""
+        left_out, now = self._copying.left_out, self._now()
+        free = {member for member in left_out if not self._copying.waiting(member)}
+        if free and now >= self._read_again:
+            self._read_again = now + READ_AGAIN
+            left_out -= free
+            self._read = 0
+
+    def _writer(self, log: str) -> Digest | str:
+        """The member whose log it is; of a log that no member writes, the log itself."""
+        membership = self._core.membership
+        if log == self._core.log:
+            return membership.seat.inception.id
+        return next((peer.member.id for peer in membership.peers if str(peer.record.log) == log), log)
 
     async def _consider(self, line: Line) -> None:
-        entry = parse_entry(line.line)
-        published = _reading(entry)
+        published = _reading(parse_entry(line.line))
         if isinstance(published, Observed) and published.by not in self._core.membership.node_ids:
             return  # whose node it is, no charter says
         ours = line.vkey == self._core.log
@@ -134,29 +164,23 @@ class Replicas:
             return
         if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
             return
-        wanted = self._wanted.setdefault(published.artifact, _Wanted(str(published.name), published.manifest))
-        if len(wanted.indexes) < MAX_INDEXES:
-            wanted.indexes.setdefault(published.pieces)
+        path = self._writer(line.vkey), published.by
+        self._copying.want(published.artifact, str(published.name), published.manifest, published.pieces, path)
 
-    def _due(self) -> tuple[Digest, _Wanted] | None:
-        now = self._now()
-        ready = ((a, w) for a, w in self._wanted.items() if not w.busy and w.rests_until <= now)
-        return min(ready, key=lambda item: item[1].failures, default=None)
-
-    async def _copy(self, artifact: Digest, wanted: _Wanted) -> None:
-        indexes = (*wanted.indexes, *await self._core.pools.ledger(self._held_indexes, artifact))
-        failure: ComityError = Unavailable("no piece index", why=short(artifact))
+    async def _copy(self, wanted: Copy) -> None:
+        indexes = (*wanted.indexes, *await self._core.pools.ledger(self._held_indexes, wanted.artifact))
+        failure: ComityError = Unavailable("no piece index", why=short(wanted.artifact))
         for pieces in dict.fromkeys(indexes):
             try:
                 await self._copy_by(wanted, pieces)
             except Untrusted as error:
                 failure = error
                 continue
-            await self._hold(artifact, wanted, pieces)
+            await self._hold(wanted, pieces)
             return
         raise failure
 
-    async def _copy_by(self, wanted: _Wanted, pieces: SideObject) -> None:
+    async def _copy_by(self, wanted: Copy, pieces: SideObject) -> None:
         """Fetch what is missing, by one piece index. Raises Untrusted where the index is not these files'."""
         await self._files.require_objects((wanted.manifest, pieces))
         manifest, index = await self._core.pools.files(read_artifact, self._core.store, wanted.manifest, pieces)  # (3)
@@ -170,7 +194,8 @@ class Replicas:
         for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
             await self._files.require_records(Want(entry.sha256, entry.size, entry.path), layout)
 
-    async def _hold(self, artifact: Digest, wanted: _Wanted, pieces: SideObject) -> None:
+    async def _hold(self, wanted: Copy, pieces: SideObject) -> None:
+        artifact = wanted.artifact
         if artifact not in self.held:
             entry = sign_hold(self._core.seat.record, artifact, wanted.manifest, pieces, self._core.keys.online)
             index = await self._own_log.append(entry.line)  # (5)

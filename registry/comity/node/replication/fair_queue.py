@@ -65,15 +65,16 @@ class FairQueue(Generic[T]):
         counts = self._counts.get(first)
         return counts.total if counts else 0
 
-    def put(self, path: Path, item: T) -> T | None:
-        """Let `item` wait under `path`. Returns what had to be left out for it, or `item` itself where it was."""
+    def put(self, path: Path, item: T) -> tuple[Path, T] | None:
+        """Let `item` wait under `path`. Returns what had to be left out for it, or itself where it was that."""
         counts = self._counts.setdefault(path[0], _Counts())
-        out: T | None = None
+        out: tuple[Path, T] | None = None
         if counts.total >= self._most:
             self.left_out += 1
             if counts.longest <= counts.of(path) + 1:
-                return item
-            out = self._pop_newest(counts.a_longest())
+                return path, item
+            longest = counts.a_longest()
+            out = longest, self._pop_newest(longest)
         line = self._root
         for depth, key in enumerate(path, 1):
             if key not in line.lines:
@@ -94,6 +95,16 @@ class FairQueue(Generic[T]):
         if taken is not None:
             self._count(taken[0], -1)
         return taken
+
+    def waits(self, allowed: Callable[[Path], bool]) -> bool:
+        """Whether something waits under a path that is `allowed`, as its beginnings are."""
+
+        def any_of(line: _Line[T], path: Path) -> bool:
+            return bool(line.items) or any(
+                allowed((*path, key)) and any_of(child, (*path, key)) for key, child in line.lines.items()
+            )
+
+        return any_of(self._root, ())
 
     def charge(self, path: Path, turns: float) -> None:
         """Have each key of `path` sit out so many turns: something that was taken under it cost more than others."""

@@ -25,13 +25,15 @@ from comity.transfer.source import LocalSource, Source
 from comity.transfer.source_key import SourceKey
 from comity.transfer.standing import Standing
 from comity.trust.digest import Digest, short
-from comity.trust.errors import ComityError, NotFound, Untrusted
+from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.statement import SideObject
 from comity.wire.limits import STAT_DIGESTS
 
-AT_LEISURE: Final = Limits(patience=60.0)
-"""A file of which no verified piece comes for a minute is left for a later try."""
+AT_LEISURE: Final = Limits(patience=60.0, streams=4, buffers=6)
+"""A file of which no verified piece comes for a minute is left for a later try. 24 MiB of buffers a copy."""
+LEISURE: Final = 30.0
+"""Seconds that a peer has to say which files of an artifact it has, and to give the records of one."""
 LOCK_POLL: Final = 0.2
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
@@ -83,7 +85,7 @@ class FileFetcher:
         *,
         name: str,
         limits: Limits = AT_LEISURE,
-        answer: float | None = None,
+        answer: float = LEISURE,
     ) -> None:
         """Have every file, whole, verified and durable.
 
@@ -180,7 +182,7 @@ class FileFetcher:
             resumed=fetched.resumed,
         )
 
-    async def _holders(self, digests: Sequence[Digest], answer: float | None) -> dict[Digest, list[Link]]:
+    async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[Link]]:
         """Which peers say that they have each blob. All are asked at once; who does not answer has nothing."""
         links = [link for link in self._links() if link.address]
         answers = await asyncio.gather(*(self._held_by(link, digests, answer) for link in links))
@@ -188,7 +190,7 @@ class FileFetcher:
             digest: [link for link, held in zip(links, answers, strict=True) if digest in held] for digest in digests
         }
 
-    async def _held_by(self, link: Link, digests: Sequence[Digest], answer: float | None) -> set[Digest]:
+    async def _held_by(self, link: Link, digests: Sequence[Digest], answer: float) -> set[Digest]:
         held: set[Digest] = set()
         try:
             async with asyncio.timeout(answer):
@@ -207,10 +209,13 @@ class FileFetcher:
         failure: ComityError = NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
         for link in holders:
             try:
-                data = await link.client.records(want.digest, layout.layout)
+                async with asyncio.timeout(LEISURE):
+                    data = await link.client.records(want.digest, layout.layout)
                 return check_records(data, size=want.size, expected=layout)
             except ComityError as error:
                 failure = error
+            except TimeoutError:
+                failure = Unavailable("no piece records yet", why=f"{link.name} is slow", code="SLOW")
         raise failure
 
     async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:

@@ -1,0 +1,170 @@
+"""Which artifact is copied next: no member's and no publisher's artifacts, however many or slow, hold the others up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from comity.node.replication.copying import (
+    FIRST_REST,
+    LONGEST_REST,
+    OF_A_MEMBER,
+    OF_A_PUBLISHER,
+    TURN,
+    WORKERS,
+    Copying,
+    Job,
+)
+from comity.trust.digest import Digest, sha256
+from comity.trust.statement import SideObject
+
+MANIFEST, PIECES = SideObject(sha256(b"manifest"), 1), SideObject(sha256(b"pieces"), 1)
+
+
+def artifact(who: str, number: int) -> Digest:
+    return sha256(f"{who} {number}".encode())
+
+
+def want(copying: Copying, member: str, publisher: str, number: int) -> None:
+    copying.want(artifact(publisher, number), publisher, MANIFEST, PIECES, (member, publisher))
+
+
+@dataclass
+class Workers:
+    """All workers of a node, with a clock: a copy takes the seconds that its publisher's name is listed with."""
+
+    copying: Copying
+    seconds: dict[str, float]
+    now: float = 0.0
+    jobs: list[Job] = field(default_factory=list)
+    worked: dict[Digest, float] = field(default_factory=dict)
+    finished: dict[Digest, float] = field(default_factory=dict)
+
+    def until(self, end: float) -> None:
+        while self.now < end:
+            while len(self.jobs) < WORKERS and (job := self.copying.next(self.now)) is not None:
+                self.jobs.append(job)
+            self.now += 1
+            for job in list(self.jobs):
+                copy = job.copy
+                self.worked[copy.artifact] = self.worked.get(copy.artifact, 0) + 1
+                if self.worked[copy.artifact] >= self.seconds[copy.name]:
+                    self.copying.done(job, self.now)
+                    self.finished[copy.artifact] = self.now
+                elif self.now - job.begun >= job.seconds and self.copying.gives_way(job):
+                    self.copying.put_off(job, self.now)
+                else:
+                    continue
+                self.jobs.remove(job)
+
+
+def test_artifacts_that_never_end_leave_workers_to_every_other_member() -> None:
+    copying = Copying()
+    workers = Workers(copying, {"slow": 1e9, "honest": 10})
+    for number in range(1_000):
+        want(copying, "hostile", "slow", number)
+    workers.until(5)
+    for number in range(10):
+        want(copying, "honest member", "honest", number)
+    workers.until(75)
+    assert {artifact("honest", number) for number in range(10)} <= set(workers.finished)
+
+
+def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_others_not_at_all() -> None:
+    copying = Copying()
+    workers = Workers(copying, {**{f"slow {number}": 1e9 for number in range(50)}, "honest": 10, "other": 10})
+    for number in range(50):
+        want(copying, "open member", f"slow {number}", number)
+    want(copying, "open member", "honest", 0)
+    want(copying, "member", "other", 0)
+    workers.until(15)
+    assert artifact("other", 0) in workers.finished
+    workers.until(50 / OF_A_MEMBER * TURN + 20)
+    assert artifact("honest", 0) in workers.finished
+
+
+def test_hostile_members_of_any_number_hold_an_honest_one_up_for_a_turn() -> None:
+    copying = Copying()
+    workers = Workers(copying, {"slow": 1e9, "honest": 10})
+    for member in range(20):
+        for number in range(20):
+            copying.want(artifact(f"slow {member}", number), "slow", MANIFEST, PIECES, (member, f"slow {member}"))
+    workers.until(5)
+    want(copying, "honest member", "honest", 0)
+    workers.until(5 + 20 / WORKERS * TURN + TURN + 10)
+    assert artifact("honest", 0) in workers.finished
+
+
+def test_who_claims_what_another_one_published_takes_nothing_from_it() -> None:
+    copying = Copying()
+    for number in range(500):
+        want(copying, "hostile", "slow", number)
+    wanted = artifact("honest", 0)
+    copying.want(wanted, "honest", MANIFEST, PIECES, ("hostile", "slow"))
+    copying.want(wanted, "honest", MANIFEST, PIECES, ("honest member", "honest"))
+    jobs = [copying.next(0) for _ in range(WORKERS)]
+    assert wanted in [job.copy.artifact for job in jobs if job is not None]
+
+
+def test_a_member_and_a_publisher_have_a_part_of_the_workers() -> None:
+    copying = Copying()
+    for number in range(20):
+        want(copying, "member", "one", number)
+    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == OF_A_PUBLISHER
+    for number in range(20):
+        want(copying, "member", "two", number)
+    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == OF_A_MEMBER - OF_A_PUBLISHER
+
+
+def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
+    copying = Copying()
+    for number in range(9):
+        want(copying, "member", "one", number)
+    job = copying.next(0)
+    assert job is not None and not copying.gives_way(job)
+    want(copying, "other", "two", 0)
+    assert not copying.gives_way(job), "there are free workers"
+
+
+def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
+    copying = Copying()
+    want(copying, "member", "one", 0)
+    lengths = []
+    for _ in range(3):
+        job = copying.next(0)
+        assert job is not None
+        lengths.append(job.seconds)
+        copying.put_off(job, 0)
+    assert lengths == [TURN, 2 * TURN, 4 * TURN]
+
+
+def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
+    copying, now, rests = Copying(), 0.0, list[float]()
+    want(copying, "member", "one", 0)
+    for _ in range(12):
+        job = copying.next(now)
+        assert job is not None
+        rests.append(copying.failed(job, now))
+        assert copying.next(now + rests[-1] - 0.5) is None
+        now += rests[-1]
+    assert rests[0] == FIRST_REST and rests[-1] == LONGEST_REST and rests == sorted(rests)
+
+
+def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded() -> None:
+    copying = Copying(most=100)
+    for number in range(500):
+        want(copying, "hostile", "flooder", number)
+    want(copying, "member", "honest", 0)
+    assert len(copying) == 101
+    assert copying.left_out == {"hostile"}
+
+
+def test_what_was_copied_is_forgotten_and_may_be_wanted_again() -> None:
+    copying = Copying()
+    want(copying, "member", "one", 0)
+    want(copying, "other", "one", 0)
+    job = copying.next(0)
+    assert job is not None
+    copying.done(job, 1)
+    assert copying.next(1) is None and len(copying) == 0
+    want(copying, "member", "one", 0)
+    assert copying.next(1) is not None
