@@ -14,6 +14,7 @@ ledger.misbehaviour  proofs that a log showed two histories
 ledger.witnessed     the newest checkpoint that somebody submitted, of a log held here or not
 ledger.epochs        charters that were certified
 ledger.asks          who asks to become a member
+ledger.shares        what outsiders have brought into the own log
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from comity.ledger.migrate import migrate
 from comity.ledger.misbehaviour import Misbehaviour
 from comity.ledger.piece_index import PieceIndex
 from comity.ledger.proven import Proven
+from comity.ledger.shares import OutsideShares
 from comity.ledger.sqlite import SqliteFile
 from comity.ledger.witnessed import Witnessed
 
@@ -77,6 +79,7 @@ class Ledger:
     witnessed: Witnessed
     epochs: Epochs
     asks: Asks
+    shares: OutsideShares
     identity: str
     """Which database it is in; another word for a copy that was restored from a backup."""
     _database: Database
@@ -118,6 +121,7 @@ class Ledger:
             Witnessed(database),
             Epochs(database),
             Asks(database, clock),
+            OutsideShares(database),
             identity,
             database,
             lock,

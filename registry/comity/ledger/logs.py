@@ -19,7 +19,7 @@ from functools import partial
 from sqlalchemy import Connection, insert, update
 
 from comity.content import fault
-from comity.ledger import checkpoints, entries, index, schema, tree
+from comity.ledger import checkpoints, entries, index, schema, tree, weights
 from comity.ledger.check import check_right_edge
 from comity.ledger.checkpoints import signed_head
 from comity.ledger.database import Database
@@ -44,6 +44,7 @@ class LogState:
         staged: where the next entry goes; more than `size` while a mirror catches up.
         note: the newest checkpoint that the log has signed and that is kept here, with its signature only; its size
             may be less than `size` in an own log that was not signed yet.
+        weight: what it costs to keep, staged entries included: `weights` says how that is counted.
         own: whether this node writes it.
     """
 
@@ -53,6 +54,7 @@ class LogState:
     root: bytes
     staged: int
     note: bytes | None
+    weight: int
     own: bool
 
 
@@ -90,7 +92,15 @@ class Logs:
         with self._database.writing("create") as connection:
             known = {log.vkey: log for log in all_logs(connection)}.get(vkey)
             if known is None:
-                values = {"origin": origin, "vkey": vkey, "own": own, "size": 0, "root": EMPTY_ROOT, "staged": 0}
+                values = {
+                    "origin": origin,
+                    "vkey": vkey,
+                    "own": own,
+                    "size": 0,
+                    "root": EMPTY_ROOT,
+                    "staged": 0,
+                    "weight": 0,
+                }
                 connection.execute(insert(schema.logs).values(values))
             elif known.own != own:
                 why = "only one side of a log writes it"
@@ -139,6 +149,16 @@ class Logs:
             if lines:
                 self._append(connection, log, entries.own_leaves(lines))
             return log.size, lines
+
+    def weight(self, name: str) -> int:
+        """What a log costs to keep, staged entries included: `weights` says how it is counted. Raises NotFound."""
+        with self._database.reading() as connection:
+            return find_log(connection, name).weight
+
+    def cost(self, name: str, lines: Sequence[bytes]) -> int:
+        """What `lines` would add to that. Raises NotFound(code="NO-SUCH-LOG")."""
+        with self._database.reading() as connection:
+            return weights.cost(connection, find_log(connection, name).id, lines)
 
     def stage(self, name: str, start: int, lines: Sequence[bytes]) -> bytes:
         """Keep `lines` of a mirrored log at `start` and up, durable but not yet visible.
@@ -238,11 +258,13 @@ class Logs:
 
     def _put(self, connection: Connection, log: LogRow, start: int, leaves: Sequence[Leaf]) -> None:
         """Make `leaves` all that is staged from `start` on."""
+        less = weights.freed(connection, log.id, start)
         entries.cut(connection, log, start)
         entries.write(connection, log, start, leaves)
+        more = weights.added(connection, log.id, start, [leaf.line for leaf in leaves])
         tree.extend(connection, log, start, [leaf.hash for leaf in leaves])
-        staged = update(schema.logs).where(_LOG.id == log.id).values(staged=start + len(leaves))
-        connection.execute(staged)
+        moved = {"staged": start + len(leaves), "weight": _LOG.weight - less + more}
+        connection.execute(update(schema.logs).where(_LOG.id == log.id).values(moved))
 
     def _move(self, connection: Connection, log: LogRow, size: int, root: bytes) -> None:
         """Make the log visible up to `size`: the one place where a root moves."""
@@ -269,7 +291,7 @@ def _placed(connection: Connection, log: LogRow, leaves: Sequence[Leaf]) -> tupl
 def _state(connection: Connection, log: LogRow) -> LogState:
     newest = checkpoints.newest(connection, log)
     note = None if newest is None else newest.note
-    return LogState(log.origin, log.vkey, log.size, log.root, log.staged, note, log.own)
+    return LogState(log.origin, log.vkey, log.size, log.root, log.staged, note, log.weight, log.own)
 
 
 def _moved(log: LogRow, why: str) -> Conflict:

@@ -15,6 +15,8 @@ _LOG = schema.logs.c
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
+    """`weight` is what the log costs to keep, what is staged included."""
+
     id: int
     origin: str
     vkey: str
@@ -22,6 +24,7 @@ class LogRow:
     size: int
     root: bytes
     staged: int
+    weight: int
 
     @property
     def key(self) -> VerifierKey:

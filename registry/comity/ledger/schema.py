@@ -71,6 +71,7 @@ logs = Table(
     Column("size", BigInteger, nullable=False),
     Column("root", LargeBinary(32), nullable=False),
     Column("staged", BigInteger, nullable=False),
+    Column("weight", BigInteger, nullable=False),
     CheckConstraint("0 <= size AND size <= staged", name="staged_after_size"),
     Index(None, "origin"),
 )
@@ -83,6 +84,27 @@ entries = Table(
     Column("line", LargeBinary, nullable=False),
     Column("digest", DigestBytes, nullable=False),
     Index(None, "digest"),
+)
+
+log_objects = Table(
+    "log_objects",
+    metadata,
+    Column("log_id", ForeignKey("logs.id"), primary_key=True),
+    Column("digest", DigestBytes, primary_key=True),
+    Column("index", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Index(None, "log_id", "index"),
+    sqlite_with_rowid=False,
+)
+
+outside_shares = Table(
+    "outside_shares",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("entries", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 tiles = Table(

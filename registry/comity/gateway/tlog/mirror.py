@@ -30,7 +30,7 @@ from comity.gateway.tlog.known import Known
 from comity.gateway.tlog.witness import Submissions
 from comity.ledger.ledger import Ledger
 from comity.ledger.logs import LogState
-from comity.node.replication.quota import statement_of, weight
+from comity.node.replication.quota import statement_of
 from comity.node.replication.side_objects import absent
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.tlog.checkpoint import Checkpoint
@@ -140,22 +140,20 @@ class Uploads:
         logs, ledger = self._ledger.logs, self._core.pools.ledger
         before = await ledger(logs.staged_leaves, str(key), package.first, package.start)
         await self._core.pools.hashing(package.verify, before, lines, proof, target.size, target.root)  # (4)
-        cost = await self._core.pools.files(self._cost, lines)  # (5)
+        await self._core.pools.files(self._require_objects, lines)  # (5)
         async with self._turns[key]:
             fresh = max(0, (await self._state(key)).staged - package.start)
             if fresh < len(lines):
-                await self._replication.quotas.require(key, target.size, cost)
+                await self._replication.quotas.require(key, target.size, lines[fresh:])
                 await ledger(logs.stage, str(key), package.start + fresh, lines[fresh:])  # (6)
-                await self._replication.quotas.took(key, cost)
 
-    def _cost(self, lines: Sequence[bytes]) -> int:
-        """Blocking. What the lines take; raises Unavailable (SIDE-OBJECT) where one names what is not here."""
+    def _require_objects(self, lines: Sequence[bytes]) -> None:
+        """Blocking. Raises Unavailable (SIDE-OBJECT) where a line names what is not here."""
         statements = [statement_of(line) for line in lines]
         named = [item for statement in statements if statement for item in statement.objects]
         if missing := absent(self._core.store, named):
             why = f"{len(missing)} objects that these entries name are missing, {missing[0].digest} the first"
             raise Unavailable("entries without their side objects", why=why, code="SIDE-OBJECT")
-        return sum(map(weight, lines, statements))
 
     async def _commit(self, key: VerifierKey, note: SignedNote) -> tuple[NoteSignature, ...]:
         """Move the log to the checkpoint and sign it (7). Raises Conflict where it is further already."""

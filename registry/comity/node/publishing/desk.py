@@ -2,7 +2,7 @@
 
 (1) the lines are statements, and few enough
 (2) this caller may publish here
-(3) each statement is its author's
+(3) each statement is its author's, and this log has room for what its author and this caller bring
 (4) the side objects that the lines name are here
 (5) every file that the manifest of a `published` or `observed` lists is here, whole
 (6) the piece index is what these files give
@@ -20,9 +20,11 @@ from comity.node.allocation.counter import Counter
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
 from comity.node.governance.floor import Floor
+from comity.node.holding import Holding
 from comity.node.own_log import OwnLog
 from comity.node.publishing.arrivals import Arrivals
 from comity.node.publishing.artifact import check_pieces, missing_files, missing_objects, read_artifact
+from comity.node.publishing.outside import OutsideRoom
 from comity.node.publishing.pending import Pending, Submission, Want, submission_id
 from comity.node.publishing.permission import permit
 from comity.node.speakers import Speakers
@@ -48,28 +50,39 @@ class Desk:
         self._counter = counter
         self._floor = Floor(core, chamber)
         self._own_log = own_log
+        self._outside = OutsideRoom(core)
+        self._under_way = Holding()
         self._arrivals = Arrivals(core)
         self.pending = Pending(core.config.limits.upload_bytes)
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
         brought = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
+        async with self._under_way.holding(entry.statement_digest for entry in brought):
+            return await self._submit(caller, lines, brought, objects)
+
+    async def _submit(
+        self, caller: Caller, lines: Sequence[bytes], brought: Sequence[Entry], objects: Sequence[InlineObject]
+    ) -> Submitted:
+        """With nobody else at work on these statements: else one that comes twice at once would be charged twice."""
         known = await self._core.pools.ledger(self._standing, brought)
         entries = list({said: entry for entry in brought if (said := entry.statement_digest) not in known}.values())
         if not entries:
             return Submitted(submission_id(lines), receipts=await self._receipts(lines, brought))
-        await self._permit(caller, entries)  # (2)
+        granted = await self._permit(caller, entries)  # (2)
         await self._require_quota(caller)
         await self._core.pools.ledger(self._prove, entries)  # (3)
-        await self._take(entries, brought, objects)
-        name = submission_id(lines)
-        missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
-        if missing:
-            self.pending.put(Submission(name, caller.name, {want.digest: want for want in missing}))
-            waiting = await self._core.pools.files(self._received, missing[: limits.MISSING])
-            return Submitted(name, missing=tuple(waiting))
-        for published in _publications(entries):
-            await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
-        await self._log_all(entries)  # (7)
+        async with self._outside.charged(caller, entries, granted) as charge:
+            await self._take(entries, brought, objects)
+            name = submission_id(lines)
+            missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
+            if missing:
+                self.pending.put(Submission(name, caller.name, {want.digest: want for want in missing}))
+                waiting = await self._core.pools.files(self._received, missing[: limits.MISSING])
+                return Submitted(name, missing=tuple(waiting))
+            for published in _publications(entries):
+                await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
+            with charge.logging():
+                await self._log_all(entries)  # (7)
         self._floor.logged(entries)
         self.pending.done(name)
         return Submitted(name, receipts=await self._receipts(lines, brought))
@@ -83,7 +96,8 @@ class Desk:
         where = self.pending.path_of(digest) or path.name
         return await self._arrivals.adopt(path, Want(digest, size, where))
 
-    async def _permit(self, caller: Caller, entries: Sequence[Entry]) -> None:
+    async def _permit(self, caller: Caller, entries: Sequence[Entry]) -> frozenset[Digest]:
+        """Digests of the entries that need no permission of the operator. Raises where one may not be logged."""
         granted: frozenset[Digest] = frozenset()
         if self._counter:
             self._counter.refuse_records(entries)
@@ -91,6 +105,7 @@ class Desk:
             granted = await self._floor.granted(entries)
             granted |= await self._counter.granted(entries) if self._counter else frozenset()
         permit(self._core.config.publishing, caller, entries, granted)
+        return granted
 
     async def _require_quota(self, caller: Caller) -> None:
         """Strangers may not fill this log to where the other nodes would stop to follow it."""

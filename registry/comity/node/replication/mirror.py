@@ -27,7 +27,7 @@ from comity.node.core import Core
 from comity.node.replication.convictions import Convictions
 from comity.node.replication.cosigner import Cosigner
 from comity.node.replication.link import Link
-from comity.node.replication.quota import Quotas, statement_of, weight
+from comity.node.replication.quota import Quotas, statement_of
 from comity.node.replication.side_objects import SideObjects
 from comity.node.replication.turns import Turn, Turns
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
@@ -178,9 +178,9 @@ class Mirror:
             if start == state.size:
                 await self._prove(client, head, start, state.root)  # (3)
             lines = await fetch_entries(client, head.log, start, target.size, seconds=STEP_SECONDS)
-        statements, cost = await self._core.pools.hashing(_read_lines, lines)
+        statements = await self._core.pools.hashing(_read_lines, lines)
         turn.received += sum(map(len, lines))
-        await self._quotas.require(head.key, target.size, cost)
+        await self._quotas.require(head.key, target.size, lines)
         turn.received += await self._side_objects.fetch(client, statements, link.peer_key)
         end = start + len(lines)
         if end == target.size:
@@ -188,7 +188,6 @@ class Mirror:
             await self._advanced(head)
         else:
             await self._stage(client, head, start, lines)  # (4)
-        await self._quotas.took(head.key, cost)
         self._turns.kept(turn)
         return end == target.size
 
@@ -240,10 +239,9 @@ async def fetch_entries(
     return lines
 
 
-def _read_lines(lines: Sequence[bytes]) -> tuple[list[Statement], int]:
-    """The statements among lines that may say anything, and what all of them cost to keep."""
-    read = [statement_of(line) for line in lines]
-    return [statement for statement in read if statement], sum(map(weight, lines, read))
+def _read_lines(lines: Sequence[bytes]) -> list[Statement]:
+    """The statements among lines that may say anything."""
+    return [statement for line in lines if (statement := statement_of(line))]
 
 
 def _begun(ledger: Ledger, head: Head) -> LogState:

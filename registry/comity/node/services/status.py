@@ -47,7 +47,7 @@ class Status:
             store=await self._core.pools.files(self._store),
             holds=len(self._replication.replicas.held),
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
-            quotas=(uploads, *self._replication.quotas.used()),
+            quotas=(uploads, *await self._core.pools.ledger(self._replication.quotas.used)),
             warnings=(*self._warnings(logs, governance), *await self._core.pools.ledger(disputes, self._core)),
             served=tuple(Served(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
             governance=governance,

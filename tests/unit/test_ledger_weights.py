@@ -1,0 +1,93 @@
+"""What a log costs to keep, counted as stored and once; and what outsiders may add to the own one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.shares import ALL, AUTHOR, Amount, Share
+from comity.trust.digest import sha256
+from comity.trust.errors import OutOfSpace, Untrusted
+from comity.trust.statement import SideObject, Statement, Subject, sign_statement
+from support.logs import AUTHOR as WHO
+from support.logs import PUBLISHER, LogKeys, statement_lines
+
+OWN = LogKeys.generate("own.example/log")
+FAR = LogKeys.generate("far.example/log")
+LARGE, OTHER = SideObject(sha256(b"large"), 32 * 1024**2), SideObject(sha256(b"other"), 7)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
+    opened.logs.create(OWN.origin, OWN.vkey, own=True)
+    opened.logs.create(FAR.origin, FAR.vkey)
+    yield opened
+    opened.close()
+
+
+def naming(number: int, *objects: SideObject) -> bytes:
+    statement = Statement("vouched", (Subject("", sha256(str(number).encode())),), WHO, {"number": number}, objects)
+    return sign_statement(statement, PUBLISHER).line
+
+
+def test_an_object_that_many_lines_name_counts_once_for_a_log(ledger: Ledger) -> None:
+    lines = [naming(number, LARGE) for number in range(5)]
+    ledger.logs.append(OWN.vkey, lines[:3])
+    assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines[:3])) + LARGE.size
+    assert ledger.logs.cost(OWN.vkey, lines[3:]) == sum(map(len, lines[3:]))
+    ledger.logs.append(OWN.vkey, lines[3:])
+    assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines)) + LARGE.size
+    assert ledger.logs.cost(FAR.vkey, lines) == sum(map(len, lines)) + LARGE.size, "another log has its own quota"
+
+
+def test_what_was_staged_and_is_replaced_counts_no_longer(ledger: Ledger) -> None:
+    first, junk, second = naming(0, OTHER), naming(1, LARGE, OTHER), b"no statement"
+    ledger.logs.stage(FAR.vkey, 0, [first])
+    ledger.logs.stage(FAR.vkey, 1, [junk])
+    assert ledger.logs.weight(FAR.vkey) == len(first) + len(junk) + LARGE.size + OTHER.size
+    ledger.logs.stage(FAR.vkey, 1, [second])
+    assert ledger.logs.weight(FAR.vkey) == len(first) + OTHER.size + len(second)
+    with pytest.raises(Untrusted):
+        ledger.logs.advance(FAR.vkey, 2, [junk], FAR.note_over([first, second, second]))
+    assert ledger.logs.weight(FAR.vkey) == 0, "nothing of it is known to be good"
+
+
+def test_the_weight_is_known_after_a_restart_without_reading_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_objects = [naming(number, LARGE) for number in range(3)]
+    ledger = Ledger.open(tmp_path, lambda: 1_000)
+    ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+    ledger.logs.append(OWN.vkey, with_objects)
+    ledger.close()
+    again = Ledger.open(tmp_path, lambda: 1_000)
+    monkeypatch.setattr(type(again.history), "entries", None)
+    assert again.logs.weight(OWN.vkey) == sum(map(len, with_objects)) + LARGE.size
+    again.close()
+
+
+def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> None:
+    lines = statement_lines(0, 3)
+    size = sum(map(len, lines))
+    everybody = Share(ALL, "", Amount(100, 10 * size))
+    one, two = (Share(AUTHOR, name, Amount(3, 2 * size)) for name in ("one", "two"))
+    assert ledger.shares.charge(OWN.vkey, lines, (everybody, one)) == Amount(3, size)
+    with pytest.raises(OutOfSpace) as refused:
+        ledger.shares.charge(OWN.vkey, lines, (everybody, one))
+    assert refused.value.code == "LOG-SHARE"
+    assert ledger.shares.used(ALL) == Amount(3, size), "nothing of what was refused is charged"
+    amount = ledger.shares.charge(OWN.vkey, lines, (everybody, two))
+    assert ledger.shares.used(ALL) == Amount(6, 2 * size)
+    ledger.shares.give_back((everybody, two), amount)
+    assert ledger.shares.used(ALL) == Amount(3, size) and ledger.shares.used(AUTHOR, "two") == Amount()
+
+
+def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
+    lines = statement_lines(0, 1)
+    for number in range(20):
+        with pytest.raises(OutOfSpace):
+            ledger.shares.charge(OWN.vkey, lines, (Share(AUTHOR, str(number), Amount(0, 0)),))
+    assert all(ledger.shares.used(AUTHOR, str(number)) == Amount() for number in range(20))
