@@ -9,6 +9,7 @@ import logging
 import pickle
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,9 @@ import structlog
 from comity.content.tokens import TokenFile
 from comity.node import logs
 from comity.trust.hub import blob_id, commit_id, tree_ids
+from comity.trust.names import Name
 from comity.trust.statements.claims import Advisory, sign_advisory
+from comity.trust.statements.published import Published, publish
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 
@@ -134,18 +137,42 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
     stranger = Publisher.generate("stranger", "KR")
     ready = await node.publish(model(tmp_path / "model"), "tests/model@v1")
     await node.publish(model(tmp_path / "fake", seed=9), "tests/model@v2", stranger)
-    await node.publish(model(tmp_path / "one", seed=2), "free/model@v1")
-    await node.publish(model(tmp_path / "two", seed=3), "free/model@v1", stranger)
+    first = await node.publish(model(tmp_path / "one", seed=2), "free/model@v1")
+    rival = await node.publish(model(tmp_path / "two", seed=3), "free/model@v1", stranger)
     async with client(node) as http:
         refs = (await http.get(f"{PATH}/refs")).json()
         assert [tag["name"] for tag in refs["tags"]] == ["v1"]
         assert (await http.get(f"{PATH}/revision/main")).json()["sha"] == commit_id(ready.ingested.manifest)
         assert said(await http.get(f"{PATH}/revision/v2")) == (404, "RevisionNotFound")
-        disputed = await http.get("/api/models/free/model")
-        assert said(disputed) == (403, "NAME-DISPUTED")
-        assert "tests" in disputed.json()["error"] and "stranger" in disputed.json()["error"]
+        free = await http.get("/api/models/free/model")
+        assert free.json()["sha"] == commit_id(first.ingested.manifest)
+        warning = free.headers["X-HF-Warning"]
+        assert "stranger" in warning and "claimed, not bound" in warning
+        for revision in (f"sha256:{rival.artifact}", commit_id(rival.ingested.manifest)):
+            exact = await http.get(f"/api/models/free/model/revision/{revision}")
+            assert exact.json()["sha"] == commit_id(rival.ingested.manifest), "what is exact depends on no claimant"
         listed = (await http.get("/api/models")).json()
-        assert [item["id"] for item in listed] == ["tests/model"]
+        assert [item["id"] for item in listed] == ["free/model", "tests/model"]
+
+
+async def test_a_name_is_served_whoever_claims_it_three_hundred_times(node: Shop, tmp_path: Path) -> None:
+    stranger = Publisher.generate("stranger", "KR")
+    ready = await node.publish(model(tmp_path / "model"), "free/model@v1")
+    rival = await node.publish(model(tmp_path / "fake", seed=9), "free/model@v2", stranger)
+    async with node.home.client() as wire:
+        for number in range(0, 300, 50):
+            claims = [claimed(stranger, f"free/model@x{at}", rival) for at in range(number, number + 50)]
+            await wire.submit(claims)
+    await asyncio.sleep(FRESH)
+    async with client(node) as http:
+        for revision in ("main", "v1", f"sha256:{ready.artifact}", commit_id(ready.ingested.manifest)):
+            answer = await http.get(f"/api/models/free/model/revision/{revision}")
+            assert answer.json()["sha"] == commit_id(ready.ingested.manifest), revision
+
+
+def claimed(by: Publisher, name: str, of: Release) -> bytes:
+    """A claim of the same bytes under another name."""
+    return publish(replace(Published.parse(of.entry.statement), name=Name.parse(name), by=by.id), by.signer).line
 
 
 async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(

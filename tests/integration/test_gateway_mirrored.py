@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
+from comity.gateway.hub.mirrored import Mirrored, Seen
 from comity.trust.digest import sha256
+from comity.trust.errors import PolicyNotMet
+from comity.trust.hub import commit_id
+from comity.trust.statement import parse_entry
+from comity.trust.upstream.observed import Observed
 from comity.wire.upstream_values import ImportDone, ImportOrder
 from support.gateway import Shop, shop
 from support.hub_like import HubLike, hub_like
@@ -16,6 +23,8 @@ from support.importing import FILES, NAME, WEIGHTS
 from support.publisher import model
 from support.stock import Stock
 
+FRESH = 1.1
+"""Seconds after which the gateway has noticed what was logged."""
 HASHES = {path: sha256(data) for path, data in FILES.items()}
 
 
@@ -90,18 +99,65 @@ async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tm
     assert spelled.json()["id"] == NAME
 
 
-async def test_what_a_publisher_calls_by_that_name_comes_first_and_the_commit_stays_to_be_had(
+async def test_a_mirrored_name_stays_the_mirror_whoever_publishes_it_later(tmp_path: Path, hub: HubLike) -> None:
+    commit = hub.repository(NAME).commit(FILES).sha
+    async with shop(tmp_path) as node:
+        await mirror(node, hub)
+        release = await node.publish(model(tmp_path / "other"), f"{NAME}@v1")
+        await asyncio.sleep(FRESH)
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            for revision in ("main", commit):
+                answer = await client.get(f"/api/models/{NAME}/revision/{revision}")
+                assert answer.json()["sha"] == commit, revision
+            refs = (await client.get(f"/api/models/{NAME}/refs")).json()
+            assert [branch["targetCommit"] for branch in refs["branches"]] == [commit]
+            assert refs["tags"] == []
+            rival = await client.get(f"/api/models/{NAME}/revision/v1")
+            assert rival.headers["X-Error-Code"] == "RevisionNotFound"
+            exact = await client.get(f"/api/models/{NAME}/revision/sha256:{release.artifact}")
+            assert exact.json()["sha"] == commit_id(release.ingested.manifest)
+
+
+async def test_a_publisher_to_whom_the_charter_binds_the_namespace_comes_before_the_mirror(
+    tmp_path: Path, hub: HubLike
+) -> None:
+    commit = hub.repository("tests/tiny").commit(FILES).sha
+    async with shop(tmp_path) as node:
+        await mirror(node, hub, name="tests/tiny")
+        release = await node.publish(model(tmp_path / "other"), "tests/tiny@v1")
+        await asyncio.sleep(FRESH)
+        async with httpx2.AsyncClient(base_url=node.url) as client:
+            main = await client.get("/api/models/tests/tiny/revision/main")
+            assert main.json()["sha"] == commit_id(release.ingested.manifest)
+            assert (await client.get(f"/api/models/tests/tiny/revision/{commit}")).json()["sha"] == commit
+
+
+async def test_a_node_goes_on_serving_what_it_fetched_where_another_observed_other_bytes(
     tmp_path: Path, hub: HubLike
 ) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
     async with shop(tmp_path) as node:
-        await mirror(node, hub)
-        await node.publish(model(tmp_path / "model", weights=1000), f"{NAME}@v9")
-        async with httpx2.AsyncClient(base_url=node.url) as client:
-            main = (await client.get(f"/api/models/{NAME}")).json()
-            mirrored = (await client.get(f"/api/models/{NAME}/revision/{commit}")).json()
-    assert main["tags"][-1] == "comity:v9"
-    assert mirrored["sha"] == commit
+        done = await mirror(node, hub)
+    true = seen(done, {"CH"}, here=True)
+    other = replace(true.observed, artifact=sha256(b"other bytes"))
+    lie = replace(true, observed=other, members=seen(done, {"SG", "ES"}, here=False).members, here=False)
+
+    def served(*found: Seen) -> Mirrored:
+        return Mirrored(NAME, {commit: {each.observed.artifact: each for each in found}}, {"main": commit})
+
+    assert served(true, lie).decided(commit) == true
+    assert served(true, lie).notices(commit, true.observed.artifact)[0][0] == "upstream"
+    assert served(replace(true, here=False), lie).decided(commit) == lie, "where it fetched none, what most members did"
+    with pytest.raises(PolicyNotMet) as disputed:
+        served(replace(true, here=False), replace(lie, members=frozenset({sha256(b"SG")}))).decided(commit)
+    assert disputed.value.code == "UPSTREAM-DISPUTED"
+
+
+def seen(done: ImportDone, members: set[str], *, here: bool) -> Seen:
+    """What a node mirrored, as it stands in its log; fetched by `members`."""
+    entry = parse_entry(done.line)
+    observed = Observed.parse(entry.statement)
+    return Seen(entry, observed, frozenset(sha256(each.encode()) for each in members), here)
 
 
 async def test_a_policy_of_the_owner_decides_for_mirrored_repositories_too(tmp_path: Path, hub: HubLike) -> None:

@@ -139,6 +139,8 @@ async def test_names_and_claims_are_found() -> None:
     async with met(node) as client:
         assert await client.resolve("a/b", "1") == (Located(ORIGIN, 7, b"a/b@1"),)
         assert await client.resolve("a/b") == (Located(ORIGIN, 7, b"a/b@None"),)
+        (only,) = await client.resolve("a/b", "1", sha256(b"publisher"))
+        assert only.line == f"a/b@1 {sha256(b'publisher')}".encode()
         assert [located.line for located in await client.claims(NOWHERE)] == node.lines
         page = await client.search("word", "c", 9)
     assert (page.found, page.next_cursor) == ((Located(ORIGIN, 9, b"word"),), "cnext")

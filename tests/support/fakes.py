@@ -66,6 +66,10 @@ class FakeNode:
     records_held: dict[tuple[Digest, str], bytes] = field(default_factory=dict)
     accepts: bool = True
     silent: bool = False
+    junk: tuple[bytes, ...] = ()
+    """Lines that it answers before all others, whatever is asked about an artifact."""
+    junk_claims: tuple[tuple[Located, Entry], ...] = ()
+    """The same where it is asked about a name."""
     lies_about: set[Digest] = field(default_factory=set)
     reads: int = 0
     partial: dict[Digest, bytearray] = field(default_factory=dict)
@@ -125,9 +129,9 @@ class FakeNode:
         for proof in self.misbehaving:
             yield proof
 
-    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
+    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
         await self._answering()
-        wanted = list(self._named(name, version))
+        wanted = [*self.junk_claims, *self._named(name, version, publisher)]
         subjects = {entry.statement.subject for _, entry in wanted}
         wanted += [
             (located, entry)
@@ -136,11 +140,19 @@ class FakeNode:
         ]
         if not wanted:
             raise NotFound("nobody here claims that name")
+        speakers = {entry.statement.by for _, entry in wanted}
+        wanted += [
+            (located, entry)
+            for located, entry in self._entries()
+            if entry.statement.predicate in ("inception", "rotated") and entry.statement.by in speakers
+        ]
         for located, _ in wanted:
             yield located
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
         await self._answering()
+        for number, line in enumerate(self.junk):
+            yield Located(self.node.origin, number, line)
         about = [item for item in self._entries() if artifact in {s.digest for s in item[1].statement.subjects}]
         if not about:
             raise NotFound("no statement about this artifact")
@@ -296,12 +308,20 @@ class FakeNode:
             for index, line in enumerate(log.lines):
                 yield Located(log.origin, index, line), parse_entry(line)
 
-    def _named(self, name: str, version: str | None) -> Iterator[tuple[Located, Entry]]:
-        for located, entry in self._entries():
-            if entry.statement.predicate == "published":
-                said = Reference.parse(entry.statement.subjects[0].name)
+    def _named(self, name: str, version: str | None, publisher: Digest | None) -> list[tuple[Located, Entry]]:
+        """Claims of the name in the order in which they were logged anywhere."""
+        found = []
+        for log in self.logs_held.values():
+            for index, (number, line) in enumerate(zip(log.numbers, log.lines, strict=True)):
+                entry = parse_entry(line)
+                if entry.statement.predicate != "published":
+                    continue
+                said, by = Reference.parse(entry.statement.subjects[0].name), entry.statement.by
+                if publisher not in (None, by.id if by else None):
+                    continue
                 if said.repository == name and version in (None, said.version):
-                    yield located, entry
+                    found.append((number, Located(log.origin, index, line), entry))
+        return [(located, entry) for _, located, entry in sorted(found, key=lambda item: item[0])]
 
 
 @dataclass
@@ -460,4 +480,4 @@ def fork(log: Log, size: int) -> Log:
     lines = log.lines[:size]
     for line in lines:
         tree.append(leaf_hash(line))
-    return Log(log.origin, log.key, list(lines), tree)
+    return Log(log.origin, log.key, list(lines), log.numbers[:size], tree)

@@ -136,8 +136,8 @@ class MemoryNode:
     async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
         yield Misbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
 
-    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
-        yield Located(ORIGIN, 7, f"{name}@{version}".encode())
+    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
+        yield Located(ORIGIN, 7, f"{name}@{version} {publisher or ''}".rstrip().encode())
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
         for index, line in enumerate(self.lines):

@@ -6,6 +6,7 @@ Keys are made once a session. Those of algorithms that take a seed are the same 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,6 +123,9 @@ def node(owner: Identity, name: str = "", cosigners: tuple[str, ...] = COSIGNERS
     return Node(owner, record, sign_node_record(record, [owner.signer], bound), log, cosigner, online, tls)
 
 
+_numbers = itertools.count()
+
+
 @dataclass
 class Log:
     """A node's log, kept in memory."""
@@ -129,10 +133,13 @@ class Log:
     origin: str
     key: PrivateKey
     lines: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """For each line, a number that grows with every line that is logged anywhere."""
     tree: MemoryTree = field(default_factory=MemoryTree)
 
     def append(self, line: bytes) -> int:
         self.lines.append(line)
+        self.numbers.append(next(_numbers))
         self.tree.append(leaf_hash(line))
         return len(self.lines) - 1
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import pytest
 from comity.trust.digest import Digest, sha256
+from comity.trust.federation import Federation
+from comity.trust.policy import Policy
 from comity.wire.values import Located
 from comity_client.evidence import ancestors
 from comity_client.evidence.ancestors import beside, gather_ancestors
 from comity_client.nodes.session import Answers, RemoteNode, Session
 from support.derivations import derived_line
+from support.world import identity
 
 
 def test_ancestors_lines_follow_ones_own_and_none_is_there_twice() -> None:
@@ -27,32 +31,44 @@ def test_ancestors_get_the_room_that_is_left(monkeypatch: pytest.MonkeyPatch) ->
     assert beside((b"aaa",), (b"bb", b"c", b"d")) == (b"aaa", b"bb", b"c")
 
 
+@dataclass(frozen=True)
+class _Record:
+    log: str = "log+key"
+
+
 class Told:
     """A session whose nodes say about each artifact that it comes from two others, with no end."""
 
+    pins: tuple[Federation, ...] = ()
+    record = _Record()
+
     def __init__(self) -> None:
         self.asked: list[Digest] = []
+
+    def records(self) -> tuple[bytes, ...]:
+        return ()
 
     async def ask(self, question: Callable[[Told], Awaitable[Sequence[Located]]]) -> Answers[Sequence[Located]]:
         return Answers({cast(RemoteNode, self): await question(self)}, {})
 
     async def claims(self, artifact: Digest) -> Sequence[Located]:
         self.asked.append(artifact)
-        return [Located("log", 0, derived_line(artifact, sha256(f"{artifact}{n}".encode()))) for n in range(2)]
+        lines = [derived_line(artifact, sha256(f"{artifact}{n}".encode())) for n in range(2)]
+        return [Located("log", 0, line) for line in (identity("Checking lab", "ES").entry.line, *lines)]
 
 
 async def test_a_line_up_without_end_is_followed_so_far_and_nearest_first() -> None:
     told, child = Told(), sha256(b"child")
     first = derived_line(child, sha256(b"parent"))
-    lines = await gather_ancestors(cast(Session, told), child, None, [first])
+    lines = await gather_ancestors(cast(Session, told), child, None, [first], Policy())
     assert told.asked[0] == sha256(b"parent")
     assert len(told.asked) == len(set(told.asked))
     assert ancestors.MAX_ARTIFACTS <= len(told.asked) <= ancestors.MAX_ARTIFACTS + ancestors.AT_ONCE
-    assert len(lines) == 2 * len(told.asked)
+    assert len(lines) == 3 * len(told.asked)
 
 
 async def test_no_more_is_asked_once_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ancestors, "MAX_BYTES", 1)
     told, child = Told(), sha256(b"child")
-    await gather_ancestors(cast(Session, told), child, None, [derived_line(child, sha256(b"parent"))])
+    await gather_ancestors(cast(Session, told), child, None, [derived_line(child, sha256(b"parent"))], Policy())
     assert told.asked == [sha256(b"parent")]

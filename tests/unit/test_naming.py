@@ -1,10 +1,11 @@
-"""The resolution table of protocol section 5, row by row."""
+"""The resolution table of protocol sections 5 and 6a, row by row."""
 
 from __future__ import annotations
 
 import pytest
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
+from comity.trust.judging.claimants import Claimant, Preference
 from comity.trust.judging.naming import Candidate, decide
 from comity.trust.judging.reading import Publication
 from comity.trust.names import Name, Reference
@@ -33,6 +34,12 @@ def candidate(
 
 
 V1, V2 = candidate("v1", A, 3), candidate("v2", B, 7)
+
+
+def bound(publisher: Identity | None) -> list[Preference]:
+    return [Preference(Claimant(publisher.id), "bound")] if publisher else []
+
+
 BARE, EXACT = "swiss-ai/tiny", "swiss-ai/tiny@v1"
 
 
@@ -55,8 +62,7 @@ BARE, EXACT = "swiss-ai/tiny", "swiss-ai/tiny@v1"
 def test_a_name_resolves(
     reference: str, candidates: list[Candidate], publisher: Identity | None, expected: Digest
 ) -> None:
-    bound = publisher.id if publisher else None
-    assert decide(Reference.parse(reference), candidates, bound).artifact == expected
+    assert decide(Reference.parse(reference), candidates, bound(publisher)).artifact == expected
 
 
 @pytest.mark.parametrize(
@@ -95,15 +101,14 @@ def test_a_name_does_not_resolve(
     kind: type[ComityError],
     code: str,
 ) -> None:
-    bound = publisher.id if publisher else None
     with pytest.raises(kind) as caught:
-        decide(Reference.parse(reference), candidates, bound)
+        decide(Reference.parse(reference), candidates, bound(publisher))
     assert caught.value.code == code
     assert caught.value.hint
 
 
 def test_a_dispute_lists_every_claimant() -> None:
     with pytest.raises(PolicyNotMet) as caught:
-        decide(Reference.parse(EXACT), [V1, candidate("v1", B, 1, by=RIVAL)], None)
+        decide(Reference.parse(EXACT), [V1, candidate("v1", B, 1, by=RIVAL)], ())
     assert OURS.id in caught.value.why
     assert RIVAL.id in caught.value.why

@@ -17,6 +17,7 @@ from comity_client.events import NodeAtFault, OnEvent, ignore
 from comity_client.evidence import catalogue
 from comity_client.home import Home
 from comity_client.nodes.session import Session, open_session
+from comity_client.owner.known_names import KnownNames
 from comity_client.owner.memory import Memory
 from comity_client.owner.policies import default_policy, mirrored_policy
 from comity_client.owner.publishers import Publisher, find_publisher, publishers
@@ -59,7 +60,9 @@ class Base:
         return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
 
     async def _resolve(self, session: Session, reference: str, policy: Policy) -> Resolution:
-        return await catalogue.resolve(session, reference_of(reference), policy, self._trust().bindings())
+        return await catalogue.resolve(
+            session, reference_of(reference), policy, self._trust().bindings(), self._names()
+        )
 
     def _with(self, work: Callable[[Session], Awaitable[T]], on_event: OnEvent = ignore) -> T:
         pins = [pin.federation for pin in self._trust().pins()]
@@ -75,6 +78,9 @@ class Base:
 
     def _memory(self) -> Memory:
         return Memory(self.home.ensure(self.home.memory))
+
+    def _names(self) -> KnownNames:
+        return KnownNames(self.home.ensure(self.home.memory))
 
     def _placed(self) -> PlacedPieces:
         return PlacedPieces(self.home.ensure(self.home.placed))

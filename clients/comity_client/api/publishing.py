@@ -213,6 +213,7 @@ class Publishing(Looking):
                 voice,
                 nodes or [voice.home],
                 resolve=lambda reference: self._resolve(session, reference, self.policy()),
+                policy=self.policy(),
                 workers=workers(),
                 on_event=on_event,
             )

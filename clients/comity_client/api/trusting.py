@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from comity.trust.digest import Digest, parse_digest
+from comity.trust.errors import NotFound
 from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
 from comity.verifier import read_bounded
 
@@ -50,8 +51,13 @@ class Trusting(Base):
         self._trust().pin_rotation(parse_digest(identity), parse_digest(rotation))
 
     def unbind(self, name: str) -> None:
-        """Raises NotFound."""
-        self._trust().unbind(name)
+        """Forget what a name was bound to, and what it meant when it was resolved first. Raises NotFound."""
+        forgotten = "/" in name and self._names().forget(name)
+        try:
+            self._trust().unbind(name)
+        except NotFound:
+            if not forgotten:
+                raise
 
 
 def _federation_bytes(file: Path | bytes) -> bytes:

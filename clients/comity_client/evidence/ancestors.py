@@ -15,12 +15,14 @@ from comity.trust.digest import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.judging.reading import Publication
+from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statements.derived import PREDICATE as DERIVED
 from comity.trust.statements.derived import parse_derived
 from comity.trust.statements.published import Published
 
-from comity_client.evidence.gather import readable, select
+from comity_client.evidence.gather import kept, lines_of
+from comity_client.evidence.proving import readable
 from comity_client.nodes.session import Session
 
 MAX_ARTIFACTS: Final = 64
@@ -34,7 +36,7 @@ _WANTED: Final = ("published", DERIVED, "inception", "rotated")
 
 
 async def gather_ancestors(
-    session: Session, artifact: Digest, publication: Publication | None, lines: Iterable[bytes]
+    session: Session, artifact: Digest, publication: Publication | None, lines: Iterable[bytes], policy: Policy
 ) -> tuple[bytes, ...]:
     """Lines about the ancestors of `artifact`, as far as anybody gives them.
 
@@ -52,7 +54,7 @@ async def gather_ancestors(
         if not batch:
             break
         seen.update(batch)
-        asked = await asyncio.gather(*(_about(session, parent) for parent in batch))
+        asked = await asyncio.gather(*(_about(session, parent, policy) for parent in batch))
         found += [entry.line for entries in asked for entry in entries]
         waiting += _parents(entry for entries in asked for entry in entries)
     return tuple(found)
@@ -70,10 +72,10 @@ def beside(own: Sequence[bytes], above: Iterable[bytes]) -> tuple[bytes, ...]:
     )
 
 
-async def _about(session: Session, artifact: Digest) -> list[Entry]:
-    """The wanted lines of all nodes, as many as are taken along; what decides comes first."""
+async def _about(session: Session, artifact: Digest, policy: Policy) -> list[Entry]:
+    """The wanted lines of all nodes that prove themselves, as many as are taken along; what decides comes first."""
     answers = await session.ask(lambda node: node.claims(artifact))
-    lines = select(item.line for located in answers.found.values() for item in located)
+    lines, _ = kept(session, lines_of(answers.found), policy, about={artifact})
     entries = [entry for line in lines if (entry := readable(line)) and entry.statement.predicate in _WANTED]
     return entries[:MAX_LINES]
 

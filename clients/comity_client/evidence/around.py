@@ -16,22 +16,30 @@ from comity.trust.judging.witnessing import bind
 from comity.trust.policy import Policy
 
 from comity_client.events import Note, OnEvent
+from comity_client.evidence.claiming import claims_of
 from comity_client.evidence.collecting import fetch_object
-from comity_client.evidence.gather import MAX_PUBLISHERS, publisher_records, readable, speaker
+from comity_client.evidence.gather import bodies_of, lines_of, speaker
+from comity_client.evidence.proving import prove_lines
 from comity_client.nodes.session import Session
 
+MAX_RIVALS: Final = 32
+"""Others who claim a name, whose claims are taken along to be shown."""
 MAX_DOCUMENTS: Final = 16
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """Bytes of a document that came with somebody's vouch: a stranger's words are not worth a disk."""
 
 
-async def lines_around(session: Session, publication: Publication | None) -> tuple[bytes, ...]:
-    """Lines about the publisher's keys, and publications of others under the same name with their signers' records.
-    Raises nothing for what nodes do not answer."""
+async def lines_around(
+    session: Session, publication: Publication | None, policy: Policy
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Lines about the publisher's keys, and publications of others under the same name with their signers' records; and
+    notes on what was not kept. Raises nothing for what nodes do not answer."""
     if publication is None:
-        return ()
-    keys, rivals = await asyncio.gather(_of_keys(session, publication.publisher.id), _rivals(session, publication))
-    return (*keys, *rivals)
+        return (), ()
+    keys, (rivals, notes) = await asyncio.gather(
+        _of_keys(session, publication.publisher.id, policy), _rivals(session, publication, policy)
+    )
+    return (*keys, *rivals), notes
 
 
 async def vouched_documents(
@@ -51,25 +59,23 @@ async def vouched_documents(
     return found
 
 
-async def _of_keys(session: Session, identity: Digest) -> list[bytes]:
+async def _of_keys(session: Session, identity: Digest, policy: Policy) -> tuple[bytes, ...]:
     answers = await session.ask(lambda node: node.claims(identity))
-    lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
-    entries = (entry for line in lines if (entry := readable(line)) is not None)
-    return [entry.line for entry in entries if speaker(entry) == identity]
+    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy))
+    return tuple(entry.line for entry in proven.entries if speaker(entry) == identity)
 
 
-async def _rivals(session: Session, publication: Publication) -> list[bytes]:
+async def _rivals(
+    session: Session, publication: Publication, policy: Policy
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """The oldest claim of each other claimant, a few of them: what decides the name does not depend on them."""
     name = publication.published.name
-    answers = await session.ask(lambda node: node.resolve(name.repository, name.version))
-    lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
-    entries = [entry for line in lines if (entry := readable(line)) and entry.statement.predicate == "published"]
-    others = [entry for entry in entries if entry.digest != publication.entry.digest]
-    few = {speaker(entry) for entry in others}
-    if len(few) > MAX_PUBLISHERS:  # a flood says nothing about anybody; the name is then decided by a binding
-        return []
     try:
-        records = await publisher_records(session, others)
+        said = await claims_of(session, name.repository, name.version, policy)
     except ComityError:
-        return []
-    proofs = [entry.line for readings in records.values() for entry in readings.entries]
-    return [*(entry.line for entry in others), *proofs]
+        return (), ()
+    others = {p.publisher.id: p for p in reversed(said.publications) if p.entry.digest != publication.entry.digest}
+    shown = list(reversed(others.items()))
+    lines = [e.line for who, p in shown[:MAX_RIVALS] for e in (*said.proven.keys_of(who), p.entry)]
+    more = len(shown) - MAX_RIVALS
+    return tuple(lines), (f"{more} others claim {name} too; they are left out",) if more > 0 else ()

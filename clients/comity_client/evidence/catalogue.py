@@ -1,4 +1,8 @@
-"""From what a person typed to one artifact: asks the nodes, proves what they say, and lets `naming` decide."""
+"""From what a person typed to one artifact: asks the nodes, proves what they say, and lets `naming` decide.
+
+(1) whose the name is    the owner's binding, a pinned charter, what is remembered, whom most members saw first
+(2) what they mean       the publications of that claimant alone, however many others claim the name
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.trust.digest import Digest
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable
+from comity.trust.judging.claimants import Claimant, Preference, decided, first_seen, named, whose
 from comity.trust.judging.naming import Candidate, decide
-from comity.trust.judging.reading import Publication, proven_advisories
+from comity.trust.judging.reading import Publication, proven_advisories, read_claims
 from comity.trust.judging.witnessing import bind
-from comity.trust.names import Reference
+from comity.trust.names import UPSTREAM, Reference
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statements.claims import STATE_SETTING, Advisory, parse_advisory
@@ -20,9 +25,11 @@ from comity.trust.tlog.note import VerifierKey
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream.weighing import Mirroring, weigh
 
-from comity_client.evidence.gather import Gathered, gather, places_of, prove_publications, readable
+from comity_client.evidence.claiming import Claims, claims_of
+from comity_client.evidence.gather import Gathered, gather
 from comity_client.evidence.mirrored import basis, decide_mirrored, rivals_of
 from comity_client.nodes.session import Session
+from comity_client.owner.known_names import KnownNames
 from comity_client.owner.trust_store import Bindings
 
 AT_ONCE: Final = 16
@@ -34,7 +41,8 @@ class Resolution:
     """What a reference stands for, why, and all that was said about it.
 
     `publication` is the proven statement by which it was found, or the best one of an artifact named by digest; None
-    where nobody proves to have published it. `basis` says in words what decided, `mirroring` who says where it is from.
+    where nobody proves to have published it. `basis` says in words what decided, `mirroring` who says where it is from,
+    `rivals` who else claims the name.
     """
 
     reference: Reference
@@ -44,6 +52,7 @@ class Resolution:
     gathered: Gathered
     advisories: tuple[Advisory, ...]
     mirroring: Mirroring
+    rivals: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -53,8 +62,13 @@ class Resolution:
         return next(iter(self.mirroring.names), f"sha256:{self.artifact}")
 
 
-async def resolve(session: Session, reference: Reference, policy: Policy, bindings: Bindings) -> Resolution:
-    """Raises NotFound, Unavailable, and PolicyNotMet where only the owner can decide (see `naming.decide`)."""
+async def resolve(
+    session: Session, reference: Reference, policy: Policy, bindings: Bindings, names: KnownNames
+) -> Resolution:
+    """What the reference stands for; a name that nobody decided is remembered in `names`, whoever claims it later.
+
+    Raises NotFound, Unavailable, and PolicyNotMet where only the owner can decide (see `naming.decide`).
+    """
     if reference.digest is not None:
         return await _known(session, reference, reference.digest, "its digest", policy)
     if (bound := _bound_artifact(reference, bindings)) is not None:
@@ -64,41 +78,97 @@ async def resolve(session: Session, reference: Reference, policy: Policy, bindin
         artifact = mirroring.seen[0].observed.artifact
         return await _known(session, reference, artifact, basis(mirroring), policy)
     repository = reference.repository or ""
-    namespace = repository.partition("/")[0]
-    publisher = policy.bound_publisher(namespace)
-    candidates = await versions(session, repository, reference.version, publisher)
-    chosen = await _confirmed(session, reference, candidates, publisher)
-    gathered = await _gathered(session, chosen.artifact)
-    advisories = _advisories(session, gathered)
-    why = _basis(namespace, publisher, policy)
-    said = _mirroring(gathered, policy)
-    return Resolution(reference, chosen.artifact, why, chosen.publication, gathered, advisories, said)
+    preference, said = await _whose(session, repository, policy, names)
+    publisher = preference.claimant.publisher
+    if publisher is None:
+        raise _mirrored(reference, preference, said)
+    own = await _meant(session, reference, policy, publisher, said)
+    chosen = await _confirmed(session, reference, candidates_of(own), preference)
+    if not preference.decided:
+        await asyncio.to_thread(names.remember, repository, preference.claimant)
+    gathered = await _gathered(session, chosen.artifact, policy, publisher)
+    return Resolution(
+        reference,
+        chosen.artifact,
+        str(preference),
+        chosen.publication,
+        gathered,
+        _advisories(session, gathered),
+        _mirroring(gathered, policy),
+        _rivals(preference, said),
+    )
 
 
-async def versions(
-    session: Session, repository: str, version: str | None, publisher: Digest | None
-) -> tuple[Candidate, ...]:
-    """Every proven publication under a repository's name; those of `publisher` only, where one is bound to it.
+async def versions(session: Session, repository: str, publisher: Digest, policy: Policy) -> tuple[Candidate, ...]:
+    """Every proven publication of `publisher` under a repository's name. Raises NotFound, Unavailable."""
+    return candidates_of(await claims_of(session, repository, None, policy, publisher))
 
-    Raises NotFound, Unavailable.
-    """
-    answers = await session.ask(lambda node: node.resolve(repository, version))
-    if not answers.found:
-        asked = f"{repository}@{version}" if version else repository
-        raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
-    located = [item for found in answers.found.values() for item in found]
-    publications = await prove_publications(session, (item.line for item in located), publisher)
-    places = places_of(located)
-    entries = [entry for line in places if (entry := readable(line)) is not None]
+
+def candidates_of(claims: Claims) -> tuple[Candidate, ...]:
+    """The publications, each with its place in its publisher's home log as nodes claim it."""
     return tuple(
-        Candidate(p, _home_index(p, places.get(p.entry.line, frozenset())), _withdrawn(p, entries))
-        for p in publications
-        if p.published.name.repository == repository
+        Candidate(p, _home_index(p, claims.places.get(p.entry.line, frozenset())), _withdrawn(p, claims.proven.entries))
+        for p in claims.publications
+    )
+
+
+async def _whose(
+    session: Session, repository: str, policy: Policy, names: KnownNames
+) -> tuple[Preference, Claims | None]:
+    """Whose the name is, and what nodes say of it: None where they had not to be asked, or did not answer."""
+    known = await asyncio.to_thread(names.claimant, repository)
+    preferences = [item for item in (decided(policy, repository), known and Preference(known, "remembered")) if item]
+    try:
+        said = await claims_of(session, repository, None, policy)
+    except (NotFound, Unavailable):
+        if not preferences:
+            raise
+        return preferences[0], None
+    seen = first_seen(said.sightings)
+    preference = whose(repository, said.claimants, [*preferences, *([seen] if seen else [])], said.called)
+    if preference is None:
+        raise NotFound(f"{repository} is not published", hint="comity search WORD", code="NOT-PUBLISHED")
+    return preference, said
+
+
+async def _meant(
+    session: Session, reference: Reference, policy: Policy, publisher: Digest, said: Claims | None
+) -> Claims:
+    """What `publisher` published under the name; where nobody has any of it, what `said` has, for the error to tell."""
+    try:
+        return await claims_of(session, reference.repository or "", reference.version, policy, publisher)
+    except NotFound:
+        if said is None or not said.rivals(Claimant(publisher)):
+            raise
+        return said
+
+
+def _rivals(preference: Preference, said: Claims | None) -> tuple[str, ...]:
+    """Who else claims the name, for people; and whom most members saw first, where that is somebody else."""
+    if said is None:
+        return ()
+    seen = first_seen(said.sightings)
+    if preference.decided or seen is None or seen.claimant == preference.claimant:
+        return said.rivals(preference.claimant)
+    first = f"{named(seen.claimant, said.repository, said.called)}, {seen}"
+    return (first, *(other for other in said.rivals(preference.claimant) if not first.startswith(other)))
+
+
+def _mirrored(reference: Reference, preference: Preference, said: Claims | None) -> PolicyNotMet:
+    """That the name is occupied by the mirror of an upstream repository."""
+    others = ", ".join(said.rivals(preference.claimant)) if said else ""
+    namespace = (reference.repository or "").partition("/")[0]
+    also = f"; {others} claim it too: comity trust bind {namespace} IDENTITY" if others else ""
+    return PolicyNotMet(
+        f"{reference} is the name of a repository that members mirrored",
+        why=f"{preference}; no publisher signed it{also}",
+        hint=f"comity pull {UPSTREAM}{reference}",
+        code="NAME-MIRRORED",
     )
 
 
 async def _known(session: Session, reference: Reference, artifact: Digest, why: str, policy: Policy) -> Resolution:
-    gathered = await _gathered(session, artifact)
+    gathered = await _gathered(session, artifact, policy)
     publications = gathered.readings.publications
     named = [p for p in publications if reference.repository in (None, p.published.name.repository)]
 
@@ -112,10 +182,14 @@ async def _known(session: Session, reference: Reference, artifact: Digest, why: 
     return Resolution(reference, artifact, why, best, gathered, advisories, _mirroring(gathered, policy))
 
 
-async def _gathered(session: Session, artifact: Digest) -> Gathered:
+async def _gathered(session: Session, artifact: Digest, policy: Policy, publisher: Digest | None = None) -> Gathered:
     """What is said about an artifact, and about others under the commits that it was mirrored from."""
-    gathered = await gather(session, artifact)
-    return gathered.with_more(await rivals_of(session, gathered.lines))
+    gathered = await gather(session, artifact, policy, (publisher,) if publisher else ())
+    beside, notes = await rivals_of(session, gathered.lines, policy)
+    lines = tuple(dict.fromkeys((*gathered.lines, *beside)))
+    if lines == gathered.lines:
+        return gathered
+    return replace(gathered, lines=lines, readings=read_claims(lines, artifact), notes=(*gathered.notes, *notes))
 
 
 def _mirroring(gathered: Gathered, policy: Policy) -> Mirroring:
@@ -128,14 +202,8 @@ def _bound_artifact(reference: Reference, bindings: Bindings) -> Digest | None:
     return bindings.artifacts.get(str(reference))
 
 
-def _basis(namespace: str, publisher: Digest | None, policy: Policy) -> str:
-    if publisher is None:
-        return "its only claimant; nobody is bound to its namespace"
-    return "your binding of its namespace" if namespace in policy.bindings else "the pinned charter's namespaces"
-
-
 async def _confirmed(
-    session: Session, reference: Reference, candidates: Sequence[Candidate], publisher: Digest | None
+    session: Session, reference: Reference, candidates: Sequence[Candidate], preference: Preference
 ) -> Candidate:
     """Decide, and for a bare name prove the index by which the newest version won. Where that proof fails, all indexes
     are proven, and those that nobody proves order nothing.
@@ -144,17 +212,17 @@ async def _confirmed(
     cannot keep a resolution from ending.
     """
     if reference.version is not None:
-        return decide(reference, candidates, publisher)
+        return decide(reference, candidates, [preference])
     # Nodes name one place of a line, which need not be in the publisher's home log.
     indexes = _ProvenIndexes(session)
     unplaced = [candidate for candidate in candidates if candidate.index is None]
     await indexes.of_all(unplaced)
     placed = [c if c.index is not None else replace(c, index=await indexes.of(c)) for c in candidates]
-    chosen = decide(reference, placed, publisher)
+    chosen = decide(reference, placed, [preference])
     if chosen.index is None or await indexes.of(chosen) == chosen.index:
         return chosen
     proven = [replace(c, index=index) for c, index in zip(placed, await indexes.of_all(placed), strict=True)]
-    return decide(reference, proven, publisher) if any(c.index is not None for c in proven) else chosen
+    return decide(reference, proven, [preference]) if any(c.index is not None for c in proven) else chosen
 
 
 class _ProvenIndexes:
@@ -209,7 +277,7 @@ def _advisories(session: Session, gathered: Gathered) -> tuple[Advisory, ...]:
 
 
 def _home_index(publication: Publication, places: frozenset[tuple[str, int]]) -> int | None:
-    return max((index for origin, index in places if origin == publication.publisher.home), default=None)
+    return min((index for origin, index in places if origin == publication.publisher.home), default=None)
 
 
 def _withdrawn(publication: Publication, entries: Iterable[Entry]) -> bool:

@@ -30,7 +30,8 @@ from comity.wire.values import Located
 from comity_client.evidence.around import lines_around
 from comity_client.evidence.catalogue import Resolution, versions
 from comity_client.evidence.collecting import fetch_object
-from comity_client.evidence.gather import prove, publisher_records, readable
+from comity_client.evidence.gather import prove, publisher_records
+from comity_client.evidence.proving import readable
 from comity_client.nodes.session import Session
 
 MAX_PAGES: Final = 100
@@ -118,9 +119,10 @@ async def describe(session: Session, resolution: Resolution, policy: Policy) -> 
     others: tuple[Candidate, ...] = ()
     if resolution.publication is not None:
         name = resolution.publication.published.name
-        others = await versions(session, name.repository, None, policy.bound_publisher(name.namespace))
+        publisher = resolution.publication.publisher.id
+        others = await versions(session, name.repository, publisher, policy)
     gathered, publication = resolution.gathered, resolution.publication
-    around = await lines_around(session, publication)
+    around, _ = await lines_around(session, publication, policy)
     readings = read_claims((*gathered.lines, *around), resolution.artifact)
     said = tuple(
         Said(

@@ -18,8 +18,8 @@ from comity.wire import limits
 from comity.wire.client import NodeClient
 
 from comity_client.evidence.catalogue import log_keys
-from comity_client.evidence.gather import readable
 from comity_client.evidence.heads import consistency_proofs, meet
+from comity_client.evidence.proving import readable
 from comity_client.nodes.session import Question, RemoteNode, Session
 from comity_client.owner.memory import Memory
 

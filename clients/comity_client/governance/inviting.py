@@ -21,7 +21,7 @@ from comity.trust.statement import Entry
 from comity.trust.statements.claims import parse_addresses, signed_by_node
 from comity.trust.statements.node_record import NodeRecord, parse_node_record
 
-from comity_client.evidence.gather import readable
+from comity_client.evidence.proving import readable
 from comity_client.governance.sitting import Sitting
 from comity_client.nodes.session import Session
 

@@ -36,7 +36,7 @@ class Lineage:
 async def of_resolution(session: Session, resolution: Resolution, policy: Policy) -> Lineage:
     """The lineage as all reachable nodes tell it. Raises nothing for what they say."""
     lines = resolution.gathered.lines
-    more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines)
+    more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines, policy)
     return of_lines(beside(lines, more), resolution.artifact, resolution.publication, policy)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from comity.trust.digest import Digest
 from comity.trust.errors import Refused
+from comity.trust.policy import Policy
 from comity.trust.statement import Author, SideObject
 from comity.trust.statements.vouched import Vouched, sign_vouched
 
@@ -42,6 +43,7 @@ async def vouch(
     targets: Sequence[str],
     *,
     resolve: Callable[[str], Awaitable[Resolution]],
+    policy: Policy,
     workers: int,
     on_event: OnEvent,
 ) -> Receipt:
@@ -54,7 +56,7 @@ async def vouch(
     if not voice.whole:
         why = f"{voice.keys.threshold} of its keys sign together, and {len(voice.signers)} are here"
         raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
-    artifact, title = await _meant(session, what, word.statement, resolve, workers, on_event)
+    artifact, title = await _meant(session, what, word.statement, resolve, policy, workers, on_event)
     document = SideObject.of(word.document) if word.document is not None else None
     said = Vouched(Author("identity", voice.identity), artifact, word.statement, word.text, document)
     entry = await asyncio.to_thread(sign_vouched, said, *voice.signers)
@@ -66,13 +68,14 @@ async def _meant(
     what: Path | str,
     statement: str,
     resolve: Callable[[str], Awaitable[Resolution]],
+    policy: Policy,
     workers: int,
     on_event: OnEvent,
 ) -> tuple[Digest, str]:
     """The artifact, and what to call it. Somebody has to know it: a word about unknown bytes is of no use."""
     if isinstance(what, Path) or Path(what).is_dir():
         here = await _hashed(what, workers, on_event)
-        await gather(session, here.artifact)
+        await gather(session, here.artifact, policy)
         return here.artifact, here.title
     resolution = await resolve(what)
     if statement == REHASHED:

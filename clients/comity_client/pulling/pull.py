@@ -36,7 +36,7 @@ from comity_client.evidence.around import lines_around, vouched_documents
 from comity_client.evidence.catalogue import Resolution
 from comity_client.evidence.collecting import collect_objects, collect_proofs, fetch_object
 from comity_client.evidence.cuts import collect_growths
-from comity_client.evidence.gather import select
+from comity_client.evidence.gather import kept
 from comity_client.evidence.heads import consistency_proofs
 from comity_client.evidence.judging import refusal
 from comity_client.nodes.session import Session
@@ -130,6 +130,8 @@ async def pull(
 def _announce(on_event: OnEvent, resolution: Resolution) -> None:
     on_event(Resolved(resolution.title, resolution.artifact, resolution.basis))
     own = resolution.publication.publisher.id if resolution.publication else None
+    for rival in resolution.rivals:
+        on_event(Note(f"{rival} claims the name too; comity trust bind decides whose it is"))
     for advisory in resolution.advisories:
         on_event(Advised(advisory, advisory.by.id == own))
 
@@ -153,20 +155,33 @@ async def _evidence(
     tools: Tools, resolution: Resolution, place: Place, manifest: bytes, pieces: bytes
 ) -> tuple[Pack, list[ComityError]]:
     """Step (1): what the nodes say, and what an earlier pull kept beside the files."""
-    kept = _kept(place.folder, tools.on_event)
-    lines = (*resolution.gathered.lines, *kept.claims)
-    above = await gather_ancestors(tools.session, resolution.artifact, resolution.publication, lines)
-    around = await lines_around(tools.session, resolution.publication)
-    claims = beside(select((*lines, *around)), above)
+    before = _kept(place.folder, tools.on_event)
+    lines = (*resolution.gathered.lines, *before.claims)
+    above = await gather_ancestors(tools.session, resolution.artifact, resolution.publication, lines, tools.policy)
+    around, notes = await lines_around(tools.session, resolution.publication, tools.policy)
+    claims = _claims(tools, resolution, before.claims, around, notes)
+    claims = beside(claims, above)
     readings = read_claims(claims, resolution.artifact)
-    collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, kept.proofs, tools.on_event)
+    collected = await collect_proofs(tools.session, tools.memory, readings, tools.policy, before.proofs, tools.on_event)
     proofs = consistency_proofs(tools.session)
-    objects = {**kept.objects, **await collect_growths(readings.publications, collected.proofs, proofs)}
+    objects = {**before.objects, **await collect_growths(readings.publications, collected.proofs, proofs)}
     if resolution.publication is not None:
         published = resolution.publication.published
         objects |= await collect_objects(tools.session, published, tools.on_event)
     objects |= await vouched_documents(tools.session, readings, resolution.artifact, tools.policy, tools.on_event)
     return Pack(manifest, pieces, claims, tuple(collected.proofs), objects), list(collected.alarms)
+
+
+def _claims(
+    tools: Tools, resolution: Resolution, before: Sequence[bytes], around: Sequence[bytes], notes: Sequence[str]
+) -> tuple[bytes, ...]:
+    """The lines about the artifact itself that prove themselves: those of the nodes, and of a pack that is here."""
+    publisher = (resolution.publication.publisher.id,) if resolution.publication else ()
+    sources = {"the nodes": resolution.gathered.lines, "the pack that is here": before, "other claimants": around}
+    claims, unproven = kept(tools.session, sources, tools.policy, publisher)
+    for note in (*resolution.gathered.notes, *notes, *unproven):
+        tools.on_event(Note(note))
+    return claims
 
 
 def _kept(folder: Path, on_event: OnEvent) -> Evidence:

@@ -27,21 +27,30 @@ class ResolveRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"namespace/name", a prefix ending in "/", or a name under an upstream origin such as "hf:org/repo"; 512 bytes."""
     version: _builtins.str
+    publisher: _builtins.bytes
+    """Only what this identity published: however many others claim the name, they take no room in the answer."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str | None = ...,
+        publisher: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publisher", b"_publisher", "_version", b"_version", "name", b"name", "publisher", b"publisher", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__publisher: _TypeAlias = _typing.Literal["publisher"]  # noqa: Y015
+    _WhichOneofArgType__publisher: _TypeAlias = _typing.Literal["_publisher", b"_publisher"]  # noqa: Y015
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__publisher) -> _WhichOneofReturnType__publisher | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___ResolveRequest: _TypeAlias = ResolveRequest  # noqa: Y015

@@ -56,8 +56,10 @@ class ArtifactServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Resolve(self, request, context):
-        """Statements that claim a name: `published` and `observed`, and the advisories that bear on them. Which claim a name
-        resolves to is decided by the asker's own bindings, never here. At most 1,000.
+        """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
+        of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
+        turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. What the name
+        resolves to is decided by the asker, never here. At most 4,000.
         Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -35,8 +35,10 @@ class ArtifactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     Resolve: _grpc.UnaryStreamMultiCallable[_artifact_pb2.ResolveRequest, _types_pb2.Located]
-    """Statements that claim a name: `published` and `observed`, and the advisories that bear on them. Which claim a name
-    resolves to is decided by the asker's own bindings, never here. At most 1,000.
+    """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
+    of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
+    turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. What the name
+    resolves to is decided by the asker, never here. At most 4,000.
     Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
     """
     GetClaims: _grpc.UnaryStreamMultiCallable[_artifact_pb2.GetClaimsRequest, _types_pb2.Located]
@@ -53,8 +55,10 @@ class ArtifactServiceStub:
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Resolve: _aio.UnaryStreamMultiCallable[_artifact_pb2.ResolveRequest, _types_pb2.Located]  # type: ignore[assignment]
-    """Statements that claim a name: `published` and `observed`, and the advisories that bear on them. Which claim a name
-    resolves to is decided by the asker's own bindings, never here. At most 1,000.
+    """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
+    of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
+    turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. What the name
+    resolves to is decided by the asker, never here. At most 4,000.
     Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
     """
     GetClaims: _aio.UnaryStreamMultiCallable[_artifact_pb2.GetClaimsRequest, _types_pb2.Located]  # type: ignore[assignment]
@@ -74,8 +78,10 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_pb2.ResolveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.Located], _abc.AsyncIterator[_types_pb2.Located]]:
-        """Statements that claim a name: `published` and `observed`, and the advisories that bear on them. Which claim a name
-        resolves to is decided by the asker's own bindings, never here. At most 1,000.
+        """Statements that claim a name: `published`, and `observed` for the upstream repository of that name. First the oldest
+        of each claimant, in the order in which this node first saw the claimants; then the others, one of each claimant in
+        turn; then the advisories that bear on them, and the inceptions and rotations of those who signed. What the name
+        resolves to is decided by the asker, never here. At most 4,000.
         Errors: NOT_FOUND where no statement held here claims the name; INVALID_ARGUMENT for a name that cannot be one.
         """
 

@@ -202,9 +202,13 @@ class NodeClient:
             self._log.ListMisbehaviour, request, codecs.decode_misbehaviour, limits.MISBEHAVIOUR
         )
 
-    async def resolve(self, name: str, version: str | None = None) -> tuple[Located, ...]:
-        """Statements that claim a name. Raises NotFound."""
-        request = artifact_pb2.ResolveRequest(name=name, version=version)
+    async def resolve(
+        self, name: str, version: str | None = None, publisher: Digest | None = None
+    ) -> tuple[Located, ...]:
+        """Statements that claim a name, the claimant that the node saw first before the others; only those of
+        `publisher` where one is given. Raises NotFound."""
+        asked = None if publisher is None else digest_bytes(publisher)
+        request = artifact_pb2.ResolveRequest(name=name, version=version, publisher=asked)
         return await self._calls.all(self._artifact.Resolve, request, codecs.decode_located, limits.RESOLVED)
 
     async def claims(self, digest: Digest) -> tuple[Located, ...]:

@@ -37,7 +37,7 @@ CONSISTENCY_HASHES: Final = 128
 # Answers that grow with the federation: how many items, and how many bytes in all, a client takes.
 LOGS: Final = 10_000
 CLAIMS: Final = 10_000
-RESOLVED: Final = 1_000
+RESOLVED: Final = 4_000
 PROOFS: Final = 1_000
 MISBEHAVIOUR: Final = 10_000
 ANSWER: Final = 64 * MiB

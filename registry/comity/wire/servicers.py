@@ -144,7 +144,8 @@ class ArtifactServicer(ArtifactServiceServicer):
     async def Resolve(self, request: artifact_pb2.ResolveRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
         name = checks.text(request.name, "name", limits.NAME)
         version = checks.text(request.version, "version", limits.NAME) if request.HasField("version") else None
-        async for located in _at_most(limits.RESOLVED, self._artifacts.resolve(name, version)):
+        publisher = checks.digest(request.publisher) if request.HasField("publisher") else None
+        async for located in _at_most(limits.RESOLVED, self._artifacts.resolve(name, version, publisher)):
             yield codecs.encode_located(located)
 
     async def GetClaims(

@@ -6,8 +6,9 @@
     41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.hub`)
 
 A repository that was mirrored from an upstream has the upstream's commit ids, and its own branches (`mirrored`).
-Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the only
-claimant. Where people disagree a name means nothing here, and the answer lists them.
+Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the claimant
+that this node saw first, which may be the mirror of an upstream repository of that name. Others who claim it are
+rivals: they are told, and change nothing; what is asked for by digest or commit is served whoever published it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ from comity.gateway.hub.judging import Judge, Judgement
 from comity.gateway.hub.memo import Generations, Memo
 from comity.gateway.hub.mirrored import Mirrors
 from comity.gateway.hub.snapshot import Snapshot
+from comity.ledger.facts import fold
+from comity.ledger.proven import MAX_ANSWER
+from comity.ledger.proven import Publication as Published
 from comity.node.core import Core
 from comity.node.services.artifacts import Artifacts
+from comity.node.services.names import first_claimants
 from comity.trust.digest import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.hub import commit_id, tree_ids
+from comity.trust.judging.claimants import MIRROR, Claimant, Preference, decided, named
 from comity.trust.judging.naming import Candidate, decide
 from comity.trust.judging.reading import Publication, proven_advisories, read_claims
 from comity.trust.manifest import Manifest
@@ -37,9 +43,10 @@ from comity.trust.names import Reference, check_segment
 from comity.trust.statement import Author, parse_entry
 from comity.trust.statements.claims import STATE_SETTING
 
-MAX_CLAIMS: Final = 1_000
-MAX_ARTIFACTS: Final = 256
-"""Artifacts under one name that are looked at where nobody is bound to its namespace."""
+MAX_OTHERS: Final = 256
+"""Artifacts of other claimants that are looked at for one that is asked for by its commit."""
+MAX_RIVALS: Final = 8
+"""Other claimants that are told."""
 
 MAX_COMMITS: Final = 100_000
 MAX_FILES: Final = 300_000
@@ -52,18 +59,34 @@ _REF: Final = re.compile(r"refs/(?:heads|tags)/")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """All that is proven to be published under one name, in its publisher's own spelling; never empty."""
+    """What one publisher is proven to have published under a name, in its own spelling; never empty.
+
+    `preference` says whose the name is: the publisher's, or, where it is `occupied`, that of an upstream repository
+    that nodes mirrored; then the publications are a rival's. `rivals` are others who claim it, for people.
+    """
 
     name: str
     candidates: tuple[Candidate, ...]
-    publisher: Digest | None
+    preference: Preference
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def occupied(self) -> bool:
+        return self.preference.claimant == MIRROR
 
     def newest(self) -> Candidate:
         """What the bare name stands for. Raises as `decide`."""
-        return decide(Reference(self.name, None, None), self.candidates, self.publisher)
+        return decide(Reference(self.name, None, None), self.candidates, [self.preference])
 
     def version(self, version: str) -> Candidate:
-        return decide(Reference(self.name, version, None), self.candidates, self.publisher)
+        return decide(Reference(self.name, version, None), self.candidates, [self.preference])
+
+    def notices(self) -> tuple[tuple[str, str], ...]:
+        """Who else claims the name, for whoever gets something by it."""
+        if not self.rivals or self.preference.decided:
+            return ()
+        listed = ", ".join(self.rivals)
+        return (("name", f"{listed} claim {self.name} too; shown is whom this node saw first: claimed, not bound"),)
 
     @property
     def versions(self) -> Mapping[str, Candidate]:
@@ -122,7 +145,7 @@ class Catalogue:
         self._commits: dict[Digest, str] = {}
 
     async def repository(self, name: str) -> Repository:
-        """Raises NotFound (NO-SUCH-REPOSITORY), Malformed (TOO-MANY-CLAIMANTS)."""
+        """Raises NotFound (NO-SUCH-REPOSITORY)."""
         parts = name.split("/")
         try:
             for part in parts:
@@ -167,6 +190,8 @@ class Catalogue:
         main = commits.pop(MAIN, None) or (mirrored.commit(MAIN) if mirrored else None)
         with contextlib.suppress(NotFound):
             repository = await self.repository(name)
+            if repository.occupied:
+                return commits, main
             own = {version: await self.commit(found) for version, found in repository.versions.items()}
             commits |= {version: commit for version, commit in own.items() if commit}
             try:
@@ -200,20 +225,39 @@ class Catalogue:
         await self._mirrors.close()
 
     async def _find(self, name: str) -> Repository:
-        publisher = self.judge.policy.bound_publisher(name.partition("/")[0])
+        decision = decided(self.judge.policy, name)
+        bound = decision.claimant.publisher if decision else None
+        first = await self._core.pools.ledger(first_claimants, self._core, name, MAX_RIVALS + 1)
+        publisher = bound or next((found.identity for found in first if found.identity is not None), None)
+        if publisher is None:
+            raise _no_repository(name)
         places = await self._core.pools.ledger(self._claims, name, publisher)
-        artifacts = dict.fromkeys(parse_entry(line).statement.subject for line in places)
-        if len(artifacts) > MAX_ARTIFACTS and publisher is None:
-            why = f"{len(artifacts)} artifacts claim this name, and nobody is bound to its namespace"
-            raise Malformed("too many claimants", why=why, code="TOO-MANY-CLAIMANTS")
-        candidates: list[Candidate] = []
-        for artifact in artifacts:
-            proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
-            candidates += _candidates(proven, name, places)
+        candidates = await self._candidates(name, places)
         if not candidates:
             raise _no_repository(name)
-        own = [c for c in candidates if c.publisher == publisher] or candidates
-        return Repository(own[0].publication.published.name.repository, tuple(candidates), publisher)
+        spelling = candidates[0].publication.published.name.repository
+        preference = decision or Preference(Claimant(first[0].identity), "first seen")
+        called = {found.identity: found.label for found in first if found.identity is not None}
+        others = (Claimant(found.identity) for found in first)
+        rivals = tuple(named(each, spelling, called) for each in others if each != preference.claimant)
+        return Repository(spelling, candidates, preference, rivals[:MAX_RIVALS])
+
+    async def _candidates(self, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> tuple[Candidate, ...]:
+        """What those who published the lines in `places` are proven to have published under the name."""
+        artifacts: dict[Digest, set[Digest]] = {}
+        for entry in map(parse_entry, places):
+            if entry.statement.by is not None:
+                artifacts.setdefault(entry.statement.subject, set()).add(entry.statement.by.id)
+        found: list[Candidate] = []
+        for artifact, publishers in artifacts.items():
+            proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
+            found += (c for c in _candidates(proven, name, places) if c.publisher in publishers)
+        return tuple(found)
+
+    async def _others(self, name: str, artifact: Digest | None) -> tuple[Candidate, ...]:
+        """What anybody published under the name: the artifact that is asked for, or as much as is looked at."""
+        places = await self._core.pools.ledger(self._claims, name, None, artifact, MAX_OTHERS)
+        return await self._candidates(name, places)
 
     async def _candidate(self, repository: Repository, revision: str) -> Candidate:
         revision = branch_or_tag(revision)
@@ -221,9 +265,13 @@ class Catalogue:
             if revision == MAIN:
                 return repository.newest()
             if _DIGEST.match(revision):
-                return _first(c for c in repository.candidates if f"sha256:{c.artifact}" == revision)
+                artifact = Digest(revision.removeprefix("sha256:"))
+                own = [c for c in repository.candidates if c.artifact == artifact]
+                return _first(own or await self._others(repository.name, artifact))
             if _COMMIT.match(revision):
-                return _first([c for c in repository.candidates if await self.commit(c) == revision])
+                own = [c for c in repository.candidates if await self.commit(c) == revision]
+                others = () if own else await self._others(repository.name, None)
+                return _first(own or [c for c in others if await self.commit(c) == revision])
             return repository.version(check_segment(revision, "version"))
         except (NotFound, Malformed) as error:
             why = str(error) or "its publisher has no such version"
@@ -246,7 +294,7 @@ class Catalogue:
             manifest=manifest,
             commit=commit,
             trees=trees,
-            notices=judgement.notices,
+            notices=(*repository.notices(), *judgement.notices),
         )
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
@@ -270,15 +318,26 @@ class Catalogue:
         setting = (a.by for a in proven_advisories(readings, artifact) if a.kind in STATE_SETTING)
         return _Proven(readings.publications, frozenset(setting))
 
-    def _claims(self, name: str, publisher: Digest | None) -> dict[bytes, list[tuple[str, int]]]:
-        """The lines that claim the name, and where they stand; those of `publisher` alone where one is bound."""
+    def _claims(
+        self, name: str, publisher: Digest | None, artifact: Digest | None = None, most: int = MAX_ANSWER
+    ) -> dict[bytes, list[tuple[str, int]]]:
+        """The lines that claim the name, and where they stand; those of `publisher` alone where one is given."""
         places: dict[bytes, list[tuple[str, int]]] = {}
-        proven = self._core.ledger.proven
-        publishers = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]
-        for claimant in publishers:
-            for found in proven.publications(name, claimant, limit=max(1, MAX_CLAIMS // len(publishers))).found:
-                places.setdefault(found.line, []).append((found.origin, found.index))
+        for found in self._published(name, publisher, artifact, most):
+            places.setdefault(found.line, []).append((found.origin, found.index))
         return places
+
+    def _published(
+        self, name: str, publisher: Digest | None, artifact: Digest | None, most: int
+    ) -> Iterator[Published]:
+        proven = self._core.ledger.proven
+        if artifact is not None:
+            said = proven.publications_of(artifact, most).found
+            yield from (found for found in said if fold(found.repository) == fold(name))
+            return
+        claimants = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]
+        for claimant in claimants:
+            yield from proven.publications(name, claimant, None, max(1, most // len(claimants))).found
 
 
 def _candidates(proven: _Proven, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:

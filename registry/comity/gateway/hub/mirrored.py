@@ -3,14 +3,17 @@
     6c12… (40 hex digits)   the commit, by any node of this federation that observed it
     main, v1.0, …           what this node itself mirrored last under that name
 
-No publisher signed them: readers are told so. A commit under which nodes saw different bytes is not served at all.
+No publisher signed them: readers are told so. Where nodes saw different bytes under one commit, a node serves what it
+fetched itself; else what most members fetched, each member once. Readers are told of the others; a commit is refused
+only where nothing prefers one of them.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.gateway.hub.address import MAIN
@@ -19,11 +22,11 @@ from comity.gateway.hub.judging import Judge
 from comity.gateway.hub.memo import Memo
 from comity.gateway.hub.snapshot import Snapshot
 from comity.node.core import Core
-from comity.trust.digest import Digest
+from comity.trust.digest import Digest, sha256, short
 from comity.trust.errors import PolicyNotMet
 from comity.trust.hub import tree_ids
 from comity.trust.names import UPSTREAM
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Author, Entry, parse_entry
 from comity.trust.upstream.naming import is_commit
 from comity.trust.upstream.observed import Observed
 
@@ -32,12 +35,27 @@ MAX_FILES: Final = 300_000
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """One artifact as it was observed under a commit: by one statement (this node's own if it has one), and the
+    `members` whose nodes fetched it; `here` says that this node itself did."""
+
+    entry: Entry
+    observed: Observed
+    members: frozenset[Digest]
+    here: bool
+
+    def also(self, other: Seen) -> Seen:
+        best = other if other.here and not self.here else self
+        return replace(best, members=self.members | other.members, here=self.here or other.here)
+
+
+@dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What is proven to be observed of one repository: by commit, the artifacts, each by one statement; and what this
-    node's own branches and tags stand for. `name` is in the upstream's spelling."""
+    """What is proven to be observed of one repository: by commit, the artifacts; and what this node's own branches and
+    tags stand for. `name` is in the upstream's spelling."""
 
     name: str
-    commits: Mapping[str, Mapping[Digest, tuple[Entry, Observed]]]
+    commits: Mapping[str, Mapping[Digest, Seen]]
     refs: Mapping[str, str]
 
     def commit(self, revision: str) -> str | None:
@@ -49,14 +67,29 @@ class Mirrored:
         named = (c for c, found in self.commits.items() if any(f"sha256:{artifact}" == revision for artifact in found))
         return self.refs.get(revision) or next(named, None)
 
-    def only(self, commit: str) -> tuple[Entry, Observed]:
-        """Raises PolicyNotMet (UPSTREAM-DISPUTED)."""
+    def decided(self, commit: str) -> Seen:
+        """What is served of a commit: what this node fetched, else what most members did; a member that fetched
+        different bytes under one commit counts for none. Raises PolicyNotMet (UPSTREAM-DISPUTED)."""
         found = self.commits[commit]
-        if len(found) > 1:
-            said = ", ".join(f"sha256:{artifact}" for artifact in sorted(found))
-            why = f"nodes of this federation observed {said} under one commit"
+        said = Counter(member for seen in found.values() for member in seen.members)
+        ranked = sorted(found.values(), key=lambda seen: _merit(seen, said), reverse=True)
+        if len(ranked) > 1 and _merit(ranked[0], said) == _merit(ranked[1], said):
+            listed = ", ".join(f"sha256:{artifact}" for artifact in sorted(found))
+            why = f"as many members of this federation observed {listed} under one commit, and this node fetched none"
             raise PolicyNotMet(f"{self.name} is in dispute at {commit}", why=why, code="UPSTREAM-DISPUTED")
-        return next(iter(found.values()))
+        return ranked[0]
+
+    def notices(self, commit: str, artifact: Digest) -> tuple[tuple[str, str], ...]:
+        """That others observed other bytes under the commit."""
+        others = {digest: seen for digest, seen in self.commits[commit].items() if digest != artifact}
+        if not others:
+            return ()
+        said = "; ".join(f"sha256:{short(digest)} by {len(seen.members)}" for digest, seen in sorted(others.items()))
+        return (("upstream", f"other bytes were observed under this commit, by so many members: {said}"),)
+
+
+def _merit(seen: Seen, said: Counter[Digest]) -> tuple[bool, int]:
+    return seen.here, sum(said[member] == 1 for member in seen.members)
 
 
 class Mirrors:
@@ -81,14 +114,15 @@ class Mirrors:
         commit = repository.commit(revision) if repository else None
         if repository is None or commit is None:
             return None
-        entry, observed = repository.only(commit)
-        return await self._snapshots.get(entry.digest, lambda: self._open(repository.name, entry, observed))
+        seen = repository.decided(commit)
+        key = sha256(f"{seen.entry.digest} {sorted(repository.commits[commit])}".encode())
+        return await self._snapshots.get(key, lambda: self._open(repository, seen.entry, seen.observed))
 
     async def close(self) -> None:
         await self._repositories.close()
         await self._snapshots.close()
 
-    async def _open(self, name: str, entry: Entry, observed: Observed) -> Snapshot:
+    async def _open(self, repository: Mirrored, entry: Entry, observed: Observed) -> Snapshot:
         manifest = await self._core.pools.files(self._holdings.manifest, observed.manifest)
         evidence = await self._holdings.evidence(manifest, entry.digest)
         title = observed.upstream.name
@@ -96,22 +130,22 @@ class Mirrors:
         if judgement.refusal is not None:
             raise judgement.refusal
         return Snapshot(
-            repository=name,
+            repository=repository.name,
             artifact=observed.artifact,
             claim=observed,
             label=observed.upstream.requested,
             licence=observed.conditions.licence,
-            author=name.partition("/")[0],
+            author=repository.name.partition("/")[0],
             manifest=manifest,
             commit=observed.upstream.commit,
             trees=await self._core.pools.hashing(tree_ids, manifest),
-            notices=judgement.notices,
+            notices=(*repository.notices(observed.upstream.commit, observed.artifact), *judgement.notices),
         )
 
     def _find(self, name: str) -> Mirrored | None:
         """Blocking."""
         spelling, nodes = "", self._core.membership.node_ids
-        commits: dict[str, dict[Digest, tuple[Entry, Observed]]] = {}
+        commits: dict[str, dict[Digest, Seen]] = {}
         refs: dict[str, str] = {}
         share = max(16, MAX_CLAIMS // len(nodes))
         answer = self._core.ledger.proven.observations(f"{UPSTREAM}{name}", nodes, None, share)
@@ -120,7 +154,15 @@ class Mirrors:
             observed = Observed.parse(entry.statement)
             upstream = observed.upstream
             spelling = spelling or upstream.repository
-            commits.setdefault(upstream.commit, {}).setdefault(observed.artifact, (entry, observed))
+            seen = self._seen(entry, observed)
+            under = commits.setdefault(upstream.commit, {})
+            under[observed.artifact] = under[observed.artifact].also(seen) if observed.artifact in under else seen
             if found.vkey == self._core.log and not is_commit(upstream.requested):
                 refs[upstream.requested] = upstream.commit
         return Mirrored(spelling, commits, refs) if commits else None
+
+    def _seen(self, entry: Entry, observed: Observed) -> Seen:
+        record = self._core.membership.node(Author("node", observed.by))
+        seat = self._core.membership.member(record.member) if record and observed.fetched else None
+        members = frozenset({seat.lineage}) if seat is not None and seat.active else frozenset[Digest]()
+        return Seen(entry, observed, members, observed.fetched and observed.by == self._core.seat.record.node.id)

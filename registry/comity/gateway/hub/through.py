@@ -81,8 +81,10 @@ class Through:
             raise missing
         if self._passages.allows(name):
             try:
-                await self.catalogue.repository(name)
+                repository = await self.catalogue.repository(name)
             except NotFound:
+                return
+            if repository.occupied:
                 return
             raise missing  # a publisher's name has the publisher's versions
         if missing.code == "NO-SUCH-REVISION":

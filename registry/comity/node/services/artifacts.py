@@ -7,12 +7,13 @@ left out is taken evenly: of names from every claimant, of artifacts from every 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from comity.ledger.facts import ADVISORY, NODE_RECORD, fold
-from comity.ledger.proven import Answer, Line, Publication
+from comity.ledger.proven import MAX_ANSWER, Line, Publication
 from comity.node.core import Core
+from comity.node.services.names import first_claimants
 from comity.trust.digest import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
@@ -39,21 +40,25 @@ class Artifacts:
         self._core = core
         self._proven = core.ledger.proven
 
-    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
-        sent, artifacts = _Sent(), dict[Digest, None]()
+    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
+        sent, artifacts, speakers = _Sent(), dict[Digest, None](), dict[Digest, None]()
         for repository in await self._repositories(_checked(name)):
-            async for found in self._claims_of_name(repository, version, limits.RESOLVED - len(sent)):
-                if version is None or found.name == f"{name}@{version}":
-                    artifacts.setdefault(found.artifact)
-                    if (located := sent.new(found)) is not None:
-                        yield located
+            async for found in self._claims_of_name(repository, version, publisher, limits.RESOLVED // 2 - len(sent)):
+                artifacts.setdefault(found.artifact)
+                speakers.setdefault(found.publisher)
+                if (located := sent.new(found)) is not None:
+                    yield located
         if not artifacts:
             raise NotFound(f"nobody here claims {name}", hint="comity search WORD", code="NO-SUCH-NAME")
-        share = max(1, limits.RESOLVED // len(artifacts))
+        for speaker in speakers:
+            for line in await self._core.pools.ledger(self._proven.keys_of, speaker):
+                if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
+                    yield located
+        share = max(1, (limits.RESOLVED - len(sent)) // len(artifacts))
         for artifact in artifacts:
             about = await self._core.pools.ledger(self._proven.about, artifact, (ADVISORY,), min(share, PAGE))
             for line in about.found:
-                if (located := sent.new(line)) is not None:
+                if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
                     yield located
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
@@ -95,29 +100,44 @@ class Artifacts:
             return (name,)
         return await self._core.pools.ledger(self._proven.repositories, "", name, limits.RESOLVED)
 
-    async def _claims_of_name(self, name: str, version: str | None, most: int) -> AsyncGenerator[Publication, None]:
-        """What is published, or was observed by nodes of this federation, under a name: a share of each claimant, and
-        what one leaves of its share for those after it."""
-        claimants: Collection[Digest]
-        if name.startswith(UPSTREAM):
-            claimants = self._core.membership.node_ids
-        else:
-            first = await self._core.pools.ledger(self._proven.claimants, name, CLAIMANTS)
-            claimants = [claimant.publisher for claimant in first.found]
+    async def _claims_of_name(
+        self, name: str, version: str | None, publisher: Digest | None, most: int
+    ) -> AsyncGenerator[Publication, None]:
+        """What is published, or was observed by nodes of this federation, under a name: the first of each claimant, in
+        the order in which they were proven here; then a share of each, and what one leaves of it for those after it."""
+        claimants = await self._claimants(name, publisher)
+        for claimant in claimants:
+            for found in await self._of_claimant(name, claimant, version, 1):
+                yield found
         left = len(claimants)
         for claimant in claimants:
-            share = min(limits.RESOLVED, -(-most // left))
+            share = min(MAX_ANSWER, -(-most // left))
             if share <= 0:
                 return
-            answer = await self._core.pools.ledger(self._publications, name, claimant, version, share)
-            for found in answer.found:
+            answer = await self._of_claimant(name, claimant, version, share)
+            for found in answer:
                 yield found
-            most, left = most - len(answer.found), left - 1
+            most, left = most - len(answer), left - 1
 
-    def _publications(self, name: str, claimant: Digest, version: str | None, most: int) -> Answer[Publication]:
+    async def _claimants(self, name: str, publisher: Digest | None) -> Sequence[Digest | None]:
+        """Who claims the name, the earliest first; None for what nodes mirrored from an upstream."""
+        if publisher is not None:
+            return (publisher,)
         if name.startswith(UPSTREAM):
-            return self._proven.observations(name, (claimant,), version, most)
-        return self._proven.publications(name, claimant, version, most)
+            return (None,)
+        first = await self._core.pools.ledger(first_claimants, self._core, name, CLAIMANTS)
+        return [claimant.identity for claimant in first]
+
+    async def _of_claimant(
+        self, name: str, claimant: Digest | None, version: str | None, most: int
+    ) -> Sequence[Publication]:
+        if claimant is not None:
+            answer = await self._core.pools.ledger(self._proven.publications, name, claimant, version, most)
+            return answer.found
+        upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._core.membership.node_ids
+        share = max(1, most // max(1, len(nodes)))
+        answer = await self._core.pools.ledger(self._proven.observations, upstream, nodes, version, share)
+        return sorted(answer.found, key=lambda found: found.number)
 
     async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[Line, None]:
         """Records of members' nodes: those that are followed here, and of each member a share."""

@@ -1,7 +1,8 @@
-"""What a name stands for, once it is known who proves to have said what. Pure; protocol, section 5.
+"""What a name stands for, once it is known who proves to have said what. Pure; protocol, sections 5 and 6a.
 
-A name means what the owner bound it to; else what the publisher means by it whom the owner, or a pinned charter, binds
-to its namespace; else what its only claimant means. Where people disagree it means nothing here, and they are listed.
+Whose the name is follows from an order of preferences (`claimants`); it means what that publisher means by it. Others
+who claim it are rivals: they are shown, and never make it ambiguous. Where nothing prefers one of several claimants, or
+a publisher contradicts itself, it means nothing here, and they are listed.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from comity.trust.digest import Digest, short
+from comity.trust.digest import Digest
 from comity.trust.errors import NotFound, PolicyNotMet
+from comity.trust.judging.claimants import Claimant, Preference, named, whose
 from comity.trust.judging.reading import Publication
 from comity.trust.names import Reference
 
@@ -37,16 +39,17 @@ class Candidate:
         return self.publication.publisher.id
 
 
-def decide(reference: Reference, candidates: Sequence[Candidate], publisher: Digest | None) -> Candidate:
+def decide(reference: Reference, candidates: Sequence[Candidate], preferences: Iterable[Preference]) -> Candidate:
     """The one candidate that `reference` (without a digest) stands for.
 
     Args:
-        publisher: who the owner's trust binds to the namespace, if anybody.
+        preferences: whose the name is, the first one decides (see `claimants.whose`).
 
     Raises NotFound (code NOT-PUBLISHED, ALL-WITHDRAWN); PolicyNotMet where only the owner can decide: several claimants
-    (NAME-DISPUTED), several digests for one version (VERSION-DISPUTED), versions without an order (NO-ORDER).
+    and no preference (NAME-DISPUTED), several digests for one version (VERSION-DISPUTED), versions without an order
+    (NO-ORDER).
     """
-    own = _published(reference, candidates, publisher)
+    own = _published(reference, candidates, preferences)
     if reference.version is not None:
         return _only(reference, own)
     standing = [candidate for candidate in own if not candidate.withdrawn]
@@ -60,24 +63,33 @@ def decide(reference: Reference, candidates: Sequence[Candidate], publisher: Dig
     return _only(reference, _newest(reference, standing))
 
 
-def _published(reference: Reference, candidates: Sequence[Candidate], publisher: Digest | None) -> list[Candidate]:
-    claimants = {candidate.publisher: candidate.publication.publisher.display for candidate in candidates}
-    listed = ", ".join(f"{name} [{identity}]" for identity, name in claimants.items())
-    if publisher is None and len(claimants) > 1:
-        namespace = (reference.repository or "").partition("/")[0]
-        raise PolicyNotMet(
-            f"{reference} has several claimants",
-            why=f"nobody is bound to its namespace, and {listed} all say that it is theirs",
-            hint=f"comity trust bind {namespace} IDENTITY",
-            code="NAME-DISPUTED",
-        )
-    own = [candidate for candidate in candidates if publisher in (None, candidate.publisher)]
+def _published(
+    reference: Reference, candidates: Sequence[Candidate], preferences: Iterable[Preference]
+) -> list[Candidate]:
+    repository = reference.repository or ""
+    called = {candidate.publisher: candidate.publication.publisher.display for candidate in candidates}
+    preference = whose(repository, map(Claimant, called), preferences, called)
+    publisher = preference.claimant.publisher if preference else None
+    own = [candidate for candidate in candidates if candidate.publisher == publisher]
     if reference.version is not None:
         own = [candidate for candidate in own if candidate.version == reference.version]
     if not own:
-        why = f"only by {listed}, not by {short(publisher)}, to whom it is bound" if publisher and listed else ""
-        raise NotFound(f"{reference} is not published", why=why, hint="comity search WORD", code="NOT-PUBLISHED")
+        why, hint = _not_published(repository, preference, called)
+        raise NotFound(f"{reference} is not published", why=why, hint=hint, code="NOT-PUBLISHED")
     return own
+
+
+def _not_published(repository: str, preference: Preference | None, called: dict[Digest, str]) -> tuple[str, str]:
+    """Why there is nothing, and what to do: whose the name is, and who else claims it."""
+    others = [Claimant(identity) for identity in called if preference and identity != preference.claimant.publisher]
+    if preference is None or not others:
+        return "", "comity search WORD"
+    listed = ", ".join(named(other, repository, called) for other in others)
+    owner = named(preference.claimant, repository, called)
+    why = f"only by {listed}, and the name is that of {owner}: {preference}"
+    if preference.decided:
+        return why, "comity search WORD"
+    return why, f"comity trust bind {repository.partition('/')[0]} IDENTITY"
 
 
 def _newest(reference: Reference, candidates: list[Candidate]) -> list[Candidate]:

@@ -98,7 +98,7 @@ def bind(
 ) -> tuple[tuple[Bound, ...], tuple[Remark, ...], tuple[str, ...]]:
     """Prove node records under the pinned bodies. Returns the bound ones, notes on those that do not hold, and the
     names of nodes whose member no pinned body lists: newer members, say, of whom nothing is known here."""
-    bodies, bound, notes, strangers = tuple(pins), list[Bound](), list[Remark](), list[str]()
+    bodies, bound, notes, strangers = tuple(pins), dict[Digest, Bound](), list[Remark](), list[str]()
     seats, listed = _seats(bodies), {member.id for body in bodies for member in body.members}
     for seat in (member for body in bodies for member in body.members):
         chains.follow(seat.key_state)
@@ -108,14 +108,18 @@ def bind(
         if entry.statement.by is not None and entry.statement.by.id not in listed:
             strangers.append(entry.statement.subjects[0].name)
             continue
+        known = bound.get(entry.statement_digest)
+        if known is not None and known.post_quantum:
+            continue  # one statement is one record, in however many envelopes it comes
         try:
             record, firm = _proven(entry, bodies, chains)
         except ComityError as error:
             text = f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}"
             notes.append(Remark(text, entry.digest))
         else:
-            bound.append(Bound(seats[record.member], record, entry, firm))
-    return tuple(bound), tuple(notes), tuple(strangers)
+            if known is None or firm:
+                bound[entry.statement_digest] = Bound(seats[record.member], record, entry, firm)
+    return tuple(bound.values()), tuple(notes), tuple(strangers)
 
 
 def _seats(bodies: tuple[Body, ...]) -> dict[Digest, Member]:

@@ -1,0 +1,81 @@
+"""Lines that prove themselves are kept; what one node sends besides costs its own answer, and displaces nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from comity.trust.identity import Inception
+from comity.trust.statement import parse_entry
+from comity_client.evidence.proving import choose, prove_lines
+from support.case import nodes, release
+from support.world import found, identity
+
+NODES = nodes()
+BODIES = [found(NODES).body]
+OWNER, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
+HONEST = [OWNER.entry.line, release()[1].line, *(node.entry.line for node in NODES)]
+
+
+def junk(number: int, predicate: str = "node-record", by: str = "") -> bytes:
+    """A line that parses, and that nobody signed."""
+    digest = f"{number:064x}"
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "node.example", "digest": {"sha256": digest}}],
+        "predicateType": f"urn:comity:{predicate}:v1",
+        "predicate": {"by": {"identity": by or digest}},
+    }
+    signature = {"keyid": digest, "sig": base64.b64encode(b"x" * 64).decode()}
+    payload = base64.b64encode(json.dumps(statement).encode()).decode()
+    envelope = {"payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [signature]}
+    return json.dumps(envelope, separators=(",", ":")).encode()
+
+
+def kept(*sources: list[bytes], most: int = 10_000, prefer: tuple[str, ...] = ()) -> tuple[bytes, ...]:
+    proven = prove_lines({str(number): lines for number, lines in enumerate(sources)}, BODIES)
+    return choose(proven, (), prefer, most=most)[0]  # type: ignore[arg-type]
+
+
+def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another() -> None:
+    flood = [junk(number) for number in range(10_000)]
+    assert set(kept(HONEST, flood)) == set(kept(HONEST)) == set(HONEST)
+
+
+def test_what_a_node_gave_in_vain_is_said() -> None:
+    proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES)
+    assert proven.notes() == ("b gave 2 lines that prove nothing; they are not kept",)
+
+
+def test_a_stranger_s_inception_that_names_a_publisher_hides_nothing() -> None:
+    forged = [junk(number, "inception", OWNER.id) for number in range(64)]
+    assert OWNER.entry.line in kept([*forged, *HONEST])
+
+
+def test_a_limit_takes_one_line_of_each_node_and_author_in_turn() -> None:
+    others = [identity(f"Sybil {number}", "SG") for number in range(6)]
+    flood = [line for other in others for line in (other.entry.line, release(by=other, name="a/b@v1")[1].line)]
+    few = kept(flood, HONEST[:2], most=4)
+    assert set(HONEST[:2]) < set(few) and len(few) == 4
+
+
+def test_whom_the_owner_trusts_comes_first_in_each_turn() -> None:
+    others = [identity(f"Sybil {number}", "SG") for number in range(6)]
+    flood = [line for other in others for line in (other.entry.line, release(by=other, name="a/b@v1")[1].line)]
+    assert set(kept([*flood, *HONEST[:2]], most=2, prefer=(OWNER.id,))) == set(HONEST[:2])
+
+
+def test_one_statement_in_many_envelopes_is_kept_once() -> None:
+    line = HONEST[1]
+    envelope = json.loads(line)
+    padded = []
+    for number in range(8):
+        extra = {"keyid": f"{number:064x}", "sig": base64.b64encode(b"x" * 64).decode()}
+        padded.append(json.dumps({**envelope, "signatures": [*envelope["signatures"], extra]}).encode())
+    assert [each for each in kept([*padded, *HONEST]) if parse_entry(each).statement.predicate == "published"] == [line]
+
+
+def test_only_identities_whose_record_hashes_to_their_id_are_known() -> None:
+    proven = prove_lines({"a": [OWNER.entry.line, junk(5, "inception")]}, BODIES)
+    assert set(proven.inceptions) == {OWNER.id}
+    assert all(isinstance(each, Inception) for each in proven.readings.inceptions.values())

@@ -1,0 +1,46 @@
+"""Which bytes a commit stands for where members' nodes observed different ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from comity.trust.charter import Member
+from comity.trust.digest import Digest, sha256
+from comity.trust.upstream.choosing import most_corroborated, stands_for
+from comity.trust.upstream.weighing import Mirroring
+from support.world import seat
+
+COMMIT = f"hf:org/name@{'6' * 40}"
+TRUE, FALSE = sha256(b"true"), sha256(b"false")
+HONEST = [seat(code).member for code in ("CH", "SG", "ES")]
+LIAR = seat("KR").member
+
+
+@dataclass(frozen=True)
+class Fetched:
+    members: tuple[Member, ...] = field(default=())
+    names: tuple[str, ...] = (COMMIT,)
+
+    def corroborating(self, name: str) -> tuple[Member, ...]:
+        return self.members
+
+
+def observed(true: list[Member], false: list[Member]) -> dict[Digest, Mirroring]:
+    return {TRUE: cast(Mirroring, Fetched(tuple(true))), FALSE: cast(Mirroring, Fetched(tuple(false)))}
+
+
+def test_one_member_that_observes_other_bytes_changes_nothing() -> None:
+    assert stands_for(observed(HONEST, [LIAR]), COMMIT, {}) == TRUE
+    assert stands_for(observed(HONEST, [LIAR, LIAR]), COMMIT, {LIAR.id: FALSE}) == TRUE
+
+
+def test_a_member_that_observed_both_counts_for_neither() -> None:
+    assert most_corroborated(observed([HONEST[0]], [LIAR, HONEST[0]]), COMMIT) == (FALSE,)
+    assert stands_for(observed([HONEST[0], LIAR], [LIAR]), COMMIT, {}) == TRUE
+
+
+def test_of_equally_many_what_most_members_saw_first() -> None:
+    split = observed([HONEST[0]], [LIAR])
+    assert stands_for(split, COMMIT, {HONEST[0].id: TRUE, HONEST[1].id: TRUE, LIAR.id: FALSE}) == TRUE
+    assert stands_for(split, COMMIT, {HONEST[0].id: TRUE, LIAR.id: FALSE}) is None
