@@ -5,7 +5,6 @@ from __future__ import annotations
 from attackers import ATTACKERS
 
 STILL_OPEN: dict[str, str] = {
-    "junk inceptions that name the publishers": "C3: copies of the publishers' releases stop",
     "many publications under one name": "C3: the name is answered TOO-MANY-CLAIMANTS or NAME-DISPUTED",
     "a thousand unproven lines of one name and version": "C3: the version is hidden at an honest holder",
     "a rival under an unbound name": "N1: NAME-DISPUTED",
@@ -22,7 +21,12 @@ OPEN_GROUPS = {
 }
 """The same of groups of which nobody has found out yet which of them it is."""
 
-FAST = ("strangers and identities at the ports", "whoever holds connections", "lies of one member's node, 1")
+FAST = (
+    "strangers and identities at the ports",
+    "junk in one member's log",
+    "whoever holds connections",
+    "lies of one member's node, 1",
+)
 """Groups of the fast form."""
 
 APART = frozenset(

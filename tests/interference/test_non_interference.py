@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 from attackers import ATTACKERS
-from interference.groups import FAST, OPEN_GROUPS, STILL_OPEN, together
+from interference.groups import FAST, STILL_OPEN, together
 from interference.honest import Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
 
@@ -43,14 +43,14 @@ def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
     assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]
 
 
-def marked(name: str, *, slow: bool, still_open: str | None) -> ParameterSet:
+def marked(name: str, *, slow: bool, still_open: str | None = None) -> ParameterSet:
     marks = [pytest.mark.slow] if slow else []
     if still_open:
         marks.append(pytest.mark.xfail(strict=True, reason=still_open))
     return pytest.param(name, marks=marks, id=name)
 
 
-GROUPS = [marked(name, slow=name not in FAST, still_open=OPEN_GROUPS.get(name)) for name in together()]
+GROUPS = [marked(name, slow=name not in FAST) for name in together()]
 ALONE = [marked(name, slow=True, still_open=STILL_OPEN.get(name)) for name in ATTACKERS]
 
 
