@@ -6,7 +6,6 @@ from attackers import ATTACKERS
 
 STILL_OPEN: dict[str, str] = {
     "many publications under one name": "C3: the name is answered TOO-MANY-CLAIMANTS or NAME-DISPUTED",
-    "a thousand unproven lines of one name and version": "C3: the version is hidden at an honest holder",
     "a rival under an unbound name": "N1: NAME-DISPUTED",
     "rivals for every name, by the member itself": "N1: NAME-DISPUTED",
     "rivals in answer to every name": "N1: NAME-DISPUTED",
