@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from comity.ledger.weights import added
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 
 def upgrade() -> None:
