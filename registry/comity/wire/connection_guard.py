@@ -25,7 +25,7 @@ from typing import Final
 from comity.wire.address import address_block
 from comity.wire.fair_shares import FairShares
 
-CALM: Final = 1.0
+CALM: Final = 0.2
 """Seconds between two looks while less than half of the places are taken."""
 BUSY: Final = 0.05
 """The same while more are taken."""
