@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attackers import answers, governance, junk_lines, log_lies, readers, sockets, strangers
+from attackers import answers, connections, governance, junk_lines, log_lies, readers, sockets, strangers
 from attackers.attacker import ATTACKERS, Attacker, Known, Target, Victim, attacking, emitted
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Victim",
     "answers",
     "attacking",
+    "connections",
     "emitted",
     "governance",
     "junk_lines",

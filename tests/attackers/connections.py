@@ -6,6 +6,7 @@ Functions of a host, a port and counts, on sockets of their own and without gRPC
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import socket
 import ssl
@@ -13,6 +14,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
+
+from support.raw_bytes import message
+
+from attackers.attacker import Target, attacker
+from attackers.calling import SOURCES
 
 PATIENCE = 5.0
 """Seconds that a connection may take to be made."""
@@ -158,3 +164,52 @@ def _context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     return context
+
+
+@attacker("a thousand connections in passing", "K1", by="stranger", emits=lambda: (client_hello(),))
+def passers(target: Target) -> None:
+    for victim in target.victims:
+        for address in (victim.mutual, victim.open):
+            target.sent[victim.name] += 100 * passing(*_split(address), 1_000)
+
+
+@attacker("silent connections and half handshakes", "H6", by="stranger")
+def held_connections(target: Target) -> None:
+    with contextlib.ExitStack() as held:
+        for victim in target.victims:
+            for address, begun in itertools.product((victim.mutual, victim.open), (False, True)):
+                held.enter_context(silent(*_split(address), 250, begun=begun, source=SOURCES[0]))
+        target.hold()
+
+
+@attacker("answers of the open port that nobody reads", "H5", by="addresses")
+def untaken_answers(target: Target) -> None:
+    """From four addresses, as many as one may have at once: streams and single answers, with an HTTP/2 window of 0."""
+    claims = message((1, bytes.fromhex(target.known.artifacts[0])))
+    with contextlib.ExitStack() as held:
+        for victim, source in itertools.product(target.victims, SOURCES):
+            with contextlib.suppress(OSError):
+                stream = Stream.connect(*_split(victim.open), source=source)
+                held.callback(stream.close)
+                for _ in range(16):
+                    stream.call("ArtifactService/GetClaims", claims)
+                    stream.call("NodeService/GetNode")
+        target.hold()
+
+
+@attacker("requests of 4 MiB that never end", "M1", by="addresses")
+def half_requests(target: Target) -> None:
+    with contextlib.ExitStack() as held:
+        for victim, source in itertools.product(target.victims, SOURCES):
+            with contextlib.suppress(OSError):
+                stream = Stream.connect(*_split(victim.open), source=source)
+                held.callback(stream.close)
+                for _ in range(32):
+                    stream.half("BlobService/Stat", 1_500)
+                    target.sent[victim.name] += 1_600
+        target.hold()
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)

@@ -72,6 +72,7 @@ def together() -> dict[str, tuple[str, ...]]:
         "whoever would steer the members' decision": _by("governance"),
         "whoever asks too much": _by("readers"),
         "whoever holds connections": _by("sockets"),
+        "connections to the gRPC ports": _by("connections"),
     }
     for number, names in enumerate(LIES, 1):
         groups[f"lies of one member's node, {number}"] = tuple(name for name in names if name not in STILL_OPEN)
