@@ -81,12 +81,12 @@ async def test_a_caller_that_takes_no_answer_loses_its_connection(
 
 
 async def test_a_slow_caller_that_takes_something_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STALL", 1.0)
+    monkeypatch.setattr(limits, "STALL", 4.0)
     async with serving(Allowance()) as address, honest(address) as client:
         data = bytearray()
         async for chunk in client.read(BLOB, 0, 8 << 20):
             data += chunk
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.7)
         assert sha256(bytes(data)) == BLOB
 
 

@@ -17,6 +17,7 @@ one: so every handler is wrapped as one of two streams.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -168,7 +169,8 @@ async def _errors_answered(method: str, context: Context) -> AsyncIterator[None]
         await context.abort_with_status(to_status(malformed))
     except TimeoutError:
         late = Unavailable("too slow", why=f"nothing happened for {limits.PATIENCE:g} s", code="DEADLINE")
-        await context.abort_with_status(to_status(late))
+        with contextlib.suppress(grpc.aio.InternalError):  # the connection may be closed already
+            await context.abort_with_status(to_status(late))
     except Exception:
         _log.exception("%s failed", method)
         await context.abort(grpc.StatusCode.INTERNAL, "the node failed to answer; its log says why")
