@@ -291,7 +291,9 @@ PARSERS: Final[dict[str, Target]] = {
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
     "observations": Target(parse_observations, (_OBSERVATIONS,), encode_observations),
-    "policy": Target(lambda data: parse_policy(data, lambda _: _FEDERATION.encode()), (_GOOD.policy_text.encode(),)),
+    "policy": Target(
+        lambda data: parse_policy(data, lambda _: _GOOD.federation.encode()), (_GOOD.policy_text.encode(),)
+    ),
     "published": Target(_of_statement(Published.parse), (_payload(_GOOD.publication.line),)),
     "gateway-url": Target(
         of_text(GatewayUrl.parse), _encoded("https://a.example:8443/hub", "http://[::1]"), to_text(str)

@@ -40,7 +40,7 @@ TURNS: dict[str, tuple[Case, set[str]]] = {
     "signatures": (NOT_PUBLISHED, {"signatures", "key policy", "lineage", "licence", "documents", "policy"} | NO_PROOF),
     "key policy": (unbound(), {"key policy"}),
     "transparency": (without_proofs_of(GOOD.publication.line), {"policy"} | NO_PROOF),
-    "cosigners": (GOOD.demanding("jurisdictions = 2", "jurisdictions = 4"), {"cosigners", "policy"}),
+    "cosigners": (case(cosigners=(nodes()[1],)), {"cosigners", "policy", "time"}),
     "replicas": (without_proofs_of(*GOOD.claims[-4:]), {"replicas"}),
     "lineage": (case(lineage=(Parent("finetune", "swiss-ai/base@v1"),)), {"lineage"}),
     "licence": (GOOD.demanding("apache-2.0", "mit"), {"licence"}),

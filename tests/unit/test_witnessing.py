@@ -96,8 +96,8 @@ def test_more_jurisdictions_than_cosigners_may_be_asked_for() -> None:
 
 
 def test_a_policy_that_asks_for_no_cosigner_needs_none() -> None:
-    alone = case(members=(CH,), cosigners=())
-    assert verify(alone.evidence, replace(alone.policy, cosigners=CosignerRule(at_least=0))).exit_status == 0
+    alone = case(members=(CH,), cosigners=()).demanding("at_least = 2", "at_least = 0")
+    assert alone.demanding("jurisdictions = 2", "jurisdictions = 0").verdict().exit_status == 0
 
 
 def test_a_policy_may_ask_for_post_quantum_cosigners() -> None:

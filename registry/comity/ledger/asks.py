@@ -78,7 +78,7 @@ class Asks:
             kept = connection.scalar(select(func.count()).select_from(schema.asks).where(_ASK.kept)) or 0
             if kept >= MAX_KEPT:
                 why = f"{MAX_KEPT} requests are kept"
-                raise OutOfSpace("too many are kept", why=why, hint="comity member dismiss", code="ASKS-KEPT")
+                raise OutOfSpace("too many are kept", why=why, hint="comity member dismiss ID", code="ASKS-KEPT")
             found = connection.execute(update(schema.asks).where(_ASK.member == member).values(kept=True))
             _require(found.rowcount, member)
 
