@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import structlog
 from comity.content.tokens import TokenFile
+from comity.gateway.hub import shelf
 from comity.node import logs
 from comity.trust.hub import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
@@ -277,6 +278,25 @@ async def test_a_list_of_a_private_node_names_no_repository_beyond_the_reach_of_
                 seen += [item["id"] for item in answer.json()]
                 url = answer.links.get("next", {}).get("url", "")
             assert seen == ["tests/b-open", "tests/d-open"]
+
+
+async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "PAGE", 1)
+    monkeypatch.setattr(shelf, "SCANNED", 2)
+    async with shop(tmp_path) as node:
+        names = [f"tests/{letter}-model" for letter in "abcde"]
+        for name in names:
+            await node.publish(model(tmp_path / name), f"{name}@v1")
+        async with client(node) as http:
+            for search, expected in (("", names), ("e-model", names[-1:]), ("absent", [])):
+                url, seen = f"/api/models?search={search}", []
+                while url:
+                    answer = await http.get(url)
+                    seen += [item["id"] for item in answer.json()]
+                    url = answer.links.get("next", {}).get("url", "")
+                assert seen == expected
 
 
 async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop, ready: Release) -> None:

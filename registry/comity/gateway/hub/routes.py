@@ -63,9 +63,10 @@ class Hub:
         query = request.query_params
         limit = views.integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
         words, author, after = query.get("search", ""), query.get("author", ""), query.get("cursor", "")
-        names = await self._shelf.names(words, author, after, limit, await self._access.reach(request))
+        reach = await self._access.reach(request)
+        names, cursor = await self._shelf.names(words, author, after, limit, reach)
         listed = [await self._listed(request, name) for name in names]
-        more = self._link(request, names[-1]) if len(names) == limit else {}
+        more = self._link(request, cursor) if cursor else {}
         return JSONResponse([item for item in listed if item is not None], headers=more)
 
     async def about(self, request: Request) -> Response:

@@ -1,68 +1,78 @@
-"""The repositories there are, for lists and search: names that somebody claims, read from the logs as they grow.
+"""The repositories there are, for lists and search: names that somebody proves to claim, read from the ledger's tables.
 
 A name here is a claim. Whoever lists it asks the catalogue what it stands for, and leaves out what stands for nothing.
+Names are read in pages and kept nowhere, however many there are.
 """
 
 from __future__ import annotations
 
-import asyncio
-from bisect import bisect_right
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from comity.ledger.facts import fold
+from comity.ledger.ledger import Ledger
 from comity.node.core import Core
-from comity.trust.errors import Malformed
-from comity.trust.names import Reference
-from comity.trust.statement import parse_entry
-from comity.trust.upstream.observed import OBSERVED
+from comity.trust.names import UPSTREAM
 
-MAX_NAMES: Final = 200_000
+PAGE: Final = 500
+"""Names that are read from the ledger at a time."""
+LAST: Final = "\U0010ffff"
+SCANNED: Final = 20_000
+"""Names that one request looks at. A page of a search may come back short, with a cursor to go on from."""
 
 
 class Shelf:
-    """Names in order, without case. One event loop uses it."""
+    """Repository names in order, without case."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._read = 0
-        self._names: dict[str, str] = {}
-        self._sorted: list[str] = []
-        self._reading = asyncio.Lock()
 
-    async def names(self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]) -> list[str]:
-        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given.
+    async def names(
+        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
+    ) -> tuple[list[str], str]:
+        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given; and
+        the cursor to go on from, empty at the end.
 
-        Only `readable` ones are counted: the last name of a page becomes a cursor, which the reader sees.
+        Only `readable` names are given or become a cursor, which the reader sees.
         """
-        async with self._reading:
-            return await self._core.pools.ledger(self._find, words, author, after, most, readable)
+        return await self._core.pools.ledger(self._find, words, author, after, most, readable)
 
-    def _find(self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]) -> list[str]:
-        if self._grow():
-            self._sorted = sorted(self._names)
+    def _find(
+        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
+    ) -> tuple[list[str], str]:
         wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
-        found = []
-        for key in self._sorted[bisect_right(self._sorted, fold(after)) if after else 0 :]:
-            if key.startswith(prefix) and all(word in key for word in wanted) and readable(self._names[key]):
-                found.append(self._names[key])
-                if len(found) == most:
-                    break
-        return found
-
-    def _grow(self) -> bool:
-        """Take in what was published or mirrored since the last look; whether that was anything new."""
-        before = len(self._names)
-        while page := self._core.ledger.proven.since(self._read, ("published", OBSERVED)):
-            self._read = page[-1].number
-            for found in page:
-                if len(self._names) < MAX_NAMES and (name := _repository(found.line)):
-                    self._names.setdefault(fold(name), name)
-        return len(self._names) > before
+        found: list[str] = []
+        for scanned, name in enumerate(_all(self._core.ledger, fold(after), prefix), 1):
+            if not readable(name):
+                continue
+            if all(word in name for word in wanted):
+                found.append(name)
+            if len(found) == most or scanned >= SCANNED:
+                return found, name
+        return found, ""
 
 
-def _repository(line: bytes) -> str:
-    try:
-        return Reference.parse(parse_entry(line).statement.subjects[0].name).local
-    except Malformed:
-        return ""
+def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    """Names after `after` that begin with `prefix`, each once, whether published here or mirrored from an upstream."""
+    last = ""
+    mirrored = (name.removeprefix(UPSTREAM) for name in _named(ledger, UPSTREAM + after, UPSTREAM + prefix))
+    for name in heapq.merge(_published(ledger, after, prefix), mirrored):
+        if name != last and name > after:
+            yield name
+        last = name
+
+
+def _published(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    """Names of which none is an upstream's: those stand together in the order, and are passed over at once."""
+    for name in _named(ledger, after, prefix):
+        if name.startswith(UPSTREAM):
+            yield from _named(ledger, UPSTREAM + LAST, prefix)
+            return
+        yield name
+
+
+def _named(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    while page := ledger.proven.repositories(after, prefix, PAGE):
+        yield from page
+        after = page[-1]
