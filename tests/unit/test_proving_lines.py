@@ -8,7 +8,7 @@ import json
 from comity.trust.identity import Inception
 from comity.trust.statement import parse_entry
 from comity_client.evidence.proving import choose, prove_lines
-from support.case import nodes, release
+from support.case import case, nodes, release
 from support.world import found, identity
 
 NODES = nodes()
@@ -33,7 +33,7 @@ def junk(number: int, predicate: str = "node-record", by: str = "") -> bytes:
 
 
 def kept(*sources: list[bytes], most: int = 10_000, prefer: tuple[str, ...] = ()) -> tuple[bytes, ...]:
-    proven = prove_lines({str(number): lines for number, lines in enumerate(sources)}, BODIES)
+    proven = prove_lines({str(number): lines for number, lines in enumerate(sources)}, BODIES, ())
     return choose(proven, (), prefer, most=most)[0]  # type: ignore[arg-type]
 
 
@@ -43,7 +43,7 @@ def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another(
 
 
 def test_what_a_node_gave_in_vain_is_said() -> None:
-    proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES)
+    proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES, ())
     assert proven.notes() == ("b gave 2 lines that prove nothing; they are not kept",)
 
 
@@ -76,6 +76,14 @@ def test_one_statement_in_many_envelopes_is_kept_once() -> None:
 
 
 def test_only_identities_whose_record_hashes_to_their_id_are_known() -> None:
-    proven = prove_lines({"a": [OWNER.entry.line, junk(5, "inception")]}, BODIES)
+    proven = prove_lines({"a": [OWNER.entry.line, junk(5, "inception")]}, BODIES, ())
     assert set(proven.inceptions) == {OWNER.id}
     assert all(isinstance(each, Inception) for each in proven.readings.inceptions.values())
+
+
+def test_what_a_node_says_is_proven_by_a_record_that_is_at_hand() -> None:
+    claims = case().claims
+    holds = [line for line in claims if parse_entry(line).statement.predicate == "hold"]
+    records = [line for line in claims if parse_entry(line).statement.predicate == "node-record"]
+    assert not prove_lines({"a": holds}, BODIES, ()).entries
+    assert [entry.line for entry in prove_lines({"a": holds}, BODIES, records).entries] == holds

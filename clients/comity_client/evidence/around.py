@@ -61,7 +61,7 @@ async def vouched_documents(
 
 async def _of_keys(session: Session, identity: Digest, policy: Policy) -> tuple[bytes, ...]:
     answers = await session.ask(lambda node: node.claims(identity))
-    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy))
+    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy), session.records())
     return tuple(entry.line for entry in proven.entries if speaker(entry) == identity)
 
 

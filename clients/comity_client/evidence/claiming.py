@@ -63,7 +63,7 @@ async def claims_of(
     if not answers.found:
         asked = f"{repository}@{version}" if version else repository
         raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
-    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy))
+    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy), session.records())
     publications = [publication_of(e, proven.readings) for e in proven.entries if e.statement.predicate == "published"]
     own = tuple(p for p in publications if p is not None and _same(p.published.name.repository, repository))
     located = [item for found in answers.found.values() for item in found]

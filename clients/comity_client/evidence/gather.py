@@ -69,6 +69,7 @@ def kept(
     proven = prove_lines(
         sources,
         bodies_of(session, policy),
+        session.records(),
         lambda entry: about is None or any(subject.digest in about for subject in entry.statement.subjects),
     )
     lines, left = choose(proven, session.records(), [*prefer, *trusted(policy)])

@@ -42,7 +42,7 @@ async def decide_mirrored(session: Session, reference: Reference, policy: Policy
     answers = await session.ask(lambda node: node.resolve(reference.repository or "", None))
     if not answers.found:
         raise answers.failure(f"{reference} is not known")
-    proven = prove_lines((lines_of(answers.found)), bodies_of(session, policy))
+    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy), session.records())
     found = _weighed(proven)
     wanted = {name for name, mirroring in _named(found) if _means(reference, name, mirroring)}
     if not wanted:

@@ -58,17 +58,22 @@ class Proven:
 
 
 def prove_lines(
-    sources: Mapping[str, Iterable[bytes]], bodies: Sequence[Body], wanted: Callable[[Entry], bool] = lambda entry: True
+    sources: Mapping[str, Iterable[bytes]],
+    bodies: Sequence[Body],
+    records: Iterable[bytes],
+    wanted: Callable[[Entry], bool] = lambda entry: True,
 ) -> Proven:
     """Raises nothing for what the lines hold.
 
     Args:
         sources: the lines, by who sent them.
         bodies: pinned charter bodies: whose members and nodes are known.
+        records: node-records that are at hand already; an answer need not repeat them.
         wanted: which statements, beside those about keys and nodes, are looked at; the others are left out unproven.
     """
     read = _read(sources)
-    entries = list({entry.line: entry for said in read.values() for entry in said}.values())
+    at_hand = _read({"": records})[""]
+    entries = list({entry.line: entry for said in (at_hand, *read.values()) for entry in said}.values())
     lines = _inceptions(entries)
     inceptions = {identity: inception for identity, (_, inception) in lines.items()}
     chains = Chains(entry for entry in entries if entry.statement.predicate == "rotated")
