@@ -16,6 +16,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+import pytest
 from attackers.charter import branches, contradictions, copies, draft, unsigned
 from attackers.forging import Holder, RawKey
 from comity.node.governance import hearing, proceedings
@@ -124,6 +125,7 @@ async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple
     return bench
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> None:

@@ -1,11 +1,12 @@
 """Repositories that nodes mirrored from an upstream, served under their own names with the upstream's commit ids.
 
     6c12… (40 hex digits)   the commit, by any node of this federation that observed it
-    main, v1.0, …           what this node itself mirrored last under that name
+    main, v1.0, …           what this node itself mirrored last under that name; without that, `main` is the commit that
+                            most members fetched, of equally many the one that was proven here first
 
 No publisher signed them: readers are told so. Where nodes saw different bytes under one commit, a node serves what it
-fetched itself; else what most members fetched, each member once. Readers are told of the others; a commit is refused
-only where nothing prefers one of them.
+fetched itself; else what most members fetched, each member once; of equally many, what was proven here first: a later
+observation never takes an earlier one away. Readers are told of the others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from comity.gateway.hub.memo import Memo
 from comity.gateway.hub.snapshot import Snapshot
 from comity.node.core import Core
 from comity.trust.digest import Digest, sha256, short
-from comity.trust.errors import PolicyNotMet
 from comity.trust.hub import tree_ids
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, parse_entry
@@ -51,8 +51,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What is proven to be observed of one repository: by commit, the artifacts; and what this node's own branches and
-    tags stand for. `name` is in the upstream's spelling."""
+    """What is proven to be observed of one repository: by commit, the artifacts, both in the order in which they were
+    proven here; and what this node's own branches and tags stand for. `name` is in the upstream's spelling."""
 
     name: str
     commits: Mapping[str, Mapping[Digest, Seen]]
@@ -62,22 +62,21 @@ class Mirrored:
         """The commit that a revision stands for."""
         if revision in self.commits:
             return revision
-        if revision == MAIN and MAIN not in self.refs and len(self.commits) == 1:
-            return next(iter(self.commits))
+        if revision == MAIN and MAIN not in self.refs:
+            return max(self.commits, key=lambda commit: len(self._fetched(commit)))  # of equally many the first
         named = (c for c, found in self.commits.items() if any(f"sha256:{artifact}" == revision for artifact in found))
         return self.refs.get(revision) or next(named, None)
 
     def decided(self, commit: str) -> Seen:
-        """What is served of a commit: what this node fetched, else what most members did; a member that fetched
-        different bytes under one commit counts for none. Raises PolicyNotMet (UPSTREAM-DISPUTED)."""
+        """What is served of a commit: what this node fetched, else what most members did, else what was proven here
+        first. A member that fetched different bytes under one commit counts for none."""
         found = self.commits[commit]
         said = Counter(member for seen in found.values() for member in seen.members)
-        ranked = sorted(found.values(), key=lambda seen: _merit(seen, said), reverse=True)
-        if len(ranked) > 1 and _merit(ranked[0], said) == _merit(ranked[1], said):
-            listed = ", ".join(f"sha256:{artifact}" for artifact in sorted(found))
-            why = f"as many members of this federation observed {listed} under one commit, and this node fetched none"
-            raise PolicyNotMet(f"{self.name} is in dispute at {commit}", why=why, code="UPSTREAM-DISPUTED")
-        return ranked[0]
+        return max(found.values(), key=lambda seen: _merit(seen, said))
+
+    def _fetched(self, commit: str) -> frozenset[Digest]:
+        """The members that fetched the commit, whatever bytes they saw."""
+        return frozenset(member for seen in self.commits[commit].values() for member in seen.members)
 
     def notices(self, commit: str, artifact: Digest) -> tuple[tuple[str, str], ...]:
         """That others observed other bytes under the commit."""
