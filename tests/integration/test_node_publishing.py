@@ -154,7 +154,7 @@ async def test_a_statement_of_unknown_kind_is_logged_for_a_known_identity(home: 
 
 
 async def test_copies_of_what_the_log_says_get_its_first_index_and_are_not_logged(home: NodeHome) -> None:
-    """Issue 10, C1, H1: a copy padded with a junk signature, and one that its author signed again."""
+    """A copy padded with a junk signature, and one that its author signed again."""
     publisher = Publisher.generate()
     odd = Statement("dreamt", (Subject("x", sha256(b"x")),), publisher.inception.author, {"of": "sheep"})
     line = sign_statement(odd, publisher.signer).line

@@ -2,7 +2,7 @@
 between the others. The same honest script runs without and with each attacker; what comes of it has to be equal.
 
     python -m pytest tests/interference                     the fast form: attackers in groups
-    python -m pytest tests/interference -m 'slow or not slow'   every group, and every attacker alone
+    python -m pytest tests/interference -m 'long or not long'   every group, and every attacker alone
     python bench/attacked.py                            the same with memory, disk and latency measured
 """
 
@@ -43,15 +43,15 @@ def test_undisturbed_the_script_comes_to_its_end(undisturbed: Outcome) -> None:
     assert all(undisturbed.facts["alive"].values())  # type: ignore[attr-defined]
 
 
-def marked(name: str, *, slow: bool, still_open: str | None = None) -> ParameterSet:
-    marks = [pytest.mark.slow] if slow else []
+def marked(name: str, *, long: bool, still_open: str | None = None) -> ParameterSet:
+    marks = [pytest.mark.long] if long else []
     if still_open:
         marks.append(pytest.mark.xfail(strict=True, reason=still_open))
     return pytest.param(name, marks=marks, id=name)
 
 
-GROUPS = [marked(name, slow=name not in FAST) for name in together()]
-ALONE = [marked(name, slow=True, still_open=STILL_OPEN.get(name)) for name in ATTACKERS]
+GROUPS = [marked(name, long=name not in FAST) for name in together()]
+ALONE = [marked(name, long=True, still_open=STILL_OPEN.get(name)) for name in ATTACKERS]
 
 
 @pytest.mark.parametrize("group", GROUPS)

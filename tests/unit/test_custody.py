@@ -54,7 +54,7 @@ class Bench:
 
 
 async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 10, C5: a start read every line of every log again."""
+    """A start read every line of every log again."""
     first = Bench(tmp_path, monkeypatch)
     first.store.put(sha256(BODY), BODY)
     first.ledger.logs.append(OWN.vkey, statement_lines(0, 300))

@@ -149,7 +149,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_table_of_the_ledger_has_a_written_bound() -> None:
-    """Issue 10: who is charged for it, and what happens there."""
+    """Who is charged for it, and what happens there."""
     page = (ROOT / "docs" / "security.md").read_text("utf-8")
     section = page.partition("### Tables of the ledger")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]

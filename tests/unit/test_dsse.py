@@ -74,7 +74,7 @@ def test_a_signature_covers_the_payload_and_its_type() -> None:
 
 
 def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
-    """Issue 10, C1, H1, M4: else a stranger makes as many lines of one statement as they please."""
+    """Else a stranger makes as many lines of one statement as they please."""
     both = seal(PAYLOAD, BOB, ALICE)
     assert not both.verified_by(ALICE.public)
     assert not both.verified_by(BOB.public)

@@ -105,7 +105,7 @@ def test_a_line_waits_in_the_ledger_until_its_author_is_known(logs: Logs) -> Non
 
 
 def test_lines_of_unknown_authors_cost_no_signature_check(logs: Logs, checks: list[Digest]) -> None:
-    """Issue 10, C5: 4,000 of them were proven again and again, and kept in memory."""
+    """4,000 of them were proven again and again, and kept in memory."""
     logs.say(FAR, *(published(artifact=number) for number in range(600)))
     logs.prove()
     logs.prove()
@@ -137,7 +137,7 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
 
 
 def test_copies_of_a_statement_in_one_log_are_one(logs: Logs, checks: list[Digest]) -> None:
-    """Issue 10, M4: 512 copies of a rotation cost half a second in every lookup."""
+    """512 copies of a rotation cost half a second in every lookup."""
     _, rotation = of(OWNER).to("next")
     checks.clear()
     logs.say(FAR, OWNER.entry, *[rotation] * 300, *[published()] * 300)
@@ -157,7 +157,7 @@ def test_a_line_that_another_log_proved_is_not_proven_again(logs: Logs, checks: 
 
 
 def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
-    """Issue 10, C3: 16 of them stopped others from copying a publisher's releases."""
+    """16 of them stopped others from copying a publisher's releases."""
     said = OWNER.entry.statement
     junk = [sign_statement(replace(said, body={"record": {"number": at}}), signer("mallory")).line for at in range(300)]
     logs.say(FAR, *junk)
@@ -169,7 +169,7 @@ def test_junk_inceptions_hide_no_identity(logs: Logs) -> None:
 
 
 def test_an_exact_question_does_not_depend_on_how_many_claim_something(logs: Logs) -> None:
-    """Issue 10, C3: 1,000 lines of one name@version hid it, and 257 claims made a name mean nothing."""
+    """1,000 lines of one name@version hid it, and 257 claims made a name mean nothing."""
     flooder = identity("Flooder", algs=CLASSICAL)
     logs.say(FAR, flooder.entry, *(published(flooder, artifact=number) for number in range(1, 400)))
     logs.say(OTHER, OWNER.entry, published())
@@ -248,12 +248,12 @@ def unknown(number: int, size: int = 60_000) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "megabytes", [40, pytest.param(1024, marks=pytest.mark.slow)], ids=["short", "a whole gigabyte"]
+    "megabytes", [40, pytest.param(1024, marks=pytest.mark.long)], ids=["short", "a whole gigabyte"]
 )
 def test_a_flood_of_unknown_authors_is_kept_on_the_disk_alone(tmp_path: Path, megabytes: int) -> None:
-    """Issue 10, C5: 244 MB of them took 250 MB of memory for good, and 636 MB after a restart.
+    """244 MB of them took 250 MB of memory for good, and 636 MB after a restart.
 
-    The whole gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m slow`.
+    The whole gigabyte: `python -m pytest tests/unit/test_intake.py -k gigabyte -m long`.
     """
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     logs = Logs(ledger)

@@ -348,7 +348,7 @@ def _copies(count: int) -> list[bytes]:
 
 
 def test_a_statement_that_stands_is_not_added_again_in_another_envelope(ledger: Ledger) -> None:
-    """Issue 10, C1, H1, M4: copies of one statement are one."""
+    """Copies of one statement are one."""
     first, second, third = _copies(3)
     assert len({first, second, third}) == 3
     assert ledger.logs.append(OWN.origin, [*statement_lines(0, 1), first, second]) == [0, 1, 1]

@@ -67,7 +67,7 @@ def test_a_foreign_predicate_is_kept_under_its_full_type_and_has_no_author() -> 
 
 @pytest.mark.parametrize("predicate", ["inception", "rotated", "node-record", "offer", "dreamt"])
 def test_a_predicate_that_defines_no_side_objects_has_none(predicate: str) -> None:
-    """Issue 10, C2: an inception that lists objects weighs on every mirror."""
+    """An inception that lists objects weighs on every mirror."""
     assert Statement.parse(replace(SIMPLE, predicate=predicate, objects=()).encode()).objects == ()
     with pytest.raises(Malformed, match="no side objects"):
         Statement.parse(replace(SIMPLE, predicate=predicate).encode())
@@ -91,7 +91,7 @@ def test_side_objects_are_bounded_together() -> None:
 
 
 def test_a_side_object_is_named_once() -> None:
-    """Issue 10, C2: one object of 64 MiB that is listed 64 times counts 4 GiB."""
+    """One object of 64 MiB that is listed 64 times counts 4 GiB."""
     item = SideObject.of(b"once")
     for objects in ((item, item), (item, replace(item, size=5))):
         with pytest.raises(Malformed, match="named twice"):
