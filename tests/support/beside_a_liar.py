@@ -26,7 +26,7 @@ from support.publisher import model
 
 WEIGHTS = 13_000_000
 """Bytes: four pieces, so that each of three sources is asked for one at once."""
-ENTRIES = 100
+ENTRIES = 1_000
 BYTES = 32 * 1024 * 1024
 """What the honest nodes take of one log."""
 HASTY = Limits(silence=1.0, patience=30.0)

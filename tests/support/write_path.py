@@ -27,7 +27,7 @@ AT_START = [
 ]
 NODE_SCRUBS = files("scrub")
 """At the end of a round, which a node that begins anew has at once."""
-NODE_PUBLISHES = [*BLOB, "blob.again", *commits("pieces", "append", "note", "cosign"), "ledger.append.grown"]
+NODE_PUBLISHES = [*BLOB, "blob.again", *commits("share", "pieces", "append", "note", "cosign"), "ledger.append.grown"]
 NODE_STAGES = commits("stage")
 """A log that is too long for one step."""
 NODE_ADOPTS = ["blob.link"]
@@ -35,7 +35,7 @@ NODE_MIRRORS = [
     *BLOB,
     "partial.piece",
     "partial.fsync",
-    *commits("advance", "cosign", "pieces", "append", "note"),
+    *commits("advance", "cosign", "pieces", "append", "note", "intake", "revisit", "custody"),
     "ledger.advance.grown",
 ]
 IDENTITY = ["key.fsync", "key.folder", *files("inception"), "publisher.rename", "publisher.folder", "publisher.done"]
