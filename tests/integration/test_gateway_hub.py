@@ -156,7 +156,7 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
         assert [item["id"] for item in listed] == ["free/model", "tests/model"]
 
 
-async def test_a_name_is_served_whoever_claims_it_three_hundred_times(node: Shop, tmp_path: Path) -> None:
+async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(node: Shop, tmp_path: Path) -> None:
     stranger = Publisher.generate("stranger", "KR")
     ready = await node.publish(model(tmp_path / "model"), "free/model@v1")
     rival = await node.publish(model(tmp_path / "fake", seed=9), "free/model@v2", stranger)

@@ -98,7 +98,7 @@ async def test_main_follows_what_this_node_mirrored_last_and_old_commits_stay(tm
     assert spelled.json()["id"] == NAME
 
 
-async def test_a_mirrored_name_stays_the_mirror_whoever_publishes_it_later(tmp_path: Path, hub: HubLike) -> None:
+async def test_a_mirrored_name_stays_the_mirror_after_a_later_publication(tmp_path: Path, hub: HubLike) -> None:
     commit = hub.repository(NAME).commit(FILES).sha
     async with shop(tmp_path) as node:
         await mirror(node, hub)

@@ -44,7 +44,7 @@ def test_one_member_s_own_order_changes_no_resolution_that_others_agree_on(
 
 
 @given(orders, claims)
-def test_what_is_remembered_stands_whoever_claims_the_name(before: list[list[Claimant]], later: list[Claimant]) -> None:
+def test_what_is_remembered_stands_under_later_claims(before: list[list[Claimant]], later: list[Claimant]) -> None:
     known = newcomer(before)
     if known is None:
         return

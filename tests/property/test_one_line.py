@@ -137,7 +137,7 @@ def test_base64_with_bits_to_spare_is_not_read(payload: bytes, spare: int) -> No
 
 
 @given(envelopes, envelopes)
-def test_what_is_said_is_the_same_whoever_signed_it(envelope: Envelope, other: Envelope) -> None:
+def test_the_statement_digest_does_not_depend_on_the_signatures(envelope: Envelope, other: Envelope) -> None:
     again = assemble(envelope.payload, other.signatures, payload_type=envelope.payload_type)
     assert again.statement_digest == envelope.statement_digest
     alike = (other.payload, other.payload_type) == (envelope.payload, envelope.payload_type)

@@ -31,7 +31,6 @@ from comity.content.durable import disk_errors
 from comity.ledger import fence
 from comity.ledger.asks import Asks
 from comity.ledger.cosignatures import Cosignatures
-from comity.ledger.custody import Custody
 from comity.ledger.database import Database
 from comity.ledger.epochs import Epochs
 from comity.ledger.history import History
@@ -44,6 +43,7 @@ from comity.ledger.misbehaviour import Misbehaviour
 from comity.ledger.piece_index import PieceIndex
 from comity.ledger.proven import Proven
 from comity.ledger.shares import OutsideShares
+from comity.ledger.side_object_positions import SideObjectPositions
 from comity.ledger.sqlite import SqliteFile
 from comity.ledger.witnessed import Witnessed
 
@@ -73,7 +73,7 @@ class Ledger:
     index: Index
     intake: Intake
     proven: Proven
-    custody: Custody
+    custody: SideObjectPositions
     pieces: PieceIndex
     misbehaviour: Misbehaviour
     witnessed: Witnessed
@@ -115,7 +115,7 @@ class Ledger:
             Index(database),
             Intake(database),
             Proven(database),
-            Custody(database),
+            SideObjectPositions(database),
             PieceIndex(database),
             Misbehaviour(database, clock),
             Witnessed(database),

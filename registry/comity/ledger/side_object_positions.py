@@ -13,7 +13,7 @@ from comity.ledger.rows import find_log
 _LOG, _CUSTODY = schema.logs.c, schema.custody.c
 
 
-class Custody:
+class SideObjectPositions:
     """Thread-safe; durable when a call returns."""
 
     def __init__(self, database: Database) -> None:
