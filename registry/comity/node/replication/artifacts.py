@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -49,12 +49,17 @@ _log: Final = structlog.get_logger("comity.node.artifacts")
 
 
 class Replicas:
-    """Follows what is published, and copies what is wanted. Touched by the event loop only."""
+    """Follows what is published, and copies what is wanted. Touched by the event loop only.
 
-    def __init__(self, core: Core, own_log: OwnLog, files: FileFetcher) -> None:
+    Args:
+        lost: called when something of a held artifact is found to be gone.
+    """
+
+    def __init__(self, core: Core, own_log: OwnLog, files: FileFetcher, lost: Callable[[], None]) -> None:
         self._core = core
         self._own_log = own_log
         self._files = files
+        self._lost = lost
         self._read = 0
         """The number of the last publication that was looked at."""
         self._copying = Copying()
@@ -162,8 +167,10 @@ class Replicas:
         ours = line.vkey == self._core.log
         if not (ours or self._core.config.replication.wants(_repository(published))):  # (2)
             return
-        if published.artifact in self.held and not await self._core.pools.files(self._gaps, published):
-            return
+        if published.artifact in self.held:
+            if not await self._core.pools.files(self._gaps, published):
+                return
+            self._lost()
         path = self._writer(line.vkey), published.by
         self._copying.want(published.artifact, str(published.name), published.manifest, published.pieces, path)
 

@@ -60,16 +60,16 @@ class Replication:
         hear = self.chamber.hear if self.chamber else _nobody
         self.peers = Peers(core, supervisor, self.start, self._mirror, self.convictions, self.recovery, hear)
         files = FileFetcher(core, self.peers.links.values, side_objects)
-        self.replicas = Replicas(core, self.own_log, files)
         self.custody = Custody(core, files)
+        self.replicas = Replicas(core, self.own_log, files, self._blobs_gone)
         self.cold = Cold(core, files)
 
     async def begin(self) -> None:
         await self._mirror.load()
         await self.intake.begin(self._supervisor)
         await self.peers.begin()
-        await self.replicas.begin(self._supervisor)
         await self.custody.begin(self._supervisor, anew=self._copy)
+        await self.replicas.begin(self._supervisor)
         if self.chamber:
             self.chamber.open()
             rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
@@ -78,6 +78,10 @@ class Replication:
     def blob_lost(self) -> None:
         """A blob turned out wrong and was put aside: fetch it again if it is wanted here. On the event loop."""
         self.replicas.look_again(self._supervisor)
+        self._blobs_gone()
+
+    def _blobs_gone(self) -> None:
+        """Where one blob is gone, others may be: look for every side object."""
         self.custody.look_again(self._supervisor)
 
     async def close(self) -> None:
