@@ -235,7 +235,7 @@ def test_a_list_of_logs_is_bounded(scene: Scene, what: str) -> None:
 
     reason = "the node sent more than asked" if what == "heads without end" else ""
     failed = "the answer does not end" if what == "heads without end" else "a message larger than the wire allows"
-    task = f"peer {scene.liar.log.origin} of {scene.liar.member[:6]}…{scene.liar.member[-4:]}"
+    task = f"peer {scene.liar.log.origin} of {scene.liar.member_id[:6]}…{scene.liar.member_id[-4:]}"
     with scene.liar.lying("ListLogs", lie):
         scene.noticed("step failed", reason, task=task, what=failed)
         scene.go_on()

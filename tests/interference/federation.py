@@ -232,7 +232,7 @@ def run_hostile(home: str, address: str, victims: tuple[Victim, ...], told: Conn
             failed = stack.enter_context(attacking(target, *(ATTACKERS[name] for name in names)))
             told.send("ready")
     said = tuple(f"{type(error).__name__}: {error}"[:500] for error in (*failed, *node.errors[:3]))
-    told.send(Report(dict(target.sent), dict(target.taken), sum(node.answered.values()), said))
+    told.send(Report(dict(target.sent), dict(target.taken), sum(node.answered.values()), failed=said))
     node.close()
 
 

@@ -75,7 +75,7 @@ class Liar:
         self._lines = [(home / name).read_bytes().rstrip() for name in ("inception.line", "node-record.line")]
         record = json.loads(base64.b64decode(json.loads(self._lines[1])["payload"]))["predicate"]
         self.name: str = record["name"]
-        self.member: str = record["by"]["identity"]
+        self.member_id: str = record["by"]["identity"]
         self.log = RawLog(f"{self.name}/log", _ed25519(home / "keys" / "log.pem"), list(self._lines))
         self.online = _ed25519(home / "keys" / "online.pem")
         certificate = ssl.DER_cert_to_PEM_cert(base64.b64decode(record["tls"])).encode()
