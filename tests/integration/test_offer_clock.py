@@ -17,7 +17,6 @@ from comity.trust.offers import (
     Request,
     Withdrawn,
     record_statement,
-    said_statement,
 )
 from comity.trust.statement import parse_entry, sign_statement
 from comity.wire.offer_values import Approve
@@ -49,15 +48,14 @@ def state(house: CountingHouse, chain: Digest, grant: Digest) -> str:
 
 def test_a_forged_acceptance_is_not_recorded_and_does_not_keep_the_right_one_out(house: CountingHouse) -> None:
     chain, grant = granted(house)
-    said = said_statement(Acceptance(BORROWER, chain, grant))
-    house.core.ledger.logs.append(house.core.log, [sign_statement(said, STRANGER).line])
+    house.forge(Acceptance(BORROWER, chain, grant), STRANGER)
     house.tick()
     assert state(house, chain, grant) == "granted"
-    assert [told.stated.proven for told in house.register.about(grant)] == [False]
+    assert list(house.register.about(grant)) == []
     house.say(Acceptance(BORROWER, chain, grant))
     house.tick()
     assert state(house, chain, grant) == "accepted"
-    assert [told.stated.proven for told in house.register.about(grant)] == [False, True]
+    assert [told.stated.proven for told in house.register.about(grant)] == [True]
 
 
 def test_what_is_given_back_returns_by_itself_and_what_is_forged_does_not(house: CountingHouse) -> None:
@@ -65,7 +63,7 @@ def test_what_is_given_back_returns_by_itself_and_what_is_forged_does_not(house:
     house.say(Acceptance(BORROWER, chain, grant))
     house.tick()
     back = GivingBack(BORROWER, chain, grant)
-    house.core.ledger.logs.append(house.core.log, [sign_statement(said_statement(back), STRANGER).line])
+    house.forge(back, STRANGER)
     house.tick()
     assert state(house, chain, grant) == "accepted"
     house.say(back)
@@ -81,7 +79,7 @@ def test_a_forged_cut_off_opens_no_pact(house: CountingHouse) -> None:
     newest = house.read().chains[chain].book.grants[grant].newest
     redemption = house.say(Redemption(BORROWER, chain, grant, (5,), newest))
     cut_off = CutOff(BORROWER, chain, grant, False)
-    house.core.ledger.logs.append(house.core.log, [sign_statement(said_statement(cut_off), STRANGER).line])
+    house.forge(cut_off, STRANGER)
     (refused,) = house.together([house.allocator.redeem(redemption.digest)])
     assert isinstance(refused, ComityError)
     house.say(cut_off)

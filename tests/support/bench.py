@@ -13,6 +13,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.annals import Annals
 from comity.node.core import Core
 from comity.node.governance.chamber import Chamber
+from comity.node.intake import Prover
 from comity.node.membership import Membership, Seat
 from comity.node.metrics import Metrics
 from comity.node.own_log import OwnLog
@@ -65,6 +66,8 @@ class Bench:
         self.changes = 0
         self.chamber = Chamber(self.core, annals, cast(OwnLog, self), self._changed)
         self.log(own, [])
+        seats = members.chains
+        self._prover = Prover(self.ledger, lambda who: [chain.start for chain in seats(who)])
         self.chamber.open()
 
     async def _changed(self) -> None:
@@ -73,6 +76,7 @@ class Bench:
     async def append(self, line: bytes) -> int:
         """As the own log does."""
         (index,) = self.ledger.logs.append(str(self.me.record.log), [line])
+        self._prover.finish_all()
         return index
 
     async def append_all(self, lines: Sequence[bytes]) -> list[int]:
@@ -85,6 +89,7 @@ class Bench:
             self.store.put(Body.parse(body).digest, body)
         if lines := [entry.line for entry in entries]:
             self.ledger.logs.append(str(record.log), lines)
+            self._prover.finish_all()
 
     def mirror(self, who: Identity, lines: Sequence[bytes]) -> None:
         """Let the log of another member's node grow here, whatever its lines say."""
@@ -94,6 +99,7 @@ class Bench:
             root = self.ledger.logs.stage(vkey, state.size, lines)
             note = Checkpoint(held.origin, state.size + len(lines), root).signed(held.log)
             self.ledger.logs.advance(vkey, state.size + len(lines), [], note)
+            self._prover.finish_all()
 
     def said(self, predicate: str) -> list[Entry]:
         """What the node has logged itself."""

@@ -16,16 +16,20 @@ from comity.node.allocation.allocator import Allocator
 from comity.node.allocation.clock import Clock
 from comity.node.allocation.pen import Pen
 from comity.node.allocation.register import Register
+from comity.node.intake import Prover
 from comity.node.membership import Membership, Seat
 from comity.node.pools import Pools
 from comity.trust.digest import Digest
+from comity.trust.keys import Signer
 from comity.trust.offers import Offer, OfferLog, Said, said_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.trust.tlog.checkpoint import Checkpoint
 from support.case import nodes
 from support.offers import START, an_offer
-from support.world import Identity, identity
+from support.world import Identity, found, identity
 
-NODE = nodes(1)[0]
+NODE, PEER = nodes(2)
+FEDERATION = found((NODE, PEER))
 HOLDER, OTHER = identity("Borrower"), identity("Somebody else")
 
 
@@ -48,7 +52,7 @@ class CountingHouse:
         )
 
     def open(self) -> None:
-        membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), None)
+        membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), FEDERATION)
         self.core: Any = SimpleNamespace(
             ledger=Ledger.open(self.folder, lambda: self.now),
             membership=membership,
@@ -92,10 +96,18 @@ class CountingHouse:
         self.core.ledger.logs.append(self.core.log, [entry.line])
         return entry
 
+    def forge(self, said: Said, by: Signer) -> None:
+        """What a peer's log holds of a statement that somebody signed in the borrower's name."""
+        logs, origin, vkey = self.core.ledger.logs, PEER.origin, str(PEER.record.log)
+        start = logs.create(origin, vkey, own=False).size
+        root = logs.stage(vkey, start, [sign_statement(said_statement(said), by).line])
+        logs.advance(vkey, start + 1, [], Checkpoint(origin, start + 1, root).signed(PEER.log))
+
     def together(self, acts: Sequence[Any]) -> list[Any]:
         """Do all at once; the results and the errors, in order."""
 
         async def all_of_them() -> list[Any]:
+            self._prove()
             await self.register.read()
             return list(await asyncio.gather(*acts, return_exceptions=True))
 
@@ -105,11 +117,17 @@ class CountingHouse:
         """What happens by itself at this time."""
 
         async def turn() -> None:
+            self._prove()
             while await self.register.read():
                 pass
             await self.clock.turn()
 
         asyncio.run(turn())
+
+    def _prove(self) -> None:
+        """What the intake of a node does when its log has grown."""
+        seats = self.core.membership.chains
+        Prover(self.core.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
 
     def read(self) -> OfferLog:
         """What a stranger makes of the log."""
