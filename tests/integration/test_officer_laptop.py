@@ -13,10 +13,10 @@ import pytest
 from comity.trust.report import Report
 from comity_client.client import Client
 from comity_client.home import Home
-from support.case import FILES, case
+from support.case import FILES, case, nodes
 from support.tools import missing, needs
 
-GOOD: Final = case()
+GOOD: Final = case(cosigners=nodes()[1:3])
 COMITY: Final = (sys.executable, "-m", "comity_cli.main")
 VERIFIER: Final = (sys.executable, "-m", "comity.verifier")
 LABEL: Final = "Security desk"
@@ -89,7 +89,7 @@ def test_what_is_wrong_or_too_little_is_told_apart(laptop: Laptop, change: str, 
     elif change == "federation":
         laptop.policy.write_text(laptop.policy.read_text().replace(GOOD.federation.body.digest, "0" * 64))
     elif change == "policy":
-        laptop.policy.write_text(laptop.policy.read_text().replace("jurisdictions = 2", "jurisdictions = 4"))
+        laptop.policy.write_text(laptop.policy.read_text().replace("jurisdictions = 2", "jurisdictions = 3"))
     else:
         for proof in (laptop.copy / ".comity" / "proofs").iterdir():
             proof.unlink()

@@ -15,7 +15,7 @@ from comity.trust.errors import Malformed
 from comity.trust.hub import blob_id, pointer, tree_ids
 from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Reference
-from comity.trust.statement import SideObject, Statement, Subject
+from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject
 from comity.trust.upstream.comparing import (
     BlobHash,
     Listed,
@@ -45,7 +45,7 @@ from support.world import node, seat
 NODE = node(seat("CH"))
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
 commits = st.binary(min_size=20, max_size=20).map(bytes.hex)
-objects = st.builds(SideObject, digests, st.integers(0, 2**26))
+objects = st.builds(SideObject, digests, st.integers(0, MAX_OBJECT_BYTES // 6))
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=40)
 segments = st.from_regex(r"[A-Za-z0-9_]{1,20}", fullmatch=True)
 repositories = st.builds("{}/{}".format, segments, segments)
@@ -66,14 +66,17 @@ def observations(draw: st.DrawFn) -> Observed:
     unchecked = draw(st.lists(st.sampled_from(UNCHECKED), unique=True).map(set)) - {"upstream"}
     if how != "fetched":
         upstream, unchecked = replace(upstream, endpoint=""), unchecked | {"upstream"}
-    begun, manifest = draw(st.integers(0, 2**40)), draw(objects)
+    begun = draw(st.integers(0, 2**40))
+    named = draw(st.lists(objects, min_size=6, max_size=6, unique_by=lambda item: item.digest))
+    manifest, pieces, files, *documents = named
+    licence_text, card, terms = (item if draw(st.booleans()) else None for item in documents)
     return Observed(
         by=NODE.record.node.id,
         upstream=upstream,
         artifact=manifest.digest,
         manifest=manifest,
-        pieces=draw(objects),
-        files=draw(objects),
+        pieces=pieces,
+        files=files,
         matched=draw(counts()),
         unchecked=tuple(sorted(unchecked)),
         obtained=Obtained(
@@ -81,10 +84,10 @@ def observations(draw: st.DrawFn) -> Observed:
         ),
         conditions=Conditions(
             draw(words),
-            draw(st.none() | objects),
-            draw(st.none() | objects),
+            licence_text,
+            card,
             draw(st.sampled_from(GATED)),
-            draw(st.none() | objects),
+            terms,
         ),
     )
 

@@ -247,7 +247,7 @@ def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_p
 
 
 def test_what_no_text_can_hold_is_found_nowhere(ledger: Ledger) -> None:
-    for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(Query(name="a\0name"))):
+    for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(Query(predicate="a\0name"))):
         refusal_of(work, Malformed)
     refusal_of(lambda: ledger.logs.get("another/log"), NotFound)
 

@@ -150,7 +150,9 @@ def test_a_log_that_the_rotation_does_not_name_is_cut_at_nothing() -> None:
 
 
 def test_a_log_may_not_borrow_the_cut_of_another() -> None:
-    renamed = Log("elsewhere.example/log", LOG.key, LOG.lines[:8], prefix(LOG, 8).tree)
+    renamed = Log("elsewhere.example/log", LOG.key)
+    for line in LOG.lines[:8]:
+        renamed.append(line)
     proof = renamed.proof(SAID.line)
     assert outcome(pinning(under(OLD, ROTATED, proofs=[proof, PROOFS[10]]), NUMBER_ONE)) == ("fail", 4)
 
