@@ -22,12 +22,14 @@ from comity.formats.inspecting import by_name, inspect
 from comity.formats.pickles import is_pickle
 from comity.formats.source import BUDGET, Source
 from comity.trust.evidence import Inspection
-from comity.trust.safety import KINDS, kind_of
+from comity.trust.safety import FORMATS, KINDS, kind_of
 from support import weights
 
 
 def look(data: bytes, path: str = "file.bin") -> Inspection:
-    return inspect(io.BytesIO(data), path, len(data))
+    found = inspect(io.BytesIO(data), path, len(data))
+    assert found.format in FORMATS  # those that a policy may name
+    return found
 
 
 def kinds(found: Inspection) -> set[str]:

@@ -268,3 +268,26 @@ def test_an_error_in_a_value_names_its_line() -> None:
     with pytest.raises(Malformed) as refused:
         parse('[publishers]\n\naccept = ["abc"]\n')
     assert refused.value.why.startswith("line 3: ")
+
+
+def test_corroboration_by_more_members_than_there_are_is_refused() -> None:
+    with pytest.raises(Malformed) as refused:
+        pinning('[[pin]]\nfile = "federation.json"\n[upstream]\ncorroborated = 4\n')
+    assert refused.value.why.startswith("line 4: it can never match: 4 members")
+    assert "3 or less" in refused.value.hint
+    pinning('[[pin]]\nfile = "federation.json"\n[upstream]\ncorroborated = 3\n')
+
+
+def test_a_format_that_no_file_has_is_refused() -> None:
+    with pytest.raises(Malformed) as refused:
+        parse('[safety]\nformats = ["gguf", "safetensor"]\n')
+    assert refused.value.why.startswith("line 2: ")
+    assert refused.value.hint == 'write "safetensors"'
+
+
+def test_a_key_policy_cannot_be_required_where_nobody_is_named() -> None:
+    text = '[[pin]]\nfile = "federation.json"\n[rows]\nrequire = ["signatures", "key policy"]\n'
+    with pytest.raises(Malformed) as refused:
+        parse(text, **{"federation.json": found(nodes(3)).encode()})
+    assert "line 4: it could not pass" in refused.value.why
+    pinning(text)

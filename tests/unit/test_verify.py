@@ -50,7 +50,10 @@ TURNS: dict[str, tuple[Case, set[str]]] = {
     "disputes and advisories": (GOOD.saying(*advisory(GOOD)), {"disputes and advisories"}),
     "time": (GOOD.demanding("2026-11-24", "2027-11-24"), {"time"}),
     "crypto health": (case(publisher=identity("Swiss AI", "CH", algs=("ed25519",))), {"crypto health"}),
-    "policy": (unbound().demanding('"signatures", "tr', '"signatures", "key policy", "tr'), {"key policy", "policy"}),
+    "policy": (
+        GOOD.demanding("apache-2.0", "mit").demanding('"signatures", "tr', '"signatures", "licence", "tr'),
+        {"licence", "policy"},
+    ),
 }
 
 

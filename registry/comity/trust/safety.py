@@ -21,6 +21,41 @@ KINDS: Final[Mapping[str, str]] = {
     "template-escape": "a template that reaches for Python's internals",
     "archive": "an archive that was not looked through",
 }
+FORMATS: Final = frozenset(
+    [
+        "archive",
+        "audio",
+        "bytecode",
+        "bzip2",
+        "empty",
+        "executable",
+        "ggml",
+        "gguf",
+        "gzip",
+        "hdf5",
+        "image",
+        "json",
+        "keras",
+        "npz",
+        "numpy",
+        "onnx",
+        "pdf",
+        "pickle",
+        "pytorch",
+        "safetensors",
+        "script",
+        "sentencepiece",
+        "table",
+        "text",
+        "tflite",
+        "torchscript",
+        "unknown",
+        "xz",
+        "zip",
+        "zlib",
+    ]
+)
+"""What an inspection calls a file, by its bytes."""
 DEFAULT_ALLOW: Final = ("chat-template",)
 """Nearly every chat model has a template, and runtimes render it in a sandbox: it is shown, and refused on request."""
 

@@ -59,7 +59,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
         safety=read_safety(document.table("safety")),
-        upstream=read_upstream(document.table("upstream")),
+        upstream=read_upstream(document.table("upstream"), pins),
         documents=read_documents(document.table("documents")),
         require=read_required(rows),
         digest=sha256(text),

@@ -57,6 +57,9 @@ def hopeless(policy: Policy) -> Mapping[str, str]:
         reasons["documents"] = "documents.require names none"
     if not policy.licences:
         reasons["licence"] = "licences.accept names none"
+    nobody = not (policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins))
+    if policy.pins and nobody:
+        reasons["key policy"] = "publishers.accept and publishers.names name nobody, nor does a pinned charter"
     if policy.freshness is None:
         reasons["time"] = "time.as_of names no moment"
     return reasons

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.digest import Digest, parse_digest
+from comity.trust.errors import Malformed
 from comity.trust.policy.table import Table, naming, wrong
-from comity.trust.safety import DEFAULT_ALLOW, KINDS, kind_of
+from comity.trust.safety import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
 
 _DIGEST: Final = "sha256:"
 
@@ -38,7 +39,7 @@ class SafetyRule:
 def read_safety(table: Table) -> SafetyRule:
     """Raises Malformed (POLICY-SYNTAX)."""
     allowed = table.strings("allow", DEFAULT_ALLOW)
-    formats = frozenset(table.strings("formats"))
+    formats = frozenset(table.each("formats", _format))
     table.done()
     with naming(table.what, "allow"):
         files = frozenset(parse_digest(item) for item in allowed if item.startswith(_DIGEST))
@@ -50,3 +51,11 @@ def read_safety(table: Table) -> SafetyRule:
             guess = f"did you mean {close[0]!r}?" if close else f"kinds are {', '.join(KINDS)}"
             raise wrong(table.what, f"{path[:80]!r} is no kind, path or sha256:…; {guess}")
     return SafetyRule(kinds, paths, files, formats)
+
+
+def _format(name: str) -> str:
+    if name in FORMATS:
+        return name
+    close = difflib.get_close_matches(name, FORMATS, 1)
+    hint = f'write "{close[0]}"' if close else f"formats are {', '.join(sorted(FORMATS))}"
+    raise Malformed(f"{name[:40]!r} is no format", why="no file is ever found to have it", hint=hint)
