@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from comity.trust.errors import Malformed, NotFound, Untrusted
 from support.s3 import S3Account
 
 MIB = 1024 * 1024
-DATA = os.urandom(3 * MIB + 17)
+DATA = random.Random(1).randbytes(3 * MIB + 17)
 DIGEST = sha256(DATA)
 
 

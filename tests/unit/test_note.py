@@ -12,10 +12,11 @@ from comity.trust.tlog.note import (
     sign_note,
     verify_note,
 )
+from support.world import private_key
 
 NAME = "node-a.example/log"
 TEXT = "node-a.example/log\n1\nsomething\n"
-KEY = PrivateKey.generate("ed25519")
+KEY = private_key("note", "ed25519")
 VKEY = log_verifier_key(NAME, KEY.public)
 LINE = sign_note(TEXT, NAME, KEY)
 NOTE = SignedNote(TEXT, (LINE,))
