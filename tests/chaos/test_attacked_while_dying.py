@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 from interference.federation import Hostile, running
@@ -14,11 +13,21 @@ from support.hub_like import hub_like
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("group", list(together()))
-def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(group: str, tmp_path: Path) -> None:
+GROUPS = list(together())
+SHORT = 3
+"""Groups of the short form."""
+
+
+@pytest.mark.parametrize(
+    "group", [*GROUPS[:SHORT], *(pytest.param(name, marks=pytest.mark.long) for name in GROUPS[SHORT:])]
+)
+def test_a_node_that_dies_under_attack_comes_back_with_all_that_was_published(
+    group: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("d")  # short: sockets are below it
     with hub_like() as hub:
-        before = prepared(tmp_path / "before", hub)
-        script = Script(before, tmp_path / "run")
+        before = prepared(folder / "before", hub)
+        script = Script(before, folder / "run")
         homes = script.members.honest
         dies = random.Random(group).choice(homes)
         others = [home for home in homes if home is not dies]

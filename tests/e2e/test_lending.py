@@ -199,7 +199,8 @@ def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) ->
 
     assert redeem(301, "too-much", exits=6)["error"]["code"] == "OVER-REDEEMED"
     redeem(200, "first")
-    redeem(200, "second")  # signed on the same evidence: the desk cannot know of the first
+    redeem(200, "again")  # the same statement, signed once more
+    redeem(100, "second")  # another one on the same evidence: it cannot know of the first
     into = fair.folder / "hand-off"
     first = borrower.comity("grant", "show", granted[:12], "--from", stick / "first", "--offline")
     line = next(each["line"] for each in first["said"] if each["kind"] == "redemption")
@@ -208,6 +209,10 @@ def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) ->
     script = (into / "job-big.sbatch").read_text()
     assert f"export COMITY_ARTIFACT=sha256:{MODEL}" in script
     assert f"export HF_ENDPOINT={fair.lab.nodes[0].endpoint}" in script
+    repeated = lender.act(
+        "grant", "hand-over", stick / "again", "--from", stick / "again", "--into", fair.folder / "more"
+    )
+    assert repeated["line"] == handed["line"]
     refused = lender.refused("grant", "hand-over", stick / "second", "--into", into)
     assert refused["code"] == "OFFER-STATE", refused
     held = fair.held(granted)

@@ -20,7 +20,7 @@ from comity.trust.offers import (
 )
 from comity.trust.statement import parse_entry, sign_statement
 from comity.wire.offer_values import Approve
-from support.counting_house import BORROWER, NODE, OTHER, CountingHouse
+from support.counting_house import BORROWER, HOLDER, NODE, OTHER, CountingHouse
 from support.offers import HOUR, hours, to
 
 STRANGER = HybridSigner.generate()
@@ -86,6 +86,22 @@ def test_a_forged_cut_off_opens_no_pact(house: CountingHouse) -> None:
     (lines,) = house.together([house.allocator.redeem(redemption.digest)])
     assert not isinstance(lines, ComityError)
     assert house.read().chains[chain].book.grants[grant].redeemed == (5,)
+
+
+def test_a_statement_in_another_envelope_is_answered_by_the_line_that_is_logged(house: CountingHouse) -> None:
+    chain, grant = granted(house)
+    house.say(Acceptance(BORROWER, chain, grant))
+    house.tick()
+    redemption = Redemption(BORROWER, chain, grant, (5,), house.read().chains[chain].book.grants[grant].newest)
+    elsewhere, logged = house.forge(redemption, HOLDER.signer), house.say(redemption)
+    assert (elsewhere.digest != logged.digest, elsewhere.statement_digest) == (True, logged.statement_digest)
+    (lines,) = house.together([house.allocator.redeem(elsewhere.digest)])
+    assert not isinstance(lines, ComityError)
+    read = house.read().chains[chain]
+    assert (read.fault, read.book.grants[grant].redeemed) == (None, (5,))
+    assert logged.digest in read.book.answers
+    (again,) = house.together([house.allocator.redeem(logged.digest)])
+    assert again == lines
 
 
 def test_what_a_provider_says_by_a_new_key_counts_once_that_is_known(house: CountingHouse) -> None:

@@ -96,12 +96,14 @@ class CountingHouse:
         self.core.ledger.logs.append(self.core.log, [entry.line])
         return entry
 
-    def forge(self, said: Said, by: Signer) -> None:
+    def forge(self, said: Said, by: Signer) -> Entry:
         """What a peer's log holds of a statement that somebody signed in the borrower's name."""
+        entry = sign_statement(said_statement(said), by)
         logs, origin, vkey = self.core.ledger.logs, PEER.origin, str(PEER.record.log)
         start = logs.create(origin, vkey, own=False).size
-        root = logs.stage(vkey, start, [sign_statement(said_statement(said), by).line])
+        root = logs.stage(vkey, start, [entry.line])
         logs.advance(vkey, start + 1, [], Checkpoint(origin, start + 1, root).signed(PEER.log))
+        return entry
 
     def together(self, acts: Sequence[Any]) -> list[Any]:
         """Do all at once; the results and the errors, in order."""

@@ -11,7 +11,7 @@ Providers act through their own node, which alone writes the chain: `act`. All s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
@@ -25,7 +25,7 @@ from comity.trust.offers.hearing import Stated
 from comity.trust.offers.parties import Said
 from comity.trust.statement import Entry, parse_entry
 from comity.wire.client import NodeClient
-from comity.wire.offer_values import Act, GrantQuery, OfferQuery
+from comity.wire.offer_values import Act, AnswerDefault, Approve, GrantQuery, OfferQuery, Redeem, Reject
 
 from comity_client.compute import gathering
 from comity_client.compute.chains import View, offers_in, view
@@ -175,9 +175,9 @@ class Market:
 
         async def work(session: Session) -> Recorded:
             async with open_uplink(session, socket) as uplink:
-                if lines:
-                    await log_lines(uplink, lines, {}, {}, link=False, on_event=ignore)
-                located = (await uplink.client.offers.allocate(act))[-1]
+                receipts = await log_lines(uplink, lines, {}, {}, link=False, on_event=ignore) if lines else ()
+                logged = dict(zip(map(sha256, lines), (receipt.line_digest for receipt in receipts), strict=True))
+                located = (await uplink.client.offers.allocate(_about_logged(act, logged)))[-1]
                 entry = parse_entry(located.line)
                 return Recorded(entry, located.index, await _whole(uplink.client, entry, located.origin))
 
@@ -254,3 +254,12 @@ def _require_name(name: str) -> None:
     if len(name) < LEAST_NAME:
         raise Malformed(f"{name[:80]!r} names nothing", why=f"write {LEAST_NAME} digits of it, or more",
                         hint="comity offer ls", code="BAD-NAME")  # fmt: skip
+
+
+def _about_logged(act: Act, logged: Mapping[Digest, Digest]) -> Act:
+    """The same act about the lines that the node has logged: it may have one of the same statement, signed before."""
+    if isinstance(act, Approve | Reject):
+        return replace(act, request=logged.get(act.request, act.request))
+    if isinstance(act, Redeem):
+        return replace(act, redemption=logged.get(act.redemption, act.redemption))
+    return replace(act, default=logged.get(act.default, act.default)) if isinstance(act, AnswerDefault) else act

@@ -141,13 +141,17 @@ class Logs:
         """Add the statements that `make` makes of an own log as it stands; the index of the first, and the lines.
 
         What `make` reads is what they are appended to: nobody else adds anything between. It may make none, and what it
-        raises leaves the log as it was. Raises what `append` raises.
+        raises leaves the log as it was. Raises what `append` raises, and Conflict(code="LOG-MOVED") where one of the
+        statements stands in the log already: it was logged since the caller looked.
         """
         with self._database.writing("compose") as connection:
             log = self._writable(connection, name)
             lines = tuple(make(Standing(log.size, partial(index.said, connection, log))))
-            if lines:
-                self._append(connection, log, entries.own_leaves(lines))
+            leaves = entries.own_leaves(lines)
+            if len(_placed(connection, log, leaves)[1]) != len(leaves):
+                raise _moved(log, "a statement that was to be added stands in it already")
+            if leaves:
+                self._append(connection, log, leaves)
             return log.size, lines
 
     def weight(self, name: str) -> int:

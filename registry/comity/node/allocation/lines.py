@@ -25,21 +25,16 @@ class Heard:
 
 
 def hear(core: Core, line: Digest) -> Heard:
-    """The statement with this line digest. Blocking.
+    """The statement with this line digest, in the envelope in which this node's own log has it, if it has. Blocking.
 
     Raises NotFound (NO-STATEMENT, UNKNOWN-IDENTITY), Malformed, and Untrusted where it is not its author's.
     """
-    entry = _find(core, line)
+    entry = _as_logged_here(core, _find(core, line))
     if not is_said(entry.statement):
         raise _missing(f"{line} is no statement of an identity about an offer")
     said = read_said(entry.statement)
     Speakers(core).prove(entry)
     return Heard(entry, said, _introduction(core, said.by))
-
-
-def stands(core: Core, line: Digest) -> bool:
-    """Whether a line stands in this node's own log. Blocking."""
-    return any(place.vkey == core.log for place in core.ledger.index.places(line))
 
 
 def _find(core: Core, line: Digest) -> Entry:
@@ -48,12 +43,21 @@ def _find(core: Core, line: Digest) -> Entry:
     raise _missing(f"no log held here has the line {line}")
 
 
+def _as_logged_here(core: Core, entry: Entry) -> Entry:
+    """The entry of the own log that says the same. Its author can sign one statement in many envelopes, and a record
+    that answered another one than the log has would be about a line that no reader of the log finds."""
+    index = core.ledger.index.first(core.log, entry.statement_digest)
+    return entry if index is None else parse_entry(core.ledger.history.entry(core.log, index))
+
+
 def _introduction(core: Core, identity: Digest) -> tuple[bytes, ...]:
     """The inception of who has no seat: members are known by the charter."""
     if core.membership.chains(identity):
         return ()
     found = inception(core.ledger, identity)
-    return (found[1].line,) if found and not stands(core, found[1].digest) else ()
+    if found is None or core.ledger.index.first(core.log, found[1].statement_digest) is not None:
+        return ()
+    return (found[1].line,)
 
 
 def _missing(why: str) -> NotFound:
