@@ -15,29 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import harness
-from comity.trust.charter import (
-    Body,
-    CharterPolicy,
-    Intent,
-    Member,
-    Ratify,
-    certify,
-    certify_genesis,
-    consent,
-    draft,
-    draft_statement,
-    genesis,
-    quorum,
-)
-from comity.trust.digest import sha256
+from comity.trust.charter.certificate import certify, certify_genesis
+from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
+from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
+from comity.trust.encoding import sha256
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.statements.published import Licence, Published, publish
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign
-from comity.trust.tlog.note import MAX_SIGNATURES
+from comity.trust.statements import Licence, Published, publish
+from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint, cosign
 from comity.trust.tlog.proof import TlogProof
 from curves import Panel, draw
 

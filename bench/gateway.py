@@ -28,13 +28,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from comity.node.places import LIFETIME
-from comity.trust.digest import Digest
-from comity.trust.federation import Federation
-from comity.wire.address import Address
-from comity.wire.certs import Pin
+from comity.node.context import LIFETIME
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
 from comity.wire.client import NodeClient
-from comity.wire.https import RangeUrl
+from comity.wire.tls import Address, CertificatePin, RangeUrl
 from harness import show, speeds, take_turns, write
 from made import REFERENCE, Served, model, served
 from static_site import Site, nginx
@@ -87,7 +85,7 @@ class Signed:
     def __init__(self, lab: Served, digest: Digest) -> None:
         federation = Federation.parse(lab.lab.federation.read_bytes())
         record = next(node.record for node in federation.nodes if node.record.name == lab.node.name)
-        self._node, self._digest = (Address.parse(lab.node.address), Pin.of(record.tls)), digest
+        self._node, self._digest = (Address.parse(lab.node.address), CertificatePin.of(record.tls)), digest
         self._target, self._until = "", 0.0
 
     def __call__(self) -> str:

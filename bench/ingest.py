@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from comity.content.ingest import ingest
-from comity.trust.pieces import PIECE
+from comity.trust.artifact import PIECE
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 WORKERS = 2

@@ -25,16 +25,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from comity.ledger.entries import MAX_LINES
-from comity.ledger.index import Query
 from comity.ledger.ledger import Ledger
+from comity.ledger.log_store import MAX_LINES, EntryQuery
 from comity.ledger.sequencer import Sequencer
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.statement import Author, Statement, Subject, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_inclusion
-from comity.trust.tlog.note import log_verifier_key, sign_note
+from comity.trust.tlog.note import Checkpoint, log_verifier_key, sign_note
 
 ORIGIN = "bench.example/log"
 KEY = PrivateKey.generate("ed25519")
@@ -168,9 +166,9 @@ def _at_size(ledger: Ledger, size: int, root: bytes, runs: int) -> Iterator[Resu
     measured: dict[str, Callable[[], object]] = {
         "inclusion proof, made and verified": inclusion,
         "consistency proof": lambda: ledger.history.consistency(ORIGIN, chance.randrange(1, size), size),
-        "find by subject": lambda: ledger.index.find(Query(subject=sha256(b"0")), limit=1),
-        "find by prefix of a name": lambda: ledger.index.find(Query(prefix="bench/model-819"), limit=20),
-        "find by part of a name": lambda: ledger.index.find(Query(name="del-819"), limit=20),
+        "find by subject": lambda: ledger.index.find(EntryQuery(subject=sha256(b"0")), limit=1),
+        "find by prefix of a name": lambda: ledger.index.find(EntryQuery(prefix="bench/model-819"), limit=20),
+        "find by part of a name": lambda: ledger.index.find(EntryQuery(name="del-819"), limit=20),
         "right edge re-derived": lambda: ledger.history.verify_right_edge(ORIGIN),
     }
     for what, call in measured.items():

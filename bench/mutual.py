@@ -9,14 +9,13 @@ import sys
 import tomllib
 from pathlib import Path
 
-from comity.content.keyfile import read_keys
+from comity.content.secrets import read_keys
 from comity.trust.statement import parse_entry
-from comity.trust.statements.node_record import parse_node_record
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity
+from comity.trust.statements import parse_node_record
 from comity.wire.client import NodeClient
+from comity.wire.tls import Address, CertificatePin, TlsIdentity
 from comity_cli.main import main
-from comity_client.nodes import session
+from comity_client import session
 
 
 def at_mutual_ports(home: Path) -> None:
@@ -31,7 +30,7 @@ def at_mutual_ports(home: Path) -> None:
     def client(node: session.RemoteNode, address: str) -> NodeClient:
         if address not in node._clients:
             mutual = Address.parse(ports[address])
-            node._clients[address] = NodeClient.connect(mutual, Pin.of(node.record.tls), identity)
+            node._clients[address] = NodeClient.connect(mutual, CertificatePin.of(node.record.tls), identity)
         return node._clients[address]
 
     session.RemoteNode.client = client  # type: ignore[method-assign]

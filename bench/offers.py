@@ -22,44 +22,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
-from comity.content.keyfile import read_signer
+from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
-from comity.node import NodeConfig
-from comity.node.allocation.register import Register
-from comity.node.allocation.room import Allocation as Room
-from comity.node.core import Core
-from comity.node.replication.assembly import Replication
-from comity.node.services.offers import Offers
-from comity.node.tasks import Supervisor
-from comity.trust.digest import Digest
+from comity.node.config import NodeConfig
+from comity.node.context import NodeContext
+from comity.node.offers.index import OfferIndex
+from comity.node.offers.provider import OfferService as Room
+from comity.node.replication.setup import ReplicationTasks
+from comity.node.services.offers import OfferRpcService
+from comity.node.supervisor import Supervisor
+from comity.trust.encoding import Digest
 from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner, Signer, VerifyingKey
-from comity.trust.offers import (
-    Acceptance,
-    Accepted,
-    Allocation,
-    Book,
+from comity.trust.offers.chain import ChainState, OfferLogReader
+from comity.trust.offers.offer import (
     Eligibility,
     Engine,
-    Grant,
     Granularity,
-    Link,
-    Location,
     Offer,
-    Offered,
-    OfferLog,
-    Record,
-    Request,
-    Said,
+    OfferLocation,
     Slice,
+    SliceAllocation,
     Terms,
     Window,
+)
+from comity.trust.offers.records import (
+    Acceptance,
+    Accepted,
+    ChainLink,
+    Grant,
+    GrantRequest,
+    Offered,
+    Record,
+    Said,
     record_statement,
     said_statement,
 )
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
-from comity.wire.offer_values import GrantQuery, OfferQuery
-from comity_client.node_home.founding import init_node
+from comity.wire.offer import GrantQuery, OfferQuery
+from comity_client.founding import init_node
 
 HOUR = 3600
 START = 1_800_000_000
@@ -81,7 +82,7 @@ class Unsigned:
         return ((self.public.halves[0].id, bytes(64)),)
 
 
-class Books(Register):
+class Books(OfferIndex):
     """A node's books of lines that nobody verifies."""
 
     def _genuine(self, log: str, entry: Entry, voices: object) -> bool:
@@ -99,12 +100,12 @@ class Writer:
     def chain(self, number: int, grants: int, *, accepted: bool = False) -> Iterator[Entry]:
         """An offer and so many requests and grants, all that fits."""
         offer = self.offer(number)
-        book = Book(offer.id)
+        book = ChainState(offer.id)
         yield self.record(book, Offered(_link(offer.id), offer))
         for nth in range(grants):
             hour = nth % (HOURS - 1)
-            wanted = (Allocation("gpu", 1, START + hour * HOUR, START + (hour + 1) * HOUR, 1),)
-            asked = self.say(Request(self.inception.id, offer.id, wanted, nth))
+            wanted = (SliceAllocation("gpu", 1, START + hour * HOUR, START + (hour + 1) * HOUR, 1),)
+            asked = self.say(GrantRequest(self.inception.id, offer.id, wanted, nth))
             yield asked
             grant = Grant(_link(offer.id), asked.digest, self.inception.id, wanted, START + 10**8)
             granted = self.record(book, grant)
@@ -125,7 +126,7 @@ class Writer:
             (part,),
             Window(START, START + HOURS * HOUR),
             Granularity(),
-            Location(where, "Institute", "", (where,)),
+            OfferLocation(where, "Institute", "", (where,)),
             Eligibility("anyone"),
             Terms(),
             Engine("slurm"),
@@ -135,20 +136,20 @@ class Writer:
     def say(self, said: Said) -> Entry:
         return sign_statement(said_statement(said), self.holder)
 
-    def record(self, book: Book, record: Record) -> Entry:
+    def record(self, book: ChainState, record: Record) -> Entry:
         linked = book.next(record, START)
         entry = sign_statement(record_statement(linked, self.node), self.online)
         book.take(linked, entry.envelope, entry.line)
         return entry
 
 
-def _link(chain: Digest) -> Link:
-    return Link(chain, 0, None, 0, ())
+def _link(chain: Digest) -> ChainLink:
+    return ChainLink(chain, 0, None, 0, ())
 
 
-def check(lines: list[bytes], writer: Writer) -> OfferLog:
+def check(lines: list[bytes], writer: Writer) -> OfferLogReader:
     """A chain, as somebody checks it who has its lines: parsed, every signature verified, the book kept."""
-    log = OfferLog(writer.log)
+    log = OfferLogReader(writer.log)
     for index, line in enumerate(lines):
         entry = parse_entry(line)
         by_node = entry.statement.by == writer.node
@@ -202,16 +203,16 @@ def fill(config: NodeConfig, writer: Writer, origin: str, offers: int, grants: i
 
 
 async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, object]:
-    core = Core.open(config, time.time)
+    core = NodeContext.open(config, time.time)
     try:
         supervisor = Supervisor(core.metrics)
-        room = Room(core, Replication(core, supervisor).own_log, supervisor)
+        room = Room(core, ReplicationTasks(core, supervisor).own_log, supervisor)
         room.register = Books(core)
         began, behind = time.process_time(), True
         while behind:
             behind = await room.register.read()
         read = time.process_time() - began
-        service = Offers(core, room)
+        service = OfferRpcService(core, room)
         found = [chain for _, chain in room.register.chains()]
         assert not room.register.newly_convicted()
         assert len(found) == offers

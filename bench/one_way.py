@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from comity.transfer.ranges import RangeSource
+from comity.transfer.sources import RangeSource
 from comity_cli.main import main
-from comity_client.pulling import fetching
+from comity_client.pull import fetch as fetching
 
 
 def only(way: str) -> None:

@@ -25,9 +25,9 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
-from comity.transfer.plan import MIB, Wanted
-from comity.trust.digest import Digest, sha256
-from comity.trust.pieces import PIECE, PieceRecord, fixed_pieces
+from comity.transfer.scheduler import MIB, WantedFile
+from comity.trust.artifact import PIECE, PieceRecord, fixed_pieces
+from comity.trust.encoding import Digest, sha256
 from harness import show, speeds, take_turns, write
 
 
@@ -66,7 +66,7 @@ def main() -> None:
 def peers(data: bytes, folder: Path) -> dict[str, Callable[[], None]]:
     pieces = [hashlib.sha256(data[at : at + PIECE]).digest() for at in range(0, len(data), PIECE)]
     records = [PieceRecord(length, found) for length, found in zip(fixed_pieces(len(data)), pieces, strict=True)]
-    want = Wanted(sha256(data), len(data), records)
+    want = WantedFile(sha256(data), len(data), records)
     complete = folder / "complete"
     complete.write_bytes(data)
 
@@ -106,7 +106,7 @@ def _counting(peer: Callable[[], None], spent: list[float]) -> Callable[[], None
     return run
 
 
-async def _resume(want: Wanted, complete: Path) -> None:
+async def _resume(want: WantedFile, complete: Path) -> None:
     await fetch_file(want, [], complete)
 
 

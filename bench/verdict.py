@@ -23,28 +23,32 @@ from pathlib import Path
 
 import harness
 from charter import NOW, Person, founded, voted
-from comity.trust.charter import draft, quorum
-from comity.trust.digest import sha256
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.charter.document import draft, quorum
+from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
-from comity.trust.evidence import PACK, FoundFile, Inspection, proof_name
-from comity.trust.federation import Federation, FederationNode
+from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name
 from comity.trust.identity import announce
 from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
-from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements.claims import Advisory, sign_advisory, sign_hold
-from comity.trust.statements.node_record import NodeRecord, sign_node_record
-from comity.trust.statements.published import Licence, Published, publish
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.statements import (
+    Advisory,
+    Licence,
+    NodeRecord,
+    Published,
+    publish,
+    sign_advisory,
+    sign_hold,
+    sign_node_record,
+)
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import log_verifier_key
+from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from comity.verifier import load_policy, read_pack
-from comity.wire.certs import make_certificate
+from comity.wire.tls import make_certificate
 
 EPOCHS, COSIGNERS, CLAIMS = 5, 8, 16
 JURISDICTIONS = ("CH", "SG", "ES", "KR", "CA", "BR", "IN", "JP", "NO", "FR")

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comity
-from comity.trust.verdict import Verdict
+from comity.trust.evidence import Verdict
 
 from comity_cli.following import follow
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
-    from comity.trust.report import Report
+    from comity.trust.report import VerdictReport
     from comity.trust.statement import Entry
     from comity_client.client import Client
-    from comity_client.owner.publishers import Publisher
-    from comity_client.publishing.publish import Receipt
+    from comity_client.publish import PublishReceipt
+    from comity_client.publishers import Publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Filed:
     report: Path | None
     page: Path | None
     signature: Path | None
-    receipt: Receipt | None
+    receipt: PublishReceipt | None
 
     def to_json(self) -> dict[str, Any]:
         logged = self.receipt.logged if self.receipt else ()
@@ -53,11 +53,11 @@ def file_report(
     if report is None and page is None:
         return None
     from comity.content import durable
-    from comity.trust.report import Report
-    from comity_client.reports.page import page as render
-    from comity_client.reports.signed import beside, read_signed, write_signature
+    from comity.trust.report import VerdictReport
+    from comity_client.reports import beside, read_signed, write_signature
+    from comity_client.reports import page as render
 
-    made = Report.of(verdict, comity.__version__)
+    made = VerdictReport.of(verdict, comity.__version__)
     signed = entry = None
     if report is not None:
         durable.write_file(report, made.encode(), mode=0o644, point="report")
@@ -77,8 +77,8 @@ def file_report(
 
 
 def _logged(
-    out: Output, api: Client, report: Report, entry: Entry, publisher: Publisher, nodes: Sequence[str]
-) -> Receipt:
+    out: Output, api: Client, report: VerdictReport, entry: Entry, publisher: Publisher, nodes: Sequence[str]
+) -> PublishReceipt:
     with follow(out, "logging") as on_event:
         receipt = api.log_report(report, entry, publisher, nodes=nodes, on_event=on_event)
     for logged in receipt.logged:

@@ -33,7 +33,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                     who = "its publisher" if event.own else f"{event.advisory.by.kind} {event.advisory.by.id[:12]}"
                     advisory = event.advisory
                     out.warn(f"{advisory.kind} ({advisory.severity}) by {who}: {advisory.text}")
-                case events.Alarm():
+                case events.MisbehaviourFound():
                     out.warn(f"ALERT {event.text}" + (f"  Next: {event.hint}" if event.hint else ""))
                 case events.SourceDropped():
                     out.warn(f"{event.node} was dropped for {event.path}: {event.why}")
@@ -43,7 +43,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                     out.warn(f"another pull is fetching {event.path}; waiting for it")
                 case events.Note():
                     out.warn(event.text)
-                case events.FileDone() | events.Judged() | events.SourceFailed():
+                case events.FileDone() | events.PolicyJudged() | events.SourceFailed():
                     pass
 
         yield handle

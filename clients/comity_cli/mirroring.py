@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
+    from comity.trust.claims import MirrorEvidence, ProvenObservation
     from comity.trust.statement import SideObject
-    from comity.trust.upstream.weighing import Mirroring, Seen
 
 
-def show_mirroring(out: Output, mirroring: Mirroring) -> None:
+def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
     """Lines for `show`: signatures by nodes of pinned members are verified, what they say is theirs."""
-    from comity.trust.rows.upstream import dispute_facts, names, news_text, observed_text
+    from comity.trust.rows.signatures import dispute_facts, names, news_text, observed_text
 
     for name in mirroring.names:
         members = mirroring.corroborating(name)
@@ -36,7 +36,7 @@ def _document(item: SideObject | None) -> str:
     return f"sha256:{item.digest[:12]}…" if item else "absent"
 
 
-def mirroring_document(mirroring: Mirroring) -> dict[str, Any]:
+def mirroring_document(mirroring: MirrorEvidence) -> dict[str, Any]:
     return {
         "corroborated": mirroring.corroborated,
         "observations": [_observation(seen) for seen in mirroring.seen],
@@ -48,7 +48,7 @@ def mirroring_document(mirroring: Mirroring) -> dict[str, Any]:
     }
 
 
-def _observation(seen: Seen) -> dict[str, Any]:
+def _observation(seen: ProvenObservation) -> dict[str, Any]:
     said = seen.observed
     return {
         "name": said.upstream.name,

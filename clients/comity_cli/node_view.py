@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from comity.trust.digest import short
-from comity.wire.values import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
+from comity.trust.encoding import short
+from comity.wire.messages import GovernanceStatus, LogStatus, NodeStatus, PeerStatus
 
 from comity_cli.output import Output, plural, size
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+from comity.trust.encoding import plain
 from comity.trust.errors import ComityError
-from comity.trust.spelling import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

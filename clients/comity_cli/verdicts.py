@@ -6,8 +6,8 @@ import textwrap
 from typing import Final
 
 import click
-from comity.trust.spelling import plain
-from comity.trust.verdict import Fact, Row, Verdict
+from comity.trust.encoding import plain
+from comity.trust.evidence import Row, RowFact, Verdict
 
 from comity_cli.output import Output
 
@@ -18,7 +18,7 @@ LOUD = ("malware", "vulnerability", "key-compromise")
 
 
 def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
-    from comity_client.reports.meaning import meaning
+    from comity_client.reports import meaning
 
     subject, what = verdict.name or "an artifact", meaning(verdict)
     out.say(f"{subject}  sha256:{verdict.artifact}" if verdict.artifact else subject)
@@ -59,5 +59,5 @@ def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
         out.say(f"          {plain(f'{_basis(fact)}: {fact.text}')}")
 
 
-def _basis(fact: Fact) -> str:
+def _basis(fact: RowFact) -> str:
     return f"claimed by {fact.by}" if fact.basis == "claimed" and fact.by else fact.basis

@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import comity
-from comity.trust.digest import Digest
-from comity.trust.judging.reading import Publication
-from comity.trust.judging.vouching import Vouch
-from comity.trust.manifest import Manifest
+from comity.trust.artifact import Manifest
+from comity.trust.claims import Publication, Vouch
+from comity.trust.encoding import Digest
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
-from comity.trust.statements.published import Licence, Parent
-
-from comity_client.evidence.dossier import Dossier, vouches_of
-from comity_client.pulling.held import Held
+from comity.trust.statements import Licence, Parent
+from comity_client.evidence.inspect import ArtifactInfo, vouches_of
+from comity_client.pull.destinations import LocalCopy
 
 SPEC: Final = "1.6"
 MAX_CONFIG: Final = 1024 * 1024
@@ -37,7 +35,7 @@ Component = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class BomContent:
     """What there is to write down: the manifest, the proven publication of it if there is one, what others say, and
     its config.json if that was at hand."""
 
@@ -47,26 +45,26 @@ class Described:
     config: bytes = b""
 
 
-def of_folder(here: Held, policy: Policy) -> Described:
+def bom_of_folder(here: LocalCopy, policy: Policy) -> BomContent:
     """What lies in a folder, with the evidence beside it. Its publication is the one of whom the policy names, if there
     are several."""
     publications = sorted(here.readings.publications, key=lambda each: (not _bound(each, policy), each.entry.digest))
     config = here.manifest.by_path.get("config.json")
     data = (here.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
     chosen = publications[0] if publications else None
-    return Described(here.manifest, chosen, vouches_of(here.readings, here.artifact, policy), data)
+    return BomContent(here.manifest, chosen, vouches_of(here.readings, here.artifact, policy), data)
 
 
-def of_dossier(dossier: Dossier) -> Described:
+def bom_of_artifact(dossier: ArtifactInfo) -> BomContent:
     """What the nodes tell; the bytes were not looked at."""
-    return Described(dossier.manifest, dossier.publication, dossier.vouches)
+    return BomContent(dossier.manifest, dossier.publication, dossier.vouches)
 
 
 def _bound(publication: Publication, policy: Policy) -> bool:
     return policy.bound_publisher(publication.published.name.namespace) == publication.publisher.id
 
 
-def bill(described: Described) -> str:
+def write_bom(described: BomContent) -> str:
     """The document, as JSON."""
     artifact = described.manifest.digest
     document = {
@@ -85,7 +83,7 @@ def bill(described: Described) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _model(described: Described) -> Component:
+def _model(described: BomContent) -> Component:
     artifact, publication = described.manifest.digest, described.publication
     model: Component = {
         "type": "machine-learning-model",
@@ -123,7 +121,7 @@ def _card(config: bytes) -> Component:
     return {"modelParameters": parameters} if parameters else {}
 
 
-def _properties(described: Described) -> Iterator[Mapping[str, str]]:
+def _properties(described: BomContent) -> Iterator[Mapping[str, str]]:
     yield _property("artifact", f"sha256:{described.manifest.digest}")
     yield _property("bytes", str(described.manifest.size))
     if (publication := described.publication) is not None:

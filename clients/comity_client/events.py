@@ -1,7 +1,9 @@
 """What happens during a pull or a publication, as it happens: for whoever draws progress, or writes a log.
 
 A callback may be called from a worker thread, never from two at once; what it raises ends the work.
-"""
+
+
+Errors of tasks that ran side by side."""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from comity.trust.digest import Digest
-from comity.trust.statements.claims import Advisory
-from comity.trust.verdict import Verdict
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.evidence import Verdict
+from comity.trust.statements import Advisory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Advised:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class MisbehaviourFound:
     """A log, or a node, was caught at something; `text` says what and where the proof is. Copies stay valid."""
 
     text: str
@@ -47,7 +50,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PolicyJudged:
     """The policy's verdict. `final` says that the bytes were hashed here; before that they are taken as announced, to
     refuse early what no download would change."""
 
@@ -117,9 +120,9 @@ class Waiting:
 Event: TypeAlias = (
     Resolved
     | Advised
-    | Alarm
+    | MisbehaviourFound
     | Note
-    | Judged
+    | PolicyJudged
     | Started
     | Progress
     | FileDone
@@ -131,5 +134,11 @@ Event: TypeAlias = (
 OnEvent: TypeAlias = Callable[[Event], None]
 
 
-def ignore(_: Event) -> None:
+def ignore_event(_: Event) -> None:
     """For callers who do not want to know."""
+
+
+def first_error(failures: BaseExceptionGroup[ComityError]) -> ComityError:
+    """The first of the failures that ended a task group: the others were cancelled for it."""
+    found = failures.exceptions[0]
+    return first_error(found) if isinstance(found, BaseExceptionGroup) else found

@@ -5,16 +5,21 @@ memory/        last checkpoints seen, and proofs of misbehaviour: what nobody ma
 publishers/    one folder an identity: its key file and its inception line
 blobs/         verified blobs and partial ones, of pulls that are under way or were refused
 placed/        where the pieces of placed files are, for reuse by the next pull
-"""
+
+
+One process at a time: an exclusive lock that the kernel drops when its holder dies."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content import durable
+from comity.content.durable import disk_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +62,16 @@ class Home:
         with durable.disk_errors(f"{folder} was not created"):
             durable.make_folders(folder, mode=0o700)
         return folder
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, which must exist, while the block runs. Waits for whoever has it; never held long."""
+    with disk_errors(f"{folder} was not locked"):
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with disk_errors(f"{folder} was not locked"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from comity.content.secret_file import read_secret
+from comity.content.secrets import read_secret
 from comity.trust.errors import NotFound
-from comity.wire.gateway_url import GatewayUrl
-
-from comity_client.node_home.seat import settings_of
+from comity.wire.messages import GatewayUrl
+from comity_client.founding import settings_of
 
 OFFLINE: Final = "HF_HUB_OFFLINE"
 _QUIET: Final = {

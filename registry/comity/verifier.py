@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Final
 
 import comity
-from comity.formats.inspecting import inspect
-from comity.trust import manifest as manifests
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import MAX_LINE
+from comity.formats.inspect import inspect
+from comity.trust.artifact import MAX_FILES, MAX_MANIFEST
+from comity.trust.artifact import MAX_PIECE_INDEX as MAX_PIECES
+from comity.trust.charter.federation import MAX_BYTES as MAX_FEDERATION
+from comity.trust.encoding import Digest, plain, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.trust.evidence import (
     MAX_MODEL_SIG,
@@ -35,19 +36,15 @@ from comity.trust.evidence import (
     PACK,
     Evidence,
     FoundFile,
-    Proof,
+    InclusionEvidence,
+    Verdict,
 )
-from comity.trust.federation import MAX_BYTES as MAX_FEDERATION
-from comity.trust.pieces import MAX_BYTES as MAX_PIECES
 from comity.trust.policy import MAX_BYTES as MAX_POLICY
 from comity.trust.policy import Policy, parse_policy
-from comity.trust.report import Report
-from comity.trust.spelling import plain
-from comity.trust.statement import MAX_OBJECT_BYTES, Entry, parse_entry
-from comity.trust.tlog.growth import MAX_BYTES as MAX_GROWTH
-from comity.trust.tlog.growth import is_growth
-from comity.trust.tlog.proof import MAX_PROOF
-from comity.trust.verdict import Verdict
+from comity.trust.report import VerdictReport
+from comity.trust.statement import MAX_LINE, MAX_OBJECT_BYTES, Entry, parse_entry
+from comity.trust.tlog.proof import MAX_BYTES as MAX_GROWTH
+from comity.trust.tlog.proof import MAX_PROOF, is_growth
 from comity.trust.verify import verify
 
 BLOCK: Final = 1024 * 1024
@@ -92,7 +89,7 @@ def read_pack(folder: Path) -> Evidence:
     proofs, stray = _proofs(pack / "proofs", {sha256(line) for line in claims})
     objects, unnamed = _objects(pack / "objects", wanted)
     return Evidence(
-        manifest=read_bounded(manifest, manifests.MAX_BYTES) if manifest.is_file() else None,
+        manifest=read_bounded(manifest, MAX_MANIFEST) if manifest.is_file() else None,
         files=None,
         claims=tuple(claims),
         proofs=tuple(proofs),
@@ -187,8 +184,8 @@ def _walk(folder: Path) -> list[Path]:
                     found.append(path)
                 elif path != folder / PACK:
                     unseen.append(path)
-        if len(found) + len(unseen) > 2 * manifests.MAX_FILES:
-            raise Malformed("too many files", why=f"a manifest lists at most {manifests.MAX_FILES}")
+        if len(found) + len(unseen) > 2 * MAX_FILES:
+            raise Malformed("too many files", why=f"a manifest lists at most {MAX_FILES}")
     return sorted(found)
 
 
@@ -262,16 +259,16 @@ def _lines(path: Path) -> Iterator[bytes]:
                 raise _too_much(path.name)
 
 
-def _proofs(folder: Path, lines: Set[Digest]) -> tuple[list[Proof], tuple[str, ...]]:
+def _proofs(folder: Path, lines: Set[Digest]) -> tuple[list[InclusionEvidence], tuple[str, ...]]:
     """Proofs of `lines`, by their names, and what is left out: those of other lines, and files that are too large."""
-    proofs, reader = list[Proof](), _PackFolder(folder)
+    proofs, reader = list[InclusionEvidence](), _PackFolder(folder)
     for name in reader.names:
         line = name.partition(".")[0]
         if not name.endswith(".tlog-proof") or line not in lines:
             reader.passed += 1
         elif (data := reader.read(name, MAX_PROOF)) is not None:
             reader.keep(data)
-            proofs.append(Proof(Digest(line), data))
+            proofs.append(InclusionEvidence(Digest(line), data))
     return proofs, reader.left_out("prove none of the claims")
 
 
@@ -378,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         verdict = verify(examine(options.folder), policy)
         if options.report is not None:
-            _write(options.report, Report.of(verdict, comity.__version__).encode())
+            _write(options.report, VerdictReport.of(verdict, comity.__version__).encode())
     except ComityError as error:
         return _complain(error, error.exit_status)
     sys.stdout.write((json.dumps(verdict.to_json(), indent=1) if options.json else render(verdict)) + "\n")

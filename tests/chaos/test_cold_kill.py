@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.trust.charter import Body
-from comity_client.node_home.founding import consent_to, seal
+from comity.trust.charter.document import Body
+from comity_client.founding import consent_to, seal_federation
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, serving, until
 from support.narrows import Narrows
 from support.ports import free_port
@@ -57,7 +57,7 @@ def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -
     """Have the one node know the other by the address of the narrows alone."""
     consents = [consent_to(body, home.directory) for home in (full, cold)]
     card = replace(full.card, mutual=(), open=(narrow.address,))
-    (cold.directory / "federation.json").write_bytes(seal(body, consents, [card, cold.card]).encode())
+    (cold.directory / "federation.json").write_bytes(seal_federation(body, consents, [card, cold.card]).encode())
     full.set("advertise", mutual=[], open=[narrow.address])
 
 

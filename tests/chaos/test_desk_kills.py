@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
-from comity_client.desk.keys import new_key
+from comity.trust.encoding import sha256
+from comity_client.signing.votes import new_key
 
 PREV = sha256(b"epoch 4")
 POINTS = ("votes.fsync", "votes.rename", "votes.folder", "votes.done")

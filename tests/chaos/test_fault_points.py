@@ -35,7 +35,7 @@ STEPS = {
 }
 OPENED = "a database opened or closed"
 CALL = re.compile(r"(\d+) +(fsync|fdatasync|rename|link|write)(?:at2?)?\((.*)")
-NODE = "import pathlib, sys; from comity.node import run; run(pathlib.Path(sys.argv[1]))"
+NODE = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(sys.argv[1]))"
 
 
 class Trace:

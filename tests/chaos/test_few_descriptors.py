@@ -17,7 +17,7 @@ from comity.trust.errors import Unavailable
 from support.federation import NodeHome, NodeProcess, introduced, make_home, until
 
 MAIN = (
-    "import pathlib, resource, sys; from comity.node import run;"
+    "import pathlib, resource, sys; from comity.node.app import run;"
     "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256));"
     "run(pathlib.Path(sys.argv[1]))"
 )

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity_client.events import Event, Progress
-from comity_client.publishing.importing import Imported
+from comity_client.publish import Imported
 from support.federation import processes
 from support.hub_like import Answer, Asked, hub_like
 from support.importing import importers

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PrivateKey
 from support.ledger_workload import COSIGNER, FAR, OWN, far_lines
 from support.logs import LogKeys

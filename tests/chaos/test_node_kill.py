@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.core import Core
-from comity.trust.digest import sha256
+from comity.node.context import NodeContext
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import parse_entry
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import SignedNote
-from comity.wire.values import Receipt
+from comity.trust.tlog.note import Checkpoint, SignedNote
+from comity.wire.messages import SubmitReceipt
 from support.federation import NodeHome, NodeProcess, converged, found, make_home, until
 from support.publisher import Publisher, model, release, send
 
@@ -45,7 +44,7 @@ async def died(node: NodeProcess) -> None:
 def everything_cosigned_is_held(home: NodeHome) -> None:
     """Open what the dead node left, as nobody's process: each cosignature of its own is over entries that are here,
     and every side object that they name is here too."""
-    core = Core.open(home.config(), lambda: 0)
+    core = NodeContext.open(home.config(), lambda: 0)
     try:
         for log in core.ledger.logs.all():
             core.ledger.history.verify_all(log.origin)
@@ -72,7 +71,7 @@ async def test_what_a_killed_node_acknowledged_stands(tmp_path: Path, fault: str
         release(publisher, model(tmp_path / f"model-{number}", weights=100_000, seed=number), f"tests/model@v{number}")
         for number in range(4)
     ]
-    acknowledged: list[Receipt] = []
+    acknowledged: list[SubmitReceipt] = []
     with contextlib.closing(NodeProcess(home, {"COMITY_FAULT": fault})) as node:
         await node.ready()
         with contextlib.suppress(ComityError):

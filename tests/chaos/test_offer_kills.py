@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import ComityError, Refused
-from comity.trust.offers import Allocation, Window, read_record
-from comity.trust.offers.records import GRANT
+from comity.trust.offers.offer import SliceAllocation, Window
+from comity.trust.offers.records import GRANT, read_record
 from comity.trust.statement import parse_entry
 from support.federation import NodeProcess, make_home, until
 from support.lending import Borrower, Lender, read_chain
@@ -25,8 +25,8 @@ async def test_a_node_that_dies_while_it_grants_has_granted_once_or_not_at_all(t
     now = int(time.time()) // HOUR * HOUR
     window = Window(now, now + 240 * HOUR)
 
-    def wanted(amount: int) -> Allocation:
-        return Allocation("h100", 1, now + HOUR, now + 20 * HOUR, amount)
+    def wanted(amount: int) -> SliceAllocation:
+        return SliceAllocation("h100", 1, now + HOUR, now + 20 * HOUR, amount)
 
     node = NodeProcess(lender.home)
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.trust.digest import Digest
-from comity.trust.pieces import PIECE
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, until
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.content.keyfile import write_keys
+from comity.content.secrets import write_keys
 from comity.trust.keys import PrivateKey
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, make_home, until
 from support.outside import Faces, OutsideLog, read_log, vkeys

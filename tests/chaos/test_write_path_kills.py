@@ -16,13 +16,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from comity.transfer.plan import Limits
-from comity.trust.digest import Digest, sha256
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.pieces import PIECE
 from comity.trust.statement import Statement, Subject, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
@@ -246,7 +245,7 @@ def publish_once(home: Path, source: Path, name: str, node: str) -> None:
 
 
 def pull_once(home: Path, name: str, to: Path | None, cache: Path | None) -> None:
-    client = Client(Home(home), limits=Limits(streams=2))
+    client = Client(Home(home), limits=TransferLimits(streams=2))
     if to is not None:
         client.pull(name, to=to)
     else:

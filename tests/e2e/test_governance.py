@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import quorum
+from comity.trust.charter.document import quorum
 from comity_cli.lab.lab import SEATS, Lab, LabNode
 from support.officers import Document, Officer, change, decide, serving, together, wait_for
 from support.ports import free_port

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.wire.client import NodeClient
-from comity.wire.offer_values import GrantQuery
+from comity.wire.offer import GrantQuery
 from comity_cli.lab.lab import Lab
-from comity_client.nodes.operator import socket_of
+from comity_client.session import socket_of
 from support.officers import Document, Officer, together, wait_for
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.charter import CharterPolicy, quorum
-from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
+from comity.trust.charter.document import CharterPolicy, quorum
+from comity_client.founding import consent_to, draft_genesis, init_node, seal_federation
 from support.divide import Divide, divide
 from support.officers import Officer, change, serving, together, wait_for
 from support.publisher import model
@@ -44,7 +44,7 @@ def _parted(tmp_path: Path) -> Iterator[Parted]:
             change(home, interval_seconds=0.5, first_answer_seconds=1.0, accept="any")
         policy = CharterPolicy(quorum(len(CODES)), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)
         body = draft_genesis(cards, policy)
-        federation = seal(body, [consent_to(body, tmp_path / code) for code in CODES], cards).encode()
+        federation = seal_federation(body, [consent_to(body, tmp_path / code) for code in CODES], cards).encode()
         for code in CODES:
             (tmp_path / code / "federation.json").write_bytes(federation)
         officers = [Officer(tmp_path / code, tmp_path / f"at-{code}", made.within(side)) for code, side in SIDE.items()]

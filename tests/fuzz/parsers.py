@@ -11,60 +11,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from comity.formats.inspecting import inspect
+from comity.formats.inspect import inspect
 from comity.formats.tensors import read_gguf, read_safetensors
-from comity.gateway.blobs.request import parse as parse_request
-from comity.gateway.blobs.urls import Urls
-from comity.trust.charter import (
-    Body,
-    accusation,
-    adopted_statement,
-    certify,
-    check_lie,
-    draft_statement,
-    read_accusation,
-    read_named,
-    read_reading,
-)
-from comity.trust.digest import Digest
-from comity.trust.dsse import Envelope
-from comity.trust.encoding import canonical, parse_canonical, parse_json
+from comity.gateway.fileserver.http1 import SignedUrls
+from comity.gateway.fileserver.http1 import parse as parse_request
+from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.charter.certificate import certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import accusation, check_lie, read_accusation
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.votes import adopted_statement, draft_statement, read_named, read_reading
+from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
-from comity.trust.federation import Federation
 from comity.trust.identity import Inception, check_inception
-from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.model_signing import Bundle, ModelKey, ModelStatement, Moment, parse_roots
-from comity.trust.model_signing.chains import Chain
+from comity.trust.model_signing.bundle import Bundle, ModelStatement
+from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
-from comity.trust.offers import Offer, read_any
-from comity.trust.offers.dossier import Dossier, Exhibit
-from comity.trust.pieces import PieceIndex, PieceRecord, encode_records, parse_records
+from comity.trust.offers.accusing import FaultProof, ProvenRecord
+from comity.trust.offers.chain import read_any
+from comity.trust.offers.offer import Offer
 from comity.trust.policy import parse_policy
-from comity.trust.report import Report
+from comity.trust.report import VerdictReport
 from comity.trust.rotation import KeyState, follow, parse_rotation
-from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statements.claims import parse_addresses, parse_advisory, parse_hold, sign_addresses
-from comity.trust.statements.derived import parse_derived
-from comity.trust.statements.node_record import certificate_key, parse_node_record
-from comity.trust.statements.published import Published
-from comity.trust.statements.verified import Verified, sign_verified, summarise
-from comity.trust.statements.vouched import Vouched, parse_vouched, sign_vouched
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.growth import Growth
-from comity.trust.tlog.mirror import MirrorInfo
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog.policy import TlogPolicy
-from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.tiles import decode_entries, encode_entries, parse_tile_path
-from comity.trust.tlog.witness import AddCheckpoint, encode_signatures, parse_signatures
-from comity.trust.upstream.comparing import Listed, Observation, encode_observations, parse_observations
-from comity.trust.upstream.naming import Wanted, check_endpoint
-from comity.trust.upstream.news import Changed, Gone, parse_changed, parse_gone, sign_changed, sign_gone
-from comity.trust.upstream.observed import Observed
+from comity.trust.statement import Envelope, SideObject, Statement, parse_entry, sign_statement
+from comity.trust.statements import (
+    Published,
+    Verified,
+    Vouched,
+    certificate_key,
+    parse_addresses,
+    parse_advisory,
+    parse_derived,
+    parse_hold,
+    parse_node_record,
+    parse_vouched,
+    sign_addresses,
+    sign_verified,
+    sign_vouched,
+    summarise,
+)
+from comity.trust.tlog.merkle import decode_entries, encode_entries, parse_tile_path
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.proof import Growth, TlogProof
+from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
+from comity.trust.upstream import (
+    Changed,
+    Gone,
+    ListedFile,
+    Observation,
+    Observed,
+    UpstreamRequest,
+    check_endpoint,
+    encode_observations,
+    parse_changed,
+    parse_gone,
+    parse_observations,
+    sign_changed,
+    sign_gone,
+)
 from comity.trust.verify import verify
-from comity.wire.gateway_url import GatewayUrl
-from comity.wire.https import RangeUrl
+from comity.wire.messages import GatewayUrl
+from comity.wire.tls import RangeUrl
 from cryptography.utils import CryptographyDeprecationWarning
 from support import offers as lending
 from support import weights
@@ -132,9 +140,9 @@ def _follow(data: bytes) -> Any:
     """A leaf that anybody may have made, under certificates that hold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a serial number that is not positive
-        chain = Chain.parse((data, certificate_der(_ABOVE.certificate)))
+        chain = CertificateChain.parse((data, certificate_der(_ABOVE.certificate)))
     assert chain.validity
-    return chain.follow(_ROOTS, Moment(posix(2026), "then"))
+    return chain.follow(_ROOTS, TrustedTime(posix(2026), "then"))
 
 
 def _payload(line: bytes) -> bytes:
@@ -160,7 +168,7 @@ def _judge(claim: bytes) -> Any:
 
 _OFFICER: Final = identity("Security officer", "ES")
 _VERIFIED: Final = sign_verified(
-    summarise(Report.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
+    summarise(VerdictReport.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
 ).line
 _CHARTERS: Final = _vectors("charter-certificate.json")
 _GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
@@ -207,7 +215,7 @@ _SUBMISSIONS: Final = tuple(
     AddCheckpoint(size, (bytes(32),) * size, SignedNote.parse(note)).encode() for size, note in enumerate(_NOTES)
 )
 
-_URLS: Final = Urls(bytes(32), lambda: 1e9)
+_URLS: Final = SignedUrls(bytes(32), lambda: 1e9)
 _REQUEST: Final = b"GET /blobs/a?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nConnection: close"
 
 
@@ -220,7 +228,7 @@ def _lend() -> tuple[bytes, ...]:
 
 _LENT: Final = _lend()
 _NOTE: Final = SignedNote.parse(_NOTES[0])
-_DOSSIER: Final = Dossier((_NOTE,), (Exhibit(b"a line", 1, (bytes(32),), 0),))
+_DOSSIER: Final = FaultProof((_NOTE,), (ProvenRecord(b"a line", 1, (bytes(32),), 0),))
 
 _VOUCHED: Final = sign_vouched(
     Vouched(_OFFICER.inception.author, _GOOD.artifact, "evaluated", "well", SideObject.of(b"scores")), _OFFICER.signer
@@ -245,8 +253,8 @@ _GONE: Final = Gone(_NODE.record.node.id, _UPSTREAM, _GOOD.artifact, "commit", 1
 _ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
 _OBSERVATIONS: Final = encode_observations(
     [
-        Observation(_ENTRY, Listed("a", 1, "1" * 40, _ENTRY.sha256, "x"), "sha256", True),
-        Observation(FileEntry("b", 1, _ENTRY.sha256), Listed("b", 1), "none", False),
+        Observation(_ENTRY, ListedFile("a", 1, "1" * 40, _ENTRY.sha256, "x"), "sha256", True),
+        Observation(FileEntry("b", 1, _ENTRY.sha256), ListedFile("b", 1), "none", False),
     ]
 )
 
@@ -285,7 +293,7 @@ PARSERS: Final[dict[str, Target]] = {
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
     "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
-    "offer-dossier": Target(Dossier.parse, (_DOSSIER.encode(),), Dossier.encode),
+    "offer-dossier": Target(FaultProof.parse, (_DOSSIER.encode(),), FaultProof.encode),
     "offer-statement": Target(_of_statement(read_any), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
@@ -301,7 +309,7 @@ PARSERS: Final[dict[str, Target]] = {
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
     "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
-    "report": Target(Report.parse, (Report.of(_GOOD.verdict(), "1.0").encode(),), Report.encode),
+    "report": Target(VerdictReport.parse, (VerdictReport.of(_GOOD.verdict(), "1.0").encode(),), VerdictReport.encode),
     "rotation": Target(_rotate, _ROTATIONS),
     "signed-url": Target(of_text(_URLS.check), _encoded(_URLS.sign(_GOOD.artifact, seconds=9, name="a", peer="b"))),
     "statement": Target(Statement.parse, (_payload(_GOOD.publication.line),)),
@@ -312,7 +320,7 @@ PARSERS: Final[dict[str, Target]] = {
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
-    "upstream": Target(of_text(Wanted.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1")),
+    "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1")),
     "upstream-changed": Target(_of_statement(parse_changed), (_payload(sign_changed(_CHANGED, _NODE.online).line),)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),
     "upstream-gone": Target(_of_statement(parse_gone), (_payload(sign_gone(_GONE, _NODE.online).line),)),

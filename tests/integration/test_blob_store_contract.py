@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comity.content.folder import FolderStore
-from comity.content.store import MAX_READ, BlobStore
-from comity.trust.digest import Digest, sha256
+from comity.content.blobs import MAX_READ, BlobStore, FolderStore
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from support.s3 import S3Account
 

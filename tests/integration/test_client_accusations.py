@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound
-from comity.trust.tlog.misbehaviour import ROOTS
-from comity.wire.values import Misbehaviour
+from comity.trust.tlog.proof import ROOTS
+from comity.wire.messages import ShownMisbehaviour
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
@@ -35,17 +35,17 @@ def note(log: Log) -> bytes:
     return log.checkpoint().signed(log.key).encode()
 
 
-def two_histories(log: Log) -> Misbehaviour:
+def two_histories(log: Log) -> ShownMisbehaviour:
     other = fork(log, 1)
     other.append(b"another second line")
-    return Misbehaviour(ROOTS, log.origin, (note(log), note(other)))
+    return ShownMisbehaviour(ROOTS, log.origin, (note(log), note(other)))
 
 
 def test_a_proof_that_nodes_keep_is_proven_here_once(federation: FakeFederation, client: Client) -> None:
     first, second, liar, _ = federation.nodes
     proof = two_histories(liar.log)
     first.misbehaving = [proof]
-    second.misbehaving = [Misbehaviour(proof.kind, proof.origin, proof.parts[::-1])]
+    second.misbehaving = [ShownMisbehaviour(proof.kind, proof.origin, proof.parts[::-1])]
     (found,) = client.accusations()
     assert (found.proven, found.log, found.why) == (True, liar.node.origin, "")
     assert set(found.nodes) == {first.node.record.name, second.node.record.name}
@@ -56,7 +56,7 @@ def test_a_proof_that_proves_nothing_is_the_claim_of_the_node_that_shows_it(
 ) -> None:
     slanderer, victim, *_ = federation.nodes
     honest = note(victim.log)
-    slanderer.misbehaving = [Misbehaviour(ROOTS, victim.node.origin, (honest, honest))]
+    slanderer.misbehaving = [ShownMisbehaviour(ROOTS, victim.node.origin, (honest, honest))]
     (found,) = client.accusations()
     assert (found.proven, found.nodes) == (False, (slanderer.node.record.name,))
     assert found.why
@@ -66,7 +66,7 @@ def test_a_log_that_no_pinned_federation_knows_is_accused_by_claim_only(
     federation: FakeFederation, client: Client
 ) -> None:
     proof = two_histories(federation.nodes[0].log)
-    federation.nodes[1].misbehaving = [Misbehaviour(proof.kind, "elsewhere.example/log", proof.parts)]
+    federation.nodes[1].misbehaving = [ShownMisbehaviour(proof.kind, "elsewhere.example/log", proof.parts)]
     (found,) = client.accusations()
     assert not found.proven
 
@@ -85,7 +85,7 @@ def test_the_command_line_says_what_is_proven_and_what_is_claimed(
 ) -> None:
     slanderer, victim, liar, _ = federation.nodes
     honest = note(victim.log)
-    slanderer.misbehaving = [two_histories(liar.log), Misbehaviour(ROOTS, victim.node.origin, (honest, honest))]
+    slanderer.misbehaving = [two_histories(liar.log), ShownMisbehaviour(ROOTS, victim.node.origin, (honest, honest))]
     monkeypatch.setenv("COMITY_HOME", str(client.home.root))
     monkeypatch.setenv("COLUMNS", "200")
     shown = CliRunner().invoke(command, ["log", "misbehaviour", "--all"], catch_exceptions=False).stdout

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
-from comity.trust.statements.derived import parse_derived
+from comity.trust.statements import parse_derived
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.lineage.derivations import Derivation
-from comity_client.owner.publishers import Publisher
+from comity_client.lineage import Derivation
+from comity_client.publishers import Publisher
 from support.derivations import Named, each, flip, sharded, to_bf16, write_safetensors
 from support.fakes import FakeFederation
 

@@ -12,10 +12,9 @@ from click.testing import CliRunner
 from comity.trust.errors import NotFound
 from comity_cli.main import command
 from comity_client.client import Client
-from comity_client.comparing.differences import GGUF
-from comity_client.comparing.tensors import Shared, TensorChanges
+from comity_client.diff import GGUF, Shared, TensorChanges
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support.derivations import Named, flip, llama_gguf, sharded, write_safetensors
 from support.fakes import FakeFederation
 

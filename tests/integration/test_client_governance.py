@@ -6,22 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import write_keys
-from comity.trust.charter import Body, adopted_statement
-from comity.trust.digest import Digest
+from comity.content.secrets import write_keys
+from comity.trust.charter.document import Body
+from comity.trust.charter.votes import adopted_statement
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import sign_statement
-from comity.wire.values import Charter
+from comity.wire.messages import Charter
+from comity_client.charter.joining import admission_drafts
+from comity_client.charter.keys import weigh_recovery
+from comity_client.charter.proposals import (
+    GovernanceClient,
+    Plan,
+    draft_admission,
+    draft_namespaces,
+    draft_removal,
+    propose_plan,
+    reading_plan,
+    sign_plan,
+)
+from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
-from comity_client.desk.keys import DeskKey, open_key
-from comity_client.desk.votes import VoteFile
-from comity_client.governance import acts, drafting, recovery
-from comity_client.governance.chamber import Chamber
-from comity_client.governance.joining import hopes
-from comity_client.governance.plans import Plan
-from comity_client.governance.sitting import Material
+from comity_client.founding import init_node
 from comity_client.home import Home
-from comity_client.node_home.founding import init_node
+from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
 from support.fake_council import FakeCouncil
 from support.fakes import FakeFederation, FakeNode
 from support.world import NOW
@@ -46,11 +54,11 @@ def client(tmp_path: Path, federation: FakeFederation) -> Client:
 
 
 @pytest.fixture
-def chamber(client: Client) -> Chamber:
+def chamber(client: Client) -> GovernanceClient:
     return client.chamber()
 
 
-def key_of(folder: Path, fake: FakeNode) -> DeskKey:
+def key_of(folder: Path, fake: FakeNode) -> GovernanceKey:
     path = folder / f"{fake.node.record.name}.pem"
     if not path.exists():
         write_keys(path, fake.node.seat.signer.keys)
@@ -63,22 +71,22 @@ def council(fake: FakeNode) -> FakeCouncil:
     return fake.governance
 
 
-def read(chamber: Chamber, key: DeskKey, body: Digest, to: FakeNode) -> str:
+def read(chamber: GovernanceClient, key: GovernanceKey, body: Digest, to: FakeNode) -> str:
     sitting = chamber.sitting()
-    made = acts.read(sitting, key, sitting.draft(body).body)
+    made = reading_plan(sitting, key, sitting.draft(body).body)
     if not isinstance(made, Plan):
         return made.why
-    (delivered,) = chamber.deliver(acts.sign(made, key).material, to.node.record.name)
+    (delivered,) = chamber.deliver(sign_plan(made, key).material, to.node.record.name)
     assert delivered.refusal is None
     return made.ceremony.statement.predicate
 
 
 def test_a_draft_is_read_twice_and_becomes_the_charter(
-    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
 ) -> None:
     keys = [key_of(tmp_path, fake) for fake in federation.nodes]
-    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = acts.sign(acts.propose(chamber.sitting(), keys[0].public, body, "ours"), keys[0])
+    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(chamber.sitting(), keys[0].public, body, "ours"), keys[0])
     chamber.deliver(shown.material, federation.nodes[0].node.record.name)
     desks = [(key, body.digest, fake) for key, fake in zip(keys, federation.nodes, strict=True)]
     said = [read(chamber, *desk) for _ in range(2) for desk in desks if chamber.sitting().current.epoch == 0]
@@ -89,25 +97,27 @@ def test_a_draft_is_read_twice_and_becomes_the_charter(
 
 
 def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
-    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
     for fake in federation.nodes[1:]:
         council(fake).forgets = ("draft",)
-    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = acts.sign(acts.propose(chamber.sitting(), key.public, body, "ours"), key)
+    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(chamber.sitting(), key.public, body, "ours"), key)
     chamber.deliver(shown.material, federation.nodes[0].node.record.name)
     assert chamber.sitting().draft(body.digest).text == "ours"
 
 
-def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, chamber: Chamber) -> None:
+def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, chamber: GovernanceClient) -> None:
     current = chamber.federation.body
-    invented = drafting.removal(current, federation.nodes[1].node.seat.id)
+    invented = draft_removal(current, federation.nodes[1].node.seat.id)
     council(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
     assert chamber.sitting().current.digest == current.digest
 
 
-def test_nodes_that_are_down_are_named_and_missed_by_nobody(federation: FakeFederation, chamber: Chamber) -> None:
+def test_nodes_that_are_down_are_named_and_missed_by_nobody(
+    federation: FakeFederation, chamber: GovernanceClient
+) -> None:
     gone = federation.nodes[2].node.record.name
     federation.kill(gone)
     gathered = chamber.gather()
@@ -132,13 +142,13 @@ def test_a_newcomer_asks_and_members_see_its_card(tmp_path: Path, federation: Fa
     assert asking.card == card
 
     chamber, key = client.chamber(), key_of(tmp_path, federation.nodes[0])
-    body = drafting.admission(chamber.sitting().current, asking.card.member)
-    known = chamber.sitting().adding(Material.of(asking.card.lines))
-    shown = acts.sign(acts.propose(known, key.public, body, "they asked"), key)
+    body = draft_admission(chamber.sitting().current, asking.card.member)
+    known = chamber.sitting().adding(CharterMaterial.of(asking.card.lines))
+    shown = sign_plan(propose_plan(known, key.public, body, "they asked"), key)
     delivered = chamber.deliver(shown.material, federation.nodes[0].node.record.name)
     assert len(delivered) == 3, "the newcomer's inception and node record go before the draft"
     assert chamber.sitting().draft(body.digest).objection is None
-    (hope,) = hopes(chamber.sitting(), card.inception.id)
+    (hope,) = admission_drafts(chamber.sitting(), card.inception.id)
     assert (hope.by, hope.text, hope.consented, hope.quorum) == ("Institute CH", "they asked", False, 3)
 
 
@@ -152,16 +162,16 @@ def test_a_card_that_does_not_prove_itself_is_nobodys_request(
 
 
 def test_copies_of_a_home_log_come_member_by_member(
-    tmp_path: Path, federation: FakeFederation, chamber: Chamber
+    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
-    body = drafting.namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = acts.sign(acts.propose(chamber.sitting(), key.public, body, "ours"), key)
+    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(chamber.sitting(), key.public, body, "ours"), key)
     chamber.deliver(shown.material, federation.nodes[0].node.record.name)
     assert read(chamber, key, body.digest, federation.nodes[0]) == "intent"
     key.votes.path.unlink()
     assert "sits out" in read(chamber, key, body.digest, federation.nodes[0])
-    decided = recovery.weigh(chamber.sitting(), key, chamber.copies())
+    decided = weigh_recovery(chamber.sitting(), key, chamber.copies())
     assert [reading.body for reading in decided.found] == [body.digest]
 
 
@@ -183,7 +193,7 @@ def adopts(fake: FakeNode, body: Body) -> None:
 
 
 def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
-    federation: FakeFederation, chamber: Chamber
+    federation: FakeFederation, chamber: GovernanceClient
 ) -> None:
     found = chamber.confirm(chamber.sitting())
     assert (found.epoch, found.confirmed, found.needed, found.enough) == (0, 4, 2, True)
@@ -192,9 +202,9 @@ def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
 
 
 def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
-    federation: FakeFederation, chamber: Chamber
+    federation: FakeFederation, chamber: GovernanceClient
 ) -> None:
-    hidden = drafting.namespaces(chamber.federation.body, {"alia": TWO})
+    hidden = draft_namespaces(chamber.federation.body, {"alia": TWO})
     for fake in federation.nodes[:2]:
         adopts(fake, hidden)
     found = chamber.confirm(chamber.sitting())
@@ -202,15 +212,15 @@ def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
     assert (found.confirmed, found.enough) == (2, False)
 
 
-def test_a_stranger_adopts_nothing_in_a_members_name(federation: FakeFederation, chamber: Chamber) -> None:
-    hidden = drafting.namespaces(chamber.federation.body, {"alia": TWO})
+def test_a_stranger_adopts_nothing_in_a_members_name(federation: FakeFederation, chamber: GovernanceClient) -> None:
+    hidden = draft_namespaces(chamber.federation.body, {"alia": TWO})
     first, second = federation.nodes[:2]
     forged = sign_statement(adopted_statement(hidden, first.node.record.node.id), second.node.online)
     first.log.append(forged.line)
     assert chamber.confirm(chamber.sitting()).elsewhere == ()
 
 
-def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, chamber: Chamber) -> None:
+def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, chamber: GovernanceClient) -> None:
     for fake in federation.nodes:
         fake.cosigners = {}
     found = chamber.confirm(chamber.sitting())

@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.statements.published import Parent
+from comity.trust.statements import Parent
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.events import Note
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support.derivations import Named, each, to_bf16, write_safetensors
 from support.fakes import FakeFederation
 

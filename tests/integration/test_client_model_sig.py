@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.content.keyfile import write_keys
-from comity.trust.digest import sha256
+from comity.content.secrets import write_keys
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, Unavailable
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing import ModelKey, ModelSigningRule
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.policy import Policy
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
-from comity_client.publishing.publish import Receipt
-from comity_client.pulling.model_signing import own_key, public_file, read_model_key
+from comity_client.publish import PublishReceipt
+from comity_client.publishers import Publisher
+from comity_client.pull.model_sig import own_key, public_file, read_model_key
 from support.fakes import FakeFederation
 
 FILES = {"README.md": b"# Tiny\n", "config.json": b"{}\n", "empty.txt": b"", "weights.bin": os.urandom(100_000)}
@@ -56,7 +57,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def publish(client: Client, source: Path, publisher: Publisher, *, version: str = "v1") -> Receipt:
+def publish(client: Client, source: Path, publisher: Publisher, *, version: str = "v1") -> PublishReceipt:
     return client.publish(
         source,
         f"lab-{publisher.id[:8]}/tiny@{version}",

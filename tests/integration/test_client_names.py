@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.trust.names import Name
 from comity.trust.statement import SideObject
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statements import Licence, Published, publish
 from comity_client.client import Client
 from comity_client.events import Event, Note
 from comity_client.home import Home

@@ -7,23 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.errors import (
-    Conflict,
-    Equivocation,
-    Malformed,
-    NotFound,
-    Refused,
-    Unavailable,
-    Untrusted,
-)
+from comity.trust.encoding import sha256
+from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.rotation import parse_rotation
 from comity.trust.statement import parse_entry
-from comity.trust.statements.published import Parent
+from comity.trust.statements import Parent
 from comity_client.client import Client
 from comity_client.events import Event
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support.fakes import FakeFederation, fork
 
 FILES = {

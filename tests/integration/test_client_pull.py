@@ -10,24 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.transfer.plan import Limits
-from comity.trust.digest import sha256
-from comity.trust.errors import (
-    ComityError,
-    Conflict,
-    NotFound,
-    OutOfSpace,
-    PolicyNotMet,
-    Unavailable,
-    Untrusted,
-)
-from comity.trust.hub import commit_id
-from comity.trust.manifest import Manifest
-from comity.trust.statements.claims import Advisory, sign_advisory
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.artifact import Manifest, commit_id
+from comity.trust.encoding import sha256
+from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, PolicyNotMet, Unavailable, Untrusted
+from comity.trust.statements import Advisory, sign_advisory
 from comity_client.client import Client
-from comity_client.events import Alarm, Event, SourceDropped
+from comity_client.events import Event, MisbehaviourFound, SourceDropped
 from comity_client.home import Home
-from comity_client.owner.memory import ALARMS
+from comity_client.seen import ALARMS
 from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
 
@@ -38,7 +29,7 @@ FILES = {
     "model.safetensors": os.urandom(9 * 1024 * 1024 + 17),
     "tokenizer/vocab.txt": b"a\nb\n",
 }
-PATIENT = Limits(patience=20.0, silence=1.0)
+PATIENT = TransferLimits(patience=20.0, silence=1.0)
 
 
 @pytest.fixture
@@ -204,7 +195,7 @@ def test_a_pull_goes_on_when_all_holders_but_one_vanish_in_the_middle(
 def test_an_interrupted_pull_goes_on_where_it_was(
     tmp_path: Path, federation: FakeFederation, made: Release, client: Client
 ) -> None:
-    hasty = Client(client.home, limits=Limits(patience=2.0, silence=0.5))
+    hasty = Client(client.home, limits=TransferLimits(patience=2.0, silence=0.5))
     for fake in federation.nodes:
         fake.blobs = {**fake.blobs}
         del fake.blobs[next(d for d, data in fake.blobs.items() if data == FILES["config.json"])]
@@ -295,7 +286,7 @@ def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
     with pytest.raises(Untrusted) as caught:
         client.pull("swiss-ai/tiny", to=tmp_path / "other", on_event=events.append)
     assert caught.value.code in ALARMS
-    assert any(isinstance(event, Alarm) for event in events)
+    assert any(isinstance(event, MisbehaviourFound) for event in events)
     assert [item.log for item in client.misbehaviour()] == [writer.node.origin]
 
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.tlog.merkle import inclusion_proof
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.values import Located, LocatedProof
+from comity.wire.messages import LocatedEntry, LocatedProof
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, FakeNode, Release, release
@@ -41,8 +41,8 @@ class MadeUp(FakeNode):
 
     favourite: bytes = b""
 
-    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[Located, None]:
-        yield Located("node-ch.example/log", 10**9, self.favourite)
+    async def resolve(self, name: str, version: str | None) -> AsyncGenerator[LocatedEntry, None]:
+        yield LocatedEntry("node-ch.example/log", 10**9, self.favourite)
 
 
 @pytest.fixture

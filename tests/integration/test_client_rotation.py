@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.transfer.plan import Limits
+from comity.transfer.scheduler import TransferLimits
 from comity.trust.errors import ComityError
-from comity.trust.rotation import Cut, parse_rotation
+from comity.trust.rotation import LogCut, parse_rotation
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, Release, release
@@ -33,7 +33,7 @@ def made(tmp_path: Path, federation: FakeFederation) -> Release:
 
 @pytest.fixture
 def client(tmp_path: Path, federation: FakeFederation) -> Client:
-    client = Client(Home(tmp_path / "home"), limits=Limits(patience=20.0, silence=1.0))
+    client = Client(Home(tmp_path / "home"), limits=TransferLimits(patience=20.0, silence=1.0))
     client.pin(federation.file())
     return client
 
@@ -43,7 +43,7 @@ def rotate(federation: FakeFederation) -> tuple[Owned, str]:
     log = federation.nodes[0].log
     checkpoint = log.checkpoint()
     after, entry = of(federation.publisher).to(
-        "publisher second", cut=[Cut(log.origin, checkpoint.size, checkpoint.root)]
+        "publisher second", cut=[LogCut(log.origin, checkpoint.size, checkpoint.root)]
     )
     log.append(entry.line)
     return after, parse_rotation(entry)[0].digest
@@ -70,7 +70,7 @@ def test_a_stolen_old_key_publishes_for_nobody_who_pinned_the_rotation(
     federation.publish(
         release(tmp_path / "stolen", FILES | {"x": b"1"}, by=federation.publisher, name="swiss-ai/tiny@v2")
     )
-    newcomer = Client(Home(tmp_path / "newcomer"), limits=Limits(patience=20.0, silence=1.0))
+    newcomer = Client(Home(tmp_path / "newcomer"), limits=TransferLimits(patience=20.0, silence=1.0))
     newcomer.pin(federation.file())
     assert newcomer.pull("swiss-ai/tiny@v2", to=tmp_path / "fooled").verdict.accepted
     client.pin_rotation(federation.publisher.id, rotation)

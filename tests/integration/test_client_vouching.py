@@ -14,7 +14,7 @@ from comity.trust.policy import SafetyRule
 from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support import weights
 from support.fakes import FakeFederation
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from comity.transfer.plan import Limits
+from comity.transfer.scheduler import TransferLimits
 from comity.trust.errors import ComityError, PolicyNotMet, Refused, Unavailable
 from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.events import Event, Progress
 from comity_client.home import Home
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support.federation import Founded, NodeProcess, found, processes
 from support.publisher import model
 
@@ -43,7 +43,7 @@ class Lab:
 @contextmanager
 def lab(folder: Path, count: int = 4) -> Iterator[Lab]:
     founded = found(folder / "nodes", count)
-    client = Client(Home(folder / "home"), limits=Limits(patience=60))
+    client = Client(Home(folder / "home"), limits=TransferLimits(patience=60))
     client.pin(founded.federation.encode())
     publisher = client.new_publisher("Swiss AI", "CH", founded.homes[0].origin)
     with processes(*founded.homes) as nodes:

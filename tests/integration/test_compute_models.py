@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from comity.transfer.plan import Limits
+from comity.transfer.scheduler import TransferLimits
 from comity.trust.errors import Malformed, NotFound
 from comity_client.client import Client
-from comity_client.compute.attention import Cache, UnknownCache
 from comity_client.home import Home
+from comity_client.offers.fit import Cache, UnknownCache
 from support.federation import found, processes
 from support.weights import gguf, safetensors
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(Home(tmp_path / "home"), limits=Limits(patience=60))
+    return Client(Home(tmp_path / "home"), limits=TransferLimits(patience=60))
 
 
 def test_a_folder_says_how_much_it_takes(folder: Path, client: Client) -> None:

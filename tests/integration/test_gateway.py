@@ -8,8 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside, bounds, server
-from comity.node.descriptors import ConnectionLimits
+from comity.gateway import http as bounds
+from comity.gateway import http as server
+from comity.gateway.app import beside
+from comity.node.listeners import ConnectionLimits
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, make_home, serving
 from support.ports import free_port

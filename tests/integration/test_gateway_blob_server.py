@@ -14,15 +14,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from comity.gateway.blobs import connection, pipe
-from comity.gateway.blobs.pipe import BUFFER
-from comity.gateway.blobs.server import BlobServer
-from comity.trust.digest import sha256
+from comity.gateway.fileserver import http1 as pipe
+from comity.gateway.fileserver import server as connection
+from comity.gateway.fileserver.http1 import BUFFER
+from comity.gateway.fileserver.server import BlobServer
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import PrivateKey
-from comity.trust.pieces import PIECE
-from comity.wire.certs import TlsIdentity, make_certificate
-from comity.wire.https import server_context
+from comity.wire.tls import TlsIdentity, make_certificate, server_context
 from support.blob_site import BlobSite, blob_site, exchange, get
 
 SIZE = 2 * PIECE + 1000

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside
-from comity.gateway.hub import streams
-from comity.node.replication import cold
+from comity.gateway.app import beside
+from comity.gateway.hub import routes as streams
+from comity.node.replication import on_demand as cold
 from comity.node.replication.files import FileFetcher
-from comity.trust.pieces import PieceRecord
+from comity.trust.artifact import PieceRecord
 from support.cold_shops import Road, shops, stalling, taken, weights_of
 from support.federation import serving, until
 from support.publisher import model

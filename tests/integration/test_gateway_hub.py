@@ -15,13 +15,12 @@ from pathlib import Path
 import httpx2
 import pytest
 import structlog
-from comity.content.tokens import TokenFile
-from comity.gateway.hub import shelf
-from comity.node import logs
-from comity.trust.hub import blob_id, commit_id, tree_ids
+from comity.content.secrets import TokenFile
+from comity.gateway.hub import catalogue as shelf
+from comity.node.app import configure_logging
+from comity.trust.artifact import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
-from comity.trust.statements.claims import Advisory, sign_advisory
-from comity.trust.statements.published import Published, publish
+from comity.trust.statements import Advisory, Published, publish, sign_advisory
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 
@@ -308,7 +307,7 @@ async def test_somebody_elses_token_opens_a_public_node_as_none_does(node: Shop,
 async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where it is sent as it should be, nor where a user puts it by mistake, nor when a route breaks."""
     lines, before = io.StringIO(), structlog.get_config()
-    logs.configure(level=logging.DEBUG)
+    configure_logging(level=logging.DEBUG)
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(lines)
@@ -323,7 +322,7 @@ async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypat
                     headers = {"Authorization": f"Bearer {token}", "Cookie": f"token={token}"}
                     for url in (PATH, f"/{token}/x/resolve/main/a", f"{PATH}?token={token}", f"/api/models/{token}"):
                         await http.get(url, headers=headers)
-                monkeypatch.setattr("comity.gateway.hub.views.model", None)
+                monkeypatch.setattr("comity.gateway.hub.views.model_view", None)
                 assert (await http.get(PATH, headers={"Authorization": f"Bearer {secret}"})).status_code == 500
     finally:
         structlog.configure(**before)

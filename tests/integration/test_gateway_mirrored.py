@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway.hub.mirrored import Mirrored, Seen
-from comity.trust.digest import sha256
-from comity.trust.hub import commit_id
+from comity.gateway.hub.mirrored import MirroredRepository, ObservedArtifact
+from comity.trust.artifact import commit_id
+from comity.trust.encoding import sha256
 from comity.trust.statement import parse_entry
-from comity.trust.upstream.observed import Observed
-from comity.wire.upstream_values import ImportDone, ImportOrder
+from comity.trust.upstream import Observed
+from comity.wire.upstream import ImportDone, ImportOrder
 from support.gateway import Shop, shop
 from support.hub_like import HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
@@ -141,23 +141,23 @@ async def test_a_node_goes_on_serving_what_it_fetched_where_another_observed_oth
     other = replace(true.observed, artifact=sha256(b"other bytes"))
     lie = replace(true, observed=other, members=seen(done, {"SG", "ES"}, here=False).members, here=False)
 
-    def served(*found: Seen) -> Mirrored:
-        return Mirrored(NAME, {commit: {each.observed.artifact: each for each in found}}, {"main": commit})
+    def served(*found: ObservedArtifact) -> MirroredRepository:
+        return MirroredRepository(NAME, {commit: {each.observed.artifact: each for each in found}}, {"main": commit})
 
     assert served(true, lie).decided(commit) == true
     assert served(true, lie).notices(commit, true.observed.artifact)[0][0] == "upstream"
     assert served(replace(true, here=False), lie).decided(commit) == lie, "where it fetched none, what most members did"
     equal = replace(lie, members=frozenset({sha256(b"SG")}))
     assert served(replace(true, here=False), equal).decided(commit).observed == true.observed, "what was proven first"
-    later = Mirrored(NAME, {commit: {true.observed.artifact: true}, "f" * 40: {other.artifact: equal}}, {})
+    later = MirroredRepository(NAME, {commit: {true.observed.artifact: true}, "f" * 40: {other.artifact: equal}}, {})
     assert later.commit("main") == commit
 
 
-def seen(done: ImportDone, members: set[str], *, here: bool) -> Seen:
+def seen(done: ImportDone, members: set[str], *, here: bool) -> ObservedArtifact:
     """What a node mirrored, as it stands in its log; fetched by `members`."""
     entry = parse_entry(done.line)
     observed = Observed.parse(entry.statement)
-    return Seen(entry, observed, frozenset(sha256(each.encode()) for each in members), here)
+    return ObservedArtifact(entry, observed, frozenset(sha256(each.encode()) for each in members), here)
 
 
 async def test_a_policy_of_the_owner_decides_for_mirrored_repositories_too(tmp_path: Path, hub: HubLike) -> None:

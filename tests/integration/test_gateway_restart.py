@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from comity.gateway import beside
-from comity.node.core import Core
-from comity.trust.digest import Digest
-from comity.trust.pieces import PIECE
+from comity.gateway.app import beside
+from comity.node.context import NodeContext
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, model, release, send
 
@@ -27,7 +27,7 @@ SIZE = 6 * PIECE + 12_345
 class Reader:
     """A client of a running node, and what the node has hashed for it."""
 
-    core: Core
+    core: NodeContext
     url: str
 
     def hashed(self, what: str) -> float:
@@ -56,9 +56,9 @@ class Shop:
 
     @contextlib.asynccontextmanager
     async def started(self) -> AsyncIterator[Reader]:
-        cores: list[Core] = []
+        cores: list[NodeContext] = []
 
-        def watched(core: Core, *parts: Any) -> AbstractAsyncContextManager[str]:
+        def watched(core: NodeContext, *parts: Any) -> AbstractAsyncContextManager[str]:
             cores.append(core)
             return beside(core, *parts)
 

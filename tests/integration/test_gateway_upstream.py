@@ -11,14 +11,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.content.tokens import TokenFile
-from comity.gateway import beside
-from comity.gateway.hub import streams
-from comity.node.importing import passages
-from comity.node.importing.passage import Passage
-from comity.trust.digest import sha256
-from comity.upstream.download import Patience
-from comity.wire.upstream_values import ImportOrder
+from comity.content.secrets import TokenFile
+from comity.gateway.app import beside
+from comity.gateway.hub import routes as streams
+from comity.node.importing import read_through as passages
+from comity.node.importing.read_through import ReadThroughImport
+from comity.trust.encoding import sha256
+from comity.upstream.download import Timeouts
+from comity.wire.upstream import ImportOrder
 from support.cold_shops import taken
 from support.federation import found, serving, until
 from support.gateway import Shop
@@ -167,7 +167,7 @@ async def test_what_is_too_large_is_refused_before_a_byte_comes(tmp_path: Path, 
 async def test_a_hub_that_is_away_is_told_with_what_to_do(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passages, "ASKING", Patience(silence=1.0, later=0.1, pause=0.01))
+    monkeypatch.setattr(passages, "ASKING", Timeouts(silence=1.0, later=0.1, pause=0.01))
     hub.url = f"http://127.0.0.1:{free_port()}"
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         for path in (FILE, f"/api/models/{NAME}"):
@@ -294,7 +294,7 @@ async def test_an_import_that_has_ended_leaves_the_memory(
 
     def alive() -> bool:
         gc.collect()
-        made = (found for found in gc.get_objects() if type(found) is Passage)
+        made = (found for found in gc.get_objects() if type(found) is ReadThroughImport)
         return any(passage.standing.upstream.endpoint == hub.url for passage in made)
 
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
@@ -307,7 +307,7 @@ async def test_an_import_that_has_ended_leaves_the_memory(
 
 
 async def test_a_peer_that_has_it_is_asked_first(tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passages, "ASKING", Patience(silence=1.0, later=0.1, pause=0.01))
+    monkeypatch.setattr(passages, "ASKING", Timeouts(silence=1.0, later=0.1, pause=0.01))
     monkeypatch.setattr(passages, "REFUSED", 0.05)
     commit = hub.repository(NAME).commit(FILES).sha
     full, cold = found(tmp_path, 2).homes

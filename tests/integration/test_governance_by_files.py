@@ -9,24 +9,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Intent, Ratify, quorum
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Body, quorum
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.votes import Intent, Ratify
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Unavailable, Untrusted
-from comity.trust.federation import Federation
-from comity_client.desk.ceremony import Ceremony, Panel
-from comity_client.desk.keys import DeskKey, find_keys, open_key, read_public, write_public
-from comity_client.desk.seat_keys import SeatShape
-from comity_client.desk.votes import reading_of
-from comity_client.governance import acts, drafting, recovery, rotating
-from comity_client.governance.acts import Nothing
-from comity_client.governance.folder import read_folder, write_folder
-from comity_client.governance.inviting import carried_nodes, extended, invite
-from comity_client.governance.plans import Plan, plan_carried
-from comity_client.governance.sitting import Material, Sitting, material_of, of_federation
-from comity_client.governance.turns import turns
-from comity_client.node_home.card import NodeCard
-from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
-from comity_client.owner.trust_store import TrustStore
+from comity_client.charter.joining import carried_nodes, extended_federation, make_invitation
+from comity_client.charter.keys import (
+    PreparedRotation,
+    own_chain,
+    prepare_rotation,
+    resume_voting,
+    take_up_record,
+    take_up_rotation,
+    weigh_recovery,
+)
+from comity_client.charter.proposals import (
+    NothingToSign,
+    Plan,
+    consent_plan,
+    draft_admission,
+    draft_namespaces,
+    draft_policy_change,
+    draft_rekeying,
+    draft_removal,
+    leave_plan,
+    plan_carried,
+    propose_plan,
+    reading_plan,
+    rebase_draft,
+    sign_plan,
+    sign_plan_with_all,
+)
+from comity_client.charter.state import (
+    CharterMaterial,
+    CharterState,
+    material_of,
+    of_federation,
+    read_folder,
+    turns,
+    write_folder,
+)
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.signing.seat_keys import SeatShape
+from comity_client.signing.votes import (
+    Ceremony,
+    GovernanceKey,
+    SigningPanel,
+    find_keys,
+    open_key,
+    read_public,
+    reading_of,
+    write_public,
+)
+from comity_client.trust_store import TrustStore
 from support.softhsm import token
 
 CODES = ("CH", "ES", "KR", "SG", "BR")
@@ -39,7 +75,7 @@ class Office:
     home: Path
     card: NodeCard
     federation: Federation | None = None
-    seen: tuple[Material, Sitting] | None = None
+    seen: tuple[CharterMaterial, CharterState] | None = None
 
     @property
     def id(self) -> Digest:
@@ -50,12 +86,12 @@ class Office:
         return self.home / "carried"
 
     @property
-    def keys(self) -> list[DeskKey]:
+    def keys(self) -> list[GovernanceKey]:
         return find_keys(self.home / "offline", self.card.state.keys)
 
-    def sitting(self) -> Sitting:
+    def sitting(self) -> CharterState:
         assert self.federation is not None
-        known = read_folder(self.folder) if self.folder.is_dir() else Material()
+        known = read_folder(self.folder) if self.folder.is_dir() else CharterMaterial()
         if self.seen is None or self.seen[0] != known:
             self.seen = known, of_federation(self.federation, known)
         return self.seen[1]
@@ -65,23 +101,23 @@ class Office:
         return self.sitting().current
 
     def propose(self, body: Body, text: str = "because") -> None:
-        self.put(acts.propose(self.sitting(), self.keys[0].public, body, text))
+        self.put(propose_plan(self.sitting(), self.keys[0].public, body, text))
 
     def read(self, body: Digest, *, stalled: bool = False) -> str:
         """Sign the next reading, and say which: `intent 1`; or why there is none."""
         draft = self.sitting().draft(body).body
-        made = acts.read(self.sitting(), self.keys[0], draft, stalled=stalled)
-        if isinstance(made, Nothing):
+        made = reading_plan(self.sitting(), self.keys[0], draft, stalled=stalled)
+        if isinstance(made, NothingToSign):
             return made.why
         self.put(made)
         reading = reading_of(made.ceremony.payload)
         return f"{'intent' if isinstance(reading, Intent) else 'ratify'} {reading.round}"
 
     def agree(self, body: Digest) -> None:
-        self.put(acts.agree(self.sitting(), self.sitting().draft(body).body, self.id))
+        self.put(consent_plan(self.sitting(), self.sitting().draft(body).body, self.id))
 
     def put(self, shown: Plan) -> None:
-        write_folder(self.folder, acts.sign_all(shown, self.keys).material)
+        write_folder(self.folder, sign_plan_with_all(shown, self.keys).material)
 
 
 def office(root: Path, code: str, shape: SeatShape | None = None) -> Office:
@@ -119,7 +155,7 @@ def _founders(tmp_path_factory: pytest.TempPathFactory) -> list[Office]:
     offices = [office(root, code, SeatShape(3) if code == "ES" else None) for code in CODES[:4]]
     cards = [each.card for each in offices]
     body = draft_genesis(cards)
-    federation = seal(body, [consent_to(body, each.home) for each in offices], cards)
+    federation = seal_federation(body, [consent_to(body, each.home) for each in offices], cards)
     return [dataclasses.replace(each, federation=federation) for each in offices]
 
 
@@ -139,10 +175,10 @@ def newcomer(tmp_path: Path, offices: Sequence[Office]) -> Office:
 
 def test_a_fifth_member_joins(tmp_path: Path, four: list[Office]) -> None:
     fifth = newcomer(tmp_path, four)
-    body = drafting.admission(four[0].current, fifth.card.member)
+    body = draft_admission(four[0].current, fifth.card.member)
     assert body.quorum == quorum(5)
-    known = four[0].sitting().adding(Material.of(fifth.card.lines))
-    four[0].put(acts.propose(known, four[0].keys[0].public, body, "they mirror what we publish"))
+    known = four[0].sitting().adding(CharterMaterial.of(fifth.card.lines))
+    four[0].put(propose_plan(known, four[0].keys[0].public, body, "they mirror what we publish"))
     carry([*four, fifth])
     assert ("Institute BR", "consented") in {(turn.name, turn.action) for turn in turns(four[2].sitting())}
     fifth.agree(body.digest)
@@ -158,18 +194,18 @@ def test_a_newcomer_pins_an_invitation_and_later_moves_its_pin_along_the_certifi
 ) -> None:
     fifth = newcomer(tmp_path, four)
     store = TrustStore(tmp_path)
-    invitation = invite(four[0].federation)
+    invitation = make_invitation(four[0].federation)
     assert store.diff(invitation.data).relation == "new"
     store.pin(invitation.data)
-    body = drafting.admission(four[0].current, fifth.card.member)
+    body = draft_admission(four[0].current, fifth.card.member)
     four[0].propose(body)
-    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    write_folder(four[0].folder, CharterMaterial.of(fifth.card.lines))
     carry([*four, fifth])
     fifth.agree(body.digest)
     carry([*four, fifth])
     decide(four, body)
 
-    newer = extended(four[1].federation, four[1].sitting(), carried_nodes(four[1].sitting()))
+    newer = extended_federation(four[1].federation, four[1].sitting(), carried_nodes(four[1].sitting()))
     assert [node.record.name for node in newer.nodes][-1] == fifth.card.record.name
     diff = store.diff(newer.encode())
     assert (diff.relation, diff.epochs) == ("forward", (0, 1))
@@ -189,10 +225,10 @@ def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, 
             for key in each.keys:  # liars: they forget what they signed
                 key.votes.path.unlink()
                 key.votes.create()
-        body = drafting.namespaces(four[0].federation.body, {name: Digest("5" * 64)})
+        body = draft_namespaces(four[0].federation.body, {name: Digest("5" * 64)})
         four[0].propose(body)
         decide(four, body)
-        branches.append(extended(four[0].federation, four[0].sitting()).encode())
+        branches.append(extended_federation(four[0].federation, four[0].sitting()).encode())
     store = TrustStore(tmp_path)
     store.pin(branches[0])
     diff = store.diff(branches[1])
@@ -205,14 +241,14 @@ def test_a_pin_follows_another_branch_only_if_its_owner_says_so(tmp_path: Path, 
     both = of_federation(four[0].federation, material_of(Federation.parse(branches[0])), read_folder(four[0].folder))
     assert len({lie.member for lie in both.council.lies}) >= 2  # 2q - n, by the certificates alone
     with pytest.raises(Conflict, match="governance stands still"):
-        acts.propose(both, four[0].keys[0].public, drafting.namespaces(both.current, {}), "x")
+        propose_plan(both, four[0].keys[0].public, draft_namespaces(both.current, {}), "x")
 
 
 def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, four: list[Office]) -> None:
     fifth = newcomer(tmp_path, four)
-    body = drafting.admission(four[0].current, fifth.card.member)
+    body = draft_admission(four[0].current, fifth.card.member)
     four[0].propose(body)
-    write_folder(four[0].folder, Material.of(fifth.card.lines))
+    write_folder(four[0].folder, CharterMaterial.of(fifth.card.lines))
     carry(four)
     assert {each.read(body.digest) for each in four} == {"intent 1"}
     carry(four)
@@ -222,22 +258,22 @@ def test_a_body_without_the_newcomers_consent_is_never_decided(tmp_path: Path, f
 
 def test_a_member_is_removed_and_keeps_its_files(four: list[Office]) -> None:
     gone = four[3]
-    body = drafting.removal(four[0].current, gone.id)
+    body = draft_removal(four[0].current, gone.id)
     four[0].propose(body, "it asked us to")
     decide(four[:3], body)
     carry(four)
     assert gone.current.member(gone.id) is None
     with pytest.raises(Refused) as refused:
-        acts.propose(gone.sitting(), gone.keys[0].public, drafting.namespaces(gone.current, {}), "no")
+        propose_plan(gone.sitting(), gone.keys[0].public, draft_namespaces(gone.current, {}), "no")
     assert refused.value.code == "NO-SEAT"
 
 
 def test_policy_and_namespaces_change_by_quorum(four: list[Office]) -> None:
     policy = dataclasses.replace(four[0].current.policy, min_copies=4)
-    first = drafting.policy_change(four[0].current, policy)
+    first = draft_policy_change(four[0].current, policy)
     four[1].propose(first)
     decide(four, first)
-    second = drafting.namespaces(four[0].current, {"swiss-ai": Digest("5" * 64)})
+    second = draft_namespaces(four[0].current, {"swiss-ai": Digest("5" * 64)})
     four[2].propose(second)
     carry(four)
     for _ in range(2):
@@ -251,17 +287,17 @@ def test_policy_and_namespaces_change_by_quorum(four: list[Office]) -> None:
 def test_a_member_changes_its_keys_and_the_charter_follows(four: list[Office]) -> None:
     me = four[0]
     used = [open_key(me.home / "offline" / "recovery.pem")]
-    prepared = rotating.prepare(
+    prepared = prepare_rotation(
         me.sitting(), me.home, SeatShape(governance=2, recovery=2), [key.public for key in used]
     )
     assert not (me.home / "offline" / "rotation-1").exists(), "nothing is written before the plan was seen"
-    rotated = acts.sign_all(prepared.begin(), used)
+    rotated = sign_plan_with_all(prepared.begin(), used)
     write_folder(me.folder, rotated.material)
-    record = acts.sign_all(rotating.take_up(me.home, rotated), prepared_keys(me, prepared))
-    me.card = rotating.take_up_record(me.home, record)
+    record = sign_plan_with_all(take_up_rotation(me.home, rotated), prepared_keys(me, prepared))
+    me.card = take_up_record(me.home, record)
     write_folder(me.folder, record.material)
     carry(four)
-    body = drafting.rekeying(me.current, me.sitting().chain(me.id).current)
+    body = draft_rekeying(me.current, me.sitting().chain(me.id).current)
     me.propose(body, "our keys are a year old")
     decide(four, body)
     seat = four[1].current.member(me.id)
@@ -273,44 +309,44 @@ def test_a_member_changes_its_keys_and_the_charter_follows(four: list[Office]) -
         me.sitting().seat_of(old.public)
 
 
-def prepared_keys(me: Office, prepared: rotating.Prepared) -> list[DeskKey]:
+def prepared_keys(me: Office, prepared: PreparedRotation) -> list[GovernanceKey]:
     return find_keys(me.home / "offline", prepared.keys.keys)
 
 
 def test_two_of_three_recovery_keys_in_two_places_change_the_keys(tmp_path: Path) -> None:
     me = office(tmp_path, "KE", SeatShape(recovery=3))
     body = draft_genesis([me.card])
-    me.federation = seal(body, [consent_to(body, me.home)], [me.card])
+    me.federation = seal_federation(body, [consent_to(body, me.home)], [me.card])
     offline, safes = me.home / "offline", [tmp_path / "safe-1.pem", tmp_path / "safe-2.pem"]
     for number, safe in enumerate(safes, start=1):
         shutil.move(offline / f"recovery-{number}.pem", safe)
         write_public(tmp_path / f"public-{number}.json", open_key(safe).public)
     public = [read_public(tmp_path / f"public-{number}.json") for number in (1, 2)]
     with pytest.raises(Untrusted, match="1 of its 3 recovery keys") as few:
-        rotating.prepare(me.sitting(), me.home, SeatShape(), public[:1])
+        prepare_rotation(me.sitting(), me.home, SeatShape(), public[:1])
     assert few.value.code == "TOO-FEW-KEYS"
 
-    carried = rotating.prepare(me.sitting(), me.home, SeatShape(), public).begin().ceremony.encode("new-keys.json")
+    carried = prepare_rotation(me.sitting(), me.home, SeatShape(), public).begin().ceremony.encode("new-keys.json")
     for safe in safes:
         shown = plan_carried(carried)  # a machine in a safe room, with nothing but this key
         assert shown.title == "NEW KEYS: Institute KE (KE) changes its keys, for the first time"
-        carried = acts.sign(shown, open_key(safe)).ceremony.encode()
+        carried = sign_plan(shown, open_key(safe)).ceremony.encode()
     rotated = plan_carried(carried, me.sitting())
     assert rotated.ceremony.complete
-    rotating.take_up(me.home, rotated)
-    assert rotating.own_chain(me.sitting(), me.home).current.seq == 1
+    take_up_rotation(me.home, rotated)
+    assert own_chain(me.sitting(), me.home).current.seq == 1
 
 
 def test_new_keys_are_bound_by_what_the_old_ones_signed_in_this_epoch(four: list[Office]) -> None:
     me = four[0]
-    one, two = (drafting.namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
+    one, two = (draft_namespaces(me.current, {name: Digest("5" * 64)}) for name in ("one", "two"))
     me.propose(one)
     four[1].propose(two)
     carry(four)
     assert me.read(one.digest) == "intent 1"
     used = [open_key(me.home / "offline" / "recovery.pem")]
-    prepared = rotating.prepare(me.sitting(), me.home, SeatShape(), [key.public for key in used])
-    rotated = acts.sign_all(prepared.begin(), used)
+    prepared = prepare_rotation(me.sitting(), me.home, SeatShape(), [key.public for key in used])
+    rotated = sign_plan_with_all(prepared.begin(), used)
     write_folder(me.folder, rotated.material)
     (key,) = prepared_keys(me, prepared)
     with pytest.raises(Untrusted) as twice:
@@ -322,7 +358,7 @@ def test_new_keys_sit_the_epoch_out_where_the_old_votes_are_lost(four: list[Offi
     me = four[0]
     (me.home / "offline" / "governance.votes").unlink()
     used = [open_key(me.home / "offline" / "recovery.pem")]
-    prepared = rotating.prepare(me.sitting(), me.home, SeatShape(), [key.public for key in used])
+    prepared = prepare_rotation(me.sitting(), me.home, SeatShape(), [key.public for key in used])
     prepared.begin()
     (key,) = prepared_keys(me, prepared)
     assert key.votes.look(me.current.digest).lost(me.current.digest)
@@ -335,13 +371,13 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
     elsewhere.mkdir()
     for path in (two.path, two.votes.path):
         shutil.move(path, elsewhere / path.name)
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
     carry(four)
 
-    made = acts.read(spain.sitting(), one, body)
+    made = reading_plan(spain.sitting(), one, body)
     assert isinstance(made, Plan)
-    half = acts.sign(made, one)
+    half = sign_plan(made, one)
     with pytest.raises(Unavailable, match="1 more of the governance keys") as waiting:
         _ = half.entry
     assert waiting.value.code == "CEREMONY"
@@ -353,7 +389,7 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
     assert shown.title.startswith("INTENT, round 1: Institute ES (ES)")
     assert [(change.what, change.name) for change in shown.changes] == [("namespace", "alia")]
     assert any("no federation is known here" in warning for warning in shown.warnings)
-    done = acts.sign(shown, second)
+    done = sign_plan(shown, second)
     assert done.ceremony.complete
     write_folder(spain.folder, done.material)
     assert spain.id in spain.sitting().council.heard[1]
@@ -367,42 +403,42 @@ def test_two_of_three_keys_in_two_places_sign_as_one_member(tmp_path: Path, four
 def test_two_copies_that_were_signed_in_two_places_are_joined(four: list[Office]) -> None:
     spain = four[1]
     one, two, _ = spain.keys
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
-    carried = acts.propose(spain.sitting(), one.public, body, "x").ceremony.encode()
-    here, there = (acts.sign(plan_carried(carried, spain.sitting()), key).ceremony for key in (one, two))
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
+    carried = propose_plan(spain.sitting(), one.public, body, "x").ceremony.encode()
+    here, there = (sign_plan(plan_carried(carried, spain.sitting()), key).ceremony for key in (one, two))
     assert not here.complete
     assert here.joined(Ceremony.parse(there.encode())).complete
-    other = acts.propose(spain.sitting(), one.public, body, "y").ceremony
+    other = propose_plan(spain.sitting(), one.public, body, "y").ceremony
     with pytest.raises(Conflict):
         here.joined(other)
 
 
 def test_a_key_reads_for_its_own_member_whatever_a_carried_file_says(four: list[Office]) -> None:
     spain, korea = four[1], four[2]
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
     carry(four)
-    made = acts.read(spain.sitting(), spain.keys[0], body)
+    made = reading_plan(spain.sitting(), spain.keys[0], body)
     assert isinstance(made, Plan)
-    panel = Panel("governance", korea.card.inception.keys)
+    panel = SigningPanel("governance", korea.card.inception.keys)
     bent = plan_carried(dataclasses.replace(made.ceremony, panels=(panel,)).encode(), korea.sitting())
     with pytest.raises(Refused, match="another member") as refused:
-        acts.sign(bent, korea.keys[0])
+        sign_plan(bent, korea.keys[0])
     assert refused.value.code == "NOT-A-SIGNER"
     assert korea.keys[0].votes.look(korea.current.digest).readings == ()
 
 
 def test_a_vote_that_another_officer_drew_up_without_a_quorums_intent_is_not_signed(four: list[Office]) -> None:
     spain = four[1]
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
     four[0].propose(body)
     carry(four)
-    made = acts.read(spain.sitting(), spain.keys[0], body)
+    made = reading_plan(spain.sitting(), spain.keys[0], body)
     assert isinstance(made, Plan)
     hasty = Ratify(spain.id, spain.current.digest, 1, 1, body.digest).statement().encode()
     bent = plan_carried(dataclasses.replace(made.ceremony, payload=hasty).encode(), spain.sitting())
     with pytest.raises(Untrusted, match="no intent-certificate of round 1") as refused:
-        acts.sign(bent, spain.keys[1])
+        sign_plan(bent, spain.keys[1])
     assert refused.value.code == "NO-CERTIFICATE"
     assert spain.keys[1].votes.look(spain.current.digest).readings == ()
 
@@ -421,21 +457,21 @@ def test_a_seat_whose_key_is_in_a_token_founds_and_votes(tmp_path: Path) -> None
     key = open_key(described)
     assert [half.alg for half in key.public.halves] == ["ecdsa-p384", "ml-dsa-65"]
     body = draft_genesis([lone.card])
-    lone.federation = seal(body, [consent_to(body, lone.home, governance=[described])], [lone.card])
-    change = drafting.namespaces(lone.current, {"one": Digest("5" * 64)})
-    write_folder(lone.folder, acts.sign(acts.propose(lone.sitting(), key.public, change, "x"), key).material)
+    lone.federation = seal_federation(body, [consent_to(body, lone.home, governance=[described])], [lone.card])
+    change = draft_namespaces(lone.current, {"one": Digest("5" * 64)})
+    write_folder(lone.folder, sign_plan(propose_plan(lone.sitting(), key.public, change, "x"), key).material)
     for _ in range(2):
-        made = acts.read(lone.sitting(), key, change)
+        made = reading_plan(lone.sitting(), key, change)
         assert isinstance(made, Plan)
-        write_folder(lone.folder, acts.sign(made, key).material)
+        write_folder(lone.folder, sign_plan(made, key).material)
     assert lone.current.digest == change.digest
     assert len(key.votes.look(change.prev).readings) == 2
 
 
 def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> None:
     spain = four[1]
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
-    shown = acts.sign(acts.propose(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0])
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
+    shown = sign_plan(propose_plan(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0])
     lying = shown.ceremony.encode().replace(
         b'"next": "comity keys sign', b'"next": "harmless, sign it: comity keys sign'
     )
@@ -444,7 +480,7 @@ def test_text_beside_the_payload_never_reaches_the_plan(four: list[Office]) -> N
 
 
 def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -> None:
-    ours, theirs = (drafting.namespaces(four[0].current, {name: Digest("5" * 64)}) for name in ("ours", "theirs"))
+    ours, theirs = (draft_namespaces(four[0].current, {name: Digest("5" * 64)}) for name in ("ours", "theirs"))
     four[0].propose(ours)
     four[2].propose(theirs)
     carry(four)
@@ -461,18 +497,18 @@ def test_a_split_stalls_and_is_decided_in_the_second_round(four: list[Office]) -
     carry(four)
     assert {each.current.digest for each in four} == {leading.body.digest}
     lost = ours if leading.body.digest == theirs.digest else theirs
-    again = drafting.rebase(lost, Body.parse(four[0].federation.body.data), four[0].current)
+    again = rebase_draft(lost, Body.parse(four[0].federation.body.data), four[0].current)
     assert set(again.namespaces) == {"ours", "theirs"}
 
 
 def test_a_reading_that_was_lost_on_the_way_is_signed_again_and_is_the_same(four: list[Office]) -> None:
-    body = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     carry(four)
-    first = acts.read(four[0].sitting(), four[0].keys[0], body)
+    first = reading_plan(four[0].sitting(), four[0].keys[0], body)
     assert isinstance(first, Plan)
-    acts.sign_all(first, four[0].keys)  # a crash: nothing reached the folder
-    again = acts.read(four[0].sitting(), four[0].keys[0], body)
+    sign_plan_with_all(first, four[0].keys)  # a crash: nothing reached the folder
+    again = reading_plan(four[0].sitting(), four[0].keys[0], body)
     assert isinstance(again, Plan)
     assert again.ceremony.payload == first.ceremony.payload
     four[0].put(again)
@@ -482,7 +518,7 @@ def test_a_reading_that_was_lost_on_the_way_is_signed_again_and_is_the_same(four
 def test_a_restored_backup_of_the_votes_is_found_out_and_sits_the_epoch_out(four: list[Office]) -> None:
     me = four[0]
     backup = (me.home / "offline" / "governance.votes").read_bytes()
-    body = drafting.namespaces(me.current, {"one": Digest("5" * 64)})
+    body = draft_namespaces(me.current, {"one": Digest("5" * 64)})
     me.propose(body)
     carry(four)
     me.read(body.digest)
@@ -492,7 +528,7 @@ def test_a_restored_backup_of_the_votes_is_found_out_and_sits_the_epoch_out(four
 
 def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_again(four: list[Office]) -> None:
     me, others = four[0], four[1:]
-    body = drafting.namespaces(me.current, {"one": Digest("5" * 64)})
+    body = draft_namespaces(me.current, {"one": Digest("5" * 64)})
     me.propose(body)
     carry(four)
     me.read(body.digest)
@@ -501,12 +537,12 @@ def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_agai
     assert "sits out" in me.read(body.digest)
     copies = {each.id: read_folder(each.folder) for each in others}
     with pytest.raises(Refused, match="Institute SG") as refused:
-        recovery.weigh(me.sitting(), me.keys[0], {k: v for k, v in copies.items() if k != four[3].id})
+        weigh_recovery(me.sitting(), me.keys[0], {k: v for k, v in copies.items() if k != four[3].id})
     assert refused.value.code == "VOTES-COPIES"
-    decided = recovery.weigh(me.sitting(), me.keys[0], copies)
+    decided = weigh_recovery(me.sitting(), me.keys[0], copies)
     assert "liar" in decided.risk
     assert [reading.body for reading in decided.found] == [body.digest]
-    recovery.resume(decided)
+    resume_voting(decided)
     for each in others:
         each.read(body.digest)
     carry(four)
@@ -514,23 +550,23 @@ def test_an_owner_who_lost_the_votes_needs_the_copies_of_all_others_to_vote_agai
 
 
 def test_a_draft_that_would_strand_the_quorum_is_refused_with_names(four: list[Office]) -> None:
-    one = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    one = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(one)
     decide(four[:3], one)
-    shrunk = drafting.removal(four[0].current, four[1].id)
+    shrunk = draft_removal(four[0].current, four[1].id)
     with pytest.raises(Refused, match="Institute SG") as refused:
         four[0].propose(shrunk)
     assert refused.value.code == "STRANDED"
-    assert acts.propose(four[0].sitting(), four[0].keys[0].public, shrunk, "we know", despite_quorum=True)
+    assert propose_plan(four[0].sitting(), four[0].keys[0].public, shrunk, "we know", despite_quorum=True)
 
 
 def test_a_member_that_asks_to_leave_stays_one_until_a_charter_says_so(four: list[Office]) -> None:
     going = four[3]
-    going.put(acts.leave(going.sitting(), going.keys[0].public, "our mandate ends"))
+    going.put(leave_plan(going.sitting(), going.keys[0].public, "our mandate ends"))
     carry(four)
     assert four[0].sitting().council.left == {going.id}
     assert four[0].current.member(going.id) is not None
-    body = drafting.removal(four[0].current, going.id)
+    body = draft_removal(four[0].current, going.id)
     four[0].propose(body)
     decide(four[:3], body)
 
@@ -539,32 +575,32 @@ def test_a_federation_that_lost_its_quorum_is_founded_anew_and_names_the_old_one
     two = four[:2]
     cards = [each.card for each in two]
     body = draft_genesis(cards, predecessor=four[0].current)
-    federation = seal(body, [consent_to(body, each.home) for each in two], cards)
+    federation = seal_federation(body, [consent_to(body, each.home) for each in two], cards)
     assert federation.body.predecessor == four[0].current.digest
     assert federation.id != four[0].federation.id
 
 
 def test_a_certified_draft_cannot_be_put_upon_what_others_changed_otherwise(four: list[Office]) -> None:
     before = four[0].current
-    mine = drafting.policy_change(before, dataclasses.replace(before.policy, min_copies=4))
-    theirs = drafting.policy_change(before, dataclasses.replace(before.policy, min_copies=2))
+    mine = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=4))
+    theirs = draft_policy_change(before, dataclasses.replace(before.policy, min_copies=2))
     with pytest.raises(Conflict) as conflict:
-        drafting.rebase(mine, before, theirs)
+        rebase_draft(mine, before, theirs)
     assert conflict.value.code == "REBASE"
 
 
 def test_a_ceremony_file_with_a_signature_that_is_not_over_its_payload_is_refused(four: list[Office]) -> None:
     spain = four[1]
-    body = drafting.namespaces(spain.current, {"alia": Digest("7" * 64)})
-    half = acts.sign(acts.propose(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0]).ceremony
-    other = acts.propose(spain.sitting(), spain.keys[0].public, body, "y").ceremony
+    body = draft_namespaces(spain.current, {"alia": Digest("7" * 64)})
+    half = sign_plan(propose_plan(spain.sitting(), spain.keys[0].public, body, "x"), spain.keys[0]).ceremony
+    other = propose_plan(spain.sitting(), spain.keys[0].public, body, "y").ceremony
     mixed = dataclasses.replace(other, signatures=half.signatures)
     with pytest.raises(Exception, match="nobody's of its panels"):
         Ceremony.parse(mixed.encode())
 
 
 def test_everything_carried_survives_a_second_copy_and_junk_beside_it(tmp_path: Path, four: list[Office]) -> None:
-    body = drafting.namespaces(four[0].current, {"one": Digest("5" * 64)})
+    body = draft_namespaces(four[0].current, {"one": Digest("5" * 64)})
     four[0].propose(body)
     material = material_of(four[0].federation) | read_folder(four[0].folder)
     folder = tmp_path / "stick"
@@ -579,5 +615,5 @@ def test_the_online_key_of_a_node_has_no_seat(four: list[Office]) -> None:
     me = four[0]
     online = open_key(me.home / "keys" / "online.pem")
     with pytest.raises(Refused) as refused:
-        acts.propose(me.sitting(), online.public, me.current, "x")
+        propose_plan(me.sitting(), online.public, me.current, "x")
     assert refused.value.code == "NO-SEAT"

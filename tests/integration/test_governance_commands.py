@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from comity_cli.main import main
 from comity_client.client import Client
+from comity_client.founding import consent_to, draft_genesis, init_node, seal_federation
 from comity_client.home import Home
-from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
 from support import command_lines
 
 CODES = ("CH", "ES", "KR", "SG")
@@ -76,7 +76,7 @@ def _founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for code in CODES
     ]  # fmt: skip
     body = draft_genesis(cards)
-    federation = seal(body, [consent_to(body, root / code) for code in CODES], cards)
+    federation = seal_federation(body, [consent_to(body, root / code) for code in CODES], cards)
     (root / "federation.json").write_bytes(federation.encode())
     return root
 

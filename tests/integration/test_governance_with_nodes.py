@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
+from comity_client.charter.joining import admission_drafts
+from comity_client.charter.proposals import (
+    GovernanceClient,
+    Plan,
+    consent_plan,
+    draft_admission,
+    propose_plan,
+    reading_plan,
+    sign_plan,
+)
+from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
-from comity_client.desk.keys import DeskKey, find_keys
-from comity_client.governance import acts, drafting
-from comity_client.governance.chamber import Chamber
-from comity_client.governance.joining import hopes
-from comity_client.governance.plans import Plan
-from comity_client.governance.sitting import Material
 from comity_client.home import Home
+from comity_client.signing.votes import GovernanceKey, find_keys
 from support.federation import NodeHome, found, introduced, make_home, serving, until
 
 T = TypeVar("T")
@@ -31,16 +37,16 @@ class Desk:
         self.client.pin(file)
 
     @property
-    def chamber(self) -> Chamber:
+    def chamber(self) -> GovernanceClient:
         return self.client.chamber()
 
     @property
-    def key(self) -> DeskKey:
+    def key(self) -> GovernanceKey:
         (key,) = find_keys(self.home.directory / "offline", self.home.card.state.keys)
         return key
 
     def put(self, plan: Plan) -> None:
-        delivered = self.chamber.deliver(acts.sign(plan, self.key).material, str(self.home.socket))
+        delivered = self.chamber.deliver(sign_plan(plan, self.key).material, str(self.home.socket))
         assert [str(each.refusal) for each in delivered if each.refusal] == []
 
     def read(self, body: Digest) -> bool:
@@ -48,7 +54,7 @@ class Desk:
         sitting = self.chamber.sitting()
         if sitting.current.digest == body:
             return False
-        made = acts.read(sitting, self.key, sitting.draft(body).body)
+        made = reading_plan(sitting, self.key, sitting.draft(body).body)
         if isinstance(made, Plan):
             self.put(made)
         return isinstance(made, Plan)
@@ -75,23 +81,23 @@ async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter
         assert asking.card.lines == fifth.card.lines
 
         def draft() -> Digest:
-            sitting = desks[0].chamber.sitting().adding(Material.of(asking.card.lines))
-            body = drafting.admission(sitting.current, asking.card.member)
-            desks[0].put(acts.propose(sitting, desks[0].key.public, body, "they mirror what we publish"))
+            sitting = desks[0].chamber.sitting().adding(CharterMaterial.of(asking.card.lines))
+            body = draft_admission(sitting.current, asking.card.member)
+            desks[0].put(propose_plan(sitting, desks[0].key.public, body, "they mirror what we publish"))
             return body.digest
 
         body = await aside(draft)
 
         async def hopeful() -> bool:
             sitting = await aside(lambda: newcomer.chamber.sitting())
-            return [hope.body for hope in hopes(sitting, fifth.card.inception.id)] == [body]
+            return [hope.body for hope in admission_drafts(sitting, fifth.card.inception.id)] == [body]
 
         await until(hopeful, what="the draft to be handed out")
 
         def consent() -> None:
             sitting = newcomer.chamber.sitting()
-            shown = acts.agree(sitting, sitting.draft(body).body, fifth.card.inception.id)
-            line = acts.sign(shown, newcomer.key).material
+            shown = consent_plan(sitting, sitting.draft(body).body, fifth.card.inception.id)
+            line = sign_plan(shown, newcomer.key).material
             assert {each.refusal for each in newcomer.chamber.deliver(line, founded.homes[1].name)} == {None}
 
         await aside(consent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.statement import SideObject
 from comity.verifier import hash_file
 from support.hub_like import hub_like

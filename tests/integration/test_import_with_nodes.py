@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 from comity.content.ingest import ingest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import (
     ComityError,
     Conflict,
@@ -27,11 +27,12 @@ from comity.trust.errors import (
     Untrusted,
 )
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing import ModelKey, ModelSigningRule
-from comity.trust.upstream.comparing import parse_observations
-from comity.wire.upstream_values import ImportOrder
-from comity_client.evidence.dossier import Dossier
-from comity_client.pulling.model_signing import sign_folder
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule
+from comity.trust.upstream import parse_observations
+from comity.wire.upstream import ImportOrder
+from comity_client.evidence.inspect import ArtifactInfo
+from comity_client.pull.model_sig import sign_folder
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 
@@ -155,7 +156,7 @@ def test_different_bytes_under_one_commit_raise_an_alarm_and_the_first_stand(
     eventually(lambda: running.client.show(name), lambda found: len(found.mirroring.rivals) == 1)
     assert running.client.resolve(name).artifact == true, "two of three members saw it first"
     for artifact in (true, false):
-        dossier: Dossier = running.client.show(f"sha256:{artifact}")
+        dossier: ArtifactInfo = running.client.show(f"sha256:{artifact}")
         assert [seen.observed.artifact for seen in dossier.mirroring.rivals] == [({true, false} - {artifact}).pop()]
     warned = eventually(
         lambda: warnings_of(running), lambda warnings: any("org/disputed" in warning for warning in warnings)

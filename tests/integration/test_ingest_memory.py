@@ -9,7 +9,7 @@ import pytest
 CHILD = """
 import re, sys
 from pathlib import Path
-from comity.content.folder import FolderStore
+from comity.content.blobs import FolderStore
 from comity.content.ingest import ingest
 
 found = ingest(Path(sys.argv[1]), workers=2, on_progress=lambda _count: None)

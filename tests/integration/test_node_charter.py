@@ -7,7 +7,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Intent
+from comity.trust.charter.document import Body
+from comity.trust.charter.votes import Intent
 from comity.trust.errors import ComityError
 from comity.trust.statement import Statement, parse_entry, sign_statement
 from support.federation import converged, found, make_home, serving, until

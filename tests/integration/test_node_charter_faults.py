@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Intent, Ratify, check_accusation, read_accusation
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import check_accusation, read_accusation
+from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, parse_entry
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.values import Receipt
+from comity.wire.messages import SubmitReceipt
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, digest_of
 from support.publisher import Publisher, model, release, send
@@ -90,7 +92,7 @@ async def _forked(person: Person) -> bool:
     return governance is not None and governance.stopped
 
 
-async def publish(home: NodeHome, tmp_path: Path, number: int = 0) -> Receipt:
+async def publish(home: NodeHome, tmp_path: Path, number: int = 0) -> SubmitReceipt:
     """Publish something at a node, something else for each number."""
     what = release(Publisher.generate(), model(tmp_path / f"model-{number}", weights=1000 + number), "tests/model@v1")
     async with home.client() as client:

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import grpc
 import pytest
-from comity.node.core import Core
-from comity.trust.digest import sha256
+from comity.node.context import NodeContext
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Untrusted
 from comity.trust.keys import PrivateKey
 from comity.trust.statement import parse_entry
-from comity.trust.tlog.misbehaviour import ROOTS
 from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import TlogProof
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity, make_certificate, to_pem
+from comity.trust.tlog.proof import ROOTS, TlogProof
 from comity.wire.client import NodeClient
+from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate, to_pem
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.federation import found, introduced, make_home, processes, serving
 from support.ports import free_port
@@ -60,7 +58,7 @@ async def test_a_node_that_ended_leaves_no_task_and_no_lock(tmp_path: Path) -> N
     async with serving(home):
         await introduced(home)
     assert asyncio.all_tasks() == before
-    Core.open(home.config(), lambda: 0).close()
+    NodeContext.open(home.config(), lambda: 0).close()
 
 
 async def test_a_member_node_hands_out_its_charter(tmp_path: Path) -> None:
@@ -97,7 +95,7 @@ async def test_a_stranger_is_not_let_in_at_the_mutual_port(tmp_path: Path) -> No
     stranger = TlsIdentity(make_certificate(key), key)
     async with serving(home):
         address = Address.parse(home.card.mutual[0])
-        async with NodeClient.connect(address, Pin.of(home.record.tls), stranger) as client:
+        async with NodeClient.connect(address, CertificatePin.of(home.record.tls), stranger) as client:
             with pytest.raises(Refused, match="did not let this node in"):
                 await client.node()
 
@@ -115,7 +113,7 @@ async def test_the_open_port_bounds_the_rate_of_a_caller(tmp_path: Path) -> None
 async def test_health_is_reported_at_every_door(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     async with serving(home):
-        pem, name = to_pem(home.record.tls), Pin.of(home.record.tls).server_name
+        pem, name = to_pem(home.record.tls), CertificatePin.of(home.record.tls).server_name
         options = (("grpc.ssl_target_name_override", name), ("grpc.enable_http_proxy", 0))
         async with grpc.aio.secure_channel(
             f"ipv4:{home.card.open[0]}", grpc.ssl_channel_credentials(pem), options=options
@@ -163,7 +161,7 @@ async def test_metrics_are_read_where_the_operator_asked_for_them(tmp_path: Path
 
 async def test_a_proof_kept_by_an_earlier_run_is_still_told_to_prometheus(tmp_path: Path) -> None:
     (home,) = found(tmp_path, 1).homes
-    core = Core.open(home.config(), lambda: 0)
+    core = NodeContext.open(home.config(), lambda: 0)
     core.ledger.misbehaviour.keep(ROOTS, "evil.example/log", "evil.example/log+00000000+AAAA", (b"one", b"two"))
     core.close()
     address = f"127.0.0.1:{free_port()}"
@@ -178,7 +176,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     (home.directory / "keys" / "log.pem").chmod(0o640)
     with pytest.raises(Refused) as refused:
-        Core.open(home.config(), lambda: 0)
+        NodeContext.open(home.config(), lambda: 0)
     assert refused.value.code == "KEY-PERMISSIONS"
 
 
@@ -186,14 +184,14 @@ def test_a_log_key_file_of_two_keys_is_refused(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     shutil.copy(home.directory / "keys" / "cosigner.pem", home.directory / "keys" / "log.pem")
     with pytest.raises(Malformed):
-        Core.open(home.config(), lambda: 0)
+        NodeContext.open(home.config(), lambda: 0)
 
 
 def test_keys_that_the_record_does_not_bind_are_refused(tmp_path: Path) -> None:
     home, other = make_home(tmp_path / "one", 0), make_home(tmp_path / "two", 1)
     shutil.copy(other.directory / "keys" / "log.pem", home.directory / "keys" / "log.pem")
     with pytest.raises(Untrusted) as refused:
-        Core.open(home.config(), lambda: 0)
+        NodeContext.open(home.config(), lambda: 0)
     assert refused.value.code == "KEY-MISMATCH"
 
 
@@ -210,5 +208,5 @@ async def test_two_nodes_do_not_run_on_one_home(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", 0)
     async with serving(home):
         with pytest.raises(ComityError) as refused:
-            Core.open(home.config(), lambda: 0)
+            NodeContext.open(home.config(), lambda: 0)
         assert refused.value.code == "LEDGER-LOCKED"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import PrivateKey
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import SignedNote
-from comity.wire.values import LogHead
+from comity.trust.tlog.note import Checkpoint, SignedNote
+from comity.wire.messages import LogHead
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.impostor import impostor
 from support.publisher import Publisher, model, release, send

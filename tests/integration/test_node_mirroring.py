@@ -6,20 +6,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from comity.node import continuity
+from comity.node.context import NAME
 from comity.node.replication.cosigner import HEARTBEAT
-from comity.node.replication.link import Link
-from comity.node.replication.mirror import Head, Mirror
-from comity.trust.digest import sha256
+from comity.node.replication.link import PeerLink
+from comity.node.replication.mirror import LogMirror, ShownHead
+from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import verified_cosigners
-from comity.trust.tlog.misbehaviour import convict
-from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import TlogProof
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
+from comity.trust.tlog.proof import TlogProof, convict
 from comity.wire.client import NodeClient
-from comity.wire.values import LogHead
+from comity.wire.messages import LogHead
 from support.federation import (
     Founded,
     NodeHome,
@@ -226,7 +223,7 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
     shutil.rmtree(first.directory)
     shutil.copytree(tmp_path / "backup", first.directory)
     if what == "the database alone":
-        (first.directory / "data" / continuity.NAME).unlink()
+        (first.directory / "data" / NAME).unlink()
     first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
     async with serving(*founded.homes), first.client() as client, second.client() as other:
         again = await client.submit([publisher.announcement, say(publisher, 2)])
@@ -259,9 +256,9 @@ async def test_a_round_that_brings_nothing_new_is_over_when_the_heads_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed, asked = [], []
-    follow, logs = Mirror.follow, NodeClient.logs
+    follow, logs = LogMirror.follow, NodeClient.logs
 
-    async def following(self: Mirror, link: Link, head: Head, **how: bool) -> bool:
+    async def following(self: LogMirror, link: PeerLink, head: ShownHead, **how: bool) -> bool:
         followed.append(head.origin)
         return await follow(self, link, head, **how)
 
@@ -269,7 +266,7 @@ async def test_a_round_that_brings_nothing_new_is_over_when_the_heads_are_known(
         asked.append(self)
         return await logs(self)
 
-    monkeypatch.setattr(Mirror, "follow", following)
+    monkeypatch.setattr(LogMirror, "follow", following)
     monkeypatch.setattr(NodeClient, "logs", listing)
     founded = found(tmp_path, 2)
     first, _ = founded.homes

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import Checkpoint, SignedNote
 from support.federation import Founded, NodeHome, converged, found, processes, until
 from support.postgres import Postgres
 from support.publisher import Publisher, model, release, send

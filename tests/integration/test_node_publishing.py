@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.artifact import PieceIndex, check_records
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
-from comity.trust.pieces import PieceIndex, check_records
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements.claims import Advisory, sign_advisory
-from comity.trust.statements.published import Published, publish
+from comity.trust.statements import Advisory, Published, publish, sign_advisory
 from comity.wire.client import NodeClient
-from comity.wire.values import InlineObject, UploadHeader
+from comity.wire.messages import InlineObject, UploadHeader
 from support.derivations import derived_line
 from support.federation import NodeHome, introduced, make_home, serving
 from support.publisher import Publisher, Release, chunks, model, release, send

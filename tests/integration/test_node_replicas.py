@@ -8,11 +8,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from comity.content.folder import FolderStore
-from comity.trust.digest import Digest, sha256
+from comity.content.blobs import FolderStore
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
-from comity.trust.statements.claims import parse_hold, signed_by_node
+from comity.trust.statements import parse_hold, signed_by_node
 from comity.wire.client import NodeClient
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import read_signer
+from comity.content.secrets import read_signer
 from comity.trust.errors import Untrusted
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused
 from comity.trust.keys import HybridSigner
-from comity.trust.offers import (
+from comity.trust.offers.records import (
     Acceptance,
     CutOff,
     GivingBack,
+    GrantRequest,
     Redemption,
-    Request,
     Withdrawn,
     record_statement,
 )
 from comity.trust.statement import parse_entry, sign_statement
-from comity.wire.offer_values import Approve
+from comity.wire.offer import Approve
 from support.counting_house import BORROWER, HOLDER, NODE, OTHER, CountingHouse
 from support.offers import HOUR, hours, to
 
@@ -37,7 +37,7 @@ def granted(house: CountingHouse, *, pact: bool = False) -> tuple[Digest, Digest
     """A chain, and a grant in it."""
     offer = house.offer()
     house.together([house.allocator.post(offer)])
-    asked = house.say(Request(BORROWER, offer.id, (hours(0, 10, amount=10),), 1, pact))
+    asked = house.say(GrantRequest(BORROWER, offer.id, (hours(0, 10, amount=10),), 1, pact))
     (lines,) = house.together([house.allocator.do(Approve(asked.digest))])
     return offer.id, parse_entry(lines[-1].line).digest
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import read_signer
+from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
-from comity.trust.offers import Allocation, Grant, Offered, OfferLog, Window, record_statement
-from comity.trust.offers.accusing import OFFER_FAULT, read_accused
-from comity.trust.offers.dossier import Dossier, convict_provider
+from comity.trust.offers.accusing import OFFER_FAULT, FaultProof, convict_provider, read_accused
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import SliceAllocation, Window
+from comity.trust.offers.records import Grant, Offered, record_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.trust.tlog.misbehaviour import convict
 from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import TlogProof
-from comity.wire.offer_values import OfferQuery
+from comity.trust.tlog.proof import TlogProof, convict
+from comity.wire.offer import OfferQuery
 from support.federation import NodeHome, found, introduced, serving, until
 from support.lending import Borrower, Lender, holding, reaches, read_chain
 from support.offers import HOUR, to
@@ -28,8 +28,8 @@ def this_week() -> Window:
     return Window(now, now + 240 * HOUR)
 
 
-def some_hours(window: Window, first: int, last: int, nodes: int) -> Allocation:
-    return Allocation("h100", nodes, window.start + first * HOUR, window.start + last * HOUR, 8)
+def some_hours(window: Window, first: int, last: int, nodes: int) -> SliceAllocation:
+    return SliceAllocation("h100", nodes, window.start + first * HOUR, window.start + last * HOUR, 8)
 
 
 def overbook(lender: Lender, borrower: Borrower, window: Window) -> tuple[Entry, ...]:
@@ -101,7 +101,7 @@ async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_pat
         assert await convicted(homes[2], homes[0], read) == "overbooked"
 
 
-async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLog) -> str:
+async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) -> str:
     """What the dossier that anybody can make from a mirror's answers proves."""
     (chain,) = read.chains.values()
     assert chain.fault is not None
@@ -113,7 +113,7 @@ async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLog) -> str
             async for batch in client.entries(str(provider.record.log), index, index + 1):
                 hashes = await client.inclusion(str(provider.record.log), index, size)
                 shown.append((batch.lines[0], TlogProof(index, hashes, note)))
-    dossier = Dossier.parse(Dossier.gather(shown).encode())
+    dossier = FaultProof.parse(FaultProof.gather(shown).encode())
     return convict_provider(dossier, provider.record.log, provider.record.online)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attackers.charter import copies
 from comity.trust.errors import ComityError
-from comity.wire.offer_values import Redeem
+from comity.wire.offer import Redeem
 from support.federation import make_home, serving
 from support.lending import Borrower, Lender, reaches
 from support.offers import START, hours

@@ -9,20 +9,11 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import Conflict, NotFound, Refused
-from comity.trust.offers import Eligibility, Grant, Window, read_record, record_statement
+from comity.trust.offers.offer import Eligibility, Window
+from comity.trust.offers.records import Grant, read_record, record_statement
 from comity.trust.statement import sign_statement
 from comity.wire.client import NodeClient
-from comity.wire.offer_values import (
-    AnswerDefault,
-    Approve,
-    OfferQuery,
-    Post,
-    Redeem,
-    Reject,
-    Release,
-    Report,
-    Withdraw,
-)
+from comity.wire.offer import AnswerDefault, Approve, OfferQuery, Post, Redeem, Reject, Release, UsageReport, Withdraw
 from support.federation import found, make_home, serving, until
 from support.lending import Borrower, Lender, holding, reaches, read_chain, state_of
 from support.offers import HOUR, START, a_slice, an_offer, hours, to
@@ -60,7 +51,7 @@ async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None
         await borrower.submit(lender.home, too_much)
         with pytest.raises(Refused):
             await lender.act(Redeem(too_much.digest))
-        await lender.act(Report(granted.digest, (50,), Window(START, START + HOUR)))
+        await lender.act(UsageReport(granted.digest, (50,), Window(START, START + HOUR)))
         await borrower.submit(lender.home, borrower.give_back(granted))
         assert (await reaches(lender.home, asked, "released")).redeemed == (60,)
         read = await read_chain(lender.home, str(lender.home.record.log), offer)
@@ -122,7 +113,7 @@ async def test_only_those_whom_an_offer_admits_are_heard(lender: Lender) -> None
 
 
 async def test_nobody_writes_a_record_of_this_nodes_chains_by_hand(lender: Lender) -> None:
-    from comity.content.keyfile import read_signer
+    from comity.content.secrets import read_signer
 
     async with serving(lender.home, clock=lambda: NOW):
         offer = await lender.post()

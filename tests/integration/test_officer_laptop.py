@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from comity.trust.report import Report
+from comity.trust.report import VerdictReport
 from comity_client.client import Client
 from comity_client.home import Home
 from support.case import FILES, case, nodes
@@ -64,7 +64,7 @@ def test_a_report_is_made_signed_and_checked_without_a_network(laptop: Laptop, t
     ran = laptop.run(*COMITY, "verify", laptop.copy, "--policy", laptop.policy, *filed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "ACCEPTED" in ran.stdout
-    assert Report.parse(report.read_bytes()).verdict.accepted
+    assert VerdictReport.parse(report.read_bytes()).verdict.accepted
     assert "ACCEPTED" in page.read_text("utf-8")
     checked = laptop.run(*COMITY, "report", "check", report, "--json")
     assert json.loads(checked.stdout)["result"] == "PASSED"

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from comity.node.config import NodeConfig
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity_cli.main import command
-from comity_client.nodes.operator import socket_of
+from comity_client.session import socket_of
 from support.federation import converged, found, make_home, serving
 from support.publisher import Publisher, model, release, send
 

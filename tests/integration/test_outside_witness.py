@@ -10,13 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.content.keyfile import write_keys
-from comity.gateway import beside
+from comity.content.secrets import write_keys
+from comity.gateway.app import beside
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key, open_checkpoint, verified_cosigners
 from comity.trust.tlog.witness import AddCheckpoint, encode_signatures
 from support.federation import NodeHome, introduced, make_home, note_of, serving, until
 

@@ -14,24 +14,22 @@ from pathlib import Path
 
 import pytest
 import structlog
-from comity import gateway
-from comity.content.folder import FolderStore
-from comity.content.keyfile import read_keys
+from comity.content.blobs import FolderStore
+from comity.content.secrets import read_keys
+from comity.gateway.app import beside
 from comity.node.app import Beside
-from comity.transfer import ranges
+from comity.transfer import sources as ranges
 from comity.transfer.fetch import Fetched, fetch_file
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.ranges import RangeSource, offering
-from comity.trust.digest import Digest, sha256
+from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.sources import RangeSource, offering
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.keys import PrivateKey
-from comity.trust.pieces import PIECE
 from comity.verifier import load_policy
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity, make_certificate
 from comity.wire.client import NodeClient
-from comity.wire.https import RangeUrl
-from comity.wire.values import Location
+from comity.wire.messages import BlobLocation
+from comity.wire.tls import Address, CertificatePin, RangeUrl, TlsIdentity, make_certificate
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import Founded, NodeHome, found, introduced, serving, until
@@ -82,7 +80,7 @@ async def scene(folder: Path, beside: Beside) -> AsyncIterator[Scene]:
     for home in founded:
         home.set("gateway", http="", ranges=f"127.0.0.1:{free_port()}")
     what = release(Publisher.generate(), model(folder / "model", weights=BYTES), "tests/model@v1")
-    client = Client(Home(folder / "home"), limits=Limits(patience=30.0, silence=1.0))
+    client = Client(Home(folder / "home"), limits=TransferLimits(patience=30.0, silence=1.0))
     client.pin(founded.federation.encode())
     first = founded.homes[0]
     async with serving(first, beside=beside):
@@ -102,10 +100,10 @@ def served(logged: list[dict[str, object]], door: str = "ranges") -> int:
 
 
 async def test_a_node_says_where_its_ranges_are_at_both_ports(tmp_path: Path, logged: list[dict[str, object]]) -> None:
-    async with scene(tmp_path, gateway.beside) as made:
+    async with scene(tmp_path, beside) as made:
         first, second = made.founded.homes
         mutual = Address.parse(first.card.mutual[0])
-        peer = NodeClient.connect(mutual, Pin.of(first.record.tls), nodes_identity(second))
+        peer = NodeClient.connect(mutual, CertificatePin.of(first.record.tls), nodes_identity(second))
         async with first.client() as anybody, peer:
             for client in (anybody, peer):
                 (location,) = await client.locations(BLOB)
@@ -129,7 +127,7 @@ async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
     tmp_path: Path, logged: list[dict[str, object]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with scene(tmp_path, gateway.beside) as made:
+    async with scene(tmp_path, beside) as made:
         assert await made.pull(tmp_path / "got") == WEIGHTS
     assert served(logged) > 0
     everything = repr(logged) + caplog.text
@@ -139,7 +137,7 @@ async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
 
 
 async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
-    async with scene(tmp_path, gateway.beside) as made:
+    async with scene(tmp_path, beside) as made:
         second = made.founded.homes[1]
         async with serving(second), second.client() as client:
 
@@ -199,10 +197,10 @@ def mumbles(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
 
 
 def source_at(urls: list[str], identity: TlsIdentity) -> RangeSource:
-    async def locate(digest: Digest) -> tuple[Location, ...]:
-        return (Location("unknown", "x"), Location("https-range", urls.pop(0))) if urls else ()
+    async def locate(digest: Digest) -> tuple[BlobLocation, ...]:
+        return (BlobLocation("unknown", "x"), BlobLocation("https-range", urls.pop(0))) if urls else ()
 
-    return RangeSource(source_key("node"), "node", Pin.of(identity.certificate), locate)
+    return RangeSource(source_key("node"), "node", CertificatePin.of(identity.certificate), locate)
 
 
 async def read(source: RangeSource, offset: int, length: int) -> bytes:
@@ -225,8 +223,8 @@ async def fetch(folder: Path, *second: RangeSource) -> Fetched:
     for source in second:
         assert await source.find(BLOB)
     streams = MemorySource("node", WEIGHTS, message=ranges.CHUNK)
-    want = Wanted(BLOB, BYTES, cut(WEIGHTS, PIECE))
-    limits = Limits(silence=0.5, patience=20.0, first_rest=0.05, longest_rest=0.1)
+    want = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE))
+    limits = TransferLimits(silence=0.5, patience=20.0, first_rest=0.05, longest_rest=0.1)
     fetched = await fetch_file(want, [streams, *second], folder / "got", limits=limits)
     for source in second:
         source.close()
@@ -318,13 +316,13 @@ async def test_a_node_that_does_not_say_where_is_not_asked_again(monkeypatch: py
     monkeypatch.setattr(ranges, "ANSWER", 0.05)
     asked = []
 
-    async def locate(digest: Digest) -> tuple[Location, ...]:
+    async def locate(digest: Digest) -> tuple[BlobLocation, ...]:
         asked.append(digest)
         await asyncio.Event().wait()
         return ()
 
     key = PrivateKey.generate("ecdsa-p256")
-    source = RangeSource(source_key("node"), "node", Pin.of(make_certificate(key)), locate)
+    source = RangeSource(source_key("node"), "node", CertificatePin.of(make_certificate(key)), locate)
     assert await offering([source], BLOB, BYTES) == []
     assert await offering([source], BLOB, BYTES) == []
     assert len(asked) == 1
@@ -377,9 +375,9 @@ async def test_nobody_there_is_unavailable_without_the_url(identity: TlsIdentity
 
 
 async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path: Path) -> None:
-    async with scene(tmp_path, gateway.beside) as made:
+    async with scene(tmp_path, beside) as made:
         second = made.founded.homes[1]
-        async with serving(second, beside=gateway.beside), second.client() as client:
+        async with serving(second, beside=beside), second.client() as client:
 
             async def there() -> bool:
                 (stat,) = await client.stat([BLOB])
@@ -390,7 +388,7 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
             path.chmod(0o644)
             with path.open("r+b") as file:
                 file.write(b"rot")
-            source = RangeSource(source_key("second"), "second", Pin.of(second.record.tls), client.locations)
+            source = RangeSource(source_key("second"), "second", CertificatePin.of(second.record.tls), client.locations)
             assert await source.find(BLOB)
             with pytest.raises(Unavailable):
                 await read(source, 0, 10)

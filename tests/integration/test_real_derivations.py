@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from comity.derivation.check import compare
-from comity.derivation.outcome import Comparison
-from comity.derivation.weights import Weights, read_weights
+from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
 from comity.trust.errors import Unavailable
 from comity_cli.lab.weights import real_weights
 from support.derivations import Named, bert_gguf, each, flip, read_all, sharded, to_bf16
@@ -23,7 +21,7 @@ CHILD_MEMORY = """
 import sys
 from pathlib import Path
 from comity.derivation.check import compare
-from comity.derivation.weights import read_weights
+from comity.derivation.check import read_weights
 sides = [read_weights(Path(name), [p.name for p in Path(name).iterdir() if p.is_file()]) for name in sys.argv[1:]]
 from comity.derivation import casts, ggml
 def peak():
@@ -48,7 +46,7 @@ def tensors(model: Path) -> list[Named]:
     return read_all(model / "model.safetensors")
 
 
-def weights(folder: Path) -> Weights:
+def weights(folder: Path) -> WeightFiles:
     return read_weights(folder, [path.name for path in folder.iterdir() if path.is_file()])
 
 

@@ -18,10 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.content.blob_lock import BlobLock
-from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
-from comity.trust.digest import sha256
+from comity.content.blobs import BlobLock
+from comity.content.s3 import S3Store, open_client
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.ceph import Ceph, User, gateway_over_sqlite
 from support.lying_proxy import Answer, Lie, lying_proxy
@@ -38,8 +37,8 @@ PUT = """
 import sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
-from comity.trust.digest import sha256
+from comity.content.s3 import open_client
+from comity.trust.encoding import sha256
 endpoint, credentials, bucket, local, prefix, source = sys.argv[1:]
 data = Path(source).read_bytes()
 S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), prefix).put(sha256(data), data)
@@ -222,8 +221,8 @@ ADMIT_SPARSE = """
 import re, sys
 from pathlib import Path
 from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
-from comity.trust.digest import Digest
+from comity.content.s3 import open_client
+from comity.trust.encoding import Digest
 endpoint, credentials, bucket, local, source, digest = sys.argv[1:]
 store = S3Store(bucket, open_client(endpoint, "default", Path(credentials)), Path(local), "sparse/")
 store.admit(Path(source), Digest(digest), Path(source).stat().st_size)

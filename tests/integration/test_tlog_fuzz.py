@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
-from comity.content.keyfile import write_keys
-from comity.gateway import beside
+from comity.content.secrets import write_keys
+from comity.gateway.app import beside
 from comity.trust.keys import PrivateKey
 from fuzz.mutate import mutations
 from support.federation import introduced, make_home, serving

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside
-from comity.trust.digest import sha256
+from comity.gateway.app import beside
+from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
-from comity.trust.tlog.cosignature import verify_cosignature
-from comity.trust.tlog.mirror import MirrorInfo, Upload
-from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
+from comity.trust.tlog.note import SignedNote, verify_cosignature
+from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, MirrorUpload, parse_signatures
 from support.federation import NodeHome, found, introduced, make_home, note_of, serving, until
 from support.logs import AUTHOR, PUBLISHER
 from support.outside import Faces, OutsideLog, read_log, vkeys
@@ -119,7 +117,7 @@ async def test_entries_that_are_not_in_the_checkpoint_are_unprocessable(faces: F
     await submit(faces, 0, 600)
     other = OutsideLog(LOG.origin).grow(600, b"another")
     assert (await faces.add_entries(other.upload(0, 600))).status_code == 422
-    half = LOG.upload(0, 600, packages=1) + FORK.upload(256, 600)[len(Upload(LOG.origin, 256, 600).encode()) :]
+    half = LOG.upload(0, 600, packages=1) + FORK.upload(256, 600)[len(MirrorUpload(LOG.origin, 256, 600).encode()) :]
     assert (await faces.add_entries(half)).status_code == 422
     stands(await faces.add_entries(LOG.upload(0, 0)), 409, 600, 256)
     cosigned(home, await faces.add_entries(LOG.upload(256, 600)), 600)
@@ -128,7 +126,7 @@ async def test_entries_that_are_not_in_the_checkpoint_are_unprocessable(faces: F
 async def test_entries_before_any_checkpoint_and_of_other_logs_are_refused(faces: Faces, home: NodeHome) -> None:
     assert (await faces.add_entries(LOG.upload(0, 10))).status_code == 422
     assert (await faces.add_entries(OutsideLog("stranger.example/log").grow(3).upload(0, 3))).status_code == 404
-    own = Upload(home.origin, 0, 0).encode()
+    own = MirrorUpload(home.origin, 0, 0).encode()
     assert (await faces.add_entries(own)).status_code == 404
 
 

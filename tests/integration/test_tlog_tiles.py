@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
-from comity.gateway import beside
-from comity.trust.digest import sha256
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import verified_cosigners
-from comity.trust.tlog.note import SignedNote
+from comity.gateway.app import beside
+from comity.trust.encoding import sha256
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from support.federation import Founded, converged, found, serving
 from support.outside import Faces, read_log
 

@@ -12,18 +12,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.content.keyfile import write_keys
-from comity.gateway import beside
+from comity.content.secrets import write_keys
+from comity.gateway.app import beside
 from comity.ledger.ledger import Ledger
-from comity.node import continuity
-from comity.node.continuity import Mark
+from comity.node.context import OUTSIDE, LedgerMark
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosigner_key, verify_cosignature
 from comity.trust.tlog.merkle import consistency_proof, leaf_hash
-from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, cosigner_key, verify_cosignature
 from comity.trust.tlog.witness import AddCheckpoint, parse_signatures
 from support.federation import NodeHome, make_home, serving
 from support.outside import Faces, OutsideLog, vkeys
@@ -166,7 +163,7 @@ async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: N
         for _ in range(2):
             answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
-    mark = Mark(ledger.with_name(continuity.OUTSIDE), str(ledger.stat().st_ino))
+    mark = LedgerMark(ledger.with_name(OUTSIDE), str(ledger.stat().st_ino))
     subprocess.run(mark.vouching_command(), shell=True, check=True)
     async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))

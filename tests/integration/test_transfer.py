@@ -11,15 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import Fetched, fetch_file
-from comity.transfer.partial import Partial
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.source import LocalSource, Source
-from comity.transfer.source_key import SourceKey
-from comity.transfer.standing import Standing
-from comity.trust.digest import Digest, sha256
+from comity.transfer.fetch import Fetched, Partial, fetch_file
+from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
+from comity.transfer.sources import BlobSource, LocalSource, SourceKey
+from comity.trust.artifact import PieceRecord
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.pieces import PieceRecord
 from support.sources import (
     PIECE,
     QUICK,
@@ -45,7 +42,9 @@ def into(tmp_path: Path) -> Path:
     return tmp_path / "partial"
 
 
-async def fetch(sources: list[Source], into: Path, *, data: bytes = DATA, limits: Limits = QUICK) -> Fetched:
+async def fetch(
+    sources: list[BlobSource], into: Path, *, data: bytes = DATA, limits: TransferLimits = QUICK
+) -> Fetched:
     fetched = await fetch_file(wanted(data), sources, into, limits=limits, jitter=lambda: 0.5)
     assert into.read_bytes() == data
     counted = sum(fetched.bytes_by_source.values()) + fetched.resumed + fetched.reused
@@ -191,7 +190,7 @@ async def test_a_lonely_liar_is_refused_by_name(into: Path) -> None:
 async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: Path) -> None:
     records = cut(DATA)
     records[7] = PieceRecord(records[7].length, bytes(32))
-    want = Wanted(sha256(DATA), len(DATA), records)
+    want = WantedFile(sha256(DATA), len(DATA), records)
     with pytest.raises(Untrusted) as refusal:
         await fetch_file(want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, limits=QUICK)
     assert refusal.value.code == "PIECE-INDEX"
@@ -202,7 +201,7 @@ async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: 
 async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_them(into: Path) -> None:
     other = bytearray(DATA)
     other[0] ^= 1
-    want = Wanted(sha256(DATA), len(DATA), cut(bytes(other)))
+    want = WantedFile(sha256(DATA), len(DATA), cut(bytes(other)))
     with pytest.raises(Untrusted, match=r"a: pieces 0-39") as refusal:
         await fetch_file(want, [MemorySource("a", bytes(other))], into, limits=QUICK)
     assert refusal.value.code == "PIECE-INDEX"
@@ -213,7 +212,7 @@ async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_
 async def test_what_all_sources_answer_is_the_answer(
     into: Path, error: type[NotFound] | type[Refused], kind: type[Exception]
 ) -> None:
-    sources: list[Source] = [Failing(name, DATA, lambda: error("no")) for name in "ab"]
+    sources: list[BlobSource] = [Failing(name, DATA, lambda: error("no")) for name in "ab"]
     with pytest.raises(kind, match="a: no; b: no"):
         await fetch_file(wanted(DATA), sources, into, limits=QUICK)
 
@@ -320,7 +319,7 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
 
 
 async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Path) -> None:
-    standings: dict[SourceKey, Standing] = {}
+    standings: dict[SourceKey, SourceHealth] = {}
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
     await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, standings=standings)
     asked = len(liar.asked)

@@ -6,14 +6,11 @@ import asyncio
 import re
 from pathlib import Path
 
-from comity.content.keyfile import write_keys
-from comity.gateway import beside
+from comity.content.secrets import write_keys
+from comity.gateway.app import beside
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import open_checkpoint
-from comity.trust.tlog.cosignature import cosigner_key, verify_cosignature
-from comity.trust.tlog.merkle import leaf_hash, root
-from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.tiles import decode_entries
+from comity.trust.tlog.merkle import decode_entries, leaf_hash, root
+from comity.trust.tlog.note import SignedNote, cosigner_key, open_checkpoint, verify_cosignature
 from comity.trust.tlog.witness import parse_signatures
 from support.federation import introduced, make_home, serving
 from support.outside import OutsideLog, vkeys

@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.upstream.comparing import Observation
-from comity.trust.upstream.naming import Wanted
+from comity.trust.upstream import Observation, UpstreamRequest
 from comity.upstream import mirror
-from comity.upstream.audience import Nobody
-from comity.upstream.download import Patience
-from comity.upstream.listing import Listing
-from comity.upstream.mirror import Mirrored, Order, fetch, listed, pin
-from comity.upstream.reach import Origin, Reach
+from comity.upstream.download import NoImportObserver, Timeouts
+from comity.upstream.hub_api import AllowedHosts, Origin, RepositoryListing
+from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.hub_like import Answer, Asked, HubLike, Interference, hub_like
 
 NAME = "org/tiny"
@@ -56,18 +53,18 @@ def hub() -> Iterator[HubLike]:
         yield made
 
 
-def order(hub: HubLike, *, revision: str = "main", token: str = "", **more: Any) -> Order:
-    reach = Reach.to(hub.url, [hub.cdn.removeprefix("http://")], token)
-    return Order(Wanted(NAME, revision), reach, patience=Patience(silence=0.5, pause=0.01), **more)
+def order(hub: HubLike, *, revision: str = "main", token: str = "", **more: Any) -> MirrorOrder:
+    reach = AllowedHosts.to(hub.url, [hub.cdn.removeprefix("http://")], token)
+    return MirrorOrder(UpstreamRequest(NAME, revision), reach, patience=Timeouts(silence=0.5, pause=0.01), **more)
 
 
-def run(wanted: Order, folder: Path, work: Waits | None = None) -> Mirrored:
+def run(wanted: MirrorOrder, folder: Path, work: Waits | None = None) -> MirrorResult:
     work = work or Waits()
     folder.mkdir(exist_ok=True)
-    return fetch(wanted, listed(wanted, pin(wanted, work), work), folder, work)
+    return fetch_repository(wanted, list_repository(wanted, pin_revision(wanted, work), work), folder, work)
 
 
-def contents(mirrored: Mirrored) -> dict[str, bytes]:
+def contents(mirrored: MirrorResult) -> dict[str, bytes]:
     return {
         seen.entry.path: path.read_bytes() for seen, path in zip(mirrored.observations, mirrored.paths, strict=True)
     }
@@ -110,13 +107,13 @@ def test_what_somebody_waits_for_comes_first_and_then_what_has_no_listed_sha256(
     monkeypatch.setattr(mirror, "FILES_AT_ONCE", 1)
     hub.repositories[NAME].commit({**FILES, "big.bin": WEIGHTS * 2, "small.bin": WEIGHTS[:1000]})
     wanted, work, reader = order(hub), Waits(), Reader("small.bin")
-    fetch(wanted, listed(wanted, pin(wanted, work), work), tmp_path, work, reader)
+    fetch_repository(wanted, list_repository(wanted, pin_revision(wanted, work), work), tmp_path, work, reader)
     came = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
     assert came == ["small.bin", "README.md", "note.txt", "LICENSE", "config.json", "big.bin", "weights.bin"]
     assert sorted(reader.whole_files) == sorted([*FILES, "big.bin", "small.bin"])
 
 
-class Reader(Nobody):
+class Reader(NoImportObserver):
     """Waits for one file, and remembers which became whole."""
 
     def __init__(self, path: str) -> None:
@@ -124,7 +121,7 @@ class Reader(Nobody):
         self.files: list[str] = []
         self.whole_files: list[str] = []
 
-    def expected(self, listing: Listing, paths: Sequence[Path]) -> None:
+    def expected(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:
         self.files = [file.path for file in listing.files]
 
     def awaited(self) -> list[int]:
@@ -140,16 +137,16 @@ def test_the_commit_is_pinned_once_whatever_the_branch_does_meanwhile(
     hub: HubLike, tmp_path: Path, revision: str
 ) -> None:
     wanted, work = order(hub, revision=revision), Waits()
-    standing = pin(wanted, work)
+    standing = pin_revision(wanted, work)
     hub.repositories[NAME].commit({**FILES, "config.json": b'{"later": 1}'}, tag="v1")
     (tmp_path / "work").mkdir()
-    assert contents(fetch(wanted, listed(wanted, standing, work), tmp_path / "work", work)) == FILES
+    assert contents(fetch_repository(wanted, list_repository(wanted, standing, work), tmp_path / "work", work)) == FILES
 
 
 @pytest.mark.parametrize("old", ["old/name", "oldest"])
 def test_a_renamed_repository_is_mirrored_under_its_new_name(hub: HubLike, tmp_path: Path, old: str) -> None:
     hub.moved[old] = NAME
-    done = run(replace(order(hub), wanted=Wanted.parse(f"hf:{old}")), tmp_path / "work")
+    done = run(replace(order(hub), wanted=UpstreamRequest.parse(f"hf:{old}")), tmp_path / "work")
     assert done.listing.standing.upstream.repository == NAME
 
 
@@ -212,10 +209,10 @@ def test_a_download_that_breaks_off_or_falls_silent_goes_on_where_it_stood(
 
 def test_what_another_process_left_is_hashed_again_and_completed(hub: HubLike, tmp_path: Path) -> None:
     wanted, work = order(hub), Waits()
-    listing = listed(wanted, pin(wanted, work), work)
+    listing = list_repository(wanted, pin_revision(wanted, work), work)
     number = [file.path for file in listing.files].index("weights.bin")
     (tmp_path / f"{number:06d}").write_bytes(WEIGHTS[:1_000_001])
-    assert contents(fetch(wanted, listing, tmp_path, work)) == FILES
+    assert contents(fetch_repository(wanted, listing, tmp_path, work)) == FILES
     assert [asked.offset for asked in hub.asked if asked.cdn] == [1_000_001]
     assert work.came == sum(map(len, FILES.values()))
 
@@ -225,10 +222,10 @@ def test_a_leftover_that_is_not_a_beginning_is_thrown_away_and_nobody_is_accused
     hub: HubLike, tmp_path: Path, left: bytes
 ) -> None:
     wanted, work = order(hub), Waits()
-    listing = listed(wanted, pin(wanted, work), work)
+    listing = list_repository(wanted, pin_revision(wanted, work), work)
     number = [file.path for file in listing.files].index("weights.bin")
     (tmp_path / f"{number:06d}").write_bytes(left)
-    assert contents(fetch(wanted, listing, tmp_path, work)) == FILES
+    assert contents(fetch_repository(wanted, listing, tmp_path, work)) == FILES
     assert work.came == sum(map(len, FILES.values()))
 
 
@@ -368,7 +365,7 @@ def test_a_redirect_to_where_nobody_said_is_not_followed(hub: HubLike, tmp_path:
 
 
 def test_the_content_server_has_to_be_named_where_it_is_not_the_endpoint(hub: HubLike, tmp_path: Path) -> None:
-    wanted = replace(order(hub), reach=Reach.to(hub.url))
+    wanted = replace(order(hub), reach=AllowedHosts.to(hub.url))
     with pytest.raises(Untrusted) as led:
         run(wanted, tmp_path / "work")
     assert led.value.code == "UPSTREAM-REDIRECT"
@@ -418,8 +415,10 @@ def test_a_file_that_goes_away_between_listing_and_fetching_is_said_to(hub: HubL
     assert gone.value.code == "UPSTREAM-NOT-FOUND"
 
 
-@pytest.mark.parametrize("wanted", [Wanted("nobody/nothing"), Wanted(NAME, "v99"), Wanted(NAME, "3" * 40)])
-def test_what_the_hub_does_not_have_is_said_in_its_name(hub: HubLike, tmp_path: Path, wanted: Wanted) -> None:
+@pytest.mark.parametrize(
+    "wanted", [UpstreamRequest("nobody/nothing"), UpstreamRequest(NAME, "v99"), UpstreamRequest(NAME, "3" * 40)]
+)
+def test_what_the_hub_does_not_have_is_said_in_its_name(hub: HubLike, tmp_path: Path, wanted: UpstreamRequest) -> None:
     with pytest.raises(NotFound) as missing:
         run(replace(order(hub), wanted=wanted), tmp_path / "work")
     assert missing.value.code == "UPSTREAM-NOT-FOUND"
@@ -434,7 +433,7 @@ def test_a_disabled_repository_is_not_given_out(hub: HubLike, tmp_path: Path) ->
 
 
 def test_an_answer_without_end_is_cut_off(hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.upstream.listing.ANSWERS", 20_000)
+    monkeypatch.setattr("comity.upstream.hub_api.ANSWERS", 20_000)
     hub.interfere = only("/revision/main", lambda asked: Answer(200, b'"' + b"x" * 100_000 + b'"'))
     with pytest.raises(Malformed) as endless:
         run(order(hub), tmp_path / "work")
@@ -457,7 +456,9 @@ def test_a_silent_hub_is_given_up_after_some_tries(hub: HubLike, tmp_path: Path)
 
 
 def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
-    wanted = Order(Wanted(NAME), Reach.to("http://127.0.0.1:9"), patience=Patience(silence=0.5, pause=0))
+    wanted = MirrorOrder(
+        UpstreamRequest(NAME), AllowedHosts.to("http://127.0.0.1:9"), patience=Timeouts(silence=0.5, pause=0)
+    )
     with pytest.raises(Unavailable) as nobody:
         run(wanted, tmp_path / "work")
     assert nobody.value.code == "UPSTREAM-UNREACHABLE"
@@ -499,7 +500,7 @@ def test_work_that_was_given_up_ends_every_download(hub: HubLike, tmp_path: Path
     ],
 )
 def test_where_a_download_may_be_led(endpoint: str, hosts: tuple[str, ...], location: str, allowed: bool) -> None:
-    reach = Reach.to(endpoint, hosts, TOKEN)
+    reach = AllowedHosts.to(endpoint, hosts, TOKEN)
     if not allowed:
         with pytest.raises(ComityError):
             reach.redirect(f"{endpoint}/file", location)

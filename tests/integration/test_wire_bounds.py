@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import (
     ComityError,
     Conflict,
@@ -25,14 +25,13 @@ from comity.trust.errors import (
 )
 from comity.v1 import blob_pb2, log_pb2, node_pb2, types_pb2
 from comity.wire import limits
-from comity.wire.address import Address
-from comity.wire.certs import to_pem
+from comity.wire.access import OpenAccess
 from comity.wire.client import NodeClient
-from comity.wire.doors import OpenDoor
 from comity.wire.errors import from_rpc
+from comity.wire.limits import Allowance, Throttle
+from comity.wire.messages import NodeFacts
 from comity.wire.server import make_server
-from comity.wire.throttle import Allowance, Throttle
-from comity.wire.values import NodeFacts
+from comity.wire.tls import Address, to_pem
 from support.wired import GENEROUS, ORIGIN, MemoryNode, identity, listening, pin, visited
 
 NOWHERE = Digest("0" * 64)
@@ -47,7 +46,7 @@ async def lying(method: str, answer: Answer) -> AsyncIterator[NodeClient]:
     service, name = method.split("/")
     handlers: dict[str, Any] = {name: grpc.unary_stream_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"comity.v1.{service}", handlers),))
-    port = server.add_secure_port("127.0.0.1:0", OpenDoor(own).credentials())
+    port = server.add_secure_port("127.0.0.1:0", OpenAccess(own).credentials())
     await server.start()
     async with NodeClient.connect(Address("127.0.0.1", port), pin(own), patience=5) as client:
         yield client
@@ -237,7 +236,7 @@ async def test_a_fault_of_the_node_is_logged_there_and_not_told(caplog: pytest.L
         async def node(self) -> NodeFacts:
             raise RuntimeError("the password is swordfish")
 
-    with caplog.at_level(logging.ERROR, "comity.wire.guards"):
+    with caplog.at_level(logging.ERROR, "comity.wire.server"):
         async with visited(Failing().services()) as client:
             with pytest.raises(Unavailable) as caught:
                 await client.node()
@@ -273,7 +272,7 @@ async def raw(node: MemoryNode, allowance: Allowance = GENEROUS) -> AsyncIterato
     """A bare channel to a real server, for clients that keep no rules."""
     own = identity()
     options = [("grpc.ssl_target_name_override", pin(own).server_name), ("grpc.max_send_message_length", -1)]
-    async with listening(OpenDoor(own), node.services(), allowance=allowance) as address:
+    async with listening(OpenAccess(own), node.services(), allowance=allowance) as address:
         credentials = grpc.ssl_channel_credentials(to_pem(own.certificate))
         async with grpc.aio.secure_channel(address.target, credentials, options=options) as channel:
             yield channel
@@ -408,7 +407,7 @@ async def test_the_health_service_of_grpcio_stands_behind_the_guard() -> None:
     health_pb2 = pytest.importorskip("grpc_health.v1.health_pb2")
     health_pb2_grpc = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
     own = identity()
-    door = OpenDoor(own)
+    door = OpenAccess(own)
     server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

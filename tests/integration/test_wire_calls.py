@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable
 from comity.wire import limits
-from comity.wire.doors import Caller
-from comity.wire.values import Charter, InlineObject, JoinRequest, Located, Misbehaviour, UploadHeader
+from comity.wire.access import Caller
+from comity.wire.messages import Charter, InlineObject, JoinRequest, LocatedEntry, ShownMisbehaviour, UploadHeader
 from support.wired import ORIGIN, MemoryNode, met
 
 NOWHERE = Digest("0" * 64)
@@ -64,8 +64,8 @@ async def test_epochs_with_a_gap_are_malformed() -> None:
 
 async def test_proceedings_are_asked_by_their_body() -> None:
     async with met(MemoryNode()) as client:
-        assert await client.proceedings() == (Located(ORIGIN, 0, b"about None"),)
-        assert await client.proceedings(NOWHERE) == (Located(ORIGIN, 0, f"about {NOWHERE}".encode()),)
+        assert await client.proceedings() == (LocatedEntry(ORIGIN, 0, b"about None"),)
+        assert await client.proceedings(NOWHERE) == (LocatedEntry(ORIGIN, 0, f"about {NOWHERE}".encode()),)
 
 
 async def test_a_request_to_join_is_noted_and_listed() -> None:
@@ -120,7 +120,7 @@ async def test_log_questions_reach_the_log() -> None:
         (proof,) = await client.proofs(NOWHERE)
         assert (proof.origin, proof.proof) == (ORIGIN, NOWHERE.encode())
         assert await client.misbehaviour() == (
-            Misbehaviour("split-view", "evil.example/log", (b"one note", b"another")),
+            ShownMisbehaviour("split-view", "evil.example/log", (b"one note", b"another")),
         )
 
 
@@ -137,13 +137,13 @@ async def test_ranges_outside_a_tree_are_refused_before_the_log_is_asked() -> No
 async def test_names_and_claims_are_found() -> None:
     node = MemoryNode()
     async with met(node) as client:
-        assert await client.resolve("a/b", "1") == (Located(ORIGIN, 7, b"a/b@1"),)
-        assert await client.resolve("a/b") == (Located(ORIGIN, 7, b"a/b@None"),)
+        assert await client.resolve("a/b", "1") == (LocatedEntry(ORIGIN, 7, b"a/b@1"),)
+        assert await client.resolve("a/b") == (LocatedEntry(ORIGIN, 7, b"a/b@None"),)
         (only,) = await client.resolve("a/b", "1", sha256(b"publisher"))
         assert only.line == f"a/b@1 {sha256(b'publisher')}".encode()
         assert [located.line for located in await client.claims(NOWHERE)] == node.lines
         page = await client.search("word", "c", 9)
-    assert (page.found, page.next_cursor) == ((Located(ORIGIN, 9, b"word"),), "cnext")
+    assert (page.found, page.next_cursor) == ((LocatedEntry(ORIGIN, 9, b"word"),), "cnext")
 
 
 async def test_objects_and_records_arrive_whole() -> None:

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import grpc
 import pytest
-from comity.trust.digest import sha256, short
+from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Refused, Unavailable
-from comity.trust.statements.node_record import certificate_key
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.trust.statements import certificate_key
+from comity.wire.access import Access, MutualAccess, OperatorAccess
 from comity.wire.client import NodeClient
-from comity.wire.doors import Door, MutualDoor, OperatorDoor
-from comity.wire.mutual_port import MutualPort
+from comity.wire.connections import MutualPort
+from comity.wire.limits import Throttle
 from comity.wire.server import make_server
-from comity.wire.throttle import Throttle
+from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
 from support.certificates import crafted
 from support.federation import until
 from support.ports import free_port
@@ -33,12 +32,12 @@ NODE = MemoryNode()
 BLOB = NODE.keep(bytes(16 << 20))
 
 
-def calling(address: Address, shown: TlsIdentity | None, expected: Pin | None = None) -> NodeClient:
+def calling(address: Address, shown: TlsIdentity | None, expected: CertificatePin | None = None) -> NodeClient:
     return NodeClient.connect(address, expected or pin(SERVER), shown, patience=5)
 
 
 @asynccontextmanager
-async def serving(door: Door) -> AsyncIterator[Address]:
+async def serving(door: Access) -> AsyncIterator[Address]:
     async with listening(door, MemoryNode().services()) as address:
         yield address
 
@@ -51,12 +50,12 @@ async def refusal(client: NodeClient) -> Refused:
 
 
 async def test_a_pinned_peer_is_let_in() -> None:
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
         assert (await client.node()).software == "comity/test"
 
 
 async def test_a_stranger_is_refused_and_told_why() -> None:
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         refused = await refusal(calling(address, STRANGER))
     assert refused.code == "CERTIFICATE-UNKNOWN"
     assert short(sha256(STRANGER.certificate)) in refused.why
@@ -64,13 +63,13 @@ async def test_a_stranger_is_refused_and_told_why() -> None:
 
 
 async def test_whoever_shows_no_certificate_is_sent_to_the_open_port() -> None:
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         refused = await refusal(calling(address, None))
     assert (refused.code, refused.hint) == ("CERTIFICATE-REQUIRED", "use the node's open port")
 
 
 async def test_another_server_than_the_pinned_one_is_refused() -> None:
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         refused = await refusal(calling(address, PEER, pin(STRANGER)))
     assert refused.code == "PIN-MISMATCH"
     assert short(sha256(SERVER.certificate)) in refused.why
@@ -78,16 +77,16 @@ async def test_another_server_than_the_pinned_one_is_refused() -> None:
 
 
 async def test_a_door_without_peers_lets_nobody_in_not_even_the_node_itself() -> None:
-    async with serving(MutualDoor(SERVER, tuple)) as address:
+    async with serving(MutualAccess(SERVER, tuple)) as address:
         assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
         assert (await refusal(calling(address, SERVER))).code == "CERTIFICATE-UNKNOWN"
 
 
 @asynccontextmanager
 async def mutual_port(
-    peers: list[Pin], at: str = "127.0.0.1:0", shared: Callable[[], bool] = lambda: True
+    peers: list[CertificatePin], at: str = "127.0.0.1:0", shared: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[tuple[MutualPort, Address]]:
-    door, throttle = MutualDoor(SERVER, lambda: list(peers)), Throttle(GENEROUS)
+    door, throttle = MutualAccess(SERVER, lambda: list(peers)), Throttle(GENEROUS)
 
     async def make() -> grpc.aio.Server:
         return make_server(door, NODE.services(), throttle, shared_port=shared())
@@ -110,7 +109,7 @@ async def let_in(address: Address, peer: TlsIdentity) -> bool:
 
 
 async def test_a_peer_pinned_later_is_let_in_without_a_restart() -> None:
-    peers: list[Pin] = []
+    peers: list[CertificatePin] = []
     async with mutual_port(peers) as (port, address):
         assert (await refusal(calling(address, PEER))).code == "CERTIFICATE-UNKNOWN"
         peers.append(pin(PEER))
@@ -154,7 +153,7 @@ async def test_a_mutual_port_that_cannot_be_had_again_keeps_its_old_server() -> 
 
 async def test_a_dropped_peer_is_refused_on_its_open_connection_too() -> None:
     peers = [pin(PEER), pin(STRANGER)]
-    async with serving(MutualDoor(SERVER, lambda: list(peers))) as address, calling(address, PEER) as client:
+    async with serving(MutualAccess(SERVER, lambda: list(peers))) as address, calling(address, PEER) as client:
         await client.node()
         peers.pop(0)
         with pytest.raises(Refused) as caught:
@@ -165,7 +164,7 @@ async def test_a_dropped_peer_is_refused_on_its_open_connection_too() -> None:
 
 async def test_many_peers_are_pinned_at_once() -> None:
     peers = [identity() for _ in range(40)]
-    async with serving(MutualDoor(SERVER, lambda: [pin(peer) for peer in peers])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(peer) for peer in peers])) as address:
         for peer in (peers[0], peers[39]):
             async with calling(address, peer) as client:
                 await client.node()
@@ -173,22 +172,22 @@ async def test_many_peers_are_pinned_at_once() -> None:
 
 async def test_a_certificate_issued_by_a_peers_key_is_refused() -> None:
     issued = crafted("mallory.invalid", issuer=PEER, may_sign=False)
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         assert (await refusal(calling(address, issued))).code == "CERTIFICATE-UNKNOWN"
 
 
 async def test_a_server_certificate_issued_by_the_pinned_one_is_refused() -> None:
     impostor = crafted(pin(SERVER).server_name, subject="mallory", issuer=SERVER, may_sign=False)
-    async with serving(MutualDoor(impostor, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(impostor, lambda: [pin(PEER)])) as address:
         assert (await refusal(calling(address, PEER))).code == "PIN-MISMATCH"
 
 
 async def test_another_certificate_of_the_same_key_is_refused() -> None:
     server, peer = (TlsIdentity(make_certificate(side.key), side.key) for side in (SERVER, PEER))
     assert server.certificate != SERVER.certificate
-    async with serving(MutualDoor(server, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(server, lambda: [pin(PEER)])) as address:
         assert (await refusal(calling(address, PEER))).code == "PIN-MISMATCH"
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address:
         assert (await refusal(calling(address, peer))).code == "CERTIFICATE-UNKNOWN"
 
 
@@ -199,9 +198,9 @@ async def test_grpc_alone_would_trust_what_such_certificates_issue(ca: bool, may
     issuing_server = crafted("server.invalid", ca=ca, may_sign=may_sign)
     peer = crafted("mallory.invalid", issuer=issuing_peer)
     server = crafted("server.invalid", subject="mallory", issuer=issuing_server)
-    unchecked_peer = Pin(issuing_peer.certificate, "peer.invalid")
-    unchecked_server = Pin(issuing_server.certificate, "server.invalid")
-    async with serving(MutualDoor(server, lambda: [unchecked_peer])) as address:
+    unchecked_peer = CertificatePin(issuing_peer.certificate, "peer.invalid")
+    unchecked_server = CertificatePin(issuing_server.certificate, "server.invalid")
+    async with serving(MutualAccess(server, lambda: [unchecked_peer])) as address:
         refused = await refusal(calling(address, peer, unchecked_server))
     assert refused.code == "CERTIFICATE-UNKNOWN"
     assert sha256(peer.certificate) in refused.why  # both handshakes passed: it is the guard that speaks
@@ -211,7 +210,7 @@ async def test_grpc_alone_would_lock_out_the_pins_after_an_unreadable_one() -> N
     """The other reason why `Pin.of` takes one form only: this certificate parses, but not for BoringSSL."""
     odd = PEER.certificate.replace(b"n-", b"\xff-")
     assert certificate_key(odd) == PEER.key.public
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER), Pin(odd, "n-"), pin(STRANGER)])) as address:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER), CertificatePin(odd, "n-"), pin(STRANGER)])) as address:
         assert await let_in(address, PEER)
         assert not await let_in(address, STRANGER)
 
@@ -226,20 +225,20 @@ async def test_operator_calls_are_refused_to_everybody_else() -> None:
         with pytest.raises(Refused) as caught:
             await client.status()
     assert caught.value.code == "OPERATORS-ONLY"
-    async with serving(MutualDoor(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
+    async with serving(MutualAccess(SERVER, lambda: [pin(PEER)])) as address, calling(address, PEER) as client:
         with pytest.raises(Refused):
             await client.adopt(Path("/etc/passwd"), sha256(b""), 0)
 
 
 async def test_an_operator_comes_in_by_the_unix_socket(tmp_path: Path) -> None:
     node, socket = MemoryNode(), tmp_path / "node.sock"
-    door = OperatorDoor()
+    door = OperatorAccess()
     async with listening(door, node.services(), at=f"unix:{socket}"), NodeClient.operator(socket) as client:
         assert await client.status() == node.state
 
 
 async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
-    door = OperatorDoor()
+    door = OperatorAccess()
     server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     port = server.add_secure_port("127.0.0.1:0", door.credentials())
     await server.start()

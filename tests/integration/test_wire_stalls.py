@@ -9,14 +9,14 @@ from contextlib import ExitStack, asynccontextmanager, closing
 
 import pytest
 from attackers.connections import Stream, silent
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.wire import limits
-from comity.wire.address import Address
+from comity.wire.access import OpenAccess
 from comity.wire.client import NodeClient
-from comity.wire.connection_guard import ConnectionGuard, PortShares
-from comity.wire.doors import OpenDoor
+from comity.wire.connections import ConnectionGuard, PortShares
+from comity.wire.limits import Allowance, Throttle
 from comity.wire.server import make_server
-from comity.wire.throttle import Allowance, Throttle
+from comity.wire.tls import Address
 from support.federation import until
 from support.raw_bytes import message
 from support.wired import MemoryNode, identity, pin
@@ -30,7 +30,7 @@ ELSEWHERE = "127.0.9.1"
 
 @asynccontextmanager
 async def serving(allowance: Allowance, shares: PortShares | None = None) -> AsyncIterator[Address]:
-    door, watched = OpenDoor(SERVER), shares or PortShares(1_000)
+    door, watched = OpenAccess(SERVER), shares or PortShares(1_000)
     server = make_server(door, NODE.services(), Throttle(allowance), admitted=watched.admitted)
     port = server.add_secure_port("127.0.0.1:0", door.credentials())
     await server.start()

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from attackers import ATTACKERS, Known, Target, Victim, attacking
 from attackers.hostile_node import HostileNode
-from comity.trust.charter import CharterPolicy, quorum
-from comity.trust.digest import Digest
-from comity_client.node_home.founding import consent_to, draft_genesis, seal
+from comity.trust.charter.document import CharterPolicy, quorum
+from comity.trust.encoding import Digest
+from comity_client.founding import consent_to, draft_genesis, seal_federation
 from support.federation import NodeHome, make_home
 from support.ports import free_port
 
@@ -73,7 +73,7 @@ def founded(folder: Path, namespaces: Mapping[str, Digest], accepted: Sequence[s
     policy = CharterPolicy(quorum(HONEST + 1), min_copies=2, min_jurisdictions=2, cosigner_quorum=1)
     body = draft_genesis([home.card for home in homes], policy, namespaces)
     cards = [*(home.card for home in honest), replace(hostile.card, mutual=(address,), open=(address,))]
-    federation = seal(body, [consent_to(body, home.directory) for home in homes], cards).encode()
+    federation = seal_federation(body, [consent_to(body, home.directory) for home in homes], cards).encode()
     for home in honest:
         (home.directory / "federation.json").write_bytes(federation)
         home.set("listen", operator="operator.sock")
@@ -136,7 +136,8 @@ def run_node(home: str) -> None:
     output = os.open(Path(home) / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(output, stream)
-    from comity import gateway, node
+    from comity.gateway import app as gateway
+    from comity.node import app as node
 
     node.run(Path(home) / "node.toml", gateway.beside)
 

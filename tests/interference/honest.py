@@ -23,19 +23,19 @@ from typing import Any, TypeVar
 import httpx2
 from attackers import Known
 from attackers.strangers import ACCEPTED
-from comity.transfer.plan import Limits
-from comity.trust.charter import Body
-from comity.trust.digest import Digest, sha256
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.artifact import Manifest
+from comity.trust.charter.document import Body
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.manifest import Manifest
-from comity.trust.offers import Window
+from comity.trust.offers.offer import Window
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
-from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import Checkpoint
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.owner.policies import mirrored_policy
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
+from comity_client.trust_store import mirrored_policy
 from interference.federation import Hostile, Members, Report, copied, founded, running
 from support.federation import NodeHome, cosigners, note_of
 from support.governing import Person, changed
@@ -79,7 +79,7 @@ class Outcome:
 
 
 def client_at(folder: Path, name: str, federation: bytes) -> Client:
-    client = Client(Home(folder / name), limits=Limits(patience=PATIENCE))
+    client = Client(Home(folder / name), limits=TransferLimits(patience=PATIENCE))
     client.pin(federation)
     return client
 
@@ -87,7 +87,7 @@ def client_at(folder: Path, name: str, federation: bytes) -> Client:
 def prepared(folder: Path, hub: HubLike) -> Prepared:
     """A federation in which everything has been done once."""
     homes = folder / "prepared"
-    user = Client(Home(homes / "user"), limits=Limits(patience=PATIENCE))
+    user = Client(Home(homes / "user"), limits=TransferLimits(patience=PATIENCE))
     bound = user.new_publisher("tests", "CH", "node-ch.example/log")
     unbound = user.new_publisher("acme", "ES", "node-es.example/log")
     accepted = (bound.id, unbound.id, *(who.id for who in ACCEPTED))
@@ -222,7 +222,7 @@ class Script:
         self.folder = folder
         self.patience = patience
         self.members = prepared.members.copied(prepared.folder, folder)
-        self.user = Client(Home(folder / "user"), limits=Limits(patience=patience))
+        self.user = Client(Home(folder / "user"), limits=TransferLimits(patience=patience))
         self.outcome = Outcome()
         self.artifacts = dict(prepared.artifacts)
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.judging.reading import read_claims
-from comity.trust.manifest import Manifest
+from comity.trust.artifact import Manifest
+from comity.trust.claims import read_claims
 from comity.trust.statement import SideObject
-from comity.trust.statements.published import Licence, Parent, Published, publish
-from comity_client.bom import Described, bill
+from comity.trust.statements import Licence, Parent, Published, publish
+from comity_client.bom import BomContent, write_bom
 from support.case import case
 from support.environments import python_with
 from support.world import identity
@@ -32,7 +32,7 @@ GOOD_MANIFEST = Manifest.parse(GOOD.manifest)
 OWNER = identity("Swiss AI", "CH")
 
 
-def described(spdx: str) -> Described:
+def described(spdx: str) -> BomContent:
     """Everything that a publisher can say, said."""
     plain = Published.parse(GOOD.publication.statement)
     said = replace(
@@ -43,13 +43,15 @@ def described(spdx: str) -> Described:
     )
     readings = read_claims((OWNER.entry.line, publish(said, OWNER.signer).line), plain.artifact)
     config = b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
-    return Described(GOOD_MANIFEST, readings.publications[0], (), config)
+    return BomContent(GOOD_MANIFEST, readings.publications[0], (), config)
 
 
 @pytest.mark.slow
 def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
-    bills = {spdx: bill(described(spdx)) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")}
-    bills["bare"] = bill(Described(GOOD_MANIFEST, None, (), b"{"))
+    bills = {
+        spdx: write_bom(described(spdx)) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")
+    }
+    bills["bare"] = write_bom(BomContent(GOOD_MANIFEST, None, (), b"{"))
     paths = []
     for number, text in enumerate(bills.values()):
         paths.append(tmp_path / f"{number}.json")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import structlog.testing
-from comity.content.tokens import EVERYTHING, FILE, TokenFile
-from comity.trust.hub import commit_id
+from comity.content.secrets import EVERYTHING, FILE, TokenFile
+from comity.trust.artifact import commit_id
 from comity_client.client import Client
 from comity_client.home import Home
 from support.certificates import crafted

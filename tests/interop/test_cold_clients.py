@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from support.federation import WITH_GATEWAY, NodeProcess, found, until
 from support.hub_like import hub_like
 from support.ports import free_port

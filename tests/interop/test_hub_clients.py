@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 import structlog.testing
-from comity.content.tokens import TokenFile
-from comity.trust.hub import commit_id
-from comity.trust.statements.claims import Advisory, sign_advisory
+from comity.content.secrets import TokenFile
+from comity.trust.artifact import commit_id
+from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted
 from support.gateway import shop

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.certificates import crafted

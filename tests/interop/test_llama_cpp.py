@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from comity.content.tokens import EVERYTHING, FILE, TokenFile
-from comity.trust.hub import commit_id
+from comity.content.secrets import EVERYTHING, FILE, TokenFile
+from comity.trust.artifact import commit_id
 from comity_client.hub_environment import hub_environment
 from support.gateway import shop
 from support.llama_cpp import llama_fetch

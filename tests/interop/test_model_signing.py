@@ -10,8 +10,9 @@ import pytest
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import MODEL_SIG, PACK
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing import Identity, ModelKey
-from comity_client.pulling.keyless import verify_keyless
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import KeylessIdentity
+from comity_client.pull.keyless import verify_keyless
 from support import model_sig
 from support.model_sig import FILES, KEY, signed
 from support.model_sig_table import DOCUMENT, Said, compare, document, reference
@@ -68,7 +69,7 @@ def test_its_programming_interface_verifies_it_too_without_being_told_what_to_ig
 
 
 def test_both_take_a_keyless_signature_by_the_same_trusted_root_for_the_same_persons(tmp_path: Path) -> None:
-    site, person = Site(), Identity("release@lab.example", "https://accounts.example")
+    site, person = Site(), KeylessIdentity("release@lab.example", "https://accounts.example")
     folder = model_sig.folder(tmp_path / "m", signature=site.bundle(person.identity, person.issuer))
     (tmp_path / "trust.json").write_bytes(client_trust(site))
     trust = ("--trust_config", "{}/trust.json", "--identity_provider", person.issuer)
@@ -79,7 +80,7 @@ def test_both_take_a_keyless_signature_by_the_same_trusted_root_for_the_same_per
     signature = (folder / MODEL_SIG).read_bytes()
     assert verify_keyless(signature, (person,), site.trusted_root) == person
     with pytest.raises(Untrusted):
-        verify_keyless(signature, (Identity("other@lab.example", person.issuer),), site.trusted_root)
+        verify_keyless(signature, (KeylessIdentity("other@lab.example", person.issuer),), site.trusted_root)
 
 
 def client_trust(site: Site) -> bytes:

@@ -7,9 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign
 from comity.trust.tlog.merkle import leaf_hash
+from comity.trust.tlog.note import Checkpoint, cosign
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.seeded import seeded_key

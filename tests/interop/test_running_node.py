@@ -8,11 +8,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway import beside
-from comity.trust.digest import sha256
-from comity.trust.tlog.checkpoint import open_checkpoint
-from comity.trust.tlog.cosignature import verified_cosigners
-from comity.trust.tlog.note import SignedNote
+from comity.gateway.app import beside
+from comity.trust.encoding import sha256
+from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
 from support.federation import introduced, make_home, serving, until
 from support.outside import Faces, read_log
 from support.sigsum import ORIGIN, sigsum_witness

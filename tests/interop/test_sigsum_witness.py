@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 from comity.trust.encoding import b64encode
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import verify_cosignature
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 from support.seeded import seeded_key
 from support.sigsum import sigsum_witness
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity_client.compute.handoff import render
+from comity_client.offers.handoff import render
 from support.environments import python_with
 from support.handoffs import HOSTILE, PLAIN, hostile_with
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
-from comity_client.compute.handoff import render
+from comity.trust.encoding import sha256
+from comity_client.offers.handoff import render
 from support.handoffs import H100, HOSTILE, PLAIN, hostile_with
 from support.slurm import Slurm, slurm
 

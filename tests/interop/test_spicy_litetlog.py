@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import Untrusted
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import VerifierKey, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from support.seeded import seeded_key
 from support.tools import needs

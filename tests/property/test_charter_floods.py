@@ -19,8 +19,9 @@ from unittest import mock
 import pytest
 from attackers.charter import branches, contradictions, copies, draft, unsigned
 from attackers.forging import Holder, RawKey
-from comity.node.governance import hearing, proceedings
-from comity.trust.charter import Body
+from comity.node.charter import inbox as hearing
+from comity.node.charter import inbox as proceedings
+from comity.trust.charter.document import Body
 from comity.trust.statement import Entry
 from hypothesis import event, given, settings
 from hypothesis import strategies as st

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Body, Certificate, RoundBody, certify
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.certificate import Certificate, certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.votes import RoundBody
+from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Entry, sign_statement
 from hypothesis import given, settings, target

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from comity.trust.charter import Body, RoundBody, certify
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.certificate import certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.votes import RoundBody
+from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import sign_statement

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from comity.trust.charter import Body, assemble, certify, deliberate, draft
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.certificate import assemble, certify
+from comity.trust.charter.document import Body, draft
+from comity.trust.charter.tally import deliberate
+from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.verify import verify
 from hypothesis import given

@@ -12,12 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
-from comity.trust.charter import Body, Intent, Member, Ratify, certificate, docket, lies, readings, succession, voting
-from comity.trust.charter.docket import Docket
-from comity.trust.digest import Digest
-from comity.trust.dsse import Envelope
+from comity.trust.charter import certificate
+from comity.trust.charter import certificate as docket
+from comity.trust.charter import document as succession
+from comity.trust.charter import equivocation as lies
+from comity.trust.charter import tally as voting
+from comity.trust.charter import votes as readings
+from comity.trust.charter.certificate import ValidVotes
+from comity.trust.charter.document import Body, Member
+from comity.trust.charter.votes import Intent, Ratify
+from comity.trust.encoding import Digest
 from comity.trust.identity import KeySet
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, Envelope
 from support import charter_attacks as attacks
 
 
@@ -61,18 +67,18 @@ def by_the_threshold(seat: Member, entry: Entry, signed: Callable[[KeySet, Envel
     return signed(seat.keys, entry.envelope)
 
 
-def by_any_key(self: Docket, identity: Digest, envelope: Envelope) -> bool:
+def by_any_key(self: ValidVotes, identity: Digest, envelope: Envelope) -> bool:
     keys = next(state.keys for state in self.ways(identity))
     return any(self.signed(KeySet((key,), 1), envelope) for key in keys.keys)
 
 
-def by_the_newest_keys(self: Docket, identity: Digest, envelope: Envelope) -> bool:
+def by_the_newest_keys(self: ValidVotes, identity: Digest, envelope: Envelope) -> bool:
     *_, newest = self.ways(identity)
     return self.signed(newest.keys, envelope)
 
 
 def of_all_rounds(
-    self: Docket, body: Digest, by_round: Callable[..., Mapping[int, Mapping[Digest, Entry]]] = Docket.ratified
+    self: ValidVotes, body: Digest, by_round: Callable[..., Mapping[int, Mapping[Digest, Entry]]] = ValidVotes.ratified
 ) -> Mapping[int, Mapping[Digest, Entry]]:
     rounds = by_round(self, body)
     together = {member: entry for members in rounds.values() for member, entry in members.items()}
@@ -112,9 +118,9 @@ CLAUSES = [
     Clause(docket, "_is_of_a_voter", of_anybody, attacks.an_observer_votes),
     Clause(docket, "_is_of_a_voter", of_any_epoch, attacks.a_reading_of_another_epoch_counts),
     Clause(docket, "_by_all_keys", by_the_threshold, attacks.is_seated_by_two_of_its_three_keys),
-    Clause(Docket, "speaks", by_any_key, attacks.one_key_of_two_votes),
-    Clause(Docket, "speaks", by_the_newest_keys, attacks.a_rotation_un_counts_what_was_said),
-    Clause(Docket, "ratified", of_all_rounds, attacks.adds_up_rounds),
+    Clause(ValidVotes, "speaks", by_any_key, attacks.one_key_of_two_votes),
+    Clause(ValidVotes, "speaks", by_the_newest_keys, attacks.a_rotation_un_counts_what_was_said),
+    Clause(ValidVotes, "ratified", of_all_rounds, attacks.adds_up_rounds),
     Clause(certificate, "_ratified_by_a_quorum", one_ratify_less, attacks.two_of_four_ratify),
     Clause(certificate, "_intent_certified", always, attacks.ratifies_without_a_certificate),
     Clause(certificate, "accepted_by_the_new_set", always, attacks.raises_a_quorum_that_the_new_set_cannot_muster),
@@ -150,7 +156,7 @@ def test_without_the_clause_the_attack_succeeds(clause: Clause, monkeypatch: pyt
 
 def test_every_clause_in_the_code_has_its_attack() -> None:
     quoted = set()
-    for room in (voting, readings, docket, certificate, lies, succession, Docket):
+    for room in (voting, readings, docket, certificate, lies, succession, ValidVotes):
         for name, function in inspect.getmembers(room, inspect.isfunction):
             if (function.__doc__ or "").startswith(("7.1", "7.2", "7.3", "7.4", "5:")):
                 quoted.add(name)

@@ -9,26 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from comity.trust.charter import (
-    Body,
-    Council,
-    Intent,
-    Ratify,
-    Reading,
-    RoundBody,
-    VoteState,
-    Wait,
-    assemble,
-    certify,
-    deliberate,
-    draft_statement,
-    find_lies,
-    guard,
-    next_reading,
-    read_reading,
-)
-from comity.trust.charter.readings import void
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.certificate import assemble, certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import find_lies
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
+from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, draft_statement, read_reading, void
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Statement, Subject, sign_statement
 from hypothesis import event, given, settings
@@ -66,7 +52,7 @@ def signed(said: Iterable[Reading]) -> list[Entry]:
     return [speakers[reading.member].says(reading) for reading in said]
 
 
-def council(entries: Iterable[Entry]) -> Council:
+def council(entries: Iterable[Entry]) -> Tally:
     return deliberate(GENESIS, entries, BYTES, signed=cheaply_signed)
 
 
@@ -196,7 +182,7 @@ def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: 
         if now.current == start:
             state = states[person.id]
             reading = next_reading(state, now, person.id, wants[person.id])
-            if isinstance(reading, Wait):
+            if isinstance(reading, NothingToVote):
                 leading = now.leading(state.round)
                 if leading is not None and len(now.heard.get(state.round, ())) >= start.quorum:
                     wants[person.id] = leading.body

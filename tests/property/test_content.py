@@ -8,16 +8,17 @@ import json
 import struct
 
 import pytest
-from comity.content.layout import piece_lengths
-from comity.formats import TensorLayout, gguf, safetensors
+from comity.content.blobs import piece_lengths
+from comity.formats import TensorLayout
+from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
+from comity.trust.artifact import PIECE, SMALL, TENSOR, fixed_pieces
 from comity.trust.errors import ComityError
-from comity.trust.pieces import PIECE, SMALL, TENSOR, fixed_pieces
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import weights
 
 MIB = 1024 * 1024
-READERS = [safetensors.read_layout, gguf.read_layout]
+READERS = [read_safetensors_layout, read_gguf_layout]
 TENSORS = st.dictionaries(st.text(max_size=20), st.binary(max_size=200), max_size=8)
 EDITS = st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=9)), max_size=4)
 
@@ -39,7 +40,7 @@ def test_arbitrary_bytes_are_refused_or_understood(read_layout, data: bytes, mag
 
 
 @pytest.mark.parametrize(
-    ("read_layout", "write"), [(safetensors.read_layout, weights.safetensors), (gguf.read_layout, weights.gguf)]
+    ("read_layout", "write"), [(read_safetensors_layout, weights.safetensors), (read_gguf_layout, weights.gguf)]
 )
 @given(tensors=TENSORS, edits=EDITS, cut=st.just(0) | st.integers(0, 300))
 def test_damaged_headers_are_refused_or_understood(read_layout, write, tensors, edits, cut: int) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comity.derivation import casts, ggml
-from comity.derivation.check import compare
-from comity.derivation.weights import Weights, read_weights
+from comity.derivation import casts
+from comity.derivation.casts import QUANTISED, quantise
+from comity.derivation.check import WeightFiles, compare, read_weights
 from comity.trust.errors import ComityError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,7 +128,7 @@ weights = st.floats(-1000, 1000, width=32).filter(lambda value: value == 0 or ab
 def test_a_quantised_block_is_what_plain_arithmetic_gives(
     dtype: str, reference: Callable[[list[float]], bytes], values: list[float]
 ) -> None:
-    assert ggml.quantise(np.array(values, np.float32), dtype).tobytes() == reference(values)
+    assert quantise(np.array(values, np.float32), dtype).tobytes() == reference(values)
 
 
 tensors = st.lists(
@@ -185,8 +185,8 @@ def test_any_bit_of_any_tensor_is_found(
 
 def test_weights_that_are_no_numbers_are_compared_all_the_same() -> None:
     odd = np.array([math.nan, math.inf, -math.inf, 1e-45, *[0.0] * 28], np.float32)
-    for dtype in ggml.QUANTISED:
-        assert ggml.quantise(odd, dtype).tobytes() == ggml.quantise(odd, dtype).tobytes()
+    for dtype in QUANTISED:
+        assert quantise(odd, dtype).tobytes() == quantise(odd, dtype).tobytes()
     for dtype in casts.WIDTHS:
         assert len(casts.cast(odd, dtype)) == 32
 
@@ -196,7 +196,7 @@ FLOATS += [(f"model.layers.0.self_attn.{name}_proj.weight", "F32", (32, 32), byt
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Weights]:
+def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, WeightFiles]:
     """A folder to write a child into, the bytes of a good one, and its parent."""
     folder = tmp_path_factory.mktemp("hostile")
     good = llama_gguf(folder / "good" / "m.gguf", FLOATS, "Q8_0", 1, 4, 2).read_bytes()
@@ -210,7 +210,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Weigh
 )
 @settings(max_examples=200, deadline=None)
 def test_a_hostile_gguf_is_refused_or_compared_and_never_more(
-    family: tuple[Path, bytes, Weights], changes: list[tuple[int, int]], cut: int | None
+    family: tuple[Path, bytes, WeightFiles], changes: list[tuple[int, int]], cut: int | None
 ) -> None:
     folder, good, parent = family
     data = bytearray(good)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from comity.node.descriptors import BLOB_FILES, OWN, ConnectionLimits
-from comity.wire.address import address_block, caller_name
-from comity.wire.fair_shares import REST, FairShares
+from comity.node.listeners import BLOB_FILES, OWN, ConnectionLimits
+from comity.wire.limits import REST, FairShares
+from comity.wire.tls import address_block, caller_name
 from hypothesis import given
 from hypothesis import strategies as st
 

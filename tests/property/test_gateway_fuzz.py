@@ -17,8 +17,8 @@ from pathlib import Path
 
 import comity.gateway
 import pytest
-from comity.gateway.hub.address import KINDS
-from comity.trust.hub import commit_id
+from comity.gateway.hub.views import KINDS
+from comity.trust.artifact import commit_id
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.federation import found

@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.gateway.blobs.ranges import requested
-from comity.gateway.blobs.request import parse
-from comity.gateway.blobs.urls import Urls
-from comity.trust.digest import Digest
+from comity.gateway.fileserver.http1 import SignedUrls, parse, requested
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Refused
-from comity.trust.pieces import PIECE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.blob_site import BlobSite, blob_site, exchange
 
-URLS = Urls(bytes(32), lambda: 1e9)
+URLS = SignedUrls(bytes(32), lambda: 1e9)
 LINES = st.sampled_from(
     [
         b"GET / HTTP/1.1",

@@ -7,11 +7,10 @@ import pickle
 import zipfile
 from typing import Any
 
-from comity.formats.inspecting import MAX_SHOWN, inspect
+from comity.formats.inspect import MAX_SHOWN, inspect
 from comity.formats.sanity import MAX_FINDINGS
-from comity.formats.source import BUDGET
-from comity.trust.evidence import Inspection
-from comity.trust.safety import KINDS, kind_of
+from comity.formats.tensors import BUDGET
+from comity.trust.evidence import KINDS, Inspection, kind_of
 from hypothesis import given
 from hypothesis import strategies as st
 from support import weights

@@ -11,15 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
-from comity.node.intake import Prover
-from comity.trust.digest import sha256
-from comity.trust.dsse import EnvelopeSignature
+from comity.node.intake import LineProver
+from comity.trust.encoding import sha256
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements.claims import Advisory, sign_advisory, sign_hold
-from comity.trust.statements.node_record import sign_node_record
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statement import (
+    Author,
+    Entry,
+    EnvelopeSignature,
+    SideObject,
+    Statement,
+    Subject,
+    parse_entry,
+    sign_statement,
+)
+from comity.trust.statements import Advisory, Licence, Published, publish, sign_advisory, sign_hold, sign_node_record
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -166,7 +172,7 @@ class Node:
 
     def open(self) -> None:
         self.ledger = Ledger.open(self.folder, lambda: 1_000)
-        self.prover = Prover(self.ledger, lambda who: ())
+        self.prover = LineProver(self.ledger, lambda who: ())
 
     def close(self) -> None:
         self.ledger.close()

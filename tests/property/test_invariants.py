@@ -8,18 +8,26 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from comity.trust.charter import Body
-from comity.trust.evidence import Evidence, Proof
+from comity.trust.charter.document import Body
+from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.identity import KeySet, announce
 from comity.trust.keys import HybridSigner
-from comity.trust.policy import CosignerRule, Policy
-from comity.trust.policy.upstream import UpstreamRule
-from comity.trust.report import Report
+from comity.trust.policy import CosignerRule, Policy, UpstreamRule
+from comity.trust.report import VerdictReport
 from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.statements.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
-from comity.trust.statements.published import Licence, Parent, publish
-from comity.trust.statements.verified import sign_verified, summarise
-from comity.trust.statements.vouched import Vouched, sign_vouched
+from comity.trust.statements import (
+    KEY_COMPROMISE,
+    Advisory,
+    Compromise,
+    Licence,
+    Parent,
+    Vouched,
+    publish,
+    sign_advisory,
+    sign_verified,
+    sign_vouched,
+    summarise,
+)
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
 from hypothesis import given, settings
@@ -79,7 +87,7 @@ def of_others() -> Iterator[bytes]:
     yield from advisory(GOOD)
     yield from advisory(GOOD, by=RIVAL, kind="yank")
     for checker in (RIVAL, COPYCAT, SG.seat):
-        yield sign_verified(summarise(Report.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer).line
+        yield sign_verified(summarise(VerdictReport.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer).line
     for deriver in (RIVAL, COPYCAT, identity("Nobody")):
         yield derived_line(GOOD.artifact, COPIED_PARENT, by=deriver)
         yield derived_line(GOOD.artifact, by=deriver, exact=False)
@@ -102,14 +110,14 @@ def of_others() -> Iterator[bytes]:
     yield sign_statement(replace(SAID.statement, predicate="from-the-future", objects=()), SWISS_AI.signer).line
 
 
-def other_proofs() -> Iterator[Proof]:
+def other_proofs() -> Iterator[InclusionEvidence]:
     """Proofs that hold and show less, or more, or something else, and proofs that do not hold."""
     good, line = TlogProof.parse(GOOD.proofs[-1].data), GOOD.proofs[-1].line
-    yield Proof(line, b"junk")
-    yield Proof(line, replace(good, index=good.index + 1).encode())
-    yield Proof(line, replace(good, hashes=good.hashes[::-1]).encode())
-    yield Proof(line, GOOD.proofs[0].data)
-    yield Proof(GOOD.proofs[0].line, GOOD.proofs[-1].data)
+    yield InclusionEvidence(line, b"junk")
+    yield InclusionEvidence(line, replace(good, index=good.index + 1).encode())
+    yield InclusionEvidence(line, replace(good, hashes=good.hashes[::-1]).encode())
+    yield InclusionEvidence(line, GOOD.proofs[0].data)
+    yield InclusionEvidence(GOOD.proofs[0].line, GOOD.proofs[-1].data)
     for after, writer in enumerate((CH, SG, *STRANGERS)):
         for cosigners in ((), (SG,), (SG, STRANGERS[1]), (HEIR, SG), (ES, KR), (CH, SG, ES, KR)):
             yield logged(writer, SAID.line, after=3 + after).proof(SAID.line, cosigners, NOW - 100)
@@ -120,7 +128,7 @@ def other_proofs() -> Iterator[Proof]:
 JUNK = [b"", b"junk", b"{}", b"\xff", SAID.line + b" ", SAID.line[:-1], b"[" * 70_000]
 CLAIMS = [*GOOD.claims, *of_others(), *JUNK]
 PROOFS = [*GOOD.proofs, *other_proofs()]
-BASES: list[tuple[list[bytes], list[Proof]]] = [
+BASES: list[tuple[list[bytes], list[InclusionEvidence]]] = [
     (list(GOOD.claims), list(GOOD.proofs)),
     ([SWISS_AI.entry.line, SAID.line, *RECORDS], [GOOD.proofs[-1]]),
     ([COPYCAT.entry.line, COPIED.line, *RECORDS], [logged(CH, COPIED.line).proof(COPIED.line, (SG, ES, KR))]),
@@ -164,7 +172,9 @@ def passed(evidence: Evidence, policy: Policy) -> set[str]:
 
 @given(base=st.sampled_from(BASES), more=st.data())
 @settings(max_examples=80)
-def test_more_evidence_never_makes_less_of_it(base: tuple[list[bytes], list[Proof]], more: st.DataObject) -> None:
+def test_more_evidence_never_makes_less_of_it(
+    base: tuple[list[bytes], list[InclusionEvidence]], more: st.DataObject
+) -> None:
     claims, proofs = base
     evidence = replace(GOOD.evidence, claims=tuple(claims), proofs=tuple(proofs))
     enriched = replace(
@@ -249,7 +259,9 @@ def test_members_count_once_whatever_their_nodes_and_successors(cosigners: list[
 
 @given(claims=st.permutations(CLAIMS), proofs=st.permutations(PROOFS), again=st.integers(0, 5))
 @settings(max_examples=15)
-def test_the_order_of_evidence_changes_nothing(claims: list[bytes], proofs: list[Proof], again: int) -> None:
+def test_the_order_of_evidence_changes_nothing(
+    claims: list[bytes], proofs: list[InclusionEvidence], again: int
+) -> None:
     shuffled = replace(GOOD.evidence, claims=(*claims, *claims[:again]), proofs=(*proofs, *proofs[:again]))
     straight = replace(GOOD.evidence, claims=tuple(CLAIMS), proofs=tuple(PROOFS))
     for policy in POLICIES[:3]:

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from comity.ledger.index import Place, Query
 from comity.ledger.ledger import Ledger
-from comity.trust.digest import sha256
+from comity.ledger.log_store import EntryPosition, EntryQuery
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash, verify_consistency, verify_inclusion
 from hypothesis import settings
@@ -127,14 +127,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert line == LINES[index]
             proof = self.ledger.history.inclusion(log.origin, index, size)
             verify_inclusion(leaf_hash(line), index, size, proof, root)
-            assert Place(log.origin, log.vkey, index) in self.ledger.index.places(sha256(line))
+            assert EntryPosition(log.origin, log.vkey, index) in self.ledger.index.places(sha256(line))
 
     @rule()
     def everything_is_sound_and_nothing_else_is_found(self) -> None:
         for log, model in self.models.items():
             self.ledger.history.verify_all(log.origin)
             wanted = LINES[: model.size][:1000] if log == OWN else []  # of a mirrored log, what the intake proves
-            found = self.ledger.index.find(Query(origin=log.origin), limit=1000)
+            found = self.ledger.index.find(EntryQuery(origin=log.origin), limit=1000)
             assert [entry.line for entry in found] == wanted
 
 

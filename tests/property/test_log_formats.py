@@ -7,42 +7,44 @@ from contextlib import suppress
 import pytest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import MAX_TIMESTAMP, cosign, cosigner_key, verify_cosignature
 from comity.trust.tlog.merkle import (
     EMPTY_ROOT,
+    ENTRIES,
+    MAX_ENTRY,
     MAX_SIZE,
     Frontier,
     MemoryTree,
+    Tile,
     consistency_proof,
+    decode_entries,
+    encode_entries,
+    encode_tile,
     inclusion_proof,
     leaf_hash,
+    parse_tile_path,
     root,
+    tile_node_reader,
+    tiles_between,
     verify_consistency,
     verify_inclusion,
 )
 from comity.trust.tlog.note import (
     ED25519,
+    MAX_TIMESTAMP,
     MLDSA44_COSIGNATURE,
+    Checkpoint,
     NoteSignature,
     SignedNote,
     VerifierKey,
+    cosign,
+    cosigner_key,
     log_verifier_key,
+    open_checkpoint,
+    verify_cosignature,
     verify_note,
 )
-from comity.trust.tlog.policy import Group, Log, TlogPolicy, Witness
 from comity.trust.tlog.proof import MAX_EXTRA, TlogProof
-from comity.trust.tlog.tiles import (
-    ENTRIES,
-    MAX_ENTRY,
-    Tile,
-    decode_entries,
-    encode_entries,
-    encode_tile,
-    parse_tile_path,
-    tile_node_reader,
-    tiles_between,
-)
+from comity.trust.tlog.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.seeded import seeded_key
@@ -125,15 +127,18 @@ def test_entry_bundles_round_trip(entries: list[bytes]) -> None:
 @st.composite
 def policies(draw: st.DrawFn) -> TlogPolicy:
     logs = [
-        Log(key, draw(st.none() | words)) for key in draw(st.lists(log_keys, max_size=4, unique_by=lambda k: k.public))
+        PolicyLog(key, draw(st.none() | words))
+        for key in draw(st.lists(log_keys, max_size=4, unique_by=lambda k: k.public))
     ]
     keys = draw(st.lists(witness_keys, max_size=6, unique_by=lambda key: key.public))
     names = iter(draw(st.lists(words.filter(lambda word: word != "none"), min_size=12, max_size=12, unique=True)))
-    parties: list[Witness | Group] = [Witness(next(names), key, draw(st.none() | words)) for key in keys]
+    parties: list[WitnessKeyName | WitnessGroup] = [
+        WitnessKeyName(next(names), key, draw(st.none() | words)) for key in keys
+    ]
     free = [party.name for party in parties]
     while free and len(parties) < 10 and draw(st.booleans()):
         members = tuple(draw(st.lists(st.sampled_from(free), min_size=1, unique=True)))
-        group = Group(next(names), draw(st.integers(1, len(members))), members)
+        group = WitnessGroup(next(names), draw(st.integers(1, len(members))), members)
         free = [name for name in free if name not in members] + [group.name]
         parties.append(group)
     quorum = draw(st.sampled_from(["none", *(party.name for party in parties)]))

@@ -8,23 +8,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile, Proof
-from comity.trust.model_signing import (
+from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile, InclusionEvidence
+from comity.trust.model_signing.bundle import (
     Bundle,
     ChainMaterial,
     KeyMaterial,
-    ModelSigningRule,
+    Material,
     ModelStatement,
-    Moment,
     Resource,
-    judge,
     list_files,
-    parse_roots,
     sign_model,
 )
-from comity.trust.model_signing.bundle import Material
+from comity.trust.model_signing.certificates import TrustedTime, parse_roots
+from comity.trust.model_signing.judging import ModelSigningRule, judge
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.verify import verify
 from hypothesis import example, given, settings
@@ -163,7 +161,7 @@ YEARS = st.lists(st.integers(2015, 2030), max_size=6)
 @given(YEARS, YEARS)
 def test_another_moment_never_makes_less_of_a_certificate(years: list[int], more: list[int]) -> None:
     def state(given: list[int]) -> str:
-        return judge(BY_LEAF, found(CASE_FILES), BY_ROOT, [Moment(posix(year), "then") for year in given]).state
+        return judge(BY_LEAF, found(CASE_FILES), BY_ROOT, [TrustedTime(posix(year), "then") for year in given]).state
 
     assert (state(years) == "pass") == any(year in (2020, 2021) for year in years)
     if state(years) == "pass":
@@ -176,7 +174,7 @@ RIVAL = identity("Rival", "SG")
 THEIRS = release(SIGNED.files, by=RIVAL, name="rival/tiny@v1")[1]
 
 
-def proofs() -> Iterator[Proof]:
+def proofs() -> Iterator[InclusionEvidence]:
     for said in (SIGNED.publication.line, THEIRS.line):
         for writer, cosigners in ((CH, (SG, ES)), (CH, (SG, ES, KR)), (SG, (ES, KR)), (CH, (SG,))):
             for year in (2019, 2021, 2025):
@@ -217,7 +215,11 @@ def passed(evidence: Evidence, policy: Policy) -> set[str]:
 )
 @settings(max_examples=40)
 def test_more_evidence_never_makes_less_of_a_model_sig(
-    base: Evidence, claims: list[bytes], some: list[Proof], more_claims: list[bytes], more: list[Proof]
+    base: Evidence,
+    claims: list[bytes],
+    some: list[InclusionEvidence],
+    more_claims: list[bytes],
+    more: list[InclusionEvidence],
 ) -> None:
     evidence = replace(base, claims=tuple(claims), proofs=tuple(some))
     enriched = replace(base, claims=(*claims, *more_claims), proofs=(*some, *more))
@@ -233,7 +235,9 @@ def test_certificates_pass_in_some_of_these_and_fail_in_others() -> None:
 
 @given(st.lists(st.sampled_from(CLAIMS)), st.lists(st.sampled_from(PROOFS), max_size=4))
 @settings(max_examples=20)
-def test_no_evidence_makes_a_pass_of_a_model_sig_that_does_not_hold(claims: list[bytes], some: list[Proof]) -> None:
+def test_no_evidence_makes_a_pass_of_a_model_sig_that_does_not_hold(
+    claims: list[bytes], some: list[InclusionEvidence]
+) -> None:
     bad = replace(KEYED, manifest=None, claims=tuple(claims), proofs=tuple(some), model_sig=flipped(signed(CASE_FILES)))
     for policy in POLICIES:
         if policy.model_signing.require:

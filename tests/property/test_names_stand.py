@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.judging.claimants import MIRROR, Claimant, Preference, first_seen, whose
+from comity.trust.resolution import MIRROR, Preference, PublisherClaim, first_seen, whose
 from hypothesis import given
 from hypothesis import strategies as st
 
-CLAIMANTS = (*(Claimant(sha256(bytes([number]))) for number in range(6)), MIRROR)
+CLAIMANTS = (*(PublisherClaim(sha256(bytes([number]))) for number in range(6)), MIRROR)
 MEMBERS = tuple(sha256(b"member %d" % number) for number in range(5))
 orders = st.lists(st.permutations(CLAIMANTS).map(lambda order: order[:3]), min_size=5, max_size=5)
 claims = st.lists(st.sampled_from(CLAIMANTS), max_size=12)
 
 
-def newcomer(orders: list[list[Claimant]]) -> Preference | None:
+def newcomer(orders: list[list[PublisherClaim]]) -> Preference | None:
     """What somebody resolves who remembers nothing."""
-    seen: dict[Digest, Claimant | None] = {
+    seen: dict[Digest, PublisherClaim | None] = {
         member: order[0] if order else None for member, order in zip(MEMBERS, orders, strict=True)
     }
     first = first_seen(seen)
@@ -27,14 +27,16 @@ def newcomer(orders: list[list[Claimant]]) -> Preference | None:
 
 
 @given(orders, st.lists(claims, min_size=5, max_size=5))
-def test_later_claims_change_no_resolution(before: list[list[Claimant]], later: list[list[Claimant]]) -> None:
+def test_later_claims_change_no_resolution(
+    before: list[list[PublisherClaim]], later: list[list[PublisherClaim]]
+) -> None:
     after = [[*order, *more] for order, more in zip(before, later, strict=True)]
     assert newcomer(after) == newcomer(before)
 
 
 @given(orders, claims, st.integers(0, 4))
 def test_one_member_s_own_order_changes_no_resolution_that_others_agree_on(
-    before: list[list[Claimant]], lies: list[Claimant], liar: int
+    before: list[list[PublisherClaim]], lies: list[PublisherClaim], liar: int
 ) -> None:
     honest = CLAIMANTS[0]
     agreed = [[honest, *order] for order in before]
@@ -44,7 +46,9 @@ def test_one_member_s_own_order_changes_no_resolution_that_others_agree_on(
 
 
 @given(orders, claims)
-def test_what_is_remembered_stands_under_later_claims(before: list[list[Claimant]], later: list[Claimant]) -> None:
+def test_what_is_remembered_stands_under_later_claims(
+    before: list[list[PublisherClaim]], later: list[PublisherClaim]
+) -> None:
     known = newcomer(before)
     if known is None:
         return

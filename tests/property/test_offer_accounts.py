@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from comity.trust.digest import Digest, sha256
-from comity.trust.offers import Unit, Used, balances
+from comity.trust.encoding import Digest, sha256
+from comity.trust.offers.amounts import Unit, UsageRecord, balances
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ members = st.sampled_from([sha256(name) for name in (b"a", b"b", b"c")])
 units = st.sampled_from([Unit("node-hours", ""), Unit("accelerator-hours", "H100"), Unit("accelerator-hours", "A100")])
 lines = st.binary(min_size=1, max_size=2).map(sha256)
 usages = st.builds(
-    Used,
+    UsageRecord,
     members,
     members,
     st.lists(st.tuples(units, st.integers(0, 100)), min_size=1, max_size=3).map(tuple),
@@ -26,7 +26,7 @@ unique = st.lists(usages, max_size=20, unique_by=lambda used: used.usage)
 
 
 @given(unique)
-def test_what_one_has_lent_the_other_has_borrowed_and_nothing_is_lost(used: list[Used]) -> None:
+def test_what_one_has_lent_the_other_has_borrowed_and_nothing_is_lost(used: list[UsageRecord]) -> None:
     agreed: Counter[tuple[Digest, Digest, Unit]] = Counter()
     for line in used:
         for unit, amount in line.amounts:
@@ -41,14 +41,14 @@ def test_what_one_has_lent_the_other_has_borrowed_and_nothing_is_lost(used: list
 
 
 @given(unique, st.randoms())
-def test_neither_order_nor_repetition_changes_a_balance(used: list[Used], random) -> None:  # type: ignore[no-untyped-def]
+def test_neither_order_nor_repetition_changes_a_balance(used: list[UsageRecord], random) -> None:  # type: ignore[no-untyped-def]
     again = used + used
     random.shuffle(again)
     assert balances(again) == balances(used)
 
 
 @given(unique)
-def test_what_nobody_agreed_to_is_claimed_and_owed_by_nobody(used: list[Used]) -> None:
+def test_what_nobody_agreed_to_is_claimed_and_owed_by_nobody(used: list[UsageRecord]) -> None:
     alone = [replace(line, agreement=None) for line in used]
     for balance in balances(alone):
         assert balance.net == 0
@@ -58,6 +58,6 @@ def test_what_nobody_agreed_to_is_claimed_and_owed_by_nobody(used: list[Used]) -
 
 
 @given(usages, lines)
-def test_an_agreement_counts_whenever_it_is_found(used: Used, agreement: Digest) -> None:
+def test_an_agreement_counts_whenever_it_is_found(used: UsageRecord, agreement: Digest) -> None:
     without, agreed = replace(used, agreement=None), replace(used, agreement=agreement)
     assert balances([without, agreed]) == balances([agreed, without]) == balances([agreed])

@@ -6,27 +6,24 @@ import json
 from collections import Counter
 from typing import Any
 
-from comity.trust.digest import sha256
-from comity.trust.dsse import Envelope, seal
-from comity.trust.encoding import canonical
+from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import ComityError, Refused
-from comity.trust.offers import (
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import SliceAllocation, Window
+from comity.trust.offers.records import (
     Acceptance,
     Accepted,
-    Allocation,
     CutOff,
     GivingBack,
     Lapsed,
     Offered,
-    OfferLog,
     Redeemed,
     Redemption,
     Rejected,
     Released,
-    Window,
     Withdrawn,
 )
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.statement import Entry, Envelope, parse_entry, seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -65,7 +62,7 @@ class Lending(RuleBasedStateMachine):
         self.now = START
 
     @rule(target=grants, allocation=wanted, pact=st.booleans())
-    def grant(self, allocation: Allocation, pact: bool) -> Entry | None:
+    def grant(self, allocation: SliceAllocation, pact: bool) -> Entry | None:
         return self._try(lambda: self.log.grant(self.chain, allocation, at=self.now, pact=pact))
 
     @rule(hours=st.integers(0, 5))
@@ -101,7 +98,7 @@ class Lending(RuleBasedStateMachine):
             self._try(lambda: self.log.record(Released(to(self.chain), grant.digest, said), at=self.now))
 
     @rule(allocation=wanted)
-    def reject(self, allocation: Allocation) -> None:
+    def reject(self, allocation: SliceAllocation) -> None:
         asked = self.log.request(self.chain, allocation)
         self._try(lambda: self.log.record(Rejected(to(self.chain), asked.digest), at=self.now))
 
@@ -217,8 +214,8 @@ def tampered(entry: Entry, data: st.DataObject) -> tuple[dict[str, Any], tuple[A
     return document, path
 
 
-def read(entries: list[bytes]) -> OfferLog:
-    log = OfferLog(str(LOG))
+def read(entries: list[bytes]) -> OfferLogReader:
+    log = OfferLogReader(str(LOG))
     for index, line in enumerate(entries):
         try:
             entry = parse_entry(line)
@@ -230,7 +227,7 @@ def read(entries: list[bytes]) -> OfferLog:
     return log
 
 
-def summary(log: OfferLog) -> Any:
+def summary(log: OfferLogReader) -> Any:
     chains = list(log.chains.values())
     return [(c.book.chain, c.book.seq, c.book.last, c.book.remaining, c.fault) for c in chains]
 

@@ -9,22 +9,34 @@ from typing import Any
 import pytest
 from comity.trust.errors import Malformed
 from comity.v1 import offer_pb2
-from comity.wire import limits, offer_codec
-from comity.wire.offer_values import (
+from comity.wire import limits
+from comity.wire.messages import LocatedEntry
+from comity.wire.offer import (
     AnswerDefault,
     Approve,
     GrantQuery,
-    GrantState,
+    GrantStatus,
     OfferQuery,
-    OfferState,
+    OfferStatus,
     Post,
     Redeem,
     Reject,
     Release,
-    Report,
+    UsageReport,
     Withdraw,
+    decode_act,
+    decode_allocated,
+    decode_grant_query,
+    decode_grant_state,
+    decode_offer_query,
+    decode_offer_state,
+    encode_act,
+    encode_allocated,
+    encode_grant_query,
+    encode_grant_state,
+    encode_offer_query,
+    encode_offer_state,
 )
-from comity.wire.values import Located
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +46,7 @@ from support.offers import LOG
 words = st.text(st.characters(categories=["L", "N"]), max_size=12)
 counts = st.integers(0, limits.INTEGER)
 lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
-located = st.builds(Located, st.just("node-ch/log"), counts, lines)
+located = st.builds(LocatedEntry, st.just("node-ch/log"), counts, lines)
 some_amounts = st.lists(amounts, max_size=4).map(tuple)
 maybe = st.none() | digests
 LONG = "x" * 1001
@@ -54,10 +66,10 @@ queries = st.builds(
     maybe,
     st.integers(0, limits.OFFERS),
 )
-states = st.builds(OfferState, located, st.just(str(LOG)), digests, some_amounts, counts, counts, st.booleans(), words)
+states = st.builds(OfferStatus, located, st.just(str(LOG)), digests, some_amounts, counts, counts, st.booleans(), words)
 grant_queries = st.builds(GrantQuery, maybe, maybe, words, maybe, st.integers(0, limits.GRANTS))
 grant_states = st.builds(
-    GrantState, located, digests, words, st.none() | located, some_amounts, maybe, st.lists(digests).map(tuple)
+    GrantStatus, located, digests, words, st.none() | located, some_amounts, maybe, st.lists(digests).map(tuple)
 )
 acts = st.one_of(
     st.builds(Post, st.binary(max_size=50)),
@@ -67,33 +79,33 @@ acts = st.one_of(
     st.builds(Redeem, digests),
     st.builds(Release, digests),
     st.builds(AnswerDefault, digests, texts),
-    st.builds(Report, digests, used, windows, texts),
+    st.builds(UsageReport, digests, used, windows, texts),
 )
 CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
     "query": (
         queries,
-        offer_codec.encode_offer_query,
-        offer_codec.decode_offer_query,
+        encode_offer_query,
+        decode_offer_query,
         offer_pb2.SearchOffersRequest,
     ),
-    "state": (states, offer_codec.encode_offer_state, offer_codec.decode_offer_state, offer_pb2.OfferState),
+    "state": (states, encode_offer_state, decode_offer_state, offer_pb2.OfferState),
     "grant query": (
         grant_queries,
-        offer_codec.encode_grant_query,
-        offer_codec.decode_grant_query,
+        encode_grant_query,
+        decode_grant_query,
         offer_pb2.ListGrantsRequest,
     ),
     "grant state": (
         grant_states,
-        offer_codec.encode_grant_state,
-        offer_codec.decode_grant_state,
+        encode_grant_state,
+        decode_grant_state,
         offer_pb2.GrantState,
     ),
-    "act": (acts, offer_codec.encode_act, offer_codec.decode_act, offer_pb2.AllocateRequest),
+    "act": (acts, encode_act, decode_act, offer_pb2.AllocateRequest),
     "allocated": (
         st.lists(located, max_size=limits.ALLOCATED).map(tuple),
-        offer_codec.encode_allocated,
-        offer_codec.decode_allocated,
+        encode_allocated,
+        decode_allocated,
         offer_pb2.AllocateResponse,
     ),
 }
@@ -118,16 +130,16 @@ def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -
 @pytest.mark.parametrize(
     ("decode", "message"),
     [
-        (offer_codec.decode_act, offer_pb2.AllocateRequest()),
-        (offer_codec.decode_act, offer_pb2.AllocateRequest(redeem=b"short")),
-        (offer_codec.decode_act, offer_pb2.AllocateRequest(post=bytes(32_769))),
+        (decode_act, offer_pb2.AllocateRequest()),
+        (decode_act, offer_pb2.AllocateRequest(redeem=b"short")),
+        (decode_act, offer_pb2.AllocateRequest(post=bytes(32_769))),
         (
-            offer_codec.decode_act,
+            decode_act,
             offer_pb2.AllocateRequest(reject=offer_pb2.Reject(request=bytes(32), text="x" * 1001)),
         ),
-        (offer_codec.decode_offer_query, offer_pb2.SearchOffersRequest(limit=limits.OFFERS + 1)),
-        (offer_codec.decode_offer_query, offer_pb2.SearchOffersRequest(jurisdictions=["CH"] * 65)),
-        (offer_codec.decode_grant_query, offer_pb2.ListGrantsRequest(limit=limits.GRANTS + 1)),
+        (decode_offer_query, offer_pb2.SearchOffersRequest(limit=limits.OFFERS + 1)),
+        (decode_offer_query, offer_pb2.SearchOffersRequest(jurisdictions=["CH"] * 65)),
+        (decode_grant_query, offer_pb2.ListGrantsRequest(limit=limits.GRANTS + 1)),
     ],
 )
 def test_what_breaks_a_bound_is_malformed(decode: Callable[[Any], Any], message: Message) -> None:

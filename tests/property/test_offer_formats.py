@@ -7,25 +7,20 @@ from contextlib import suppress
 from typing import Any
 
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.offers import (
-    Answer,
-    Offer,
+from comity.trust.offers.accusing import Accused, accusation_statement, read_accused
+from comity.trust.offers.amounts import (
+    FAULTS,
+    DefaultAnswer,
     Profile,
-    Record,
-    Said,
     Usage,
     answer_statement,
     read_answer,
-    read_any,
-    read_record,
-    read_said,
     read_usage,
-    record_statement,
-    said_statement,
     usage_statement,
 )
-from comity.trust.offers.accusing import Accused, accusation_statement, read_accused
-from comity.trust.offers.faults import FAULTS
+from comity.trust.offers.chain import read_any
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import Record, Said, read_record, read_said, record_statement, said_statement
 from comity.trust.statement import Statement
 from comity.trust.tlog.note import VerifierKey
 from hypothesis import given, settings
@@ -56,7 +51,7 @@ def test_everything_that_the_other_side_says_reads_back(what: Said) -> None:
 
 
 @given(usages, answers)
-def test_usage_and_answers_read_back(usage: Usage, answer: Answer) -> None:
+def test_usage_and_answers_read_back(usage: Usage, answer: DefaultAnswer) -> None:
     assert read_usage(again(usage_statement(usage, NODE))) == usage
     assert read_answer(again(answer_statement(answer, NODE))) == answer
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.offers import Acceptance, Allocation, GivingBack, Redemption, Request, Window
+from comity.trust.offers.offer import SliceAllocation, Window
+from comity.trust.offers.records import Acceptance, GivingBack, GrantRequest, Redemption
 from comity.trust.statement import Entry
-from comity.wire.offer_values import Approve
+from comity.wire.offer import Approve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -41,10 +42,10 @@ class Lending(RuleBasedStateMachine):
             self.house.end()
 
     @rule(allocations=st.lists(wanted, max_size=4), point=st.none() | st.sampled_from(POINTS))
-    def ask_and_approve_at_once(self, allocations: list[Allocation], point: str | None) -> None:
+    def ask_and_approve_at_once(self, allocations: list[SliceAllocation], point: str | None) -> None:
         """What is asked for now, and what was asked for and perhaps answered before; and perhaps dying meanwhile."""
         for allocation in allocations:
-            said = Request(BORROWER, self.offer, (allocation,), len(self.asked))
+            said = GrantRequest(BORROWER, self.offer, (allocation,), len(self.asked))
             self.asked.append(self.house.say(said))
         self.house.deadly = point or ""
         acts = [self.house.allocator.do(Approve(asked.digest)) for asked in self.asked[-6:]]

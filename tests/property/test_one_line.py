@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from comity.trust.dsse import Envelope, EnvelopeSignature, assemble, pae, seal
 from comity.trust.encoding import canonical
 from comity.trust.errors import Malformed
 from comity.trust.identity import KeySet
 from comity.trust.keys import SIGNATURE_SIZES, HybridSigner
+from comity.trust.statement import Envelope, EnvelopeSignature, assemble, pae, seal
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.world import signer

@@ -12,11 +12,20 @@ from typing import Final
 
 import comity
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.report import Report
-from comity.trust.statements.claims import KEY_COMPROMISE, Advisory, Compromise, sign_advisory
-from comity.trust.statements.published import Licence, Parent, publish
-from comity.trust.statements.verified import sign_verified, summarise
-from comity.trust.statements.vouched import Vouched, sign_vouched
+from comity.trust.report import VerdictReport
+from comity.trust.statements import (
+    KEY_COMPROMISE,
+    Advisory,
+    Compromise,
+    Licence,
+    Parent,
+    Vouched,
+    publish,
+    sign_advisory,
+    sign_verified,
+    sign_vouched,
+    summarise,
+)
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy
 from support.case import Case, advisory, case, nodes, release
@@ -42,7 +51,7 @@ def everything() -> Case:
         lines += [
             *advisory(GOOD, by=speaker, kind="yank"),
             sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), speaker.signer).line,
-            sign_verified(summarise(Report.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer).line,
+            sign_verified(summarise(VerdictReport.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer).line,
             derived_line(GOOD.artifact, BASE[0].artifact, by=speaker),
             derived_line(GOOD.artifact, by=speaker, exact=False),
             publish(replace(published, by=speaker.id, licence=Licence("MIT")), speaker.signer).line,
@@ -74,10 +83,10 @@ def test_order_process_and_place_change_no_byte(tmp_path: Path) -> None:
         ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert ran.returncode in (0, 4), ran.stdout + ran.stderr
         expected.add(report.read_bytes())
-        here = Report.of(verify(examine(folder), load_policy(policy)), comity.__version__)
+        here = VerdictReport.of(verify(examine(folder), load_policy(policy)), comity.__version__)
         expected.add(here.encode())
     assert len(expected) == 1
-    rows = Report.parse(expected.pop()).verdict.rows
+    rows = VerdictReport.parse(expected.pop()).verdict.rows
     said = {row.name: len(row.facts) for row in rows}
     for name in ("policy", "disputes and advisories", "lineage", "documents", "notes"):
         assert said[name] >= 2, said

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from comity.trust.charter import Body, Member
-from comity.trust.digest import Digest, sha256
-from comity.trust.evidence import Evidence, Proof
+from comity.trust.charter.document import Body, Member
+from comity.trust.encoding import Digest, sha256
+from comity.trust.evidence import Evidence, InclusionEvidence
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy
-from comity.trust.rotation import Cut, Rotation, parse_rotation, rotation_statement
+from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.statements.node_record import sign_node_record
-from comity.trust.statements.published import publish
-from comity.trust.tlog.growth import Growth
+from comity.trust.statements import publish, sign_node_record
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.proof import Growth
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +55,7 @@ def root(log: Log, size: int) -> tuple[bytes, MemoryTree]:
 OWNER, MEMBER = of(SWISS_AI), of(SG.seat)
 OLD_SAID = GOOD.publication
 OLD_LOG = logged(CH, OLD_SAID.line, b"later")
-CUT = Cut(OLD_LOG.origin, 6, root(OLD_LOG, 6)[0])
+CUT = LogCut(OLD_LOG.origin, 6, root(OLD_LOG, 6)[0])
 SECOND, TO_SECOND = OWNER.to("publisher second", cut=[CUT])
 THIRD, TO_THIRD = SECOND.to("publisher third", cut=[CUT])
 STOLEN, TO_STOLEN = OWNER.to("a thief of recovery keys")
@@ -142,7 +141,7 @@ SOME_PROOFS = st.lists(st.sampled_from(PROOFS), max_size=5)
 SOME_OBJECTS = st.sets(st.sampled_from(sorted(OBJECTS)))
 
 
-def evidence(claims: list[bytes], proofs: list[Proof], objects: set[Digest]) -> Evidence:
+def evidence(claims: list[bytes], proofs: list[InclusionEvidence], objects: set[Digest]) -> Evidence:
     chosen = {digest: OBJECTS[digest] for digest in objects}
     return replace(GOOD.evidence, claims=tuple(claims), proofs=tuple(proofs), objects=chosen)
 
@@ -155,7 +154,7 @@ def passed(found: Evidence, policy: Policy) -> set[str]:
 @given(st.sampled_from(BASES), SOME_OBJECTS, st.sampled_from(POLICIES), st.data())
 @settings(max_examples=100)
 def test_i4_no_rotation_that_turns_up_later_makes_less_of_the_evidence(
-    base: tuple[list[bytes], list[Proof]], objects: set[Digest], policy: Policy, more: st.DataObject
+    base: tuple[list[bytes], list[InclusionEvidence]], objects: set[Digest], policy: Policy, more: st.DataObject
 ) -> None:
     claims, proofs = base
     enriched = evidence(

@@ -9,21 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from comity.trust.charter import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.digest import Digest
-from comity.trust.dsse import Envelope, EnvelopeSignature
-from comity.trust.encoding import MAX_INTEGER, b64encode, canonical, parse_canonical, parse_json
-from comity.trust.errors import ComityError, Malformed
-from comity.trust.federation import Federation
-from comity.trust.identity import KINDS, Inception, KeySet
-from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
-from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.names import Name, Reference
-from comity.trust.pieces import (
+from comity.trust.artifact import (
     FIXED,
     MAX_PIECES,
     PIECE,
     TENSOR,
+    FileEntry,
+    Manifest,
     PieceIndex,
     PieceLayout,
     PieceRecord,
@@ -31,30 +23,49 @@ from comity.trust.pieces import (
     parse_records,
     tensor_pieces,
 )
+from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import MAX_INTEGER, Digest, b64encode, canonical, parse_canonical, parse_json
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.identity import KINDS, Inception, KeySet
+from comity.trust.keys import RAW_SIZES, PublicKey, VerifyingKey
+from comity.trust.names import Name, Reference
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
     MAX_OBJECTS,
     WITH_OBJECTS,
     Author,
+    Envelope,
+    EnvelopeSignature,
     SideObject,
     Statement,
     Subject,
     parse_entry,
 )
-from comity.trust.statements.claims import (
+from comity.trust.statements import (
     ADVISORIES,
+    DOCUMENTS,
+    LINEAGE_RELATIONS,
     SEVERITIES,
+    STATEMENTS,
     Advisory,
     Compromise,
+    Derived,
+    Extent,
+    Licence,
+    Parent,
+    Published,
+    Vouched,
     parse_addresses,
     parse_advisory,
+    parse_derived,
     parse_hold,
+    parse_node_record,
+    parse_vouched,
     sign_advisory,
+    sign_derived,
+    sign_vouched,
 )
-from comity.trust.statements.derived import Derived, Extent, parse_derived, sign_derived
-from comity.trust.statements.node_record import parse_node_record
-from comity.trust.statements.published import DOCUMENTS, RELATIONS, Licence, Parent, Published
-from comity.trust.statements.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.case import advisory, case, nodes
@@ -124,7 +135,9 @@ publications: st.SearchStrategy[Published] = st.builds(
     manifest=objects,
     pieces=objects,
     licence=st.builds(Licence, words, st.none() | objects),
-    lineage=st.lists(st.builds(Parent, st.sampled_from(RELATIONS), words, st.none() | digests), max_size=3).map(tuple),
+    lineage=st.lists(st.builds(Parent, st.sampled_from(LINEAGE_RELATIONS), words, st.none() | digests), max_size=3).map(
+        tuple
+    ),
     documents=st.dictionaries(st.sampled_from(DOCUMENTS), objects),
 ).filter(lambda published: len({item.digest for item in published.objects()}) == len(published.objects()))
 

@@ -11,10 +11,10 @@ from hashlib import sha256 as hashed
 from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
-from comity.transfer.plan import Limits, Wanted
-from comity.trust.digest import sha256
+from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.trust.artifact import PieceRecord
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.pieces import PieceRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sources import QUICK, Empty, Endless, Failing, Liar, MemorySource, Short, Silent, named, weights
@@ -30,7 +30,7 @@ OTHERS: dict[str, Callable[[str], MemorySource]] = {
     "absent": lambda name: Failing(name, DATA, lambda: NotFound("not here")),
     "flaky": lambda name: Failing(name, DATA, lambda: Unavailable("busy"), times=3),
 }
-LIMITS: Limits = replace(QUICK, streams=3, buffers=5, silence=0.02, patience=30.0)
+LIMITS: TransferLimits = replace(QUICK, streams=3, buffers=5, silence=0.02, patience=30.0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,7 +50,7 @@ def test_one_honest_source_is_enough(cuts: set[int], message: int, others: list[
         into = Path(folder) / "partial"
         into.write_bytes(DATA[:left])
         fetched = asyncio.run(
-            fetch_file(Wanted(sha256(DATA), len(DATA), records), sources, into, limits=LIMITS, jitter=lambda: 0.5)
+            fetch_file(WantedFile(sha256(DATA), len(DATA), records), sources, into, limits=LIMITS, jitter=lambda: 0.5)
         )
         assert into.read_bytes() == DATA
     assert fetched.resumed + sum(fetched.bytes_by_source.values()) == len(DATA)

@@ -7,10 +7,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from comity.transfer.plan import Limits, Runs
-from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule
-from comity.transfer.standing import Standing
+from comity.transfer.scheduler import RangeRequest, Runs, Schedule, SourceHealth, TransferLimits
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +15,7 @@ from hypothesis import strategies as st
 MIB = 1 << 20
 TICK = 0.25
 STEPS = 20_000
-LIMITS = Limits(streams=4, buffers=6, run_bytes=32 * MIB)
+LIMITS = TransferLimits(streams=4, buffers=6, run_bytes=32 * MIB)
 KINDS = ("honest", "liar", "silent", "flaky", "dripping", "absent")
 
 
@@ -35,9 +32,9 @@ class World:
 
     def __post_init__(self) -> None:
         offsets = list(itertools.accumulate(self.lengths, initial=0))
-        self.standings = {name: Standing() for name in self.kinds}
+        self.standings = {name: SourceHealth() for name in self.kinds}
         self.plan = Schedule(offsets, range(len(self.lengths)), self.standings, LIMITS)
-        self.events: list[tuple[float, int, Request]] = []
+        self.events: list[tuple[float, int, RangeRequest]] = []
         self.order = itertools.count()
         self.moods = {name: itertools.cycle((True, True, False)) for name in self.kinds}
 
@@ -52,7 +49,7 @@ class World:
             self.end_dead()
             self.advance()
 
-    def expect(self, request: Request) -> None:
+    def expect(self, request: RangeRequest) -> None:
         piece = self.lengths[request.at]
         wait = {"silent": 3.0, "dripping": 1.0}.get(self.kinds[request.source], piece / self.rates[request.source])
         heapq.heappush(self.events, (self.now + wait, next(self.order), request))
@@ -66,7 +63,7 @@ class World:
         if request in self.plan.requests:
             self.happen(request)
 
-    def happen(self, request: Request) -> None:
+    def happen(self, request: RangeRequest) -> None:
         piece, kind = request.at, self.kinds[request.source]
         if kind == "dripping":
             request.received += request.received < self.lengths[piece] - 1

@@ -10,31 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.artifact import FileEntry, Manifest, blob_id, pointer, tree_ids
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.hub import blob_id, pointer, tree_ids
-from comity.trust.manifest import FileEntry, Manifest
 from comity.trust.names import Reference
 from comity.trust.statement import MAX_OBJECT_BYTES, SideObject, Statement, Subject
-from comity.trust.upstream.comparing import (
+from comity.trust.upstream import (
+    GATED,
+    LOST,
+    OBTAINED,
+    UNCHECKED,
     BlobHash,
-    Listed,
+    Changed,
+    Conditions,
+    Gone,
+    ListedFile,
+    Matched,
     Observation,
+    Observed,
+    Obtained,
+    Upstream,
+    UpstreamRequest,
+    check_endpoint,
     compare,
     encode_observations,
     matching_folders,
+    parse_changed,
+    parse_gone,
     parse_observations,
-)
-from comity.trust.upstream.naming import Upstream, Wanted, check_endpoint
-from comity.trust.upstream.news import LOST, Changed, Gone, parse_changed, parse_gone, sign_changed, sign_gone
-from comity.trust.upstream.observed import (
-    GATED,
-    OBTAINED,
-    UNCHECKED,
-    Conditions,
-    Matched,
-    Observed,
-    Obtained,
+    sign_changed,
+    sign_gone,
     sign_observed,
 )
 from hypothesis import given
@@ -172,8 +177,8 @@ def test_an_observation_that_contradicts_itself_is_refused(change: Callable[[Sta
 @given(st.binary(max_size=3000), st.binary(max_size=3000))
 def test_only_the_listed_bytes_match_whatever_a_hub_lists_them_by(data: bytes, other: bytes) -> None:
     entry, blob = FileEntry("a/b.bin", len(data), sha256(data)), _git_blob(data)
-    in_lfs = Listed("a/b.bin", len(data), blob_id(entry), entry.sha256)
-    plain = Listed("a/b.bin", len(data), blob)
+    in_lfs = ListedFile("a/b.bin", len(data), blob_id(entry), entry.sha256)
+    plain = ListedFile("a/b.bin", len(data), blob)
     assert compare(in_lfs, entry, blob) == Observation(entry, in_lfs, "sha256", True)
     assert compare(plain, entry, blob) == Observation(entry, plain, "git-blob", False)
     if data != other:
@@ -183,14 +188,14 @@ def test_only_the_listed_bytes_match_whatever_a_hub_lists_them_by(data: bytes, o
 
 
 def test_a_listed_size_alone_never_makes_a_match() -> None:
-    entry, bare = FileEntry("x", 3, sha256(b"abc")), Listed("x", 3)
+    entry, bare = FileEntry("x", 3, sha256(b"abc")), ListedFile("x", 3)
     assert compare(bare, entry, _git_blob(b"abc")) == Observation(entry, bare, "none", False)
-    assert compare(Listed("x", 4), entry, _git_blob(b"abc")) is None
+    assert compare(ListedFile("x", 4), entry, _git_blob(b"abc")) is None
 
 
 def test_a_pointer_that_is_not_listed_as_such_is_said_to_differ() -> None:
     entry = FileEntry("x", 3, sha256(b"abc"))
-    seen = compare(Listed("x", 3, "0" * 40, entry.sha256), entry, _git_blob(b"abc"))
+    seen = compare(ListedFile("x", 3, "0" * 40, entry.sha256), entry, _git_blob(b"abc"))
     assert seen is not None
     assert (seen.match, seen.pointer) == ("sha256", False)
 
@@ -205,7 +210,7 @@ def test_a_blob_hash_does_not_care_how_bytes_come(parts: list[bytes]) -> None:
 
 def test_folders_match_where_their_listed_blobs_make_their_listed_trees() -> None:
     entries = [FileEntry(path, 1, sha256(path.encode())) for path in ("a/b/c", "a/d", "e")]
-    seen = [Observation(e, Listed(e.path, 1, blob_id(e), e.sha256), "sha256", True) for e in entries]
+    seen = [Observation(e, ListedFile(e.path, 1, blob_id(e), e.sha256), "sha256", True) for e in entries]
     listed = {path: tree for path, tree in tree_ids(Manifest.of(entries)).items() if path}
     assert matching_folders(seen, listed) == len(listed) == 2
     assert matching_folders(seen, {**listed, "a/b": "0" * 40}) == 1
@@ -226,8 +231,8 @@ def test_git_itself_gives_the_same_ids(tmp_path: Path) -> None:
 def test_file_by_file_observations_read_back() -> None:
     entry = FileEntry("a", 1, sha256(b"a"))
     seen = (
-        Observation(entry, Listed("a", 1, blob_id(entry), entry.sha256, "ab" * 32), "sha256", True),
-        Observation(replace(entry, path="b"), Listed("b", 1), "none", False),
+        Observation(entry, ListedFile("a", 1, blob_id(entry), entry.sha256, "ab" * 32), "sha256", True),
+        Observation(replace(entry, path="b"), ListedFile("b", 1), "none", False),
     )
     data = encode_observations(seen)
     assert parse_observations(data) == seen
@@ -237,8 +242,8 @@ def test_file_by_file_observations_read_back() -> None:
 
 @given(repositories, st.sampled_from(["main", "v1", "refs/pr/7", "1f" * 20]))
 def test_what_is_wanted_from_a_hub_reads_back(repository: str, revision: str) -> None:
-    assert Wanted.parse(str(Wanted(repository, revision))) == Wanted(repository, revision)
-    assert Wanted.parse(f"hf:{repository}") == Wanted(repository, "main")
+    assert UpstreamRequest.parse(str(UpstreamRequest(repository, revision))) == UpstreamRequest(repository, revision)
+    assert UpstreamRequest.parse(f"hf:{repository}") == UpstreamRequest(repository, "main")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +251,7 @@ def test_what_is_wanted_from_a_hub_reads_back(repository: str, revision: str) ->
 )
 def test_what_names_no_repository_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        Wanted.parse(text)
+        UpstreamRequest.parse(text)
 
 
 def test_a_mirrored_commit_is_a_reference_like_any_other() -> None:

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.upstream.naming import Wanted
-from comity.upstream.listing import HubApi, Listing
-from comity.upstream.reach import Reach
-from comity.upstream.session import Later
+from comity.trust.upstream import UpstreamRequest
+from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, RetryLater
 from comity.v1 import upstream_pb2
-from comity.wire import limits, upstream_codec
-from comity.wire.upstream_values import (
+from comity.wire import limits
+from comity.wire.upstream import (
     STATES,
     ImportDone,
     ImportEvent,
@@ -26,6 +24,12 @@ from comity.wire.upstream_values import (
     ImportStarted,
     ImportWaiting,
     UpstreamCheck,
+    decode_check,
+    decode_event,
+    decode_order,
+    encode_check,
+    encode_event,
+    encode_order,
 )
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
@@ -56,7 +60,7 @@ checks = st.builds(UpstreamCheck, st.sampled_from(STATES), st.just(b"") | lines,
 
 @given(orders)
 def test_an_order_survives_the_way_there_and_back(order: ImportOrder) -> None:
-    assert upstream_codec.decode_order(upstream_codec.encode_order(order)) == order
+    assert decode_order(encode_order(order)) == order
 
 
 def test_an_order_does_not_show_its_token() -> None:
@@ -65,20 +69,20 @@ def test_an_order_does_not_show_its_token() -> None:
 
 @given(events)
 def test_an_event_survives_the_way_there_and_back(event: ImportEvent) -> None:
-    assert upstream_codec.decode_event(upstream_codec.encode_event(event)) == event
+    assert decode_event(encode_event(event)) == event
 
 
 @given(checks)
 def test_an_answer_about_an_upstream_survives_the_way_there_and_back(check: UpstreamCheck) -> None:
-    assert upstream_codec.decode_check(upstream_codec.encode_check(check)) == check
+    assert decode_check(encode_check(check)) == check
 
 
 @given(st.binary(max_size=200))
 def test_whatever_arrives_becomes_a_value_or_malformed(sent: bytes) -> None:
     pairs: tuple[tuple[Any, Any], ...] = (
-        (upstream_pb2.ImportRepositoryRequest, upstream_codec.decode_order),
-        (upstream_pb2.ImportRepositoryResponse, upstream_codec.decode_event),
-        (upstream_pb2.CheckUpstreamResponse, upstream_codec.decode_check),
+        (upstream_pb2.ImportRepositoryRequest, decode_order),
+        (upstream_pb2.ImportRepositoryResponse, decode_event),
+        (upstream_pb2.CheckUpstreamResponse, decode_check),
     )
     for message, decode in pairs:
         try:
@@ -99,7 +103,7 @@ def test_whatever_arrives_becomes_a_value_or_malformed(sent: bytes) -> None:
 )
 def test_an_order_that_breaks_a_bound_is_malformed(order: ImportOrder) -> None:
     with pytest.raises(Malformed):
-        upstream_codec.decode_order(upstream_codec.encode_order(order))
+        decode_order(encode_order(order))
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +145,11 @@ def test_whatever_a_hub_says_is_a_listing_or_refused_with_a_reason(
 
     hub.interfere = answer
     hub.info_said = lambda said: said | info if what == "info" else said
-    api = HubApi(Reach.to(hub.url), patience=5)
+    api = HubApi(AllowedHosts.to(hub.url), patience=5)
     try:
-        listing = api.listing(api.standing(Wanted("org/tiny")))
-    except (ComityError, Later) as refusal:
+        listing = api.listing(api.standing(UpstreamRequest("org/tiny")))
+    except (ComityError, RetryLater) as refusal:
         assert str(refusal)
         return
-    assert isinstance(listing, Listing)
+    assert isinstance(listing, RepositoryListing)
     assert all(file.size >= 0 and file.path for file in listing.files)

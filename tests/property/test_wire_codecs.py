@@ -6,40 +6,71 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.v1 import artifact_pb2, blob_pb2, charter_pb2, log_pb2, node_pb2, operator_pb2, publish_pb2, types_pb2
-from comity.wire import codecs, limits, status_codec
-from comity.wire.gateway_url import GatewayUrl
-from comity.wire.values import (
+from comity.wire import limits
+from comity.wire.messages import (
     AskReceipt,
+    BlobLocation,
     BlobStat,
     Charter,
     DraftStatus,
     DutyStatus,
     EntryBatch,
     ForkStatus,
+    GatewayUrl,
     GovernanceStatus,
     InlineObject,
     JoinRequest,
-    Located,
+    LocatedEntry,
     LocatedProof,
-    Location,
     LogHead,
     LogStatus,
     MemberStatus,
-    Misbehaviour,
     MissingObject,
     NodeFacts,
     NodeStatus,
     PeerStatus,
     Quota,
-    Receipt,
     SearchPage,
+    ShownMisbehaviour,
     StoreStatus,
+    SubmitReceipt,
     Submitted,
     UploadHeader,
+    decode_ask_receipt,
+    decode_batch,
+    decode_charter,
+    decode_head,
+    decode_inline,
+    decode_join_request,
+    decode_located,
+    decode_location,
+    decode_misbehaviour,
+    decode_node,
+    decode_page,
+    decode_proof,
+    decode_stat,
+    decode_submitted,
+    decode_upload_header,
+    encode_ask_receipt,
+    encode_batch,
+    encode_charter,
+    encode_head,
+    encode_inline,
+    encode_join_request,
+    encode_located,
+    encode_location,
+    encode_misbehaviour,
+    encode_node,
+    encode_page,
+    encode_proof,
+    encode_stat,
+    encode_submitted,
+    encode_upload_header,
 )
+from comity.wire.status import decode_status, encode_status
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +82,7 @@ names = sentences = texts.map(lambda text: " ".join(text.split()))
 origins = st.from_regex(r"[a-z0-9./-]{1,60}", fullmatch=True)
 data = st.binary(max_size=50)
 lines = st.binary(min_size=1, max_size=50).filter(lambda line: b"\n" not in line)
-locateds = st.builds(Located, origins, integers, lines)
+locateds = st.builds(LocatedEntry, origins, integers, lines)
 
 
 def tuples(of: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -63,7 +94,7 @@ def within(size: int) -> st.SearchStrategy[tuple[int, int]]:
 
 
 missing = st.builds(lambda digest, sizes: MissingObject(digest, *sizes), digests, within(limits.INTEGER))
-receipts = st.builds(Receipt, origins, integers, digests)
+receipts = st.builds(SubmitReceipt, origins, integers, digests)
 submitted = st.one_of(
     st.builds(lambda d, m: Submitted(d, m, ()), digests, tuples(missing, 1)),
     st.builds(lambda d, r: Submitted(d, (), r), digests, tuples(receipts, 1)),
@@ -112,70 +143,70 @@ facts = st.builds(
 )
 
 PAIRS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Message], Callable[[Any], Any], type[Message]]] = {
-    "node": (facts, codecs.encode_node, codecs.decode_node, node_pb2.GetNodeResponse),
+    "node": (facts, encode_node, decode_node, node_pb2.GetNodeResponse),
     "charter": (
         st.builds(Charter, integers, data, tuples(lines)),
-        codecs.encode_charter,
-        codecs.decode_charter,
+        encode_charter,
+        decode_charter,
         node_pb2.GetCharterResponse,
     ),
     "ask receipt": (
         st.builds(AskReceipt, digests, integers, integers),
-        codecs.encode_ask_receipt,
-        codecs.decode_ask_receipt,
+        encode_ask_receipt,
+        decode_ask_receipt,
         charter_pb2.AskResponse,
     ),
     "join request": (
         st.builds(JoinRequest, digests, integers, tuples(lines, 1)),
-        codecs.encode_join_request,
-        codecs.decode_join_request,
+        encode_join_request,
+        decode_join_request,
         charter_pb2.JoinRequest,
     ),
-    "head": (st.builds(LogHead, origins, texts, data), codecs.encode_head, codecs.decode_head, types_pb2.LogHead),
-    "located": (locateds, codecs.encode_located, codecs.decode_located, types_pb2.Located),
+    "head": (st.builds(LogHead, origins, texts, data), encode_head, decode_head, types_pb2.LogHead),
+    "located": (locateds, encode_located, decode_located, types_pb2.Located),
     "batch": (
         st.builds(EntryBatch, integers, tuples(lines, 1)),
-        codecs.encode_batch,
-        codecs.decode_batch,
+        encode_batch,
+        decode_batch,
         log_pb2.EntryBatch,
     ),
-    "proof": (st.builds(LocatedProof, origins, data), codecs.encode_proof, codecs.decode_proof, log_pb2.LocatedProof),
+    "proof": (st.builds(LocatedProof, origins, data), encode_proof, decode_proof, log_pb2.LocatedProof),
     "misbehaviour": (
-        st.builds(Misbehaviour, texts, origins, tuples(data)),
-        codecs.encode_misbehaviour,
-        codecs.decode_misbehaviour,
+        st.builds(ShownMisbehaviour, texts, origins, tuples(data)),
+        encode_misbehaviour,
+        decode_misbehaviour,
         log_pb2.Misbehaviour,
     ),
     "page": (
         st.builds(SearchPage, tuples(locateds), texts),
-        codecs.encode_page,
-        codecs.decode_page,
+        encode_page,
+        decode_page,
         artifact_pb2.SearchResponse,
     ),
     "stat": (
         st.builds(BlobStat, digests, st.booleans(), integers),
-        codecs.encode_stat,
-        codecs.decode_stat,
+        encode_stat,
+        decode_stat,
         blob_pb2.BlobStat,
     ),
-    "location": (st.builds(Location, texts, texts), codecs.encode_location, codecs.decode_location, blob_pb2.Location),
+    "location": (st.builds(BlobLocation, texts, texts), encode_location, decode_location, blob_pb2.Location),
     "inline": (
         st.builds(InlineObject, digests, data),
-        codecs.encode_inline,
-        codecs.decode_inline,
+        encode_inline,
+        decode_inline,
         publish_pb2.InlineObject,
     ),
-    "submitted": (submitted, codecs.encode_submitted, codecs.decode_submitted, publish_pb2.SubmitResponse),
+    "submitted": (submitted, encode_submitted, decode_submitted, publish_pb2.SubmitResponse),
     "upload": (
         st.builds(lambda a, b, sizes: UploadHeader(a, b, *sizes), digests, digests, within(limits.INTEGER)),
-        codecs.encode_upload_header,
-        codecs.decode_upload_header,
+        encode_upload_header,
+        decode_upload_header,
         publish_pb2.UploadHeader,
     ),
     "status": (
         statuses,
-        status_codec.encode_status,
-        status_codec.decode_status,
+        encode_status,
+        decode_status,
         operator_pb2.GetStatusResponse,
     ),
 }
@@ -203,27 +234,27 @@ def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -
 @pytest.mark.parametrize(
     ("decode", "message"),
     [
-        (codecs.decode_located, types_pb2.Located(origin="", index=1, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a b", index=1, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a+b", index=1, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a\x1b", index=1, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a" * 256, index=1, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a", index=2**53, line=b"x")),
-        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"")),
-        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"x\n")),
-        (codecs.decode_located, types_pb2.Located(origin="a", index=1, line=b"x" * 65_536)),
-        (codecs.decode_batch, log_pb2.EntryBatch(start=1)),
-        (codecs.decode_batch, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
-        (codecs.decode_head, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
-        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32))),
-        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x"] * 33)),
-        (codecs.decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x" * 60_000] * 5)),
-        (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 31)),
-        (codecs.decode_stat, blob_pb2.BlobStat(digest=b"x" * 33)),
-        (codecs.decode_location, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),
-        (codecs.decode_submitted, publish_pb2.SubmitResponse(submission=bytes(32))),
+        (decode_located, types_pb2.Located(origin="", index=1, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a b", index=1, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a+b", index=1, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a\x1b", index=1, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a" * 256, index=1, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a", index=2**53, line=b"x")),
+        (decode_located, types_pb2.Located(origin="a", index=1, line=b"")),
+        (decode_located, types_pb2.Located(origin="a", index=1, line=b"x\n")),
+        (decode_located, types_pb2.Located(origin="a", index=1, line=b"x" * 65_536)),
+        (decode_batch, log_pb2.EntryBatch(start=1)),
+        (decode_batch, log_pb2.EntryBatch(start=1, lines=[b"x"] * (limits.BATCH_LINES + 1))),
+        (decode_head, types_pb2.LogHead(origin="a", note=b"x" * (limits.NOTE + 1))),
+        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32))),
+        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x"] * 33)),
+        (decode_join_request, charter_pb2.JoinRequest(member=bytes(32), lines=[b"x" * 60_000] * 5)),
+        (decode_stat, blob_pb2.BlobStat(digest=b"x" * 31)),
+        (decode_stat, blob_pb2.BlobStat(digest=b"x" * 33)),
+        (decode_location, blob_pb2.Location(kind="https-range", url="https://a/\r\nX: y")),
+        (decode_submitted, publish_pb2.SubmitResponse(submission=bytes(32))),
         (
-            codecs.decode_submitted,
+            decode_submitted,
             publish_pb2.SubmitResponse(
                 submission=bytes(32),
                 missing=[publish_pb2.MissingObject(object=types_pb2.ObjectSize(digest=bytes(32)))],
@@ -231,7 +262,7 @@ def test_whatever_arrives_becomes_a_value_or_malformed(name: str, sent: bytes) -
             ),
         ),
         (
-            codecs.decode_upload_header,
+            decode_upload_header,
             publish_pb2.UploadHeader(
                 submission=bytes(32), object=types_pb2.ObjectSize(digest=bytes(32), size=5), offset=6
             ),
@@ -245,6 +276,6 @@ def test_what_breaks_a_bound_is_malformed(decode: Callable[[Any], Any], message:
 
 def test_a_sentence_in_a_status_is_cleaned_on_its_way_out() -> None:
     status = NodeStatus("s", "o", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ("two\nlines \x1b" + "x" * 5_000,))
-    (warning,) = status_codec.decode_status(status_codec.encode_status(status)).warnings
+    (warning,) = decode_status(encode_status(status)).warnings
     assert warning.startswith("two lines \N{REPLACEMENT CHARACTER}x")
     assert len(warning.encode()) <= limits.SENTENCE

@@ -5,28 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from comity.trust.charter import (
-    Body,
-    Certificate,
-    CharterPolicy,
-    Council,
-    Intent,
-    Member,
-    Ratify,
-    Reading,
-    RoundBody,
-    VoteState,
-    Wait,
-    consent,
-    deliberate,
-    draft,
-    draft_statement,
-    genesis,
-    guard,
-    next_reading,
-    quorum,
-)
-from comity.trust.digest import Digest
+from comity.trust.charter.certificate import Certificate
+from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
+from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, consent, draft_statement
+from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, sign_statement
 from support.world import Identity, seat
 
@@ -81,7 +64,7 @@ class Assembly:
         return cls(members(count, algs))
 
     @property
-    def council(self) -> Council:
+    def council(self) -> Tally:
         return deliberate(self.body, self.lines, self.bodies)
 
     def put(self, body: Body, by: Identity | None = None, text: str = "because") -> Body:
@@ -113,14 +96,14 @@ class Assembly:
         """Let a newcomer show its inception and agree to its seat."""
         self.lines += [who.entry, consent(body, who.id, who.signer)]
 
-    def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Reading | Wait:
+    def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Reading | NothingToVote:
         """Let an honest member, who sees all lines and wants `body`, sign what it should sign next."""
         council = self.council
         state = self.states.get(who.id)
         if state is None or state.prev != council.current.digest:
             state = VoteState(council.current.digest)
         reading = next_reading(state, council, who.id, body, stalled=stalled)
-        if not isinstance(reading, Wait):
+        if not isinstance(reading, NothingToVote):
             guard(state, reading)
             self.states[who.id] = state.adding(reading)
             self.say(who, reading)

@@ -7,21 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from comity.content.folder import FolderStore
-from comity.ledger.index import Query
+from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.annals import Annals
-from comity.node.core import Core
-from comity.node.governance.chamber import Chamber
-from comity.node.intake import Prover
-from comity.node.membership import Membership, Seat
-from comity.node.metrics import Metrics
+from comity.ledger.log_store import EntryQuery
+from comity.node.charter.follower import CharterFollower
+from comity.node.context import Metrics, NodeContext, Pools
+from comity.node.epochs import EpochStore
+from comity.node.intake import LineProver
+from comity.node.members import Membership, Seat
 from comity.node.own_log import OwnLog
-from comity.node.pools import Pools
-from comity.trust.charter import Body, consent
-from comity.trust.federation import Federation, FederationNode
+from comity.trust.charter.document import Body
+from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.votes import consent
 from comity.trust.statement import Entry, parse_entry
-from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import Checkpoint
 from support.assembly import CLASSICAL, Assembly
 from support.world import Identity, Node, node
 
@@ -48,7 +47,7 @@ class Bench:
         federation = Federation.assemble([council.body], [lines], known)
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
-        annals = Annals(self.ledger.epochs, federation, branch)
+        annals = EpochStore(self.ledger.epochs, federation, branch)
         record = self.me.record
         members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, annals.bodies())
         parts: Any = SimpleNamespace(
@@ -61,13 +60,13 @@ class Bench:
             log=str(record.log),
             keys=SimpleNamespace(online=self.me.online),
         )
-        self.core = cast(Core, parts)
+        self.core = cast(NodeContext, parts)
         self.members = members
         self.changes = 0
-        self.chamber = Chamber(self.core, annals, cast(OwnLog, self), self._changed)
+        self.chamber = CharterFollower(self.core, annals, cast(OwnLog, self), self._changed)
         self.log(own, [])
         seats = members.chains
-        self._prover = Prover(self.ledger, lambda who: [chain.start for chain in seats(who)])
+        self._prover = LineProver(self.ledger, lambda who: [chain.start for chain in seats(who)])
         self.chamber.open()
 
     async def _changed(self) -> None:
@@ -103,7 +102,7 @@ class Bench:
 
     def said(self, predicate: str) -> list[Entry]:
         """What the node has logged itself."""
-        mine = Query(predicate=predicate, origin=str(self.me.record.log), by=self.me.record.node.id)
+        mine = EntryQuery(predicate=predicate, origin=str(self.me.record.log), by=self.me.record.node.id)
         return [parse_entry(found.line) for found in self.ledger.index.find(mine)]
 
     async def settle(self) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from comity.transfer.plan import Limits
-from comity.trust.charter import CharterPolicy, quorum
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.client import Client
+from comity_client.founding import consent_to, draft_genesis, seal_federation
 from comity_client.home import Home
-from comity_client.node_home.founding import consent_to, draft_genesis, seal
-from comity_client.owner.publishers import Publisher
+from comity_client.publishers import Publisher
 from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
 from support.liar import Face, Liar
 from support.narrows import Narrows
@@ -29,7 +29,7 @@ WEIGHTS = 13_000_000
 ENTRIES = 1_000
 BYTES = 32 * 1024 * 1024
 """What the honest nodes take of one log."""
-HASTY = Limits(silence=1.0, patience=30.0)
+HASTY = TransferLimits(silence=1.0, patience=30.0)
 
 
 @dataclass
@@ -140,7 +140,7 @@ def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
         face = liar.listen(f"127.0.0.1:{free_port()}")
         faces.append(face)
         card = replace(third.card, mutual=(face.address,), open=(face.address,))
-        federation = seal(body, consents, [card, *honest]).encode()
+        federation = seal_federation(body, consents, [card, *honest]).encode()
         (home.directory / "federation.json").write_bytes(federation)
         home.set("advertise", mutual=[], open=[narrows[len(faces) - 1].address])
         home.set("limits", entries_per_origin=ENTRIES, bytes_per_origin=BYTES)

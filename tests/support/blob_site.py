@@ -16,15 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comity.content.folder import FolderStore
-from comity.content.store import BlobStore
-from comity.gateway.blobs.checked import Checked
-from comity.gateway.blobs.connection import Delivery, Site
-from comity.gateway.blobs.cut import Records
-from comity.gateway.blobs.server import CONNECTIONS, BlobServer
-from comity.gateway.blobs.urls import Urls
-from comity.trust.digest import Digest, sha256
-from comity.trust.pieces import PIECE, PieceRecord, encode_records
+from comity.content.blobs import BlobStore, FolderStore
+from comity.gateway.fileserver.http1 import SignedUrls
+from comity.gateway.fileserver.server import CONNECTIONS, BlobServer, FileSite, RequestRecord
+from comity.gateway.fileserver.verified import PieceRecords, VerifiedBlobs
+from comity.trust.artifact import PIECE, PieceRecord, encode_records
+from comity.trust.encoding import Digest, sha256
 
 YEAR = 365 * 86_400
 
@@ -35,7 +32,7 @@ def records_of(data: bytes) -> bytes:
 
 
 @dataclass
-class Kept(Records):
+class Kept(PieceRecords):
     """Piece records that outlive a `Checked`, and what they were asked for."""
 
     known: dict[Digest, bytes] = field(default_factory=dict)
@@ -57,18 +54,18 @@ class BlobSite:
     records: Kept = field(default_factory=Kept)
     hashed: Counter[str] = field(default_factory=Counter)
     damaged: list[Digest] = field(default_factory=list)
-    deliveries: list[Delivery] = field(default_factory=list)
-    urls: Urls = field(default_factory=lambda: Urls(secrets.token_bytes(32), time.time))
+    deliveries: list[RequestRecord] = field(default_factory=list)
+    urls: SignedUrls = field(default_factory=lambda: SignedUrls(secrets.token_bytes(32), time.time))
 
     def __post_init__(self) -> None:
         self.checked = self.fresh()
 
-    def fresh(self) -> Checked:
+    def fresh(self) -> VerifiedBlobs:
         """A `Checked` that has verified nothing yet, as after a restart."""
         return self.opened(self.store)
 
-    def opened(self, store: BlobStore, **clocks: Callable[[], float]) -> Checked:
-        return Checked(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})
+    def opened(self, store: BlobStore, **clocks: Callable[[], float]) -> VerifiedBlobs:
+        return VerifiedBlobs(store, self.records, self._damaged, self._hashed, **{"wall": _much_later, **clocks})
 
     def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
         data = random.Random(size).randbytes(size)
@@ -103,7 +100,7 @@ class BlobSite:
     @contextlib.contextmanager
     def serving(self, *, tls: ssl.SSLContext | None = None, connections: int = CONNECTIONS) -> Iterator[int]:
         """The port of a server over these blobs."""
-        site = Site(self.urls, self.checked, self.deliveries.append)
+        site = FileSite(self.urls, self.checked, self.deliveries.append)
         server = BlobServer(site, ("127.0.0.1", 0), tls=tls, connections=connections)
         try:
             yield server.port

@@ -11,18 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from comity.formats.inspecting import inspect
-from comity.trust.digest import Digest, sha256
-from comity.trust.evidence import PACK, Evidence, FoundFile, Proof
-from comity.trust.federation import Federation
-from comity.trust.manifest import FileEntry, Manifest
+from comity.formats.inspect import inspect
+from comity.trust.artifact import (
+    FIXED,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    fixed_pieces,
+    records_root,
+)
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest, sha256
+from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, Verdict
 from comity.trust.names import Name
-from comity.trust.pieces import FIXED, PieceIndex, PieceLayout, PieceRecord, fixed_pieces, records_root
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements.claims import Advisory, sign_advisory, sign_hold
-from comity.trust.statements.published import Licence, Parent, Published, publish
-from comity.trust.verdict import Verdict
+from comity.trust.statements import Advisory, Licence, Parent, Published, publish, sign_advisory, sign_hold
 from comity.trust.verify import verify
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
 
@@ -45,7 +51,7 @@ class Case:
     pieces: bytes
     publication: Entry
     claims: tuple[bytes, ...]
-    proofs: tuple[Proof, ...]
+    proofs: tuple[InclusionEvidence, ...]
     objects: Mapping[Digest, bytes]
     federation: Federation
     policy_text: str
@@ -76,7 +82,7 @@ class Case:
         """This case with more claims."""
         return replace(self, claims=(*self.claims, *lines))
 
-    def proofs_of(self, line: bytes) -> tuple[Proof, ...]:
+    def proofs_of(self, line: bytes) -> tuple[InclusionEvidence, ...]:
         return tuple(proof for proof in self.proofs if proof.line == sha256(line))
 
     def write(self, root: Path) -> Path:
@@ -224,6 +230,6 @@ def _layout(data: bytes) -> PieceLayout:
     return PieceLayout(FIXED, len(records), records_root(records))
 
 
-def _proof_name(proof: Proof) -> str:
+def _proof_name(proof: InclusionEvidence) -> str:
     origin = proof.data.split(b"\n\n")[1].partition(b"\n")[0]
     return f"{proof.line}.{sha256(origin)[:16]}.tlog-proof"

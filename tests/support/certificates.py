@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from comity.trust.keys import PrivateKey
-from comity.wire.certs import TlsIdentity
+from comity.wire.tls import TlsIdentity
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -9,21 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 
-from comity.trust.charter import (
-    Body,
-    Reading,
-    RoundBody,
-    VoteState,
-    Wait,
-    certify,
-    draft,
-    guard,
-    next_reading,
-    quorum,
-)
-from comity.trust.charter.lies import find_lies
-from comity.trust.charter.readings import void
-from comity.trust.digest import sha256
+from comity.trust.charter.certificate import certify
+from comity.trust.charter.document import Body, draft, quorum
+from comity.trust.charter.equivocation import find_lies
+from comity.trust.charter.tally import NothingToVote, VoteState, guard, next_reading
+from comity.trust.charter.votes import Reading, RoundBody, void
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, sign_statement
@@ -329,4 +320,4 @@ def enters_a_round_alone() -> bool:
     ann = room.honest[0]
     room.acts(ann, room.drafts[0], stalled=True)
     council = room.council(ann.held.values())
-    return not isinstance(next_reading(ann.votes, council, ann.id, room.drafts[0], stalled=True), Wait)
+    return not isinstance(next_reading(ann.votes, council, ann.id, room.drafts[0], stalled=True), NothingToVote)

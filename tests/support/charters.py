@@ -10,24 +10,13 @@ import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from comity.trust.charter import (
-    Body,
-    CharterPolicy,
-    Intent,
-    Member,
-    Ratify,
-    Reading,
-    consent,
-    draft,
-    genesis,
-    quorum,
-)
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import Envelope, pae
+from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
+from comity.trust.charter.votes import Intent, Ratify, Reading, consent
+from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.rotation import Rotation, rotation_statement
-from comity.trust.statement import Entry, sign_statement
+from comity.trust.statement import Entry, Envelope, pae, sign_statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from comity.gateway import beside
-from comity.node.replication.link import Link
-from comity.trust.digest import Digest
+from comity.gateway.app import beside
+from comity.node.replication.link import PeerLink
+from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, Release, release, send
 
@@ -36,9 +36,9 @@ class Road:
         self.liars: set[str] = set()
         self.passed: dict[str, int] = {}
         self.streams = 0
-        true = Link.read
+        true = PeerLink.read
 
-        async def read(link: Link, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        async def read(link: PeerLink, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
             self.streams += 1
             try:
                 async with aclosing(true(link, digest, offset, length)) as parts:
@@ -52,7 +52,7 @@ class Road:
             finally:
                 self.streams -= 1
 
-        monkeypatch.setattr(Link, "read", read)
+        monkeypatch.setattr(PeerLink, "read", read)
 
 
 @dataclass(frozen=True)

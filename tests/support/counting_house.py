@@ -12,18 +12,18 @@ from typing import Any
 
 from comity.content import fault
 from comity.ledger.ledger import Ledger
-from comity.node.allocation.allocator import Allocator
-from comity.node.allocation.clock import Clock
-from comity.node.allocation.pen import Pen
-from comity.node.allocation.register import Register
-from comity.node.intake import Prover
-from comity.node.membership import Membership, Seat
-from comity.node.pools import Pools
-from comity.trust.digest import Digest
+from comity.node.context import Pools
+from comity.node.intake import LineProver
+from comity.node.members import Membership, Seat
+from comity.node.offers.index import OfferIndex
+from comity.node.offers.provider import OfferClock, OfferProvider, RecordWriter
+from comity.trust.encoding import Digest
 from comity.trust.keys import Signer
-from comity.trust.offers import Offer, OfferLog, Said, said_statement
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import Said, said_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import Checkpoint
 from support.case import nodes
 from support.offers import START, an_offer
 from support.world import Identity, found, identity
@@ -64,9 +64,9 @@ class CountingHouse:
             clock=lambda: float(self.now),
             config=SimpleNamespace(limits=SimpleNamespace(offer_lines_per_origin=1)),  # of others' logs
         )
-        self.register = Register(self.core)
-        self.allocator = Allocator(self.core, Pen(self.core, self), self.register)  # type: ignore[arg-type]
-        self.clock = Clock(self.core, self.allocator, self.register)
+        self.register = OfferIndex(self.core)
+        self.allocator = OfferProvider(self.core, RecordWriter(self.core, self), self.register)  # type: ignore[arg-type]
+        self.clock = OfferClock(self.core, self.allocator, self.register)
 
     def close(self) -> None:
         self.core.pools.close()
@@ -129,11 +129,11 @@ class CountingHouse:
     def _prove(self) -> None:
         """What the intake of a node does when its log has grown."""
         seats = self.core.membership.chains
-        Prover(self.core.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
+        LineProver(self.core.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
 
-    def read(self) -> OfferLog:
+    def read(self) -> OfferLogReader:
         """What a stranger makes of the log."""
-        log = OfferLog(self.core.log)
+        log = OfferLogReader(self.core.log)
         size = self.core.ledger.logs.get(self.core.log).size
         for index, line in enumerate(self.core.ledger.history.entries(self.core.log, 0, size)):
             entry = parse_entry(line)

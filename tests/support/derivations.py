@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from comity.formats.tensors import Tensor, read_safetensors
-from comity.trust.digest import Digest, sha256
-from comity.trust.statements.derived import Derived, Extent, sign_derived
+from comity.trust.encoding import Digest, sha256
+from comity.trust.statements import Derived, Extent, sign_derived
 from support.world import Identity, identity
 
 Named = tuple[str, str, Sequence[int], bytes]

@@ -11,11 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from comity.trust.charter import Intent
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import seal
+from comity.trust.charter.votes import Intent
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity_client.desk.keys import open_key
+from comity.trust.statement import seal
+from comity_client.signing.votes import open_key
 
 
 def main(key_file: str, signed: str, prev: str, round_: str, *bodies: str) -> None:

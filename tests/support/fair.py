@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.trust.digest import Digest
-from comity.trust.federation import Federation
-from comity.trust.offers import (
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import (
     Acceptance,
     Accepted,
+    ChainLink,
     Grant,
-    Link,
-    Offer,
+    GrantRequest,
     Offered,
-    OfferLog,
     Record,
-    Request,
     Said,
     record_statement,
     said_statement,
 )
 from comity.trust.statement import Entry, Statement, sign_statement
-from comity_client.compute.parcels import Parcel, Placed
+from comity_client.offers.market import OfferBundle, PlacedLine
 from support.offers import START, an_offer, hours, to
 from support.world import Identity, Log, Node, found, node, seat
 
@@ -38,7 +38,7 @@ class Stall:
 
     def __post_init__(self) -> None:
         self.log = Log(self.provider.origin, self.provider.log)
-        self.read = OfferLog(str(self.provider.record.log))
+        self.read = OfferLogReader(str(self.provider.record.log))
         self.number = 0
 
     @property
@@ -64,7 +64,7 @@ class Stall:
     def post(self, **more: Any) -> Digest:
         made = {"provider": self.provider.seat.id, "log": str(self.provider.record.log), **more}
         offer = an_offer(**made)
-        self.write(Offered(Link(offer.id, 0, None, START, tuple(part.amount for part in offer.slices)), offer))
+        self.write(Offered(ChainLink(offer.id, 0, None, START, tuple(part.amount for part in offer.slices)), offer))
         return offer.id
 
     def offer(self, chain: Digest) -> Offer:
@@ -75,7 +75,7 @@ class Stall:
     def ask(self, chain: Digest, *, nodes: int = 1, amount: int = 8, pact: bool = False) -> Entry:
         self.number += 1
         wanted = (hours(0, 10, nodes=nodes, amount=amount),)
-        return self.say(Request(self.customer.id, chain, wanted, self.number, pact))
+        return self.say(GrantRequest(self.customer.id, chain, wanted, self.number, pact))
 
     def grant(self, chain: Digest, *, nodes: int = 1, amount: int = 8, pact: bool = False) -> Entry:
         asked = self.ask(chain, nodes=nodes, amount=amount, pact=pact)
@@ -101,13 +101,13 @@ class Stall:
     def sign(self, statement: Statement) -> Entry:
         return self._add(sign_statement(statement, self.provider.online))
 
-    def parcel(self, *, cosigned: bool = True, proven: bool = True, upto: int | None = None) -> Parcel:
+    def parcel(self, *, cosigned: bool = True, proven: bool = True, upto: int | None = None) -> OfferBundle:
         """Everything, with a proof of each line, cosigned by Daejeon and Singapore."""
         entries = self.entries[:upto]
-        lines = tuple(Placed(entry.line, self.log.origin, index) for index, entry in enumerate(entries))
+        lines = tuple(PlacedLine(entry.line, self.log.origin, index) for index, entry in enumerate(entries))
         cosigners = self.nodes[2:] if cosigned else ()
         proofs = (self.log.proof(entry.line, cosigners) for entry in entries) if proven else ()
-        return Parcel(lines, tuple((proof.line, proof.data) for proof in proofs))
+        return OfferBundle(lines, tuple((proof.line, proof.data) for proof in proofs))
 
     def _add(self, entry: Entry) -> Entry:
         self.entries.append(entry)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
 from comity.trust.statement import parse_entry
-from comity.wire.doors import Caller
-from comity.wire.values import AskReceipt, Charter, JoinRequest, Located
+from comity.wire.access import Caller
+from comity.wire.messages import AskReceipt, Charter, JoinRequest, LocatedEntry
 from support.fakes import FakeNode
 
 ABOUT_CHARTERS = ("draft", "intent", "ratified", "consented", "left", "inception", "rotated", "adopted")
@@ -32,12 +32,12 @@ class FakeCouncil:
         for charter in found:
             yield charter
 
-    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[Located, None]:
+    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
         for origin, log in self.node.logs_held.items():
             for index, line in enumerate(log.lines):
                 predicate = parse_entry(line).statement.predicate
                 if predicate in ABOUT_CHARTERS and predicate not in self.forgets:
-                    yield Located(origin, index, line)
+                    yield LocatedEntry(origin, index, line)
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
         member = parse_entry(lines[0]).statement.subject

@@ -13,42 +13,40 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from comity.content.blobs import piece_lengths
 from comity.content.ingest import ingest
-from comity.content.layout import piece_lengths
-from comity.trust.digest import Digest, sha256
+from comity.trust.artifact import Manifest, PieceIndex, PieceRecord, encode_records
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
-from comity.trust.manifest import Manifest
 from comity.trust.names import Name, Reference
-from comity.trust.pieces import PieceIndex, PieceRecord, encode_records
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements.claims import sign_hold
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statements import Licence, Published, publish, sign_hold
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import log_verifier_key
-from comity.wire.certs import TlsIdentity
-from comity.wire.doors import Caller, OpenDoor, OperatorDoor
-from comity.wire.gateway_url import GatewayUrl
-from comity.wire.server import Services, make_server
-from comity.wire.services import Governance
-from comity.wire.throttle import Throttle
-from comity.wire.values import (
+from comity.wire.access import Caller, OpenAccess, OperatorAccess
+from comity.wire.limits import Throttle
+from comity.wire.messages import (
+    BlobLocation,
     BlobStat,
     Charter,
+    GatewayUrl,
     InlineObject,
-    Located,
+    LocatedEntry,
     LocatedProof,
-    Location,
     LogHead,
-    Misbehaviour,
     MissingObject,
     NodeFacts,
     NodeStatus,
-    Receipt,
     SearchPage,
+    ShownMisbehaviour,
     StoreStatus,
+    SubmitReceipt,
     Submitted,
     UploadHeader,
 )
+from comity.wire.server import Services, make_server
+from comity.wire.services import CharterReads
+from comity.wire.tls import TlsIdentity
 from support.wired import GENEROUS
 from support.world import Identity, Log, Node, found, identity, node, seat
 
@@ -68,15 +66,15 @@ class FakeNode:
     silent: bool = False
     junk: tuple[bytes, ...] = ()
     """Lines that it answers before all others, whatever is asked about an artifact."""
-    junk_claims: tuple[tuple[Located, Entry], ...] = ()
+    junk_claims: tuple[tuple[LocatedEntry, Entry], ...] = ()
     """The same where it is asked about a name."""
     lies_about: set[Digest] = field(default_factory=set)
     reads: int = 0
     partial: dict[Digest, bytearray] = field(default_factory=dict)
     adopted: list[Path] = field(default_factory=list)
     decided: list[tuple[Digest, bool]] = field(default_factory=list)
-    misbehaving: list[Misbehaviour] = field(default_factory=list)
-    governance: Governance | None = None
+    misbehaving: list[ShownMisbehaviour] = field(default_factory=list)
+    governance: CharterReads | None = None
     gateway: GatewayUrl | None = None
     fail_after: int | None = None
     """Reads after which the node goes silent: as if it vanished in the middle."""
@@ -125,11 +123,13 @@ class FakeNode:
         if not given:
             raise NotFound("no log here holds that line")
 
-    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+    async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
         for proof in self.misbehaving:
             yield proof
 
-    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
+    async def resolve(
+        self, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
         wanted = [*self.junk_claims, *self._named(name, version, publisher)]
         subjects = {entry.statement.subject for _, entry in wanted}
@@ -149,10 +149,10 @@ class FakeNode:
         for located, _ in wanted:
             yield located
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
+    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
         await self._answering()
         for number, line in enumerate(self.junk):
-            yield Located(self.node.origin, number, line)
+            yield LocatedEntry(self.node.origin, number, line)
         about = [item for item in self._entries() if artifact in {s.digest for s in item[1].statement.subjects}]
         if not about:
             raise NotFound("no statement about this artifact")
@@ -190,7 +190,7 @@ class FakeNode:
             raise NotFound("no records of it here")
         return self.records_held[digest, layout]
 
-    async def locations(self, digest: Digest) -> Sequence[Location]:
+    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         return []
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -219,7 +219,7 @@ class FakeNode:
                 tuple(MissingObject(m.digest, m.size, len(self.partial.get(m.digest, b""))) for m in missing),
             )
         return Submitted(
-            submission, (), tuple(Receipt(self.node.origin, self._append(line), sha256(line)) for line in lines)
+            submission, (), tuple(SubmitReceipt(self.node.origin, self._append(line), sha256(line)) for line in lines)
         )
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
@@ -303,12 +303,12 @@ class FakeNode:
     def _vkey(self, log: Log) -> str:
         return str(log_verifier_key(log.origin, log.key.public))
 
-    def _entries(self) -> Iterator[tuple[Located, Entry]]:
+    def _entries(self) -> Iterator[tuple[LocatedEntry, Entry]]:
         for log in self.logs_held.values():
             for index, line in enumerate(log.lines):
-                yield Located(log.origin, index, line), parse_entry(line)
+                yield LocatedEntry(log.origin, index, line), parse_entry(line)
 
-    def _named(self, name: str, version: str | None, publisher: Digest | None) -> list[tuple[Located, Entry]]:
+    def _named(self, name: str, version: str | None, publisher: Digest | None) -> list[tuple[LocatedEntry, Entry]]:
         """Claims of the name in the order in which they were logged anywhere."""
         found = []
         for log in self.logs_held.values():
@@ -320,7 +320,7 @@ class FakeNode:
                 if publisher not in (None, by.id if by else None):
                     continue
                 if said.repository == name and version in (None, said.version):
-                    found.append((number, Located(log.origin, index, line), entry))
+                    found.append((number, LocatedEntry(log.origin, index, line), entry))
         return [(located, entry) for _, located, entry in sorted(found, key=lambda item: item[0])]
 
 
@@ -457,15 +457,15 @@ class FakeFederation:
     async def _start(self, fake: FakeNode, sockets: Path | None) -> None:
         stack = AsyncExitStack()
         name, tls = fake.node.record.name, TlsIdentity(fake.node.record.tls, fake.node.tls)
-        server = make_server(OpenDoor(tls), fake.services(), Throttle(GENEROUS))
-        port = server.add_secure_port("127.0.0.1:0", OpenDoor(tls).credentials())
+        server = make_server(OpenAccess(tls), fake.services(), Throttle(GENEROUS))
+        port = server.add_secure_port("127.0.0.1:0", OpenAccess(tls).credentials())
         await server.start()
         stack.push_async_callback(server.stop, 0)
         self._addresses[name] = f"127.0.0.1:{port}"
         if sockets is not None:
             self.sockets[name] = sockets / f"{name}.sock"
-            private = make_server(OperatorDoor(), fake.services(), Throttle(GENEROUS))
-            private.add_secure_port(f"unix:{self.sockets[name]}", OperatorDoor().credentials())
+            private = make_server(OperatorAccess(), fake.services(), Throttle(GENEROUS))
+            private.add_secure_port(f"unix:{self.sockets[name]}", OperatorAccess().credentials())
             await private.start()
             stack.push_async_callback(private.stop, 0)
         self._stops[name] = stack

@@ -1,6 +1,6 @@
 """A federation to test with: node homes on loopback, founded as members would found it, and nodes running on them.
 
-Homes come from `comity_client.node_home.founding`, exactly as `comity init` makes them. A node runs in this process
+Homes come from `comity_client.founding`, exactly as `comity init` makes them. A node runs in this process
 (`serving`), on the test's own event loop, or as a process of its own (`NodeProcess`), which can be killed.
 """
 
@@ -18,28 +18,24 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.node import NodeConfig, serve
-from comity.node.app import Beside, alone
-from comity.node.doors import Listening
-from comity.trust.charter import CharterPolicy, quorum
-from comity.trust.digest import Digest
+from comity.node.app import Beside, alone, serve
+from comity.node.config import NodeConfig
+from comity.node.listeners import ListenAddresses
+from comity.trust.charter.document import CharterPolicy, quorum
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.federation import Federation
-from comity.trust.statements.node_record import NodeRecord
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import verified_cosigners
-from comity.trust.tlog.note import SignedNote
-from comity.wire.address import Address
-from comity.wire.certs import Pin
+from comity.trust.statements import NodeRecord
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
-from comity_client.node_home.card import NodeCard
-from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
+from comity.wire.tls import Address, CertificatePin
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from support.ports import free_port
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
 
 
-_MAIN = "import pathlib, sys; from comity.node import run; run(pathlib.Path(sys.argv[1]))"
+_MAIN = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(sys.argv[1]))"
 WITH_GATEWAY = (
     "import pathlib, sys; from comity import gateway, node; node.run(pathlib.Path(sys.argv[1]), gateway.beside)"
 )
@@ -84,7 +80,7 @@ class NodeHome:
 
     def client(self) -> NodeClient:
         """As anybody: at the open port."""
-        return NodeClient.connect(Address.parse(self.card.open[0]), Pin.of(self.record.tls))
+        return NodeClient.connect(Address.parse(self.card.open[0]), CertificatePin.of(self.record.tls))
 
     def operator(self) -> NodeClient:
         return NodeClient.operator(self.socket)
@@ -127,7 +123,7 @@ def found(
     policy = CharterPolicy(quorum(count), min_copies=count, min_jurisdictions=count, cosigner_quorum=min(2, count - 1))
     body = draft_genesis([home.card for home in homes], policy, namespaces)
     consents = [consent_to(body, home.directory) for home in homes]
-    federation = seal(body, consents, [home.card for home in homes])
+    federation = seal_federation(body, consents, [home.card for home in homes])
     for home in homes:
         (home.directory / "federation.json").write_bytes(federation.encode())
     return Founded(federation, homes)
@@ -136,15 +132,15 @@ def found(
 @contextlib.asynccontextmanager
 async def serving(
     *homes: NodeHome, clock: Callable[[], float] = time.time, beside: Beside = alone
-) -> AsyncIterator[tuple[Listening, ...]]:
+) -> AsyncIterator[tuple[ListenAddresses, ...]]:
     """Run nodes on this event loop; when the block ends, each has ended cleanly."""
     async with contextlib.AsyncExitStack() as stack:
         yield tuple([await stack.enter_async_context(_serving(home, clock, beside)) for home in homes])
 
 
 @contextlib.asynccontextmanager
-async def _serving(home: NodeHome, clock: Callable[[], float], beside: Beside) -> AsyncIterator[Listening]:
-    ready: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+async def _serving(home: NodeHome, clock: Callable[[], float], beside: Beside) -> AsyncIterator[ListenAddresses]:
+    ready: asyncio.Future[ListenAddresses] = asyncio.get_running_loop().create_future()
     running = serve(home.config(), clock=clock, ready=ready.set_result, beside=beside)
     node = asyncio.create_task(running, name=home.name)
     try:

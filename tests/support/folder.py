@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comity.trust.digest import sha256
-from comity.trust.encoding import b64decode, b64encode, canonical
+from comity.trust.encoding import b64decode, b64encode, canonical, sha256
 from comity.trust.evidence import PACK, proof_name
 from comity.trust.statement import Entry
 from support.case import Case

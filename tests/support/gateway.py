@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.gateway import beside
+from comity.gateway.app import beside
 from support.federation import NodeHome, found, serving
 from support.publisher import Publisher, Release, release, send
 

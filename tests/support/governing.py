@@ -6,30 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from comity.content.keyfile import read_signer
-from comity.trust.charter import (
-    Body,
-    CharterPolicy,
-    Council,
-    Member,
-    Reading,
-    VoteState,
-    Wait,
-    consent,
-    deliberate,
-    draft,
-    draft_statement,
-    guard,
-    next_reading,
-    quorum,
-)
-from comity.trust.digest import Digest, sha256
+from comity.content.secrets import read_signer
+from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
+from comity.trust.charter.votes import Reading, consent, draft_statement
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.trust.statements.claims import sign_addresses
+from comity.trust.statements import sign_addresses
 from comity.wire.client import NodeClient
-from comity.wire.values import InlineObject, NodeStatus
+from comity.wire.messages import InlineObject, NodeStatus
 from support.federation import NodeHome, until
 
 
@@ -85,7 +72,7 @@ class Person:
         async with self.home.operator() as own:
             assert (await own.submit(lines, objects)).receipts
 
-    async def council(self) -> Council:
+    async def council(self) -> Tally:
         """What the lines at the own node amount to."""
         async with self.home.operator() as own:
             newest = Body.parse((await own.charter()).body)
@@ -93,13 +80,13 @@ class Person:
             entries = [parse_entry(located.line) for located in lines]
             return deliberate(newest, entries, await _bodies(own, entries))
 
-    async def vote(self, body: Body, *, stalled: bool = False) -> Reading | Wait:
+    async def vote(self, body: Body, *, stalled: bool = False) -> Reading | NothingToVote:
         """Sign what an honest member that wants `body` signs next, and log it."""
         council = await self.council()
         prev = council.current.digest
         state = self.states.setdefault(prev, VoteState(prev))
         reading = next_reading(state, council, self.id, body, stalled=stalled)
-        if not isinstance(reading, Wait):
+        if not isinstance(reading, NothingToVote):
             guard(state, reading)
             self.states[prev] = state.adding(reading)
             await self.say(self.signing(reading))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from comity.trust.digest import sha256
-from comity_client.compute.handoff.facts import HandOff, Part
+from comity.trust.encoding import sha256
+from comity_client.offers.handoff import HandOff, Part
 from hypothesis import strategies as st
 
 H100: Final = Part(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comity.transfer.plan import Limits
+from comity.transfer.scheduler import TransferLimits
 from comity_client.client import Client
-from comity_client.events import OnEvent, ignore
+from comity_client.events import OnEvent, ignore_event
 from comity_client.home import Home
-from comity_client.publishing.importing import Imported
+from comity_client.publish import Imported
 from support.federation import Founded, NodeHome, NodeProcess, found, processes
 from support.hub_like import HubLike
 
@@ -41,7 +41,12 @@ class Importers:
         return self.founded.homes[number]
 
     def mirror(
-        self, hub: HubLike, number: int = 0, source: str | Path = f"hf:{NAME}", on_event: OnEvent = ignore, **more: Any
+        self,
+        hub: HubLike,
+        number: int = 0,
+        source: str | Path = f"hf:{NAME}",
+        on_event: OnEvent = ignore_event,
+        **more: Any,
     ) -> Imported:
         hosts = [hub.cdn.removeprefix("http://")]
         socket = str(self.home(number).socket)
@@ -55,7 +60,7 @@ class Importers:
 @contextmanager
 def importers(folder: Path, count: int) -> Iterator[Importers]:
     founded = found(folder / "nodes", count)
-    client = Client(Home(folder / "user"), limits=Limits(patience=60))
+    client = Client(Home(folder / "user"), limits=TransferLimits(patience=60))
     client.pin(founded.federation.encode())
     with processes(*founded.homes) as nodes:
         for node in nodes:

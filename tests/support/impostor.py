@@ -7,16 +7,16 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from comity.node.keys import NodeKeys
-from comity.trust.digest import Digest
+from comity.node.context import NodeKeys
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.wire.certs import Pin
-from comity.wire.doors import MutualDoor
+from comity.trust.tlog.note import Checkpoint
+from comity.wire.access import MutualAccess
+from comity.wire.limits import Allowance, Throttle
+from comity.wire.messages import BlobLocation, BlobStat, LocatedProof, LogHead, ShownMisbehaviour
 from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance, Throttle
-from comity.wire.values import BlobStat, LocatedProof, Location, LogHead, Misbehaviour
+from comity.wire.tls import CertificatePin
 from support.federation import Founded, NodeHome
 
 
@@ -64,7 +64,7 @@ class Shown:
         for proof in ():
             yield proof
 
-    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+    async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
         for proof in ():
             yield proof
 
@@ -75,7 +75,7 @@ class Shown:
     async def records(self, digest: Digest, layout: str) -> bytes:
         raise NotFound("no records")
 
-    async def locations(self, digest: Digest) -> Sequence[Location]:
+    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         return ()
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -88,8 +88,8 @@ async def impostor(founded: Founded, home: NodeHome) -> AsyncIterator[Shown]:
     """Serve at the mutual port of `home`, one of `founded`, whatever the `Shown` that is given says."""
     keys = NodeKeys.load(home.config().keys, home.record)
     shown = Shown(keys, [home.card.inception_line, home.card.record_line])
-    pins = [Pin.of(other.record.tls) for other in founded.homes if other is not home]
-    door = MutualDoor(keys.tls, lambda: pins)
+    pins = [CertificatePin.of(other.record.tls) for other in founded.homes if other is not home]
+    door = MutualAccess(keys.tls, lambda: pins)
     server = make_server(door, Services(logs=shown, blobs=shown), Throttle(Allowance(1000, 1000, 100)))
     server.add_secure_port(home.card.mutual[0], door.credentials())
     await server.start()

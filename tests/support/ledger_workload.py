@@ -20,14 +20,12 @@ from pathlib import Path
 
 from comity.ledger.ledger import Ledger
 from comity.ledger.sequencer import Sequencer
-from comity.trust.digest import sha256
+from comity.trust.artifact import PieceRecord, encode_records
+from comity.trust.encoding import sha256
 from comity.trust.keys import PrivateKey
-from comity.trust.pieces import PieceRecord, encode_records
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign
 from comity.trust.tlog.merkle import Frontier, leaf_hash
-from comity.trust.tlog.misbehaviour import ROOTS
-from comity.trust.tlog.note import NoteSignature, sign_note
+from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, sign_note
+from comity.trust.tlog.proof import ROOTS
 from support.logs import LogKeys, statement_line
 
 OWN, FAR = "own.example/log", "far.example/log"

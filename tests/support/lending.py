@@ -6,27 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.content.keyfile import read_signer
-from comity.trust.digest import Digest
-from comity.trust.offers import (
+from comity.content.secrets import read_signer
+from comity.trust.encoding import Digest
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import Offer, SliceAllocation
+from comity.trust.offers.records import (
     Acceptance,
-    Allocation,
     CutOff,
     Default,
     GivingBack,
     Grant,
-    Offer,
-    OfferLog,
+    GrantRequest,
     Redemption,
-    Request,
     Said,
     read_record,
     said_statement,
 )
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.wire.client import NodeClient
-from comity.wire.offer_values import Act, Approve, GrantQuery, GrantState, Post
-from comity.wire.values import Located
+from comity.wire.messages import LocatedEntry
+from comity.wire.offer import Act, Approve, GrantQuery, GrantStatus, Post
 from support.federation import NodeHome, until
 from support.offers import an_offer
 from support.publisher import Publisher
@@ -41,7 +40,7 @@ class Lender:
     def offer(self, **more: Any) -> Offer:
         return an_offer(provider=self.home.card.inception.id, log=str(self.home.record.log), **more)
 
-    async def act(self, act: Act) -> tuple[Located, ...]:
+    async def act(self, act: Act) -> tuple[LocatedEntry, ...]:
         async with self.home.operator() as client:
             return await client.offers.allocate(act)
 
@@ -50,7 +49,7 @@ class Lender:
         await self.act(Post(offer.encode()))
         return offer.id
 
-    async def approve(self, request: Digest, *allocations: Allocation) -> Entry:
+    async def approve(self, request: Digest, *allocations: SliceAllocation) -> Entry:
         """The line that grants."""
         return parse_entry((await self.act(Approve(request, allocations)))[-1].line)
 
@@ -76,9 +75,9 @@ class Borrower:
     def sign(self, said: Said) -> Entry:
         return sign_statement(said_statement(said), self.publisher.signer)
 
-    def request(self, offer: Digest, *wanted: Allocation, pact: bool = False) -> Entry:
+    def request(self, offer: Digest, *wanted: SliceAllocation, pact: bool = False) -> Entry:
         self.asked += 1
-        return self.sign(Request(self.id, offer, wanted, self.asked, pact))
+        return self.sign(GrantRequest(self.id, offer, wanted, self.asked, pact))
 
     def accept(self, grant: Entry) -> Entry:
         return self.sign(Acceptance(self.id, chain_of(grant), grant.digest))
@@ -106,15 +105,15 @@ def chain_of(grant: Entry) -> Digest:
     return record.link.chain
 
 
-async def state_of(home: NodeHome, request: Entry) -> GrantState:
+async def state_of(home: NodeHome, request: Entry) -> GrantStatus:
     async with home.client() as client:
         found = await client.offers.grants(GrantQuery())
     return next(state for state in found if state.request.line == request.line)
 
 
-async def reaches(home: NodeHome, request: Entry, state: str) -> GrantState:
+async def reaches(home: NodeHome, request: Entry, state: str) -> GrantStatus:
     """Wait until a node says that a request is in `state`."""
-    seen: list[GrantState] = []
+    seen: list[GrantStatus] = []
 
     async def there() -> bool:
         async with home.client() as client:
@@ -131,9 +130,9 @@ async def holding(home: NodeHome, condition: Callable[[NodeClient], Any], what: 
         await until(lambda: condition(client), what=what)
 
 
-async def read_chain(home: NodeHome, log: str, offer: Digest) -> OfferLog:
+async def read_chain(home: NodeHome, log: str, offer: Digest) -> OfferLogReader:
     """What a client makes of the lines that a node hands out about an offer: signatures are not looked at."""
-    read = OfferLog(log)
+    read = OfferLogReader(log)
     origin = log.split("+")[0]
     async with home.client() as client:
         for located in await client.offers.get(offer):

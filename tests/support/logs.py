@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.statement import Author, Statement, Subject, sign_statement
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import leaf_hash, root
-from comity.trust.tlog.note import SignedNote, VerifierKey, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key
 
 PUBLISHER = HybridSigner.generate(("ed25519",))
 AUTHOR = Author("identity", sha256(b"a publisher"))

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from comity.trust.errors import ComityError
-from comity.trust.upstream.naming import Wanted
-from comity.upstream.mirror import Order, fetch, listed, pin
-from comity.upstream.reach import Reach
+from comity.trust.upstream import UpstreamRequest
+from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.mirror import MirrorOrder, fetch_repository, list_repository, pin_revision
 
 
 class Silent:
@@ -29,8 +29,8 @@ class Silent:
 def main(endpoint: str, host: str, name: str, folder: str) -> None:
     work = Silent()
     try:
-        order = Order(Wanted.parse(name), Reach.to(endpoint, [host]))
-        done = fetch(order, listed(order, pin(order, work), work), Path(folder), work)
+        order = MirrorOrder(UpstreamRequest.parse(name), AllowedHosts.to(endpoint, [host]))
+        done = fetch_repository(order, list_repository(order, pin_revision(order, work), work), Path(folder), work)
     except ComityError as refusal:
         print(json.dumps({"code": refusal.code, "hint": refusal.hint, "said": str(refusal)}))
         return

@@ -9,23 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comity.trust.digest import sha256
-from comity.trust.dsse import PAYLOAD_TYPE, pae
-from comity.trust.encoding import b64decode, b64encode
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import b64decode, b64encode, sha256
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.keys import PrivateKey, ecdsa_der
-from comity.trust.manifest import FileEntry
-from comity.trust.model_signing import (
-    Bundle,
-    ChainMaterial,
-    KeyMaterial,
-    ModelKey,
-    ModelSigningRule,
-    ModelStatement,
-    judge,
-    list_files,
-    sign_model,
-)
+from comity.trust.model_signing.bundle import Bundle, ChainMaterial, KeyMaterial, ModelStatement, list_files, sign_model
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule, judge
+from comity.trust.statement import PAYLOAD_TYPE, pae
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from comity.content.folder import FolderStore
-from comity.trust.digest import Digest, sha256
+from comity.content.blobs import FolderStore
+from comity.trust.artifact import PIECE
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.pieces import PIECE
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from comity_client.client import Client
 from comity_client.home import Home
 from support.federation import NodeHome, converged, found, until

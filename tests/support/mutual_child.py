@@ -13,14 +13,13 @@ import time
 import grpc
 from comity.trust.errors import ComityError
 from comity.trust.keys import PrivateKey
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.wire.access import MutualAccess
 from comity.wire.client import NodeClient
-from comity.wire.doors import MutualDoor
-from comity.wire.mutual_port import MutualPort
+from comity.wire.connections import MutualPort
+from comity.wire.limits import Allowance, Throttle
+from comity.wire.messages import NodeFacts
 from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance, Throttle
-from comity.wire.values import NodeFacts
+from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
 
 
 def identity() -> TlsIdentity:
@@ -38,7 +37,7 @@ class Facts:
 async def answered(port: int, server: TlsIdentity, peer: TlsIdentity) -> bool:
     address = Address("127.0.0.1", port)
     for _ in range(20):
-        async with NodeClient.connect(address, Pin.of(server.certificate), peer, patience=20) as client:
+        async with NodeClient.connect(address, CertificatePin.of(server.certificate), peer, patience=20) as client:
             try:
                 await client.node()
             except ComityError:
@@ -50,9 +49,9 @@ async def answered(port: int, server: TlsIdentity, peer: TlsIdentity) -> bool:
 
 async def main(changes: int, pause: float) -> None:
     server, peer = identity(), identity()
-    others = [Pin.of(identity().certificate) for _ in range(64)]
-    pins: list[Pin] = [Pin.of(peer.certificate)]
-    door, throttle = MutualDoor(server, lambda: list(pins)), Throttle(Allowance(1e6, 1_000_000))
+    others = [CertificatePin.of(identity().certificate) for _ in range(64)]
+    pins: list[CertificatePin] = [CertificatePin.of(peer.certificate)]
+    door, throttle = MutualAccess(server, lambda: list(pins)), Throttle(Allowance(1e6, 1_000_000))
     made = 0
 
     async def make() -> grpc.aio.Server:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import Entry, SideObject
-from comity.trust.upstream.naming import Upstream
-from comity.trust.upstream.observed import Matched, Observed, Obtained, sign_observed
+from comity.trust.upstream import Matched, Observed, Obtained, Upstream, sign_observed
 from support.world import Node
 
 COMMIT = "1f" * 20

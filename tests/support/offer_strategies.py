@@ -4,40 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from comity.trust.digest import Digest
-from comity.trust.encoding import MAX_INTEGER
-from comity.trust.offers import (
+from comity.trust.encoding import MAX_INTEGER, Digest
+from comity.trust.offers.amounts import DefaultAnswer, Usage
+from comity.trust.offers.offer import (
+    ENGINES,
+    MAX_ACCEPT,
+    MAX_AMOUNT,
+    MAX_TIME,
+    MEASURES,
+    Eligibility,
+    Engine,
+    Granularity,
+    Offer,
+    OfferLocation,
+    Slice,
+    SliceAllocation,
+    Terms,
+    Window,
+)
+from comity.trust.offers.records import (
     Acceptance,
     Accepted,
     Agreement,
-    Allocation,
-    Answer,
+    ChainLink,
     CutOff,
     Default,
-    Eligibility,
-    Engine,
     GivingBack,
     Grant,
-    Granularity,
+    GrantRequest,
     Lapsed,
-    Link,
-    Location,
-    Offer,
     Offered,
     Redeemed,
     Redemption,
     Rejected,
     Released,
-    Request,
-    Slice,
-    Terms,
-    Usage,
-    Window,
     Withdrawn,
 )
-from comity.trust.offers.capacity import MAX_AMOUNT, MAX_TIME, MEASURES
-from comity.trust.offers.conditions import ENGINES
-from comity.trust.offers.offer import MAX_ACCEPT
 from hypothesis import strategies as st
 from support.offers import LOG
 
@@ -57,7 +59,7 @@ def sets(of: st.SearchStrategy[Any], most: int = 4) -> st.SearchStrategy[tuple[A
 
 windows = st.tuples(times, times).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: Window(*pair))
 allocations = st.builds(
-    lambda name, nodes, window, amount: Allocation(name, nodes, window.start, window.end, amount),
+    lambda name, nodes, window, amount: SliceAllocation(name, nodes, window.start, window.end, amount),
     names,
     st.integers(1, 10**6),
     windows,
@@ -120,7 +122,7 @@ def offers(draw: st.DrawFn) -> Offer:
         tuple(draw(drawn)),
         Window(start, start + seconds),
         granularity,
-        draw(st.builds(Location, jurisdictions, words, texts, sets(jurisdictions))),
+        draw(st.builds(OfferLocation, jurisdictions, words, texts, sets(jurisdictions))),
         draw(eligibilities),
         draw(terms),
         draw(st.builds(Engine, st.sampled_from(ENGINES), texts)),
@@ -132,7 +134,7 @@ def offers(draw: st.DrawFn) -> Offer:
 
 
 links = st.builds(
-    Link,
+    ChainLink,
     digests,
     st.integers(0, MAX_INTEGER),
     st.none() | digests,
@@ -150,7 +152,7 @@ records = st.one_of(
     st.builds(Released, links, digests, st.none() | digests),
 )
 said = st.one_of(
-    st.builds(Request, digests, digests, several, st.integers(0, MAX_INTEGER), st.booleans(), texts),
+    st.builds(GrantRequest, digests, digests, several, st.integers(0, MAX_INTEGER), st.booleans(), texts),
     st.builds(Acceptance, digests, digests, digests),
     st.builds(Redemption, digests, digests, digests, used, digests, texts),
     st.builds(GivingBack, digests, digests, digests, texts),
@@ -159,4 +161,4 @@ said = st.one_of(
     st.builds(Agreement, digests, digests, digests, digests),
 )
 usages = st.builds(Usage, digests, digests, windows, used, texts)
-answers = st.builds(Answer, digests, digests, digests, texts)
+answers = st.builds(DefaultAnswer, digests, digests, digests, texts)

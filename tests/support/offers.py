@@ -5,26 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import HybridSigner
-from comity.trust.offers import (
-    Allocation,
-    Chain,
+from comity.trust.offers.chain import OfferChain, OfferLogReader
+from comity.trust.offers.offer import (
     Eligibility,
     Engine,
-    Grant,
     Granularity,
-    Link,
-    Location,
     Offer,
-    Offered,
-    OfferLog,
-    Record,
-    Request,
-    Said,
+    OfferLocation,
     Slice,
+    SliceAllocation,
     Terms,
     Window,
+)
+from comity.trust.offers.records import (
+    ChainLink,
+    Grant,
+    GrantRequest,
+    Offered,
+    Record,
+    Said,
     record_statement,
     said_statement,
 )
@@ -57,7 +58,7 @@ def an_offer(**more: Any) -> Offer:
         slices=(a_slice(),),
         window=Window(START, START + 240 * HOUR),
         granularity=Granularity(1, HOUR, 1),
-        location=Location("CH", "Example Institute", "", ("CH",)),
+        location=OfferLocation("CH", "Example Institute", "", ("CH",)),
         eligibility=Eligibility("anyone"),
         terms=Terms(),
         engine=Engine("slurm", "gpu"),
@@ -66,9 +67,9 @@ def an_offer(**more: Any) -> Offer:
     return replace(made, **more)
 
 
-def hours(first: int, last: int, *, nodes: int = 1, amount: int = 8, slice: str = "h100") -> Allocation:
+def hours(first: int, last: int, *, nodes: int = 1, amount: int = 8, slice: str = "h100") -> SliceAllocation:
     """Nodes from hour `first` of the window up to hour `last`."""
-    return Allocation(slice, nodes, START + first * HOUR, START + last * HOUR, amount)
+    return SliceAllocation(slice, nodes, START + first * HOUR, START + last * HOUR, amount)
 
 
 class Written:
@@ -77,31 +78,31 @@ class Written:
     def __init__(self, *, node: HybridSigner = ONLINE) -> None:
         self.node = node
         self.entries: list[Entry] = []
-        self.log = OfferLog(str(LOG))
+        self.log = OfferLogReader(str(LOG))
         self.number = 0
 
     def post(self, offer: Offer | None = None, *, at: int = START) -> Digest:
         offer = offer or an_offer()
-        self.add(record_statement(Offered(Link(offer.id, 0, None, at, _amounts(offer)), offer), NODE), self.node)
+        self.add(record_statement(Offered(ChainLink(offer.id, 0, None, at, _amounts(offer)), offer), NODE), self.node)
         return offer.id
 
     def say(self, said: Said, *signers: HybridSigner) -> Entry:
         return self.add(said_statement(said), *(signers or (HOLDER,)))
 
-    def request(self, chain: Digest, *wanted: Allocation, pact: bool = False, by: Digest = GRANTEE) -> Entry:
+    def request(self, chain: Digest, *wanted: SliceAllocation, pact: bool = False, by: Digest = GRANTEE) -> Entry:
         self.number += 1
         offer = self.chain(chain).book.offer.id
-        return self.say(Request(by, offer, wanted, self.number, pact))
+        return self.say(GrantRequest(by, offer, wanted, self.number, pact))
 
     def record(self, record: Record, *, at: int = START) -> Entry:
         """Append a record, linked here. Raises Refused where its chain does not allow it."""
         return self.add(record_statement(self.chain(record.link.chain).book.next(record, at), NODE), self.node)
 
-    def grant(self, chain: Digest, *wanted: Allocation, at: int = START, pact: bool = False) -> Entry:
+    def grant(self, chain: Digest, *wanted: SliceAllocation, at: int = START, pact: bool = False) -> Entry:
         asked = self.request(chain, *wanted, pact=pact)
         return self.record(Grant(to(chain), asked.digest, GRANTEE, wanted, at + 86_400, pact), at=at)
 
-    def chain(self, offer: Digest) -> Chain:
+    def chain(self, offer: Digest) -> OfferChain:
         found = self.log.chain_of(offer)
         assert found is not None
         return found
@@ -114,9 +115,9 @@ class Written:
         return entry
 
 
-def to(chain: Digest) -> Link:
+def to(chain: Digest) -> ChainLink:
     """A link for a record that its book will link."""
-    return Link(chain, 0, None, 0, ())
+    return ChainLink(chain, 0, None, 0, ())
 
 
 def _amounts(offer: Offer) -> tuple[int, ...]:

@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 
 import httpx2
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash, root, subtree_proof
-from comity.trust.tlog.mirror import Package, Upload
-from comity.trust.tlog.note import SignedNote, VerifierKey, log_verifier_key
-from comity.trust.tlog.tiles import WIDTH, decode_entries
-from comity.trust.tlog.witness import AddCheckpoint
+from comity.trust.tlog.merkle import (
+    WIDTH,
+    MemoryTree,
+    consistency_proof,
+    decode_entries,
+    leaf_hash,
+    root,
+    subtree_proof,
+)
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, log_verifier_key, open_checkpoint
+from comity.trust.tlog.witness import AddCheckpoint, MirrorUpload, Package
 
 
 @dataclass
@@ -58,7 +63,7 @@ class OutsideLog:
         return package.encode(self.entries[package.start : package.end], proof)
 
     def upload(self, start: int, end: int, *, packages: int | None = None) -> bytes:
-        upload = Upload(self.origin, start, end)
+        upload = MirrorUpload(self.origin, start, end)
         parts = [self.package(package, end) for package in list(upload.packages())[:packages]]
         return upload.encode() + b"".join(parts)
 

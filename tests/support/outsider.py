@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from comity.ledger.ledger import Ledger
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.merkle import MemoryTree, leaf_hash, tree_root
-from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries, tile_at, tile_node_reader, tiles_between
+from comity.trust.tlog.merkle import (
+    ENTRIES,
+    MemoryTree,
+    Tile,
+    decode_entries,
+    leaf_hash,
+    tile_at,
+    tile_node_reader,
+    tiles_between,
+    tree_root,
+)
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
 from support.logs import LogKeys
 
 

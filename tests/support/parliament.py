@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from comity.trust.charter import Body, Reading, draft_statement
-from comity.trust.charter.council import deliberate
-from comity.trust.charter.proceedings import Council
-from comity.trust.charter.voting import VoteState, Wait, guard, next_reading
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Body
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
+from comity.trust.charter.votes import Reading, draft_statement
+from comity.trust.encoding import Digest
 from comity.trust.identity import Signed
 from comity.trust.statement import Entry, sign_statement
 from support.charters import Seated, cheaply_signed, drafts, founded, intent, ratify
@@ -54,17 +53,17 @@ class Parliament:
             for voter in self.honest:
                 voter.takes([put_forward])
 
-    def council(self, entries: Iterable[Entry] | None = None) -> Council:
+    def council(self, entries: Iterable[Entry] | None = None) -> Tally:
         """What `entries` amount to; by default everything that anybody said."""
         return deliberate(self.start, self.said if entries is None else entries, self.bodies, signed=self._signed)
 
-    def acts(self, voter: Voter, want: Body | None, *, stalled: bool) -> Reading | Wait:
+    def acts(self, voter: Voter, want: Body | None, *, stalled: bool) -> Reading | NothingToVote:
         """An honest member's person wants `want`, or whatever leads; the member signs what it may, and tells all."""
         council = self.council(voter.held.values())
         leading = council.leading(voter.votes.round or council.round)
         wanted = want or (leading.body if leading else self.drafts[0])
         reading = next_reading(voter.votes, council, voter.id, wanted, stalled=stalled)
-        if not isinstance(reading, Wait):
+        if not isinstance(reading, NothingToVote):
             guard(voter.votes, reading)
             voter.votes = voter.votes.adding(reading)
             entry = voter.who.says(reading)
@@ -100,7 +99,7 @@ class Parliament:
             if all(self.council(voter.held.values()).epochs for voter in voters):
                 return True
             signed = [self.acts(voter, None, stalled=waited) for voter in voters]
-            waited = all(isinstance(reading, Wait) for reading in signed)
+            waited = all(isinstance(reading, NothingToVote) for reading in signed)
         return False
 
     def _send(self, entry: Entry, to: Iterable[Voter]) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content.ingest import Ingested, ingest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statements import Licence, Published, publish
 from comity.wire.client import NodeClient
-from comity.wire.values import InlineObject, Submitted, UploadHeader
+from comity.wire.messages import InlineObject, Submitted, UploadHeader
 
 CHUNK = 1 << 20
 

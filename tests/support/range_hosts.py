@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from comity.wire.certs import TlsIdentity
-from comity.wire.https import server_context
+from comity.wire.tls import TlsIdentity, server_context
 
 Behaviour: TypeAlias = Callable[[ssl.SSLSocket, int, int], None]
 """What to do with a connection that has asked for (offset, length)."""

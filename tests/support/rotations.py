@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from comity.trust.charter import Member
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Member
+from comity.trust.encoding import Digest
 from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.rotation import Cut, KeyState, Rotation, rotate
+from comity.trust.rotation import KeyState, LogCut, Rotation, rotate
 from comity.trust.statement import Entry
 from support.world import STATEMENTS, Identity, signer
 
@@ -30,7 +30,7 @@ class Owned:
         *,
         keys: int = 1,
         recovery: int = 1,
-        cut: Sequence[Cut] = (),
+        cut: Sequence[LogCut] = (),
         home: str = "",
         seq: int | None = None,
         used: int | None = None,

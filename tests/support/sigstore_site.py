@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.trust.digest import sha256
-from comity.trust.dsse import PAYLOAD_TYPE, pae
-from comity.trust.encoding import b64encode, canonical
+from comity.trust.encoding import b64encode, canonical, sha256
 from comity.trust.model_signing.bundle import MEDIA_TYPE
+from comity.trust.statement import PAYLOAD_TYPE, pae
 from comity.trust.tlog.merkle import leaf_hash, node_hash, root
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

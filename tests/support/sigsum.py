@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from comity.trust.keys import PublicKey
-from comity.trust.tlog.cosignature import cosigner_key
-from comity.trust.tlog.note import VerifierKey
+from comity.trust.tlog.note import VerifierKey, cosigner_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 from support.ports import free_port, wait_until_listening

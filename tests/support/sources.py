@@ -8,16 +8,16 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.source_key import SourceKey
-from comity.trust.digest import Digest, sha256
+from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.sources import SourceKey
+from comity.trust.artifact import PieceRecord
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.pieces import PieceRecord
 
 T = TypeVar("T")
 
 PIECE = 64 * 1024
-QUICK = Limits(silence=0.1, patience=2.0, first_rest=0.01, longest_rest=0.05)
+QUICK = TransferLimits(silence=0.1, patience=2.0, first_rest=0.01, longest_rest=0.05)
 """Three seconds of silence take too long in a test."""
 
 
@@ -31,8 +31,8 @@ def cut(data: bytes, size: int = PIECE) -> list[PieceRecord]:
     return [PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts]
 
 
-def wanted(data: bytes) -> Wanted:
-    return Wanted(sha256(data), len(data), cut(data))
+def wanted(data: bytes) -> WantedFile:
+    return WantedFile(sha256(data), len(data), cut(data))
 
 
 def source_key(name: str) -> SourceKey:

@@ -6,9 +6,7 @@ import random
 import struct
 from pathlib import Path
 
-from comity.derivation.check import compare
-from comity.derivation.outcome import Compared, Comparison
-from comity.derivation.weights import Weights, read_weights
+from comity.derivation.check import Compared, Comparison, WeightFiles, compare, read_weights
 from support.derivations import Named
 
 LAYERS, HEADS, HEADS_KV, WIDE = 2, 4, 2, 64
@@ -35,7 +33,7 @@ def llama() -> list[Named]:
 LLAMA = llama()
 
 
-def weights(folder: Path) -> Weights:
+def weights(folder: Path) -> WeightFiles:
     return read_weights(folder, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])
 
 

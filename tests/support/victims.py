@@ -59,6 +59,6 @@ def _armed(environ: dict[str, str], log: str, work: Callable[..., Any], argument
 
 
 def run_node(file: Path) -> None:
-    from comity.node import run
+    from comity.node.app import run
 
     run(file)

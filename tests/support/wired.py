@@ -8,38 +8,37 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.keys import PrivateKey
-from comity.wire.address import Address
-from comity.wire.certs import Pin, TlsIdentity, make_certificate
+from comity.wire.access import Access, Caller, MutualAccess, OpenAccess
 from comity.wire.client import NodeClient
-from comity.wire.doors import Caller, Door, MutualDoor, OpenDoor
-from comity.wire.server import Services, make_server
-from comity.wire.throttle import Allowance, Throttle
-from comity.wire.values import (
+from comity.wire.limits import Allowance, Throttle
+from comity.wire.messages import (
     AskReceipt,
+    BlobLocation,
     BlobStat,
     Charter,
     InlineObject,
     JoinRequest,
-    Located,
+    LocatedEntry,
     LocatedProof,
-    Location,
     LogHead,
     LogStatus,
-    Misbehaviour,
     MissingObject,
     NodeFacts,
     NodeStatus,
     PeerStatus,
     Quota,
-    Receipt,
     SearchPage,
+    ShownMisbehaviour,
     StoreStatus,
+    SubmitReceipt,
     Submitted,
     UploadHeader,
 )
+from comity.wire.server import Services, make_server
+from comity.wire.tls import Address, CertificatePin, TlsIdentity, make_certificate
 
 ORIGIN = "example.org/log"
 GENEROUS = Allowance(calls_per_second=1e6, burst=1_000_000)
@@ -50,8 +49,8 @@ def identity() -> TlsIdentity:
     return TlsIdentity(make_certificate(key), key)
 
 
-def pin(of: TlsIdentity) -> Pin:
-    return Pin.of(of.certificate)
+def pin(of: TlsIdentity) -> CertificatePin:
+    return CertificatePin.of(of.certificate)
 
 
 class MemoryNode:
@@ -102,8 +101,8 @@ class MemoryNode:
             yield Charter(number, b"{}", (b"consent",))
         yield self.epoch
 
-    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[Located, None]:
-        yield Located(ORIGIN, 0, f"about {prev}".encode())
+    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+        yield LocatedEntry(ORIGIN, 0, f"about {prev}".encode())
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
         self.waiting.append(JoinRequest(sha256(lines[0]), 7, tuple(lines)))
@@ -133,18 +132,20 @@ class MemoryNode:
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
         yield LocatedProof(origin or ORIGIN, line_digest.encode())
 
-    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
-        yield Misbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
+    async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
+        yield ShownMisbehaviour("split-view", "evil.example/log", (b"one note", b"another"))
 
-    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
-        yield Located(ORIGIN, 7, f"{name}@{version} {publisher or ''}".rstrip().encode())
+    async def resolve(
+        self, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]:
+        yield LocatedEntry(ORIGIN, 7, f"{name}@{version} {publisher or ''}".rstrip().encode())
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
+    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
         for index, line in enumerate(self.lines):
-            yield Located(ORIGIN, index, line)
+            yield LocatedEntry(ORIGIN, index, line)
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
-        return SearchPage((Located(ORIGIN, limit, query.encode()),), cursor + "next")
+        return SearchPage((LocatedEntry(ORIGIN, limit, query.encode()),), cursor + "next")
 
     async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
         return [BlobStat(digest, digest in self.blobs, len(self.blobs.get(digest, b""))) for digest in digests]
@@ -152,8 +153,8 @@ class MemoryNode:
     async def records(self, digest: Digest, layout: str) -> bytes:
         return self._held(digest)
 
-    async def locations(self, digest: Digest) -> Sequence[Location]:
-        return [Location("https-range", f"https://example.org/{digest}?secret")]
+    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
+        return [BlobLocation("https-range", f"https://example.org/{digest}?secret")]
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         data = self._held(digest)[offset : offset + length]
@@ -182,7 +183,7 @@ class MemoryNode:
         start = len(self.lines)
         self.lines += lines
         return Submitted(
-            submission, (), tuple(Receipt(ORIGIN, start + n, sha256(line)) for n, line in enumerate(lines))
+            submission, (), tuple(SubmitReceipt(ORIGIN, start + n, sha256(line)) for n, line in enumerate(lines))
         )
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
@@ -208,7 +209,7 @@ class MemoryNode:
 
 @asynccontextmanager
 async def listening(
-    door: Door, services: Services, *, allowance: Allowance = GENEROUS, at: str = "127.0.0.1:0"
+    door: Access, services: Services, *, allowance: Allowance = GENEROUS, at: str = "127.0.0.1:0"
 ) -> AsyncIterator[Address]:
     """A server at `door` while the block lasts, and where it listens."""
     server = make_server(door, services, Throttle(allowance))
@@ -224,7 +225,7 @@ async def listening(
 async def met(node: MemoryNode) -> AsyncIterator[NodeClient]:
     """A client that met the node at its mutual door, and is an operator there."""
     server, client = identity(), identity()
-    door = MutualDoor(server, tuple, lambda: [pin(client)])
+    door = MutualAccess(server, tuple, lambda: [pin(client)])
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(listening(door, node.services()))
         yield await stack.enter_async_context(NodeClient.connect(address, pin(server), client, patience=5))
@@ -235,5 +236,5 @@ async def visited(services: Services, *, allowance: Allowance = GENEROUS) -> Asy
     """A client at the open door of whoever has these thinking halves."""
     server = identity()
     async with AsyncExitStack() as stack:
-        address = await stack.enter_async_context(listening(OpenDoor(server), services, allowance=allowance))
+        address = await stack.enter_async_context(listening(OpenAccess(server), services, allowance=allowance))
         yield await stack.enter_async_context(NodeClient.connect(address, pin(server), patience=5))

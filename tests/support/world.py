@@ -11,21 +11,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from comity.trust.charter import Body, CharterPolicy, Member, consent, genesis, quorum
-from comity.trust.digest import Digest, sha256
-from comity.trust.encoding import canonical
-from comity.trust.evidence import Proof
-from comity.trust.federation import Federation, FederationNode
+from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.charter.federation import Federation, FederationNode
+from comity.trust.charter.votes import consent
+from comity.trust.encoding import Digest, canonical, sha256
+from comity.trust.evidence import InclusionEvidence
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.statement import Entry
-from comity.trust.statements.node_record import NodeRecord, sign_node_record
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key
+from comity.trust.statements import NodeRecord, sign_node_record
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import NoteSignature, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, NoteSignature, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.certs import make_certificate
+from comity.wire.tls import make_certificate
 from support.seeded import seeded_key
 
 NOW = 1_795_000_000
@@ -146,7 +144,7 @@ class Log:
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.origin, self.tree.size, self.tree.root())
 
-    def proof(self, line: bytes, cosigners: Iterable[Node] = (), time: int = NOW) -> Proof:
+    def proof(self, line: bytes, cosigners: Iterable[Node] = (), time: int = NOW) -> InclusionEvidence:
         """That `line` is in this log as it stands now, with the cosignatures of `cosigners`."""
         index, checkpoint = self.lines.index(line), self.checkpoint()
         cosigned = [signature for cosigner in cosigners for signature in cosigner.cosign(checkpoint, time)]
@@ -154,8 +152,8 @@ class Log:
         return as_proof(line, TlogProof(index, hashes, checkpoint.signed(self.key).adding(*cosigned)))
 
 
-def as_proof(line: bytes, proof: TlogProof) -> Proof:
-    return Proof(sha256(line), proof.encode())
+def as_proof(line: bytes, proof: TlogProof) -> InclusionEvidence:
+    return InclusionEvidence(sha256(line), proof.encode())
 
 
 def found(

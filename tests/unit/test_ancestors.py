@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.federation import Federation
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest, sha256
 from comity.trust.policy import Policy
-from comity.wire.values import Located
-from comity_client.evidence import ancestors
-from comity_client.evidence.ancestors import beside, gather_ancestors
-from comity_client.nodes.session import Answers, RemoteNode, Session
+from comity.wire.messages import LocatedEntry
+from comity_client.evidence import gather as ancestors
+from comity_client.evidence.gather import beside, gather_ancestors
+from comity_client.session import Answers, RemoteNode, Session
 from support.derivations import derived_line
 from support.world import identity
 
@@ -48,13 +48,15 @@ class Told:
     def records(self) -> tuple[bytes, ...]:
         return ()
 
-    async def ask(self, question: Callable[[Told], Awaitable[Sequence[Located]]]) -> Answers[Sequence[Located]]:
+    async def ask(
+        self, question: Callable[[Told], Awaitable[Sequence[LocatedEntry]]]
+    ) -> Answers[Sequence[LocatedEntry]]:
         return Answers({cast(RemoteNode, self): await question(self)}, {})
 
-    async def claims(self, artifact: Digest) -> Sequence[Located]:
+    async def claims(self, artifact: Digest) -> Sequence[LocatedEntry]:
         self.asked.append(artifact)
         lines = [derived_line(artifact, sha256(f"{artifact}{n}".encode())) for n in range(2)]
-        return [Located("log", 0, line) for line in (identity("Checking lab", "ES").entry.line, *lines)]
+        return [LocatedEntry("log", 0, line) for line in (identity("Checking lab", "ES").entry.line, *lines)]
 
 
 async def test_a_line_up_without_end_is_followed_so_far_and_nearest_first() -> None:

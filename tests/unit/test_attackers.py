@@ -11,13 +11,11 @@ import pytest
 from attackers import ATTACKERS, Attacker
 from attackers.forging import Identity, Release, named, observations, observe
 from attackers.sockets import PREFACE, call, frame, shut
+from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.identity import check_inception
-from comity.trust.manifest import Manifest
-from comity.trust.pieces import PieceIndex
 from comity.trust.statement import parse_entry
-from comity.trust.statements.published import check_published
-from comity.trust.upstream.comparing import parse_observations
-from comity.trust.upstream.observed import Observed
+from comity.trust.statements import check_published
+from comity.trust.upstream import Observed, parse_observations
 
 WHO = Identity.made("somebody")
 RELEASE = Release(b"a file\n")

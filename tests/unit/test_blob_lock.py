@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from comity.content.blob_lock import BlobLock
-from comity.trust.digest import sha256
+from comity.content.blobs import BlobLock
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed
 
 DIGEST = sha256(b"blob")
@@ -16,8 +16,8 @@ DIGEST = sha256(b"blob")
 HOLD = """
 import sys
 from pathlib import Path
-from comity.content.blob_lock import BlobLock
-from comity.trust.digest import Digest
+from comity.content.blobs import BlobLock
+from comity.trust.encoding import Digest
 BlobLock(Path(sys.argv[1]), Digest(sys.argv[2])).acquire()
 print("held", flush=True)
 sys.stdin.read()

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.judging.reading import read_claims
-from comity.trust.manifest import Manifest
-from comity.trust.statements.published import Licence, Parent, Published, publish
-from comity.trust.statements.vouched import Vouched, sign_vouched
+from comity.trust.artifact import Manifest
+from comity.trust.claims import read_claims
+from comity.trust.statements import Licence, Parent, Published, Vouched, publish, sign_vouched
 from comity_cli.main import main
-from comity_client.bom import Described, bill
+from comity_client.bom import BomContent, write_bom
 from comity_client.client import Client
 from comity_client.home import Home
 from support.case import CARD, case
@@ -28,7 +27,7 @@ PLAIN = Published.parse(GOOD.publication.statement)
 def written(*, licence: str = "Apache-2.0", parents: tuple[Parent, ...] = (), config: bytes = b"") -> Any:
     said = replace(PLAIN, licence=Licence(licence, None), lineage=parents)
     readings = read_claims((OWNER.entry.line, publish(said, OWNER.signer).line), PLAIN.artifact)
-    return json.loads(bill(Described(MANIFEST, readings.publications[0], (), config)))
+    return json.loads(write_bom(BomContent(MANIFEST, readings.publications[0], (), config)))
 
 
 def test_the_same_artifact_and_claims_give_the_same_bytes(tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_a_configuration_that_says_nothing_useful_is_left_out(config: bytes) -> 
 
 
 def test_without_a_publication_nothing_is_claimed() -> None:
-    model = json.loads(bill(Described(MANIFEST, None)))["metadata"]["component"]
+    model = json.loads(write_bom(BomContent(MANIFEST, None)))["metadata"]["component"]
     assert model["name"] == f"sha256:{GOOD.artifact}"
     assert not {"licenses", "publisher", "pedigree", "externalReferences"} & set(model)
 

@@ -5,18 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import (
-    Body,
-    CharterPolicy,
-    Member,
-    certify_genesis,
-    consent,
-    consenting,
-    genesis,
-    quorum,
-)
-from comity.trust.digest import sha256
-from comity.trust.encoding import canonical
+from comity.trust.charter.certificate import certify_genesis, consenting
+from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.charter.votes import consent
+from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.statement import Statement, Subject, sign_statement

@@ -8,27 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import (
-    MAX_BYTES,
-    Body,
-    Member,
-    RoundBody,
-    assemble,
-    certify,
-    deliberate,
-    draft,
-    draft_statement,
-    left_statement,
-    read_reading,
-)
-from comity.trust.charter.certificate import MAX_LINES
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import MAX_LINE
-from comity.trust.encoding import canonical
+from comity.trust.charter.certificate import MAX_LINES, assemble, certify
+from comity.trust.charter.document import MAX_BYTES, Body, Member, draft
+from comity.trust.charter.tally import deliberate
+from comity.trust.charter.votes import RoundBody, draft_statement, left_statement, read_reading
+from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
-from comity.trust.statement import Author, Entry, parse_entry, sign_statement
+from comity.trust.statement import MAX_LINE, Author, Entry, parse_entry, sign_statement
 from support.charters import Seated, drafts, founded, intent, ratify, seated, votes
 
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.ledger import asks
-from comity.node.allocation import counter
-from comity.node.governance import floor, hearing, proceedings, witnesses, word
-from comity.trust.charter import council
+from comity.ledger.quotas import EXPIRY, MAX_ASKS, MAX_KEPT
+from comity.node.charter.admission import MAX_HOPEFUL, MAX_OF_A_KIND, MAX_ROTATIONS_SUBMITTED, MAX_WORDS, ROTATING
+from comity.node.charter.follower import MAX_ACCUSATIONS
+from comity.node.charter.inbox import (
+    AT_HOME,
+    ELSEWHERE,
+    LOOKED_AT,
+    MAX_BEYOND,
+    MAX_ENVELOPES,
+    MAX_NEWCOMING,
+    MAX_ROTATIONS_A_LOG,
+)
+from comity.node.offers.provider import ASKING, MAX_ABOUT, MAX_ASKED, MAX_WAITING
+from comity.trust.charter.tally import MAX_BODIES, MAX_READ
 from comity.wire import limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text("utf-8")
 MiB, KiB, DAY = 1024 * 1024, 1024, 86_400
-HOME, ELSEWHERE = hearing.AT_HOME, hearing.ELSEWHERE
+HOME, ELSEWHERE = AT_HOME, ELSEWHERE
 
 ROWS = {
     "statements of a member about the next charter, in its own nodes' logs": (
@@ -22,30 +32,26 @@ ROWS = {
     "the same, in each other log": (
         f"{ELSEWHERE.statements} and {ELSEWHERE.size // KiB} KiB, drafts of {ELSEWHERE.drafted // MiB} MiB"
     ),
-    "readings weighed beyond that": f"{hearing.MAX_BEYOND:,} an author and log",
-    "envelopes of one statement in one log": f"{hearing.MAX_ENVELOPES} are judged",
-    "rotations of one identity in one log": (
-        f"{proceedings.MAX_ROTATIONS} of a member, {witnesses.LOOKED_AT} of others are looked at"
-    ),
-    "what a newcomer says in one log": f"{proceedings.MAX_NEWCOMING} statements",
-    "bodies that one member names": f"{council.MAX_BODIES} are read; beyond two, {council.MAX_READ // MiB} MiB in all",
-    "proven lies of one member": f"{word.MAX_ACCUSATIONS} are kept and said",
+    "readings weighed beyond that": f"{MAX_BEYOND:,} an author and log",
+    "envelopes of one statement in one log": f"{MAX_ENVELOPES} are judged",
+    "rotations of one identity in one log": (f"{MAX_ROTATIONS_A_LOG} of a member, {LOOKED_AT} of others are looked at"),
+    "what a newcomer says in one log": f"{MAX_NEWCOMING} statements",
+    "bodies that one member names": f"{MAX_BODIES} are read; beyond two, {MAX_READ // MiB} MiB in all",
+    "proven lies of one member": f"{MAX_ACCUSATIONS} are kept and said",
     "words of a member logged at another's node without leave": (
-        f"{floor.MAX_WORDS} about the newest charter, {floor.MAX_OF_A_KIND} of each other kind"
+        f"{MAX_WORDS} about the newest charter, {MAX_OF_A_KIND} of each other kind"
     ),
-    "lines of one whom a draft would admit": f"{floor.MAX_HOPEFUL}",
+    "lines of one whom a draft would admit": f"{MAX_HOPEFUL}",
     "rotations of others logged without leave": (
-        f"{floor.MAX_ROTATIONS} an identity; {floor.ROTATING.burst}, then one a minute, a caller"
+        f"{MAX_ROTATIONS_SUBMITTED} an identity; {ROTATING.burst}, then one a minute, a caller"
     ),
     "requests to join": (
-        f"{asks.MAX_ASKS}, of which {asks.MAX_KEPT} kept by an operator; {limits.ASK_BYTES // KiB} KiB each; "
-        f"{asks.EXPIRY // DAY} days"
+        f"{MAX_ASKS}, of which {MAX_KEPT} kept by an operator; {limits.ASK_BYTES // KiB} KiB each; {EXPIRY // DAY} days"
     ),
     "unanswered requests for an offer": (
-        f"{counter.MAX_ASKED} an identity; {counter.MAX_WAITING} of all without a seat; "
-        f"{counter.ASKING.burst}, then one a minute, a caller"
+        f"{MAX_ASKED} an identity; {MAX_WAITING} of all without a seat; {ASKING.burst}, then one a minute, a caller"
     ),
-    "a grantee's statements about a grant": f"{counter.MAX_ABOUT} of each kind",
+    "a grantee's statements about a grant": f"{MAX_ABOUT} of each kind",
 }
 
 

@@ -6,17 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import (
-    Body,
-    Certificate,
-    CharterPolicy,
-    assemble,
-    certify,
-    consent,
-    draft,
-    read_reading,
-)
-from comity.trust.charter.certificate import MAX_LINES
+from comity.trust.charter.certificate import MAX_LINES, Certificate, assemble, certify
+from comity.trust.charter.document import Body, CharterPolicy, draft
+from comity.trust.charter.votes import consent, read_reading
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Inception, KeySet, announce
 from comity.trust.statement import Entry, parse_entry

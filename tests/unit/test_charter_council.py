@@ -5,25 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.charter import (
-    Body,
-    Certificate,
-    Council,
-    adopted_statement,
-    certify,
-    consent,
-    deliberate,
-    draft_statement,
-    keys_seen,
-    left_statement,
-    would_strand,
-)
-from comity.trust.charter import council as council_of
-from comity.trust.charter.council import MAX_BODIES, MAX_NOTES
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import Envelope
+from comity.trust.charter import tally as council_of
+from comity.trust.charter.certificate import Certificate, certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import keys_seen, would_strand
+from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, deliberate
+from comity.trust.charter.votes import adopted_statement, consent, draft_statement, left_statement
+from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import KeySet
-from comity.trust.statement import Statement, Subject, sign_statement
+from comity.trust.statement import Envelope, Statement, Subject, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat, signer
@@ -38,7 +28,7 @@ def room() -> Assembly:
     return Assembly(SEATS)
 
 
-def actions(council: Council) -> dict[str, set[Digest]]:
+def actions(council: Tally) -> dict[str, set[Digest]]:
     """Who has to do what."""
     found: dict[str, set[Digest]] = {}
     for duty in council.duties:

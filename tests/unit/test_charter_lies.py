@@ -4,19 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import (
-    Lie,
-    Reading,
+from comity.trust.charter.equivocation import (
+    MAX_LIES,
+    EquivocationProof,
     accusation,
     check_accusation,
     check_lie,
-    deliberate,
     find_lies,
     read_accusation,
-    read_reading,
 )
-from comity.trust.charter.lies import MAX_LIES
-from comity.trust.digest import sha256
+from comity.trust.charter.tally import deliberate
+from comity.trust.charter.votes import Reading, read_reading
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.rotation import follow
 from comity.trust.statement import Entry, sign_statement
@@ -37,7 +36,7 @@ def heard(room: Assembly) -> dict[Reading, Entry]:
     return {read_reading(entry): entry for entry in room.lines}
 
 
-def lies(room: Assembly) -> tuple[Lie, ...]:
+def lies(room: Assembly) -> tuple[EquivocationProof, ...]:
     """What the readings show; and each proof holds by itself, in either order of the world's lines."""
     found = find_lies(heard(room))
     for lie in found:

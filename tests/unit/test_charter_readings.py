@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import (
+from comity.trust.charter.votes import (
     Intent,
     Ratify,
     RoundBody,
@@ -14,13 +14,11 @@ from comity.trust.charter import (
     left_statement,
     read_named,
     read_reading,
+    void,
 )
-from comity.trust.charter.readings import void
-from comity.trust.digest import sha256
-from comity.trust.dsse import seal
-from comity.trust.encoding import canonical, parse_json
+from comity.trust.encoding import canonical, parse_json, sha256
 from comity.trust.errors import Malformed
-from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry, sign_statement
+from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, parse_entry, seal, sign_statement
 from support.assembly import change, found, members
 
 SEATS = members(4)

@@ -4,11 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import Body, Member, check_succession, draft, genesis
-from comity.trust.charter.succession import check_new_seat
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.document import Body, Member, check_new_seat, check_succession, draft, genesis
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.rotation import Chain, follow
+from comity.trust.rotation import RotationChain, follow
 from support.assembly import CLASSICAL, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import identity, seat
@@ -22,11 +21,11 @@ HEIR = identity("Institute again", FIRST.inception.jurisdiction, kind="member", 
 NEW = {NEWCOMER.id: NEWCOMER.inception, HEIR.id: HEIR.inception}
 
 
-def follows(body: Body, chains: dict[Digest, Chain] | None = None, previous: Body = BODY) -> None:
+def follows(body: Body, chains: dict[Digest, RotationChain] | None = None, previous: Body = BODY) -> None:
     check_succession(previous, body, chains or {}, NEW)
 
 
-def refusal(body: Body, chains: dict[Digest, Chain] | None = None, previous: Body = BODY) -> str:
+def refusal(body: Body, chains: dict[Digest, RotationChain] | None = None, previous: Body = BODY) -> str:
     with pytest.raises(Untrusted) as caught:
         follows(body, chains, previous)
     return caught.value.code

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.charter import Body, Intent, Ratify, RoundBody, VoteState, Wait, draft, guard, next_reading
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.document import Body, draft
+from comity.trust.charter.tally import NothingToVote, VoteState, guard, next_reading
+from comity.trust.charter.votes import Intent, Ratify, RoundBody
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted
 from support.assembly import CLASSICAL, Assembly, change, members, reseated
 from support.rotations import of, seated
@@ -114,7 +116,7 @@ def room() -> Assembly:
 
 
 def waits(answer: object) -> str:
-    assert isinstance(answer, Wait), answer
+    assert isinstance(answer, NothingToVote), answer
     return answer.why
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
 from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash
-from comity.trust.tlog.note import SignedNote, log_verifier_key, sign_note
+from comity.trust.tlog.note import Checkpoint, SignedNote, log_verifier_key, open_checkpoint, sign_note
 
 ORIGIN = "node-a.example/log"
 KEY = PrivateKey.generate("ed25519")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import PolicyNotMet
-from comity.trust.judging.claimants import MIRROR, Claimant, Preference, first_seen, whose
+from comity.trust.resolution import MIRROR, Preference, PublisherClaim, first_seen, whose
 
-OURS, RIVAL, THIRD = (Claimant(sha256(name)) for name in (b"ours", b"rival", b"third"))
+OURS, RIVAL, THIRD = (PublisherClaim(sha256(name)) for name in (b"ours", b"rival", b"third"))
 A, B, C, D = (sha256(name) for name in (b"A", b"B", b"C", b"D"))
 
 

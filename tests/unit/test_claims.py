@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements.claims import (
+from comity.trust.statements import (
     ADVISORIES,
     Addresses,
     Advisory,

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeAlias, cast
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.client import NodeClient
-from comity.wire.values import Charter, InlineObject, MissingObject, SearchPage, Submitted, UploadHeader
-from comity_client.events import ignore
-from comity_client.evidence import dossier
-from comity_client.governance import gathering
-from comity_client.nodes import uplink
-from comity_client.nodes.uplink import Uplink, log_lines
+from comity.wire.messages import Charter, InlineObject, MissingObject, SearchPage, Submitted, UploadHeader
+from comity_client import uplink
+from comity_client.charter.state import _epochs
+from comity_client.events import ignore_event
+from comity_client.evidence.inspect import _pages
+from comity_client.uplink import Uplink, log_lines
 from support.world import private_key
 
 DATA = {sha256(text): text for text in (b"one" * 1_000_000, b"two" * 1_000_000)}
@@ -75,17 +75,17 @@ async def test_a_node_that_never_has_all_objects_is_given_up(
     log = log_verifier_key("node.example/log", private_key("node", "ed25519").public)
     target = Uplink(cast(NodeClient, client), "node", log, operator=False)
     with pytest.raises(ComityError) as refused:
-        await log_lines(target, [b"line"], DATA, {}, link=False, on_event=ignore)
+        await log_lines(target, [b"line"], DATA, {}, link=False, on_event=ignore_event)
     assert refused.value.code == code
 
 
 async def test_a_search_whose_pages_lead_on_and_on_is_given_up() -> None:
     with pytest.raises(Malformed) as refused:
-        await dossier._pages(cast(NodeClient, Client()), "word", 50)
+        await _pages(cast(NodeClient, Client()), "word", 50)
     assert refused.value.code == "UNBOUNDED"
 
 
 async def test_a_node_that_has_ever_more_epochs_is_given_up() -> None:
     with pytest.raises(Malformed) as refused:
-        await gathering._epochs(cast(NodeClient, Client()), 0)
+        await _epochs(cast(NodeClient, Client()), 0)
     assert refused.value.code == "UNBOUNDED"

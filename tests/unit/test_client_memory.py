@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import Conflict, Equivocation, Unavailable, Untrusted
-from comity.trust.tlog.checkpoint import open_checkpoint
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.note import SignedNote
-from comity_client.evidence.heads import ConsistencyProofs, meet
-from comity_client.owner.memory import Memory
+from comity.trust.tlog.note import SignedNote, open_checkpoint
+from comity_client.seen import ConsistencyProofs, SeenLogs, meet
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("node-a.example/log")
@@ -38,52 +36,52 @@ def given(*proofs: tuple[bytes, ...]) -> ConsistencyProofs:
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Memory:
-    return Memory(tmp_path)
+def memory(tmp_path: Path) -> SeenLogs:
+    return SeenLogs(tmp_path)
 
 
-def size_known(memory: Memory) -> int:
+def size_known(memory: SeenLogs) -> int:
     newest = memory.newest(LOG.verifier)
     assert newest is not None
     return open_checkpoint(newest, LOG.verifier).size
 
 
-def test_the_first_checkpoint_is_remembered_privately(memory: Memory, tmp_path: Path) -> None:
+def test_the_first_checkpoint_is_remembered_privately(memory: SeenLogs, tmp_path: Path) -> None:
     memory.advance(LOG.verifier, note(tree_of(3)))
-    assert Memory(tmp_path).newest(LOG.verifier) == note(tree_of(3))
+    assert SeenLogs(tmp_path).newest(LOG.verifier) == note(tree_of(3))
     (file,) = (tmp_path / "logs").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_checkpoint_that_the_log_did_not_sign_is_not_remembered(memory: Memory) -> None:
+def test_a_checkpoint_that_the_log_did_not_sign_is_not_remembered(memory: SeenLogs) -> None:
     stranger = LogKeys.generate(LOG.origin)
     with pytest.raises(Untrusted):
         memory.advance(LOG.verifier, stranger.note(3, tree_of(3).root()))
     assert memory.newest(LOG.verifier) is None
 
 
-async def test_a_newer_checkpoint_moves_the_memory_with_its_proof(memory: Memory) -> None:
+async def test_a_newer_checkpoint_moves_the_memory_with_its_proof(memory: SeenLogs) -> None:
     tree = tree_of(9)
     memory.advance(LOG.verifier, note(tree_of(4)))
     await meet(memory, LOG.verifier, note(tree), given((), consistency_proof(4, 9, tree.node)))
     assert size_known(memory) == 9
 
 
-def test_the_memory_does_not_move_without_a_proof(memory: Memory) -> None:
+def test_the_memory_does_not_move_without_a_proof(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(4)))
     with pytest.raises(Untrusted):
         memory.advance(LOG.verifier, note(tree_of(9)), ())
     assert size_known(memory) == 4
 
 
-def test_the_memory_refuses_to_go_back(memory: Memory) -> None:
+def test_the_memory_refuses_to_go_back(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(9)))
     with pytest.raises(Conflict):
         memory.advance(LOG.verifier, note(tree_of(4)))
     assert size_known(memory) == 9
 
 
-async def test_an_older_checkpoint_of_the_same_history_is_no_contradiction(memory: Memory) -> None:
+async def test_an_older_checkpoint_of_the_same_history_is_no_contradiction(memory: SeenLogs) -> None:
     tree = tree_of(9)
     memory.advance(LOG.verifier, note(tree))
     await meet(memory, LOG.verifier, note(tree_of(4)), given(consistency_proof(4, 9, tree.node)))
@@ -91,7 +89,7 @@ async def test_an_older_checkpoint_of_the_same_history_is_no_contradiction(memor
     assert memory.contradictions() == ()
 
 
-async def test_one_size_with_two_roots_is_kept_and_raised(memory: Memory) -> None:
+async def test_one_size_with_two_roots_is_kept_and_raised(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(4)))
     with pytest.raises(Equivocation) as caught:
         await meet(memory, LOG.verifier, note(tree_of(4, b"other")), given())
@@ -103,7 +101,7 @@ async def test_one_size_with_two_roots_is_kept_and_raised(memory: Memory) -> Non
 
 @pytest.mark.parametrize("sizes", [(4, 9), (9, 4)])
 async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
-    memory: Memory, sizes: tuple[int, int]
+    memory: SeenLogs, sizes: tuple[int, int]
 ) -> None:
     memory.advance(LOG.verifier, note(tree_of(sizes[0])))
     other = tree_of(max(sizes), b"other")
@@ -120,7 +118,7 @@ async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
     assert size_known(memory) == sizes[0]
 
 
-async def test_where_nobody_answers_nothing_is_concluded(memory: Memory) -> None:
+async def test_where_nobody_answers_nothing_is_concluded(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(4)))
     with pytest.raises(Unavailable) as caught:
         await meet(memory, LOG.verifier, note(tree_of(9)), given())
@@ -129,7 +127,7 @@ async def test_where_nobody_answers_nothing_is_concluded(memory: Memory) -> None
     assert memory.contradictions() == ()
 
 
-async def test_the_same_contradiction_is_kept_once(memory: Memory) -> None:
+async def test_the_same_contradiction_is_kept_once(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(4)))
     for _ in range(2):
         with pytest.raises(Equivocation):
@@ -137,7 +135,7 @@ async def test_the_same_contradiction_is_kept_once(memory: Memory) -> None:
     assert len(memory.contradictions()) == 1
 
 
-async def test_an_empty_log_is_the_beginning_of_every_history(memory: Memory) -> None:
+async def test_an_empty_log_is_the_beginning_of_every_history(memory: SeenLogs) -> None:
     memory.advance(LOG.verifier, note(tree_of(0)))
     await meet(memory, LOG.verifier, note(tree_of(4)), given())
     await meet(memory, LOG.verifier, note(tree_of(0)), given())

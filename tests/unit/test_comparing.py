@@ -6,12 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.pieces import PieceRecord
-from comity_client.comparing.files import compare_files
-from comity_client.comparing.tensors import Shared, compare_pieces
-from comity_client.comparing.texts import MAX_KEYS, compare_keys, compare_vocabularies
+from comity.trust.artifact import FileEntry, Manifest, PieceRecord
+from comity.trust.encoding import sha256
+from comity_client.diff import MAX_KEYS, Shared, compare_files, compare_keys, compare_pieces, compare_vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.errors import Malformed
-from comity.trust.statements.claims import Advisory, Compromise, parse_advisory, sign_advisory
-from comity.trust.verdict import Row
+from comity.trust.evidence import Row
+from comity.trust.statements import Advisory, Compromise, parse_advisory, sign_advisory
 from support.case import Case, case
 from support.world import Identity, identity
 

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity.trust.offers import Grant, Redemption, record_statement, said_statement
+from comity.trust.offers.records import Grant, Redemption, record_statement, said_statement
 from comity.trust.statement import sign_statement
-from comity_client.compute.accounts import accounts
-from comity_client.compute.chains import View, offers_in, view
-from comity_client.compute.circle import Circle
-from comity_client.compute.market import Market
-from comity_client.compute.parcels import Parcel, Placed, unlogged
+from comity_client.offers.market import (
+    ChainView,
+    IdentityResolver,
+    OfferBundle,
+    OfferClient,
+    PlacedLine,
+    accounts,
+    offers_in,
+    unlogged,
+    view,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fair import Stall
@@ -29,20 +35,20 @@ def stall() -> Stall:
     return Stall()
 
 
-def seen(stall: Stall, chain: Digest, parcel: Parcel | None = None) -> View:
+def seen(stall: Stall, chain: Digest, parcel: OfferBundle | None = None) -> ChainView:
     parcel = stall.parcel() if parcel is None else parcel
-    return view(parcel, chain, Circle([stall.federation], parcel.entries))
+    return view(parcel, chain, IdentityResolver([stall.federation], parcel.entries))
 
 
-def market(stall: Stall, *parcels: Parcel) -> Market:
-    known = Parcel()
+def market(stall: Stall, *parcels: OfferBundle) -> OfferClient:
+    known = OfferBundle()
     for parcel in parcels:
         known |= parcel
 
     def nobody(work: object) -> Any:
         raise AssertionError("no node is to be asked")
 
-    return Market((stall.federation,), nobody, known, offline=True)
+    return OfferClient((stall.federation,), nobody, known, offline=True)
 
 
 def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> None:
@@ -98,7 +104,7 @@ def test_lines_that_somebody_holds_back_convict_nobody(stall: Stall, missing: in
 def test_a_log_that_no_pinned_charter_binds_is_only_claimed(stall: Stall) -> None:
     chain = stall.post()
     parcel = stall.parcel()
-    found = view(parcel, chain, Circle([], parcel.entries))
+    found = view(parcel, chain, IdentityResolver([], parcel.entries))
     assert (found.state, found.why) == ("claimed", "no pinned charter says whose log it is")
 
 
@@ -125,8 +131,8 @@ def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
     other = stall.second()
     stall.grant(chain, amount=8)
     other.grant(chain, amount=9)
-    lines = [Placed(e.line, stall.log.origin, 10 + i) for i, e in enumerate(other.entries)]
-    found = seen(stall, chain, stall.parcel() | Parcel(tuple(lines)))
+    lines = [PlacedLine(e.line, stall.log.origin, 10 + i) for i, e in enumerate(other.entries)]
+    found = seen(stall, chain, stall.parcel() | OfferBundle(tuple(lines)))
     assert (found.state, found.why.split()[0]) == ("convicted", "forked")
 
 
@@ -136,13 +142,13 @@ def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> No
     book = stall.read.chain_of(chain).book  # type: ignore[union-attr]
     forged = book.next(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
     line = sign_statement(record_statement(forged, stall.provider.record.node), node(seat("SG")).online)
-    found = seen(stall, chain, stall.parcel() | Parcel((Placed(line.line, stall.log.origin, 2),)))
+    found = seen(stall, chain, stall.parcel() | OfferBundle((PlacedLine(line.line, stall.log.origin, 2),)))
     assert (found.state, found.book.grants) == ("proven", {})
 
 
 def test_lines_without_an_offer_are_none(stall: Stall) -> None:
     with pytest.raises(NotFound) as refused:
-        seen(stall, sha256(b"nothing"), Parcel())
+        seen(stall, sha256(b"nothing"), OfferBundle())
     assert refused.value.code == "NO-OFFER"
 
 
@@ -178,7 +184,9 @@ def test_short_names_name_nothing(stall: Stall) -> None:
 
 
 def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
-    from comity.trust.offers import Agreement, Usage, Window, usage_statement
+    from comity.trust.offers.amounts import Usage, usage_statement
+    from comity.trust.offers.offer import Window
+    from comity.trust.offers.records import Agreement
 
     chain = stall.post()
     grant = stall.grant(chain)
@@ -201,7 +209,7 @@ def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> 
     chain = stall.post()
     parcel = stall.parcel() | unlogged([stall.say(_redemption(stall, chain), logged=False).line])
     parcel.write(tmp_path / "x", "comity offer ls")
-    assert Parcel.read(tmp_path / "x") == parcel
+    assert OfferBundle.read(tmp_path / "x") == parcel
     assert offers_in(parcel) == (chain,)
     assert json.loads((tmp_path / "x").read_text())["next"] == "comity offer ls"
 
@@ -209,7 +217,7 @@ def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_is_no_parcel_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed) as refused:
-        Parcel.parse(data)
+        OfferBundle.parse(data)
     assert refused.value.code == "PARCEL"
 
 
@@ -222,7 +230,7 @@ MEMBERS = st.fixed_dictionaries(
 def test_no_document_breaks_the_reader_of_parcels(value: Any) -> None:
     document = {"schema": "comity/parcel/v1", "next": "", "lines": value, "proofs": []}
     try:
-        Parcel.parse(json.dumps(document).encode())
+        OfferBundle.parse(json.dumps(document).encode())
     except Malformed as error:
         assert error.code == "PARCEL"
 

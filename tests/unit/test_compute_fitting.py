@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.manifest import FileEntry
-from comity_client.compute.attention import UnknownCache, cache_of
-from comity_client.compute.fitting import Fit, Model, Room, Workload, fit
-from comity_client.compute.weights import Weights, by_headers, by_size, weight_files
+from comity_client.offers.fit import (
+    AcceleratorGroup,
+    Model,
+    ModelWeights,
+    OfferFit,
+    UnknownCache,
+    Workload,
+    by_headers,
+    by_size,
+    cache_of,
+    fit,
+    weight_files,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,30 +28,30 @@ GIB: Final = 1 << 30
 
 SEVEN_B = Model(
     "Llama-2-7B",
-    Weights({"BF16": 13_476_831_232}, "a test", ()),  # 6,738,415,616 parameters of 2 bytes
+    ModelWeights({"BF16": 13_476_831_232}, "a test", ()),  # 6,738,415,616 parameters of 2 bytes
     cache_of({"model_type": "llama", "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}),
 )
 SEVENTY_B = Model(
     "Llama-3-70B in FP8",
     # 68,452,360,192 parameters of 1 byte; embedding and head, 2 x 128,256 x 8,192, stay at 2 bytes
-    Weights({"F8_E4M3": 68_452_360_192, "BF16": 4_202_692_608}, "a test", ()),
+    ModelWeights({"F8_E4M3": 68_452_360_192, "BF16": 4_202_692_608}, "a test", ()),
     cache_of({"model_type": "llama", "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
               "hidden_size": 8192}),
 )  # fmt: skip
 ONE_T = Model(
     "a 1T mixture of experts in 4 bits",
-    Weights({"I32": 562_000_000_000, "BF16": 39_000_000_000}, "a test", ()),  # eight 4-bit numbers in each I32
+    ModelWeights({"I32": 562_000_000_000, "BF16": 39_000_000_000}, "a test", ()),  # eight 4-bit numbers in each I32
     cache_of({"model_type": "kimi_k2", "num_hidden_layers": 61, "num_attention_heads": 64, "kv_lora_rank": 512,
               "qk_rope_head_dim": 64}),
 )  # fmt: skip
 
 
-def line(found: Fit, name: str) -> str:
+def line(found: OfferFit, name: str) -> str:
     return dict(found.lines)[name]
 
 
 def test_a_7b_in_bf16_fits_one_l4() -> None:
-    found = fit(SEVEN_B, Room("L4", 1, 24, 1), Workload(4096))
+    found = fit(SEVEN_B, AcceleratorGroup("L4", 1, 24, 1), Workload(4096))
     assert (found.fits, found.accelerators, found.because) == (True, 1, "fits with 1 L4")
     # 13,476,831,232 bytes are 12.55 GiB; 32 layers x 4,096 tokens x 2 x 32 x 128 numbers x 2 bytes are 2 GiB
     assert line(found, "weights").startswith("12.55 GiB: BF16 12.55 GiB")
@@ -53,7 +63,7 @@ def test_a_7b_in_bf16_fits_one_l4() -> None:
 
 
 def test_the_same_takes_two_t4_because_one_would_be_over_by_a_little() -> None:
-    room = Room("T4", 4, 16, 1)  # 14.40 GiB are usable of each, 14.55 GiB are needed
+    room = AcceleratorGroup("T4", 4, 16, 1)  # 14.40 GiB are usable of each, 14.55 GiB are needed
     found = fit(SEVEN_B, room, Workload(4096))
     assert (found.fits, found.accelerators) == (True, 2)
     assert line(found, "on 2 x 1").startswith("7.28 GiB each (6.28 GiB of weights + 1.00 GiB of KV-cache), at most")
@@ -61,21 +71,21 @@ def test_the_same_takes_two_t4_because_one_would_be_over_by_a_little() -> None:
 
 def test_a_70b_in_fp8_with_eight_long_sequences_takes_two_h100() -> None:
     # 72,655,052,800 bytes are 67.67 GiB; 80 x 8,192 x (2 x 8 x 128) x 2 bytes x 8 are 20 GiB; 80 GiB less 10 % are 72
-    found = fit(SEVENTY_B, Room("H100", 8, 80, 1, "NVLink"), Workload(8192, batch=8))
+    found = fit(SEVENTY_B, AcceleratorGroup("H100", 8, 80, 1, "NVLink"), Workload(8192, batch=8))
     assert (found.fits, found.because) == (True, "fits with 2 H100")
     assert line(found, "together") == "87.67 GiB"
     assert line(found, "on 2 x 1").startswith("43.83 GiB each")
 
 
 def test_a_70b_in_fp8_does_not_fit_two_small_ones_because() -> None:
-    found = fit(SEVENTY_B, Room("A100", 2, 40, 1), Workload(8192, batch=8))
+    found = fit(SEVENTY_B, AcceleratorGroup("A100", 2, 40, 1), Workload(8192, batch=8))
     assert found.fits is False
     assert found.because == ("does not fit, because each of 2 A100 would hold 43.83 GiB, and 36.00 GiB are usable")
 
 
 def test_a_1t_in_four_bits_fits_eight_h100_with_a_short_context_only() -> None:
     # 601e9 bytes / 8 are 69.97 GiB; latent attention keeps 61 x 576 x 2 = 70,272 bytes a token, on every accelerator
-    room = Room("H100", 8, 80, 1, "NVLink")
+    room = AcceleratorGroup("H100", 8, 80, 1, "NVLink")
     short = fit(ONE_T, room, Workload(8192))
     assert (short.fits, short.accelerators) == (True, 8)
     assert line(short, "KV-cache").startswith(
@@ -87,35 +97,37 @@ def test_a_1t_in_four_bits_fits_eight_h100_with_a_short_context_only() -> None:
 
 def test_a_1t_with_a_long_context_takes_two_nodes_if_a_fabric_joins_them() -> None:
     # 31 of 61 layers on the fuller node: 601e9 x 31 / 61 / 8 are 35.56 GiB, and 4.36 GiB of KV-cache
-    found = fit(ONE_T, Room("H100", 8, 80, 2, "NVLink", "InfiniBand NDR"), Workload(131_072))
+    found = fit(ONE_T, AcceleratorGroup("H100", 8, 80, 2, "NVLink", "InfiniBand NDR"), Workload(131_072))
     assert (found.fits, found.per_node, found.nodes) == (True, 8, 2)
     assert found.because == "fits with 16 H100, 8 on each of 2 nodes"
     assert line(found, "on 8 x 2").startswith("39.92 GiB each (35.56 GiB of weights + 4.36 GiB of KV-cache)")
 
 
 def test_nodes_without_a_fabric_are_not_one_machine() -> None:
-    found = fit(ONE_T, Room("H100", 8, 80, 2, "NVLink"), Workload(131_072))
+    found = fit(ONE_T, AcceleratorGroup("H100", 8, 80, 2, "NVLink"), Workload(131_072))
     assert found.fits is False
     assert found.because.endswith("; 2 nodes without a fabric between them are not one")
 
 
 def test_an_unknown_cache_gives_no_yes() -> None:
     model = Model("a state-space model", SEVEN_B.weights, UnknownCache("nobody knows"))
-    found = fit(model, Room("L4", 1, 24, 1), Workload(4096))
+    found = fit(model, AcceleratorGroup("L4", 1, 24, 1), Workload(4096))
     assert (found.fits, line(found, "KV-cache")) == (None, "unknown: nobody knows")
     assert found.because == "the weights fit with 1 L4; the KV-cache is unknown: nobody knows"
 
 
 def test_weights_that_do_not_fit_are_a_no_whatever_the_cache_is() -> None:
     model = Model("a large state-space model", ONE_T.weights, UnknownCache("nobody knows"))
-    assert fit(model, Room("L4", 8, 24, 1), Workload(4096)).fits is False
+    assert fit(model, AcceleratorGroup("L4", 8, 24, 1), Workload(4096)).fits is False
 
 
 def test_more_accelerators_than_kv_heads_keep_copies() -> None:
-    model = Model("multi-query", Weights({"BF16": 8 * GIB}, "a test", ()), cache_of(
+    model = Model("multi-query", ModelWeights({"BF16": 8 * GIB}, "a test", ()), cache_of(
         {"model_type": "llama", "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 1,
          "hidden_size": 4096}))  # fmt: skip
-    found = fit(model, Room("small", 8, 3, 1), Workload(131_072))  # 1 GiB of KV-cache and 1 GiB of weights each
+    found = fit(
+        model, AcceleratorGroup("small", 8, 3, 1), Workload(131_072)
+    )  # 1 GiB of KV-cache and 1 GiB of weights each
     assert line(found, "on 8 x 1").startswith("3.00 GiB each (1.00 GiB of weights + 2.00 GiB of KV-cache)")
     assert found.fits is False
 
@@ -127,10 +139,10 @@ def test_more_accelerators_than_kv_heads_keep_copies() -> None:
 def test_what_fits_goes_on_fitting_with_more_memory_and_a_shorter_context(
     total: int, count: int, memory: int, nodes: int, context: int, like: Model
 ) -> None:
-    model = Model("any", Weights({"Q4_K": total}, "a test", ()), like.cache)
-    found = fit(model, Room("X", count, memory, nodes, fabric="yes"), Workload(context))
-    more = fit(model, Room("X", count, 2 * memory, nodes, fabric="yes"), Workload(context))
-    shorter = fit(model, Room("X", count, memory, nodes, fabric="yes"), Workload(max(1, context // 2)))
+    model = Model("any", ModelWeights({"Q4_K": total}, "a test", ()), like.cache)
+    found = fit(model, AcceleratorGroup("X", count, memory, nodes, fabric="yes"), Workload(context))
+    more = fit(model, AcceleratorGroup("X", count, 2 * memory, nodes, fabric="yes"), Workload(context))
+    shorter = fit(model, AcceleratorGroup("X", count, memory, nodes, fabric="yes"), Workload(max(1, context // 2)))
     assert found.accelerators <= count * nodes
     assert not found.fits or (more.fits and shorter.fits and more.accelerators <= found.accelerators)
 

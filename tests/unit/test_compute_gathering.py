@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
-from comity.wire.values import Located, LocatedProof
-from comity_client.compute.gathering import Seen, look
-from comity_client.compute.parcels import Parcel
-from comity_client.nodes.session import Answers
+from comity.wire.messages import LocatedEntry, LocatedProof
+from comity_client.offers.market import FoundChain, OfferBundle, look_at_chain
+from comity_client.session import Answers
 from support.fair import Stall
 
 
@@ -21,16 +20,16 @@ class Mirror:
     """A node that hands out the lines and proofs of a parcel."""
 
     name: str
-    parcel: Parcel
+    parcel: OfferBundle
 
     @property
     def offers(self) -> Mirror:
         return self
 
-    async def get(self, offer: Digest) -> tuple[Located, ...]:
+    async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
         if not self.parcel.lines:
             raise NotFound("no such offer")
-        return tuple(Located(line=p.line, origin=p.origin, index=p.index) for p in self.parcel.lines)
+        return tuple(LocatedEntry(line=p.line, origin=p.origin, index=p.index) for p in self.parcel.lines)
 
     async def proofs(self, line: Digest, origin: str) -> tuple[LocatedProof, ...]:
         found = [LocatedProof(origin, proof) for digest, proof in self.parcel.proofs if digest == line]
@@ -66,12 +65,12 @@ def stall() -> Stall:
     return Stall()
 
 
-async def seen(stall: Stall, chain: Digest, **parcels: Parcel) -> Seen:
+async def seen(stall: Stall, chain: Digest, **parcels: OfferBundle) -> FoundChain:
     mirrors = tuple(Mirror(name, parcel) for name, parcel in parcels.items())
-    return await look(Fair(stall, mirrors), chain, Parcel())  # type: ignore[arg-type]
+    return await look_at_chain(Fair(stall, mirrors), chain, OfferBundle())  # type: ignore[arg-type]
 
 
-def shuffled(parcel: Parcel) -> Parcel:
+def shuffled(parcel: OfferBundle) -> OfferBundle:
     """The same lines at other places, as a node that lies might say."""
     lines = [replace(placed, index=10 - placed.index) for placed in parcel.lines]
     return replace(parcel, lines=tuple(lines))
@@ -81,7 +80,7 @@ async def test_the_node_that_knows_most_is_followed(stall: Stall) -> None:
     chain = stall.post()
     old = stall.parcel()
     stall.accept(chain, stall.grant(chain))
-    found = await seen(stall, chain, behind=old, ahead=stall.parcel(), empty=Parcel())
+    found = await seen(stall, chain, behind=old, ahead=stall.parcel(), empty=OfferBundle())
     assert (found.view.state, found.view.book.seq, found.nodes) == ("proven", 2, ("ahead", "behind"))
 
 
@@ -117,4 +116,4 @@ async def test_two_books_that_two_nodes_got_convict_their_writer(stall: Stall) -
 
 async def test_an_offer_that_nobody_knows_is_not_found(stall: Stall) -> None:
     with pytest.raises(NotFound):
-        await seen(stall, stall.post(), empty=Parcel())
+        await seen(stall, stall.post(), empty=OfferBundle())

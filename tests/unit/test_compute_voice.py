@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.identity import KeySet
-from comity.trust.offers import Request, read_said
-from comity_client.compute.voice import Voice
-from comity_client.governance.plans import plan_carried
+from comity.trust.offers.records import GrantRequest, read_said
+from comity_client.charter.proposals import plan_carried
+from comity_client.offers.speaker import OfferSigner
 from support.offers import hours
 from support.world import found, node, seat, signer
 
 SEAT = seat("ES")
 SIGNERS = tuple(signer(f"governance {n}") for n in range(3))
 KEYS = KeySet(tuple(each.public for each in SIGNERS), 2)
-SAID = Request(SEAT.id, sha256(b"offer"), (hours(0, 10),), 7, text="for a \u202emodel")
+SAID = GrantRequest(SEAT.id, sha256(b"offer"), (hours(0, 10),), 7, text="for a \u202emodel")
 
 
-def voice(*signers: int) -> Voice:
-    return Voice(SEAT.id, "Institute ES", tuple(SIGNERS[n] for n in signers), KEYS, ())
+def voice(*signers: int) -> OfferSigner:
+    return OfferSigner(SEAT.id, "Institute ES", tuple(SIGNERS[n] for n in signers), KEYS, ())
 
 
 def test_as_many_keys_as_the_member_asks_for_sign_at_once() -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from comity.node.replication.copying import (
+from comity.node.replication.artifacts import (
+    COPY_SECONDS,
     FIRST_REST,
     LONGEST_REST,
     OF_A_MEMBER,
     OF_A_PUBLISHER,
-    TURN,
     WORKERS,
-    Copying,
+    CopyQueue,
     Job,
 )
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import SideObject
 
 MANIFEST, PIECES = SideObject(sha256(b"manifest"), 1), SideObject(sha256(b"pieces"), 1)
@@ -24,7 +24,7 @@ def artifact(who: str, number: int) -> Digest:
     return sha256(f"{who} {number}".encode())
 
 
-def want(copying: Copying, member: str, publisher: str, number: int) -> None:
+def want(copying: CopyQueue, member: str, publisher: str, number: int) -> None:
     copying.want(artifact(publisher, number), publisher, MANIFEST, PIECES, (member, publisher))
 
 
@@ -32,7 +32,7 @@ def want(copying: Copying, member: str, publisher: str, number: int) -> None:
 class Workers:
     """All workers of a node, with a clock: a copy takes the seconds that its publisher's name is listed with."""
 
-    copying: Copying
+    copying: CopyQueue
     seconds: dict[str, float]
     now: float = 0.0
     jobs: list[Job] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Workers:
 
 
 def test_artifacts_that_never_end_leave_workers_to_every_other_member() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     workers = Workers(copying, {"slow": 1e9, "honest": 10})
     for number in range(1_000):
         want(copying, "hostile", "slow", number)
@@ -70,7 +70,7 @@ def test_artifacts_that_never_end_leave_workers_to_every_other_member() -> None:
 
 
 def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_others_not_at_all() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     workers = Workers(copying, {**{f"slow {number}": 1e9 for number in range(50)}, "honest": 10, "other": 10})
     for number in range(50):
         want(copying, "open member", f"slow {number}", number)
@@ -78,24 +78,24 @@ def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_o
     want(copying, "member", "other", 0)
     workers.until(15)
     assert artifact("other", 0) in workers.finished
-    workers.until(50 / OF_A_MEMBER * TURN + 20)
+    workers.until(50 / OF_A_MEMBER * COPY_SECONDS + 20)
     assert artifact("honest", 0) in workers.finished
 
 
 def test_hostile_members_of_any_number_hold_an_honest_one_up_for_a_turn() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     workers = Workers(copying, {"slow": 1e9, "honest": 10})
     for member in range(20):
         for number in range(20):
             copying.want(artifact(f"slow {member}", number), "slow", MANIFEST, PIECES, (member, f"slow {member}"))
     workers.until(5)
     want(copying, "honest member", "honest", 0)
-    workers.until(5 + 20 / WORKERS * TURN + TURN + 10)
+    workers.until(5 + 20 / WORKERS * COPY_SECONDS + COPY_SECONDS + 10)
     assert artifact("honest", 0) in workers.finished
 
 
 def test_who_claims_what_another_one_published_takes_nothing_from_it() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     for number in range(500):
         want(copying, "hostile", "slow", number)
     wanted = artifact("honest", 0)
@@ -106,7 +106,7 @@ def test_who_claims_what_another_one_published_takes_nothing_from_it() -> None:
 
 
 def test_a_member_and_a_publisher_have_a_part_of_the_workers() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     for number in range(20):
         want(copying, "member", "one", number)
     assert sum(copying.next(0) is not None for _ in range(WORKERS)) == OF_A_PUBLISHER
@@ -116,7 +116,7 @@ def test_a_member_and_a_publisher_have_a_part_of_the_workers() -> None:
 
 
 def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     for number in range(9):
         want(copying, "member", "one", number)
     job = copying.next(0)
@@ -126,7 +126,7 @@ def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
 
 
 def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     want(copying, "member", "one", 0)
     lengths = []
     for _ in range(3):
@@ -134,11 +134,11 @@ def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
         assert job is not None
         lengths.append(job.seconds)
         copying.put_off(job, 0)
-    assert lengths == [TURN, 2 * TURN, 4 * TURN]
+    assert lengths == [COPY_SECONDS, 2 * COPY_SECONDS, 4 * COPY_SECONDS]
 
 
 def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
-    copying, now, rests = Copying(), 0.0, list[float]()
+    copying, now, rests = CopyQueue(), 0.0, list[float]()
     want(copying, "member", "one", 0)
     for _ in range(12):
         job = copying.next(now)
@@ -150,7 +150,7 @@ def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
 
 
 def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded() -> None:
-    copying = Copying(most=100)
+    copying = CopyQueue(most=100)
     for number in range(500):
         want(copying, "hostile", "flooder", number)
     want(copying, "member", "honest", 0)
@@ -159,7 +159,7 @@ def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded(
 
 
 def test_what_was_copied_is_forgotten_and_may_be_wanted_again() -> None:
-    copying = Copying()
+    copying = CopyQueue()
     want(copying, "member", "one", 0)
     want(copying, "other", "one", 0)
     job = copying.next(0)

@@ -3,10 +3,18 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners, verify_cosignature
 from comity.trust.tlog.merkle import leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote, log_verifier_key, sign_note
+from comity.trust.tlog.note import (
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    cosign,
+    cosigner_key,
+    log_verifier_key,
+    sign_note,
+    verified_cosigners,
+    verify_cosignature,
+)
 
 NAME = "node-b.example/cosigner"
 CHECKPOINT = Checkpoint("node-a.example/log", 300, leaf_hash(b""))

@@ -7,27 +7,27 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from comity.trust.judging.standing import Standing
-from comity.trust.judging.witnessing import Cosigner, Witnessed
+from comity.trust.claims import ProvenCosigner, WitnessedEntry
+from comity.trust.key_validity import Evaluation
 from comity.trust.policy import CosignerRule
-from comity.trust.rows.moments import cosigned_moments
+from comity.trust.rows.findings import cosigned_moments
 from support.case import nodes
 
 CH, SG, ES, KR = (node.seat.member for node in nodes(4))
 RULE = CosignerRule(2, 2, ())
 
 
-def standing(*lines: tuple[int, bool] | int) -> Standing:
+def standing(*lines: tuple[int, bool] | int) -> Evaluation:
     """A publication in the log of CH, cosigned by SG, ES and KR at these times; (time, post-quantum)."""
     cosigners = []
     for member, line in zip((SG, ES, KR), lines, strict=False):
         at, strong = line if isinstance(line, tuple) else (line, True)
-        cosigners.append(Cosigner(member, "", at, strong, ((at, strong),)))
-    seen = Witnessed("origin", 0, 1, CH, tuple(cosigners), ())
-    return cast(Standing, SimpleNamespace(witnessed=(seen,), jurisdictions=frozenset()))
+        cosigners.append(ProvenCosigner(member, "", at, strong, ((at, strong),)))
+    seen = WitnessedEntry("origin", 0, 1, CH, tuple(cosigners), ())
+    return cast(Evaluation, SimpleNamespace(witnessed=(seen,), jurisdictions=frozenset()))
 
 
-def times(*standings: Standing, rule: CosignerRule = RULE) -> list[int]:
+def times(*standings: Evaluation, rule: CosignerRule = RULE) -> list[int]:
     return [moment.at for moment in cosigned_moments(standings, rule)]
 
 
@@ -42,7 +42,9 @@ def test_neighbours_alone_cannot_say_it_where_the_policy_asks_for_several_jurisd
     same = replace(ES, jurisdiction="SG")
     seen = neighbours.witnessed[0]
     cosigners = tuple(replace(each, member=same) if each.member == ES else each for each in seen.cosigners)
-    alike = cast(Standing, SimpleNamespace(witnessed=(replace(seen, cosigners=cosigners),), jurisdictions=frozenset()))
+    alike = cast(
+        Evaluation, SimpleNamespace(witnessed=(replace(seen, cosigners=cosigners),), jurisdictions=frozenset())
+    )
     assert times(neighbours) == [20, 300]
     assert times(alike) == [300]
 
@@ -67,7 +69,7 @@ def test_a_classical_line_of_one_who_also_has_another_does_not_count_either() ->
     both = standing(200, 300)
     seen = both.witnessed[0]
     earlier = tuple(replace(each, lines=((10, False), *each.lines)) for each in seen.cosigners)
-    mixed = cast(Standing, SimpleNamespace(witnessed=(replace(seen, cosigners=earlier),), jurisdictions=frozenset()))
+    mixed = cast(Evaluation, SimpleNamespace(witnessed=(replace(seen, cosigners=earlier),), jurisdictions=frozenset()))
     assert times(mixed, rule=CosignerRule(2, 2, (), post_quantum=True)) == [300]
     assert times(mixed) == [10, 200, 300]
 

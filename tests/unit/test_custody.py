@@ -7,15 +7,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.content.folder import FolderStore
+from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.core import Core
-from comity.node.pools import Pools
-from comity.node.replication import custody
-from comity.node.replication.custody import Custody
+from comity.node.context import NodeContext, Pools
+from comity.node.replication import side_object_repair as custody
 from comity.node.replication.files import FileFetcher
-from comity.node.tasks import Supervisor
-from comity.trust.digest import sha256
+from comity.node.replication.side_object_repair import SideObjectRepair
+from comity.node.supervisor import Supervisor
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import SideObject
 from support.logs import LogKeys, statement_lines
@@ -38,7 +37,7 @@ class Bench:
             config=SimpleNamespace(replication=SimpleNamespace(interval_seconds=1)),
         )
         monkeypatch.setattr(custody, "_named", self._named)
-        self.custody = Custody(cast(Core, parts), cast(FileFetcher, self))
+        self.custody = SideObjectRepair(cast(NodeContext, parts), cast(FileFetcher, self))
         self.loops: Any = SimpleNamespace(loop=lambda *rest: None, ring=lambda name: None)
 
     def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:

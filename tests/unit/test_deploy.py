@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from comity.node.config import NodeConfig
-from comity.node.metrics import Metrics
-from comity.trust.federation import Federation
+from comity.node.context import Metrics
+from comity.trust.charter.federation import Federation
 from support.tools import needs
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

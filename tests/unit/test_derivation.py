@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comity.derivation import casts, differences, ggml, steps
+from comity.derivation import casts, steps
+from comity.derivation import check as differences
+from comity.derivation.casts import QUANTISED
 from comity.derivation.check import compare
 from comity.trust.errors import Malformed, Unavailable
 from support.derivations import Named, each, flip, llama_gguf, sharded, to_bf16, write_safetensors
@@ -164,9 +166,9 @@ def test_a_hostile_count_of_layers_or_heads_is_bounded(tmp_path: Path, parent: P
 def test_without_the_extra_copies_are_compared_and_casts_say_what_to_install(
     tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("gguf", "numpy", "comity.derivation.casts", "comity.derivation.ggml"):
+    for name in ("gguf", "numpy", "comity.derivation.casts", "comity.derivation.casts"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr("comity.derivation.tools.installed", lambda: False)
+    monkeypatch.setattr("comity.derivation.steps.tools_installed", lambda: False)
     child = sharded(tmp_path / "child", LLAMA, 2)
     assert compared(child, parent).exact
     flip(child / "model-00001-of-00002.safetensors", LLAMA[0][0], 77, 4)
@@ -213,5 +215,5 @@ def test_a_head_that_is_too_large_to_turn_is_not_turned(monkeypatch: pytest.Monk
 
 
 def test_every_quantiser_that_is_named_is_there() -> None:
-    assert set(ggml.QUANTISED) == {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"} == set(steps.QUANTISED)
+    assert set(QUANTISED) == {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"} == set(steps.QUANTISED)
     assert casts.WIDTHS.keys() == set(steps.FLOATS)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import Statement, Subject, parse_entry
-from comity.trust.statements.derived import Extent, parse_derived, sign_derived
+from comity.trust.statements import Extent, parse_derived, sign_derived
 from support.derivations import derived_line
 from support.world import identity
 

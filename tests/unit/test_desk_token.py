@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import write_keys
-from comity.trust.dsse import seal
+from comity.content.secrets import write_keys
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.keys import PrivateKey
-from comity_client.desk.token import open_token_key
+from comity.trust.statement import seal
+from comity_client.signing.pkcs11 import open_token_key
 from support.softhsm import Token, token
 
 CURVES = {"ecdsa-p256": "secp256r1", "ecdsa-p384": "secp384r1", "ed25519": "1.3.101.112"}

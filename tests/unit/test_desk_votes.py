@@ -7,11 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from comity.trust.charter import Intent, Ratify, RoundBody
-from comity.trust.digest import Digest, sha256
+from comity.trust.charter.votes import Intent, Ratify, RoundBody
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, Refused, Untrusted
-from comity_client.desk.keys import DeskKey, new_key, open_key
-from comity_client.desk.votes import reading_of
+from comity_client.signing.votes import GovernanceKey, new_key, open_key, reading_of
 
 PREV, NEXT = sha256(b"epoch 4"), sha256(b"epoch 5")
 ME = sha256(b"member")
@@ -27,11 +26,11 @@ def ratify(body: Digest, round_: int = 1) -> Ratify:
 
 
 @pytest.fixture(name="key")
-def _key(tmp_path: Path) -> DeskKey:
+def _key(tmp_path: Path) -> GovernanceKey:
     return new_key(tmp_path / "governance.pem")
 
 
-def test_a_reading_is_in_the_file_before_it_may_be_signed(key: DeskKey) -> None:
+def test_a_reading_is_in_the_file_before_it_may_be_signed(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     assert stat.S_IMODE(key.votes.path.stat().st_mode) == 0o600
     again = open_key(key.path).votes.look(PREV).state(PREV)
@@ -39,7 +38,7 @@ def test_a_reading_is_in_the_file_before_it_may_be_signed(key: DeskKey) -> None:
     assert not again.lost
 
 
-def test_the_same_reading_may_be_signed_again_and_no_other_in_its_place(key: DeskKey) -> None:
+def test_the_same_reading_may_be_signed_again_and_no_other_in_its_place(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(intent(A))
     with pytest.raises(Untrusted) as refused:
@@ -50,7 +49,7 @@ def test_the_same_reading_may_be_signed_again_and_no_other_in_its_place(key: Des
         key.votes.permit(ratify(B))
 
 
-def test_rounds_never_go_back_and_a_ratify_is_owned_up_to(key: DeskKey) -> None:
+def test_rounds_never_go_back_and_a_ratify_is_owned_up_to(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(ratify(A))
     with pytest.raises(Untrusted) as hidden:
@@ -62,13 +61,13 @@ def test_rounds_never_go_back_and_a_ratify_is_owned_up_to(key: DeskKey) -> None:
     assert back.value.code == "VOTE-BACK"
 
 
-def test_another_epoch_starts_with_a_clean_slate(key: DeskKey) -> None:
+def test_another_epoch_starts_with_a_clean_slate(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.permit(intent(B, prev=NEXT))
     assert key.votes.look(NEXT).state(NEXT).intents == (intent(B, prev=NEXT),)
 
 
-def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(key: DeskKey) -> None:
+def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     key.votes.path.unlink()
     for _ in range(2):
@@ -79,14 +78,14 @@ def test_a_key_without_its_vote_file_sits_out_the_epoch_and_votes_in_the_next(ke
     key.votes.permit(intent(A, prev=NEXT))
 
 
-def test_looking_at_lost_votes_writes_the_loss_down_so_that_the_next_epoch_is_open(key: DeskKey) -> None:
+def test_looking_at_lost_votes_writes_the_loss_down_so_that_the_next_epoch_is_open(key: GovernanceKey) -> None:
     key.votes.path.unlink()
     assert key.votes.look(PREV).lost(PREV)
     assert key.votes.look(NEXT).lost(NEXT) is None
     key.votes.permit(intent(B, prev=NEXT))
 
 
-def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: DeskKey) -> None:
+def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: GovernanceKey) -> None:
     backup = key.votes.path.read_bytes()
     key.votes.permit(intent(A))
     key.votes.path.write_bytes(backup)
@@ -98,7 +97,7 @@ def test_an_old_copy_of_the_file_is_found_out_by_what_others_hold(key: DeskKey) 
     key.votes.permit(intent(A, prev=NEXT), seen=[intent(A)])
 
 
-def test_its_owner_may_decide_otherwise_with_what_was_found(key: DeskKey) -> None:
+def test_its_owner_may_decide_otherwise_with_what_was_found(key: GovernanceKey) -> None:
     key.votes.path.unlink()
     assert key.votes.look(PREV).lost(PREV)
     key.votes.resume(PREV, [intent(A)], "the owner read the home log as five others mirrored it")
@@ -108,13 +107,13 @@ def test_its_owner_may_decide_otherwise_with_what_was_found(key: DeskKey) -> Non
     key.votes.permit(ratify(A))
 
 
-def test_what_the_member_said_by_another_key_binds_this_one(key: DeskKey) -> None:
+def test_what_the_member_said_by_another_key_binds_this_one(key: GovernanceKey) -> None:
     with pytest.raises(Untrusted) as twice:
         key.votes.permit(intent(B), said=[intent(A)])
     assert twice.value.code == "VOTE-TWICE"
 
 
-def test_a_damaged_file_is_refused_and_never_taken_for_an_empty_one(key: DeskKey) -> None:
+def test_a_damaged_file_is_refused_and_never_taken_for_an_empty_one(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     whole = key.votes.path.read_bytes()
     for broken in (whole.replace(A.encode(), B.encode()), whole[:-20], b"", b"\xff" + whole):
@@ -124,7 +123,7 @@ def test_a_damaged_file_is_refused_and_never_taken_for_an_empty_one(key: DeskKey
         assert damaged.value.code == "VOTES-DAMAGED"
 
 
-def test_another_keys_file_is_refused(tmp_path: Path, key: DeskKey) -> None:
+def test_another_keys_file_is_refused(tmp_path: Path, key: GovernanceKey) -> None:
     other = new_key(tmp_path / "other.pem")
     other.votes.path.write_bytes(key.votes.path.read_bytes())
     with pytest.raises(Untrusted) as mixed:
@@ -132,14 +131,14 @@ def test_another_keys_file_is_refused(tmp_path: Path, key: DeskKey) -> None:
     assert mixed.value.code == "VOTES-KEY"
 
 
-def test_a_vote_file_is_never_overwritten_by_a_new_key(tmp_path: Path, key: DeskKey) -> None:
+def test_a_vote_file_is_never_overwritten_by_a_new_key(tmp_path: Path, key: GovernanceKey) -> None:
     key.path.unlink()
     with pytest.raises(Conflict) as exists:
         new_key(key.path)
     assert exists.value.code == "VOTES-EXIST"
 
 
-def test_of_many_desks_with_one_key_only_one_reading_a_round_gets_through(key: DeskKey) -> None:
+def test_of_many_desks_with_one_key_only_one_reading_a_round_gets_through(key: GovernanceKey) -> None:
     bodies = [sha256(b"body %d" % number) for number in range(8)]
     through, start = list[Digest](), threading.Barrier(len(bodies))
 
@@ -161,7 +160,7 @@ def test_of_many_desks_with_one_key_only_one_reading_a_round_gets_through(key: D
     assert key.votes.look(PREV).state(PREV).intents == (intent(through[0]),)
 
 
-def test_the_file_holds_the_very_bytes_that_were_signed(key: DeskKey) -> None:
+def test_the_file_holds_the_very_bytes_that_were_signed(key: GovernanceKey) -> None:
     key.votes.permit(intent(A))
     payload = intent(A).statement().encode()
     assert payload in key.votes.path.read_bytes()

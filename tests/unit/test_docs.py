@@ -11,12 +11,9 @@ import click
 import pytest
 from comity.ledger.schema import metadata
 from comity.node.config import NodeConfig
-from comity.trust.hub import commit_id
-from comity.trust.manifest import Manifest
+from comity.trust.artifact import Manifest, commit_id
 from comity.trust.policy import parse_policy
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import verify_cosignature
-from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, verify_cosignature
 from comity_cli.main import COMMANDS
 from comity_cli.main import command as root
 from packaging.requirements import Requirement

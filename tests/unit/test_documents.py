@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity_cli.commands import log, search, whereis
 from comity_cli.commands.publish import show_receipt
-from comity_cli.governance.rendering import changes_json
+from comity_cli.charter.rendering import changes_json
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.evidence.dossier import Listing, Replica
-from comity_client.evidence.logs import LogCheck, ProvenIn
-from comity_client.owner.charter_diff import Change
-from comity_client.publishing.publish import Logged, Receipt
+from comity_client.evidence.inspect import FoundArtifacts, LogCheck, ProvenIn, Replica
+from comity_client.publish import Logged, PublishReceipt
+from comity_client.trust_store import CharterChange
 
 X, Y = Digest("5" * 64), Digest("7" * 64)
 
@@ -44,7 +43,7 @@ def test_copies_say_whether_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_found_says_whether_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Listing("a/b@v1", X, Y, "Institute", "mit", proven=True)
+    told = FoundArtifacts("a/b@v1", X, Y, "Institute", "mit", proven=True)
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {
         "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
@@ -70,7 +69,7 @@ def test_proofs_and_roots_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_receipt_lists_where_it_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
     where = Logged("node-ch", "node-ch/log", 3, 9, Y, ("node-es/cosigner",))
-    show_receipt(Output(as_json=True), Receipt("a/b@v1", X, (where,), 1, 2, (".git",)))
+    show_receipt(Output(as_json=True), PublishReceipt("a/b@v1", X, (where,), 1, 2, (".git",)))
     assert json.loads(capsys.readouterr().out) == {
         "schema": "comity.dev/receipt/v1", "title": "a/b@v1", "artifact": X, "files": 1, "bytes": 2,
         "ignored": [".git"], "model_key": None, "uncovered": [],
@@ -80,6 +79,6 @@ def test_a_receipt_lists_where_it_was_logged(capsys: pytest.CaptureFixture[str])
 
 
 def test_changes_of_a_charter_have_a_before_and_an_after() -> None:
-    assert changes_json([Change("policy", "min_copies", "3", "4")]) == [
+    assert changes_json([CharterChange("policy", "min_copies", "3", "4")]) == [
         {"what": "policy", "name": "min_copies", "before": "3", "after": "4"}
     ]

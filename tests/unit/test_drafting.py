@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from comity.trust.charter import Body, CharterPolicy, Member, genesis, quorum
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Body, CharterPolicy, Member, genesis, quorum
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
 from comity.trust.rotation import KeyState
-from comity_client.governance import drafting
-from comity_client.owner.charter_diff import body_changes
+from comity_client.charter.proposals import (
+    draft_admission,
+    draft_namespaces,
+    draft_policy_change,
+    draft_rekeying,
+    draft_removal,
+    draft_status,
+    draft_succession,
+    rebase_draft,
+)
+from comity_client.trust_store import body_changes
 from support.world import seat
 
 CODES = ("CH", "ES", "KR", "SG", "BR", "KE", "NO")
@@ -28,47 +37,47 @@ def charter(count: int, asked: int | None = None) -> Body:
 
 def test_each_draft_changes_one_thing_and_nothing_else() -> None:
     four = charter(4)
-    assert {c.what for c in body_changes(four, drafting.namespaces(four, {"alia": X}))} == {"namespace"}
+    assert {c.what for c in body_changes(four, draft_namespaces(four, {"alia": X}))} == {"namespace"}
     asked = dataclasses.replace(four.policy, min_copies=4)
-    assert [c.name for c in body_changes(four, drafting.policy_change(four, asked))] == ["min_copies"]
+    assert [c.name for c in body_changes(four, draft_policy_change(four, asked))] == ["min_copies"]
     rekeyed = KeyState(member("CH").id, member("BR").keys, member("BR").recovery)
-    (change,) = body_changes(four, drafting.rekeying(four, rekeyed))
+    (change,) = body_changes(four, draft_rekeying(four, rekeyed))
     assert (change.what, change.name) == ("member", member("CH").id)
 
 
 def test_a_quorum_at_the_floor_follows_the_number_of_members() -> None:
-    five = drafting.admission(charter(4), member("BR"))
+    five = draft_admission(charter(4), member("BR"))
     assert five.policy.quorum_change == quorum(5)
-    assert drafting.removal(charter(5), member("BR").id).policy.quorum_change == quorum(4)
+    assert draft_removal(charter(5), member("BR").id).policy.quorum_change == quorum(4)
 
 
 def test_a_quorum_above_the_floor_stays_where_it_is_while_it_can() -> None:
-    assert drafting.admission(charter(5, 5), member("KE")).policy.quorum_change == 5
-    assert drafting.removal(charter(5, 5), member("BR").id).policy.quorum_change == 4
+    assert draft_admission(charter(5, 5), member("KE")).policy.quorum_change == 5
+    assert draft_removal(charter(5, 5), member("BR").id).policy.quorum_change == 4
 
 
 def test_who_has_a_seat_is_not_admitted_again() -> None:
     with pytest.raises(Conflict) as exists:
-        drafting.admission(charter(4), member("CH"))
+        draft_admission(charter(4), member("CH"))
     assert exists.value.code == "MEMBER-EXISTS"
 
 
 def test_a_successor_counts_as_the_member_whose_keys_are_lost() -> None:
     old = member("CH")
-    after = drafting.succession(charter(4), old, dataclasses.replace(member("BR"), jurisdiction="CH"))
+    after = draft_succession(charter(4), old, dataclasses.replace(member("BR"), jurisdiction="CH"))
     assert after.member(old.id) is None
     assert after.member(member("BR").id).lineage == old.id  # type: ignore[union-attr]
 
 
 def test_an_observer_has_no_vote_and_does_not_count() -> None:
-    after = drafting.status(charter(5), member("BR").id, "observer")
+    after = draft_status(charter(5), member("BR").id, "observer")
     assert (len(after.active), after.policy.quorum_change) == (4, quorum(4))
 
 
 def test_a_losing_admission_is_put_upon_another_admission_with_the_right_quorum() -> None:
     four = charter(4)
-    lost, won = drafting.admission(four, member("BR")), drafting.admission(four, member("KE"))
-    both = drafting.rebase(lost, four, won)
+    lost, won = draft_admission(four, member("BR")), draft_admission(four, member("KE"))
+    both = rebase_draft(lost, four, won)
     assert {seat.id for seat in both.members} == {member(code).id for code in ("CH", "ES", "KR", "SG", "BR", "KE")}
     assert (both.prev, both.epoch) == (won.digest, 2)
     assert both.policy.quorum_change == quorum(6)
@@ -76,40 +85,40 @@ def test_a_losing_admission_is_put_upon_another_admission_with_the_right_quorum(
 
 def test_a_quorum_that_was_asked_for_survives_a_rebase() -> None:
     five = charter(5)
-    asked = drafting.policy_change(five, dataclasses.replace(five.policy, quorum_change=5))
-    won = drafting.namespaces(five, {"alia": X})
-    again = drafting.rebase(asked, five, won)
+    asked = draft_policy_change(five, dataclasses.replace(five.policy, quorum_change=5))
+    won = draft_namespaces(five, {"alia": X})
+    again = rebase_draft(asked, five, won)
     assert (again.policy.quorum_change, again.namespaces) == (5, {"alia": X})
 
 
 @pytest.mark.parametrize(
     ("mine", "theirs"),
     [
-        (lambda b: drafting.namespaces(b, {"alia": X}), lambda b: drafting.namespaces(b, {"alia": Y})),
+        (lambda b: draft_namespaces(b, {"alia": X}), lambda b: draft_namespaces(b, {"alia": Y})),
         (
-            lambda b: drafting.policy_change(b, dataclasses.replace(b.policy, min_copies=4)),
-            lambda b: drafting.policy_change(b, dataclasses.replace(b.policy, min_copies=2)),
+            lambda b: draft_policy_change(b, dataclasses.replace(b.policy, min_copies=4)),
+            lambda b: draft_policy_change(b, dataclasses.replace(b.policy, min_copies=2)),
         ),
         (
-            lambda b: drafting.status(b, member("CH").id, "observer"),
-            lambda b: drafting.removal(b, member("CH").id),
+            lambda b: draft_status(b, member("CH").id, "observer"),
+            lambda b: draft_removal(b, member("CH").id),
         ),
     ],
 )
 def test_two_changes_of_one_thing_are_for_a_person_to_settle(mine, theirs) -> None:  # type: ignore[no-untyped-def]
     before = charter(5)
     with pytest.raises(Conflict) as conflict:
-        drafting.rebase(mine(before), before, theirs(before))
+        rebase_draft(mine(before), before, theirs(before))
     assert conflict.value.code == "REBASE"
 
 
 def test_the_same_change_on_both_sides_is_no_conflict() -> None:
     before = charter(4)
-    one = drafting.namespaces(before, {"alia": X, "mine": X})
-    other = drafting.namespaces(before, {"alia": X})
-    assert drafting.rebase(one, before, other).namespaces == {"alia": X, "mine": X}
+    one = draft_namespaces(before, {"alia": X, "mine": X})
+    other = draft_namespaces(before, {"alia": X})
+    assert rebase_draft(one, before, other).namespaces == {"alia": X, "mine": X}
 
 
 def test_the_last_member_cannot_be_removed() -> None:
     with pytest.raises(Malformed):
-        drafting.removal(charter(1), member("CH").id)
+        draft_removal(charter(1), member("CH").id)

@@ -6,15 +6,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from comity.drawing.dot import render_dot
-from comity.drawing.layers import lay_out
-from comity.drawing.svg import render_svg
-from comity.drawing.tree import render_tree
-from comity.drawing.words import BASES
-from comity.trust.digest import Digest, sha256
-from comity.trust.lineage import Claim, Found, Graph, Known, Word, build
+from comity.drawing.graph_text import BASES, lay_out, render_dot, render_svg, render_tree
+from comity.trust.encoding import Digest, sha256
+from comity.trust.lineage import DerivationClaim, FoundArtifact, KnownClaims, LineageGraph, ParentClaim, build
 from comity.trust.statement import parse_entry
-from comity.trust.statements.derived import Extent, parse_derived
+from comity.trust.statements import Extent, parse_derived
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.derivations import derived_line
@@ -27,16 +23,16 @@ def digest(name: str) -> Digest:
     return sha256(name.encode("utf-8", "surrogatepass"))
 
 
-def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> Claim:
-    return Claim(digest(by), by, name, licence, tuple(("merge", p, digest(p)) for p in parents), digest(name))
+def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> ParentClaim:
+    return ParentClaim(digest(by), by, name, licence, tuple(("merge", p, digest(p)) for p in parents), digest(name))
 
 
-def graph(parents: dict[str, list[str]], root: str, **licences: str) -> Graph:
+def graph(parents: dict[str, list[str]], root: str, **licences: str) -> LineageGraph:
     known = {
-        digest(name): Known((claim(name, *above, licence=licences.get(name, "MIT")),))
+        digest(name): KnownClaims((claim(name, *above, licence=licences.get(name, "MIT")),))
         for name, above in parents.items()
     }
-    return build(digest(root), lambda artifact: known.get(artifact, Known()))
+    return build(digest(root), lambda artifact: known.get(artifact, KnownClaims()))
 
 
 DIAMOND = graph({"d": ["b", "c", "a"], "b": ["a"], "c": ["a"], "a": ["d"]}, "d", a="CC-BY-NC-4.0")
@@ -75,10 +71,12 @@ HOSTILE = '</text><script>alert(1)</script>"\\ ]]> & \x1b[31m\x00\ud800 \u202e\n
 
 @pytest.mark.parametrize("name", [HOSTILE, "a" * 300, ""])
 def test_a_strangers_words_are_words_in_every_form(name: str) -> None:
-    parent = Claim(digest("p"), name, name, name, (), digest("line"))
-    child = Claim(digest("c"), name, name, "MIT", ((name, name, digest("p")), ("merge", name, None)), digest("other"))
-    known = {digest("c"): Known((child,)), digest("p"): Known((parent,))}
-    drawn = build(digest("c"), lambda artifact: known.get(artifact, Known()))
+    parent = ParentClaim(digest("p"), name, name, name, (), digest("line"))
+    child = ParentClaim(
+        digest("c"), name, name, "MIT", ((name, name, digest("p")), ("merge", name, None)), digest("other")
+    )
+    known = {digest("c"): KnownClaims((child,)), digest("p"): KnownClaims((parent,))}
+    drawn = build(digest("c"), lambda artifact: known.get(artifact, KnownClaims()))
     svg = render_svg(drawn)
     picture = ElementTree.fromstring(svg.encode())
     assert {element.tag.removeprefix(SVG) for element in picture.iter()} <= ELEMENTS
@@ -100,11 +98,11 @@ def test_the_picture_refers_to_nothing_outside() -> None:
 
 def test_strokes_differ_by_basis_and_the_legend_says_so_in_words() -> None:
     line = derived_line(digest("b"), digest("a"))
-    word = Word("Checker", parse_derived(parse_entry(line).statement), sha256(line))
-    known = {digest("c"): Known((claim("c", "b"),)), digest("b"): Known((claim("b", "a"),), (word,))}
-    known[digest("a")] = Known((claim("a", "root"),))
-    drawn = build(digest("c"), lambda artifact: known.get(artifact, Known()))
-    drawn = drawn.checked(digest("c"), digest("b"), Found(True, Extent(3, 3), {"copy": 3}))
+    word = DerivationClaim("Checker", parse_derived(parse_entry(line).statement), sha256(line))
+    known = {digest("c"): KnownClaims((claim("c", "b"),)), digest("b"): KnownClaims((claim("b", "a"),), (word,))}
+    known[digest("a")] = KnownClaims((claim("a", "root"),))
+    drawn = build(digest("c"), lambda artifact: known.get(artifact, KnownClaims()))
+    drawn = drawn.checked(digest("c"), digest("b"), FoundArtifact(True, Extent(3, 3), {"copy": 3}))
     picture = ElementTree.fromstring(render_svg(drawn))
     edges = [path.get("stroke-dasharray") for path in picture.iter(f"{SVG}path") if path.get("marker-end")]
     assert edges == [None, "12 5", "2 5"]

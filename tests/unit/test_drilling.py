@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.identity import KeySet
-from comity_cli.lending import drilling
-from comity_cli.lending.counter import Counter
-from comity_cli.lending.drilling import rehearse
-from comity_client.compute.chains import view
-from comity_client.compute.circle import Circle
-from comity_client.compute.market import Held
-from comity_client.compute.voice import Voice
+from comity_cli.offers import drilling
+from comity_cli.offers.counter import Counter
+from comity_cli.offers.drilling import rehearse
+from comity_client.offers.market import HeldGrant, IdentityResolver, view
+from comity_client.offers.speaker import OfferSigner
 from support.fair import Stall
 from support.offers import HOUR, START
 from support.world import Identity, seat
@@ -22,17 +20,17 @@ from support.world import Identity, seat
 def counter(who: Identity) -> Counter:
     made = Counter()
     keys = KeySet((who.signer.public,), 1)
-    made.__dict__["voice"] = Voice(who.id, who.inception.label, (who.signer,), keys, ())
+    made.__dict__["voice"] = OfferSigner(who.id, who.inception.label, (who.signer,), keys, ())
     return made
 
 
-def held(stall: Stall, chain: Digest, grant: Any, **parcel: bool) -> Held:
+def held(stall: Stall, chain: Digest, grant: Any, **parcel: bool) -> HeldGrant:
     lines = stall.parcel(**parcel)
-    seen = view(lines, chain, Circle([stall.federation], lines.entries))
-    return Held(seen, seen.grant(grant.digest), grant)
+    seen = view(lines, chain, IdentityResolver([stall.federation], lines.entries))
+    return HeldGrant(seen, seen.grant(grant.digest), grant)
 
 
-def failing(counter: Counter, held: Held) -> list[str]:
+def failing(counter: Counter, held: HeldGrant) -> list[str]:
     return [step.what for step in rehearse(counter, held) if not step.well]
 
 
@@ -71,7 +69,7 @@ def test_keys_that_the_charter_does_not_know_are_found_out(stall: Stall) -> None
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)
     made, thief = counter(stall.customer), seat("SG")
-    made.__dict__["voice"] = Voice(
+    made.__dict__["voice"] = OfferSigner(
         stall.customer.id, "Institute ES", (thief.signer,), KeySet((thief.signer.public,), 1), ()
     )
     assert failing(made, held(stall, chain, pact)) == ["the declaration", "a redemption"]

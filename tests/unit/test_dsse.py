@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.dsse import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, assemble, pae, seal
-from comity.trust.encoding import b64encode, canonical
+from comity.trust.encoding import b64encode, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import SIGNATURE_SIZES, HybridSigner
+from comity.trust.statement import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, assemble, pae, seal
 from support.world import private_key, signer
 
 ALICE, BOB = signer("alice"), signer("bob")

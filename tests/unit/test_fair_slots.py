@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 import pytest
-from comity.node.replication.fair_slots import FairSlots
+from comity.node.replication.fair_queue import FairSlots
 from comity.trust.errors import Unavailable
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.charter import draft as next_body
+from comity.trust.charter.document import draft as next_body
+from comity.trust.charter.federation import Federation, prove_record
 from comity.trust.errors import ComityError, Untrusted
-from comity.trust.federation import Federation, prove_record
 from comity.trust.policy import parse_policy
 from comity.trust.statement import Entry
-from comity.trust.statements.node_record import sign_node_record
+from comity.trust.statements import sign_node_record
 from support.case import nodes
 from support.charters import Seated, votes
 from support.rotations import of as of_seat

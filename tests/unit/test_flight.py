@@ -1,4 +1,4 @@
-"""Readers of a file that is on its way: `comity.node.replication.flight`, and what is left of flights that ended."""
+"""Readers of a file that is on its way: `comity.node.replication.files`, and what is left of flights that ended."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from comity.content.blob_lock import BlobLock
-from comity.content.folder import FolderStore
-from comity.node.pools import Pools
-from comity.node.replication.flight import Flight, Flights
-from comity.node.replication.leftovers import trim
-from comity.trust.digest import Digest, sha256
+from comity.content.blobs import BlobLock, FolderStore
+from comity.node.context import Pools
+from comity.node.replication.files import FileDownload, FileDownloads
+from comity.node.replication.on_demand import trim
+from comity.trust.artifact import FIXED, PieceLayout
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.pieces import FIXED, PieceLayout
 from support.sources import PIECE, wanted, weights
 
 DATA = weights(4)
@@ -30,9 +29,9 @@ def pools() -> Iterator[Pools]:
     made.close()
 
 
-def departed(into: Path, *here: int) -> Flight:
+def departed(into: Path, *here: int) -> FileDownload:
     """A flight of `DATA` of which these pieces have come in."""
-    flight = Flight()
+    flight = FileDownload()
     with into.open("wb") as file:
         for piece in here:
             file.seek(piece * PIECE)
@@ -43,7 +42,7 @@ def departed(into: Path, *here: int) -> Flight:
     return flight
 
 
-async def read(flight: Flight, pools: Pools, offset: int = 0, length: int = len(DATA)) -> bytes:
+async def read(flight: FileDownload, pools: Pools, offset: int = 0, length: int = len(DATA)) -> bytes:
     async with aclosing(flight.read(offset, length, pools)) as parts:
         return b"".join([part async for part in parts])
 
@@ -94,7 +93,7 @@ async def test_a_reader_whose_file_is_moved_under_it_goes_on_in_the_store(tmp_pa
 
 
 async def test_readers_learn_why_a_flight_failed_and_the_next_one_is_another(pools: Pools) -> None:
-    flights = Flights()
+    flights = FileDownloads()
     waiting = flights.announce(KEY)
     assert flights.announce(KEY) is waiting
     reading = asyncio.create_task(read(waiting, pools))
@@ -107,7 +106,7 @@ async def test_readers_learn_why_a_flight_failed_and_the_next_one_is_another(poo
 
 
 async def test_only_a_flight_that_nobody_drives_is_given_up(pools: Pools) -> None:
-    flights = Flights()
+    flights = FileDownloads()
     with flights.driven(KEY) as flight:
         flights.give_up(KEY, NotFound("left"))
         assert flights.find(KEY) is flight
@@ -118,7 +117,7 @@ async def test_only_a_flight_that_nobody_drives_is_given_up(pools: Pools) -> Non
 
 
 async def test_a_cancelled_fetch_is_told_to_its_readers(pools: Pools) -> None:
-    flights = Flights()
+    flights = FileDownloads()
     with pytest.raises(asyncio.CancelledError), flights.driven(KEY) as flight:
         raise asyncio.CancelledError
     with pytest.raises(Unavailable) as told:

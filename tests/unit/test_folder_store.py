@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from comity.content import durable, fault
-from comity.content.folder import FolderStore
-from comity.trust.digest import sha256
+from comity.content.blobs import FolderStore
+from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
 
 DATA = b"weights" * 1000
@@ -23,8 +23,8 @@ DIGEST = sha256(DATA)
 PUT_OR_ADMIT = """
 import sys
 from pathlib import Path
-from comity.content.folder import FolderStore
-from comity.trust.digest import sha256
+from comity.content.blobs import FolderStore
+from comity.trust.encoding import sha256
 root, how = Path(sys.argv[1]), sys.argv[2]
 data = b"weights" * 1000
 store = FolderStore(root)

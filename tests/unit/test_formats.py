@@ -8,21 +8,22 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from comity.content.layout import piece_lengths
-from comity.formats import TensorLayout, gguf, safetensors
+from comity.content.blobs import piece_lengths
+from comity.formats import TensorLayout
+from comity.formats.tensors import MAX_SAFETENSORS_HEADER_READ, read_gguf_layout, read_safetensors_layout
+from comity.trust.artifact import FIXED, MAX_PIECES, PIECE, TENSOR
 from comity.trust.errors import Malformed
-from comity.trust.pieces import FIXED, MAX_PIECES, PIECE, TENSOR
 from support import weights
 
 MIB = 1024 * 1024
 
 
 def read_safetensors(data: bytes) -> TensorLayout:
-    return safetensors.read_layout(io.BytesIO(data), len(data))
+    return read_safetensors_layout(io.BytesIO(data), len(data))
 
 
 def read_gguf(data: bytes) -> TensorLayout:
-    return gguf.read_layout(io.BytesIO(data), len(data))
+    return read_gguf_layout(io.BytesIO(data), len(data))
 
 
 def with_header(header: bytes, data: bytes = b"") -> bytes:
@@ -92,9 +93,9 @@ def test_a_safetensors_header_longer_than_the_file_is_not_allocated(length: int)
 
 
 def test_a_safetensors_header_beyond_the_bound_is_refused_unread() -> None:
-    file = io.BytesIO(struct.pack("<Q", safetensors.MAX_HEADER + 1))
+    file = io.BytesIO(struct.pack("<Q", MAX_SAFETENSORS_HEADER_READ + 1))
     with pytest.raises(Malformed):
-        safetensors.read_layout(file, 1 << 40)
+        read_safetensors_layout(file, 1 << 40)
     assert file.tell() == 8
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from comity.node.config import NodeConfig
-from comity.trust.charter import Body
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Body
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
-from comity.trust.federation import Federation
-from comity_client.desk.keys import find_keys
-from comity_client.desk.seat_keys import SeatShape
-from comity_client.node_home.card import NodeCard
-from comity_client.node_home.founding import consent_to, draft_genesis, init_node, seal
+from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.signing.seat_keys import SeatShape
+from comity_client.signing.votes import find_keys
 from pydantic import BaseModel
 
 FOUNDERS = ("CH", "SG", "ES")
@@ -168,14 +167,14 @@ def test_everybody_who_has_the_cards_drafts_the_same_bytes(cards: list[NodeCard]
 def test_a_federation_that_all_founders_consented_to_is_sealed(
     tmp_path: Path, cards: list[NodeCard], body: Body
 ) -> None:
-    federation = seal(body, [consent_to(body, tmp_path / code) for code in FOUNDERS], cards)
+    federation = seal_federation(body, [consent_to(body, tmp_path / code) for code in FOUNDERS], cards)
     assert Federation.parse(federation.encode()) == federation
     assert {node.record.origin for node in federation.nodes} == {f"node-{c.lower()}.example/log" for c in FOUNDERS}
 
 
 def test_a_genesis_that_lacks_one_consent_is_refused_by_name(tmp_path: Path, cards: list[NodeCard], body: Body) -> None:
     with pytest.raises(Untrusted, match="Institute ES"):
-        seal(body, [consent_to(body, tmp_path / code) for code in ("CH", "SG")], cards)
+        seal_federation(body, [consent_to(body, tmp_path / code) for code in ("CH", "SG")], cards)
 
 
 def test_nobody_consents_to_a_charter_without_their_seat(tmp_path: Path, cards: list[NodeCard]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.gguf.models import choose, image, models, projector, quantisation
-from comity.gateway.hub.address import read_api, read_resolve
-from comity.trust.digest import sha256
+from comity.gateway.hub.views import read_api, read_resolve
+from comity.gateway.ollama import choose_model, find_projector, list_models, model_image, quantisation
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.manifest import FileEntry, Manifest
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ MANIFEST = Manifest.of(FileEntry(path, 7, sha256(path.encode())) for path in FIL
 
 
 def test_parts_and_projectors_are_no_models() -> None:
-    assert {entry.path for entry in models(MANIFEST)} == {"a-Q8_0.gguf", "a-q4_k_m.gguf", "sub/a.IQ2_XXS.gguf"}
-    found = projector(MANIFEST)
+    assert {entry.path for entry in list_models(MANIFEST)} == {"a-Q8_0.gguf", "a-q4_k_m.gguf", "sub/a.IQ2_XXS.gguf"}
+    found = find_projector(MANIFEST)
     assert found is not None and found.path == "mmproj-a-F16.gguf"
 
 
@@ -97,22 +97,22 @@ def test_parts_and_projectors_are_no_models() -> None:
     ),
 )
 def test_a_tag_is_a_quantisation_or_a_file(tag: str, path: str) -> None:
-    assert choose(MANIFEST, tag).path == path
+    assert choose_model(MANIFEST, tag).path == path
 
 
 def test_without_the_usual_quantisation_latest_is_the_first_file() -> None:
     only = Manifest.of([FileEntry("z-F16.gguf", 1, sha256(b"z")), FileEntry("y-Q2_K.gguf", 1, sha256(b"y"))])
-    assert choose(only, "latest").path == "y-Q2_K.gguf"
+    assert choose_model(only, "latest").path == "y-Q2_K.gguf"
     assert [quantisation(entry) for entry in only.files] == ["Q2_K", "F16"]
 
 
 def test_what_there_is_is_said_where_a_tag_means_nothing() -> None:
     with pytest.raises(NotFound, match="Q8_0, Q4_K_M, IQ2_XXS"):
-        choose(MANIFEST, "Q5_K")
+        choose_model(MANIFEST, "Q5_K")
 
 
 def test_an_image_names_its_file_by_the_files_own_hash() -> None:
-    entry = choose(MANIFEST, "Q8_0")
-    document = image(entry, None)
+    entry = choose_model(MANIFEST, "Q8_0")
+    document = model_image(entry, None)
     assert document["layers"][0]["digest"] == f"sha256:{entry.sha256}"
-    assert document == image(entry, None)
+    assert document == model_image(entry, None)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from comity.content.folder import FolderStore
-from comity.content.store import BlobStore
-from comity.gateway.blobs import checked as checked_module
-from comity.gateway.blobs.checked import REMOTE_PIECES, Checked, FilePart
-from comity.gateway.blobs.proofs import GRAIN, RECHECK
-from comity.trust.digest import Digest, sha256
+from comity.content.blobs import BlobStore, FolderStore
+from comity.gateway.fileserver import verified as checked_module
+from comity.gateway.fileserver.verified import GRAIN, RECHECK, REMOTE_PIECES, FilePart, VerifiedBlobs
+from comity.trust.artifact import PIECE, RECORD_BYTES
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
-from comity.trust.pieces import PIECE, RECORD_BYTES
 from support.blob_site import BlobSite, blob_site, records_of
 
 SIZE = 2 * PIECE + 1000
@@ -26,7 +24,7 @@ def site(tmp_path: Path) -> BlobSite:
     return blob_site(tmp_path)
 
 
-def read(checked: Checked, digest: Digest, offset: int = 0, length: int = SIZE) -> bytes:
+def read(checked: VerifiedBlobs, digest: Digest, offset: int = 0, length: int = SIZE) -> bytes:
     return b"".join(checked.read(digest, offset, length))
 
 
@@ -247,7 +245,7 @@ def remote(site: BlobSite) -> Remote:
     return Remote(site.store)
 
 
-def opened(site: BlobSite, remote: Remote) -> Checked:
+def opened(site: BlobSite, remote: Remote) -> VerifiedBlobs:
     return site.opened(cast(BlobStore, remote))
 
 

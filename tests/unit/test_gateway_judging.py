@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.gateway.hub.judging import DAY, STALE_DAYS, Judge
+from comity.gateway.hub.judge import DAY, STALE_DAYS, PolicyJudge
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Unavailable, Untrusted
 from support.case import Case, advisory, case
 from support.world import NOW, identity
@@ -18,20 +18,20 @@ GOOD = case()
 TITLE = "swiss-ai/tiny@v1"
 
 
-def judge(what: Case = GOOD, *, policy: Path | None = None, now: int = NOW + DAY) -> Judge:
+def judge(what: Case = GOOD, *, policy: Path | None = None, now: int = NOW + DAY) -> PolicyJudge:
     core: Any = SimpleNamespace(
         config=SimpleNamespace(gateway=SimpleNamespace(policy=policy)),
         membership=SimpleNamespace(body=what.federation.body),
         clock=lambda: float(now),
     )
-    return Judge(core)
+    return PolicyJudge(core)
 
 
 def without_proofs(what: Case) -> Case:
     return replace(what, proofs=())
 
 
-def topics(judge: Judge, what: Case) -> list[str]:
+def topics(judge: PolicyJudge, what: Case) -> list[str]:
     judgement = judge.judge(what.evidence, TITLE)
     assert judgement.refusal is None
     return [topic for topic, _ in judgement.notices]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from comity.gateway.hub.memo import Memo
+from comity.gateway.hub.judge import AnswerCache
 from comity.trust.errors import NotFound
 
 
@@ -32,7 +32,7 @@ def counting() -> Counting:
 
 
 async def test_an_answer_is_made_once_for_all_who_wait_and_survives_the_first_of_them(counting: Counting) -> None:
-    memo: Memo[str, str] = Memo(counting.now, 100)
+    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     waiting = [asyncio.create_task(memo.get("a", lambda: counting.make("a"))) for _ in range(20)]
     await asyncio.sleep(0)
     waiting[0].cancel()
@@ -45,7 +45,7 @@ async def test_an_answer_is_made_once_for_all_who_wait_and_survives_the_first_of
 
 async def test_an_answer_is_made_again_when_the_ledger_has_changed(counting: Counting) -> None:
     counting.gate.set()
-    memo: Memo[str, str] = Memo(counting.now, 100)
+    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     for generation in (1, 1, 2, 2):
         counting.generation = generation
         await memo.get("a", lambda: counting.make("a"))
@@ -57,7 +57,7 @@ async def test_a_failure_is_an_answer_and_is_not_asked_for_again(counting: Count
         counting.made.append("failed")
         raise NotFound("nothing")
 
-    memo: Memo[str, str] = Memo(counting.now, 100)
+    memo: AnswerCache[str, str] = AnswerCache(counting.now, 100)
     for _ in range(3):
         with pytest.raises(NotFound):
             await memo.get("a", fail)
@@ -66,7 +66,7 @@ async def test_a_failure_is_an_answer_and_is_not_asked_for_again(counting: Count
 
 async def test_what_weighs_too_much_together_gives_way_in_the_order_of_use(counting: Counting) -> None:
     counting.gate.set()
-    memo: Memo[str, str] = Memo(counting.now, 5, len)
+    memo: AnswerCache[str, str] = AnswerCache(counting.now, 5, len)
     for key in ("aa", "bb", "aa", "cc"):
         await memo.get(key, lambda key=key: counting.make(key))  # type: ignore[misc]
         await asyncio.sleep(0)
@@ -78,7 +78,7 @@ async def test_what_weighs_too_much_together_gives_way_in_the_order_of_use(count
 
 
 async def test_closing_ends_what_is_still_being_made(counting: Counting) -> None:
-    memo: Memo[str, str] = Memo(counting.now, 5)
+    memo: AnswerCache[str, str] = AnswerCache(counting.now, 5)
     waiting = asyncio.create_task(memo.get("a", lambda: counting.make("a")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from comity.gateway.places import CUT, Places
+from comity.gateway.http import CUT, ConnectionPlaces
 from comity.trust.errors import Unavailable
 
 
@@ -15,14 +15,14 @@ def scope(host: str, cuts: list[str]) -> dict[str, Any]:
 
 
 async def test_a_newcomer_from_elsewhere_cuts_the_block_that_has_all_places() -> None:
-    places, cuts = Places(2, "readers"), list[str]()
+    places, cuts = ConnectionPlaces(2, "readers"), list[str]()
     first, second = places.taken(scope("192.0.2.1", cuts)), places.taken(scope("192.0.2.2", cuts))
     async with first, second, places.taken(scope("198.51.100.1", cuts)):
         assert cuts == ["192.0.2.1"]
 
 
 async def test_a_request_of_the_same_block_waits_for_a_place() -> None:
-    places, cuts, order = Places(1, "readers"), list[str](), list[str]()
+    places, cuts, order = ConnectionPlaces(1, "readers"), list[str](), list[str]()
 
     async def second() -> None:
         async with places.taken(scope("192.0.2.2", cuts)):
@@ -38,7 +38,7 @@ async def test_a_request_of_the_same_block_waits_for_a_place() -> None:
 
 
 async def test_who_waits_in_vain_is_told_so_and_a_place_that_was_held_is_free_again() -> None:
-    places, cuts = Places(1, "readers", wait=0.01), list[str]()
+    places, cuts = ConnectionPlaces(1, "readers", wait=0.01), list[str]()
     async with places.taken(scope("192.0.2.1", cuts)):
         with pytest.raises(Unavailable) as refused:
             async with places.taken(scope("192.0.2.2", cuts)):
@@ -49,7 +49,7 @@ async def test_who_waits_in_vain_is_told_so_and_a_place_that_was_held_is_free_ag
 
 
 async def test_a_request_that_fails_gives_its_place_back() -> None:
-    places = Places(1, "readers", wait=0.01)
+    places = ConnectionPlaces(1, "readers", wait=0.01)
     for _ in range(3):
         with pytest.raises(ValueError, match="broken"):
             async with places.taken(scope("192.0.2.1", [])):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.blobs.ranges import Span, requested
-from comity.gateway.blobs.request import parse
+from comity.gateway.fileserver.http1 import ByteRange, parse, requested
 from comity.trust.errors import Malformed, Refused
 
 ETAG = '"abc"'
@@ -78,8 +77,8 @@ def test_blobs_are_only_read(method: str) -> None:
     assert refused.value.code == "METHOD"
 
 
-def part(offset: int, length: int) -> Span:
-    return Span(offset, length, partial=True)
+def part(offset: int, length: int) -> ByteRange:
+    return ByteRange(offset, length, partial=True)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def part(offset: int, length: int) -> Span:
         ("bytes=-0", None),
     ],
 )
-def test_a_range_is_what_the_rfc_says(wanted: str, span: Span | None) -> None:
+def test_a_range_is_what_the_rfc_says(wanted: str, span: ByteRange | None) -> None:
     assert requested(100, wanted, None, ETAG) == span
     assert requested(100, wanted, ETAG, ETAG) == span
 
@@ -118,15 +117,15 @@ def test_a_range_is_what_the_rfc_says(wanted: str, span: Span | None) -> None:
     ],
 )
 def test_a_range_that_is_none_is_ignored(wanted: str) -> None:
-    assert requested(100, wanted, None, ETAG) == Span(0, 100, partial=False)
+    assert requested(100, wanted, None, ETAG) == ByteRange(0, 100, partial=False)
 
 
 @pytest.mark.parametrize("condition", ['"abd"', 'W/"abc"', "abc", "Wed, 25 Nov 2026 02:27:00 GMT", ""])
 def test_only_the_very_tag_keeps_a_conditional_range(condition: str) -> None:
-    assert requested(100, "bytes=0-0", condition, ETAG) == Span(0, 100, partial=False)
+    assert requested(100, "bytes=0-0", condition, ETAG) == ByteRange(0, 100, partial=False)
 
 
 def test_an_empty_file_has_no_range() -> None:
     assert requested(0, "bytes=0-0", None, ETAG) is None
     assert requested(0, "bytes=-5", None, ETAG) is None
-    assert requested(0, None, None, ETAG) == Span(0, 0, partial=False)
+    assert requested(0, None, None, ETAG) == ByteRange(0, 0, partial=False)

@@ -7,8 +7,8 @@ import re
 import pytest
 from comity.trust.errors import Malformed
 from comity.v1 import node_pb2
-from comity.wire import codecs, limits
-from comity.wire.gateway_url import GatewayUrl
+from comity.wire import limits
+from comity.wire.messages import GatewayUrl, decode_node
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -80,11 +80,11 @@ def test_anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text])
 def test_a_node_that_tells_anything_else_is_not_understood(text: str) -> None:
     with pytest.raises(Malformed):
-        codecs.decode_node(node_pb2.GetNodeResponse(origin="node.example/log", gateway=text))
+        decode_node(node_pb2.GetNodeResponse(origin="node.example/log", gateway=text))
 
 
 def test_a_node_of_an_earlier_version_tells_nothing() -> None:
-    assert codecs.decode_node(node_pb2.GetNodeResponse(origin="node.example/log")).gateway is None
+    assert decode_node(node_pb2.GetNodeResponse(origin="node.example/log")).gateway is None
 
 
 @given(st.text(ALPHABET, max_size=40).map("http://a.example".__add__) | st.text(ALPHABET, max_size=40) | st.text())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.blobs.urls import Urls, file_name, given_to
-from comity.trust.digest import sha256
+from comity.gateway.fileserver.http1 import SignedUrls, file_name, given_to
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused
 
 BLOB, OTHER = sha256(b"blob"), sha256(b"other")
@@ -24,11 +24,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def urls(clock: Clock) -> Urls:
-    return Urls(bytes(32), clock)
+def urls(clock: Clock) -> SignedUrls:
+    return SignedUrls(bytes(32), clock)
 
 
-def test_a_url_opens_its_blob_until_it_expires(urls: Urls, clock: Clock) -> None:
+def test_a_url_opens_its_blob_until_it_expires(urls: SignedUrls, clock: Clock) -> None:
     url = urls.sign(BLOB, seconds=60)
     clock.now += 60
     assert urls.check(url) == BLOB
@@ -38,7 +38,7 @@ def test_a_url_opens_its_blob_until_it_expires(urls: Urls, clock: Clock) -> None
     assert refused.value.code == "URL-EXPIRED"
 
 
-def test_no_character_of_a_url_can_be_changed(urls: Urls) -> None:
+def test_no_character_of_a_url_can_be_changed(urls: SignedUrls) -> None:
     url = urls.sign(BLOB, seconds=60, name="model.gguf", peer="node-ch.example")
     for at, character in enumerate(url):
         for other in ("0", "A", "_", "%", ""):
@@ -50,18 +50,18 @@ def test_no_character_of_a_url_can_be_changed(urls: Urls) -> None:
             assert refused.value.code == "URL-FORGED"
 
 
-def test_a_url_opens_no_other_blob(urls: Urls) -> None:
+def test_a_url_opens_no_other_blob(urls: SignedUrls) -> None:
     with pytest.raises(Refused):
         urls.check(urls.sign(BLOB, seconds=60).replace(BLOB, OTHER))
 
 
-def test_a_url_ends_with_the_process_that_signed_it(urls: Urls, clock: Clock) -> None:
+def test_a_url_ends_with_the_process_that_signed_it(urls: SignedUrls, clock: Clock) -> None:
     with pytest.raises(Refused) as refused:
-        Urls(bytes(31) + b"\1", clock).check(urls.sign(BLOB, seconds=60))
+        SignedUrls(bytes(31) + b"\1", clock).check(urls.sign(BLOB, seconds=60))
     assert refused.value.code == "URL-FORGED"
 
 
-def test_a_url_lives_a_day_at_most(urls: Urls, clock: Clock) -> None:
+def test_a_url_lives_a_day_at_most(urls: SignedUrls, clock: Clock) -> None:
     url = urls.sign(BLOB, seconds=1e12)
     clock.now += 86_401
     with pytest.raises(Refused):
@@ -71,19 +71,19 @@ def test_a_url_lives_a_day_at_most(urls: Urls, clock: Clock) -> None:
 @pytest.mark.parametrize(
     "name", ["model-00001-of-00002.safetensors", "Ünïcode & mac=.bin", "a/b?c#d\r\nX: y", '"quoted"']
 )
-def test_a_file_name_comes_through_whatever_is_in_it(urls: Urls, name: str) -> None:
+def test_a_file_name_comes_through_whatever_is_in_it(urls: SignedUrls, name: str) -> None:
     url = urls.sign(BLOB, seconds=60, name=name)
     assert urls.check(url) == BLOB
     assert file_name(url) == name
     assert url.isascii() and url.isprintable() and " " not in url
 
 
-def test_a_url_says_whom_it_was_given_to(urls: Urls) -> None:
+def test_a_url_says_whom_it_was_given_to(urls: SignedUrls) -> None:
     assert given_to(urls.sign(BLOB, seconds=60, peer="node-ch.example")) == "node-ch.example"
     assert given_to(urls.sign(BLOB, seconds=60, name="a&peer=b")) == ""
 
 
-def test_too_long_a_file_name_is_refused(urls: Urls) -> None:
+def test_too_long_a_file_name_is_refused(urls: SignedUrls) -> None:
     with pytest.raises(Malformed):
         urls.sign(BLOB, seconds=60, name="ü" * 128)
 
@@ -91,4 +91,4 @@ def test_too_long_a_file_name_is_refused(urls: Urls) -> None:
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33)])
 def test_a_key_of_another_length_is_a_mistake_of_the_caller(key: bytes, clock: Clock) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        Urls(key, clock)
+        SignedUrls(key, clock)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.content.keyfile import write_keys
+from comity.content.secrets import write_keys
 from comity.trust.errors import ComityError, NotFound, Refused
-from comity.trust.offers.accounts import Usage, usage_statement
-from comity.trust.offers.capacity import Window
+from comity.trust.offers.amounts import Usage, usage_statement
+from comity.trust.offers.offer import Window
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.compute.parcels import Parcel
 from comity_client.home import Home
-from comity_client.owner.trust_store import TrustStore
+from comity_client.offers.market import OfferBundle
+from comity_client.trust_store import TrustStore
 from support.fair import Stall
 from support.offers import HOUR, START
 from support.world import Identity, seat
@@ -91,12 +91,12 @@ def test_each_is_shown_before_it_is_signed_and_goes_into_a_parcel(table: Table) 
         for words in (f"Institute ES {title}", "lent by      Institute CH (CH)", "to           Institute ES (ES)"):
             assert words in shown.output.partition("Sign this?")[0], (text, shown.output)
         assert f"Next: the other side: {following}" in shown.output
-        assert len(Parcel.read(table.folder / "said").unplaced) == 2  # who speaks, and what is said
+        assert len(OfferBundle.read(table.folder / "said").unplaced) == 2  # who speaks, and what is said
 
 
 def test_a_program_is_told_the_line_and_the_next_command(table: Table) -> None:
     told = json.loads(table.run("grant redeem GRANT", "--yes", "--json").output)
-    assert Parcel.read(table.folder / "said").find(told["line"]) is not None
+    assert OfferBundle.read(table.folder / "said").find(told["line"]) is not None
     assert (told["by"], told["next"]) == (table.stall.customer.id, SAYABLE["grant redeem GRANT --amount 3"][1])
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.tlog.growth import MAX_BYTES, MAX_HASHES, Growth, growths
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.proof import MAX_BYTES, MAX_GROWTH_HASHES, Growth, growths
 
 TREE = MemoryTree()
 ROOTS = [TREE.root()]
@@ -47,7 +47,7 @@ GOOD = growth(5, 12).encode()
         pytest.param(GOOD + b"AAAA\n", id="a short hash"),
         pytest.param(GOOD + b"\n", id="an empty line"),
         pytest.param(b"comity/growth/v1\nx\n", id="no sizes"),
-        pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_HASHES + 1), id="too many hashes"),
+        pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_GROWTH_HASHES + 1), id="too many hashes"),
         pytest.param(GOOD + b"A" * MAX_BYTES + b"\n", id="too long"),
         pytest.param(GOOD.replace(b"node", b"n\xffde"), id="not UTF-8"),
     ],

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from comity.trust.errors import Malformed
-from comity_client.compute.accelerators import VENDORS, objection
-from comity_client.compute.handoff import RENDERERS, render
-from comity_client.compute.handoff import spelling as spell
+from comity_client.offers.handoff import RENDERERS, render, to_yaml
+from comity_client.offers.offer_file import VENDORS, objection
 from hypothesis import given
 from support.handoffs import H100, HOSTILE, PLAIN, hostile_with, words
 
@@ -150,7 +149,7 @@ def test_a_target_that_skypilot_would_not_take_is_left_out() -> None:
 
 @given(words)
 def test_a_strangers_words_come_back_from_yaml_as_they_were(word: str) -> None:
-    assert yaml.safe_load(spell.yaml(word)) == word
+    assert yaml.safe_load(to_yaml(word)) == word
     (task,) = documents(render(hostile_with(word), "skypilot")[f"{PLAIN.name}-big.sky.yaml"])
     assert task["envs"].get("COMITY_MODEL", "") == word
     assert set(task) == {"name", "num_nodes", "resources", "envs", "run"}

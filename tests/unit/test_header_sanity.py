@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from comity.formats.inspecting import inspect
+from comity.formats.inspect import inspect
 from comity.formats.sanity import MAX_FINDINGS
 from support import weights
 

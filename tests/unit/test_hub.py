@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.hub import blob_id, commit_id, pointer, tree_id
-from comity.trust.manifest import MAX_PATH_BYTES, FileEntry, Manifest
+from comity.trust.artifact import MAX_PATH_BYTES, FileEntry, Manifest, blob_id, commit_id, pointer, tree_id
+from comity.trust.encoding import sha256
 from support.tools import needs
 
 PATHS = [

@@ -4,8 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.encoding import canonical
+from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, Inception, KeySet, announce, check_inception, check_jurisdiction
 from comity.trust.keys import HybridSigner

@@ -3,9 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from comity.content.folder import FolderStore
-from comity.node.importing.workplace import clear, forget, workplace
-from comity.trust.upstream.naming import Upstream
+from comity.content.blobs import FolderStore
+from comity.node.importing.importer import clear, forget, workplace
+from comity.trust.upstream import Upstream
 
 COMMIT = Upstream("https://hub.example", "org/tiny", "1f" * 20, "main")
 OTHER = Upstream("https://hub.example", "org/tiny", "2e" * 20, "main")

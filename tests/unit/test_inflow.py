@@ -1,4 +1,4 @@
-"""Readers of a file that an import fetches: `comity.node.importing.inflow`."""
+"""Readers of a file that an import fetches: `comity.node.importing.read_through`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from comity.node.coming import SLICE
-from comity.node.importing.inflow import Inflow
-from comity.node.pools import Pools
+from comity.node.context import Pools
+from comity.node.importing.read_through import ImportedFile
+from comity.node.replication.files import SLICE
 from comity.trust.errors import Unavailable, Untrusted
 
 DATA = random.Random(4).randbytes(3 * SLICE + 1000)
@@ -30,7 +30,7 @@ class Coming:
     def __init__(self, path: Path, size: int = len(DATA)) -> None:
         self.path = path
         self.lost = 0
-        self.flow = Inflow(path, size, asyncio.get_running_loop(), self._lose)
+        self.flow = ImportedFile(path, size, asyncio.get_running_loop(), self._lose)
         path.touch()
 
     def _lose(self) -> None:

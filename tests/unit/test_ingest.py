@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from comity.content import ingest as room
 from comity.content.ingest import Ingested, ingest
-from comity.trust.digest import sha256
+from comity.trust.artifact import FIXED, PIECE, TENSOR, records_root
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, Unavailable
-from comity.trust.pieces import FIXED, PIECE, TENSOR, records_root
 from support import weights
 
 MIB = 1024 * 1024

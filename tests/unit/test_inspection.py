@@ -18,11 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from comity.formats.inspecting import by_name, inspect
-from comity.formats.pickles import is_pickle
-from comity.formats.source import BUDGET, Source
-from comity.trust.evidence import Inspection
-from comity.trust.safety import FORMATS, KINDS, kind_of
+from comity.formats.inspect import by_name, inspect, is_pickle
+from comity.formats.tensors import BUDGET, BoundedFile
+from comity.trust.evidence import FORMATS, KINDS, Inspection, kind_of
 from support import weights
 
 
@@ -188,8 +186,8 @@ def test_prose_and_word_lists_are_no_pickles(text: bytes) -> None:
 
 
 def test_opcodes_beyond_the_bound_count_as_a_pickle() -> None:
-    assert is_pickle(Source.of(b"N0" * 20_000))
-    assert not is_pickle(Source.of(b"N0" * 9))
+    assert is_pickle(BoundedFile.of(b"N0" * 20_000))
+    assert not is_pickle(BoundedFile.of(b"N0" * 9))
 
 
 def test_a_pickle_is_found_in_a_member_whose_beginning_alone_is_unpacked() -> None:

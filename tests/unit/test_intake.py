@@ -8,16 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.ledger.facts import INCEPTION, PUBLISHED
+from comity.ledger.intake import INCEPTION, PUBLISHED
 from comity.ledger.ledger import Backing, Ledger
-from comity.node.intake import Prover
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import PAYLOAD_TYPE, Envelope, EnvelopeSignature
+from comity.node.intake import LineProver
+from comity.trust.encoding import Digest, sha256
 from comity.trust.keys import PublicKey
 from comity.trust.names import Name
-from comity.trust.statement import Author, Entry, SideObject, Subject, sign_statement
-from comity.trust.statements.claims import sign_hold
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statement import (
+    PAYLOAD_TYPE,
+    Author,
+    Entry,
+    Envelope,
+    EnvelopeSignature,
+    SideObject,
+    Subject,
+    sign_statement,
+)
+from comity.trust.statements import Licence, Published, publish, sign_hold
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of
@@ -43,7 +50,7 @@ class Logs:
         self.lines: dict[LogKeys, list[bytes]] = {FAR: [], OTHER: []}
         for log in self.lines:
             ledger.logs.create(log.origin, log.vkey)
-        self.prover = Prover(ledger, lambda who: ())
+        self.prover = LineProver(ledger, lambda who: ())
 
     def say(self, log: LogKeys, *said: Entry | bytes) -> None:
         had, lines = len(self.lines[log]), self.lines[log]
@@ -216,7 +223,7 @@ def test_the_intake_goes_on_where_it_stood(tmp_path: Path) -> None:
     ledger.close()
     ledger = Ledger.open(tmp_path, lambda: 1_000)
     assert ledger.intake.position(FAR.vkey) == 256
-    Prover(ledger, lambda who: ()).finish_all()
+    LineProver(ledger, lambda who: ()).finish_all()
     assert len(ledger.proven.publications("acme/tiny", OWNER.id).found) == 400
     ledger.close()
 
@@ -225,14 +232,14 @@ def test_a_seat_proves_what_its_member_said(logs: Logs) -> None:
     logs.say(FAR, published())
     logs.prove()
     state = of(OWNER).state
-    logs.prover = Prover(logs.ledger, lambda who: (state,) if who == OWNER.id else ())
+    logs.prover = LineProver(logs.ledger, lambda who: (state,) if who == OWNER.id else ())
     logs.ledger.intake.revisit(FAR.vkey, [OWNER.id])
     logs.prove()
     assert names(logs) == [(FAR.origin, 0)]
 
 
 def test_rotations_of_one_identity_are_bounded(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.node.proof.MAX_ROTATIONS", 4)
+    monkeypatch.setattr("comity.node.intake.MAX_ROTATIONS_KEPT", 4)
     logs.say(FAR, OWNER.entry, *(of(OWNER).to(f"way {number}")[1] for number in range(9)))
     logs.prove()
     assert len(logs.ledger.proven.rotations(OWNER.id)) == 4
@@ -269,7 +276,7 @@ def test_a_flood_of_unknown_authors_is_kept_on_the_disk_alone(tmp_path: Path, me
         logs.prove()
         ledger.close()
         ledger = Ledger.open(tmp_path, lambda: 1_000)
-        assert Prover(ledger, lambda who: ()).finish_all() == 0
+        assert LineProver(ledger, lambda who: ()).finish_all() == 0
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from comity.content.keyfile import read_keys, read_signer, write_keys
+from comity.content.secrets import read_keys, read_signer, write_keys
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import HybridSigner
 

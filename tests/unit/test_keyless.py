@@ -13,17 +13,17 @@ import pytest
 from comity.trust.encoding import b64decode, b64encode
 from comity.trust.errors import Unavailable, Untrusted
 from comity.trust.evidence import MODEL_SIG
-from comity.trust.model_signing import Identity, ModelSigningRule
+from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
 from comity.trust.policy import Policy
 from comity.trust.verify import verify
 from comity.verifier import examine, main
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.pulling.keyless import keyless_for, verify_keyless
+from comity_client.pull.keyless import keyless_for, verify_keyless
 from support.model_sig import FILES, changed, flipped, folder
 from support.sigstore_site import Site
 
-LAB = Identity("release@lab.example", "https://accounts.example")
+LAB = KeylessIdentity("release@lab.example", "https://accounts.example")
 SITE, RIVAL = Site(), Site()
 SIGNED = SITE.bundle()
 RULE = ModelSigningRule(identities=(LAB,), sigstore_root=SITE.trusted_root)
@@ -40,13 +40,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_whoever_signed_without_a_key_is_told(tmp_path: Path) -> None:
-    assert verify_keyless(SIGNED, (Identity("other@lab.example", LAB.issuer), LAB), SITE.trusted_root) == LAB
+    assert verify_keyless(SIGNED, (KeylessIdentity("other@lab.example", LAB.issuer), LAB), SITE.trusted_root) == LAB
 
 
 @pytest.mark.parametrize(
-    "identity", [Identity("other@lab.example", LAB.issuer), Identity(LAB.identity, "https://other.example")]
+    "identity",
+    [KeylessIdentity("other@lab.example", LAB.issuer), KeylessIdentity(LAB.identity, "https://other.example")],
 )
-def test_another_person_or_another_issuer_is_not_whom_the_policy_lists(identity: Identity) -> None:
+def test_another_person_or_another_issuer_is_not_whom_the_policy_lists(identity: KeylessIdentity) -> None:
     with pytest.raises(Untrusted, match="it is not by anybody whom the policy lists"):
         verify_keyless(SIGNED, (identity,), SITE.trusted_root)
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.encoding import b64encode
+from comity.trust.encoding import b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.keys import RAW_SIZES, SIGNATURE_SIZES, HybridSigner, PrivateKey, PublicKey, VerifyingKey, ecdsa_der
 from cryptography.hazmat.primitives import serialization

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger import asks
-from comity.ledger.asks import EXPIRY, MAX_ASKS
+from comity.ledger import quotas as asks
 from comity.ledger.ledger import Backing, Ledger
-from comity.trust.digest import Digest, sha256
+from comity.ledger.quotas import EXPIRY, MAX_ASKS
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace
 
 STRANGERS, ELSEWHERE, MEMBER = "192.0.2.0/24", "198.51.100.0/24", "member 51aa"

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.cosignatures import MAX_NAMES, MAX_SIZES
 from comity.ledger.ledger import Backing, Ledger
+from comity.ledger.records import MAX_NAMES, MAX_SIZES
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key, verified_cosigners
-from comity.trust.tlog.note import MAX_SIGNATURES, NoteSignature, SignedNote
+from comity.trust.tlog.note import (
+    MAX_SIGNATURES,
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    cosign,
+    cosigner_key,
+    verified_cosigners,
+)
 from support.logs import LogKeys, statement_lines
 
 LOG = LogKeys.generate("far.example/log")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.epochs import KeptEpoch
 from comity.ledger.ledger import Backing, Ledger
-from comity.trust.digest import Digest, sha256
+from comity.ledger.records import KeptEpoch
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 
 FEDERATION = sha256(b"a genesis")

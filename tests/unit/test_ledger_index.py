@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.facts import fact
-from comity.ledger.index import Located, Place, Query
-from comity.ledger.intake import Judged
+from comity.ledger.intake import JudgedLines, fact
 from comity.ledger.ledger import Backing, Ledger
-from comity.trust.digest import sha256
+from comity.ledger.log_store import EntryPosition, EntryQuery, IndexedEntry
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.statement import Author, parse_entry
 from support.logs import LogKeys, statement_line, statement_lines
@@ -53,49 +52,49 @@ def believe(ledger: Ledger, log: str) -> None:
     for index, line in enumerate(stretch.lines, stretch.start):
         with contextlib.suppress(Malformed):
             facts.append(fact(index, parse_entry(line)))
-    ledger.intake.commit(stretch, Judged(log, tuple(item for item in facts if item is not None)))
+    ledger.intake.commit(stretch, JudgedLines(log, tuple(item for item in facts if item is not None)))
 
 
-def places(found: list[Located]) -> list[tuple[str, int]]:
+def places(found: list[IndexedEntry]) -> list[tuple[str, int]]:
     return [("own" if entry.origin == OWN.origin else "far", entry.index) for entry in found]
 
 
-def find(ledger: Ledger, query: Query) -> list[tuple[str, int]]:
+def find(ledger: Ledger, query: EntryQuery) -> list[tuple[str, int]]:
     return places(ledger.index.find(query))
 
 
 def test_an_empty_query_finds_everything_in_order_of_log_and_index(ledger: Ledger) -> None:
     expected = [("own", index) for index in range(4)] + [("far", index) for index in (1, 2)]
-    assert find(ledger, Query()) == expected
+    assert find(ledger, EntryQuery()) == expected
 
 
 def test_what_is_found_are_the_exact_lines(ledger: Ledger) -> None:
-    assert [entry.line for entry in ledger.index.find(Query(origin=FAR.origin))] == FAR_LINES[1:]
+    assert [entry.line for entry in ledger.index.find(EntryQuery(origin=FAR.origin))] == FAR_LINES[1:]
 
 
 def test_statements_are_found_by_subject_in_every_log(ledger: Ledger) -> None:
-    assert find(ledger, Query(subject=MODEL)) == [("own", 0), ("own", 1), ("far", 1), ("far", 2)]
+    assert find(ledger, EntryQuery(subject=MODEL)) == [("own", 0), ("own", 1), ("far", 1), ("far", 2)]
 
 
 def test_every_condition_must_hold(ledger: Ledger) -> None:
-    assert find(ledger, Query(subject=MODEL, predicate="hold")) == [("own", 1), ("far", 1)]
-    assert find(ledger, Query(subject=MODEL, predicate="hold", by=SOMEONE.id)) == [("own", 1)]
-    assert find(ledger, Query(subject=MODEL, predicate="hold", origin=FAR.origin)) == [("far", 1)]
+    assert find(ledger, EntryQuery(subject=MODEL, predicate="hold")) == [("own", 1), ("far", 1)]
+    assert find(ledger, EntryQuery(subject=MODEL, predicate="hold", by=SOMEONE.id)) == [("own", 1)]
+    assert find(ledger, EntryQuery(subject=MODEL, predicate="hold", origin=FAR.origin)) == [("far", 1)]
 
 
 def test_pages_follow_one_another_without_gap_or_repetition(ledger: Ledger) -> None:
-    pages: list[Located] = []
+    pages: list[IndexedEntry] = []
     last = None
-    while page := ledger.index.find(Query(), limit=2, after=last):
+    while page := ledger.index.find(EntryQuery(), limit=2, after=last):
         assert len(page) <= 2
         pages.extend(page)
         last = (page[-1].vkey, page[-1].index)
-    assert pages == ledger.index.find(Query())
+    assert pages == ledger.index.find(EntryQuery())
 
 
 def test_a_query_in_one_log_is_a_feed(ledger: Ledger) -> None:
     ledger.logs.append(OWN.origin, statement_lines(10, 12))
-    assert places(ledger.index.find(Query(origin=OWN.origin), after=(OWN.origin, 3))) == [("own", 4), ("own", 5)]
+    assert places(ledger.index.find(EntryQuery(origin=OWN.origin), after=(OWN.origin, 3))) == [("own", 4), ("own", 5)]
 
 
 def test_staged_entries_are_found_only_once_they_are_visible(ledger: Ledger) -> None:
@@ -110,9 +109,9 @@ def test_staged_entries_are_found_only_once_they_are_visible(ledger: Ledger) -> 
 def test_what_a_mirrored_log_brings_is_found_once_it_is_proven(ledger: Ledger) -> None:
     line = statement_line(20, subject=MODEL)
     ledger.logs.advance(FAR.origin, 3, [line], FAR.note_over([*FAR_LINES, line]))
-    assert ("far", 3) not in find(ledger, Query(subject=MODEL))
+    assert ("far", 3) not in find(ledger, EntryQuery(subject=MODEL))
     believe(ledger, FAR.vkey)
-    assert ("far", 3) in find(ledger, Query(subject=MODEL))
+    assert ("far", 3) in find(ledger, EntryQuery(subject=MODEL))
 
 
 def test_refused_entries_leave_nothing_for_the_intake(ledger: Ledger) -> None:
@@ -122,16 +121,19 @@ def test_refused_entries_leave_nothing_for_the_intake(ledger: Ledger) -> None:
 
 
 def test_a_line_is_found_by_its_digest_wherever_it_was_logged(ledger: Ledger) -> None:
-    assert ledger.index.places(sha256(OWN_LINES[0])) == [Place(OWN.origin, OWN.vkey, 0), Place(FAR.origin, FAR.vkey, 2)]
+    assert ledger.index.places(sha256(OWN_LINES[0])) == [
+        EntryPosition(OWN.origin, OWN.vkey, 0),
+        EntryPosition(FAR.origin, FAR.vkey, 2),
+    ]
     assert ledger.index.places(sha256(b"never logged")) == []
 
 
 @pytest.mark.parametrize("limit", [0, 1001])
 def test_a_limit_out_of_bounds_is_refused(ledger: Ledger, limit: int) -> None:
     with pytest.raises(Malformed):
-        ledger.index.find(Query(), limit=limit)
+        ledger.index.find(EntryQuery(), limit=limit)
 
 
 def test_a_query_in_an_unknown_log_is_not_found(ledger: Ledger) -> None:
     with pytest.raises(NotFound):
-        ledger.index.find(Query(origin="nobody.example/log"))
+        ledger.index.find(EntryQuery(origin="nobody.example/log"))

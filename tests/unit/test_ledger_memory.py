@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.misbehaviour import KEPT_PER_LOG, MAX_PART, Proof
-from comity.ledger.piece_index import PiecePlace
-from comity.trust.digest import sha256
+from comity.ledger.records import KEPT_PER_LOG, MAX_PART, PiecePlace, StoredMisbehaviour
+from comity.trust.artifact import PIECE, PieceRecord, encode_records
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.pieces import PIECE, PieceRecord, encode_records
-from comity.trust.tlog.misbehaviour import HISTORY, LEAVES, ROOTS
+from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("far.example/log")
@@ -82,7 +81,7 @@ def test_misbehaviour_is_kept_with_the_time_it_was_seen(ledger: Ledger) -> None:
     parts = (note(1), note(2))
     assert ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, parts)
     first, second = sorted(parts)
-    assert ledger.misbehaviour.all() == [Proof(ROOTS, LOG.origin, LOG.vkey, (first, second), 1_000)]
+    assert ledger.misbehaviour.all() == [StoredMisbehaviour(ROOTS, LOG.origin, LOG.vkey, (first, second), 1_000)]
 
 
 @pytest.mark.parametrize("kind", [ROOTS, LEAVES, HISTORY])

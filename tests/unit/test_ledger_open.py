@@ -13,18 +13,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
-from comity.ledger.database import Database
-from comity.ledger.intake import Intake
+from comity.ledger.database import NAME as LOCK
+from comity.ledger.database import Database, find_log, migrate
+from comity.ledger.intake import IntakeStore
 from comity.ledger.ledger import NAME, Ledger
-from comity.ledger.lock import NAME as LOCK
-from comity.ledger.migrate import migrate
-from comity.ledger.piece_index import PieceIndex, PiecePlace
-from comity.ledger.proven import Proven
-from comity.ledger.rows import find_log
+from comity.ledger.proven import ProvenTables
+from comity.ledger.records import PiecePlace, PieceRecordTable
 from comity.ledger.sqlite import SqliteFile
-from comity.trust.digest import sha256
+from comity.trust.artifact import FIXED, PieceRecord, encode_records
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
-from comity.trust.pieces import FIXED, PieceRecord, encode_records
 from comity.trust.tlog.merkle import EMPTY_ROOT
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
@@ -143,7 +141,7 @@ def test_piece_records_of_an_earlier_version_are_kept_and_sealed(database: Datab
         connection.execute(text(row), {"blob": bytes.fromhex(blob), "layout": FIXED, "records": records})
         connection.execute(text(piece), {"sha256": bytes(32)})
     migrate(database)
-    pieces = PieceIndex(database)
+    pieces = PieceRecordTable(database)
     assert pieces.records(blob, FIXED) == records
     assert pieces.find_piece(bytes(32)) == [PiecePlace(blob, 0, 5)]
     pieces.forget(blob)
@@ -162,8 +160,8 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
             connection.execute(text(entry), {"index": index, "line": line, "digest": bytes(32)})
             connection.execute(text(said), {"index": index, "predicate": "vouched" if index else ""})
     migrate(database)
-    assert Intake(database).stretch(LOG.origin).lines == lines
-    assert Proven(database).last() == 0
+    assert IntakeStore(database).stretch(LOG.origin).lines == lines
+    assert ProvenTables(database).last() == 0
 
 
 def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:

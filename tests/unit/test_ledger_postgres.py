@@ -13,13 +13,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
-from comity.ledger.advisory import KEY
-from comity.ledger.database import Database
-from comity.ledger.index import Query
+from comity.ledger.database import Database, migrate
 from comity.ledger.ledger import Ledger
-from comity.ledger.migrate import migrate
-from comity.ledger.postgres import PostgresDatabase
-from comity.node.continuity import Mark
+from comity.ledger.log_store import EntryQuery
+from comity.ledger.postgres import KEY, PostgresDatabase
+from comity.node.context import LedgerMark
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused, Unavailable
 from sqlalchemy import text
 from support.logs import LogKeys, statement_line, statement_lines
@@ -231,9 +229,9 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_path: Path) -> None:
-    def mark(database: str) -> Mark:
+    def mark(database: str) -> LedgerMark:
         with closing(opened(postgres, database, tmp_path)) as ledger:
-            return Mark(tmp_path / "mark", ledger.identity)
+            return LedgerMark(tmp_path / "mark", ledger.identity)
 
     mark(name).renew()
     assert not mark(name).is_of_another(begun=True)
@@ -247,7 +245,7 @@ def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_p
 
 
 def test_what_no_text_can_hold_is_found_nowhere(ledger: Ledger) -> None:
-    for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(Query(predicate="a\0name"))):
+    for work in (lambda: ledger.logs.get("a\0log"), lambda: ledger.index.find(EntryQuery(predicate="a\0name"))):
         refusal_of(work, Malformed)
     refusal_of(lambda: ledger.logs.get("another/log"), NotFound)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.shares import ALL, AUTHOR, Amount, Share
-from comity.trust.digest import sha256
+from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideShare
+from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
 from support.logs import AUTHOR as WHO
@@ -72,22 +72,22 @@ def test_the_weight_is_known_after_a_restart_without_reading_the_log(
 def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> None:
     lines = statement_lines(0, 3)
     size = sum(map(len, lines))
-    everybody = Share(ALL, "", Amount(100, 10 * size))
-    one, two = (Share(AUTHOR, name, Amount(3, 2 * size)) for name in ("one", "two"))
-    assert ledger.shares.charge(OWN.vkey, lines, (everybody, one)) == Amount(3, size)
+    everybody = OutsideShare(ALL, "", OutsideAmount(100, 10 * size))
+    one, two = (OutsideShare(AUTHOR, name, OutsideAmount(3, 2 * size)) for name in ("one", "two"))
+    assert ledger.shares.charge(OWN.vkey, lines, (everybody, one)) == OutsideAmount(3, size)
     with pytest.raises(OutOfSpace) as refused:
         ledger.shares.charge(OWN.vkey, lines, (everybody, one))
     assert refused.value.code == "LOG-SHARE"
-    assert ledger.shares.used(ALL) == Amount(3, size), "nothing of what was refused is charged"
+    assert ledger.shares.used(ALL) == OutsideAmount(3, size), "nothing of what was refused is charged"
     amount = ledger.shares.charge(OWN.vkey, lines, (everybody, two))
-    assert ledger.shares.used(ALL) == Amount(6, 2 * size)
+    assert ledger.shares.used(ALL) == OutsideAmount(6, 2 * size)
     ledger.shares.give_back((everybody, two), amount)
-    assert ledger.shares.used(ALL) == Amount(3, size) and ledger.shares.used(AUTHOR, "two") == Amount()
+    assert ledger.shares.used(ALL) == OutsideAmount(3, size) and ledger.shares.used(AUTHOR, "two") == OutsideAmount()
 
 
 def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
     lines = statement_lines(0, 1)
     for number in range(20):
         with pytest.raises(OutOfSpace):
-            ledger.shares.charge(OWN.vkey, lines, (Share(AUTHOR, str(number), Amount(0, 0)),))
-    assert all(ledger.shares.used(AUTHOR, str(number)) == Amount() for number in range(20))
+            ledger.shares.charge(OWN.vkey, lines, (OutsideShare(AUTHOR, str(number), OutsideAmount(0, 0)),))
+    assert all(ledger.shares.used(AUTHOR, str(number)) == OutsideAmount() for number in range(20))

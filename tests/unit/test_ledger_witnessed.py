@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.witnessed import NOTHING, Seen
+from comity.ledger.records import NOTHING, WitnessedHead
 from comity.trust.errors import Conflict, Untrusted
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash
-from comity.trust.tlog.note import SignedNote
+from comity.trust.tlog.note import Checkpoint, SignedNote
 from support.logs import LogKeys, statement_lines
 
 LOG = LogKeys.generate("outside.example/log")
@@ -30,8 +29,8 @@ def note(size: int, log: LogKeys = LOG) -> SignedNote:
     return log.note(size, TREE.root(size))
 
 
-def seen(size: int, log: LogKeys = LOG) -> Seen:
-    return Seen(size, TREE.root(size), note(size, log).encode())
+def seen(size: int, log: LogKeys = LOG) -> WitnessedHead:
+    return WitnessedHead(size, TREE.root(size), note(size, log).encode())
 
 
 def test_a_log_that_was_never_seen_is_empty(ledger: Ledger) -> None:
@@ -60,7 +59,7 @@ def test_two_keys_of_one_origin_have_a_state_each(ledger: Ledger) -> None:
 def test_whoever_comes_from_an_old_state_moves_nothing(ledger: Ledger) -> None:
     ledger.witnessed.move(LOG.verifier, NOTHING, note(3))
     ledger.witnessed.move(LOG.verifier, seen(3), note(9))
-    for old in (NOTHING, seen(3), Seen(9, leaf_hash(b"another"), b"")):
+    for old in (NOTHING, seen(3), WitnessedHead(9, leaf_hash(b"another"), b"")):
         with pytest.raises(Conflict) as refusal:
             ledger.witnessed.move(LOG.verifier, old, note(12))
         assert refusal.value.code == "LOG-MOVED"
@@ -127,4 +126,4 @@ def test_the_hashes_of_staged_entries_are_read_before_they_are_visible(ledger: L
 def test_a_checkpoint_of_no_entries_is_a_state_too(ledger: Ledger) -> None:
     empty = Checkpoint(LOG.origin, 0, NOTHING.root).signed(LOG.key)
     ledger.witnessed.move(LOG.verifier, NOTHING, empty)
-    assert ledger.witnessed.latest(LOG.verifier) == Seen(0, NOTHING.root, empty.encode())
+    assert ledger.witnessed.latest(LOG.verifier) == WitnessedHead(0, NOTHING.root, empty.encode())

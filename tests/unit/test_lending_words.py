@@ -10,17 +10,15 @@ import click
 import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound
-from comity_cli.lending.fits import own_room
-from comity_cli.lending.listing import lines_of, said_of
-from comity_cli.lending.rendering import STALE_SECONDS, standing
-from comity_cli.lending.wants import allocations, amounts, moment
+from comity_cli.offers.fits import own_room
+from comity_cli.offers.listing import lines_of, said_of
+from comity_cli.offers.rendering import STALE_SECONDS, standing
+from comity_cli.offers.wants import allocations, amounts, moment
 from comity_cli.main import command
 from comity_cli.output import Output
-from comity_client.compute.chains import view
-from comity_client.compute.circle import Circle
-from comity_client.compute.gathering import Seen
 from comity_client.home import Home
-from comity_client.owner.trust_store import TrustStore
+from comity_client.offers.market import FoundChain, IdentityResolver, view
+from comity_client.trust_store import TrustStore
 from support.fair import Stall
 from support.offers import HOUR, START, an_offer, hours
 from support.weights import safetensors
@@ -84,9 +82,9 @@ def test_a_room_of_ones_own_is_typed_in_one_word() -> None:
             own_room(text)
 
 
-def seen(stall: Stall, chain: Any, answers: bool = False, **parcel: bool) -> Seen:
+def seen(stall: Stall, chain: Any, answers: bool = False, **parcel: bool) -> FoundChain:
     lines = stall.parcel(**parcel)
-    return Seen(view(lines, chain, Circle([stall.federation], lines.entries)), ("node-es",), answers)
+    return FoundChain(view(lines, chain, IdentityResolver([stall.federation], lines.entries)), ("node-es",), answers)
 
 
 def test_proven_claimed_stale_and_convicted_are_different_words() -> None:
@@ -179,7 +177,7 @@ def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:
     stall = Stall()
     chain = stall.post()
     grant = stall.grant(chain)
-    from comity_cli.lending.rendering import grant_facts
+    from comity_cli.offers.rendering import grant_facts
 
     held = seen(stall, chain).view.grant(grant.digest)
     facts = dict(grant_facts(seen(stall, chain).view, replace(held, redeemed=(3,))))

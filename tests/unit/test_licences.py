@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.licences import FAMILY, fit
+from comity.trust.lineage import FAMILY, fit
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.lineage import MAX_DEPTH, MAX_EDGES, MAX_NODES, Claim, Found, Graph, Known, Word, build
+from comity.trust.encoding import Digest, sha256
+from comity.trust.evidence import Row
+from comity.trust.lineage import (
+    MAX_DEPTH,
+    MAX_EDGES,
+    MAX_NODES,
+    DerivationClaim,
+    FoundArtifact,
+    KnownClaims,
+    LineageGraph,
+    ParentClaim,
+    build,
+)
 from comity.trust.statement import parse_entry
-from comity.trust.statements.derived import Extent, parse_derived, sign_derived
-from comity.trust.statements.published import Parent
-from comity.trust.verdict import Row
+from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
 from support.case import Case, case, nodes, release
 from support.derivations import derived_line
 from support.world import Identity, identity
@@ -25,27 +34,29 @@ def digest(name: str) -> Digest:
     return sha256(name.encode())
 
 
-def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> Claim:
+def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> ParentClaim:
     named: Parents = tuple(("finetune", f"lab/{parent}@v1", digest(parent)) for parent in parents)
-    return Claim(digest(by), by, f"lab/{name}@v1", licence, named, digest(f"line of {name} {by}"))
+    return ParentClaim(digest(by), by, f"lab/{name}@v1", licence, named, digest(f"line of {name} {by}"))
 
 
-def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") -> Word:
+def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") -> DerivationClaim:
     line = derived_line(digest(child), digest(parent), exact=exact)
-    return Word(by, parse_derived(parse_entry(line).statement), sha256(line))
+    return DerivationClaim(by, parse_derived(parse_entry(line).statement), sha256(line))
 
 
-def graph(root: str, **known: Known) -> Graph:
+def graph(root: str, **known: KnownClaims) -> LineageGraph:
     by_digest = {digest(name): said for name, said in known.items()}
-    return build(digest(root), lambda artifact: by_digest.get(artifact, Known()))
+    return build(digest(root), lambda artifact: by_digest.get(artifact, KnownClaims()))
 
 
-def edges(found: Graph) -> set[tuple[str, str, str]]:
+def edges(found: LineageGraph) -> set[tuple[str, str, str]]:
     return {(found.node(e.child).title, found.node(e.parent).title, e.basis) for e in found.edges}
 
 
 def test_it_goes_up_from_the_root_by_digest() -> None:
-    found = graph("c", c=Known((claim("c", "b"),)), b=Known((claim("b", "a"),)), a=Known((claim("a"),)))
+    found = graph(
+        "c", c=KnownClaims((claim("c", "b"),)), b=KnownClaims((claim("b", "a"),)), a=KnownClaims((claim("a"),))
+    )
     assert [node.title for node in found.nodes] == ["lab/c@v1", "lab/b@v1", "lab/a@v1"]
     assert edges(found) == {("lab/c@v1", "lab/b@v1", "claimed"), ("lab/b@v1", "lab/a@v1", "claimed")}
     assert not found.missing
@@ -53,7 +64,7 @@ def test_it_goes_up_from_the_root_by_digest() -> None:
 
 
 def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
-    found = graph("c", c=Known((claim("c", "b"),)))
+    found = graph("c", c=KnownClaims((claim("c", "b"),)))
     (missing,) = found.missing
     assert (missing.title, missing.digest, missing.licence) == ("lab/b@v1", digest("b"), None)
 
@@ -61,7 +72,7 @@ def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
 def test_a_parent_by_name_is_no_parent_by_digest() -> None:
     hexadecimal = digest("b")
     parents: Parents = (("finetune", hexadecimal, None), ("merge", "lab/b@v1", digest("b")))
-    found = graph("c", c=Known((replace(claim("c"), parents=parents),)), b=Known((claim("b"),)))
+    found = graph("c", c=KnownClaims((replace(claim("c"), parents=parents),)), b=KnownClaims((claim("b"),)))
     assert {(node.key, node.missing) for node in found.nodes[1:]} == {
         (f"name:{hexadecimal}", True),
         (f"sha256:{hexadecimal}", False),
@@ -69,27 +80,35 @@ def test_a_parent_by_name_is_no_parent_by_digest() -> None:
 
 
 def test_who_derived_it_is_on_the_edge_and_an_exact_result_is_its_basis() -> None:
-    found = graph("b", b=Known((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
+    found = graph("b", b=KnownClaims((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
     (edge,) = found.edges
     assert (edge.basis, edge.claimed_by, [w.by for w in edge.words]) == (
         "signed",
         (("Lab", digest("line of b Lab")),),
         ["Checker", "Other"],
     )
-    (share,) = graph("b", b=Known((claim("b", "a"),), (word("b", "a", exact=False),))).edges
+    (share,) = graph("b", b=KnownClaims((claim("b", "a"),), (word("b", "a", exact=False),))).edges
     assert share.basis == "claimed"
-    checked = found.checked(digest("b"), digest("a"), Found(True, Extent(9, 9), {"copy": 9}))
+    checked = found.checked(digest("b"), digest("a"), FoundArtifact(True, Extent(9, 9), {"copy": 9}))
     assert checked.edges[0].basis == "here"
-    assert found.checked(digest("b"), digest("a"), Found(False, Extent(9, 2), {"copy": 2})).edges[0].basis == "signed"
+    assert (
+        found.checked(digest("b"), digest("a"), FoundArtifact(False, Extent(9, 2), {"copy": 2})).edges[0].basis
+        == "signed"
+    )
 
 
 def test_a_parent_that_only_a_derivation_names_is_an_edge_without_claimant() -> None:
-    (edge,) = graph("b", b=Known((claim("b"),), (word("b", "a"),))).edges
+    (edge,) = graph("b", b=KnownClaims((claim("b"),), (word("b", "a"),))).edges
     assert (edge.claimed_by, edge.relations) == ((), ("quantized",))
 
 
 def test_a_circle_ends_where_it_closes() -> None:
-    found = graph("c", c=Known((claim("c", "b"),)), b=Known((claim("b", "a"),)), a=Known((claim("a", "c", "a"),)))
+    found = graph(
+        "c",
+        c=KnownClaims((claim("c", "b"),)),
+        b=KnownClaims((claim("b", "a"),)),
+        a=KnownClaims((claim("a", "c", "a"),)),
+    )
     assert len(found.nodes) == 3
     assert {(found.node(e.child).title, found.node(e.parent).title) for e in found.edges if e.closes} == {
         ("lab/a@v1", "lab/c@v1"),
@@ -99,7 +118,11 @@ def test_a_circle_ends_where_it_closes() -> None:
 
 def test_a_diamond_has_each_artifact_once() -> None:
     found = graph(
-        "d", d=Known((claim("d", "b", "c"),)), b=Known((claim("b", "a"),)), c=Known((claim("c", "a"),)), a=Known()
+        "d",
+        d=KnownClaims((claim("d", "b", "c"),)),
+        b=KnownClaims((claim("b", "a"),)),
+        c=KnownClaims((claim("c", "a"),)),
+        a=KnownClaims(),
     )
     assert len(found.nodes) == 4
     assert len(found.edges) == 4
@@ -107,21 +130,23 @@ def test_a_diamond_has_each_artifact_once() -> None:
 
 
 def test_hostile_sizes_are_cut_and_it_says_so() -> None:
-    deep: dict[Digest, Known] = {digest(f"n{i}"): Known((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)}
-    found = build(digest("n0"), lambda artifact: deep.get(artifact, Known()))
+    deep: dict[Digest, KnownClaims] = {
+        digest(f"n{i}"): KnownClaims((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)
+    }
+    found = build(digest("n0"), lambda artifact: deep.get(artifact, KnownClaims()))
     assert max(node.depth for node in found.nodes) == MAX_DEPTH
     assert "generations" in found.cut
     wide = {
-        digest(f"w{i}"): Known(
+        digest(f"w{i}"): KnownClaims(
             tuple(claim(f"w{i}", *(f"w{i * 32 + k}" for k in range(1, 33)), by=f"Lab {n}") for n in range(3))
         )
         for i in range(2000)
     }
-    found = build(digest("w0"), lambda artifact: wide.get(artifact, Known()))
+    found = build(digest("w0"), lambda artifact: wide.get(artifact, KnownClaims()))
     assert len(found.nodes) == MAX_NODES
     assert "artifacts" in found.cut
-    dense = {digest(f"d{i}"): Known((claim(f"d{i}", *(f"d{k}" for k in range(60))),)) for i in range(60)}
-    found = build(digest("d0"), lambda artifact: dense.get(artifact, Known()))
+    dense = {digest(f"d{i}"): KnownClaims((claim(f"d{i}", *(f"d{k}" for k in range(60))),)) for i in range(60)}
+    found = build(digest("d0"), lambda artifact: dense.get(artifact, KnownClaims()))
     assert len(found.edges) == MAX_EDGES
     assert "edges" in found.cut
 
@@ -129,9 +154,9 @@ def test_hostile_sizes_are_cut_and_it_says_so() -> None:
 def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> None:
     found = graph(
         "c",
-        c=Known((claim("c", "b"),)),
-        b=Known((claim("b", "a", licence="other"),)),
-        a=Known((claim("a", licence="CC-BY-NC-4.0"),)),
+        c=KnownClaims((claim("c", "b"),)),
+        b=KnownClaims((claim("b", "a", licence="other"),)),
+        a=KnownClaims((claim("a", licence="CC-BY-NC-4.0"),)),
     )
     ((child, parent, why),) = found.conflicts
     assert (child.title, parent.title) == ("lab/c@v1", "lab/a@v1")
@@ -141,7 +166,7 @@ def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> Non
 
 def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
     two = (claim("a", licence="CC-BY-NC-4.0"), claim("a", licence="MIT", by="Other"))
-    found = graph("b", b=Known((claim("b", "a"),)), a=Known(two))
+    found = graph("b", b=KnownClaims((claim("b", "a"),)), a=KnownClaims(two))
     assert not found.conflicts
     assert found.edges[0].licence.answer == "unknown"
     assert found.node(found.edges[0].parent).licence is None

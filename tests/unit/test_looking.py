@@ -7,10 +7,9 @@ import pickle
 from pathlib import Path
 
 import pytest
-from comity.content.folder import FolderStore
-from comity.content.looking import look_into
-from comity.formats.inspecting import inspect
-from comity.trust.digest import sha256
+from comity.content.blobs import FolderStore, look_into
+from comity.formats.inspect import inspect
+from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from support import weights
 

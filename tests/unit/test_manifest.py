@@ -5,10 +5,9 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.encoding import MAX_INTEGER, canonical
+from comity.trust.artifact import MAX_FILES, MAX_PATH_BYTES, FileEntry, Manifest, check_path
+from comity.trust.encoding import MAX_INTEGER, Digest, canonical, sha256
 from comity.trust.errors import Malformed
-from comity.trust.manifest import MAX_FILES, MAX_PATH_BYTES, FileEntry, Manifest, check_path
 
 DIGEST = sha256(b"x")
 MANIFEST = Manifest.of([FileEntry("b/weights", 3, DIGEST), FileEntry("a", 2, DIGEST), FileEntry("empty", 0, DIGEST)])

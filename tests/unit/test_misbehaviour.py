@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.misbehaviour import HISTORY, LEAVES, ROOTS, convict, history_part, leaf_part
-from comity.trust.tlog.proof import TlogProof
+from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, convict, history_part, leaf_part
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("log.example/log")

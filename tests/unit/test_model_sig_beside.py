@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.verify import verify
 from comity.verifier import examine

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import Malformed, Unavailable, Untrusted
-from comity.trust.model_signing import (
-    Bundle,
-    Identity,
-    KeylessMaterial,
-    ModelSigningRule,
-    Moment,
-    judge,
-    parse_roots,
-)
-from comity.trust.model_signing.chains import Chain
+from comity.trust.model_signing.bundle import Bundle, KeylessMaterial
+from comity.trust.model_signing.certificates import CertificateChain, TrustedTime, parse_roots
+from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule, judge
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.model_sig import (
     CODE_SIGNING,
@@ -33,11 +26,11 @@ from support.model_sig import (
 GOOD = signed()
 ROOT = Authority.root()
 LAB = ROOT.below()
-AT = Moment(posix(2026), "as_of of the policy")
+AT = TrustedTime(posix(2026), "as_of of the policy")
 BY_ROOT = ModelSigningRule(roots=parse_roots(ROOT.pem))
 
 
-def by_leaf(rule: ModelSigningRule = BY_ROOT, at: Moment = AT, **leaf: Any) -> str:
+def by_leaf(rule: ModelSigningRule = BY_ROOT, at: TrustedTime = AT, **leaf: Any) -> str:
     return outcome(LAB.leaf(**leaf).sign(), rule=rule, moments=[at])
 
 
@@ -80,8 +73,8 @@ def test_a_certificate_without_a_listed_authority_or_without_a_moment_is_not_bel
 
 
 def test_any_moment_at_which_the_signature_was_there_will_do() -> None:
-    expired, late = LAB.leaf(years=(2020, 2022)).sign(), Moment(posix(2026), "as_of")
-    moments = [late, *(Moment(posix(year), "cosigned") for year in (2019, 2021))]
+    expired, late = LAB.leaf(years=(2020, 2022)).sign(), TrustedTime(posix(2026), "as_of")
+    moments = [late, *(TrustedTime(posix(year), "cosigned") for year in (2019, 2021))]
     assert outcome(expired, rule=BY_ROOT, moments=moments).startswith("pass/")
     assert outcome(expired, rule=BY_ROOT, moments=moments[:2]).startswith("fail/")
 
@@ -94,12 +87,12 @@ def test_a_signature_by_another_key_than_the_certificates_fails() -> None:
 
 def test_a_certificate_that_is_none_fails() -> None:
     with pytest.raises(Untrusted):
-        Chain.parse([b"junk"])
+        CertificateChain.parse([b"junk"])
     with pytest.raises(Malformed, match="certificates in PEM"):
         parse_roots(b"junk")
 
 
-SOMEBODY = Identity("release@lab.example", "https://accounts.example")
+SOMEBODY = KeylessIdentity("release@lab.example", "https://accounts.example")
 KEYLESS = ModelSigningRule(identities=(SOMEBODY,), sigstore_root=b"{}")
 
 
@@ -115,10 +108,10 @@ def test_a_keyless_bundle_is_checked_by_whoever_can() -> None:
     passes = judge(data, found(), KEYLESS, keyless=lambda bundle, identities, root: identities[0])
     assert passes.text == "model.sig by release@lab.example (https://accounts.example), 4 files"
 
-    def refuses(bundle: bytes, identities: tuple[Identity, ...], root: bytes) -> Identity:
+    def refuses(bundle: bytes, identities: tuple[KeylessIdentity, ...], root: bytes) -> KeylessIdentity:
         raise Untrusted("not theirs")
 
-    def cannot(bundle: bytes, identities: tuple[Identity, ...], root: bytes) -> Identity:
+    def cannot(bundle: bytes, identities: tuple[KeylessIdentity, ...], root: bytes) -> KeylessIdentity:
         raise Unavailable("no such root")
 
     assert outcome(data, rule=KEYLESS, keyless=cannot) == "not-checked/missing: model.sig without a key: no such root"

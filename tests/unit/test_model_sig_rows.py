@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from comity.trust.evidence import MODEL_SIG, Evidence
+from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.evidence import MODEL_SIG, Evidence, Verdict
 from comity.trust.keys import PrivateKey
-from comity.trust.manifest import FileEntry, Manifest
-from comity.trust.model_signing import ModelSigningRule, parse_roots
+from comity.trust.model_signing.certificates import parse_roots
+from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.policy import CosignerRule, Freshness, Policy
-from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from support.case import FILES as CASE_FILES
 from support.case import case

@@ -12,13 +12,9 @@ import pytest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing import (
-    Bundle,
-    KeyMaterial,
-    ModelKey,
-    ModelSigningRule,
-    judge,
-)
+from comity.trust.model_signing.bundle import Bundle, KeyMaterial
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule, judge
 from support.model_sig import (
     FILES,
     KEY,

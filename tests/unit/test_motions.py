@@ -7,12 +7,20 @@ from typing import Any
 
 import click
 import pytest
-from comity.trust.charter import Body, CharterPolicy, genesis, quorum
-from comity.trust.digest import Digest
+from comity.trust.charter.document import Body, CharterPolicy, genesis, quorum
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
-from comity_cli.governance.motions import MOTIONS, draft
-from comity_client.governance import drafting
-from comity_client.governance.sitting import Material, Sitting, convene
+from comity_cli.charter.motions import MOTIONS, draft
+from comity_client.charter.proposals import (
+    draft_admission,
+    draft_namespaces,
+    draft_policy_change,
+    draft_rekeying,
+    draft_removal,
+    draft_status,
+    draft_succession,
+)
+from comity_client.charter.state import CharterMaterial, CharterState, convene
 from support.world import Identity, node, seat
 
 CODES = ("CH", "ES", "KR", "SG")
@@ -37,42 +45,42 @@ def card_named(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sitting() -> Sitting:
+def sitting() -> CharterState:
     policy = CharterPolicy(quorum(4), min_copies=3, min_jurisdictions=2, cosigner_quorum=2)
-    return convene(genesis([seat(code).member for code in CODES], policy), Material())
+    return convene(genesis([seat(code).member for code in CODES], policy), CharterMaterial())
 
 
-def meant(sitting: Sitting, text: str) -> Body:
+def meant(sitting: CharterState, text: str) -> Body:
     kind, *words = text.split()
     return draft(kind, tuple(words), sitting, card_named)[0]
 
 
-def test_each_kind_means_its_change(sitting: Sitting) -> None:
+def test_each_kind_means_its_change(sitting: CharterState) -> None:
     now, spain = sitting.current, seat("ES").member
     expected = {
-        "admit card": drafting.admission(now, NEWCOMER.member),
-        f"succeed {spain.name} card": drafting.succession(now, spain, NEWCOMER.member),
-        f"remove {spain.id[:8]}": drafting.removal(now, spain.id),
-        f"observer {spain.name}": drafting.status(now, spain.id, "observer"),
-        f"active {spain.name}": drafting.status(now, spain.id, "active"),
-        f"rekey {spain.name}": drafting.rekeying(now, sitting.chain(spain.id).current),
-        "policy min_copies=4 cosigner_quorum=1": drafting.policy_change(
+        "admit card": draft_admission(now, NEWCOMER.member),
+        f"succeed {spain.name} card": draft_succession(now, spain, NEWCOMER.member),
+        f"remove {spain.id[:8]}": draft_removal(now, spain.id),
+        f"observer {spain.name}": draft_status(now, spain.id, "observer"),
+        f"active {spain.name}": draft_status(now, spain.id, "active"),
+        f"rekey {spain.name}": draft_rekeying(now, sitting.chain(spain.id).current),
+        "policy min_copies=4 cosigner_quorum=1": draft_policy_change(
             now, CharterPolicy(quorum(4), min_copies=4, min_jurisdictions=2, cosigner_quorum=1)
         ),
-        f"namespace swiss-ai={X} alia={X}": drafting.namespaces(now, {"swiss-ai": X, "alia": X}),
+        f"namespace swiss-ai={X} alia={X}": draft_namespaces(now, {"swiss-ai": X, "alia": X}),
     }
     for text, body in expected.items():
         assert meant(sitting, text.replace(spain.name, spain.id)) == body, text
 
 
-def test_lines_of_a_newcomer_come_with_the_draft_and_no_others(sitting: Sitting) -> None:
-    assert draft("admit", ("card",), sitting, card_named)[1] == Material.of(NEWCOMER.lines)
-    assert draft("succeed", (seat("ES").id, "card"), sitting, card_named)[1] == Material.of(NEWCOMER.lines)
-    assert draft("remove", (seat("ES").id,), sitting, card_named)[1] == Material()
+def test_lines_of_a_newcomer_come_with_the_draft_and_no_others(sitting: CharterState) -> None:
+    assert draft("admit", ("card",), sitting, card_named)[1] == CharterMaterial.of(NEWCOMER.lines)
+    assert draft("succeed", (seat("ES").id, "card"), sitting, card_named)[1] == CharterMaterial.of(NEWCOMER.lines)
+    assert draft("remove", (seat("ES").id,), sitting, card_named)[1] == CharterMaterial()
 
 
 @pytest.mark.parametrize("kind", [kind for kind, words in MOTIONS.items() if "=" not in words])
-def test_a_word_too_few_or_too_many_is_not_passed_over(sitting: Sitting, kind: str) -> None:
+def test_a_word_too_few_or_too_many_is_not_passed_over(sitting: CharterState, kind: str) -> None:
     count = len(MOTIONS[kind].split())
     for words in ((), (seat("ES").id,) * (count + 1)):
         with pytest.raises(click.UsageError) as refused:
@@ -95,12 +103,12 @@ def test_a_word_too_few_or_too_many_is_not_passed_over(sitting: Sitting, kind: s
     ],
     ids=lambda text: text[:40],
 )
-def test_values_that_are_none_are_refused(sitting: Sitting, text: str) -> None:
+def test_values_that_are_none_are_refused(sitting: CharterState, text: str) -> None:
     with pytest.raises(click.UsageError):
         meant(sitting, text)
 
 
-def test_what_other_rooms_refuse_stays_refused(sitting: Sitting) -> None:
+def test_what_other_rooms_refuse_stays_refused(sitting: CharterState) -> None:
     for text, error in {"admit nobody": NotFound, "remove nobody": NotFound, "namespace alia=x": Malformed}.items():
         with pytest.raises(error):
             meant(sitting, text)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.digest import bare_digest, parse_digest, sha256, short
+from comity.trust.encoding import bare_digest, parse_digest, sha256, short
 from comity.trust.errors import Malformed
 from comity.trust.names import Name, Reference, check_segment
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.claims import Publication
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
-from comity.trust.judging.claimants import Claimant, Preference
-from comity.trust.judging.naming import Candidate, decide
-from comity.trust.judging.reading import Publication
 from comity.trust.names import Name, Reference
+from comity.trust.resolution import Candidate, Preference, PublisherClaim, decide
 from comity.trust.rotation import KeyState, follow
 from comity.trust.statement import SideObject
-from comity.trust.statements.published import Licence, Published, publish
+from comity.trust.statements import Licence, Published, publish
 from support.world import Identity, identity
 
 OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
@@ -37,7 +36,7 @@ V1, V2 = candidate("v1", A, 3), candidate("v2", B, 7)
 
 
 def bound(publisher: Identity | None) -> list[Preference]:
-    return [Preference(Claimant(publisher.id), "bound")] if publisher else []
+    return [Preference(PublisherClaim(publisher.id), "bound")] if publisher else []
 
 
 BARE, EXACT = "swiss-ai/tiny", "swiss-ai/tiny@v1"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.annals import Annals
-from comity.trust.charter import Certificate, consent
+from comity.node.epochs import EpochStore
+from comity.trust.charter.certificate import Certificate
+from comity.trust.charter.federation import Federation
+from comity.trust.charter.votes import consent
 from comity.trust.errors import NotFound, Untrusted
-from comity.trust.federation import Federation
 from support.assembly import Assembly, change
 
 
@@ -36,10 +37,10 @@ def decided(number: int) -> tuple[Assembly, Certificate]:
 
 def test_the_file_is_where_a_node_starts_and_the_ledger_where_it_goes_on(ledger: Ledger) -> None:
     council, certificate = decided(1)
-    annals = Annals(ledger.epochs, file_of(council))
+    annals = EpochStore(ledger.epochs, file_of(council))
     assert (annals.newest, annals.digests) == (council.body, [council.body.digest])
     assert annals.keep(certificate)
-    again = Annals(ledger.epochs, file_of(council))
+    again = EpochStore(ledger.epochs, file_of(council))
     assert again.newest == certificate.body
     assert again.certificate(1) == certificate
     assert [body.epoch for body in again.bodies()] == [0, 1]
@@ -49,14 +50,14 @@ def test_the_file_is_where_a_node_starts_and_the_ledger_where_it_goes_on(ledger:
 
 def test_a_newer_file_brings_its_epochs(ledger: Ledger) -> None:
     council, certificate = decided(1)
-    assert Annals(ledger.epochs, file_of(council, certificate)).newest == certificate.body
+    assert EpochStore(ledger.epochs, file_of(council, certificate)).newest == certificate.body
 
 
 def test_the_branch_that_was_first_is_followed_and_its_rival_kept(ledger: Ledger) -> None:
     (council, first), (_, second) = decided(1), decided(2)
-    annals = Annals(ledger.epochs, file_of(council))
+    annals = EpochStore(ledger.epochs, file_of(council))
     assert annals.keep(first) and not annals.keep(second)
-    again = Annals(ledger.epochs, file_of(council))
+    again = EpochStore(ledger.epochs, file_of(council))
     assert again.newest == first.body
     assert again.rivals() == [(first, second)]
     assert not again.decided(1)
@@ -64,17 +65,17 @@ def test_the_branch_that_was_first_is_followed_and_its_rival_kept(ledger: Ledger
 
 def test_a_file_of_another_branch_is_refused_until_the_operator_names_one(ledger: Ledger) -> None:
     (council, first), (_, second) = decided(1), decided(2)
-    Annals(ledger.epochs, file_of(council)).keep(first)
+    EpochStore(ledger.epochs, file_of(council)).keep(first)
     with pytest.raises(Untrusted) as caught:
-        Annals(ledger.epochs, file_of(council, second))
+        EpochStore(ledger.epochs, file_of(council, second))
     assert caught.value.code == "CHARTER-BRANCH" and "branch" in caught.value.hint
-    chosen = Annals(ledger.epochs, file_of(council, second), second.body.digest)
+    chosen = EpochStore(ledger.epochs, file_of(council, second), second.body.digest)
     assert chosen.newest == second.body and chosen.decided(1)
 
 
 def test_a_branch_that_is_not_known_yet_decides_nothing(ledger: Ledger) -> None:
     council, first = decided(1)
-    annals = Annals(ledger.epochs, file_of(council), change(council.body, 9).digest)
+    annals = EpochStore(ledger.epochs, file_of(council), change(council.body, 9).digest)
     assert annals.keep(first)
     assert not annals.decided(1)
 
@@ -84,16 +85,16 @@ def test_a_branch_far_up_names_all_that_leads_to_it(ledger: Ledger) -> None:
     later = Assembly(council.seats)
     later.body = second.body
     third = later.decide(change(second.body, 3))
-    annals = Annals(ledger.epochs, file_of(council))
+    annals = EpochStore(ledger.epochs, file_of(council))
     for certificate in (first, second, third):
         annals.keep(certificate)
     assert annals.newest == first.body
-    chosen = Annals(ledger.epochs, file_of(council), third.body.digest)
+    chosen = EpochStore(ledger.epochs, file_of(council), third.body.digest)
     assert list(chosen.digests) == [council.body.digest, second.body.digest, third.body.digest]
 
 
 def test_another_federation_begins_anew(ledger: Ledger) -> None:
     council, first = decided(1)
-    Annals(ledger.epochs, file_of(council)).keep(first)
+    EpochStore(ledger.epochs, file_of(council)).keep(first)
     other = Assembly.of(3)
-    assert Annals(ledger.epochs, file_of(other)).newest == other.body
+    assert EpochStore(ledger.epochs, file_of(other)).newest == other.body

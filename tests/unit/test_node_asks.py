@@ -9,17 +9,15 @@ from typing import Any, cast
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.node.core import Core
-from comity.node.governance.asks import Asks, check_card
-from comity.node.membership import Membership, Seat
-from comity.node.pools import Pools
+from comity.node.charter.admission import JoinRequests, check_card
+from comity.node.context import NodeContext, Pools
+from comity.node.members import Membership, Seat
 from comity.trust.errors import ComityError, Conflict, Refused
 from comity.trust.identity import KeySet
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements.claims import sign_addresses
-from comity.trust.statements.node_record import sign_node_record
-from comity.wire.doors import Caller
+from comity.trust.statements import sign_addresses, sign_node_record
+from comity.wire.access import Caller
 from support.world import Identity, Node, found, identity, node, seat, signer
 
 CLASSICAL = ("ed25519",)
@@ -86,22 +84,22 @@ def test_a_card_that_does_not_prove_itself_is_refused(card: list[bytes]) -> None
 
 
 @pytest.fixture
-def asks(tmp_path: Path) -> Iterator[Asks]:
+def asks(tmp_path: Path) -> Iterator[JoinRequests]:
     ledger = Ledger.open(tmp_path, lambda: 1000.0)
     members = Membership(Seat.parse(CH.entry.line, at(CH).entry.line), found([at(CH), at(SG)]))
     parts: Any = SimpleNamespace(ledger=ledger, pools=Pools(), membership=members)
-    yield Asks(cast(Core, parts), lambda: 0.0)
+    yield JoinRequests(cast(NodeContext, parts), lambda: 0.0)
     ledger.close()
 
 
-async def test_a_request_waits_once_however_often_it_is_made(asks: Asks) -> None:
+async def test_a_request_waits_once_however_often_it_is_made(asks: JoinRequests) -> None:
     for _ in range(2):
         receipt = await asks.put(Caller("192.0.2.1"), CARD)
         assert (receipt.member, receipt.since, receipt.waiting) == (BR.id, 1000, 1)
     assert [ask.lines async for ask in asks.all()] == [tuple(CARD)]
 
 
-async def test_one_caller_asks_a_few_times_only(asks: Asks) -> None:
+async def test_one_caller_asks_a_few_times_only(asks: JoinRequests) -> None:
     for _ in range(5):
         await asks.put(Caller("192.0.2.1"), CARD)
     with pytest.raises(Refused) as caught:
@@ -112,13 +110,13 @@ async def test_one_caller_asks_a_few_times_only(asks: Asks) -> None:
         await asks.put(Caller("operator", operator=True), CARD)
 
 
-async def test_who_has_a_seat_need_not_ask(asks: Asks) -> None:
+async def test_who_has_a_seat_need_not_ask(asks: JoinRequests) -> None:
     with pytest.raises(Conflict) as caught:
         await asks.put(Caller("192.0.2.1"), lines(SG.entry, at(SG).entry))
     assert caught.value.code == "MEMBER-ALREADY"
 
 
-async def test_requests_are_counted_by_who_brings_them(asks: Asks) -> None:
+async def test_requests_are_counted_by_who_brings_them(asks: JoinRequests) -> None:
     ledger = asks._core.ledger
     for caller, block in (
         (Caller("198.51.100.7"), "198.51.100.0/24"),
@@ -130,7 +128,7 @@ async def test_requests_are_counted_by_who_brings_them(asks: Asks) -> None:
         ledger.asks.drop(BR.id)
 
 
-async def test_an_operator_keeps_a_request_or_lets_it_go(asks: Asks) -> None:
+async def test_an_operator_keeps_a_request_or_lets_it_go(asks: JoinRequests) -> None:
     await asks.put(Caller("192.0.2.1"), CARD)
     await asks.decide(BR.id, keep=True)
     kept = asks._core.ledger.asks.get(BR.id)

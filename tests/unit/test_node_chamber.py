@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.ledger.index import Query
-from comity.node.governance.bodies import StoredBodies
-from comity.trust.charter import Body, Certificate, Member, assemble, consent
+from comity.ledger.log_store import EntryQuery
+from comity.node.charter.inbox import StoredBodies
+from comity.trust.charter.certificate import Certificate, assemble
+from comity.trust.charter.document import Body, Member
+from comity.trust.charter.votes import consent
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import Rotation, rotate
@@ -211,7 +213,7 @@ async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> Non
     await bench.settle()
     assert bench.chamber.annals.newest == body
     assert bench.ledger.asks.waiting() == []
-    mine = Query(predicate="node-record", origin=str(bench.me.record.log))
+    mine = EntryQuery(predicate="node-record", origin=str(bench.me.record.log))
     assert [found.line for found in bench.ledger.index.find(mine)] == [card[1]]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from attackers.charter import copies
-from comity.node.governance import floor
-from comity.node.governance.floor import Floor
-from comity.trust.charter import draft_statement
+from comity.node.charter import admission as floor
+from comity.node.charter.admission import CharterAdmission
+from comity.trust.charter.votes import draft_statement
 from comity.trust.errors import ComityError, OutOfSpace
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from support.assembly import Assembly, change
@@ -25,8 +25,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     opened.ledger.close()
 
 
-def open_floor(bench: Bench) -> Floor:
-    return Floor(bench.core, bench.chamber, lambda: 0.0)
+def open_floor(bench: Bench) -> CharterAdmission:
+    return CharterAdmission(bench.core, bench.chamber, lambda: 0.0)
 
 
 def drafting(bench: Bench, who: Identity, number: int) -> Entry:
@@ -34,7 +34,7 @@ def drafting(bench: Bench, who: Identity, number: int) -> Entry:
     return sign_statement(draft_statement(body, who.id, "because"), who.signer)
 
 
-async def refused(floor_: Floor, *entries: Entry) -> str:
+async def refused(floor_: CharterAdmission, *entries: Entry) -> str:
     with pytest.raises(ComityError) as caught:
         await floor_.granted(entries)
     return caught.value.code

@@ -9,21 +9,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.content.folder import FolderStore
+from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.core import Core
-from comity.node.governance import hearing
-from comity.node.governance.hearing import Hearing, about
-from comity.node.governance.memo import Memo
-from comity.node.governance.proceedings import WINDOW, Proceedings
-from comity.node.membership import Membership, Seat
-from comity.node.pools import Pools
-from comity.trust.charter import Intent, accusation, find_lies
-from comity.trust.digest import sha256
-from comity.trust.dsse import EnvelopeSignature
+from comity.node.charter import inbox as hearing
+from comity.node.charter.inbox import WINDOW, SignatureCache, VoteInbox, VoteReader, about
+from comity.node.context import NodeContext, Pools
+from comity.node.members import Membership, Seat
+from comity.trust.charter.equivocation import accusation, find_lies
+from comity.trust.charter.votes import Intent
+from comity.trust.encoding import sha256
 from comity.trust.identity import KeySet
 from comity.trust.rotation import Rotation, rotate
-from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.trust.statement import Entry, EnvelopeSignature, parse_entry, sign_statement
 from support.assembly import CLASSICAL, Assembly, change
 from support.world import Identity, node, signer
 
@@ -41,7 +38,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch, statements: int, elsewhere: int | N
         monkeypatch.setattr(hearing, name, replace(getattr(hearing, name), statements=most))
 
 
-def hears(kept: Hearing, log: str, entry: Entry, *, home: bool = False) -> bool:
+def hears(kept: VoteInbox, log: str, entry: Entry, *, home: bool = False) -> bool:
     """Whether a proven entry that stands in `log` is kept, and new."""
     return kept.wants(log, entry, home=home) and kept.put(entry)
 
@@ -55,7 +52,7 @@ def padded(entry: Entry, number: int) -> Entry:
 
 def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 10)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     liar, honest, *_ = council.seats
     body = change(council.body)
     flood = [council.intent(liar, body, at) for at in range(1, 30)]
@@ -66,7 +63,7 @@ def test_a_member_that_floods_its_log_takes_no_place_from_another(monkeypatch: p
 
 def test_copies_of_a_statement_cost_nothing_however_they_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 2)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     body = council.put(change(council.body))
     put_forward = council.lines[-1]
     wanted = [kept.wants("a log", padded(put_forward, number)) for number in range(100)]
@@ -79,7 +76,7 @@ def test_copies_of_a_statement_cost_nothing_however_they_are_padded(monkeypatch:
 
 def test_a_member_has_more_room_in_its_own_log_than_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 8, elsewhere=2)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     who = council.seats[0]
     said = [council.intent(who, change(council.body), at) for at in range(1, 21)]
     assert sum(hears(kept, "its own log", entry, home=True) for entry in said) == 8
@@ -88,7 +85,7 @@ def test_a_member_has_more_room_in_its_own_log_than_elsewhere(monkeypatch: pytes
 
 def test_what_a_liar_said_counts_where_it_is_logged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 3)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     liar = council.seats[0]
     said = [council.intent(liar, change(council.body), at) for at in range(1, 10)]
     for entry in said:
@@ -102,7 +99,7 @@ def test_a_reading_on_which_another_rests_is_kept_beyond_the_share(
     monkeypatch: pytest.MonkeyPatch, read_first: bool
 ) -> None:
     bounded(monkeypatch, 3)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     liar, honest, *_ = council.seats
     body, other = change(council.body), change(council.body, 2)
     ratified = council.ratify(honest, body, 7)
@@ -122,7 +119,7 @@ def test_a_reading_on_which_another_rests_is_kept_beyond_the_share(
 
 
 def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     body = council.put(change(council.body))
     monkeypatch.setattr(hearing, "ELSEWHERE", replace(hearing.ELSEWHERE, drafted=len(body.data) + 1))
     assert hears(kept, "a log", council.lines[-1])
@@ -133,7 +130,7 @@ def test_large_drafts_are_bounded_and_keep_no_reading_out(monkeypatch: pytest.Mo
 
 def test_a_statement_that_stands_twice_is_charged_to_both_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded(monkeypatch, 1)
-    council, kept = assembly(), Hearing()
+    council, kept = assembly(), VoteInbox()
     said = [council.intent(council.seats[0], change(council.body), at) for at in (1, 2)]
     assert hears(kept, "a log", said[0]) and not hears(kept, "another", said[0])
     assert not hears(kept, "another", said[1])
@@ -155,7 +152,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def reading(ledger: Ledger, council: Assembly, tmp_path: Path) -> tuple[Proceedings, Membership]:
+def reading(ledger: Ledger, council: Assembly, tmp_path: Path) -> tuple[VoteReader, Membership]:
     """Proceedings about the assembly's body, over the logs of a ledger."""
     own = council.seats[0]
     record = node(own, "", CLASSICAL)
@@ -163,7 +160,7 @@ def reading(ledger: Ledger, council: Assembly, tmp_path: Path) -> tuple[Proceedi
     parts: Any = SimpleNamespace(
         ledger=ledger, pools=Pools(), store=FolderStore(tmp_path / "blobs"), membership=members
     )
-    read = Proceedings(cast(Core, parts), Memo().signed)
+    read = VoteReader(cast(NodeContext, parts), SignatureCache().signed)
     read.open(council.body.digest)
     return read, members
 

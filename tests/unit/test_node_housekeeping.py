@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from comity.content.blob_lock import BlobLock
-from comity.content.folder import FolderStore
+from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.core import Core
-from comity.node.housekeeping import GONE, Housekeeping
-from comity.trust.digest import Digest, sha256
-from comity.trust.pieces import FIXED, PieceRecord, encode_records
+from comity.node.app import GONE, Housekeeping
+from comity.node.context import NodeContext
+from comity.trust.artifact import FIXED, PieceRecord, encode_records
+from comity.trust.encoding import Digest, sha256
 
 HERE, THERE = b"a blob that is here", b"one that was"
 
@@ -53,7 +52,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 
 @pytest.fixture
 def housekeeping(parts: Parts) -> Housekeeping:
-    return Housekeeping(cast(Core, cast(Any, parts)))
+    return Housekeeping(cast(NodeContext, cast(Any, parts)))
 
 
 @pytest.mark.parametrize("how", ["removed", "put aside"])

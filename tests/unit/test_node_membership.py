@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.node.membership import MAX_NODES, Membership, PeerKey, Seat, Told
-from comity.trust.charter import CharterPolicy, Member, draft, quorum
+from comity.node.members import MAX_NODES, FoundRecord, Membership, PeerKey, Seat
+from comity.trust.charter.document import CharterPolicy, Member, draft, quorum
 from comity.trust.errors import Untrusted
 from comity.trust.identity import KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements.node_record import certificate_key, parse_node_record, sign_node_record
+from comity.trust.statements import certificate_key, parse_node_record, sign_node_record
 from comity.trust.tlog.note import log_verifier_key
-from comity.wire.certs import Pin, make_certificate
+from comity.wire.tls import CertificatePin, make_certificate
 from support.world import Identity, Node, found, node, private_key, seat, signer
 
 CLASSICAL = ("ed25519",)
@@ -74,7 +74,7 @@ def certificate(tls: str) -> bytes:
 def test_the_other_nodes_of_the_file_are_peers_and_pinned() -> None:
     members = start()
     assert {peer.name for peer in members.peers} == {node(who).record.name for who in (SG, ES, KR)}
-    assert set(members.pins()) == {Pin.of(node(who).record.tls) for who in (SG, ES, KR)}
+    assert set(members.pins()) == {CertificatePin.of(node(who).record.tls) for who in (SG, ES, KR)}
     assert members.by_certificate(node(SG).record.tls) == members.peer(PeerKey.of(node(SG).record))
     assert members.log_keys(node(CH).origin) == (node(CH).record.log,)
     assert members.node(node(SG).record.node) == node(SG).record
@@ -83,17 +83,17 @@ def test_the_other_nodes_of_the_file_are_peers_and_pinned() -> None:
 
 def test_a_node_is_learned_from_a_record_that_the_charter_proves() -> None:
     members = Membership(own_seat(), replace(FEDERATION, nodes=()))
-    told = [Told(node(who).entry) for who in (CH, SG, BR)]
+    told = [FoundRecord(node(who).entry) for who in (CH, SG, BR)]
     assert [peer.name for peer in members.learn(told)] == [node(SG).record.name]
     assert members.learn(told) == ()
-    assert members.pins() == (Pin.of(node(SG).record.tls),)
+    assert members.pins() == (CertificatePin.of(node(SG).record.tls),)
     assert members.log_keys(node(BR).origin) == ()
 
 
 def test_a_node_outside_of_any_federation_knows_itself_only() -> None:
     members = Membership(own_seat(), None)
     assert members.peers == () and not members.seated
-    assert members.learn([Told(node(SG).entry)]) == ()
+    assert members.learn([FoundRecord(node(SG).entry)]) == ()
     assert set(members.cosigner_keys()) == set(node(CH).record.cosigners)
 
 
@@ -112,10 +112,10 @@ def test_a_record_of_another_member_is_no_seat() -> None:
 
 def test_a_newcomers_node_counts_from_its_epoch_on() -> None:
     members = start()
-    assert members.learn([Told(node(BR).entry)]) == ()
+    assert members.learn([FoundRecord(node(BR).entry)]) == ()
     next_epoch(members, *(who.member for who in (CH, SG, ES, KR, BR)))
-    assert [peer.name for peer in members.learn([Told(node(BR).entry)])] == [node(BR).record.name]
-    assert Pin.of(node(BR).record.tls) in members.pins()
+    assert [peer.name for peer in members.learn([FoundRecord(node(BR).entry)])] == [node(BR).record.name]
+    assert CertificatePin.of(node(BR).record.tls) in members.pins()
     assert set(node(BR).record.cosigners) <= set(members.cosigner_keys())
 
 
@@ -126,7 +126,7 @@ def test_i10_a_removed_member_stops_counting_and_stays_known() -> None:
     assert peer is not None
     assert members.member(KR.id) is None
     assert members.log_keys(node(KR).origin) == (node(KR).record.log,)
-    assert Pin.of(node(KR).record.tls) in members.pins()
+    assert CertificatePin.of(node(KR).record.tls) in members.pins()
     assert members.node(node(KR).record.node) == node(KR).record
     assert set(node(KR).record.cosigners) <= set(members.cosigner_keys())
 
@@ -142,11 +142,11 @@ def test_rotated_keys_bind_a_node_and_retired_ones_do_not_take_it_back() -> None
     members = start()
     new, _, rotation = rotated(SG, "SG")
     later, stolen = renewed(node(SG), new, "later"), renewed(node(SG), SG.signer, "stolen")
-    members.learn([Told(later, 7)])
+    members.learn([FoundRecord(later, 7)])
     assert shown(members, node(SG)) == (node(SG).record.tls,)  # nothing proves the new keys yet
     assert members.rotate(SG.id, [rotation])
     assert not members.rotate(SG.id, [rotation])
-    members.learn([Told(later, 7), Told(stolen, 8)])
+    members.learn([FoundRecord(later, 7), FoundRecord(stolen, 8)])
     assert [_key(der) for der in shown(members, node(SG))] == [certificate("later"), _key(node(SG).record.tls)]
 
 
@@ -155,41 +155,41 @@ def test_the_keys_of_an_epoch_count_without_the_rotation_at_hand() -> None:
     new, after, _ = rotated(SG, "SG")
     rekeyed = replace(SG.member, keys=after.keys, recovery=after.recovery)
     next_epoch(members, CH.member, rekeyed, ES.member, KR.member)
-    members.learn([Told(renewed(node(SG), new, "later"), 7)])
+    members.learn([FoundRecord(renewed(node(SG), new, "later"), 7)])
     assert _key(shown(members, node(SG))[0]) == certificate("later")
     assert members.keys(SG.id) == (SG.inception.keys, after.keys)
 
 
 def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
     members = start()
-    members.learn([Told(renewed(node(SG), SG.signer, "later"), 7)])
+    members.learn([FoundRecord(renewed(node(SG), SG.signer, "later"), 7)])
     new, old = shown(members, node(SG))
-    assert {Pin.of(new), Pin.of(old)} <= set(members.pins())
+    assert {CertificatePin.of(new), CertificatePin.of(old)} <= set(members.pins())
     assert members.by_certificate(old) == members.by_certificate(new) == members.peer(PeerKey.of(node(SG).record))
     members.met(PeerKey.of(node(SG).record), old)
     assert len(shown(members, node(SG))) == 2
     members.met(PeerKey.of(node(SG).record), new)
     assert shown(members, node(SG)) == (new,)
-    assert Pin.of(old) not in members.pins()
+    assert CertificatePin.of(old) not in members.pins()
 
 
 def test_a_lost_certificate_is_replaced_by_what_stands_elsewhere() -> None:
     members = start()
-    members.learn([Told(node(SG).entry, 1)])
+    members.learn([FoundRecord(node(SG).entry, 1)])
     unannounced = renewed(node(SG), SG.signer, "unannounced")
-    members.learn([Told(unannounced)])
+    members.learn([FoundRecord(unannounced)])
     assert [_key(der) for der in shown(members, node(SG))] == [_key(node(SG).record.tls), certificate("unannounced")]
-    members.learn([Told(unannounced, 4)])
+    members.learn([FoundRecord(unannounced, 4)])
     assert _key(shown(members, node(SG))[0]) == certificate("unannounced")
     members.met(PeerKey.of(node(SG).record), shown(members, node(SG))[0])
-    members.learn([Told(node(SG).entry), Told(node(SG).entry, 1)])
+    members.learn([FoundRecord(node(SG).entry), FoundRecord(node(SG).entry, 1)])
     assert [_key(der) for der in shown(members, node(SG))] == [certificate("unannounced")]
 
 
 def test_the_last_record_in_the_nodes_own_log_is_followed() -> None:
     members = start()
     first, second = (renewed(node(SG), SG.signer, name) for name in ("one", "two"))
-    members.learn([Told(second, 9), Told(first, 4), Told(first)])
+    members.learn([FoundRecord(second, 9), FoundRecord(first, 4), FoundRecord(first)])
     assert _key(shown(members, node(SG))[0]) == certificate("two")
 
 
@@ -197,7 +197,7 @@ def test_a_record_under_disputed_keys_takes_nothing_over() -> None:
     members = start()
     (one, _, first), (_, _, second) = rotated(SG, "SG one"), rotated(SG, "SG two")
     members.rotate(SG.id, [first, second])
-    members.learn([Told(renewed(node(SG), one, "disputed"), 9)])
+    members.learn([FoundRecord(renewed(node(SG), one, "disputed"), 9)])
     assert shown(members, node(SG)) == (node(SG).record.tls,)
     assert one.public in {key for keys in members.reached(SG.id) for key in keys.keys}
 
@@ -207,7 +207,7 @@ def test_nobody_takes_over_the_node_of_another_member() -> None:
     key = private_key("thief", "ecdsa-p256")
     record = replace(node(SG).record, member=KR.id, name="thief", tls=make_certificate(key))
     bound = (HybridSigner((node(SG).log,)), node(SG).cosigner, node(SG).online, HybridSigner((key,)))
-    members.learn([Told(sign_node_record(record, [KR.signer], bound), 99)])
+    members.learn([FoundRecord(sign_node_record(record, [KR.signer], bound), 99)])
     peer = members.peer(PeerKey.of(node(SG).record))
     assert peer is not None and peer.member.id == SG.id and peer.record == node(SG).record
 
@@ -216,7 +216,7 @@ def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_told_apart() ->
     members = start()
     namesake = called_like(node(KR), node(SG))
     record = parse_node_record(namesake)
-    assert [peer.member.id for peer in members.learn([Told(namesake)])] == [KR.id]
+    assert [peer.member.id for peer in members.learn([FoundRecord(namesake)])] == [KR.id]
     first, second = (members.peer(PeerKey.of(each)) for each in (node(SG).record, record))
     assert first is not None and second is not None and first.name == second.name
     assert members.shown_name(first) != members.shown_name(second)
@@ -225,14 +225,14 @@ def test_two_nodes_of_one_name_and_one_origin_are_both_known_and_told_apart() ->
 
 def test_a_member_that_took_an_origin_first_keeps_no_other_members_node_out() -> None:
     members = Membership(own_seat(), replace(FEDERATION, nodes=()))
-    members.learn([Told(called_like(node(KR), node(SG)), 1), Told(node(SG).entry, 1)])
+    members.learn([FoundRecord(called_like(node(KR), node(SG)), 1), FoundRecord(node(SG).entry, 1)])
     assert {peer.member.id for peer in members.peers} == {KR.id, SG.id}
 
 
 def test_a_member_has_a_bounded_number_of_nodes() -> None:
     members = start()
     for number in range(MAX_NODES + 3):
-        members.learn([Told(node(KR, f"node-{number}.example", CLASSICAL).entry)])
+        members.learn([FoundRecord(node(KR, f"node-{number}.example", CLASSICAL).entry)])
     assert len(members.nodes_of(KR.id)) == MAX_NODES
 
 

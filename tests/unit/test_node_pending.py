@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 from comity.node.config import Publishing
-from comity.node.publishing.pending import MAX_PENDING, MAX_PER_CALLER, Pending, Submission, Want, submission_id
-from comity.node.publishing.permission import permit
-from comity.trust.digest import Digest, sha256
+from comity.node.publishing import permit
+from comity.node.uploads import MAX_PENDING, MAX_PER_CALLER, PendingSubmission, PendingSubmissions, Want, submission_id
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused
 from comity.trust.statement import parse_entry
-from comity.wire.doors import Caller
+from comity.wire.access import Caller
 from support.logs import AUTHOR, statement_line
 
 
-def submission(number: int, *, size: int = 1, caller: str = "somebody", path: str = "") -> Submission:
+def submission(number: int, *, size: int = 1, caller: str = "somebody", path: str = "") -> PendingSubmission:
     want = Want(sha256(b"object %d" % number), size, path)
-    return Submission(sha256(b"submission %d" % number), caller, {want.digest: want})
+    return PendingSubmission(sha256(b"submission %d" % number), caller, {want.digest: want})
 
 
-def waits(pending: Pending, made: Submission) -> bool:
+def waits(pending: PendingSubmissions, made: PendingSubmission) -> bool:
     (want,) = made.wants.values()
     try:
         return pending.want(made.id, want.digest, want.size) == want
@@ -31,7 +31,7 @@ def test_a_submission_is_named_by_its_lines() -> None:
 
 
 def test_an_upload_has_to_be_for_something() -> None:
-    pending, made = Pending(100), submission(1)
+    pending, made = PendingSubmissions(100), submission(1)
     pending.put(made)
     assert waits(pending, made)
     (want,) = made.wants.values()
@@ -44,7 +44,7 @@ def test_an_upload_has_to_be_for_something() -> None:
 
 
 def test_one_caller_does_not_push_out_the_others() -> None:
-    pending, first = Pending(1 << 30), submission(0, caller="first")
+    pending, first = PendingSubmissions(1 << 30), submission(0, caller="first")
     pending.put(first)
     crowd = [submission(number, caller="crowd") for number in range(1, MAX_PENDING + 1)]
     for made in crowd:
@@ -55,7 +55,7 @@ def test_one_caller_does_not_push_out_the_others() -> None:
 
 
 def test_the_oldest_gives_way_when_there_are_too_many() -> None:
-    pending = Pending(1 << 30)
+    pending = PendingSubmissions(1 << 30)
     made = [submission(number, caller=f"caller {number}") for number in range(MAX_PENDING + 1)]
     for one in made:
         pending.put(one)
@@ -65,7 +65,7 @@ def test_the_oldest_gives_way_when_there_are_too_many() -> None:
 
 
 def test_bytes_are_bounded_for_all_and_for_each() -> None:
-    pending = Pending(10)
+    pending = PendingSubmissions(10)
     pending.put(submission(1, size=6, caller="a"))
     pending.put(submission(2, size=6, caller="b"))
     assert pending.bytes == 6
@@ -75,7 +75,7 @@ def test_bytes_are_bounded_for_all_and_for_each() -> None:
 
 
 def test_where_a_manifest_lists_a_blob_is_found() -> None:
-    pending = Pending(10)
+    pending = PendingSubmissions(10)
     pending.put(submission(1, path="model.safetensors"))
     assert pending.path_of(sha256(b"object 1")) == "model.safetensors"
     assert pending.path_of(sha256(b"object 2")) == ""

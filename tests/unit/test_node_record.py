@@ -5,13 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.encoding import b64encode
+from comity.trust.encoding import b64encode, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.statement import Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements.node_record import (
+from comity.trust.statements import (
     MAX_CERTIFICATE,
     MAX_OPERATORS,
     certificate_key,
@@ -20,7 +19,7 @@ from comity.trust.statements.node_record import (
     sign_node_record,
 )
 from comity.trust.tlog.note import ED25519, VerifierKey
-from comity.wire.certs import make_certificate
+from comity.wire.tls import make_certificate
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from comity.content.folder import FolderStore
+from comity.content.blobs import FolderStore
 from comity.node.config import Storage
-from comity.node.core import Core
-from comity.node.metrics import Metrics
-from comity.node.scrub import ROUND, Progress, Scrub
-from comity.trust.digest import Digest, sha256
+from comity.node.context import Metrics, NodeContext
+from comity.node.scrub import ROUND, Scrub, ScrubProgress
+from comity.trust.encoding import Digest, sha256
 
 MIB = 1 << 20
 
@@ -40,7 +39,7 @@ class Parts:
         def damaged() -> None:
             self.lost += 1
 
-        return Scrub(cast(Core, cast(Any, self)), damaged)
+        return Scrub(cast(NodeContext, cast(Any, self)), damaged)
 
     def failures(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("comity_verify_failures_total", {"reason": reason}) or 0.0
@@ -69,8 +68,8 @@ def rot(parts: Parts, digest: Digest) -> None:
     path.write_bytes(data)
 
 
-def kept(parts: Parts) -> Progress:
-    return Progress.load(parts.config.storage.ledger.with_name("scrub.json"), -1.0)
+def kept(parts: Parts) -> ScrubProgress:
+    return ScrubProgress.load(parts.config.storage.ledger.with_name("scrub.json"), -1.0)
 
 
 def test_a_blob_that_rotted_is_put_aside_and_the_others_stay(parts: Parts) -> None:
@@ -109,7 +108,7 @@ def test_rounds_are_a_day_apart_at_least(parts: Parts) -> None:
     (digest,) = add(parts, MIB)
     scrub = parts.scrub()
     scrub.read(10 * MIB)
-    assert kept(parts) == Progress(1000.0, over=True, whole=1000.0)
+    assert kept(parts) == ScrubProgress(1000.0, over=True, whole=1000.0)
     rot(parts, digest)
     parts.now += ROUND - 1
     scrub.read(10 * MIB)
@@ -135,10 +134,10 @@ def test_a_blob_that_is_removed_meanwhile_is_no_damage(parts: Parts) -> None:
 def test_unusable_progress_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "scrub.json"
     file.write_bytes(content)
-    assert Progress.load(file, 7.0) == Progress(7.0)
+    assert ScrubProgress.load(file, 7.0) == ScrubProgress(7.0)
 
 
 def test_progress_is_kept_as_it_was(tmp_path: Path) -> None:
-    progress = Progress(1.5, over=True, after="ab", whole=0.5)
+    progress = ScrubProgress(1.5, over=True, after="ab", whole=0.5)
     progress.save(tmp_path / "scrub.json")
-    assert Progress.load(tmp_path / "scrub.json", 0.0) == progress
+    assert ScrubProgress.load(tmp_path / "scrub.json", 0.0) == progress

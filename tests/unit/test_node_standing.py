@@ -6,9 +6,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.node.core import Core
-from comity.node.pools import Pools
-from comity.node.standing import Standing
+from comity.node.context import NodeContext, Pools
+from comity.node.own_log import LedgerCache
 from comity.trust.errors import NotFound
 
 
@@ -26,7 +25,7 @@ async def test_an_answer_stands_until_something_is_written(core: Any) -> None:
         reads.append(core.ledger.version)
         return len(reads)
 
-    standing = Standing(cast(Core, core), read)
+    standing = LedgerCache(cast(NodeContext, core), read)
     assert [await standing.get(), await standing.get()] == [1, 1]
     core.ledger.version = 1
     assert [await standing.get(), await standing.get()] == [2, 2]
@@ -40,7 +39,7 @@ async def test_what_is_written_while_it_is_read_makes_it_old(core: Any) -> None:
         core.ledger.version = 1
         return answer
 
-    standing = Standing(cast(Core, core), read)
+    standing = LedgerCache(cast(NodeContext, core), read)
     assert [await standing.get(), await standing.get()] == ["as it was", "as it is"]
 
 
@@ -53,7 +52,7 @@ async def test_a_failure_is_no_answer(core: Any) -> None:
             raise answer
         return answer
 
-    standing = Standing(cast(Core, core), read)
+    standing = LedgerCache(cast(NodeContext, core), read)
     with pytest.raises(NotFound):
         await standing.get()
     assert await standing.get() == "here"

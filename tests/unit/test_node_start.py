@@ -9,12 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
-from comity.node import continuity
-from comity.node.continuity import Mark
-from comity.node.replication.start import Start
+from comity.node.context import NAME, LedgerMark
+from comity.node.replication.link import StartBarrier
 
 
-async def settles(start: Start) -> bool:
+async def settles(start: StartBarrier) -> bool:
     """Whether the wait ends by itself, without an answer."""
     waiting = asyncio.create_task(start.wait())
     for _ in range(10):
@@ -26,11 +25,11 @@ async def settles(start: Start) -> bool:
 
 
 async def test_a_node_without_peers_need_not_wait() -> None:
-    assert await settles(Start((), 3600))
+    assert await settles(StartBarrier((), 3600))
 
 
 async def test_every_peer_is_asked_and_one_has_to_answer() -> None:
-    start = Start(("a", "b"), 3600)
+    start = StartBarrier(("a", "b"), 3600)
     assert not await settles(start)
     start.attempted("a", answered=True)
     assert not await settles(start)
@@ -40,7 +39,7 @@ async def test_every_peer_is_asked_and_one_has_to_answer() -> None:
 
 
 async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() -> None:
-    start = Start(("a", "b"), 3600)
+    start = StartBarrier(("a", "b"), 3600)
     for origin in ("a", "b"):
         start.attempted(origin, answered=False)
     assert not await settles(start)
@@ -49,19 +48,19 @@ async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() ->
 
 
 async def test_after_its_patience_a_node_goes_on_alone_and_says_so() -> None:
-    start = Start(("a",), 0)
+    start = StartBarrier(("a",), 0)
     await start.wait()
     assert start.settled and start.alone
 
 
 async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
-    assert not await settles(Start(("a",), None))
+    assert not await settles(StartBarrier(("a",), None))
 
 
-def mark(folder: Path) -> Mark:
+def mark(folder: Path) -> LedgerMark:
     """The mark beside the ledger in `folder`, which is made if there is none."""
     with closing(Ledger.open(folder, lambda: 1_000)) as ledger:
-        return Mark(folder / continuity.NAME, ledger.identity)
+        return LedgerMark(folder / NAME, ledger.identity)
 
 
 def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from comity.node.holding import Holding
-from comity.node.metrics import Metrics
-from comity.node.tasks import Rhythm, Supervisor
+from comity.node.context import Metrics
+from comity.node.own_log import NameLocks
+from comity.node.supervisor import Rhythm, Supervisor
 from comity.trust.errors import Unavailable
 
 SOON = Rhythm(every=0.001, deadline=5, longest_rest=0.002)
@@ -87,7 +87,7 @@ def test_rests_grow_up_to_a_bound() -> None:
 
 
 async def test_a_name_is_held_by_one_at_a_time() -> None:
-    holding, inside, most = Holding(), 0, 0
+    holding, inside, most = NameLocks(), 0, 0
 
     async def work(names: tuple[str, ...]) -> None:
         nonlocal inside, most
@@ -103,13 +103,13 @@ async def test_a_name_is_held_by_one_at_a_time() -> None:
 
 
 async def test_other_names_do_not_wait() -> None:
-    holding = Holding()
+    holding = NameLocks()
     async with holding.holding(("a",)), asyncio.timeout(10), holding.holding(("b",)):
         pass
 
 
 async def test_who_gave_up_waiting_holds_nothing() -> None:
-    holding = Holding()
+    holding = NameLocks()
     async with holding.holding(("a",)):
         waiting = asyncio.create_task(holding.holding(("a", "b")).__aenter__())
         await asyncio.sleep(0)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from attackers.charter import branches, copies, unsigned
 from attackers.forging import RawKey
-from comity.node.governance.memo import Memo
-from comity.node.governance.witnesses import LOOKED_AT, claimed, inception, newcomer, rotations
-from comity.trust.charter import consent
+from comity.node.charter.inbox import LOOKED_AT, SignatureCache, claimed, inception, newcomer, rotations
+from comity.trust.charter.votes import consent
 from comity.trust.identity import KeySet
 from comity.trust.rotation import KeyState, Rotation, rotate
 from comity.trust.statement import Entry
@@ -43,7 +42,7 @@ def test_junk_in_one_log_hides_nothing_that_stands_in_another(bench: Bench) -> N
     bench.mirror(honest, said)
     found = inception(bench.ledger, WHO.id)
     assert found is not None and found[1].line == said[0]
-    lines = [entry.line for entry in newcomer(bench.ledger, WHO.id, bench.council.body.digest, Memo())]
+    lines = [entry.line for entry in newcomer(bench.ledger, WHO.id, bench.council.body.digest, SignatureCache())]
     assert lines == said
 
 
@@ -54,5 +53,5 @@ def test_of_each_log_only_a_few_lines_are_looked_at(bench: Bench) -> None:
     bench.mirror(honest, [WHO.entry.line, line, *copies(line, 100)])
     bench.mirror(liar, [*branches(WHO.id, KeyState.of_inception(WHO.inception).digest, recovery, 500)])
     assert 1 < len(claimed(bench.ledger, WHO.id, "rotated")) <= LOOKED_AT
-    chain = rotations(bench.ledger, KeyState.of_inception(WHO.inception), Memo())
+    chain = rotations(bench.ledger, KeyState.of_inception(WHO.inception), SignatureCache())
     assert line in {step.entry.line for step in chain.steps}

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused
-from comity.trust.offers import (
+from comity.trust.offers.chain import GrantState
+from comity.trust.offers.offer import Eligibility, SliceAllocation
+from comity.trust.offers.records import (
     Acceptance,
     Accepted,
-    Allocation,
-    Commitment,
     CutOff,
-    Eligibility,
     GivingBack,
     Grant,
     Lapsed,
@@ -46,7 +45,7 @@ from support.offers import (
 DAY = 24 * HOUR
 
 
-def held(log: Written, chain: Digest, grant: Entry) -> Commitment:
+def held(log: Written, chain: Digest, grant: Entry) -> GrantState:
     return log.chain(chain).book.grants[grant.digest]
 
 
@@ -254,7 +253,7 @@ def test_a_request_is_answered_once() -> None:
         replace(hours(0, 10), end=START + 10 * HOUR - 1),
     ],
 )
-def test_what_an_offer_never_gives_is_refused(wanted: Allocation) -> None:
+def test_what_an_offer_never_gives_is_refused(wanted: SliceAllocation) -> None:
     log = Written()
     chain = log.post()
     assert an_offer().objection((wanted,))

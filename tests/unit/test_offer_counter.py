@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
-from comity.node.allocation import counter
-from comity.node.allocation.counter import Counter
-from comity.trust.digest import Digest
+from comity.node.offers import provider as counter
+from comity.node.offers.provider import OfferAdmission
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
-from comity.trust.offers import Acceptance, Grant, Offer, Redemption, Request, Said, read_record, said_statement
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import Acceptance, Grant, GrantRequest, Redemption, Said, read_record, said_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
-from comity.wire.offer_values import Approve
-from comity.wire.throttle import Allowance
+from comity.wire.limits import Allowance
+from comity.wire.offer import Approve
 from support.counting_house import HOLDER, OTHER, CountingHouse
 from support.offers import hours
 from support.world import Identity
@@ -38,10 +39,10 @@ def said(what: Said, by: Identity = HOLDER) -> Entry:
 
 
 def asking(offer: Offer, number: int, by: Identity = HOLDER) -> Entry:
-    return said(Request(by.id, offer.id, (hours(0, 1),), number), by)
+    return said(GrantRequest(by.id, offer.id, (hours(0, 1),), number), by)
 
 
-def heard(house: CountingHouse, at: Counter, entries: Sequence[Entry]) -> str:
+def heard(house: CountingHouse, at: OfferAdmission, entries: Sequence[Entry]) -> str:
     """The code with which entries are refused; empty where all are granted. Then they are logged."""
 
     async def ask() -> frozenset[Digest]:
@@ -58,7 +59,7 @@ def heard(house: CountingHouse, at: Counter, entries: Sequence[Entry]) -> str:
 
 def test_strangers_that_wait_keep_no_member_from_asking(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_WAITING", 3)
-    offer, at = posted(house), Counter(house.core, house.register, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.core, house.register, lambda: 0.0)
     crowd = [asking(offer, number, OTHER) for number in range(3)]
     assert heard(house, at, crowd) == ""
     assert heard(house, at, [asking(offer, 0)]) == "OFFER-QUOTA"
@@ -70,7 +71,7 @@ def test_strangers_that_wait_keep_no_member_from_asking(house: CountingHouse, mo
 
 def test_one_identity_has_a_few_requests_waiting(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "MAX_ASKED", 2)
-    offer, at = posted(house), Counter(house.core, house.register, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.core, house.register, lambda: 0.0)
     assert heard(house, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
     assert heard(house, at, [asking(offer, number) for number in range(2)]) == ""
     assert heard(house, at, [asking(offer, 2)]) == "OFFER-QUOTA"
@@ -81,7 +82,7 @@ def test_who_brings_identities_by_the_dozen_is_charged_for_it(
     house: CountingHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counter, "ASKING", Allowance(calls_per_second=1 / 60, burst=2))
-    offer, at = posted(house), Counter(house.core, house.register, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.core, house.register, lambda: 0.0)
     assert heard(house, at, [asking(offer, number) for number in range(3)]) == "RATE"
 
 
@@ -90,7 +91,7 @@ def test_what_a_grantee_says_has_room_that_no_request_uses_up(
 ) -> None:
     for name in ("MAX_ASKED", "MAX_WAITING", "MAX_ABOUT"):
         monkeypatch.setattr(counter, name, 2)
-    offer, at = posted(house), Counter(house.core, house.register, lambda: 0.0)
+    offer, at = posted(house), OfferAdmission(house.core, house.register, lambda: 0.0)
     first = asking(offer, 0)
     assert heard(house, at, [first, asking(offer, 1)]) == ""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 from comity.trust.errors import Untrusted
-from comity.trust.offers import Acceptance, Grant, read_record
-from comity.trust.offers.deadlines import accepted_in_time
+from comity.trust.offers.amounts import accepted_in_time
+from comity.trust.offers.records import Acceptance, Grant, read_record
 from comity.trust.statement import Entry
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key
 from comity.trust.tlog.proof import TlogProof
 from support.offers import GRANTEE, LOG, LOG_KEY, START, Written, hours
 from support.seeded import seeded_key

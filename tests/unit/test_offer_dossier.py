@@ -7,23 +7,23 @@ from dataclasses import replace
 import pytest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.offers import Grant, record_statement
-from comity.trust.offers.dossier import Dossier, Exhibit, convict_provider
+from comity.trust.offers.accusing import FaultProof, ProvenRecord, convict_provider
+from comity.trust.offers.records import Grant, record_statement
 from comity.trust.statement import Entry
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
+from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
 from support.offers import GRANTEE, HOLDER, LOG, LOG_KEY, NODE, ONLINE, START, Written, hours, to
 
 DAY = 86_400
 
 
-def shown(entries: list[Entry], indexes: list[int], *, key: PrivateKey = LOG_KEY) -> Dossier:
+def shown(entries: list[Entry], indexes: list[int], *, key: PrivateKey = LOG_KEY) -> FaultProof:
     """These entries of a log, under its newest checkpoint."""
     tree = MemoryTree(leaf_hash(entry.line) for entry in entries)
     note = Checkpoint(LOG.name, tree.size, tree.root()).signed(key)
-    exhibits = [Exhibit(entries[at].line, at, inclusion_proof(at, tree.size, tree.node), 0) for at in indexes]
-    return Dossier((note,), tuple(exhibits))
+    exhibits = [ProvenRecord(entries[at].line, at, inclusion_proof(at, tree.size, tree.node), 0) for at in indexes]
+    return FaultProof((note,), tuple(exhibits))
 
 
 def by_node(log: Written) -> list[int]:
@@ -51,7 +51,7 @@ def two_books() -> tuple[Written, Written]:
 
 def test_i11_whoever_overbooks_is_convicted_by_the_chain_alone() -> None:
     log = overbooked()
-    dossier = Dossier.parse(shown(log.entries, by_node(log)).encode())
+    dossier = FaultProof.parse(shown(log.entries, by_node(log)).encode())
     assert convict_provider(dossier, LOG, ONLINE.public) == "overbooked"
 
 
@@ -61,9 +61,9 @@ def test_i11_two_records_of_one_number_convict_in_whichever_branches_they_stand(
     for dossier in (shown(first.entries, [2]), shown(second.entries, [2])):
         (exhibit,) = dossier.exhibits
         proofs.append((exhibit.line, TlogProof(exhibit.index, exhibit.hashes, dossier.notes[0])))
-    both = Dossier.gather(proofs)
+    both = FaultProof.gather(proofs)
     assert len(both.notes) == 2
-    assert convict_provider(Dossier.parse(both.encode()), LOG, ONLINE.public) == "forked"
+    assert convict_provider(FaultProof.parse(both.encode()), LOG, ONLINE.public) == "forked"
 
 
 def test_an_honest_chain_convicts_nobody_however_it_is_cut() -> None:

@@ -6,11 +6,11 @@ import tomllib
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.offers import Offer
-from comity.trust.statements.node_record import NodeRecord
-from comity_client.compute.offer_file import read_offer, remarks, template
+from comity.trust.offers.offer import Offer
+from comity.trust.statements import NodeRecord
+from comity_client.offers.offer_file import read_offer, remarks, template
 from hypothesis import given
 from hypothesis import strategies as st
 from support.world import node, seat

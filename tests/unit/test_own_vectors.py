@@ -6,23 +6,34 @@ import json
 from typing import Any
 
 import pytest
-from comity.trust.charter import Body, Intent, certify, check_lie, read_reading
-from comity.trust.charter.readings import void
-from comity.trust.digest import sha256
+from comity.trust.charter.certificate import certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import check_lie
+from comity.trust.charter.votes import Intent, read_reading, void
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.keys import PublicKey
-from comity.trust.model_signing import Bundle, ModelKey, ModelSigningRule, ModelStatement, judge
+from comity.trust.model_signing.bundle import Bundle, ModelStatement
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule, judge
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import parse_entry
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import verify_cosignature
-from comity.trust.tlog.growth import Growth
-from comity.trust.tlog.merkle import leaf_hash, root, verify_consistency, verify_inclusion
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey, verify_note
-from comity.trust.tlog.policy import TlogPolicy
-from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries, encode_entries, parse_tile_path, tiles_between
+from comity.trust.tlog.merkle import (
+    ENTRIES,
+    Tile,
+    decode_entries,
+    encode_entries,
+    leaf_hash,
+    parse_tile_path,
+    root,
+    tiles_between,
+    verify_consistency,
+    verify_inclusion,
+)
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature, verify_note
+from comity.trust.tlog.proof import Growth, TlogProof
+from comity.trust.tlog.witness import TlogPolicy
 from support.model_sig import found
 from vectors.make import HERE, VECTORS, stable
 

@@ -31,15 +31,14 @@ ROOMS = {  # a room, and what may be installed for it; the first that fits
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,
     "registry/comity/derivation": BASE | GGUF,
-    "registry/comity/ledger/advisory.py": BASE | NODE | POSTGRES,
     "registry/comity/ledger/postgres.py": BASE | NODE | POSTGRES,
     "registry/comity/ledger": BASE | NODE,
     "registry/comity/node": BASE | NODE,
     "registry/comity/gateway": BASE | NODE,
     "registry": BASE,
-    "clients/comity_client/desk/token.py": BASE | PKCS11,
-    "clients/comity_client/scanning/child.py": SCAN,
-    "clients/comity_client/pulling/keyless.py": BASE | SIGSTORE,
+    "clients/comity_client/signing/pkcs11.py": BASE | PKCS11,
+    "clients/comity_client/scan_child.py": SCAN,
+    "clients/comity_client/pull/keyless.py": BASE | SIGSTORE,
     "clients": BASE,
 }
 PROVIDERS = {
@@ -145,7 +144,7 @@ def test_a_light_installation_says_how_to_get_a_node(tmp_path: Path) -> None:
 def test_an_installation_without_a_driver_says_how_to_get_postgresql() -> None:
     code = """
 from types import SimpleNamespace
-from comity.node.core import _backing
+from comity.node.context import _backing
 try:
     _backing(SimpleNamespace(storage=SimpleNamespace(database="postgresql:///comity")))
 except Exception as error:

@@ -4,10 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.encoding import canonical
-from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.pieces import (
+from comity.trust.artifact import (
     FIXED,
     PIECE,
     SMALL,
@@ -22,6 +19,8 @@ from comity.trust.pieces import (
     records_root,
     tensor_pieces,
 )
+from comity.trust.encoding import canonical, sha256
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
 
 RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE, PIECE, 5)]

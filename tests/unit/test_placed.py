@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.artifact import PieceRecord
+from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
-from comity.trust.pieces import PieceRecord
-from comity_client.pulling.placed import PlacedPieces
+from comity_client.pull.fetch import PlacedPieces
 
 PARTS = (b"first" * 10, b"second" * 10)
 

@@ -3,17 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Untrusted
-from comity.trust.policy import (
-    DEFAULT_REQUIRED,
-    PUBLISHER,
-    ROWS,
-    CosignerRule,
-    Freshness,
-    Policy,
-    parse_policy,
-)
+from comity.trust.policy import DEFAULT_REQUIRED, PUBLISHER, ROWS, CosignerRule, Freshness, Policy, parse_policy
 from comity.trust.statement import parse_entry
 from comity.trust.verify import verify
 from support.case import case, nodes

@@ -8,19 +8,24 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict
-from comity.trust.policy import DEFAULT_REQUIRED, CosignerRule, Freshness, LineageRule, Policy
-from comity.trust.policy.cosigners import most_cosigners
-from comity.trust.policy.safety import SafetyRule
-from comity.trust.policy.upstream import UpstreamRule
+from comity.trust.policy import (
+    DEFAULT_REQUIRED,
+    CosignerRule,
+    Freshness,
+    LineageRule,
+    Policy,
+    SafetyRule,
+    UpstreamRule,
+    most_cosigners,
+)
 from comity.trust.verify import verify
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.owner.trust_store import Pin
-from comity_client.policy_files.limits import findings
-from comity_client.policy_files.words import explain
+from comity_client.policy_text import explain, findings
+from comity_client.trust_store import TrustPin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case, nodes
@@ -225,6 +230,6 @@ def test_a_pin_that_does_not_hold_is_refused(home: Client, tmp_path: Path) -> No
 
 
 def test_a_copied_federation_file_is_the_pinned_one(home: Client, tmp_path: Path) -> None:
-    pin: Pin = home.pin(GOOD.federation.encode())
+    pin: TrustPin = home.pin(GOOD.federation.encode())
     comity("policy", "new", "--out", tmp_path / "p.toml")
     assert (tmp_path / f"federation-{pin.id[:8]}.json").read_bytes() == GOOD.federation.encode()

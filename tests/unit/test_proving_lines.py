@@ -7,7 +7,7 @@ import json
 
 from comity.trust.identity import Inception
 from comity.trust.statement import parse_entry
-from comity_client.evidence.proving import choose, prove_lines
+from comity_client.evidence.prove import choose, prove_lines
 from support.case import case, nodes, release
 from support.world import found, identity
 

@@ -10,22 +10,35 @@ from typing import Any
 import pytest
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PublicKey
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.cosignature import cosigner_key, verify_cosignature
 from comity.trust.tlog.merkle import (
+    ENTRIES,
     Frontier,
     MemoryTree,
+    Tile,
     consistency_proof,
+    decode_entries,
+    encode_entries,
+    encode_tile,
     inclusion_proof,
     leaf_hash,
     root,
+    tile_node_reader,
     verify_consistency,
     verify_inclusion,
 )
-from comity.trust.tlog.note import MLDSA44_COSIGNATURE, NoteSignature, SignedNote, VerifierKey, verify_note
-from comity.trust.tlog.policy import TlogPolicy
+from comity.trust.tlog.note import (
+    MLDSA44_COSIGNATURE,
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    VerifierKey,
+    cosigner_key,
+    open_checkpoint,
+    verify_cosignature,
+    verify_note,
+)
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.tiles import ENTRIES, Tile, decode_entries, encode_entries, encode_tile, tile_node_reader
+from comity.trust.tlog.witness import TlogPolicy
 from support.shared import shared
 
 

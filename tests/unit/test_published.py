@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements.published import (
+from comity.trust.statements import (
     DOCUMENTS,
+    LINEAGE_RELATIONS,
     MAX_PARENTS,
-    RELATIONS,
     Licence,
     Parent,
     Published,
@@ -29,7 +29,7 @@ PUBLISHED = Published(
     manifest=MANIFEST,
     pieces=PIECES,
     licence=Licence("Apache-2.0", LICENCE),
-    lineage=tuple(Parent(relation, "swiss-ai/base@v1", sha256(b"base")) for relation in RELATIONS),
+    lineage=tuple(Parent(relation, "swiss-ai/base@v1", sha256(b"base")) for relation in LINEAGE_RELATIONS),
     documents={kind: SideObject.of(kind.encode()) for kind in DOCUMENTS},
 )
 PARENT = {"relation": "merge", "name": "a/b", "digest": None}

@@ -9,22 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest, sha256, short
+from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
-from comity.trust.evidence import FoundFile
+from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
-from comity.trust.report import MOST_FACTS, MOST_TEXT, Report
+from comity.trust.report import MOST_FACTS, MOST_TEXT, VerdictReport
 from comity.trust.statement import Author, parse_entry, sign_statement
-from comity.trust.statements.verified import (
-    MAX_INPUTS,
-    RESULTS,
-    Verified,
-    check_report,
-    level,
-    sign_verified,
-    summarise,
-)
-from comity.trust.verdict import BASES, CAUSES, STATES, Fact, Row, Verdict
+from comity.trust.statements import MAX_INPUTS, RESULTS, Verified, check_report, level, sign_verified, summarise
 from comity.trust.verify import verify
 from comity.verifier import examine, load_policy
 from hypothesis import given, settings
@@ -34,13 +25,13 @@ from support.world import NOW, Identity, identity, seat
 
 GOOD = case()
 OFFICER, OTHER = identity("Security officer", "ES"), identity("Somebody else", "SG")
-REPORT = Report.of(GOOD.verdict(), "1.0")
+REPORT = VerdictReport.of(GOOD.verdict(), "1.0")
 SUMMARY = summarise(REPORT, OFFICER.id, NOW)
 SIGNED = sign_verified(SUMMARY, OFFICER.signer)
 
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
 texts = st.text(st.characters(), max_size=20)
-facts = st.builds(Fact, texts, st.sampled_from(BASES), texts, st.none() | digests)
+facts = st.builds(RowFact, texts, st.sampled_from(BASES), texts, st.none() | digests)
 rows = st.builds(
     Row,
     st.sampled_from(ROWS),
@@ -79,9 +70,9 @@ summaries = st.builds(
 @given(verdicts)
 @settings(max_examples=60)
 def test_what_is_written_reads_back_in_one_spelling(verdict: Verdict) -> None:
-    report = Report.of(verdict, "1.0")
-    assert Report.parse(report.encode()) == report
-    assert Report.parse(report.encode()).encode() == report.encode()
+    report = VerdictReport.of(verdict, "1.0")
+    assert VerdictReport.parse(report.encode()) == report
+    assert VerdictReport.parse(report.encode()).encode() == report.encode()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +92,7 @@ def test_what_no_report_says_is_refused(old: bytes, new: bytes) -> None:
     data = REPORT.encode()
     assert old in data
     with pytest.raises(Malformed):
-        Report.parse(data.replace(old, new, 1))
+        VerdictReport.parse(data.replace(old, new, 1))
 
 
 def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
@@ -112,7 +103,7 @@ def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_
     reports = []
     for folder in (written, tmp_path / "elsewhere" / "two" / "model"):
         verdict = verify(examine(folder), load_policy(folder.parent / "policy.toml"))
-        reports.append(Report.of(verdict, "1.0").encode())
+        reports.append(VerdictReport.of(verdict, "1.0").encode())
     assert reports[0] == reports[1]
     assert str(tmp_path).encode() not in reports[0]
 
@@ -134,25 +125,25 @@ def test_it_has_all_sixteen_rows_and_the_inputs_that_they_rest_on() -> None:
 def test_a_file_name_that_no_encoding_knows_is_spelled_out() -> None:
     odd = FoundFile("evil\udcff\x1b[2J.py", 1, sha256(b"x"))
     verdict = verify(replace(GOOD.evidence, files=(*(GOOD.evidence.files or ()), odd)), GOOD.policy)
-    row = Report.parse(Report.of(verdict, "1.0").encode()).verdict.row("bytes")
+    row = VerdictReport.parse(VerdictReport.of(verdict, "1.0").encode()).verdict.row("bytes")
     assert row.summary.startswith(r"evil\udcff" + "\x1b[2J.py: not in the manifest")
 
 
 def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
-    facts = tuple(Fact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MOST_FACTS + 7))
+    facts = tuple(RowFact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MOST_FACTS + 7))
     rows = tuple(replace(row, summary="x" * 5000, facts=facts) for row in GOOD.verdict().rows)
-    report = Report.of(replace(GOOD.verdict(), rows=rows), "1.0")
-    assert Report.parse(report.encode()) == report
+    report = VerdictReport.of(replace(GOOD.verdict(), rows=rows), "1.0")
+    assert VerdictReport.parse(report.encode()) == report
     row = report.verdict.row("notes")
     assert row.facts[-1].text == "and 7 more, which are not listed"
     assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MOST_TEXT + 1}
 
 
 def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:
-    claims = tuple(Fact(str(number), "claimed", "somebody") for number in range(MOST_FACTS + 7))
-    last = Fact("seen", "verified here")
+    claims = tuple(RowFact(str(number), "claimed", "somebody") for number in range(MOST_FACTS + 7))
+    last = RowFact("seen", "verified here")
     flooded = replace(GOOD.verdict().row("policy"), facts=(*claims, last))
-    report = Report.of(replace(GOOD.verdict(), rows=(flooded,)), "1.0")
+    report = VerdictReport.of(replace(GOOD.verdict(), rows=(flooded,)), "1.0")
     assert last in report.verdict.rows[0].facts
     assert report.verdict.rows[0].facts[:2] == claims[:2]
 
@@ -261,10 +252,10 @@ def test_a_refusing_issuer_is_seen_in_the_summary() -> None:
     issuer = identity("Security desk", "ES")
     warned = GOOD.saying(*advisory(GOOD, by=issuer))
     verdict = verify(warned.evidence, replace(GOOD.policy, refuse_from=frozenset({issuer.id})))
-    assert not summarise(Report.of(verdict, "1.0"), OFFICER.id, NOW).passed
+    assert not summarise(VerdictReport.of(verdict, "1.0"), OFFICER.id, NOW).passed
 
 
 def test_reports_of_hostile_bytes_raise_nothing_else() -> None:
     for data in (b"", b"{}", b"[" * 100, b"\xff", REPORT.encode()[:-1]):
         with pytest.raises(ComityError):
-            Report.parse(data)
+            VerdictReport.parse(data)

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import ComityError, Malformed, PolicyNotMet, Untrusted
 from comity.trust.policy import ROWS
-from comity.trust.report import Report
+from comity.trust.report import VerdictReport
 from comity.verifier import main as verifier
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.owner.publishers import change_keys
-from comity_client.reports.signed import beside, check_bundle, read_signed
+from comity_client.publishers import change_keys
+from comity_client.reports import beside, check_bundle, read_signed
 from support.case import case
 from support.world import identity
 
@@ -57,7 +57,7 @@ def test_a_signed_report_goes_round(api: Client, report: Path) -> None:
     checked = api.check_report(report)
     assert checked.known_as == f"your own identity {LABEL}"
     assert checked.signed.verified.passed
-    assert checked.signed.report == Report.parse(report.read_bytes())
+    assert checked.signed.report == VerdictReport.parse(report.read_bytes())
     assert LABEL in (report.parent / "r.html").read_text("utf-8")
     assert beside(report).name == "r.json.intoto.jsonl"
 
@@ -114,7 +114,7 @@ def test_a_signature_without_its_signer_or_its_statement_is_refused(
 ) -> None:
     lines = beside(report).read_bytes().splitlines()
     with pytest.raises((Malformed, Untrusted)):
-        check_bundle(Report.parse(report.read_bytes()), b"\n".join(keep(lines)) + b"\n")
+        check_bundle(VerdictReport.parse(report.read_bytes()), b"\n".join(keep(lines)) + b"\n")
 
 
 def test_an_officer_signs_a_refusal_too(api: Client, folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_what_has_no_manifest_is_reported_and_not_signed(api: Client, folder: Pa
     ran = run(folder, "--report", file, "--sign-as", LABEL)
     assert "NOT ACCEPTED (exit 5)" in ran.output
     assert "not signed" in ran.output
-    assert Report.parse(file.read_bytes()).verdict.artifact is None
+    assert VerdictReport.parse(file.read_bytes()).verdict.artifact is None
     assert not beside(file).exists()
 
 

@@ -7,16 +7,15 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from comity.trust.evidence import BASES, STATES, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
-from comity.trust.report import Report
-from comity.trust.verdict import BASES, STATES, Fact, Row, Verdict
-from comity_client.reports.meaning import BASIS_MEANS, QUESTIONS, STATE_MEANS, meaning
-from comity_client.reports.page import page
+from comity.trust.report import VerdictReport
+from comity_client.reports import BASIS_MEANS, QUESTIONS, STATE_MEANS, meaning, page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import case
 
-GOOD = Report.of(case().verdict(), "1.0")
+GOOD = VerdictReport.of(case().verdict(), "1.0")
 VOID = {"meta", "br"}
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "main", "section", "h1", "h2", "p", "strong", "span", "code"),
@@ -59,10 +58,10 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def said_everywhere(text: str) -> Report:
-    facts = tuple(Fact(text, basis, text) for basis in BASES)
+def said_everywhere(text: str) -> VerdictReport:
+    facts = tuple(RowFact(text, basis, text) for basis in BASES)
     rows = tuple(Row(name, STATES[at % len(STATES)], text, at, "short", facts, text) for at, name in enumerate(ROWS, 1))
-    return Report.of(Verdict(None, text, rows, 4, None, ROWS[:3]), "1.0")
+    return VerdictReport.of(Verdict(None, text, rows, 4, None, ROWS[:3]), "1.0")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -111,7 +110,7 @@ def test_tables_have_captions_and_headers_with_a_scope() -> None:
 
 
 def test_the_same_report_is_the_same_page_without_a_moment() -> None:
-    assert page(GOOD) == page(Report.parse(GOOD.encode()))
+    assert page(GOOD) == page(VerdictReport.parse(GOOD.encode()))
     assert not re.search(r"20\d\d-\d\d-\d\dT", page(GOOD))
 
 

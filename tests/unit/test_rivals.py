@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.statements.published import publish
-from comity.trust.verdict import Row
+from comity.trust.evidence import Row
+from comity.trust.statements import publish
 from support.case import FILES, Case, case, nodes, release
 from support.world import Identity, found, identity
 

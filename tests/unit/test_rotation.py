@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from attackers.charter import branches, copies, unsigned
 from attackers.forging import RawKey
-from comity.trust.digest import sha256
-from comity.trust.dsse import Envelope
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.rotation import (
-    Cut,
     KeyState,
+    LogCut,
     Rotation,
     check_rotation,
     follow,
@@ -23,7 +22,7 @@ from comity.trust.rotation import (
     rotate,
     rotation_statement,
 )
-from comity.trust.statement import Entry, Subject, parse_entry, sign_statement
+from comity.trust.statement import Entry, Envelope, Subject, parse_entry, sign_statement
 from support.rotations import CLASSICAL, begun, of, owned
 from support.world import identity, seat, signer
 
@@ -32,7 +31,7 @@ SECOND, ENTRY = FIRST.to("second", keys=3, recovery=3)
 THIRD, NEXT = SECOND.to("third", home="elsewhere.example/log")
 RIVAL, ALTERNATE = FIRST.to("rival")
 ROTATION, USED = parse_rotation(ENTRY)
-CUT = Cut("node.example/log", 7, bytes(32))
+CUT = LogCut("node.example/log", 7, bytes(32))
 STRANGER = signer("stranger", CLASSICAL)
 
 

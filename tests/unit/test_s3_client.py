@@ -3,10 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comity.content.s3 import S3Store
-from comity.content.s3_client import open_client
-from comity.content.secret_file import MAX_SECRET, read_secret
-from comity.trust.digest import sha256
+from comity.content.s3 import S3Store, open_client
+from comity.content.secrets import MAX_SECRET, read_secret
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused, Unavailable
 from support.ceph import User
 from support.ports import free_port

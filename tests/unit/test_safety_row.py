@@ -6,11 +6,9 @@ import pickle
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.evidence import Inspection
+from comity.trust.encoding import sha256
+from comity.trust.evidence import DEFAULT_ALLOW, KINDS, Inspection, Verdict
 from comity.trust.policy import DEFAULT_REQUIRED, SafetyRule, parse_policy
-from comity.trust.safety import DEFAULT_ALLOW, KINDS
-from comity.trust.verdict import Verdict
 from comity.trust.verify import verify
 from support.case import FILES, Case, case
 

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 from comity.trust.errors import NotFound, Unavailable
+from comity.trust.evidence import KINDS
 from comity.trust.policy import SafetyRule
-from comity.trust.safety import KINDS
 from comity_cli.main import main
+from comity_client import scan as pickles
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.scanning import pickles
-from comity_client.scanning.census import take_census
-from comity_client.scanning.pickles import scan_pickles
+from comity_client.scan import scan_pickles, take_census
 from support import weights
 
 

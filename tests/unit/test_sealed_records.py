@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from comity.content.folder import FolderStore
-from comity.gateway.blobs.checked import Checked
-from comity.gateway.blobs.serving import LedgerRecords
+from comity.content.blobs import FolderStore
+from comity.gateway.fileserver.server import LedgerRecords
+from comity.gateway.fileserver.verified import VerifiedBlobs
 from comity.ledger.ledger import NAME, Ledger
-from comity.ledger.piece_index import PieceIndex
-from comity.trust.digest import sha256
+from comity.ledger.records import PieceRecordTable
+from comity.trust.artifact import FIXED, PIECE, TENSOR, PieceRecord, encode_records
+from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace
-from comity.trust.pieces import FIXED, PIECE, TENSOR, PieceRecord, encode_records
 from support.blob_site import records_of
 
 BLOB, OTHER = sha256(b"a blob"), sha256(b"another blob")
@@ -95,7 +95,7 @@ def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
 def test_the_gateway_keeps_what_it_hashed_where_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:
     store, data = FolderStore(tmp_path / "store"), bytes(PIECE + 10)
     store.put(sha256(data), data)
-    checked = Checked(store, LedgerRecords(ledger.pieces))
+    checked = VerifiedBlobs(store, LedgerRecords(ledger.pieces))
     assert b"".join(checked.read(sha256(data), 0, len(data))) == data
     assert ledger.pieces.records(sha256(data), FIXED) == records_of(data)
 
@@ -113,6 +113,6 @@ def test_a_ledger_that_takes_no_records_keeps_no_reader_from_its_bytes(tmp_path:
 
     store, data, full = FolderStore(tmp_path / "store"), bytes(PIECE + 10), Full()
     store.put(sha256(data), data)
-    checked = Checked(store, LedgerRecords(cast(PieceIndex, cast(Any, full))))
+    checked = VerifiedBlobs(store, LedgerRecords(cast(PieceRecordTable, cast(Any, full))))
     assert b"".join(checked.read(sha256(data), 0, len(data))) == data
     assert full.tried

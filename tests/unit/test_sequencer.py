@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Ledger
-from comity.ledger.logs import Logs, Standing
+from comity.ledger.log_store import LogStore, OwnLogTransaction
 from comity.ledger.sequencer import BATCH, Sequencer
 from comity.trust.errors import Malformed, OutOfSpace, Unavailable, Untrusted
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import NoteSignature, SignedNote, sign_note
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, sign_note
 from support.logs import LogKeys, statement_line, statement_lines
 
 LOG = LogKeys.generate("own.example/log")
@@ -55,13 +54,13 @@ def signed_size(ledger: Ledger) -> int:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that are committed."""
     sizes: list[int] = []
-    append = Logs.append
+    append = LogStore.append
 
-    def counted(self: Logs, origin: str, lines: Sequence[bytes]) -> int:
+    def counted(self: LogStore, origin: str, lines: Sequence[bytes]) -> int:
         sizes.append(len(lines))
         return append(self, origin, lines)
 
-    monkeypatch.setattr(Logs, "append", counted)
+    monkeypatch.setattr(LogStore, "append", counted)
     return sizes
 
 
@@ -146,7 +145,7 @@ async def test_a_full_disk_refuses_the_batch_and_the_next_one_may_pass(
 ) -> None:
     async with running(ledger) as sequencer:
         with monkeypatch.context() as patch:
-            patch.setattr(Logs, "append", _full)
+            patch.setattr(LogStore, "append", _full)
             with pytest.raises(OutOfSpace):
                 await sequencer.append(statement_line(0))
         assert await sequencer.append(statement_line(1)) == 0
@@ -158,7 +157,7 @@ async def test_a_failed_commit_ends_the_sequencer_and_everybody_is_told(
     sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
     task = asyncio.create_task(sequencer.run())
     await sequencer.append(statement_line(0))
-    monkeypatch.setattr(Logs, "append", _failed)
+    monkeypatch.setattr(LogStore, "append", _failed)
     with pytest.raises(Unavailable):
         await sequencer.append(statement_line(1))
     with pytest.raises(Unavailable):
@@ -189,13 +188,13 @@ async def test_when_stopped_what_is_being_committed_is_finished_and_answered(
     sequencer = Sequencer(ledger, LOG.verifier, sign, linger=0)
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(sequencer.run())
-    append = Logs.append
+    append = LogStore.append
 
-    def stopped_meanwhile(self: Logs, origin: str, lines: Sequence[bytes]) -> int:
+    def stopped_meanwhile(self: LogStore, origin: str, lines: Sequence[bytes]) -> int:
         loop.call_soon_threadsafe(task.cancel)
         return append(self, origin, lines)
 
-    monkeypatch.setattr(Logs, "append", stopped_meanwhile)
+    monkeypatch.setattr(LogStore, "append", stopped_meanwhile)
     assert await sequencer.append(statement_line(0)) == 0
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -249,7 +248,7 @@ def _failed(*_: object) -> int:
 async def test_lines_made_of_the_log_see_every_entry_before_them(ledger: Ledger) -> None:
     sizes: list[int] = []
 
-    def make(standing: Standing) -> list[bytes]:
+    def make(standing: OwnLogTransaction) -> list[bytes]:
         sizes.append(standing.size)
         return [statement_line(100 + standing.size)]
 
@@ -261,7 +260,7 @@ async def test_lines_made_of_the_log_see_every_entry_before_them(ledger: Ledger)
 
 
 async def test_what_refuses_to_be_made_reaches_who_asked_and_nobody_else(ledger: Ledger) -> None:
-    def refuse(standing: Standing) -> list[bytes]:
+    def refuse(standing: OwnLogTransaction) -> list[bytes]:
         raise ZeroDivisionError
 
     async with running(ledger) as sequencer:

@@ -5,8 +5,7 @@ import re
 import zlib
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.spelling import SYLLABLE_BITS, grouped, plain, syllables
+from comity.trust.encoding import SYLLABLE_BITS, Digest, grouped, plain, sha256, syllables
 
 ID = sha256(b"an identity")
 

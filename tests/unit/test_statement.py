@@ -5,9 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.trust.digest import sha256
-from comity.trust.dsse import seal
-from comity.trust.encoding import canonical
+from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.statement import (
     MAX_OBJECT_BYTES,
@@ -18,6 +16,7 @@ from comity.trust.statement import (
     Statement,
     Subject,
     parse_entry,
+    seal,
     sign_statement,
 )
 from support.world import signer

@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from comity.formats.tensors import BLOCKS, Table, Tensor, read_gguf, read_safetensors, reader_of
+from comity.formats.tensors import BLOCKS, Tensor, TensorTable, read_gguf, read_safetensors, reader_of
 from comity.trust.errors import Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.weights import gguf, safetensors
 
 
-def of_header(header: Mapping[str, Any], data: bytes = b"") -> Table:
+def of_header(header: Mapping[str, Any], data: bytes = b"") -> TensorTable:
     text = json.dumps(header).encode()
     return read(struct.pack("<Q", len(text)) + text + data)
 
 
-def read(data: bytes) -> Table:
+def read(data: bytes) -> TensorTable:
     return read_safetensors(io.BytesIO(data), len(data))
 
 

@@ -7,18 +7,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.evidence import Proof
+from comity.trust.encoding import Digest, sha256
+from comity.trust.evidence import InclusionEvidence, Verdict
 from comity.trust.identity import Inception, KeySet, announce
-from comity.trust.judging.tenure import BEFORE, CURRENT, UNKNOWN
+from comity.trust.key_validity import BEFORE, CURRENT, UNKNOWN
 from comity.trust.keys import PublicKey
 from comity.trust.names import Name
-from comity.trust.rotation import Cut, Rotation, parse_rotation, rotate
+from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotate
 from comity.trust.statement import Entry
-from comity.trust.statements.published import publish
-from comity.trust.tlog.growth import Growth
+from comity.trust.statements import publish
 from comity.trust.tlog.merkle import consistency_proof
-from comity.trust.verdict import Verdict
+from comity.trust.tlog.proof import Growth
 from support.case import Case, case, filled, nodes, release
 from support.rotations import CLASSICAL, begun, of
 from support.world import Log, identity, signer
@@ -39,8 +38,8 @@ def logged(before: int = 5, after: int = 0) -> Log:
     return log
 
 
-def cut(log: Log, size: int) -> Cut:
-    return Cut(log.origin, size, prefix(log, size).tree.root())
+def cut(log: Log, size: int) -> LogCut:
+    return LogCut(log.origin, size, prefix(log, size).tree.root())
 
 
 def prefix(log: Log, size: int) -> Log:
@@ -60,7 +59,9 @@ NUMBER_ONE = parse_rotation(ROTATED)[0].digest
 PROOFS = {size: prefix(LOG, size).proof(SAID.line, (SG, ES, KR)) for size in (6, 8, 10)}
 
 
-def under(good: Case, *rotations: Entry, proofs: Iterable[Proof] = (), objects: Iterable[bytes] = ()) -> Case:
+def under(
+    good: Case, *rotations: Entry, proofs: Iterable[InclusionEvidence] = (), objects: Iterable[bytes] = ()
+) -> Case:
     """The case with these rotations, and only these proofs of the publication."""
     claims = [line for line in good.claims if line not in (r.line for r in rotations)]
     more = {sha256(data): data for data in objects}

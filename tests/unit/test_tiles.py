@@ -4,14 +4,17 @@ from itertools import pairwise
 
 import pytest
 from comity.trust.errors import Malformed
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.tiles import (
+from comity.trust.tlog.merkle import (
     ENTRIES,
     MAX_ENTRY,
+    MemoryTree,
     Tile,
+    consistency_proof,
     decode_entries,
     encode_entries,
     encode_tile,
+    inclusion_proof,
+    leaf_hash,
     parse_tile_path,
     tile_at,
     tile_node_reader,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash, subtree_proof
-from comity.trust.tlog.mirror import MirrorInfo, Package, Upload
+from comity.trust.tlog.witness import MirrorInfo, MirrorUpload, Package
 
 ENTRIES = [b"entry %d" % number for number in range(700)]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]
@@ -24,12 +24,12 @@ TREE = MemoryTree(LEAVES)
     ],
 )
 def test_packages_end_at_multiples_of_256(start: int, end: int, expected: list[tuple[int, int, int]]) -> None:
-    packages = list(Upload("a.example/log", start, end).packages())
+    packages = list(MirrorUpload("a.example/log", start, end).packages())
     assert packages == [Package(*bounds) for bounds in expected]
 
 
 def test_the_head_is_spelled_as_the_specification_says() -> None:
-    head = Upload("a/b", 258, 513, b"t").encode()
+    head = MirrorUpload("a/b", 258, 513, b"t").encode()
     assert head == b"\x00\x03a/b" + (258).to_bytes(8, "big") + (513).to_bytes(8, "big") + b"\x00\x01t"
 
 
@@ -39,7 +39,7 @@ def test_a_package_is_spelled_as_the_specification_says() -> None:
 
 @pytest.mark.parametrize(("start", "size"), [(0, 700), (300, 700), (699, 700), (255, 256), (256, 513)])
 def test_entries_are_proven_after_those_that_are_known(start: int, size: int) -> None:
-    for package in Upload("a.example/log", start, size).packages():
+    for package in MirrorUpload("a.example/log", start, size).packages():
         before, entries = LEAVES[package.first : package.start], ENTRIES[package.start : package.end]
         proof = subtree_proof(package.first, package.end, size, TREE.node)
         package.verify(before, entries, proof, size, TREE.root(size))
@@ -51,7 +51,7 @@ def test_entries_are_proven_after_those_that_are_known(start: int, size: int) ->
 @pytest.mark.parametrize(("origin", "start", "end"), [("", 0, 0), ("a b", 0, 0), ("a", 2, 1), ("a", 0, 2**63)])
 def test_what_is_no_upload_is_refused(origin: str, start: int, end: int) -> None:
     with pytest.raises(Malformed):
-        Upload(origin, start, end)
+        MirrorUpload(origin, start, end)
 
 
 def test_a_mirrors_state_is_three_lines() -> None:

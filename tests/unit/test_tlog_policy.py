@@ -3,11 +3,18 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key
 from comity.trust.tlog.merkle import leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey, log_verifier_key, sign_note
-from comity.trust.tlog.policy import Group, Log, TlogPolicy, Witness
+from comity.trust.tlog.note import (
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    VerifierKey,
+    cosign,
+    cosigner_key,
+    log_verifier_key,
+    sign_note,
+)
+from comity.trust.tlog.witness import PolicyLog, TlogPolicy, WitnessGroup, WitnessKeyName
 
 ORIGIN = "node-a.example/log"
 LOG_KEY = PrivateKey.generate("ed25519")
@@ -171,10 +178,10 @@ def test_a_policy_that_breaks_a_rule_is_refused(text: str) -> None:
 def test_a_word_that_could_not_be_parsed_back_is_refused(word: str) -> None:
     key = WITNESSES["x1"]
     for logs, parties in (
-        ((), (Witness(word, key),)),
-        ((), (Witness("w", key, word),)),
-        ((), (Witness("w", key), Group(word, 1, ("w",)))),
-        ((Log(LOG, word),), ()),
+        ((), (WitnessKeyName(word, key),)),
+        ((), (WitnessKeyName("w", key, word),)),
+        ((), (WitnessKeyName("w", key), WitnessGroup(word, 1, ("w",)))),
+        ((PolicyLog(LOG, word),), ()),
     ):
         with pytest.raises(Malformed):
             TlogPolicy(logs, parties, "none")

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.tlog.checkpoint import Checkpoint
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import SignedNote, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, SignedNote, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 
 ORIGIN = "node-a.example/log"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign
 from comity.trust.tlog.merkle import EMPTY_ROOT, leaf_hash
+from comity.trust.tlog.note import Checkpoint, cosign
 from comity.trust.tlog.witness import AddCheckpoint, encode_signatures, parse_signatures
 from support.seeded import seeded_key
 

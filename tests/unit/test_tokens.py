@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from comity.content.tokens import MAX_TOKENS, TokenFile, check_reach, hashed, looks_like_one
+from comity.content.secrets import MAX_TOKENS, TokenFile, check_reach, hashed, looks_like_one
 from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused
 from comity_cli.main import main
 
@@ -78,7 +78,7 @@ def test_a_file_that_others_can_read_or_that_is_damaged_opens_nothing(file: Toke
 
 
 def test_tokens_are_bounded(file: TokenFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.content.tokens.MAX_TOKENS", 2)
+    monkeypatch.setattr("comity.content.secrets.MAX_TOKENS", 2)
     assert MAX_TOKENS > 2
     file.add("a", ("*",), 0)
     file.add("b", ("*",), 0)

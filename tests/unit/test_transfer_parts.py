@@ -10,13 +10,12 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.transfer.partial import Partial
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.source import Answer, LocalSource
-from comity.transfer.trail import Buffers, Trail
-from comity.trust.digest import sha256
+from comity.transfer.fetch import FileHasher, Partial, PieceBuffers
+from comity.transfer.scheduler import TransferLimits, WantedFile
+from comity.transfer.sources import LocalSource, RangeStream
+from comity.trust.artifact import PieceRecord
+from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
-from comity.trust.pieces import PieceRecord
 from support.sources import PIECE, wanted, weights
 
 
@@ -31,18 +30,18 @@ from support.sources import PIECE, wanted, weights
 )
 def test_records_that_do_not_tile_the_file_are_refused(records: list[PieceRecord]) -> None:
     with pytest.raises(Untrusted) as refusal:
-        Wanted(sha256(b""), 10, records)
+        WantedFile(sha256(b""), 10, records)
     assert refusal.value.code == "PIECE-INDEX"
 
 
 def test_a_piece_larger_than_a_buffer_is_refused() -> None:
     with pytest.raises(Untrusted):
-        Wanted(sha256(b""), 1 << 40, [PieceRecord(1 << 40, bytes(32))])
+        WantedFile(sha256(b""), 1 << 40, [PieceRecord(1 << 40, bytes(32))])
 
 
 def test_as_many_streams_as_buffers_are_refused() -> None:
     with pytest.raises(ValueError):
-        Limits(streams=8, buffers=8)
+        TransferLimits(streams=8, buffers=8)
 
 
 async def chunks(*parts: bytes) -> AsyncGenerator[bytes, None]:
@@ -52,7 +51,7 @@ async def chunks(*parts: bytes) -> AsyncGenerator[bytes, None]:
 
 async def filled(length: int, *parts: bytes) -> bytes:
     buffer = bytearray(length)
-    answer = Answer(chunks(*parts), silence=1.0)
+    answer = RangeStream(chunks(*parts), silence=1.0)
     await answer.fill(memoryview(buffer), lambda count: None)
     await answer.end()
     return bytes(buffer)
@@ -63,7 +62,7 @@ async def test_an_answer_may_be_cut_anywhere() -> None:
 
 
 async def test_a_message_that_spans_pieces_fills_both() -> None:
-    answer, first, second = Answer(chunks(b"abc", b"def"), silence=1.0), bytearray(2), bytearray(4)
+    answer, first, second = RangeStream(chunks(b"abc", b"def"), silence=1.0), bytearray(2), bytearray(4)
     await answer.fill(memoryview(first), lambda count: None)
     await answer.fill(memoryview(second), lambda count: None)
     assert bytes(first + second) == b"abcdef"
@@ -90,7 +89,7 @@ async def test_silence_is_a_failure() -> None:
         yield b""
 
     with pytest.raises(Unavailable) as failure:
-        await Answer(silent(), silence=0.01).fill(memoryview(bytearray(1)), lambda count: None)
+        await RangeStream(silent(), silence=0.01).fill(memoryview(bytearray(1)), lambda count: None)
     assert failure.value.code == "STALLED"
 
 
@@ -100,7 +99,7 @@ async def test_a_lost_connection_is_a_failure() -> None:
         yield b""
 
     with pytest.raises(Unavailable, match="reset by peer") as failure:
-        await Answer(lost(), silence=1.0).fill(memoryview(bytearray(1)), lambda count: None)
+        await RangeStream(lost(), silence=1.0).fill(memoryview(bytearray(1)), lambda count: None)
     assert failure.value.code == "CONNECTION"
 
 
@@ -191,9 +190,9 @@ def test_the_partial_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
 async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_path: Path, order: list[int]) -> None:
     data = weights(5)
     want = wanted(data)
-    partial, buffers = Partial(tmp_path / "p", want), Buffers(3, PIECE)
+    partial, buffers = Partial(tmp_path / "p", want), PieceBuffers(3, PIECE)
     partial.claimed()
-    trail = Trail(want, partial, buffers, ahead=1)
+    trail = FileHasher(want, partial, buffers, ahead=1)
     hashing = asyncio.create_task(trail.digest(None))
     for number in order:
         buffer = await buffers.take()
@@ -214,7 +213,7 @@ def test_local_copies_that_cannot_be_read_are_passed_over(tmp_path: Path) -> Non
 
 
 async def test_the_number_of_buffers_is_bounded() -> None:
-    buffers = Buffers(2, 8)
+    buffers = PieceBuffers(2, 8)
     first = await buffers.take()
     await buffers.take()
     third = asyncio.ensure_future(buffers.take())

@@ -1,11 +1,8 @@
-"""The rules of comity.transfer.schedule, one by one, with a clock that stands where the test puts it."""
+"""The rules of comity.transfer.scheduler, one by one, with a clock that stands where the test puts it."""
 
 from __future__ import annotations
 
-from comity.transfer.plan import Limits
-from comity.transfer.request import Request
-from comity.transfer.schedule import TRIALS, WINDOW, Schedule
-from comity.transfer.standing import Standing
+from comity.transfer.scheduler import TRIALS, WINDOW, RangeRequest, Schedule, SourceHealth, TransferLimits
 from comity.trust.errors import NotFound, Unavailable
 
 MIB = 1 << 20
@@ -13,13 +10,13 @@ SILENT = Unavailable("silent")
 FAST = 100.0 * MIB
 
 
-def schedule(pieces: int, limits: Limits | None = None, **rates: float | None) -> Schedule:
+def schedule(pieces: int, limits: TransferLimits | None = None, **rates: float | None) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    standings = {name: Standing(rate=rate) for name, rate in rates.items()}
-    return Schedule(offsets, range(pieces), standings, limits or Limits())
+    standings = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), standings, limits or TransferLimits())
 
 
-def deliver(plan: Schedule, request: Request, now: float) -> None:
+def deliver(plan: Schedule, request: RangeRequest, now: float) -> None:
     """The rest of the request arrives and is right."""
     for piece in range(request.at, request.stop):
         assert plan.begin(request, piece)
@@ -35,12 +32,12 @@ def test_an_unknown_source_is_asked_for_one_piece_first() -> None:
 
 
 def test_a_known_source_is_asked_for_some_seconds_worth_of_its_rate() -> None:
-    [request] = schedule(100, Limits(run_seconds=2.0), a=20.0 * MIB).assign(0.0)
+    [request] = schedule(100, TransferLimits(run_seconds=2.0), a=20.0 * MIB).assign(0.0)
     assert (request.first, request.stop) == (0, 40)
 
 
 def test_no_request_is_longer_than_the_limit() -> None:
-    [request] = schedule(100, Limits(run_bytes=8 * MIB), a=FAST).assign(0.0)
+    [request] = schedule(100, TransferLimits(run_bytes=8 * MIB), a=FAST).assign(0.0)
     assert request.stop == 8
 
 
@@ -50,7 +47,7 @@ def test_the_rest_is_shared_where_several_sources_are_up() -> None:
 
 
 def test_the_second_request_comes_when_the_first_is_on_its_last_piece() -> None:
-    plan = schedule(100, Limits(run_seconds=1.0), a=3.0 * MIB)
+    plan = schedule(100, TransferLimits(run_seconds=1.0), a=3.0 * MIB)
     [request] = plan.assign(0.0)
     plan.begin(request, 1)
     assert plan.assign(0.0) == []
@@ -107,7 +104,7 @@ def test_a_source_that_was_never_asked_comes_before_one_that_failed() -> None:
 
 
 def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
-    plan = schedule(9, Limits(streams=1), a=None, b=None, c=FAST)
+    plan = schedule(9, TransferLimits(streams=1), a=None, b=None, c=FAST)
     asked = []
     for _ in range(3):
         [request] = plan.assign(0.0)
@@ -117,7 +114,7 @@ def test_each_source_is_tried_once_before_any_is_asked_again() -> None:
 
 
 def test_a_failure_halves_what_is_expected_of_a_source() -> None:
-    assert Standing(rate=8.0, failures=2).expected == 2.0
+    assert SourceHealth(rate=8.0, failures=2).expected == 2.0
 
 
 def test_an_answer_drops_the_source() -> None:
@@ -226,7 +223,7 @@ def test_the_last_piece_stays_with_a_source_that_will_be_done_as_soon() -> None:
 
 
 def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_taken() -> None:
-    plan = schedule(10, Limits(streams=2), a=None, b=None, c=None)
+    plan = schedule(10, TransferLimits(streams=2), a=None, b=None, c=None)
     a, b = plan.assign(0.0)
     a.received, b.received = 10, MIB - 1
     assert plan.assign(1.0) == [] and a.live, "not before it had a chance"
@@ -238,7 +235,7 @@ def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_tak
 
 def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     offsets = [0, MIB]
-    plan = Schedule(offsets, [0], {"a": Standing(lied=Unavailable("lied")), "b": Standing()}, Limits())
+    plan = Schedule(offsets, [0], {"a": SourceHealth(lied=Unavailable("lied")), "b": SourceHealth()}, TransferLimits())
     assert [r.source for r in plan.assign(0.0)] == ["b"]
 
 
@@ -246,9 +243,10 @@ def two_ways(pieces: int, **rates: float | None) -> Schedule:
     """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
     offsets = [at * MIB for at in range(pieces + 1)]
     standings = {
-        name: Standing(rate, asked=TRIALS, last_asked=0.0) if rate else Standing() for name, rate in rates.items()
+        name: SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
+        for name, rate in rates.items()
     }
-    return Schedule(offsets, range(pieces), standings, Limits(), dict.fromkeys(rates, "node"))
+    return Schedule(offsets, range(pieces), standings, TransferLimits(), dict.fromkeys(rates, "node"))
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
@@ -309,8 +307,8 @@ def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
 
 def watched(pieces: int, awaited: list[int], **rates: float) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    standings = {name: Standing(rate=rate) for name, rate in rates.items()}
-    return Schedule(offsets, range(pieces), standings, Limits(run_seconds=1.0), awaited=lambda: awaited)
+    standings = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), standings, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
 
 
 def test_what_a_reader_waits_for_is_begun_first() -> None:
@@ -328,13 +326,13 @@ def test_without_a_reader_the_front_waits_for_nobody() -> None:
     assert max(request.first for request in _beside_a_slow_one([])) * MIB > WINDOW
 
 
-def _beside_a_slow_one(awaited: list[int]) -> list[Request]:
+def _beside_a_slow_one(awaited: list[int]) -> list[RangeRequest]:
     """What a fast source is asked for, one after the other, while a slow one has the first two."""
-    standings = {"slow": Standing(rate=0.01 * MIB), "fast": Standing(rate=10.0 * MIB, rests_until=0.5)}
+    standings = {"slow": SourceHealth(rate=0.01 * MIB), "fast": SourceHealth(rate=10.0 * MIB, rests_until=0.5)}
     offsets = [at * MIB for at in range(1001)]
-    plan = Schedule(offsets, range(1000), standings, Limits(run_seconds=1.0), awaited=lambda: awaited)
+    plan = Schedule(offsets, range(1000), standings, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
     assert [(request.source, request.first) for request in plan.assign(0.0)] == [("slow", 0), ("slow", 1)]
-    begun: list[Request] = []
+    begun: list[RangeRequest] = []
     for second in range(1, 12):
         for request in [request for request in plan.assign(second) if request.source == "fast"]:
             begun.append(request)

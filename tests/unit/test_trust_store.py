@@ -4,10 +4,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Untrusted
-from comity_client.owner.policies import default_policy
-from comity_client.owner.trust_store import TrustStore
+from comity_client.trust_store import TrustStore, default_policy
 from support.case import nodes
 from support.world import found, identity
 

@@ -7,23 +7,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.node.replication.mirror import Mirror
-from comity.node.replication.turns import LAST, MAX_KNOWN, TURN, Turns
-from comity.trust.digest import Digest, sha256
+from comity.node.replication.artifacts import LAST, MAX_KNOWN, TURN_SECONDS, LogTurns
+from comity.node.replication.mirror import LogMirror
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, OutOfSpace, Unavailable
 
 A, B, C = (sha256(name.encode()) for name in "abc")
 LOG = "log"
 
 
-def ended(turns: Turns, member: Digest, now: float) -> bool:
+def ended(turns: LogTurns, member: Digest, now: float) -> bool:
     """Whether `member` puts off whoever has the log; it has the next turn then."""
     assert turns.begin(LOG, member, now) is None
     return turns._turns[LOG].put_off
 
 
 def test_a_log_has_one_turn_at_a_time() -> None:
-    turns = Turns(5)
+    turns = LogTurns(5)
     turn = turns.begin(LOG, A, 0)
     assert turn is not None
     assert turns.begin(LOG, A, 1) is None and turns.begin(LOG, B, 1) is None
@@ -32,7 +32,7 @@ def test_a_log_has_one_turn_at_a_time() -> None:
 
 
 def test_who_failed_rests_longer_each_time_and_others_do_not() -> None:
-    turns, now = Turns(5), 0.0
+    turns, now = LogTurns(5), 0.0
     for rest in (10, 20, 40):
         turn = turns.begin(LOG, A, now)
         assert turn is not None
@@ -42,25 +42,25 @@ def test_who_failed_rests_longer_each_time_and_others_do_not() -> None:
 
 
 def test_who_drips_is_put_off_for_who_was_never_tried_and_then_for_who_is_faster() -> None:
-    turns, told = Turns(5), list[str]()
+    turns, told = LogTurns(5), list[str]()
     slow = turns.begin(LOG, A, 0)
     assert slow is not None
     slow.end = lambda: told.append("ended")
     slow.received = 1_000
-    assert not ended(turns, B, TURN - 1)
-    assert ended(turns, B, TURN) and told == ["ended"]
-    turns.over(slow, TURN)
-    assert turns.begin(LOG, A, TURN + 1) is None, "who was put off rests, so that the other one gets in"
-    quick = turns.begin(LOG, B, TURN + 1)
+    assert not ended(turns, B, TURN_SECONDS - 1)
+    assert ended(turns, B, TURN_SECONDS) and told == ["ended"]
+    turns.over(slow, TURN_SECONDS)
+    assert turns.begin(LOG, A, TURN_SECONDS + 1) is None, "who was put off rests, so that the other one gets in"
+    quick = turns.begin(LOG, B, TURN_SECONDS + 1)
     assert quick is not None
     quick.received = 1_000_000
     turns.kept(quick)
-    assert not ended(turns, A, TURN + 61), "known to be slower"
-    turns.over(quick, TURN + 61)
+    assert not ended(turns, A, TURN_SECONDS + 61), "known to be slower"
+    turns.over(quick, TURN_SECONDS + 61)
 
 
 def test_nobody_keeps_a_log_for_ever_whatever_rate_it_shows() -> None:
-    turns = Turns(5)
+    turns = LogTurns(5)
     for member, at in ((A, 0.0), (B, 1.0)):
         turn = turns.begin(LOG, member, at)
         assert turn is not None
@@ -69,12 +69,12 @@ def test_nobody_keeps_a_log_for_ever_whatever_rate_it_shows() -> None:
     turn = turns.begin(LOG, A, 10)
     assert turn is not None
     turn.received = 10**9
-    assert not ended(turns, B, 9 + LAST * TURN)
-    assert ended(turns, B, 10 + LAST * TURN)
+    assert not ended(turns, B, 9 + LAST * TURN_SECONDS)
+    assert ended(turns, B, 10 + LAST * TURN_SECONDS)
 
 
 def test_a_slow_but_honest_member_gets_longer_turns_until_a_step_is_kept() -> None:
-    turns, now, lengths = Turns(5), 0.0, list[float]()
+    turns, now, lengths = LogTurns(5), 0.0, list[float]()
     for member, other in ((A, B), (B, A), (A, B)):
         turn = turns.begin(LOG, member, now)
         assert turn is not None
@@ -84,11 +84,11 @@ def test_a_slow_but_honest_member_gets_longer_turns_until_a_step_is_kept() -> No
         lengths.append(now - begun)
         turns.over(turn, now)
         now += 1
-    assert lengths == [TURN, LAST * 2 * TURN, LAST * 4 * TURN]
+    assert lengths == [TURN_SECONDS, LAST * 2 * TURN_SECONDS, LAST * 4 * TURN_SECONDS]
 
 
 def test_what_is_remembered_of_members_and_logs_is_bounded() -> None:
-    turns = Turns(5)
+    turns = LogTurns(5)
     for number in range(MAX_KNOWN + 10):
         turn = turns.begin(f"log {number}", A, 0)
         assert turn is not None
@@ -112,7 +112,7 @@ class _Waiting:
 def mirror(quotas: Any) -> Any:
     config = SimpleNamespace(replication=SimpleNamespace(interval_seconds=5))
     nothing: Any = None
-    return Mirror(SimpleNamespace(config=config, ledger=None), nothing, nothing, quotas, nothing, nothing)  # type: ignore[arg-type]
+    return LogMirror(SimpleNamespace(config=config, ledger=None), nothing, nothing, quotas, nothing, nothing)  # type: ignore[arg-type]
 
 
 def link(member: Digest) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from comity.trust.charter import Member
-from comity.trust.digest import Digest, sha256
-from comity.trust.upstream.choosing import most_corroborated, stands_for
-from comity.trust.upstream.weighing import Mirroring
+from comity.trust.charter.document import Member
+from comity.trust.claims import MirrorEvidence
+from comity.trust.encoding import Digest, sha256
+from comity.trust.resolution import most_corroborated, stands_for
 from support.world import seat
 
 COMMIT = f"hf:org/name@{'6' * 40}"
@@ -26,8 +26,8 @@ class Fetched:
         return self.members
 
 
-def observed(true: list[Member], false: list[Member]) -> dict[Digest, Mirroring]:
-    return {TRUE: cast(Mirroring, Fetched(tuple(true))), FALSE: cast(Mirroring, Fetched(tuple(false)))}
+def observed(true: list[Member], false: list[Member]) -> dict[Digest, MirrorEvidence]:
+    return {TRUE: cast(MirrorEvidence, Fetched(tuple(true))), FALSE: cast(MirrorEvidence, Fetched(tuple(false)))}
 
 
 def test_one_member_that_observes_other_bytes_changes_nothing() -> None:

@@ -10,15 +10,14 @@ import os
 from pathlib import Path
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
-from comity.trust.upstream.naming import Wanted
-from comity.upstream.folder import METADATA, recognise, take
-from comity.upstream.mirror import Mirrored
+from comity.trust.upstream import UpstreamRequest
+from comity.upstream.mirror import METADATA, MirrorResult, recognise_folder, take_folder
 
 COMMIT, OTHER = "1f" * 20, "2e" * 20
 WEIGHTS, CARD = b"weights" * 1000, b"# Card\n"
-NAMED = Wanted("org/name", COMMIT)
+NAMED = UpstreamRequest("org/name", COMMIT)
 
 
 class Silent:
@@ -50,16 +49,16 @@ def cache(root: Path, *, commit: str = COMMIT, card: str = "") -> Path:
     return snapshot
 
 
-def taken(folder: Path, named: Wanted | None, into: Path) -> Mirrored:
+def taken(folder: Path, named: UpstreamRequest | None, into: Path) -> MirrorResult:
     into.mkdir()
-    return take(recognise(folder, named), into, Silent())
+    return take_folder(recognise_folder(folder, named), into, Silent())
 
 
 @pytest.mark.parametrize("of", ["the snapshot", "the repository"])
 def test_a_cache_tells_repository_commit_branch_and_hashes(tmp_path: Path, of: str) -> None:
     snapshot = cache(tmp_path)
     folder = snapshot if of == "the snapshot" else snapshot.parent.parent
-    found = recognise(folder, None)
+    found = recognise_folder(folder, None)
     upstream = found.listing.standing.upstream
     assert (upstream.name, upstream.requested, upstream.endpoint) == (f"hf:org/name@{COMMIT}", "main", "")
     assert found.how == "cache"
@@ -82,10 +81,10 @@ def test_a_cache_whose_bytes_are_not_what_it_calls_them_is_damaged(tmp_path: Pat
 
 def test_an_operator_who_says_something_else_than_the_cache_is_contradicted(tmp_path: Path) -> None:
     snapshot = cache(tmp_path)
-    assert recognise(snapshot, NAMED).how == "cache"
-    for other in (Wanted("org/name", OTHER), Wanted("org/other", COMMIT)):
+    assert recognise_folder(snapshot, NAMED).how == "cache"
+    for other in (UpstreamRequest("org/name", OTHER), UpstreamRequest("org/other", COMMIT)):
         with pytest.raises(Conflict):
-            recognise(snapshot, other)
+            recognise_folder(snapshot, other)
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside", "../../refs/main", "../../blobs/link"])
@@ -95,17 +94,19 @@ def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target:
     (snapshot.parent.parent / "blobs" / "link").symlink_to("/etc/hostname")
     (snapshot / "link.txt").symlink_to(target)
     with pytest.raises(Malformed) as refused:
-        recognise(snapshot, None)
+        recognise_folder(snapshot, None)
     assert refused.value.code == "NOT-A-FILE"
 
 
 def test_what_a_client_wrote_beside_its_files_tells_commit_and_hashes(tmp_path: Path) -> None:
     folder = noted(tmp_path / "folder", COMMIT)
-    found = recognise(folder, Wanted("org/name", "v1"))
+    found = recognise_folder(folder, UpstreamRequest("org/name", "v1"))
     assert (found.how, found.listing.standing.upstream.commit) == ("cache", COMMIT)
-    assert {seen.match for seen in taken(folder, Wanted("org/name"), tmp_path / "into").observations} == {"sha256"}
+    assert {seen.match for seen in taken(folder, UpstreamRequest("org/name"), tmp_path / "into").observations} == {
+        "sha256"
+    }
     with pytest.raises(Conflict):
-        recognise(folder, Wanted("org/name", OTHER))
+        recognise_folder(folder, UpstreamRequest("org/name", OTHER))
 
 
 def noted(folder: Path, commit: str) -> Path:
@@ -119,22 +120,22 @@ def test_notes_of_two_commits_or_of_some_files_only_are_not_believed(tmp_path: P
     folder = noted(tmp_path / "folder", COMMIT)
     (folder / "later.bin").write_bytes(b"later")
     with pytest.raises(Malformed) as unclear:
-        recognise(folder, Wanted("org/name"))
+        recognise_folder(folder, UpstreamRequest("org/name"))
     assert unclear.value.code == "WHICH-UPSTREAM"
     (folder / METADATA / "later.bin.metadata").write_text(f"{OTHER}\n{sha256(b'later')}\n1.5\n")
     with pytest.raises(Malformed):
-        recognise(folder, Wanted("org/name"))
-    assert recognise(folder, NAMED).how == "carried"
+        recognise_folder(folder, UpstreamRequest("org/name"))
+    assert recognise_folder(folder, NAMED).how == "carried"
 
 
 def test_any_other_folder_is_what_its_operator_says(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
     with pytest.raises(Malformed) as nameless:
-        recognise(tmp_path / "folder", None)
+        recognise_folder(tmp_path / "folder", None)
     assert "--from" in nameless.value.hint
     with pytest.raises(Malformed):
-        recognise(tmp_path / "folder", Wanted("org/name", "main"))
+        recognise_folder(tmp_path / "folder", UpstreamRequest("org/name", "main"))
     done = taken(tmp_path / "folder", NAMED, tmp_path / "into")
     assert [seen.match for seen in done.observations] == ["none"]
 
@@ -143,11 +144,11 @@ def test_what_is_no_regular_file_is_not_taken_in(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / "pipe")
     with pytest.raises(Malformed):
-        recognise(tmp_path / "folder", NAMED)
+        recognise_folder(tmp_path / "folder", NAMED)
     (tmp_path / "folder" / "pipe").unlink()
     (tmp_path / "folder" / "link").symlink_to("/etc/hostname")
     with pytest.raises(Malformed):
-        recognise(tmp_path / "folder", NAMED)
+        recognise_folder(tmp_path / "folder", NAMED)
 
 
 def test_names_that_meet_on_another_file_system_are_refused(tmp_path: Path) -> None:
@@ -155,18 +156,18 @@ def test_names_that_meet_on_another_file_system_are_refused(tmp_path: Path) -> N
     for name in ("Readme.md", "README.md"):
         (tmp_path / "folder" / name).write_bytes(b"")
     with pytest.raises(Malformed) as refused:
-        recognise(tmp_path / "folder", NAMED)
+        recognise_folder(tmp_path / "folder", NAMED)
     assert refused.value.code == "BAD-PATH"
 
 
 def test_a_file_that_changes_while_it_is_copied_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS)
-    found = recognise(tmp_path / "folder", NAMED)
+    found = recognise_folder(tmp_path / "folder", NAMED)
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS + b"more")
     (tmp_path / "into").mkdir()
     with pytest.raises(Conflict) as changed:
-        take(found, tmp_path / "into", Silent())
+        take_folder(found, tmp_path / "into", Silent())
     assert changed.value.code == "CHANGED"
 
 
@@ -178,11 +179,11 @@ def test_where_there_are_no_files_nothing_is_imported(tmp_path: Path, made: str)
     if made == "a file":
         folder.write_bytes(b"")
     with pytest.raises(NotFound):
-        recognise(folder, NAMED)
+        recognise_folder(folder, NAMED)
 
 
 def test_a_repository_that_is_none_is_refused(tmp_path: Path) -> None:
     snapshot = cache(tmp_path)
     snapshot.parent.parent.rename(tmp_path / "models--name")
     with pytest.raises(ComityError):
-        recognise(tmp_path / "models--name", None)
+        recognise_folder(tmp_path / "models--name", None)

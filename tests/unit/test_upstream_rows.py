@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest, sha256
+from comity.trust.claims import BoundNode, weigh
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
-from comity.trust.judging.witnessing import Bound
+from comity.trust.evidence import Row, Verdict
 from comity.trust.policy import ROWS, Policy, UpstreamRule, parse_policy
 from comity.trust.statement import Entry
-from comity.trust.upstream.naming import Upstream
-from comity.trust.upstream.news import Changed, Gone, sign_changed, sign_gone
-from comity.trust.upstream.observed import Observed, sign_observed
-from comity.trust.upstream.weighing import weigh
-from comity.trust.verdict import Row, Verdict
+from comity.trust.upstream import Changed, Gone, Observed, Upstream, sign_changed, sign_gone, sign_observed
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,7 +159,7 @@ def test_the_order_of_observations_does_not_matter(lines: list[bytes]) -> None:
 
 
 def test_corroboration_is_counted_for_one_commit_at_a_time() -> None:
-    bound = [Bound(node.seat.member, node.record, node.entry, True) for node in (CH, SG)]
+    bound = [BoundNode(node.seat.member, node.record, node.entry, True) for node in (CH, SG)]
     entries = [observation(CH), observation(SG, commit="2e" * 20)]
     assert weigh(entries, GOOD.artifact, bound).corroborated == 1
 

@@ -4,8 +4,8 @@ import itertools
 import json
 
 import pytest
+from comity.trust.evidence import Cause, Row, RowFact, State, Verdict, exit_status
 from comity.trust.policy import ROWS
-from comity.trust.verdict import Cause, Fact, Row, State, Verdict, exit_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,7 +120,7 @@ def test_a_required_row_that_is_not_there_is_not_accepted() -> None:
 
 
 def test_a_verdict_as_json() -> None:
-    fact = Fact("seen", "claimed", "a node", None)
+    fact = RowFact("seen", "claimed", "a node", None)
     verdict = Verdict(
         None, "a/b@v1", (Row("bytes", "fail", "differs", 2, "false", (fact,), "comity pull"),), 3, None, ("bytes",)
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from comity import verifier
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.verifier import examine, main
 from support.case import FILES, case
@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder: Folder, monke
 
 
 def test_more_files_than_a_manifest_lists_are_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifier.manifests, "MAX_FILES", 1)
+    monkeypatch.setattr(verifier, "MAX_FILES", 1)
     with pytest.raises(Malformed, match="too many files"):
         examine(folder.path)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import Digest, sha256
-from comity.trust.encoding import b64encode
-from comity.trust.evidence import Evidence, Proof
+from comity.trust.encoding import Digest, b64encode, sha256
+from comity.trust.evidence import Evidence, InclusionEvidence, Verdict
 from comity.trust.policy import ROWS, Policy
 from comity.trust.statement import parse_entry, sign_statement
-from comity.trust.statements.claims import Advisory, sign_advisory
-from comity.trust.statements.published import Parent
-from comity.trust.verdict import Verdict
+from comity.trust.statements import Advisory, Parent, sign_advisory
 from comity.trust.verify import verify
 from support.case import Case, advisory, case, filled, nodes
 from support.world import found, identity
@@ -147,7 +144,8 @@ def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
     strange = sign_statement(replace(CH.entry.statement, body=body), CH.seat.signer, *CH.bound).line
     junk = (b"", b"{}", b"[" * 1000, b"\xff", strange, b"x" * 70_000)
     proofs = tuple(
-        Proof(sha256(GOOD.publication.line), data) for data in (b"", b"\n\n\n", b"c2sp.org/tlog-proof@v1\n\n")
+        InclusionEvidence(sha256(GOOD.publication.line), data)
+        for data in (b"", b"\n\n\n", b"c2sp.org/tlog-proof@v1\n\n")
     )
     verdict = replace(GOOD, claims=(*junk, *GOOD.claims), proofs=(*proofs, *GOOD.proofs)).verdict()
     assert verdict.exit_status == 0
@@ -157,7 +155,7 @@ def test_verify_raises_nothing_for_what_the_evidence_holds() -> None:
 def test_what_did_not_verify_is_named_by_its_digest() -> None:
     forged = sign_statement(parse_entry(GOOD.claims[-1]).statement, SG.online)
     _, unproven = advisory(GOOD)
-    broken = Proof(GOOD.proofs[-1].line, b"junk")
+    broken = InclusionEvidence(GOOD.proofs[-1].line, b"junk")
     told = replace(GOOD.saying(forged.line, unproven, b"junk"), proofs=(*GOOD.proofs, broken))
     named = {fact.evidence for fact in told.verdict().row("notes").facts}
     assert named >= {sha256(forged.line), sha256(unproven), sha256(b"junk")}

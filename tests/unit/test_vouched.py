@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.digest import sha256
+from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
+from comity.trust.evidence import RowFact
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statements.vouched import STATEMENTS, Vouched, parse_vouched, sign_vouched
-from comity.trust.verdict import Fact
+from comity.trust.statements import STATEMENTS, Vouched, parse_vouched, sign_vouched
 from support.case import CARD, Case, case, nodes
 from support.world import identity, seat
 
@@ -20,7 +20,7 @@ RESULTS = SideObject.of(b"scores")
 SAID = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "on our benchmark", RESULTS)
 
 
-def vouches(what: Case) -> list[Fact]:
+def vouches(what: Case) -> list[RowFact]:
     return [f for f in what.verdict().row("documents").facts if f.text.startswith(STATEMENTS)]
 
 

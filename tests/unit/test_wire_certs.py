@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
-from comity.trust.statements.node_record import certificate_key
-from comity.wire.certs import MAX_DER, Pin, from_pem, make_certificate, to_pem
+from comity.trust.statements import certificate_key
+from comity.wire.tls import MAX_DER, CertificatePin, from_pem, make_certificate, to_pem
 from cryptography import x509
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -29,7 +29,7 @@ G69xlqu67hMCIQCRLj+dNi/k4ijOQHWx0xsTCyRjiZjIHC2GjFbkFoWa0A==
 
 
 def test_a_node_certificate_carries_its_key_and_its_name() -> None:
-    pin = Pin.of(CERTIFICATE)
+    pin = CertificatePin.of(CERTIFICATE)
     assert certificate_key(pin.certificate) == KEY.public
     assert pin.server_name == f"n-{KEY.public.id[:32]}.comity.invalid"
 
@@ -57,7 +57,7 @@ def test_keys_of_other_kinds_get_no_certificate(alg: str) -> None:
 
 def test_the_certificate_of_a_key_is_the_same_for_ever() -> None:
     """A certificate made by the first version: another spelling of the fields would lock its node out."""
-    pin = Pin.of(from_pem(FIRST_VERSION))
+    pin = CertificatePin.of(from_pem(FIRST_VERSION))
     assert pin.server_name == "n-998a12d6c543131de2fe36c7bd0a0741.comity.invalid"
 
 
@@ -69,7 +69,7 @@ def test_certificates_of_another_make_are_not_pinned(
     ca: bool, may_sign: bool | None, critical: bool, san: bool
 ) -> None:
     with pytest.raises(Malformed):
-        Pin.of(crafted("a.invalid", ca=ca, may_sign=may_sign, critical=critical, san=san).certificate)
+        CertificatePin.of(crafted("a.invalid", ca=ca, may_sign=may_sign, critical=critical, san=san).certificate)
 
 
 def test_a_certificate_with_another_signature_than_its_own_keys_is_not_pinned() -> None:
@@ -79,7 +79,7 @@ def test_a_certificate_with_another_signature_than_its_own_keys_is_not_pinned() 
     own = x509.load_der_x509_certificate(CERTIFICATE).signature
     assert tbs in CERTIFICATE
     with pytest.raises(Malformed):
-        Pin.of(CERTIFICATE.replace(own, (foreign + bytes(8))[: len(own)]))
+        CertificatePin.of(CERTIFICATE.replace(own, (foreign + bytes(8))[: len(own)]))
 
 
 def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
@@ -87,7 +87,7 @@ def test_a_second_spelling_of_the_signature_is_not_pinned() -> None:
     signature = x509.load_der_x509_certificate(even).signature
     assert even.endswith(b"\x00" + signature)
     with pytest.raises(Malformed):
-        Pin.of(even[: -len(signature) - 1] + b"\x01" + signature)
+        CertificatePin.of(even[: -len(signature) - 1] + b"\x01" + signature)
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
@@ -98,13 +98,13 @@ def test_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:
     changed = bytearray(CERTIFICATE)
     changed[at] ^= change
     with pytest.raises(Malformed):
-        Pin.of(bytes(changed))
+        CertificatePin.of(bytes(changed))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x30", CERTIFICATE[:-1], CERTIFICATE + b"\x00", b"x" * (MAX_DER + 1)])
 def test_what_is_no_certificate_is_not_pinned(data: bytes) -> None:
     with pytest.raises(Malformed):
-        Pin.of(data)
+        CertificatePin.of(data)
 
 
 def test_pem_and_der_are_the_same_certificate() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from comity.trust.errors import Malformed, Refused
-from comity.wire.certs import to_pem
-from comity.wire.doors import MutualDoor, OpenDoor, OperatorDoor
+from comity.wire.access import MutualAccess, OpenAccess, OperatorAccess
+from comity.wire.tls import to_pem
 from support.wired import identity, pin
 
 SERVER, PEER, OPERATOR = identity(), identity(), identity()
@@ -31,7 +31,7 @@ def showing(certificate: bytes) -> Connected:
 
 
 def test_the_mutual_door_tells_peers_from_operators() -> None:
-    door = MutualDoor(SERVER, lambda: [pin(PEER)], lambda: [pin(OPERATOR)])
+    door = MutualAccess(SERVER, lambda: [pin(PEER)], lambda: [pin(OPERATOR)])
     peer, operator = door.caller(showing(PEER.certificate)), door.caller(showing(OPERATOR.certificate))
     assert (peer.certificate, peer.operator) == (PEER.certificate, False)
     assert (operator.certificate, operator.operator) == (OPERATOR.certificate, True)
@@ -40,14 +40,14 @@ def test_the_mutual_door_tells_peers_from_operators() -> None:
 @pytest.mark.parametrize("certificate", [SERVER.certificate, PEER.certificate + b"\x00", PEER.certificate[:-1]])
 def test_the_mutual_door_wants_equal_bytes(certificate: bytes) -> None:
     with pytest.raises(Refused):
-        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(showing(certificate))
+        MutualAccess(SERVER, lambda: [pin(PEER)]).caller(showing(certificate))
 
 
 def test_the_mutual_door_refuses_a_call_without_a_certificate() -> None:
     with pytest.raises(Refused):
-        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(Connected())
+        MutualAccess(SERVER, lambda: [pin(PEER)]).caller(Connected())
     with pytest.raises(Malformed):
-        MutualDoor(SERVER, lambda: [pin(PEER)]).caller(Connected(shown={"x509_pem_cert": [b"nonsense"]}))
+        MutualAccess(SERVER, lambda: [pin(PEER)]).caller(Connected(shown={"x509_pem_cert": [b"nonsense"]}))
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_the_mutual_door_refuses_a_call_without_a_certificate() -> None:
     ],
 )
 def test_the_open_door_counts_by_network(address: str, name: str) -> None:
-    caller = OpenDoor(SERVER).caller(Connected(address))
+    caller = OpenAccess(SERVER).caller(Connected(address))
     assert (caller.name, caller.certificate, caller.operator) == (name, None, False)
 
 
 def test_the_operators_door_knows_only_operators() -> None:
-    assert OperatorDoor().caller(Connected("unix:")).operator
+    assert OperatorAccess().caller(Connected("unix:")).operator

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 from comity.trust.errors import Refused
-from comity.wire import throttle
-from comity.wire.throttle import Allowance, Throttle
+from comity.wire import limits as throttle
+from comity.wire.limits import Allowance, Throttle
 
 
 class Clock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.charter import Body
-from comity.trust.evidence import Proof
+from comity.trust.charter.document import Body
+from comity.trust.evidence import InclusionEvidence
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
@@ -133,7 +133,7 @@ def test_one_cosigners_clock_does_not_make_old_evidence_fresh() -> None:
     note = log.proof(GOOD.publication.line, (SG, ES), NOW - year)
     parsed = TlogProof.parse(note.data)
     signed = parsed.checkpoint.adding(*KR.cosign(log.checkpoint(), NOW + year))
-    proof = Proof(note.line, replace(parsed, checkpoint=signed).encode())
+    proof = InclusionEvidence(note.line, replace(parsed, checkpoint=signed).encode())
     stale = replace(GOOD, proofs=(proof,))
     assert stale.verdict().row("time").state == "fail"
     assert stale.demanding("at_least = 2\njurisdictions = 2", "at_least = 1").verdict().row("time").state == "pass"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from comity.trust.charter import Intent, Ratify, Reading, RoundBody
-from comity.trust.charter.readings import void
-from comity.trust.dsse import seal
-from comity.trust.statement import sign_statement
+from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, void
+from comity.trust.statement import seal, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat

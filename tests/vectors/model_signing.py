@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from comity.trust.digest import sha256
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import sha256
 from comity.trust.evidence import FoundFile
 from comity.trust.keys import PrivateKey
-from comity.trust.manifest import FileEntry
-from comity.trust.model_signing import Bundle, ModelKey, ModelSigningRule, judge, list_files, sign_model
+from comity.trust.model_signing.bundle import Bundle, list_files, sign_model
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.judging import ModelSigningRule, judge
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support.model_sig import changed, sealed, sealed_as_before_v1, with_second_signature

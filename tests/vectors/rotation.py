@@ -9,10 +9,10 @@ from typing import Any, Final
 from comity.trust.encoding import canonical
 from comity.trust.identity import Inception, announce
 from comity.trust.keys import HybridSigner
-from comity.trust.rotation import Chain, Cut, follow, parse_rotation, rotation_statement
+from comity.trust.rotation import LogCut, RotationChain, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.tlog.growth import Growth
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.proof import Growth
 from support.rotations import Owned, begun
 
 ORIGIN: Final = "node.example/log"
@@ -20,7 +20,7 @@ FIRST: Final = begun("vector", keys=2, recovery=3)
 
 
 def rotations() -> dict[str, Any]:
-    cut = Cut(ORIGIN, 3, bytes.fromhex(_root(3)))
+    cut = LogCut(ORIGIN, 3, bytes.fromhex(_root(3)))
     second, one = FIRST.to("vector second", keys=3, recovery=3, cut=[cut])
     third, two = second.to("vector third", home="elsewhere.example/log")
     _, rival = FIRST.to("vector rival")
@@ -104,7 +104,7 @@ def _refused(entry: Entry, after: Owned) -> list[dict[str, str]]:
 
 
 def _chain(why: str, entries: list[Entry]) -> dict[str, Any]:
-    chain: Chain = follow(FIRST.state, entries)
+    chain: RotationChain = follow(FIRST.state, entries)
     return {
         "why": why,
         "lines": [entry.line.decode() for entry in entries],

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import cosign, cosigner_key
-from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.note import NoteSignature, SignedNote, log_verifier_key, sign_note
-from comity.trust.tlog.policy import TlogPolicy
+from comity.trust.tlog.merkle import (
+    ENTRIES,
+    MemoryTree,
+    Tile,
+    consistency_proof,
+    encode_entries,
+    encode_tile,
+    inclusion_proof,
+    leaf_hash,
+    tiles_between,
+)
+from comity.trust.tlog.note import (
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    cosign,
+    cosigner_key,
+    log_verifier_key,
+    sign_note,
+)
 from comity.trust.tlog.proof import TlogProof
-from comity.trust.tlog.tiles import ENTRIES, Tile, encode_entries, encode_tile, tiles_between
+from comity.trust.tlog.witness import TlogPolicy
 from support.seeded import seed, seeded_key
 
 ORIGIN: Final = "node-a.example/log"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from comity.trust.statements.claims import ADVISORIES, SEVERITIES
+from comity.trust.statements import ADVISORIES, SEVERITIES
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing

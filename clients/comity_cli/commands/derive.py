@@ -14,9 +14,9 @@ from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity.derivation.outcome import Compared, Difference
+    from comity.derivation.check import Compared, Difference
     from comity_client.client import Client
-    from comity_client.lineage.derivations import Derivation
+    from comity_client.lineage import Derivation
 
 SHOWN = 10
 NOT_EXACT = 8

@@ -11,8 +11,7 @@ from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.comparing.differences import Differences
-    from comity_client.comparing.sides import Side
+    from comity_client.diff import ComparedArtifact, Differences
 
 SHOWN = 20
 
@@ -70,7 +69,7 @@ def _show_files(out: Output, found: Differences) -> None:
 
 
 def _show_tensors(out: Output, found: Differences) -> None:
-    from comity_client.comparing.tensors import TensorChanges
+    from comity_client.diff import TensorChanges
 
     tensors = found.tensors
     if isinstance(tensors, TensorChanges):
@@ -116,7 +115,7 @@ def _value(text: str | None) -> str:
     return "absent" if text is None else text
 
 
-def _licence(side: Side) -> str:
+def _licence(side: ComparedArtifact) -> str:
     return side.published.licence.spdx if side.published else "none"
 
 
@@ -147,7 +146,7 @@ def _document(found: Differences) -> dict[str, Any]:
     }
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side(side: ComparedArtifact) -> dict[str, Any]:
     return {
         "title": side.title,
         "artifact": side.artifact,
@@ -157,7 +156,7 @@ def _side(side: Side) -> dict[str, Any]:
 
 
 def _tensors(found: Differences) -> dict[str, Any] | None:
-    from comity_client.comparing.tensors import TensorChanges
+    from comity_client.diff import TensorChanges
 
     tensors = found.tensors
     if tensors is None:

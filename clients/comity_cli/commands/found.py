@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 from comity.content import durable
-from comity.trust.charter import MAX_BYTES, Body
-from comity.trust.digest import parse_digest
+from comity.trust.charter.document import MAX_BYTES, Body
+from comity.trust.encoding import parse_digest
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, examples, output
 from comity_cli.files import FILE, FOLDER, out_option
-from comity_cli.governance.charters import show_charter
+from comity_cli.charter.charters import show_charter
 
 
 @examples(
@@ -35,8 +35,7 @@ def command() -> None:
 @out_option("genesis.json")
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
     """Write the genesis charter. Whoever has the same cards writes the same bytes."""
-    from comity_client.node_home.card import NodeCard
-    from comity_client.node_home.founding import draft_genesis
+    from comity_client.founding import NodeCard, draft_genesis
 
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
     body = draft_genesis([NodeCard.read(path) for path in cards], None, bound)
@@ -54,7 +53,7 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path, yes: bool) -> None:
     """Show what you would consent to, and sign exactly these bytes with your governance keys."""
-    from comity_client.node_home.founding import consent_to
+    from comity_client.founding import consent_to
 
     body = _body(genesis)
     show_charter(output(), body)
@@ -73,13 +72,12 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
 @out_option("federation.json")
 def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
     """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
-    from comity_client.node_home import founding
-    from comity_client.node_home.card import NodeCard
-    from comity_client.node_home.seat import read_line
+    from comity_client import founding
+    from comity_client.founding import NodeCard, read_line
 
     body = _body(genesis)
     lines = [read_line(path) for path in consents]
-    federation = founding.seal(body, lines, [NodeCard.read(path) for path in cards])
+    federation = founding.seal_federation(body, lines, [NodeCard.read(path) for path in cards])
     durable.write_file(target, federation.encode(), mode=0o644, point="federation")
     show_charter(output(), body)
     output().done(f"founded: {target}")

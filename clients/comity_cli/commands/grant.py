@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 from comity.trust.errors import Refused
-from comity.trust.offers.accounts import Usage
-from comity.trust.offers.parties import Acceptance, Agreement, Default, GivingBack, Redemption
+from comity.trust.offers.amounts import Usage
+from comity.trust.offers.records import Acceptance, Agreement, Default, GivingBack, Redemption
 
 from comity_cli.command import Group, examples, output
-from comity_cli.lending import lender, rendering
-from comity_cli.lending.counter import LINE, Counter, reading_options, speaking_options
-from comity_cli.lending.holding import held_by, own_grant
-from comity_cli.lending.wants import amounts
+from comity_cli.offers import lender, rendering
+from comity_cli.offers.counter import LINE, Counter, reading_options, speaking_options
+from comity_cli.offers.holding import held_by, own_grant
+from comity_cli.offers.wants import amounts
 
 
 @examples(
@@ -38,9 +38,9 @@ def command() -> None:
 @reading_options
 def ls(offer: str, state: str, **options: Any) -> None:
     """List what was asked for and given, computed here from the lines of each chain."""
-    from comity.wire.offer_values import GrantQuery
+    from comity.wire.offer import GrantQuery
 
-    from comity_cli.lending.listing import lines_of
+    from comity_cli.offers.listing import lines_of
 
     out, market = output(), Counter(**options).market
     chains = [market.offer(offer)] if offer else market.grants(GrantQuery(state=state))
@@ -65,7 +65,7 @@ def ls(offer: str, state: str, **options: Any) -> None:
 @reading_options
 def show(grant: str, **options: Any) -> None:
     """Show GRANT: the beginning of its digest, or a parcel that brings it. A default is shown with both sides."""
-    from comity_cli.lending.listing import next_step, said_of
+    from comity_cli.offers.listing import next_step, said_of
 
     out, held = output(), Counter(**options).grant(grant)
     kind = "pact" if held.commitment.grant.pact else "grant"

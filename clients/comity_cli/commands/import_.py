@@ -14,7 +14,7 @@ from comity_cli.following import follow
 from comity_cli.output import Output
 
 if TYPE_CHECKING:
-    from comity_client.publishing.importing import Checked, Imported
+    from comity_client.publish import Imported, UpstreamState
 
 UNCHECKED = {
     "commit": "that the commit names this list of files",
@@ -65,7 +65,7 @@ def command(
     """Have your node fetch a commit of a repository, or take in a folder on its machine: hash every byte, compare with
     the upstream's own hashes, and log an `observed` statement, "mirrored from". It never says "published by": the
     upstream vouches for its hashes, your node for the fetch. Run it again to go on."""
-    from comity_client.publishing.importing import read_token
+    from comity_client.publish import read_token
 
     out, api, target, token = output(), client(), _socket(node, home), read_token(token_file)
     if recheck:
@@ -91,7 +91,7 @@ def command(
 
 
 def _socket(node: str | None, home: Path) -> str:
-    from comity_client.nodes.operator import socket_of
+    from comity_client.session import socket_of
 
     return node or str(socket_of(home))
 
@@ -134,7 +134,7 @@ def _document(done: Imported) -> dict[str, Any]:
     }
 
 
-def _show_check(out: Output, checked: Checked) -> None:
+def _show_check(out: Output, checked: UpstreamState) -> None:
     match checked.state:
         case "same":
             out.say(f"{checked.name}: the upstream stands where it stood")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from comity.trust.spelling import SYLLABLE_BITS, grouped, syllables
+from comity.trust.encoding import SYLLABLE_BITS, grouped, syllables
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
@@ -46,8 +46,8 @@ def command(
     directory: Path | None,
 ) -> None:
     """Make a new member's keys, node record and configuration in a directory of their own."""
-    from comity_client.desk.seat_keys import SeatShape
-    from comity_client.node_home.founding import init_node
+    from comity_client.founding import init_node
+    from comity_client.signing.seat_keys import SeatShape
 
     home = directory or Path(node_name)
     seat = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)

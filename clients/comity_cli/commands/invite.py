@@ -9,7 +9,7 @@ from comity.content import durable
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import out_option
-from comity_cli.governance.office import Office
+from comity_cli.charter.office import Office
 
 
 @examples("comity invite --out federation.json", "comity invite --json")
@@ -19,10 +19,10 @@ from comity_cli.governance.office import Office
 def command(target: Path, federation: str) -> None:
     """Write a federation file with every epoch that can be proven now, and the nodes. It holds no secret and gives no
     right: it is where a newcomer starts, and the words are what you read out to them."""
-    from comity_client.governance.inviting import invite
+    from comity_client.charter.joining import make_invitation
 
     out = output()
-    invitation = invite(Office(federation=federation).chamber.newest())
+    invitation = make_invitation(Office(federation=federation).chamber.newest())
     durable.write_file(target, invitation.data, mode=0o644, point="invitation")
     out.done(f"{target}: epoch {invitation.federation.body.epoch}, {len(invitation.federation.nodes)} nodes")
     for what, words in invitation.spoken:

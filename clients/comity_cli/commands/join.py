@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
+from comity.trust.charter.federation import MAX_BYTES, Federation
+from comity.trust.encoding import syllables
 from comity.trust.errors import Untrusted
-from comity.trust.federation import MAX_BYTES, Federation
-from comity.trust.spelling import syllables
 from comity.verifier import read_bounded
 
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER
-from comity_cli.governance.office import Office
+from comity_cli.charter.office import Office
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.governance.joining import Hope
+    from comity_client.charter.joining import AdmissionDraft
 
 
 @examples(
@@ -38,7 +38,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
     FILE is the federation file. Get it from two members by separate ways and compare the words. Reading, mirroring and
     verifying need no membership.
     """
-    from comity_client.governance.joining import card_of, hopes
+    from comity_client.charter.joining import admission_drafts, card_of
 
     out, card = output(), card_of(home)
     if file is not None:
@@ -57,7 +57,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
     out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
     for name, refusal in asked.refused:
         out.warn(f"{name}: {refusal}")
-    found = hopes(sitting, who.id)
+    found = admission_drafts(sitting, who.id)
     for hope in found:
         _show(out, hope, home)
     out.document(
@@ -80,7 +80,7 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         out.hint(f"comity serve --dir {home}   to mirror from now on;   comity join --dir {home}   to look again")
 
 
-def _show(out: Output, hope: Hope, home: Path) -> None:
+def _show(out: Output, hope: AdmissionDraft, home: Path) -> None:
     out.fact("draft", f"{hope.body[:12]} by {hope.by or 'a member'}: {hope.intents} of {hope.quorum} intend, "
                       f"{hope.ratified} of {hope.quorum} ratified")  # fmt: skip
     if not hope.consented:

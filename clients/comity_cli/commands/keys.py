@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from comity.trust.spelling import grouped, syllables
+from comity.trust.encoding import grouped, syllables
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
-from comity_cli.governance.office import Office, acting_options, reading_options
+from comity_cli.charter.office import Office, acting_options, reading_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.governance.plans import Plan
-    from comity_client.governance.sitting import Sitting
+    from comity_client.charter.proposals import Plan
+    from comity_client.charter.state import CharterState
 
 
 @examples(
@@ -36,8 +36,8 @@ def command() -> None:
 @reading_options
 def show(home: Path, **options: Any) -> None:
     """Show which keys speak for your member, which of them are here, and whether their vote state is whole."""
-    from comity_client.desk.keys import find_keys
-    from comity_client.node_home.founding import OFFLINE
+    from comity_client.founding import OFFLINE
+    from comity_client.signing.votes import find_keys
 
     office, out = Office(home=home, **options), output()
     chain, prev = office.chain, office.sitting.current.digest
@@ -103,30 +103,29 @@ def rotate(
     """Give your member new governance and recovery keys. The recovery keys sign; no vote, node or other member can do
     it for you, or forbid it. The old keys go on verifying what they signed; how long your log is now (asked of the
     nodes, unless --offline) is written down, so that nobody can use the old keys to sign as of yesterday."""
-    from comity_client.desk.ceremony import MAX_BYTES
-    from comity_client.desk.keys import open_key
-    from comity_client.desk.seat_keys import SeatShape
-    from comity_client.governance import acts, rotating
-    from comity_client.governance.plans import plan_carried
-    from comity_client.node_home.founding import OFFLINE
-    from comity_client.node_home.seat import own_inception
+    from comity_client.charter import keys as rotating
+    from comity_client.charter import proposals as acts
+    from comity_client.charter.proposals import plan_carried
+    from comity_client.founding import OFFLINE, own_inception
+    from comity_client.signing.seat_keys import SeatShape
+    from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
-    from comity_cli.governance.signing import pass_on, show_plan
+    from comity_cli.charter.signing import pass_on, show_plan
 
     office = Office(**options)
     if signed is not None:
         office.check_destination()
-        _take_up(office, plan_carried(read_bounded(signed, MAX_BYTES), office.sitting))
+        _take_up(office, plan_carried(read_bounded(signed, MAX_CEREMONY_FILE), office.sitting))
         return
     files = recovery or tuple(sorted((office.home / OFFLINE).rglob("recovery*.pem")))
     used = [key for key in map(open_key, files) if key.public.id in office.chain.current.recovery]
     shape = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
     cut = () if office.offline else (client().cut(own_inception(office.home).home),)
-    prepared = rotating.prepare(office.sitting, office.home, shape, [key.public for key in used], cut=cut)
+    prepared = rotating.prepare_rotation(office.sitting, office.home, shape, [key.public for key in used], cut=cut)
     show_plan(prepared.plan)
     office.check_destination()
     agree("Make these keys, and sign with the recovery keys?", yes=office.yes)
-    rotated = acts.sign_all(prepared.begin(), used)
+    rotated = acts.sign_plan_with_all(prepared.begin(), used)
     if rotated.ceremony.complete:
         _take_up(office, rotated)
         return
@@ -160,14 +159,13 @@ def sign(
     Needs no network, no node and no federation: a machine that holds a key is enough. Once all have signed, the same
     command without a key hands the line on.
     """
-    from comity_client.desk.ceremony import MAX_BYTES
-    from comity_client.desk.keys import open_key
-    from comity_client.governance import acts
-    from comity_client.governance.plans import plan_carried
+    from comity_client.charter import proposals as acts
+    from comity_client.charter.proposals import plan_carried
+    from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
-    from comity_cli.governance.signing import deliver, pass_on, show_plan
+    from comity_cli.charter.signing import deliver, pass_on, show_plan
 
-    plan = plan_carried(read_bounded(file, MAX_BYTES), _known(carried))
+    plan = plan_carried(read_bounded(file, MAX_CEREMONY_FILE), _known(carried))
     office = Office(home=home or Path(), to=to, out=out)
     show_plan(plan)
     if not plan.ceremony.complete:
@@ -176,7 +174,7 @@ def sign(
         desk = [open_key(path) for path in keys]
         agree(f"Sign this with {', '.join(key.path.name for key in desk)}?", yes=yes)
         for key in desk:
-            plan = acts.sign(plan, key)
+            plan = acts.sign_plan(plan, key)
     if plan.ceremony.complete and (out, to, home) != (None, None, None):
         deliver(office, plan)
     else:
@@ -189,32 +187,33 @@ def sign(
 def recover_votes(**options: Any) -> None:
     """Decide that a key whose vote state was lost may vote in this epoch all the same. Needs what every other active
     member mirrored of your home log. To do nothing is safe: the key sits out one epoch, which the quorum tolerates."""
-    from comity_client.governance import recovery
+    from comity_client.charter import keys as recovery
 
     office, out = Office(**options), output()
     for key in office.desk:
-        decided = recovery.weigh(office.sitting, key, office.chamber.copies())
+        decided = recovery.weigh_recovery(office.sitting, key, office.chamber.copies())
         out.say(
             f"{key.path}: {plural(len(decided.found), 'reading')} of this epoch found at {', '.join(decided.copies)}"
         )
         out.warn(decided.risk)
         agree("Vote with this key in this epoch?", yes=office.yes)
-        recovery.resume(decided)
+        recovery.resume_voting(decided)
         out.done(f"{key.path} may sign again, knowing of {plural(len(decided.found), 'reading')}")
     out.document("recovered", {"keys": [str(key.path) for key in office.desk]})
 
 
 def _take_up(office: Office, rotated: Plan) -> None:
     """Note a complete rotation in the home, renew the node record under the new keys, and hand both over."""
-    from comity_client.desk.keys import find_keys
-    from comity_client.governance import acts, rotating
-    from comity_client.node_home.founding import OFFLINE
+    from comity_client.charter import keys as rotating
+    from comity_client.charter import proposals as acts
+    from comity_client.founding import OFFLINE
+    from comity_client.signing.votes import find_keys
 
-    from comity_cli.governance.signing import deliver
+    from comity_cli.charter.signing import deliver
 
-    renewed = rotating.take_up(office.home, rotated)
+    renewed = rotating.take_up_rotation(office.home, rotated)
     keys = find_keys(office.home / OFFLINE, rotating.own_chain(rotated.sitting, office.home).current.keys)
-    renewed = acts.sign_all(renewed, keys)
+    renewed = acts.sign_plan_with_all(renewed, keys)
     if renewed.ceremony.complete:
         rotating.take_up_record(office.home, renewed)
     out = output()
@@ -235,10 +234,9 @@ def _folders(paths: Any) -> str:
     return ", ".join(sorted({str(path.parent) for path in paths}))
 
 
-def _known(carried: Sequence[Path]) -> Sitting | None:
+def _known(carried: Sequence[Path]) -> CharterState | None:
     """What this machine knows by itself; None where it pins nothing, as one that holds a key and nothing else."""
-    from comity_client.governance.folder import read_folder
-    from comity_client.governance.sitting import of_federation
+    from comity_client.charter.state import of_federation, read_folder
 
     pins = client().pins()
     if len(pins) != 1:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from comity_cli.command import Command, examples, output
-from comity_cli.governance.office import Office, acting_options
+from comity_cli.charter.office import Office, acting_options
 
 
 @examples(
@@ -21,11 +21,11 @@ from comity_cli.governance.office import Office, acting_options
 def command(text: str, **options: Any) -> None:
     """Ask to be left out of the next charter. You stay a member until one says so, and you keep everything: your bytes,
     your log and its mirrors, your keys and what you published."""
-    from comity_client.governance import acts
+    from comity_client.charter import proposals as acts
 
-    from comity_cli.governance.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver
 
     office = Office(**options)
     member = office.sitting.seat_of(office.desk[0].public)[0]
-    sign_and_deliver(office, acts.leave(office.sitting, office.desk[0].public, text), office.desk)
+    sign_and_deliver(office, acts.leave_plan(office.sitting, office.desk[0].public, text), office.desk)
     output().hint(f"another member drafts: comity proposal new remove '{member.name}' --dir HOME")

@@ -9,7 +9,7 @@ import click
 from comity_cli.command import Command, client, examples, output
 
 if TYPE_CHECKING:
-    from comity.trust.lineage import Edge, Graph, Node
+    from comity.trust.lineage import LineageEdge, LineageGraph, LineageNode
 
 FORMATS = ("text", "dot", "svg")
 
@@ -38,15 +38,13 @@ def command(target: str, form: str, check: bool) -> None:
     out.document("lineage", document)
 
 
-def _rendered(graph: Graph, form: str) -> str:
-    from comity.drawing.dot import render_dot
-    from comity.drawing.svg import render_svg
-    from comity.drawing.tree import render_tree
+def _rendered(graph: LineageGraph, form: str) -> str:
+    from comity.drawing.graph_text import render_dot, render_svg, render_tree
 
     return {"text": render_tree, "dot": render_dot, "svg": render_svg}[form](graph)
 
 
-def _document(graph: Graph) -> dict[str, Any]:
+def _document(graph: LineageGraph) -> dict[str, Any]:
     return {
         "root": graph.root.digest,
         "nodes": [_node(node) for node in graph.nodes],
@@ -59,7 +57,7 @@ def _document(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _node(node: LineageNode) -> dict[str, Any]:
     return {
         "key": node.key,
         "artifact": node.digest,
@@ -70,7 +68,7 @@ def _node(node: Node) -> dict[str, Any]:
     }
 
 
-def _edge(edge: Edge) -> dict[str, Any]:
+def _edge(edge: LineageEdge) -> dict[str, Any]:
     return {
         "child": edge.child,
         "parent": edge.parent,

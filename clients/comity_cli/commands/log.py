@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from comity.content import durable
-from comity.trust.digest import parse_digest, sha256, short
-from comity.trust.encoding import b64encode
+from comity.trust.encoding import b64encode, parse_digest, sha256, short
 from comity.trust.evidence import proof_name
 
 from comity_cli.command import Group, client, examples, output
@@ -17,7 +16,7 @@ from comity_cli.files import NEW_FOLDER
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.accusations import Accusation
+    from comity_client.evidence.inspect import LogAccusation
 
 ORIGIN = click.argument("origin")
 
@@ -156,5 +155,5 @@ def misbehaviour(nodes: tuple[str, ...], everybody: bool) -> None:
     )
 
 
-def _basis(accusation: Accusation) -> str:
+def _basis(accusation: LogAccusation) -> str:
     return "proven here" if accusation.proven else f"claimed by {', '.join(accusation.nodes)}"

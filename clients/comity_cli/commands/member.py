@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.spelling import grouped, syllables
+from comity.trust.encoding import grouped, syllables
 
 from comity_cli.command import Group, examples, output
-from comity_cli.governance.office import Office, reading_options
+from comity_cli.charter.office import Office, reading_options
 
 F = TypeVar("F", bound=Callable[..., object])
 
 if TYPE_CHECKING:
-    from comity.trust.charter import Member
-    from comity_client.governance.sitting import Sitting
+    from comity.trust.charter.document import Member
+    from comity_client.charter.state import CharterState
 
 
 def _own_node(command: F) -> F:
@@ -42,7 +42,7 @@ def command() -> None:
 @reading_options
 def ls(**options: Any) -> None:
     """List the members of the newest charter, how many of them stand by it, and how fresh that is."""
-    from comity_cli.governance import rendering
+    from comity_cli.charter import rendering
 
     out, office = output(), Office(**options)
     sitting, confirmed = office.sitting, office.confirmation
@@ -134,7 +134,7 @@ def dismiss(who: str, socket: Path | None, home: Path | None) -> None:
 
 
 def _decide(who: str, socket: Path | None, home: Path | None, *, keep: bool) -> None:
-    from comity_client.nodes.operator import decide_ask, socket_of
+    from comity_client.session import decide_ask, socket_of
 
     if socket is not None and home is not None:
         raise click.UsageError("--socket and --dir name the same thing; give one")
@@ -144,7 +144,7 @@ def _decide(who: str, socket: Path | None, home: Path | None, *, keep: bool) -> 
     out.document("ask", {"id": member, "kept": keep})
 
 
-def _notes(sitting: Sitting, seat: Member) -> str:
+def _notes(sitting: CharterState, seat: Member) -> str:
     council = sitting.council
     notes = ["asks to leave"] if seat.id in council.left else []
     notes += ["PROVEN LIAR"] if any(lie.member == seat.id for lie in council.lies) else []
@@ -152,7 +152,7 @@ def _notes(sitting: Sitting, seat: Member) -> str:
     return ", ".join(notes)
 
 
-def _member_json(sitting: Sitting, seat: Member) -> dict[str, Any]:
+def _member_json(sitting: CharterState, seat: Member) -> dict[str, Any]:
     return {
         "id": seat.id,
         "name": seat.name,

@@ -14,14 +14,14 @@ from comity.verifier import read_bounded
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
-from comity_cli.lending import rendering
-from comity_cli.lending.asking import ask, asking_options
-from comity_cli.lending.counter import Counter, lending_options, now, reading_options, recording_options
-from comity_cli.lending.finding import query
+from comity_cli.offers import rendering
+from comity_cli.offers.asking import ask, asking_options
+from comity_cli.offers.counter import Counter, lending_options, now, reading_options, recording_options
+from comity_cli.offers.finding import query
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
-    from comity_client.compute.gathering import Seen
+    from comity_client.offers.market import FoundChain
 
 MAX_TOML = 65_536
 FITTED = 200
@@ -47,7 +47,7 @@ def command() -> None:
 @out_option("offer.toml")
 def new(jurisdiction: str, target: Path) -> None:
     """Write an offer with a comment for each setting. Nothing is signed or sent."""
-    from comity_client.compute.offer_file import template
+    from comity_client.offers.offer_file import template
 
     if target.exists():
         raise Conflict(f"{target} is there", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
@@ -64,7 +64,7 @@ def new(jurisdiction: str, target: Path) -> None:
 @click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of the node that would grant it.")
 def check(file: Path, home: Path) -> None:
     """Read FILE as it would be posted, and say what is wrong or unusual. Nothing is signed or sent."""
-    from comity_client.compute.offer_file import remarks
+    from comity_client.offers.offer_file import remarks
 
     out, offer = output(), _read(file, home)
     _show_document(out, offer)
@@ -82,8 +82,8 @@ def check(file: Path, home: Path) -> None:
 @recording_options
 def post(file: Path, **options: Any) -> None:
     """Have your node log the offer in FILE. Other nodes mirror it, and everybody can read it."""
-    from comity.wire.offer_values import Post
-    from comity_client.compute.offer_file import remarks
+    from comity.wire.offer import Post
+    from comity_client.offers.offer_file import remarks
 
     counter, out = Counter(**options), output()
     offer = _read(file, counter.home)
@@ -174,7 +174,7 @@ def show(offer: str, out: Path | None, carried: Sequence[Path], offline: bool) -
 @lending_options
 def withdraw(offer: str, text: str, **options: Any) -> None:
     """Withdraw an offer of yours. What was granted from it stands: an accepted grant cannot be withdrawn on paper."""
-    from comity.wire.offer_values import Withdraw
+    from comity.wire.offer import Withdraw
 
     counter, out = Counter(**options), output()
     seen = counter.offer(offer)
@@ -220,14 +220,14 @@ def fit(reference: str, pattern: str, rooms: Sequence[str], accelerator: str, ca
     """Compute whether the weights of REF and its KV-cache fit what is offered. REF is a name, a digest or a folder; its
     weights are not fetched, only the headers of its files. Where the kind of attention is not known, nothing is
     guessed."""
-    from comity_client.compute.fitting import Workload
+    from comity_client.offers.fit import Workload
 
-    from comity_cli.lending.fits import own_room, show_fits
+    from comity_cli.offers.fits import own_room, show_fits
 
     own = [own_room(text) for text in rooms]
     model = client().model(Path(reference) if Path(reference).is_dir() else reference, pattern)
     work = Workload(context, batch, kv, margin)
-    found: list[Seen] = []
+    found: list[FoundChain] = []
     if not (offline and not carried):
         counter = Counter(carried=carried, offline=offline)
         found, more = counter.market.offers(query(closed=False, accelerator=accelerator), FITTED)
@@ -242,9 +242,9 @@ def fit(reference: str, pattern: str, rooms: Sequence[str], accelerator: str, ca
 def balance(**options: Any) -> None:
     """Net what each pair of members has lent and borrowed, by usage that both have signed. Hours of different
     accelerators are not comparable: there is a balance for each."""
-    from comity_client.compute.accounts import accounts
+    from comity_client.offers.market import accounts
 
-    from comity_cli.lending.balances import show_balances
+    from comity_cli.offers.balances import show_balances
 
     out, counter = output(), Counter(**options)
     market = counter.market
@@ -255,7 +255,7 @@ def balance(**options: Any) -> None:
 
 
 def _read(file: Path, home: Path) -> Offer:
-    from comity_client.compute.offer_file import own_record, read_offer
+    from comity_client.offers.offer_file import own_record, read_offer
 
     return read_offer(read_bounded(file, MAX_TOML), own_record(home))
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 from comity.trust.errors import Refused
-from comity.trust.offers.parties import CutOff
+from comity.trust.offers.records import CutOff
 
 from comity_cli.command import Group, examples, output
-from comity_cli.lending.asking import ask, asking_options
-from comity_cli.lending.counter import Counter, reading_options, speaking_options
-from comity_cli.lending.holding import own_grant
+from comity_cli.offers.asking import ask, asking_options
+from comity_cli.offers.counter import Counter, reading_options, speaking_options
+from comity_cli.offers.holding import own_grant
 
 
 @examples(
@@ -40,9 +40,9 @@ def new(offer: str, **options: Any) -> None:
 @reading_options
 def ls(**options: Any) -> None:
     """List standing pacts, and whether their beneficiary has declared a cut-off."""
-    from comity.wire.offer_values import GrantQuery
+    from comity.wire.offer import GrantQuery
 
-    from comity_cli.lending.listing import lines_of, said_of
+    from comity_cli.offers.listing import lines_of, said_of
 
     out, market = output(), Counter(**options).market
     rows: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ def declare(pact: str, text: str, **options: Any) -> None:
 def drill(pact: str, **options: Any) -> None:
     """Do all that a cut-off would take, and log nothing: read the chain, prove it, find the key, sign the declaration
     and a redemption, and check that the provider's node would take both. What is missing is found on a quiet day."""
-    from comity_cli.lending.drilling import rehearse
+    from comity_cli.offers.drilling import rehearse
 
     out, counter = output(), Counter(**options)
     steps = rehearse(counter, counter.grant(pact))

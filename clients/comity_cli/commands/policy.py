@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.verdict import OK, POLICY_NOT_MET
+from comity.trust.evidence import OK, POLICY_NOT_MET
 
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import FILE, out_option
@@ -31,7 +31,7 @@ def command() -> None:
 @out_option("policy.toml")
 def new(target: Path) -> None:
     """Write a policy with your pinned federations in it and their files beside it: carry them together."""
-    from comity_client.policy_files.template import write_policy
+    from comity_client.policy_text import write_policy
 
     out, pins = output(), client().pins()
     written = write_policy(target, pins)
@@ -53,7 +53,7 @@ def check(file: Path) -> int:
 
     Exit status: 0 it can be met, 2 it cannot be read, 3 a pin does not hold, 4 a required row could never pass.
     """
-    from comity_client.policy_files.limits import findings
+    from comity_client.policy_text import findings
 
     out, policy = output(), client().policy(file)
     found = findings(policy)
@@ -78,7 +78,7 @@ def check(file: Path) -> int:
 @click.argument("file", type=FILE)
 def explain(file: Path) -> None:
     """Say what FILE demands, rule by rule, and what it leaves open."""
-    from comity_client.policy_files.words import explain as tell
+    from comity_client.policy_text import explain as tell
 
     out, policy = output(), client().policy(file)
     rules = tell(policy)

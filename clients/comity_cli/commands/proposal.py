@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from comity.trust.digest import short
+from comity.trust.encoding import short
 
 from comity_cli.command import Group, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
-from comity_cli.governance import motions
-from comity_cli.governance.office import Office, acting_options, reading_options
+from comity_cli.charter import motions
+from comity_cli.charter.office import Office, acting_options, reading_options
 from comity_cli.output import plural
 
 
@@ -34,9 +34,9 @@ def command() -> None:
 def ls(**options: Any) -> None:
     """List the drafts that are open, how many have read them, and who must do what next. Computed here from what
     members signed; no node's word is taken."""
-    from comity_client.governance.turns import turns
+    from comity_client.charter.state import turns
 
-    from comity_cli.governance import rendering
+    from comity_cli.charter import rendering
 
     out, sitting = output(), Office(**options).sitting
     rendering.show_alarms(out, sitting)
@@ -63,9 +63,9 @@ def ls(**options: Any) -> None:
 @reading_options
 def show(draft: str, **options: Any) -> None:
     """Show a draft: every change, who has read it in which round, and who must do what next."""
-    from comity_client.governance.turns import turns
+    from comity_client.charter.state import turns
 
-    from comity_cli.governance import rendering
+    from comity_cli.charter import rendering
 
     out, sitting = output(), Office(**options).sitting
     found = sitting.draft(draft)
@@ -99,13 +99,15 @@ def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **opt
     policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, cosigner_quorum
     namespace NAME=ID…      bind a namespace to a publisher, for ever
     """
-    from comity_client.governance import acts
+    from comity_client.charter import proposals as acts
 
-    from comity_cli.governance.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver
 
     office = Office(**options)
     body, more = motions.draft(kind, what, office.sitting, office.card)
-    plan = acts.propose(office.sitting.adding(more), office.desk[0].public, body, text, despite_quorum=despite_quorum)
+    plan = acts.propose_plan(
+        office.sitting.adding(more), office.desk[0].public, body, text, despite_quorum=despite_quorum
+    )
     sign_and_deliver(office, plan, office.desk)
 
 
@@ -120,15 +122,15 @@ def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> 
 
     What this key has signed is kept beside it and asked first: it never says two things that exclude one another.
     """
-    from comity_client.governance import acts
+    from comity_client.charter import proposals as acts
 
-    from comity_cli.governance.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver
 
     office = Office(**options)
     sitting = office.sitting
     body, key = sitting.draft(draft).body, office.desk[0]
-    plan = acts.read(sitting, key, body, stalled=stalled, despite_quorum=despite_quorum)
-    if isinstance(plan, acts.Nothing):
+    plan = acts.reading_plan(sitting, key, body, stalled=stalled, despite_quorum=despite_quorum)
+    if isinstance(plan, acts.NothingToSign):
         out = output()
         out.say(f"Nothing to sign now: {plan.why}")
         out.document("signed", {"complete": False, "why": plan.why})
@@ -143,16 +145,16 @@ def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> 
 @acting_options
 def consent(draft: str, **options: Any) -> None:
     """Agree to your seat in a draft, with all your keys. A newcomer does this once; without it nobody can admit it."""
-    from comity_client.governance import acts
-    from comity_client.governance.joining import card_of
-    from comity_client.governance.sitting import Material
+    from comity_client.charter import proposals as acts
+    from comity_client.charter.joining import card_of
+    from comity_client.charter.state import CharterMaterial
 
-    from comity_cli.governance.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver
 
     office = Office(**options)
     card = card_of(office.home)
-    sitting = office.sitting.adding(Material.of(card.lines))
-    plan = acts.agree(sitting, sitting.draft(draft).body, card.inception.id)
+    sitting = office.sitting.adding(CharterMaterial.of(card.lines))
+    plan = acts.consent_plan(sitting, sitting.draft(draft).body, card.inception.id)
     sign_and_deliver(office, plan, office.desk)
 
 
@@ -165,17 +167,18 @@ def consent(draft: str, **options: Any) -> None:
 def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
     """Take what a draft of an earlier epoch changes, and put it forward upon the current charter. Nothing is merged
     where both changed the same thing: that, a person decides."""
-    from comity_client.governance import acts, drafting
+    from comity_client.charter import proposals as acts
+    from comity_client.charter import proposals as drafting
 
-    from comity_cli.governance.signing import sign_and_deliver
+    from comity_cli.charter.signing import sign_and_deliver
 
     office = Office(**options)
     sitting = office.sitting
     if not office.offline:
         sitting = sitting.adding(office.chamber.past(sitting))
     lost, before = sitting.superseded(draft)
-    body = drafting.rebase(lost, before, sitting.current)
-    plan = acts.propose(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
+    body = drafting.rebase_draft(lost, before, sitting.current)
+    plan = acts.propose_plan(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
     sign_and_deliver(office, plan, office.desk)
 
 
@@ -186,7 +189,7 @@ def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
 def export(folder: Path, **options: Any) -> None:
     """Write every line and body about the current charter into FOLDER: for a desk without a network."""
     from comity.content import durable
-    from comity_client.governance.folder import write_folder
+    from comity_client.charter.state import write_folder
 
     durable.make_folders(folder)
     count = write_folder(folder, Office(**options).sitting.material)
@@ -203,9 +206,9 @@ def export(folder: Path, **options: Any) -> None:
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
     """Have a node log the lines that FOLDER brings. Doing it twice does no harm."""
-    from comity_client.governance.folder import read_folder
+    from comity_client.charter.state import read_folder
 
-    from comity_cli.governance.signing import report
+    from comity_cli.charter.signing import report
 
     office = Office(federation=federation, home=home, to=to)
     where = office.target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from comity.trust.errors import Conflict, NotFound
 from comity.trust.names import Reference
-from comity.trust.statements.published import DOCUMENTS, RELATIONS, Parent
+from comity.trust.statements import DOCUMENTS, LINEAGE_RELATIONS, Parent
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE, FOLDER
@@ -19,8 +19,8 @@ from comity_cli.output import Output
 if TYPE_CHECKING:
     from comity.trust.keys import PrivateKey
     from comity_client.client import Client
-    from comity_client.owner.publishers import Publisher
-    from comity_client.publishing.publish import Receipt
+    from comity_client.publish import PublishReceipt
+    from comity_client.publishers import Publisher
 
 NODE = click.option(
     "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
@@ -119,15 +119,15 @@ def signing(api: Client, name: str) -> Publisher:
 
 
 def _model_key(publisher: Publisher, file: Path | None) -> PrivateKey:
-    from comity_client.pulling.model_signing import own_key, read_model_key
+    from comity_client.pull.model_sig import own_key, read_model_key
 
     return read_model_key(file) if file else own_key(publisher)
 
 
 def _parent(text: str) -> Parent:
     relation, equals, parent = text.partition("=")
-    if not equals or relation not in RELATIONS:
-        raise click.UsageError(f"--parent takes RELATION=REF, where RELATION is one of {', '.join(RELATIONS)}")
+    if not equals or relation not in LINEAGE_RELATIONS:
+        raise click.UsageError(f"--parent takes RELATION=REF, where RELATION is one of {', '.join(LINEAGE_RELATIONS)}")
     reference = Reference.parse(parent)
     return Parent(relation, parent, reference.digest)
 
@@ -139,7 +139,7 @@ def _document_of(text: str) -> tuple[str, Path]:
     return kind, Path(file)
 
 
-def show_receipt(out: Output, receipt: Receipt, *, document: bool = True) -> None:
+def show_receipt(out: Output, receipt: PublishReceipt, *, document: bool = True) -> None:
     """Where it was logged, proven; and how many cosigned by then (they follow within seconds).
 
     Args:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from comity.trust.digest import sha256
-from comity.trust.spelling import grouped, syllables
+from comity.trust.encoding import grouped, sha256, syllables
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
@@ -77,7 +76,7 @@ def rotate(label: str, recovery: tuple[Path, ...], nodes: tuple[str, ...], yes: 
 def show(label: str) -> None:
     """Show a publisher identity of this user: its id, its newest keys, and the public key of its model.sig files, which
     others list in their policies or give to other tools. Nothing secret is printed."""
-    from comity_client.pulling.model_signing import public_file
+    from comity_client.pull.model_sig import public_file
 
     out = output()
     publisher = client().publisher(label)

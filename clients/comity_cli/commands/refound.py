@@ -10,8 +10,8 @@ from comity.content import durable
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, out_option
-from comity_cli.governance.charters import show_charter
-from comity_cli.governance.office import Office, reading_options
+from comity_cli.charter.charters import show_charter
+from comity_cli.charter.office import Office, reading_options
 
 
 @examples(
@@ -27,8 +27,7 @@ def command(cards: tuple[Path, ...], target: Path, **options: Any) -> None:
     """Draft a genesis that names the federation whose quorum is lost for good as its predecessor; its namespaces
     stay with their publishers. Everybody who takes part consents, and every owner decides whether to pin it.
     Nothing else depends on a federation's id: bytes, logs, proofs and identities stay as they are."""
-    from comity_client.node_home.card import NodeCard
-    from comity_client.node_home.founding import draft_genesis
+    from comity_client.founding import NodeCard, draft_genesis
 
     out = output()
     lost = Office(**options).sitting.current

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.statements.verified import RESULTS, moment
+from comity.trust.statements import RESULTS, moment
 
 from comity_cli import verdicts
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import FILE, NEW_FILE
 
 if TYPE_CHECKING:
-    from comity.trust.report import Report
-    from comity_client.reports.signed import SignedReport
+    from comity.trust.report import VerdictReport
+    from comity_client.reports import SignedReport
 
 
 @examples("comity report check evidence.json", "comity report show evidence.json --html evidence.html")
@@ -72,10 +72,10 @@ def check(file: Path, by: str, page: Path | None) -> None:
 @click.option("--facts", is_flag=True, help="Show what each row rests on.")
 def show(file: Path, page: Path | None, facts: bool) -> None:
     """Show what FILE says. Nothing is checked: `comity report check` does that, and `comity verify` judges anew."""
-    from comity.trust.report import MAX_BYTES, Report
+    from comity.trust.report import MAX_BYTES, VerdictReport
     from comity.verifier import read_bounded
 
-    out, report = output(), Report.parse(read_bounded(file, MAX_BYTES))
+    out, report = output(), VerdictReport.parse(read_bounded(file, MAX_BYTES))
     verdicts.show(out, report.verdict, facts=facts)
     out.warn("this is what the file says; its signature was not checked")
     if page is not None:
@@ -84,8 +84,8 @@ def show(file: Path, page: Path | None, facts: bool) -> None:
     out.document("report-shown", {"report": report.verdict.to_json(), "html": str(page) if page else None})
 
 
-def _write_page(path: Path, report: Report, signed: SignedReport | None = None) -> None:
+def _write_page(path: Path, report: VerdictReport, signed: SignedReport | None = None) -> None:
     from comity.content import durable
-    from comity_client.reports.page import page
+    from comity_client.reports import page
 
     durable.write_file(path, page(report, signed).encode(), mode=0o644, point="page")

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.safety import KINDS, kind_of
-from comity.trust.verdict import POLICY_NOT_MET
+from comity.trust.evidence import KINDS, POLICY_NOT_MET, kind_of
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import FILE
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.scanning.census import Census, Scanned
-    from comity_client.scanning.pickles import PickleScan
+    from comity_client.scan import Census, PickleScan, Scanned
 
 MOST_IMPORTS = 10
 

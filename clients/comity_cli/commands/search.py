@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
-from comity.trust.digest import short
+from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
 

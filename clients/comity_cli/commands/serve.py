@@ -24,7 +24,8 @@ def command(directory: Path, until_eof: bool) -> None:
     if not config.exists():
         raise NotFound(f"no node in {directory}", why=f"{config} is missing", hint="comity init --help")
     try:
-        from comity import gateway, node
+        from comity.gateway import app as gateway
+        from comity.node import app as node
     except ImportError as error:
         raise Unavailable(
             "this installation has no node", why=f"{error.name} is missing", hint="pip install 'comity[node]'"

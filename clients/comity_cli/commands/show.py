@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.digest import short
+from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
 from comity_cli.mirroring import mirroring_document, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity_client.evidence.dossier import Dossier
+    from comity_client.evidence.inspect import ArtifactInfo
 
 
 @examples(
@@ -60,7 +60,7 @@ def command(reference: str, files: bool) -> None:
     out.hint(f"comity pull {dossier.title}")
 
 
-def _show_disputes(out: Output, dossier: Dossier) -> None:
+def _show_disputes(out: Output, dossier: ArtifactInfo) -> None:
     """Keys that its publisher says were lost, and others who claim the name."""
     for notice in dossier.lost_keys:
         since = f"from entry {notice.index} of {notice.origin} on"
@@ -70,12 +70,12 @@ def _show_disputes(out: Output, dossier: Dossier) -> None:
         out.warn(f"{who} claims {rival.published.name} too, for sha256:{short(rival.published.artifact)}")
 
 
-def _issuer(dossier: Dossier, identity: str) -> str:
+def _issuer(dossier: ArtifactInfo, identity: str) -> str:
     own = dossier.publication is not None and dossier.publication.publisher.id == identity
     return "its publisher" if own else identity[:12]
 
 
-def _document(dossier: Dossier) -> dict[str, object]:
+def _document(dossier: ArtifactInfo) -> dict[str, object]:
     publication = dossier.publication
     return {
         "title": dossier.title,

@@ -30,7 +30,7 @@ def command(socket: Path | None, home: Path | None) -> None:
 
 
 def _own_node(socket: Path | None, home: Path | None) -> None:
-    from comity_client.nodes.operator import operator_status, socket_of
+    from comity_client.session import operator_status, socket_of
 
     from comity_cli import node_view
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import click
-from comity.content.tokens import EVERYTHING, FILE, TokenFile
+from comity.content.secrets import EVERYTHING, FILE, TokenFile
 from comity.trust.errors import NotFound
 
 from comity_cli.command import Group, examples, output

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.digest import parse_digest
-from comity.trust.federation import MAX_BYTES
-from comity.trust.spelling import syllables
+from comity.trust.charter.federation import MAX_BYTES
+from comity.trust.encoding import parse_digest, syllables
 from comity.verifier import read_bounded
 
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
-from comity_cli.governance.rendering import changes_json, show_changes
+from comity_cli.charter.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.owner.charter_diff import CharterDiff
+    from comity_client.trust_store import CharterDiff
 
 
 @examples(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.verdict import Verdict
+from comity.trust.evidence import Verdict
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, output

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.spelling import plain
-from comity.trust.statements.vouched import STATEMENTS
+from comity.trust.encoding import plain
+from comity.trust.statements import STATEMENTS
 
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
@@ -15,8 +15,8 @@ from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 
 if TYPE_CHECKING:
-    from comity_client.compute.voice import Voice
-    from comity_client.owner.publishers import Publisher
+    from comity_client.offers.speaker import OfferSigner
+    from comity_client.publishers import Publisher
 
 
 @examples(
@@ -57,7 +57,7 @@ def command(
     if keys and home is None:
         raise click.UsageError("--key names keys of a member: give --dir too")
     out, api, folder = output(), client(), Path(target)
-    by: Publisher | Voice = (
+    by: Publisher | OfferSigner = (
         signing(api, publisher) if home is None else _member(home, keys, f"{statement} {target}", yes)
     )
     with follow(out, "vouching") as on_event:
@@ -75,10 +75,10 @@ def command(
     out.hint(f"comity show sha256:{receipt.artifact}")
 
 
-def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> Voice:
-    from comity_client.compute.voice import Voice
+def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> OfferSigner:
+    from comity_client.offers.speaker import OfferSigner
 
-    voice = Voice.of_member(home, keys)
+    voice = OfferSigner.of_member(home, keys)
     output().say(f"{plain(voice.label)} is going to say, by its governance keys: {plain(what)}")
     agree("Sign this?", yes=yes)
     return voice
@@ -86,6 +86,6 @@ def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> Voice:
 
 def _own_node(home: Path | None) -> list[str]:
     """The operators' socket of the member's node; a publisher's home log is known otherwise."""
-    from comity_client.nodes.operator import socket_of
+    from comity_client.session import socket_of
 
     return [] if home is None else [str(socket_of(home))]

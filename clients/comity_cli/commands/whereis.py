@@ -11,7 +11,7 @@ from comity_cli.command import Command, client, examples, output
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.evidence.dossier import Replica
+    from comity_client.evidence.inspect import Replica
 
 
 @examples("comity whereis swiss-ai/apertus-8b", "comity whereis sha256:9f2c… --json")

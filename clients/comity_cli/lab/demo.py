@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Unavailable, Untrusted
 
 from comity_cli.lab import seclusion, stock

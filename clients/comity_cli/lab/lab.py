@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from comity.trust.charter import CharterPolicy, quorum
-from comity.trust.digest import Digest
+from comity.trust.charter.document import CharterPolicy, quorum
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, NotFound, Unavailable
 
 SEATS: Final = (
@@ -90,7 +90,7 @@ class Lab:
     @classmethod
     def create(cls, directory: Path, namespaces: Mapping[str, Digest]) -> Lab:
         """Make four node homes and found their federation: unanimous, by files, as members would by mail."""
-        from comity_client.node_home import founding
+        from comity_client import founding
 
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Lab:
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)
         consents = [founding.consent_to(body, directory / name) for name, _, _ in SEATS]
-        federation = founding.seal(body, consents, cards).encode()
+        federation = founding.seal_federation(body, consents, cards).encode()
         for name, _, _ in SEATS:
             (directory / name / "federation.json").write_bytes(federation)
         (directory / "federation.json").write_bytes(federation)

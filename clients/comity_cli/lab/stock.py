@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from comity.trust.artifact import Manifest
 from comity.trust.errors import Untrusted
-from comity.trust.manifest import Manifest
 
 _SNAPSHOT: Final = """
 import sys, huggingface_hub

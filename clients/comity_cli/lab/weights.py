@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from comity.trust.digest import Digest
+from comity.trust.artifact import check_path
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
-from comity.trust.manifest import check_path
 from comity.verifier import hash_file
 
 WEIGHTS: Final = Digest("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")

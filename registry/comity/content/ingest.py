@@ -19,12 +19,21 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from comity.content.blobs import piece_lengths
 from comity.content.durable import disk_errors
-from comity.content.layout import piece_lengths
-from comity.trust.digest import Digest
+from comity.trust.artifact import (
+    MAX_FILES,
+    RESERVED,
+    FileEntry,
+    Manifest,
+    PieceIndex,
+    PieceLayout,
+    PieceRecord,
+    check_path,
+    records_root,
+)
+from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
-from comity.trust.manifest import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
-from comity.trust.pieces import PieceIndex, PieceLayout, PieceRecord, records_root
 
 _AHEAD: Final = 4  # pieces in memory for each file being read
 

@@ -1,4 +1,6 @@
-"""Blobs in an S3 bucket.
+"""How to reach an S3 service: endpoint, credentials, and what its refusals mean to us.
+
+Blobs in an S3 bucket.
 
     <prefix>blobs/ab/abcd…        whole files named by their hash, so that writing one twice does no harm
     <prefix>quarantine/abcd….N    what turned out wrong, with abcd….N.reason beside it
@@ -14,25 +16,97 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from comity.content import durable, fault
-from comity.content.blob_lock import BlobLock, lock_if_free
+from comity.content.blobs import CHUNK, MAX_READ, BlobLock, absent, check_range, check_source, lock_if_free, mismatch
 from comity.content.durable import disk_errors
-from comity.content.s3_client import error_code, s3_errors
-from comity.content.store import CHUNK, MAX_READ, absent, check_range, check_source, mismatch
-from comity.trust.digest import Digest, parse_digest, sha256
-from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
+from comity.content.secrets import read_secret
+from comity.trust.encoding import Digest, parse_digest, sha256
+from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+
+
+_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_FULL: Final = frozenset({"507", "InsufficientCapacity", "InsufficientStorage", "QuotaExceeded"})
+_FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
+
+def open_client(endpoint: str, region: str, credentials: Path) -> S3Client:
+    """A client for the service at `endpoint` with the keys in the file `credentials`, and no others.
+
+    The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums are
+    left to us: services answer them in too many ways, and we hash what we read back. Raises Malformed, Refused,
+    Unavailable.
+    """
+    access_key, secret_key = _parse_credentials(read_secret(credentials))
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=32,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"},
+    )
+    try:
+        session = boto3.Session(access_key, secret_key, region_name=region)
+        return session.client("s3", endpoint_url=endpoint, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise Malformed("not an S3 service", why=str(error)) from error
+
+
+@contextmanager
+def s3_errors(what: str) -> Iterator[None]:
+    """Turn the refusals of an S3 service into ours: NotFound (object), OutOfSpace, Refused (code S3-ACCESS), and
+    Unavailable (code S3) for all else, network failures included. `what` says what did not happen."""
+    try:
+        yield
+    except ClientError as error:
+        raise _translate(what, error) from error
+    except BotoCoreError as error:
+        raise Unavailable(what, why=str(error), code="S3") from error
+
+
+def error_code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _translate(what: str, error: ClientError) -> ComityError:
+    code = error_code(error)
+    if code in _ABSENT:
+        return NotFound(what, why=str(error))
+    if code in _FULL:
+        return OutOfSpace(what, why=str(error), hint="raise the quota of the bucket's owner")
+    if code in _FORBIDDEN:
+        return Refused(what, why=str(error), code="S3-ACCESS")
+    return Unavailable(what, why=str(error), code="S3")
+
+
+def _parse_credentials(data: bytes) -> tuple[str, str]:
+    try:
+        fields = tomllib.loads(data.decode())
+    except ValueError:
+        fields = {}  # the reason would quote the secret
+    match fields:
+        case {"access_key": str(access_key), "secret_key": str(secret_key)}:
+            return access_key, secret_key
+    raise Malformed("S3 credentials are malformed", why='expected TOML: access_key = "…" and secret_key = "…"')
+
 
 ConditionalPut: TypeAlias = Literal["honoured", "ignored", "refused"]
 

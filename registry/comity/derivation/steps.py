@@ -1,4 +1,7 @@
-"""The ways from a tensor of one type to one of another.
+"""The halves of this room that need the extra `[gguf]`, imported when they are first used; without it an error says how
+to get it. The standard library suffices to compare tensors that were copied, into one file or over several.
+
+The ways from a tensor of one type to one of another.
 
 copy                    the same bytes
 widen                   to FP32, which holds every number of FP16 and BF16
@@ -13,10 +16,50 @@ q8_0, q4_0, q4_1, …     quantisers of ggml (`ggml`)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Final
 
-from comity.derivation import tools
 from comity.formats.tensors import Tensor
+from comity.trust.errors import Unavailable
+
+
+def load_casts() -> ModuleType:
+    """Raises Unavailable (NO-GGUF)."""
+    return _extra("casts")
+
+
+def load_ggml() -> ModuleType:
+    """Raises Unavailable (NO-GGUF)."""
+    return _extra("casts")
+
+
+def tools_installed() -> bool:
+    """Whether the extra is there; nothing of it is imported."""
+    try:
+        return find_spec("gguf") is not None and find_spec("numpy") is not None
+    except ImportError:  # from a finder that refuses
+        return False
+
+
+def tool_versions() -> dict[str, str]:
+    """What computed it: the versions of Comity and of the packages of the extra, where they are installed."""
+    used = ("comity", "gguf", "numpy") if tools_installed() else ("comity",)
+    return {name: metadata.version(name) for name in used}
+
+
+def _extra(module: str) -> ModuleType:
+    try:
+        return import_module(f"comity.derivation.{module}")
+    except ImportError as error:
+        raise Unavailable(
+            "casts and GGUF files cannot be re-derived here",
+            why=f"the packages for it are not installed ({error})",
+            hint="pip install 'comity[gguf]'",
+            code="NO-GGUF",
+        ) from error
+
 
 MAX_HEAD: Final = 16 * 1024 * 1024
 """Elements of a head: its rows are turned as a whole."""
@@ -26,7 +69,7 @@ _CASTS: Final = {"F32": ["widen"], "BF16": ["bf16-nearest-even", "bf16-toward-ze
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ConversionStep:
     """One way. `rows` is the number of rows of a head where they are turned, else 0; `columns` the elements a row."""
 
     kind: str
@@ -56,28 +99,28 @@ class Step:
 
     def make(self, source: bytes) -> Any:
         """What the child should hold where the parent holds `source`: words of one element each, or bytes of blocks."""
-        casts = tools.casts()
+        casts = load_casts()
         if self.target in QUANTISED and self.kind != "copy":
-            return tools.ggml().quantise(casts.values(source, self.source), self.target)
+            return load_ggml().quantise(casts.values(source, self.source), self.target)
         rounding = casts.ZERO if self.kind == "bf16-toward-zero" else casts.NEAREST
         return casts.cast(casts.values(source, self.source), self.target, rounding)
 
 
-def steps_between(parent: Tensor, child: Tensor, heads: int = 0) -> list[Step]:
+def steps_between(parent: Tensor, child: Tensor, heads: int = 0) -> list[ConversionStep]:
     """The ways that the types of both allow, the likeliest first.
 
     Args:
         heads: into how many heads a converter may have turned the rows; 0 where it has no reason to.
     """
     kinds = _kinds(parent.dtype, child.dtype)
-    straight = [Step(kind, parent.dtype, child.dtype) for kind in kinds]
+    straight = [ConversionStep(kind, parent.dtype, child.dtype) for kind in kinds]
     count = child.shape[0] if child.shape else 0
     if not heads or not child.elements or count % (2 * heads) or parent.dtype not in FLOATS:
         return straight
     rows, columns = count // heads, child.elements // count
     if rows * columns > MAX_HEAD:
         return straight
-    return [Step(kind, parent.dtype, child.dtype, rows, columns) for kind in kinds] + straight
+    return [ConversionStep(kind, parent.dtype, child.dtype, rows, columns) for kind in kinds] + straight
 
 
 def _kinds(source: str, target: str) -> list[str]:

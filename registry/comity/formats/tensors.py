@@ -1,4 +1,24 @@
-"""The tensors of a weight file: name, type, shape, and where their bytes are. From the header alone.
+"""The header of a safetensors file: a 64-bit little-endian length, then that many bytes of JSON.
+
+    {"__metadata__": {…}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
+
+Offsets count from the end of the header. As the format's own reader does, ranges are required to tile the rest of the
+file without a gap. At most 8 MiB of header with 500,000 JSON values are parsed, which holds less than 128 MiB.
+Source: the format's README (huggingface/safetensors), and its `Metadata::validate`.
+
+
+The header of a GGUF file, versions 2 and 3, little-endian.
+
+    "GGUF", u32 version, u64 tensors, u64 pairs
+    pairs    string key, u32 type, value          a string is a u64 length and its bytes
+    tensors  string name, u32 dimensions, u64 each, u32 type, u64 offset
+    padding up to `general.alignment` (32), then the data; offsets count from there and are multiples of it
+
+Values are stepped over, never kept: at most 32 MiB of header are walked (a vocabulary of a few 100,000 tokens and its
+merges fits well), and less than 32 MiB is held. Source: ggml, docs/gguf.md.
+
+
+The tensors of a weight file: name, type, shape, and where their bytes are. From the header alone.
 
 Stricter than what cutting into pieces needs: a length that does not follow from type and shape, a name that is given
 twice, tensors that overlap, and types that are not in the tables here are refused, since whoever compares tensors has
@@ -6,7 +26,9 @@ to know which bytes are which element. Bounds are those of the headers (`gguf`, 
 
 A GGUF file lists its dimensions innermost first; shapes here are outermost first, as everywhere else. Sources: the
 formats' own documents, and `GGML_QUANT_SIZES` of the gguf package for elements and bytes a block.
-"""
+
+
+Reading a stranger's file at will, and never more of it than was agreed on before."""
 
 from __future__ import annotations
 
@@ -18,10 +40,170 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final, TypeAlias
 
-from comity.formats.gguf import MAX_ALIGNMENT, MAX_DIMENSIONS, MAX_KEY, MAX_TENSORS, Cursor, skip_value
-from comity.formats.safetensors import read_header
-from comity.trust.encoding import MAX_INTEGER, Json
+from comity.formats import TensorLayout
+from comity.trust.encoding import MAX_INTEGER, Json, parse_json
 from comity.trust.errors import Malformed
+
+MAX_SAFETENSORS_HEADER_READ: Final = 8 * 1024 * 1024
+MAX_VALUES: Final = 500_000
+
+
+def read_safetensors_layout(file: BinaryIO, size: int) -> TensorLayout:
+    """The layout of a safetensors file of `size` bytes. Raises Malformed, and OSError where `file` does."""
+    header_end, tensors = read_header(file, size)
+    position = header_end
+    starts = []
+    for begin, end in sorted(_range(value) for name, value in tensors.items() if name != "__metadata__"):
+        if header_end + begin != position or end < begin:
+            raise _malformed_safetensors("tensors overlap or leave a gap")
+        if end > begin:
+            starts.append(position)
+        position = header_end + end
+    if position != size:
+        raise _malformed_safetensors(f"tensors end at byte {position}, the file at {size}")
+    return TensorLayout(header_end, tuple(starts))
+
+
+def read_header(file: BinaryIO, size: int) -> tuple[int, Mapping[str, Json]]:
+    """Where the header ends, and what it says. Raises Malformed, and OSError where `file` does."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > MAX_SAFETENSORS_HEADER_READ or 8 + length > size:
+        raise _malformed_safetensors(
+            f"a header of {length} bytes in a file of {size}; at most {MAX_SAFETENSORS_HEADER_READ} are read"
+        )
+    header = file.read(length)
+    if len(header) != length:
+        raise _malformed_safetensors("the file ends inside it")
+    if sum(header.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before memory is spent on them
+        raise _malformed_safetensors(f"more than {MAX_VALUES} values")
+    tensors = parse_json(header, limit=MAX_SAFETENSORS_HEADER_READ, what="safetensors header")
+    if not isinstance(tensors, Mapping):
+        raise _malformed_safetensors("not a JSON object")
+    return 8 + length, tensors
+
+
+def _range(tensor: Json) -> tuple[int, int]:
+    match tensor:
+        case {"data_offsets": [int(begin), int(end)]}:
+            return begin, end
+    raise _malformed_safetensors("a tensor without data_offsets")
+
+
+def _malformed_safetensors(why: str) -> Malformed:
+    return Malformed("safetensors header is malformed", why=why)
+
+
+MAX_GGUF_HEADER: Final = 32 * 1024 * 1024
+MAX_TENSORS: Final = 100_000
+MAX_KEY: Final = 65_535
+MAX_DIMENSIONS: Final = 4
+MAX_ALIGNMENT: Final = 1024 * 1024
+
+_UINT32: Final = 4
+_STRING: Final = 8
+_ARRAY: Final = 9
+_WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def read_gguf_layout(file: BinaryIO, size: int) -> TensorLayout:
+    """The layout of a GGUF file of `size` bytes. Raises Malformed, and OSError where `file` does."""
+    header = HeaderCursor(file, size)
+    if header.take(4) != b"GGUF":
+        raise _malformed_gguf("no magic")
+    if (version := header.u32()) not in (2, 3):
+        raise _malformed_gguf(f"version {version}, or a big-endian file")
+    tensors, pairs = header.u64(), header.u64()
+    if tensors > MAX_TENSORS:
+        raise _malformed_gguf(f"{tensors} tensors, at most {MAX_TENSORS} are read")
+    alignment = _read_alignment(header, pairs)
+    offsets = {_read_offset(header, alignment) for _ in range(tensors)}
+    data = header.position + -header.position % alignment
+    starts = tuple(data + offset for offset in sorted(offsets))
+    if starts and starts[-1] >= size:
+        raise _malformed_gguf("a tensor starts beyond the end of the file")
+    return TensorLayout(min(data, size), starts)
+
+
+class HeaderCursor:
+    """A cursor that never leaves the file nor the first MAX_HEADER bytes of it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._end = min(size, MAX_GGUF_HEADER)
+        self.position = 0
+        file.seek(0)
+
+    def take(self, length: int) -> bytes:
+        self._advance(length)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise _malformed_gguf("the file ends inside it")
+        return data
+
+    def skip(self, length: int) -> None:
+        self._advance(length)
+        self._file.seek(length, 1)
+
+    def u32(self) -> int:
+        return int(struct.unpack("<I", self.take(4))[0])
+
+    def u64(self) -> int:
+        return int(struct.unpack("<Q", self.take(8))[0])
+
+    def _advance(self, length: int) -> None:
+        self.position += length
+        if self.position > self._end:
+            raise _malformed_gguf(f"it goes on beyond the file, or beyond {MAX_GGUF_HEADER} bytes")
+
+
+def _read_alignment(header: HeaderCursor, pairs: int) -> int:
+    """Step over `pairs` key-value pairs; `general.alignment`, or 32."""
+    alignment = 32
+    for _ in range(pairs):
+        length = header.u64()
+        if length > MAX_KEY:
+            raise _malformed_gguf(f"a key of {length} bytes")
+        key, kind = header.take(length), header.u32()
+        if key == b"general.alignment" and kind == _UINT32:
+            alignment = header.u32()
+        else:
+            skip_value(header, kind)
+    if not (1 <= alignment <= MAX_ALIGNMENT and alignment.bit_count() == 1):
+        raise _malformed_gguf(f"alignment {alignment}")
+    return alignment
+
+
+def skip_value(header: HeaderCursor, kind: int) -> None:
+    """Step over one value of type `kind`. Raises Malformed."""
+    if kind == _ARRAY:
+        element, count = header.u32(), header.u64()
+    else:
+        element, count = kind, 1
+    if element in _WIDTHS:
+        header.skip(_WIDTHS[element] * count)
+    elif element == _STRING:
+        for _ in range(count):
+            header.skip(header.u64())
+    else:
+        raise _malformed_gguf(f"a value of type {element}")
+
+
+def _read_offset(header: HeaderCursor, alignment: int) -> int:
+    header.skip(header.u64())
+    dimensions = header.u32()
+    if dimensions > MAX_DIMENSIONS:
+        raise _malformed_gguf(f"a tensor of {dimensions} dimensions")
+    header.skip(8 * dimensions + 4)
+    offset = header.u64()
+    if offset % alignment:
+        raise _malformed_gguf("a tensor that is not aligned")
+    return offset
+
+
+def _malformed_gguf(why: str) -> Malformed:
+    return Malformed("GGUF header is malformed", why=why)
+
 
 MAX_NAME: Final = 1024
 MAX_FACTS: Final = 4096
@@ -100,14 +282,14 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TensorTable:
     """The tensors of one file, in the order of their bytes, and, of a GGUF file, its whole numbers and short texts."""
 
     tensors: tuple[Tensor, ...]
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-Reader: TypeAlias = Callable[[BinaryIO, int], Table]
+Reader: TypeAlias = Callable[[BinaryIO, int], TensorTable]
 
 
 def reader_of(path: str) -> Reader | None:
@@ -115,29 +297,29 @@ def reader_of(path: str) -> Reader | None:
     return {".safetensors": read_safetensors, ".gguf": read_gguf}.get(PurePosixPath(path).suffix.lower())
 
 
-def read_safetensors(file: BinaryIO, size: int) -> Table:
+def read_safetensors(file: BinaryIO, size: int) -> TensorTable:
     """Raises Malformed, and OSError where `file` does."""
     header_end, described = read_header(file, size)
     found = [_safetensor(name, value, header_end) for name, value in described.items() if name != "__metadata__"]
-    return Table(_in_order(found, header_end, size))
+    return TensorTable(_in_order(found, header_end, size))
 
 
-def read_gguf(file: BinaryIO, size: int) -> Table:
+def read_gguf(file: BinaryIO, size: int) -> TensorTable:
     """Raises Malformed, and OSError where `file` does."""
-    header = Cursor(file, size)
+    header = HeaderCursor(file, size)
     if header.take(4) != b"GGUF" or header.u32() not in (2, 3):
-        raise _malformed("no GGUF file of version 2 or 3")
+        raise _malformed_tensors("no GGUF file of version 2 or 3")
     count, pairs = header.u64(), header.u64()
     if count > MAX_TENSORS:
-        raise _malformed(f"{count} tensors, at most {MAX_TENSORS} are read")
+        raise _malformed_tensors(f"{count} tensors, at most {MAX_TENSORS} are read")
     facts = _facts(header, pairs)
     described = [_described(header) for _ in range(count)]
     alignment = facts.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= MAX_ALIGNMENT or alignment.bit_count() != 1:
-        raise _malformed(f"alignment {alignment}")
+        raise _malformed_tensors(f"alignment {alignment}")
     data = header.position + -header.position % alignment
     found = [_ggml_tensor(*item, data) for item in described]
-    return Table(_in_order(found, header.position, size), facts)
+    return TensorTable(_in_order(found, header.position, size), facts)
 
 
 def _safetensor(name: str, value: Json, header_end: int) -> Tensor:
@@ -145,36 +327,36 @@ def _safetensor(name: str, value: Json, header_end: int) -> Tensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            raise _malformed(f"tensor {name[:80]!r} has no type, shape or place")
+            raise _malformed_tensors(f"tensor {name[:80]!r} has no type, shape or place")
     if dtype not in BITS:
-        raise _malformed(f"tensor {name[:80]!r} is of type {dtype[:20]!r}, which is not known here")
+        raise _malformed_tensors(f"tensor {name[:80]!r} is of type {dtype[:20]!r}, which is not known here")
     made = Tensor(_named(name), dtype, _shape(shape), header_end + begin, end - begin)
     if made.elements * BITS[dtype] != made.length * 8:
-        raise _malformed(f"tensor {name[:80]!r} has {made.length} bytes, which its shape does not give")
+        raise _malformed_tensors(f"tensor {name[:80]!r} has {made.length} bytes, which its shape does not give")
     return made
 
 
-def _described(header: Cursor) -> tuple[str, tuple[int, ...], int, int]:
+def _described(header: HeaderCursor) -> tuple[str, tuple[int, ...], int, int]:
     """Name, shape, type and offset of one tensor."""
     name = _text(header, MAX_NAME)
     rank = header.u32()
     if rank > MAX_DIMENSIONS:
-        raise _malformed(f"a tensor of {rank} dimensions")
+        raise _malformed_tensors(f"a tensor of {rank} dimensions")
     shape = [header.u64() for _ in range(rank)]
     return _named(name), _shape(shape[::-1]), header.u32(), header.u64()
 
 
 def _ggml_tensor(name: str, shape: tuple[int, ...], kind: int, offset: int, data: int) -> Tensor:
     if kind not in BLOCKS:
-        raise _malformed(f"tensor {name[:80]!r} is of type {kind}, which is not known here")
+        raise _malformed_tensors(f"tensor {name[:80]!r} is of type {kind}, which is not known here")
     dtype, elements, width = BLOCKS[kind]
     row = shape[-1] if shape else 1
     if row % elements:
-        raise _malformed(f"tensor {name[:80]!r} has rows of {row} elements, which {dtype} cannot hold")
+        raise _malformed_tensors(f"tensor {name[:80]!r} has rows of {row} elements, which {dtype} cannot hold")
     return Tensor(name, dtype, shape, data + offset, math.prod(shape) // elements * width)
 
 
-def _facts(header: Cursor, pairs: int) -> dict[str, Fact]:
+def _facts(header: HeaderCursor, pairs: int) -> dict[str, Fact]:
     """Whole numbers and short texts among the pairs, at most MAX_FACTS; all else is stepped over."""
     facts: dict[str, Fact] = {}
     for _ in range(pairs):
@@ -192,19 +374,19 @@ def _facts(header: Cursor, pairs: int) -> dict[str, Fact]:
     return facts
 
 
-def _text(header: Cursor, most: int) -> str:
+def _text(header: HeaderCursor, most: int) -> str:
     length = header.u64()
     if length > most:
-        raise _malformed(f"a name of {length} bytes")
+        raise _malformed_tensors(f"a name of {length} bytes")
     try:
         return header.take(length).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _malformed("a name that is not UTF-8") from error
+        raise _malformed_tensors("a name that is not UTF-8") from error
 
 
 def _named(name: str) -> str:
     if not 1 <= len(name) <= MAX_NAME:
-        raise _malformed(f"a tensor's name of {len(name)} characters")
+        raise _malformed_tensors(f"a tensor's name of {len(name)} characters")
     return name
 
 
@@ -212,10 +394,10 @@ def _shape(dimensions: Iterable[Json]) -> tuple[int, ...]:
     shape = []
     for dimension in dimensions:
         if not isinstance(dimension, int) or isinstance(dimension, bool) or not 0 <= dimension <= MAX_INTEGER:
-            raise _malformed(f"a dimension of {str(dimension)[:40]}")
+            raise _malformed_tensors(f"a dimension of {str(dimension)[:40]}")
         shape.append(dimension)
     if len(shape) > MAX_RANK or math.prod(shape) > MAX_INTEGER:
-        raise _malformed("more dimensions or elements than any tensor has")
+        raise _malformed_tensors("more dimensions or elements than any tensor has")
     return tuple(shape)
 
 
@@ -224,14 +406,147 @@ def _in_order(found: list[Tensor], begin: int, size: int) -> tuple[Tensor, ...]:
     tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.length))
     for tensor in tensors:
         if tensor.start < begin or tensor.start + tensor.length > size:
-            raise _malformed(f"tensor {tensor.name[:80]!r} does not lie inside the file")
+            raise _malformed_tensors(f"tensor {tensor.name[:80]!r} does not lie inside the file")
     for one, other in itertools.pairwise(tensors):
         if one.start + one.length > other.start:
-            raise _malformed(f"tensors {one.name[:80]!r} and {other.name[:80]!r} overlap")
+            raise _malformed_tensors(f"tensors {one.name[:80]!r} and {other.name[:80]!r} overlap")
     if len({tensor.name for tensor in tensors}) != len(tensors):
-        raise _malformed("a tensor's name is given twice")
+        raise _malformed_tensors("a tensor's name is given twice")
     return tuple(tensors)
 
 
-def _malformed(why: str) -> Malformed:
+def _malformed_tensors(why: str) -> Malformed:
     return Malformed("the tensors cannot be read", why=why, code="TENSORS")
+
+
+BUDGET: Final = 40 * 1024 * 1024
+"""Bytes that are read of one file at most, whatever it says of itself."""
+
+
+class BudgetExceeded(Malformed):
+    """A look would have to read more than was agreed on."""
+
+
+class BoundedFile:
+    """A file of `size` bytes, read at absolute offsets, `budget` bytes in all. It is not closed here.
+
+    `cut` says that the real thing goes on behind these bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, budget: int = BUDGET) -> None:
+        self._read: Callable[[int, int], bytes] = lambda offset, length: _read(file, offset, length)
+        self._purses = [[budget]]
+        self.size = size
+        self.cut = False
+
+    def at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`: fewer where the file ends. Raises Malformed for an offset that is no
+        place in it and once the budget is spent; OSError where the file does."""
+        if not 0 <= offset <= self.size:
+            raise Malformed("not a place in the file", why=f"byte {offset} of {self.size}")
+        length = max(0, min(length, self.size - offset))
+        if any(length > purse[0] for purse in self._purses):
+            raise BudgetExceeded("too much to look through", why="a look at one file reads no more of it")
+        for purse in self._purses:
+            purse[0] -= length
+        return self._read(offset, length)
+
+    def exactly(self, offset: int, length: int) -> bytes:
+        """As `at`, and Malformed for fewer bytes."""
+        data = self.at(offset, length)
+        if len(data) != length:
+            raise Malformed("cut short", why=f"{length} bytes at {offset} of {self.size}")
+        return data
+
+    def rest(self, offset: int, budget: int) -> BoundedFile:
+        """The bytes from `offset` on as a source of their own, `budget` of them at the expense of this one."""
+        made = BoundedFile.of(b"", cut=self.cut)
+        made._read = lambda at, length: self._read(offset + at, length)
+        made._purses = [*self._purses, [budget]]
+        made.size = max(0, self.size - offset)
+        return made
+
+    @classmethod
+    def of(cls, data: bytes, *, cut: bool = False) -> BoundedFile:
+        """Bytes that are here already."""
+        made = cls.__new__(cls)
+        made._read, made._purses = (lambda offset, length: data[offset : offset + length]), [[BUDGET]]
+        made.size, made.cut = len(data), cut
+        return made
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
+
+
+class Cursor:
+    """Goes through a source from one offset to `end`, `window` bytes at a time at least. Raises Malformed beyond it."""
+
+    def __init__(self, source: BoundedFile, position: int, end: int, window: int = 128 * 1024) -> None:
+        self._source = source
+        self._end = end
+        self._least = window
+        self._from = position
+        self._window = b""
+        self.position = position
+
+    def take(self, length: int) -> bytes:
+        start = self.position - self._from
+        if start + length > len(self._window) or start < 0:
+            self._fill(length)
+            start = 0
+        self._advance(length)
+        return self._window[start : start + length]
+
+    def line(self, limit: int) -> bytes | None:
+        """The bytes before the next line feed, which is stepped over; None where the first `limit` bytes hold none and
+        more follow. Raises Malformed where the rest has none."""
+        length = 0
+        while (stop := self._line_feed()) < 0:
+            if self._from + len(self._window) >= self._end:
+                raise Malformed("cut short", why=f"no line feed after byte {self.position}")
+            if length >= limit:
+                return None
+            length = min(limit, max(self._least, length * 8))
+            self._fill(min(length, self._end - self.position))
+        start = self.position - self._from
+        self._advance(stop + 1 - start)
+        return self._window[start:stop]
+
+    def _line_feed(self) -> int:
+        """Where in the window the next line feed is; -1 for nowhere."""
+        start = self.position - self._from
+        return self._window.find(b"\n", start) if 0 <= start < len(self._window) else -1
+
+    def skip(self, length: int) -> None:
+        self._advance(length)
+
+    def skip_strings(self, count: int) -> None:
+        """Step over `count` strings, each behind its length in 8 bytes. A vocabulary has hundreds of thousands."""
+        unpack = struct.Struct("<Q").unpack_from
+        while count > 0:
+            at, end = self.position - self._from, len(self._window)
+            while count > 0 and 0 <= at <= end - 8:
+                at += 8 + unpack(self._window, at)[0]
+                count -= 1
+            self.skip(self._from + at - self.position)
+            if count > 0:
+                self.skip(self.uint(8))
+                count -= 1
+
+    def uint(self, width: int) -> int:
+        """A little-endian number of `width` bytes."""
+        return int.from_bytes(self.take(width), "little")
+
+    def _fill(self, length: int) -> None:
+        wanted = min(max(length, self._least), self._end - self.position)
+        if length > wanted:
+            raise Malformed("cut short", why=f"{length} bytes at {self.position}, and {max(wanted, 0)} are left")
+        self._window = self._source.exactly(self.position, wanted)
+        self._from = self.position
+
+    def _advance(self, length: int) -> None:
+        if length < 0 or self.position + length > self._end:
+            raise Malformed("cut short", why=f"{length} bytes at {self.position}, which go beyond {self._end}")
+        self.position += length

@@ -11,7 +11,3 @@
 
 Nothing is decided here that `comity.trust` decides, and nothing is kept that `comity.ledger` keeps.
 """
-
-from comity.gateway.beside import beside
-
-__all__ = ["beside"]

@@ -15,6 +15,12 @@ ledger.witnessed     the newest checkpoint that somebody submitted, of a log hel
 ledger.epochs        charters that were certified
 ledger.asks          who asks to become a member
 ledger.shares        what outsiders have brought into the own log
+
+
+What a node remembers: logs, checkpoints and cosignatures, the index over statements, piece records, misbehaviour.
+
+Everything here is synchronous, thread-safe and durable when a call returns; `sequencer` alone is asynchronous. Bytes
+of artifacts and side objects live in `comity.content`; what may be believed is decided in `comity.trust`.
 """
 
 from __future__ import annotations
@@ -28,24 +34,20 @@ from typing import Final, Protocol, Self
 from sqlalchemy import Engine
 
 from comity.content.durable import disk_errors
-from comity.ledger import fence
-from comity.ledger.asks import Asks
-from comity.ledger.cosignatures import Cosignatures
-from comity.ledger.database import Database
-from comity.ledger.epochs import Epochs
-from comity.ledger.history import History
-from comity.ledger.index import Index
-from comity.ledger.intake import Intake
-from comity.ledger.lock import WriterLock
-from comity.ledger.logs import Logs
-from comity.ledger.migrate import migrate
-from comity.ledger.misbehaviour import Misbehaviour
-from comity.ledger.piece_index import PieceIndex
-from comity.ledger.proven import Proven
-from comity.ledger.shares import OutsideShares
-from comity.ledger.side_object_positions import SideObjectPositions
+from comity.ledger.database import Database, WriterLock, migrate, raise_fence
+from comity.ledger.intake import IntakeStore
+from comity.ledger.log_store import EntryIndex, History, LogStore
+from comity.ledger.proven import ProvenTables
+from comity.ledger.quotas import JoinRequestTable, OutsideShares
+from comity.ledger.records import (
+    Cosignatures,
+    Epochs,
+    MisbehaviourTable,
+    PieceRecordTable,
+    SideObjectPositions,
+    WitnessedTable,
+)
 from comity.ledger.sqlite import SqliteFile
-from comity.ledger.witnessed import Witnessed
 
 NAME: Final = "ledger.sqlite"
 
@@ -67,18 +69,18 @@ class Backing(Protocol):
 class Ledger:
     """An open ledger. Its rooms are thread-safe, and what they have written is on the disk when they return."""
 
-    logs: Logs
+    logs: LogStore
     history: History
     cosignatures: Cosignatures
-    index: Index
-    intake: Intake
-    proven: Proven
+    index: EntryIndex
+    intake: IntakeStore
+    proven: ProvenTables
     custody: SideObjectPositions
-    pieces: PieceIndex
-    misbehaviour: Misbehaviour
-    witnessed: Witnessed
+    pieces: PieceRecordTable
+    misbehaviour: MisbehaviourTable
+    witnessed: WitnessedTable
     epochs: Epochs
-    asks: Asks
+    asks: JoinRequestTable
     shares: OutsideShares
     identity: str
     """Which database it is in; another word for a copy that was restored from a backup."""
@@ -105,22 +107,22 @@ class Ledger:
             database = Database(backing.engine(), lock)
             undo.callback(database.close)
             migrate(database)
-            database.guard(fence.raised(database))
+            database.guard(raise_fence(database))
             identity = backing.identity()
             undo.pop_all()
         return cls(
-            Logs(database),
+            LogStore(database),
             History(database),
             Cosignatures(database),
-            Index(database),
-            Intake(database),
-            Proven(database),
+            EntryIndex(database),
+            IntakeStore(database),
+            ProvenTables(database),
             SideObjectPositions(database),
-            PieceIndex(database),
-            Misbehaviour(database, clock),
-            Witnessed(database),
+            PieceRecordTable(database),
+            MisbehaviourTable(database, clock),
+            WitnessedTable(database),
             Epochs(database),
-            Asks(database, clock),
+            JoinRequestTable(database, clock),
             OutsideShares(database),
             identity,
             database,

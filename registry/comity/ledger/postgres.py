@@ -1,4 +1,12 @@
-"""A ledger in PostgreSQL, for those who run one: how it is reached, and what is demanded of it.
+"""The lock of a ledger in PostgreSQL: an advisory lock, held by a connection that does nothing else.
+
+The server gives it to one connection of a database at a time, and frees it when that connection ends, however it ends:
+with the process, with the network, or by an administrator's word. The operating system tells this side of the end; it
+is looked for before each write and each commit, and every second in between. Between such a look and the commit lies a
+moment in which another process may have got the lock: `fence` closes it.
+
+
+A ledger in PostgreSQL, for those who run one: how it is reached, and what is demanded of it.
 
 Passwords come from a file (libpq's `passfile`) and from nowhere else; a local server may know the node by its user.
 Every connection must lead to the server at which the lock is held, and commits durably, whatever the server's defaults.
@@ -6,16 +14,61 @@ Every connection must lead to the server at which the lock is held, and commits 
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from select import POLLIN, poll
 from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
-from comity.content.secret_file import read_secret
-from comity.ledger.advisory import AdvisoryLock
+from comity.content.secrets import read_secret
+from comity.ledger.database import lost, taken
 from comity.trust.errors import Malformed, Refused, Unavailable
+
+KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
+
+
+class AdvisoryLock:
+    """Holds the lock by `connection`, which is its own from now on. Raises Conflict(code="LEDGER-LOCKED")."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._ended = self._said = ""
+        """Why it is held no longer, and the last that the server said."""
+        self._looking = threading.Lock()
+        self._poll = poll()
+        self._poll.register(connection.fileno(), POLLIN)
+        connection.add_notice_handler(self._hear)
+        if not connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchall()[0][0]:
+            connection.close()
+            raise taken("stop the node that uses this database, or wait until it has ended")
+
+    def require(self) -> None:
+        with self._looking:
+            if not self._ended:
+                self._look()
+            if self._ended:
+                raise lost(f"the connection that held the lock has ended: {self._ended}")
+
+    def release(self) -> None:
+        with self._looking:
+            self._ended = self._ended or "it was given back"
+            self._connection.close()
+
+    def _look(self) -> None:
+        """Nothing is asked on this connection: what comes is a notice, or the end."""
+        try:
+            while self._poll.poll(0):
+                self._connection.pgconn.consume_input()
+                self._connection.pgconn.notifies()  # has libpq read what came, and hand on what was said
+        except psycopg.OperationalError as error:
+            self._ended = self._said or " ".join(str(error).split())
+
+    def _hear(self, said: psycopg.errors.Diagnostic) -> None:
+        self._said = said.message_primary or ""
+
 
 CONNECTIONS: Final = 16
 """Beside the one that holds the lock."""
@@ -75,7 +128,7 @@ class PostgresDatabase:
             hint = "look at [storage] database in node.toml, and at the server's log"
             raise _failed("PostgreSQL was not reached", str(error), hint) from error
         try:
-            self._server = _settle(connection)
+            self._server = _settle_postgres(connection)
             return AdvisoryLock(connection)
         except psycopg.Error as error:
             connection.close()
@@ -108,7 +161,7 @@ class PostgresDatabase:
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(self._conninfo)
         try:
-            server = _settle(connection)
+            server = _settle_postgres(connection)
             connection.commit()
             if server != self._server:
                 why = "another one answers than the one that holds the lock: a standby took over, or an address moved"
@@ -119,7 +172,7 @@ class PostgresDatabase:
         return connection
 
 
-def _settle(connection: psycopg.Connection[Any]) -> str:
+def _settle_postgres(connection: psycopg.Connection[Any]) -> str:
     """Have this session commit durably, and refuse a server that cannot; which server and database it is."""
     connection.execute(_SETTLE)
     ((fsync, encoding, process, server),) = connection.execute(_LOOK).fetchall()

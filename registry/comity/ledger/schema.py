@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from comity.trust.digest import Digest
+from comity.trust.encoding import Digest
 
 metadata: Final = MetaData(
     naming_convention={

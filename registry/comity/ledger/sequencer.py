@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.ledger.ledger import Ledger
-from comity.ledger.logs import Standing
+from comity.ledger.log_store import OwnLogTransaction
 from comity.trust.errors import ComityError, Conflict, Malformed, OutOfSpace, Unavailable
 from comity.trust.statement import parse_entry
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
 
 BATCH: Final = 256
 LINGER: Final = 0.005
@@ -38,7 +37,7 @@ class _Entry:
     indexes: asyncio.Future[list[int]]
 
 
-Make = Callable[[Standing], Sequence[bytes]]
+Make = Callable[[OwnLogTransaction], Sequence[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ class Sequencer:
     async def _commit_made(self, entry: _Made) -> None:
         refusals: list[Exception] = []
 
-        def make(standing: Standing) -> Sequence[bytes]:
+        def make(standing: OwnLogTransaction) -> Sequence[bytes]:
             try:
                 return entry.make(standing)
             except Exception as error:

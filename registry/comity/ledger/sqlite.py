@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from comity.content.durable import disk_errors
-from comity.ledger.lock import FolderLock
+from comity.ledger.database import FolderLock
 from comity.trust.errors import Unavailable
 
 BUSY_TIMEOUT: Final = 10.0
@@ -37,7 +37,7 @@ class SqliteFile:
             pool_timeout=BUSY_TIMEOUT,
             connect_args={"timeout": BUSY_TIMEOUT},
         )
-        event.listen(engine, "connect", _settle)
+        event.listen(engine, "connect", _settle_sqlite)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -47,7 +47,7 @@ class SqliteFile:
             return str(self._file.stat().st_ino)
 
 
-def _settle(connection: Any, _record: object) -> None:
+def _settle_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":

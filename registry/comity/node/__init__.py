@@ -9,8 +9,3 @@
 
 What is true is decided in `comity.trust`, how bytes travel in `comity.wire`, what is remembered in `comity.ledger`.
 """
-
-from comity.node.app import run, serve
-from comity.node.config import NodeConfig
-
-__all__ = ["NodeConfig", "run", "serve"]

@@ -1,54 +1,173 @@
-"""A node, put together: opened, listening, at work, and ended without leaving a task behind."""
+"""What has to be done now and then: leftovers removed, gauges read.
+
+The node's log of events, one a line: JSON where nobody watches, words on a terminal. Never a secret or a URL.
+
+A node, put together: opened, listening, at work, and ended without leaving a task behind.
+
+The running node: what it serves, how it follows the others, what it signs.
+
+    config, keys, membership   what the operator decides, which keys there are, who is who
+    app, core, doors           assembly: an opened home, three doors, an orderly end
+    services/                  the thinking halves of the calls
+    publishing/                statements and bytes coming in from publishers
+    replication/               following peers: logs, cosignatures, artifacts, misbehaviour
+    own_log, tasks, status     the log it writes, its background loops, how it is
+
+What is true is decided in `comity.trust`, how bytes travel in `comity.wire`, what is remembered in `comity.ledger`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from comity.content.blobs import lock_if_free
 from comity.content.heap import bound_arenas
-from comity.node import logs
-from comity.node.allocation.room import Allocation
+from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
-from comity.node.core import Clock, Core
-from comity.node.descriptors import allow_descriptors
-from comity.node.doors import Doors, Listening
-from comity.node.housekeeping import Housekeeping
+from comity.node.context import Clock, MetricsListener, NodeContext
 from comity.node.importing.importer import Importer
-from comity.node.importing.passages import Passages
-from comity.node.metrics import MetricsListener
-from comity.node.outside import OutsideWitnesses
-from comity.node.publishing.desk import Desk
-from comity.node.replication.assembly import Replication
+from comity.node.importing.importer import forget as forget_imports
+from comity.node.importing.read_through import ReadThroughImports
+from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
+from comity.node.offers.provider import OfferService
+from comity.node.outside_witnesses import OutsideWitnesses
+from comity.node.publishing import Submissions
+from comity.node.replication.setup import ReplicationTasks
 from comity.node.scrub import Scrub
-from comity.node.services.artifacts import Artifacts
-from comity.node.services.blobs import Blobs
-from comity.node.services.facts import Facts
-from comity.node.services.governance import Governance
-from comity.node.services.logs import Logs
-from comity.node.services.offers import Offers
-from comity.node.services.operators import Operators
-from comity.node.services.status import Status
-from comity.node.tasks import Supervisor
-from comity.trust.errors import ComityError
+from comity.node.services.artifacts import ArtifactService
+from comity.node.services.blobs import BlobService
+from comity.node.services.charter import CharterService
+from comity.node.services.logs import LogService
+from comity.node.services.node import NodeFactsService, OperatorService, StatusReport
+from comity.node.services.offers import OfferRpcService
+from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.uploads import Uploads
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, NotFound
+from comity.trust.tlog.note import VerifierKey
+from comity.wire.access import CALL
 from comity.wire.server import Services
 
-Ready = Callable[[Listening], None]
-Beside = Callable[[Core, Desk, Replication, Passages, Supervisor], AbstractAsyncContextManager[str]]
+RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
+STALE_UPLOAD: Final = 7 * 86_400.0
+"""Seconds after which an upload, or an import, that nobody went on with is removed."""
+GONE: Final = 86_400.0
+"""Seconds for which a blob was not here until its piece records go as well. They are worth having when it comes back,
+and a disk that was not mounted for an hour must not cost hashing all that is on it."""
+
+
+class Housekeeping:
+    def __init__(self, core: NodeContext) -> None:
+        self._core = core
+        self._gone: dict[Digest, float] = {}
+
+    def begin(self, supervisor: Supervisor) -> None:
+        supervisor.loop("housekeeping", self._step, RHYTHM)
+
+    async def _step(self) -> None:
+        await self._core.pools.files(self._core.store.sweep)
+        # File times are the system's own, whatever clock the node was given.
+        await self._core.pools.files(Uploads(self._core).forget, time.time() - STALE_UPLOAD)
+        await self._core.pools.files(forget_imports, self._core.store, time.time() - STALE_UPLOAD)
+        blobs = await self._core.pools.files(lambda: dict(self._core.store.sizes()))
+        self._core.metrics.store_bytes.set(sum(blobs.values()))
+        await self._core.pools.files(self.forget_records, blobs)
+        newest = await self._core.pools.ledger(newest_cosignature, self._core.ledger, self._core.seat.record.log)
+        if newest is not None:
+            self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
+
+    def forget_records(self, here: Container[Digest]) -> None:
+        """Drop the piece records of blobs that are not here, and were not at any look of a day. Blocking.
+
+        Whoever brings a blob in holds its lock from before its records are kept until it is here.
+        """
+        core, now = self._core, self._core.clock()
+        missing = (blob for blob in core.ledger.pieces.blobs() if blob not in here)
+        self._gone = {blob: self._gone.get(blob, now) for blob in missing}
+        locks = core.store.scratch(sha256(b"")).parent
+        for blob in [blob for blob, since in self._gone.items() if now - since >= GONE]:
+            with lock_if_free(locks, blob) as free:
+                if free and not core.store.has(blob):
+                    core.ledger.pieces.forget(blob)
+
+
+def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
+    """When the newest checkpoint of a log was last cosigned, by its cosigners' own clocks. Blocking."""
+    try:
+        note = ledger.cosignatures.cosigned(str(log))
+    except NotFound:
+        return None
+    times = [int.from_bytes(line.signature[:8], "big") for line in note.signatures if line.name != log.name]
+    return max(times, default=None)
+
+
+def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the call that is being served, so that its events can be found together."""
+    call = CALL.get("")
+    if call:
+        event["call"] = call
+    return event
+
+
+def configure_logging(*, level: int = logging.INFO) -> None:
+    """Send structured events, and those of libraries that use `logging`, to standard error."""
+    shared: list[Any] = [
+        _add_call,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    terminal = sys.stderr.isatty()
+    # A trace that shows variables would show the headers of a request.
+    words = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    finish: list[Any] = [words] if terminal else [structlog.processors.JSONRenderer()]
+    if not terminal:
+        shared.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
+    )
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("alembic", "sqlalchemy", "grpc"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+Ready = Callable[[ListenAddresses], None]
+Beside = Callable[
+    [NodeContext, Submissions, ReplicationTasks, ReadThroughImports, Supervisor], AbstractAsyncContextManager[str]
+]
 """What else runs in the node's process, entered once the doors are open and left before they close; gives the URL at
 which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
 async def alone(
-    core: Core, desk: Desk, replication: Replication, passages: Passages, supervisor: Supervisor
+    core: NodeContext,
+    desk: Submissions,
+    replication: ReplicationTasks,
+    passages: ReadThroughImports,
+    supervisor: Supervisor,
 ) -> AsyncIterator[str]:
     """Nothing beside the node."""
     yield ""
@@ -73,7 +192,7 @@ async def serve(
     Raises what `Core.open` and `Doors.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a damaged
     ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) where another process may write it.
     """
-    core = await asyncio.to_thread(Core.open, config, clock)
+    core = await asyncio.to_thread(NodeContext.open, config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
             await _run(core, ready, beside, ending)
@@ -88,7 +207,7 @@ def run(file: Path, beside: Beside = alone) -> None:
 
     bound_arenas()
     allow_descriptors()
-    logs.configure()
+    configure_logging()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_until_signalled(NodeConfig.load(file), time.time, beside))
 
@@ -102,27 +221,27 @@ async def _until_signalled(config: NodeConfig, clock: Clock, beside: Beside) -> 
     await serve(config, clock=clock, beside=beside)
 
 
-async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.AsyncExitStack) -> None:
+async def _run(core: NodeContext, ready: Ready, beside: Beside, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
-    replication = Replication(core, supervisor)
+    replication = ReplicationTasks(core, supervisor)
     own_log = replication.own_log
-    allocation = Allocation(core, own_log, supervisor)
-    desk = Desk(core, own_log, replication.chamber, allocation.counter)
+    allocation = OfferService(core, own_log, supervisor)
+    desk = Submissions(core, own_log, replication.chamber, allocation.counter)
     importer = Importer(core, desk, own_log)
-    passages = Passages(core, importer)
-    governance = Governance(core, replication.chamber)
+    passages = ReadThroughImports(core, importer)
+    governance = CharterService(core, replication.chamber)
     services = Services(
-        node=Facts(core),
-        logs=Logs(core),
-        artifacts=Artifacts(core),
-        blobs=Blobs(core),
+        node=NodeFactsService(core),
+        logs=LogService(core),
+        artifacts=ArtifactService(core),
+        blobs=BlobService(core),
         publishing=desk,
         governance=governance,
-        offers=Offers(core, allocation),
-        operating=Operators(desk, Status(core, desk, replication, allocation.register), governance),
+        offers=OfferRpcService(core, allocation),
+        operating=OperatorService(desk, StatusReport(core, desk, replication, allocation.register), governance),
         importing=importer,
     )
-    doors = Doors(core, services)
+    doors = Listeners(core, services)
     ending.push_async_callback(doors.close)
     listening = await doors.open()
     ending.push_async_callback(replication.close)
@@ -154,7 +273,7 @@ async def _run(core: Core, ready: Ready, beside: Beside, ending: contextlib.Asyn
         raise
 
 
-async def _locked(core: Core) -> None:
+async def _locked(core: NodeContext) -> None:
     """Raises Unavailable (LEDGER-LOCK-LOST) once the ledger's lock is lost."""
     while True:
         core.ledger.require_lock()

@@ -1,19 +1,50 @@
-"""The log that this node writes: when it may be signed, and what the node says in it about itself."""
+"""Reading the ledger's index to its end, a page at a time. Blocking.
+
+The log that this node writes: when it may be signed, and what the node says in it about itself.
+
+Names that are being worked on: whoever wants one of them waits for its turn.
+
+Answers that stand until something is written: peers ask for the same ones every few seconds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar
 
 import structlog
 
+from comity.ledger.intake import ADDRESSES
+from comity.ledger.ledger import Ledger
+from comity.ledger.log_store import EntryQuery, IndexedEntry
 from comity.ledger.sequencer import Make, Sequencer
-from comity.node.core import Core
-from comity.node.scan import newest_addresses
+from comity.node.context import NodeContext
 from comity.trust.errors import ComityError, Refused, Unavailable, Untrusted
 from comity.trust.statement import parse_entry
-from comity.trust.statements.claims import parse_addresses, sign_addresses
+from comity.trust.statements import NodeRecord, parse_addresses, sign_addresses
+
+PAGE: Final = 200
+
+
+def every(
+    ledger: Ledger, query: EntryQuery, *, most: int | None = None, after: IndexedEntry | None = None
+) -> Iterator[IndexedEntry]:
+    """The entries that match, in order, at most `most`; `after` is the last one had."""
+    while most is None or most > 0:
+        size = PAGE if most is None else min(PAGE, most)
+        page = ledger.index.find(query, limit=size, after=(after.vkey, after.index) if after else None)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1]
+        most = None if most is None else most - size
+
+
+def newest_addresses(ledger: Ledger, record: NodeRecord) -> bytes | None:
+    """The newest `addresses` line that the node of `record` has in its own log, if there is one. Blocking."""
+    return ledger.proven.last_by(record.node.id, ADDRESSES, str(record.log))
+
 
 PATIENCE: Final = 10.0
 """Seconds that somebody who wants to log waits for the log to open."""
@@ -27,7 +58,7 @@ _log: Final = structlog.get_logger("comity.node")
 class OwnLog:
     """The writer of the node's own log. `run` does the work; `append` waits until it may begin."""
 
-    def __init__(self, core: Core, recover: Recover) -> None:
+    def __init__(self, core: NodeContext, recover: Recover) -> None:
         self._core = core
         self._recover = recover
         self.refusal: ComityError | None = None
@@ -106,3 +137,45 @@ class OwnLog:
 def _said(line: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     addresses = parse_addresses(parse_entry(line).statement)
     return addresses.mutual, addresses.open
+
+
+class NameLocks:
+    """Exclusive rights to names, on one event loop. A set of names is had whole or waited for, so nobody deadlocks."""
+
+    def __init__(self) -> None:
+        self._held: set[Hashable] = set()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def holding(self, names: Iterable[Hashable]) -> AsyncIterator[None]:
+        wanted = set(names)
+        async with self._changed:
+            await self._changed.wait_for(lambda: not wanted & self._held)
+            self._held |= wanted
+        try:
+            yield
+        finally:
+            self._held -= wanted
+            async with self._changed:
+                self._changed.notify_all()
+
+
+T = TypeVar("T")
+
+
+class LedgerCache(Generic[T]):
+    """What `read`, which blocks, makes of the ledger. One event loop uses it."""
+
+    def __init__(self, core: NodeContext, read: Callable[[], T]) -> None:
+        self._core = core
+        self._read = read
+        self._answer: tuple[int, T] | None = None
+
+    async def get(self) -> T:
+        """As the ledger stands now, or stood when it was asked. Raises what `read` raises."""
+        version = self._core.ledger.version  # before reading: what is written meanwhile makes the answer old
+        if self._answer is None or self._answer[0] != version:
+            answer = await self._core.pools.ledger(self._read)
+            self._answer = version, answer
+            return answer
+        return self._answer[1]

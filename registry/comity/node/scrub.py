@@ -20,11 +20,10 @@ from typing import Final
 import structlog
 
 from comity.content import durable
-from comity.content.folder import FolderStore
-from comity.content.store import CHUNK
-from comity.node.core import Core
-from comity.node.tasks import Rhythm, Supervisor
-from comity.trust.digest import Digest, short
+from comity.content.blobs import CHUNK, FolderStore
+from comity.node.context import NodeContext
+from comity.node.supervisor import Rhythm, Supervisor
+from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, Unavailable
 
 EVERY: Final = 10.0
@@ -37,7 +36,7 @@ _log: Final = structlog.get_logger("comity.node.scrub")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ScrubProgress:
     """How far it is, in POSIX seconds of the node's clock.
 
     Attributes:
@@ -53,7 +52,7 @@ class Progress:
     whole: float | None = None
 
     @classmethod
-    def load(cls, file: Path, now: float) -> Progress:
+    def load(cls, file: Path, now: float) -> ScrubProgress:
         """As it was kept; from the beginning where nothing usable was."""
         try:
             kept = json.loads(file.read_bytes())
@@ -70,11 +69,11 @@ class Progress:
 class Scrub:
     """Reads the store of `core` again. `damaged` is told, on the event loop, that a blob was put aside."""
 
-    def __init__(self, core: Core, damaged: Callable[[], None]) -> None:
+    def __init__(self, core: NodeContext, damaged: Callable[[], None]) -> None:
         self._core = core
         self._damaged = damaged
         self._file = core.config.storage.ledger.with_name("scrub.json")
-        self._progress = Progress.load(self._file, core.clock())
+        self._progress = ScrubProgress.load(self._file, core.clock())
         self._todo: deque[Digest] | None = None
         self._reading: Iterator[int] | None = None
         self._put_aside = 0
@@ -111,13 +110,13 @@ class Scrub:
         if progress.over:
             if self._core.clock() - progress.begun < ROUND:
                 return None
-            self._progress = progress = Progress(self._core.clock(), whole=progress.whole)
+            self._progress = progress = ScrubProgress(self._core.clock(), whole=progress.whole)
         if self._todo is None:
             digests = sorted(digest for digest, _ in self._core.store.sizes())
             self._todo = deque(digest for digest in digests if digest > progress.after)
         if self._todo:
             return self._reread(self._todo.popleft())
-        self._progress, self._todo = Progress(progress.begun, over=True, whole=progress.begun), None
+        self._progress, self._todo = ScrubProgress(progress.begun, over=True, whole=progress.begun), None
         return None
 
     def _reread(self, digest: Digest) -> Iterator[int]:
@@ -144,7 +143,7 @@ class Scrub:
         _log.error("a blob is damaged and was put aside", blob=digest, why=why)
 
 
-def _forget_cached(core: Core, digest: Digest) -> None:
+def _forget_cached(core: NodeContext, digest: Digest) -> None:
     """Have the bytes come from the disk: what memory still holds of a file says nothing about the file."""
     if isinstance(core.store, FolderStore):
         with contextlib.suppress(OSError):

@@ -1,30 +1,370 @@
-"""One file from many sources: drives the streams, verifies each piece, writes it, resumes what an earlier try left.
+"""The file under way. Blocking; its methods run in worker threads, several at once.
+
+A partial file is its own journal. Only verified pieces are ever written into it, and what is found in it later is
+believed only after hashing, so there is no second file that could be torn, stale, or about other records, and no
+fsync per piece: a crash can lose pieces, never smuggle them in. Holes are skipped where the file system reports them.
+
+
+The whole-file hash, in file order, close behind the pieces, so that no second pass over the disk is needed.
+
+Who waits for a file while it is still coming in: told of each piece, asked what is waited for.
+
+Where pieces come in, from an earlier try, from this machine or from a source: checked, written, counted, hashed.
+
+One file from many sources: drives the streams, verifies each piece, writes it, resumes what an earlier try left.
 
 Which piece is asked of whom is the schedule's affair; here are the tasks, the clock and the disk.
+
+
+Many sources, some of them silent or lying, into one verified file.
+
+    plan        what is wanted, what is missing, and the bounds of one transfer
+    schedule    who fetches which pieces next: a state machine without I/O or clock
+    standing    what is known of a source
+    request     one run of pieces, asked of one source
+    source_key  what a source is, whatever people call it
+    source      where bytes come from: the protocol of a remote source, and pieces that are here already
+    ranges      a source over HTTPS, beside a node's gRPC streams
+    partial     the file under way; it is its own journal
+    trail       the whole-file hash, in file order, behind the pieces; the buffers
+    intake      where verified pieces come in: written, counted, hashed
+    fetch       drives the sources: the one function that other rooms call
+
+Which sources exist, which piece index to believe and where the finished file goes is decided upstairs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, Protocol, TypeVar
 
-from comity.transfer.audience import Audience, Nobody
-from comity.transfer.intake import Intake
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.request import Request
-from comity.transfer.schedule import Schedule
-from comity.transfer.source import Answer, LocalSource, Source, names_of
-from comity.transfer.source_key import SourceKey
-from comity.transfer.standing import Standing
-from comity.trust.digest import short
-from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
+from comity.content import durable, fault
+from comity.transfer.scheduler import RangeRequest, Schedule, SourceHealth, TransferLimits, WantedFile
+from comity.transfer.sources import BlobSource, LocalSource, RangeStream, SourceKey, names_of
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
+
+MAKE_ROOM: Final = "make room, then run the same command again: it goes on from here"
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Partial:
+    """The partial file of `want` at `path`. All methods raise OutOfSpace, or Unavailable (code DISK) with the reason.
+
+    Each opens the file anew: a thread that outlives a cancelled transfer then holds no descriptor that is closed, or
+    given to another file, under it.
+    """
+
+    def __init__(self, path: Path, want: WantedFile) -> None:
+        self._path = path
+        self._want = want
+
+    def claimed(self) -> list[int]:
+        """Pieces of which bytes are in the file: worth hashing, no more. Creates the file where there is none."""
+        offsets, claimed = self._want.offsets, list[int]()
+        with self._open(os.O_RDWR | os.O_CREAT) as fd:
+            for start, stop in _extents(fd):
+                first = max(bisect_right(offsets, start) - 1, claimed[-1] + 1 if claimed else 0)
+                claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
+        return claimed
+
+    def require_room(self, missing: int) -> None:
+        """Refuse before the first byte is fetched what the disk could not take."""
+        with self._open(os.O_RDONLY) as fd:
+            disk = os.fstatvfs(fd)
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and free < missing:
+            raise OutOfSpace(
+                f"no room for {short(self._want.digest)}",
+                why=f"{missing} bytes are missing and the disk has {free} left",
+                hint=MAKE_ROOM,
+            )
+
+    def holds(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view` and say whether it is right."""
+        return self.read(piece, view) and hashlib.sha256(view).digest() == self._want.records[piece].sha256
+
+    def keep(self, piece: int, view: memoryview) -> bytes:
+        """Write `view` where `piece` belongs if it has the piece's hash. Returns the hash that it has."""
+        found = hashlib.sha256(view).digest()
+        if found == self._want.records[piece].sha256:
+            with self._open(os.O_WRONLY) as fd:
+                at = self._want.offsets[piece]
+                written = 0
+                while written < len(view):
+                    written += os.pwrite(fd, view[written:], at + written)
+            fault.point("partial.piece")
+        return found
+
+    def read(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`. False where the file ends inside it."""
+        with self._open(os.O_RDONLY) as fd:
+            return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
+
+    def seal(self) -> None:
+        """Cut the file to its size and make it durable. An empty file is whole before anything has opened it."""
+        with self._open(os.O_WRONLY | os.O_CREAT) as fd:
+            os.ftruncate(fd, self._want.size)
+            durable.fsync(fd, point="partial.fsync")
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _open(self, flags: int) -> Iterator[int]:
+        try:
+            fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+        except OSError as error:
+            what = f"cannot keep {short(self._want.digest)}"
+            why = f"{error.strerror}, at {self._path}"
+            if error.errno in _FULL:
+                raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
+            raise Unavailable(what, why=why, code="DISK") from error
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the ranges that hold data; the whole file where the file system cannot tell."""
+    stop, size = 0, os.fstat(fd).st_size
+    while stop < size:
+        try:
+            start = os.lseek(fd, stop, os.SEEK_DATA)
+            stop = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            start, stop = stop, size
+        yield start, stop
+
+
+class PieceBuffers:
+    """A fixed number of reusable piece buffers: the back-pressure of the transfer. Whoever waits for one reads no
+    further from its source."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._size = size
+        self._free: list[bytearray] = []
+        self._room = asyncio.Semaphore(count)
+
+    async def take(self) -> bytearray:
+        await self._room.acquire()
+        return self._free.pop() if self._free else bytearray(self._size)
+
+    def give(self, buffer: bytearray) -> None:
+        self._free.append(buffer)
+        self._room.release()
+
+
+class FileHasher:
+    """Hashes pieces in file order as they become verified.
+
+    A buffer is kept until it is hashed if its piece extends the verified beginning of the file, or is less than `ahead`
+    pieces beyond it. The former wait for no source; `ahead` plus the open streams must leave a buffer to each stream.
+    Every other piece is read back from the partial file when its turn comes, into a buffer of the trail's own: the
+    others may all be kept for later pieces then.
+    """
+
+    def __init__(self, want: WantedFile, partial: Partial, buffers: PieceBuffers, *, ahead: int) -> None:
+        self._want = want
+        self._partial = partial
+        self._buffers = buffers
+        self._ahead = ahead
+        self._verified = bytearray(len(want.records) + 1)
+        self._beginning = 0
+        self._kept: dict[int, bytearray] = {}
+        self._more = asyncio.Event()
+
+    def add(self, piece: int, buffer: bytearray) -> None:
+        """`piece` is verified and in the partial file; its bytes are the first of `buffer`, which is taken over."""
+        self._verified[piece] = True
+        while self._verified[self._beginning]:
+            self._beginning += 1
+        if piece < self._beginning + self._ahead:
+            self._kept[piece] = buffer
+        else:
+            self._buffers.give(buffer)
+        self._more.set()
+
+    async def digest(self, executor: Executor | None) -> Digest:
+        """The whole file's SHA-256, once every piece has been added. Raises Unavailable where one cannot be read."""
+        loop, sha, own = asyncio.get_running_loop(), hashlib.sha256(), bytearray()
+        for piece, record in enumerate(self._want.records):
+            while piece >= self._beginning:
+                self._more.clear()
+                await self._more.wait()
+            buffer = self._kept.pop(piece, None)
+            if buffer is not None:
+                await loop.run_in_executor(executor, sha.update, memoryview(buffer)[: record.length])
+                self._buffers.give(buffer)
+                continue
+            own = own or bytearray(max(record.length for record in self._want.records))
+            view = memoryview(own)[: record.length]
+            await loop.run_in_executor(executor, self._partial.read, piece, view)
+            await loop.run_in_executor(executor, sha.update, view)
+        return Digest(sha.hexdigest())
+
+
+class TransferObserver(Protocol):
+    """Called on the transfer's event loop; must not block."""
+
+    def arrived(self, piece: int) -> None:
+        """A piece is verified and in the partial file."""
+        ...
+
+    def awaited(self) -> Collection[int]:
+        """Pieces, in ascending order, that somebody waits for: fetched before others. May name some that are here."""
+        ...
+
+
+class NoObserver:
+    """No one waits before the file is whole."""
+
+    def arrived(self, piece: int) -> None:
+        pass
+
+    def awaited(self) -> Collection[int]:
+        return ()
+
+
+HERE: Final = "this machine"
+READERS: Final = 4
+"""Pieces on this machine that are read and hashed at a time."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TransferReceiver:
+    """The receiving end of one transfer. One event loop uses it; its disk and hash work runs in threads.
+
+    Attributes:
+        buffers: a buffer per piece, to be taken before its first byte is asked for.
+    """
+
+    def __init__(
+        self,
+        want: WantedFile,
+        into: Path,
+        limits: TransferLimits,
+        on_progress: Callable[[int], None],
+        audience: TransferObserver,
+        executor: Executor | None,
+    ) -> None:
+        self._want = want
+        self._executor = executor
+        self._on_progress = on_progress
+        self._audience = audience
+        self._partial = Partial(into, want)
+        self.buffers = PieceBuffers(limits.buffers, max((record.length for record in want.records), default=0))
+        self._trail = FileHasher(want, self._partial, self.buffers, ahead=limits.buffers - limits.streams)
+        self._givers: list[str | None] = [None] * len(want.records)
+
+    def missing(self) -> list[int]:
+        return [piece for piece, giver in enumerate(self._givers) if giver is None]
+
+    def view(self, piece: int, buffer: bytearray) -> memoryview:
+        return memoryview(buffer)[: self._want.records[piece].length]
+
+    async def resume(self) -> int:
+        """Take in what an earlier try left. Returns its bytes."""
+        claimed = await self._in_thread(self._partial.claimed)
+        return await self._take_in(claimed, self._partial.holds)
+
+    async def reuse(self, local: LocalSource) -> int:
+        """Take in what other files here hold. Returns its bytes."""
+
+        def fill(piece: int, view: memoryview) -> bool:
+            record = self._want.records[piece]
+            return any(self._partial.keep(piece, view) == record.sha256 for _ in local.copies(record, view))
+
+        return await self._take_in(self.missing(), fill)
+
+    async def require_room(self) -> None:
+        """Raise OutOfSpace before anything is fetched where the disk could not take what is missing."""
+        missing = sum(self._want.records[piece].length for piece in self.missing())
+        await self._in_thread(self._partial.require_room, missing)
+
+    async def keep(self, piece: int, buffer: bytearray) -> bytes:
+        """Write the piece in `buffer` to its place if it is right. Returns the hash that it has."""
+        return await self._in_thread(self._partial.keep, piece, self.view(piece, buffer))
+
+    def accept(self, piece: int, buffer: bytearray, giver: str) -> None:
+        """Count a piece that is right and in its place, once. Takes the buffer over."""
+        self._givers[piece] = giver
+        self._trail.add(piece, buffer)
+        self._on_progress(self._want.records[piece].length)
+        self._audience.arrived(piece)
+
+    async def hash_behind(self) -> None:
+        """Hash the whole file in order while its pieces come in; make it durable when it is right.
+
+        Raises Untrusted (code PIECE-INDEX), naming who gave what, and leaves nothing, where it is not.
+        """
+        digest = await self._trail.digest(self._executor)
+        if digest == self._want.digest:
+            await self._in_thread(self._partial.seal)
+            return
+        await self._in_thread(self._partial.discard)
+        raise Untrusted(
+            f"{short(self._want.digest)} cannot be put together from these pieces",
+            why=f"each has its hash, but the file has sha256 {short(digest)}: {self._who_gave_what()}",
+            hint="try another piece index",
+            code="PIECE-INDEX",
+        )
+
+    async def _take_in(self, pieces: Iterable[int], fill: Callable[[int, memoryview], bool]) -> int:
+        remaining, total = iter(pieces), 0
+
+        async def reader() -> None:
+            nonlocal total
+            for piece in remaining:
+                buffer = await self.buffers.take()
+                if await self._in_thread(fill, piece, self.view(piece, buffer)):
+                    self.accept(piece, buffer, HERE)
+                    total += self._want.records[piece].length
+                else:
+                    self.buffers.give(buffer)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(READERS):
+                group.create_task(reader())
+        return total
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+
+    def _who_gave_what(self) -> str:
+        runs: dict[str, list[str]] = {}
+        start = 0
+        for giver, group in itertools.groupby(self._givers):
+            stop = start + sum(1 for _ in group)
+            runs.setdefault(str(giver), []).append(f"{start}-{stop - 1}" if stop - start > 1 else str(start))
+            start = stop
+        return "; ".join(f"{giver}: pieces {', '.join(_first(numbers, 20))}" for giver, numbers in runs.items())
+
+
+def _first(items: list[str], most: int) -> Iterator[str]:
+    yield from items[:most]
+    if len(items) > most:
+        yield "…"
+
 
 TICK: Final = 0.25
 """Seconds after which the schedule is asked again even if nothing happened: somebody may have become slow."""
@@ -55,15 +395,15 @@ class Fetched:
 
 
 async def fetch_file(
-    want: Wanted,
-    sources: Sequence[Source],
+    want: WantedFile,
+    sources: Sequence[BlobSource],
     into: Path,
     *,
     local: LocalSource | None = None,
-    limits: Limits | None = None,
+    limits: TransferLimits | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
-    audience: Audience | None = None,
-    standings: dict[SourceKey, Standing] | None = None,
+    audience: TransferObserver | None = None,
+    standings: dict[SourceKey, SourceHealth] | None = None,
     jitter: Callable[[], float] = random.random,
     executor: Executor | None = None,
 ) -> Fetched:
@@ -88,12 +428,12 @@ async def fetch_file(
         But for that, and after cancellation too, the partial file holds every verified piece for the next try.
     """
     standings = {} if standings is None else standings
-    known = {source.key: standings.setdefault(source.key, Standing()) for source in sources}
+    known = {source.key: standings.setdefault(source.key, SourceHealth()) for source in sources}
     if len(known) != len(sources):
         raise ValueError("one source is named twice")
     hosts = {source.key: source.host for source in sources}
-    limits, audience = limits or Limits(), audience or Nobody()
-    intake = Intake(want, into, limits, on_progress, audience, executor)
+    limits, audience = limits or TransferLimits(), audience or NoObserver()
+    intake = TransferReceiver(want, into, limits, on_progress, audience, executor)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(intake.hash_behind())
@@ -125,11 +465,11 @@ class _Streams:
 
     def __init__(
         self,
-        want: Wanted,
-        sources: Sequence[Source],
-        limits: Limits,
+        want: WantedFile,
+        sources: Sequence[BlobSource],
+        limits: TransferLimits,
         schedule: Schedule,
-        intake: Intake,
+        intake: TransferReceiver,
         tasks: asyncio.TaskGroup,
         jitter: Callable[[], float],
     ) -> None:
@@ -143,7 +483,7 @@ class _Streams:
         self._jitter = jitter
         self._now = asyncio.get_running_loop().time
         self._progressed = self._now()
-        self._running: dict[Request, asyncio.Task[ComityError | None]] = {}
+        self._running: dict[RangeRequest, asyncio.Task[ComityError | None]] = {}
         self._changed = asyncio.Event()
         self.counted: dict[SourceKey, int] = {}
         self.arrived = 0
@@ -169,7 +509,7 @@ class _Streams:
         for task in self._running.values():  # what still comes was brought by others
             task.cancel()
 
-    async def _stream(self, request: Request) -> ComityError | None:
+    async def _stream(self, request: RangeRequest) -> ComityError | None:
         """Read a run of pieces. Returns what the source did wrong; what this machine does wrong is raised."""
         source = self._sources[request.source]
         offset, stop = self._want.offsets[request.first], request.stop
@@ -178,7 +518,7 @@ class _Streams:
         piece = request.first
         try:
             async with aclosing(source.read(self._want.digest, offset, length)) as chunks:
-                answer = Answer(chunks, silence=self._limits.silence)
+                answer = RangeStream(chunks, silence=self._limits.silence)
                 while self._schedule.begin(request, piece):
                     self._changed.set()
                     buffer = await self._intake.buffers.take()
@@ -200,7 +540,7 @@ class _Streams:
                 await asyncio.wait({settling})
         return None
 
-    async def _settle(self, request: Request, piece: int, buffer: bytearray) -> None:
+    async def _settle(self, request: RangeRequest, piece: int, buffer: bytearray) -> None:
         found = await self._intake.keep(piece, buffer)
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
@@ -215,11 +555,11 @@ class _Streams:
         self._end_dead()
         self._changed.set()
 
-    def _received(self, request: Request, count: int) -> None:
+    def _received(self, request: RangeRequest, count: int) -> None:
         request.received += count
         self.arrived += count
 
-    def _over(self, request: Request, task: asyncio.Task[ComityError | None]) -> None:
+    def _over(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
         self._running.pop(request, None)
         error = None if task.cancelled() or task.exception() else task.result()
         if error is None:

@@ -3,17 +3,31 @@
 Documents that are named by their hash (manifest, charter body, inception record) are RFC 8785 JSON. We use the subset
 without fractions: null, true, false, integers within +-(2**53 - 1), strings, arrays, objects. In that subset RFC 8785
 is: members sorted by UTF-16 code units, no white space, the shortest escapes.
+
+
+SHA-256 digests as values: 64 lower-case hex digits, made only by the functions here.
+
+Reading a JSON object member by member: each is named, typed and bounded, and nothing is left over unless allowed.
+
+How things are shown to people: a 256-bit id as grouped base32 with check digits, and as syllables to read out on the
+phone; a stranger's words on one harmless line.
+
+Ids are computed and never parsed back into trust. The syllables carry the first 64 bits of the id and say so: enough
+that nobody can aim for a given phrase by chance, not a substitute for the full id in a file.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
+import unicodedata
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
-from typing import TypeAlias
+from typing import Final, NewType, TypeAlias
 
 from comity.trust.errors import Malformed
 
@@ -185,3 +199,143 @@ def _decoder(fraction: Callable[[str], Json]) -> json.JSONDecoder:
 
 _STRICT = _decoder(_no_fraction)
 _WITH_WHOLE_FRACTIONS = _decoder(_whole)
+
+
+Digest = NewType("Digest", str)
+
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def sha256(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def bare_digest(text: object) -> Digest:
+    """The digest that `text` spells in the one way that documents spell it: 64 hex digits. Raises Malformed."""
+    if isinstance(text, str) and _HEX.match(text):
+        return Digest(text)
+    raise Malformed("not a sha256 digest", why=f"expected 64 lower-case hex digits, got {str(text)[:80]!r}")
+
+
+def parse_digest(text: object) -> Digest:
+    """The digest that a person wrote, bare or as `sha256:<hex>`. Raises Malformed."""
+    return bare_digest(text.removeprefix("sha256:") if isinstance(text, str) else text)
+
+
+def short(digest: Digest) -> str:
+    """`9f2c41…e01a`, for people; never parse it back."""
+    return f"{digest[:6]}…{digest[-4:]}"
+
+
+MAX_TEXT = 4096
+CONTROLS = ("Cc", "Zl", "Zp")  # what could make one line look like two
+
+
+class Fields:
+    """A JSON object of which every member has to be asked for.
+
+    Args:
+        value: the parsed JSON.
+        what: the document's name, for errors.
+
+    Every reader raises Malformed where the member is absent, of another type, or out of bounds.
+    """
+
+    def __init__(self, value: Json, what: str) -> None:
+        if not isinstance(value, Mapping):
+            raise Malformed(f"{what} is malformed", why="expected a JSON object")
+        self._members = dict(value)
+        self._what = what
+
+    def has(self, name: str) -> bool:
+        return name in self._members
+
+    def take(self, name: str) -> Json:
+        if name not in self._members:
+            raise self.error(f"member {name!r} is missing")
+        return self._members.pop(name)
+
+    def text(self, name: str, *, most: int = MAX_TEXT, least: int = 1, lines: bool = False) -> str:
+        """A string of `least` to `most` characters without control characters; `lines` allows line feeds and tabs."""
+        value = self.take(name)
+        if not isinstance(value, str) or not least <= len(value) <= most:
+            raise self.error(f"member {name!r} must be a string of {least} to {most} characters")
+        allowed = "\n\t" if lines else ""
+        if not value.isprintable() and any(unicodedata.category(c) in CONTROLS and c not in allowed for c in value):
+            raise self.error(f"member {name!r} holds a control character")
+        return value
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        value = self.text(name)
+        if value not in choices:
+            raise self.error(f"member {name!r} must be one of {', '.join(choices)}, not {value[:40]!r}")
+        return value
+
+    def integer(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int:
+        value = self.take(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.error(f"member {name!r} must be an integer from {least} to {most}")
+        return value
+
+    def digest(self, name: str) -> Digest:
+        return bare_digest(self.take(name))
+
+    def items(self, name: str, *, most: int, least: int = 0) -> Sequence[Json]:
+        value = self.take(name)
+        if isinstance(value, str) or not isinstance(value, Sequence) or not least <= len(value) <= most:
+            raise self.error(f"member {name!r} must be a list of {least} to {most} items")
+        return value
+
+    def digests(self, name: str, *, most: int, least: int = 0) -> tuple[Digest, ...]:
+        return tuple(bare_digest(item) for item in self.items(name, most=most, least=least))
+
+    def object(self, name: str) -> Fields:
+        return Fields(self.take(name), f"{self._what}.{name}")
+
+    def constant(self, name: str, expected: str) -> None:
+        value = self.take(name)
+        if value != expected:
+            raise self.error(f"member {name!r} must be {expected!r}, not {str(value)[:60]!r}")
+
+    def done(self) -> None:
+        """Refuse members that nobody asked for: a document that is named by its hash has no room for riders."""
+        if self._members:
+            raise self.error(f"unknown member {sorted(self._members)[0][:60]!r}")
+
+    def error(self, why: str) -> Malformed:
+        return Malformed(f"{self._what} is malformed", why=why)
+
+
+SYLLABLE_BITS: Final = 64
+_CONSONANTS: Final = "bdfghjklmnprstvz"
+_VOWELS: Final = "aiou"
+
+
+def grouped(identifier: Digest) -> str:
+    """`MFZWI3D-…`: 52 base32 digits and 4 check digits (CRC-32, 20 bits) in groups of seven."""
+    raw = bytes.fromhex(identifier)
+    check = (zlib.crc32(raw) & 0xFFFFF) << 4
+    text = base64.b32encode(raw).decode().rstrip("=") + base64.b32encode(check.to_bytes(3, "big")).decode()[:4]
+    return "-".join(text[at : at + 7] for at in range(0, len(text), 7))
+
+
+def syllables(identifier: Digest) -> str:
+    """Four words of five letters, 16 bits each, for the first 64 bits."""
+    raw = bytes.fromhex(identifier)[: SYLLABLE_BITS // 8]
+    return "-".join(_word(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2))
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with nothing in it that a terminal obeys: file names and claims are a stranger's words."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _word(value: int) -> str:
+    letters = (
+        _CONSONANTS[value >> 12 & 15],
+        _VOWELS[value >> 10 & 3],
+        _CONSONANTS[value >> 6 & 15],
+        _VOWELS[value >> 4 & 3],
+        _CONSONANTS[value & 15],
+    )
+    return "".join(letters)

@@ -12,13 +12,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from comity.trust.digest import Digest, sha256
-from comity.trust.dsse import Envelope
-from comity.trust.encoding import Json, canonical
+from comity.trust.encoding import Digest, Fields, Json, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.fields import Fields
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
-from comity.trust.statement import Author, Entry, Statement, Subject, sign_statement
+from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
 
 SCHEMA: Final = "comity/inception/v1"
 KINDS: Final = ("publisher", "member")

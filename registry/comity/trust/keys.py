@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from comity.trust.digest import Digest, sha256
-from comity.trust.encoding import Json, b64decode, b64encode, canonical
+from comity.trust.encoding import Digest, Json, b64decode, b64encode, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 
 _Private: TypeAlias = (

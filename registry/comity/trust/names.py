@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest, parse_digest
+from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import Malformed
 
 SCHEME: Final = "comity://"

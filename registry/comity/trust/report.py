@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from comity.trust.digest import Digest, bare_digest
-from comity.trust.encoding import Json, canonical, parse_canonical
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
 from comity.trust.errors import Malformed
-from comity.trust.fields import Fields
-from comity.trust.verdict import BASES, CAUSES, OK, STATES, Fact, Row, Verdict
+from comity.trust.evidence import BASES, CAUSES, OK, STATES, Row, RowFact, Verdict
 
 W = TypeVar("W", bound=str)
 
@@ -35,14 +33,14 @@ MAX_STATUS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerdictReport:
     """A verdict, and the version of the program that came to it."""
 
     version: str
     verdict: Verdict
 
     @classmethod
-    def of(cls, verdict: Verdict, version: str) -> Report:
+    def of(cls, verdict: Verdict, version: str) -> VerdictReport:
         """File names that no encoding knows are spelled out: a document has Unicode only. Of a row that somebody
         flooded `MOST_FACTS` are kept, claims after what is verified here, and `MOST_TEXT` characters of each text, so
         that nobody can keep a report from being written."""
@@ -58,7 +56,7 @@ class Report:
         return data
 
     @classmethod
-    def parse(cls, data: bytes) -> Report:
+    def parse(cls, data: bytes) -> VerdictReport:
         """Raises Malformed."""
         fields = Fields(parse_canonical(data, limit=MAX_BYTES, what="report"), "report")
         fields.constant("schema", SCHEMA)
@@ -96,10 +94,10 @@ def _row(item: Json) -> Row:
     return row
 
 
-def _fact(item: Json) -> Fact:
+def _fact(item: Json) -> RowFact:
     fields = Fields(item, "report fact")
     basis = _one_of(fields, "basis", BASES)
-    fact = Fact(_string(fields, "text"), basis, _string(fields, "by"), _optional(fields, "evidence"))
+    fact = RowFact(_string(fields, "text"), basis, _string(fields, "by"), _optional(fields, "evidence"))
     fields.done()
     return fact
 
@@ -136,7 +134,7 @@ def _bounded(row: Row) -> Row:
     listed = (fact for at, fact in enumerate(row.facts) if at in kept)
     facts = tuple(replace(fact, text=_text(fact.text), by=_text(fact.by)) for fact in listed)
     if (more := len(row.facts) - len(facts)) > 0:
-        facts += (Fact(f"and {more} more, which are not listed", "verified here"),)
+        facts += (RowFact(f"and {more} more, which are not listed", "verified here"),)
     return replace(row, summary=_text(row.summary), facts=facts, hint=_text(row.hint))
 
 

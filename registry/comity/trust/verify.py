@@ -27,51 +27,61 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.digest import Digest
-from comity.trust.evidence import Evidence
-from comity.trust.judging.ancestry import lineage_of
-from comity.trust.judging.reading import read_claims, weigh_advisories, weigh_checks, weigh_holds
-from comity.trust.judging.speaking import Speakers
-from comity.trust.judging.standing import Standing, stand
-from comity.trust.judging.vouching import weigh_vouches
-from comity.trust.judging.witnessing import bind
-from comity.trust.model_signing import KeylessVerifier
+from comity.trust.claims import (
+    KnownAuthors,
+    bind,
+    read_claims,
+    weigh_advisories,
+    weigh_checks,
+    weigh_holds,
+    weigh_vouches,
+)
+from comity.trust.encoding import Digest
+from comity.trust.evidence import (
+    EVIDENCE_MISSING,
+    OK,
+    PARTIAL,
+    POLICY_NOT_MET,
+    Evidence,
+    Remark,
+    Row,
+    RowFact,
+    Verdict,
+    exit_status,
+)
+from comity.trust.key_validity import Evaluation, stand
+from comity.trust.lineage import lineage_of
+from comity.trust.model_signing.judging import KeylessVerifier
 from comity.trust.policy import ROWS, Policy
-from comity.trust.remark import Remark
-from comity.trust.rows import (
-    Findings,
+from comity.trust.rows.conclusion import notes_row, policy_row
+from comity.trust.rows.content import artifact_row, bytes_row, documents_row, licence_row, lineage_row, safety_row
+from comity.trust.rows.findings import Findings
+from comity.trust.rows.logs import (
     advisories_row,
-    artifact_as_mirrored,
-    artifact_of_files,
-    artifact_row,
-    bytes_as_signed,
-    bytes_row,
-    corroboration_facts,
     cosigners_row,
     crypto_health_row,
-    documents_row,
+    replicas_row,
+    time_row,
+    transparency_row,
+    with_rivals,
+)
+from comity.trust.rows.signatures import (
+    artifact_as_mirrored,
+    artifact_of_files,
+    bytes_as_signed,
+    corroboration_facts,
     judge_model_sig,
     key_policy_row,
     keys_in_other_hands,
-    licence_row,
-    lineage_row,
-    notes_row,
-    policy_row,
-    replicas_row,
-    safety_row,
     signatures_row,
     signed_row,
     sole,
     time_of_loss,
-    time_row,
-    transparency_row,
     warning_of_loss,
-    with_rivals,
 )
 from comity.trust.statement import Entry
-from comity.trust.statements.claims import Advisory
-from comity.trust.tlog.growth import growths
-from comity.trust.verdict import EVIDENCE_MISSING, OK, PARTIAL, POLICY_NOT_MET, Fact, Row, Verdict, exit_status
+from comity.trust.statements import Advisory
+from comity.trust.tlog.proof import growths
 
 
 def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | None = None) -> Verdict:
@@ -94,7 +104,7 @@ def verify(evidence: Evidence, policy: Policy, *, keyless: KeylessVerifier | Non
     advisories, unproven = weigh_advisories(readings, manifest.digest, [node.record for node in bound])
     holds, forged = weigh_holds(readings, manifest.digest, bound)
     checks, untold = weigh_checks(readings, manifest.digest, [seat for body in policy.pins for seat in body.members])
-    speakers = Speakers(readings, bound, [seat for body in policy.pins for seat in body.members])
+    speakers = KnownAuthors(readings, bound, [seat for body in policy.pins for seat in body.members])
     vouches, unvouched = weigh_vouches(readings, manifest.digest, speakers)
     lineage, underived = lineage_of(readings, manifest.digest, chosen.publication if chosen else None, policy, bound)
     concerned = {member.id for body in policy.pins for member in body.members}
@@ -156,11 +166,11 @@ def _ordered(evidence: Evidence) -> Evidence:
 
 def _conclude(
     artifact: Digest | None,
-    chosen: Standing | None,
+    chosen: Evaluation | None,
     judged: tuple[Row, ...],
     policy: Policy,
     refusals: tuple[Advisory, ...] = (),
-    corroboration: tuple[Fact, ...] = (),
+    corroboration: tuple[RowFact, ...] = (),
     otherwise: str = "not checked in this version",
 ) -> Verdict:
     """All rows in their order, (16) among them, and the exit status; `otherwise` is what rows not judged say."""

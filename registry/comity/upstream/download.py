@@ -1,4 +1,6 @@
-"""One file of a commit: fetched by ranges, resumed after anything, hashed as it comes, and held against what is listed.
+"""Who reads a commit while it comes: told of each byte that is on the disk, asked which files are waited for.
+
+One file of a commit: fetched by ranges, resumed after anything, hashed as it comes, and held against what is listed.
 
 (1) what a killed process left is hashed again, and the download goes on from there
 (2) redirects are followed where `Reach` allows, and never with the token
@@ -12,21 +14,87 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from comity.content.durable import disk_errors
-from comity.trust.digest import Digest
+from comity.trust.artifact import FileEntry
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
-from comity.trust.manifest import FileEntry
-from comity.trust.upstream.comparing import BlobHash, Listed, Observation, compare
-from comity.upstream.audience import FileAudience
-from comity.upstream.listing import gated, unreachable
-from comity.upstream.reach import Reach
-from comity.upstream.session import MAX_RETRY_AFTER, PATIENCE, Later, http_module, retry_after
+from comity.trust.upstream import BlobHash, ListedFile, Observation, compare
+from comity.upstream.hub_api import (
+    MAX_RETRY_AFTER,
+    PATIENCE,
+    AllowedHosts,
+    RepositoryListing,
+    RetryLater,
+    gated,
+    http_module,
+    retry_after,
+    unreachable,
+)
+
+
+class FileObserver(Protocol):
+    """Whoever reads one file. Called in the thread that fetches it."""
+
+    def came(self, data: bytes) -> None:
+        """The next bytes are in the file; nothing is known of the whole yet."""
+        ...
+
+    def lost(self) -> None:
+        """What came is thrown away: the file begins anew, or never will."""
+        ...
+
+
+class ImportObserver(Protocol):
+    """Whoever reads a commit. Called in threads; must not block."""
+
+    def expected(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:
+        """What is about to come, and where each file will lie. Called once, before the first byte."""
+        ...
+
+    def awaited(self) -> Collection[int]:
+        """Numbers of files that somebody waits for: begun before others. May name some that are under way, or here."""
+        ...
+
+    def of(self, number: int) -> FileObserver: ...
+
+    def whole(self, number: int, observation: Observation) -> None:
+        """A file is here, and is the one that is listed."""
+        ...
+
+
+class NoImportObserver:
+    """No one reads before all of it is here."""
+
+    def expected(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:
+        pass
+
+    def awaited(self) -> Collection[int]:
+        return ()
+
+    def of(self, number: int) -> FileObserver:
+        return _NO_FILE
+
+    def whole(self, number: int, observation: Observation) -> None:
+        pass
+
+
+class _NoFile:
+    def came(self, data: bytes) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+
+_NO_FILE = _NoFile()
+NOBODY = NoImportObserver()
+
 
 CHUNK: Final = 1024 * 1024
 TRIES: Final = 6
@@ -52,7 +120,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait: for a byte, and for an upstream that says when to come back."""
 
     silence: float = PATIENCE
@@ -63,7 +131,7 @@ class Patience:
 class _Partial:
     """A file under way: its bytes so far, their hashes, and who reads them."""
 
-    def __init__(self, path: Path, listed: Listed, audience: FileAudience) -> None:
+    def __init__(self, path: Path, listed: ListedFile, audience: FileObserver) -> None:
         self.path = path
         self.size = listed.size
         self._plain = listed.lfs is None
@@ -94,7 +162,7 @@ class _Partial:
 class Downloads:
     """Fetches files of one commit. Thread-safe: several files may come at once."""
 
-    def __init__(self, reach: Reach, repository: str, commit: str, patience: Patience, work: Work) -> None:
+    def __init__(self, reach: AllowedHosts, repository: str, commit: str, patience: Timeouts, work: Work) -> None:
         self._reach = reach
         self._repository = repository
         self._commit = commit
@@ -108,7 +176,7 @@ class Downloads:
     def close(self) -> None:
         self._client.close()
 
-    def fetch(self, listed: Listed, into: Path, audience: FileAudience) -> Observation:
+    def fetch(self, listed: ListedFile, into: Path, audience: FileObserver) -> Observation:
         """Have the listed bytes at `into`, which may hold their beginning.
 
         Raises Untrusted (UPSTREAM-LIED, UPSTREAM-REDIRECT), NotFound (UPSTREAM-NOT-FOUND), Refused (UPSTREAM-GATED,
@@ -132,7 +200,7 @@ class Downloads:
                 raise self._lie(listed, f"its bytes are {here}, and it lists {listed.lfs or listed.blob}")
             resumed = False
 
-    def _begin(self, listed: Listed, into: Path, audience: FileAudience) -> _Partial:
+    def _begin(self, listed: ListedFile, into: Path, audience: FileObserver) -> _Partial:
         """Step (1)."""
         partial = _Partial(into, listed, audience)
         if into.exists() and into.stat().st_size <= listed.size:
@@ -145,7 +213,7 @@ class Downloads:
         os.close(descriptor)
         return partial
 
-    def _complete(self, listed: Listed, partial: _Partial) -> None:
+    def _complete(self, listed: ListedFile, partial: _Partial) -> None:
         """Steps (2) to (4)."""
         failures = 0
         while partial.had < partial.size:
@@ -159,7 +227,7 @@ class Downloads:
                     code="UPSTREAM-BUSY",
                 )
                 pause = None
-            except Later as later:
+            except RetryLater as later:
                 pause = later.seconds
                 failure = Unavailable(
                     f"{self._reach.origin} asks to come back later",
@@ -177,7 +245,7 @@ class Downloads:
             rest = min(LONGEST_PAUSE, self._patience.pause * 2**failures) if pause is None else pause
             self._work.wait(rest, failure.what)
 
-    def _range(self, listed: Listed, partial: _Partial) -> None:
+    def _range(self, listed: ListedFile, partial: _Partial) -> None:
         """One request for what is missing."""
         with self._answer(listed, partial.had) as answer:
             self._require_range(listed, partial, answer)
@@ -196,7 +264,7 @@ class Downloads:
                     self._work.progress(listed.path, len(data))
 
     @contextmanager
-    def _answer(self, listed: Listed, offset: int) -> Iterator[Any]:
+    def _answer(self, listed: ListedFile, offset: int) -> Iterator[Any]:
         """Step (2)."""
         url = self._reach.file(self._repository, self._commit, listed.path)
         for _ in range(MAX_REDIRECTS):
@@ -211,7 +279,7 @@ class Downloads:
         why = f"more than {MAX_REDIRECTS} redirects, one after the other"
         raise Untrusted(f"{listed.path} is led around", why=why, code="UPSTREAM-REDIRECT")
 
-    def _flowing(self, listed: Listed, answer: Any) -> Iterator[bytes]:
+    def _flowing(self, listed: ListedFile, answer: Any) -> Iterator[bytes]:
         """The bytes of an answer, for as long as they come at some speed."""
         begun, came = time.monotonic(), 0
         for data in answer.iter_raw():
@@ -219,14 +287,14 @@ class Downloads:
             yield data
             if (now := time.monotonic()) - begun > LEAST_WINDOW:
                 if came < LEAST_BYTES:
-                    raise Later(f"{listed.path} comes drop by drop", None)
+                    raise RetryLater(f"{listed.path} comes drop by drop", None)
                 begun, came = now, 0
 
-    def _require_range(self, listed: Listed, partial: _Partial, answer: Any) -> None:
+    def _require_range(self, listed: ListedFile, partial: _Partial, answer: Any) -> None:
         """Raises for anything but the bytes from `partial.had` on, or all of them."""
         status, given = answer.status_code, answer.headers.get("content-range", "")
         if status in (408, 429) or status >= 500:
-            raise Later(f"{self._reach.origin} answers {status}", retry_after(answer.headers))
+            raise RetryLater(f"{self._reach.origin} answers {status}", retry_after(answer.headers))
         if status in (401, 403):
             code = answer.headers.get("x-error-code", "")
             if code == "GatedRepo":
@@ -250,7 +318,7 @@ class Downloads:
             raise self._lie(listed, f"it lists {partial.size} bytes, and answers {status} ({given[:60]!r}) for a range")
         raise Malformed(f"{listed.path} is not usable", why=f"the upstream answers {status}", code="UPSTREAM-ANSWER")
 
-    def _require_commit(self, listed: Listed, answer: Any) -> None:
+    def _require_commit(self, listed: ListedFile, answer: Any) -> None:
         named = answer.headers.get("x-repo-commit", self._commit)
         if answer.status_code < 400 and named != self._commit:
             raise self._lie(listed, f"it was asked for commit {self._commit}, and answers for {named[:60]!r}")
@@ -262,7 +330,7 @@ class Downloads:
         shown = stream.get_extra_info("ssl_object") if stream is not None else None
         self.tls.add(_public_key(shown.getpeercert(True)) if shown is not None else None)
 
-    def _lie(self, listed: Listed, why: str) -> Untrusted:
+    def _lie(self, listed: ListedFile, why: str) -> Untrusted:
         return Untrusted(
             f"the upstream contradicts itself about {listed.path[:200]}",
             why=why,

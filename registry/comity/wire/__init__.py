@@ -6,3 +6,5 @@ is true is decided in `comity.trust`, from signatures.
 
 Not here: what a node answers (comity.node), many sources for one file (comity.transfer), HTTP.
 """
+
+from __future__ import annotations

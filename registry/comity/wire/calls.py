@@ -14,9 +14,9 @@ from google.protobuf.message import Message
 from comity.trust.errors import ComityError, Malformed, Unavailable
 from comity.v1.blob_pb2 import Chunk
 from comity.wire import limits
-from comity.wire.channels import Connection
-from comity.wire.codecs import GO_AHEAD
 from comity.wire.errors import from_rpc
+from comity.wire.messages import GO_AHEAD
+from comity.wire.tls import PinnedChannel
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ V = TypeVar("V")
 class Calls:
     """Makes calls on one connection. `patience` is how many seconds an answer, or the next message, may take."""
 
-    connection: Connection
+    connection: PinnedChannel
     patience: float
 
     async def unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:

@@ -3,45 +3,47 @@
     main                       the newest version that its publisher has not withdrawn
     v1                         that version
     sha256:9f2c…               the artifact with this digest
-    41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.hub`)
+    41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.artifact`)
 
 A repository that was mirrored from an upstream has the upstream's commit ids, and its own branches (`mirrored`).
 Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the claimant
 that this node saw first, which may be the mirror of an upstream repository of that name. Others who claim it are
 rivals: they are told, and change nothing; what is asked for by digest or commit is served whoever published it.
+
+
+The repositories there are, for lists and search: names that somebody proves to claim, read from the ledger's tables.
+
+A name here is a claim. Whoever lists it asks the catalogue what it stands for, and leaves out what stands for nothing.
+Names are read in pages and kept nowhere, however many there are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import heapq
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.gateway.hub.address import MAIN
-from comity.gateway.hub.holdings import Holdings
-from comity.gateway.hub.judging import Judge, Judgement
-from comity.gateway.hub.memo import Generations, Memo
-from comity.gateway.hub.mirrored import Mirrors
-from comity.gateway.hub.snapshot import Snapshot
-from comity.ledger.facts import fold
+from comity.gateway.hub.judge import AnswerCache, Generations, PolicyDecision, PolicyJudge
+from comity.gateway.hub.mirrored import LocalArtifacts, MirroredRepositories
+from comity.gateway.hub.views import MAIN, Snapshot
+from comity.ledger.intake import fold
+from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
-from comity.ledger.proven import Publication as Published
-from comity.node.core import Core
-from comity.node.services.artifacts import Artifacts
-from comity.node.services.names import first_claimants
-from comity.trust.digest import Digest
+from comity.ledger.proven import ProvenPublication as Published
+from comity.node.context import NodeContext
+from comity.node.services.artifacts import ArtifactService, first_claimants
+from comity.trust.artifact import Manifest, commit_id, tree_ids
+from comity.trust.claims import Publication, proven_advisories, read_claims
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.hub import commit_id, tree_ids
-from comity.trust.judging.claimants import MIRROR, Claimant, Preference, decided, named
-from comity.trust.judging.naming import Candidate, decide
-from comity.trust.judging.reading import Publication, proven_advisories, read_claims
-from comity.trust.manifest import Manifest
-from comity.trust.names import Reference, check_segment
+from comity.trust.names import UPSTREAM, Reference, check_segment
+from comity.trust.resolution import MIRROR, Candidate, Preference, PublisherClaim, decide, decided, named
 from comity.trust.statement import Author, parse_entry
-from comity.trust.statements.claims import STATE_SETTING
+from comity.trust.statements import STATE_SETTING
 
 MAX_OTHERS: Final = 256
 """Artifacts of other claimants that are looked at for one that is asked for by its commit."""
@@ -101,9 +103,9 @@ class Repository:
 
 
 @contextlib.asynccontextmanager
-async def opened(core: Core) -> AsyncIterator[Catalogue]:
+async def opened(core: NodeContext) -> AsyncIterator[Catalogue]:
     """The catalogue of a running node. Raises NotFound, Malformed and Untrusted for its policy file."""
-    catalogue = Catalogue(core, await core.pools.files(Judge, core))
+    catalogue = Catalogue(core, await core.pools.files(PolicyJudge, core))
     try:
         yield catalogue
     finally:
@@ -131,15 +133,15 @@ class Catalogue:
         holdings: what there is of it.
     """
 
-    def __init__(self, core: Core, judge: Judge) -> None:
+    def __init__(self, core: NodeContext, judge: PolicyJudge) -> None:
         self._core = core
         self.judge = judge
-        self._artifacts, self.holdings = Artifacts(core), Holdings(core, judge)
+        self._artifacts, self.holdings = ArtifactService(core), LocalArtifacts(core, judge)
         now = Generations(core).now
-        self._mirrors = Mirrors(core, judge, self.holdings, now)
-        self._repositories: Memo[str, Repository] = Memo(now, 4_096, lambda found: len(found.candidates))
-        self._proven: Memo[Digest, _Proven] = Memo(now, 4_096, lambda found: 1 + len(found.publications))
-        self._snapshots: Memo[tuple[str, Digest], Snapshot] = Memo(
+        self._mirrors = MirroredRepositories(core, judge, self.holdings, now)
+        self._repositories: AnswerCache[str, Repository] = AnswerCache(now, 4_096, lambda found: len(found.candidates))
+        self._proven: AnswerCache[Digest, _Proven] = AnswerCache(now, 4_096, lambda found: 1 + len(found.publications))
+        self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
             now, MAX_FILES, lambda made: len(made.manifest.files)
         )
         self._commits: dict[Digest, str] = {}
@@ -236,9 +238,9 @@ class Catalogue:
         if not candidates:
             raise _no_repository(name)
         spelling = candidates[0].publication.published.name.repository
-        preference = decision or Preference(Claimant(first[0].identity), "first seen")
+        preference = decision or Preference(PublisherClaim(first[0].identity), "first seen")
         called = {found.identity: found.label for found in first if found.identity is not None}
-        others = (Claimant(found.identity) for found in first)
+        others = (PublisherClaim(found.identity) for found in first)
         rivals = tuple(named(each, spelling, called) for each in others if each != preference.claimant)
         return Repository(spelling, candidates, preference, rivals[:MAX_RIVALS])
 
@@ -297,7 +299,7 @@ class Catalogue:
             notices=(*repository.notices(), *judgement.notices),
         )
 
-    async def _judged(self, candidate: Candidate, manifest: Manifest) -> Judgement:
+    async def _judged(self, candidate: Candidate, manifest: Manifest) -> PolicyDecision:
         evidence = await self.holdings.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
         return await self._core.pools.hashing(self.judge.judge, evidence, title)
@@ -356,3 +358,66 @@ def _first(candidates: Iterable[Candidate]) -> Candidate:
 
 def _no_repository(name: str) -> NotFound:
     return NotFound(f"this node serves no {name[:200]!r}", code="NO-SUCH-REPOSITORY")
+
+
+PAGE: Final = 500
+"""Names that are read from the ledger at a time."""
+LAST: Final = "\U0010ffff"
+SCANNED: Final = 20_000
+"""Names that one request looks at. A page of a search may come back short, with a cursor to go on from."""
+
+
+class RepositoryList:
+    """Repository names in order, without case."""
+
+    def __init__(self, core: NodeContext) -> None:
+        self._core = core
+
+    async def names(
+        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
+    ) -> tuple[list[str], str]:
+        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given; and
+        the cursor to go on from, empty at the end.
+
+        Only `readable` names are given or become a cursor, which the reader sees.
+        """
+        return await self._core.pools.ledger(self._find, words, author, after, most, readable)
+
+    def _find(
+        self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
+    ) -> tuple[list[str], str]:
+        wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
+        found: list[str] = []
+        for scanned, name in enumerate(_all(self._core.ledger, fold(after), prefix), 1):
+            if not readable(name):
+                continue
+            if all(word in name for word in wanted):
+                found.append(name)
+            if len(found) == most or scanned >= SCANNED:
+                return found, name
+        return found, ""
+
+
+def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    """Names after `after` that begin with `prefix`, each once, whether published here or mirrored from an upstream."""
+    last = ""
+    mirrored = (name.removeprefix(UPSTREAM) for name in _named(ledger, UPSTREAM + after, UPSTREAM + prefix))
+    for name in heapq.merge(_published(ledger, after, prefix), mirrored):
+        if name != last and name > after:
+            yield name
+        last = name
+
+
+def _published(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    """Names of which none is an upstream's: those stand together in the order, and are passed over at once."""
+    for name in _named(ledger, after, prefix):
+        if name.startswith(UPSTREAM):
+            yield from _named(ledger, UPSTREAM + LAST, prefix)
+            return
+        yield name
+
+
+def _named(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
+    while page := ledger.proven.repositories(after, prefix, PAGE):
+        yield from page
+        after = page[-1]

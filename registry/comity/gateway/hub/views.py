@@ -1,4 +1,15 @@
-"""The JSON that Hub clients expect. Pure. Every file is shown as one of Git LFS, whose digest is its SHA-256.
+"""What a request's path asks for. Read from the raw path: a revision such as `refs/pr/1` comes with its slashes quoted.
+
+    /api/{kind}                                     every repository
+    /api/{kind}/{id}[/{view}[/{revision}[/{path}]]]   what is known of one
+    /[{kind}/]{id}/resolve/{revision}/{path}        a file of one
+
+`id` is `namespace/name`, or a name alone, as the oldest repositories of the Hub have it.
+
+
+What a Hub client is shown of an artifact, whoever's word it stands by.
+
+The JSON that Hub clients expect. Pure. Every file is shown as one of Git LFS, whose digest is its SHA-256.
 
 A statement carries no clock, and neither does the commit that is computed from it: dates are the epoch.
 """
@@ -8,13 +19,117 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
 
-from comity.gateway.hub.address import MAIN
-from comity.gateway.hub.snapshot import Snapshot
+from comity.node.importing.read_through import ReadThroughImport
+from comity.trust.artifact import FileEntry, Manifest, blob_id, pointer
+from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.hub import blob_id, pointer
-from comity.trust.manifest import FileEntry
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+
+KINDS: Final = ("models", "datasets", "spaces", "kernels")
+PREFIXES: Final = KINDS[1:]
+VIEWS: Final = ("revision", "tree", "paths-info", "refs", "commits", "auth-check")
+RESOLVE: Final = "resolve"
+MAIN: Final = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """A view (`""` is the repository itself) of a repository; `path` is a file or folder in it, without slashes around
+    it. `head` and `tail` are what stands before and after the repository's id, as it was written."""
+
+    view: str
+    repository: str
+    revision: str
+    path: str
+    head: str
+    tail: str
+
+    @property
+    def model(self) -> bool:
+        """Whether it asks for a model, not for a repository of another kind."""
+        return self.head in ("/", f"/api/{KINDS[0]}/")
+
+    def renamed(self, repository: str) -> str:
+        """The same address for another name of the repository."""
+        return f"{self.head}{repository}{self.tail}"
+
+
+def read_api(raw: str) -> HubAddress:
+    """`/api/{kind}/…`. Raises NotFound (NO-SUCH-ROUTE), Malformed."""
+    segments = raw.split("/")[3:]  # "", "api", kind
+    at = _view_at(segments, VIEWS)
+    if at is None and len(segments) > 2:
+        raise _nowhere()
+    view = segments[at] if at is not None else ""
+    length = at if at is not None else len(segments)
+    rest = segments[length + 1 :]
+    head = "/".join(raw.split("/")[:3]) + "/"
+    return _address(view, segments[:length], rest, head)
+
+
+def read_resolve(raw: str) -> HubAddress:
+    """`/[{kind}/]{id}/resolve/{revision}/{path}`. Raises NotFound (NO-SUCH-ROUTE), Malformed."""
+    segments = raw.split("/")[1:]
+    prefix = segments[:1] if segments and segments[0] in PREFIXES else []
+    segments = segments[len(prefix) :]
+    at = _view_at(segments, (RESOLVE,))
+    if at is None or len(segments) < at + 3:
+        raise _nowhere()
+    head = "/" + "".join(f"{part}/" for part in prefix)
+    return _address(RESOLVE, segments[:at], segments[at + 1 :], head)
+
+
+def _view_at(segments: list[str], views: tuple[str, ...]) -> int | None:
+    """Where the view stands: after two segments of a name, else after one."""
+    return next((at for at in (2, 1) if len(segments) > at and segments[at] in views), None)
+
+
+def _address(view: str, name: list[str], rest: list[str], head: str) -> HubAddress:
+    repository = "/".join(_decoded(segment) for segment in name)
+    revision = _decoded(rest[0]) if rest and rest[0] else MAIN
+    path = _decoded("/".join(rest[1:])).strip("/")
+    tail = "".join(f"/{part}" for part in ((view, *rest) if view else ()))
+    return HubAddress(view, repository, revision, path, head, tail)
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("the address cannot be read", why="it is not UTF-8") from error
+
+
+def _nowhere() -> NotFound:
+    return NotFound("there is nothing at this address", code="NO-SUCH-ROUTE")
+
+
+Claim: TypeAlias = Published | Observed | ReadThroughImport
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An artifact under a name, judged fit to be served.
+
+    `claim` is the statement that it is served by, or the import that will make one; `label` is what it calls this
+    version, `author` who says so. `trees` are the git tree ids of its folders.
+    """
+
+    repository: str
+    artifact: Digest
+    claim: Claim
+    label: str
+    licence: str
+    author: str
+    manifest: Manifest
+    commit: str
+    trees: Mapping[str, str]
+    notices: tuple[tuple[str, str], ...]
+
 
 Document: TypeAlias = dict[str, Any]
 
@@ -26,7 +141,7 @@ PATHS: Final = 10_000
 _CURSOR: Final = re.compile(rb"[0-9]{1,9}\Z")
 
 
-def model(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> Document:
+def model_view(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> Document:
     """`GET /api/models/{id}`."""
     licence = snapshot.licence.lower()
     document: Document = {
@@ -51,7 +166,7 @@ def model(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True) -> 
     return document
 
 
-def tree(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:
+def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:
     """`GET …/tree/{revision}/{folder}`, whole. Raises NotFound (NO-SUCH-FILE) for a folder that is not there."""
     if folder not in snapshot.trees:
         raise NotFound(f"no folder {folder[:200]!r}", code="NO-SUCH-FILE")
@@ -62,7 +177,7 @@ def tree(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> l
     return [_expanded(below[path], snapshot.commit) if expand else below[path] for path in listed]
 
 
-def paths_info(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> list[Document]:
+def paths_info_view(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> list[Document]:
     """`POST …/paths-info/{revision}`: what is not there is left out."""
     found = []
     for path in dict.fromkeys(path.strip("/") for path in paths):
@@ -73,28 +188,28 @@ def paths_info(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> lis
     return [_expanded(item, snapshot.commit) for item in found] if expand else found
 
 
-def refs(commits: Mapping[str, str], main: str | None) -> Document:
+def refs_view(commits: Mapping[str, str], main: str | None) -> Document:
     """`GET …/refs`: each version is a tag."""
     branches = [{"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": main}] if main else []
     tags = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit} for name, commit in commits.items()]
     return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
 
 
-def commits(snapshot: Snapshot) -> list[Document]:
+def commits_view(snapshot: Snapshot) -> list[Document]:
     """`GET …/commits/{revision}`: a version has no ancestors."""
     title = f"sha256:{snapshot.artifact}"
     author = {"user": snapshot.author}
     return [{"id": snapshot.commit, "title": title, "message": "", "date": DATE, "authors": [author]}]
 
 
-def page(items: Sequence[Document], cursor: str, limit: int) -> tuple[list[Document], str]:
+def page_view(items: Sequence[Document], cursor: str, limit: int) -> tuple[list[Document], str]:
     """One page of `items`, and the cursor of the next, empty at the end. Raises Malformed (CURSOR)."""
     begin = _position(cursor) if cursor else 0
     end = begin + limit
     return list(items[begin:end]), _cursor(end) if end < len(items) else ""
 
 
-def integer(text: str | None, default: int, most: int) -> int:
+def read_integer(text: str | None, default: int, most: int) -> int:
     """A count as clients write one, kept within 1 and `most`. Raises Malformed."""
     if text is None:
         return default
@@ -103,7 +218,7 @@ def integer(text: str | None, default: int, most: int) -> int:
     return max(1, min(int(text), most))
 
 
-def truth(text: str | None) -> bool:
+def read_truth(text: str | None) -> bool:
     return text is not None and text.lower() in ("1", "true", "yes", "on")
 
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the scripts on the connection that `comity.ledger.migrate` hands over."""
+"""Alembic's entry: runs the scripts on the connection that `comity.ledger.database` hands over."""
 
 from __future__ import annotations
 

@@ -12,13 +12,11 @@ from typing import Final
 
 import structlog
 
-from comity.node.core import Core
-from comity.node.replication.convictions import Convictions
-from comity.node.replication.start import Start
+from comity.node.context import NodeContext
+from comity.node.replication.link import StartBarrier
+from comity.node.replication.misbehaviour import MisbehaviourProofs
 from comity.trust.errors import NotFound, Untrusted
-from comity.trust.tlog.checkpoint import Checkpoint
-from comity.trust.tlog.cosignature import verify_cosignature
-from comity.trust.tlog.note import NoteSignature, SignedNote, VerifierKey
+from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 
 HEARTBEAT: Final = 600
 """Seconds after which a checkpoint that did not change is cosigned anew."""
@@ -34,10 +32,10 @@ class _Owed:
     root: bytes
 
 
-class Cosigner:
+class CheckpointCosigner:
     """Cosigns mirrored logs, and gathers what others have cosigned."""
 
-    def __init__(self, core: Core, start: Start, convictions: Convictions) -> None:
+    def __init__(self, core: NodeContext, start: StartBarrier, convictions: MisbehaviourProofs) -> None:
         self._core = core
         self._start = start
         self._convictions = convictions

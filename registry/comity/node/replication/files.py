@@ -1,36 +1,259 @@
-"""Single files from peers: who has them, by which pieces they are checked, and into the store."""
+"""A file that is read while it comes in, whatever brings it here.
+
+What a reader gets is read from the disk in slices, and hashed in the memory that it is sent from. The end of the file
+is not for readers until the whole has its hash: nobody can have all of a file that turns out to be another one.
+
+
+Files on their way into the store, and those who read them meanwhile.
+
+Whoever fetches a file announces it here, whoever wants it before it is whole finds it here: so there is one fetch,
+however many wait. What a reader gets was verified twice, as a piece when it came in, and as a slice in the memory that
+it is sent from. The last piece is not for readers: they find it in the store, once the whole file has its hash.
+
+
+Single files from peers: who has them, by which pieces they are checked, and into the store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
-from comity.content.blob_lock import lock_if_free
-from comity.content.folder import FolderStore
-from comity.node.core import Core
-from comity.node.publishing.arrivals import Arrivals
-from comity.node.publishing.pending import Want
-from comity.node.replication.flight import Flight, Flights
-from comity.node.replication.link import Link
-from comity.node.replication.side_objects import SideObjects, absent
+from comity.content.blobs import FolderStore, lock_if_free
+from comity.content.durable import disk_errors
+from comity.node.context import NodeContext, Pools
+from comity.node.replication.link import PeerLink
+from comity.node.replication.side_objects import SideObjectFetcher, absent
+from comity.node.uploads import Uploads, Want
 from comity.transfer.fetch import Fetched, fetch_file
-from comity.transfer.plan import Limits, Wanted
-from comity.transfer.ranges import RangeSource, offering
-from comity.transfer.source import LocalSource, Source
-from comity.transfer.source_key import SourceKey
-from comity.transfer.standing import Standing
-from comity.trust.digest import Digest, short
+from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
+from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, offering
+from comity.trust.artifact import PieceLayout, PieceRecord, check_records, encode_records
+from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
-from comity.trust.pieces import PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.statement import SideObject
 from comity.wire.limits import STAT_DIGESTS
 
-AT_LEISURE: Final = Limits(patience=60.0, streams=4, buffers=6)
+SLICE: Final = 256 * 1024
+"""Bytes that a reader gets at a time: all that a client that takes nothing costs."""
+
+
+class GrowingFile(ABC):
+    """Touched by the event loop, but for slices read in threads.
+
+    Attributes:
+        readers: how many read it now.
+    """
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self._over = False
+        self._failure: ComityError | None = None
+        self._change = asyncio.Event()
+
+    def end(self, failure: ComityError | None = None) -> None:
+        """It is whole and in the store, or it will not be."""
+        self._over, self._failure = True, failure
+        self._tell()
+
+    async def read(self, offset: int, length: int, pools: Pools) -> AsyncGenerator[bytes, None]:
+        """Verified bytes of a range, in order, as they come in.
+
+        Ends early once the whole file is in the store: whoever reads goes on there. Raises what ended the fetch, and
+        Unavailable (DISK, BLOB-CHANGED) where the partial file is not what was written.
+        """
+        end = offset + length
+        while offset < end and await self._reach(offset):
+            data = await pools.files(self._slice, offset, end)
+            if data is None:  # it was just moved to its place, or thrown away
+                await self._until_over()
+                continue
+            yield data
+            offset += len(data)
+
+    async def _reach(self, offset: int) -> bool:
+        """Wait for the slice at `offset`; False where the file is whole and in the store."""
+        while not self._over:
+            if self._ready(offset):
+                return True
+            await self._wait(offset)
+        if self._failure is not None:
+            raise self._failure
+        return False
+
+    @abstractmethod
+    def _ready(self, offset: int) -> bool:
+        """Whether a reader may have the byte at `offset`."""
+
+    async def _wait(self, offset: int) -> None:
+        """Until something has changed."""
+        await self._change.wait()
+
+    @abstractmethod
+    def _slice(self, offset: int, end: int) -> bytes | None:
+        """Blocking. Bytes from `offset` to the end of its slice, or `end`; None where the partial file is gone."""
+
+    async def _until_over(self) -> None:
+        while not self._over:
+            await self._change.wait()
+
+    def _tell(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[int | None]:
+    """A descriptor to read a partial file by; None where it is gone. Raises Unavailable (DISK)."""
+    with disk_errors(f"{what} was not read"):
+        descriptor: int | None = None
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def changed(what: str, part: str) -> Unavailable:
+    return Unavailable(f"{what} changed", why=f"{part} is no longer what was written", code="BLOB-CHANGED")
+
+
+Key: TypeAlias = tuple[Digest, PieceLayout]
+"""The bytes, and the pieces by which they are checked: who believes in other pieces does not fly along."""
+
+
+class FileDownload(GrowingFile):
+    """One file under way: an `Audience` of its transfer.
+
+    Attributes:
+        driven: whether somebody is at work on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driven = False
+        self._want: WantedFile | None = None
+        self._partial = Path()
+        self._here = bytearray()
+        self._slices: dict[int, tuple[bytes, ...]] = {}
+        self._awaited: Counter[int] = Counter()
+
+    def depart(self, want: WantedFile, partial: Path) -> None:
+        """Its pieces are known, and where they will lie."""
+        self._want, self._partial, self._here = want, partial, bytearray(len(want.records))
+        self._tell()
+
+    def arrived(self, piece: int) -> None:
+        self._here[piece] = True
+        self._tell()
+
+    def awaited(self) -> Collection[int]:
+        return sorted(self._awaited)
+
+    def _ready(self, offset: int) -> bool:
+        if self._want is None:
+            return False
+        piece = self._want.at(offset)
+        return bool(self._here[piece]) and piece < len(self._here) - 1
+
+    async def _wait(self, offset: int) -> None:
+        if self._want is None:
+            await super()._wait(offset)
+            return
+        piece = self._want.at(offset)
+        self._awaited[piece] += 1
+        try:
+            await super()._wait(offset)
+        finally:
+            self._awaited -= Counter([piece])
+
+    def _slice(self, offset: int, end: int) -> bytes | None:
+        assert self._want is not None
+        piece = self._want.at(offset)
+        start, length = self._want.span(piece)
+        number = (offset - start) // SLICE
+        with opened(self._partial, self._name) as descriptor:
+            if descriptor is None:
+                return None
+            if piece not in self._slices:
+                self._slices[piece] = self._cut(descriptor, piece)
+            begin = start + number * SLICE
+            data = os.pread(descriptor, min(SLICE, start + length - begin), begin)
+        if hashlib.sha256(data).digest() != self._slices[piece][number]:
+            raise changed(self._name, f"piece {piece}")
+        return data[offset - begin : end - begin]
+
+    def _cut(self, descriptor: int, piece: int) -> tuple[bytes, ...]:
+        """The hashes of a piece's slices, once for all readers, from bytes that have the piece's hash."""
+        assert self._want is not None
+        start, length = self._want.span(piece)
+        whole, slices = hashlib.sha256(), []
+        for at in range(start, start + length, SLICE):
+            data = os.pread(descriptor, min(SLICE, start + length - at), at)
+            whole.update(data)
+            slices.append(hashlib.sha256(data).digest())
+        if whole.digest() != self._want.records[piece].sha256:
+            raise changed(self._name, f"piece {piece}")
+        return tuple(slices)
+
+    @property
+    def _name(self) -> str:
+        assert self._want is not None
+        return f"blob {short(self._want.digest)}"
+
+
+class FileDownloads:
+    """The files under way. Touched by the event loop only."""
+
+    def __init__(self) -> None:
+        self._all: dict[Key, FileDownload] = {}
+
+    def find(self, key: Key) -> FileDownload | None:
+        return self._all.get(key)
+
+    def announce(self, key: Key) -> FileDownload:
+        """The flight that is under way or will be: whoever announces it sees to it that it is driven, or given up."""
+        return self._all.setdefault(key, FileDownload())
+
+    @contextmanager
+    def driven(self, key: Key) -> Iterator[FileDownload]:
+        """Announced, at work inside the block, and over when it ends: well, unless something is raised."""
+        flight = self.announce(key)
+        flight.driven = True
+        failure: ComityError | None = given_up()
+        try:
+            yield flight
+            failure = None
+        except ComityError as error:
+            failure = error
+            raise
+        finally:
+            self._all.pop(key, None)
+            flight.end(failure)
+
+    def give_up(self, key: Key, failure: ComityError) -> None:
+        """End a flight that nobody drives; one that somebody does goes on."""
+        flight = self._all.get(key)
+        if flight is not None and not flight.driven:
+            del self._all[key]
+            flight.end(failure)
+
+
+def given_up() -> Unavailable:
+    return Unavailable("the file was not fetched to its end", why="the node stopped, or nobody waited", code="GIVEN-UP")
+
+
+AT_LEISURE: Final = TransferLimits(patience=60.0, streams=4, buffers=6)
 """A file of which no verified piece comes for a minute is left for a later try. 24 MiB of buffers a copy."""
 LEISURE: Final = 30.0
 """Seconds that a peer has to say which files of an artifact it has, and to give the records of one."""
@@ -43,17 +266,17 @@ class _Ways:
     """What the files of one artifact share: what is known of each source, and the second ways to the holders."""
 
     def __init__(self) -> None:
-        self.standings: dict[SourceKey, Standing] = {}
+        self.standings: dict[SourceKey, SourceHealth] = {}
         self.names: dict[SourceKey, str] = {}
         self._over_https: dict[SourceKey, RangeSource] = {}
 
-    async def to(self, holders: Sequence[Link], want: Want) -> list[Source]:
+    async def to(self, holders: Sequence[PeerLink], want: Want) -> list[BlobSource]:
         """Every source of a blob that the holders are, or know of."""
         for link in holders:
             if link.key not in self._over_https:
                 self._over_https[link.key] = link.over_https()
         second = await offering((self._over_https[link.key] for link in holders), want.digest, want.size)
-        sources: list[Source] = [*holders, *second]
+        sources: list[BlobSource] = [*holders, *second]
         self.names |= {source.key: source.name for source in sources}
         return sources
 
@@ -72,19 +295,21 @@ class FileFetcher:
         flights: the files that are being fetched.
     """
 
-    def __init__(self, core: Core, links: Callable[[], Iterable[Link]], side_objects: SideObjects) -> None:
+    def __init__(
+        self, core: NodeContext, links: Callable[[], Iterable[PeerLink]], side_objects: SideObjectFetcher
+    ) -> None:
         self._core = core
         self._side_objects = side_objects
         self._links = links
-        self._arrivals = Arrivals(core)
-        self.flights = Flights()
+        self._arrivals = Uploads(core)
+        self.flights = FileDownloads()
 
     async def fetch(
         self,
         files: Sequence[tuple[Want, PieceLayout]],
         *,
         name: str,
-        limits: Limits = AT_LEISURE,
+        limits: TransferLimits = AT_LEISURE,
         answer: float = LEISURE,
     ) -> None:
         """Have every file, whole, verified and durable.
@@ -134,17 +359,17 @@ class FileFetcher:
         self,
         want: Want,
         layout: PieceLayout,
-        holders: Sequence[Link],
+        holders: Sequence[PeerLink],
         ways: _Ways,
-        flight: Flight,
-        limits: Limits,
+        flight: FileDownload,
+        limits: TransferLimits,
     ) -> Fetched:
         if not holders:
             why = f"no peer that answers has it ({short(want.digest)})"
             raise NotFound(f"{want.path} is nowhere whole", why=why, code="NO-HOLDER")
         records = await self._records(want, layout, holders)
         partial = await self._core.pools.files(self._core.store.scratch, want.digest)
-        wanted = Wanted(want.digest, want.size, records)
+        wanted = WantedFile(want.digest, want.size, records)
         flight.depart(wanted, partial)
         fetched = await fetch_file(
             wanted,
@@ -182,7 +407,7 @@ class FileFetcher:
             resumed=fetched.resumed,
         )
 
-    async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[Link]]:
+    async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[PeerLink]]:
         """Which peers say that they have each blob. All are asked at once; who does not answer has nothing."""
         links = [link for link in self._links() if link.address]
         answers = await asyncio.gather(*(self._held_by(link, digests, answer) for link in links))
@@ -190,7 +415,7 @@ class FileFetcher:
             digest: [link for link, held in zip(links, answers, strict=True) if digest in held] for digest in digests
         }
 
-    async def _held_by(self, link: Link, digests: Sequence[Digest], answer: float) -> set[Digest]:
+    async def _held_by(self, link: PeerLink, digests: Sequence[Digest], answer: float) -> set[Digest]:
         held: set[Digest] = set()
         try:
             async with asyncio.timeout(answer):
@@ -201,7 +426,7 @@ class FileFetcher:
             _log.info("a peer was not asked", peer=link.name, why=str(error) or f"no answer in {answer:g} s")
         return held
 
-    async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[Link]) -> list[PieceRecord]:
+    async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[PeerLink]) -> list[PieceRecord]:
         """The records that the piece index names: from here, or from the first peer that has them."""
         known = await self._known(want, layout)
         if known is not None:

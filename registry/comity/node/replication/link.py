@@ -1,22 +1,25 @@
-"""A connection to one peer. Addresses are hints: the mutual ones are tried first, then the open ones, in turn."""
+"""A connection to one peer. Addresses are hints: the mutual ones are tried first, then the open ones, in turn.
+
+What a starting node hears before it signs. A ledger that was restored from a backup does not know that it is old;
+the peers do. So each peer is asked once, and nothing is signed before one has answered, or none does for a while."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from comity.node.core import Core
-from comity.node.membership import Peer, PeerKey
-from comity.transfer.ranges import RangeSource
-from comity.transfer.source_key import SourceKey
-from comity.trust.digest import Digest
+import structlog
+
+from comity.node.context import NodeContext
+from comity.node.members import Peer, PeerKey
+from comity.transfer.sources import RangeSource, SourceKey
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
-from comity.wire.address import Address
-from comity.wire.certs import Pin
 from comity.wire.client import NodeClient
+from comity.wire.tls import Address, CertificatePin
 
 PATIENCE: Final = 10.0
 """Seconds that a peer may take for an answer, or for the next message of one."""
@@ -48,10 +51,10 @@ class _Way:
     certificate: bytes
 
 
-class Link:
+class PeerLink:
     """Calls to one peer. Not shared between loops of other peers."""
 
-    def __init__(self, core: Core, peer: PeerKey) -> None:
+    def __init__(self, core: NodeContext, peer: PeerKey) -> None:
         self._core = core
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
@@ -92,7 +95,7 @@ class Link:
         way = ways[self._turn % len(ways)]
         if way not in self._clients:
             identity = self._core.keys.tls if way.mutual else None
-            client = NodeClient.connect(Address.parse(way.address), Pin.of(way.certificate), identity)
+            client = NodeClient.connect(Address.parse(way.address), CertificatePin.of(way.certificate), identity)
             self._clients[way] = client.within(PATIENCE)
         return self._clients[way]
 
@@ -130,7 +133,7 @@ class Link:
 
     def over_https(self) -> RangeSource:
         """The other way to the same peer; to be closed."""
-        pin = Pin.of(self.peer.record.tls)
+        pin = CertificatePin.of(self.peer.record.tls)
         return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest))
 
     async def close(self) -> None:
@@ -149,3 +152,47 @@ def _usable(address: str) -> bool:
         Address.parse(address)
         return True
     return False
+
+
+_log: Final = structlog.get_logger("comity.node")
+
+
+class StartBarrier:
+    """The wait for first answers. Touched by the event loop only.
+
+    Args:
+        peers: the peers there are.
+        patience: seconds after which a node that hears nothing goes on alone; None for one that must not.
+    """
+
+    def __init__(self, peers: Iterable[PeerKey], patience: float | None) -> None:
+        self._waiting = set(peers)
+        self._answered = not self._waiting
+        self._patience = patience
+        self._settled = asyncio.Event()
+        self.alone = False
+        self._look()
+
+    @property
+    def settled(self) -> bool:
+        return self._settled.is_set()
+
+    def attempted(self, peer: PeerKey, *, answered: bool) -> None:
+        """A peer was asked, and has told all that it holds, or could not be asked."""
+        self._waiting.discard(peer)
+        self._answered = self._answered or answered
+        self._look()
+
+    async def wait(self) -> None:
+        """Return once it is safe to sign, or has to be."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._settled.wait()
+        except TimeoutError:
+            self.alone = True
+            _log.warning("no peer answered; signing without having heard what was signed before")
+            self._settled.set()
+
+    def _look(self) -> None:
+        if self._answered and not self._waiting:
+            self._settled.set()

@@ -1,4 +1,7 @@
-"""A log, followed from one peer: what the peer shows of it is checked step by step, kept, and only then cosigned.
+"""How much of a log this node takes: entries, and bytes of entries and side objects together, each object once. Beyond
+it the log does not advance here and is not cosigned, and the status says so. The ledger keeps the sums.
+
+A log, followed from one peer: what the peer shows of it is checked step by step, kept, and only then cosigned.
 
 (1) the head is signed by the log's own key, the one that a node record binds to a member
 (2) a head no larger than what is held is the same history, or the log is convicted
@@ -9,7 +12,10 @@
 A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
 leave that log alone (`turns`); a step has a deadline, and who fails one waits longer each time, so that nobody holds a
 log up. What this machine cannot do, such as keep more than its quota, is held against no peer.
-"""
+
+
+The own log, brought back to what peers have seen of it. A ledger restored from a backup lacks entries that were
+signed and mirrored; they are taken back from mirrors, checked against the log's own signature, before any is added."""
 
 from __future__ import annotations
 
@@ -22,21 +28,66 @@ from typing import Final
 import structlog
 
 from comity.ledger.ledger import Ledger
-from comity.ledger.logs import LogState
-from comity.node.core import Core
-from comity.node.replication.convictions import Convictions
-from comity.node.replication.cosigner import Cosigner
-from comity.node.replication.link import Link
-from comity.node.replication.quota import Quotas, statement_of
-from comity.node.replication.side_objects import SideObjects
-from comity.node.replication.turns import Turn, Turns
-from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
-from comity.trust.statement import Statement
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import SignedNote, VerifierKey
+from comity.ledger.log_store import LogState
+from comity.node.config import Limits
+from comity.node.context import NAME, NodeContext
+from comity.node.members import PeerKey
+from comity.node.replication.artifacts import LogTurn, LogTurns
+from comity.node.replication.cosigner import CheckpointCosigner
+from comity.node.replication.link import PeerLink, StartBarrier
+from comity.node.replication.misbehaviour import MisbehaviourProofs
+from comity.node.replication.side_objects import SideObjectFetcher
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.statement import Statement, parse_entry
+from comity.trust.tlog.merkle import Frontier, leaf_hash, verify_consistency
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
 from comity.wire.client import NodeClient
-from comity.wire.values import LogHead
+from comity.wire.messages import LogHead, Quota
+
+
+class Quotas:
+    """Compares what is held of each mirrored log with its quota. Touched by the event loop only, but for `used`."""
+
+    def __init__(self, core: NodeContext) -> None:
+        self._core = core
+        self._limits: Limits = core.config.limits
+        self._full: dict[VerifierKey, str] = {}
+
+    async def require(self, log: VerifierKey, size: int, lines: Sequence[bytes] = ()) -> None:
+        """Raises OutOfSpace (QUOTA) where the log, at `size` entries and with `lines` to come, is too large."""
+        held = await self._core.pools.ledger(self._weigh, str(log), lines)
+        if size > self._limits.entries_per_origin:
+            self._full[log] = f"{size} entries, {self._limits.entries_per_origin} are mirrored"
+        elif held > self._limits.bytes_per_origin:
+            self._full[log] = f"{held} bytes, {self._limits.bytes_per_origin} are mirrored"
+        else:
+            self._full.pop(log, None)
+            return
+        raise OutOfSpace(f"quota reached for {log.name}", why=self._full[log], code="QUOTA")
+
+    @property
+    def full(self) -> dict[VerifierKey, str]:
+        """Why a log does not advance any more, by its key."""
+        return self._full
+
+    def used(self) -> tuple[Quota, ...]:
+        """Blocking."""
+        most = self._limits.bytes_per_origin
+        mirrored = (log for log in self._core.ledger.logs.all() if not log.own)
+        return tuple(Quota(f"bytes of {log.origin}", log.weight, most) for log in mirrored)
+
+    def _weigh(self, log: str, lines: Sequence[bytes]) -> int:
+        logs = self._core.ledger.logs
+        return logs.weight(log) + (logs.cost(log, lines) if lines else 0)
+
+
+def statement_of(line: bytes) -> Statement | None:
+    """The statement in a line of somebody's log, which may hold anything."""
+    try:
+        return parse_entry(line).statement
+    except Malformed:
+        return None
+
 
 STEP_LINES: Final = 4096
 STEP_BYTES: Final = 8 * 1024 * 1024
@@ -53,7 +104,7 @@ _log: Final = structlog.get_logger("comity.node")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ShownHead:
     """A log's newest checkpoint as a peer shows it, signed by the log."""
 
     key: VerifierKey
@@ -70,16 +121,16 @@ class Head:
         return str(self.key)
 
 
-class Mirror:
+class LogMirror:
     """Follows the logs of members from whoever has them."""
 
     def __init__(
         self,
-        core: Core,
-        cosigner: Cosigner,
-        convictions: Convictions,
+        core: NodeContext,
+        cosigner: CheckpointCosigner,
+        convictions: MisbehaviourProofs,
         quotas: Quotas,
-        side_objects: SideObjects,
+        side_objects: SideObjectFetcher,
         on_advance: Callable[[str], Awaitable[None]],
     ) -> None:
         self._core = core
@@ -90,7 +141,7 @@ class Mirror:
         self._side_objects = side_objects
         self._on_advance = on_advance
         self._begun_before: set[str] = set()
-        self._turns = Turns(core.config.replication.interval_seconds)
+        self._turns = LogTurns(core.config.replication.interval_seconds)
         self._behind_since: dict[str, float] = {}
         """When a log was first shown larger than it is here."""
 
@@ -99,7 +150,7 @@ class Mirror:
         logs = await self._core.pools.ledger(self._ledger.logs.all)
         self._begun_before = {log.vkey for log in logs if not log.own}
 
-    def read(self, shown: LogHead) -> Head | None:
+    def read(self, shown: LogHead) -> ShownHead | None:
         """The head of a log that is followed here; None for others, and before a first checkpoint.
 
         Raises Malformed, and Untrusted where the log did not sign it.
@@ -109,9 +160,9 @@ class Mirror:
             return None
         key = VerifierKey.parse(shown.vkey)
         note = SignedNote.parse(shown.note)
-        return Head(key, note, open_checkpoint(note, key))  # (1)
+        return ShownHead(key, note, open_checkpoint(note, key))  # (1)
 
-    async def follow(self, link: Link, head: Head, *, from_its_node: bool, its_node_answers: bool) -> bool:
+    async def follow(self, link: PeerLink, head: ShownHead, *, from_its_node: bool, its_node_answers: bool) -> bool:
         """Take what `head` shows; whether it has nothing more to give. Raises whatever the peer did wrong, and
         OutOfSpace (QUOTA)."""
         if self._convictions.frozen(head.key):
@@ -126,7 +177,7 @@ class Mirror:
         await self._cosigner.attend(head.key)  # (5)
         return agreed
 
-    async def agree(self, head: Head) -> bool:
+    async def agree(self, head: ShownHead) -> bool:
         """Hold a head that what is held reaches against it, and keep the cosignatures that came with it; whether what
         is held reaches it."""
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
@@ -137,14 +188,14 @@ class Mirror:
             await self._cosigner.gather(head.key, head.checkpoint, head.note)
         return True
 
-    def _left_to_its_node(self, head: Head, from_its_node: bool, its_node_answers: bool) -> bool:
+    def _left_to_its_node(self, head: ShownHead, from_its_node: bool, its_node_answers: bool) -> bool:
         now = asyncio.get_running_loop().time()
         since = self._behind_since.setdefault(head.log, now)
         if from_its_node or not its_node_answers:
             return False
         return now - since < GRACE * self._core.config.replication.interval_seconds
 
-    async def _catch_up(self, link: Link, head: Head) -> None:
+    async def _catch_up(self, link: PeerLink, head: ShownHead) -> None:
         clock = asyncio.get_running_loop().time
         turn = self._turns.begin(head.log, link.peer_key.member, clock())
         if turn is None:
@@ -165,7 +216,7 @@ class Mirror:
         finally:
             self._turns.over(turn, clock(), failed=failed)
 
-    async def _step(self, link: Link, head: Head, turn: Turn) -> bool:
+    async def _step(self, link: PeerLink, head: ShownHead, turn: LogTurn) -> bool:
         """Fetch, check and keep one stretch; whether the log now stands at the head."""
         client = link.client
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
@@ -191,7 +242,7 @@ class Mirror:
         self._turns.kept(turn)
         return end == target.size
 
-    async def _stage(self, client: NodeClient, head: Head, start: int, lines: Sequence[bytes]) -> None:
+    async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
         end = start + len(lines)
         proof = await client.consistency(head.log, end, head.checkpoint.size)
         root = await self._core.pools.ledger(self._ledger.logs.stage, head.log, start, lines)
@@ -202,7 +253,7 @@ class Mirror:
             await self._core.pools.ledger(self._ledger.logs.stage, head.log, state.size, [])
             raise
 
-    async def _prove(self, client: NodeClient, head: Head, size: int, root: bytes) -> None:
+    async def _prove(self, client: NodeClient, head: ShownHead, size: int, root: bytes) -> None:
         target = head.checkpoint
         proof = await client.consistency(head.log, size, target.size) if size else ()
         try:
@@ -211,7 +262,7 @@ class Mirror:
             await self._convictions.search(client, head.key, head.note, size)
             raise
 
-    async def _advanced(self, head: Head) -> None:
+    async def _advanced(self, head: ShownHead) -> None:
         self._behind_since.pop(head.log, None)
         self._core.metrics.log_size.labels(head.origin).set(head.checkpoint.size)
         _log.info("mirrored", origin=head.origin, size=head.checkpoint.size)
@@ -244,8 +295,82 @@ def _read_lines(lines: Sequence[bytes]) -> list[Statement]:
     return [statement for line in lines if (statement := statement_of(line))]
 
 
-def _begun(ledger: Ledger, head: Head) -> LogState:
+def _begun(ledger: Ledger, head: ShownHead) -> LogState:
     try:
         return ledger.logs.get(head.log)
     except NotFound:
         return ledger.logs.create(head.origin, head.log)
+
+
+class OwnLogRecovery:
+    """Compares the own log with what peers hold of it. Touched by the event loop only."""
+
+    def __init__(self, core: NodeContext, start: StartBarrier, side_objects: SideObjectFetcher) -> None:
+        self._core = core
+        self._side_objects = side_objects
+        self._start = start
+        self._offers: dict[PeerKey, tuple[PeerLink, ShownHead]] = {}
+        self._newest: ShownHead | None = None
+
+    def offer(self, link: PeerLink, head: ShownHead) -> None:
+        """What a peer holds of this node's log, signed by this node."""
+        self._offers[link.peer_key] = (link, head)
+        if self._newest is None or self._newest.checkpoint.size < head.checkpoint.size:
+            self._newest = head
+
+    async def run(self) -> None:
+        """Return once the log holds everything that peers were shown of it.
+
+        Raises Untrusted (LOG-DIVERGED) where it holds something else: its key must not sign again.
+        """
+        await self._start.wait()
+        while (missing := await self._missing()) is not None:
+            for link, head in sorted(self._offers.values(), key=lambda offer: -offer[1].checkpoint.size):
+                try:
+                    await self._take_back(link, head)
+                    break
+                except (ComityError, TimeoutError) as error:
+                    _log.warning("the own log was not taken back yet", peer=link.name, size=missing, why=str(error))
+            else:
+                await asyncio.sleep(self._core.config.replication.interval_seconds)
+        if self._newest is not None:
+            await self._check(self._newest)
+        await self._core.pools.files(self._core.mark(NAME).renew)
+
+    async def _missing(self) -> int | None:
+        """The size of the log as peers know it, where that is more than is here."""
+        size = (await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)).size
+        newest = self._newest.checkpoint.size if self._newest else 0
+        return newest if newest > size else None
+
+    async def _check(self, head: ShownHead) -> None:
+        size, root = head.checkpoint.size, head.checkpoint.root
+        if await self._core.pools.ledger(self._core.ledger.history.root, self._core.log, size) != root:
+            raise Untrusted(
+                "this node's log is not the one it signed",
+                why=f"at size {size} peers hold another root, with this log's signature",
+                hint="restore a newer backup of the ledger; until then the node reads out, and signs nothing",
+                code="LOG-DIVERGED",
+            )
+
+    async def _take_back(self, link: PeerLink, head: ShownHead) -> None:
+        """Append the entries that are missing, each stretch proven to lead to the signed head."""
+        log, target = self._core.log, head.checkpoint
+        edge = await self._core.pools.ledger(_edge, self._core.ledger, log)
+        while edge.size < target.size:
+            lines = await fetch_entries(link.client, log, edge.size, target.size)
+            grown = edge.extend(map(leaf_hash, lines))
+            whole = grown.size == target.size
+            proof = () if whole else await link.client.consistency(log, grown.size, target.size)
+            verify_consistency(grown.size, grown.root(), target.size, target.root, proof)
+            statements = [statement for line in lines if (statement := statement_of(line))]
+            await self._side_objects.fetch(link.client, statements, link.peer_key)
+            await self._core.pools.ledger(self._core.ledger.logs.append, log, lines)
+            edge = grown
+        await self._core.pools.ledger(self._core.ledger.logs.set_note, log, head.note)
+        _log.warning("the own log was taken back from a peer", peer=link.name, size=target.size)
+
+
+def _edge(ledger: Ledger, log: str) -> Frontier:
+    size = ledger.logs.get(log).size
+    return Frontier.read(size, ledger.history.node_reader(log, size))

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from comity.content.store import BlobStore
-from comity.node.core import Core
-from comity.node.membership import PeerKey
-from comity.node.replication.fair_slots import FairSlots
+from comity.content.blobs import BlobStore
+from comity.node.context import NodeContext
+from comity.node.members import PeerKey
+from comity.node.replication.fair_queue import FairSlots
 from comity.trust.errors import Untrusted
 from comity.trust.statement import SideObject, Statement
 from comity.wire import limits
@@ -24,10 +24,10 @@ MAX_WAITING: Final = 64
 PATIENCE: Final = 30.0
 
 
-class SideObjects:
+class SideObjectFetcher:
     """Fetches side objects. What has come stays, so that the next try goes on from there."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: NodeContext) -> None:
         self._core = core
         self._slots = FairSlots(AT_ONCE, each=OF_ONE_PEER, most=MAX_WAITING)
 

@@ -1,4 +1,10 @@
-"""Finding proven statements about artifacts. Whoever receives them verifies them again.
+"""Who claims a name, in the order in which this node proved it. Blocking.
+
+A claimant is an identity that published under the name, or the upstream repository of that name, which nodes of this
+federation mirrored. No later claimant displaces an earlier one.
+
+
+Finding proven statements about artifacts. Whoever receives them verifies them again.
 
 Answers are read in bounded steps, and a caller that goes away ends them. Where a limit leaves something out, what is
 left out is taken evenly: of names from every claimant, of artifacts from every log.
@@ -8,18 +14,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from comity.ledger.facts import ADVISORY, NODE_RECORD, fold
-from comity.ledger.proven import MAX_ANSWER, Line, Publication
-from comity.node.core import Core
-from comity.node.services.names import first_claimants
-from comity.trust.digest import Digest, sha256
+from comity.ledger.intake import ADVISORY, NODE_RECORD, fold
+from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
+from comity.node.context import NodeContext
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.names import UPSTREAM, check_segment
 from comity.trust.statement import parse_entry
 from comity.wire import limits
-from comity.wire.values import Located, SearchPage
+from comity.wire.messages import LocatedEntry, SearchPage
+
+
+@dataclass(frozen=True, slots=True)
+class FirstClaim:
+    """A claimant: an identity with what it calls itself, or None for the upstream repository; `number` is the place of
+    its first claim in the order in which this node proved things."""
+
+    identity: Digest | None
+    label: str
+    number: int
+
+
+def first_claimants(core: NodeContext, name: str, most: int) -> list[FirstClaim]:
+    """The first `most` who claim the repository `name`, which is none of an upstream."""
+    proven, upstream = core.ledger.proven, f"{UPSTREAM}{name}"
+    first = proven.claimants(name, most).found
+    known = proven.identities([claimant.publisher for claimant in first])
+    labels = {identity: found.display for identity, found in known.items()}
+    found = [FirstClaim(claimant.publisher, labels.get(claimant.publisher, ""), claimant.number) for claimant in first]
+    observed = [proven.first_claim(upstream, node) for node in core.membership.node_ids]
+    numbers = [number for number in observed if number is not None]
+    if numbers:
+        found.append(FirstClaim(None, "", min(numbers)))
+    return sorted(found, key=lambda claimant: claimant.number)[:most]
+
 
 SCANNED: Final = 4_000
 """Names that one search looks at: a page may come back short, with a cursor to go on from."""
@@ -33,14 +64,16 @@ RECORDS: Final = 800
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
-class Artifacts:
+class ArtifactService:
     """Answers `ArtifactReads`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: NodeContext) -> None:
         self._core = core
         self._proven = core.ledger.proven
 
-    async def resolve(self, name: str, version: str | None, publisher: Digest | None) -> AsyncGenerator[Located, None]:
+    async def resolve(
+        self, name: str, version: str | None, publisher: Digest | None
+    ) -> AsyncGenerator[LocatedEntry, None]:
         sent, artifacts, speakers = _Sent(), dict[Digest, None](), dict[Digest, None]()
         for repository in await self._repositories(_checked(name)):
             async for found in self._claims_of_name(repository, version, publisher, limits.RESOLVED // 2 - len(sent)):
@@ -61,7 +94,7 @@ class Artifacts:
                 if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
                     yield located
 
-    async def claims(self, artifact: Digest) -> AsyncGenerator[Located, None]:
+    async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
         places = await self._core.pools.ledger(self._proven.places_about, artifact, limits.CLAIMS // 2)
         if not places.found:
             raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
@@ -88,7 +121,7 @@ class Artifacts:
         page = await self._core.pools.ledger(self._proven.listed, after, SCANNED)
         wanted = [item for item in page if all(word in item.name for word in words)][:limit]
         lines = await self._core.pools.ledger(self._proven.lines, [item.place for item in wanted])
-        found = tuple(Located(line.origin, line.index, line.line) for line in lines)
+        found = tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
         if len(wanted) < limit and len(page) < SCANNED:
             return SearchPage(found)
         last = wanted[-1] if len(wanted) == limit else page[-1]
@@ -102,7 +135,7 @@ class Artifacts:
 
     async def _claims_of_name(
         self, name: str, version: str | None, publisher: Digest | None, most: int
-    ) -> AsyncGenerator[Publication, None]:
+    ) -> AsyncGenerator[ProvenPublication, None]:
         """What is published, or was observed by nodes of this federation, under a name: the first of each claimant, in
         the order in which they were proven here; then a share of each, and what one leaves of it for those after it."""
         claimants = await self._claimants(name, publisher)
@@ -130,7 +163,7 @@ class Artifacts:
 
     async def _of_claimant(
         self, name: str, claimant: Digest | None, version: str | None, most: int
-    ) -> Sequence[Publication]:
+    ) -> Sequence[ProvenPublication]:
         if claimant is not None:
             answer = await self._core.pools.ledger(self._proven.publications, name, claimant, version, most)
             return answer.found
@@ -139,7 +172,7 @@ class Artifacts:
         answer = await self._core.pools.ledger(self._proven.observations, upstream, nodes, version, share)
         return sorted(answer.found, key=lambda found: found.number)
 
-    async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[Line, None]:
+    async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
         """Records of members' nodes: those that are followed here, and of each member a share."""
         followed = [*(peer.line for peer in self._core.membership.peers), self._core.seat.record_line]
         for line in followed:
@@ -161,12 +194,12 @@ class _Sent:
     def __len__(self) -> int:
         return len(self._places)
 
-    def new(self, found: Line | Publication) -> Located | None:
+    def new(self, found: ProvenLine | ProvenPublication) -> LocatedEntry | None:
         key = found.vkey, sha256(found.line)
         if key in self._places:
             return None
         self._places.add(key)
-        return Located(found.origin, found.index, found.line)
+        return LocatedEntry(found.origin, found.index, found.line)
 
 
 def _checked(name: str) -> str:

@@ -6,23 +6,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from comity.node.core import Core
-from comity.node.served import Delivery
-from comity.trust.digest import Digest, short
+from comity.node.context import NodeContext, ReadRecord
+from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound
 from comity.wire import limits
-from comity.wire.doors import CALLER, Caller
-from comity.wire.values import BlobStat, Location
+from comity.wire.access import CALLER, Caller
+from comity.wire.messages import BlobLocation, BlobStat
 
 READ_AHEAD: Final = 2 * limits.CHUNK
 """Bytes that a thread reads at a time, while the ones before are being sent: what a stream that stalls keeps in memory,
 twice. How many streams there are at once is bounded at the doors."""
 
 
-class Blobs:
+class BlobService:
     """Answers `BlobReads`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: NodeContext) -> None:
         self._core = core
 
     async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
@@ -35,7 +34,7 @@ class Blobs:
             raise NotFound("no piece records here", why=why, code="NO-RECORDS")
         return records
 
-    async def locations(self, digest: Digest) -> Sequence[Location]:
+    async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
         """What stands beside gRPC, which is always sufficient; none of it is logged."""
         await self._core.pools.files(self._core.store.size, digest)
         return await self._core.pools.files(self._core.places.of, digest, self._peer(CALLER.get()) or "")
@@ -76,4 +75,4 @@ class Blobs:
 
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
         door = "operator" if caller.operator else "mutual" if caller.certificate else "open"
-        self._core.served.add(Delivery(self._peer(caller) or caller.name, digest, offset, asked, sent), door=door)
+        self._core.served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), door=door)

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from comity.ledger.index import Place
-from comity.node.core import Core
-from comity.node.standing import Standing
-from comity.trust.digest import Digest
+from comity.ledger.log_store import EntryPosition
+from comity.node.context import NodeContext
+from comity.node.own_log import LedgerCache
+from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound
-from comity.trust.tlog.checkpoint import Checkpoint
+from comity.trust.tlog.note import Checkpoint
 from comity.trust.tlog.proof import TlogProof
-from comity.wire.values import LocatedProof, LogHead, Misbehaviour
+from comity.wire.messages import LocatedProof, LogHead, ShownMisbehaviour
 
 WINDOW: Final = 256
 """Entries read at a time: complete, whatever their size."""
 
 
-class Logs:
+class LogService:
     """Answers `LogReads`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: NodeContext) -> None:
         self._core = core
         self._ledger = core.ledger
-        self._heads = Standing(core, self._read_heads)
-        self._proofs = Standing(core, core.ledger.misbehaviour.all)
+        self._heads = LedgerCache(core, self._read_heads)
+        self._proofs = LedgerCache(core, core.ledger.misbehaviour.all)
 
     async def logs(self) -> AsyncGenerator[LogHead, None]:
         for head in await self._heads.get():
@@ -52,7 +52,7 @@ class Logs:
 
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
         places = await self._core.pools.ledger(self._ledger.index.places, line_digest)
-        first: dict[str, Place] = {}
+        first: dict[str, EntryPosition] = {}
         for place in places:
             if origin in (None, place.origin, place.vkey):
                 first.setdefault(place.vkey, place)
@@ -66,9 +66,9 @@ class Logs:
             why = "no log held here contains this line under a signed checkpoint"
             raise NotFound("no proof", why=why, code="NO-PROOF")
 
-    async def misbehaviour(self) -> AsyncGenerator[Misbehaviour, None]:
+    async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:
         for proof in await self._proofs.get():
-            yield Misbehaviour(proof.kind, proof.origin, proof.parts)
+            yield ShownMisbehaviour(proof.kind, proof.origin, proof.parts)
 
     def _read_heads(self) -> list[LogHead]:
         states = sorted(self._ledger.logs.all(), key=lambda state: not state.own)
@@ -80,7 +80,7 @@ class Logs:
         except NotFound:
             return b""
 
-    def _proof(self, place: Place) -> bytes | None:
+    def _proof(self, place: EntryPosition) -> bytes | None:
         try:
             note = self._ledger.cosignatures.best_note(place.vkey, place.index)
         except NotFound:

@@ -8,18 +8,46 @@
 Exactly one signature, as the bundle's definition says: of a second one, readers that look at the first only would never
 learn that it is bogus. Which key or certificate signed is a claim until `authority` has checked it. Sources: the
 Sigstore bundle's protobuf definition; OpenSSF Model Signing, v1.0.
+
+
+The payload of a `model.sig`: an in-toto statement that lists files, or shards of files, with their digests.
+
+    {"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"tiny","digest":{"sha256":"<root>"}}],
+     "predicateType":"https://model_signing/signature/v1.0",
+     "predicate":{"resources":[{"name":"config.json","algorithm":"sha256","digest":"<hex>"},…],
+                  "serialization":{"method":"files","hash_type":"sha256","allow_symlinks":false,"ignore_paths":[…]}}}
+
+The root is the SHA-256 over the listed digests and nothing else: names are not in it, so it names no artifact. Nothing
+that the signer asks to ignore is ignored here. Source: OpenSSF Model Signing, v1.0, with its predicate schema.
+
+
+The signed list against the files that are there. Every file counts, whatever the signer asked verifiers to ignore.
+
+What can be compared is compared: whole files by SHA-256, and shards that are a whole file. What is listed by another
+algorithm, or in several shards, is *unchecked*: neither right nor wrong, and never passed over.
+
+
+Writing a `model.sig` that other tools accept: whole files, SHA-256, one ECDSA signature, nothing of our own in it.
+
+The reference tool never looks at the four names in `LEFT_OUT` at the root of a folder, and calls a list that has them
+false. They are left out here, therefore, and strict readers will find them unsigned.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from comity.trust.dsse import PAYLOAD_TYPE, pae
-from comity.trust.encoding import Json, b64decode, b64encode, canonical, parse_json
-from comity.trust.errors import Malformed
-from comity.trust.evidence import MAX_MODEL_SIG
-from comity.trust.fields import Fields
+from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry
+from comity.trust.encoding import CONTROLS, Digest, Fields, Json, b64decode, b64encode, canonical, parse_json, sha256
+from comity.trust.errors import ComityError, Malformed
+from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, FoundFile
+from comity.trust.keys import PrivateKey, ecdsa_der
+from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.statement import PAYLOAD_TYPE, pae
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_CERTIFICATES: Final = 10
@@ -167,3 +195,270 @@ def _written(material: Material) -> dict[str, Json]:
         raise Malformed("a keyless bundle cannot be written", why="its log entries are not kept")
     key: dict[str, Json] = {"hint": material.hint} if material.hint else {}
     return {"publicKey": key | ({"rawBytes": b64encode(material.pem)} if material.pem else {})}
+
+
+TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE: Final = "https://model_signing/signature/v1.0"
+BEFORE_V1: Final = "https://model_signing/Digests/v0.1"
+SIZES: Final = {"sha256": 32, "blake3": 32, "blake2b": 64}
+"""Bytes of a digest, by the names of the algorithms that the format knows."""
+MAX_NAME: Final = 1200
+MAX_IGNORED: Final = 10_000
+
+_HEX = re.compile(r"[0-9a-f]+\Z")
+_SHARDED = re.compile(r"(?P<algorithm>[a-z0-9]+)-sharded-[0-9]{1,16}\Z")
+_SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,15}):(?P<end>0|[1-9][0-9]{0,15})\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file, by the hex digest of its content; or its bytes from `start` to before `end`, where it is a shard."""
+
+    path: str
+    digest: str
+    start: int = 0
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.path == ".":
+            raise Malformed("model.sig is malformed", why="it signs a file without a folder")
+        if not _relative(self.path):
+            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} is no path below the model's folder")
+        if any(unicodedata.category(character) in CONTROLS for character in self.path):
+            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} holds a control character")
+        if self.end is not None and not self.start < self.end:
+            raise Malformed("model.sig is malformed", why=f"a shard of {self.path[:120]!r} is empty")
+
+    @property
+    def name(self) -> str:
+        return self.path if self.end is None else f"{self.path}:{self.start}:{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatement:
+    """What was signed. `model` is what the signer called the folder; `shard_size` is None where whole files are listed.
+    `ignored` are the paths that the signer asks verifiers to pass over."""
+
+    model: str
+    resources: tuple[Resource, ...]
+    algorithm: str = "sha256"
+    allow_symlinks: bool = False
+    ignored: tuple[str, ...] = ()
+    shard_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if len({resource.name for resource in self.resources}) != len(self.resources):
+            raise Malformed("model.sig is malformed", why="a name is listed twice")
+
+    @property
+    def root(self) -> Digest:
+        return sha256(b"".join(bytes.fromhex(resource.digest) for resource in self.resources))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> ModelStatement:
+        """Parse a payload of at most 64 MiB and 100,000 resources. Raises Malformed."""
+        document = parse_json(payload, limit=MAX_MODEL_SIG, what="model.sig payload", whole_fractions=True)
+        fields = Fields(document, "model.sig payload")
+        fields.constant("_type", TYPE)
+        kind = fields.text("predicateType")
+        if kind == BEFORE_V1:
+            raise fields.error("it was made before the format's version 1.0, which guards less; sign the model again")
+        if kind != PREDICATE:
+            raise fields.error(f"predicate type {kind[:80]!r} is not {PREDICATE}")
+        model, root = _subject(fields)
+        statement = _predicate(model, fields.object("predicate"))
+        fields.done()
+        if statement.root != root:
+            raise fields.error("its root digest is not that of the files it lists")
+        return statement
+
+    def encode(self) -> bytes:
+        """As RFC 8785 JSON, without what the format's schema does not know."""
+        sharded = self.shard_size is not None
+        algorithm = f"{self.algorithm}-sharded-{self.shard_size}" if sharded else self.algorithm
+        serialization: dict[str, Json] = {
+            "method": "shards" if sharded else "files",
+            "hash_type": self.algorithm,
+            "allow_symlinks": self.allow_symlinks,
+            "ignore_paths": list(self.ignored),
+        }
+        if self.shard_size is not None:
+            serialization["shard_size"] = self.shard_size
+        resources: list[Json] = [
+            {"name": resource.name, "algorithm": algorithm, "digest": resource.digest} for resource in self.resources
+        ]
+        return canonical(
+            {
+                "_type": TYPE,
+                "subject": [{"name": self.model, "digest": {"sha256": self.root}}],
+                "predicateType": PREDICATE,
+                "predicate": {"serialization": serialization, "resources": resources},
+            }
+        )
+
+
+def _subject(fields: Fields) -> tuple[str, Digest]:
+    item = Fields(fields.items("subject", least=1, most=1)[0], "model.sig subject")
+    model, digest = item.text("name", most=MAX_NAME), item.object("digest")
+    root = digest.digest("sha256")
+    digest.done()
+    item.done()
+    return model, root
+
+
+def _predicate(model: str, predicate: Fields) -> ModelStatement:
+    serialization, items = predicate.object("serialization"), predicate.items("resources", most=MAX_FILES)
+    predicate.done()
+    method = serialization.choice("method", ("files", "shards"))
+    algorithm = serialization.choice("hash_type", tuple(SIZES))
+    symlinks = serialization.take("allow_symlinks") if serialization.has("allow_symlinks") else False
+    if not isinstance(symlinks, bool):
+        raise serialization.error("member 'allow_symlinks' must be true or false")
+    ignored = serialization.items("ignore_paths", most=MAX_IGNORED) if serialization.has("ignore_paths") else ()
+    shard_size = serialization.integer("shard_size", least=1) if method == "shards" else None
+    serialization.done()
+    paths = tuple(path for path in ignored if isinstance(path, str) and len(path) <= MAX_NAME)
+    if len(paths) != len(ignored):
+        raise serialization.error(f"member 'ignore_paths' must be strings of at most {MAX_NAME} characters")
+    resources = tuple(_resource(item, algorithm, sharded=shard_size is not None) for item in items)
+    return ModelStatement(model, resources, algorithm, symlinks, paths, shard_size)
+
+
+def _resource(item: Json, algorithm: str, *, sharded: bool) -> Resource:
+    """Further members of a resource are allowed by the format, and say nothing here."""
+    fields = Fields(item, "model.sig resource")
+    name, said, digest = fields.text("name", most=MAX_NAME), fields.text("algorithm"), fields.text("digest")
+    match = _SHARDED.match(said) if sharded else None
+    if (match["algorithm"] if match else said) != algorithm:
+        raise fields.error(f"algorithm {said[:40]!r} is not the list's, {algorithm}")
+    if len(digest) != 2 * SIZES[algorithm] or not _HEX.match(digest):
+        raise fields.error(f"a {algorithm} digest has {2 * SIZES[algorithm]} lower-case hex digits")
+    if not sharded:
+        return Resource(name, digest)
+    shard = _SHARD.match(name)
+    if shard is None:
+        raise fields.error(f"{name[:80]!r} does not say which part of a file it is")
+    return Resource(shard["path"], digest, int(shard["start"]), int(shard["end"]))
+
+
+def _relative(path: str) -> bool:
+    return "\\" not in path and not any(segment in ("", ".", "..") for segment in path.split("/"))
+
+
+_ASKED = "; its signer asks verifiers to ignore it"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the list says of the files: each text names a path first. `right` counts files that are as signed;
+    `tolerated` are unsigned files that the owner lets be."""
+
+    right: int
+    wrong: tuple[str, ...]
+    missing: tuple[str, ...]
+    unsigned: tuple[str, ...]
+    tolerated: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def false(self) -> tuple[str, ...]:
+        """What cannot be if the signer signed this folder."""
+        return self.wrong + self.unsigned
+
+
+def cover(statement: ModelStatement, files: Iterable[FoundFile], allowed: Iterable[str] = ()) -> Coverage:
+    """Compare.
+
+    Args:
+        files: all that is in the folder. The signature file itself is passed over.
+        allowed: paths, and folders, of which unsigned files are tolerated.
+    """
+    found = {file.path: file for file in files if file.path != MODEL_SIG}
+    listed: dict[str, list[Resource]] = {}
+    for resource in statement.resources:
+        listed.setdefault(resource.path, []).append(resource)
+    states = {path: _compare(parts, found[path], statement) for path, parts in listed.items() if path in found}
+    strangers = [path for path in found if path not in listed]
+    accepted, ignored = _bare(allowed), _bare(statement.ignored)
+    tolerated = {path for path in strangers if _within(path, accepted)}
+    return Coverage(
+        right=sum(1 for wrong, unchecked in states.values() if not wrong and not unchecked),
+        wrong=tuple(f"{path}: {wrong}" for path, (wrong, _) in states.items() if wrong),
+        missing=tuple(f"{path}: signed, and not here" for path in listed if path not in found),
+        unsigned=tuple(
+            f"{path}: not signed{_ASKED if _within(path, ignored) else ''}"
+            for path in strangers
+            if path not in tolerated
+        ),
+        tolerated=tuple(f"{path}: not signed, which the policy allows" for path in strangers if path in tolerated),
+        unchecked=tuple(f"{path}: {why}" for path, (_, why) in states.items() if why),
+    )
+
+
+def _compare(parts: list[Resource], found: FoundFile, statement: ModelStatement) -> tuple[str, str]:
+    """(what is wrong, what could not be checked); both empty where the file is as signed."""
+    if found.kind != "file":
+        return ("a link out of the folder" if found.kind == "link" else "not a regular file"), ""
+    if (wrong := _torn(parts, found.size)) is not None:
+        return wrong, ""
+    if statement.algorithm != "sha256":
+        return "", f"signed by {statement.algorithm}, which is not computed here"
+    if len(parts) > 1:
+        return "", f"signed in {len(parts)} parts, which are not computed here"
+    return ("its bytes are not the signed ones" if parts[0].digest != found.sha256 else ""), ""
+
+
+def _torn(parts: list[Resource], size: int) -> str | None:
+    """Shards have to be the whole file, once."""
+    if parts[0].end is None:
+        return None
+    at = 0
+    for part in sorted(parts, key=lambda part: part.start):
+        if part.start != at or part.end is None:
+            return "its signed parts do not make a whole"
+        at = part.end
+    return None if at == size else f"{size} bytes instead of {at}"
+
+
+def _within(path: str, folders: Set[str]) -> bool:
+    """Whether `path`, or a folder that it is in, is among `folders`: in time that does not grow with them."""
+    parts = path.split("/")
+    return any("/".join(parts[:count]) in folders for count in range(1, len(parts) + 1))
+
+
+def _bare(folders: Iterable[str]) -> frozenset[str]:
+    return frozenset(folder.rstrip("/") for folder in folders)
+
+
+LEFT_OUT: Final = (".git", ".gitattributes", ".github", ".gitignore")
+
+
+def left_out(path: str) -> bool:
+    """Whether no signature of ours covers this file of an artifact."""
+    return path == MODEL_SIG or path.partition("/")[0] in LEFT_OUT
+
+
+def list_files(model: str, files: Iterable[FileEntry]) -> ModelStatement:
+    """What to sign about a folder that is called `model`. Raises Malformed where nothing is left to sign."""
+    resources = [Resource(file.path, file.sha256) for file in files if not left_out(file.path)]
+    if not resources:
+        raise Malformed("nothing to sign", why="no file that a model.sig covers", code="EMPTY")
+    ignored = sorted({*LEFT_OUT, *RESERVED, MODEL_SIG})
+    return ModelStatement(model, tuple(sorted(resources, key=lambda resource: resource.path)), ignored=tuple(ignored))
+
+
+def sign_model(statement: ModelStatement, key: PrivateKey) -> bytes:
+    """The bytes of the `model.sig`; the same each time. Raises Malformed unless the key is on P-256 or P-384."""
+    public = ModelKey.of_raw(key.public)
+    unsigned = Bundle(KeyMaterial(public.hint), statement.encode(), b"")
+    return Bundle(unsigned.material, unsigned.payload, ecdsa_der(key.public.alg, key.sign(unsigned.signed))).encode()
+
+
+def signed_by(data: bytes, key: ModelKey) -> bool:
+    """Whether these are the bytes of a `model.sig` by `key`, about whatever files."""
+    try:
+        bundle = Bundle.parse(data)
+        key.verify(bundle.signature, bundle.signed)
+    except ComityError:
+        return False
+    return True

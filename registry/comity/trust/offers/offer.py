@@ -1,4 +1,13 @@
-"""`offer`: what a provider lends, in one document that is named by its SHA-256.
+"""What an offer has to give, and what is asked for or given out of it. Integers only.
+
+A *slice* is a number of equal nodes, and an amount in units of the offer's measure that may be given out of them
+altogether. An *allocation* is nodes of one slice over an interval, and how much may be used within it. A window is cut
+into granules; allocations begin and end at their boundaries. Source: protocol, section 9.
+
+
+What surrounds the machines of an offer: where they stand, who may ask, on which terms, and what runs them.
+
+`offer`: what a provider lends, in one document that is named by its SHA-256.
 
     {"schema":"comity/offer/v1","provider":"…","log":"node-ch/log+1a2b3c4d+AZ…","title":"Spare H100 nodes",…}
 
@@ -9,25 +18,393 @@ offers is the provider's word; nobody can prove it. Source: protocol, section 9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.digest import Digest, bare_digest, sha256
-from comity.trust.encoding import Json, canonical, parse_canonical
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed
-from comity.trust.fields import Fields
-from comity.trust.offers.capacity import (
-    MAX_GRANULES,
-    MAX_SLICES,
-    MEASURES,
-    Allocation,
-    Granularity,
-    Slice,
-    Window,
-)
-from comity.trust.offers.conditions import Eligibility, Engine, Location, Terms
+from comity.trust.identity import check_jurisdiction
 from comity.trust.tlog.note import ED25519, VerifierKey
+
+NODE_HOURS: Final = "node-hours"
+ACCELERATOR_HOURS: Final = "accelerator-hours"
+MEASURES: Final = (NODE_HOURS, ACCELERATOR_HOURS)
+HOUR: Final = 3600
+MAX_TIME: Final = 2**40
+MAX_AMOUNT: Final = 10**12
+MAX_NODES: Final = 10**6
+MAX_SLICES: Final = 8
+MAX_ATTRIBUTES: Final = 32
+MAX_GRANULES: Final = 100_000
+"""Granules of a window: what a profile of it may grow to."""
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `start` up to `end`, POSIX seconds. Raises Malformed for an empty one."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end <= MAX_TIME:
+            raise Malformed("not a window", why="it ends before it begins, or beyond all times")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Window:
+        made = cls(fields.integer("start", most=MAX_TIME), fields.integer("end", most=MAX_TIME))
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"start": self.start, "end": self.end}
+
+
+@dataclass(frozen=True, slots=True)
+class Granularity:
+    """The least that is given out, and what all that is given out is a multiple of: nodes, seconds, amount."""
+
+    nodes: int = 1
+    seconds: int = HOUR
+    amount: int = 1
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.nodes <= MAX_NODES and 1 <= self.seconds <= MAX_TIME and 1 <= self.amount <= MAX_AMOUNT):
+            raise Malformed("not a granularity", why="nodes, seconds and amount are at least 1")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Granularity:
+        made = cls(fields.integer("nodes"), fields.integer("seconds"), fields.integer("amount"))
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"nodes": self.nodes, "seconds": self.seconds, "amount": self.amount}
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Equal nodes that are offered together.
+
+    Attributes:
+        name: within the offer; what allocations refer to.
+        vendor, accelerator: in SkyPilot's spelling (`NVIDIA`, `H100`); empty where `count` is 0.
+        count: accelerators of one node.
+        memory_gib: of one accelerator.
+        interconnect: between the accelerators of a node (`NVLink`); empty for none, or not said.
+        nodes: how many there are at every instant of the window.
+        cpus, ram_gib, disk_gib: of one node.
+        fabric: between the nodes (`InfiniBand NDR`); empty for none, or not said.
+        amount: that may be given out altogether, in units of the offer's measure.
+        attributes: what else there is to say; names are free.
+        strict: whoever does not understand every attribute is not to use the slice.
+    """
+
+    name: str
+    vendor: str
+    accelerator: str
+    count: int
+    memory_gib: int
+    interconnect: str
+    nodes: int
+    cpus: int
+    ram_gib: int
+    disk_gib: int
+    fabric: str
+    amount: int
+    attributes: tuple[tuple[str, str], ...] = ()
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not _WORD.match(self.name):
+            raise Malformed("slice is malformed", why=f"its name {self.name[:40]!r} is not a short lower-case word")
+        if bool(self.accelerator) != (self.count > 0):
+            raise Malformed("slice is malformed", why="an accelerator and how many a node has come together")
+        names = [name for name, _ in self.attributes]
+        if names != sorted(set(names)) or len(names) > MAX_ATTRIBUTES:
+            raise Malformed("slice is malformed", why=f"at most {MAX_ATTRIBUTES} attributes, each once, sorted by name")
+
+    @classmethod
+    def read(cls, value: Json) -> Slice:
+        fields = Fields(value, "slice")
+        made = cls(
+            name=fields.text("name", most=32),
+            vendor=fields.text("vendor", least=0, most=64),
+            accelerator=fields.text("accelerator", least=0, most=64),
+            count=fields.integer("count", most=1024),
+            memory_gib=fields.integer("memory_gib", most=10**6),
+            interconnect=fields.text("interconnect", least=0, most=100),
+            nodes=fields.integer("nodes", least=1, most=MAX_NODES),
+            cpus=fields.integer("cpus", most=10**6),
+            ram_gib=fields.integer("ram_gib", most=10**9),
+            disk_gib=fields.integer("disk_gib", most=10**9),
+            fabric=fields.text("fabric", least=0, most=100),
+            amount=fields.integer("amount", least=1, most=MAX_AMOUNT),
+            attributes=_attributes(fields.take("attributes")),
+            strict=read_flag(fields, "strict"),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "name": self.name,
+            "vendor": self.vendor,
+            "accelerator": self.accelerator,
+            "count": self.count,
+            "memory_gib": self.memory_gib,
+            "interconnect": self.interconnect,
+            "nodes": self.nodes,
+            "cpus": self.cpus,
+            "ram_gib": self.ram_gib,
+            "disk_gib": self.disk_gib,
+            "fabric": self.fabric,
+            "amount": self.amount,
+            "attributes": dict(self.attributes),
+            "strict": self.strict,
+        }
+
+    def same_kind(self, other: Slice) -> bool:
+        """Whether what was given out of one can be kept by the other."""
+        kind = (self.name, self.vendor, self.accelerator, self.count, self.memory_gib)
+        return kind == (other.name, other.vendor, other.accelerator, other.count, other.memory_gib)
+
+    def most(self, measure: str, nodes: int, seconds: int) -> int:
+        """How much of `measure` that many nodes give in so long, rounded down."""
+        return nodes * seconds * (self.count if measure == ACCELERATOR_HOURS else 1) // HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class SliceAllocation:
+    """`nodes` of the slice called `slice` from `start` up to `end`, and at most `amount` used of them in all."""
+
+    slice: str
+    nodes: int
+    start: int
+    end: int
+    amount: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.nodes <= MAX_NODES and 1 <= self.amount <= MAX_AMOUNT):
+            raise Malformed("allocation is malformed", why="it has at least one node and an amount of one")
+        Window(self.start, self.end)
+
+    @classmethod
+    def read(cls, value: Json) -> SliceAllocation:
+        fields = Fields(value, "allocation")
+        made = cls(
+            fields.text("slice", most=32),
+            fields.integer("nodes"),
+            fields.integer("start"),
+            fields.integer("end"),
+            fields.integer("amount"),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "slice": self.slice,
+            "nodes": self.nodes,
+            "start": self.start,
+            "end": self.end,
+            "amount": self.amount,
+        }
+
+
+def read_allocations(fields: Fields, name: str = "allocations") -> tuple[SliceAllocation, ...]:
+    """1 to 8 allocations, each of another slice. Raises Malformed."""
+    found = tuple(SliceAllocation.read(item) for item in fields.items(name, least=1, most=MAX_SLICES))
+    if len({allocation.slice for allocation in found}) != len(found):
+        raise fields.error("a slice is asked for twice")
+    return found
+
+
+def read_flag(fields: Fields, name: str) -> bool:
+    """A member that is true or false. Raises Malformed."""
+    value = fields.take(name)
+    if not isinstance(value, bool):
+        raise fields.error(f"member {name!r} must be true or false")
+    return value
+
+
+def _attributes(value: Json) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping) or len(value) > MAX_ATTRIBUTES:
+        raise Malformed("slice is malformed", why=f"attributes are an object of at most {MAX_ATTRIBUTES} members")
+    fields = Fields(value, "slice attributes")
+    if any(not 1 <= len(name) <= 64 or not name.isprintable() for name in value):
+        raise Malformed("slice is malformed", why="an attribute's name has 1 to 64 printable characters")
+    return tuple((name, fields.text(name, least=0, most=200)) for name in sorted(value))
+
+
+def read_amounts(fields: Fields, name: str = "amounts") -> tuple[int, ...]:
+    """1 to 8 amounts, in the order of a grant's allocations; not all 0. Raises Malformed."""
+    found = tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
+    if not any(found):
+        raise fields.error("nothing is used")
+    return found
+
+
+def read_remaining(fields: Fields, name: str = "remaining") -> tuple[int, ...]:
+    """1 to 8 amounts, in the order of an offer's slices. Raises Malformed."""
+    return tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
+
+
+def _amount(item: Json) -> int:
+    if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= MAX_AMOUNT:
+        raise Malformed("not an amount", why=f"expected an integer from 0 to {MAX_AMOUNT}")
+    return item
+
+
+ENGINES: Final = ("slurm", "kubernetes", "skypilot", "ssh")
+TERMS: Final = ("grant", "price", "reciprocal")
+ELIGIBLE: Final = ("anyone", "members", "listed")
+MAX_LISTED: Final = 64
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class OfferLocation:
+    """Where the machines stand and who may reach them by law: the provider's own words.
+
+    Attributes:
+        jurisdiction: ISO 3166-1 alpha-2, or a name that a charter defines.
+        operator: who runs them.
+        cloud_parent: whose cloud they are; empty where they are nobody's.
+        legal_reach: jurisdictions whose courts can order the operator or its parent, the own one included.
+    """
+
+    jurisdiction: str
+    operator: str
+    cloud_parent: str = ""
+    legal_reach: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for code in (self.jurisdiction, *self.legal_reach):
+            check_jurisdiction(code)
+        if list(self.legal_reach) != sorted(set(self.legal_reach)) or len(self.legal_reach) > MAX_LISTED:
+            raise Malformed("location is malformed", why=f"at most {MAX_LISTED} jurisdictions, each once, sorted")
+
+    @classmethod
+    def read(cls, fields: Fields) -> OfferLocation:
+        made = cls(
+            fields.text("jurisdiction", most=31),
+            fields.text("operator", most=200),
+            fields.text("cloud_parent", least=0, most=200),
+            _texts(fields, "legal_reach", 31),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "jurisdiction": self.jurisdiction,
+            "operator": self.operator,
+            "cloud_parent": self.cloud_parent,
+            "legal_reach": list(self.legal_reach),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Who may ask: `anyone`, `members` of the provider's federation, or those `listed` by identity. `jurisdictions`,
+    where there are any, narrows it to members of these."""
+
+    who: str = "members"
+    identities: tuple[Digest, ...] = ()
+    jurisdictions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.who not in ELIGIBLE or (self.who == "listed") != bool(self.identities):
+            raise Malformed("eligibility is malformed", why=f"one of {', '.join(ELIGIBLE)}; listed ones by identity")
+        for code in self.jurisdictions:
+            check_jurisdiction(code)
+        for items in (self.identities, self.jurisdictions):
+            if list(items) != sorted(set(items)) or len(items) > MAX_LISTED:
+                raise Malformed("eligibility is malformed", why=f"at most {MAX_LISTED} items a list, each once, sorted")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Eligibility:
+        made = cls(
+            fields.choice("who", ELIGIBLE),
+            fields.digests("identities", most=MAX_LISTED),
+            _texts(fields, "jurisdictions", 31),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"who": self.who, "identities": list(self.identities), "jurisdictions": list(self.jurisdictions)}
+
+    def admits(self, identity: Digest, jurisdiction: str | None) -> bool:
+        """Whether an identity may ask. `jurisdiction` is its seat's; None for one without a seat."""
+        if self.jurisdictions and jurisdiction not in self.jurisdictions:
+            return False
+        if self.who == "listed":
+            return identity in self.identities
+        return self.who == "anyone" or jurisdiction is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A `grant` for nothing; a `price` a unit of the measure, in the currency's smallest unit; or `reciprocal`: it
+    counts in the balance of the two members. `text` is for people."""
+
+    kind: str = "grant"
+    price: int = 0
+    currency: str = ""
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        priced = self.kind == "price"
+        if self.kind not in TERMS or priced != bool(_CURRENCY.match(self.currency)) or (not priced and self.price):
+            raise Malformed("terms are malformed", why="a price, and only a price, has a currency of three letters")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Terms:
+        made = cls(
+            fields.choice("kind", TERMS),
+            fields.integer("price", most=MAX_AMOUNT),
+            fields.text("currency", least=0, most=3),
+            fields.text("text", least=0, most=4000, lines=True),
+        )
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"kind": self.kind, "price": self.price, "currency": self.currency, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a grant is handed to. `target` is what people call it there: a partition, a queue, a context, a host."""
+
+    kind: str
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENGINES:
+            raise Malformed("engine is malformed", why=f"one of {', '.join(ENGINES)}")
+
+    @classmethod
+    def read(cls, fields: Fields) -> Engine:
+        made = cls(fields.choice("kind", ENGINES), fields.text("target", least=0, most=200))
+        fields.done()
+        return made
+
+    def to_json(self) -> dict[str, Json]:
+        return {"kind": self.kind, "target": self.target}
+
+
+def _texts(fields: Fields, name: str, most: int) -> tuple[str, ...]:
+    items = fields.items(name, most=MAX_LISTED)
+    each = Fields({str(at): item for at, item in enumerate(items)}, name)
+    return tuple(each.text(str(at), most=most) for at in range(len(items)))
+
 
 SCHEMA: Final = "comity/offer/v1"
 MAX_BYTES: Final = 32_768
@@ -56,7 +433,7 @@ class Offer:
     slices: tuple[Slice, ...]
     window: Window
     granularity: Granularity
-    location: Location
+    location: OfferLocation
     eligibility: Eligibility
     terms: Terms
     engine: Engine
@@ -104,7 +481,7 @@ class Offer:
             slices=tuple(Slice.read(item) for item in fields.items("slices", least=1, most=MAX_SLICES)),
             window=Window.read(fields.object("window")),
             granularity=Granularity.read(fields.object("granularity")),
-            location=Location.read(fields.object("location")),
+            location=OfferLocation.read(fields.object("location")),
             eligibility=Eligibility.read(fields.object("eligibility")),
             terms=Terms.read(fields.object("terms")),
             engine=Engine.read(fields.object("engine")),
@@ -148,14 +525,14 @@ class Offer:
     def slice(self, name: str) -> Slice | None:
         return next((part for part in self.slices if part.name == name), None)
 
-    def objection(self, allocations: Sequence[Allocation]) -> str:
+    def objection(self, allocations: Sequence[SliceAllocation]) -> str:
         """Why these can never be given out of this offer, whatever is free; empty where they can."""
         for wanted in allocations:
             if why := self._objection(wanted):
                 return f"slice {wanted.slice}: {why}"
         return ""
 
-    def _objection(self, wanted: Allocation) -> str:
+    def _objection(self, wanted: SliceAllocation) -> str:
         part, unit = self.slice(wanted.slice), self.granularity
         if part is None:
             return "the offer has no such slice"

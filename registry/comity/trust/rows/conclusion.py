@@ -1,14 +1,17 @@
-"""What did not verify, and what all rows amount to under the policy."""
+"""What did not verify, and what all rows amount to under the policy.
+
+The rows of a verdict, one function each: a question, its state, and what the answer rests on.
+
+The numbers are the steps of `verify`, which calls these in order and knows nothing about wording.
+"""
 
 from __future__ import annotations
 
-from comity.trust.digest import sha256, short
+from comity.trust.encoding import sha256, short
+from comity.trust.evidence import Remark, Row
 from comity.trust.policy import Policy
-from comity.trust.remark import Remark
-from comity.trust.rows.findings import Findings
-from comity.trust.rows.wording import here, noted
-from comity.trust.statements.claims import Advisory
-from comity.trust.verdict import Row
+from comity.trust.rows.findings import Findings, here, noted
+from comity.trust.statements import Advisory
 
 
 def notes_row(found: Findings) -> Row:

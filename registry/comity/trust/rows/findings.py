@@ -1,21 +1,27 @@
-"""What `verify` has found out when it turns to the rows. Every row is a function of this, and of nothing else."""
+"""What `verify` has found out when it turns to the rows. Every row is a function of this, and of nothing else.
+
+How rows say who somebody is, so that all of them say it alike.
+
+By when an artifact existed, as far as cosigners prove it: moments at which its signatures were there already."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
-from comity.trust.evidence import Evidence
-from comity.trust.judging.reading import Readings
-from comity.trust.judging.standing import Standing
-from comity.trust.judging.vouching import Vouch
-from comity.trust.judging.witnessing import Bound
-from comity.trust.lineage import Graph
-from comity.trust.manifest import Manifest
-from comity.trust.policy import Policy
-from comity.trust.remark import Remark
+from comity.trust.artifact import Manifest
+from comity.trust.claims import BoundNode, ProvenCosigner, Readings, Vouch, WitnessedEntry
+from comity.trust.encoding import Digest
+from comity.trust.evidence import Evidence, Remark, RowFact
+from comity.trust.identity import Inception
+from comity.trust.key_validity import Evaluation
+from comity.trust.lineage import LineageGraph
+from comity.trust.model_signing.certificates import TrustedTime
+from comity.trust.policy import CosignerRule, Policy
+from comity.trust.rotation import KeyState
 from comity.trust.statement import Entry
-from comity.trust.statements.claims import Advisory
-from comity.trust.statements.verified import Verified
+from comity.trust.statements import Advisory, Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +38,56 @@ class Findings:
     policy: Policy
     manifest: Manifest
     readings: Readings
-    bound: tuple[Bound, ...]
-    standings: tuple[Standing, ...]
-    chosen: Standing | None
-    lineage: Graph
+    bound: tuple[BoundNode, ...]
+    standings: tuple[Evaluation, ...]
+    chosen: Evaluation | None
+    lineage: LineageGraph
     advisories: tuple[tuple[Entry, Advisory], ...]
     checks: tuple[tuple[Entry, Verified], ...]
     disputes: tuple[tuple[Entry, Entry], ...]
-    holds: tuple[tuple[Entry, Bound], ...]
+    holds: tuple[tuple[Entry, BoundNode], ...]
     vouches: tuple[Vouch, ...]
     strangers: tuple[str, ...]
     remarks: tuple[Remark, ...]
+
+
+def here(text: str, evidence: Digest | None = None) -> RowFact:
+    return RowFact(text, "verified here", evidence=evidence)
+
+
+def noted(remark: Remark) -> RowFact:
+    return here(remark.text, remark.evidence)
+
+
+def who(identity: Inception) -> str:
+    return f"{identity.display} [{identity.id[:12]}]"
+
+
+def member(seen: WitnessedEntry) -> str:
+    return f"{seen.writer.name} ({seen.writer.jurisdiction})"
+
+
+def algorithms(signer: KeyState) -> str:
+    algorithms = sorted({half.alg for key in signer.keys.keys for half in key.halves})
+    return f"{signer.keys.threshold} of {len(signer.keys.keys)} keys ({' + '.join(algorithms)})"
+
+
+def cosigned_moments(standings: Iterable[Evaluation], rule: CosignerRule) -> list[TrustedTime]:
+    """Moments by which as many cosigners as `rule` asks for, and at least one, had seen some statement that names the
+    artifact, earliest first.
+
+    Whose statement it is does not matter. Whatever evidence is added, a moment that is in this list stays in it (I4).
+    """
+    times: set[int] = set()
+    for standing in standings:
+        for seen in standing.witnessed:
+            of_each = {cosigner: cosigner.times(rule) for cosigner in seen.counted(rule, standing.jurisdictions)}
+            times.update(at for at in chain(*of_each.values()) if _enough(rule, of_each, at))
+    return [TrustedTime(at, "by when enough cosigners had seen it") for at in sorted(times)]
+
+
+def _enough(rule: CosignerRule, of_each: Mapping[ProvenCosigner, tuple[int, ...]], at: int) -> bool:
+    """Whether those who had cosigned by `at` satisfy the rule among themselves."""
+    by_then = [cosigner.member for cosigner, times in of_each.items() if any(time <= at for time in times)]
+    jurisdictions = {member.jurisdiction for member in by_then}
+    return len(by_then) >= max(rule.at_least, 1) and len(jurisdictions) >= rule.jurisdictions

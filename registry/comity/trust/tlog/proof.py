@@ -12,25 +12,46 @@
 
 The leaf itself is not in it: the verifier has it, or rebuilds it from what it hashed. Which cosigners suffice is a
 matter of policy (`tlog_policy`, and the charter).
+
+
+That a log grew from one size to another: a consistency proof as a small file, for evidence packs and disks.
+
+    comity/growth/v1
+    node-a.example/log
+    3 8
+    CTtplUjEBYtS3TAZNWgVjZEiXD3Ow49VE2C5rqqDY74=
+
+The roots are not in it: whoever checks it has them from elsewhere, and from elsewhere comes the trust.
+
+
+Proof that a log has shown two histories: two things that one key signed and that exclude one another.
+
+    roots    two notes of one size with different roots
+    leaves   two notes, and one leaf index proven into both with different leaves
+    history  two notes of different sizes, and a proof that the larger tree began otherwise than the smaller note says
+
+Each convicts by itself, for ever, whoever passes it on. `history` needs the entries of one side only, so that any node
+that holds the larger tree can make it. Source: protocol, section 6; `history` is our own.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
-from comity.trust.errors import Malformed
-from comity.trust.tlog.checkpoint import Checkpoint, open_checkpoint
-from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, verify_inclusion
-from comity.trust.tlog.note import MAX_NOTE, SignedNote, VerifierKey
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, verify_consistency, verify_inclusion
+from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, check_name, open_checkpoint
 
-MAX_HASHES: Final = 63
+MAX_INCLUSION_HASHES: Final = 63
 MAX_EXTRA: Final = 65_535
 MAX_PROOF: Final = MAX_NOTE + 100_000
 """Bytes: a note, 63 hashes and the largest `extra`, all in base64."""
 
-_HEADER: Final = "c2sp.org/tlog-proof@v1"
+_PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +69,10 @@ class TlogProof:
     def __post_init__(self) -> None:
         if not 0 <= self.index < MAX_SIZE:
             raise Malformed("not a log proof", why="index out of bounds", code="TLOG-PROOF")
-        if len(self.hashes) > MAX_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
-            raise Malformed("not a log proof", why=f"at most {MAX_HASHES} hashes of 32 bytes", code="TLOG-PROOF")
+        if len(self.hashes) > MAX_INCLUSION_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
+            raise Malformed(
+                "not a log proof", why=f"at most {MAX_INCLUSION_HASHES} hashes of 32 bytes", code="TLOG-PROOF"
+            )
         if self.extra is not None and not 1 <= len(self.extra) <= MAX_EXTRA:
             raise Malformed("not a log proof", why=f"extra has 1 to {MAX_EXTRA} bytes", code="TLOG-PROOF")
 
@@ -63,19 +86,21 @@ class TlogProof:
             lines = head.decode("ascii").split("\n")
         except UnicodeDecodeError as error:
             raise Malformed("not a log proof", why="not ASCII before the checkpoint", code="TLOG-PROOF") from error
-        if lines.pop(0) != _HEADER:
-            raise Malformed("not a log proof", why=f"expected a first line {_HEADER!r}", code="TLOG-PROOF")
+        if lines.pop(0) != _PROOF_HEADER:
+            raise Malformed("not a log proof", why=f"expected a first line {_PROOF_HEADER!r}", code="TLOG-PROOF")
         extra = b64decode(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
         if not lines or not lines[0].startswith("index "):
             raise Malformed("not a log proof", why="expected an index line", code="TLOG-PROOF")
         index = parse_decimal(lines.pop(0).removeprefix("index "))
-        if len(lines) > MAX_HASHES:
-            raise Malformed("not a log proof", why=f"{len(lines)} hashes, at most {MAX_HASHES}", code="TLOG-PROOF")
+        if len(lines) > MAX_INCLUSION_HASHES:
+            raise Malformed(
+                "not a log proof", why=f"{len(lines)} hashes, at most {MAX_INCLUSION_HASHES}", code="TLOG-PROOF"
+            )
         hashes = tuple(b64decode(line, size=HASH_SIZE) for line in lines)
         return cls(index, hashes, SignedNote.parse(note), extra)
 
     def encode(self) -> bytes:
-        lines = [_HEADER]
+        lines = [_PROOF_HEADER]
         if self.extra is not None:
             lines.append(f"extra {b64encode(self.extra)}")
         lines.append(f"index {self.index}")
@@ -91,3 +116,149 @@ class TlogProof:
         checkpoint = open_checkpoint(self.checkpoint, log_key)
         verify_inclusion(leaf_hash(leaf_data), self.index, checkpoint.size, self.hashes, checkpoint.root)
         return checkpoint
+
+
+MAX_GROWTH_HASHES: Final = 127
+MAX_BYTES: Final = 8192
+_GROWTH_HEADER: Final = b"comity/growth/v1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """RFC 9162 consistency `hashes` from `old` to `new` leaves of the log `origin`; nothing is checked. Raises
+    Malformed out of bounds."""
+
+    origin: str
+    old: int
+    new: int
+    hashes: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.origin)
+        if not 0 <= self.old <= self.new <= MAX_SIZE or len(self.hashes) > MAX_GROWTH_HASHES:
+            raise Malformed("not a proof of growth", why=f"sizes in order, and at most {MAX_GROWTH_HASHES} hashes")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Growth:
+        """Inverse of `encode`. Raises Malformed."""
+        if len(data) > MAX_BYTES or not data.startswith(_GROWTH_HEADER) or not data.endswith(b"\n"):
+            raise Malformed(
+                "not a proof of growth", why=f"expected {_GROWTH_HEADER!r} and at most {MAX_BYTES} bytes of lines"
+            )
+        try:
+            origin, sizes, *hashes = data[len(_GROWTH_HEADER) : -1].decode("utf-8").split("\n")
+            old, new = sizes.split(" ")
+        except ValueError as error:
+            raise Malformed("not a proof of growth", why="expected an origin, two sizes and hashes") from error
+        return cls(
+            origin, parse_decimal(old), parse_decimal(new), tuple(b64decode(item, size=HASH_SIZE) for item in hashes)
+        )
+
+    def encode(self) -> bytes:
+        lines = [self.origin, f"{self.old} {self.new}", *(b64encode(item) for item in self.hashes)]
+        return _GROWTH_HEADER + "\n".join(lines).encode() + b"\n"
+
+    def verify(self, old_root: bytes, new_root: bytes) -> None:
+        """Raises Untrusted (CONSISTENCY)."""
+        verify_consistency(self.old, old_root, self.new, new_root, self.hashes)
+
+
+def is_growth(data: bytes) -> bool:
+    """Whether the bytes are those of a proof of growth. Nothing is proven by that."""
+    try:
+        Growth.parse(data)
+    except Malformed:
+        return False
+    return True
+
+
+def growths(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[Growth]]:
+    """The proofs of growth among side objects, by origin and sizes; whatever else is there is passed over."""
+    found: dict[tuple[str, int, int], list[Growth]] = {}
+    for data in objects:
+        if not data.startswith(_GROWTH_HEADER):
+            continue
+        with contextlib.suppress(Malformed):
+            growth = Growth.parse(data)
+            found.setdefault((growth.origin, growth.old, growth.new), []).append(growth)
+    return found
+
+
+ROOTS: Final = "roots"
+LEAVES: Final = "leaves"
+HISTORY: Final = "history"
+KINDS: Final = (ROOTS, LEAVES, HISTORY)
+MAX_CONSISTENCY_HASHES: Final = 127
+
+
+def convict(kind: str, parts: Sequence[bytes], key: VerifierKey) -> None:
+    """Return if `parts`, in either order, show that the log of `key` has two histories.
+
+    Raises Malformed, and Untrusted (NO-MISBEHAVIOUR) where they show nothing of the kind.
+    """
+    if kind not in KINDS or len(parts) != 2:
+        raise Malformed("not a proof of misbehaviour", why=f"expected two parts, of kind {', '.join(KINDS)}")
+    first, second = parts
+    if kind == ROOTS:
+        _different_roots(_open(first, key), _open(second, key))
+    elif kind == LEAVES:
+        _different_leaves(first, second, key)
+    else:
+        _different_history(first, second, key)
+
+
+def leaf_part(leaf: bytes, proof: TlogProof) -> bytes:
+    """One side of `leaves`: a leaf hash and its proof into a signed note."""
+    return leaf + proof.encode()
+
+
+def history_part(root: bytes, proof: Sequence[bytes], note: SignedNote) -> bytes:
+    """The larger side of `history`: the root that its tree had at the smaller size, the consistency proof from there,
+    and the larger note. The other part is the smaller note."""
+    return root + bytes([len(proof)]) + b"".join(proof) + note.encode()
+
+
+def _different_roots(first: Checkpoint, second: Checkpoint) -> None:
+    if first.size != second.size or first.root == second.root:
+        raise _nothing("the notes are of different sizes, or of one root")
+
+
+def _different_leaves(first: bytes, second: bytes, key: VerifierKey) -> None:
+    proofs = []
+    for part in (first, second):
+        leaf, proof = part[:HASH_SIZE], TlogProof.parse(part[HASH_SIZE:])
+        checkpoint = open_checkpoint(proof.checkpoint, key)
+        verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
+        proofs.append((proof.index, leaf))
+    if proofs[0][0] != proofs[1][0] or proofs[0][1] == proofs[1][1]:
+        raise _nothing("the leaves are of different places, or the same")
+
+
+def _different_history(first: bytes, second: bytes, key: VerifierKey) -> None:
+    for smaller, larger in ((first, second), (second, first)):
+        try:
+            _other_beginning(_open(smaller, key), larger, key)
+        except ComityError:
+            continue
+        return
+    raise _nothing("neither part proves that the log began otherwise than the other says")
+
+
+def _other_beginning(claimed: Checkpoint, larger: bytes, key: VerifierKey) -> None:
+    root, count, rest = larger[:HASH_SIZE], larger[HASH_SIZE : HASH_SIZE + 1], larger[HASH_SIZE + 1 :]
+    end = HASH_SIZE * (count[0] if count else 0)
+    if not count or count[0] > MAX_CONSISTENCY_HASHES or len(rest) < end:
+        raise Malformed("not a proof of misbehaviour", why="cut short")
+    proof = [rest[at : at + HASH_SIZE] for at in range(0, end, HASH_SIZE)]
+    checkpoint = _open(rest[end:], key)
+    verify_consistency(claimed.size, root, checkpoint.size, checkpoint.root, proof)
+    if root == claimed.root:
+        raise _nothing("the larger tree extends the smaller one")
+
+
+def _open(note: bytes, key: VerifierKey) -> Checkpoint:
+    return open_checkpoint(SignedNote.parse(note), key)
+
+
+def _nothing(why: str) -> Untrusted:
+    return Untrusted("no misbehaviour is shown", why=why, code="NO-MISBEHAVIOUR")

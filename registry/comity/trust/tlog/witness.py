@@ -10,23 +10,58 @@
     — node-a.example/log Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
 
 The answer is signature lines, each with its line feed. What a witness keeps, and when it signs, is said elsewhere.
+
+
+What is sent to a mirror (C2SP tlog-mirror): the parts of an `add-entries` body, and what a mirror says of itself.
+
+    u16 length, origin, u64 start, u64 end, u16 length, ticket                               the head
+    {u16 length, entry} ..., u8 count, {hash} ...                                            a package, and the next one
+
+The entries `start` up to `end` of a log come in packages that end at multiples of 256. The hashes of a package prove
+that all of its 256 leaves so far are in the tree of `end` leaves. Reading from a connection is done elsewhere.
+
+
+Log policies (C2SP tlog-policy): which logs are known, and which cosigners suffice.
+
+    log node-a.example/log+b950a4c1+AUHHUwjEiOiq1D5FJH0Omc6UUfe5eqb/xmiy6D0KXlDT
+    witness B node-b.example/cosigner+d7ebe381+BGJatPhBoLK1edrscpVlWE2EGDsPBnO1PCvWsq6K1gwM
+    witness C node-c.example/cosigner+1df16898+BF2nGZI7inLkwx/PkyONp/Y+Lzk4bjkg89ijAcEQDJt/
+    group cosigners 1 B C
+    quorum cosigners
+
+This is the format that other transparency-log tools read. Members, jurisdictions and charters are not in it: the
+verifier of artifacts has a policy of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
-from comity.trust.errors import Malformed
-from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
-from comity.trust.tlog.note import MAX_SIGNATURES, NoteSignature, SignedNote
+from comity.trust.errors import Malformed, PolicyNotMet
+from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, WIDTH, encode_entries, leaf_hash, root, verify_subtree
+from comity.trust.tlog.note import (
+    ED25519,
+    ED25519_COSIGNATURE,
+    MAX_SIGNATURES,
+    MLDSA44_COSIGNATURE,
+    Checkpoint,
+    NoteSignature,
+    SignedNote,
+    VerifierKey,
+    check_name,
+    verified_cosigners,
+    verify_note,
+)
 
 MAX_REQUEST: Final = 128 * 1024
 """Bytes of a request: a checkpoint, and more signatures than its log makes."""
 MAX_ANSWER: Final = 512 * 1024
-MAX_HASHES: Final = 63
+MAX_ADDED_HASHES: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +74,9 @@ class AddCheckpoint:
 
     def __post_init__(self) -> None:
         if not 0 <= self.old <= MAX_SIZE or any(len(value) != HASH_SIZE for value in self.proof):
-            raise _malformed("size or hash out of bounds")
-        if len(self.proof) > MAX_HASHES:
-            raise _malformed(f"{len(self.proof)} hashes, at most {MAX_HASHES}")
+            raise _bad_request("size or hash out of bounds")
+        if len(self.proof) > MAX_ADDED_HASHES:
+            raise _bad_request(f"{len(self.proof)} hashes, at most {MAX_ADDED_HASHES}")
 
     @property
     def origin(self) -> str:
@@ -55,9 +90,9 @@ class AddCheckpoint:
         try:
             first, *hashes = head.decode("ascii").split("\n")
         except UnicodeDecodeError as error:
-            raise _malformed("not ASCII before the checkpoint") from error
-        if not first.startswith("old ") or len(hashes) > MAX_HASHES:
-            raise _malformed(f"expected 'old', a size, and at most {MAX_HASHES} hashes")
+            raise _bad_request("not ASCII before the checkpoint") from error
+        if not first.startswith("old ") or len(hashes) > MAX_ADDED_HASHES:
+            raise _bad_request(f"expected 'old', a size, and at most {MAX_ADDED_HASHES} hashes")
         old = parse_decimal(first.removeprefix("old "))
         return cls(old, tuple(b64decode(line, size=HASH_SIZE) for line in hashes), SignedNote.parse(note))
 
@@ -84,5 +119,260 @@ def encode_signatures(lines: Iterable[NoteSignature]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _malformed(why: str) -> Malformed:
+def _bad_request(why: str) -> Malformed:
     return Malformed("not an add-checkpoint request", why=why, code="ADD-CHECKPOINT")
+
+
+MAX_UPLOAD_HASHES: Final = 63
+MAX_PACKAGE: Final = WIDTH * (2 + 65_535) + 1 + MAX_UPLOAD_HASHES * 32
+"""Bytes of the largest package."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorUpload:
+    """The entries `start` up to `end` of a log. `ticket` is what the mirror gave before, or empty. Raises Malformed."""
+
+    origin: str
+    start: int
+    end: int
+    ticket: bytes = b""
+
+    def __post_init__(self) -> None:
+        check_name(self.origin)
+        if not 0 <= self.start <= self.end <= MAX_SIZE or len(self.ticket) > 65_535:
+            raise Malformed("not an upload", why=f"entries {self.start} to {self.end}", code="ADD-ENTRIES")
+
+    def encode(self) -> bytes:
+        name = self.origin.encode()
+        head = struct.pack(">H", len(name)) + name + struct.pack(">QQ", self.start, self.end)
+        return head + struct.pack(">H", len(self.ticket)) + self.ticket
+
+    def packages(self) -> Iterator[Package]:
+        """The packages in their order; none where the upload is empty."""
+        rounded = self.start - self.start % WIDTH
+        for first in range(rounded, self.end if self.start < self.end else rounded, WIDTH):
+            yield Package(first, max(first, self.start), min(first + WIDTH, self.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """The entries `start` up to `end`, of which 256 begin at `first`."""
+
+    first: int
+    start: int
+    end: int
+
+    def encode(self, entries: Sequence[bytes], proof: Sequence[bytes]) -> bytes:
+        return encode_entries(entries) + bytes([len(proof)]) + b"".join(proof)
+
+    def verify(
+        self, before: Sequence[bytes], entries: Sequence[bytes], proof: Sequence[bytes], size: int, top: bytes
+    ) -> None:
+        """Return if `entries`, after the leaf hashes `before` from `first` on, are in the tree (`size`, `top`).
+
+        Raises Untrusted(code="SUBTREE").
+        """
+        verify_subtree(self.first, self.end, root([*before, *map(leaf_hash, entries)]), size, top, proof)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorInfo:
+    """What a mirror waits for: the size of a checkpoint that it takes entries for, and the next entry."""
+
+    pending: int
+    next_entry: int
+    ticket: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes) -> MirrorInfo:
+        """Inverse of `encode`. Raises Malformed."""
+        lines = data.decode("ascii", "replace").split("\n")
+        if len(lines) != 4 or lines[3]:
+            raise Malformed("not a mirror's answer", why="expected three lines", code="ADD-ENTRIES")
+        return cls(parse_decimal(lines[0]), parse_decimal(lines[1]), b64decode(lines[2]))
+
+    def encode(self) -> bytes:
+        return f"{self.pending}\n{self.next_entry}\n{b64encode(self.ticket)}\n".encode("ascii")
+
+
+MAX_POLICY: Final = 2_000_000
+"""Characters; room for 1,000 ML-DSA-44 keys."""
+NO_QUORUM: Final = "none"
+
+_SURROGATES: Final = "\ud800-\udc7f\udd00-\udfff"  # but those that stand for single bytes
+_COSIGNATURES: Final = frozenset({ED25519_COSIGNATURE, MLDSA44_COSIGNATURE})
+_UNFIT: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_SURROGATES}]")
+_WORD: Final = re.compile(f"[^\x00-\x20\x7f{_SURROGATES}]+\\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLog:
+    key: VerifierKey
+    url: str | None = None
+
+    def __str__(self) -> str:
+        return _line("log", str(self.key), self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessKeyName:
+    """A cosigner; `name` has a meaning in the policy only."""
+
+    name: str
+    key: VerifierKey
+    url: str | None = None
+
+    def __str__(self) -> str:
+        return _line("witness", self.name, str(self.key), self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessGroup:
+    """Counts as a witness once `threshold` of its `members` (names of witnesses and groups) do."""
+
+    name: str
+    threshold: int
+    members: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _line("group", self.name, str(self.threshold), *self.members)
+
+
+Party: TypeAlias = WitnessKeyName | WitnessGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Satisfied:
+    """A checkpoint that meets a policy: the log that signed it, and when each listed cosigner did (POSIX seconds)."""
+
+    checkpoint: Checkpoint
+    log: VerifierKey
+    cosigned: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TlogPolicy:
+    """Known logs, witnesses and groups (each after those that it names), and the name of the quorum, or "none".
+
+    Raises Malformed(code="TLOG-POLICY") for what the format forbids.
+    """
+
+    logs: tuple[PolicyLog, ...]
+    parties: tuple[Party, ...]
+    quorum: str
+
+    def __post_init__(self) -> None:
+        _check_keys([log.key for log in self.logs], frozenset({ED25519}))
+        _check_keys([witness.key for witness in self.witnesses], _COSIGNATURES)
+        _check_words(*(log.url for log in self.logs), *(witness.url for witness in self.witnesses))
+        _check_words(*(party.name for party in self.parties))
+        _check_order(self.parties)
+        if self.quorum not in {NO_QUORUM, *(party.name for party in self.parties)}:
+            raise _bad_policy(f"the quorum {self.quorum!r} is not defined")
+
+    @property
+    def witnesses(self) -> tuple[WitnessKeyName, ...]:
+        return tuple(party for party in self.parties if isinstance(party, WitnessKeyName))
+
+    @classmethod
+    def parse(cls, text: str) -> TlogPolicy:
+        """Read a policy; spacing, empty lines and comment lines do not count. Raises Malformed.
+
+        A file is decoded as UTF-8 with `surrogateescape`: in names, bytes above 0x7f are opaque.
+        """
+        logs: list[PolicyLog] = []
+        parties: list[Party] = []
+        quorum: str | None = None
+        for number, words in _lines(text):
+            match words:
+                case ["log", key, *url] if len(url) <= 1:
+                    logs.append(PolicyLog(VerifierKey.parse(key), *url))
+                case ["witness", name, key, *url] if len(url) <= 1:
+                    parties.append(WitnessKeyName(name, VerifierKey.parse(key), *url))
+                case ["group", name, threshold, *members]:
+                    parties.append(WitnessGroup(name, _parse_threshold(threshold, len(members)), tuple(members)))
+                case ["quorum", name] if quorum is None:
+                    quorum = name
+                    if name not in {NO_QUORUM, *(party.name for party in parties)}:
+                        raise _bad_policy(f"line {number}: no earlier line defines {name[:80]!r}")
+                case _:
+                    raise _bad_policy(f"line {number} is no definition, or a second quorum")
+        if quorum is None:
+            raise _bad_policy("no quorum line")
+        return cls(tuple(logs), tuple(parties), quorum)
+
+    def __str__(self) -> str:
+        return "".join(f"{line}\n" for line in (*self.logs, *self.parties, _line("quorum", self.quorum)))
+
+    def satisfied(self, note: SignedNote, known_logs: Iterable[VerifierKey] = ()) -> Satisfied:
+        """That (1) a log that is listed, or known otherwise, signed `note` for its own origin; (2) the quorum cosigned.
+
+        Times are not judged. Raises Malformed, Untrusted (a known key's signature is wrong, or no log's is there) and
+        PolicyNotMet(code="QUORUM").
+        """
+        checkpoint = Checkpoint.parse(note.text)
+        log_keys = (*(log.key for log in self.logs), *known_logs)
+        signers = verify_note(note, (key for key in log_keys if key.name == checkpoint.origin))
+        times = verified_cosigners(note, (witness.key for witness in self.witnesses), checkpoint)
+        cosigned = {witness.name: times[witness.key] for witness in self.witnesses if witness.key in times}
+        reached = {NO_QUORUM, *cosigned}
+        for party in self.parties:
+            if isinstance(party, WitnessGroup) and len(reached.intersection(party.members)) >= party.threshold:
+                reached.add(party.name)
+        if self.quorum not in reached:
+            why = f"{len(cosigned)} of {len(self.witnesses)} listed cosigners signed; {self.quorum!r} asks for others"
+            raise PolicyNotMet("too few cosignatures", why=why, code="QUORUM")
+        return Satisfied(checkpoint, signers[0], cosigned)
+
+
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that says something, with the number of the line."""
+    if len(text) > MAX_POLICY:
+        raise _bad_policy(f"{len(text)} characters, at most {MAX_POLICY} are read")
+    if unfit := _UNFIT.search(text):
+        raise _bad_policy(f"a control character {unfit[0]!r}")
+    for number, line in enumerate(text.split("\n"), 1):
+        words = [word for word in re.split("[ \t]", line) if word]
+        if words and not words[0].startswith("#"):
+            yield number, words
+
+
+def _line(*words: str | None) -> str:
+    return " ".join(word for word in words if word is not None)
+
+
+def _parse_threshold(text: str, members: int) -> int:
+    return {"all": members, "any": 1}[text] if text in ("all", "any") else parse_decimal(text)
+
+
+def _check_keys(keys: Sequence[VerifierKey], types: frozenset[int]) -> None:
+    if not types.issuperset(key.type for key in keys):
+        raise _bad_policy("a key of a type that its line does not take")
+    if len({key.public for key in keys}) != len(keys):
+        raise _bad_policy("a public key is listed twice")
+
+
+def _check_words(*words: str | None) -> None:
+    for word in words:
+        if word is not None and not _WORD.match(word):
+            raise _bad_policy(f"{word[:80]!r} is not one word")
+
+
+def _check_order(parties: Iterable[Party]) -> None:
+    names = {NO_QUORUM}
+    free: set[str] = set()  # to be a member: every name is one at most once
+    for party in parties:
+        if party.name in names:
+            raise _bad_policy(f"the name {party.name!r} is taken")
+        if isinstance(party, WitnessGroup):
+            if len(set(party.members)) != len(party.members) or not free.issuperset(party.members):
+                raise _bad_policy(f"a member of {party.name!r} is not defined before it, or is a member twice")
+            if not 1 <= party.threshold <= len(party.members):
+                raise _bad_policy(f"{party.name!r} asks for {party.threshold} of {len(party.members)}")
+            free.difference_update(party.members)
+        names.add(party.name)
+        free.add(party.name)
+
+
+def _bad_policy(why: str) -> Malformed:
+    return Malformed("not a log policy", why=why, code="TLOG-POLICY")

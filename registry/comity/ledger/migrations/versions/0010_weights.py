@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from comity.ledger.weights import added
+from comity.ledger.log_store import entries_weight
 
 revision = "0010"
 down_revision = "0009"
@@ -46,6 +46,6 @@ def _weigh(connection: sa.Connection) -> None:
             lines = [bytes(line) for line in connection.scalars(page.order_by(entries.c["index"]).limit(256))]
             if not lines:
                 break
-            total += added(connection, log_id, start, lines)
+            total += entries_weight(connection, log_id, start, lines)
             start += len(lines)
         connection.execute(logs.update().where(logs.c.id == log_id).values(weight=total))

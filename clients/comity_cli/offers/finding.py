@@ -1,0 +1,40 @@
+"""What people look for among offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from comity_cli.command import client
+from comity_cli.offers.counter import now
+
+if TYPE_CHECKING:
+    from comity.wire.offer import OfferQuery
+
+EU = (
+    *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"),
+    *("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
+)
+"""What `EU` stands for as a jurisdiction."""
+
+
+def query(
+    *, closed: bool, accelerator: str = "", min_hours: int = 0, measure: str = "", jurisdiction: Sequence[str] = (),
+    beyond: Sequence[str] = (), artifact: str = "", engine: str = "",
+
+) -> OfferQuery:  # fmt: skip
+    """What nodes are asked: offers whose window is not over, unless `closed`. Raises as `Client.resolve` does."""
+    from comity.wire.offer import OfferQuery
+
+    places = [code for given in jurisdiction for code in (EU if given == "EU" else [given])]
+    return OfferQuery(
+        accelerator=accelerator,
+        least_amount=min_hours,
+        jurisdictions=tuple(dict.fromkeys(places)),
+        beyond_reach_of=tuple(beyond),
+        artifact=client().resolve(artifact).artifact if artifact else None,
+        engine=engine,
+        measure=measure,
+        ends_after=None if closed else now(),
+        closed=closed,
+    )

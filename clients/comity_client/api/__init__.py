@@ -1,1 +1,0 @@
-"""The topics of the Python API. `client.Client` is all of them."""

@@ -1,0 +1,457 @@
+"""The evidence pack beside an artifact's files, enough for a verifier without a network. Written here, read by
+`comity.verifier`; its shape is in `comity.trust.evidence`.
+
+Where verified files go: a plain folder here, a Hugging Face Hub cache in `hub_cache`.
+
+Files are placed read-only (0444) by a rename on one file system, so that a reader sees a whole file or none, and never
+as a link to anything that somebody may write to.
+
+
+The cache of an unmodified huggingface_hub, filled so that it finds the artifact without any network.
+
+    models--<namespace>--<name>/blobs/<sha256>                    the files
+                                snapshots/<commit>/<path>         relative links to them, and the pack in .comity/
+                                refs/<version>, refs/main         the commit id, 40 hex digits
+
+The commit id is the upstream's of a repository that was mirrored, else computed from the manifest (`comity.trust.artifact`),
+so that every client and every node fills the same cache. Sources: huggingface_hub's cache layout; reference runs.
+
+
+Artifacts whose bytes are on this machine: a folder, or what a reference was pulled to. Hashed when asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from comity.content import durable
+from comity.content.durable import disk_errors
+from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
+from comity.trust.claims import Readings, read_claims
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
+from comity.trust.evidence import PACK, Evidence, FoundFile, proof_name
+from comity.trust.names import UPSTREAM, Name, Reference
+from comity.verifier import examine, hash_file, read_bounded
+from comity_client.evidence.gather import KeptProof
+
+PARTIAL: Final = "partial"
+INCOMING: Final = "incoming"
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """What goes beside the files. `missing` lists the paths that a partial pull left out. `model_sig` is what the file
+    of that name among them holds."""
+
+    manifest: bytes
+    pieces: bytes
+    claims: tuple[bytes, ...]
+    proofs: tuple[KeptProof, ...]
+    objects: Mapping[Digest, bytes] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    model_sig: bytes | None = None
+
+    def evidence(self, files: Iterable[FoundFile]) -> Evidence:
+        """The same as a verifier would read, with `files` as they were found."""
+        proofs = tuple(kept.proof for kept in self.proofs)
+        return Evidence(
+            manifest=self.manifest,
+            files=tuple(files),
+            claims=self.claims,
+            proofs=proofs,
+            objects=self.objects,
+            partial=bool(self.missing),
+            pieces=self.pieces,
+            model_sig=self.model_sig,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the pack of the artifact in `folder`. What an older pack has beyond it stays: more evidence never makes
+        less of it. Raises OutOfSpace, Unavailable."""
+        pack = folder / PACK
+        with durable.disk_errors(f"{pack} was not written"):
+            for made in (pack, pack / "proofs", pack / "objects"):
+                durable.make_folders(made)
+        for digest, data in self.objects.items():
+            _write(pack / "objects" / digest, data)
+        for kept in self.proofs:
+            _write(pack / "proofs" / proof_name(sha256(kept.line), kept.origin), kept.proof.data)
+        _write(pack / "claims.jsonl", b"".join(line + b"\n" for line in self.claims))
+        _write(pack / "pieces.json", self.pieces)
+        _write(pack / "manifest.json", self.manifest)
+        if self.missing:
+            _write(pack / PARTIAL, "".join(f"{path}\n" for path in self.missing).encode())
+        else:
+            (pack / PARTIAL).unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    durable.write_file(path, data, mode=0o644, point="pack")
+
+
+READ_ONLY: Final = 0o444
+COPY_BLOCK: Final = 1024 * 1024
+
+
+class Destination(Protocol):
+    """A destination of one artifact. Methods block; they raise Conflict, OutOfSpace, Unavailable."""
+
+    @property
+    def folder(self) -> Path:
+        """What is handed to the user: the artifact's files under their paths, the pack in `.comity/`."""
+        ...
+
+    @property
+    def incoming(self) -> Path:
+        """Where partial files are, on the file system of the destination."""
+        ...
+
+    def prepare(self) -> None:
+        """Make what is missing, and refuse a destination that holds something else."""
+        ...
+
+    def holder(self, entry: FileEntry) -> Path:
+        """The file that will hold the bytes of `entry`."""
+        ...
+
+    def replaceable(self, entry: FileEntry) -> bool:
+        """Whether a file of ours that has gone bad there may be replaced; somebody else's may not."""
+        ...
+
+    def finish(self, entries: Sequence[FileEntry]) -> None:
+        """Give the files, which are all placed, their names."""
+        ...
+
+
+class FolderDestination:
+    """A folder that holds this artifact, whole or in part, and nothing else."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder.absolute()
+        self._manifest = manifest
+        self._ours = False
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def incoming(self) -> Path:
+        return self._folder / PACK / INCOMING
+
+    def prepare(self) -> None:
+        with disk_errors(f"{self._folder} was not made ready"):
+            durable.make_folders(self._folder)
+            self._refuse_strangers()
+            durable.make_folders(self.incoming)
+
+    def holder(self, entry: FileEntry) -> Path:
+        return self._folder / entry.path
+
+    def replaceable(self, entry: FileEntry) -> bool:
+        return self._ours
+
+    def finish(self, entries: Sequence[FileEntry]) -> None:
+        """The files have their names already."""
+
+    def _refuse_strangers(self) -> None:
+        pack = self._folder / PACK / "manifest.json"
+        if pack.exists():
+            if sha256(read_bounded(pack, MAX_MANIFEST)) != self._manifest.digest:
+                raise self._taken("another artifact is there")
+            self._ours = True
+        for root, folders, files in os.walk(self._folder):
+            here = Path(root)
+            if here == self._folder and PACK in folders:
+                folders.remove(PACK)
+            for name in (*files, *folders):
+                path = here / name
+                relative = path.relative_to(self._folder).as_posix()
+                if path.is_symlink() or (name in files and relative not in self._manifest.by_path):
+                    raise self._taken(f"{relative} is not part of the artifact")
+
+    def _taken(self, why: str) -> Conflict:
+        hint = "choose a new folder"
+        return Conflict(f"{self._folder} holds something else", why=why, hint=hint, code="FOLDER-NOT-EMPTY")
+
+
+def holds(path: Path, entry: FileEntry, on_hashed: Callable[[int], None] = lambda count: None) -> bool:
+    """Whether a regular file with exactly the bytes of `entry` is at `path`; reads all of it to find out."""
+    with disk_errors(f"{path} was not read"):
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+            return False
+        return hash_file(path, on_hashed) == (entry.size, entry.sha256)
+
+
+def settle(verified: Path, holders: Sequence[Path], entry: FileEntry) -> None:
+    """Move a verified file to the last of `holders`, and copies of it to the others; all read-only, and on the disk
+    when it returns. Another pull may have been faster: its file is hashed, and kept if it is right.
+
+    Raises Conflict (code VANISHED) where neither is there, OutOfSpace, Unavailable.
+    """
+    missing = [holder for holder in holders if not holds(holder, entry)]
+    if not missing:
+        return
+    if not verified.exists():
+        why = f"somebody removed {verified} while it was in use"
+        raise Conflict("a verified file vanished", why=why, hint="run the same command again", code="VANISHED")
+    with disk_errors(f"{entry.path} was not placed"):
+        for holder in missing:
+            durable.make_folders(holder.parent)
+        for holder in missing[:-1]:
+            into = durable.staged(holder, mode=READ_ONLY, folder=verified.parent, point="place")
+            with into as copy, verified.open("rb") as source:
+                shutil.copyfileobj(source, copy, COPY_BLOCK)
+        verified.chmod(READ_ONLY)
+        durable.move(verified, missing[-1], point="place")
+
+
+def require_room(folder: Path, missing: int) -> None:
+    """Raises OutOfSpace, before anything is fetched, where the disk of `folder` cannot take `missing` bytes."""
+    with disk_errors(f"the disk of {folder} did not answer"):
+        free = shutil.disk_usage(folder).free
+    if free < missing:
+        raise OutOfSpace(
+            f"no room for {missing} bytes",
+            why=f"the disk of {folder} has {free} left",
+            hint="make room, then run the same command again: what is verified stays",
+        )
+
+
+def allocated(path: Path) -> int:
+    """Bytes of a partial file that are on the disk already."""
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+MAX_REF: Final = 64
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
+
+
+def default_cache() -> Path:
+    """Where huggingface_hub looks: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`."""
+    if chosen := os.environ.get("HF_HUB_CACHE"):
+        return Path(chosen).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+
+
+class HubCacheDestination:
+    """One repository in a Hub cache.
+
+    Args:
+        newest: whether `refs/main` shall name this version; it does anyway where there is no `main` yet.
+        commit: the upstream's, of a repository that was mirrored; else it is computed.
+    """
+
+    def __init__(self, cache: Path, name: Name, manifest: Manifest, *, newest: bool, commit: str = "") -> None:
+        self._repository = cache.absolute() / f"models--{name.namespace}--{name.name}"
+        self._version = name.version
+        self._newest = newest
+        self.commit = commit or commit_id(manifest)
+
+    @property
+    def folder(self) -> Path:
+        return self._repository / "snapshots" / self.commit
+
+    @property
+    def incoming(self) -> Path:
+        return self._repository / PACK / INCOMING
+
+    def prepare(self) -> None:
+        with disk_errors(f"{self._repository} was not made ready"):
+            for made in (self.incoming, self._repository / "blobs", self._repository / "refs"):
+                durable.make_folders(made)
+
+    def holder(self, entry: FileEntry) -> Path:
+        return self._repository / "blobs" / entry.sha256
+
+    def replaceable(self, entry: FileEntry) -> bool:
+        """A blob that is not what its name says is of no use to anybody."""
+        return True
+
+    def finish(self, entries: Sequence[FileEntry]) -> None:
+        with disk_errors(f"{self._repository} was not linked"):
+            for entry in entries:
+                link = self.folder / entry.path
+                durable.make_folders(link.parent)
+                self._link(link, Path(os.path.relpath(self.holder(entry), link.parent)))
+            refs = self._repository / "refs"
+            named = [refs / self._version]
+            if self._newest or not (refs / "main").exists():
+                named.append(refs / "main")
+            for ref in named:
+                with durable.staged(ref, mode=0o644, folder=self.incoming, point="ref") as file:
+                    file.write(self.commit.encode())
+
+    def _link(self, link: Path, target: Path) -> None:
+        """Make `link` point to `target`, in one step where something else is there. It is made in `incoming`: what a
+        crash leaves in a snapshot, or among the refs, would be taken for a part of it."""
+        if link.is_symlink() and link.readlink() == target:
+            return
+        temporary = self.incoming / f"{secrets.token_hex(8)}{durable.TEMPORARY}"
+        temporary.symlink_to(target)
+        durable.move(temporary, link, point="link")
+
+
+def cached(cache: Path, reference: Reference) -> Path:
+    """The snapshot in a Hub cache that a reference stands for, by what is there alone. Raises NotFound."""
+    repository = (reference.repository or "*").removeprefix(UPSTREAM).replace("/", "--")
+    for found in sorted(cache.glob(f"models--{repository}")):
+        for snapshot in _named(found, reference):
+            if (snapshot / PACK).is_dir():
+                return snapshot
+    raise NotFound(f"{reference} is not in {cache}", hint=f"comity pull {reference}")
+
+
+def _named(repository: Path, reference: Reference) -> list[Path]:
+    snapshots = repository / "snapshots"
+    if reference.digest is not None:
+        return [s for s in sorted(snapshots.glob("*")) if _is_artifact(s, reference.digest)]
+    if reference.mirrored and _COMMIT.match(reference.version or ""):
+        return [snapshots / (reference.version or "")]
+    ref = repository / "refs" / (reference.version or "main")
+    try:
+        commit = read_bounded(ref, MAX_REF).decode("ascii", "replace").strip()
+    except (NotFound, Malformed):
+        return []
+    return [snapshots / commit] if _COMMIT.match(commit) else []
+
+
+def _is_artifact(snapshot: Path, digest: Digest) -> bool:
+    try:
+        return sha256(read_bounded(snapshot / PACK / "manifest.json", MAX_MANIFEST)) == digest
+    except (NotFound, Malformed):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCopy:
+    """Files and their manifest, which was computed from them. `evidence` is what lies beside them; `name` what a
+    proven publication among it calls them, empty where there is none; `versions` are sizes and times of the files as
+    they were before they were hashed."""
+
+    folder: Path
+    manifest: Manifest
+    evidence: Evidence
+    readings: Readings
+    versions: Mapping[str, tuple[int, int]]
+
+    @property
+    def artifact(self) -> Digest:
+        return self.manifest.digest
+
+    @property
+    def name(self) -> str:
+        return next((str(publication.published.name) for publication in self.readings.publications), "")
+
+    @property
+    def title(self) -> str:
+        return self.name or self.folder.name or str(self.folder)
+
+    def check_unchanged(self) -> None:
+        """Raises Conflict (CHANGED) for a file that is no longer as it was when it was hashed."""
+        for path in self.manifest.by_path:
+            if self.versions.get(path) != _version(self.folder / path):
+                why = f"{path} is not as it was when it was hashed"
+                raise Conflict("a file changed while it was read", why=why, code="CHANGED")
+
+
+def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
+    """The folder that is meant. Raises NotFound, and Malformed for what is no reference."""
+    folder = Path(what)
+    if folder.is_file():
+        raise NotFound(f"{folder} is one file", why="an artifact is a folder", hint=f"name {folder.parent} instead")
+    if folder.is_dir() or isinstance(what, Path):
+        return folder
+    return cached(hub_cache or default_cache(), reference_of(what))
+
+
+def reference_of(what: str) -> Reference:
+    """The reference that is meant by what is no folder here. Raises NotFound for what can only mean a folder, and
+    Malformed (BAD-NAME)."""
+    if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
+        hint = "comity pull REF --to DIR, or name a folder that is there"
+        raise NotFound(
+            f"no folder {what}", why="it is not there, and no reference begins so", hint=hint, code="NO-FOLDER"
+        )
+    return Reference.parse(what)
+
+
+def held_of(reference: str, hub_cache: Path | None, hold: Callable[[str], LocalCopy]) -> Callable[[], LocalCopy] | None:
+    """What hashes the artifact on this machine; None where it was not pulled into the Hub cache."""
+    try:
+        folder_of(reference, hub_cache)
+    except NotFound:
+        return None
+    return lambda: hold(reference)
+
+
+def held(
+    what: Path | str,
+    *,
+    workers: int,
+    hub_cache: Path | None = None,
+    on_hashed: Callable[[int], None] | None = None,
+) -> LocalCopy:
+    """Hash what is there.
+
+    Raises NotFound where it is not, Malformed for links and special files, Untrusted (code NOT-AS-LISTED) where a
+    manifest beside the files lists others, Unavailable (PARTLY-HERE) where some of them are missing.
+    """
+    folder = folder_of(what, hub_cache)
+    versions = _versions(folder)
+    evidence = examine(folder, workers=workers, on_hashed=on_hashed)
+    found = [file for file in evidence.files or () if not _reserved(file.path)]
+    manifest = Manifest.of(_entry(file) for file in found)
+    if evidence.manifest is not None:
+        _check(folder, Manifest.parse(evidence.manifest), manifest)
+    return LocalCopy(folder, manifest, evidence, read_claims(evidence.claims, manifest.digest), versions)
+
+
+def _check(folder: Path, listed: Manifest, found: Manifest) -> None:
+    for path, entry in listed.by_path.items():
+        if path in found.by_path and found.by_path[path] != entry:
+            raise _not_as_listed(folder, f"{path} has other bytes")
+    if more := set(found.by_path) - set(listed.by_path):
+        raise _not_as_listed(folder, f"{min(more)} is not in the manifest")
+    if missing := set(listed.by_path) - set(found.by_path):
+        why = f"{len(missing)} of {len(listed.files)} files are missing, {min(missing)} among them"
+        raise Unavailable(f"{folder} is only partly here", why=why, hint="comity pull REF", code="PARTLY-HERE")
+
+
+def _not_as_listed(folder: Path, why: str) -> ComityError:
+    what = f"{folder} is not what its manifest lists"
+    return Untrusted(what, why=why, hint=f"comity verify {folder}", code="NOT-AS-LISTED")
+
+
+def _entry(file: FoundFile) -> FileEntry:
+    if file.sha256 is None:
+        raise Malformed(f"{file.path} is not a regular file", why=f"it is a {file.kind}", code="NOT-A-FILE")
+    return FileEntry(file.path, file.size, file.sha256)
+
+
+def _reserved(path: str) -> bool:
+    return any(f"{path}/".startswith(f"{folder}/") for folder in RESERVED)
+
+
+def _versions(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.relative_to(folder).as_posix(): _version(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,323 @@
+"""How a file can be cut: piece indexes that somebody names, and the records that prove to be theirs.
+
+A wrong piece index costs a retry, never a wrong file: the whole-file SHA-256 of the manifest decides.
+
+
+Where the pieces of files that were placed before are, so that the next pull takes from the disk what it can.
+
+A hint and never more: whatever is found through it is hashed before it counts, and a file that has changed or gone is
+forgotten. One SQLite file; losing it costs bandwidth.
+
+
+Many files from many nodes: a few at a time, each under its lock, so that two pulls at once share the work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from comity.content import fault
+from comity.content.blobs import BlobLock
+from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
+from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, offering
+from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, check_records
+from comity.trust.claims import Readings
+from comity.trust.encoding import Digest, short
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.statements import parse_hold
+from comity.trust.upstream import OBSERVED, Observed
+from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
+from comity_client.evidence.gather import fetch_object
+from comity_client.session import NodeSource, Session, other_ways
+
+
+class Layouts:
+    """The piece indexes of one artifact, each fetched when the ones before it failed."""
+
+    def __init__(self, session: Session, manifest: Manifest, indexes: Iterable[Digest]) -> None:
+        self._session = session
+        self._manifest = manifest
+        self._digests = tuple(dict.fromkeys(indexes))
+        self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
+
+    async def ways(self, entry: FileEntry) -> AsyncGenerator[WantedFile, None]:
+        """The file as each index cuts it. Raises Unavailable where no index leads to records."""
+        failures: list[str] = []
+        usable = False
+        for digest in self._digests:
+            try:
+                layout = (await self._index(digest))[entry.path]
+                want = WantedFile(entry.sha256, entry.size, await self._records(entry, layout))
+            except KeyError:
+                failures.append(f"index {short(digest)} does not list it")
+            except ComityError as error:
+                failures.append(f"index {short(digest)}: {error}")
+            else:
+                usable = True
+                yield want
+        if not usable:
+            why = "; ".join(failures) or "no statement names a piece index"
+            raise Unavailable(f"{entry.path} cannot be had in pieces", why=why, code="PIECE-INDEX")
+
+    async def document(self) -> bytes:
+        """The bytes of the first index that can be had. Raises NotFound, Unavailable."""
+        failure: ComityError = NotFound("no statement names a piece index")
+        for digest in self._digests:
+            try:
+                return await fetch_object(self._session, digest)
+            except ComityError as error:
+                failure = error
+        raise failure
+
+    async def _index(self, digest: Digest) -> dict[str, PieceLayout]:
+        if digest not in self._parsed:
+            self._parsed[digest] = dict(PieceIndex.parse(await fetch_object(self._session, digest)).files)
+        return self._parsed[digest]
+
+    async def _records(self, entry: FileEntry, layout: PieceLayout) -> list[PieceRecord]:
+        if layout.count == 1 and entry.size:  # its only piece is the file, whose hash the manifest gives
+            only = PieceRecord(entry.size, bytes.fromhex(entry.sha256))
+            return check_records(only.encode(), size=entry.size, expected=layout)
+        if layout.count == 0:
+            return check_records(b"", size=entry.size, expected=layout)
+        refusal: ComityError | None = None
+        async with aclosing(self._session.answers(lambda node: node.records(entry.sha256, layout.layout))) as offers:
+            async for data in offers:
+                try:
+                    return check_records(data, size=entry.size, expected=layout)
+                except (Malformed, Untrusted) as error:
+                    refusal = error
+        raise refusal or Unavailable("no records", why=f"nobody gives those of {entry.path} in {layout.layout}")
+
+
+def named_indexes(readings: Readings, first: Digest | None) -> list[Digest]:
+    """Piece indexes that statements about the artifact name, `first` before the others."""
+    found = [first] if first else []
+    found += [publication.published.pieces.digest for publication in readings.publications]
+    for entry in readings.entries:
+        if entry.statement.predicate == "hold":
+            try:
+                found.append(parse_hold(entry.statement).pieces)
+            except Malformed:
+                continue
+        if entry.statement.predicate == OBSERVED:
+            with contextlib.suppress(Malformed):
+                found.append(Observed.parse(entry.statement).pieces.digest)
+    return found
+
+
+CANDIDATES: Final = 4
+"""Copies of one piece that are tried: the same bytes in a hundred files are read a few times, not a hundred."""
+
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, "
+    "modified INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS pieces (sha256 BLOB NOT NULL, start INTEGER NOT NULL, "
+    "file INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE, "
+    "PRIMARY KEY (sha256, file, start)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS pieces_of_file ON pieces (file)",
+)
+
+
+class PlacedPieces:
+    """The index in `folder`, which must exist. Safe in threads; raises Unavailable (code PIECE-HINTS) when its database
+    does not work: whoever asks goes on without."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "pieces.sqlite"
+
+    def remember(self, path: Path, records: Iterable[PieceRecord]) -> None:
+        """`path` holds these pieces in this order."""
+        found, offset, rows = path.stat(), 0, list[tuple[bytes, int]]()
+        for record in records:
+            rows.append((record.sha256, offset))
+            offset += record.length
+        with self._transaction() as database:
+            database.execute("DELETE FROM files WHERE path = ?", (str(path),))
+            made = database.execute(
+                "INSERT INTO files (path, size, modified) VALUES (?, ?, ?)",
+                (str(path), found.st_size, found.st_mtime_ns),
+            )
+            database.executemany(
+                "INSERT OR IGNORE INTO pieces (sha256, file, start) VALUES (?, ?, ?)",
+                ((sha256, made.lastrowid, start) for sha256, start in rows),
+            )
+
+    def find(self, record: PieceRecord) -> list[tuple[Path, int]]:
+        """Places where the piece may be, as (file, offset)."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT files.id, path, size, modified, start FROM pieces JOIN files ON files.id = file "
+                "WHERE sha256 = ? LIMIT ?",
+                (record.sha256, CANDIDATES),
+            ).fetchall()
+            gone = {(row[0],) for row in rows if not _unchanged(Path(row[1]), row[2], row[3])}
+            database.executemany("DELETE FROM files WHERE id = ?", sorted(gone))
+        return [(Path(path), start) for identifier, path, _, _, start in rows if (identifier,) not in gone]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._file, timeout=10)) as database:
+                with database:
+                    database.execute("PRAGMA foreign_keys = ON")
+                    for statement in _SCHEMA:
+                        database.execute(statement)
+                    yield database
+                    fault.point("placed.before-commit")
+                fault.point("placed.after-commit")
+        except sqlite3.Error as error:
+            why = f"{error}, in {self._file}"
+            hint = f"rm {self._file}"
+            raise Unavailable(
+                "the index of placed files does not work", why=why, hint=hint, code="PIECE-HINTS"
+            ) from error
+
+
+def _unchanged(path: Path, size: int, modified: int) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (size, modified)
+
+
+FILES_AT_ONCE: Final = 4
+LARGE: Final = 16 * 1024 * 1024
+"""Bytes from which a file keeps all sources and buffers busy by itself: one at a time, so that memory stays that of
+one transfer."""
+LOCK_POLL: Final = 0.2
+"""Seconds between two looks at a lock that another process holds."""
+
+
+@dataclass(slots=True)
+class BytesBySource:
+    """Where the bytes of a pull came from: by nodes, each under a name that no other one of this pull has; `resumed`
+    were left by an earlier try, `reused` found in other files."""
+
+    by_node: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    reused: int = 0
+
+    def add(self, fetched: Fetched, names: Mapping[SourceKey, str]) -> None:
+        for node, count in fetched.bytes_by_host.items():
+            self.by_node[names[node]] = self.by_node.get(names[node], 0) + count
+        self.resumed += fetched.resumed
+        self.reused += fetched.reused
+
+
+class PullFetch:
+    """Fetches the files of one pull into `incoming`, verified.
+
+    After `run`, `tally` says where the bytes came from, and `records` how each file was cut.
+    """
+
+    def __init__(
+        self,
+        incoming: Path,
+        layouts: Layouts,
+        sources: Sequence[NodeSource],
+        placed: PlacedPieces,
+        limits: TransferLimits,
+        on_event: OnEvent,
+    ) -> None:
+        self._incoming = incoming
+        self._layouts = layouts
+        self._sources = sources
+        self._other_ways = other_ways(sources)
+        self._placed = placed
+        self._limits = limits
+        self._on_event = on_event
+        self._standings: dict[SourceKey, SourceHealth] = {}
+        self._names = names_of([*sources, *self._other_ways])
+        self.tally = BytesBySource()
+        self.records: dict[Digest, Sequence[PieceRecord]] = {}
+
+    async def run(self, entries: Sequence[FileEntry]) -> None:
+        """Have every one of `entries`, whose digests are distinct, as `incoming/<sha256>`.
+
+        Raises what `fetch_file` raises for the first file that cannot be had; what is verified stays for the next try.
+        """
+        try:
+            await self._run(entries)
+        finally:
+            for source in self._other_ways:
+                source.close()
+
+    async def _run(self, entries: Sequence[FileEntry]) -> None:
+        turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()
+
+        async def one(entry: FileEntry) -> None:
+            room = alone if entry.size >= LARGE else turn
+            async with room, locked(self._incoming, entry, self._on_event):
+                await self._fetch(entry)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for entry in entries:
+                    tasks.create_task(one(entry))
+        except* ComityError as failures:
+            raise first_error(failures) from None
+
+    async def _fetch(self, entry: FileEntry) -> None:
+        failure: ComityError = Unavailable(f"{entry.path} cannot be had", why="no way to cut it is known")
+        second = await offering(self._other_ways, entry.sha256, entry.size)
+        sources: list[BlobSource] = [*self._sources, *second]
+        async for want in self._layouts.ways(entry):
+            try:
+                fetched = await fetch_file(
+                    want,
+                    sources,
+                    self._incoming / entry.sha256,
+                    local=LocalSource(self._here),
+                    limits=self._limits,
+                    on_progress=lambda count: self._on_event(Progress(entry.path, count)),
+                    standings=self._standings,
+                )
+            except Untrusted as error:
+                if error.code != "PIECE-INDEX":
+                    raise
+                failure = error
+                continue
+            self._done(entry, fetched)
+            self.records[entry.sha256] = want.records
+            return
+        raise failure
+
+    def _here(self, record: PieceRecord) -> list[tuple[Path, int]]:
+        try:
+            return self._placed.find(record)
+        except Unavailable:
+            return []  # the index is a hint: without it the piece is fetched
+
+    def _done(self, entry: FileEntry, fetched: Fetched) -> None:
+        self.tally.add(fetched, self._names)
+        for source, why in fetched.dropped.items():
+            self._on_event(SourceDropped(self._names[source], entry.path, why))
+        for source, faults in fetched.faults.items():
+            if source not in fetched.dropped:
+                self._on_event(SourceFailed(self._names[source], entry.path, "; ".join(faults)))
+        by_node = {self._names[node]: count for node, count in fetched.bytes_by_host.items()}
+        self._on_event(FileDone(entry.path, by_node, fetched.reused))
+
+
+@asynccontextmanager
+async def locked(incoming: Path, entry: FileEntry, on_event: OnEvent) -> AsyncIterator[None]:
+    """Hold the lock of one file's digest while the block runs; the event loop goes on while somebody else has it."""
+    lock, told = BlobLock(incoming, entry.sha256), False
+    while not lock.try_acquire():
+        if not told:
+            on_event(Waiting(entry.path))
+            told = True
+        await asyncio.sleep(LOCK_POLL)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,1 +1,0 @@
-"""From an artifact's evidence to its files on this machine: fetched, verified, placed, with their pack beside them."""

@@ -1,0 +1,174 @@
+"""Looking into the files of a folder: the census of what is active in them, and, with the extra [scan], what pickles
+import, as picklescan finds it. Nothing is loaded.
+
+
+What each file of a folder is, and what the policy would refuse about it.
+
+What pickles import, as picklescan finds it: the extra [scan].
+
+It reads opcodes and runs none of them. It also inflates what it reads, so it works in a process of its own, whose
+memory and time are bounded: what a stranger packed costs that process, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from comity.trust.encoding import Json
+from comity.trust.errors import NotFound, Unavailable
+from comity.trust.evidence import FoundFile, Inspection
+from comity.trust.policy import SafetyRule
+from comity.trust.rows.content import refused
+from comity.verifier import survey
+
+_NO_PICKLES = frozenset({"safetensors", "gguf", "json", "text", "empty", "image", "audio", "onnx", "sentencepiece"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A file, what was seen in it (None for what is no file of the folder), and what the policy refuses about it."""
+
+    file: FoundFile
+    refused: tuple[str, ...]
+
+    @property
+    def seen(self) -> Inspection:
+        return self.file.inspection or Inspection(self.file.kind)
+
+    @property
+    def may_hold_pickles(self) -> bool:
+        """Whether another tool should look as well: formats that have no room for a pickle are left out."""
+        return self.file.kind == "file" and self.seen.format not in _NO_PICKLES
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "path": self.file.path,
+            "size": self.file.size,
+            "format": self.seen.format,
+            "active": list(self.seen.active),
+            "malformed": list(self.seen.malformed),
+            "refused": list(self.refused),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All files of a folder, by path."""
+
+    folder: Path
+    files: tuple[Scanned, ...]
+
+    @property
+    def formats(self) -> Mapping[str, int]:
+        return dict(sorted(Counter(each.seen.format for each in self.files).items()))
+
+    @property
+    def refused(self) -> tuple[Scanned, ...]:
+        return tuple(each for each in self.files if each.refused)
+
+    @property
+    def worth_a_look(self) -> tuple[Scanned, ...]:
+        """Those in which something is active, or odd."""
+        return tuple(e for e in self.files if e.seen.active or e.seen.malformed or e.refused or e.file.kind != "file")
+
+
+def take_census(folder: Path, rule: SafetyRule, *, workers: int) -> Census:
+    """Look into every file of `folder` but its evidence pack. Hashes nothing, so what is allowed by digest is not known
+    here. Raises NotFound, Unavailable, Malformed as `verifier.examine` does."""
+    files = survey(folder, workers=workers)
+    return Census(folder, tuple(Scanned(file, _refused(rule, file)) for file in files))
+
+
+def _refused(rule: SafetyRule, file: FoundFile) -> tuple[str, ...]:
+    if file.kind != "file":
+        return (f"a {'link out of the folder' if file.kind == 'link' else 'special file'}, which is not read",)
+    return tuple(refused(rule, file))
+
+
+TOOL: Final = "picklescan"
+SECONDS: Final = 300
+MAX_ANSWER: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A name that a pickle imports, and what the tool makes of it: innocuous, suspicious or dangerous."""
+
+    module: str
+    name: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class PickleFindings:
+    """What the tool says of one file; `failed` where it could not read all of it."""
+
+    path: str
+    imports: tuple[Import, ...]
+    failed: str = ""
+
+    @property
+    def dangerous(self) -> tuple[Import, ...]:
+        return tuple(item for item in self.imports if item.level != "innocuous")
+
+    def to_json(self) -> dict[str, Json]:
+        imports = [{"module": item.module, "name": item.name, "level": item.level} for item in self.imports]
+        return {"path": self.path, "imports": imports, "failed": self.failed}
+
+
+@dataclass(frozen=True, slots=True)
+class PickleScan:
+    """Findings of one version of the tool."""
+
+    version: str
+    files: tuple[PickleFindings, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        return {"tool": TOOL, "version": self.version, "files": [each.to_json() for each in self.files]}
+
+
+def scan_pickles(folder: Path, paths: Sequence[str]) -> PickleScan:
+    """Let picklescan look at these files of a folder.
+
+    Raises NotFound (SCAN-EXTRA) where it is not installed, Unavailable (SCAN-FAILED) where it does not come to an end.
+    """
+    version = _version()
+    request = json.dumps({"folder": str(folder), "paths": list(paths)})
+    command = [sys.executable, "-I", str(Path(__file__).with_name("scan_child.py"))]
+    try:
+        ran = subprocess.run(command, input=request.encode(), capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _failed(f"no answer within {SECONDS} s") from error
+    if ran.returncode or len(ran.stdout) > MAX_ANSWER:
+        raise _failed(ran.stderr.decode("utf-8", "replace").strip()[-300:] or f"exit status {ran.returncode}")
+    return PickleScan(version, tuple(_findings(item) for item in json.loads(ran.stdout)))
+
+
+def _version() -> str:
+    try:
+        return metadata.version(TOOL)
+    except metadata.PackageNotFoundError:
+        raise NotFound(
+            f"{TOOL} is not installed",
+            why="it is the extra [scan]",
+            hint="pip install 'comity[scan]'",
+            code="SCAN-EXTRA",
+        ) from None
+
+
+def _failed(why: str) -> Unavailable:
+    hint = "without --pickles the census names the files all the same"
+    return Unavailable(f"{TOOL} did not come to an end", why=why, hint=hint, code="SCAN-FAILED")
+
+
+def _findings(item: Mapping[str, Any]) -> PickleFindings:
+    imports = (Import(str(g["module"]), str(g["name"]), str(g["level"])) for g in item["imports"])
+    return PickleFindings(str(item["path"]), tuple(imports), str(item["failed"]))

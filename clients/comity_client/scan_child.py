@@ -1,0 +1,42 @@
+"""The process in which picklescan reads a stranger's files: a request on its stdin, findings on its stdout.
+
+It bounds itself before it reads anything. Run by `comity_client.scan`, with nothing of the caller in it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+MEMORY = 2 * 1024**3
+CPU_SECONDS = 240
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing is unpacked to a disk
+    logging.disable(logging.CRITICAL)
+    request = json.load(sys.stdin)
+    json.dump([_scan(Path(request["folder"]), path) for path in request["paths"]], sys.stdout)
+
+
+def _scan(folder: Path, path: str) -> dict[str, Any]:
+    from picklescan.scanner import scan_file_path  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    try:
+        found = scan_file_path(str(folder / path))
+    except Exception as error:  # whatever a hostile file makes the tool raise is a finding about the file
+        return {"path": path, "imports": [], "failed": f"{type(error).__name__}: {error}"[:200]}
+    imports = sorted({(item.module, item.name, item.safety.value) for item in found.globals})[:1000]
+    failed = "it could not read all of it" if found.scan_err else ""
+    listed = [{"module": module[:200], "name": name[:200], "level": level} for module, name, level in imports]
+    return {"path": path, "imports": listed, "failed": failed}
+
+
+if __name__ == "__main__":
+    main()

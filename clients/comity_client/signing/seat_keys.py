@@ -1,0 +1,102 @@
+"""The keys that decide about a seat: governance keys, m of k of which speak, and recovery keys, which may change them.
+
+    offline/governance.pem    governance.votes     one key, or governance-1.pem, governance-2.pem, …
+            recovery.pem                           one, or recovery-1.pem, …
+            rotation-1/…                           the same again, for the keys after the first rotation
+
+A running node never reads them. Where several people are to act, each takes one governance key with its vote file to
+a place of their own, and recovery keys go to yet others: who holds a majority of those *is* the member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.content.secrets import write_keys
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed
+from comity.trust.identity import MAX_KEYS, KeySet
+from comity.trust.keys import HybridSigner, Signer
+from comity_client.signing.pkcs11 import new_token_key
+from comity_client.signing.votes import GovernanceKey, Votes, keep_key, open_key
+
+
+@dataclass(frozen=True, slots=True)
+class SeatShape:
+    """How many keys a seat has.
+
+    `threshold` of `governance` keys sign; more than half where it is None. `tokens` are TOML files of keys in tokens,
+    which come on top of those that are made.
+    """
+
+    governance: int = 1
+    threshold: int | None = None
+    recovery: int = 1
+    tokens: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeatKeys:
+    """New keys of a seat, in memory; `write` puts them where they are kept."""
+
+    made: tuple[HybridSigner, ...]
+    tokens: tuple[GovernanceKey, ...]
+    threshold: int
+    recovery_keys: tuple[HybridSigner, ...]
+
+    @classmethod
+    def generate(cls, shape: SeatShape) -> SeatKeys:
+        """Raises Malformed where a seat may not be so, and as `open_key` does for tokens, whose half in a file is made
+        at once."""
+        count = shape.governance + len(shape.tokens)
+        if not 1 <= count <= MAX_KEYS or not 1 <= shape.recovery <= MAX_KEYS:
+            raise Malformed(
+                "no such seat", why=f"it has 1 to {MAX_KEYS} governance keys and 1 to {MAX_KEYS} for recovery"
+            )
+        for path in shape.tokens:
+            new_token_key(path)
+        return cls(
+            tuple(HybridSigner.generate() for _ in range(shape.governance)),
+            tuple(open_key(path) for path in shape.tokens),
+            count // 2 + 1 if shape.threshold is None else shape.threshold,
+            tuple(HybridSigner.generate() for _ in range(shape.recovery)),
+        )
+
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """All governance keys, in the order of the record."""
+        return (*self.made, *self.tokens)
+
+    @property
+    def keys(self) -> KeySet:
+        """Raises Malformed for a threshold of half the keys or less."""
+        return KeySet(tuple(signer.public for signer in self.signers), self.threshold)
+
+    @property
+    def recovery(self) -> tuple[Digest, ...]:
+        return tuple(signer.public.id for signer in self.recovery_keys)
+
+    def write(self, folder: Path, votes: Votes | None = None) -> None:
+        """Keep them in `folder`, which must exist.
+
+        Args:
+            votes: what the keys that these follow have signed.
+
+        Raises Conflict (KEY-EXISTS, VOTES-EXIST), OutOfSpace, Unavailable.
+        """
+        for path, signer in zip(_numbered(folder, "governance", len(self.made)), self.made, strict=True):
+            keep_key(path, signer, votes)
+        for token in self.tokens:
+            token.votes.create(votes or Votes())
+        for path, signer in zip(
+            _numbered(folder, "recovery", len(self.recovery_keys)), self.recovery_keys, strict=True
+        ):
+            write_keys(path, signer.keys)
+
+
+def _numbered(folder: Path, name: str, count: int) -> list[Path]:
+    """`name.pem` for one key, `name-1.pem`, `name-2.pem`, … for several."""
+    if count == 1:
+        return [folder / f"{name}.pem"]
+    return [folder / f"{name}-{number}.pem" for number in range(1, count + 1)]

@@ -1,0 +1,381 @@
+"""What differs between two charters, or would if the owner pinned another federation file: for a person to read before
+they decide.
+
+What the owner decided to trust: pinned federation files, and what names mean to them. Nobody else writes here.
+
+    trust.toml             the decisions, readable and editable by a person
+    <federation id>.json   the bytes of each pinned federation file
+
+schema = "comity/trust/v1"
+[[pin]]
+file = "9f2c….json"
+body = "9f2c…"                          # the charter body that decides who counts
+[publishers]                            # namespace -> identity: who may publish under it, to this owner
+swiss-ai = "51aa…"
+[rotations]                             # identity -> rotation: keys retired up to it count only below its cut
+"51aa…" = "c3d4…"
+[artifacts]                             # name, with or without version -> digest: what it stands for, to this owner
+"swiss-ai/apertus-8b@v1" = "77b0…"
+
+
+The policy by which a user's pulls and verifications are judged where they name none.
+
+What this user decided and remembers: pinned federations, publishers, policies, what was seen of logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from comity.content import durable
+from comity.trust.charter.document import Body, Member
+from comity.trust.charter.federation import MAX_BYTES, Federation, FederationNode
+from comity.trust.encoding import Digest, parse_digest, short
+from comity.trust.errors import Conflict, Malformed, NotFound, Untrusted
+from comity.trust.names import Reference, check_segment
+from comity.trust.policy import CosignerRule, Policy, UpstreamRule
+from comity.verifier import read_bounded
+from comity_client.home import exclusive
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CharterChange:
+    """One thing that comes, goes or changes. `before` is empty for what comes, `after` for what goes."""
+
+    what: str
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CharterDiff:
+    """`old` is None where nothing of this federation is pinned: then everything is new.
+
+    `relation` of the new file to what is pinned: `new`, `same`, `forward` (its chain of certificates leads on from the
+    pinned body), `back` (it ends before it), or `fork` (both lead on from `common`, the last epoch they share, to
+    different charters: nobody but the owner can say which is right).
+    """
+
+    federation: Digest
+    old: Digest | None
+    new: Digest
+    changes: tuple[CharterChange, ...]
+    relation: str
+    epochs: tuple[int, int]
+    common: int
+
+
+def compare(old: Federation | None, new: Federation) -> CharterDiff:
+    """The differences from `old` to `new`, members first, and whether the one leads to the other."""
+    changes = [
+        *body_changes(old.body if old else None, new.body),
+        *_changes("node", _nodes(old), _nodes(new)),
+    ]
+    return CharterDiff(
+        federation=new.id,
+        old=old.body.digest if old else None,
+        new=new.body.digest,
+        changes=tuple(changes),
+        relation=_relation(old, new),
+        epochs=(old.body.epoch if old else 0, new.body.epoch),
+        common=_common(old, new) if old else 0,
+    )
+
+
+def _relation(old: Federation | None, new: Federation) -> str:
+    """See `CharterDiff`."""
+    if old is None:
+        return "new"
+    if old.body.digest == new.body.digest:
+        return "same"
+    if new.holds(old.body.digest):
+        return "forward"
+    return "back" if old.holds(new.body.digest) else "fork"
+
+
+def _common(old: Federation, new: Federation) -> int:
+    """The last epoch that both chains share."""
+    shared = [mine.epoch for mine, other in zip(old.chain, new.chain, strict=False) if mine.digest == other.digest]
+    return max(shared, default=0)
+
+
+def body_changes(old: Body | None, new: Body) -> list[CharterChange]:
+    """The differences from charter `old` to `new`: members with their keys, namespaces, policy."""
+    return [
+        *_changes("member", _members(old), _members(new)),
+        *_changes("namespace", old.namespaces if old else {}, new.namespaces),
+        *_changes("policy", _policy(old), _policy(new)),
+    ]
+
+
+def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[CharterChange]:
+    names = sorted({*before, *after})
+    return [
+        CharterChange(what, name, before.get(name, ""), after.get(name, ""))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _members(body: Body | None) -> dict[str, str]:
+    return {m.id: _member(m) for m in body.members} if body else {}
+
+
+def _member(member: Member) -> str:
+    keys = ", ".join(key.id[:12] for key in member.keys.keys)
+    recovery = ", ".join(digest[:12] for digest in member.recovery) or "none"
+    heir = f", successor of {member.successor_of[:12]}" if member.successor_of else ""
+    return (
+        f"{member.name} ({member.jurisdiction}), {member.status}{heir}, {member.keys.threshold} of keys {keys}, "
+        f"recovery {recovery}"
+    )
+
+
+def _policy(body: Body | None) -> dict[str, str]:
+    return {name: str(value) for name, value in dataclasses.asdict(body.policy).items()} if body else {}
+
+
+def _nodes(federation: Federation | None) -> dict[str, str]:
+    return {node.record.origin: _node(node) for node in federation.nodes} if federation else {}
+
+
+def _node(node: FederationNode) -> str:
+    return f"{node.record.name} at {', '.join(node.open) or 'no open address'}, key {node.record.online.id[:12]}"
+
+
+SCHEMA: Final = "comity/trust/v1"
+MAX_TRUST: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPin:
+    """A federation that the owner holds on to, proven again each time it is read."""
+
+    federation: Federation
+    file: Path
+
+    @property
+    def id(self) -> Digest:
+        return self.federation.body.federation
+
+    @property
+    def body(self) -> Digest:
+        return self.federation.body.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """The owner's own meanings: of namespaces (an identity), and of names with or without version (an artifact); and
+    the rotations by which identities are held to their newer keys."""
+
+    publishers: Mapping[str, Digest] = field(default_factory=dict)
+    artifacts: Mapping[str, Digest] = field(default_factory=dict)
+    rotations: Mapping[Digest, Digest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decisions:
+    pins: Mapping[str, Digest]
+    bindings: Bindings
+
+
+class TrustStore:
+    """The store in `folder`, which must exist. Every method may raise Malformed where a person's edit broke the file,
+    Untrusted where a pinned file is not the one that was pinned, OutOfSpace, Unavailable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "trust.toml"
+
+    def pins(self) -> tuple[TrustPin, ...]:
+        return tuple(self._pin(file, body) for file, body in self._read().pins.items())
+
+    def bindings(self) -> Bindings:
+        return self._read().bindings
+
+    def diff(self, data: bytes) -> CharterDiff:
+        """What pinning this federation file would change."""
+        new = Federation.parse(data)
+        old = {pin.id: pin.federation for pin in self.pins()}.get(new.body.federation)
+        return compare(old, new)
+
+    def pin(self, data: bytes, *, branch: bool = False) -> TrustPin:
+        """Hold on to this federation file; it replaces an older one of the same federation, if its certificates lead on
+        from the body that is pinned.
+
+        Args:
+            branch: the federation is split, and its owner decides for the branch in this file.
+
+        Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
+        """
+        federation = Federation.parse(data)
+        name = f"{federation.id}.json"
+        with exclusive(self._folder):
+            decisions = self._read()
+            pinned = decisions.pins.get(name)
+            if pinned is not None and federation.holds(pinned) is None:
+                _refuse(self._pin(name, pinned).federation, federation, branch)
+            durable.write_file(self._folder / name, data, mode=0o600, point="trust")
+            self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
+        return TrustPin(federation, self._folder / name)
+
+    def unpin(self, federation: Digest) -> None:
+        """Raises NotFound where it is not pinned."""
+        name = f"{federation}.json"
+        with exclusive(self._folder):
+            decisions = self._read()
+            if name not in decisions.pins:
+                raise NotFound(f"federation {short(federation)} is not pinned", hint="comity trust show")
+            self._write(_Decisions({k: v for k, v in decisions.pins.items() if k != name}, decisions.bindings))
+            (self._folder / name).unlink(missing_ok=True)
+
+    def bind_publisher(self, namespace: str, identity: Digest) -> None:
+        """From now on `namespace` is `identity`'s, to this owner; whatever charters say."""
+        check_segment(namespace, "namespace")
+        self._bind(Bindings({namespace: identity}))
+
+    def bind_artifact(self, name: str, artifact: Digest) -> None:
+        """From now on `name` (`namespace/name`, or with `@version`) stands for `artifact`, to this owner."""
+        self._bind(Bindings(artifacts={_artifact_name(name): artifact}))
+
+    def pin_rotation(self, identity: Digest, rotation: Digest) -> None:
+        """From now on keys that `identity` retired up to `rotation` count only for what was logged before."""
+        self._bind(Bindings(rotations={identity: rotation}))
+
+    def unbind(self, name: str) -> None:
+        """Forget what a namespace or a name stood for, or the rotation of an identity. Raises NotFound."""
+        with exclusive(self._folder):
+            decisions = self._read()
+            bound = decisions.bindings
+            kept = Bindings(
+                {k: v for k, v in bound.publishers.items() if k != name},
+                {k: v for k, v in bound.artifacts.items() if k != name},
+                {k: v for k, v in bound.rotations.items() if k != name},
+            )
+            if kept == bound:
+                raise NotFound(f"{name!r} is not bound", hint="comity trust show")
+            self._write(_Decisions(decisions.pins, kept))
+
+    def _bind(self, more: Bindings) -> None:
+        with exclusive(self._folder):
+            decisions = self._read()
+            bound = decisions.bindings
+            both = Bindings(
+                {**bound.publishers, **more.publishers},
+                {**bound.artifacts, **more.artifacts},
+                {**bound.rotations, **more.rotations},
+            )
+            self._write(_Decisions(decisions.pins, both))
+
+    def _pin(self, file: str, body: Digest) -> TrustPin:
+        path = self._folder / file
+        federation = Federation.parse(read_bounded(path, MAX_BYTES))
+        if federation.body.digest != body:
+            why = f"{file} holds charter body {short(federation.body.digest)}, pinned is {short(body)}"
+            raise Untrusted(
+                "pin refused", why=why, hint="comity trust diff FILE, then comity trust pin FILE", code="PIN"
+            )
+        return TrustPin(federation, path)
+
+    def _read(self) -> _Decisions:
+        try:
+            document = tomllib.loads(read_bounded(self._file, MAX_TRUST).decode("utf-8"))
+        except NotFound:
+            return _Decisions({}, Bindings())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise _malformed(str(error)) from error
+        unknown = sorted(set(document) - {"schema", "pin", "publishers", "artifacts", "rotations"})
+        if unknown or document.get("schema") != SCHEMA:
+            raise _malformed(f"unknown key {unknown[0]!r}" if unknown else f"schema must be {SCHEMA!r}")
+        pins = dict(_pin_entry(item) for item in document.get("pin", []))
+        publishers = {check_segment(k, "namespace"): v for k, v in _digests(document, "publishers").items()}
+        artifacts = {_artifact_name(k): v for k, v in _digests(document, "artifacts").items()}
+        rotations = {parse_digest(k): v for k, v in _digests(document, "rotations").items()}
+        return _Decisions(pins, Bindings(publishers, artifacts, rotations))
+
+    def _write(self, decisions: _Decisions) -> None:
+        lines = [f'schema = "{SCHEMA}"', ""]
+        for file, body in sorted(decisions.pins.items()):
+            lines += ["[[pin]]", f"file = {json.dumps(file)}", f"body = {json.dumps(body)}", ""]
+        for table, bound in (
+            ("publishers", decisions.bindings.publishers),
+            ("artifacts", decisions.bindings.artifacts),
+            ("rotations", decisions.bindings.rotations),
+        ):
+            lines += [f"[{table}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in sorted(bound.items())), ""]
+        durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")
+
+
+def _refuse(held: Federation, new: Federation, branch: bool) -> None:
+    """Raise Conflict for a file that does not lead on from the pinned body, unless its owner decides for a branch."""
+    diff = compare(held, new)
+    if diff.relation == "back":
+        why = f"the file ends at epoch {new.body.epoch}, pinned is epoch {held.body.epoch}"
+        hint = "get a newer file; or comity trust unpin first, if you mean it"
+        raise Conflict("a pin never goes back", why=why, hint=hint, code="PIN-BACK")
+    if not branch:
+        why = f"this file and the pinned one lead from epoch {diff.common} to different charters"
+        raise Conflict("this is another branch", why=why, hint="comity trust diff FILE", code="FORK")
+
+
+def _pin_entry(item: object) -> tuple[str, Digest]:
+    if not isinstance(item, dict) or set(item) != {"file", "body"} or not isinstance(item["file"], str):
+        raise _malformed("a [[pin]] has 'file' and 'body'")
+    if Path(item["file"]).name != item["file"]:
+        raise _malformed("a pinned file lies beside trust.toml")
+    return item["file"], parse_digest(item["body"])
+
+
+def _digests(document: Mapping[str, object], table: str) -> dict[str, Digest]:
+    found = document.get(table, {})
+    if not isinstance(found, dict):
+        raise _malformed(f"[{table}] must be a table")
+    return {name: parse_digest(value) for name, value in found.items()}
+
+
+def _artifact_name(name: str) -> str:
+    reference = Reference.parse(name)
+    if reference.repository is None or reference.digest is not None:
+        raise Malformed(f"{name[:200]!r} cannot be bound", why="expected namespace/name or namespace/name@version")
+    return str(reference)
+
+
+def _malformed(why: str) -> Malformed:
+    return Malformed("trust.toml is malformed", why=why, hint="undo the last edit of trust.toml", code="TRUST-SYNTAX")
+
+
+MOST_COSIGNERS = 2
+UNSIGNED = ("signatures", "transparency", "cosigners")
+"""Rows about a publication, which what was only mirrored does not have."""
+
+
+def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
+    """All pinned bodies decide; as many cosigners outside the publisher's jurisdiction as the most demanding charter
+    asks for, at most two; namespaces mean what the owner bound them to, and keys count as the pinned rotations say.
+
+    A small federation cannot be asked for more than its charter promises, and a lax one must not lower the bar for
+    another.
+    """
+    bodies = tuple(federation.body for federation in pins)
+    promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
+    return Policy(
+        pins=bodies,
+        bindings=dict(bindings.publishers),
+        rotations=dict(bindings.rotations),
+        cosigners=CosignerRule(at_least=min(MOST_COSIGNERS, promised)),
+    )
+
+
+def mirrored_policy(policy: Policy) -> Policy:
+    """The same for what a user names by its upstream, `hf:org/name@commit`: nobody need have published it, but a node
+    of a pinned member has to say that it fetched these bytes there."""
+    rule = UpstreamRule(max(1, policy.upstream.corroborated))
+    return replace(policy, upstream=rule, require=tuple(row for row in policy.require if row not in UNSIGNED))

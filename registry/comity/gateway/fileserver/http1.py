@@ -1,0 +1,367 @@
+"""The head of an HTTP/1.1 request, as a stranger sends it: parsed strictly, or refused.
+
+Narrower than RFC 9112 on purpose: no bodies, no folded lines, no bare CR or LF, no empty line before the request line;
+what is not needed here is not read, and what could be read in two ways by two servers is refused. The connection ends
+with whatever is refused, so that nobody can hide a second request in a first one.
+
+
+Which bytes a request asks for. Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
+
+Signed URLs: a path that opens one blob for a short while, for whoever has it.
+
+    /blobs/<sha256>?until=<POSIX seconds>&name=<file name>&peer=<node name>&mac=<base64url>
+
+`name` is what a browser should call the file, `peer` the node that was given the URL, for the accounts; both may be
+missing. The MAC is HMAC-SHA256 over everything before it. The key is made when the process starts and is kept nowhere,
+so that a restart ends every URL; whoever holds one gets a new one where it came from. A URL is a secret for as long as
+it lives: it is never logged.
+
+
+What a request is answered, as bytes of HTTP/1.1. No I/O.
+
+Two ways out of a socket: straight from the page cache (`sendfile`), or through TLS; and how long either may take.
+
+The sockets block, so that a call returns once all of its bytes are on their way: whoever wakes up in between has to
+wait for the interpreter's lock each time, which costs more than the sending. Patience is kept from outside: each step
+sets a `Deadline`, and the server cuts connections that have passed theirs.
+
+A client that takes less than `SLOWEST` bytes a second, or nothing for `STALLED` seconds, is given up: it holds a
+thread, and what it holds others cannot have. What a stalled client costs is that thread and, with TLS, one buffer.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+import re
+import socket
+import ssl
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, Literal, Protocol, cast
+from urllib.parse import quote, unquote
+
+from comity.content.durable import disk_errors
+from comity.gateway.fileserver.verified import FilePart
+from comity.gateway.http import HEADERS, answer
+from comity.trust.encoding import Digest, parse_digest
+from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
+from comity.wire.limits import SLOWEST
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request line and its fields together; stock clients send under 2 KiB."""
+MAX_FIELDS: Final = 64
+HEADERS_END: Final = b"\r\n\r\n"
+
+_LINE: Final = re.compile(rb"(?P<method>[A-Z]{1,16}) (?P<target>[!-~]{1,2048}) HTTP/1\.(?P<minor>[01])")
+_FIELD: Final = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*(?P<value>[\t -~\x80-\xff]*?)[ \t]*")
+_ONCE: Final = frozenset({"host", "range", "if-range", "content-length", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """What this server reads of a request. `target` is a path with its query, as it was sent."""
+
+    method: Literal["GET", "HEAD"]
+    target: str
+    range: str | None
+    if_range: str | None
+    keep_alive: bool
+
+
+def parse(head: bytes) -> FileRequest:
+    """Parse a head up to, and without, its empty line.
+
+    Raises Malformed (HTTP-REQUEST) for anything but a plain request without a body, and Refused (METHOD).
+    """
+    line, *rest = head.split(b"\r\n")
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise _malformed("not a request line of HTTP/1.0 or 1.1")
+    fields = _fields(rest)
+    if "transfer-encoding" in fields or fields.get("content-length", "0") != "0":
+        raise _malformed("it announces a body, and nothing here takes one")
+    if found["minor"] == b"1" and not fields.get("host"):
+        raise _malformed("it names no host")
+    if not found["target"].startswith(b"/"):
+        raise _malformed("its target is not a path")
+    method = found["method"].decode("ascii")
+    if method not in ("GET", "HEAD"):
+        raise Refused("blobs are only read", why=f"{method} is not offered", code="METHOD")
+    tokens = {token.strip().lower() for token in fields.get("connection", "").split(",")}
+    return FileRequest(
+        method=cast(Literal["GET", "HEAD"], method),
+        target=found["target"].decode("ascii"),
+        range=fields.get("range"),
+        if_range=fields.get("if-range"),
+        keep_alive="close" not in tokens and (found["minor"] == b"1" or "keep-alive" in tokens),
+    )
+
+
+def _fields(lines: list[bytes]) -> dict[str, str]:
+    if len(lines) > MAX_FIELDS:
+        raise _malformed(f"more than {MAX_FIELDS} header fields")
+    fields: dict[str, str] = {}
+    for line in lines:
+        found = _FIELD.fullmatch(line)
+        if found is None:
+            raise _malformed("a header field is not one line of name, colon and value")
+        name, value = found["name"].decode("ascii").lower(), found["value"].decode("latin-1")
+        if name in fields and name in _ONCE:
+            raise _malformed(f"{name} is there twice")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def _malformed(why: str) -> Malformed:
+    return Malformed("not a request", why=why, code="HTTP-REQUEST")
+
+
+_ONE_RANGE: Final = re.compile(
+    r"bytes=[ \t]*(?P<first>[0-9]{0,19})-(?P<last>[0-9]{0,19})[ \t]*", re.ASCII | re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes offset <= i < offset + length of a file; `partial` where the answer has to say so (206)."""
+
+    offset: int
+    length: int
+    partial: bool
+
+
+def requested(size: int, wanted: str | None, condition: str | None, etag: str) -> ByteRange | None:
+    """What to send of a file of `size` bytes; None where nothing of it was asked for (416).
+
+    Args:
+        wanted: the Range field. One that is malformed, of another unit or of several ranges is ignored, as the RFC
+            allows: the whole file is sent.
+        condition: the If-Range field. Only the very `etag` keeps the range: dates and weak tags cannot vouch for bytes.
+    """
+    whole = ByteRange(0, size, partial=False)
+    if wanted is None or (condition is not None and condition != etag):
+        return whole
+    found = _ONE_RANGE.fullmatch(wanted)
+    if found is None or not (found["first"] or found["last"]):
+        return whole
+    if not found["first"]:
+        length = min(int(found["last"]), size)
+        return ByteRange(size - length, length, partial=True) if length else None
+    first = int(found["first"])
+    last = min(int(found["last"]), size - 1) if found["last"] else size - 1
+    if found["last"] and int(found["last"]) < first:
+        return whole
+    return ByteRange(first, last - first + 1, partial=True) if first < size else None
+
+
+PREFIX: Final = "/blobs/"
+KEY_BYTES: Final = 32
+MAX_SECONDS: Final = 24 * 3600
+MAX_NAME: Final = 255
+
+_SIGNED: Final = re.compile(
+    r"(?P<signed>/blobs/(?P<digest>[0-9a-f]{64})\?until=(?P<until>[0-9]{1,12})"
+    r"(?:&name=(?P<name>[!-%'-~]{1,768}))?(?:&peer=(?P<peer>[!-%'-~]{1,768}))?)&mac=(?P<mac>[A-Za-z0-9_-]{43})",
+    re.ASCII,
+)
+
+
+class SignedUrls:
+    """Signs URLs and checks them. Thread-safe.
+
+    Args:
+        key: 32 random bytes, known to this process only.
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a URL key has {KEY_BYTES} bytes")
+        self._key = key
+        self._clock = clock
+
+    def sign(self, digest: Digest, *, seconds: float, name: str = "", peer: str = "") -> str:
+        """Path and query that open the blob for `seconds`, at most a day. Raises Malformed for a `name` or `peer` of
+        more than 255 bytes."""
+        until = int(self._clock() + min(max(seconds, 1), MAX_SECONDS))
+        signed = f"{PREFIX}{parse_digest(digest)}?until={until}"
+        for key, value in (("name", name), ("peer", peer)):
+            if len(value.encode()) > MAX_NAME:
+                raise Malformed(f"{key} too long", why=f"a URL carries at most {MAX_NAME} bytes of it")
+            signed += f"&{key}={quote(value, safe='')}" if value else ""
+        return f"{signed}&mac={self._mac(signed)}"
+
+    def check(self, target: str) -> Digest:
+        """The blob that a request's path and query open. Raises Refused: URL-FORGED, URL-EXPIRED."""
+        found = _SIGNED.fullmatch(target)
+        if found is None or not hmac.compare_digest(found["mac"], self._mac(found["signed"])):
+            why = "it was not signed by this process: somebody changed it, or the node has restarted since"
+            raise Refused("this URL opens nothing", why=why, hint="ask for a new one", code="URL-FORGED")
+        if int(found["until"]) < self._clock():
+            raise Refused("this URL is no longer valid", why="it was short-lived", hint="ask anew", code="URL-EXPIRED")
+        return Digest(found["digest"])
+
+    def _mac(self, signed: str) -> str:
+        return base64.urlsafe_b64encode(hmac.digest(self._key, signed.encode("ascii"), "sha256")).rstrip(b"=").decode()
+
+
+def file_name(target: str) -> str:
+    """The name that a URL, checked before, gives its file; empty where it gives none."""
+    return _part(target, "name")
+
+
+def given_to(target: str) -> str:
+    """The peer that a URL, checked before, was given to; empty for strangers."""
+    return _part(target, "peer")
+
+
+def _part(target: str, key: str) -> str:
+    found = _SIGNED.fullmatch(target)
+    return unquote(found[key] or "", errors="replace") if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileResponse:
+    """The head of an answer, and which bytes of the blob follow it: none for HEAD and 416."""
+
+    status: int
+    head: bytes
+    span: ByteRange
+
+
+def reply(request: FileRequest, digest: Digest, size: int) -> FileResponse:
+    """The answer to a request for a blob of `size` bytes that its URL opens."""
+    etag = f'"{digest}"'
+    asked = request.range if request.method == "GET" else None  # RFC 9110, section 14.2: no other method has ranges
+    wanted = requested(size, asked, request.if_range, etag)
+    if wanted is None:
+        fields = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
+        return FileResponse(416, _head(416, fields, request.keep_alive), ByteRange(0, 0, partial=False))
+    fields = {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(wanted.length),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private",
+        "ETag": etag,
+    }
+    if wanted.partial:
+        fields["Content-Range"] = f"bytes {wanted.offset}-{wanted.offset + wanted.length - 1}/{size}"
+    if name := file_name(request.target):
+        fields["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    status = 206 if wanted.partial else 200
+    span = ByteRange(0, 0, partial=False) if request.method == "HEAD" else wanted
+    return FileResponse(status, _head(status, fields, request.keep_alive), span)
+
+
+def refusal(error: ComityError, *, body: bool = True) -> tuple[int, bytes]:
+    """Status and bytes of the answer that ends a connection; without a body for HEAD."""
+    said = answer(error)
+    head = _head(said.status_code, dict(said.headers), keep_alive=False)
+    return said.status_code, head + (bytes(said.body) if body else b"")
+
+
+def _head(status: int, fields: Mapping[str, str], keep_alive: bool) -> bytes:
+    every = {"Date": formatdate(usegmt=True), "Connection": "keep-alive" if keep_alive else "close"}
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in {**every, **HEADERS, **fields}.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+STALLED: Final = 20.0
+STEP: Final = 2 * 1024 * 1024
+"""Bytes sent under one deadline: worth a wake-up, and seconds for a slow client."""
+BUFFER: Final = 256 * 1024
+"""Bytes read and encrypted at a time."""
+
+
+class Deadline:
+    """A monotonic time by which a connection must have made its next step.
+
+    Args:
+        stepped: called whenever a step was made, which is when the next one gets its deadline.
+    """
+
+    def __init__(self, stepped: Callable[[], None]) -> None:
+        self.at = float("inf")
+        self._stepped = stepped
+
+    def within(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
+        self._stepped()
+
+
+class Pipe(Protocol):
+    """A connected socket. Methods raise OSError where the client is gone, or was cut off for being too slow."""
+
+    deadline: Deadline
+
+    @abstractmethod
+    def receive(self, most: int) -> bytes:
+        """Some bytes, none at the end, by the deadline that the caller has set."""
+
+    @abstractmethod
+    def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
+        """`more` follows at once: a small head need not travel, and wake the client, by itself."""
+
+    @abstractmethod
+    def send_file(self, part: FilePart) -> None:
+        """Also raises Unavailable (BLOB-CHANGED, DISK) for what is wrong with the file."""
+
+
+class PlainPipe(Pipe):
+    def __init__(self, client: socket.socket, deadline: Deadline) -> None:
+        self._client = client
+        self.deadline = deadline
+
+    def receive(self, most: int) -> bytes:
+        return self._client.recv(most)
+
+    def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
+        self.deadline.within(_patience(len(data)))
+        self._client.sendall(data, socket.MSG_MORE if more else 0)
+
+    def send_file(self, part: FilePart) -> None:
+        offset, end = part.offset, part.offset + part.length
+        while offset < end:
+            step = min(STEP, end - offset)
+            self.deadline.within(_patience(step))
+            sent = os.sendfile(self._client.fileno(), part.descriptor, offset, step)
+            if not sent:
+                raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+            offset += sent
+
+
+class TlsPipe(Pipe):
+    def __init__(self, client: ssl.SSLSocket, deadline: Deadline) -> None:
+        self._client = client
+        self._buffer = bytearray()
+        self.deadline = deadline
+
+    def receive(self, most: int) -> bytes:
+        return self._client.recv(most)
+
+    def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
+        self.deadline.within(_patience(len(data)))
+        self._client.sendall(data)
+
+    def send_file(self, part: FilePart) -> None:
+        offset, end = part.offset, part.offset + part.length
+        self._buffer = self._buffer or bytearray(BUFFER)
+        while offset < end:
+            view = memoryview(self._buffer)[: min(BUFFER, end - offset)]
+            with disk_errors("a blob was not read"):
+                filled = os.preadv(part.descriptor, [view], offset)
+            if not filled:
+                raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+            self.send(view[:filled])
+            offset += filled
+
+
+def _patience(length: int) -> float:
+    return STALLED + length / SLOWEST

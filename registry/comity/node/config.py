@@ -1,0 +1,477 @@
+"""The kinds of values that settings have, each with what makes it refused.
+
+The sections of `node.toml`: every setting, its bounds and its default.
+
+From `node.toml`, the environment and flags to one `NodeConfig`.
+
+What an operator may decide about a node: `node.toml`, the environment, the command line, in rising precedence.
+
+    flag  >  COMITY_<SECTION>_<KEY> in the environment  >  node.toml  >  default
+
+An unknown key is an error, with the key that was probably meant. Relative paths start from the folder of `node.toml`.
+Secrets have no place here: keys lie in files of their own.
+
+    spelling   the kinds of values, each with what makes it refused
+    sections   the settings, section by section, with their defaults
+    loading    from the three sources to one `NodeConfig`
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from comity.trust.encoding import parse_digest
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.tlog.note import ED25519, VerifierKey, check_name
+from comity.trust.upstream import check_endpoint
+from comity.upstream.hub_api import HUB_ENDPOINT, Origin
+from comity.wire.messages import GatewayUrl
+from comity.wire.tls import Address
+
+_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?\Z")
+
+
+def _listening(text: str) -> str:
+    """`127.0.0.1:7443`; port 0 lets the system choose."""
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        if not 0 <= int(port) < 65_536:
+            raise ValueError
+    except ValueError as error:
+        raise ValueError(f"expected an IP address and a port, got {text[:80]!r}") from error
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(Address.parse(text))
+    except Malformed as error:
+        raise ValueError(str(error)) from error
+
+
+def _gateway_url(text: str) -> str:
+    try:
+        return text and str(GatewayUrl.parse(text))
+    except Malformed as error:
+        raise ValueError(f"expected {error.hint}: {error.why}") from error
+
+
+def _endpoint(text: str) -> str:
+    try:
+        Origin.of(check_endpoint(text))
+        return text
+    except Malformed as error:
+        raise ValueError(f"{error.what}: {error.why}") from error
+
+
+def _identity(text: str) -> str:
+    try:
+        return parse_digest(text)
+    except Malformed as error:
+        raise ValueError("expected 64 hex digits") from error
+
+
+def _log_key(text: str) -> str:
+    try:
+        key = VerifierKey.parse(text)
+    except Malformed as error:
+        raise ValueError(f"expected a verifier key, origin+id+key: {error}") from error
+    if key.type != ED25519:
+        raise ValueError("expected a log's Ed25519 key, not a cosigner's")
+    return text
+
+
+def _witness(text: str) -> str:
+    """`name+id+key https://witness.example/prefix`."""
+    key, _, url = text.partition(" ")
+    try:
+        known = VerifierKey.parse(key).type != ED25519
+    except Malformed as error:
+        raise ValueError(f"expected a witness's verifier key and its URL: {error}") from error
+    if not known or not _URL.match(url):
+        raise ValueError("expected a witness's verifier key, a space, and the URL of its submission prefix")
+    return text
+
+
+def _maybe_name(text: str) -> str:
+    try:
+        if text:
+            check_name(text)
+    except Malformed as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _listed(value: object) -> object:
+    """In the environment a list is written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _word_or_list(value: object) -> object:
+    return value if value in ("all", "none", "any") else _listed(value)
+
+
+Listening = Annotated[str, AfterValidator(_listening)]
+MaybeListening = Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+MaybeName = Annotated[str, AfterValidator(_maybe_name)]
+"""A log's or witness's name; empty for none."""
+MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file; empty for none."""
+MaybeDigest = Annotated[str, AfterValidator(lambda text: _identity(text) if text else text)]
+"""64 hex digits; empty for none."""
+MaybeGatewayUrl = Annotated[str, AfterValidator(_gateway_url)]
+"""Where clients reach a gateway; empty for nowhere."""
+HubEndpoint = Annotated[str, AfterValidator(_endpoint)]
+
+LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
+Witnesses = Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)]
+"""Each "KEY URL"."""
+Accepted = Annotated[
+    Literal["none", "any"] | tuple[Annotated[str, AfterValidator(_identity)], ...], BeforeValidator(_word_or_list)
+]
+"""Identities, or a word for nobody or everybody."""
+
+Alias = Annotated[str, Field(pattern=r"^[^=\s]+=[^/=\s]+/[^/=\s]+$")]
+Aliases = Annotated[tuple[Alias, ...], BeforeValidator(_listed)]
+Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
+Wanted = Annotated[Literal["all", "none"] | tuple[Pattern, ...], BeforeValidator(_word_or_list)]
+"""Repositories, or a word for none or all of them."""
+Glob = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+"""`org/name`, with `*` and `?` for what is left open."""
+Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed)]
+
+
+GIB: Final = 1024**3
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Naming(Section):
+    """What people call it; what counts is in the node record."""
+
+    name: str
+    member: str = ""
+
+
+class Listen(Section):
+    """The doors. `metrics` is for a local Prometheus; empty means none."""
+
+    mutual: Listening
+    open: Listening
+    operator: Path = Path("operator.sock")
+    metrics: MaybeListening = ""
+
+
+class Advertise(Section):
+    """Where others reach the doors: hints, logged as `addresses`."""
+
+    mutual: Addresses = ()
+    open: Addresses = ()
+
+
+class S3(Section):
+    """A bucket in place of the folder. `credentials_file` holds the secret, mode 0600.
+
+    With `presigned`, whoever may read here gets URLs at which the service itself gives a blob for ten minutes: for a
+    service that strangers can reach. They show its address and the access key's id, never the secret.
+    """
+
+    endpoint: str
+    bucket: str
+    credentials_file: Path
+    prefix: str = ""
+    region: str = "us-east-1"
+    presigned: bool = False
+
+
+class Storage(Section):
+    """Where bytes lie. All of them are read again and again, at `scrub_bytes_per_second`; 0 for never.
+
+    `database` names a database of PostgreSQL in place of the file `ledger`, in whose folder small files stay. It holds
+    no password: that is in `password_file`, in libpq's format and mode 0600.
+    """
+
+    blobs: Path = Path("data/blobs")
+    ledger: Path = Path("data/ledger.sqlite")
+    database: str = ""
+    password_file: MaybeFile = None
+    scrub_bytes_per_second: Annotated[int, Field(ge=0)] = 16 * 1024**2
+    s3: S3 | None = None
+
+
+class FederationFile(Section):
+    """Where the charter begins. `branch`, the digest of a certified body, decides a fork; else the first stands."""
+
+    file: Path = Path("federation.json")
+    branch: MaybeDigest = ""
+
+
+class Replication(Section):
+    """`mirror` chooses artifacts, not logs: members' logs are always mirrored.
+
+    `first_answer_seconds` is how long a starting node waits to hear from a peer what it last signed, before it signs.
+    """
+
+    interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    first_answer_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    mirror: Wanted = "all"
+
+    def wants(self, repository: str) -> bool:
+        """Whether artifacts called `namespace/name` are copied here."""
+        if isinstance(self.mirror, str):
+            return self.mirror == "all"
+        namespace = repository.partition("/")[0]
+        return repository in self.mirror or f"{namespace}/*" in self.mirror
+
+
+class Publishing(Section):
+    """Who may publish through the open port; operators always may."""
+
+    accept: Accepted = "none"
+
+
+class Gateway(Section):
+    """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
+
+    With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, and all that the node tells of it.
+    `public` false asks every reader for a token. `aliases` are other names of repositories. `policy` says what is
+    served; none asks for signatures alone.
+
+    `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
+    one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
+    and nothing else; `files_url` and `ranges_url` are how others reach them.
+
+    `cold = "peers"` fetches a file that is known and not here when a reader asks for it; it stays, as any copy does.
+    `cold = "upstream"` also imports what nobody has, as far as `[upstream]` goes.
+    """
+
+    http: MaybeListening = ""
+    certificate: MaybeFile = None
+    key: MaybeFile = None
+    url: MaybeGatewayUrl = ""
+    files: MaybeListening = ""
+    files_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = ""
+    ranges: MaybeListening = ""
+    ranges_url: Annotated[str, Field(pattern=r"^(https://[^\s/?#]+)?$")] = ""
+    public: bool = True
+    aliases: Aliases = ()
+    policy: MaybeFile = None
+    cold: Literal["off", "peers", "upstream"] = "off"
+    calls_per_second: Annotated[float, Field(gt=0)] = 500.0
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together")
+        return self
+
+    def told(self) -> GatewayUrl | None:
+        """What the node tells of it. Where it listens is no more than a guess at how others reach it."""
+        return GatewayUrl.parse(self.url) if self.http and self.url else None
+
+    def renamed(self) -> dict[str, str]:
+        """The repository that each alias stands for, by the alias in lower case."""
+        pairs = (alias.partition("=") for alias in self.aliases)
+        return {alias.lower(): name for alias, _, name in pairs}
+
+
+class ReadThrough(Section):
+    """What readers may have mirrored here by asking for it (`gateway.cold = "upstream"`): `allow` names repositories,
+    none by default, `endpoint` the Hub that is asked. `hosts` are others from which its files may come, as for
+    `comity import --allow-host`."""
+
+    allow: Globs = ()
+    endpoint: HubEndpoint = HUB_ENDPOINT
+    hosts: Words = ()
+    largest_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
+
+
+class Tlog(Section):
+    """Logs beyond the federation, by verifier key: those that are pushed here, and who is shown our own.
+
+    `mirror` names outside logs whose entries are taken and cosigned, `witness` those that the plain witness signs, with
+    a name and a key of its own. `submit` names outside witnesses that cosign our log, as "KEY URL".
+    """
+
+    mirror: LogKeys = ()
+    witness: LogKeys = ()
+    witness_name: MaybeName = ""
+    witness_key: Path = Path("keys/witness.pem")
+    submit: Witnesses = ()
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.witness and not self.witness_name:
+            raise ValueError("a witness needs a name of its own: witness_name")
+        return self
+
+
+class Limits(Section):
+    """Beyond the first two a log is no longer mirrored or cosigned. Bytes count entries and their side objects. Of what
+    one log says of compute offers, so many lines are kept in memory; beyond, its offers are not known here."""
+
+    entries_per_origin: Annotated[int, Field(ge=1)] = 10_000_000
+    bytes_per_origin: Annotated[int, Field(ge=1)] = 16 * GIB
+    open_calls_per_second: Annotated[float, Field(gt=0)] = 50.0
+    upload_bytes: Annotated[int, Field(ge=1)] = 4096 * GIB
+    offer_lines_per_origin: Annotated[int, Field(ge=1)] = 262_144
+
+
+MAX_FILE: Final = 1024 * 1024
+PREFIX: Final = "COMITY_"
+
+
+class NodeConfig(Section):
+    """A node's settings. `load` makes one; every path in it is absolute."""
+
+    home: Path
+    node: Naming
+    listen: Listen
+    advertise: Advertise = Advertise()
+    storage: Storage = Storage()
+    federation: FederationFile = FederationFile()
+    replication: Replication = Replication()
+    publishing: Publishing = Publishing()
+    gateway: Gateway = Gateway()
+    upstream: ReadThrough = ReadThrough()
+    tlog: Tlog = Tlog()
+    limits: Limits = Limits()
+
+    @classmethod
+    def load(
+        cls,
+        file: Path,
+        environ: Mapping[str, str] = os.environ,
+        flags: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read a node's configuration.
+
+        Args:
+            flags: values from the command line, by `section.key`.
+
+        Raises NotFound, Unavailable, and Malformed (codes CONFIG, CONFIG-UNKNOWN-KEY) naming the key and its source.
+        """
+        home = file.absolute().parent
+        merged = _read(file)
+        for path, value in (*_from_environment(environ), *(flags or {}).items()):
+            _put(merged, path.split("."), value)
+        _refuse_unknown(merged, file)
+        try:
+            config = cls.model_validate({**merged, "home": home})
+        except ValidationError as error:
+            raise _invalid(error, file) from error
+        return config.model_copy(update=_absolute(config, home))
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    def path(self, name: str) -> Path:
+        return self.home / name
+
+
+_SECTIONS: Final[Mapping[str, type[Section]]] = {
+    "node": Naming,
+    "listen": Listen,
+    "advertise": Advertise,
+    "storage": Storage,
+    "federation": FederationFile,
+    "replication": Replication,
+    "publishing": Publishing,
+    "gateway": Gateway,
+    "upstream": ReadThrough,
+    "tlog": Tlog,
+    "limits": Limits,
+}
+
+
+def _known() -> list[str]:
+    """Every key that there is, as `section.key`, those of storage.s3 included."""
+    keys = [f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields]
+    keys.remove("storage.s3")
+    return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as source:
+            data = source.read(MAX_FILE + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"no configuration {file}", hint="comity init --help") from error
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be read", why=error.strerror or "") from error
+    if len(data) > MAX_FILE:
+        raise Malformed(f"{file} is too large", why=f"at most {MAX_FILE} bytes are read", code="CONFIG")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except ValueError as error:  # TOML and UTF-8 alike
+        raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for path in _known():
+        name = PREFIX + path.replace(".", "_").upper()
+        if name in environ:
+            yield path, environ[name]
+
+
+def _put(document: dict[str, Any], path: list[str], value: str) -> None:
+    for section in path[:-1]:
+        document = document.setdefault(section, {})
+    document[path[-1]] = value
+
+
+def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
+    known = _known()
+    for path in _paths(document):
+        if path not in known:
+            close = difflib.get_close_matches(path, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see the comments in a fresh node.toml"
+            raise Malformed(f"unknown setting {path!r}", why=f"in {file}", hint=hint, code="CONFIG-UNKNOWN-KEY")
+
+
+def _paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _invalid(error: ValidationError, file: Path) -> ComityError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    return Malformed(f"setting {where!r} is not usable", why=f"{first['msg']}, in {file}", code="CONFIG")
+
+
+def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
+    storage, s3 = config.storage, config.storage.s3
+    if s3 is not None:
+        s3 = s3.model_copy(update={"credentials_file": home / s3.credentials_file})
+    gateway = config.gateway
+    files = {name: home / path for name in ("certificate", "key", "policy") if (path := getattr(gateway, name))}
+    paths = {"blobs": home / storage.blobs, "ledger": home / storage.ledger, "s3": s3}
+    if storage.password_file is not None:
+        paths["password_file"] = home / storage.password_file
+    return {
+        "listen": config.listen.model_copy(update={"operator": home / config.listen.operator}),
+        "storage": storage.model_copy(update=paths),
+        "gateway": gateway.model_copy(update=files),
+        "tlog": config.tlog.model_copy(update={"witness_key": home / config.tlog.witness_key}),
+        "federation": config.federation.model_copy(update={"file": home / config.federation.file}),
+    }

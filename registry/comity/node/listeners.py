@@ -1,0 +1,227 @@
+"""How many connections each listener of a node may hold, so that all of them fit into its open files.
+
+Every connection is an open file, and so is each blob that is read, each file of the ledger and each connection to a
+peer. A process that has none left cannot even answer its operator. So the node keeps `OWN` for itself and divides the
+rest, by fixed shares, among the listeners that anybody can connect to.
+
+
+The node's three doors, open: mutual, open, and the operators' Unix socket. What each offers is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from comity.node.config import Limits, Listen
+from comity.node.context import NodeContext
+from comity.trust.errors import Malformed
+from comity.v1 import (
+    artifact_pb2,
+    blob_pb2,
+    charter_pb2,
+    log_pb2,
+    node_pb2,
+    offer_pb2,
+    operator_pb2,
+    publish_pb2,
+    upstream_pb2,
+)
+from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
+from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
+from comity.wire.limits import Allowance, Throttle
+from comity.wire.server import Admitted, Services, ignored, make_server
+
+OWN: Final = 96
+"""Open files for the ledger, blobs, logs, threads' pipes, the operator socket, and connections to peers."""
+LEAST: Final = 8
+"""Connections that a listener has at the least."""
+BLOB_FILES: Final = 3
+"""Open files of one connection to the blob server: two of its socket, one of the blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Connections at once: at the mutual and the open gRPC port, the gateway, and each of the two blob servers."""
+
+    mutual: int
+    open: int
+    http: int
+    blobs: int
+
+    @classmethod
+    def of(cls, files: int) -> Self:
+        """The division of `files` open files."""
+        tenth = max(0, files - OWN) // 10
+
+        def share(tenths: int, most: int, each: int = 1) -> int:
+            return max(LEAST, min(most, tenths * tenth // each))
+
+        return cls(
+            mutual=share(2, 1024), open=share(2, 2048), http=share(2, 2048), blobs=share(2, 1024, each=BLOB_FILES)
+        )
+
+
+def allow_descriptors() -> None:
+    """Raise the process's limit of open files to what the system grants."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def connection_limits() -> ConnectionLimits:
+    """The limits for this process, by its present limit of open files."""
+    return ConnectionLimits.of(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+MAX_SOCKET: Final = 100
+"""Bytes of a Unix socket's path that every system takes."""
+GRACE: Final = 2.0
+"""Seconds that calls under way are given when the node stops."""
+
+OPERATOR_CONNECTIONS: Final = 32
+"""Connections to the operator socket at once."""
+
+_PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
+_OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
+_READS: Final = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (node_pb2, "NodeService"),
+        (log_pb2, "LogService"),
+        (artifact_pb2, "ArtifactService"),
+        (blob_pb2, "BlobService"),
+        (charter_pb2, "CharterService"),
+        (offer_pb2, "OfferService"),
+    )
+)
+_PUBLISH: Final = publish_pb2.DESCRIPTOR.services_by_name["PublishService"].full_name
+_OPERATE: Final = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name
+_IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddresses:
+    """Where the doors are, once they are open; `http` is the URL of the gateway, empty where there is none."""
+
+    mutual: str
+    open: str
+    operator: Path
+    http: str = ""
+
+
+class Listeners:
+    """The servers of a node. `open` starts them, `close` lets calls under way end."""
+
+    def __init__(self, core: NodeContext, services: Services) -> None:
+        self._core = core
+        self._mutual: MutualPort | None = None
+        self._guard: ConnectionGuard | None = None
+        self._servers: list[grpc.aio.Server] = []
+        self._health: dict[str, health.aio.HealthServicer] = {}
+        self._all = services
+        self._public = replace(services, operating=None, importing=None)
+
+    async def open(self) -> ListenAddresses:
+        """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
+        listen, limits = self._core.config.listen, connection_limits()
+        strangers = _strangers(self._core.config.limits)
+        peers, others = _shares(limits.mutual), _shares(limits.open)
+        mutual = await self._serve_peers(listen.mutual, limits.mutual, peers)
+        door = OpenAccess(self._core.keys.tls)
+        open_ = await self._serve(door, self._public, strangers, listen.open, limits.open, others.admitted)
+        await self._serve_operators(listen)
+        self._guard = ConnectionGuard({mutual: peers, open_: others})
+        self._guard.start()
+        return ListenAddresses(_at(listen.mutual, mutual), _at(listen.open, open_), listen.operator)
+
+    async def close(self) -> None:
+        for servicer in self._health.values():
+            await servicer.enter_graceful_shutdown()
+        mutual = (self._mutual.close(GRACE),) if self._mutual else ()
+        await asyncio.gather(*mutual, *(server.stop(GRACE) for server in self._servers))
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.stop)
+
+    async def _serve_peers(self, address: str, connections: int, shares: PortShares) -> int:
+        members = self._core.membership
+        door = MutualAccess(self._core.keys.tls, members.pins, members.operators)
+        services = self._all if self._core.seat.record.operators else self._public
+        throttle = Throttle(_PEER)
+
+        async def make() -> grpc.aio.Server:
+            server = make_server(
+                door, services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
+            )
+            await self._report_health("mutual", server, services)
+            return server
+
+        self._mutual = MutualPort(door, make)
+        members.watch_pins(self._mutual.pins_changed)
+        return await self._mutual.open(address)
+
+    async def _serve(
+        self,
+        door: Access,
+        services: Services,
+        allowance: Allowance,
+        address: str,
+        connections: int,
+        admitted: Admitted = ignored,
+    ) -> int:
+        server = make_server(door, services, Throttle(allowance), connections=connections, admitted=admitted)
+        await self._report_health(address, server, services)
+        try:
+            port = server.add_secure_port(address, door.credentials())
+        except RuntimeError as error:
+            raise cannot_listen(address, str(error)) from error
+        await server.start()
+        self._servers.append(server)
+        return port
+
+    async def _serve_operators(self, listen: Listen) -> None:
+        path = listen.operator
+        if len(os.fsencode(path)) > MAX_SOCKET:
+            why = f"a Unix socket has a path of at most {MAX_SOCKET} bytes"
+            raise Malformed(f"{path} cannot be a socket", why=why, hint="set [listen] operator to a shorter path")
+        path.unlink(missing_ok=True)  # a dead process's: the ledger's lock says that no other node runs here
+        before = os.umask(0o177)  # the socket is private from its first moment on
+        try:
+            await self._serve(OperatorAccess(), self._all, _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)
+        finally:
+            os.umask(before)
+
+    async def _report_health(self, port: str, server: grpc.aio.Server, services: Services) -> None:
+        servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        offered = (*_offered(services), health.SERVICE_NAME)
+        reflection.enable_server_reflection((*offered, reflection.SERVICE_NAME), server)
+        for name in ("", *offered):
+            await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health[port] = servicer
+
+
+def _offered(services: Services) -> tuple[str, ...]:
+    publish = (_PUBLISH,) if services.publishing else ()
+    importing = (_IMPORT,) if services.importing else ()
+    return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing)
+
+
+def _shares(connections: int) -> PortShares:
+    """The places at a port. A quarter of what gRPC takes stays free, so that a newcomer is accepted and looked at."""
+    return PortShares(max(1, connections * 3 // 4))
+
+
+def _strangers(limits: Limits) -> Allowance:
+    rate = limits.open_calls_per_second
+    return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32, all_at_once=128, block_at_once=48)
+
+
+def _at(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"

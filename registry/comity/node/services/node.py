@@ -1,0 +1,203 @@
+"""Who this node says it is, and the charter that it holds.
+
+How this node is, for its operators.
+
+What only this node's operators may ask.
+
+The thinking halves of the calls of comity.v1, values in, values out; their protocols: `comity.wire.services`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from comity.ledger.log_store import LogState
+from comity.node.charter.follower import governance_report, governance_warnings
+from comity.node.context import NodeContext
+from comity.node.importing.importer import disputes
+from comity.node.offers.index import OfferIndex
+from comity.node.own_log import newest_addresses
+from comity.node.publishing import Submissions
+from comity.node.replication.link import PeerLink
+from comity.node.replication.setup import ReplicationTasks
+from comity.node.services.charter import CharterService
+from comity.trust.encoding import Digest
+from comity.trust.errors import NotFound
+from comity.trust.tlog.note import MAX_TIMESTAMP, VerifierKey
+from comity.wire.messages import (
+    Charter,
+    GovernanceStatus,
+    LogStatus,
+    NodeFacts,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ServedStatus,
+    StoreStatus,
+)
+
+SOFTWARE = f"comity {version('comity')}"
+
+
+class NodeFactsService:
+    """Answers `NodeReads`."""
+
+    def __init__(self, core: NodeContext) -> None:
+        self._core = core
+
+    async def node(self) -> NodeFacts:
+        seat = self._core.seat
+        return NodeFacts(
+            software=SOFTWARE,
+            origin=self._core.origin,
+            node_record=seat.record_line,
+            identity=(seat.inception_line, *seat.rotation_lines),
+            addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
+            gateway=self._core.config.gateway.told(),
+        )
+
+    async def charter(self, epoch: int | None) -> Charter:
+        annals = self._core.annals
+        if annals is None:
+            raise NotFound("no such charter", why="this node does not hold any charter", code="NO-CHARTER")
+        wanted = annals.newest.epoch if epoch is None else epoch
+        certificate = await self._core.pools.ledger(annals.certificate, wanted)
+        return Charter(wanted, certificate.body.data, certificate.lines)
+
+
+MAX_CONVICTED: Final = 8
+"""Offers at fault that are named; the first shows whom not to rely on."""
+
+
+class StatusReport:
+    """Gathers what the parts know."""
+
+    def __init__(self, core: NodeContext, desk: Submissions, replication: ReplicationTasks, offers: OfferIndex) -> None:
+        self._core = core
+        self._offers = offers
+        self._desk = desk
+        self._replication = replication
+        self._started = int(core.clock())
+
+    async def now(self) -> NodeStatus:
+        logs = await self._core.pools.ledger(self._logs)
+        governance = await self._governance(logs)
+        uploads = Quota("uploads", self._desk.pending.bytes, self._core.config.limits.upload_bytes)
+        return NodeStatus(
+            software=SOFTWARE,
+            origin=self._core.origin,
+            started=self._started,
+            peers=tuple(map(_peer, self._replication.peers.links.values())),
+            logs=tuple(logs),
+            store=await self._core.pools.files(self._store),
+            holds=len(self._replication.replicas.held),
+            misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
+            quotas=(uploads, *await self._core.pools.ledger(self._replication.quotas.used)),
+            warnings=(*self._warnings(logs, governance), *await self._core.pools.ledger(disputes, self._core)),
+            served=tuple(ServedStatus(who, blob, count) for (who, blob), count in self._core.served.sums.items()),
+            governance=governance,
+        )
+
+    async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
+        chamber = self._replication.chamber
+        if chamber is None:
+            return None
+        asks = await self._core.pools.ledger(self._core.ledger.asks.count)
+        return governance_report(self._core, chamber, {log.origin: log for log in logs}, asks)
+
+    def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
+        """What an operator should look at, most pressing first."""
+        if self._replication.own_log.refusal is not None:
+            yield f"this node signs nothing: {self._replication.own_log.refusal}"
+        for log in logs:
+            if log.frozen:
+                yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
+        for name, chain in islice(self._offers.convicted(), MAX_CONVICTED):
+            fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
+            origin, title = VerifierKey.parse(name).name, chain.book.offer.title
+            yield f"{origin} broke its word about its offer {title!r}: {fault}"
+        if governance is not None:
+            yield from governance_warnings(governance, self._core.clock())
+        for log_key, why in self._replication.quotas.full.items():
+            yield f"{log_key.name} is at its quota here and does not advance: {why}"
+        for name in sorted(self._offers.crowded):
+            yield f"{VerifierKey.parse(name).name} says more of compute offers than is kept here; see limits"
+        if waiting := self._offers.waiting():
+            yield f"requests for this node's offers that wait for an answer: {waiting}; see comity grant ls"
+        if missing := len(self._replication.custody.missing):
+            yield f"{missing} side objects of logged entries are missing here and looked for"
+        if self._core.membership.federation is None:
+            yield "this node belongs to no federation yet"
+        elif not self._core.membership.seated:
+            yield "the newest charter has no seat for this node's member"
+        if self._replication.start.alone:
+            yield "no peer answered when this node started"
+        for link in self._replication.peers.links.values():
+            if not link.state.reachable:
+                yield f"{link.name} does not answer: {link.state.last_error or 'not asked yet'}"
+
+    def _logs(self) -> list[LogStatus]:
+        states = sorted(self._core.ledger.logs.all(), key=lambda state: not state.own)
+        return [self._log(state) for state in states]
+
+    def _log(self, state: LogState) -> LogStatus:
+        key = VerifierKey.parse(state.vkey)
+        time, cosigners = self._cosigned(key)
+        return LogStatus(
+            origin=state.origin,
+            size=state.size,
+            own=state.own,
+            checkpoint_time=time,
+            cosigners=cosigners,
+            frozen=self._replication.convictions.frozen(key),
+            full=key in self._replication.quotas.full,
+        )
+
+    def _cosigned(self, log: VerifierKey) -> tuple[int, tuple[str, ...]]:
+        """The time of the newest cosignature of the newest checkpoint, and the names of its cosigners."""
+        try:
+            note = self._core.ledger.cosignatures.cosigned(str(log))
+        except NotFound:
+            return 0, ()
+        lines = [line for line in note.signatures if line.name != log.name]
+        made = {line.name: int.from_bytes(line.signature[:8], "big") for line in lines}
+        times = [time for time in made.values() if time <= MAX_TIMESTAMP]
+        return max(times, default=0), tuple(sorted(made))
+
+    def _store(self) -> StoreStatus:
+        sizes = [size for _, size in self._core.store.sizes()]
+        return StoreStatus(len(sizes), sum(sizes), self._core.store.free_bytes(), self._core.store.quarantined())
+
+
+def _peer(link: PeerLink) -> PeerStatus:
+    peer, state = link.peer, link.state
+    return PeerStatus(
+        name=link.name,
+        jurisdiction=peer.member.jurisdiction,
+        address=link.address,
+        reachable=state.reachable,
+        last_seen=state.last_seen,
+        lag=state.lag,
+        last_error=state.last_error,
+    )
+
+
+class OperatorService:
+    """Answers `Operating`."""
+
+    def __init__(self, desk: Submissions, status: StatusReport, governance: CharterService) -> None:
+        self._desk = desk
+        self._status = status
+        self._governance = governance
+
+    async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
+        return await self._desk.adopt(path, digest, size)
+
+    async def decide_ask(self, member: Digest, *, keep: bool) -> None:
+        await self._governance.decide_ask(member, keep=keep)
+
+    async def status(self) -> NodeStatus:
+        return await self._status.now()

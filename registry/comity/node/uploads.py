@@ -1,0 +1,365 @@
+"""Submissions that wait for objects: in memory, bounded, the oldest first to go. Submitting again brings one back.
+
+Bytes coming in: appended to a partial file, hashed when whole, and only then taken into the store.
+
+A file is hashed for itself and for its pieces in one pass. What does not have its hash is removed, not kept for a
+second look: the sender has it.
+
+
+Whether all that a `published` or `observed` statement names is here: side objects, then files of its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from comity.content.blobs import MAX_READ, BlobStore, lock_if_free, piece_lengths
+from comity.content.durable import disk_errors
+from comity.content.ingest import hash_pieces
+from comity.node.context import NodeContext
+from comity.trust.artifact import MAX_MANIFEST, Manifest, PieceIndex, PieceLayout, check_records, encode_records
+from comity.trust.artifact import MAX_PIECE_INDEX as MAX_INDEX
+from comity.trust.encoding import Digest, sha256, short
+from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
+from comity.trust.statement import SideObject, Statement
+from comity.trust.statements import Published
+from comity.trust.upstream import Observed
+
+MAX_PENDING: Final = 256
+MAX_PER_CALLER: Final = 16
+MAX_WANTED: Final = 400_000
+"""Objects that all submissions together wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """An object that has to arrive. `path` is where a manifest lists it, or empty: it says how the file is cut."""
+
+    digest: Digest
+    size: int
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSubmission:
+    """A submission and what it waits for."""
+
+    id: Digest
+    caller: str
+    wants: Mapping[Digest, Want]
+
+    @property
+    def size(self) -> int:
+        return sum(want.size for want in self.wants.values())
+
+
+def submission_id(lines: Sequence[bytes]) -> Digest:
+    """SHA-256 over the lines, each followed by a line feed."""
+    return Digest(hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest())
+
+
+class PendingSubmissions:
+    """The submissions under way. Touched by the event loop only.
+
+    Args:
+        most_bytes: that all of them together may bring.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
+
+    @property
+    def bytes(self) -> int:
+        return sum(submission.size for submission in self._waiting.values())
+
+    def put(self, submission: PendingSubmission) -> None:
+        """Wait for a submission's objects. Raises OutOfSpace (UPLOAD-QUOTA) for one that would never fit."""
+        self._waiting.pop(submission.id, None)
+        if submission.size > self._most_bytes or len(submission.wants) > MAX_WANTED:
+            why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self._most_bytes}"
+            raise OutOfSpace("submission too large", why=why, code="UPLOAD-QUOTA")
+        same = [other.id for other in self._waiting.values() if other.caller == submission.caller]
+        for old in same[: max(0, len(same) + 1 - MAX_PER_CALLER)]:
+            del self._waiting[old]
+        while not self._fits(submission):
+            self._waiting.popitem(last=False)
+        self._waiting[submission.id] = submission
+
+    def want(self, submission: Digest, digest: Digest, size: int) -> Want:
+        """What an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
+        found = self._waiting.get(submission)
+        if found is None:
+            raise NotFound(
+                "no such submission",
+                why="it was not made, or long ago",
+                hint="submit the lines again",
+                code="NO-SUBMISSION",
+            )
+        self._waiting.move_to_end(submission)
+        want = found.wants.get(digest)
+        if want is None or want.size != size:
+            raise NotFound("not an object of this submission", why=f"{digest} of {size} bytes", code="NOT-WANTED")
+        return want
+
+    def path_of(self, digest: Digest) -> str:
+        """Where a manifest under way lists a blob; empty where none does."""
+        wants = (submission.wants.get(digest) for submission in self._waiting.values())
+        return next((want.path for want in wants if want and want.path), "")
+
+    def done(self, submission: Digest) -> None:
+        self._waiting.pop(submission, None)
+
+    def _fits(self, submission: PendingSubmission) -> bool:
+        others: Iterable[PendingSubmission] = self._waiting.values()
+        return (
+            len(self._waiting) < MAX_PENDING
+            and sum(len(other.wants) for other in others) + len(submission.wants) <= MAX_WANTED
+            and self.bytes + submission.size <= self._most_bytes
+        )
+
+
+SPARE: Final = 256 * 1024 * 1024
+"""Bytes of the disk that uploads leave free."""
+_SUFFIX: Final = ".upload"
+
+
+class Uploads:
+    """Takes files in. One writer a blob at a time, across processes."""
+
+    def __init__(self, core: NodeContext) -> None:
+        self._core = core
+        self._store = core.store
+
+    def received(self, digest: Digest) -> int:
+        """How much of an object arrived already. Blocking."""
+        try:
+            return self._partial(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def upload(self, want: Want, offset: int, chunks: AsyncIterator[bytes]) -> int:
+        """Append what comes at `offset`; gives how much of the object is here.
+
+        Raises Conflict (OFFSET, BLOB-BUSY), OutOfSpace, and Untrusted (DIGEST) where the whole is not what it should
+        be: nothing of it is kept then.
+        """
+        if await self._core.pools.files(self._store.has, want.digest):
+            return want.size
+        with self._claimed(want.digest):
+            await self._core.pools.files(self._require_room, want.size - offset)
+            received = await self._core.pools.files(self._begin, want.digest, offset)
+            async for chunk in chunks:
+                await self._core.pools.files(self._append, want.digest, received, chunk)
+                received += len(chunk)
+            if received == want.size:
+                await self._core.pools.hashing(self._take_in, want)
+            return received
+
+    async def adopt(self, path: Path, want: Want) -> bool:
+        """Take in a file of this machine; whether it was here already.
+
+        Raises NotFound, Malformed for what is no regular file, Untrusted (DIGEST), Conflict (CHANGED, BLOB-BUSY).
+        """
+        if await self._core.pools.files(self._store.has, want.digest):
+            return True
+        with self._claimed(want.digest):
+            await self._core.pools.hashing(self._adopt, path, want)
+        return False
+
+    async def put(self, digest: Digest, data: bytes) -> None:
+        """Take in a small object. Raises Untrusted where `data` has another hash, and OutOfSpace."""
+        await self._core.pools.files(self._require_room, len(data))
+        await self._core.pools.files(self._store.put, digest, data)
+
+    def records(self, want: Want) -> None:
+        """Make sure of the piece records of a blob that is here, cut as `want.path` asks. Blocking.
+
+        Raises Untrusted (DIGEST) where the blob is damaged; it is put aside then.
+        """
+        with io.BufferedReader(_Stored(self._store, want.digest, want.size), MAX_READ) as file:
+            try:
+                self._hash(file, want)
+            except Untrusted:
+                self._store.quarantine(want.digest, "its bytes no longer have its hash")
+                raise
+
+    def forget(self, before: float) -> None:
+        """Remove partial uploads that were last written before a time (POSIX seconds). Blocking."""
+        for partial in self._partial(sha256(b"")).parent.glob(f"*{_SUFFIX}"):
+            if partial.stat().st_mtime < before:
+                partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _claimed(self, digest: Digest) -> Iterator[None]:
+        with lock_if_free(self._store.scratch(digest).parent, digest) as free:
+            if not free:
+                raise Conflict("this object is on its way already", why=short(digest), code="BLOB-BUSY")
+            yield
+
+    def _partial(self, digest: Digest) -> Path:
+        path = self._store.scratch(digest)
+        return path.with_name(path.name + _SUFFIX)
+
+    def _require_room(self, missing: int) -> None:
+        free = self._store.free_bytes()
+        if free is not None and free < missing + SPARE:
+            raise OutOfSpace("the node's disk is full", why=f"{missing} bytes to come, {free} free")
+
+    def _begin(self, digest: Digest, offset: int) -> int:
+        received = self.received(digest)
+        if offset != received:
+            raise Conflict("not where the upload stands", why=f"{received} bytes are here, not {offset}", code="OFFSET")
+        return received
+
+    def _append(self, digest: Digest, at: int, chunk: bytes) -> None:
+        with disk_errors(f"{short(digest)} was not received"):
+            descriptor = os.open(self._partial(digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.pwrite(descriptor, chunk, at)
+            finally:
+                os.close(descriptor)
+
+    def _take_in(self, want: Want) -> None:
+        partial = self._partial(want.digest)
+        try:
+            with partial.open("rb") as file:
+                self._hash(file, want)
+        except Untrusted:
+            partial.unlink(missing_ok=True)
+            raise
+        self._store.admit(partial, want.digest, want.size)
+
+    def _adopt(self, path: Path, want: Want) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise NotFound(f"no file {path}") from error
+        except OSError as error:
+            raise Malformed(f"{path} cannot be adopted", why=error.strerror or "", code="NOT-A-FILE") from error
+        with os.fdopen(descriptor, "rb") as file:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise Malformed(f"{path} cannot be adopted", why="it is not a regular file", code="NOT-A-FILE")
+            if before.st_size != want.size:
+                raise Untrusted("not the file that was named", why=f"it has {before.st_size} bytes", code="DIGEST")
+            self._hash(file, want)
+        if _version(path.lstat()) != _version(before):
+            raise Conflict(f"{path} changed while it was read", why="somebody writes to it", code="CHANGED")
+        self._store.admit(path, want.digest, want.size, link=True)
+
+    def _hash(self, file: io.BufferedReader[Any], want: Want) -> None:
+        """Hash a file, and remember its pieces. Raises Untrusted (DIGEST)."""
+        layout, lengths = piece_lengths(want.path, file, want.size)
+        file.seek(0)
+        try:
+            found, records = hash_pieces(file, lengths, lambda count: None)
+        except EOFError as error:
+            raise Untrusted("fewer bytes than announced", why=short(want.digest), code="DIGEST") from error
+        if found != want.digest:
+            self._core.metrics.verify_failures.labels("upload").inc()
+            raise Untrusted("bytes differ from their name", why=f"they hash to {found}", code="DIGEST")
+        if want.path:
+            self._core.ledger.pieces.remember_records(want.digest, want.size, layout, encode_records(records))
+
+
+class _Stored(io.RawIOBase):
+    """A blob as a file to read."""
+
+    def __init__(self, store: BlobStore, digest: Digest, size: int) -> None:
+        self._store = store
+        self._digest = digest
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._store.read(self._digest, self._at, min(len(buffer), MAX_READ))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def missing_objects(store: BlobStore, statements: Iterable[Statement]) -> list[Want]:
+    """Side objects that are not here. Blocking. Raises Untrusted for one that is here and has another size."""
+    named = dict.fromkeys(item for statement in statements for item in statement.objects)
+    return [Want(item.digest, item.size) for item in named if not _has(store, item.digest, item.size)]
+
+
+def read_artifact(store: BlobStore, manifest: SideObject, pieces: SideObject) -> tuple[Manifest, PieceIndex]:
+    """The two documents that name every byte of an artifact; both are here. Blocking.
+
+    Raises Malformed, and Untrusted where they are not about the same files.
+    """
+    contents = Manifest.parse(_document(store, manifest, MAX_MANIFEST))
+    index = PieceIndex.parse(_document(store, pieces, MAX_INDEX))
+    if [path for path, _ in index.files] != [entry.path for entry in contents.files]:
+        raise Untrusted("piece index refused", why="it does not list the manifest's files", code="PIECE-INDEX")
+    return contents, index
+
+
+def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:
+    """Files of an artifact that are not here, each once. Blocking."""
+    wants = {entry.sha256: Want(entry.sha256, entry.size, entry.path) for entry in manifest.files}
+    if (empty := wants.get(sha256(b""))) is not None and empty.size == 0:
+        store.put(empty.digest, b"")
+    return [want for want in wants.values() if not _has(store, want.digest, want.size)]
+
+
+def check_pieces(core: NodeContext, arrivals: Uploads, published: Published | Observed) -> None:
+    """Hold the piece index against the bytes; remember the records by which others fetch them. Blocking.
+
+    Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) where the index is not what these files give.
+    """
+    manifest, index = read_artifact(core.store, published.manifest, published.pieces)
+    for want, layout in _cut(manifest, index):
+        records = core.ledger.pieces.records(want.digest, layout.layout)
+        if records is None:
+            arrivals.records(want)
+            records = core.ledger.pieces.records(want.digest, layout.layout)
+        if records is None:
+            why = f"{want.path} is not cut as {layout.layout}"
+            raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
+        check_records(records, size=want.size, expected=layout)
+
+
+def _cut(manifest: Manifest, index: PieceIndex) -> Iterator[tuple[Want, PieceLayout]]:
+    for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
+        yield Want(entry.sha256, entry.size, entry.path), layout
+
+
+def _document(store: BlobStore, item: SideObject, limit: int) -> bytes:
+    if item.size > limit:
+        raise Malformed("document too large", why=f"{item.size} bytes, at most {limit} are read")
+    return b"".join(store.iterate(item.digest, 0, item.size))
+
+
+def _has(store: BlobStore, digest: Digest, size: int) -> bool:
+    if not store.has(digest):
+        return False
+    if (found := store.size(digest)) != size:
+        why = f"{digest} has {found} bytes, not {size}"
+        raise Untrusted("a size that cannot be", why=why, code="SIZE")
+    return True

@@ -1,0 +1,362 @@
+"""The manifest: which bytes, at which paths. It says nothing about names, licences or people.
+
+    {"files":[{"path":"config.json","sha256":"953f…","size":612},…],"schema":"comity/manifest/v1","size":612}
+
+RFC 8785 JSON; the artifact is named by the SHA-256 of these bytes, so that everybody who has the same files gets the
+same name, whatever parser or piece layout they use. Source: protocol, section 4.
+
+
+Pieces: verifiable ranges of a file, the unit of transfer, resume, reuse and audit.
+
+A *piece record* is the piece's length (32-bit, big-endian) and its SHA-256: 36 bytes. The RFC 6962 tree hash over a
+file's records is its `root`. The *piece index* lists {layout, count, root} per file; it is a hint beside the manifest:
+a wrong one costs a retry, never a wrong file, because the whole-file SHA-256 decides. Source: protocol, section 4.
+
+
+The Hub's view of an artifact: a deterministic git commit id, so that Hub caches everywhere agree.
+
+The commit is a real git object graph computed from the manifest alone: each file is the blob of its Git LFS pointer
+(which is made of its SHA-256 and size), in real tree objects, under a commit with fixed author, date and message.
+Whoever has the manifest computes the same 40 hex digits. Sources: git object format; Git LFS pointer spec v1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import struct
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, TypeAlias
+
+from comity.trust.encoding import MAX_INTEGER, Digest, Fields, Json, canonical, parse_canonical, sha256
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.tlog.merkle import leaf_hash, root
+
+MANIFEST_SCHEMA: Final = "comity/manifest/v1"
+MAX_FILES: Final = 100_000
+MAX_PATH_BYTES: Final = 1024
+MAX_MANIFEST: Final = 64 * 1024 * 1024
+RESERVED: Final = (".comity", ".git", ".cache/huggingface")
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file: relative `path`, `size` in bytes, SHA-256 of its content."""
+
+    path: str
+    size: int
+    sha256: Digest
+
+
+def check_path(path: str) -> str:
+    """Return `path` if it may stand in a manifest, so that it means the same file on every system.
+
+    Raises Malformed for absolute paths, `.`, `..` and empty segments, control characters, backslashes, names that are
+    too long, and the folders that a publisher's tree never contributes (`.git/`, `.comity/`, the Hub's cache).
+    """
+    encoded = path.encode("utf-8", "surrogatepass")
+    if not 1 <= len(encoded) <= MAX_PATH_BYTES:
+        raise _bad_path(path, f"a path has 1 to {MAX_PATH_BYTES} bytes")
+    if any(segment in ("", ".", "..") for segment in path.split("/")):
+        raise _bad_path(path, "an empty, '.' or '..' segment")
+    if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
+        raise _bad_path(path, "a backslash, control character or lone surrogate")
+    if any(f"{_folded(path)}/".startswith(f"{folder}/") for folder in RESERVED):
+        raise _bad_path(path, "a reserved folder")
+    return path
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Files in order of the UTF-8 bytes of their paths. Build with `of` or `parse`; no invalid instance exists."""
+
+    files: tuple[FileEntry, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.files) > MAX_FILES:
+            raise Malformed("manifest too large", why=f"{len(self.files)} files, at most {MAX_FILES}")
+        keys = [entry.path.encode("utf-8", "surrogatepass") for entry in self.files]
+        if any(left >= right for left, right in itertools.pairwise(keys)):
+            raise Malformed("manifest is malformed", why="paths are not in strict UTF-8 byte order")
+        for entry in self.files:
+            check_path(entry.path)
+        _refuse_collisions(entry.path for entry in self.files)
+
+    @classmethod
+    def of(cls, files: Iterable[FileEntry]) -> Manifest:
+        return cls(tuple(sorted(files, key=lambda entry: entry.path.encode("utf-8", "surrogatepass"))))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Parse exactly what `encode` writes, at most 64 MiB. Raises Malformed."""
+        fields = Fields(parse_canonical(data, limit=MAX_MANIFEST, what="manifest"), "manifest")
+        fields.constant("schema", MANIFEST_SCHEMA)
+        files = []
+        for item in fields.items("files", most=MAX_FILES):
+            file = Fields(item, "manifest file")
+            files.append(FileEntry(file.text("path", most=MAX_PATH_BYTES), file.integer("size"), file.digest("sha256")))
+            file.done()
+        manifest = cls(tuple(files))
+        if fields.integer("size") != manifest.size:
+            raise Malformed("manifest is malformed", why="its size is not the sum of its files' sizes")
+        fields.done()
+        return manifest
+
+    def encode(self) -> bytes:
+        return canonical(
+            {
+                "schema": MANIFEST_SCHEMA,
+                "files": [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in self.files],
+                "size": self.size,
+            }
+        )
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The artifact digest."""
+        return sha256(self.encode())
+
+    @cached_property
+    def size(self) -> int:
+        total = sum(entry.size for entry in self.files)
+        if total > MAX_INTEGER:
+            raise Malformed("manifest is malformed", why="sizes beyond 2**53 - 1")
+        return total
+
+    @cached_property
+    def by_path(self) -> dict[str, FileEntry]:
+        return {entry.path: entry for entry in self.files}
+
+
+def _refuse_collisions(paths: Iterable[str]) -> None:
+    """Two paths that one file system would merge (case, Unicode form), or a file that is another's folder.
+
+    With NUL, which no path holds, for the slash, whatever collides stands side by side in sorted order.
+    """
+    keys = sorted((_folded(path).replace("/", "\0"), path) for path in paths)
+    for (left, path), (right, other) in itertools.pairwise(keys):
+        if right == left:
+            raise _bad_path(other, f"differs from {path!r} only by case or Unicode form")
+        if right.startswith(left + "\0"):
+            raise _bad_path(path, "it is both a file and a folder")
+        folders = zip(path.split("/")[:-1], other.split("/")[:-1], strict=False)
+        if any(a != b for a, b in itertools.takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), folders)):
+            raise _bad_path(other, f"a folder of it differs from one of {path!r} only by case or Unicode form")
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _bad_path(path: str, why: str) -> Malformed:
+    shown = path.encode("utf-8", "backslashreplace").decode("utf-8", "replace")[:120]
+    return Malformed(f"path {shown!r} cannot be published", why=why, code="BAD-PATH")
+
+
+PIECES_SCHEMA: Final = "comity/pieces/v1"
+PIECE: Final = 4 * 1024 * 1024
+SMALL: Final = 256 * 1024
+FIXED: Final = "fixed-4MiB/1"
+TENSOR: Final = "tensor-4MiB/1"
+RECORD_BYTES: Final = 36
+MAX_PIECES: Final = 4_000_000  # 16 TB in full pieces; 144 MB of records
+MAX_PIECE_INDEX: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRecord:
+    """One piece: its length in bytes (1 to 4 MiB) and the raw 32-byte SHA-256 of its bytes."""
+
+    length: int
+    sha256: bytes
+
+    def encode(self) -> bytes:
+        return struct.pack(">I", self.length) + self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class PieceLayout:
+    """How one file is cut: the layout's name, the number of pieces, and the root over their records (hex)."""
+
+    layout: str
+    count: int
+    root: Digest
+
+
+def fixed_pieces(size: int) -> list[int]:
+    """Lengths under `fixed-4MiB/1`: 4 MiB each, the last one shorter; none for an empty file."""
+    full, rest = divmod(size, PIECE)
+    return [PIECE] * full + ([rest] if rest else [])
+
+
+def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int]:
+    """Lengths under `tensor-4MiB/1`.
+
+    Args:
+        size: file size in bytes.
+        header_end: where the header region ends and tensor data may begin.
+        starts: absolute offsets of tensor starts, ascending, distinct, in [header_end, size).
+
+    The header region is cut every 4 MiB. Consecutive tensors under 256 KiB are joined while the piece stays at most
+    4 MiB; a larger tensor is cut every 4 MiB from its own start, so that the same tensor gives the same pieces
+    wherever it stands. Raises Malformed where the offsets do not fit the file.
+    """
+    if not 0 <= header_end <= size or any(a >= b for a, b in itertools.pairwise(starts)):
+        raise Malformed("tensor offsets are malformed", why="not ascending, or beyond the file")
+    if starts and not (header_end <= starts[0] and starts[-1] < size):
+        raise Malformed("tensor offsets are malformed", why="outside the data region")
+    lengths = fixed_pieces(header_end)
+    bounds = [header_end, *(start for start in starts if start > header_end), size]
+    joined = 0
+    for start, end in itertools.pairwise(bounds):
+        length = end - start
+        if length < SMALL and joined + length <= PIECE:
+            joined += length
+            continue
+        if joined:
+            lengths.append(joined)
+        joined = length if length < SMALL else 0
+        if not joined:
+            lengths.extend(fixed_pieces(length))
+    return lengths + ([joined] if joined else [])
+
+
+def encode_records(records: Iterable[PieceRecord]) -> bytes:
+    return b"".join(record.encode() for record in records)
+
+
+def parse_records(data: bytes, *, size: int) -> list[PieceRecord]:
+    """Parse concatenated records that tile a file of `size` bytes exactly. Raises Malformed."""
+    if len(data) % RECORD_BYTES or len(data) > MAX_PIECES * RECORD_BYTES:
+        raise Malformed("piece records are malformed", why="not a whole number of records, or too many")
+    records = [
+        PieceRecord(struct.unpack_from(">I", data, at)[0], data[at + 4 : at + RECORD_BYTES])
+        for at in range(0, len(data), RECORD_BYTES)
+    ]
+    if any(not 1 <= record.length <= PIECE for record in records):
+        raise Malformed("piece records are malformed", why=f"a piece has 1 to {PIECE} bytes")
+    if sum(record.length for record in records) != size:
+        raise Malformed("piece records are malformed", why=f"they do not tile a file of {size} bytes")
+    return records
+
+
+def records_root(records: Iterable[PieceRecord]) -> Digest:
+    """RFC 6962 tree hash over the encoded records, in hex."""
+    return Digest(root([leaf_hash(record.encode()) for record in records]).hex())
+
+
+def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[PieceRecord]:
+    """The records that `expected` names, or Malformed/Untrusted: this is how a stranger's records become usable."""
+    if len(data) != expected.count * RECORD_BYTES:
+        raise Untrusted("piece records refused", why=f"expected {expected.count} records", code="PIECE-RECORDS")
+    records = parse_records(data, size=size)
+    if records_root(records) != expected.root:
+        raise Untrusted("piece records refused", why="their root is not the index's", code="PIECE-RECORDS")
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class PieceIndex:
+    """Path and layout of each file of one manifest, in the manifest's order."""
+
+    files: tuple[tuple[str, PieceLayout], ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> PieceIndex:
+        """Parse exactly what `encode` writes. Raises Malformed."""
+        fields = Fields(parse_canonical(data, limit=MAX_PIECE_INDEX, what="piece index"), "piece index")
+        fields.constant("schema", PIECES_SCHEMA)
+        files = []
+        for item in fields.items("files", most=MAX_FILES):
+            file = Fields(item, "piece index file")
+            path = check_path(file.text("path", most=MAX_PATH_BYTES))
+            layout = file.choice("layout", (FIXED, TENSOR))
+            files.append((path, PieceLayout(layout, file.integer("count", most=MAX_PIECES), file.digest("root"))))
+            file.done()
+        fields.done()
+        if any(left.encode() >= right.encode() for (left, _), (right, _) in itertools.pairwise(files)):
+            raise Malformed("piece index is malformed", why="paths are not in strict UTF-8 byte order")
+        return cls(tuple(files))
+
+    def encode(self) -> bytes:
+        files: list[Json] = [
+            {"path": path, "layout": p.layout, "count": p.count, "root": p.root} for path, p in self.files
+        ]
+        return canonical({"schema": PIECES_SCHEMA, "files": files})
+
+    @property
+    def digest(self) -> Digest:
+        return sha256(self.encode())
+
+
+_Rows: TypeAlias = list[tuple[bytes, bytes, bytes]]
+
+
+def pointer(entry: FileEntry) -> bytes:
+    """The Git LFS pointer file of a manifest entry."""
+    return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.sha256}\nsize {entry.size}\n").encode()
+
+
+def blob_id(entry: FileEntry) -> str:
+    """Git blob id (40 hex digits) of the entry's pointer."""
+    return _object_id("blob", pointer(entry)).hex()
+
+
+def tree_id(manifest: Manifest) -> str:
+    """Git tree id (40 hex digits) of the artifact's root folder."""
+    return tree_ids(manifest)[""]
+
+
+def tree_ids(manifest: Manifest) -> dict[str, str]:
+    """Git tree ids of all folders by path; the root's path is empty."""
+    return git_tree_ids(manifest, blob_id)
+
+
+def git_tree_ids(manifest: Manifest, blob_of: Callable[[FileEntry], str]) -> dict[str, str]:
+    """The same where `blob_of` says which git blob stands for a file; every file has mode 100644."""
+    found: dict[str, str] = {}
+    path: list[tuple[str, _Rows]] = [("", [])]  # the folder being filled and those around it; no recursion: 512 levels
+    for entry in manifest.files:  # in byte order, so that a folder's files stand together
+        *folders, name = entry.path.split("/")
+        here = [folder for folder, _ in path[1:]]
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, folders, strict=False)))
+        _leave(path, shared + 1, found)
+        path.extend((folder, []) for folder in folders[shared:])
+        path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_of(entry))))
+    _leave(path, 1, found)
+    found[""] = _tree(path[0][1]).hex()
+    return found
+
+
+def commit_id(manifest: Manifest) -> str:
+    """Git commit id (40 lower-case hex digits) by which a Hub client names this artifact."""
+    text = (
+        f"tree {tree_id(manifest)}\n"
+        "author Comity <comity@invalid> 0 +0000\n"
+        "committer Comity <comity@invalid> 0 +0000\n"
+        f"\nsha256:{manifest.digest}\n"
+    )
+    return _object_id("commit", text.encode()).hex()
+
+
+def _leave(path: list[tuple[str, _Rows]], depth: int, found: dict[str, str]) -> None:
+    """Finish the innermost folders until `depth` are left; each becomes a row of the one around it."""
+    while len(path) > depth:
+        where = "/".join(folder for folder, _ in path[1:])
+        folder, rows = path.pop()
+        oid = _tree(rows)
+        found[where] = oid.hex()
+        path[-1][1].append((folder.encode() + b"/", b"40000", oid))
+
+
+def _tree(rows: _Rows) -> bytes:
+    """Git sorts a folder as if its name ended with a slash."""
+    lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in sorted(rows))
+    return _object_id("tree", b"".join(lines))
+
+
+def _object_id(kind: str, data: bytes) -> bytes:
+    return hashlib.sha1(b"%b %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).digest()

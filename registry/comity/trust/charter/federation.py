@@ -1,0 +1,192 @@
+"""The federation file: all that a newcomer needs to find a federation and hold on to it. One JSON file.
+
+It holds every charter body since the genesis with the certificate that made it valid, so that each member id provably
+leads to the keys that are listed for it, and the nodes: their records and addresses. Taken from two members by separate
+ways, it is the one moment of trust in a user's journey; everything later is checked against the pinned body. Source:
+protocol, section 7.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity.trust.charter.certificate import certify, certify_genesis
+from comity.trust.charter.document import MAX_BYTES as MAX_CHARTER
+from comity.trust.charter.document import Body
+from comity.trust.encoding import Digest, Fields, Json, parse_json
+from comity.trust.errors import ComityError, Malformed, Untrusted
+from comity.trust.rotation import RotationChains, SigningStates
+from comity.trust.statement import MAX_LINE, Entry, parse_entry
+from comity.trust.statements import NodeRecord, parse_node_record, prove_node_record, read_addresses
+
+SCHEMA: Final = "comity/federation/v1"
+MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_EPOCHS: Final = 10_000
+MAX_LINES: Final = 8192
+MAX_NODES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FederationNode:
+    """A node as the file lists it: its proven record, the line that proves it, and hints where it listens."""
+
+    record: NodeRecord
+    line: bytes
+    mutual: tuple[str, ...]
+    open: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """The bodies of a federation, from the genesis on, the lines that certify each, and the nodes of its members.
+
+    Only `parse` and `assemble` make one.
+    """
+
+    chain: tuple[Body, ...]
+    certificates: tuple[tuple[bytes, ...], ...]
+    nodes: tuple[FederationNode, ...]
+
+    @property
+    def id(self) -> Digest:
+        return self.genesis.digest
+
+    @property
+    def genesis(self) -> Body:
+        return self.chain[0]
+
+    @property
+    def body(self) -> Body:
+        """The newest."""
+        return self.chain[-1]
+
+    def holds(self, body: Digest) -> Body | None:
+        """The body of this digest, if it is one of the chain."""
+        return next((held for held in self.chain if held.digest == body), None)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Federation:
+        """Read a federation file and prove it: a genesis by everybody's consent, each later body by its certificate,
+        each node record by its member's keys.
+
+        Raises Malformed/Untrusted. That the file is the *right* one is the owner's decision, not this function's.
+        """
+        fields, chain, certificates = _open(data)
+        chains = RotationChains(_readable(line for lines in certificates for line in lines))
+        nodes = tuple(_node(item, chain, chains) for item in fields.items("nodes", most=MAX_NODES))
+        fields.done()
+        return cls(chain, certificates, nodes)
+
+    @classmethod
+    def assemble(
+        cls, chain: Sequence[Body], certificates: Sequence[Iterable[bytes]], nodes: Iterable[FederationNode]
+    ) -> Federation:
+        """Put a file together, and prove it as everybody will who reads it. Raises Malformed/Untrusted."""
+        lines = tuple(tuple(dict.fromkeys(certificate)) for certificate in certificates)
+        return cls.parse(cls(tuple(chain), lines, tuple(nodes)).encode())
+
+    def encode(self) -> bytes:
+        epochs: list[Json] = [
+            {"body": body.data.decode(), "certificate": [line.decode() for line in lines]}
+            for body, lines in zip(self.chain, self.certificates, strict=True)
+        ]
+        nodes: list[Json] = [
+            {"record": node.line.decode(), "mutual": list(node.mutual), "open": list(node.open)} for node in self.nodes
+        ]
+        document: dict[str, Json] = {"schema": SCHEMA, "federation": self.id, "epochs": epochs, "nodes": nodes}
+        return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def prove_bodies(data: bytes) -> tuple[Body, ...]:
+    """The charter bodies of a federation file, proven as `Federation.parse` proves them. Its nodes, who decide nothing,
+    are not looked at. Raises Malformed/Untrusted."""
+    fields, chain, _ = _open(data)
+    fields.items("nodes", most=MAX_NODES)
+    fields.done()
+    return chain
+
+
+def prove_record(entry: Entry, body: Body, chains: RotationChains | None = None) -> NodeRecord:
+    """The record, if a member of `body` signed it with keys listed there, or reached from them by its own rotations.
+
+    When it was made does not matter, nor whether rotations are in dispute: every key on every branch counts. Were it
+    otherwise, a rotation that turns up later would un-count a cosigner that had counted (I4), and a member could take
+    back what it witnessed by contradicting itself. A thief of keys, current or retired, starts no branch. A thief of
+    most recovery keys gains little, since the seat counts once, however many keys speak for it; and the owner of the
+    policy ends even that by pinning a body that lists newer keys: from there no branch leads back.
+
+    Raises Malformed/Untrusted.
+    """
+    return hear_record(entry, body, chains or RotationChains())[0]
+
+
+def hear_record(entry: Entry, body: Body, chains: RotationChains) -> tuple[NodeRecord, SigningStates]:
+    """As `prove_record`, and by which keys the member signed."""
+    claimed = parse_node_record(entry)
+    member = body.member(claimed.member)
+    if member is None:
+        raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
+    heard = SigningStates.of(chains.follow(member.key_state), entry.envelope, claimed.bound_keys)
+    return prove_node_record(claimed, entry, heard), heard
+
+
+def _open(data: bytes) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
+    """The file without its nodes, the proven bodies, and the lines that certify each."""
+    fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
+    fields.constant("schema", SCHEMA)
+    epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
+    chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
+    _certify(chain, certificates)
+    if fields.digest("federation") != chain[0].digest:
+        raise Untrusted("federation file refused", why="its bodies are another federation's", code="FEDERATION")
+    return fields, chain, certificates
+
+
+def _certify(chain: tuple[Body, ...], certificates: tuple[tuple[bytes, ...], ...]) -> None:
+    certify_genesis(chain[0], certificates[0])
+    for previous, body, lines in zip(chain, chain[1:], certificates[1:], strict=False):
+        certify(previous, body, lines)
+
+
+def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
+    fields = Fields(item, "federation epoch")
+    body = Body.parse(_text(fields.take("body"), MAX_CHARTER))
+    lines = tuple(_text(line, MAX_LINE) for line in fields.items("certificate", most=MAX_LINES))
+    fields.done()
+    return body, lines
+
+
+def _readable(lines: Iterable[bytes]) -> Iterable[Entry]:
+    """Those that are statements: what else a certificate carries counts for nothing and spoils nothing."""
+    for line in lines:
+        with contextlib.suppress(Malformed):
+            yield parse_entry(line)
+
+
+def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains) -> FederationNode:
+    fields = Fields(item, "federation node")
+    line = _text(fields.take("record"), MAX_LINE)
+    mutual, open_ = read_addresses(fields, "mutual"), read_addresses(fields, "open")
+    fields.done()
+    return FederationNode(_proven(parse_entry(line), chain, chains), line, mutual, open_)
+
+
+def _proven(entry: Entry, chain: tuple[Body, ...], chains: RotationChains) -> NodeRecord:
+    """The record, under the newest body that proves it: a node need not sign again with each epoch."""
+    refusals: list[ComityError] = []
+    for body in reversed(chain):
+        try:
+            return prove_record(entry, body, chains)
+        except ComityError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _text(value: Json, limit: int) -> bytes:
+    if not isinstance(value, str) or len(value) > limit:
+        raise Malformed("federation file is malformed", why=f"expected a string of at most {limit} characters")
+    return value.encode()

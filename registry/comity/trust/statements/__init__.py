@@ -1,1 +1,0 @@
-"""One kind of signed claim a file: what it says, how it is encoded, what makes it refused."""

@@ -1,0 +1,262 @@
+"""GetStatusResponse <-> NodeStatus: the same craft as `codecs`, in a room of its own because only operators meet it.
+
+Encoding cleans the sentences, since errors of peers and of the system end up in them.
+"""
+
+from __future__ import annotations
+
+from comity.v1 import operator_pb2
+from comity.wire import limits
+from comity.wire.errors import clean
+from comity.wire.limits import encode_digest, read_digest, read_integer, read_many, read_origin, read_text
+from comity.wire.messages import (
+    DraftStatus,
+    DutyStatus,
+    ForkStatus,
+    GovernanceStatus,
+    LogStatus,
+    MemberStatus,
+    NodeStatus,
+    PeerStatus,
+    Quota,
+    ServedStatus,
+    StoreStatus,
+)
+
+
+def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
+    return operator_pb2.GetStatusResponse(
+        software=status.software,
+        origin=status.origin,
+        started=status.started,
+        peers=map(_encode_peer, status.peers),
+        logs=map(_encode_log, status.logs),
+        store=operator_pb2.StoreStatus(
+            blobs=status.store.blobs,
+            bytes=status.store.bytes,
+            free_bytes=status.store.free_bytes,
+            quarantined=status.store.quarantined,
+        ),
+        holds=status.holds,
+        misbehaviour=status.misbehaviour,
+        quotas=map(_encode_quota, status.quotas),
+        warnings=(clean(warning, limits.SENTENCE) for warning in status.warnings),
+        served=map(_encode_served, status.served),
+        governance=_encode_governance(status.governance) if status.governance else None,
+    )
+
+
+def decode_status(message: operator_pb2.GetStatusResponse) -> NodeStatus:
+    most = limits.STATUS_ITEMS
+    return NodeStatus(
+        software=read_text(message.software, "software name", limits.NAME),
+        origin=read_origin(message.origin),
+        started=read_integer(message.started, "time"),
+        peers=read_many(message.peers, "peers", most, _decode_peer),
+        logs=read_many(message.logs, "logs", most, _decode_log),
+        store=_decode_store(message.store),
+        holds=read_integer(message.holds, "holds"),
+        misbehaviour=read_integer(message.misbehaviour, "misbehaviour"),
+        quotas=read_many(message.quotas, "quotas", most, _decode_quota),
+        warnings=read_many(message.warnings, "warnings", most, _sentence),
+        served=read_many(message.served, "sums of bytes served", most, _decode_served),
+        governance=_decode_governance(message.governance) if message.HasField("governance") else None,
+    )
+
+
+def _encode_peer(peer: PeerStatus) -> operator_pb2.PeerStatus:
+    return operator_pb2.PeerStatus(
+        name=peer.name,
+        jurisdiction=peer.jurisdiction,
+        address=peer.address,
+        reachable=peer.reachable,
+        last_seen=peer.last_seen,
+        lag=peer.lag,
+        last_error=clean(peer.last_error, limits.SENTENCE),
+    )
+
+
+def _decode_peer(message: operator_pb2.PeerStatus) -> PeerStatus:
+    return PeerStatus(
+        name=read_text(message.name, "name", limits.NAME),
+        jurisdiction=read_text(message.jurisdiction, "jurisdiction", limits.NAME),
+        address=read_text(message.address, "address", limits.NAME),
+        reachable=message.reachable,
+        last_seen=read_integer(message.last_seen, "time"),
+        lag=read_integer(message.lag, "lag"),
+        last_error=_sentence(message.last_error),
+    )
+
+
+def _encode_log(log: LogStatus) -> operator_pb2.LogStatus:
+    return operator_pb2.LogStatus(
+        origin=log.origin,
+        size=log.size,
+        own=log.own,
+        checkpoint_time=log.checkpoint_time,
+        cosigners=log.cosigners,
+        frozen=log.frozen,
+        full=log.full,
+    )
+
+
+def _decode_log(message: operator_pb2.LogStatus) -> LogStatus:
+    return LogStatus(
+        origin=read_origin(message.origin),
+        size=read_integer(message.size, "size"),
+        own=message.own,
+        checkpoint_time=read_integer(message.checkpoint_time, "time"),
+        cosigners=read_many(
+            message.cosigners,
+            "cosigners",
+            limits.STATUS_ITEMS,
+            lambda name: read_text(name, "name of a cosigner", limits.NAME),
+        ),
+        frozen=message.frozen,
+        full=message.full,
+    )
+
+
+def _decode_store(message: operator_pb2.StoreStatus) -> StoreStatus:
+    return StoreStatus(
+        blobs=read_integer(message.blobs, "blobs"),
+        bytes=read_integer(message.bytes, "bytes"),
+        free_bytes=read_integer(message.free_bytes, "free bytes") if message.HasField("free_bytes") else None,
+        quarantined=read_integer(message.quarantined, "quarantined blobs"),
+    )
+
+
+def _encode_quota(quota: Quota) -> operator_pb2.Quota:
+    return operator_pb2.Quota(name=quota.name, used=quota.used, limit=quota.limit)
+
+
+def _decode_quota(message: operator_pb2.Quota) -> Quota:
+    return Quota(
+        name=read_text(message.name, "name of a quota", limits.NAME),
+        used=read_integer(message.used, "use"),
+        limit=read_integer(message.limit, "limit"),
+    )
+
+
+def _encode_served(served: ServedStatus) -> operator_pb2.Served:
+    return operator_pb2.Served(caller=served.caller, blob=encode_digest(served.blob), bytes=served.bytes)
+
+
+def _decode_served(message: operator_pb2.Served) -> ServedStatus:
+    return ServedStatus(
+        caller=read_text(message.caller, "name of a caller", limits.NAME),
+        blob=read_digest(message.blob),
+        bytes=read_integer(message.bytes, "bytes served"),
+    )
+
+
+def _encode_governance(status: GovernanceStatus) -> operator_pb2.GovernanceStatus:
+    return operator_pb2.GovernanceStatus(
+        federation=encode_digest(status.federation),
+        epoch=status.epoch,
+        body=encode_digest(status.body),
+        stopped=status.stopped,
+        round=status.round,
+        drafts=map(_encode_draft, status.drafts),
+        duties=map(_encode_duty, status.duties),
+        forks=map(_encode_fork, status.forks),
+        liars=(clean(name, limits.NAME) for name in status.liars),
+        asks=status.asks,
+        members=(
+            operator_pb2.MemberStatus(name=clean(member.name, limits.NAME), epoch=member.epoch, heard=member.heard)
+            for member in status.members
+        ),
+        crowded=status.crowded,
+    )
+
+
+def _decode_governance(message: operator_pb2.GovernanceStatus) -> GovernanceStatus:
+    most = limits.STATUS_ITEMS
+    return GovernanceStatus(
+        federation=read_digest(message.federation),
+        epoch=read_integer(message.epoch, "epoch"),
+        body=read_digest(message.body),
+        stopped=message.stopped,
+        round=read_integer(message.round, "round"),
+        drafts=read_many(message.drafts, "drafts", most, _decode_draft),
+        duties=read_many(message.duties, "duties", most, _decode_duty),
+        forks=read_many(message.forks, "forks", most, _decode_fork),
+        liars=read_many(message.liars, "names", most, _name),
+        asks=read_integer(message.asks, "requests"),
+        members=read_many(message.members, "members", most, _decode_member),
+        crowded=read_many(message.crowded, "logs", most, read_origin),
+    )
+
+
+def _encode_draft(draft: DraftStatus) -> operator_pb2.DraftStatus:
+    return operator_pb2.DraftStatus(
+        body=encode_digest(draft.body),
+        by=clean(draft.by, limits.NAME),
+        text=clean(draft.text, limits.SENTENCE),
+        intents=draft.intents,
+        ratified=draft.ratified,
+        quorum=draft.quorum,
+        missing=(clean(name, limits.NAME) for name in draft.missing),
+        objection=clean(draft.objection, limits.SENTENCE),
+    )
+
+
+def _decode_draft(message: operator_pb2.DraftStatus) -> DraftStatus:
+    return DraftStatus(
+        body=read_digest(message.body),
+        by=_name(message.by),
+        text=_sentence(message.text),
+        intents=read_integer(message.intents, "readings"),
+        ratified=read_integer(message.ratified, "readings"),
+        quorum=read_integer(message.quorum, "quorum"),
+        missing=read_many(message.missing, "names", limits.STATUS_ITEMS, _name),
+        objection=_sentence(message.objection),
+    )
+
+
+def _encode_duty(duty: DutyStatus) -> operator_pb2.DutyStatus:
+    return operator_pb2.DutyStatus(
+        member=clean(duty.member, limits.NAME),
+        action=duty.action,
+        body=encode_digest(duty.body),
+        round=duty.round,
+        why=clean(duty.why, limits.SENTENCE),
+        own=duty.own,
+    )
+
+
+def _decode_duty(message: operator_pb2.DutyStatus) -> DutyStatus:
+    return DutyStatus(
+        member=_name(message.member),
+        action=read_text(message.action, "action", limits.WORD),
+        body=read_digest(message.body),
+        round=read_integer(message.round, "round"),
+        why=_sentence(message.why),
+        own=message.own,
+    )
+
+
+def _encode_fork(fork: ForkStatus) -> operator_pb2.ForkStatus:
+    first, second = encode_digest(fork.first), encode_digest(fork.second)
+    return operator_pb2.ForkStatus(epoch=fork.epoch, first=first, second=second, retired=fork.retired)
+
+
+def _decode_fork(message: operator_pb2.ForkStatus) -> ForkStatus:
+    epoch = read_integer(message.epoch, "epoch")
+    return ForkStatus(epoch, read_digest(message.first), read_digest(message.second), message.retired)
+
+
+def _decode_member(message: operator_pb2.MemberStatus) -> MemberStatus:
+    return MemberStatus(
+        name=_name(message.name),
+        epoch=read_integer(message.epoch, "epoch") if message.HasField("epoch") else None,
+        heard=read_integer(message.heard, "time"),
+    )
+
+
+def _name(value: str) -> str:
+    return read_text(value, "name", limits.NAME)
+
+
+def _sentence(value: str) -> str:
+    return read_text(value, "sentence", limits.SENTENCE)

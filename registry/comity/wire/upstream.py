@@ -1,0 +1,226 @@
+"""What travels about repositories elsewhere, as plain frozen values.
+
+UpstreamService's messages <-> values: the same craft as `codecs`.
+
+Calls of UpstreamService, for `NodeClient.upstream`. For operators of the node alone.
+
+The transport half of UpstreamService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final, Protocol, TypeAlias
+
+import grpc
+
+from comity.trust.errors import Malformed
+from comity.v1 import upstream_pb2
+from comity.v1.upstream_pb2_grpc import UpstreamServiceServicer, UpstreamServiceStub
+from comity.wire import limits
+from comity.wire.access import require_operator
+from comity.wire.calls import Calls
+from comity.wire.errors import clean
+from comity.wire.limits import read_data, read_integer, read_line, read_many, read_origin, read_text
+
+STATES: Final = ("same", "changed", "gone")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """What a node is to mirror, or to take in from a folder on its machine. `token` is in no `repr`."""
+
+    name: str
+    endpoint: str = ""
+    folder: str = ""
+    hosts: tuple[str, ...] = ()
+    terms: bytes = b""
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportStarted:
+    """The commit is pinned as `name`, and its files are listed."""
+
+    name: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """`count` more bytes of `path` are here and hashed; negative where some had to be thrown away."""
+
+    path: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportWaiting:
+    """Nothing is asked for some seconds, and why."""
+
+    why: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportDone:
+    """The `observed` line and where it stands in the node's log; `before`: it did so already."""
+
+    line: bytes
+    origin: str
+    index: int
+    before: bool
+
+
+ImportEvent: TypeAlias = ImportStarted | ImportProgress | ImportWaiting | ImportDone
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCheck:
+    """How an upstream stands, one of `STATES`; `line` is the statement that was logged about it, if any."""
+
+    state: str
+    line: bytes = b""
+    index: int = 0
+
+
+def encode_order(order: ImportOrder) -> upstream_pb2.ImportRepositoryRequest:
+    return upstream_pb2.ImportRepositoryRequest(
+        name=order.name,
+        endpoint=order.endpoint,
+        folder=order.folder,
+        hosts=order.hosts,
+        terms=order.terms,
+        token=order.token,
+    )
+
+
+def decode_order(message: upstream_pb2.ImportRepositoryRequest) -> ImportOrder:
+    folder = read_text(message.folder, "path", limits.PATH)
+    if folder and not PurePosixPath(folder).is_absolute():
+        raise Malformed("not an absolute path", why="the node runs in a directory of its own")
+    if not folder and not message.name:
+        raise Malformed("nothing to import", why="neither a repository nor a folder is named")
+    return ImportOrder(
+        name=read_text(message.name, "name", limits.NAME),
+        endpoint=read_text(message.endpoint, "endpoint", limits.NAME),
+        folder=folder,
+        hosts=read_many(
+            message.hosts, "hosts", limits.UPSTREAM_HOSTS, lambda host: read_text(host, "host", limits.ORIGIN)
+        ),
+        terms=read_data(message.terms, "terms", limits.TERMS),
+        token=read_text(message.token, "token", limits.TOKEN),
+    )
+
+
+def encode_event(event: ImportEvent) -> upstream_pb2.ImportRepositoryResponse:
+    match event:
+        case ImportStarted():
+            started = upstream_pb2.ImportStarted(name=event.name, files=event.files, bytes=event.bytes)
+            return upstream_pb2.ImportRepositoryResponse(started=started)
+        case ImportProgress():
+            progress = upstream_pb2.ImportProgress(path=clean(event.path, limits.NAME), count=event.count)
+            return upstream_pb2.ImportRepositoryResponse(progress=progress)
+        case ImportWaiting():
+            waiting = upstream_pb2.ImportWaiting(why=clean(event.why, limits.SENTENCE), seconds=event.seconds)
+            return upstream_pb2.ImportRepositoryResponse(waiting=waiting)
+        case ImportDone():
+            done = upstream_pb2.ImportDone(line=event.line, origin=event.origin, index=event.index, before=event.before)
+            return upstream_pb2.ImportRepositoryResponse(done=done)
+
+
+def decode_event(message: upstream_pb2.ImportRepositoryResponse) -> ImportEvent:
+    match message.WhichOneof("event"):
+        case "started":
+            return ImportStarted(
+                read_text(message.started.name, "name", limits.NAME),
+                read_integer(message.started.files, "files"),
+                read_integer(message.started.bytes, "size"),
+            )
+        case "progress":
+            count = read_integer(message.progress.count, "count", least=-limits.INTEGER)
+            return ImportProgress(read_text(message.progress.path, "path", limits.NAME), count)
+        case "waiting":
+            seconds = read_integer(message.waiting.seconds, "seconds")
+            return ImportWaiting(read_text(message.waiting.why, "reason", limits.SENTENCE), seconds)
+        case "done":
+            return ImportDone(
+                read_line(message.done.line),
+                read_origin(message.done.origin),
+                read_integer(message.done.index, "index"),
+                message.done.before,
+            )
+        case _:
+            raise Malformed("an event of no kind", why="the message holds none that is known here")
+
+
+def encode_check(check: UpstreamCheck) -> upstream_pb2.CheckUpstreamResponse:
+    return upstream_pb2.CheckUpstreamResponse(state=check.state, line=check.line, index=check.index)
+
+
+def decode_check(message: upstream_pb2.CheckUpstreamResponse) -> UpstreamCheck:
+    if message.state not in STATES:
+        raise Malformed("not a state of an upstream", why=f"expected one of {', '.join(STATES)}")
+    line = read_line(message.line) if message.line else b""
+    return UpstreamCheck(message.state, line, read_integer(message.index, "index"))
+
+
+class UpstreamCalls:
+    """May raise what every call of `NodeClient` may."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._upstream = UpstreamServiceStub(calls.connection.channel)
+
+    async def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
+        """Have the node import. Ends after an hour at the latest, with Unavailable (DEADLINE): call again then.
+
+        Raises NotFound, Refused, Untrusted, OutOfSpace.
+        """
+        request = encode_order(order)
+        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # so that the longest deadline holds
+        events = self._calls.stream(self._upstream.ImportRepository, request, items=limits.IMPORT_EVENTS, size=size)
+        async with aclosing(events):
+            async for event in events:
+                yield decode_event(event)
+
+    async def check(self, name: str, token: str = "") -> UpstreamCheck:
+        """Have the node ask an upstream again. Raises NotFound, Refused."""
+        request = upstream_pb2.CheckUpstreamRequest(name=name, token=token)
+        return decode_check(await self._calls.unary(self._upstream.CheckUpstream, request))
+
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ImportService(Protocol):
+    """The thinking half, for operators: see `services` for what holds of its methods."""
+
+    def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
+        """What happens, `ImportDone` last; something every few seconds. Closing it ends the work where it stands."""
+
+    async def check(self, name: str, token: str) -> UpstreamCheck:
+        """Raises NotFound where this node observed no such commit."""
+
+
+class UpstreamServicer(UpstreamServiceServicer):
+    def __init__(self, importing: ImportService) -> None:
+        self._importing = importing
+
+    async def ImportRepository(
+        self, request: upstream_pb2.ImportRepositoryRequest, context: Context
+    ) -> AsyncIterator[upstream_pb2.ImportRepositoryResponse]:
+        require_operator()
+        async with aclosing(self._importing.run(decode_order(request))) as events:
+            async for event in events:
+                yield encode_event(event)
+
+    async def CheckUpstream(
+        self, request: upstream_pb2.CheckUpstreamRequest, context: Context
+    ) -> upstream_pb2.CheckUpstreamResponse:
+        require_operator()
+        name, token = read_text(request.name, "name", limits.NAME), read_text(request.token, "token", limits.TOKEN)
+        return encode_check(await self._importing.check(name, token))
