@@ -19,11 +19,11 @@ from comity.trust.charter.certificate import certify, certify_genesis
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
 from comity.trust.charter.votes import Intent, Ratify, consent, draft_statement
 from comity.trust.encoding import sha256
-from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.names import Name
 from comity.trust.statement import SideObject, sign_statement
-from comity.trust.statements import Licence, Published, publish
+from comity.trust.statements import Licence, Published, sign_published
 from comity.trust.tlog.note import MAX_SIGNATURES, Checkpoint, cosign
 from comity.trust.tlog.proof import TlogProof
 from curves import Panel, draw
@@ -71,7 +71,7 @@ class Clock:
 def founded(people: Sequence[Person]) -> tuple[Body, list[bytes]]:
     """The genesis of `people`, and the lines that certify it."""
     body = genesis([each.seat for each in people], CharterPolicy(quorum(len(people)), 1, 1, 0))
-    inceptions = [announce(each.inception, each.signer).line for each in people]
+    inceptions = [sign_inception(each.inception, each.signer).line for each in people]
     return body, inceptions + [consent(body, each.inception.id, each.signer).line for each in people]
 
 
@@ -120,7 +120,7 @@ def published(people: Sequence[Person]) -> dict[str, object]:
     document = SideObject(sha256(b"manifest"), 4096)
     name = Name.parse("institute/model@v1")
     said = Published(publisher.inception.id, name, document.digest, document, document, Licence("Apache-2.0"))
-    line = publish(said, publisher.signer).line
+    line = sign_published(said, publisher.signer).line
     checkpoint = Checkpoint("node-0.example/log", LOG_SIZE, bytes(32))
     signed = checkpoint.signed(log)
     cosigned = [
@@ -133,7 +133,7 @@ def published(people: Sequence[Person]) -> dict[str, object]:
     return {
         "statement_bytes": len(line),
         "proof_bytes": len(TlogProof(0, path, signed).encode()),
-        "cosignature_bytes": len(signed.adding(*cosigned).encode()) - len(signed.encode()),
+        "cosignature_bytes": len(signed.with_signatures(*cosigned).encode()) - len(signed.encode()),
         "signatures": HALVES + 1 + len(cosigned),
         "fits_one_note": 1 + len(cosigned) <= MAX_SIGNATURES,
     }

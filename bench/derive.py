@@ -29,7 +29,7 @@ HASH = "sha256 of both"
 GROWTH = """
 import sys
 from pathlib import Path
-from comity.derivation import casts, ggml
+from comity.derivation import casts
 from comity.derivation.check import compare
 from comity.derivation.check import read_weights
 def peak():

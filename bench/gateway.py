@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from comity.node.context import LIFETIME
+from comity.node.context import LOCATION_SECONDS
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.wire.client import NodeClient
@@ -90,7 +90,7 @@ class Signed:
 
     def __call__(self) -> str:
         if time.monotonic() > self._until:
-            self._target, self._until = asyncio.run(self._ask()), time.monotonic() + LIFETIME / 2
+            self._target, self._until = asyncio.run(self._ask()), time.monotonic() + LOCATION_SECONDS / 2
         return self._target
 
     async def _ask(self) -> str:

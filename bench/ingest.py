@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from comity.content.ingest import ingest
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 WORKERS = 2
@@ -52,7 +52,7 @@ def taken_in(folder: Path) -> None:
 
 
 def read(path: Path, *, whole: bool, pieces: bool) -> None:
-    hasher, buffer = hashlib.sha256(), bytearray(PIECE)
+    hasher, buffer = hashlib.sha256(), bytearray(PIECE_SIZE)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             piece = memoryview(buffer)[:count]

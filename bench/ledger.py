@@ -167,8 +167,7 @@ def _at_size(ledger: Ledger, size: int, root: bytes, runs: int) -> Iterator[Resu
         "inclusion proof, made and verified": inclusion,
         "consistency proof": lambda: ledger.history.consistency(ORIGIN, chance.randrange(1, size), size),
         "find by subject": lambda: ledger.index.find(EntryQuery(subject=sha256(b"0")), limit=1),
-        "find by prefix of a name": lambda: ledger.index.find(EntryQuery(prefix="bench/model-819"), limit=20),
-        "find by part of a name": lambda: ledger.index.find(EntryQuery(name="del-819"), limit=20),
+        "repositories by prefix of a name": lambda: ledger.proven.repositories(prefix="bench/model-819", limit=20),
         "right edge re-derived": lambda: ledger.history.verify_right_edge(ORIGIN),
     }
     for what, call in measured.items():

@@ -67,7 +67,7 @@ def served(folder: Path, *, copies: bool = False) -> Iterator[Served]:
         text = re.sub(r"(?m)^mirror = .*$", f"mirror = {mirror}", path.read_text(), count=1)  # of [replication]
         path.write_text(re.sub(r"(?m)^interval_seconds = .*$", "interval_seconds = 5.0", text))
     try:
-        lab.up(leash=True)
+        lab.up(end_with_parent=True)
         found = Served(lab, folder / "home")
         found.comity("trust", "pin", str(lab.federation), "--yes")
         found.comity("publisher", "new", "bench", "--jurisdiction", "CH", "--home", f"{lab.nodes[0].name}/log")

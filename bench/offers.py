@@ -27,7 +27,7 @@ from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
 from comity.node.context import NodeContext
 from comity.node.offers.index import OfferIndex
-from comity.node.offers.provider import OfferService as Room
+from comity.node.offers.provider import OfferController
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.services.offers import OfferRpcService
 from comity.node.supervisor import Supervisor
@@ -53,10 +53,10 @@ from comity.trust.offers.records import (
     Grant,
     GrantRequest,
     Offered,
+    PartyStatement,
     Record,
-    Said,
+    party_statement,
     record_statement,
-    said_statement,
 )
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer import GrantQuery, OfferQuery
@@ -100,20 +100,20 @@ class Writer:
     def chain(self, number: int, grants: int, *, accepted: bool = False) -> Iterator[Entry]:
         """An offer and so many requests and grants, all that fits."""
         offer = self.offer(number)
-        book = ChainState(offer.id)
-        yield self.record(book, Offered(_link(offer.id), offer))
+        state = ChainState(offer.id)
+        yield self.record(state, Offered(_link(offer.id), offer))
         for nth in range(grants):
             hour = nth % (HOURS - 1)
             wanted = (SliceAllocation("gpu", 1, START + hour * HOUR, START + (hour + 1) * HOUR, 1),)
             asked = self.say(GrantRequest(self.inception.id, offer.id, wanted, nth))
             yield asked
             grant = Grant(_link(offer.id), asked.digest, self.inception.id, wanted, START + 10**8)
-            granted = self.record(book, grant)
+            granted = self.record(state, grant)
             yield granted
             if accepted:
                 said = self.say(Acceptance(self.inception.id, offer.id, granted.digest))
                 yield said
-                yield self.record(book, Accepted(_link(offer.id), granted.digest, said.digest))
+                yield self.record(state, Accepted(_link(offer.id), granted.digest, said.digest))
 
     def offer(self, number: int) -> Offer:
         part = Slice("gpu", "NVIDIA", MODELS[number % 5], 8, 80, "NVLink", 64, 96, 1024, 8000, "", 100_000)
@@ -133,13 +133,13 @@ class Writer:
             86_400,
         )
 
-    def say(self, said: Said) -> Entry:
-        return sign_statement(said_statement(said), self.holder)
+    def say(self, said: PartyStatement) -> Entry:
+        return sign_statement(party_statement(said), self.holder)
 
-    def record(self, book: ChainState, record: Record) -> Entry:
-        linked = book.next(record, START)
+    def record(self, state: ChainState, record: Record) -> Entry:
+        linked = state.link(record, START)
         entry = sign_statement(record_statement(linked, self.node), self.online)
-        book.take(linked, entry.envelope, entry.line)
+        state.append(linked, entry.envelope, entry.line)
         return entry
 
 
@@ -170,8 +170,8 @@ def chains(writer: Writer) -> dict[str, object]:
             log = check(lines, writer)
             taken.append(time.process_time() - began)
         (chain,) = log.chains.values()
-        rows.append({"records": chain.book.seq + 1, "lines": len(lines), "seconds": round(min(taken), 3)})
-        print(f"  chain of {chain.book.seq + 1} records: {min(taken):.2f} s")
+        rows.append({"records": chain.state.seq + 1, "lines": len(lines), "seconds": round(min(taken), 3)})
+        print(f"  chain of {chain.state.seq + 1} records: {min(taken):.2f} s")
     exponent = _slope([(math.log(row["records"]), math.log(row["seconds"])) for row in rows])
     per_record = 1000 * rows[-1]["seconds"] / rows[-1]["records"]
     print(f"  seconds grow with records^{exponent:.2f}; {per_record:.2f} ms a record and the line that it answers")
@@ -206,18 +206,18 @@ async def search(config: NodeConfig, offers: int, grants: int) -> dict[str, obje
     core = NodeContext.open(config, time.time)
     try:
         supervisor = Supervisor(core.metrics)
-        room = Room(core, ReplicationTasks(core, supervisor).own_log, supervisor)
-        room.register = Books(core)
+        controller = OfferController(core, ReplicationTasks(core, supervisor).own_log, supervisor)
+        controller.index = Books(core)
         began, behind = time.process_time(), True
         while behind:
-            behind = await room.register.read()
+            behind = await controller.index.read()
         read = time.process_time() - began
-        service = OfferRpcService(core, room)
-        found = [chain for _, chain in room.register.chains()]
-        assert not room.register.newly_convicted()
+        service = OfferRpcService(core, controller)
+        found = [chain for _, chain in controller.index.chains()]
+        assert not controller.index.take_new_faults()
         assert len(found) == offers
-        assert sum(len(chain.book.grants) for chain in found) == grants // offers * offers
-        asked = found[len(found) // 2].book.offer.id
+        assert sum(len(chain.state.grants) for chain in found) == grants // offers * offers
+        asked = found[len(found) // 2].state.offer.id
         queries = {
             "accelerator, country, hours; 20 shown": OfferQuery("h100", 500, ("CH",), limit=20),
             "nothing matches": OfferQuery("B200"),

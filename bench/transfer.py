@@ -26,7 +26,7 @@ from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
 from comity.transfer.scheduler import MIB, WantedFile
-from comity.trust.artifact import PIECE, PieceRecord, fixed_pieces
+from comity.trust.artifact import PIECE_SIZE, PieceRecord, fixed_pieces
 from comity.trust.encoding import Digest, sha256
 from harness import show, speeds, take_turns, write
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def peers(data: bytes, folder: Path) -> dict[str, Callable[[], None]]:
-    pieces = [hashlib.sha256(data[at : at + PIECE]).digest() for at in range(0, len(data), PIECE)]
+    pieces = [hashlib.sha256(data[at : at + PIECE_SIZE]).digest() for at in range(0, len(data), PIECE_SIZE)]
     records = [PieceRecord(length, found) for length, found in zip(fixed_pieces(len(data)), pieces, strict=True)]
     want = WantedFile(sha256(data), len(data), records)
     complete = folder / "complete"

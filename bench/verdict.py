@@ -29,7 +29,7 @@ from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.encoding import sha256
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import PACK, FoundFile, Inspection, Verdict, proof_name
-from comity.trust.identity import announce
+from comity.trust.identity import sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey, PublicKey
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
@@ -38,10 +38,10 @@ from comity.trust.statements import (
     Licence,
     NodeRecord,
     Published,
-    publish,
     sign_advisory,
     sign_hold,
     sign_node_record,
+    sign_published,
 )
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
@@ -102,7 +102,11 @@ def claims_about(manifest: Manifest, nodes: list[Node]) -> list[Entry]:
     who, pieces = publisher.inception, SideObject.of(b"pieces")
     name = Name.parse("institute/model@v1")
     said = Published(who.id, name, manifest.digest, document, pieces, Licence("Apache-2.0"))
-    made = [announce(who, publisher.signer), publish(said, publisher.signer), *(node.entry for node in nodes)]
+    made = [
+        sign_inception(who, publisher.signer),
+        sign_published(said, publisher.signer),
+        *(node.entry for node in nodes),
+    ]
     made.append(sign_hold(nodes[0].record, manifest.digest, document, pieces, nodes[0].online))
     while len(made) < CLAIMS:
         warning = Advisory(who.author, manifest.digest, "yank", "info", f"note {len(made)}")
@@ -123,7 +127,7 @@ def written(folder: Path) -> None:
         for node in nodes[1 : 1 + COSIGNERS]
         for key in node.person.cosigner.keys
     ]
-    note = checkpoint.signed(nodes[0].log).adding(*cosigned)
+    note = checkpoint.signed(nodes[0].log).with_signatures(*cosigned)
     pack = folder / "model" / PACK
     (pack / "proofs").mkdir(parents=True)
     (pack / "manifest.json").write_bytes(manifest.encode())

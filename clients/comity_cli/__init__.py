@@ -1,1 +1,1 @@
-"""The `comity` command: arguments in, rendering out."""
+"""The `comity` command: parses arguments, calls the client, prints results."""

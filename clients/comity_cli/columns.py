@@ -1,4 +1,4 @@
-"""How wide the columns of a table are where the terminal is narrow."""
+"""Column widths of a table on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ GAP: Final = 2
 """Cells between two columns."""
 
 
-def fitted(rows: Sequence[Sequence[str]], room: int) -> list[int | None]:
-    """A width for each column, such that no word is broken: what people copy (a URL, a digest, syllables) stays in one
-    piece, and columns of several words wrap. None for all where everything fits, and where no widths would do.
+def column_widths(rows: Sequence[Sequence[str]], space: int) -> list[int | None]:
+    """Return a width in cells for each column so that no word is broken: values that people copy (a URL, a digest,
+    syllables) stay on one line, and columns of several words wrap. All None if everything fits in `space`, or if
+    no widths fit.
     """
     columns = list(zip(*rows, strict=True))
-    room -= GAP * (len(columns) - 1)
+    space -= GAP * (len(columns) - 1)
     widths = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
-    if sum(widths) <= room or sum(least) > room:
+    if sum(widths) <= space or sum(least) > space:
         return [None] * len(columns)
-    widths = [min(width, room) for width in widths]
-    while sum(widths) > room:
+    widths = [min(width, space) for width in widths]
+    while sum(widths) > space:
         widest = max((n for n in range(len(widths)) if widths[n] > least[n]), key=lambda n: widths[n])
         widths[widest] -= 1
     return list(widths)

@@ -1,4 +1,4 @@
-"""How a command of this house is made: the common flags, examples at the end of its help, the client at hand."""
+"""Base classes and helpers of commands: common flags, examples at the end of the help, and the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ C = TypeVar("C", bound=click.Command)
 
 
 class Command(click.Command):
-    """A command whose help ends with examples and that takes the common flags."""
+    """A command that takes the common flags and whose help ends with examples."""
 
     examples: Sequence[str] = ()
 
@@ -29,7 +29,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A noun whose verbs are `Command`s."""
+    """A command group whose subcommands are `Command`s."""
 
     command_class = Command
     examples: Sequence[str] = ()
@@ -39,7 +39,7 @@ class Group(click.Group):
 
 
 def examples(*lines: str) -> Callable[[C], C]:
-    """Decorate a command with the examples that its help page ends with."""
+    """Decorator: the examples at the end of a command's help."""
 
     def decorate(command: C) -> C:
         assert isinstance(command, Command | Group)
@@ -54,31 +54,31 @@ def output() -> Output:
 
 
 def agree(question: str, *, yes: bool) -> None:
-    """Ask a person, unless --yes was given; return if they agree. A program (--json) is not asked: it says --yes.
+    """Ask the user for confirmation, unless --yes was given. With --json there is no question: --yes is required.
 
-    Raises click.UsageError, and click's Exit (130) where they decline or nobody answers.
+    Raises click.UsageError, and click's Exit (130) if the user declines or gives no answer.
     """
     if yes:
         return
     if output().as_json:
-        raise click.UsageError("with --json nothing is asked: read the plan first, then repeat with --yes")
+        raise click.UsageError("with --json there is no question: read the plan first, then repeat with --yes")
     try:
         refusal = "" if click.confirm(question, err=True) else "declined"
     except click.Abort:
         click.echo(err=True)
         refusal = "no answer"
-        output().hint("where nobody can answer, read what is above and repeat it with --yes")
+        output().hint("in a script, read the output above and repeat the command with --yes")
     if refusal:
         output().warn(f"{refusal}: nothing was signed or changed")
         raise click.exceptions.Exit(INTERRUPTED)
 
 
 def client() -> Client:
-    """The client over this user's home; imported late, because it brings gRPC."""
-    from comity.content.heap import bound_arenas
+    """The client with this user's home. The import is deferred because it loads gRPC."""
+    from comity.content.heap import limit_arenas
     from comity_client.client import Client
 
-    bound_arenas()
+    limit_arenas()
     return Client()
 
 

@@ -1,4 +1,4 @@
-"""What each error code means and what to do about it, from `explanations.toml`. A test holds it against the source."""
+"""Explanations of all error codes, from `explanations.toml`. A test compares the codes with the source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Sentences for people: `means` says what the node or the client found, `do` what helps."""
+    """Texts for people: `means` says what the node or the client found, `do` what the user can do."""
 
     means: str
     do: str

@@ -1,4 +1,4 @@
-"""The files that commands read and write: the kinds of paths, and one way to say where a document goes."""
+"""Click path types for files and folders, and the `--out` option."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
 def out_option(default: str) -> Callable[[F], F]:
-    """`--out FILE`, for the one document that a command writes."""
+    """Decorator: `--out FILE` for a command that writes one document."""
     return click.option(
-        "--out", "target", type=NEW_FILE, default=Path(default), show_default=True, help="Where to write it."
+        "--out", "target", type=NEW_FILE, default=Path(default), show_default=True, help="The file to write."
     )

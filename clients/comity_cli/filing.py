@@ -1,4 +1,4 @@
-"""What becomes of a verdict on request: a report, a page, a signature beside it, an entry in a log."""
+"""Write a verdict as a report and an HTML page, sign the report, and log it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """Where the report, its page and its signature are, and what a log promised."""
+    """Paths of the report, its page and its signature, and the receipt of the log."""
 
     report: Path | None
     page: Path | None
@@ -49,13 +49,13 @@ def file_report(
     publisher: Publisher | None,
     nodes: Sequence[str],
 ) -> Filed | None:
-    """None where nothing was asked for. What is written stays, should logging fail."""
+    """Return None if no output was requested. Written files stay if logging fails."""
     if report is None and page is None:
         return None
     from comity.content import durable
     from comity.trust.report import VerdictReport
-    from comity_client.reports import beside, read_signed, write_signature
-    from comity_client.reports import page as render
+    from comity_client.reports import read_signed, signature_path, write_signature
+    from comity_client.reports import render_page as render
 
     made = VerdictReport.of(verdict, comity.__version__)
     signed = entry = None
@@ -63,17 +63,17 @@ def file_report(
         durable.write_file(report, made.encode(), mode=0o644, point="report")
         out.say(f"Report: {report}")
     if report is not None and publisher is not None and verdict.artifact is None:
-        out.warn("not signed: without a manifest there is no artifact that a signature could be about")
+        out.warn("not signed: without a manifest there is no artifact to sign for")
     elif report is not None and publisher is not None:
         entry = api.sign_report(made, publisher)
-        write_signature(beside(report), publisher, entry)
+        write_signature(signature_path(report), publisher, entry)
         signed = read_signed(report)
-        out.done(f"signed by {publisher.label} [{publisher.id[:12]}]: {beside(report)}")
+        out.done(f"signed by {publisher.label} [{publisher.id[:12]}]: {signature_path(report)}")
     if page is not None:
         durable.write_file(page, render(made, signed).encode(), mode=0o644, point="page")
         out.say(f"Page: {page}")
     receipt = _logged(out, api, made, entry, publisher, nodes) if entry and publisher and nodes else None
-    return Filed(report, page, beside(report) if report and signed else None, receipt)
+    return Filed(report, page, signature_path(report) if report and signed else None, receipt)
 
 
 def _logged(

@@ -1,4 +1,4 @@
-"""Drawing what the client reports while it works: progress, warnings, alarms."""
+"""Print the events of a running client call: progress, warnings and alarms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
-    """A handler for a client call's events, drawn on `out` until the block ends."""
+    """Yield a handler that prints a client call's events on `out` until the block ends."""
     from comity_client import events
 
     with out.progress(what, 0) as progress:
@@ -25,7 +25,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                     out.say(f"{event.title}  sha256:{event.artifact}  (by {event.basis})")
                 case events.Started():
                     progress.resize(event.bytes)
-                    here = f", {size(event.here)} of it already here" if event.here else ""
+                    here = f", {size(event.here)} of them already here" if event.here else ""
                     out.say(f"  {plural(event.files, 'file')}, {size(event.bytes)}{here}")
                 case events.Progress():
                     progress.advance(event.count)
@@ -36,7 +36,7 @@ def follow(out: Output, what: str) -> Iterator[Callable[[Event], None]]:
                 case events.MisbehaviourFound():
                     out.warn(f"ALERT {event.text}" + (f"  Next: {event.hint}" if event.hint else ""))
                 case events.SourceDropped():
-                    out.warn(f"{event.node} was dropped for {event.path}: {event.why}")
+                    out.warn(f"{event.node} is no longer used for {event.path}: {event.why}")
                 case events.NodeAtFault():
                     out.warn(f"{event.node} gave no usable answer: {event.why}")
                 case events.Waiting():

@@ -1,5 +1,8 @@
-"""Which gateway a user means: by its URL, by the home of a node or a lab's folder on this machine, or by the name of a
-node of the pinned federations, which tells its own. For `env` and `run-with`."""
+"""Find the gateway for `env` and `run-with`.
+
+The user names it by its URL, by a node's home or a lab's folder on this machine, or by the name of a node of the
+pinned federations, which is asked for its gateway's URL.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +29,25 @@ _OPTIONS: Final = (
         "--dir",
         "directory",
         type=click.Path(path_type=Path),
-        help="A node's home, or a lab's folder. Default: the current folder, where it is one.",
+        help="A node's home, or a lab's folder. Default: the current folder, if it is one of these.",
     ),
     click.option(
         "--node",
         default="",
         metavar="NAME",
-        help="Which node: of the lab, else of the pinned federations, which is asked for its gateway's URL. "
-        "Default: the first of the lab that runs, or the only one that is pinned.",
+        help="A node of the lab, or else of the pinned federations, which is asked for its gateway's URL. "
+        "Default: the first running node of the lab, or the only node that is pinned.",
     ),
-    click.option("--url", default="", help="The gateway's URL; no node is asked for it."),
-    click.option("--token-file", type=_FILE, help="A token of that node's, in a file of mode 0600."),
-    click.option("--ca", type=_FILE, help="Certificates (PEM) to trust, where the node's is not publicly trusted."),
+    click.option("--url", default="", help="The gateway's URL; no node is asked."),
+    click.option("--token-file", type=_FILE, help="A file of mode 0600 with a token of that node."),
+    click.option(
+        "--ca", type=_FILE, help="Certificates (PEM) to trust, if the node's certificate is not publicly trusted."
+    ),
 )
 
 
 def gateway_options(command: F) -> F:
-    """Add the options that say which gateway, and what it takes to use it."""
+    """Decorator: the options that name a gateway, its token and its certificates."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -50,7 +55,7 @@ def gateway_options(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A gateway's URL, and whose word that is: `given` by the user, read in `settings` here, or `claimed` by `node`."""
+    """A gateway's URL and its basis: `given` by the user, read from `settings` here, or `claimed` by `node`."""
 
     url: str
     basis: str
@@ -58,8 +63,11 @@ class Endpoint:
 
 
 def endpoint(directory: Path | None, node: str, url: str) -> Endpoint:
-    """What the options ask for; a claim is said to be one. Raises NotFound (NO-GATEWAY, NO-NODES), Malformed (CONFIG,
-    GATEWAY-URL), and what keeps a node from answering."""
+    """Return the gateway that the options name; warn if its URL is only a node's claim.
+
+    Raises NotFound (NO-GATEWAY, NO-NODES), Malformed (CONFIG, GATEWAY-URL), and the error of a node that does not
+    answer.
+    """
     from comity_client.hub_environment import endpoint_of
 
     if url:
@@ -70,25 +78,25 @@ def endpoint(directory: Path | None, node: str, url: str) -> Endpoint:
     if directory is not None:
         what = f"no node {node!r} in {directory}" if node else f"neither a node nor a lab in {directory}"
         raise NotFound(what, hint="name one with --dir, or the gateway with --url", code="NO-GATEWAY")
-    told = client().gateway(node)
-    output().warn(f"{told.url} is where {told.node} claims to have its gateway; nothing proves it")
-    return Endpoint(str(told.url), "claimed", told.node)
+    claim = client().gateway(node)
+    output().warn(f"{claim.url} is the gateway that {claim.node} claims to have; this is not proven")
+    return Endpoint(str(claim.url), "claimed", claim.node)
 
 
 def check_answers(endpoint: str) -> None:
-    """Raises Unavailable (UNREACHABLE) unless something listens there: a client's own words for it mislead."""
+    """Raises Unavailable (UNREACHABLE) if no server listens there: a Hub client's own error message is misleading."""
     parts = urlsplit(endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         with contextlib.closing(socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS)):
             pass
     except OSError as error:
-        hint = "comity serve --dir HOME, or run-with --offline for what is in the cache"
+        hint = "comity serve --dir HOME, or run-with --offline to use only the cache"
         raise Unavailable(f"no gateway answers at {endpoint}", why=str(error), hint=hint, code="UNREACHABLE") from error
 
 
 def _home(directory: Path, node: str) -> Path | None:
-    """The home of the node `node` in `directory`, a home itself or a lab's folder; None where it is not there."""
+    """The home of the node `node`; `directory` is that home or a lab's folder. None if there is none."""
     from comity_cli.lab.lab import Lab
 
     if (directory / "node.toml").exists() and not node:

@@ -1,4 +1,4 @@
-"""The `comity` command. Commands live one a module in `comity_cli.commands` and are imported only when they run."""
+"""The `comity` command. Each command is a module in `comity_cli.commands`, imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ from comity_cli.output import Output
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-OWN_WORDS: Final = frozenset(
+USER_ERRORS: Final = frozenset(
     {"BAD-NAME", "CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"}
 )
-"""Errors in what the user typed or wrote: malformed, but never to be mistaken for a verification that failed."""
+"""Errors in a command line or a file of the user: exit status 2, not the status of a failed verification."""
 
 
-class Lazy(NamedTuple):
-    """Where a command lives, and its one-line help (a test holds it against the command's own)."""
+class LazyCommand(NamedTuple):
+    """A command's section in the help, its module, and its one-line help (a test compares it with the command's)."""
 
-    journey: str
+    section: str
     module: str
     help: str
 
 
-COMMANDS: Final[dict[str, Lazy]] = {
-    "demo": Lazy("Start", "demo", "Publish real weights, lose the publisher, pull, verify and load them."),
-    "lab": Lazy("Start", "lab", "Run a four-node federation on this machine."),
-    "pull": Lazy("Mirror", "pull", "Fetch an artifact from every reachable node, verified."),
-    "search": Lazy("Mirror", "search", "Find artifacts by name."),
-    "show": Lazy("Mirror", "show", "Show what is said about an artifact, and by whom."),
-    "whereis": Lazy("Mirror", "whereis", "List who says that they hold a full copy."),
-    "env": Lazy("Mirror", "env", "Point Hugging Face clients at a node."),
-    "run-with": Lazy("Mirror", "run_with", "Run one program with a node as its Hugging Face Hub."),
-    "verify": Lazy("Verify", "verify", "Check an artifact and its evidence, offline."),
-    "report": Lazy("Verify", "report", "Check and read reports that were filed."),
-    "policy": Lazy("Verify", "policy", "Write, check and explain what you demand of a model."),
-    "lineage": Lazy("Verify", "lineage", "Show what an artifact was made from, and who says so."),
-    "derive": Lazy("Verify", "derive", "Make a child's weights again from its parent's, and compare."),
-    "bom": Lazy("Verify", "bom", "Write an artifact down as a CycloneDX ML-BOM."),
-    "scan": Lazy("Verify", "scan", "Look into files: what they are, what in them would run."),
-    "diff": Lazy("Verify", "diff", "Show what differs between two artifacts."),
-    "trust": Lazy("Verify", "trust", "Pin a federation, and see what is pinned."),
-    "log": Lazy("Verify", "log", "Read and check transparency logs."),
-    "publisher": Lazy("Publish", "publisher", "Make and list publisher identities."),
-    "publish": Lazy("Publish", "publish", "Sign a folder and publish it to one or two nodes."),
-    "import": Lazy("Publish", "import_", "Mirror a repository of a Hub through your node, and say so."),
-    "vouch": Lazy("Publish", "vouch", "Sign and log that you checked an artifact yourself."),
-    "advisory": Lazy("Publish", "advisory", "Log a warning about an artifact, such as a yank."),
-    "offer": Lazy("Lend", "offer", "Lend machines to partners, and find machines they lend."),
-    "grant": Lazy("Lend", "grant", "Answer requests for machines; accept, redeem, give back."),
-    "pact": Lazy("Lend", "pact", "Agree on machines for the day you are cut off."),
-    "init": Lazy("Join", "init", "Make a member's keys and a node's home."),
-    "join": Lazy("Join", "join", "Ask a federation to admit your member."),
-    "invite": Lazy("Join", "invite", "Write the federation file for a newcomer."),
-    "found": Lazy("Join", "found", "Found a federation from members' cards, by files."),
-    "member": Lazy("Govern", "member", "See who the members are, and who asks to join."),
-    "proposal": Lazy("Govern", "proposal", "Change the charter: draft, approve, follow."),
-    "keys": Lazy("Govern", "keys", "Show, change and use the keys of your seat."),
-    "leave": Lazy("Govern", "leave", "Ask to be left out of the next charter."),
-    "refound": Lazy("Govern", "refound", "Found a federation anew after its quorum is lost."),
-    "serve": Lazy("Operate", "serve", "Run a node."),
-    "token": Lazy("Operate", "token", "Let people read through your node's gateway."),
-    "status": Lazy("Operate", "status", "Show the state of the nodes of your federation."),
-    "explain": Lazy("Operate", "explain", "Say what an error code means and what to do."),
-    "completion": Lazy("Operate", "completion", "Print a shell completion script."),
+COMMANDS: Final[dict[str, LazyCommand]] = {
+    "demo": LazyCommand("Start", "demo", "Publish real weights, lose the publisher, pull, verify and load them."),
+    "lab": LazyCommand("Start", "lab", "Run a four-node federation on this machine."),
+    "pull": LazyCommand("Mirror", "pull", "Fetch an artifact from all reachable nodes, and verify it."),
+    "search": LazyCommand("Mirror", "search", "Find artifacts by name."),
+    "show": LazyCommand("Mirror", "show", "Show the statements about an artifact, and their authors."),
+    "whereis": LazyCommand("Mirror", "whereis", "List the nodes that claim a full copy."),
+    "env": LazyCommand("Mirror", "env", "Point Hugging Face clients at a node."),
+    "run-with": LazyCommand("Mirror", "run_with", "Run one program with a node as its Hugging Face Hub."),
+    "verify": LazyCommand("Verify", "verify", "Check an artifact and its evidence, offline."),
+    "report": LazyCommand("Verify", "report", "Check and read reports."),
+    "policy": LazyCommand("Verify", "policy", "Write, check and explain your verification policy."),
+    "lineage": LazyCommand("Verify", "lineage", "Show what an artifact was made from, and who claims it."),
+    "derive": LazyCommand("Verify", "derive", "Derive a child's weights again from its parent, and compare."),
+    "bom": LazyCommand("Verify", "bom", "Write a CycloneDX ML-BOM of an artifact."),
+    "scan": LazyCommand("Verify", "scan", "Detect file formats and code that a loader would run."),
+    "diff": LazyCommand("Verify", "diff", "Show the differences between two artifacts."),
+    "trust": LazyCommand("Verify", "trust", "Pin a federation, and see what is pinned."),
+    "log": LazyCommand("Verify", "log", "Read and check transparency logs."),
+    "publisher": LazyCommand("Publish", "publisher", "Make and list publisher identities."),
+    "publish": LazyCommand("Publish", "publish", "Sign a folder and publish it to one or two nodes."),
+    "import": LazyCommand("Publish", "import_", "Mirror a repository of a Hub through your node, and log it."),
+    "vouch": LazyCommand("Publish", "vouch", "Sign and log that you checked an artifact yourself."),
+    "advisory": LazyCommand("Publish", "advisory", "Log a warning about an artifact, such as a yank."),
+    "offer": LazyCommand("Lend", "offer", "Lend machines to partners, and find machines they lend."),
+    "grant": LazyCommand("Lend", "grant", "Answer requests for machines; accept, redeem or release grants."),
+    "pact": LazyCommand("Lend", "pact", "Reserve machines for the case of a cut-off."),
+    "init": LazyCommand("Join", "init", "Make a member's keys and a node's home."),
+    "join": LazyCommand("Join", "join", "Ask a federation to admit your member."),
+    "invite": LazyCommand("Join", "invite", "Write the federation file for a newcomer."),
+    "found": LazyCommand("Join", "found", "Found a federation from members' cards, by files."),
+    "member": LazyCommand("Govern", "member", "Show the members, and the requests to join."),
+    "proposal": LazyCommand("Govern", "proposal", "Change the charter: draft, approve, follow."),
+    "keys": LazyCommand("Govern", "keys", "Show, change and use the keys of your seat."),
+    "leave": LazyCommand("Govern", "leave", "Ask to be removed from the next charter."),
+    "refound": LazyCommand("Govern", "refound", "Found a successor of a federation that lost its quorum."),
+    "serve": LazyCommand("Operate", "serve", "Run a node."),
+    "token": LazyCommand("Operate", "token", "Manage tokens for your node's gateway."),
+    "status": LazyCommand("Operate", "status", "Show the state of the nodes of your federation."),
+    "explain": LazyCommand("Operate", "explain", "Explain an error code."),
+    "completion": LazyCommand("Operate", "completion", "Print a shell completion script."),
 }
 
 EXAMPLES: Final = (
@@ -80,7 +80,7 @@ EXAMPLES: Final = (
 
 
 class CommandTable(click.Group):
-    """A group whose commands are named here and imported only when one of them runs."""
+    """A group that imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -105,9 +105,9 @@ class CommandTable(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for journey in dict.fromkeys(lazy.journey for lazy in COMMANDS.values()):
-            with formatter.section(journey):
-                formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items() if lazy.journey == journey])
+        for section in dict.fromkeys(lazy.section for lazy in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items() if lazy.section == section])
         with formatter.section("Examples"):
             formatter.write_text("\b\n" + "\n".join(EXAMPLES))
 
@@ -121,7 +121,7 @@ def _set(attribute: str, value: bool) -> Callable[[click.Context, click.Paramete
 
 
 def common_options() -> list[click.Option]:
-    """The flags that every command takes, wherever they stand on the line."""
+    """The flags that every command takes, at any position on the command line."""
     kind: dict[str, Any] = {"is_flag": True, "expose_value": False, "is_eager": True}
     return [
         click.Option(["--json"], callback=_set("as_json", True), help="Print one JSON document.", **kind),
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = command.main(args=arguments, standalone_mode=False, obj=output)
     except ComityError as error:
-        if error.code in OWN_WORDS:
+        if error.code in USER_ERRORS:
             error.exit_status = USAGE
         output.error(error)
         sys.exit(error.exit_status)
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was done so far is kept, run the same command to go on", err=True)
+        click.echo("interrupted; finished work is kept, run the same command to continue", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -1,4 +1,4 @@
-"""Where an artifact is from, as people read it: who mirrored it, how many corroborate one another, who contradicts."""
+"""Print where an artifact was mirrored from: observations, corroborating members and contradictions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 def show_mirroring(out: Output, mirroring: MirrorEvidence) -> None:
-    """Lines for `show`: signatures by nodes of pinned members are verified, what they say is theirs."""
-    from comity.trust.rows.signatures import dispute_facts, names, news_text, observed_text
+    """Print lines for `show`. The signatures of pinned members' nodes are verified; the content is their claim."""
+    from comity.trust.rows.signatures import change_text, dispute_facts, member_names, observed_text
 
     for name in mirroring.names:
         members = mirroring.corroborating(name)
         if members:
-            out.fact("corroborated", f"{len(members)}: nodes of {names(members)} fetched these bytes as {name}")
+            out.fact("corroborated", f"{len(members)}: nodes of {member_names(members)} fetched these bytes as {name}")
     for seen in mirroring.seen:
-        out.fact("mirrored", f"claimed by {names(seen.members)}: {observed_text(seen)}")
-        said = seen.observed.conditions
-        gate = f", gated ({said.gated})" if said.gated else ""
-        licence = f"{said.licence} (claimed by the upstream's card)" if said.licence else "none was written down"
+        out.fact("mirrored", f"claimed by {member_names(seen.members)}: {observed_text(seen)}")
+        conditions = seen.observed.conditions
+        gate = f", gated ({conditions.gated})" if conditions.gated else ""
+        licence = f"{conditions.licence} (claimed by the upstream's card)" if conditions.licence else "none recorded"
         out.fact("licence", licence + gate)
-        out.fact("as obtained", f"card {_document(said.card)}, licence text {_document(said.licence_text)}")
-    for _, news, members in mirroring.news:
-        out.warn(f"{names(members)}: {news_text(news)}")
+        out.fact("as obtained", f"card {_document(conditions.card)}, licence text {_document(conditions.licence_text)}")
+    for _, news, members in mirroring.changes:
+        out.warn(f"{member_names(members)}: {change_text(news)}")
     for fact in dispute_facts(mirroring):
-        out.warn(f"ALARM {fact.text} (says {fact.by})")
+        out.warn(f"ALARM {fact.text} (claimed by {fact.by})")
 
 
 def _document(item: SideObject | None) -> str:
@@ -43,25 +43,25 @@ def mirroring_document(mirroring: MirrorEvidence) -> dict[str, Any]:
         "contradictions": [_observation(seen) for seen in mirroring.rivals],
         "news": [
             {"what": entry.statement.predicate, "name": news.upstream.name, "at": news.at, "by": _ids(members)}
-            for entry, news, members in mirroring.news
+            for entry, news, members in mirroring.changes
         ],
     }
 
 
 def _observation(seen: ProvenObservation) -> dict[str, Any]:
-    said = seen.observed
+    observed = seen.observed
     return {
-        "name": said.upstream.name,
-        "artifact": said.artifact,
+        "name": observed.upstream.name,
+        "artifact": observed.artifact,
         "by": _ids(seen.members),
-        "endpoint": said.upstream.endpoint,
-        "requested": said.upstream.requested,
-        "obtained": said.obtained.how,
-        "matched": said.matched.to_json(),
-        "unchecked": list(said.unchecked),
-        "licence": said.conditions.licence,
-        "card": said.conditions.card.digest if said.conditions.card else None,
-        "licence_text": said.conditions.licence_text.digest if said.conditions.licence_text else None,
+        "endpoint": observed.upstream.endpoint,
+        "requested": observed.upstream.requested,
+        "obtained": observed.obtained.how,
+        "matched": observed.matched.to_json(),
+        "unchecked": list(observed.unchecked),
+        "licence": observed.conditions.licence,
+        "card": observed.conditions.card.digest if observed.conditions.card else None,
+        "licence_text": observed.conditions.licence_text.digest if observed.conditions.licence_text else None,
     }
 
 

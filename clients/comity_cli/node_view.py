@@ -1,4 +1,4 @@
-"""How a node's own account of itself looks: tables for its operators, one document for machines."""
+"""Print a node's status: tables for its operators, one document for programs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MOST_CALLERS: Final = 10
 def show(out: Output, status: NodeStatus, now: float) -> None:
     """Args: now: POSIX seconds."""
     out.say(f"{status.origin}  {status.software}  up {span(now - status.started)}")
-    store, room = status.store, status.store.free_bytes
-    out.fact("holds", plural(status.holds, "artifact"))
-    out.fact("store", f"{plural(store.blobs, 'blob')}, {size(store.bytes)}; {_free(room)}")
+    store, free = status.store, status.store.free_bytes
+    out.fact("full copies", plural(status.holds, "artifact"))
+    out.fact("store", f"{plural(store.blobs, 'blob')}, {size(store.bytes)}; {_free_space(free)}")
     if store.quarantined:
-        out.fact("put aside", f"{plural(store.quarantined, 'blob')} that turned out wrong")
+        out.fact("quarantine", f"{plural(store.quarantined, 'damaged blob')}")
     out.fact("misbehaviour", plural(status.misbehaviour, "proof") + " kept" if status.misbehaviour else "none seen")
     if status.governance is not None:
         _governance(out, status.governance, now)
@@ -45,7 +45,7 @@ def show(out: Output, status: NodeStatus, now: float) -> None:
 
 
 def document(status: NodeStatus) -> Mapping[str, Any]:
-    """The same as JSON: every field, and the states in words."""
+    """The status as JSON: every field, and the states as words."""
     return {
         **asdict(status),
         "peers": [{**asdict(peer), "state": peer_state(peer)} for peer in status.peers],
@@ -54,14 +54,14 @@ def document(status: NodeStatus) -> Mapping[str, Any]:
 
 
 def peer_state(peer: PeerStatus) -> str:
-    """`up`, `DOWN`, or `unknown` for one that was not asked yet."""
+    """`up`, `DOWN`, or `unknown` for a peer that was not asked yet."""
     if peer.reachable:
         return "up"
     return "DOWN" if peer.last_seen or peer.last_error else "unknown"
 
 
 def log_state(log: LogStatus) -> str:
-    """`follows` (`own` for the node's own log), `at quota` where it advances no more, `FROZEN` where it lied."""
+    """`follows`, `own` for the node's own log, `at quota` if the mirror has stopped, `FROZEN` after misbehaviour."""
     if log.frozen:
         return "FROZEN"
     if log.full:
@@ -70,7 +70,7 @@ def log_state(log: LogStatus) -> str:
 
 
 def span(seconds: float) -> str:
-    """`3 min`: as much as a person wants to know of how long something took."""
+    """A duration in its largest unit, such as `3 min`."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
@@ -78,10 +78,10 @@ def span(seconds: float) -> str:
 
 
 def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
-    stopped = "; FORK: governance is stopped" if status.stopped else ""
+    stopped = "; FORK: votes about the charter are stopped" if status.stopped else ""
     out.fact("charter", f"epoch {status.epoch}, {short(status.body)}{stopped}")
     if status.asks:
-        out.fact("asking to join", str(status.asks))
+        out.fact("join requests", str(status.asks))
     if status.drafts:
         out.say()
         out.table(
@@ -104,7 +104,7 @@ def _governance(out: Output, status: GovernanceStatus, now: float) -> None:
             for member in status.members
         ]
         out.say()
-        out.table(("member", "acts under epoch", "newest head"), rows)
+        out.table(("member", "acts under epoch", "newest checkpoint"), rows)
 
 
 def _peers(out: Output, status: NodeStatus, now: float) -> None:
@@ -144,5 +144,5 @@ def _ago(now: float, time: int) -> str:
     return f"{span(now - time)} ago" if time else "never"
 
 
-def _free(room: int | None) -> str:
-    return "room unknown" if room is None else f"{size(room)} free"
+def _free_space(free: int | None) -> str:
+    return "free space unknown" if free is None else f"{size(free)} free"

@@ -1,4 +1,4 @@
-"""How a verdict looks on a terminal: one line a row, what it means, and what to do next. It fits a page."""
+"""Print a verdict on a terminal: one line per row, its meaning, and the next steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from typing import Final
 
 import click
-from comity.trust.encoding import plain
+from comity.trust.encoding import printable
 from comity.trust.evidence import Row, RowFact, Verdict
 
 from comity_cli.output import Output
@@ -14,7 +14,7 @@ from comity_cli.output import Output
 WIDTH: Final = 110
 MARKS = {"pass": ("PASS", "green"), "fail": ("FAIL", "red"), "unknown": ("UNKN", "yellow"), "not-checked": ("----", "")}
 
-LOUD = ("malware", "vulnerability", "key-compromise")
+SEVERE_KINDS = ("malware", "vulnerability", "key-compromise")
 
 
 def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
@@ -29,34 +29,33 @@ def show(out: Output, verdict: Verdict, *, facts: bool = False) -> None:
     else:
         out.say(what.headline, sign=f"{out.mark('✗', 'red')} ")
     for row in what.deciding:
-        out.say(f"    {row.name}: {plain(row.summary)}")
+        out.say(f"    {row.name}: {printable(row.summary)}")
     for line in textwrap.wrap(what.advice, WIDTH):
         out.say(f"  {line}")
     if what.notable:
-        out.say(f"  Not required, and worth a look: {', '.join(row.name for row in what.notable)}")
+        out.say(f"  Not required, but notable: {', '.join(row.name for row in what.notable)}")
     if not verdict.accepted or any(row.state in ("unknown", "not-checked") for row in verdict.rows):
-        out.say("  (* required; UNKN: cannot be told from what is here; ----: nobody asked)")
+        out.say("  (* required; UNKN: the evidence here does not decide it; ----: not checked)")
     for step in what.steps:
         out.hint(step)
 
 
-def warn(out: Output, verdict: Verdict, kinds: tuple[str, ...] = LOUD) -> None:
-    """What nobody should load a model without having read, whatever the policy requires: active files, and warnings of
-    these kinds."""
+def warn(out: Output, verdict: Verdict, kinds: tuple[str, ...] = SEVERE_KINDS) -> None:
+    """Print warnings that do not depend on the policy: active files, and advisories of these `kinds`."""
     safety = verdict.row("file safety")
     if safety.state == "fail":
-        out.warn(f"file safety: {plain(safety.summary)}")
+        out.warn(f"file safety: {printable(safety.summary)}")
     for fact in verdict.row("disputes and advisories").facts:
         if fact.text.startswith(kinds):
-            out.warn(f"{plain(fact.text)}, says {fact.by}")
+            out.warn(f"{printable(fact.text)}, claimed by {fact.by}")
 
 
 def _row(out: Output, row: Row, *, required: bool, facts: bool) -> None:
     mark, color = MARKS[row.state]
     sign = click.style(mark, fg=color or None, bold=required)
-    out.say(f"{row.name + ' *' * required:<24} {plain(row.summary)}", sign=f"  {sign}  ")
+    out.say(f"{row.name + ' *' * required:<24} {printable(row.summary)}", sign=f"  {sign}  ")
     for fact in row.facts if facts else ():
-        out.say(f"          {plain(f'{_basis(fact)}: {fact.text}')}")
+        out.say(f"          {printable(f'{_basis(fact)}: {fact.text}')}")
 
 
 def _basis(fact: RowFact) -> str:

@@ -1,8 +1,8 @@
-"""An artifact as a CycloneDX ML-BOM, version 1.6: what it consists of, what its publisher claims, by digest.
+"""Write an artifact as a CycloneDX ML-BOM, version 1.6: files, claims of the publisher, vouches, all by digest.
 
-The same artifact and the same claims give the same bytes: there is no time in it, and its serial number is derived from
-the artifact. What is a claim says whose in the properties; the standard has no other place for that. Source: CycloneDX
-1.6 (ECMA-424), its JSON schema.
+The same artifact and claims give the same bytes: the document has no time, and its serial number is derived from the
+artifact. The properties name the author of each claim, because the standard has no other field for it. Source:
+CycloneDX 1.6 (ECMA-424), JSON schema.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Component = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class BomContent:
-    """What there is to write down: the manifest, the proven publication of it if there is one, what others say, and
-    its config.json if that was at hand."""
+    """The content of a BOM: the manifest, its proven publication if there is one, vouches of others, and config.json if
+    it is available."""
 
     manifest: Manifest
     publication: Publication | None
@@ -45,19 +45,19 @@ class BomContent:
     config: bytes = b""
 
 
-def bom_of_folder(here: LocalCopy, policy: Policy) -> BomContent:
-    """What lies in a folder, with the evidence beside it. Its publication is the one of whom the policy names, if there
-    are several."""
-    publications = sorted(here.readings.publications, key=lambda each: (not _bound(each, policy), each.entry.digest))
-    config = here.manifest.by_path.get("config.json")
-    data = (here.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
+def bom_of_folder(local: LocalCopy, policy: Policy) -> BomContent:
+    """Return the BOM content of a folder with its evidence pack. Of several publications, those of a publisher that the
+    policy binds come first."""
+    publications = sorted(local.readings.publications, key=lambda each: (not _bound(each, policy), each.entry.digest))
+    config = local.manifest.by_path.get("config.json")
+    data = (local.folder / "config.json").read_bytes() if config and config.size <= MAX_CONFIG else b""
     chosen = publications[0] if publications else None
-    return BomContent(here.manifest, chosen, vouches_of(here.readings, here.artifact, policy), data)
+    return BomContent(local.manifest, chosen, vouches_of(local.readings, local.artifact, policy), data)
 
 
-def bom_of_artifact(dossier: ArtifactInfo) -> BomContent:
-    """What the nodes tell; the bytes were not looked at."""
-    return BomContent(dossier.manifest, dossier.publication, dossier.vouches)
+def bom_of_artifact(info: ArtifactInfo) -> BomContent:
+    """Return the BOM content as nodes describe the artifact; the bytes are not read."""
+    return BomContent(info.manifest, info.publication, info.vouches)
 
 
 def _bound(publication: Publication, policy: Policy) -> bool:
@@ -65,7 +65,7 @@ def _bound(publication: Publication, policy: Policy) -> bool:
 
 
 def write_bom(described: BomContent) -> str:
-    """The document, as JSON."""
+    """Return the document as JSON."""
     artifact = described.manifest.digest
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -95,18 +95,21 @@ def _model(described: BomContent) -> Component:
     }
     if publication is None:
         return model
-    said = publication.published
-    model |= {"group": said.name.namespace, "name": said.name.name, "version": said.name.version}
-    model |= {"publisher": publication.publisher.display, "licenses": [_licence(said.licence)]}
-    if references := [_reference(kind, item) for kind, item in sorted(said.documents.items())]:
+    published = publication.published
+    model |= {"group": published.name.namespace, "name": published.name.name, "version": published.name.version}
+    model |= {"publisher": publication.publisher.display, "licenses": [_licence(published.licence)]}
+    if references := [_reference(kind, item) for kind, item in sorted(published.documents.items())]:
         model["externalReferences"] = references
-    if said.lineage:
-        model["pedigree"] = {"ancestors": [_ancestor(parent) for parent in said.lineage], "notes": _notes(said.lineage)}
+    if published.lineage:
+        model["pedigree"] = {
+            "ancestors": [_ancestor(parent) for parent in published.lineage],
+            "notes": _notes(published.lineage),
+        }
     return model
 
 
 def _card(config: bytes) -> Component:
-    """What config.json says of its architecture. A file of the artifact; its publisher may have written anything."""
+    """Return the architecture that config.json names. The file is untrusted input."""
     try:
         found = json.loads(config) if config else {}
     except (ValueError, RecursionError):
@@ -125,13 +128,13 @@ def _properties(described: BomContent) -> Iterator[Mapping[str, str]]:
     yield _property("artifact", f"sha256:{described.manifest.digest}")
     yield _property("bytes", str(described.manifest.size))
     if (publication := described.publication) is not None:
-        said = publication.published
+        published = publication.published
         yield _property("claimed-by", publication.publisher.id)
         yield _property("statement", publication.entry.digest)
-        if said.licence.text is not None:
-            yield _property("licence-text", f"sha256:{said.licence.text.digest}")
+        if published.licence.text is not None:
+            yield _property("licence-text", f"sha256:{published.licence.text.digest}")
     for vouch in described.vouches:
-        yield _property(f"vouched:{vouch.said.statement}", f"claimed by {vouch.by.name}")
+        yield _property(f"vouched:{vouch.vouched.statement}", f"claimed by {vouch.by.name}")
 
 
 def _property(name: str, value: str) -> Mapping[str, str]:
@@ -156,8 +159,8 @@ def _ancestor(parent: Parent) -> Component:
 
 
 def _notes(lineage: Sequence[Parent]) -> str:
-    edges = (f"{p.relation} of {p.name}{'' if p.digest else ', by name alone'}" for p in lineage)
-    return f"as its publisher claims: {'; '.join(edges)}"
+    edges = (f"{p.relation} of {p.name}{'' if p.digest else ', by name only'}" for p in lineage)
+    return f"claimed by the publisher: {'; '.join(edges)}"
 
 
 def _file(path: str, digest: Digest) -> Component:
@@ -177,6 +180,6 @@ def _hashes(digest: Digest) -> list[Mapping[str, str]]:
 
 
 def _ni(digest: Digest) -> str:
-    """The name of an object by its hash, RFC 6920."""
+    """Return the ni URI of an object, RFC 6920."""
     name = base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
     return f"ni:///sha-256;{name}"

@@ -1,23 +1,9 @@
-"""What differs between two artifacts: files, tensors, configuration, tokenizer, licence, and who stands behind each.
+"""Compare two artifacts: files, tensors, configuration, tokenizer, and the evidence for each.
 
-`sides` gathers what is known of each, from a folder or from the nodes; the others compare, each one thing. What was
-looked at in the bytes and what is only said by manifests or signed by somebody is kept apart.
-
-
-Files of two manifests, by path and by hash.
-
-One side of a comparison: an artifact, what is said of it, and its bytes where they can be had.
-
-Configuration and tokenizer: JSON files of two sides, key by key, and the tokens of their vocabularies.
-
-These are strangers' files: bounded before they are read, parsed and never run; what does not parse is said to differ as
-a whole.
-
-
-Tensors of two folders: by name, type, shape and the hash of their bytes. Or, where bytes are not here, how much of
-the second's weights has the same pieces as the first's.
-
-Two sides compared, part by part. What could not be looked at is named, never passed over."""
+Each side is a folder, or an artifact as nodes describe it; its bytes are used if they are on this machine. The result
+keeps apart what was computed from bytes and what is only claimed or signed. Files are untrusted: they are bounded
+before they are read, and parsed but never run. Parts that could not be compared are listed in `Differences.unread`.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +18,10 @@ from typing import Any, Final
 
 from comity.content.blobs import piece_lengths
 from comity.content.ingest import hash_pieces
-from comity.derivation.check import UNREAD, LocatedTensor, WeightFiles, read_exactly, read_weights, readable
-from comity.formats.tensors import reader_of
+from comity.derivation.check import UNREAD, LocatedTensor, WeightFiles, read_errors, read_exactly, read_weights
+from comity.formats.tensors import tensor_reader
 from comity.trust.artifact import FileEntry, Manifest, PieceRecord
-from comity.trust.claims import Readings
+from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import Evidence, Row, Verdict
@@ -55,7 +41,7 @@ from comity_client.session import Session
 
 @dataclass(frozen=True, slots=True)
 class FileChanges:
-    """What has to happen to the first list of files to get the second. `renamed` are (before, after) of equal bytes."""
+    """The changes from the first list of files to the second. `renamed` are pairs (before, after) with equal bytes."""
 
     added: tuple[FileEntry, ...]
     removed: tuple[FileEntry, ...]
@@ -65,7 +51,8 @@ class FileChanges:
 
 
 def compare_files(before: Manifest, after: Manifest) -> FileChanges:
-    """A file that is gone and whose bytes are there under a new path was renamed; each is taken for one only."""
+    """Compare two manifests. A removed file whose bytes appear under a new path is renamed; each file is in one pair at
+    most."""
     common = before.by_path.keys() & after.by_path.keys()
     gone = [entry for entry in before.files if entry.path not in common]
     new = [entry for entry in after.files if entry.path not in common]
@@ -86,13 +73,13 @@ def compare_files(before: Manifest, after: Manifest) -> FileChanges:
 
 @dataclass(frozen=True, slots=True)
 class ComparedArtifact:
-    """`folder` holds the bytes, hashed just now; None where only manifest and claims are known. `verdict` judges the
-    claims, not the files; `published` is what the publication says that it goes by."""
+    """One side of a comparison. `folder` holds the bytes, which were hashed just now; None if only manifest and claims
+    are known. `verdict` is about the claims, not the files; `published` is the publication that the verdict uses."""
 
     title: str
     manifest: Manifest
     folder: Path | None
-    readings: Readings
+    readings: ParsedClaims
     published: Published | None
     verdict: Verdict
 
@@ -101,37 +88,38 @@ class ComparedArtifact:
         return self.manifest.digest
 
 
-def side_of_folder(here: LocalCopy, policy: Policy) -> ComparedArtifact:
-    """A folder, with what its pack says."""
-    verdict = verify(replace(here.evidence, manifest=here.manifest.encode(), files=None), policy)
+def compared_folder(local: LocalCopy, policy: Policy) -> ComparedArtifact:
+    """Return the side for a folder, with the claims of its evidence pack."""
+    verdict = verify(replace(local.evidence, manifest=local.manifest.encode(), files=None), policy)
     return ComparedArtifact(
-        here.title, here.manifest, here.folder, here.readings, _published(here.readings, verdict), verdict
+        local.title, local.manifest, local.folder, local.readings, _published(local.readings, verdict), verdict
     )
 
 
-async def side_of_resolution(
+async def compared_resolution(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     resolution: Resolution,
     policy: Policy,
     on_event: OnEvent,
-    hold: Callable[[], LocalCopy] | None,
+    load: Callable[[], LocalCopy] | None,
 ) -> ComparedArtifact:
-    """What all nodes say, and the bytes where `hold` hashes them on this machine. Raises NotFound, Unavailable."""
+    """Return the side for a resolution: the claims of all nodes, and the bytes if `load` hashes a local copy. Raises
+    NotFound, Unavailable."""
     data = await fetch_object(session, resolution.artifact)
     gathered = resolution.gathered
-    collected = await collect_proofs(session, memory, gathered.readings, policy, (), on_event)
+    collected = await collect_proofs(session, seen_logs, gathered.readings, policy, (), on_event)
     evidence = Evidence(data, None, gathered.lines, tuple(kept.proof for kept in collected.proofs))
     verdict = verify(evidence, policy)
-    folder = (await asyncio.to_thread(hold)).folder if hold else None
+    folder = (await asyncio.to_thread(load)).folder if load else None
     published = resolution.publication.published if resolution.publication else None
     return ComparedArtifact(resolution.title, Manifest.parse(data), folder, gathered.readings, published, verdict)
 
 
 async def read_file(session: Session, side: ComparedArtifact, path: str, limit: int) -> bytes:
-    """The bytes of one small file, from the folder or from a node, checked against the manifest.
+    """Return the bytes of one small file, from the folder or from a node, verified against the manifest.
 
-    Raises NotFound where the side has no such file, Unavailable where nobody gives it or it is larger than `limit`.
+    Raises NotFound if the side has no such file, Unavailable if no node serves it or it is larger than `limit`.
     """
     entry = side.manifest.by_path.get(path)
     if entry is None:
@@ -140,27 +128,27 @@ async def read_file(session: Session, side: ComparedArtifact, path: str, limit: 
         raise Unavailable(f"{path} was not read", why=f"{entry.size} bytes, at most {limit} are compared")
     if side.folder is not None:
         return read_bounded(side.folder / path, limit)
-    return await session.first(lambda node: _blob(node, entry), f"nobody gives {path} of {side.title}")
+    return await session.first(lambda node: _blob(node, entry), f"no node serves {path} of {side.title}")
 
 
 async def pieces_of(session: Session, side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
-    """The records of a file, from the nodes. Raises Unavailable."""
+    """Fetch the piece records of a file from nodes. Raises Unavailable."""
     first = side.published.pieces.digest if side.published else None
-    async for wanted in Layouts(session, side.manifest, named_indexes(side.readings, first)).ways(entry):
+    async for wanted in Layouts(session, side.manifest, named_indexes(side.readings, first)).layouts_of(entry):
         return list(wanted.records)
-    raise Unavailable(f"{entry.path} cannot be had in pieces")
+    raise Unavailable(f"no usable piece index for {entry.path}")
 
 
 async def _blob(node: NodeClient, entry: FileEntry) -> bytes:
     parts = [part async for part in node.read(entry.sha256, 0, entry.size)]
     data = b"".join(parts)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise Untrusted(f"{entry.path} has other bytes", why="its hash is not the manifest's")
+        raise Untrusted(f"{entry.path} has other bytes", why="its hash does not match the manifest")
     return data
 
 
-def _published(readings: Readings, verdict: Verdict) -> Published | None:
-    """The publication that the verdict goes by; without a name in it, the first."""
+def _published(readings: ParsedClaims, verdict: Verdict) -> Published | None:
+    """Return the publication that the verdict uses; if the verdict has no name, the first publication."""
     publications = [publication.published for publication in readings.publications]
     named = [published for published in publications if str(published.name) == verdict.name]
     return next(iter((*named, *publications)), None)
@@ -169,14 +157,14 @@ def _published(readings: Readings, verdict: Verdict) -> Published | None:
 MAX_TEXT: Final = 32 * 1024 * 1024
 MAX_KEYS: Final = 2_000
 MAX_DEPTH: Final = 12
-_SHOWN: Final = 80
-KEYED: Final = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_VALUE_LENGTH: Final = 80
+KEYED_FILES: Final = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 VOCABULARY: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """A key, dots between its parts, and the values before and after in short; None where it is absent."""
+    """A key, its parts joined by dots, and its shortened values before and after; None if absent."""
 
     key: str
     before: str | None
@@ -185,7 +173,7 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class TokenChanges:
-    """Tokens that one vocabulary has and the other has not, and those whose number is another."""
+    """Counts of tokens that were added or removed, and of those whose number changed."""
 
     added: int
     removed: int
@@ -194,7 +182,7 @@ class TokenChanges:
 
 
 def compare_keys(before: bytes, after: bytes) -> tuple[KeyChange, ...] | None:
-    """The keys of two JSON objects that differ, at most MAX_KEYS; None where one of them is no such object."""
+    """Return the keys of two JSON objects that differ, at most MAX_KEYS; None if either is not a JSON object."""
     one, other = _flat(before), _flat(after)
     if one is None or other is None:
         return None
@@ -203,7 +191,7 @@ def compare_keys(before: bytes, after: bytes) -> tuple[KeyChange, ...] | None:
 
 
 def compare_vocabularies(before: bytes, after: bytes) -> TokenChanges | None:
-    """Of two `tokenizer.json`; None where one has no vocabulary that can be read."""
+    """Compare the vocabularies of two `tokenizer.json`; None if one has no readable vocabulary."""
     one, other = _tokens(before), _tokens(after)
     if one is None or other is None:
         return None
@@ -217,13 +205,13 @@ def _flat(data: bytes) -> dict[str, str] | None:
     document = _parsed(data)
     if not isinstance(document, dict):
         return None
-    return {key: json.dumps(value, sort_keys=True)[:_SHOWN] for key, value in _leaves(document, "", 0)}
+    return {key: json.dumps(value, sort_keys=True)[:_VALUE_LENGTH] for key, value in _leaf_items(document, "", 0)}
 
 
-def _leaves(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+def _leaf_items(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for key, item in value.items():
         if isinstance(item, dict) and item and depth < MAX_DEPTH:
-            yield from _leaves(item, f"{prefix}{key}.", depth + 1)
+            yield from _leaf_items(item, f"{prefix}{key}.", depth + 1)
         else:
             yield f"{prefix}{key}", item
 
@@ -251,7 +239,8 @@ BLOCK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TensorChanges:
-    """Names of tensors; `changed` says in which of type, shape and bytes. `bytes` counts those of the second side."""
+    """Names of tensors; each entry of `changed` says what differs: type, shape or bytes. `bytes` counts those of the
+    second side."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -263,14 +252,14 @@ class TensorChanges:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Of `bytes` of weights on the second side, so many are in pieces or files that the first side has too."""
+    """Of `bytes` of weights on the second side, `shared` bytes are in pieces or files that the first side has too."""
 
     shared: int
     bytes: int
 
 
 def compare_tensors(before: WeightFiles, first: Manifest, after: WeightFiles, second: Manifest) -> TensorChanges:
-    """Both sides' files have to be as their manifests say. Raises Unavailable, Conflict."""
+    """Compare tensors; the files of both sides must match their manifests. Raises Unavailable, Conflict."""
     one, other = _named(before), _named(after)
     changed, same, same_bytes = [], 0, 0
     for name in sorted(one.keys() & other.keys()):
@@ -290,25 +279,25 @@ def compare_tensors(before: WeightFiles, first: Manifest, after: WeightFiles, se
 
 
 def compare_facts(before: WeightFiles, after: WeightFiles) -> tuple[KeyChange, ...]:
-    """What two GGUF models say of themselves in numbers and short texts, where each side has one; their tokenizers are
-    not read."""
+    """Compare the numbers and short texts in the metadata of two GGUF models, if each side has one model. Tokenizers
+    are not read."""
     models = [[group for group in side.groups if group.gguf] for side in (before, after)]
     if any(len(groups) != 1 for groups in models):
         return ()
-    one, other = ({key: str(value) for key, value in groups[0].facts.items()} for groups in models)
+    one, other = ({key: str(value) for key, value in groups[0].metadata.items()} for groups in models)
     keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
     return tuple(KeyChange(key, one.get(key), other.get(key)) for key in keys)
 
 
 def compare_pieces(before: Iterable[PieceRecord], after: Iterable[PieceRecord]) -> Shared:
-    """How many bytes of `after` are in pieces that `before` has."""
+    """Count the bytes of `after` that are in pieces of `before`."""
     known = {record.sha256 for record in before}
     records = list(after)
     return Shared(sum(r.length for r in records if r.sha256 in known), sum(r.length for r in records))
 
 
 def _named(weights: WeightFiles) -> dict[str, LocatedTensor]:
-    """Tensors by name; where several groups are there, with the group's name before it."""
+    """Return tensors by name; if there are several groups, with the name of the group as a prefix."""
     alone = len(weights.groups) == 1
     return {
         name if alone else f"{group.key}: {name}": located
@@ -318,7 +307,7 @@ def _named(weights: WeightFiles) -> dict[str, LocatedTensor]:
 
 
 def _difference(one: LocatedTensor, first: Manifest, other: LocatedTensor, second: Manifest) -> str:
-    """In what two tensors of one name differ; empty where in nothing."""
+    """Describe how two tensors of the same name differ; empty if they are equal."""
     before, after = one.tensor, other.tensor
     if before.dtype != after.dtype:
         return f"{before.dtype} became {after.dtype}"
@@ -326,34 +315,34 @@ def _difference(one: LocatedTensor, first: Manifest, other: LocatedTensor, secon
         return f"{list(before.shape)} became {list(after.shape)}"
     files = first.by_path[one.file].sha256, second.by_path[other.file].sha256
     if files[0] == files[1] and before.start == after.start:
-        return ""  # one place of one file
+        return ""  # the same range of the same file
     return "" if _hash(one) == _hash(other) else "other bytes"
 
 
 def _hash(located: LocatedTensor) -> bytes:
     digest = hashlib.sha256()
     tensor = located.tensor
-    with readable(located.path), located.path.open("rb") as file:
+    with read_errors(located.path), located.path.open("rb") as file:
         for start in range(0, tensor.length, BLOCK):
             digest.update(read_exactly(file, tensor.start + start, min(BLOCK, tensor.length - start)))
     return digest.digest()
 
 
 VOUCHING: Final = ("signatures", "key policy", "transparency", "cosigners", "replicas")
-"""Rows of the verdict that say who stands behind an artifact."""
+"""Rows of the verdict about the evidence for an artifact."""
 GGUF: Final = "metadata of the GGUF file"
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What differs.
+    """The differences of two artifacts.
 
     Args:
-        tensors: of tensors where both sides' bytes are here, else of pieces; None where neither has weights.
-        keys: by path, the changed keys of configuration files; None for one that is no JSON object. Those of a GGUF
-            file's metadata are under GGUF.
-        tokens: of `tokenizer.json`; None where it did not change, or has no vocabulary that is read.
-        vouching: rows about who stands behind each side, those that differ: (before, after).
+        tensors: tensor changes if the bytes of both sides are here, else shared pieces; None if neither has weights.
+        keys: changed keys of configuration files, by path; None for a file that is not a JSON object. Changes of GGUF
+            metadata are under GGUF.
+        tokens: changes of `tokenizer.json`; None if it did not change or has no readable vocabulary.
+        vouching: evidence rows that differ: (before, after).
         unread: what could not be compared, and why.
     """
 
@@ -368,7 +357,7 @@ class Differences:
 
 
 async def compare_sides(session: Session, before: ComparedArtifact, after: ComparedArtifact) -> Differences:
-    """Raises nothing for what cannot be had: it is in `unread`."""
+    """Compare two sides. Failures to read a part are listed in `unread`, not raised."""
     unread: list[str] = []
     files = compare_files(before.manifest, after.manifest)
     changed = [old.path for old, _ in files.changed]
@@ -377,14 +366,14 @@ async def compare_sides(session: Session, before: ComparedArtifact, after: Compa
     tokens = None
     for path in changed:
         name = PurePosixPath(path).name
-        if name not in (*KEYED, VOCABULARY):
+        if name not in (*KEYED_FILES, VOCABULARY):
             continue
         try:
             texts = [await read_file(session, side, path, MAX_TEXT) for side in (before, after)]
         except ComityError as error:
             unread.append(f"{path}: {error}")
             continue
-        if name in KEYED:
+        if name in KEYED_FILES:
             keys[path] = compare_keys(*texts)
         else:
             tokens = await asyncio.to_thread(compare_vocabularies, *texts)
@@ -424,25 +413,27 @@ async def _tensors(
 
 def _weights(manifest: Manifest) -> list[FileEntry]:
     return [
-        entry for entry in manifest.files if reader_of(entry.path) or PurePosixPath(entry.path).suffix.lower() in UNREAD
+        entry
+        for entry in manifest.files
+        if tensor_reader(entry.path) or PurePosixPath(entry.path).suffix.lower() in UNREAD
     ]
 
 
 async def _pieces(session: Session, side: ComparedArtifact, entry: FileEntry, unread: list[str]) -> list[PieceRecord]:
     try:
         if side.folder is not None:
-            return await asyncio.to_thread(_cut, side, entry)
+            return await asyncio.to_thread(_local_pieces, side, entry)
         return await pieces_of(session, side, entry)
     except ComityError as error:
         unread.append(f"pieces of {entry.path} in {side.title}: {error}")
         return []
 
 
-def _cut(side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
-    """The records of a file that is here, cut as whoever publishes it would cut it."""
+def _local_pieces(side: ComparedArtifact, entry: FileEntry) -> list[PieceRecord]:
+    """Return the piece records of a local file, with the cuts that publishing would use."""
     assert side.folder is not None
     path = side.folder / entry.path
-    with readable(path), path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         _, lengths = piece_lengths(entry.path, file, entry.size)
         file.seek(0)
         return hash_pieces(file, lengths, lambda _: None)[1]

@@ -1,9 +1,7 @@
-"""What happens during a pull or a publication, as it happens: for whoever draws progress, or writes a log.
+"""Events of a pull or a publication, for progress displays and logs.
 
-A callback may be called from a worker thread, never from two at once; what it raises ends the work.
-
-
-Errors of tasks that ran side by side."""
+A callback may be called from a worker thread, but never from two threads at once. An exception in it ends the work.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from comity.trust.statements import Advisory
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The reference stands for this artifact, because of `basis`."""
+    """A reference was resolved to this artifact, because of `basis`."""
 
     title: str
     artifact: Digest
@@ -28,7 +26,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Advised:
-    """Somebody warns of the artifact. `own` says that it is its publisher."""
+    """There is an advisory about the artifact. `own`: its author is the publisher of the artifact."""
 
     advisory: Advisory
     own: bool
@@ -36,7 +34,7 @@ class Advised:
 
 @dataclass(frozen=True, slots=True)
 class MisbehaviourFound:
-    """A log, or a node, was caught at something; `text` says what and where the proof is. Copies stay valid."""
+    """Misbehaviour of a log or node was detected; `text` says what, and where the proof is. Local copies stay valid."""
 
     text: str
     hint: str = ""
@@ -44,14 +42,14 @@ class MisbehaviourFound:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that a person may want to know and that changes nothing."""
+    """Information for the user that changes nothing."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyJudged:
-    """The policy's verdict. `final` says that the bytes were hashed here; before that they are taken as announced, to
+    """The verdict of the policy. `final`: the bytes were hashed here. Otherwise the manifest is assumed to be true, to
     refuse early what no download would change."""
 
     verdict: Verdict
@@ -60,7 +58,7 @@ class PolicyJudged:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Work of `bytes` in `files` begins; `here` of the bytes are on this machine already."""
+    """Work on `bytes` in `files` begins; `here` of the bytes are already on this machine."""
 
     files: int
     bytes: int
@@ -69,7 +67,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`count` more bytes of `path` are done: hashed, fetched and verified, or sent."""
+    """`count` more bytes of `path` are hashed, fetched and verified, or sent."""
 
     path: str
     count: int
@@ -77,7 +75,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FileDone:
-    """A file is whole and verified. `sources` gives the bytes that each node brought, `reused` those found here."""
+    """A file is complete and verified. `sources`: bytes by node; `reused`: bytes found on this machine."""
 
     path: str
     sources: dict[str, int]
@@ -86,7 +84,7 @@ class FileDone:
 
 @dataclass(frozen=True, slots=True)
 class SourceDropped:
-    """A node was given up for a file, and why."""
+    """A node is no longer used for a file; `why` gives the reason."""
 
     node: str
     path: str
@@ -95,7 +93,7 @@ class SourceDropped:
 
 @dataclass(frozen=True, slots=True)
 class SourceFailed:
-    """A node failed in the middle of a file, and was or would have been asked again after a rest; `why` says how."""
+    """A node failed during a file, and was or would have been retried after a delay; `why` gives the reason."""
 
     node: str
     path: str
@@ -104,7 +102,7 @@ class SourceFailed:
 
 @dataclass(frozen=True, slots=True)
 class NodeAtFault:
-    """A node answered a question with what breaks the contract, or is provably not what was asked for."""
+    """An answer of a node violates the protocol, or provably is not the requested data."""
 
     node: str
     why: str
@@ -112,7 +110,7 @@ class NodeAtFault:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Another process is fetching the same file; its result will be used."""
+    """Another process fetches the same file; its result will be used."""
 
     path: str
 
@@ -135,10 +133,10 @@ OnEvent: TypeAlias = Callable[[Event], None]
 
 
 def ignore_event(_: Event) -> None:
-    """For callers who do not want to know."""
+    """Ignore the event."""
 
 
 def first_error(failures: BaseExceptionGroup[ComityError]) -> ComityError:
-    """The first of the failures that ended a task group: the others were cancelled for it."""
+    """Return the first failure of a task group; the other tasks were cancelled because of it."""
     found = failures.exceptions[0]
     return first_error(found) if isinstance(found, BaseExceptionGroup) else found

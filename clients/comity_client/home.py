@@ -1,13 +1,11 @@
-"""Where a user's client keeps what it remembers. Paths only; nothing here reads or writes a file but `ensure`.
+"""The state folder of a user's client, and its lock. Only `ensure` and `exclusive` touch the disk.
 
-trust/         pinned federation files and name bindings: what the owner decided
-memory/        last checkpoints seen, and proofs of misbehaviour: what nobody may talk us out of
-publishers/    one folder an identity: its key file and its inception line
-blobs/         verified blobs and partial ones, of pulls that are under way or were refused
-placed/        where the pieces of placed files are, for reuse by the next pull
-
-
-One process at a time: an exclusive lock that the kernel drops when its holder dies."""
+trust/         pinned federation files and name bindings: the decisions of the owner
+memory/        last checkpoints seen, names resolved before, and proofs of misbehaviour
+publishers/    one folder per identity: its key file and its inception line
+blobs/         verified and partial blobs of pulls that are in progress or were refused
+placed/        index of the pieces of placed files, for reuse by the next pull
+"""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ class Home:
         return self.root / "placed"
 
     def ensure(self, folder: Path) -> Path:
-        """`folder`, which is one of ours, made (mode 0700) where it is missing. Raises OutOfSpace, Unavailable."""
+        """Create `folder`, a folder of this home, with mode 0700 if it is missing. Raises OutOfSpace, Unavailable."""
         with durable.disk_errors(f"{folder} was not created"):
             durable.make_folders(folder, mode=0o700)
         return folder
@@ -66,7 +64,8 @@ class Home:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which must exist, while the block runs. Waits for whoever has it; never held long."""
+    """Hold an exclusive lock of `folder`, which must exist, while the block runs; blocks until the lock is free. The
+    kernel releases the lock if the process dies."""
     with disk_errors(f"{folder} was not locked"):
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -1,7 +1,7 @@
-"""What an unmodified Hugging Face client has to find in its environment, and must not find, to read from a gateway.
+"""Environment variables with which an unmodified Hugging Face client reads from a gateway.
 
-A token is named by the path of its file: an environment is inherited by every child and shown to whoever may look.
-Sources: huggingface_hub's environment variables; llama.cpp, common/common.cpp (MODEL_ENDPOINT before HF_ENDPOINT).
+A token is given by the path of its file, because child processes inherit an environment and other processes may read
+it. Sources: huggingface_hub's environment variables; llama.cpp, common/common.cpp (MODEL_ENDPOINT before HF_ENDPOINT).
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from typing import Final
 from comity.content.secrets import read_secret
 from comity.trust.errors import NotFound
 from comity.wire.messages import GatewayUrl
-from comity_client.founding import settings_of
+from comity_client.founding import read_settings
 
 OFFLINE: Final = "HF_HUB_OFFLINE"
-_QUIET: Final = {
+_NO_THIRD_PARTIES: Final = {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
 }
-"""What a client would ask of others than the node."""
+"""Disables requests of the client to hosts other than the node."""
 _TOKENS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""These win over a token's file, and hold what was meant for another endpoint."""
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Variables that take precedence over a token file and may hold a token for another endpoint."""
+_WILDCARD_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
 @dataclass(frozen=True, slots=True)
 class HubEnvironment:
-    """Variables to set, and variables to take away."""
+    """Variables to set, and variables to remove."""
 
     set: Mapping[str, str]
     unset: tuple[str, ...]
 
     def applied(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """`environ` with the changes made."""
+        """Return `environ` with the changes applied."""
         return {key: value for key, value in environ.items() if key not in self.unset} | dict(self.set)
 
 
 def hub_environment(endpoint: str, *, token_file: Path | None = None, ca: Path | None = None) -> HubEnvironment:
-    """For clients that shall read from the gateway at the URL `endpoint`.
+    """Return the environment for clients that read from the gateway at URL `endpoint`.
 
     Args:
-        token_file: holds a token of that node's. Without one, clients are told to send none: theirs are for others.
-        ca: certificates (PEM) that clients shall trust, and no others.
+        token_file: holds a token of that node. Without it, clients send no token, because theirs are for other hosts.
+        ca: certificates (PEM); clients trust these and no others.
 
     Raises Malformed (GATEWAY-URL) for another endpoint; NotFound, Refused (SECRET-EXPOSED) for the files.
     """
-    variables = {"HF_ENDPOINT": str(GatewayUrl.parse(endpoint.removesuffix("/"))), **_QUIET}
+    variables = {"HF_ENDPOINT": str(GatewayUrl.parse(endpoint.removesuffix("/"))), **_NO_THIRD_PARTIES}
     taken = [*_TOKENS, "MODEL_ENDPOINT"]
     if token_file is None:
         variables["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
@@ -67,33 +67,33 @@ def hub_environment(endpoint: str, *, token_file: Path | None = None, ca: Path |
 
 
 def offline_environment() -> HubEnvironment:
-    """For clients that shall read from the cache on this machine's disk and ask nobody."""
-    return HubEnvironment({OFFLINE: "1", **_QUIET}, (*_TOKENS, "HF_TOKEN_PATH"))
+    """Return the environment for clients that read only from the cache on disk."""
+    return HubEnvironment({OFFLINE: "1", **_NO_THIRD_PARTIES}, (*_TOKENS, "HF_TOKEN_PATH"))
 
 
 def endpoint_of(home: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of the gateway of the node whose home this is, for programs on this machine, as the node itself reads its
-    settings: `gateway.url`, else where it listens. Raises NotFound (NO-GATEWAY), Malformed (CONFIG)."""
+    """Return the URL of the gateway of the node with this home, for programs on this machine: `gateway.url`, else the
+    listen address, with the same precedence as the node. Raises NotFound (NO-GATEWAY), Malformed (CONFIG)."""
     setting = _settings(home, environ)
     if url := setting("url"):
         return url
     host, _, port = setting("http").rpartition(":")
     if port in ("", "0"):
-        why = "node.toml lets the system choose its port" if port else "[gateway] http is empty in node.toml"
+        why = "node.toml has port 0, so the system chooses the port" if port else "[gateway] http is empty in node.toml"
         raise NotFound(f"the gateway of {home} has no address", why=why, hint="set http", code="NO-GATEWAY")
     scheme = "https" if setting("certificate") else "http"
-    return f"{scheme}://{_ANYWHERE.get(host, host)}:{port}"
+    return f"{scheme}://{_WILDCARD_HOSTS.get(host, host)}:{port}"
 
 
-def endpoint_for_others(home: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """The same for other machines: `gateway.url`, else where it listens, unless this machine alone reaches it there;
-    else nothing. Raises as `endpoint_of` does, and Malformed (GATEWAY-URL)."""
+def endpoint_for_other_machines(home: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the gateway URL for other machines: `gateway.url`, else the listen address unless it is loopback; else an
+    empty string. Raises as `endpoint_of` does, and Malformed (GATEWAY-URL)."""
     url = GatewayUrl.parse(endpoint_of(home, environ))
     return str(url) if _settings(home, environ)("url") or not url.address.is_loopback else ""
 
 
 def _settings(home: Path, environ: Mapping[str, str]) -> Callable[[str], str]:
-    """Settings of [gateway] by their names; empty where nothing is written."""
-    section = settings_of(home).get("gateway")
+    """Return a lookup of [gateway] settings by name; the value is empty if the setting is absent."""
+    section = read_settings(home).get("gateway")
     written = section if isinstance(section, dict) else {}
     return lambda name: environ.get(f"COMITY_GATEWAY_{name.upper()}") or str(written.get(name, ""))

@@ -1,8 +1,6 @@
-"""What an artifact was made from: the graph of claims about it, and edges made again on this machine.
-
-Check whether one artifact was made from another, both held here, and say so in a log.
-
-The lineage of an artifact: from nodes, or from the pack beside its files; and edges made again on this machine."""
+"""Lineage of an artifact: the graph of claims about its ancestors, from nodes or from an evidence pack; and derivations
+that are computed again on this machine from two local copies.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.derivation.check import Comparison, WeightFiles, compare, read_weights
-from comity.trust.claims import Publication, bind, read_claims
+from comity.trust.claims import Publication, bind_nodes, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, NotFound
-from comity.trust.lineage import FoundArtifact, LineageGraph, lineage_of
+from comity.trust.lineage import LineageGraph, LocalComparison, lineage_of
 from comity.trust.policy import Policy
 from comity.trust.statement import Author
 from comity.trust.statements import MAX_STEPS, Derived, Extent, Parent
 from comity.verifier import read_pack
 from comity_client.events import Note, OnEvent
-from comity_client.evidence.gather import beside, gather_ancestors
+from comity_client.evidence.gather import gather_ancestors, with_ancestor_lines
 from comity_client.evidence.resolve import Resolution
 from comity_client.pull.destinations import LocalCopy
 from comity_client.session import Session
@@ -30,7 +28,7 @@ QUANTISED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """A child, its parent, and how the one's tensors follow from the other's."""
+    """A child, its parent, and how the tensors of the child follow from those of the parent."""
 
     child: LocalCopy
     parent: LocalCopy
@@ -38,7 +36,7 @@ class Derivation:
 
     @property
     def relation(self) -> str:
-        """In the words of a `derived` statement."""
+        """The relation, as a value of a `derived` statement."""
         if not self.comparison.exact:
             return "overlap"
         kinds = {step.partition("+")[0] for step in self.comparison.steps}
@@ -46,8 +44,8 @@ class Derivation:
             return "quantized"
         return "same-weights" if set(self.comparison.steps) == {"copy"} else "converted"
 
-    def said_by(self, author: Author) -> Derived:
-        """The statement that `author` may sign."""
+    def statement_by(self, author: Author) -> Derived:
+        """Return the statement for `author` to sign."""
         found = self.comparison
         assert len(found.steps) <= MAX_STEPS
         return Derived(
@@ -70,10 +68,10 @@ def derive(child: LocalCopy, parent: LocalCopy, *, workers: int, on_read: Callab
     """Compare the weights of two artifacts that were hashed just now.
 
     Args:
-        on_read: told the bytes of the child's tensors that were dealt with since the last call; from several threads.
+        on_read: called with the bytes of child tensors processed since the last call; from several threads.
 
-    Raises NotFound (NO-WEIGHTS) where one has no tensors that are read here, Conflict (SAME-ARTIFACT, or CHANGED where
-    a file is no longer what was hashed), and what `compare` raises.
+    Raises NotFound (NO-WEIGHTS) if one has no readable tensors, Conflict (SAME-ARTIFACT, or CHANGED if a file changed
+    after it was hashed), and as `compare` does.
     """
     if child.artifact == parent.artifact:
         why = f"both are sha256:{child.artifact}"
@@ -87,49 +85,49 @@ def derive(child: LocalCopy, parent: LocalCopy, *, workers: int, on_read: Callab
 def _weights(side: LocalCopy) -> WeightFiles:
     weights = read_weights(side.folder, side.manifest.by_path)
     if not weights.files:
-        why = f"there is no safetensors or GGUF file in {side.folder}"
+        why = f"{side.folder} has no safetensors or GGUF file"
         if weights.unread:
-            why += f"; {weights.unread[0]} is in a format that is not read here"
+            why += f"; the format of {weights.unread[0]} is not supported"
         raise NotFound(f"{side.title} has no weights to compare", why=why, code="NO-WEIGHTS")
     return weights
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The graph, notes on what did not verify, and why edges that were to be made again were not."""
+    """The graph, notes on what did not verify, and why requested edges could not be computed again."""
 
     graph: LineageGraph
     notes: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
 
 
-async def of_resolution(session: Session, resolution: Resolution, policy: Policy) -> Lineage:
-    """The lineage as all reachable nodes tell it. Raises nothing for what they say."""
+async def lineage_of_resolution(session: Session, resolution: Resolution, policy: Policy) -> Lineage:
+    """Return the lineage from the statements of all reachable nodes. Invalid statements are skipped, not raised."""
     lines = resolution.gathered.lines
     more = await gather_ancestors(session, resolution.artifact, resolution.publication, lines, policy)
-    return of_lines(beside(lines, more), resolution.artifact, resolution.publication, policy)
+    return lineage_of_lines(with_ancestor_lines(lines, more), resolution.artifact, resolution.publication, policy)
 
 
-def of_folder(folder: Path, policy: Policy) -> Lineage:
-    """The lineage as the pack in an artifact's folder tells it; its files are not looked at.
+def lineage_of_folder(folder: Path, policy: Policy) -> Lineage:
+    """Return the lineage from the evidence pack in the folder of an artifact; its files are not read.
 
-    Raises NotFound without a pack, Malformed where it breaks a bound.
+    Raises NotFound if there is no pack, Malformed if it exceeds a bound.
     """
     evidence = read_pack(folder)
     if evidence.manifest is None:
-        why = "there is no evidence pack beside its files"
-        raise NotFound(f"nothing is known about {folder}", why=why, hint="comity pull REF --to DIR", code="NO-PACK")
-    return of_lines(evidence.claims, sha256(evidence.manifest), None, policy)
+        why = "the folder has no evidence pack"
+        raise NotFound(f"no lineage for {folder}", why=why, hint="comity pull REF --to DIR", code="NO-PACK")
+    return lineage_of_lines(evidence.claims, sha256(evidence.manifest), None, policy)
 
 
-def of_lines(lines: Iterable[bytes], artifact: Digest, chosen: Publication | None, policy: Policy) -> Lineage:
-    """The lineage that `lines` amount to.
+def lineage_of_lines(lines: Iterable[bytes], artifact: Digest, chosen: Publication | None, policy: Policy) -> Lineage:
+    """Return the lineage that `lines` prove.
 
     Args:
-        chosen: the publication of `artifact` to go by; where it is None, the one whose publisher the policy names.
+        chosen: the publication of `artifact` to use; None selects one whose publisher the policy names.
     """
     readings = read_claims(lines, artifact)
-    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
 
     def named(publication: Publication) -> bool:
         owner = policy.bound_publisher(publication.published.name.namespace)
@@ -143,15 +141,15 @@ def of_lines(lines: Iterable[bytes], artifact: Digest, chosen: Publication | Non
 async def with_digests(
     parents: Iterable[Parent], resolve: Callable[[str], Awaitable[Resolution]], on_event: OnEvent
 ) -> tuple[Parent, ...]:
-    """`parents`, with the digest of what a name stands for now, where it was given without: what it means tomorrow is
-    no business of a claim. One that stands for nothing here is kept as it is, and a note says so."""
+    """Return `parents`; a parent without a digest gets the digest that its name resolves to now, because a claim must
+    not change with later resolutions. A parent that does not resolve is kept unchanged, with a note."""
     named = []
     for parent in parents:
         if parent.digest is None:
             try:
-                meant = await resolve(parent.name)
-                parent = Parent(parent.relation, meant.title, meant.artifact)
-                on_event(Note(f"parent {meant.title} is sha256:{meant.artifact}, by {meant.basis}"))
+                resolution = await resolve(parent.name)
+                parent = Parent(parent.relation, resolution.title, resolution.artifact)
+                on_event(Note(f"parent {resolution.title} is sha256:{resolution.artifact}, by {resolution.basis}"))
             except ComityError as error:
                 on_event(Note(f"parent {parent.name} is named without a digest: {error}"))
         named.append(parent)
@@ -159,11 +157,11 @@ async def with_digests(
 
 
 def check_edges(lineage: Lineage, derive: Callable[[Digest, Digest], Derivation]) -> Lineage:
-    """Make again here what can be: each edge between two digests, by `derive(child, parent)`."""
+    """Compute again each edge between two digests for which `derive(child, parent)` succeeds."""
     graph, unchecked = lineage.graph, []
     for edge in lineage.graph.edges:
         child, parent = graph.node(edge.child), graph.node(edge.parent)
-        if child.digest is None or parent.digest is None or edge.closes:
+        if child.digest is None or parent.digest is None or edge.closes_cycle:
             continue
         try:
             found = derive(child.digest, parent.digest)
@@ -171,6 +169,6 @@ def check_edges(lineage: Lineage, derive: Callable[[Digest, Digest], Derivation]
             unchecked.append(f"{child.title} from {parent.title}: {error}")
             continue
         tensors = Extent(len(found.comparison.tensors), len(found.comparison.equal))
-        result = FoundArtifact(found.comparison.exact, tensors, found.comparison.steps)
-        graph = graph.checked(child.digest, parent.digest, result)
+        result = LocalComparison(found.comparison.exact, tensors, found.comparison.steps)
+        graph = graph.with_comparison(child.digest, parent.digest, result)
     return Lineage(graph, lineage.notes, tuple(unchecked))

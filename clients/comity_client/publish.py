@@ -1,11 +1,9 @@
-"""Publish a folder, or warn of an artifact: hash, sign, log; and believe no receipt before a checkpoint proves it.
+"""Publish statements of this user: hash a folder or import a repository, sign, log, and verify the receipt.
 
-Vouching for an artifact: what was really done here comes first, then one signs that one did it.
-
-Have a node mirror a repository from elsewhere. The node fetches, hashes, compares and signs; nothing is taken from
-here but the order, and nothing is believed of the node but what a checkpoint proves to be in its log.
-
-Statements of this user's: a publication, a repository mirrored from elsewhere, somebody's word on an artifact."""
+A receipt of a node counts only after a checkpoint proves the line in the log. A vouch for *rehashed* is signed only
+after the bytes were hashed here. An import runs on the node, which fetches, hashes, compares and signs; the client
+sends only the order.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +22,6 @@ from comity.trust.names import Name
 from comity.trust.policy import Policy
 from comity.trust.statement import MAX_OBJECT_BYTES, Author, Entry, SideObject, parse_entry
 from comity.trust.statements import Advisory, Licence, Parent, Published, Vouched, sign_advisory, sign_vouched
-from comity.trust.tlog.note import Checkpoint, verified_cosigners
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.upstream import Observed, UpstreamRequest, parse_changed, parse_gone
 from comity.verifier import read_bounded
@@ -34,22 +31,22 @@ from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportPro
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.evidence.gather import gather
 from comity_client.evidence.resolve import Resolution
-from comity_client.offers.speaker import OfferSigner
+from comity_client.offers.signer import OfferSigner
 from comity_client.publishers import Publisher
-from comity_client.pull.destinations import LocalCopy, held
+from comity_client.pull.destinations import LocalCopy, hash_local_copy
 from comity_client.pull.model_sig import sign_folder
-from comity_client.seen import SeenLogs, consistency_proofs, meet
+from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Session
 from comity_client.uplink import Uplink, log_lines, open_uplink
 
-PROOF_PATIENCE: Final = 60.0
-"""Seconds until a checkpoint has to cover what was just logged."""
+PROOF_TIMEOUT: Final = 60.0
+"""Seconds until a checkpoint must cover a logged line."""
 PROOF_POLL: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A line proven to be in a log: its index, the size of the tree that proves it, and who had cosigned that tree."""
+    """A line proven to be in a log: its index, the size of the tree that proves it, and the cosigners of that tree."""
 
     node: str
     origin: str
@@ -61,8 +58,9 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class PublishReceipt:
-    """What was logged, about which artifact, and where. `ignored` lists paths that a publication never contains.
-    `model_key` is the hint of the key that signed the folder's `model.sig`, and `uncovered` what that leaves out."""
+    """What was logged, about which artifact, and where. `ignored`: paths that a publication never contains.
+    `model_key`: the hint of the key that signed the `model.sig` of the folder; `uncovered`: paths that this
+    signature does not cover."""
 
     title: str
     artifact: Digest
@@ -76,8 +74,8 @@ class PublishReceipt:
 
 @dataclass(frozen=True, slots=True)
 class PublicationDetails:
-    """What a publisher says beside the bytes. Files default to LICENSE and README.md in the folder, where they are.
-    `model_key` writes a `model.sig` first."""
+    """What a publisher states in addition to the bytes. Files default to LICENSE and README.md in the folder, if
+    present. `model_key` writes a `model.sig` first."""
 
     licence: str
     licence_file: Path | None = None
@@ -89,30 +87,30 @@ class PublicationDetails:
 
 async def publish_folder(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     folder: Path,
     name: Name,
     publisher: Publisher,
-    described: PublicationDetails,
+    details: PublicationDetails,
     targets: Sequence[str],
     *,
     workers: int,
     link: bool,
     on_event: OnEvent,
 ) -> PublishReceipt:
-    """Publish what is in `folder`. Logged at one node at least, or raised: Malformed, Conflict, Refused, Untrusted,
-    OutOfSpace, Unavailable. Repeating it after a failure goes on from there."""
+    """Publish the files in `folder`. At least one node must log it; else raises Malformed, Conflict, Refused,
+    Untrusted, OutOfSpace, Unavailable. After a failure, the same call resumes."""
     made = await asyncio.to_thread(ingest, folder, workers=workers, on_progress=lambda n: on_event(Progress("", n)))
     signed = None
-    if described.model_key is not None:
-        signed = await asyncio.to_thread(sign_folder, made, folder, str(name), described.model_key)
+    if details.model_key is not None:
+        signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
         made = signed.ingested
-    objects, published = _described(made, folder, name, publisher, described)
+    objects, published = _publication(made, folder, name, publisher, details)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
     on_event(Started(len(made.files), made.manifest.size, 0))
     logged = await _log_at(
-        session, memory, targets, [*publisher.lines, entry.line], objects, files, link=link, on_event=on_event
+        session, seen_logs, targets, [*publisher.lines, entry.line], objects, files, link=link, on_event=on_event
     )
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
@@ -120,7 +118,7 @@ async def publish_folder(
 
 async def publish_advisory(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     title: str,
     advisory: Advisory,
     publisher: Publisher,
@@ -128,14 +126,14 @@ async def publish_advisory(
     *,
     on_event: OnEvent,
 ) -> PublishReceipt:
-    """Log a warning. Raises as `publish_folder` does."""
+    """Log an advisory. Raises as `publish_folder` does."""
     entry = await asyncio.to_thread(sign_advisory, advisory, publisher.signer())
-    return await publish_statement(session, memory, title, entry, {}, publisher, targets, on_event=on_event)
+    return await publish_statement(session, seen_logs, title, entry, {}, publisher, targets, on_event=on_event)
 
 
 async def publish_statement(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     title: str,
     entry: Entry,
     objects: Mapping[Digest, bytes],
@@ -144,15 +142,15 @@ async def publish_statement(
     *,
     on_event: OnEvent,
 ) -> PublishReceipt:
-    """Log what `publisher` signed about an artifact, its side objects first. Raises as `publish_folder` does."""
+    """Log a signed statement of `publisher` about an artifact, side objects first. Raises as `publish_folder` does."""
     lines = [*publisher.lines, entry.line]
-    logged = await _log_at(session, memory, targets, lines, objects, {}, link=False, on_event=on_event)
+    logged = await _log_at(session, seen_logs, targets, lines, objects, {}, link=False, on_event=on_event)
     return PublishReceipt(title, entry.statement.subject, logged)
 
 
-async def publish_word(
+async def publish_signed_entry(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     title: str,
     entry: Entry,
     proofs: Sequence[bytes],
@@ -161,34 +159,34 @@ async def publish_word(
     *,
     on_event: OnEvent,
 ) -> PublishReceipt:
-    """Log somebody's signed word about an artifact, with its document. Raises as `publish_folder` does.
+    """Log a signed entry about an artifact, with its document. Raises as `publish_folder` does.
 
     Args:
-        proofs: lines that prove by which keys its author speaks.
+        proofs: lines that prove the keys of its author.
     """
     objects = {sha256(document): document} if document is not None else {}
     lines = [*proofs, entry.line]
-    logged = await _log_at(session, memory, targets, lines, objects, {}, link=False, on_event=on_event)
+    logged = await _log_at(session, seen_logs, targets, lines, objects, {}, link=False, on_event=on_event)
     return PublishReceipt(title, entry.statement.subject, logged)
 
 
 async def log_keys(
-    session: Session, memory: SeenLogs, publisher: Publisher, targets: Sequence[str], *, on_event: OnEvent
+    session: Session, seen_logs: SeenLogs, publisher: Publisher, targets: Sequence[str], *, on_event: OnEvent
 ) -> tuple[Logged, ...]:
-    """Log by which keys a publisher speaks: its inception and rotations. Raises as `publish_folder` does."""
-    return await _log_at(session, memory, targets, publisher.lines, {}, {}, link=False, on_event=on_event)
+    """Log the keys of a publisher: its inception and rotations. Raises as `publish_folder` does."""
+    return await _log_at(session, seen_logs, targets, publisher.lines, {}, {}, link=False, on_event=on_event)
 
 
-def _described(
-    made: Ingested, folder: Path, name: Name, publisher: Publisher, described: PublicationDetails
+def _publication(
+    made: Ingested, folder: Path, name: Name, publisher: Publisher, details: PublicationDetails
 ) -> tuple[Mapping[Digest, bytes], Published]:
-    """The statement, and the side objects that it names."""
+    """Return the side objects by digest, and the statement that names them."""
     if not made.files:
         raise Malformed(f"{folder} has no files", why="an artifact has at least one", code="EMPTY")
     manifest, index = made.manifest.encode(), made.index.encode()
-    licence = _document(described.licence_file, folder / "LICENSE")
-    documents = {kind: read_bounded(path, MAX_OBJECT_BYTES) for kind, path in described.documents.items()}
-    if card := _document(described.card, folder / "README.md"):
+    licence = _document(details.licence_file, folder / "LICENSE")
+    documents = {kind: read_bounded(path, MAX_OBJECT_BYTES) for kind, path in details.documents.items()}
+    if card := _document(details.card, folder / "README.md"):
         documents.setdefault("card", card)
     published = Published(
         by=publisher.id,
@@ -196,8 +194,8 @@ def _described(
         artifact=made.manifest.digest,
         manifest=SideObject.of(manifest),
         pieces=SideObject.of(index),
-        licence=Licence(described.licence, SideObject.of(licence) if licence else None),
-        lineage=described.parents,
+        licence=Licence(details.licence, SideObject.of(licence) if licence else None),
+        lineage=details.parents,
         documents={kind: SideObject.of(data) for kind, data in documents.items()},
     )
     carried = (data for data in (manifest, index, licence, *documents.values()) if data)
@@ -212,7 +210,7 @@ def _document(chosen: Path | None, usual: Path) -> bytes | None:
 
 async def _log_at(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     targets: Sequence[str],
     lines: Sequence[bytes],
     objects: Mapping[Digest, bytes],
@@ -221,19 +219,19 @@ async def _log_at(
     link: bool,
     on_event: OnEvent,
 ) -> tuple[Logged, ...]:
-    """Log `lines` at each target, one after the other; the last line's proof from each. One success is enough."""
+    """Log `lines` at each target in turn. Returns the proof of the last line from each; one success is enough."""
     logged: list[Logged] = []
     failure: ComityError = NotFound(
-        "no node to log it at",
-        why="none is named, and the publisher has no home log",
-        hint="name one of those in comity status, by --node",
+        "no node to log at",
+        why="no node is named, and the publisher has no home log",
+        hint="comity status; then name a node of that list: --node NAME",
         code="NO-NODE-NAMED",
     )
     for target in filter(None, targets):
         try:
             async with open_uplink(session, target) as uplink:
                 receipts = await log_lines(uplink, lines, objects, files, link=link, on_event=on_event)
-                logged.append(await proven(session, memory, uplink, lines[-1], receipts[-1], on_event))
+                logged.append(await verify_logged(session, seen_logs, uplink, lines[-1], receipts[-1], on_event))
         except ComityError as error:
             failure = error
             on_event(Note(f"{target}: {error}"))
@@ -242,42 +240,48 @@ async def _log_at(
     return tuple(logged)
 
 
-async def proven(
-    session: Session, memory: SeenLogs, uplink: Uplink, line: bytes, promised: Promised, on_event: OnEvent
+async def verify_logged(
+    session: Session, seen_logs: SeenLogs, uplink: Uplink, line: bytes, promised: Promised, on_event: OnEvent
 ) -> Logged:
-    """The line is in the log, at the promised index, under a checkpoint that continues all that was seen before.
+    """Verify that the line is in the log at the promised index, under a checkpoint that extends all checkpoints seen
+    before.
 
-    Where the log had the same statement in another envelope, it is that line.
+    If the log already had the same statement in another envelope, that line is verified.
     """
     if promised.line_digest != sha256(line):
-        line = await _standing(uplink, line, promised)
-    ends = asyncio.get_running_loop().time() + PROOF_PATIENCE
+        line = await _existing_line(uplink, line, promised)
+    ends = asyncio.get_running_loop().time() + PROOF_TIMEOUT
     while (proof := await _proof(uplink, line)) is None:
         if asyncio.get_running_loop().time() > ends:
-            why = f"no checkpoint of {uplink.origin} covers it after {PROOF_PATIENCE:g} s"
+            why = f"no checkpoint of {uplink.origin} covers it after {PROOF_TIMEOUT:g} s"
             raise Unavailable("logged, but not proven", why=why, hint="run the same command again", code="NO-PROOF")
         await asyncio.sleep(PROOF_POLL)
     checkpoint = proof.verify(line, uplink.log)
     if proof.index != promised.index:
-        why = f"{uplink.name} promised index {promised.index}, and proves {proof.index}"
-        raise Untrusted("the receipt does not hold", why=why, code="RECEIPT")
+        why = f"{uplink.name} promised index {promised.index} but proves {proof.index}"
+        raise Untrusted("the receipt is not valid", why=why, code="RECEIPT")
     try:
-        await meet(memory, uplink.log, proof.checkpoint, consistency_proofs(session, uplink.client))
+        await reconcile_checkpoint(seen_logs, uplink.log, proof.checkpoint, consistency_proofs(session, uplink.client))
     except Unavailable as error:
         on_event(Note(str(error)))
     return Logged(
-        uplink.name, uplink.origin, proof.index, checkpoint.size, sha256(line), _cosigners(session, proof, checkpoint)
+        uplink.name,
+        uplink.origin,
+        proof.index,
+        checkpoint.size,
+        sha256(line),
+        cosigner_names(session, proof.checkpoint, checkpoint),
     )
 
 
-async def _standing(uplink: Uplink, line: bytes, promised: Promised) -> bytes:
-    """The line that says what `line` says, where the log has it already. Raises Untrusted (RECEIPT)."""
+async def _existing_line(uplink: Uplink, line: bytes, promised: Promised) -> bytes:
+    """Return the line in the log with the same statement as `line`. Raises Untrusted (RECEIPT)."""
     batches = uplink.client.entries(uplink.origin, promised.index, promised.index + 1)
-    found = [standing async for batch in batches for standing in batch.lines]
+    found = [existing async for batch in batches for existing in batch.lines]
     alike = [each for each in found if sha256(each) == promised.line_digest]
     if not alike or parse_entry(alike[0]).statement_digest != parse_entry(line).statement_digest:
-        why = f"entry {promised.index} of {uplink.origin} says something else"
-        raise Untrusted("the receipt does not hold", why=why, code="RECEIPT")
+        why = f"entry {promised.index} of {uplink.origin} is another statement"
+        raise Untrusted("the receipt is not valid", why=why, code="RECEIPT")
     return alike[0]
 
 
@@ -289,17 +293,12 @@ async def _proof(uplink: Uplink, line: bytes) -> TlogProof | None:
     return TlogProof.parse(located[0].proof) if located else None
 
 
-def _cosigners(session: Session, proof: TlogProof, checkpoint: Checkpoint) -> tuple[str, ...]:
-    keys = [key for node in session.nodes for key in node.record.cosigners]
-    return tuple(sorted({key.name for key in verified_cosigners(proof.checkpoint, keys, checkpoint)}))
-
-
 REHASHED = "rehashed"
 
 
 @dataclass(frozen=True, slots=True)
-class Vouching:
-    """What is said, and the document that says it at length."""
+class VouchDetails:
+    """The kind of a vouch, its text, and an optional document."""
 
     statement: str
     text: str = ""
@@ -308,10 +307,10 @@ class Vouching:
 
 async def vouch(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     what: Path | str,
-    word: Vouching,
-    voice: OfferSigner,
+    details: VouchDetails,
+    signer: OfferSigner,
     targets: Sequence[str],
     *,
     resolve: Callable[[str], Awaitable[Resolution]],
@@ -319,23 +318,25 @@ async def vouch(
     workers: int,
     on_event: OnEvent,
 ) -> PublishReceipt:
-    """Log `word` about the folder or reference `what`.
+    """Log a vouch about the folder or reference `what`.
 
-    Raises as `held.held` does where the bytes are needed and are not here, or are not what their manifest lists: a
-    folder is always hashed, a reference for *rehashed* alone. Raises Refused (NOT-A-SIGNER) where not enough of a
-    member's keys are here. Else as `catalogue.resolve` and `publish_folder` do.
+    Raises as `hash_local_copy` does if the bytes are required but are not here, or do not match their manifest: a
+    folder is always hashed, a reference only for *rehashed*. Raises Refused (NOT-A-SIGNER) if too few keys of a member
+    are here. Else raises as `resolve` and `publish_folder` do.
     """
-    if not voice.whole:
-        why = f"{voice.keys.threshold} of its keys sign together, and {len(voice.signers)} are here"
+    if not signer.complete:
+        why = f"{signer.keys.threshold} of its keys must sign, but {len(signer.signers)} are here"
         raise Refused("not enough keys", why=why, hint="comity keys show", code="NOT-A-SIGNER")
-    artifact, title = await _meant(session, what, word.statement, resolve, policy, workers, on_event)
-    document = SideObject.of(word.document) if word.document is not None else None
-    said = Vouched(Author("identity", voice.identity), artifact, word.statement, word.text, document)
-    entry = await asyncio.to_thread(sign_vouched, said, *voice.signers)
-    return await publish_word(session, memory, title, entry, voice.lines, word.document, targets, on_event=on_event)
+    artifact, title = await _subject(session, what, details.statement, resolve, policy, workers, on_event)
+    document = SideObject.of(details.document) if details.document is not None else None
+    said = Vouched(Author("identity", signer.identity), artifact, details.statement, details.text, document)
+    entry = await asyncio.to_thread(sign_vouched, said, *signer.signers)
+    return await publish_signed_entry(
+        session, seen_logs, title, entry, signer.lines, details.document, targets, on_event=on_event
+    )
 
 
-async def _meant(
+async def _subject(
     session: Session,
     what: Path | str,
     statement: str,
@@ -344,7 +345,8 @@ async def _meant(
     workers: int,
     on_event: OnEvent,
 ) -> tuple[Digest, str]:
-    """The artifact, and what to call it. Somebody has to know it: a word about unknown bytes is of no use."""
+    """Return the artifact and its title. A node must know the artifact, because a statement about unknown bytes is
+    useless."""
     if isinstance(what, Path) or Path(what).is_dir():
         here = await _hashed(what, workers, on_event)
         await gather(session, here.artifact, policy)
@@ -357,20 +359,22 @@ async def _meant(
 
 
 async def _hashed(what: Path | str, workers: int, on_event: OnEvent) -> LocalCopy:
-    told = str(what)
-    return await asyncio.to_thread(held, what, workers=workers, on_hashed=lambda count: on_event(Progress(told, count)))
+    relay = str(what)
+    return await asyncio.to_thread(
+        hash_local_copy, what, workers=workers, on_hashed=lambda count: on_event(Progress(relay, count))
+    )
 
 
-SILENCE: Final = 60.0
-"""Seconds without a sign of life from the node."""
-TRIES: Final = 5
-"""Connections in a row that bring nothing, after which the node is given up."""
-PAUSE: Final = 1.0
+IDLE_TIMEOUT: Final = 60.0
+"""Seconds without an event from the node."""
+MAX_ATTEMPTS: Final = 5
+"""Connections in a row without progress, after which the import fails."""
+RETRY_DELAY: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What the node observed, proven to be in its log; `before` says that it was there already."""
+    """The observation of the node, proven to be in its log; `before`: it was logged already."""
 
     observed: Observed
     logged: Logged
@@ -383,7 +387,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamState:
-    """How an upstream stands now: `same`, `changed` (to the commit `successor`) or `gone` (`lost` says what)."""
+    """State of an upstream: `same`, `changed` (to the commit `successor`) or `gone` (`lost` says what)."""
 
     name: str
     state: str
@@ -392,28 +396,30 @@ class UpstreamState:
     index: int = 0
 
 
-async def import_at(session: Session, memory: SeenLogs, target: str, order: ImportOrder, on_event: OnEvent) -> Imported:
-    """Have the node behind `target` (its operator's socket) import. Repeating it goes on from where it stood.
+async def import_at(
+    session: Session, seen_logs: SeenLogs, target: str, order: ImportOrder, on_event: OnEvent
+) -> Imported:
+    """Have the node behind `target` (its operator socket) import. The same call resumes an import.
 
-    Raises Refused, NotFound, Malformed, Untrusted, OutOfSpace, Unavailable: what the node found out, and Untrusted
-    (RECEIPT) where what it gives back is not what was ordered.
+    Raises Refused, NotFound, Malformed, Untrusted, OutOfSpace, Unavailable as the node reports; Untrusted (RECEIPT) if
+    the result is not what was ordered.
     """
     if order.name:
         UpstreamRequest.parse(order.name)
-    done = await _driven(session, target, order, on_event)
+    done = await _run_import(session, target, order, on_event)
     observed = Observed.parse(parse_entry(done.line).statement)
     _require_ordered(order, observed)
     async with open_uplink(session, target) as uplink:
         promised = Promised(done.origin, done.index, sha256(done.line))
-        logged = await proven(session, memory, uplink, done.line, promised, on_event)
+        logged = await verify_logged(session, seen_logs, uplink, done.line, promised, on_event)
     return Imported(observed, logged, done.before)
 
 
 async def check_at(session: Session, target: str, name: str, token: str) -> UpstreamState:
-    """Have the node ask an upstream again about what it mirrored. Raises NotFound, Refused, Unavailable."""
+    """Have the node check the upstream of a mirrored repository again. Raises NotFound, Refused, Unavailable."""
     async with open_uplink(session, target) as uplink:
         _require_operator(uplink)
-        found = await uplink.client.within(LONGEST_CALL).upstream.check(name, token)
+        found = await uplink.client.with_timeout(LONGEST_CALL).upstream.check(name, token)
     if found.state == "same":
         return UpstreamState(name, found.state)
     statement = parse_entry(found.line).statement
@@ -422,43 +428,46 @@ async def check_at(session: Session, target: str, name: str, token: str) -> Upst
     return UpstreamState(name, found.state, lost=parse_gone(statement).lost, index=found.index)
 
 
-async def _driven(session: Session, target: str, order: ImportOrder, on_event: OnEvent) -> ImportDone:
-    """Call the node until it is done: again after an hour, and after each restart of the node."""
-    barren = 0
+async def _run_import(session: Session, target: str, order: ImportOrder, on_event: OnEvent) -> ImportDone:
+    """Call the node until the import is done; reconnect after an hour and after each restart of the node."""
+    attempts_without_progress = 0
     while True:
-        told = _Told(on_event)
+        relay = _EventRelay(on_event)
         try:
             async with open_uplink(session, target) as uplink:
                 _require_operator(uplink)
-                events = uplink.client.within(SILENCE).upstream.run(order)
+                events = uplink.client.with_timeout(IDLE_TIMEOUT).upstream.run(order)
                 async with aclosing(events):
                     async for event in events:
                         if isinstance(event, ImportDone):
                             return event
-                        told.tell(event)
-            raise Unavailable("the node ended the import", why="without a result", code="BROKEN-OFF")
+                        relay.relay(event)
+            raise Unavailable("the import has no result", why="the node ended the stream", code="BROKEN-OFF")
         except Unavailable as error:
-            barren = 0 if told.came else barren + 1
-            if error.code not in ("DEADLINE", "UNREACHABLE", "BROKEN-OFF", "LOG-STARTING") or barren >= TRIES:
+            attempts_without_progress = 0 if relay.progressed else attempts_without_progress + 1
+            if (
+                error.code not in ("DEADLINE", "UNREACHABLE", "BROKEN-OFF", "LOG-STARTING")
+                or attempts_without_progress >= MAX_ATTEMPTS
+            ):
                 raise
-            on_event(Note(f"{error}; going on"))
-            await asyncio.sleep(PAUSE * 2**barren)
+            on_event(Note(f"{error}; retrying"))
+            await asyncio.sleep(RETRY_DELAY * 2**attempts_without_progress)
 
 
-class _Told:
-    """One connection's events, passed on."""
+class _EventRelay:
+    """Passes on the events of one connection; `progressed` is set once bytes arrive."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._last = ""
-        self.came = False
+        self.progressed = False
 
-    def tell(self, event: ImportEvent) -> None:
+    def relay(self, event: ImportEvent) -> None:
         match event:
             case ImportStarted():
                 self._on_event(Started(event.files, event.bytes, 0))
             case ImportProgress() if event.count:
-                self.came = True
+                self.progressed = True
                 self._on_event(Progress(event.path, event.count))
             case ImportWaiting() if event.why != self._last:
                 self._last = event.why
@@ -469,24 +478,26 @@ class _Told:
 
 def _require_operator(uplink: Uplink) -> None:
     if not uplink.operator:
-        hint = "name its operator's socket: --node PATH"
-        raise Refused(f"{uplink.name} imports for its operators only", why="it was reached as by anybody", hint=hint)
+        hint = "name the operator socket: --node PATH"
+        raise Refused(
+            f"{uplink.name} imports for its operators only", why="the connection is not the operator socket", hint=hint
+        )
 
 
 def _require_ordered(order: ImportOrder, observed: Observed) -> None:
-    """That the statement is about what was asked for: a repository may have been renamed, a commit may not."""
+    """Require that the statement is about the ordered commit. The repository may have been renamed."""
     upstream = observed.upstream
     commit = UpstreamRequest.parse(order.name).revision if order.name else upstream.commit
     if len(commit) == 40 and upstream.commit != commit and upstream.requested != commit:
-        why = f"it logged an observation of {upstream.name}"
-        raise Untrusted("the receipt does not hold", why=why, code="RECEIPT")
+        why = f"the node logged an observation of {upstream.name}"
+        raise Untrusted("the receipt is not valid", why=why, code="RECEIPT")
 
 
 def read_token(file: Path | None) -> str:
-    """The token in a file, one line. Raises Malformed."""
+    """Return the token in a file, one line. Raises Malformed."""
     if file is None:
         return ""
     text = file.read_text("utf-8", "replace").strip()
     if not text or not text.isprintable() or " " in text or len(text) > 256:
-        raise Malformed(f"{file} holds no token", why="expected one word on one line", code="CONFIG")
+        raise Malformed(f"{file} has no token", why="expected one line without spaces", code="CONFIG")
     return text

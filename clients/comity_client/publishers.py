@@ -1,10 +1,10 @@
-"""Publisher identities of this user: made here, kept here, nobody's gift and nobody's to take away.
+"""Publisher identities of this user, made and stored on this machine only.
 
-publishers/<name>/key.pem          signs; 0600
-                  recovery.pem     alone may rotate the key one day; to be moved to another place
-                  inception.line   who this is: goes into the logs with the first publication
-                  published/       statements as they were signed, so that a retry logs the same line again
-                  rotation-1/      the same three after the first change of keys: key.pem, recovery.pem, rotated.line
+publishers/<name>/key.pem          signing key; 0600
+                  recovery.pem     the only key that may rotate the signing key; to be moved to another place
+                  inception.line   the identity; is logged with the first publication
+                  published/       statements as signed, so that a retry logs the same line again
+                  rotation-1/      after the first rotation: key.pem, recovery.pem, rotated.line
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Unavailable
-from comity.trust.identity import Inception, KeySet, announce, check_inception
+from comity.trust.identity import Inception, KeySet, check_inception, sign_inception
 from comity.trust.keys import HybridSigner, Signer
 from comity.trust.rotation import KeyState, LogCut, Rotation, follow, parse_rotation, rotate
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import Published, publish
+from comity.trust.statements import Published, sign_published
 from comity.verifier import read_bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """An identity whose key is in `folder`. Nothing secret is in this value."""
+    """An identity whose key is in `folder`. This value contains no secret."""
 
     inception: Inception
     line: bytes
@@ -54,12 +54,12 @@ class Publisher:
 
     @property
     def lines(self) -> tuple[bytes, ...]:
-        """All that proves by which keys it speaks."""
+        """The lines that prove its current keys."""
         return (self.line, *self.rotation_lines)
 
     @property
     def rotation(self) -> Digest | None:
-        """Its newest change of keys, as an owner pins it (`TrustStore.pin_rotation`); None before the first."""
+        """Its newest rotation, as an owner pins it (`TrustStore.pin_rotation`); None before the first."""
         return parse_rotation(parse_entry(self.rotation_lines[-1]))[0].digest if self.rotation_lines else None
 
     @property
@@ -72,66 +72,66 @@ class Publisher:
         return read_signer(self.keys / "key.pem")
 
     def sign(self, published: Published) -> Entry:
-        """The `published` statement, signed once: saying the same again gives the same line.
+        """Sign the `published` statement. The same statement always gives the same line.
 
-        Raises Conflict (code VERSION-TAKEN) where this name and version were given to other bytes before.
+        Raises Conflict (VERSION-TAKEN) if this name and version were given to other bytes before.
         """
-        kept = self.folder / "published"
-        with durable.disk_errors(f"{kept} was not made"):
-            durable.make_folders(kept, mode=0o700)
-        path = kept / f"{sha256(published.statement().encode())}.line"
+        statements = self.folder / "published"
+        with durable.disk_errors(f"{statements} was not made"):
+            durable.make_folders(statements, mode=0o700)
+        path = statements / f"{sha256(published.statement().encode())}.line"
         if path.exists():
             return parse_entry(_line(path))
-        for other in sorted(kept.glob("*.line")):
-            said = Published.parse(parse_entry(_line(other)).statement)
-            if said.name == published.name and said.artifact != published.artifact:
-                why = f"{said.name} is sha256:{said.artifact}, and stays so for everybody who has it"
+        for other in sorted(statements.glob("*.line")):
+            signed = Published.parse(parse_entry(_line(other)).statement)
+            if signed.name == published.name and signed.artifact != published.artifact:
+                why = f"{signed.name} is already published as sha256:{signed.artifact}"
                 hint = "publish under a new version"
                 raise Conflict(f"{published.name} is taken", why=why, hint=hint, code="VERSION-TAKEN")
-        entry = publish(published, self.signer())
+        entry = sign_published(published, self.signer())
         durable.write_file(path, entry.line + b"\n", point="statement")
         return entry
 
 
 def new_publisher(folder: Path, *, label: str, jurisdiction: str, home: str) -> Publisher:
-    """Make an identity below `folder`, which must exist.
+    """Create an identity below `folder`, which must exist.
 
     Args:
-        label: what it calls itself; proves nothing.
-        jurisdiction: where it says that it is; cosigners there do not count for what it publishes.
-        home: the origin of the log that will order its statements.
+        label: display name; proves nothing.
+        jurisdiction: claimed jurisdiction; cosigners there do not count for its publications.
+        home: the origin of the log that orders its statements.
 
-    Raises Conflict where an identity of that label is there, Malformed, OutOfSpace, Unavailable.
+    Raises Conflict if an identity with that label exists, Malformed, OutOfSpace, Unavailable.
     """
     name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     if not name:
-        raise Malformed(f"{label[:80]!r} is no label", why="it needs a letter or a digit")
+        raise Malformed(f"{label[:80]!r} is not a label", why="it must have a letter or a digit")
     first, recovery = HybridSigner.generate(), HybridSigner.generate()
     inception = Inception("publisher", KeySet((first.public,), 1), (recovery.public.id,), home, jurisdiction, label)
-    mine = folder / name
-    if mine.exists():
-        raise _exists(mine)
-    line = announce(inception, first).line
+    path = folder / name
+    if path.exists():
+        raise _exists(path)
+    line = sign_inception(inception, first).line
     try:
-        with _whole(mine) as making:  # half an identity would block its label
+        with _atomic_folder(path) as making:  # a partial identity would block its label
             write_keys(making / "key.pem", first.keys)
             write_keys(making / "recovery.pem", recovery.keys)
             durable.write_file(making / "inception.line", line + b"\n", mode=0o644, point="inception")
     except Unavailable:
-        if mine.exists():
-            raise _exists(mine) from None
+        if path.exists():
+            raise _exists(path) from None
         raise
-    return Publisher(inception, line, mine)
+    return Publisher(inception, line, path)
 
 
 def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequence[LogCut] = ()) -> Publisher:
-    """Give a publisher new keys, by its recovery key. The identity stays the same, and what it signed stays its own.
+    """Give a publisher new keys, by means of its recovery key. Its identity and its earlier statements do not change.
 
     Args:
-        recovery: where the recovery key is, if it was moved to another place.
-        cut: how long logs are now; what stands in them beyond that was not said by the old key.
+        recovery: the recovery key files, if they were moved.
+        cut: current sizes of logs; entries beyond a cut are not valid under the old key.
 
-    Raises NotFound, Refused, Malformed for the recovery key, Untrusted (ROTATION) where it is another one's,
+    Raises NotFound, Refused, Malformed for the recovery key, Untrusted (ROTATION) if it is of another identity,
     OutOfSpace, Unavailable.
     """
     before = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines)).current
@@ -140,7 +140,7 @@ def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequen
     keys = KeySet((key.public,), 1)
     rotation = Rotation(publisher.id, number, before.digest, keys, (spare.public.id,), "", tuple(cut))
     line = rotate(before, rotation, by, [key]).line
-    with _whole(_keys_after(publisher.folder, number)) as making:
+    with _atomic_folder(_keys_after(publisher.folder, number)) as making:
         write_keys(making / "key.pem", key.keys)
         write_keys(making / "recovery.pem", spare.keys)
         durable.write_file(making / "rotated.line", line + b"\n", mode=0o644, point="inception")
@@ -148,7 +148,7 @@ def change_keys(publisher: Publisher, recovery: Sequence[Path] = (), cut: Sequen
 
 
 def lost_key(publisher: Publisher, beginning: str = "") -> Digest:
-    """The key that is meant: the one whose digest begins so, else the one that was last retired, else the present one.
+    """Return the key whose digest has this beginning; without one, the key that was retired last, else the current key.
     Raises NotFound (WHICH-KEY)."""
     chain = follow(KeyState.of_inception(publisher.inception), map(parse_entry, publisher.rotation_lines))
     states = chain.states[:-1] or chain.states
@@ -157,14 +157,14 @@ def lost_key(publisher: Publisher, beginning: str = "") -> Digest:
     known = [key.id for state in chain.states for key in state.keys.keys]
     found = [key for key in known if key.startswith(beginning)]
     if len(set(found)) != 1:
-        why = f"its keys, oldest first: {', '.join(key[:16] for key in known)}"
-        raise NotFound(f"no key of {publisher.label} begins so", why=why, code="WHICH-KEY")
+        why = f"keys, oldest first: {', '.join(key[:16] for key in known)}"
+        raise NotFound(f"no unique key of {publisher.label} begins with {beginning[:64]!r}", why=why, code="WHICH-KEY")
     return found[0]
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder that becomes `folder` when the block ends, whole or not at all. Raises OutOfSpace, Unavailable."""
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that is renamed to `folder` when the block succeeds. Raises OutOfSpace, Unavailable."""
     with durable.disk_errors(f"{folder} was not made"):
         making = Path(tempfile.mkdtemp(suffix=durable.TEMPORARY, dir=folder.parent))
     try:
@@ -175,19 +175,19 @@ def _whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _exists(mine: Path) -> Conflict:
+def _exists(path: Path) -> Conflict:
     hint = "choose another label"
-    return Conflict(f"publisher {mine.name} exists", why=f"see {mine}", hint=hint, code="PUBLISHER-EXISTS")
+    return Conflict(f"publisher {path.name} exists", why=f"see {path}", hint=hint, code="PUBLISHER-EXISTS")
 
 
 def publishers(folder: Path) -> tuple[Publisher, ...]:
-    """All identities below `folder`."""
+    """Return all identities below `folder`."""
     found = sorted(folder.glob("*/inception.line"))
     return tuple(_load(path.parent) for path in found if path.parent.suffix != durable.TEMPORARY)
 
 
 def find_publisher(known: Sequence[Publisher], name: str) -> Publisher:
-    """The one that `name` names: by folder, label, or a beginning of its id of 8 digits or more. Raises NotFound."""
+    """Find a publisher by folder, label, or a beginning of its id of 8 digits or more. Raises NotFound."""
     found = [p for p in known if name in (p.folder.name, p.label) or (len(name) >= 8 and p.id.startswith(name))]
     if len(found) != 1:
         listed = ", ".join(f"{p.folder.name} [{p.id[:12]}]" for p in known) or "none yet"

@@ -1,20 +1,13 @@
-"""Reports as files: what a verdict means to people, a page of HTML, and the signature beside it.
+"""Verdict reports: their meaning in sentences, a page of HTML, and the signature file.
 
-What a verdict means to whoever has to decide, in sentences: the same on a terminal and on paper.
+The signature of `r.json` is `r.json.intoto.jsonl`, an in-toto bundle with one envelope per line: the inception and
+rotations of the signer and the `verified` statement, as in a log. The report and this file can be checked offline. A
+valid signature alone proves nothing: the signer must also be known to the reader (`check_signer`).
 
-The signature beside a report: `r.json.intoto.jsonl`, an in-toto bundle, one envelope a line.
-
-It holds the signer's inception and rotations, and the `verified` statement, exactly as a log would hold them. With the
-report it is all that is needed to check both, offline; whether the signer is to be believed is the reader's to say.
-
-
-A report as one HTML page that stands alone: styles inside, no script, nothing fetched, and it prints on A4.
-
-States are words; colour only repeats them. Every word of a stranger goes through `_said`. The page is a rendering: its
-last lines name the report by digest, and that is what a signature is about.
-
-
-Whether a report's signer is somebody whom this user knows. A good signature by anybody at all proves nothing."""
+The HTML page is self-contained, has no script, fetches nothing and prints on A4. States are words; colour only repeats
+them. Every untrusted text is escaped by `_escape`. The page names the report by digest, which is what a signature
+covers.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content import durable
-from comity.trust.encoding import Digest, plain, sha256
+from comity.trust.encoding import Digest, printable, sha256
 from comity.trust.errors import Malformed, NotFound, PolicyNotMet, Untrusted
 from comity.trust.evidence import (
     EVIDENCE_MISSING,
@@ -38,27 +31,27 @@ from comity.trust.evidence import (
     Verdict,
 )
 from comity.trust.identity import Inception, check_inception
-from comity.trust.key_validity import tenure
+from comity.trust.key_validity import judge_keys
 from comity.trust.policy import ROWS
 from comity.trust.report import MAX_BYTES, VerdictReport
 from comity.trust.rotation import KeyState, RotationChain, follow
 from comity.trust.statement import MAX_LINE, Entry, parse_entry
-from comity.trust.statements import VERIFIED, Verified, check_report, moment, sign_verified, summarise
+from comity.trust.statements import VERIFIED, Verified, check_report, format_time, sign_verified, summarise_report
 from comity.verifier import read_bounded
 from comity_client.publishers import Publisher
 from comity_client.trust_store import Bindings, TrustPin
 
 STATES: Final = {"pass": "pass", "fail": "fail", "unknown": "unknown", "not-checked": "not checked"}
 STATE_MEANS: Final = {
-    "pass": "checked here, and it holds",
-    "fail": "checked here, and it does not hold or is too little",
-    "unknown": "it cannot be told from what is here",
-    "not-checked": "nobody asked: the policy has no rule for it",
+    "pass": "checked here, and valid",
+    "fail": "checked here, and invalid or not enough",
+    "unknown": "the evidence here does not decide it",
+    "not-checked": "the policy has no rule for it",
 }
 BASIS_MEANS: Final = {
     "verified here": "this program computed it from the files and the evidence",
-    "claimed": "somebody said so and signed it; that they said it is verified, that it is true is not",
-    "stale or absent": "it is too old, or not here",
+    "claimed": "a signed claim: the signature is verified, the truth of the claim is not",
+    "stale or absent": "the evidence is too old, or not here",
 }
 QUESTIONS: Final = dict(
     zip(
@@ -66,19 +59,19 @@ QUESTIONS: Final = dict(
         (
             "What is it?",
             "Are these the bytes that were published?",
-            "Did somebody sign that they published it?",
-            "Is that the publisher whom we expect?",
-            "Does it stand in a public log?",
-            "Who else saw it there?",
-            "Who says that they keep a copy?",
+            "Is there a valid signature of a publisher?",
+            "Is it the expected publisher?",
+            "Is it in a public log?",
+            "Who cosigned that log?",
+            "Who claims to have a copy?",
             "What was it made from?",
             "Under which licence is it?",
-            "What in it would run, and are its files what they seem?",
+            "Is there executable content, and do files match their formats?",
             "Which documents come with it?",
-            "Did anything here not verify?",
-            "Does anybody warn of it?",
-            "How fresh is what was seen?",
-            "What would be left without classical cryptography?",
+            "Did any evidence fail to verify?",
+            "Are there advisories?",
+            "How recent is the evidence?",
+            "What is secure without classical cryptography?",
             "Is our policy met?",
         ),
         strict=True,
@@ -86,21 +79,20 @@ QUESTIONS: Final = dict(
 )
 _HEADLINES: Final = {
     OK: "ACCEPTED: every row that your policy requires passes",
-    VERIFICATION_FAILED: "the bytes or signatures are not what they should be",
-    POLICY_NOT_MET: "what is here is authentic, your policy is not met",
+    VERIFICATION_FAILED: "the bytes or signatures are not valid",
+    POLICY_NOT_MET: "the artifact is authentic, but your policy is not met",
     EVIDENCE_MISSING: "evidence is missing",
-    PARTIAL: "some files were left out on request; those here are as published",
+    PARTIAL: "some files were omitted on request; those here are as published",
 }
 _ADVICE: Final = {
-    OK: "The files may be used as far as your policy is concerned. It says who published them and who saw it, "
-    "not that the model is good, safe or lawful.",
-    VERIFICATION_FAILED: "Do not use these files. Keep them for an inquiry, and get the artifact again from other "
+    OK: "Your policy allows use of the files. The policy covers who published them and who cosigned, "
+    "not whether the model is good, safe or lawful.",
+    VERIFICATION_FAILED: "Do not use these files. Keep them for an inquiry, and pull the artifact again from other "
     "nodes.",
-    POLICY_NOT_MET: "Nothing speaks against the bytes. Get what the policy asks for, or let its owner decide "
-    "whether it asks for the right things.",
-    EVIDENCE_MISSING: "Nothing speaks against the bytes, and too little for them. Carry more evidence: pull again "
-    "where there is a network.",
-    PARTIAL: "Fine for whoever knows that it is partial; a loader that needs the rest will fail.",
+    POLICY_NOT_MET: "The bytes are valid. Get the evidence that the policy requires, or ask the owner of the policy "
+    "whether its rules are right.",
+    EVIDENCE_MISSING: "No evidence is invalid, but some is missing. Pull again where there is a network.",
+    PARTIAL: "Usable if a partial copy is enough; a loader that needs the other files will fail.",
 }
 _STEPS: Final = {
     VERIFICATION_FAILED: ("comity pull REF --to ELSEWHERE",),
@@ -110,8 +102,7 @@ _STEPS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A headline, what to make of it, the rows that decided, those worth a look although nobody required them, and
-    the exact next commands."""
+    """A headline, advice, the rows that decided, failed rows that are not required, and the next commands."""
 
     headline: str
     advice: str
@@ -142,7 +133,7 @@ MAX_LINES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SignedReport:
-    """A report and a signature that holds. `signer` is who signed; nothing says yet that the reader trusts them."""
+    """A report with a valid signature. `signer` is not yet known to be trusted."""
 
     report: VerdictReport
     verified: Verified
@@ -151,15 +142,15 @@ class SignedReport:
     chain: RotationChain
 
 
-def beside(report: Path) -> Path:
-    """Where the signature of the report at `report` is."""
+def signature_path(report: Path) -> Path:
+    """Return the path of the signature of the report at `report`."""
     return report.with_name(report.name + SUFFIX)
 
 
 def sign_report(report: VerdictReport, publisher: Publisher, time: int) -> Entry:
-    """`publisher` says that it came to `report` at `time` (seconds since 1970). Raises Malformed (UNSIGNABLE-REPORT)
-    for a report without an artifact or a policy file, and as `Publisher.signer` does."""
-    return sign_verified(summarise(report, publisher.id, time), publisher.signer())
+    """Sign as `publisher` that `report` was produced at `time` (seconds since 1970). Raises Malformed
+    (UNSIGNABLE-REPORT) for a report without an artifact or a policy file, and as `Publisher.signer` does."""
+    return sign_verified(summarise_report(report, publisher.id, time), publisher.signer())
 
 
 def write_signature(path: Path, publisher: Publisher, entry: Entry) -> None:
@@ -169,16 +160,16 @@ def write_signature(path: Path, publisher: Publisher, entry: Entry) -> None:
 
 
 def read_signed(path: Path) -> SignedReport:
-    """The report at `path`, and the signature beside it, which holds.
+    """Return the report at `path` and verify its signature file.
 
-    Raises NotFound, Malformed, and Untrusted with code SIGNATURE or REPORT.
+    Raises NotFound, Malformed, and Untrusted (SIGNATURE, REPORT).
     """
     report = VerdictReport.parse(read_bounded(path, MAX_BYTES))
     try:
-        bundle = read_bounded(beside(path), MAX_LINES * (MAX_LINE + 1))
+        bundle = read_bounded(signature_path(path), MAX_LINES * (MAX_LINE + 1))
     except NotFound as error:
         hint = "comity verify DIR --policy FILE --report FILE --sign-as LABEL"
-        raise NotFound(f"{path} is not signed", why=f"no {beside(path).name} beside it", hint=hint) from error
+        raise NotFound(f"{path} is not signed", why=f"there is no {signature_path(path).name}", hint=hint) from error
     return check_bundle(report, bundle)
 
 
@@ -195,7 +186,7 @@ def check_bundle(report: VerdictReport, bundle: bytes) -> SignedReport:
     known = [check_inception(entry) for entry in entries if entry.statement.predicate == "inception"]
     signer = next((inception for inception in known if inception.id == by), None)
     if signer is None:
-        raise Untrusted("report refused", why=f"the inception of {by[:12]} is not among its lines", code="SIGNATURE")
+        raise Untrusted("report refused", why=f"the inception of {by[:12]} is missing", code="SIGNATURE")
     chain = follow(KeyState.of_inception(signer), entries)
     return SignedReport(report, check_report(said[0], chain, report), said[0], signer, chain)
 
@@ -224,36 +215,36 @@ dt { font-weight: 600; } dd { margin: 0 0 .35rem 1.25rem; }
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page(report: VerdictReport, signed: SignedReport | None = None) -> str:
-    """The whole document; the same for the same report and signature."""
+def render_page(report: VerdictReport, signed: SignedReport | None = None) -> str:
+    """Return the HTML document; the same report and signature always give the same document."""
     verdict = report.verdict
     subject = verdict.name or (f"sha256:{verdict.artifact}" if verdict.artifact else "an unknown artifact")
     parts = (
-        f"<h1>Provenance report: {_said(subject)}</h1>",
+        f"<h1>Provenance report: {_escape(subject)}</h1>",
         _banner(meaning(verdict), accepted=verdict.accepted),
         _about(report),
         _signature(signed),
         _overview(verdict.rows, frozenset({"artifact", *verdict.required})),
         _evidence(verdict.rows),
-        _words(),
+        _glossary(),
         _footer(report),
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Provenance report: {_said(subject)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>Provenance report: {_escape(subject)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
 def _banner(what: Meaning, *, accepted: bool) -> str:
-    lines = [f"<p><strong>{_said(what.headline)}</strong></p>", f"<p>{_said(what.advice)}</p>"]
-    lines += _listed("What decided:", what.deciding)
-    lines += _listed("Not required by the policy, and worth a look:", what.notable)
+    lines = [f"<p><strong>{_escape(what.headline)}</strong></p>", f"<p>{_escape(what.advice)}</p>"]
+    lines += _listed("Deciding rows:", what.deciding)
+    lines += _listed("Failed, but not required by the policy:", what.notable)
     if what.steps:
-        lines.append("<p>Next: " + ", or ".join(f"<code>{_said(step)}</code>" for step in what.steps) + "</p>")
+        lines.append("<p>Next: " + ", or ".join(f"<code>{_escape(step)}</code>" for step in what.steps) + "</p>")
     kind = "accepted" if accepted else "refused"
     return f'<section class="verdict {kind}" aria-label="Verdict">\n' + "\n".join(lines) + "\n</section>"
 
@@ -261,7 +252,7 @@ def _banner(what: Meaning, *, accepted: bool) -> str:
 def _listed(title: str, rows: tuple[Row, ...]) -> list[str]:
     if not rows:
         return []
-    items = "".join(f"<li>{_state(row)} {_said(row.name)}: {_said(row.summary)}</li>" for row in rows)
+    items = "".join(f"<li>{_state(row)} {_escape(row.name)}: {_escape(row.summary)}</li>" for row in rows)
     return [f"<p>{title}</p>", f"<ul>{items}</ul>"]
 
 
@@ -269,22 +260,22 @@ def _about(report: VerdictReport) -> str:
     verdict = report.verdict
     facts = (
         ("Artifact", f'<span class="digest">sha256:{verdict.artifact}</span>' if verdict.artifact else "none"),
-        ("Name, as its publisher claims", _said(verdict.name or "none")),
+        ("Name, as its publisher claims", _escape(verdict.name or "none")),
         ("Policy", f'<span class="digest">sha256:{verdict.policy}</span>' if verdict.policy else "the owner's pins"),
-        ("The policy requires", _said(", ".join(verdict.required))),
+        ("The policy requires", _escape(", ".join(verdict.required))),
         ("Exit status", str(verdict.exit_status)),
-        ("Checked by", _said(f"comity {report.version}, without network and clock")),
+        ("Checked by", _escape(f"comity {report.version}, without network and clock")),
     )
     return _table("About", (), ((f'<th scope="row">{name}</th>', f"<td>{value}</td>") for name, value in facts))
 
 
 def _signature(signed: SignedReport | None) -> str:
     if signed is None:
-        return "<p>This page bears no signature. When it was checked, and by whom, says only a signed report.</p>"
+        return "<p>This page has no signature. Only a signed report shows when and by whom it was checked.</p>"
     facts = (
-        ("Signed by", _said(f"{signed.signer.display} ({signed.signer.jurisdiction or 'no jurisdiction claimed'})")),
+        ("Signed by", _escape(f"{signed.signer.display} ({signed.signer.jurisdiction or 'no jurisdiction claimed'})")),
         ("Identity", f'<span class="digest">{signed.signer.id}</span>'),
-        ("At, by the signer's clock", _said(moment(signed.verified.time))),
+        ("At, by the signer's clock", _escape(format_time(signed.verified.time))),
         ("Statement", f'<span class="digest">sha256:{signed.entry.digest}</span>'),
     )
     return _table("Signature", (), ((f'<th scope="row">{name}</th>', f"<td>{value}</td>") for name, value in facts))
@@ -294,10 +285,10 @@ def _overview(rows: tuple[Row, ...], required: frozenset[str]) -> str:
     def cells(row: Row) -> tuple[str, ...]:
         return (
             f'<td class="narrow">{row.step}</td>',
-            f'<th scope="row">{_said(row.name)}</th>',
+            f'<th scope="row">{_escape(row.name)}</th>',
             f"<td>{_state(row)}</td>",
             f'<td class="narrow">{"required" if row.name in required else ""}</td>',
-            f'<td><span class="question">{_said(QUESTIONS.get(row.name, ""))}</span><br>{_said(row.summary)}</td>',
+            f'<td><span class="question">{_escape(QUESTIONS.get(row.name, ""))}</span><br>{_escape(row.summary)}</td>',
         )
 
     headers = ("No.", "Row", "State", "Policy", "Question and answer")
@@ -309,34 +300,32 @@ def _evidence(rows: tuple[Row, ...]) -> str:
         row, fact = item
         evidence = f'<span class="digest">{fact.evidence}</span>' if fact.evidence else ""
         return (
-            f'<th scope="row">{_said(row.name)}</th>',
-            f"<td>{_said(fact.text)}</td>",
-            f"<td>{_said(_basis(fact))}</td>",
+            f'<th scope="row">{_escape(row.name)}</th>',
+            f"<td>{_escape(fact.text)}</td>",
+            f"<td>{_escape(_basis_text(fact))}</td>",
             f"<td>{evidence}</td>",
         )
 
     facts = ((row, fact) for row in rows for fact in row.facts)
     headers = ("Row", "Fact", "Basis", "Document, SHA-256")
-    return "<h2>What the rows rest on</h2>\n" + _table(
-        "Facts, and what each rests on", headers, map(cells, facts), "facts"
-    )
+    return "<h2>Evidence for the rows</h2>\n" + _table("Facts and their evidence", headers, map(cells, facts), "facts")
 
 
-def _basis(fact: RowFact) -> str:
+def _basis_text(fact: RowFact) -> str:
     return f"claimed by {fact.by}" if fact.basis == "claimed" and fact.by else fact.basis
 
 
-def _words() -> str:
+def _glossary() -> str:
     states = {STATES[state]: means for state, means in STATE_MEANS.items()}
-    terms = "".join(f"<dt>{term}</dt><dd>{_said(means)}</dd>" for term, means in {**states, **BASIS_MEANS}.items())
-    return f"<h2>Words</h2>\n<dl>{terms}</dl>"
+    terms = "".join(f"<dt>{term}</dt><dd>{_escape(means)}</dd>" for term, means in {**states, **BASIS_MEANS}.items())
+    return f"<h2>Terms</h2>\n<dl>{terms}</dl>"
 
 
 def _footer(report: VerdictReport) -> str:
     data = report.encode()
     return (
         f'<p>Rendered from the report of {len(data)} bytes with SHA-256 <span class="digest">{sha256(data)}</span>; '
-        "that document counts, not this page.</p>"
+        "that document is authoritative, not this page.</p>"
     )
 
 
@@ -351,18 +340,18 @@ def _state(row: Row) -> str:
     return f'<span class="state {row.state}">{STATES[row.state]}</span>'
 
 
-def _said(text: str) -> str:
-    """A stranger's words: on one line, without what a reader's eye or browser would obey."""
-    return html.escape(plain(text), quote=True)
+def _escape(text: str) -> str:
+    """Escape untrusted text: on one line, without control characters and markup."""
+    return html.escape(printable(text), quote=True)
 
 
 MIN_PREFIX = 16
-"""Digits of an id that a person may leave it at."""
+"""Minimum number of digits of an abbreviated id."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedReport:
-    """A signed report that holds, by a signer who is known here, and as what."""
+    """A report with a valid signature by a known signer; `known_as` says how the signer is known."""
 
     signed: SignedReport
     known_as: str
@@ -371,10 +360,10 @@ class CheckedReport:
 def check_signer(
     signed: SignedReport, by: str, own: Sequence[Publisher], pins: Sequence[TrustPin], bindings: Bindings
 ) -> CheckedReport:
-    """Hold the signer to `by` (an id, or 16 or more of its first digits), or, where that is empty, to what this user
-    trusts: their own identities, their bindings, and the members and publishers of the pinned charters.
+    """Require that the signer is `by` (an id, or its first 16 or more digits); if that is empty, that this user trusts
+    the signer: own identities, bindings, members and publishers of the pinned charters.
 
-    Raises Malformed for `by`, PolicyNotMet with code REPORT-SIGNER.
+    Raises Malformed for `by`, PolicyNotMet (REPORT-SIGNER).
     """
     _check_keys(signed, bindings)
     identity = signed.signer.id
@@ -384,17 +373,19 @@ def check_signer(
             raise Malformed(f"{by!r} is too short", why=f"an id has 64 digits, at least {MIN_PREFIX} are needed")
         if not identity.startswith(wanted):
             raise _unknown(f"it is signed by {identity}, not by {by}")
-        return CheckedReport(signed, "the one whom you named")
+        return CheckedReport(signed, "the signer that you named")
     known = next(_roles(identity, own, pins, bindings), None)
     if known is None:
-        raise _unknown(f"{signed.signer.display} [{identity}] is neither yours, nor bound, nor a pinned member")
+        raise _unknown(
+            f"{signed.signer.display} [{identity}] is not an own identity, not bound, and not a pinned member"
+        )
     return CheckedReport(signed, known)
 
 
 def _check_keys(signed: SignedReport, bindings: Bindings) -> None:
-    """Keys that a pinned rotation retired sign nothing that was not logged before; offline there is no such proof."""
+    """Refuse keys that a pinned rotation retired: offline, nothing proves that the signature was logged before."""
     pinned = bindings.rotations.get(signed.signer.id)
-    kept = tenure(signed.entry, signed.chain, pinned, (), {})
+    kept = judge_keys(signed.entry, signed.chain, pinned, (), {})
     if not kept.accepted:
         raise _unknown(kept.text)
 
@@ -413,7 +404,7 @@ def _roles(identity: Digest, own: Sequence[Publisher], pins: Sequence[TrustPin],
 
 
 def _unknown(why: str) -> PolicyNotMet:
-    hint = "comity report check FILE --by ID   # the officer's id, as they tell you by another way"
+    hint = "comity report check FILE --by ID   # the id of the signer, from another channel"
     return PolicyNotMet(
-        "the signature holds, and its signer is not known here", why=why, hint=hint, code="REPORT-SIGNER"
+        "the signature is valid, but its signer is not known here", why=why, hint=hint, code="REPORT-SIGNER"
     )

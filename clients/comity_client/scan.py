@@ -1,13 +1,7 @@
-"""Looking into the files of a folder: the census of what is active in them, and, with the extra [scan], what pickles
-import, as picklescan finds it. Nothing is loaded.
+"""Inspect the files of a folder: format, active content, and what the policy refuses. Nothing is loaded.
 
-
-What each file of a folder is, and what the policy would refuse about it.
-
-What pickles import, as picklescan finds it: the extra [scan].
-
-It reads opcodes and runs none of them. It also inflates what it reads, so it works in a process of its own, whose
-memory and time are bounded: what a stranger packed costs that process, and nothing else.
+With the extra [scan], picklescan lists the imports of pickles. It reads opcodes and runs none, but inflates its input,
+so it runs in a child process with bounded memory and time.
 """
 
 from __future__ import annotations
@@ -26,15 +20,15 @@ from comity.trust.encoding import Json
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import FoundFile, Inspection
 from comity.trust.policy import SafetyRule
-from comity.trust.rows.content import refused
-from comity.verifier import survey
+from comity.trust.rows.content import refused_content
+from comity.verifier import inspect_folder
 
 _NO_PICKLES = frozenset({"safetensors", "gguf", "json", "text", "empty", "image", "audio", "onnx", "sentencepiece"})
 
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A file, what was seen in it (None for what is no file of the folder), and what the policy refuses about it."""
+    """A file, its inspection (None if it is not a regular file of the folder), and what the policy refuses about it."""
 
     file: FoundFile
     refused: tuple[str, ...]
@@ -45,7 +39,7 @@ class Scanned:
 
     @property
     def may_hold_pickles(self) -> bool:
-        """Whether another tool should look as well: formats that have no room for a pickle are left out."""
+        """Whether picklescan should read the file; formats that cannot contain a pickle are left out."""
         return self.file.kind == "file" and self.seen.format not in _NO_PICKLES
 
     def to_json(self) -> dict[str, Json]:
@@ -60,7 +54,7 @@ class Scanned:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class FolderScan:
     """All files of a folder, by path."""
 
     folder: Path
@@ -75,22 +69,22 @@ class Census:
         return tuple(each for each in self.files if each.refused)
 
     @property
-    def worth_a_look(self) -> tuple[Scanned, ...]:
-        """Those in which something is active, or odd."""
+    def notable(self) -> tuple[Scanned, ...]:
+        """Files with active, malformed or refused content, and special files."""
         return tuple(e for e in self.files if e.seen.active or e.seen.malformed or e.refused or e.file.kind != "file")
 
 
-def take_census(folder: Path, rule: SafetyRule, *, workers: int) -> Census:
-    """Look into every file of `folder` but its evidence pack. Hashes nothing, so what is allowed by digest is not known
-    here. Raises NotFound, Unavailable, Malformed as `verifier.examine` does."""
-    files = survey(folder, workers=workers)
-    return Census(folder, tuple(Scanned(file, _refused(rule, file)) for file in files))
+def scan_folder(folder: Path, rule: SafetyRule, *, workers: int) -> FolderScan:
+    """Inspect every file of `folder` except its evidence pack. Nothing is hashed, so rules by digest do not apply.
+    Raises NotFound, Unavailable, Malformed as `verifier.collect_evidence` does."""
+    files = inspect_folder(folder, workers=workers)
+    return FolderScan(folder, tuple(Scanned(file, _refused(rule, file)) for file in files))
 
 
 def _refused(rule: SafetyRule, file: FoundFile) -> tuple[str, ...]:
     if file.kind != "file":
         return (f"a {'link out of the folder' if file.kind == 'link' else 'special file'}, which is not read",)
-    return tuple(refused(rule, file))
+    return tuple(refused_content(rule, file))
 
 
 TOOL: Final = "picklescan"
@@ -100,7 +94,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A name that a pickle imports, and what the tool makes of it: innocuous, suspicious or dangerous."""
+    """A name that a pickle imports, and its level: innocuous, suspicious or dangerous."""
 
     module: str
     name: str
@@ -109,7 +103,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class PickleFindings:
-    """What the tool says of one file; `failed` where it could not read all of it."""
+    """Findings of picklescan for one file; `failed` if it could not read all of the file."""
 
     path: str
     imports: tuple[Import, ...]
@@ -126,7 +120,7 @@ class PickleFindings:
 
 @dataclass(frozen=True, slots=True)
 class PickleScan:
-    """Findings of one version of the tool."""
+    """Findings of one version of picklescan."""
 
     version: str
     files: tuple[PickleFindings, ...]
@@ -136,9 +130,9 @@ class PickleScan:
 
 
 def scan_pickles(folder: Path, paths: Sequence[str]) -> PickleScan:
-    """Let picklescan look at these files of a folder.
+    """Run picklescan on these files of a folder.
 
-    Raises NotFound (SCAN-EXTRA) where it is not installed, Unavailable (SCAN-FAILED) where it does not come to an end.
+    Raises NotFound (SCAN-EXTRA) if it is not installed, Unavailable (SCAN-FAILED) if it fails or times out.
     """
     version = _version()
     request = json.dumps({"folder": str(folder), "paths": list(paths)})
@@ -165,8 +159,8 @@ def _version() -> str:
 
 
 def _failed(why: str) -> Unavailable:
-    hint = "without --pickles the census names the files all the same"
-    return Unavailable(f"{TOOL} did not come to an end", why=why, hint=hint, code="SCAN-FAILED")
+    hint = "run it without --pickles"
+    return Unavailable(f"{TOOL} failed", why=why, hint=hint, code="SCAN-FAILED")
 
 
 def _findings(item: Mapping[str, Any]) -> PickleFindings:

@@ -1,6 +1,6 @@
-"""The process in which picklescan reads a stranger's files: a request on its stdin, findings on its stdout.
+"""Child process of `comity_client.scan` that runs picklescan on untrusted files: request on stdin, findings on stdout.
 
-It bounds itself before it reads anything. Run by `comity_client.scan`, with nothing of the caller in it.
+The process limits its memory, CPU time and file writes before it reads anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CPU_SECONDS = 240
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing is unpacked to a disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no writes to disk
     logging.disable(logging.CRITICAL)
     request = json.load(sys.stdin)
     json.dump([_scan(Path(request["folder"]), path) for path in request["paths"]], sys.stdout)
@@ -30,10 +30,10 @@ def _scan(folder: Path, path: str) -> dict[str, Any]:
 
     try:
         found = scan_file_path(str(folder / path))
-    except Exception as error:  # whatever a hostile file makes the tool raise is a finding about the file
+    except Exception as error:  # any exception for a hostile file is a finding about the file
         return {"path": path, "imports": [], "failed": f"{type(error).__name__}: {error}"[:200]}
     imports = sorted({(item.module, item.name, item.safety.value) for item in found.globals})[:1000]
-    failed = "it could not read all of it" if found.scan_err else ""
+    failed = "picklescan could not read the whole file" if found.scan_err else ""
     listed = [{"module": module[:200], "name": name[:200], "level": level} for module, name, level in imports]
     return {"path": path, "imports": listed, "failed": failed}
 

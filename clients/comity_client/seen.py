@@ -1,19 +1,13 @@
-"""What this user has seen of logs, and will not be talked out of.
+"""Persistent memory of log checkpoints and of resolved names, so that later answers cannot contradict earlier ones.
 
-    logs/<id>.note           the newest checkpoint of each log, as its signed note with the cosignatures that came along
-    misbehaviour/<id>.json   contradictions: the two notes that one log's key signed
+logs/<id>.note           the newest checkpoint of each log, as its signed note with the cosignatures received
+misbehaviour/<id>.json   contradictions: the two notes that the key of one log signed
+names/<id>.json          one repository: its name, and its claimant: a publisher, or the upstream repository
 
-A log is the pair (origin, key). Its newest checkpoint only ever moves forward, and only with a consistency proof; one
-that contradicts it is kept beside it and raised. Older checkpoints are no contradiction: mirrors may be behind.
-
-
-Meeting a log's checkpoint again: ask for the proof that links it to what is remembered, and remember the newer.
-
-What names meant to this user when they were resolved first, and go on meaning whoever claims them later.
-
-    names/<id>.json    one repository: its name, and whose it was: a publisher, or the upstream repository of that name
-
-A binding in the trust store, and the namespaces of a pinned charter, come before it; `comity trust unbind` forgets it.
+A log is the pair (origin, key). Its newest checkpoint moves forward only, with a consistency proof. A contradicting
+checkpoint is stored and raised. Older checkpoints are not a contradiction, because mirrors may lag. A binding in the
+trust store and the namespaces of a pinned charter take precedence over remembered names; `comity trust unbind` removes
+a remembered name.
 """
 
 from __future__ import annotations
@@ -40,7 +34,7 @@ from comity.trust.encoding import (
 from comity.trust.errors import Conflict, Equivocation, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.resolution import PublisherClaim
 from comity.trust.tlog.merkle import verify_consistency
-from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, open_checkpoint
+from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey, open_checkpoint, verified_cosigners
 from comity.verifier import read_bounded
 from comity.wire.client import NodeClient
 from comity_client.home import exclusive
@@ -48,16 +42,16 @@ from comity_client.session import Session
 
 Relation = Literal["first", "same", "newer", "older"]
 
-ALARMS: Final = frozenset({"EQUIVOCATION", "UNRECONCILED"})
-"""Codes of errors by which `contradict` says that two notes of a log do not go together."""
+CONTRADICTION_CODES: Final = frozenset({"EQUIVOCATION", "UNRECONCILED"})
+"""Codes of the errors that `record_contradiction` returns."""
 MAX_EVIDENCE: Final = 4 * MAX_NOTE
 
 
 @dataclass(frozen=True, slots=True)
 class LogContradiction:
-    """Two notes by one log's key. `kind` is `split-view` where they alone prove that it lied (one size, two roots), or
-    `unreconciled` where those who answered could not show that one continues the other: then somebody lies, the log or
-    they, and the notes alone do not say who."""
+    """Two notes by the key of one log. `kind`: `split-view` if they alone prove misbehaviour of the log (one size, two
+    roots); `unreconciled` if no node could prove that one extends the other: then either the log or the nodes are at
+    fault, and the notes do not show which."""
 
     kind: str
     log: str
@@ -65,7 +59,7 @@ class LogContradiction:
 
 
 class SeenLogs:
-    """The memory in `folder`, which must exist. Methods raise Malformed where a file in it is broken, OutOfSpace,
+    """Log memory in `folder`, which must exist. Methods raise Malformed if a file is corrupt, OutOfSpace,
     Unavailable."""
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +70,7 @@ class SeenLogs:
                 durable.make_folders(made, mode=0o700)
 
     def newest(self, log: VerifierKey) -> SignedNote | None:
-        """The newest note seen of a log, its signature checked again; None where none was."""
+        """Return the newest note of a log, its signature verified again; None if there is none."""
         try:
             note = SignedNote.parse(read_bounded(self._path(log), MAX_NOTE))
         except NotFound:
@@ -85,10 +79,10 @@ class SeenLogs:
         return note
 
     def compare(self, log: VerifierKey, note: SignedNote) -> tuple[Relation, Checkpoint | None]:
-        """How a note relates to the newest one seen, and the latter's checkpoint.
+        """Compare a note with the newest one; returns the relation and the checkpoint of the newest.
 
-        Raises Untrusted where the log did not sign it; Equivocation, after keeping the evidence, where it has the size
-        of the one seen and another root.
+        Raises Untrusted if the log did not sign it; Equivocation, after storing the evidence, if it has the same size
+        and another root.
         """
         checkpoint = open_checkpoint(note, log)
         newest = self.newest(log)
@@ -98,15 +92,15 @@ class SeenLogs:
         if checkpoint.size != seen.size:
             return ("newer" if checkpoint.size > seen.size else "older"), seen
         if checkpoint.root != seen.root:
-            raise self.contradict("split-view", log, newest, note)
+            raise self.record_contradiction("split-view", log, newest, note)
         return "same", seen
 
     def advance(self, log: VerifierKey, note: SignedNote, proof: Sequence[bytes] = ()) -> None:
-        """Remember a note that is the first of its log, the same as the newest (with more cosignatures, say), or newer
-        and proven to continue it.
+        """Store a note that is the first of its log, the same as the newest (possibly with more cosignatures), or newer
+        and proven to extend it.
 
-        Raises Untrusted (code CONSISTENCY) where `proof` does not hold, Equivocation as `compare` does, Conflict where
-        another process has moved the memory past it.
+        Raises Untrusted (CONSISTENCY) if `proof` is invalid, Equivocation as `compare` does, Conflict if another
+        process stored a newer note.
         """
         checkpoint = open_checkpoint(note, log)
         with exclusive(self._folder):
@@ -117,28 +111,28 @@ class SeenLogs:
                 verify_consistency(seen.size, seen.root, checkpoint.size, checkpoint.root, proof)
             newest = self.newest(log)
             if relation == "same" and newest is not None:
-                note = newest.adding(*note.signatures)
+                note = newest.with_signatures(*note.signatures)
             durable.write_file(self._path(log), note.encode(), mode=0o600, point="memory")
 
-    def contradict(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Untrusted:
-        """Keep two notes that do not go together; gives the error to raise, with a code of `ALARMS`. Only notes that
-        prove it by themselves make an Equivocation."""
+    def record_contradiction(self, kind: str, log: VerifierKey, first: SignedNote, second: SignedNote) -> Untrusted:
+        """Store two contradicting notes and return the error to raise, with a code of `CONTRADICTION_CODES`. Only notes
+        that are a proof by themselves give an Equivocation."""
         notes = (first.encode(), second.encode())
         document: dict[str, Json] = {"kind": kind, "log": str(log), "notes": [b64encode(data) for data in notes]}
-        # Named by what contradicts, without signatures: cosigners sign anew each time, and it is still the same lie.
+        # Named by the texts without signatures: cosignatures differ each time, but the contradiction is the same.
         name = sha256(f"{log}\n{first.text}{second.text}".encode())
         path = self._misbehaviour / f"{name[:32]}.json"
         data = canonical(document)
         durable.write_file(path, data, mode=0o600, point="memory")
-        pair, hint = f"{_brief(first)} and {_brief(second)}", f"comity log check {log.name}"
+        pair, hint = f"{_describe(first)} and {_describe(second)}", f"comity log check {log.name}"
         if kind == "split-view":
-            why = f"{pair} do not go together; proof kept in {path}"
+            why = f"{pair} contradict each other; proof stored in {path}"
             return Equivocation(f"log {log.name} showed two histories", why=why, hint=hint, proof=notes)
-        why = f"no proof given links {pair}: the log forked, or who answered lies; kept in {path}"
-        return Untrusted(f"log {log.name} is not shown to be one history", why=why, hint=hint, code="UNRECONCILED")
+        why = f"no valid consistency proof for {pair}: the log forked, or nodes gave false proofs; stored in {path}"
+        return Untrusted(f"log {log.name} is not proven to have one history", why=why, hint=hint, code="UNRECONCILED")
 
     def contradictions(self) -> tuple[LogContradiction, ...]:
-        """All that is kept, each log's notes checked again; what a person damaged is left out."""
+        """Return all stored contradictions whose notes verify; corrupt files are skipped."""
         found = []
         for path in sorted(self._misbehaviour.glob("*.json")):
             try:
@@ -152,7 +146,7 @@ class SeenLogs:
 
 
 def log_id(log: VerifierKey) -> Digest:
-    """Names the pair (origin, key)."""
+    """Return an id of the pair (origin, key)."""
     return sha256(str(log).encode())
 
 
@@ -167,42 +161,43 @@ def _contradiction(data: bytes) -> LogContradiction:
     return LogContradiction(kind, log.name, (first, second))
 
 
-def _brief(note: SignedNote) -> str:
+def _describe(note: SignedNote) -> str:
     checkpoint = Checkpoint.parse(note.text)
     return f"size {checkpoint.size} root {checkpoint.root.hex()[:12]}"
 
 
 ConsistencyProofs: TypeAlias = "Callable[[str, int, int], AsyncGenerator[tuple[bytes, ...], None]]"
-"""(origin, old size, new size) -> proofs from whoever answers, one after the other."""
+"""(origin, old size, new size) -> proofs, one for each source that answers."""
 
 
-async def meet(memory: SeenLogs, log: VerifierKey, note: SignedNote, proofs: ConsistencyProofs) -> None:
-    """Remember `note` if it is the newest of its log; be sure that it and what is remembered are one history.
+async def reconcile_checkpoint(
+    seen_logs: SeenLogs, log: VerifierKey, note: SignedNote, proofs: ConsistencyProofs
+) -> None:
+    """Check that `note` and the stored checkpoint are of one history; store `note` if it is newer.
 
-    Raises Untrusted where the log did not sign it, and (code UNRECONCILED) where proofs are given and none holds;
-    Equivocation for one size with two roots. Raises Unavailable (code UNLINKED) where nobody answers: then nothing is
-    known, and nothing is remembered.
+    Raises Untrusted if the log did not sign it, and (UNRECONCILED) if proofs are given and none is valid; Equivocation
+    for one size with two roots. Raises Unavailable (UNLINKED), and stores nothing, if no source gives a proof.
     """
-    relation, seen = memory.compare(log, note)
+    relation, seen = seen_logs.compare(log, note)
     checkpoint = open_checkpoint(note, log)
     if seen is None or relation == "same" or seen.size == 0:
-        memory.advance(log, note)
+        seen_logs.advance(log, note)
         return
     if checkpoint.size == 0:
         return
     old, new = sorted((seen, checkpoint), key=lambda head: head.size)
-    proof = await _link(old, new, proofs)
+    proof = await _consistency_proof(old, new, proofs)
     if proof is None:
-        raise memory.contradict("unreconciled", log, memory.newest(log) or note, note)
+        raise seen_logs.record_contradiction("unreconciled", log, seen_logs.newest(log) or note, note)
     if relation == "newer":
         try:
-            memory.advance(log, note, proof)
+            seen_logs.advance(log, note, proof)
         except Conflict:
-            await meet(memory, log, note, proofs)
+            await reconcile_checkpoint(seen_logs, log, note, proofs)
 
 
-async def _link(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> tuple[bytes, ...] | None:
-    """The first proof that holds; None where some were given and none holds."""
+async def _consistency_proof(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> tuple[bytes, ...] | None:
+    """Return the first valid proof; None if proofs were given and none is valid."""
     answered = False
     async with aclosing(proofs(old.origin, old.size, new.size)) as offered:
         async for proof in offered:
@@ -213,13 +208,21 @@ async def _link(old: Checkpoint, new: Checkpoint, proofs: ConsistencyProofs) -> 
                 continue
             return proof
     if not answered:
-        why = f"nobody here can link its checkpoints of size {old.size} and {new.size}"
-        raise Unavailable(f"log {old.origin} is not linked to what was seen before", why=why, code="UNLINKED")
+        why = f"no reachable node proves consistency of sizes {old.size} and {new.size}"
+        raise Unavailable(
+            f"log {old.origin} is not proven consistent with earlier checkpoints", why=why, code="UNLINKED"
+        )
     return None
 
 
+def cosigner_names(session: Session, note: SignedNote, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the names of the cosigners of the session's nodes whose signatures on `note` are valid."""
+    keys = [key for node in session.nodes for key in node.record.cosigners]
+    return tuple(sorted({key.name for key in verified_cosigners(note, keys, checkpoint)}))
+
+
 def consistency_proofs(session: Session, *first: NodeClient) -> ConsistencyProofs:
-    """Asks `first`, one after the other, then every node of the session."""
+    """Return a source of proofs that asks `first` in order, then every node of the session."""
 
     async def proofs(origin: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
         for client in first:
@@ -233,11 +236,11 @@ def consistency_proofs(session: Session, *first: NodeClient) -> ConsistencyProof
 
 
 SCHEMA: Final = "comity/known-name/v1"
-MAX_FILE: Final = 4_096
+MAX_NAME_FILE: Final = 4_096
 
 
 class KnownNames:
-    """The names in `folder`, which must exist. Methods raise Malformed where a file in it is broken, OutOfSpace,
+    """Remembered names in `folder`, which must exist. Methods raise Malformed if a file is corrupt, OutOfSpace,
     Unavailable."""
 
     def __init__(self, folder: Path) -> None:
@@ -247,27 +250,27 @@ class KnownNames:
             durable.make_folders(self._folder, mode=0o700)
 
     def claimant(self, repository: str) -> PublisherClaim | None:
-        """Whose the name was when it was resolved first; None where it never was."""
+        """Return the claimant of the name at its first resolution; None if it was never resolved."""
         path = self._path(repository)
         try:
-            data = read_bounded(path, MAX_FILE)
+            data = read_bounded(path, MAX_NAME_FILE)
         except NotFound:
             return None
         try:
-            fields = Fields(parse_canonical(data, limit=MAX_FILE, what="known name"), "known name")
+            fields = Fields(parse_canonical(data, limit=MAX_NAME_FILE, what="known name"), "known name")
             fields.constant("schema", SCHEMA)
             name, publisher = fields.text("repository", most=512), fields.take("publisher")
             fields.done()
             if name != repository.lower():
-                raise Malformed("known name is malformed", why=f"it is about {name!r}")
+                raise Malformed("known name is malformed", why=f"the file is for {name!r}")
             return PublisherClaim(None if publisher is None else bare_digest(publisher))
         except Malformed as error:
             raise Malformed(
-                f"what {repository} meant before cannot be read", why=str(error), hint=f"remove {path}"
+                f"the stored claimant of {repository} cannot be read", why=str(error), hint=f"remove {path}"
             ) from error
 
     def remember(self, repository: str, claimant: PublisherClaim) -> None:
-        """Keep whose the name is, where nothing is kept yet."""
+        """Store the claimant of the name, unless one is stored."""
         document: dict[str, Json] = {
             "schema": SCHEMA,
             "repository": repository.lower(),
@@ -278,7 +281,7 @@ class KnownNames:
                 durable.write_file(self._path(repository), canonical(document), mode=0o600, point="memory")
 
     def forget(self, repository: str) -> bool:
-        """Whether anything was kept."""
+        """Remove the stored claimant; returns whether there was one."""
         with exclusive(self._root), durable.disk_errors("a known name was not removed"):
             kept = self._path(repository).exists()
             self._path(repository).unlink(missing_ok=True)

@@ -1,18 +1,11 @@
-"""Talking to the nodes of the pinned federations, all at once: the fast answer first, the slow never in the way.
+"""Sessions with the nodes of the pinned federations.
 
-Who a node is comes from its record, proven by the pinned charter body; its TLS certificate there is the only one
-accepted. Addresses are hints, tried in turn. What nodes answer is believed nowhere in this room.
-
-
-Where a node says that its gateway is: its own claim, by the connection that its pinned certificate answers for, and
-nothing that anybody proves. What is behind the URL is a matter between the client and its certificate there.
-
-A node as its operators see it: asked over its Unix socket, on its own machine. What it says of itself is taken as
-said; whoever may use the socket may also read the node's disk.
-
-A node as a source of bytes for `comity.transfer`, in two ways: gRPC streams, and HTTPS ranges where it has them.
-
-Talking to nodes: the session over all of them, a node as a source of bytes, a node that takes statements."""
+A node is identified by its record, which the pinned charter body proves; only the TLS certificate in the record is
+accepted. Addresses are tried in turn. Answers are not trusted here. All nodes are asked at once, or one after the other
+with hedging, so that a slow node does not delay the others. Also here: the claimed gateway URL of a node, the operator
+socket of a node on this machine (any user of that socket may also read the disk of the node), and nodes as sources of
+blobs over gRPC and HTTPS.
+"""
 
 from __future__ import annotations
 
@@ -34,26 +27,26 @@ from comity.trust.statements import NodeRecord
 from comity.wire.client import NodeClient
 from comity.wire.messages import GatewayUrl, NodeStatus
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import settings_of
+from comity_client.founding import read_settings
 
 T = TypeVar("T")
 
-PATIENCE: Final = 15.0
-"""Seconds that a node may take to answer when nobody else has."""
-GRACE: Final = 2.0
-"""Seconds that the others still have once one node has answered."""
-HEDGE: Final = 1.0
-"""Seconds after which a node that is asked for bytes that any node could give is no longer relied on alone."""
+ANSWER_TIMEOUT: Final = 15.0
+"""Seconds that a node may take to answer while no other node has answered."""
+GRACE_PERIOD: Final = 2.0
+"""Seconds that other nodes have after the first good answer."""
+HEDGE_DELAY: Final = 1.0
+"""Seconds after which the next node is asked too, when any node can give the answer."""
 NO_PIN: Final = "comity trust pin FILE"
 
 Question: TypeAlias = "Callable[[NodeClient], Awaitable[T]]"
 OnFault: TypeAlias = "Callable[[RemoteNode, ComityError], None]"
-"""Told of nodes whose answers are Malformed or Untrusted: somebody else's answer is used then."""
+"""Called with nodes whose answers are Malformed or Untrusted; the answer of another node is used instead."""
 
 
 @dataclass(eq=False)
 class RemoteNode:
-    """A node of a pinned federation. Its connections are made with its first call, one for each address."""
+    """A node of a pinned federation. Connections are opened at the first call, one per address."""
 
     record: NodeRecord
     line: bytes
@@ -70,8 +63,8 @@ class RemoteNode:
         return self.member.jurisdiction
 
     async def ask(self, question: Question[T]) -> T:
-        """Ask at one address after the other until one is reached. Raises what the last one gave."""
-        failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address of it is known")
+        """Call the node at each address in turn until one is reachable. Raises the error of the last address."""
+        failure: ComityError = Unavailable(f"{self.name} cannot be reached", why="no open address is known")
         for address in self.addresses:
             try:
                 return await question(self.client(address))
@@ -94,16 +87,16 @@ class RemoteNode:
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[T]):
-    """What nodes said. One that was too slow is among the `failed`, with Unavailable."""
+    """Answers of nodes. A node that was too slow is in `failed`, with Unavailable."""
 
     found: Mapping[RemoteNode, T]
     failed: Mapping[RemoteNode, ComityError]
 
     def failure(self, what: str, *, otherwise: str = "") -> ComityError:
-        """The error that sums up why nobody could answer: of their own kind where all agree, else Unavailable.
+        """Return an error that sums up why no node answered: the common kind if all errors agree, else Unavailable.
 
         Args:
-            otherwise: the next command where all agree that it is not there.
+            otherwise: the hint if all errors are NotFound.
         """
         if not self.failed:
             return Unavailable(what, why="no federation is pinned, so no node is known", hint=NO_PIN, code="NO-NODES")
@@ -115,7 +108,7 @@ class Answers(Generic[T]):
 
 
 class Session:
-    """The nodes of all pinned federations, each once however many federations it is in."""
+    """The nodes of all pinned federations; a node of several federations is listed once."""
 
     def __init__(self, pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None) -> None:
         self.pins = tuple(pins)
@@ -125,11 +118,11 @@ class Session:
         self._slow: set[RemoteNode] = set()
 
     def records(self) -> tuple[bytes, ...]:
-        """The lines of the proven node records."""
+        """Return the lines of the proven node records."""
         return tuple(dict.fromkeys(node.line for node in self.nodes))
 
     def named(self, name: str) -> RemoteNode:
-        """The node that `name` names: by its own name, its log's, its member's, or an address. Raises NotFound."""
+        """Find a node by its own name, log origin, member name, or address. Raises NotFound."""
         for node in self.nodes:
             if name in (node.name, node.record.origin, node.member.name, *node.addresses):
                 return node
@@ -137,16 +130,16 @@ class Session:
         raise NotFound(f"no node {name!r}", why=f"known from pinned federations: {known}", hint="comity status")
 
     async def ask(self, question: Question[T]) -> Answers[T]:
-        """Put a question to all nodes at once. Raises nothing for what they fail to answer.
+        """Call all nodes at once. Errors of nodes are returned, not raised.
 
-        Returns when all have answered, `GRACE` seconds after the first good answer, or after `PATIENCE` seconds. Nodes
-        that were too slow once are asked again, and waited for no longer than the others take.
+        Returns when all have answered, `GRACE_PERIOD` seconds after the first good answer, or after `ANSWER_TIMEOUT`
+        seconds. Nodes that were too slow before are called again, but not waited for after the others have answered.
         """
         clock = asyncio.get_running_loop().time
         found: dict[RemoteNode, T] = {}
         failed: dict[RemoteNode, ComityError] = {}
         async with self._asking(question) as tasks:
-            waiting, ends = set(tasks), clock() + PATIENCE
+            waiting, ends = set(tasks), clock() + ANSWER_TIMEOUT
             while waiting and not (found and all(tasks[task] in self._slow for task in waiting)):
                 done, waiting = await asyncio.wait(waiting, timeout=ends - clock(), return_when=asyncio.FIRST_COMPLETED)
                 if not done:
@@ -158,30 +151,30 @@ class Session:
                         failed[node] = outcome
                     else:
                         found[node] = outcome
-                        ends = min(ends, clock() + GRACE)
+                        ends = min(ends, clock() + GRACE_PERIOD)
             for task in waiting:
-                failed[tasks[task]] = Unavailable("no answer yet", why="others were faster", code="SLOW")
+                failed[tasks[task]] = Unavailable("no answer in time", why="other nodes answered earlier", code="SLOW")
                 self._slow.add(tasks[task])
         return Answers(found, failed)
 
     async def answers(self, question: Question[T]) -> AsyncGenerator[T, None]:
-        """Good answers, one node's after the other's: the next one is asked when those before it have failed, did not
-        satisfy the caller, or took `HEDGE` seconds. To be closed by a caller who has enough."""
+        """Yield good answers. The next node is called when those before it failed, did not satisfy the caller, or took
+        `HEDGE_DELAY` seconds. The caller closes the generator when it has enough."""
         async with aclosing(self._outcomes(question)) as outcomes:
             async for _, outcome in outcomes:
                 if not isinstance(outcome, ComityError):
                     yield outcome
 
     async def first(self, question: Question[T], what: str) -> T:
-        """The first good answer. Raises NotFound, Untrusted or Unavailable, telling what each node said."""
+        """Return the first good answer. Raises NotFound, Untrusted or Unavailable with the error of each node."""
         failed: dict[RemoteNode, ComityError] = {}
         async with aclosing(self._outcomes(question)) as outcomes:
             async for node, outcome in outcomes:
                 if not isinstance(outcome, ComityError):
                     return outcome
                 failed[node] = outcome
-        nobody: Answers[T] = Answers({}, failed)
-        raise nobody.failure(what)
+        none_found: Answers[T] = Answers({}, failed)
+        raise none_found.failure(what)
 
     async def _outcomes(self, question: Question[T]) -> AsyncGenerator[tuple[RemoteNode, T | ComityError], None]:
         unasked = sorted(self.nodes, key=lambda node: node in self._slow)
@@ -191,7 +184,7 @@ class Session:
                 if unasked:
                     node = unasked.pop(0)
                     tasks[asyncio.create_task(self._outcome(node, question))] = node
-                patience = HEDGE if unasked else None
+                patience = HEDGE_DELAY if unasked else None
                 done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     yield tasks.pop(task), task.result()
@@ -200,7 +193,7 @@ class Session:
 
     @asynccontextmanager
     async def _asking(self, question: Question[T]) -> AsyncIterator[dict[asyncio.Task[T | ComityError], RemoteNode]]:
-        """One task a node; those still under way at the end of the block are cancelled and waited for."""
+        """Run one task per node; unfinished tasks are cancelled and awaited at the end of the block."""
         tasks = {asyncio.create_task(self._outcome(node, question)): node for node in self.nodes}
         try:
             yield tasks
@@ -220,7 +213,7 @@ class Session:
 async def open_session(
     pins: Iterable[Federation], on_fault: OnFault = lambda node, error: None
 ) -> AsyncIterator[Session]:
-    """A session whose connections end with the block."""
+    """Open a session; its connections close with the block."""
     session = Session(pins, on_fault)
     try:
         yield session
@@ -237,56 +230,56 @@ async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
 
 
 def _nodes(federation: Federation) -> list[RemoteNode]:
-    """Each with its member's newest seat: a node of a member that was removed goes on serving, and is asked."""
+    """Return the nodes with the newest entry of their member. Nodes of removed members still serve and are included."""
     members = {member.id: member for body in federation.chain for member in body.members}
     return [RemoteNode(node.record, node.line, members[node.record.member], node.open) for node in federation.nodes]
 
 
 @dataclass(frozen=True, slots=True)
-class ToldGateway:
-    """What the node called `node` claims."""
+class ClaimedGateway:
+    """The gateway URL that a node claims; not proven."""
 
     node: str
     url: GatewayUrl
 
 
-async def told_gateway(session: Session, name: str = "") -> ToldGateway:
-    """Ask the node that `name` names; without a name, the only one that is known.
+async def claimed_gateway(session: Session, name: str = "") -> ClaimedGateway:
+    """Ask the named node for its gateway URL; without a name, the only known node. The connection is authenticated by
+    the pinned certificate; the gateway behind the URL is not.
 
-    Raises NotFound (NO-NODES, NO-GATEWAY), Malformed (GATEWAY-URL) for what is no URL of a gateway, and what the
-    connection raises.
+    Raises NotFound (NO-NODES, NO-GATEWAY), Malformed (GATEWAY-URL) for an invalid URL, and connection errors.
     """
-    node = session.named(name) if name else _only(session)
+    node = session.named(name) if name else _only_node(session)
     url = (await node.ask(lambda client: client.node())).gateway
     if url is None:
-        raise _none(node, "its operator wrote no `url` in [gateway], or its software is older than that setting")
+        raise _no_gateway(node, "the node has no `url` in [gateway], or its software is older than that setting")
     if url.address.is_loopback and not any(Address.parse(address).is_loopback for address in node.addresses):
-        raise _none(node, f"it tells {url}, which is this machine and not the node's")
-    return ToldGateway(node.name, url)
+        raise _no_gateway(node, f"the node claims {url}, which is an address of this machine")
+    return ClaimedGateway(node.name, url)
 
 
-def _only(session: Session) -> RemoteNode:
+def _only_node(session: Session) -> RemoteNode:
     if not session.nodes:
         raise NotFound("no node is known", why="no federation is pinned", hint=NO_PIN, code="NO-NODES")
     if len(session.nodes) > 1:
         known = ", ".join(node.name for node in session.nodes)
         hint = f"name one: --node {session.nodes[0].name}"
-        raise NotFound("which node's gateway?", why=f"pinned federations have {known}", hint=hint, code="NO-GATEWAY")
+        raise NotFound("the node is not unique", why=f"pinned federations have {known}", hint=hint, code="NO-GATEWAY")
     return session.nodes[0]
 
 
-def _none(node: RemoteNode, why: str) -> NotFound:
-    hint = "ask its operator for the URL, and name it: comity env --url URL"
-    return NotFound(f"{node.name} tells no gateway that can be used", why=why, hint=hint, code="NO-GATEWAY")
+def _no_gateway(node: RemoteNode, why: str) -> NotFound:
+    hint = "ask its operator for the URL, then: comity env --url URL"
+    return NotFound(f"{node.name} claims no usable gateway", why=why, hint=hint, code="NO-GATEWAY")
 
 
 SETTING: Final = "COMITY_LISTEN_OPERATOR"
 
 
-def socket_of(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the node whose home this is listens for operators, as the node itself reads it: `listen.operator` in its
-    node.toml, which the environment overrules. Raises NotFound, Malformed (CONFIG)."""
-    listen = settings_of(home).get("listen")
+def operator_socket(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the operator socket of the node with this home: `listen.operator` in its node.toml, which the environment
+    overrides, as for the node itself. Raises NotFound, Malformed (CONFIG)."""
+    listen = read_settings(home).get("listen")
     written = listen.get("operator") if isinstance(listen, dict) else None
     socket = environ.get(SETTING) or written or "operator.sock"
     if not isinstance(socket, str):
@@ -295,10 +288,9 @@ def socket_of(home: Path, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def operator_status(socket: Path) -> NodeStatus:
-    """How the node that listens on `socket` is.
+    """Return the status of the node that listens on `socket`.
 
-    Raises Unavailable (UNREACHABLE) where none listens, and Refused (SOCKET-DENIED) where the socket is not for this
-    user.
+    Raises Unavailable (UNREACHABLE) if no node listens, Refused (SOCKET-DENIED) if this user may not use the socket.
     """
 
     async def ask() -> NodeStatus:
@@ -309,19 +301,19 @@ def operator_status(socket: Path) -> NodeStatus:
 
 
 def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
-    """Have the node that listens on `socket` keep a request to join, or dismiss it; the id of who asks.
+    """Have the node that listens on `socket` keep or dismiss a request to join. Returns the id of the requester.
 
-    `member` is the id, or 8 digits or more that one id begins with. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT),
-    and as `operator_status` does.
+    `member` is an id, or a unique beginning of 8 digits or more. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT), and
+    as `operator_status` does.
     """
 
     async def decide() -> Digest:
         async with NodeClient.operator(socket.absolute()) as client:
             found = [ask.member for ask in await client.asks() if len(member) >= 8 and ask.member.startswith(member)]
             if len(found) != 1:
-                why = f"{len(found)} ids of those who wait begin with {member[:64]!r}"
+                why = f"{len(found)} pending requests begin with {member[:64]!r}"
                 hint = "comity member asks"
-                raise NotFound("nobody asks to join under that id", why=why, hint=hint, code="NO-ASK")
+                raise NotFound("no unique request to join with that id", why=why, hint=hint, code="NO-ASK")
             await client.decide_ask(found[0], keep=keep)
             return found[0]
 
@@ -329,11 +321,11 @@ def decide_ask(socket: Path, member: str, *, keep: bool) -> Digest:
 
 
 class NodeSource:
-    """Reads blobs from one node; after a failure the next try goes to its next address."""
+    """Reads blobs from one node; after a failure the next attempt uses the next address."""
 
     def __init__(self, node: RemoteNode) -> None:
         self._node = node
-        self._turn = 0
+        self._next_address = 0
         self.key = SourceKey("node", sha256(node.line))
 
     @property
@@ -344,8 +336,8 @@ class NodeSource:
     def host(self) -> SourceKey:
         return self.key
 
-    def over_https(self) -> RangeSource:
-        """The other way to the same node; to be closed."""
+    def https_source(self) -> RangeSource:
+        """Return a source that reads from the same node over HTTPS. The caller closes it."""
         return RangeSource(
             self.key,
             self.name,
@@ -355,7 +347,7 @@ class NodeSource:
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         addresses = self._node.addresses
-        client = self._node.client(addresses[self._turn % len(addresses)])
+        client = self._node.client(addresses[self._next_address % len(addresses)])
         try:
             async with aclosing(client.read(digest, offset, length)) as chunks:
                 async for chunk in chunks:
@@ -363,18 +355,18 @@ class NodeSource:
         except NotFound:
             raise
         except Unavailable:
-            self._turn += 1
+            self._next_address += 1
             raise
 
 
 def node_sources(nodes: Iterable[RemoteNode]) -> list[NodeSource]:
-    """One source for each node that has an address, each once."""
+    """Return one source for each distinct node that has an address."""
     sources = {source.key: source for source in (NodeSource(node) for node in nodes if node.addresses)}
     return list(sources.values())
 
 
-def other_ways(sources: Iterable[NodeSource]) -> list[RangeSource]:
-    """HTTPS sources beside gRPC ones. None where this machine reaches others through a proxy: gRPC knows how."""
+def https_sources(sources: Iterable[NodeSource]) -> list[RangeSource]:
+    """Return HTTPS sources for the same nodes; an empty list behind an HTTPS proxy, which only gRPC supports here."""
     if "https" in urllib.request.getproxies():
         return []
-    return [source.over_https() for source in sources]
+    return [source.https_source() for source in sources]

@@ -1,26 +1,19 @@
-"""What differs between two charters, or would if the owner pinned another federation file: for a person to read before
-they decide.
+"""Trust decisions of this user: pinned federation files, bindings, the default policy, and charter differences.
 
-What the owner decided to trust: pinned federation files, and what names mean to them. Nobody else writes here.
-
-    trust.toml             the decisions, readable and editable by a person
-    <federation id>.json   the bytes of each pinned federation file
+trust.toml             the decisions, readable and editable by a person
+<federation id>.json   the bytes of each pinned federation file
 
 schema = "comity/trust/v1"
 [[pin]]
 file = "9f2c….json"
-body = "9f2c…"                          # the charter body that decides who counts
-[publishers]                            # namespace -> identity: who may publish under it, to this owner
+body = "9f2c…"                          # the pinned charter body
+[publishers]                            # namespace -> identity that may publish under it
 swiss-ai = "51aa…"
 [rotations]                             # identity -> rotation: keys retired up to it count only below its cut
 "51aa…" = "c3d4…"
-[artifacts]                             # name, with or without version -> digest: what it stands for, to this owner
+[artifacts]                             # name, with or without version -> digest that it resolves to
 "swiss-ai/apertus-8b@v1" = "77b0…"
-
-
-The policy by which a user's pulls and verifications are judged where they name none.
-
-What this user decided and remembers: pinned federations, publishers, policies, what was seen of logs."""
+"""
 
 from __future__ import annotations
 
@@ -47,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CharterChange:
-    """One thing that comes, goes or changes. `before` is empty for what comes, `after` for what goes."""
+    """One addition, removal or change. `before` is empty for an addition, `after` for a removal."""
 
     what: str
     name: str
@@ -57,11 +50,11 @@ class CharterChange:
 
 @dataclass(frozen=True, slots=True)
 class CharterDiff:
-    """`old` is None where nothing of this federation is pinned: then everything is new.
+    """The changes from the pinned federation file to a new one. `old` is None if this federation is not pinned.
 
-    `relation` of the new file to what is pinned: `new`, `same`, `forward` (its chain of certificates leads on from the
-    pinned body), `back` (it ends before it), or `fork` (both lead on from `common`, the last epoch they share, to
-    different charters: nobody but the owner can say which is right).
+    `relation` of the new file to the pinned one: `new`, `same`, `forward` (its chain of certificates extends the pinned
+    body), `back` (it ends before the pinned body), or `fork` (both extend `common`, the last epoch that they share, to
+    different charters; only the owner can decide).
     """
 
     federation: Digest
@@ -74,7 +67,7 @@ class CharterDiff:
 
 
 def compare(old: Federation | None, new: Federation) -> CharterDiff:
-    """The differences from `old` to `new`, members first, and whether the one leads to the other."""
+    """Return the differences from `old` to `new`, members first, and their relation."""
     changes = [
         *body_changes(old.body if old else None, new.body),
         *_changes("node", _nodes(old), _nodes(new)),
@@ -91,7 +84,7 @@ def compare(old: Federation | None, new: Federation) -> CharterDiff:
 
 
 def _relation(old: Federation | None, new: Federation) -> str:
-    """See `CharterDiff`."""
+    """Return the relation, see `CharterDiff`."""
     if old is None:
         return "new"
     if old.body.digest == new.body.digest:
@@ -102,13 +95,13 @@ def _relation(old: Federation | None, new: Federation) -> str:
 
 
 def _common(old: Federation, new: Federation) -> int:
-    """The last epoch that both chains share."""
+    """Return the last epoch that both chains share."""
     shared = [mine.epoch for mine, other in zip(old.chain, new.chain, strict=False) if mine.digest == other.digest]
     return max(shared, default=0)
 
 
 def body_changes(old: Body | None, new: Body) -> list[CharterChange]:
-    """The differences from charter `old` to `new`: members with their keys, namespaces, policy."""
+    """Return the differences from charter `old` to `new`: members with their keys, namespaces, policy."""
     return [
         *_changes("member", _members(old), _members(new)),
         *_changes("namespace", old.namespaces if old else {}, new.namespaces),
@@ -132,9 +125,9 @@ def _members(body: Body | None) -> dict[str, str]:
 def _member(member: Member) -> str:
     keys = ", ".join(key.id[:12] for key in member.keys.keys)
     recovery = ", ".join(digest[:12] for digest in member.recovery) or "none"
-    heir = f", successor of {member.successor_of[:12]}" if member.successor_of else ""
+    successor = f", successor of {member.successor_of[:12]}" if member.successor_of else ""
     return (
-        f"{member.name} ({member.jurisdiction}), {member.status}{heir}, {member.keys.threshold} of keys {keys}, "
+        f"{member.name} ({member.jurisdiction}), {member.status}{successor}, {member.keys.threshold} of keys {keys}, "
         f"recovery {recovery}"
     )
 
@@ -157,7 +150,7 @@ MAX_TRUST: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TrustPin:
-    """A federation that the owner holds on to, proven again each time it is read."""
+    """A pinned federation file, verified each time it is read."""
 
     federation: Federation
     file: Path
@@ -173,8 +166,8 @@ class TrustPin:
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """The owner's own meanings: of namespaces (an identity), and of names with or without version (an artifact); and
-    the rotations by which identities are held to their newer keys."""
+    """Bindings of the owner: namespaces to identities, names with or without version to artifacts, and identities to
+    pinned rotations."""
 
     publishers: Mapping[str, Digest] = field(default_factory=dict)
     artifacts: Mapping[str, Digest] = field(default_factory=dict)
@@ -188,8 +181,8 @@ class _Decisions:
 
 
 class TrustStore:
-    """The store in `folder`, which must exist. Every method may raise Malformed where a person's edit broke the file,
-    Untrusted where a pinned file is not the one that was pinned, OutOfSpace, Unavailable."""
+    """The store in `folder`, which must exist. Any method may raise Malformed if trust.toml is invalid, Untrusted if a
+    pinned file changed, OutOfSpace, Unavailable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -202,17 +195,17 @@ class TrustStore:
         return self._read().bindings
 
     def diff(self, data: bytes) -> CharterDiff:
-        """What pinning this federation file would change."""
+        """Return the changes that pinning this federation file would make."""
         new = Federation.parse(data)
         old = {pin.id: pin.federation for pin in self.pins()}.get(new.body.federation)
         return compare(old, new)
 
     def pin(self, data: bytes, *, branch: bool = False) -> TrustPin:
-        """Hold on to this federation file; it replaces an older one of the same federation, if its certificates lead on
-        from the body that is pinned.
+        """Pin this federation file. It replaces an older file of the same federation if its certificates extend the
+        pinned body.
 
         Args:
-            branch: the federation is split, and its owner decides for the branch in this file.
+            branch: the federation is split, and the owner selects the branch in this file.
 
         Raises Conflict: PIN-BACK for a file that ends before the pinned body, FORK for another branch.
         """
@@ -222,13 +215,13 @@ class TrustStore:
             decisions = self._read()
             pinned = decisions.pins.get(name)
             if pinned is not None and federation.holds(pinned) is None:
-                _refuse(self._pin(name, pinned).federation, federation, branch)
+                _require_forward(self._pin(name, pinned).federation, federation, branch)
             durable.write_file(self._folder / name, data, mode=0o600, point="trust")
             self._write(_Decisions({**decisions.pins, name: federation.body.digest}, decisions.bindings))
         return TrustPin(federation, self._folder / name)
 
     def unpin(self, federation: Digest) -> None:
-        """Raises NotFound where it is not pinned."""
+        """Raises NotFound if the federation is not pinned."""
         name = f"{federation}.json"
         with exclusive(self._folder):
             decisions = self._read()
@@ -238,20 +231,20 @@ class TrustStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def bind_publisher(self, namespace: str, identity: Digest) -> None:
-        """From now on `namespace` is `identity`'s, to this owner; whatever charters say."""
+        """Bind `namespace` to `identity` for this user; overrides charters."""
         check_segment(namespace, "namespace")
         self._bind(Bindings({namespace: identity}))
 
     def bind_artifact(self, name: str, artifact: Digest) -> None:
-        """From now on `name` (`namespace/name`, or with `@version`) stands for `artifact`, to this owner."""
+        """Bind `name` (`namespace/name`, or with `@version`) to `artifact` for this user."""
         self._bind(Bindings(artifacts={_artifact_name(name): artifact}))
 
     def pin_rotation(self, identity: Digest, rotation: Digest) -> None:
-        """From now on keys that `identity` retired up to `rotation` count only for what was logged before."""
+        """Pin `rotation`: keys that `identity` retired up to it count only for earlier log entries."""
         self._bind(Bindings(rotations={identity: rotation}))
 
     def unbind(self, name: str) -> None:
-        """Forget what a namespace or a name stood for, or the rotation of an identity. Raises NotFound."""
+        """Remove the binding of a namespace or name, or the pinned rotation of an identity. Raises NotFound."""
         with exclusive(self._folder):
             decisions = self._read()
             bound = decisions.bindings
@@ -279,7 +272,7 @@ class TrustStore:
         path = self._folder / file
         federation = Federation.parse(read_bounded(path, MAX_BYTES))
         if federation.body.digest != body:
-            why = f"{file} holds charter body {short(federation.body.digest)}, pinned is {short(body)}"
+            why = f"{file} has charter body {short(federation.body.digest)}, pinned is {short(body)}"
             raise Untrusted(
                 "pin refused", why=why, hint="comity trust diff FILE, then comity trust pin FILE", code="PIN"
             )
@@ -314,15 +307,15 @@ class TrustStore:
         durable.write_file(self._file, "\n".join(lines).encode(), mode=0o600, point="trust")
 
 
-def _refuse(held: Federation, new: Federation, branch: bool) -> None:
-    """Raise Conflict for a file that does not lead on from the pinned body, unless its owner decides for a branch."""
-    diff = compare(held, new)
+def _require_forward(pinned: Federation, new: Federation, branch: bool) -> None:
+    """Raise Conflict for a file that does not extend the pinned body, unless the owner selects a branch."""
+    diff = compare(pinned, new)
     if diff.relation == "back":
-        why = f"the file ends at epoch {new.body.epoch}, pinned is epoch {held.body.epoch}"
-        hint = "get a newer file; or comity trust unpin first, if you mean it"
-        raise Conflict("a pin never goes back", why=why, hint=hint, code="PIN-BACK")
+        why = f"the file ends at epoch {new.body.epoch}, pinned is epoch {pinned.body.epoch}"
+        hint = "get a newer file, or run comity trust unpin first"
+        raise Conflict("a pin cannot go back", why=why, hint=hint, code="PIN-BACK")
     if not branch:
-        why = f"this file and the pinned one lead from epoch {diff.common} to different charters"
+        why = f"this file and the pinned one extend epoch {diff.common} to different charters"
         raise Conflict("this is another branch", why=why, hint="comity trust diff FILE", code="FORK")
 
 
@@ -330,7 +323,7 @@ def _pin_entry(item: object) -> tuple[str, Digest]:
     if not isinstance(item, dict) or set(item) != {"file", "body"} or not isinstance(item["file"], str):
         raise _malformed("a [[pin]] has 'file' and 'body'")
     if Path(item["file"]).name != item["file"]:
-        raise _malformed("a pinned file lies beside trust.toml")
+        raise _malformed("a pinned file must be in the folder of trust.toml")
     return item["file"], parse_digest(item["body"])
 
 
@@ -354,15 +347,16 @@ def _malformed(why: str) -> Malformed:
 
 MOST_COSIGNERS = 2
 UNSIGNED = ("signatures", "transparency", "cosigners")
-"""Rows about a publication, which what was only mirrored does not have."""
+"""Rows about a publication; a mirrored artifact without a publication has none."""
 
 
 def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
-    """All pinned bodies decide; as many cosigners outside the publisher's jurisdiction as the most demanding charter
-    asks for, at most two; namespaces mean what the owner bound them to, and keys count as the pinned rotations say.
+    """Return the policy of pulls and verifications without a policy file: all pinned bodies count; bindings and pinned
+    rotations apply; required cosigners outside the jurisdiction of the publisher are the highest quorum of the
+    pinned charters, at most two.
 
-    A small federation cannot be asked for more than its charter promises, and a lax one must not lower the bar for
-    another.
+    A small federation cannot give more cosigners than its charter promises, and a charter with a low quorum must not
+    weaken the rule for another.
     """
     bodies = tuple(federation.body for federation in pins)
     promised = max((body.policy.cosigner_quorum for body in bodies), default=MOST_COSIGNERS)
@@ -375,7 +369,7 @@ def default_policy(pins: Iterable[Federation], bindings: Bindings) -> Policy:
 
 
 def mirrored_policy(policy: Policy) -> Policy:
-    """The same for what a user names by its upstream, `hf:org/name@commit`: nobody need have published it, but a node
-    of a pinned member has to say that it fetched these bytes there."""
+    """Return the policy for a reference to an upstream, `hf:org/name@commit`: no publication is required, but a node of
+    a pinned member must claim that it fetched these bytes there."""
     rule = UpstreamRule(max(1, policy.upstream.corroborated))
     return replace(policy, upstream=rule, require=tuple(row for row in policy.require if row not in UNSIGNED))

@@ -1,4 +1,7 @@
-"""A node that takes statements: through its open port where its operator allows, or its operator's socket."""
+"""Submit statements to one node: through its open port if its operator allows it, or through its operator socket.
+
+Missing objects are uploaded in rounds. A node that makes no progress, or asks too often, is given up.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,18 @@ from comity_client.session import RemoteNode, Session
 
 SOCKET: Final = "unix:"
 INLINE_BYTES: Final = 2 * 1024 * 1024
-"""Small objects that go along with the lines; larger ones are uploaded."""
+"""Maximum total bytes of small objects sent with the lines; other objects are uploaded."""
 UPLOADS_AT_ONCE: Final = 4
-TRIES: Final = 5
-"""Rounds in a row that bring nothing, after which the node is given up. What arrived is not sent again."""
+MAX_IDLE_ROUNDS: Final = 5
+"""Rounds in a row without progress, after which the submission fails. Received data are not sent again."""
 MAX_ROUNDS: Final = 1_000
-"""Rounds in all: a node that takes a byte a round, or asks for the same objects in turn, is given up as well."""
-PAUSE: Final = 0.5
+"""Maximum number of rounds, for nodes that accept a byte per round or ask for the same objects in turn."""
+RETRY_DELAY: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """A connection to one node that logs, and the key by which its log is known. `operator`: through its socket."""
+    """A connection to one node with a log, and the key of its log. `operator`: through the operator socket."""
 
     client: NodeClient
     name: str
@@ -49,10 +52,10 @@ class Uplink:
 
 @asynccontextmanager
 async def open_uplink(session: Session, target: str) -> AsyncIterator[Uplink]:
-    """A node of a pinned federation by name or address, or a node on this machine by the path of its operator's socket,
-    with `unix:` before it or not.
+    """Connect to a node of a pinned federation by name or address, or to a node on this machine by the path of its
+    operator socket, with or without the prefix `unix:`.
 
-    Raises NotFound, Unavailable, Refused; Untrusted where the node behind the socket is not who its records say.
+    Raises NotFound, Unavailable, Refused; Untrusted if the node behind the socket does not match its pinned record.
     """
     socket = Path(target.removeprefix(SOCKET))
     if not target.startswith(SOCKET) and not socket.is_socket():
@@ -77,51 +80,52 @@ async def log_lines(
     link: bool,
     on_event: OnEvent,
 ) -> tuple[SubmitReceipt, ...]:
-    """Have the node log `lines`, bringing it what they name and it lacks. Repeating it does no harm.
+    """Have the node log `lines`, and upload the objects that it lacks. Repeated calls are safe.
 
     Args:
         objects, files: everything that the lines name, by digest.
-        link: have the node adopt files from this disk instead of sending them; needs the operator's socket.
+        link: have the node adopt files from this disk instead of sending them; needs the operator socket.
 
-    Returns one receipt a line: a claim, until a checkpoint proves it. Raises Refused, Untrusted, OutOfSpace,
-    Unavailable (ASKED-AGAIN for a node that never has enough), NotFound (it asks for an object that is not here).
+    Returns one receipt per line: a claim until a checkpoint proves it. Raises Refused, Untrusted, OutOfSpace,
+    Unavailable (ASKED-AGAIN if the node keeps asking), NotFound if it asks for an object that is not here.
     """
     if link and not uplink.operator:
-        hint = "name its operator's socket: --node PATH"
+        hint = "name the operator socket: --node PATH"
         raise Refused(f"{uplink.name} takes no files by link here", why="only its operators may", hint=hint)
     inline = _inline(objects)
-    arrivals, failures, barren = _Arrivals(), list[ComityError](), 0
+    progress, failures, rounds_without_progress = _UploadProgress(), list[ComityError](), 0
     for _ in range(MAX_ROUNDS):
         submitted = await uplink.client.submit(lines, inline)
         if submitted.receipts:
             return _checked(uplink, lines, submitted.receipts)
-        barren = 0 if arrivals.grow(submitted.missing) else barren + 1
-        if barren == TRIES:
+        rounds_without_progress = 0 if progress.update(submitted.missing) else rounds_without_progress + 1
+        if rounds_without_progress == MAX_IDLE_ROUNDS:
             break
-        delivery = _Delivery(uplink, submitted.submission, objects, files, link, on_event)
-        failures = await delivery.bring(submitted.missing)
+        upload = _Upload(uplink, submitted.submission, objects, files, link, on_event)
+        failures = await upload.send(submitted.missing)
         if failures:
-            await asyncio.sleep(PAUSE * 2**barren)
+            await asyncio.sleep(RETRY_DELAY * 2**rounds_without_progress)
         inline = []
     if failures:
         raise failures[0]
     raise Unavailable(
         f"{uplink.name} logs nothing",
-        why="it asks again for objects that it was sent whole",
+        why="the node asks again for objects that it received completely",
         hint="use another node: --node NAME",
         code="ASKED-AGAIN",
     )
 
 
-class _Arrivals:
-    """What a node says that it still lacks, from round to round. Not thread-safe."""
+class _UploadProgress:
+    """Tracks the missing objects that a node reports in each round. Not thread-safe."""
 
     def __init__(self) -> None:
         self._received: dict[Digest, int] = {}
         self._whole: set[Digest] = set()
 
-    def grow(self, missing: Sequence[MissingObject]) -> bool:
-        """Whether the node has more than ever before: an object asked for the first time, more of one, or all of it."""
+    def update(self, missing: Sequence[MissingObject]) -> bool:
+        """Return whether the node has more than before: an object asked for the first time, more bytes of one, or a
+        complete one."""
         lacking = {item.digest for item in missing}
         more = [item for item in missing if item.received > self._received.get(item.digest, -1)]
         whole = set(self._received) - lacking - self._whole
@@ -131,8 +135,8 @@ class _Arrivals:
 
 
 @dataclass(frozen=True, slots=True)
-class _Delivery:
-    """One submission's missing objects, on their way to the node."""
+class _Upload:
+    """The upload of the missing objects of one submission."""
 
     uplink: Uplink
     submission: Digest
@@ -141,8 +145,8 @@ class _Delivery:
     link: bool
     on_event: OnEvent
 
-    async def bring(self, missing: Sequence[MissingObject]) -> list[ComityError]:
-        """Bring each once. Returns the failures that may pass; raises the others."""
+    async def send(self, missing: Sequence[MissingObject]) -> list[ComityError]:
+        """Send each object once. Returns the transient failures; raises the others."""
         turn = asyncio.Semaphore(UPLOADS_AT_ONCE)
         passing: list[ComityError] = []
 
@@ -169,21 +173,23 @@ class _Delivery:
         if data is not None:
             await self.uplink.client.upload(header, _parts(data, wanted.received))
         elif path is None:
-            why = "nothing that these statements name has that digest"
+            why = "these statements name no object with that digest"
             raise NotFound(f"{self.uplink.name} asks for {short(wanted.digest)}", why=why)
         elif self.link:
-            await self.uplink.client.within(limits.LONGEST_CALL).adopt(path.absolute(), wanted.digest, wanted.size)
+            await self.uplink.client.with_timeout(limits.LONGEST_CALL).adopt(
+                path.absolute(), wanted.digest, wanted.size
+            )
             self.on_event(Progress(path.name, wanted.size))
         else:
             await self.uplink.client.upload(header, _chunks(path, wanted.received, self.on_event))
 
 
 def _inline(objects: Mapping[Digest, bytes]) -> list[InlineObject]:
-    """As many of the objects, smallest first, as one message takes."""
-    chosen, room = [], INLINE_BYTES
+    """Return as many objects, smallest first, as fit in one message."""
+    chosen, remaining = [], INLINE_BYTES
     for digest, data in sorted(objects.items(), key=lambda item: len(item[1])):
-        room -= len(data)
-        if room < 0:
+        remaining -= len(data)
+        if remaining < 0:
             break
         chosen.append(InlineObject(digest, data))
     return chosen
@@ -191,7 +197,7 @@ def _inline(objects: Mapping[Digest, bytes]) -> list[InlineObject]:
 
 def _checked(uplink: Uplink, lines: Sequence[bytes], receipts: tuple[SubmitReceipt, ...]) -> tuple[SubmitReceipt, ...]:
     if len(receipts) != len(lines) or any(receipt.origin != uplink.origin for receipt in receipts):
-        raise Malformed(f"{uplink.name} gave receipts for something else", why="not these lines in its own log")
+        raise Malformed(f"{uplink.name} returned wrong receipts", why="they are not for these lines in its own log")
     return receipts
 
 
@@ -209,7 +215,7 @@ async def _chunks(path: Path, offset: int, on_event: OnEvent) -> AsyncIterator[b
 
 
 async def _reached(node: RemoteNode) -> NodeClient:
-    """The node at the first of its addresses that answers."""
+    """Return a client at the first address of the node that answers."""
 
     async def here(client: NodeClient) -> NodeClient:
         await client.node()
@@ -219,9 +225,9 @@ async def _reached(node: RemoteNode) -> NodeClient:
 
 
 async def _own_record(client: NodeClient) -> NodeRecord:
-    """The node's record, proven by the identity of the member that it claims."""
+    """Return the record of the node, proven by the identity of the member that it claims."""
     facts = await client.node()
     if facts.node_record is None or not facts.identity:
-        raise Unavailable("the node has no record yet", why="it belongs to no member", hint="comity init --help")
+        raise Unavailable("the node has no record yet", why="the node belongs to no member", hint="comity init --help")
     inception = check_inception(parse_entry(facts.identity[0]))
     return check_node_record(parse_entry(facts.node_record), inception.keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
-from support.liar import Question
+from support.lying_node import Question
 from support.raw_bytes import message
 
 from attackers.attacker import Target, attacker

@@ -89,7 +89,7 @@ class Target:
 class Attacker:
     """One way to attack. `attack` returns once it has done what it does, or holds what it holds (`Target.hold`).
 
-    `lines` are those of the issue's table that it stands for (`own` where it is in none); `dear` marks what costs more
+    `lines` are those of the table of known attacks that it is (`own` where it is in none); `dear` marks what costs more
     than a few seconds.
     """
 

@@ -1,6 +1,6 @@
 """The node of a hostile member: it answers with bytes made by hand, from a log that it writes as it likes.
 
-Built on `support.liar`, which speaks gRPC as a transport only. It has the member's keys, all of them.
+Built on `support.lying_node`, which speaks gRPC as a transport only. It has the member's keys, all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.liar import Liar, NotHere, Question
+from support.lying_node import Liar, NotHere, Question
 from support.raw_bytes import RawLog, leaf_hash, message
 
 from attackers.forging import Holder, Key, canonical, keys_in, opened

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-from support.liar import NotHere, Question, head
+from support.lying_node import NotHere, Question, head
 from support.raw_bytes import RawLog, inclusion, leaf_hash, message
 
 from attackers.attacker import Target, attacker

@@ -12,12 +12,12 @@ import pytest
 from comity.trust.charter.document import Body
 from comity_client.founding import consent_to, seal_federation
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, serving, until
-from support.narrows import Narrows
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send
+from support.slow_links import Narrows
 
 SIZE = 30_000_000
-PIECE = 4 * 1024 * 1024
+PIECE_SIZE = 4 * 1024 * 1024
 
 
 @pytest.mark.slow
@@ -41,7 +41,9 @@ async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Pat
                 await node.ready()
                 await until(lambda: _status(http, "/api/models/tests/model") == 200, what="the node to know of it")
                 reader = asyncio.create_task(_read(http))
-                await until(lambda: partial.exists() and partial.stat().st_blocks * 512 >= 2 * PIECE, what="two pieces")
+                await until(
+                    lambda: partial.exists() and partial.stat().st_blocks * 512 >= 2 * PIECE_SIZE, what="two pieces"
+                )
                 node.kill()
                 assert len(await reader) < SIZE
             narrow.rate = None
@@ -50,7 +52,7 @@ async def test_a_killed_node_goes_on_with_the_pieces_that_had_come(tmp_path: Pat
                 await until(lambda: _status(http, "/api/models/tests/model") == 200, what="the node to know of it")
                 assert await _read(http) == (folder / "weights.bin").read_bytes()
                 (fetched,) = [event for event in node.events if event["event"] == "fetched"]
-                assert int(str(fetched["resumed"])) >= 2 * PIECE
+                assert int(str(fetched["resumed"])) >= 2 * PIECE_SIZE
 
 
 def _lead_through(narrow: Narrows, full: NodeHome, cold: NodeHome, body: Body) -> None:

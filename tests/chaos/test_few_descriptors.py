@@ -52,7 +52,7 @@ async def attacked(home: NodeHome, *, passers: int, seconds: float) -> None:
 async def answered(home: NodeHome) -> bool:
     async with home.client() as client:
         try:
-            return (await client.within(5).node()).origin == home.origin
+            return (await client.with_timeout(5).node()).origin == home.origin
         except Unavailable:
             return False
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from comity_client.events import Event, NodeAtFault, SourceDropped, SourceFailed
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.beside_a_liar import BYTES, ENTRIES, Scene, proofs_of, says, shown_by, staged, until_true, warned
+from support.beside_a_lying_node import BYTES, ENTRIES, Scene, proofs_of, says, shown_by, staged, until_true, warned
 from support.federation import NodeProcess
-from support.liar import CHUNK, Liar, Lie, Question, batches, head
+from support.lying_node import CHUNK, Liar, Lie, Question, batches, head
 from support.raw_bytes import RawLog, message, statement
 from support.second_opinion import convicts
 
@@ -81,13 +81,13 @@ def hollow(liar: Liar, question: Question) -> Iterable[bytes]:
 
 
 READS: dict[str, tuple[Lie, type[Event], str]] = {
-    "wrong bytes": (wrong_bytes, SourceDropped, "does not have its hash"),
-    "a byte too few": (too_short, SourceFailed, "its answer ended early"),
-    "a byte too many": (too_long, SourceDropped, "than asked"),
+    "wrong bytes": (wrong_bytes, SourceDropped, "does not match its hash"),
+    "a byte too few": (too_short, SourceFailed, "the answer is too short"),
+    "a byte too many": (too_long, SourceDropped, "than requested"),
     "no end": (endless, SourceDropped, "than asked"),
     "drops": (dripping, SourceDropped, "than asked"),
     "silence": (stalling, SourceFailed, "no byte for"),
-    "a message too large": (oversized, SourceDropped, "a message larger than the wire allows"),
+    "a message too large": (oversized, SourceDropped, "a message is larger than the limit"),
     "empty messages": (hollow, SourceFailed, "a message without bytes"),
 }
 
@@ -120,7 +120,7 @@ def test_a_node_names_the_peer_that_sent(scene: Scene, what: str) -> None:
             return any(says(each, event, [reason], {"peer": scene.liar.name}) for each in said)
 
         until_true(named, f"{event}: {reason}")
-        scene.noticed("held", at=[second], name=scene.known)
+        scene.noticed("hold logged", at=[second], name=scene.known)
     scene.go_on()
 
 
@@ -163,17 +163,17 @@ def wrong_proof(liar: Liar, question: Question) -> Iterable[bytes]:
 
 
 LOGS: dict[str, tuple[str, Lie, str]] = {
-    "another side object": ("GetObject", other_object, "not the object asked for"),
+    "another side object": ("GetObject", other_object, "not the requested object"),
     "a side object without end": ("GetObject", endless_object, "the node sent more than asked"),
     "a side object in too large a message": (
         "GetObject",
         object_too_large_a_message,
-        "a message larger than the wire allows",
+        "a message is larger than the limit",
     ),
-    "no entries": ("GetEntries", no_entries, "a log without its entries"),
+    "no entries": ("GetEntries", no_entries, "the peer withholds entries of a log"),
     "other entries": ("GetEntries", other_entries, "another root"),
     "entries without end": ("GetEntries", entries_without_end, "the node sent more than asked"),
-    "an entry too large": ("GetEntries", an_entry_too_large, "a message larger than the wire allows"),
+    "an entry too large": ("GetEntries", an_entry_too_large, "a message is larger than the limit"),
     "a proof of nothing": ("GetConsistency", wrong_proof, "consistency"),
     "silence": ("GetEntries", lambda liar, question: liar.silent(question), "no message in"),
 }
@@ -188,7 +188,7 @@ def test_a_log_does_not_advance_on(scene: Scene, what: str) -> None:
         liar.have(unique)
         liar.log.lines.append(statement(liar.online, what.encode(), objects={sha256(unique).digest(): len(unique)}))
         size = str(len(liar.log.lines))
-        scene.noticed("a log was not followed", reason, peer=liar.name, origin=liar.log.origin)
+        scene.noticed("log not mirrored", reason, peer=liar.name, origin=liar.log.origin)
         for node in scene.nodes:
             assert not any(
                 says(said, "mirrored", (), {"origin": liar.log.origin, "size": size}) for said in node.events
@@ -216,7 +216,7 @@ def test_an_old_checkpoint_takes_nothing_back(scene: Scene) -> None:
             assert shown.split(b"\n")[1] == str(old + 1).encode()
         scene.go_on()
     for node in scene.nodes:
-        assert not any(says(said, "a log has shown two histories", (), {}) for said in node.events)
+        assert not any(says(said, "log has shown two histories", (), {}) for said in node.events)
 
 
 def test_a_checkpoint_that_the_log_did_not_sign_is_refused(scene: Scene) -> None:
@@ -224,7 +224,7 @@ def test_a_checkpoint_that_the_log_did_not_sign_is_refused(scene: Scene) -> None
         return [head(liar.log, liar.log.note(signer=Ed25519PrivateKey.generate()))]
 
     with scene.liar.lying("ListLogs", forged):
-        scene.noticed("a head that its log did not sign", "bad note signature", peer=scene.liar.name)
+        scene.noticed("head not signed by its log", "bad note signature", peer=scene.liar.name)
     scene.go_on()
 
 
@@ -234,7 +234,7 @@ def test_a_list_of_logs_is_bounded(scene: Scene, what: str) -> None:
         return repeat(head(liar.log, liar.log.note())) if what == "heads without end" else [bytes(5 * CHUNK)]
 
     reason = "the node sent more than asked" if what == "heads without end" else ""
-    failed = "the answer does not end" if what == "heads without end" else "a message larger than the wire allows"
+    failed = "the answer is too long" if what == "heads without end" else "a message is larger than the limit"
     task = f"peer {scene.liar.log.origin} of {scene.liar.member_id[:6]}…{scene.liar.member_id[-4:]}"
     with scene.liar.lying("ListLogs", lie):
         scene.noticed("step failed", reason, task=task, what=failed)
@@ -247,7 +247,7 @@ def test_a_manifest_that_is_not_what_its_digest_says_is_named_and_had_elsewhere(
         pulled = scene.newcomer().pull(scene.known, to=scene.folder / "manifest", on_event=events.append)
     faults = [event for event in events if isinstance(event, NodeAtFault)]
     assert {event.node for event in faults} == {scene.liar.name}
-    assert all("not the object asked for" in event.why for event in faults)
+    assert all("not the requested object" in event.why for event in faults)
     assert {path.name: path.read_bytes() for path in pulled.folder.iterdir() if path.is_file()} == scene.files
 
 
@@ -264,7 +264,7 @@ def test_a_flood_is_mirrored_up_to_its_quota_and_not_cosigned(tmp_path: Path, wh
             liar.log.lines.append(statement(liar.online, b"large", objects={DIGEST: BYTES}))
             reason = f"{BYTES} are mirrored"
         for home in scene.homes:
-            asyncio.run(warned(home, f"{liar.log.origin} is at its quota here", reason))
+            asyncio.run(warned(home, f"{liar.log.origin} is above its quota", reason))
         scene.go_on()
         for home in scene.homes:
             shown = asyncio.run(shown_by(home, liar.log.origin))
@@ -290,7 +290,7 @@ def test_a_fork_is_found_in_one_round_and_proven_to_everybody(
         for face, log in zip(scene.faces, fork(scene.liar.log), strict=True):
             face.log = log
         liar, key = scene.liar, scene.liar.log.vkey
-        scene.noticed("a log has shown two histories", origin=liar.log.origin)
+        scene.noticed("log has shown two histories", origin=liar.log.origin)
         first, second = sorted(_rounds_to_detection(scene))
         assert first <= 2, "more than one round of gossip"
         assert second <= first + 4, "told in more than the round after"
@@ -320,7 +320,7 @@ def _rounds_to_detection(scene: Scene) -> list[int]:
     the other honest node have the same rhythm, give or take a fifth."""
     both = tuple(zip(scene.nodes, scene.faces, strict=True))
     held = max(_when(node, "mirrored", origin=f.log.origin, size=str(len(f.log.lines))) for node, f in both)
-    found = [_when(node, "a log has shown two histories", origin=f.log.origin) for node, f in both]
+    found = [_when(node, "log has shown two histories", origin=f.log.origin) for node, f in both]
     return [sum(held < at < end for at in face.rounds) for face, end in zip(scene.faces, found, strict=True)]
 
 

@@ -11,7 +11,7 @@ from comity.trust.offers.offer import SliceAllocation, Window
 from comity.trust.offers.records import GRANT, read_record
 from comity.trust.statement import parse_entry
 from support.federation import NodeProcess, make_home, until
-from support.lending import Borrower, Lender, read_chain
+from support.offer_commands import Borrower, Lender, read_chain
 from support.offers import HOUR, a_slice
 
 pytestmark = pytest.mark.slow
@@ -57,4 +57,4 @@ async def test_a_node_that_dies_while_it_grants_has_granted_once_or_not_at_all(t
     chain = read.chain_of(offer)
     assert chain is not None
     assert chain.fault is None
-    assert chain.book.remaining == (40,)
+    assert chain.state.remaining == (40,)

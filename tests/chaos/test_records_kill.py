@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
 from support.federation import WITH_GATEWAY, NodeHome, NodeProcess, found, until
 from support.ports import free_port
 from support.publisher import Publisher, model, release, send
 
-SIZE = 3 * PIECE + 12_345
+SIZE = 3 * PIECE_SIZE + 12_345
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ async def test_a_node_that_dies_while_it_keeps_records_serves_on(tmp_path: Path,
         await node.ready()
         async with home.client() as client:
             await send(client, ready)
-        await until(lambda: _logged(node, "held"), what="the node to hold it")
+        await until(lambda: _logged(node, "hold logged"), what="the node to hold it")
         assert node.stop() == 0
     assert _records(home, weights) == 1
     _forget(home, weights)
@@ -49,7 +49,7 @@ async def test_a_node_that_dies_while_it_keeps_records_serves_on(tmp_path: Path,
         with contextlib.closing(NodeProcess(home, main=WITH_GATEWAY)) as node:
             await node.ready()
             assert await _read(http) == (folder / "weights.bin").read_bytes()
-            assert _logged(node, "a blob without piece records was hashed") == hashed
+            assert _logged(node, "hashed a blob without piece records") == hashed
             assert node.stop() == 0
 
 

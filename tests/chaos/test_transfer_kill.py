@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from comity.transfer.fetch import fetch_file
-from support.sources import PIECE, QUICK, MemorySource, named, wanted, weights
+from support.sources import PIECE_SIZE, QUICK, MemorySource, named, wanted, weights
 
 PIECES = 60
 TESTS = Path(__file__).resolve().parents[1]
@@ -43,8 +43,8 @@ async def test_what_a_crash_left_torn_is_fetched_again(tmp_path: Path) -> None:
     into, data = tmp_path / "partial", weights(PIECES)
     killed_after(len(data) // 2, into)
     with into.open("r+b") as file:  # a machine that lost power may keep the length and lose the bytes
-        file.seek(PIECE + 5)
-        file.write(bytes(PIECE))
+        file.seek(PIECE_SIZE + 5)
+        file.write(bytes(PIECE_SIZE))
     fetched = await fetch_file(wanted(data), [MemorySource("c", data)], into, limits=QUICK)
     assert into.read_bytes() == data
-    assert named(fetched.bytes_by_source)["c"] >= 2 * PIECE
+    assert named(fetched.bytes_by_source)["c"] >= 2 * PIECE_SIZE

@@ -7,11 +7,11 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from support.cold_shops import taken
 from support.federation import WITH_GATEWAY, NodeProcess, found
 from support.hub_like import hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
+from support.read_through_nodes import taken
 from support.reading_through import sluice
 
 MIB = 1024 * 1024

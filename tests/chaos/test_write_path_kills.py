@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from comity.transfer.scheduler import TransferLimits
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import Statement, Subject, sign_statement
@@ -26,7 +26,7 @@ from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
 from support.federation import NodeHome, converged, until
-from support.mortals import WEIGHTS, World, made, retry
+from support.killed_nodes import WEIGHTS, World, made, retry
 from support.publisher import Publisher as Somebody
 from support.write_path import (
     AT_START,
@@ -318,7 +318,7 @@ def test_a_pull_that_dies_among_its_pieces_fetches_only_what_was_in_flight(world
     kept = 3
     die(world, f"partial.piece:{kept}", pull_once, home, name, to, None)
     pulled = user.pull(name, to=to)
-    assert pulled.tally.resumed >= (kept - 1) * PIECE, "a piece that was verified was lost"
+    assert pulled.tally.resumed >= (kept - 1) * PIECE_SIZE, "a piece that was verified was lost"
     assert pulled.tally.resumed + sum(pulled.tally.by_node.values()) == WEIGHTS + len('{"seed": 1}\n')
 
 

@@ -237,7 +237,7 @@ def test_who_votes_twice_with_a_copied_key_is_caught_by_every_honest_node(common
     wait_for(lambda: all(each.governance["liars"] == [NAMES[3]] for each in honest), "every honest node to see it")
     for words in (("proposal", "ls"), ("member", "ls")):
         assert [each["member"] for each in honest[1].comity(*words)["lies"]] == [seat_of(honest[1], NAMES[3])]
-        assert "proven to have lied" in " ".join(honest[1].run(*words).stderr.split())
+        assert "signed conflicting votes" in " ".join(honest[1].run(*words).stderr.split())
     assert decide(honest, one) == commons.proposals["epoch"]  # three of four need nobody else
 
 

@@ -206,7 +206,7 @@ def test_who_votes_twice_is_convicted_by_two_carried_lines(circle: Circle, tmp_p
     circle.carry(copied)
     for one in (first, second):
         assert [lie["kind"] for lie in one.look("proposal", "ls")["lies"]] == ["intents"]
-        assert "PROVEN LIAR" in " ".join(one.run("member", "ls", "--offline", "--from", one.stick).stdout.split())
+        assert "CONFLICTING VOTES" in " ".join(one.run("member", "ls", "--offline", "--from", one.stick).stdout.split())
 
 
 def forget(copied: Clerk) -> None:

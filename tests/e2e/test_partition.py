@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from comity.trust.charter.document import CharterPolicy, quorum
 from comity_client.founding import consent_to, draft_genesis, init_node, seal_federation
-from support.divide import Divide, divide
 from support.officers import Officer, change, serving, together, wait_for
+from support.partition import Divide, divide
 from support.publisher import model
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns]

@@ -18,9 +18,9 @@ from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceRecord, encode_records, parse_records
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import accusation, check_lie, read_accusation
+from comity.trust.charter.equivocation import check_equivocation, misbehaviour_statement, parse_misbehaviour
 from comity.trust.charter.federation import Federation
-from comity.trust.charter.votes import adopted_statement, draft_statement, read_named, read_reading
+from comity.trust.charter.votes import adopted_statement, draft_statement, parse_body_statement, parse_vote
 from comity.trust.encoding import Digest, canonical, parse_canonical, parse_json
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import Evidence
@@ -29,7 +29,7 @@ from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
 from comity.trust.offers.accusing import FaultProof, ProvenRecord
-from comity.trust.offers.chain import read_any
+from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.offer import Offer
 from comity.trust.policy import parse_policy
 from comity.trust.report import VerdictReport
@@ -49,11 +49,11 @@ from comity.trust.statements import (
     sign_addresses,
     sign_verified,
     sign_vouched,
-    summarise,
+    summarise_report,
 )
 from comity.trust.tlog.merkle import decode_entries, encode_entries, parse_tile_path
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey
-from comity.trust.tlog.proof import Growth, TlogProof
+from comity.trust.tlog.proof import GrowthProof, TlogProof
 from comity.trust.tlog.witness import AddCheckpoint, MirrorInfo, TlogPolicy, encode_signatures, parse_signatures
 from comity.trust.upstream import (
     Changed,
@@ -142,7 +142,7 @@ def _follow(data: bytes) -> Any:
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a serial number that is not positive
         chain = CertificateChain.parse((data, certificate_der(_ABOVE.certificate)))
     assert chain.validity
-    return chain.follow(_ROOTS, TrustedTime(posix(2026), "then"))
+    return chain.verify(_ROOTS, TrustedTime(posix(2026), "then"))
 
 
 def _payload(line: bytes) -> bytes:
@@ -168,7 +168,7 @@ def _judge(claim: bytes) -> Any:
 
 _OFFICER: Final = identity("Security officer", "ES")
 _VERIFIED: Final = sign_verified(
-    summarise(VerdictReport.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
+    summarise_report(VerdictReport.of(_GOOD.verdict(), "1.0"), _OFFICER.id, 1_795_000_000), _OFFICER.signer
 ).line
 _CHARTERS: Final = _vectors("charter-certificate.json")
 _GENESIS: Final = Body.parse(_CHARTERS["genesis"].encode())
@@ -178,8 +178,9 @@ _LIES: Final = _CHARTERS["lies"][:1]
 _READINGS: Final = _encoded(*(case["line"] for case in _vectors("charter-reading.json")["accepted"]))
 _LIAR: Final = next(seat for seat in _GENESIS.members if seat.id == _LIES[0]["member"])
 _ACCUSATION: Final = sign_statement(
-    accusation(
-        check_lie(_LIES[0]["kind"], *_encoded(_LIES[0]["first"], _LIES[0]["second"]), _LIAR.keys), _NODE.record.node
+    misbehaviour_statement(
+        check_equivocation(_LIES[0]["kind"], *_encoded(_LIES[0]["first"], _LIES[0]["second"]), _LIAR.keys),
+        _NODE.record.node,
     ),
     _NODE.online,
 ).line
@@ -195,7 +196,7 @@ def _certify(data: bytes) -> Any:
 
 def _convict(data: bytes) -> Any:
     first, _, second = data.partition(b"\n")
-    return check_lie(_LIES[0]["kind"], first, second, _LIAR.keys)
+    return check_equivocation(_LIES[0]["kind"], first, second, _LIAR.keys)
 
 
 _ROTATED: Final = _vectors("rotation.json")
@@ -259,7 +260,7 @@ _OBSERVATIONS: Final = encode_observations(
 )
 
 PARSERS: Final[dict[str, Target]] = {
-    "accusation": Target(lambda data: read_accusation(parse_entry(data)), (_ACCUSATION,)),
+    "accusation": Target(lambda data: parse_misbehaviour(parse_entry(data)), (_ACCUSATION,)),
     "add-checkpoint": Target(AddCheckpoint.parse, _SUBMISSIONS, AddCheckpoint.encode),
     "addresses": Target(_of_statement(parse_addresses), (_payload(_ADDRESSES.line),)),
     "advisory": Target(_of_statement(parse_advisory), (_payload(advisory(_GOOD)[1]),)),
@@ -274,7 +275,7 @@ PARSERS: Final[dict[str, Target]] = {
     "entry-bundle": Target(decode_entries, _BUNDLES, encode_entries),
     "envelope": Target(Envelope.parse, (_GOOD.publication.line,)),
     "federation": Target(Federation.parse, (_FEDERATION.encode(),)),
-    "growth": Target(Growth.parse, _GROWTHS, Growth.encode),
+    "growth": Target(GrowthProof.parse, _GROWTHS, GrowthProof.encode),
     "hold": Target(_of_statement(parse_hold), (_payload(_GOOD.claims[-1]),)),
     "file": Target(_inspect, (weights.safetensors({"a": b"A"}), weights.gguf({"a": b"A"}), pickle.dumps(print))),
     "http-request": Target(parse_request, (_REQUEST,)),
@@ -288,13 +289,13 @@ PARSERS: Final[dict[str, Target]] = {
     "model-sig-list": Target(ModelStatement.parse, _encoded(*(case["payload"] for case in _MODEL_SIGS))),
     "name": Target(of_text(Name.parse), _encoded("swiss-ai/apertus-8b@v1", "a/b@1.0_x"), to_text(str)),
     "node-record": Target(lambda data: parse_node_record(parse_entry(data)), (_NODE.entry.line,)),
-    "named-charter": Target(lambda data: read_named(parse_entry(data)), _NAMED),
+    "named-charter": Target(lambda data: parse_body_statement(parse_entry(data)), _NAMED),
     "note": Target(SignedNote.parse, _NOTES, SignedNote.encode),
     "note-key": Target(of_text(VerifierKey.parse), _KEYS, to_text(str)),
     "note-signature": Target(of_text(NoteSignature.parse), _LINES, to_text(str)),
     "offer": Target(Offer.parse, (lending.an_offer().encode(),), Offer.encode),
     "offer-dossier": Target(FaultProof.parse, (_DOSSIER.encode(),), FaultProof.encode),
-    "offer-statement": Target(_of_statement(read_any), _LENT),
+    "offer-statement": Target(_of_statement(read_offer_statement), _LENT),
     "piece-index": Target(PieceIndex.parse, (_GOOD.pieces,), PieceIndex.encode),
     "piece-records": Target(lambda data: parse_records(data, size=10), (_RECORDS,), encode_records),
     "observed": Target(_of_statement(Observed.parse), (_payload(_SEEN.line),)),
@@ -307,7 +308,7 @@ PARSERS: Final[dict[str, Target]] = {
         of_text(GatewayUrl.parse), _encoded("https://a.example:8443/hub", "http://[::1]"), to_text(str)
     ),
     "range-url": Target(of_text(RangeUrl.parse), _encoded("https://a.example/b?c", "https://[2001:db8::1]:7445/b")),
-    "reading": Target(lambda data: read_reading(parse_entry(data)), _READINGS),
+    "reading": Target(lambda data: parse_vote(parse_entry(data)), _READINGS),
     "reference": Target(of_text(Reference.parse), _encoded("a/b", "a/b@v1", f"comity://sha256:{_GOOD.artifact}")),
     "report": Target(VerdictReport.parse, (VerdictReport.of(_GOOD.verdict(), "1.0").encode(),), VerdictReport.encode),
     "rotation": Target(_rotate, _ROTATIONS),

@@ -116,12 +116,12 @@ def test_a_blob_that_is_not_here_is_not_found(store: BlobStore, ask: Callable[[B
         lambda store, name: store.iterate(name, 0, 1),
         lambda store, name: store.put(name, b""),
         lambda store, name: store.admit(Path("anything"), name, 0),
-        lambda store, name: store.scratch(name),
+        lambda store, name: store.partial_path(name),
         lambda store, name: store.quarantine(name, "because"),
         lambda store, name: store.remove(name),
         lambda store, name: store.verify(name),
     ],
-    ids=["has", "size", "read", "iterate", "put", "admit", "scratch", "quarantine", "remove", "verify"],
+    ids=["has", "size", "read", "iterate", "put", "admit", "partial_path", "quarantine", "remove", "verify"],
 )
 def test_a_name_that_is_no_digest_never_becomes_a_path(
     store: BlobStore, name: str, ask: Callable[[BlobStore, str], object]
@@ -165,13 +165,13 @@ def test_a_symbolic_link_is_not_admitted(store: BlobStore, local: Path) -> None:
 
 
 def test_scratch_is_one_place_that_can_be_written_resumed_and_admitted(store: BlobStore) -> None:
-    store.scratch(DIGEST).write_bytes(DATA[:MIB])
-    with store.scratch(DIGEST).open("ab") as partial:
+    store.partial_path(DIGEST).write_bytes(DATA[:MIB])
+    with store.partial_path(DIGEST).open("ab") as partial:
         partial.write(DATA[MIB:])
     assert not store.has(DIGEST)
-    store.admit(store.scratch(DIGEST), DIGEST, len(DATA))
+    store.admit(store.partial_path(DIGEST), DIGEST, len(DATA))
     assert store.verify(DIGEST)
-    assert not store.scratch(DIGEST).exists()
+    assert not store.partial_path(DIGEST).exists()
 
 
 def test_a_quarantined_blob_is_gone_until_it_comes_back(store: BlobStore) -> None:
@@ -205,16 +205,16 @@ def test_all_blobs_are_listed_with_their_sizes_and_scratch_is_not(store: BlobSto
     blobs = {sha256(data): data for data in (b"one", b"two", b"three", b"")}
     for digest, data in blobs.items():
         store.put(digest, data)
-    store.scratch(DIGEST).write_bytes(b"partial")
+    store.partial_path(DIGEST).write_bytes(b"partial")
     assert sorted(store.sizes()) == sorted((digest, len(data)) for digest, data in blobs.items())
 
 
 def test_sweeping_touches_neither_blobs_nor_scratch(store: BlobStore) -> None:
     store.put(DIGEST, DATA)
-    store.scratch(sha256(b"other")).write_bytes(b"oth")
+    store.partial_path(sha256(b"other")).write_bytes(b"oth")
     store.sweep()
     assert store.verify(DIGEST)
-    assert store.scratch(sha256(b"other")).read_bytes() == b"oth"
+    assert store.partial_path(sha256(b"other")).read_bytes() == b"oth"
 
 
 def test_writers_of_one_blob_do_not_disturb_each_other_or_a_reader(store: BlobStore) -> None:

@@ -46,7 +46,7 @@ def child(tmp_path: Path) -> Path:
 
 
 def derive(client: Client, child: Path, parent: Path) -> Derivation:
-    return client.derive(client.held(child), client.held(parent))
+    return client.derive(client.local_copy(child), client.local_copy(parent))
 
 
 def run(*words: str | Path) -> Result:
@@ -55,7 +55,7 @@ def run(*words: str | Path) -> Result:
 
 def test_an_exact_derivation_is_a_statement_about_both_digests(client: Client, child: Path, parent: Path) -> None:
     found = derive(client, child, parent)
-    said = found.said_by(client.new_publisher("Lab", "CH", "").inception.author)
+    said = found.statement_by(client.new_publisher("Lab", "CH", "").inception.author)
     assert (said.result, said.relation) == ("exact", "converted")
     assert (said.child, said.parent) == (found.child.artifact, found.parent.artifact)
     assert said.tensors.total == said.tensors.equal == len(WEIGHTS)
@@ -120,37 +120,37 @@ def test_sides_that_cannot_be_compared_say_why(client: Client, tmp_path: Path, c
         derive(client, bare, parent)
     assert none.value.code == "NO-WEIGHTS"
     with pytest.raises(NotFound, match="one file"):
-        client.held(str(parent / "model.safetensors"))
+        client.local_copy(str(parent / "model.safetensors"))
     with pytest.raises(NotFound):
-        client.held("inst/nowhere@v1", hub_cache=tmp_path)
+        client.local_copy("inst/nowhere@v1", hub_cache=tmp_path)
     (child / "link").symlink_to("model-00001-of-00002.safetensors")
     with pytest.raises(Malformed) as link:
-        client.held(child)
+        client.local_copy(child)
     assert link.value.code == "NOT-A-FILE"
 
 
 def test_files_that_are_not_those_of_their_manifest_are_not_compared(client: Client, parent: Path) -> None:
     pack = parent / ".comity"
     pack.mkdir()
-    (pack / "manifest.json").write_bytes(client.held(parent).manifest.encode())
-    assert client.held(parent).title == "parent"
+    (pack / "manifest.json").write_bytes(client.local_copy(parent).manifest.encode())
+    assert client.local_copy(parent).title == "parent"
     (parent / "config.json").write_text("{ }")
     with pytest.raises(Untrusted, match=r"config\.json") as changed:
-        client.held(parent)
+        client.local_copy(parent)
     assert changed.value.code == "NOT-AS-LISTED"
     (parent / "config.json").write_text("{}")
     (parent / "more.json").write_text("{}")
     with pytest.raises(Untrusted, match=r"more\.json"):
-        client.held(parent)
+        client.local_copy(parent)
     (parent / "more.json").unlink()
     (parent / "config.json").unlink()
     with pytest.raises(Unavailable, match=r"config\.json") as missing:
-        client.held(parent)
+        client.local_copy(parent)
     assert missing.value.code == "PARTLY-HERE"
 
 
 def test_a_file_that_changes_after_it_was_hashed_proves_nothing(client: Client, child: Path, parent: Path) -> None:
-    sides = client.held(child), client.held(parent)
+    sides = client.local_copy(child), client.local_copy(parent)
     flip(parent / "model.safetensors", "layer.3.weight", 17, 4)
     with pytest.raises(Conflict) as changed:
         client.derive(*sides)

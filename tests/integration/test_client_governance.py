@@ -14,7 +14,7 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.trust.statement import sign_statement
 from comity.wire.messages import Charter
 from comity_client.charter.joining import admission_drafts
-from comity_client.charter.keys import weigh_recovery
+from comity_client.charter.keys import prepare_resumption
 from comity_client.charter.proposals import (
     GovernanceClient,
     Plan,
@@ -22,15 +22,15 @@ from comity_client.charter.proposals import (
     draft_namespaces,
     draft_removal,
     propose_plan,
-    reading_plan,
     sign_plan,
+    vote_plan,
 )
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
 from comity_client.founding import init_node
 from comity_client.home import Home
 from comity_client.signing.votes import GovernanceKey, VoteFile, open_key
-from support.fake_council import FakeCouncil
+from support.fake_charter import FakeCouncil
 from support.fakes import FakeFederation, FakeNode
 from support.world import NOW
 
@@ -54,8 +54,8 @@ def client(tmp_path: Path, federation: FakeFederation) -> Client:
 
 
 @pytest.fixture
-def chamber(client: Client) -> GovernanceClient:
-    return client.chamber()
+def governance(client: Client) -> GovernanceClient:
+    return client.governance()
 
 
 def key_of(folder: Path, fake: FakeNode) -> GovernanceKey:
@@ -71,56 +71,58 @@ def council(fake: FakeNode) -> FakeCouncil:
     return fake.governance
 
 
-def read(chamber: GovernanceClient, key: GovernanceKey, body: Digest, to: FakeNode) -> str:
-    sitting = chamber.sitting()
-    made = reading_plan(sitting, key, sitting.draft(body).body)
+def read(governance: GovernanceClient, key: GovernanceKey, body: Digest, to: FakeNode) -> str:
+    charter_state = governance.charter_state()
+    made = vote_plan(charter_state, key, charter_state.draft(body).body)
     if not isinstance(made, Plan):
         return made.why
-    (delivered,) = chamber.deliver(sign_plan(made, key).material, to.node.record.name)
+    (delivered,) = governance.deliver(sign_plan(made, key).material, to.node.record.name)
     assert delivered.refusal is None
     return made.ceremony.statement.predicate
 
 
 def test_a_draft_is_read_twice_and_becomes_the_charter(
-    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
+    tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     keys = [key_of(tmp_path, fake) for fake in federation.nodes]
-    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = sign_plan(propose_plan(chamber.sitting(), keys[0].public, body, "ours"), keys[0])
-    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(governance.charter_state(), keys[0].public, body, "ours"), keys[0])
+    governance.deliver(shown.material, federation.nodes[0].node.record.name)
     desks = [(key, body.digest, fake) for key, fake in zip(keys, federation.nodes, strict=True)]
-    said = [read(chamber, *desk) for _ in range(2) for desk in desks if chamber.sitting().current.epoch == 0]
+    said = [
+        read(governance, *desk) for _ in range(2) for desk in desks if governance.charter_state().current.epoch == 0
+    ]
     assert said == ["intent"] * 3 + ["ratified"] * 3, "who comes fourth finds a quorum that intends it"
-    newest = chamber.newest()
+    newest = governance.newest_federation()
     assert newest.body.digest == body.digest
     assert newest.certificates[1]
 
 
 def test_a_node_that_holds_a_line_back_hides_nothing_that_another_shows(
-    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
+    tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
     for fake in federation.nodes[1:]:
         council(fake).forgets = ("draft",)
-    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = sign_plan(propose_plan(chamber.sitting(), key.public, body, "ours"), key)
-    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
-    assert chamber.sitting().draft(body.digest).text == "ours"
+    body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
+    governance.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert governance.charter_state().draft(body.digest).text == "ours"
 
 
-def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, chamber: GovernanceClient) -> None:
-    current = chamber.federation.body
+def test_an_epoch_that_a_node_makes_up_moves_nobody(federation: FakeFederation, governance: GovernanceClient) -> None:
+    current = governance.federation.body
     invented = draft_removal(current, federation.nodes[1].node.seat.id)
     council(federation.nodes[0]).held = [Charter(1, invented.data, (b"{}",))]
-    assert chamber.sitting().current.digest == current.digest
+    assert governance.charter_state().current.digest == current.digest
 
 
 def test_nodes_that_are_down_are_named_and_missed_by_nobody(
-    federation: FakeFederation, chamber: GovernanceClient
+    federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     gone = federation.nodes[2].node.record.name
     federation.kill(gone)
-    gathered = chamber.gather()
+    gathered = governance.gather()
     assert {name for name, _ in gathered.silent} == {gone}
     assert len(gathered.answered) == 3
 
@@ -135,20 +137,20 @@ def test_a_newcomer_asks_and_members_see_its_card(tmp_path: Path, federation: Fa
         mutual="127.0.0.1:7443",
         open_="127.0.0.1:7444",
     )
-    asked = client.chamber().ask(home)
+    asked = client.governance().ask(home)
     assert asked.member == card.inception.id
     assert len(asked.waiting) == 4
-    (asking,) = client.chamber().asking()
+    (asking,) = client.governance().applicants()
     assert asking.card == card
 
-    chamber, key = client.chamber(), key_of(tmp_path, federation.nodes[0])
-    body = draft_admission(chamber.sitting().current, asking.card.member)
-    known = chamber.sitting().adding(CharterMaterial.of(asking.card.lines))
+    governance, key = client.governance(), key_of(tmp_path, federation.nodes[0])
+    body = draft_admission(governance.charter_state().current, asking.card.member)
+    known = governance.charter_state().adding(CharterMaterial.of(asking.card.lines))
     shown = sign_plan(propose_plan(known, key.public, body, "they asked"), key)
-    delivered = chamber.deliver(shown.material, federation.nodes[0].node.record.name)
+    delivered = governance.deliver(shown.material, federation.nodes[0].node.record.name)
     assert len(delivered) == 3, "the newcomer's inception and node record go before the draft"
-    assert chamber.sitting().draft(body.digest).objection is None
-    (hope,) = admission_drafts(chamber.sitting(), card.inception.id)
+    assert governance.charter_state().draft(body.digest).objection is None
+    (hope,) = admission_drafts(governance.charter_state(), card.inception.id)
     assert (hope.by, hope.text, hope.consented, hope.quorum) == ("Institute CH", "they asked", False, 3)
 
 
@@ -157,21 +159,21 @@ def test_a_card_that_does_not_prove_itself_is_nobodys_request(
 ) -> None:
     first, second = federation.nodes[:2]
     mixed = (first.node.seat.entry.line, second.node.entry.line)
-    client.chamber().run(lambda session: session.ask(lambda node: node.ask(mixed)))
-    assert client.chamber().asking() == []
+    client.governance().run(lambda session: session.ask(lambda node: node.ask(mixed)))
+    assert client.governance().applicants() == []
 
 
 def test_copies_of_a_home_log_come_member_by_member(
-    tmp_path: Path, federation: FakeFederation, chamber: GovernanceClient
+    tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:
     key = key_of(tmp_path, federation.nodes[0])
-    body = draft_namespaces(chamber.sitting().current, {"alia": TWO})
-    shown = sign_plan(propose_plan(chamber.sitting(), key.public, body, "ours"), key)
-    chamber.deliver(shown.material, federation.nodes[0].node.record.name)
-    assert read(chamber, key, body.digest, federation.nodes[0]) == "intent"
+    body = draft_namespaces(governance.charter_state().current, {"alia": TWO})
+    shown = sign_plan(propose_plan(governance.charter_state(), key.public, body, "ours"), key)
+    governance.deliver(shown.material, federation.nodes[0].node.record.name)
+    assert read(governance, key, body.digest, federation.nodes[0]) == "intent"
     key.votes.path.unlink()
-    assert "sits out" in read(chamber, key, body.digest, federation.nodes[0])
-    decided = weigh_recovery(chamber.sitting(), key, chamber.copies())
+    assert "must not vote" in read(governance, key, body.digest, federation.nodes[0])
+    decided = prepare_resumption(governance.charter_state(), key, governance.material_by_member())
     assert [reading.body for reading in decided.found] == [body.digest]
 
 
@@ -179,11 +181,11 @@ def test_without_a_pin_or_a_node_there_is_no_chamber_and_no_answer(
     tmp_path: Path, federation: FakeFederation, client: Client
 ) -> None:
     with pytest.raises(NotFound) as which:
-        Client(Home(tmp_path / "nobody")).chamber()
+        Client(Home(tmp_path / "nobody")).governance()
     assert which.value.code == "WHICH-FEDERATION"
     for fake in federation.nodes:
         federation.kill(fake.node.record.name)
-    for question in (client.chamber().asking, client.chamber().sitting):
+    for question in (client.governance().applicants, client.governance().charter_state):
         with pytest.raises(Unavailable):
             question()
 
@@ -193,35 +195,35 @@ def adopts(fake: FakeNode, body: Body) -> None:
 
 
 def test_a_charter_is_confirmed_by_the_cosigned_home_logs_of_enough_members(
-    federation: FakeFederation, chamber: GovernanceClient
+    federation: FakeFederation, governance: GovernanceClient
 ) -> None:
-    found = chamber.confirm(chamber.sitting())
+    found = governance.confirm(governance.charter_state())
     assert (found.epoch, found.confirmed, found.needed, found.enough) == (0, 4, 2, True)
     assert {len(head.cosigners) for head in found.heads} == {3}, "a member's own cosignature does not count"
     assert found.seen == NOW
 
 
 def test_who_is_shown_an_old_charter_sees_that_members_act_under_another(
-    federation: FakeFederation, chamber: GovernanceClient
+    federation: FakeFederation, governance: GovernanceClient
 ) -> None:
-    hidden = draft_namespaces(chamber.federation.body, {"alia": TWO})
+    hidden = draft_namespaces(governance.federation.body, {"alia": TWO})
     for fake in federation.nodes[:2]:
         adopts(fake, hidden)
-    found = chamber.confirm(chamber.sitting())
+    found = governance.confirm(governance.charter_state())
     assert {head.name for head in found.elsewhere} == {"Institute CH", "Institute SG"}
     assert (found.confirmed, found.enough) == (2, False)
 
 
-def test_a_stranger_adopts_nothing_in_a_members_name(federation: FakeFederation, chamber: GovernanceClient) -> None:
-    hidden = draft_namespaces(chamber.federation.body, {"alia": TWO})
+def test_a_stranger_adopts_nothing_in_a_members_name(federation: FakeFederation, governance: GovernanceClient) -> None:
+    hidden = draft_namespaces(governance.federation.body, {"alia": TWO})
     first, second = federation.nodes[:2]
     forged = sign_statement(adopted_statement(hidden, first.node.record.node.id), second.node.online)
     first.log.append(forged.line)
-    assert chamber.confirm(chamber.sitting()).elsewhere == ()
+    assert governance.confirm(governance.charter_state()).elsewhere == ()
 
 
-def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, chamber: GovernanceClient) -> None:
+def test_the_age_of_a_frozen_view_shows(federation: FakeFederation, governance: GovernanceClient) -> None:
     for fake in federation.nodes:
         fake.cosigners = {}
-    found = chamber.confirm(chamber.sitting())
+    found = governance.confirm(governance.charter_state())
     assert (found.confirmed, found.seen, found.enough) == (0, None, False)

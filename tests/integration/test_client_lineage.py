@@ -80,11 +80,11 @@ def test_a_logged_derivation_is_on_its_edge_with_who_signed_it(
     tmp_path: Path, client: Client, chain: dict[str, Digest]
 ) -> None:
     checker = client.new_publisher("Checking lab", "ES", "node-es.example/log")
-    found = client.derive(client.held(tmp_path / "tiny-bf16"), client.held(tmp_path / "tiny"))
+    found = client.derive(client.local_copy(tmp_path / "tiny-bf16"), client.local_copy(tmp_path / "tiny"))
     client.log_derivation(found, publisher=checker)
     upper, lower = sorted(client.lineage("lab/tiny-bf16@v1").graph.edges, key=lambda edge: edge.basis)
     assert (lower.basis, upper.basis) == ("signed", "claimed")
-    assert [word.by.partition(" [")[0] for word in lower.words] == ["Checking lab"]
+    assert [word.by.partition(" [")[0] for word in lower.derivations] == ["Checking lab"]
     assert "Checking lab" in run("lab/tiny-bf16@v1")
 
 
@@ -107,8 +107,8 @@ def test_edges_are_made_again_where_both_sides_are_here(client: Client, chain: d
     assert len(checked.unchecked) == 1
     client.pull("lab/base@v1")
     share = client.lineage("lab/tiny-bf16@v1", check=True).graph.edges[1]
-    assert share.here is not None
-    assert (share.here.exact, share.here.tensors.equal, share.basis) == (False, 2, "claimed")
+    assert share.comparison is not None
+    assert (share.comparison.exact, share.comparison.tensors.equal, share.basis) == (False, 2, "claimed")
 
 
 def test_it_is_shown_in_every_form(client: Client, chain: dict[str, Digest]) -> None:
@@ -130,7 +130,7 @@ def test_a_parent_that_no_node_knows_is_missing(
     client.publish(folder, "lab/orphan@v1", publisher=lab, licence="MIT", parents=parents)
     graph = client.lineage("lab/orphan@v1").graph
     assert [(node.title, node.digest) for node in graph.missing] == [("gone/base@v1", nobody)]
-    assert "nothing about it is here" in run("lab/orphan@v1")
+    assert "no claims found" in run("lab/orphan@v1")
 
 
 def test_a_parent_given_by_name_is_published_by_the_digest_that_it_stands_for(

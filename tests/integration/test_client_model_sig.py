@@ -157,7 +157,7 @@ def test_the_command_line_writes_one_and_says_by_which_key(
     assert result.exception is None
     hint = ModelKey.of_raw(own_key(publisher).public).hint
     assert f"model.sig    by key {hint[:16]}: comity publisher show 'Lab One'" in result.output
-    assert "model.sig leaves out, as the format's tools do: .gitattributes" in result.output
+    assert "model.sig does not cover, as with other tools of the format: .gitattributes" in result.output
 
 
 def test_a_key_of_ones_own_signs_where_it_is_given(

@@ -18,7 +18,7 @@ from comity.trust.statements import Advisory, sign_advisory
 from comity_client.client import Client
 from comity_client.events import Event, MisbehaviourFound, SourceDropped
 from comity_client.home import Home
-from comity_client.seen import ALARMS
+from comity_client.seen import CONTRADICTION_CODES
 from support.fakes import FakeFederation, Release, fork, misdescribed, release
 from support.world import identity
 
@@ -29,7 +29,7 @@ FILES = {
     "model.safetensors": os.urandom(9 * 1024 * 1024 + 17),
     "tokenizer/vocab.txt": b"a\nb\n",
 }
-PATIENT = TransferLimits(patience=20.0, silence=1.0)
+PATIENT = TransferLimits(patience=20.0, read_timeout=1.0)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_pull_goes_on_when_all_holders_but_one_vanish_in_the_middle(
 def test_an_interrupted_pull_goes_on_where_it_was(
     tmp_path: Path, federation: FakeFederation, made: Release, client: Client
 ) -> None:
-    hasty = Client(client.home, limits=TransferLimits(patience=2.0, silence=0.5))
+    hasty = Client(client.home, limits=TransferLimits(patience=2.0, read_timeout=0.5))
     for fake in federation.nodes:
         fake.blobs = {**fake.blobs}
         del fake.blobs[next(d for d, data in fake.blobs.items() if data == FILES["config.json"])]
@@ -285,7 +285,7 @@ def test_a_log_that_shows_another_history_is_caught_and_its_proof_kept(
     events: list[Event] = []
     with pytest.raises(Untrusted) as caught:
         client.pull("swiss-ai/tiny", to=tmp_path / "other", on_event=events.append)
-    assert caught.value.code in ALARMS
+    assert caught.value.code in CONTRADICTION_CODES
     assert any(isinstance(event, MisbehaviourFound) for event in events)
     assert [item.log for item in client.misbehaviour()] == [writer.node.origin]
 
@@ -294,7 +294,7 @@ def test_no_room_is_said_before_anything_is_fetched(
     tmp_path: Path, client: Client, made: Release, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("comity_client.pulling.place.shutil.disk_usage", lambda path: usage._replace(free=1024))
+    monkeypatch.setattr("comity_client.pull.destinations.shutil.disk_usage", lambda path: usage._replace(free=1024))
     reads = sum(fake.reads for fake in federation.nodes)
     with pytest.raises(OutOfSpace) as caught:
         client.pull("swiss-ai/tiny", to=tmp_path / "model")

@@ -33,7 +33,7 @@ class TwoPlaces(FakeNode):
         log, checkpoint = self.log, self.log.checkpoint()
         cosigned = [s for by in self.cosigners[log.origin] for s in by.cosign(checkpoint)]
         hashes = inclusion_proof(index, log.tree.size, log.tree.node)
-        return TlogProof(index, hashes, checkpoint.signed(log.key).adding(*cosigned)).encode()
+        return TlogProof(index, hashes, checkpoint.signed(log.key).with_signatures(*cosigned)).encode()
 
 
 class MadeUp(FakeNode):

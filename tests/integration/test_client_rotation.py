@@ -33,7 +33,7 @@ def made(tmp_path: Path, federation: FakeFederation) -> Release:
 
 @pytest.fixture
 def client(tmp_path: Path, federation: FakeFederation) -> Client:
-    client = Client(Home(tmp_path / "home"), limits=TransferLimits(patience=20.0, silence=1.0))
+    client = Client(Home(tmp_path / "home"), limits=TransferLimits(patience=20.0, read_timeout=1.0))
     client.pin(federation.file())
     return client
 
@@ -70,7 +70,7 @@ def test_a_stolen_old_key_publishes_for_nobody_who_pinned_the_rotation(
     federation.publish(
         release(tmp_path / "stolen", FILES | {"x": b"1"}, by=federation.publisher, name="swiss-ai/tiny@v2")
     )
-    newcomer = Client(Home(tmp_path / "newcomer"), limits=TransferLimits(patience=20.0, silence=1.0))
+    newcomer = Client(Home(tmp_path / "newcomer"), limits=TransferLimits(patience=20.0, read_timeout=1.0))
     newcomer.pin(federation.file())
     assert newcomer.pull("swiss-ai/tiny@v2", to=tmp_path / "fooled").verdict.accepted
     client.pin_rotation(federation.publisher.id, rotation)

@@ -74,11 +74,11 @@ def test_a_vouch_travels_with_its_document(tmp_path: Path, client: Client, publi
     (tmp_path / "scores").write_bytes(b"good")
     client.vouch(NAME, "evaluated", text="ours", document=tmp_path / "scores", by=lab)
     (vouch,) = client.show(NAME).vouches
-    assert (vouch.said.statement, vouch.said.text, vouch.by.id) == ("evaluated", "ours", lab.id)
+    assert (vouch.vouched.statement, vouch.vouched.text, vouch.by.id) == ("evaluated", "ours", lab.id)
     pulled = client.pull(NAME, to=tmp_path / "model")
     facts = [fact for fact in pulled.verdict.row("documents").facts if fact.text.startswith("evaluated")]
     assert [(fact.basis, fact.by[:14]) for fact in facts] == [("claimed", "Evaluation lab")]
-    assert facts[0].text.endswith(" here")
+    assert facts[0].text.endswith(" present")
     assert client.verify(tmp_path / "model").row("documents").facts == pulled.verdict.row("documents").facts
     demanding = replace(client.policy(), documents=("card", "evaluation"))
     assert client.verify(tmp_path / "model", policy=demanding).row("documents").state == "pass"
@@ -92,7 +92,7 @@ def test_rehashed_is_said_only_after_it_was_done(
     assert absent.value.hint.startswith("comity pull")
     client.pull(NAME, to=tmp_path / "model")
     receipt = client.vouch(tmp_path / "model", "rehashed", by=publisher)
-    assert [vouch.said.statement for vouch in client.show(NAME).vouches] == ["rehashed"]
+    assert [vouch.vouched.statement for vouch in client.show(NAME).vouches] == ["rehashed"]
     weights_file = tmp_path / "model" / "model.safetensors"
     weights_file.chmod(0o644)
     weights_file.write_bytes(FILES["model.safetensors"][:-1] + b"B")

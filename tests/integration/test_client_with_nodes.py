@@ -206,4 +206,4 @@ def test_a_member_vouches_by_its_governance_keys_and_is_counted(
     (vouch,) = running.client.show("swiss-ai/tiny").vouches
     assert vouch.by.member is not None
     again = running.client.pull("swiss-ai/tiny", to=tmp_path / "again")
-    assert again.verdict.row("documents").summary.endswith("rehashed, says one member")
+    assert again.verdict.row("documents").summary.endswith("rehashed, by 1 member")

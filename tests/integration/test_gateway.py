@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from comity.gateway import http as bounds
 from comity.gateway import http as server
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.node.listeners import ConnectionLimits
 from comity.trust.errors import Unavailable
 from support.federation import NodeHome, make_home, serving
@@ -23,7 +23,10 @@ def home(tmp_path: Path) -> NodeHome:
 
 
 async def test_the_gateway_answers_beside_its_node_and_ends_with_it(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         async with home.client() as node:
             assert (await node.node()).origin == home.origin
@@ -34,7 +37,7 @@ async def test_the_gateway_answers_beside_its_node_and_ends_with_it(home: NodeHo
 
 async def test_a_node_whose_settings_name_no_address_has_no_gateway(home: NodeHome) -> None:
     home.set("gateway", http="")
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         assert listening.http == ""
 
 
@@ -44,13 +47,16 @@ async def test_an_address_that_is_taken_is_named(home: NodeHome) -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
     async with server:
         with pytest.raises(Unavailable) as refused:
-            async with serving(home, beside=beside):
+            async with serving(home, companion=serve_gateway):
                 pass
     assert refused.value.code == "LISTEN"
 
 
 async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         nowhere = await client.get("/no/such/thing/anywhere")
         assert (nowhere.status_code, nowhere.headers["X-Error-Code"]) == (404, "NO-SUCH-ROUTE")
         posted = await client.post("/healthz")
@@ -60,7 +66,10 @@ async def test_what_is_not_there_and_what_is_not_taken_is_said_in_words(home: No
 
 
 async def test_no_answer_can_be_run_or_framed_by_a_browser(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         headers = (await client.get("/healthz")).headers
     assert "sandbox" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -70,7 +79,7 @@ async def test_a_request_whose_head_does_not_come_or_does_not_end_is_cut_off(
     home: NodeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         port = int(listening.http.rpartition(":")[2])
         for begun in (b"", b"GET /healthz HTTP/1.1\r\nHost: ", b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 400_000):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -81,7 +90,7 @@ async def test_a_request_whose_head_does_not_come_or_does_not_end_is_cut_off(
 
 
 async def test_what_is_not_http_is_refused(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))
         writer.write(b"\x16\x03\x01\x00\xa5 not http at all\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
@@ -90,7 +99,10 @@ async def test_what_is_not_http_is_refused(home: NodeHome) -> None:
 
 async def test_an_address_that_asks_too_often_is_told_when_to_come_back(home: NodeHome) -> None:
     home.set("gateway", calls_per_second=0.1)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         answers = [await client.get("/healthz") for _ in range(4)]
     assert answers[0].status_code == 200
     assert (answers[-1].status_code, answers[-1].headers["X-Error-Code"]) == (429, "RATE")
@@ -101,7 +113,7 @@ async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhe
     home: NodeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "connection_limits", lambda: ConnectionLimits(mutual=8, open=8, http=8, blobs=8))
-    async with serving(home, beside=beside) as (listening,), contextlib.AsyncExitStack() as stack:
+    async with serving(home, companion=serve_gateway) as (listening,), contextlib.AsyncExitStack() as stack:
         port = int(listening.http.rpartition(":")[2])
         for _ in range(12):
             silent = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.66.0.1", 0))
@@ -113,7 +125,7 @@ async def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhe
 
 async def test_a_body_that_comes_byte_by_byte_is_given_up(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "STALLED", 0.5)
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(listening.http.rpartition(":")[2]))
         writer.write(b"POST /tlog/add-entries HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         answer = asyncio.ensure_future(reader.readline())

@@ -18,14 +18,14 @@ from comity.gateway.fileserver import http1 as pipe
 from comity.gateway.fileserver import server as connection
 from comity.gateway.fileserver.http1 import BUFFER
 from comity.gateway.fileserver.server import BlobServer
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from comity.trust.keys import PrivateKey
 from comity.wire.tls import TlsIdentity, make_certificate, server_context
 from support.blob_site import BlobSite, blob_site, exchange, get
 
-SIZE = 2 * PIECE + 1000
+SIZE = 2 * PIECE_SIZE + 1000
 
 
 @pytest.fixture
@@ -65,7 +65,9 @@ def test_head_gives_the_same_fields_and_no_bytes(site: BlobSite, port: int) -> N
     assert get(port, target, "HEAD", Range="bytes=0-1")[0] == 200
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 0), (5, PIECE + 5), (PIECE, 2 * PIECE - 1), (SIZE - 1, SIZE - 1)])
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (5, PIECE_SIZE + 5), (PIECE_SIZE, 2 * PIECE_SIZE - 1), (SIZE - 1, SIZE - 1)]
+)
 def test_a_range_is_served_to_the_byte(site: BlobSite, port: int, first: int, last: int) -> None:
     digest, data = site.add(SIZE)
     status, fields, body = get(port, site.path(digest), Range=f"bytes={first}-{last}")
@@ -146,10 +148,10 @@ def test_a_damaged_blob_is_a_503_and_no_byte_of_it(site: BlobSite, port: int) ->
 
 def test_damage_further_on_cuts_the_connection(site: BlobSite, port: int) -> None:
     digest, data = site.add(SIZE)
-    site.flip(digest, PIECE)
+    site.flip(digest, PIECE_SIZE)
     with pytest.raises(http.client.IncompleteRead) as cut:
         get(port, site.path(digest))
-    assert cut.value.partial == data[:PIECE]
+    assert cut.value.partial == data[:PIECE_SIZE]
 
 
 def test_deliveries_are_told(site: BlobSite, port: int) -> None:
@@ -183,7 +185,7 @@ def test_many_clients_at_once_get_the_right_bytes(site: BlobSite, port: int) -> 
 
 
 def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest, data = site.add(24 * PIECE)
+    digest, data = site.add(24 * PIECE_SIZE)
     monkeypatch.setattr(pipe, "STALLED", 1.0)
     monkeypatch.setattr(pipe, "SLOWEST", 1e9)
     request = f"GET {site.path(digest)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -200,7 +202,7 @@ def test_a_client_that_takes_nothing_holds_nobody_up(site: BlobSite, monkeypatch
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_stalled_clients_cost_a_buffer_each_and_no_more(site: BlobSite, identity: TlsIdentity, encrypted: bool) -> None:
-    clients, size = 64, 24 * PIECE
+    clients, size = 64, 24 * PIECE_SIZE
     digest, data = site.add(size)
     request = f"GET {site.path(digest)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -255,7 +257,7 @@ def test_silent_connections_of_one_block_give_way_to_a_client_from_elsewhere(sit
 
 
 def test_closing_ends_every_connection_and_thread(site: BlobSite) -> None:
-    digest, _ = site.add(24 * PIECE)
+    digest, _ = site.add(24 * PIECE_SIZE)
     with site.serving() as port:
         client = socket.create_connection(("127.0.0.1", port), timeout=10)
         client.sendall(f"GET {site.path(digest)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

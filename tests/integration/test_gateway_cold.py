@@ -9,17 +9,17 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.gateway.hub import routes as streams
 from comity.node.replication import on_demand as cold
 from comity.node.replication.files import FileFetcher
 from comity.trust.artifact import PieceRecord
-from support.cold_shops import Road, shops, stalling, taken, weights_of
 from support.federation import serving, until
 from support.publisher import model
+from support.read_through_nodes import Road, shops, stalling, taken, weights_of
 from support.sources import cut
 
-PIECE = 4 * 1024 * 1024
+PIECE_SIZE = 4 * 1024 * 1024
 SIZE = 9_000_000
 FILE = "/tests/model/resolve/main/weights.bin"
 
@@ -31,13 +31,13 @@ def road(monkeypatch: pytest.MonkeyPatch) -> Road:
 
 async def test_a_file_that_is_not_here_is_sent_while_it_is_fetched(tmp_path: Path, road: Road) -> None:
     data = model(tmp_path / "model", weights=SIZE)
-    road.open_until = PIECE
+    road.open_until = PIECE_SIZE
     async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
         digest, weights = weights_of(await both.publish(data, "tests/model@v1"))
         head = await http.head(FILE)
         assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
         assert digest not in road.passed, "HEAD asks nobody"
-        assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE], "the rest cannot have come"
+        assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE], "the rest cannot have come"
         road.opened.set()
         for path in data.iterdir():
             assert (await http.get(f"/tests/model/resolve/main/{path.name}")).content == path.read_bytes(), path.name
@@ -77,14 +77,14 @@ async def test_64_readers_of_4_files_cause_one_fetch_a_file_and_get_the_same_byt
 
 
 async def test_clients_that_stall_or_leave_cost_the_others_nothing(tmp_path: Path, road: Road) -> None:
-    road.open_until = PIECE
+    road.open_until = PIECE_SIZE
     async with shops(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         async with contextlib.AsyncExitStack() as stalled:
             for _ in range(8):
                 stalled.push_async_callback(_closed, await stalling(both.url, FILE))
             reader = asyncio.create_task(taken(both.url + FILE))
-            assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE]
+            assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
             road.opened.set()
             assert await reader == weights
         assert road.passed[digest] == len(weights)
@@ -98,38 +98,38 @@ async def test_a_fetch_ends_with_its_last_reader_and_a_later_one_goes_on_from_th
     tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cold, "LINGER", 0.2)
-    road.open_until = 2 * PIECE
+    road.open_until = 2 * PIECE_SIZE
     async with shops(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
-        assert await taken(both.url + FILE, most=PIECE)
+        assert await taken(both.url + FILE, most=PIECE_SIZE)
         await until(lambda: not road.streams, what="the fetch to end")
         assert not both.blob(digest).exists()
-        assert both.partial(digest).stat().st_size >= PIECE
+        assert both.partial(digest).stat().st_size >= PIECE_SIZE
         road.opened.set()
         assert await taken(both.url + FILE) == weights
-        assert road.passed[digest] < len(weights) + PIECE, "no piece that had come is asked for again"
+        assert road.passed[digest] < len(weights) + PIECE_SIZE, "no piece that had come is asked for again"
 
 
 async def test_what_came_before_the_node_ended_is_not_fetched_again(tmp_path: Path, road: Road) -> None:
-    road.open_until = 2 * PIECE
+    road.open_until = 2 * PIECE_SIZE
     async with shops(tmp_path) as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
         reader = asyncio.create_task(taken(both.url + FILE))
-        await until(lambda: road.passed.get(digest, 0) >= 2 * PIECE, what="two pieces")
+        await until(lambda: road.passed.get(digest, 0) >= 2 * PIECE_SIZE, what="two pieces")
     assert weights.startswith(await reader)
     road.opened.set()
     before = road.passed[digest]
-    async with serving(*both.full), serving(both.cold, beside=beside) as (listening,):
+    async with serving(*both.full), serving(both.cold, companion=serve_gateway) as (listening,):
         assert await taken(listening.http + FILE) == weights
-    assert road.passed[digest] - before <= len(weights) - PIECE
+    assert road.passed[digest] - before <= len(weights) - PIECE_SIZE
 
 
 async def test_readers_join_the_fetch_of_a_node_that_copies_the_file_anyway(tmp_path: Path, road: Road) -> None:
-    road.open_until = PIECE
+    road.open_until = PIECE_SIZE
     async with shops(tmp_path, mirror="all") as both:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
         await until(lambda: road.streams, what="the node to begin")
-        assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE]
+        assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
         reader = asyncio.create_task(taken(both.url + FILE))
         await asyncio.sleep(0)
         road.opened.set()
@@ -152,13 +152,13 @@ async def test_where_all_lie_no_wrong_byte_leaves_and_none_is_kept(tmp_path: Pat
         answer = await http.get(FILE)
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "NOT-HERE")
         assert answer.headers["Retry-After"]
-        road.forged_from = road.open_until = 2 * PIECE
+        road.forged_from = road.open_until = 2 * PIECE_SIZE
         reader = asyncio.create_task(taken(both.url + FILE))
-        assert await taken(both.url + FILE, most=PIECE) == weights[:PIECE]
+        assert await taken(both.url + FILE, most=PIECE_SIZE) == weights[:PIECE_SIZE]
         road.opened.set()
-        assert weights[: 2 * PIECE].startswith(await reader), "cut off where it turned out wrong"
+        assert weights[: 2 * PIECE_SIZE].startswith(await reader), "cut off where it turned out wrong"
         assert not both.blob(digest).exists()
-        assert both.partial(digest).stat().st_size <= 2 * PIECE
+        assert both.partial(digest).stat().st_size <= 2 * PIECE_SIZE
 
 
 async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
@@ -167,13 +167,13 @@ async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
     """A publisher's piece index may belong to other bytes than its manifest does: the whole hash decides."""
 
     async def others(*_: object) -> list[PieceRecord]:
-        return cut(bytes(SIZE), PIECE)
+        return cut(bytes(SIZE), PIECE_SIZE)
 
     async with shops(tmp_path) as both:
         digest, _ = weights_of(await both.publish(model(tmp_path / "model", weights=SIZE), "tests/model@v1"))
         road.liars = {both.full[0].name}
         monkeypatch.setattr(FileFetcher, "_records", others)
-        assert len(await taken(both.url + FILE)) <= 2 * PIECE, "the last piece stays here"
+        assert len(await taken(both.url + FILE)) <= 2 * PIECE_SIZE, "the last piece stays here"
         assert not both.blob(digest).exists()
         assert not both.partial(digest).exists()
 
@@ -181,9 +181,9 @@ async def test_pieces_that_do_not_make_up_the_file_never_make_a_whole_answer(
 async def test_ranges_of_a_file_that_is_still_coming_are_sent_first(tmp_path: Path, road: Road) -> None:
     async with shops(tmp_path) as both, httpx2.AsyncClient(base_url=both.url, follow_redirects=True) as http:
         digest, weights = weights_of(await both.publish(model(tmp_path / "model", weights=3 * SIZE), "tests/model@v1"))
-        answer = await http.get(FILE, headers={"Range": f"bytes={5 * PIECE}-{5 * PIECE + 99}"})
-        assert (answer.status_code, answer.content) == (206, weights[5 * PIECE : 5 * PIECE + 100])
-        assert answer.headers["Content-Range"] == f"bytes {5 * PIECE}-{5 * PIECE + 99}/{len(weights)}"
+        answer = await http.get(FILE, headers={"Range": f"bytes={5 * PIECE_SIZE}-{5 * PIECE_SIZE + 99}"})
+        assert (answer.status_code, answer.content) == (206, weights[5 * PIECE_SIZE : 5 * PIECE_SIZE + 100])
+        assert answer.headers["Content-Range"] == f"bytes {5 * PIECE_SIZE}-{5 * PIECE_SIZE + 99}/{len(weights)}"
         first, last = await asyncio.gather(
             http.get(FILE, headers={"Range": "bytes=0-99"}), http.get(FILE, headers={"Range": "bytes=-50"})
         )

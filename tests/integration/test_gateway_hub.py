@@ -20,7 +20,7 @@ from comity.gateway.hub import catalogue as shelf
 from comity.node.app import configure_logging
 from comity.trust.artifact import blob_id, commit_id, tree_ids
 from comity.trust.names import Name
-from comity.trust.statements import Advisory, Published, publish, sign_advisory
+from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from support.gateway import Shop, shop
 from support.publisher import Publisher, Release, model
 
@@ -172,7 +172,7 @@ async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_time
 
 def claimed(by: Publisher, name: str, of: Release) -> bytes:
     """A claim of the same bytes under another name."""
-    return publish(replace(Published.parse(of.entry.statement), name=Name.parse(name), by=by.id), by.signer).line
+    return sign_published(replace(Published.parse(of.entry.statement), name=Name.parse(name), by=by.id), by.signer).line
 
 
 async def test_a_yanked_version_is_served_by_its_name_with_a_warning_and_main_moves_on(
@@ -328,7 +328,7 @@ async def test_no_token_appears_in_any_line_of_the_log(tmp_path: Path, monkeypat
         structlog.configure(**before)
         logging.getLogger().handlers.clear()
     printed = lines.getvalue()
-    assert "a route broke" in printed and json.loads(printed.splitlines()[-1])
+    assert "route failed" in printed and json.loads(printed.splitlines()[-1])
     assert secret not in printed and stranger not in printed and "hf_" not in printed
     kept = (node.home.directory / "tokens.json").read_text()
     assert secret not in kept and stat.S_IMODE((node.home.directory / "tokens.json").stat().st_mode) == 0o600

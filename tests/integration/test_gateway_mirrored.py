@@ -36,7 +36,7 @@ def hub() -> Iterator[HubLike]:
 
 async def mirror(node: Shop, hub: HubLike, revision: str = "main", name: str = NAME) -> ImportDone:
     order = ImportOrder(f"hf:{name}@{revision}", hub.url, hosts=(hub.cdn.removeprefix("http://"),))
-    async with node.home.operator() as client, aclosing(client.within(60).upstream.run(order)) as events:
+    async with node.home.operator() as client, aclosing(client.with_timeout(60).upstream.run(order)) as events:
         found = [event async for event in events]
     assert isinstance(found[-1], ImportDone)
     return found[-1]
@@ -144,11 +144,12 @@ async def test_a_node_goes_on_serving_what_it_fetched_where_another_observed_oth
     def served(*found: ObservedArtifact) -> MirroredRepository:
         return MirroredRepository(NAME, {commit: {each.observed.artifact: each for each in found}}, {"main": commit})
 
-    assert served(true, lie).decided(commit) == true
+    assert served(true, lie).selected(commit) == true
     assert served(true, lie).notices(commit, true.observed.artifact)[0][0] == "upstream"
-    assert served(replace(true, here=False), lie).decided(commit) == lie, "where it fetched none, what most members did"
+    chosen = served(replace(true, here=False), lie).selected(commit)
+    assert chosen == lie, "where it fetched none, what most members did"
     equal = replace(lie, members=frozenset({sha256(b"SG")}))
-    assert served(replace(true, here=False), equal).decided(commit).observed == true.observed, "what was proven first"
+    assert served(replace(true, here=False), equal).selected(commit).observed == true.observed, "what was proven first"
     later = MirroredRepository(NAME, {commit: {true.observed.artifact: true}, "f" * 40: {other.artifact: equal}}, {})
     assert later.commit("main") == commit
 

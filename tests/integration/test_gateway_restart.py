@@ -12,14 +12,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.node.context import NodeContext
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, model, release, send
 
-SIZE = 6 * PIECE + 12_345
+SIZE = 6 * PIECE_SIZE + 12_345
 """Of a file that is hashed piece by piece, or as a whole: the one is told from the other by what was hashed."""
 
 
@@ -60,9 +60,9 @@ class Shop:
 
         def watched(core: NodeContext, *parts: Any) -> AbstractAsyncContextManager[str]:
             cores.append(core)
-            return beside(core, *parts)
+            return serve_gateway(core, *parts)
 
-        async with serving(self.home, beside=watched) as (listening,):
+        async with serving(self.home, companion=watched) as (listening,):
             yield Reader(cores[0], listening.http)
 
     def flip(self, at: int) -> None:
@@ -85,7 +85,7 @@ async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
     home.set("gateway", files=request.param)
     folder = model(tmp_path / "model", weights=SIZE)
     ready = release(publisher, folder, "tests/model@v1")
-    async with serving(home, beside=beside):
+    async with serving(home, companion=serve_gateway):
         async with home.client() as client:
             await send(client, ready)
         await until(lambda: _held(home), what="the node to hold it")
@@ -96,7 +96,7 @@ async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
 async def test_a_restart_costs_the_first_reader_one_piece(shop: Shop) -> None:
     async with shop.started() as reader:
         assert await reader.get(first=True) == (206, shop.data[:100])
-        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE, 0)
+        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE_SIZE, 0)
         assert await reader.get() == (200, shop.data)
         assert reader.hashed("whole") == 0
 
@@ -108,7 +108,7 @@ async def test_a_file_whose_records_are_lost_is_hashed_once_and_not_at_every_res
         assert reader.hashed("whole") == SIZE
     async with shop.started() as reader:
         assert await reader.get(first=True) == (206, shop.data[:100])
-        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE, 0)
+        assert (reader.hashed("piece"), reader.hashed("whole")) == (PIECE_SIZE, 0)
 
 
 async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop) -> None:
@@ -122,11 +122,11 @@ async def test_a_file_whose_records_are_damaged_is_right_all_the_same(shop: Shop
 
 
 async def test_a_byte_that_changed_while_the_node_was_down_does_not_leave(shop: Shop) -> None:
-    shop.flip(PIECE + 77)
+    shop.flip(PIECE_SIZE + 77)
     async with shop.started() as reader:
         status, got = await reader.get()
         assert status == 200
-        assert shop.data.startswith(got) and len(got) <= PIECE
+        assert shop.data.startswith(got) and len(got) <= PIECE_SIZE
         assert reader.core.store.quarantined() == 1
         assert (await reader.get())[0] == 503
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.content.secrets import TokenFile
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.gateway.hub import routes as streams
 from comity.node.importing import read_through as passages
 from comity.node.importing.read_through import ReadThroughImport
 from comity.trust.encoding import sha256
 from comity.upstream.download import Timeouts
 from comity.wire.upstream import ImportOrder
-from support.cold_shops import taken
 from support.federation import found, serving, until
 from support.gateway import Shop
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS
 from support.ports import free_port
+from support.read_through_nodes import taken
 from support.reading_through import fetched, reading_through, sluice
 
 HEAD = 1024 * 1024
@@ -74,7 +74,7 @@ async def test_what_nobody_has_is_shown_in_seconds_and_sent_while_it_comes(tmp_p
             head = await http.head(FILE)
             assert head.headers["ETag"] == f'"{HASHES["weights.bin"]}"'
             assert (head.headers["Content-Length"], head.headers["X-Repo-Commit"]) == (str(len(WEIGHTS)), commit)
-            assert "no node has seen all of it yet" in head.headers["X-HF-Warning"]
+            assert "no node has all of it yet" in head.headers["X-HF-Warning"]
             assert (await http.get(f"/{NAME}/resolve/{commit}/config.json")).content == FILES["config.json"]
             assert await taken(node.url + FILE, most=HEAD - 1) == WEIGHTS[: HEAD - 1], "the rest cannot have come"
             assert (await http.get(f"/api/models/{NAME}/refs")).json()["branches"][0]["targetCommit"] == commit
@@ -118,7 +118,7 @@ async def test_what_is_not_allowed_is_not_found_and_nobody_is_asked(
             answer = await http.get(path)
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "RepoNotFound"), path
             assert answer.json()["code"] == "UPSTREAM-NOT-ALLOWED"
-            assert "readers may not have it mirrored" in answer.headers["X-Error-Message"]
+            assert "[upstream] does not allow it" in answer.headers["X-Error-Message"]
     assert not hub.asked
 
 
@@ -167,7 +167,7 @@ async def test_what_is_too_large_is_refused_before_a_byte_comes(tmp_path: Path, 
 async def test_a_hub_that_is_away_is_told_with_what_to_do(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passages, "ASKING", Timeouts(silence=1.0, later=0.1, pause=0.01))
+    monkeypatch.setattr(passages, "PIN_TIMEOUTS", Timeouts(read_timeout=1.0, max_retry_after=0.1, first_delay=0.01))
     hub.url = f"http://127.0.0.1:{free_port()}"
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         for path in (FILE, f"/api/models/{NAME}"):
@@ -257,7 +257,7 @@ async def test_a_policy_of_the_owner_is_put_to_what_is_whole(tmp_path: Path, hub
 async def test_a_file_that_everybody_lost_is_mirrored_again(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passages, "LINGER", 0.0)
+    monkeypatch.setattr(passages, "ENDED_SECONDS", 0.0)
     hub.repository(NAME).commit(FILES)
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         assert (await http.get(FILE)).content == WEIGHTS
@@ -289,13 +289,13 @@ async def test_a_hub_that_lists_what_others_keep_here_opens_it_to_nobody(tmp_pat
 async def test_an_import_that_has_ended_leaves_the_memory(
     tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passages, "LINGER", 0.0)
+    monkeypatch.setattr(passages, "ENDED_SECONDS", 0.0)
     hub.repository(NAME).commit(FILES)
 
     def alive() -> bool:
         gc.collect()
         made = (found for found in gc.get_objects() if type(found) is ReadThroughImport)
-        return any(passage.standing.upstream.endpoint == hub.url for passage in made)
+        return any(passage.revision.upstream.endpoint == hub.url for passage in made)
 
     async with reading_through(tmp_path, hub) as node, reader(node) as http:
         with sluice(hub, HEAD) as opened:
@@ -307,17 +307,17 @@ async def test_an_import_that_has_ended_leaves_the_memory(
 
 
 async def test_a_peer_that_has_it_is_asked_first(tmp_path: Path, hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passages, "ASKING", Timeouts(silence=1.0, later=0.1, pause=0.01))
-    monkeypatch.setattr(passages, "REFUSED", 0.05)
+    monkeypatch.setattr(passages, "PIN_TIMEOUTS", Timeouts(read_timeout=1.0, max_retry_after=0.1, first_delay=0.01))
+    monkeypatch.setattr(passages, "FAILURE_SECONDS", 0.05)
     commit = hub.repository(NAME).commit(FILES).sha
     full, cold = found(tmp_path, 2).homes
     hosts = [hub.cdn.removeprefix("http://")]
     cold.set("replication", mirror="none")
     cold.set("gateway", cold="upstream")
     cold.set("upstream", allow=["*/*"], endpoint=hub.url, hosts=hosts)
-    async with serving(full), serving(cold, beside=beside) as (listening,):
+    async with serving(full), serving(cold, companion=serve_gateway) as (listening,):
         order = ImportOrder(f"hf:{NAME}", hub.url, hosts=tuple(hosts))
-        async with full.operator() as client, aclosing(client.within(60).upstream.run(order)) as events:
+        async with full.operator() as client, aclosing(client.with_timeout(60).upstream.run(order)) as events:
             assert [event async for event in events]
         asked = len(hub.asked)
         hub.interfere = lambda asked: Answer(503)

@@ -16,8 +16,8 @@ from comity_client.charter.proposals import (
     consent_plan,
     draft_admission,
     propose_plan,
-    reading_plan,
     sign_plan,
+    vote_plan,
 )
 from comity_client.charter.state import CharterMaterial
 from comity_client.client import Client
@@ -37,8 +37,8 @@ class Desk:
         self.client.pin(file)
 
     @property
-    def chamber(self) -> GovernanceClient:
-        return self.client.chamber()
+    def governance(self) -> GovernanceClient:
+        return self.client.governance()
 
     @property
     def key(self) -> GovernanceKey:
@@ -46,15 +46,15 @@ class Desk:
         return key
 
     def put(self, plan: Plan) -> None:
-        delivered = self.chamber.deliver(sign_plan(plan, self.key).material, str(self.home.socket))
+        delivered = self.governance.deliver(sign_plan(plan, self.key).material, str(self.home.socket))
         assert [str(each.refusal) for each in delivered if each.refusal] == []
 
     def read(self, body: Digest) -> bool:
         """Sign what is due; whether anything was."""
-        sitting = self.chamber.sitting()
-        if sitting.current.digest == body:
+        charter_state = self.governance.charter_state()
+        if charter_state.current.digest == body:
             return False
-        made = reading_plan(sitting, self.key, sitting.draft(body).body)
+        made = vote_plan(charter_state, self.key, charter_state.draft(body).body)
         if isinstance(made, Plan):
             self.put(made)
         return isinstance(made, Plan)
@@ -75,38 +75,38 @@ async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter
     async with serving(*founded):
         for home in founded:
             await introduced(home)
-        asked = await aside(lambda: newcomer.chamber.ask(fifth.directory))
+        asked = await aside(lambda: newcomer.governance.ask(fifth.directory))
         assert len(asked.waiting) == 4
-        (asking,) = await aside(lambda: desks[0].chamber.asking())
+        (asking,) = await aside(lambda: desks[0].governance.applicants())
         assert asking.card.lines == fifth.card.lines
 
         def draft() -> Digest:
-            sitting = desks[0].chamber.sitting().adding(CharterMaterial.of(asking.card.lines))
-            body = draft_admission(sitting.current, asking.card.member)
-            desks[0].put(propose_plan(sitting, desks[0].key.public, body, "they mirror what we publish"))
+            charter_state = desks[0].governance.charter_state().adding(CharterMaterial.of(asking.card.lines))
+            body = draft_admission(charter_state.current, asking.card.member)
+            desks[0].put(propose_plan(charter_state, desks[0].key.public, body, "they mirror what we publish"))
             return body.digest
 
         body = await aside(draft)
 
         async def hopeful() -> bool:
-            sitting = await aside(lambda: newcomer.chamber.sitting())
-            return [hope.body for hope in admission_drafts(sitting, fifth.card.inception.id)] == [body]
+            charter_state = await aside(lambda: newcomer.governance.charter_state())
+            return [hope.body for hope in admission_drafts(charter_state, fifth.card.inception.id)] == [body]
 
         await until(hopeful, what="the draft to be handed out")
 
         def consent() -> None:
-            sitting = newcomer.chamber.sitting()
-            shown = consent_plan(sitting, sitting.draft(body).body, fifth.card.inception.id)
+            charter_state = newcomer.governance.charter_state()
+            shown = consent_plan(charter_state, charter_state.draft(body).body, fifth.card.inception.id)
             line = sign_plan(shown, newcomer.key).material
-            assert {each.refusal for each in newcomer.chamber.deliver(line, founded.homes[1].name)} == {None}
+            assert {each.refusal for each in newcomer.governance.deliver(line, founded.homes[1].name)} == {None}
 
         await aside(consent)
 
         async def decided() -> bool:
             for desk in desks:
                 await aside(lambda desk=desk: desk.read(body))  # type: ignore[misc]
-            sittings = [await aside(lambda desk=desk: desk.chamber.sitting()) for desk in desks]  # type: ignore[misc]
-            return all(sitting.current.digest == body for sitting in sittings)
+            sittings = [await aside(lambda desk=desk: desk.governance.charter_state()) for desk in desks]  # type: ignore[misc]
+            return all(charter_state.current.digest == body for charter_state in sittings)
 
         await until(decided, patience=60, what="two readings by a quorum")
 
@@ -118,6 +118,6 @@ async def test_a_fifth_member_asks_is_admitted_and_stands_in_every_nodes_charter
             return charters == [1] * 4
 
         await until(taken_up, what="every node to take up epoch 1")
-        newest = await aside(lambda: newcomer.chamber.newest())
+        newest = await aside(lambda: newcomer.governance.newest_federation())
         assert {node.record.name for node in newest.nodes} == {*(home.name for home in founded), fifth.name}
         assert newcomer.client.diff(newest.encode()).relation == "forward"

@@ -192,7 +192,7 @@ def test_what_became_of_an_upstream_is_said_once(running: Importers, hub: HubLik
     gone = running.check(name)
     assert (gone.state, gone.lost) == ("gone", "repository")
     dossier = running.client.show(name)
-    assert {entry.statement.predicate for entry, _, _ in dossier.mirroring.news} == {
+    assert {entry.statement.predicate for entry, _, _ in dossier.mirroring.changes} == {
         "upstream-changed",
         "upstream-gone",
     }
@@ -325,7 +325,7 @@ def test_a_carried_folder_is_what_its_operator_says_and_no_more(
         running.mirror(hub, source=tmp_path / "carried", endpoint="", claimed="hf:org/carried@main")
     dossier = running.client.show(f"hf:org/carried@{'4' * 40}")
     assert dossier.mirroring.corroborated == 0
-    assert "nobody fetched it" in dossier.basis
+    assert "no node fetched it" in dossier.basis
 
 
 def test_a_model_sig_comes_along_and_is_judged_where_it_is_read(

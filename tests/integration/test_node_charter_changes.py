@@ -27,7 +27,7 @@ async def test_i10_a_removed_member_is_mirrored_reads_and_publishes_on(tmp_path:
     async with serving(*founded.homes):
         await staying[0].say(staying[0].drafting(body), bodies=[body])
         await decide(body, staying, everywhere=[removed])
-        assert any("no seat" in warning for warning in (await removed.status()).warnings)
+        assert any("does not list" in warning for warning in (await removed.status()).warnings)
         async with removed.home.client() as client:
             receipts = (await send(client, what)).receipts
         await converged(founded.homes, removed.home, least=receipts[-1].index + 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_accusation, read_accusation
+from comity.trust.charter.equivocation import check_misbehaviour, parse_misbehaviour
 from comity.trust.charter.votes import Intent, Ratify
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.identity import KeySet
@@ -53,12 +53,12 @@ async def test_a_member_that_contradicts_itself_is_caught_by_every_node(tmp_path
 async def _convicts(founded: Founded, person: Person, liar: Person) -> bool:
     """Whether the person's own node has logged an accusation of `liar` that proves itself."""
     async with person.home.client() as client:
-        for located in await client.proceedings():
+        for located in await client.next_epoch_entries():
             entry = parse_entry(located.line)
             if entry.statement.predicate != "misbehaviour" or entry.statement.by != person.home.record.node:
                 continue
             lines = {item.digest: await client.object(item.digest) for item in entry.statement.objects}
-            return check_accusation(read_accusation(entry), lines, keys(founded, liar)).member == liar.id
+            return check_misbehaviour(parse_misbehaviour(entry), lines, keys(founded, liar)).member == liar.id
     return False
 
 

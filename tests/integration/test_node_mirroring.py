@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from comity.node.context import NAME
+from comity.node.context import LEDGER_MARK
 from comity.node.replication.cosigner import HEARTBEAT
 from comity.node.replication.link import PeerLink
 from comity.node.replication.mirror import LogMirror, ShownHead
@@ -14,7 +14,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Refused
 from comity.trust.statement import Statement, Subject, sign_statement
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
-from comity.trust.tlog.proof import TlogProof, convict
+from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
 from comity.wire.client import NodeClient
 from comity.wire.messages import LogHead
 from support.federation import (
@@ -177,7 +177,7 @@ async def test_a_forked_log_is_convicted_and_frozen(tmp_path: Path, before: int,
         await until(convicted, what="the fork to be seen")
         (proof,) = await client.misbehaviour()
         assert proof.origin == first.origin
-        convict(proof.kind, proof.parts, first.record.log)
+        verify_misbehaviour(proof.kind, proof.parts, first.record.log)
         status = await operator.status()
         assert status.misbehaviour == 1
         assert any("two histories" in warning for warning in status.warnings)
@@ -206,7 +206,7 @@ async def test_a_conviction_spreads(tmp_path: Path) -> None:
 
             await until(heard, what="the conviction to spread")
             (proof,) = await client.misbehaviour()
-            convict(proof.kind, proof.parts, first.record.log)
+            verify_misbehaviour(proof.kind, proof.parts, first.record.log)
 
 
 @pytest.mark.parametrize("what", ("everything", "the database alone"))
@@ -223,7 +223,7 @@ async def test_a_node_restored_from_a_backup_takes_its_log_back_before_it_signs(
     shutil.rmtree(first.directory)
     shutil.copytree(tmp_path / "backup", first.directory)
     if what == "the database alone":
-        (first.directory / "data" / NAME).unlink()
+        (first.directory / "data" / LEDGER_MARK).unlink()
     first.set("replication", first_answer_seconds=0.0)  # a copy waits for a peer all the same
     async with serving(*founded.homes), first.client() as client, second.client() as other:
         again = await client.submit([publisher.announcement, say(publisher, 2)])

@@ -78,7 +78,7 @@ async def test_without_its_lock_it_ends_and_says_why_and_starts_again(
         before = await converged(founded.homes, first, least=3)
         assert postgres.end(database, "pg_try_advisory_lock") == 1
         await until(lambda: not node.alive, patience=PATIENCE, what="the node to end")
-        (said,) = (event for event in node.events if event["event"] == "nothing is signed any more")
+        (said,) = (event for event in node.events if event["event"] == "own log ended: the node stops signing")
         assert said["code"] == "LEDGER-LOCK-LOST"
         assert "terminating connection due to administrator command" in str(said["why"])
         with processes(first) as (again,):
@@ -106,5 +106,5 @@ async def test_it_moves_from_a_file_by_taking_its_log_back_from_a_peer(
             await publish(first, tmp_path / "two", "tests/two@v1")
             await converged(founded.homes, first, least=size(before) + 1)
             events = [str(event["event"]) for event in moved.events]
-    assert "this ledger is a copy: nothing is signed before a peer was heard" in events
-    assert "the own log was taken back from a peer" in events
+    assert "this ledger is a copy: the node signs nothing before a peer answered" in events
+    assert "own log restored from a peer" in events

@@ -121,7 +121,7 @@ async def test_a_node_on_a_bucket_takes_and_gives_512_mib_in_bounded_memory(tmp_
         await asyncio.to_thread(client.publish, tmp_path / "model", name, publisher=publisher, licence="MIT")
 
         async def mirrored() -> bool:
-            return any(event["event"] == "held" for event in nodes[1].events)
+            return any(event["event"] == "hold logged" for event in nodes[1].events)
 
         await until(mirrored, patience=300, what="the copy")
         peaks = [peak(nodes[0])]

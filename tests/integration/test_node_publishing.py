@@ -11,7 +11,7 @@ from comity.trust.artifact import PieceIndex, check_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Refused, Untrusted
 from comity.trust.statement import Author, SideObject, Statement, Subject, parse_entry, sign_statement
-from comity.trust.statements import Advisory, Published, publish, sign_advisory
+from comity.trust.statements import Advisory, Published, sign_advisory, sign_published
 from comity.wire.client import NodeClient
 from comity.wire.messages import InlineObject, UploadHeader
 from support.derivations import derived_line
@@ -85,7 +85,7 @@ async def test_an_upload_resumes_where_it_stopped(home: NodeHome, ready: Release
         asked = await client.submit(ready.lines, ready.inline())
         header = UploadHeader(asked.submission, digest, len(data), 0)
         assert await client.upload(header, chunks(data[:3_000_000])) == 3_000_000
-        with pytest.raises(Conflict, match="not where the upload stands"):
+        with pytest.raises(Conflict, match="wrong upload offset"):
             await client.upload(header, chunks(data))
     async with serving(home), home.client() as client:
         asked = await client.submit(ready.lines, ready.inline())
@@ -127,7 +127,7 @@ async def test_an_object_that_no_line_names_is_refused(home: NodeHome, ready: Re
 
 async def test_a_statement_by_somebody_elses_key_is_refused(home: NodeHome, ready: Release) -> None:
     thief = Publisher.generate("thief")
-    forged = publish(Published.parse(ready.entry.statement), thief.signer)
+    forged = sign_published(Published.parse(ready.entry.statement), thief.signer)
     async with serving(home), home.client() as client:
         with pytest.raises(Untrusted) as refused:
             await client.submit([ready.publisher.announcement, forged.line], ready.inline())
@@ -201,7 +201,7 @@ async def test_a_piece_index_that_is_not_these_files_is_refused(home: NodeHome, 
     files = tuple((path, replace(layout, root=sha256(b"wrong"))) for path, layout in ready.ingested.index.files)
     index = PieceIndex(files).encode()
     said = Published.parse(ready.entry.statement)
-    wrong = publish(replace(said, pieces=SideObject.of(index)), ready.publisher.signer)
+    wrong = sign_published(replace(said, pieces=SideObject.of(index)), ready.publisher.signer)
     objects = {**ready.objects, sha256(index): index}
     del objects[said.pieces.digest]
     bad = replace(ready, entry=wrong, objects=objects)

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from comity.content.secrets import read_signer
 from comity.ledger.ledger import Ledger
-from comity.trust.offers.accusing import OFFER_FAULT, FaultProof, convict_provider, read_accused
+from comity.trust.offers.accusing import OFFER_FAULT, FaultProof, read_offer_fault, verify_fault_proof
 from comity.trust.offers.chain import OfferLogReader
 from comity.trust.offers.offer import SliceAllocation, Window
 from comity.trust.offers.records import Grant, Offered, record_statement
 from comity.trust.statement import Entry, parse_entry, sign_statement
 from comity.trust.tlog.note import SignedNote
-from comity.trust.tlog.proof import TlogProof, convict
+from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
 from comity.wire.offer import OfferQuery
 from support.federation import NodeHome, found, introduced, serving, until
-from support.lending import Borrower, Lender, holding, reaches, read_chain
+from support.offer_commands import Borrower, Lender, holding, reaches, read_chain
 from support.offers import HOUR, to
 
 
@@ -71,7 +71,7 @@ async def accusations(home: NodeHome) -> list[tuple[str, str]]:
                 async for batch in client.entries(head.vkey, 0, size):
                     for entry in map(parse_entry, batch.lines):
                         if entry.statement.predicate == OFFER_FAULT:
-                            found.append((head.origin, read_accused(entry.statement).kind))
+                            found.append((head.origin, read_offer_fault(entry.statement).kind))
     return found
 
 
@@ -96,7 +96,7 @@ async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_pat
                 (state,) = await client.offers.search(OfferQuery(closed=True))
             assert state.fault.startswith("overbooked: ")
             async with home.operator() as client:
-                assert any("broke its word" in line for line in (await client.status()).warnings)
+                assert any("is at fault in its offer" in line for line in (await client.status()).warnings)
         read = await read_chain(homes[2], str(homes[0].record.log), offer)
         assert await convicted(homes[2], homes[0], read) == "overbooked"
 
@@ -113,8 +113,8 @@ async def convicted(mirror: NodeHome, provider: NodeHome, read: OfferLogReader) 
             async for batch in client.entries(str(provider.record.log), index, index + 1):
                 hashes = await client.inclusion(str(provider.record.log), index, size)
                 shown.append((batch.lines[0], TlogProof(index, hashes, note)))
-    dossier = FaultProof.parse(FaultProof.gather(shown).encode())
-    return convict_provider(dossier, provider.record.log, provider.record.online)
+    dossier = FaultProof.parse(FaultProof.of(shown).encode())
+    return verify_fault_proof(dossier, provider.record.log, provider.record.online)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ async def test_i11_two_provider_processes_on_one_key_leave_a_proof_at_every_mirr
                 await until(client.misbehaviour, what=f"{home.name} to have a proof")
                 proof = (await client.misbehaviour())[0]
             assert proof.origin == first.origin
-            convict(proof.kind, proof.parts, first.record.log)
+            verify_misbehaviour(proof.kind, proof.parts, first.record.log)
 
 
 def copied(home: NodeHome, directory: Path) -> NodeHome:

@@ -9,7 +9,7 @@ from attackers.charter import copies
 from comity.trust.errors import ComityError
 from comity.wire.offer import Redeem
 from support.federation import make_home, serving
-from support.lending import Borrower, Lender, reaches
+from support.offer_commands import Borrower, Lender, reaches
 from support.offers import START, hours
 
 NOW = float(START)

@@ -15,7 +15,7 @@ from comity.trust.statement import sign_statement
 from comity.wire.client import NodeClient
 from comity.wire.offer import AnswerDefault, Approve, OfferQuery, Post, Redeem, Reject, Release, UsageReport, Withdraw
 from support.federation import found, make_home, serving, until
-from support.lending import Borrower, Lender, holding, reaches, read_chain, state_of
+from support.offer_commands import Borrower, Lender, holding, reaches, read_chain, state_of
 from support.offers import HOUR, START, a_slice, an_offer, hours, to
 
 NOW = float(START)
@@ -36,7 +36,8 @@ async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None
         await borrower.submit(lender.home, asked)
         await reaches(lender.home, asked, "requested")
         async with lender.home.operator() as client:
-            assert any("offers that wait for an answer: 1" in line for line in (await client.status()).warnings)
+            warnings = (await client.status()).warnings
+            assert any("unanswered requests for this node's offers: 1" in line for line in warnings)
         granted = await lender.approve(asked.digest)
         assert await lender.approve(asked.digest) == granted
         await reaches(lender.home, asked, "granted")
@@ -58,7 +59,7 @@ async def test_a_grant_from_the_request_to_the_last_hour(lender: Lender) -> None
     chain = read.chain_of(offer)
     assert chain is not None
     assert chain.fault is None
-    assert chain.book.remaining == (940,)
+    assert chain.state.remaining == (940,)
 
 
 async def test_what_does_not_fit_is_refused_and_a_rejection_stands(lender: Lender) -> None:
@@ -206,7 +207,7 @@ async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tm
             read = await read_chain(home, str(homes[0].record.log), offer)
             chain = read.chain_of(offer)
             assert chain is not None
-            assert (chain.fault, chain.book.remaining) == (None, (900,))
+            assert (chain.fault, chain.state.remaining) == (None, (900,))
 
 
 async def test_a_log_that_says_too_much_of_offers_is_not_kept_in_memory(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ async def test_a_log_that_says_too_much_of_offers_is_not_kept_in_memory(tmp_path
             await lender.post(title=title)
 
         async def crowded(client: NodeClient) -> bool:
-            return any("says more of compute offers" in line for line in (await client.status()).warnings)
+            return any("more lines about compute offers" in line for line in (await client.status()).warnings)
 
         async with homes[1].operator() as operator:
             await until(lambda: crowded(operator), what="the node to keep no more")
@@ -248,7 +249,7 @@ async def test_a_default_is_public_with_both_sides(lender: Lender) -> None:
             return {complaint.line, answer.line} <= set(lines)
 
         await holding(lender.home, both, "both sides to be shown")
-        assert complaint.digest in (await state_of(lender.home, asked)).said
+        assert complaint.digest in (await state_of(lender.home, asked)).statements
 
 
 async def test_a_pact_is_redeemable_only_after_its_own_beneficiarys_cut_off(lender: Lender) -> None:
@@ -314,4 +315,4 @@ async def test_of_many_who_ask_at_once_those_are_granted_who_fit(lender: Lender)
     chain = read.chain_of(offer)
     assert chain is not None
     assert chain.fault is None
-    assert len(chain.book.grants) == 2
+    assert len(chain.state.grants) == 2

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from comity.node.config import NodeConfig
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity_cli.main import command
-from comity_client.session import socket_of
+from comity_client.session import operator_socket
 from support.federation import converged, found, make_home, serving
 from support.publisher import Publisher, model, release, send
 
@@ -67,17 +67,17 @@ def test_the_socket_is_looked_for_where_the_node_listens(
     if setting is not None:
         home.set("listen", operator=setting)
     node = NodeConfig.load(home.directory / "node.toml", environ)
-    assert socket_of(home.directory, environ) == node.listen.operator
+    assert operator_socket(home.directory, environ) == node.listen.operator
 
 
 @pytest.mark.parametrize("text", ["[listen\n", "[listen]\noperator = 7\n"])
 def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "node.toml").write_text(text)
     with pytest.raises(Malformed) as caught:
-        socket_of(tmp_path, {})
+        operator_socket(tmp_path, {})
     assert caught.value.code == "CONFIG"
 
 
 def test_a_folder_that_is_no_home_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        socket_of(tmp_path, {})
+        operator_socket(tmp_path, {})

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.content.secrets import write_keys
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import verify_consistency
 from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key, open_checkpoint, verified_cosigners
@@ -77,9 +77,9 @@ async def test_a_node_of_ours_is_a_witness_for_another_one(home: NodeHome, tmp_p
     watcher = make_home(tmp_path / "watcher", 1)
     write_keys(watcher.directory / "keys" / "witness.pem", (KEY,))
     watcher.set("tlog", witness=[str(home.record.log)], witness_name=NAME)
-    async with serving(watcher, beside=beside) as (listening,):
+    async with serving(watcher, companion=serve_gateway) as (listening,):
         home.set("tlog", submit=[f"{VKEY} {listening.http}/tlog"])
-        async with serving(home, beside=beside):
+        async with serving(home, companion=serve_gateway):
             await until(lambda: shows_cosignature(home), what="the other node to cosign")
 
 
@@ -142,7 +142,10 @@ async def test_a_witness_that_is_not_there_costs_the_log_nothing(home: NodeHome)
 async def test_what_an_outside_witness_signed_is_shown_by_the_gateway(home: NodeHome) -> None:
     async with witness(lambda request: (200, signature(request))) as fake:
         home.set("tlog", submit=[f"{VKEY} {fake.url}"])
-        async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as http:
+        async with (
+            serving(home, companion=serve_gateway) as (listening,),
+            httpx2.AsyncClient(base_url=listening.http) as http,
+        ):
             await until(lambda: shows_cosignature(home), what="a cosignature")
             (log,) = (await http.get("/tlog")).json()["logs"]
             assert NAME in (await http.get(f"{log['prefix']}/checkpoint")).text

@@ -16,13 +16,13 @@ import pytest
 import structlog
 from comity.content.blobs import FolderStore
 from comity.content.secrets import read_keys
-from comity.gateway.app import beside
-from comity.node.app import Beside
+from comity.gateway.app import serve_gateway
+from comity.node.app import Companion
 from comity.transfer import sources as ranges
-from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import TransferLimits, WantedFile
-from comity.transfer.sources import RangeSource, offering
-from comity.trust.artifact import PIECE
+from comity.transfer.sources import RangeSource, sources_with_blob
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Refused, Unavailable
 from comity.trust.keys import PrivateKey
@@ -74,16 +74,16 @@ def logged() -> Iterator[list[dict[str, object]]]:
 
 
 @asynccontextmanager
-async def scene(folder: Path, beside: Beside) -> AsyncIterator[Scene]:
+async def scene(folder: Path, serve_gateway: Companion) -> AsyncIterator[Scene]:
     """Two founded nodes, the first of them up with an artifact and what runs `beside` it, and a client."""
     founded = found(folder / "nodes", 2)
     for home in founded:
         home.set("gateway", http="", ranges=f"127.0.0.1:{free_port()}")
     what = release(Publisher.generate(), model(folder / "model", weights=BYTES), "tests/model@v1")
-    client = Client(Home(folder / "home"), limits=TransferLimits(patience=30.0, silence=1.0))
+    client = Client(Home(folder / "home"), limits=TransferLimits(patience=30.0, read_timeout=1.0))
     client.pin(founded.federation.encode())
     first = founded.homes[0]
-    async with serving(first, beside=beside):
+    async with serving(first, companion=serve_gateway):
         await introduced(first)
         async with first.client() as publisher:
             await send(publisher, what)
@@ -96,11 +96,11 @@ def nodes_identity(home: NodeHome) -> TlsIdentity:
 
 def served(logged: list[dict[str, object]], door: str = "ranges") -> int:
     """Bytes that left by ranges."""
-    return sum(int(str(line["sent"])) for line in logged if line["event"] == "blob served" and line["door"] == door)
+    return sum(int(str(line["sent"])) for line in logged if line["event"] == "blob served" and line["listener"] == door)
 
 
 async def test_a_node_says_where_its_ranges_are_at_both_ports(tmp_path: Path, logged: list[dict[str, object]]) -> None:
-    async with scene(tmp_path, beside) as made:
+    async with scene(tmp_path, serve_gateway) as made:
         first, second = made.founded.homes
         mutual = Address.parse(first.card.mutual[0])
         peer = NodeClient.connect(mutual, CertificatePin.of(first.record.tls), nodes_identity(second))
@@ -127,7 +127,7 @@ async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
     tmp_path: Path, logged: list[dict[str, object]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with scene(tmp_path, beside) as made:
+    async with scene(tmp_path, serve_gateway) as made:
         assert await made.pull(tmp_path / "got") == WEIGHTS
     assert served(logged) > 0
     everything = repr(logged) + caplog.text
@@ -137,7 +137,7 @@ async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
 
 
 async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
-    async with scene(tmp_path, beside) as made:
+    async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
         async with serving(second), second.client() as client:
 
@@ -218,13 +218,13 @@ def right(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
     wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length]))
 
 
-async def fetch(folder: Path, *second: RangeSource) -> Fetched:
+async def fetch(folder: Path, *second: RangeSource) -> FetchResult:
     """What a transfer does that has the node's streams and a second way to it."""
     for source in second:
         assert await source.find(BLOB)
     streams = MemorySource("node", WEIGHTS, message=ranges.CHUNK)
-    want = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE))
-    limits = TransferLimits(silence=0.5, patience=20.0, first_rest=0.05, longest_rest=0.1)
+    want = WantedFile(BLOB, BYTES, cut(WEIGHTS, PIECE_SIZE))
+    limits = TransferLimits(read_timeout=0.5, patience=20.0, first_delay=0.05, max_delay=0.1)
     fetched = await fetch_file(want, [streams, *second], folder / "got", limits=limits)
     for source in second:
         source.close()
@@ -251,7 +251,7 @@ async def test_whatever_is_wrong_with_the_ranges_the_file_is_right(
 async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> None:
     with host(identity, right) as there:
         fetched = await fetch(tmp_path, source_at([there.url], identity))
-    assert named(fetched.bytes_by_source)["memory node"] >= PIECE
+    assert named(fetched.bytes_by_source)["memory node"] >= PIECE_SIZE
     assert not named(fetched.faults)
 
 
@@ -313,7 +313,7 @@ async def test_giving_up_frees_the_connection_and_its_thread(identity: TlsIdenti
 
 
 async def test_a_node_that_does_not_say_where_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "ANSWER", 0.05)
+    monkeypatch.setattr(ranges, "LOCATE_TIMEOUT", 0.05)
     asked = []
 
     async def locate(digest: Digest) -> tuple[BlobLocation, ...]:
@@ -323,16 +323,16 @@ async def test_a_node_that_does_not_say_where_is_not_asked_again(monkeypatch: py
 
     key = PrivateKey.generate("ecdsa-p256")
     source = RangeSource(source_key("node"), "node", CertificatePin.of(make_certificate(key)), locate)
-    assert await offering([source], BLOB, BYTES) == []
-    assert await offering([source], BLOB, BYTES) == []
+    assert await sources_with_blob([source], BLOB, BYTES) == []
+    assert await sources_with_blob([source], BLOB, BYTES) == []
     assert len(asked) == 1
     source.close()
 
 
 async def test_a_small_file_is_not_worth_a_second_way(identity: TlsIdentity) -> None:
     source = source_at(["https://h/"], identity)
-    assert await offering([source], BLOB, ranges.WORTH - 1) == []
-    assert await offering([source], BLOB, ranges.WORTH) == [source]
+    assert await sources_with_blob([source], BLOB, ranges.MIN_RANGE_SIZE - 1) == []
+    assert await sources_with_blob([source], BLOB, ranges.MIN_RANGE_SIZE) == [source]
     source.close()
 
 
@@ -375,9 +375,9 @@ async def test_nobody_there_is_unavailable_without_the_url(identity: TlsIdentity
 
 
 async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path: Path) -> None:
-    async with scene(tmp_path, beside) as made:
+    async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
-        async with serving(second, beside=beside), second.client() as client:
+        async with serving(second, companion=serve_gateway), second.client() as client:
 
             async def there() -> bool:
                 (stat,) = await client.stat([BLOB])

@@ -23,7 +23,7 @@ from pathlib import Path
 from comity.derivation.check import compare
 from comity.derivation.check import read_weights
 sides = [read_weights(Path(name), [p.name for p in Path(name).iterdir() if p.is_file()]) for name in sys.argv[1:]]
-from comity.derivation import casts, ggml
+from comity.derivation import casts
 def peak():
     with open("/proc/self/status") as status:  # getrusage counts what ran before exec, too
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024

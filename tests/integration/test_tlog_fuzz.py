@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.content.secrets import write_keys
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.keys import PrivateKey
 from fuzz.mutate import mutations
 from support.federation import introduced, make_home, serving
@@ -32,7 +32,10 @@ async def faces(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faces
     write_keys(home.directory / "keys" / "witness.pem", (PrivateKey.generate("ed25519"),))
     home.set("tlog", witness=vkeys([LOG]), mirror=vkeys([LOG]), witness_name="witness.example/w1")
     home.set("gateway", calls_per_second=100_000)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         await introduced(home)
         assert (await Faces(client).add_checkpoint(LOG.submission(0, 300))).status_code == 200
         yield Faces(client)

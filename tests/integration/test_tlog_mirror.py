@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
 from comity.trust.tlog.note import SignedNote, verify_cosignature
@@ -33,7 +33,10 @@ def home(tmp_path: Path) -> NodeHome:
 
 @pytest.fixture
 async def faces(home: NodeHome) -> AsyncIterator[Faces]:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         yield Faces(client)
 
 
@@ -148,10 +151,16 @@ async def test_many_may_push_one_log_at_once_and_one_that_stalls_keeps_nobody(fa
 
 
 async def test_what_was_taken_outlives_the_node(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         await submit(Faces(client), 0, 600)
         stands(await Faces(client).add_entries(LOG.upload(0, 600, packages=1)), 202, 600, 256)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         cosigned(home, await Faces(client).add_entries(LOG.upload(256, 600)), 600)
 
 
@@ -161,7 +170,10 @@ async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome
     log = OutsideLog("members.example/log")
     log.append(sign_statement(statement, PUBLISHER).line)
     home.set("tlog", mirror=vkeys([log]))
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         await submit(Faces(client), 0, 1, log)
         answer = await Faces(client).add_entries(log.upload(0, 1))
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "SIDE-OBJECT")
@@ -170,7 +182,10 @@ async def test_a_statement_without_its_side_objects_is_not_signed(home: NodeHome
 
 async def test_beyond_its_quota_a_log_is_not_taken(home: NodeHome) -> None:
     home.set("limits", entries_per_origin=300)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         await submit(Faces(client), 0, 600)
         answer = await Faces(client).add_entries(LOG.upload(0, 600))
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (507, "QUOTA")
@@ -193,7 +208,10 @@ async def test_an_upload_that_claims_more_than_there_can_be_is_refused(faces: Fa
 async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
     rival = OutsideLog(LOG.origin).grow(20, b"another")
     home.set("tlog", mirror=vkeys([LOG, rival]))
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         for log, size in ((LOG, 10), (rival, 20)):
             await submit(Faces(client), 0, size, log)
             cosigned(home, await Faces(client).add_entries(log.upload(0, size)), size, log)
@@ -209,14 +227,20 @@ async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
 async def test_anybody_may_carry_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes
-    async with serving(first, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(first, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         await introduced(first)
         log = OutsideLog(first.origin)
         checkpoint, entries = await read_log(Faces(client), log.prefix, first.record.log)
         note = SignedNote.parse((await Faces(client).get(f"{log.prefix}/checkpoint")).content)
     for entry in entries:
         log.append(entry)
-    async with serving(second, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(second, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         submission = AddCheckpoint(0, (), note).encode()
         assert (await Faces(client).add_checkpoint(submission)).status_code == 200
         answer = await signed(Faces(client), log.upload(0, checkpoint.size))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from support.federation import Founded, converged, found, serving
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def founded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Founded, list[Faces]]]:
     founded = found(tmp_path_factory.mktemp("founded"), 2)
-    async with serving(*founded, beside=beside) as listenings:
+    async with serving(*founded, companion=serve_gateway) as listenings:
         clients = [httpx2.AsyncClient(base_url=listening.http) for listening in listenings]
         await converged(founded.homes, founded.homes[0], least=2)
         yield founded, [Faces(client) for client in clients]

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from comity.content.secrets import write_keys
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.ledger.ledger import Ledger
-from comity.node.context import OUTSIDE, LedgerMark
+from comity.node.context import OUTSIDE_MARK, LedgerMark
 from comity.trust.encoding import b64encode
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey
@@ -43,7 +43,10 @@ def home(tmp_path: Path) -> NodeHome:
 
 @pytest.fixture
 async def faces(home: NodeHome) -> AsyncIterator[Faces]:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         yield Faces(client)
 
 
@@ -148,35 +151,53 @@ async def test_monitors_read_the_newest_checkpoint_that_it_signed(faces: Faces) 
 
 async def test_its_state_outlives_it(home: NodeHome) -> None:
     for old, size, status in ((0, 8, 200), (0, 8, 409), (8, 9, 200)):
-        async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        async with (
+            serving(home, companion=serve_gateway) as (listening,),
+            httpx2.AsyncClient(base_url=listening.http) as client,
+        ):
             assert (await Faces(client).add_checkpoint(LOG.submission(old, size))).status_code == status
 
 
 async def test_on_a_copy_of_its_ledger_it_signs_nothing_for_outside_logs(home: NodeHome) -> None:
     ledger = home.config().storage.ledger
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     backup = ledger.with_name("backup")
     shutil.copy(ledger, backup)
     backup.replace(ledger)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         for _ in range(2):
             answer = await Faces(client).add_checkpoint(LOG.submission(8, 9))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (503, "LEDGER-COPY")
-    mark = LedgerMark(ledger.with_name(OUTSIDE), str(ledger.stat().st_ino))
-    subprocess.run(mark.vouching_command(), shell=True, check=True)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    mark = LedgerMark(ledger.with_name(OUTSIDE_MARK), str(ledger.stat().st_ino))
+    subprocess.run(mark.reset_command(), shell=True, check=True)
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(8, 9)), LOG.checkpoint(9))
 
 
 async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convict_the_log(home: NodeHome) -> None:
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
     ledger = Ledger.open(home.config().storage.ledger.parent, time.time)
     ledger.logs.create(LOG.origin, str(LOG.verifier))
     ledger.logs.advance(str(LOG.verifier), 0, FORK.entries[:12], FORK.note(12))
     ledger.close()
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         for log, old in ((LOG, 8), (FORK, 12)):
             answer = await Faces(client).add_checkpoint(log.submission(old, 20))
             assert (answer.status_code, answer.headers["X-Error-Code"]) == (403, "SPLIT-VIEW")
@@ -188,7 +209,10 @@ async def test_a_history_that_was_mirrored_and_another_that_was_submitted_convic
 async def test_a_log_may_be_both_witnessed_and_mirrored(home: NodeHome) -> None:
     home.set("tlog", mirror=vkeys([LOG]))
     home.set("replication", first_answer_seconds=0)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         signed_by_both(await Faces(client).add_checkpoint(LOG.submission(0, 8)), LOG.checkpoint(8))
         assert (await Faces(client).add_entries(LOG.upload(0, 8))).status_code == 200
         mirrored = (await Faces(client).get(f"{LOG.prefix}/checkpoint")).text
@@ -225,12 +249,12 @@ async def test_a_request_that_stalls_does_not_win_from_a_size_that_is_gone(faces
 async def test_a_name_or_key_that_the_node_has_another_use_for_is_refused(home: NodeHome) -> None:
     home.set("tlog", witness_name=home.record.cosigners[0].name)
     with pytest.raises(Malformed) as refusal:
-        async with serving(home, beside=beside):
+        async with serving(home, companion=serve_gateway):
             pass
     assert refusal.value.code == "CONFIG"
     home.set("tlog", witness_name=NAME, witness_key="keys/log.pem")
     with pytest.raises(Malformed):
-        async with serving(home, beside=beside):
+        async with serving(home, companion=serve_gateway):
             pass
 
 
@@ -251,7 +275,10 @@ async def test_it_answers_the_table_of_litewitness_as_the_present_specification_
     write_keys(home.directory / "keys" / "witness.pem", KEYS)
     home.set("tlog", witness=[str(key)], witness_name=NAME)
     assert len(litewitness_table) == 9
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as client,
+    ):
         for body, status, words in litewitness_table:
             answer = await Faces(client).add_checkpoint(body)
             if words == "unknown log":

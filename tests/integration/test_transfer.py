@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import Fetched, Partial, fetch_file
+from comity.transfer.fetch import FetchResult, PartialFile, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from support.sources import (
-    PIECE,
+    PIECE_SIZE,
     QUICK,
     Dripping,
     Empty,
@@ -44,7 +44,7 @@ def into(tmp_path: Path) -> Path:
 
 async def fetch(
     sources: list[BlobSource], into: Path, *, data: bytes = DATA, limits: TransferLimits = QUICK
-) -> Fetched:
+) -> FetchResult:
     fetched = await fetch_file(wanted(data), sources, into, limits=limits, jitter=lambda: 0.5)
     assert into.read_bytes() == data
     counted = sum(fetched.bytes_by_source.values()) + fetched.resumed + fetched.reused
@@ -68,10 +68,10 @@ async def test_several_sources_share_the_work(into: Path) -> None:
 async def test_a_fast_source_is_asked_in_long_runs(into: Path) -> None:
     source = MemorySource("a", DATA)
     await fetch([source], into)
-    assert max(length for _, length in source.asked) > 10 * PIECE
+    assert max(length for _, length in source.asked) > 10 * PIECE_SIZE
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1])
+@pytest.mark.parametrize("size", [0, 1, PIECE_SIZE, PIECE_SIZE + 1])
 async def test_small_files_are_files_too(into: Path, size: int) -> None:
     data = DATA[:size]
     await fetch([MemorySource("a", data)], into, data=data)
@@ -94,7 +94,7 @@ async def test_a_liar_is_dropped_at_its_first_bad_piece_and_named(into: Path) ->
 
 async def test_a_liar_among_good_pieces_is_found_by_the_bad_one(into: Path) -> None:
     fetched = await fetch([Liar("liar", DATA, pieces=range(10, 40)), MemorySource("honest", DATA, pause=0.001)], into)
-    assert named(fetched.bytes_by_source)["liar"] >= PIECE, "what it gave rightly counts"
+    assert named(fetched.bytes_by_source)["liar"] >= PIECE_SIZE, "what it gave rightly counts"
     assert named(fetched.dropped)["liar"].startswith("wrong bytes: piece ")
 
 
@@ -107,10 +107,10 @@ async def test_six_liars_cannot_outvote_one_honest_source(into: Path) -> None:
 @pytest.mark.parametrize(
     ("faulty", "reason"),
     [
-        (Short("x", DATA), "wrong length: its answer ended early"),
-        (Endless("x", DATA), "wrong length: it sent more than was asked"),
-        (Empty("x", DATA), "empty message: it sent a message without bytes"),
-        (Silent("x", DATA), "silent: no byte for 0.1 s"),
+        (Short("x", DATA), "wrong length: the answer is too short"),
+        (Endless("x", DATA), "wrong length: more bytes than requested"),
+        (Empty("x", DATA), "empty message: the source sent a message without bytes"),
+        (Silent("x", DATA), "timeout: no byte for 0.1 s"),
         (Failing("x", DATA, lambda: Unavailable("busy")), "busy"),
         (Failing("x", DATA, lambda: ConnectionResetError(104, "reset by peer")), "connection lost: reset by peer"),
     ],
@@ -152,12 +152,12 @@ async def test_the_last_source_is_never_given_up_for_silence(into: Path) -> None
                 yield part
 
     data = weights(3)
-    await fetch([Hiccup("a", data)], into, data=data, limits=replace(QUICK, silence=0.02))
+    await fetch([Hiccup("a", data)], into, data=data, limits=replace(QUICK, read_timeout=0.02))
 
 
 async def test_when_nobody_gives_anything_the_transfer_ends_when_patience_does(into: Path) -> None:
-    limits = replace(QUICK, patience=0.2, silence=0.02)
-    with pytest.raises(Unavailable, match="a: silent") as failure:
+    limits = replace(QUICK, patience=0.2, read_timeout=0.02)
+    with pytest.raises(Unavailable, match="a: timeout") as failure:
         await fetch_file(wanted(DATA), [Silent("a", DATA)], into, limits=limits)
     assert failure.value.code == "PATIENCE"
 
@@ -165,16 +165,16 @@ async def test_when_nobody_gives_anything_the_transfer_ends_when_patience_does(i
 async def test_sources_that_drip_cannot_keep_an_honest_one_out(into: Path) -> None:
     data = weights(6)
     drips = [Dripping(f"drip-{number}", data, every=0.02) for number in range(12)]
-    limits = replace(QUICK, silence=0.2, patience=60.0)
+    limits = replace(QUICK, read_timeout=0.2, patience=60.0)
     fetched = await fetch([*drips, MemorySource("honest", data)], into, data=data, limits=limits)
     assert named(fetched.bytes_by_source) == {"honest": len(data)}
 
 
 async def test_the_last_source_may_correct_a_bad_piece(into: Path) -> None:
     fetched = await fetch([Liar("a", DATA, pieces=[5], times=1)], into)
-    assert named(fetched.faults) == {"a": ("wrong bytes: piece 5 does not have its hash",)}
+    assert named(fetched.faults) == {"a": ("wrong bytes: piece 5 does not match its hash",)}
     assert named(fetched.dropped) == {}
-    assert fetched.refetched >= PIECE
+    assert fetched.refetched >= PIECE_SIZE
 
 
 async def test_a_lonely_liar_is_refused_by_name(into: Path) -> None:
@@ -195,7 +195,7 @@ async def test_the_same_bad_piece_from_everybody_casts_doubt_on_the_index(into: 
         await fetch_file(want, [MemorySource("a", DATA), MemorySource("b", DATA)], into, limits=QUICK)
     assert refusal.value.code == "PIECE-INDEX"
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.resumed >= 7 * PIECE, "what was verified under the wrong index serves under the right one"
+    assert fetched.resumed >= 7 * PIECE_SIZE, "what was verified under the wrong index serves under the right one"
 
 
 async def test_pieces_that_do_not_make_the_file_leave_nothing_and_name_who_gave_them(into: Path) -> None:
@@ -218,7 +218,7 @@ async def test_what_all_sources_answer_is_the_answer(
 
 
 async def test_no_source_at_all_is_said_plainly(into: Path) -> None:
-    with pytest.raises(Unavailable, match="no source was given"):
+    with pytest.raises(Unavailable, match="there is no source"):
         await fetch_file(wanted(DATA), [], into)
 
 
@@ -248,7 +248,7 @@ async def test_a_cancelled_transfer_goes_on_where_it_was(into: Path) -> None:
     first, second = MemorySource("a", DATA), MemorySource("a", DATA)
     await interrupted(first, into, len(DATA) // 2)
     fetched = await fetch([second], into)
-    assert first.served + second.served <= len(DATA) + 4 * PIECE, "no more than what was in flight comes twice"
+    assert first.served + second.served <= len(DATA) + 4 * PIECE_SIZE, "no more than what was in flight comes twice"
     assert fetched.resumed > 0
 
 
@@ -260,24 +260,28 @@ async def test_a_complete_partial_file_needs_no_source(into: Path) -> None:
 
 async def test_bad_bytes_in_the_partial_file_are_fetched_again(into: Path) -> None:
     damaged = bytearray(DATA)
-    damaged[9 * PIECE] ^= 1
+    damaged[9 * PIECE_SIZE] ^= 1
     into.write_bytes(damaged)
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert named(fetched.bytes_by_source) == {"a": PIECE}
+    assert named(fetched.bytes_by_source) == {"a": PIECE_SIZE}
 
 
 async def test_the_partial_file_of_another_file_is_used_as_far_as_it_agrees(into: Path) -> None:
-    into.write_bytes(weights(3, seed=9) + DATA[3 * PIECE - 100 : 3 * PIECE] + DATA[3 * PIECE :] + b"surplus")
+    into.write_bytes(
+        weights(3, seed=9) + DATA[3 * PIECE_SIZE - 100 : 3 * PIECE_SIZE] + DATA[3 * PIECE_SIZE :] + b"surplus"
+    )
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert named(fetched.bytes_by_source) == {"a": 3 * PIECE}
+    assert named(fetched.bytes_by_source) == {"a": 3 * PIECE_SIZE}
 
 
 async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path: Path) -> None:
     older = tmp_path / "older"
-    older.write_bytes(b"another header" + DATA[: 30 * PIECE])
-    places = {hashlib.sha256(DATA[at * PIECE : (at + 1) * PIECE]).digest(): at * PIECE + 14 for at in range(30)}
+    older.write_bytes(b"another header" + DATA[: 30 * PIECE_SIZE])
+    places = {
+        hashlib.sha256(DATA[at * PIECE_SIZE : (at + 1) * PIECE_SIZE]).digest(): at * PIECE_SIZE + 14 for at in range(30)
+    }
     lies = tmp_path / "lies"
-    lies.write_bytes(bytes(PIECE))
+    lies.write_bytes(bytes(PIECE_SIZE))
 
     def find(record: PieceRecord) -> list[tuple[Path, int]]:
         return [(lies, 0), (older, places[record.sha256])] if record.sha256 in places else [(lies, 0)]
@@ -285,29 +289,29 @@ async def test_pieces_that_are_here_already_are_not_fetched(into: Path, tmp_path
     source = MemorySource("a", DATA)
     fetched = await fetch_file(wanted(DATA), [source], into, local=LocalSource(find), limits=QUICK)
     assert into.read_bytes() == DATA
-    assert (fetched.reused, named(fetched.bytes_by_source)) == (30 * PIECE, {"a": len(DATA) - 30 * PIECE})
+    assert (fetched.reused, named(fetched.bytes_by_source)) == (30 * PIECE_SIZE, {"a": len(DATA) - 30 * PIECE_SIZE})
 
 
 async def test_a_full_disk_keeps_what_it_has_for_the_next_try(into: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PIECE, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PIECE_SIZE, before[1]))
     try:
-        with pytest.raises(OutOfSpace, match="cannot keep"):
+        with pytest.raises(OutOfSpace, match="the partial file of"):
             await fetch_file(wanted(DATA), [MemorySource("a", DATA)], into, limits=QUICK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     fetched = await fetch([MemorySource("a", DATA)], into)
-    assert fetched.resumed >= 18 * PIECE
+    assert fetched.resumed >= 18 * PIECE_SIZE
 
 
 async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk_answers, write = threading.Event(), Partial.keep
+    disk_answers, write = threading.Event(), PartialFile.write_piece
 
-    def slow_disk(self: Partial, piece: int, view: memoryview) -> bytes:
+    def slow_disk(self: PartialFile, piece: int, view: memoryview) -> bytes:
         disk_answers.wait()
         return write(self, piece, view)
 
-    monkeypatch.setattr(Partial, "keep", slow_disk)
+    monkeypatch.setattr(PartialFile, "write_piece", slow_disk)
     sources = [MemorySource(f"{number}", DATA) for number in range(12)]
     task = asyncio.create_task(fetch_file(wanted(DATA), sources, into, limits=QUICK))
     for _ in range(200):
@@ -315,15 +319,15 @@ async def test_no_source_is_read_further_than_there_are_buffers(into: Path, monk
     served = sum(source.served for source in sources)
     disk_answers.set()
     await task
-    assert QUICK.streams * PIECE <= served <= QUICK.buffers * PIECE
+    assert QUICK.streams * PIECE_SIZE <= served <= QUICK.buffers * PIECE_SIZE
 
 
 async def test_two_transfers_share_what_they_know_of_their_sources(tmp_path: Path) -> None:
-    standings: dict[SourceKey, SourceHealth] = {}
+    health: dict[SourceKey, SourceHealth] = {}
     liar, honest = Liar("liar", DATA), MemorySource("honest", DATA)
-    await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, standings=standings)
+    await fetch_file(wanted(DATA), [liar, honest], tmp_path / "1", limits=QUICK, health=health)
     asked = len(liar.asked)
-    fetched = await fetch_file(wanted(DATA), [liar, honest], tmp_path / "2", limits=QUICK, standings=standings)
+    fetched = await fetch_file(wanted(DATA), [liar, honest], tmp_path / "2", limits=QUICK, health=health)
     assert len(liar.asked) == asked
     assert "wrong bytes" in named(fetched.dropped)["liar"]
 

@@ -6,16 +6,16 @@ import random
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import MIB, WantedFile
-from comity.trust.artifact import PIECE
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import sha256
 from comity.trust.errors import Unavailable
 from support import virtual_time
 from support.sources import Dripping, Failing, Liar, Link, MemorySource, Silent, cut, named, source_key
 
 DATA = random.Random(7).randbytes(96 * MIB)
-WANT = WantedFile(sha256(DATA), len(DATA), cut(DATA, PIECE))
+WANT = WantedFile(sha256(DATA), len(DATA), cut(DATA, PIECE_SIZE))
 SUM_OF_LINKS = 170.0
 
 
@@ -23,7 +23,7 @@ def links() -> list[MemorySource]:
     return [Link("a", DATA, 100), Link("b", DATA, 50), Link("c", DATA, 20)]
 
 
-def fetch(sources: list[MemorySource], folder: Path, want: WantedFile = WANT) -> tuple[Fetched, float]:
+def fetch(sources: list[MemorySource], folder: Path, want: WantedFile = WANT) -> tuple[FetchResult, float]:
     """The transfer, and the Mbit/s at which it came."""
     work = fetch_file(want, sources, folder / "partial", executor=virtual_time.Inline(), jitter=lambda: 0.5)
     fetched, seconds = virtual_time.run(work)
@@ -51,7 +51,7 @@ def test_a_liar_and_a_dead_source_cost_next_to_nothing(tmp_path: Path) -> None:
 def test_a_small_file_does_not_wait_out_the_silence_of_a_dead_source(tmp_path: Path) -> None:
     data = DATA[:100_000]
     sources = [Silent("dead", data), Link("a", data, 100)]
-    _, mbit = fetch(sources, tmp_path, WantedFile(sha256(data), len(data), cut(data, PIECE)))
+    _, mbit = fetch(sources, tmp_path, WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE)))
     assert len(data) * 8 / 1e6 / mbit < 1.0, "seconds; the silence alone would take 3"
 
 
@@ -72,7 +72,7 @@ def test_a_source_that_comes_back_is_used_again(tmp_path: Path) -> None:
 def test_no_number_of_drips_keeps_an_honest_source_out(tmp_path: Path, drips: int) -> None:
     data = DATA[: 8 * MIB]
     sources = [Dripping(f"drip-{number}", data, every=2.0) for number in range(drips)]
-    want = WantedFile(sha256(data), len(data), cut(data, PIECE))
+    want = WantedFile(sha256(data), len(data), cut(data, PIECE_SIZE))
     fetched, mbit = fetch([*sources, Link("a", data, 100)], tmp_path, want)
     assert named(fetched.bytes_by_source) == {"a": len(data)}
     assert len(data) * 8 / 1e6 / mbit < drips + 7.0, "seconds: each drip delays it by less than one"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from comity.content.secrets import write_keys
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.keys import PrivateKey
 from comity.trust.tlog.merkle import decode_entries, leaf_hash, root
 from comity.trust.tlog.note import SignedNote, cosigner_key, open_checkpoint, verify_cosignature
@@ -36,7 +36,7 @@ async def test_its_commands_do_what_it_says(tmp_path: Path) -> None:
     home.set("tlog", witness_name=NAME, witness=vkeys([log]), mirror=vkeys([log]))
     (tmp_path / "request").write_bytes(log.submission(0, 300))
     (tmp_path / "upload").write_bytes(log.upload(0, 300))
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         await introduced(home)
         shell = await asyncio.create_subprocess_exec("sh", "-c", script(listening.http, home.origin), cwd=tmp_path)
         assert await shell.wait() == 0

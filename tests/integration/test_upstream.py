@@ -36,10 +36,10 @@ class Waits:
     """Whoever waits for the downloads: for no time at all, and remembers how long it should have."""
 
     waited: list[tuple[float, str]] = field(default_factory=list)
-    came: int = 0
+    received: int = 0
 
     def progress(self, path: str, count: int) -> None:
-        self.came += count
+        self.received += count
 
     def wait(self, seconds: float, why: str) -> None:
         self.waited.append((seconds, why))
@@ -54,8 +54,10 @@ def hub() -> Iterator[HubLike]:
 
 
 def order(hub: HubLike, *, revision: str = "main", token: str = "", **more: Any) -> MirrorOrder:
-    reach = AllowedHosts.to(hub.url, [hub.cdn.removeprefix("http://")], token)
-    return MirrorOrder(UpstreamRequest(NAME, revision), reach, patience=Timeouts(silence=0.5, pause=0.01), **more)
+    allowed_hosts = AllowedHosts.to(hub.url, [hub.cdn.removeprefix("http://")], token)
+    return MirrorOrder(
+        UpstreamRequest(NAME, revision), allowed_hosts, timeouts=Timeouts(read_timeout=0.5, first_delay=0.01), **more
+    )
 
 
 def run(wanted: MirrorOrder, folder: Path, work: Waits | None = None) -> MirrorResult:
@@ -96,8 +98,8 @@ def test_a_commit_is_mirrored_bit_for_bit_and_agrees_with_all_that_its_hub_lists
     assert matches.pop("weights.bin") == ("sha256", True)
     assert set(matches.values()) == {("git-blob", False)}
     assert done.listing.folders.keys() == {"sub", "sub/deep"}
-    standing = done.listing.standing
-    assert (standing.upstream.commit, standing.licence) == (hub.repositories[NAME].commits[0].sha, "mit")
+    revision_info = done.listing.revision_info
+    assert (revision_info.upstream.commit, revision_info.licence) == (hub.repositories[NAME].commits[0].sha, "mit")
     assert done.tls is None
 
 
@@ -121,13 +123,13 @@ class Reader(NoImportObserver):
         self.files: list[str] = []
         self.whole_files: list[str] = []
 
-    def expected(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:
+    def on_listing(self, listing: RepositoryListing, paths: Sequence[Path]) -> None:
         self.files = [file.path for file in listing.files]
 
     def awaited(self) -> list[int]:
         return [self.files.index(self.path)]
 
-    def whole(self, number: int, observation: Observation) -> None:
+    def on_complete(self, number: int, observation: Observation) -> None:
         assert observation.entry.path == self.files[number]
         self.whole_files.append(self.files[number])
 
@@ -137,17 +139,20 @@ def test_the_commit_is_pinned_once_whatever_the_branch_does_meanwhile(
     hub: HubLike, tmp_path: Path, revision: str
 ) -> None:
     wanted, work = order(hub, revision=revision), Waits()
-    standing = pin_revision(wanted, work)
+    revision_info = pin_revision(wanted, work)
     hub.repositories[NAME].commit({**FILES, "config.json": b'{"later": 1}'}, tag="v1")
     (tmp_path / "work").mkdir()
-    assert contents(fetch_repository(wanted, list_repository(wanted, standing, work), tmp_path / "work", work)) == FILES
+    assert (
+        contents(fetch_repository(wanted, list_repository(wanted, revision_info, work), tmp_path / "work", work))
+        == FILES
+    )
 
 
 @pytest.mark.parametrize("old", ["old/name", "oldest"])
 def test_a_renamed_repository_is_mirrored_under_its_new_name(hub: HubLike, tmp_path: Path, old: str) -> None:
     hub.moved[old] = NAME
     done = run(replace(order(hub), wanted=UpstreamRequest.parse(f"hf:{old}")), tmp_path / "work")
-    assert done.listing.standing.upstream.repository == NAME
+    assert done.listing.revision_info.upstream.repository == NAME
 
 
 def test_the_token_is_shown_to_the_endpoint_and_to_nobody_else(hub: HubLike, tmp_path: Path) -> None:
@@ -214,7 +219,7 @@ def test_what_another_process_left_is_hashed_again_and_completed(hub: HubLike, t
     (tmp_path / f"{number:06d}").write_bytes(WEIGHTS[:1_000_001])
     assert contents(fetch_repository(wanted, listing, tmp_path, work)) == FILES
     assert [asked.offset for asked in hub.asked if asked.cdn] == [1_000_001]
-    assert work.came == sum(map(len, FILES.values()))
+    assert work.received == sum(map(len, FILES.values()))
 
 
 @pytest.mark.parametrize("left", [b"x" * 900_000, WEIGHTS + b"more"], ids=["other bytes", "too many"])
@@ -226,7 +231,7 @@ def test_a_leftover_that_is_not_a_beginning_is_thrown_away_and_nobody_is_accused
     number = [file.path for file in listing.files].index("weights.bin")
     (tmp_path / f"{number:06d}").write_bytes(left)
     assert contents(fetch_repository(wanted, listing, tmp_path, work)) == FILES
-    assert work.came == sum(map(len, FILES.values()))
+    assert work.received == sum(map(len, FILES.values()))
 
 
 def test_a_server_that_cannot_resume_is_asked_for_the_whole(hub: HubLike, tmp_path: Path) -> None:
@@ -365,11 +370,11 @@ def test_a_redirect_to_where_nobody_said_is_not_followed(hub: HubLike, tmp_path:
 
 
 def test_the_content_server_has_to_be_named_where_it_is_not_the_endpoint(hub: HubLike, tmp_path: Path) -> None:
-    wanted = replace(order(hub), reach=AllowedHosts.to(hub.url))
+    wanted = replace(order(hub), allowed_hosts=AllowedHosts.to(hub.url))
     with pytest.raises(Untrusted) as led:
         run(wanted, tmp_path / "work")
     assert led.value.code == "UPSTREAM-REDIRECT"
-    assert led.value.hint == f"if that is right: --allow-host {hub.cdn.removeprefix('http://')}"
+    assert led.value.hint == f"to allow it: --allow-host {hub.cdn.removeprefix('http://')}"
     assert not [asked for asked in hub.asked if asked.cdn]
 
 
@@ -433,7 +438,7 @@ def test_a_disabled_repository_is_not_given_out(hub: HubLike, tmp_path: Path) ->
 
 
 def test_an_answer_without_end_is_cut_off(hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.upstream.hub_api.ANSWERS", 20_000)
+    monkeypatch.setattr("comity.upstream.hub_api.MAX_RESPONSE_BYTES", 20_000)
     hub.interfere = only("/revision/main", lambda asked: Answer(200, b'"' + b"x" * 100_000 + b'"'))
     with pytest.raises(Malformed) as endless:
         run(order(hub), tmp_path / "work")
@@ -452,12 +457,12 @@ def test_a_silent_hub_is_given_up_after_some_tries(hub: HubLike, tmp_path: Path)
     with pytest.raises(Unavailable) as silent:
         run(order(hub), tmp_path / "work", work)
     assert silent.value.code == "UPSTREAM-UNREACHABLE"
-    assert len(work.waited) == mirror.TRIES - 1
+    assert len(work.waited) == mirror.MAX_TRIES - 1
 
 
 def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
     wanted = MirrorOrder(
-        UpstreamRequest(NAME), AllowedHosts.to("http://127.0.0.1:9"), patience=Timeouts(silence=0.5, pause=0)
+        UpstreamRequest(NAME), AllowedHosts.to("http://127.0.0.1:9"), timeouts=Timeouts(read_timeout=0.5, first_delay=0)
     )
     with pytest.raises(Unavailable) as nobody:
         run(wanted, tmp_path / "work")
@@ -467,7 +472,7 @@ def test_nobody_at_the_endpoint_is_unreachable(tmp_path: Path) -> None:
 def test_a_disk_without_room_is_found_out_before_the_first_byte(
     hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "SPARE", 2**60)
+    monkeypatch.setattr(mirror, "MIN_FREE_SPACE", 2**60)
     with pytest.raises(OutOfSpace):
         run(order(hub), tmp_path / "work")
     assert not [asked for asked in hub.asked if "/resolve/" in asked.path]
@@ -500,10 +505,10 @@ def test_work_that_was_given_up_ends_every_download(hub: HubLike, tmp_path: Path
     ],
 )
 def test_where_a_download_may_be_led(endpoint: str, hosts: tuple[str, ...], location: str, allowed: bool) -> None:
-    reach = AllowedHosts.to(endpoint, hosts, TOKEN)
+    allowed_hosts = AllowedHosts.to(endpoint, hosts, TOKEN)
     if not allowed:
         with pytest.raises(ComityError):
-            reach.redirect(f"{endpoint}/file", location)
+            allowed_hosts.redirect(f"{endpoint}/file", location)
         return
-    target = reach.redirect(f"{endpoint}/file", location)
-    assert ("Authorization" in reach.headers(target)) == (Origin.of(target) == reach.origin)
+    target = allowed_hosts.redirect(f"{endpoint}/file", location)
+    assert ("Authorization" in allowed_hosts.headers(target)) == (Origin.of(target) == allowed_hosts.origin)

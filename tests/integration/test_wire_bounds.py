@@ -48,7 +48,7 @@ async def lying(method: str, answer: Answer) -> AsyncIterator[NodeClient]:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"comity.v1.{service}", handlers),))
     port = server.add_secure_port("127.0.0.1:0", OpenAccess(own).credentials())
     await server.start()
-    async with NodeClient.connect(Address("127.0.0.1", port), pin(own), patience=5) as client:
+    async with NodeClient.connect(Address("127.0.0.1", port), pin(own), timeout=5) as client:
         yield client
     await server.stop(0)
 
@@ -111,7 +111,7 @@ async def test_empty_chunks_without_end_are_cut_off() -> None:
 
 async def test_more_bytes_than_asked_are_refused() -> None:
     async with lying("BlobService/Read", repeating(b"x" * 101, 1)) as client:
-        with pytest.raises(Malformed, match="more bytes than asked"):
+        with pytest.raises(Malformed, match="more bytes than requested"):
             async for _ in client.read(NOWHERE, 0, 100):
                 pass
 
@@ -157,21 +157,21 @@ async def test_a_silent_server_is_given_up() -> None:
         async with lying(method, silence) as client:
             with pytest.raises(Unavailable) as caught:
                 if method.startswith("Node"):
-                    await client.within(0.2).node()
+                    await client.with_timeout(0.2).node()
                 else:
-                    await anext(client.within(0.2).read(NOWHERE, 0, 10))
+                    await anext(client.with_timeout(0.2).read(NOWHERE, 0, 10))
         assert caught.value.code == "DEADLINE"
 
 
 async def test_a_server_that_stops_in_the_middle_is_given_up() -> None:
     async def half(request: bytes, context: Any) -> AsyncIterator[bytes]:
-        yield b"x" * limits.LEAST_CHUNK
+        yield b"x" * limits.MIN_CHUNK
         await asyncio.Event().wait()
 
     async with lying("BlobService/Read", half) as client:
-        chunks = client.within(0.2).read(NOWHERE, 0, 1_000_000)
-        assert len(await anext(chunks)) == limits.LEAST_CHUNK
-        with pytest.raises(Unavailable, match="silent"):
+        chunks = client.with_timeout(0.2).read(NOWHERE, 0, 1_000_000)
+        assert len(await anext(chunks)) == limits.MIN_CHUNK
+        with pytest.raises(Unavailable, match="does not answer"):
             await anext(chunks)
 
 
@@ -248,12 +248,12 @@ async def test_a_fault_of_the_node_is_logged_there_and_not_told(caplog: pytest.L
 async def test_an_error_in_the_middle_of_a_stream_arrives() -> None:
     class Failing(MemoryNode):
         async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-            yield b"x" * limits.LEAST_CHUNK
+            yield b"x" * limits.MIN_CHUNK
             raise Untrusted("the blob is damaged here", code="QUARANTINED")
 
     async with visited(Failing().services()) as client:
         chunks = client.read(NOWHERE, 0, 1_000_000)
-        assert len(await anext(chunks)) == limits.LEAST_CHUNK
+        assert len(await anext(chunks)) == limits.MIN_CHUNK
         with pytest.raises(Untrusted) as caught:
             await anext(chunks)
     assert caught.value.code == "QUARANTINED"
@@ -320,7 +320,7 @@ async def test_two_million_items_in_one_message_are_refused() -> None:
 
 
 async def test_a_request_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PATIENCE", 0.2)
+    monkeypatch.setattr(limits, "CALL_TIMEOUT", 0.2)
     async with raw(MemoryNode()) as channel:
         call = streaming(channel, "NodeService/GetNode")(timeout=30)
         refused = await failure(call)
@@ -354,7 +354,7 @@ class Waiting(MemoryNode):
         self.open += 1
         self.changed.set()
         try:
-            yield b"x" * limits.LEAST_CHUNK
+            yield b"x" * limits.MIN_CHUNK
             await asyncio.Event().wait()
         finally:
             self.open -= 1
@@ -395,7 +395,7 @@ async def test_calls_beyond_the_rate_are_refused() -> None:
 async def test_the_deadline_of_the_caller_ends_the_work_of_the_node() -> None:
     node = Waiting()
     async with visited(node.services()) as client:
-        reading = client.within(0.3).read(NOWHERE, 0, limits.LEAST_CHUNK)
+        reading = client.with_timeout(0.3).read(NOWHERE, 0, limits.MIN_CHUNK)
         await anext(reading)
         with pytest.raises(Unavailable):
             await anext(reading)

@@ -64,8 +64,8 @@ async def test_epochs_with_a_gap_are_malformed() -> None:
 
 async def test_proceedings_are_asked_by_their_body() -> None:
     async with met(MemoryNode()) as client:
-        assert await client.proceedings() == (LocatedEntry(ORIGIN, 0, b"about None"),)
-        assert await client.proceedings(NOWHERE) == (LocatedEntry(ORIGIN, 0, f"about {NOWHERE}".encode()),)
+        assert await client.next_epoch_entries() == (LocatedEntry(ORIGIN, 0, b"about None"),)
+        assert await client.next_epoch_entries(NOWHERE) == (LocatedEntry(ORIGIN, 0, f"about {NOWHERE}".encode()),)
 
 
 async def test_a_request_to_join_is_noted_and_listed() -> None:
@@ -269,7 +269,7 @@ async def test_more_bytes_than_the_header_promised_are_refused() -> None:
         yield b"12345"
 
     async with met(MemoryNode()) as client:
-        with pytest.raises(Malformed, match="not the promised bytes"):
+        with pytest.raises(Malformed, match="the data does not match its header"):
             await client.upload(UploadHeader(NOWHERE, NOWHERE, 4, 0), chunks())
 
 

@@ -33,7 +33,7 @@ BLOB = NODE.keep(bytes(16 << 20))
 
 
 def calling(address: Address, shown: TlsIdentity | None, expected: CertificatePin | None = None) -> NodeClient:
-    return NodeClient.connect(address, expected or pin(SERVER), shown, patience=5)
+    return NodeClient.connect(address, expected or pin(SERVER), shown, timeout=5)
 
 
 @asynccontextmanager
@@ -242,7 +242,7 @@ async def test_the_operators_door_refuses_to_be_a_network_port() -> None:
     server = make_server(door, MemoryNode().services(), Throttle(GENEROUS))
     port = server.add_secure_port("127.0.0.1:0", door.credentials())
     await server.start()
-    async with NodeClient.connect(Address("127.0.0.1", port), pin(SERVER), patience=2) as client:
+    async with NodeClient.connect(Address("127.0.0.1", port), pin(SERVER), timeout=2) as client:
         with pytest.raises(Unavailable):
             await client.status()
     await server.stop(0)

@@ -44,7 +44,7 @@ async def serving(allowance: Allowance, shares: PortShares | None = None) -> Asy
 
 
 def honest(address: Address) -> NodeClient:
-    return NodeClient.connect(address, pin(SERVER), patience=5)
+    return NodeClient.connect(address, pin(SERVER), timeout=5)
 
 
 async def connected(address: Address, source: str = ELSEWHERE, window: int = 0) -> Stream:
@@ -70,7 +70,7 @@ async def test_the_attackers_http2_is_understood() -> None:
 async def test_a_caller_that_takes_no_answer_loses_its_connection(
     method: str, request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STALL", 0.3)
+    monkeypatch.setattr(limits, "SEND_TIMEOUT", 0.3)
     async with serving(Allowance(at_once=4, all_at_once=4)) as address:
         with closing(await connected(address, source="127.0.0.1")) as stream:
             for _ in range(4):
@@ -81,7 +81,7 @@ async def test_a_caller_that_takes_no_answer_loses_its_connection(
 
 
 async def test_a_slow_caller_that_takes_something_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STALL", 4.0)
+    monkeypatch.setattr(limits, "SEND_TIMEOUT", 4.0)
     async with serving(Allowance()) as address, honest(address) as client:
         data = bytearray()
         async for chunk in client.read(BLOB, 0, 8 << 20):
@@ -91,7 +91,7 @@ async def test_a_slow_caller_that_takes_something_keeps_its_connection(monkeypat
 
 
 async def test_four_addresses_do_not_hold_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STALL", 60.0)
+    monkeypatch.setattr(limits, "SEND_TIMEOUT", 60.0)
     async with serving(Allowance(at_once=8, all_at_once=16)) as address:
         with ExitStack() as held:
             for block in range(1, 5):
@@ -104,7 +104,7 @@ async def test_four_addresses_do_not_hold_all_calls(monkeypatch: pytest.MonkeyPa
 
 
 async def test_half_requests_take_no_place_from_other_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PATIENCE", 60.0)
+    monkeypatch.setattr(limits, "CALL_TIMEOUT", 60.0)
     async with serving(Allowance(at_once=64)) as address:
         with ExitStack() as held:
             for block in (1, 2):

@@ -28,7 +28,7 @@ from support.federation import NodeHome, make_home
 from support.ports import free_port
 
 _FORKS = multiprocessing.get_context("forkserver")
-PRELOAD = ["pytest", "comity.node", "comity.gateway", "comity_client.client", "interference.federation"]
+PRELOAD = ["pytest", "comity.node.app", "comity.gateway.app", "comity_client.client", "interference.federation"]
 HONEST = 3
 QUOTA_ENTRIES = 20_000
 QUOTA_BYTES = 64 << 20
@@ -139,7 +139,7 @@ def run_node(home: str) -> None:
     from comity.gateway import app as gateway
     from comity.node import app as node
 
-    node.run(Path(home) / "node.toml", gateway.beside)
+    node.run(Path(home) / "node.toml", gateway.serve_gateway)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ from interference.federation import Hostile, Members, Report, copied, founded, r
 from support.federation import NodeHome, cosigners, note_of
 from support.governing import Person, changed
 from support.hub_like import HubLike
-from support.lending import Borrower, Lender, state_of
+from support.offer_commands import Borrower, Lender, state_of
 from support.offers import hours
 from support.publisher import model
 
@@ -170,7 +170,8 @@ def _known(
 
 async def _line_about(home: NodeHome, subject: Digest) -> bytes:
     async with home.client() as client:
-        return next(found.line for found in await client.proceedings() if subject.encode() in _payload(found.line))
+        entries = await client.next_epoch_entries()
+        return next(found.line for found in entries if subject.encode() in _payload(found.line))
 
 
 def _payload(line: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog.testing
-from comity.content.secrets import EVERYTHING, FILE, TokenFile
+from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
 from comity.trust.artifact import commit_id
 from comity_client.client import Client
 from comity_client.home import Home
@@ -21,9 +21,9 @@ from support.certificates import crafted
 from support.environments import python_with
 from support.federation import converged
 from support.gateway import Shop, shop
-from support.narrows import Narrows
 from support.ports import free_port
 from support.publisher import Release, model
+from support.slow_links import Narrows
 from support.stock import Stock
 from support.weights import safetensors
 
@@ -79,7 +79,7 @@ async def staged(tmp_path: Path, *, tls: bool, public: bool = False) -> AsyncIte
     settings: dict[str, object] = {"files": files, "files_url": f"{'https' if tls else 'http'}://{host}"}
     ca = certified(tmp_path, settings) if tls else None
     async with shop(tmp_path, public=public, **settings) as node:
-        token, _ = TokenFile(node.home.directory / FILE).add("matrix", (EVERYTHING,), 0)
+        token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("matrix", (ALL_REPOSITORIES,), 0)
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
         try:
             yield Scene(node, ready, node.url.replace("127.0.0.1", "localhost"), token, ca, relay)

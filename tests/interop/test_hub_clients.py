@@ -16,8 +16,8 @@ from comity.trust.statements import Advisory, sign_advisory
 from support.careless_hub import careless_hub
 from support.certificates import crafted
 from support.gateway import shop
-from support.narrows import Narrows
 from support.publisher import Release, model
+from support.slow_links import Narrows
 from support.stock import Stock
 
 REPOSITORY = "tests/model"

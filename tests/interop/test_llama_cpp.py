@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
-from comity.content.secrets import EVERYTHING, FILE, TokenFile
+from comity.content.secrets import ALL_REPOSITORIES, TOKENS_FILE, TokenFile
 from comity.trust.artifact import commit_id
 from comity_client.hub_environment import hub_environment
 from support.gateway import shop
 from support.llama_cpp import llama_fetch
-from support.narrows import Narrows
 from support.ports import free_port
+from support.slow_links import Narrows
 from support.weights import gguf
 
 REPOSITORY = "tests/tiny-GGUF"
@@ -48,7 +48,7 @@ async def test_llama_cpp_fetches_into_the_hubs_own_cache_over_a_line_that_breaks
         settings["files_url"] = f"http://{relay.address}"
     async with shop(tmp_path, public=False, **settings) as node:
         ready = await node.publish(folder, f"{REPOSITORY}@v1")
-        token, _ = TokenFile(node.home.directory / FILE).add("llama", (EVERYTHING,), 0)
+        token, _ = TokenFile(node.home.directory / TOKENS_FILE).add("llama", (ALL_REPOSITORIES,), 0)
         relay = relay or Narrows(node.url.removeprefix("http://"))
         endpoint = node.url if files else f"http://{relay.address}"
         relay.cut_after = 4_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from comity.trust.encoding import sha256
 from comity.trust.tlog.note import SignedNote, open_checkpoint, verified_cosigners
 from support.federation import introduced, make_home, serving, until
@@ -26,7 +26,10 @@ async def test_sigsum_witness_cosigns_the_log_of_a_running_node_as_it_grows(tmp_
     prefix = hashlib.sha256(home.origin.encode()).hexdigest()
     with sigsum_witness(tmp_path, home.record.log.public_key) as (port, key):
         home.set("tlog", submit=[f"{key} http://127.0.0.1:{port}"])
-        async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as client:
+        async with (
+            serving(home, companion=serve_gateway) as (listening,),
+            httpx2.AsyncClient(base_url=listening.http) as client,
+        ):
             await introduced(home)
 
             async def cosigned() -> bool:
@@ -40,7 +43,10 @@ async def test_sigsum_witness_cosigns_the_log_of_a_running_node_as_it_grows(tmp_
 async def test_spicy_litetlog_verifies_what_a_running_node_has_logged(tmp_path: Path) -> None:
     spicy = needs("spicy-litetlog", unlock="apt-get install litetlog")
     home = make_home(tmp_path / "home", 0)
-    async with serving(home, beside=beside) as (listening,), httpx2.AsyncClient(base_url=listening.http) as http:
+    async with (
+        serving(home, companion=serve_gateway) as (listening,),
+        httpx2.AsyncClient(base_url=listening.http) as http,
+    ):
         await introduced(home)
         index = (await http.get("/tlog")).json()
         (log,) = index["logs"]

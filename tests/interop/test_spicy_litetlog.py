@@ -37,7 +37,9 @@ def run(spicy: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def proof_of(entries: list[bytes], index: int) -> TlogProof:
     tree = MemoryTree(leaf_hash(entry) for entry in entries)
     checkpoint = Checkpoint(ORIGIN, tree.size, tree.root())
-    note = checkpoint.signed(KEY).adding(cosign(checkpoint, "node-b.example", seeded_key("ml-dsa-44", "spicy"), 1))
+    note = checkpoint.signed(KEY).with_signatures(
+        cosign(checkpoint, "node-b.example", seeded_key("ml-dsa-44", "spicy"), 1)
+    )
     return TlogProof(index, inclusion_proof(index, tree.size, tree.node), note)
 
 

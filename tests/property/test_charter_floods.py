@@ -29,7 +29,7 @@ from support.assembly import Assembly, change
 from support.bench import Bench
 from support.world import Identity
 
-SMALL = {"AT_HOME": 20, "ELSEWHERE": 6}
+SMALL = {"HOME_LOG": 20, "OTHER_LOG": 6}
 """Statements of a share: floods are small, and go far beyond it."""
 
 
@@ -121,7 +121,7 @@ async def follows(folder: Path, told: Story, me: Identity, steps: Sequence[tuple
             bench.ledger.logs.append(str(bench.me.record.log), [line for line in lines if line.startswith(b'{"p')])
         else:
             bench.mirror(who, lines)
-        await bench.chamber.step()
+        await bench.follower.step()
     await bench.settle()
     return bench
 
@@ -141,11 +141,11 @@ def test_honest_votes_come_out_the_same_at_every_honest_node(drawn: Random) -> N
         for number, me in enumerate(told.council.seats[:3]):
             steps = grow(drawn, told, me)
             bench = asyncio.run(follows(Path(folder) / str(number), told, me, steps))
-            kept = bench.chamber.proceedings.about(told.council.body.digest)
+            kept = bench.follower.vote_reader.inbox(told.council.body.digest)
             event(f"passed over: {bool(kept.full())}")
-            epochs.append(bench.chamber.annals.newest.digest)
-            assert len(kept.entries) <= 4 * (SMALL["AT_HOME"] + 3 * SMALL["ELSEWHERE"]) + 20
-            assert not bench.chamber.outlook.stopped
+            epochs.append(bench.follower.epoch_store.newest.digest)
+            assert len(kept.entries) <= 4 * (SMALL["HOME_LOG"] + 3 * SMALL["OTHER_LOG"]) + 20
+            assert not bench.follower.findings.stopped
             bench.core.pools.close()
             bench.ledger.close()
         assert epochs == [told.body.digest] * 3

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support import second_checker
+from support.charter_voters import Parliament, Voter
 from support.charters import (
     CheapSigner,
     cheaply_verifies,
@@ -27,7 +28,6 @@ from support.charters import (
     seated,
     votes,
 )
-from support.parliament import Parliament, Voter
 
 ROUNDS = 4
 PEOPLE = [seated(f"Institute {number}") for number in range(10)]
@@ -136,7 +136,7 @@ def all_is_well(room: Parliament) -> None:
     """Nothing that anybody said makes a fork or an honest liar; and once the network heals, all decide the same."""
     everything = room.council()
     assert not everything.forks
-    assert {lie.member for lie in everything.lies} <= {liar.id for liar in room.liars}
+    assert {lie.member for lie in everything.equivocations} <= {liar.id for liar in room.liars}
     assert room.settles()
     assert len({each.body.digest for voter in room.honest for each in room.council(voter.held.values()).epochs}) == 1
 
@@ -244,7 +244,7 @@ def test_i2_more_liars_fork_and_the_two_certificates_prove_who_they_are(n: int, 
     assert council.stopped and not council.duties
     judged = second_checker.liars(room.start.data, fork.first.lines, fork.second.lines, cheaply_verifies)
     assert second_checker.fewest(room.start.data) <= len(judged)
-    assert judged.keys() <= {lie.member for lie in council.lies} <= {liar.id for liar in room.liars}
+    assert judged.keys() <= {lie.member for lie in council.equivocations} <= {liar.id for liar in room.liars}
 
 
 @given(st.data())
@@ -256,7 +256,9 @@ def test_i4_more_lines_take_no_epoch_and_no_proof_away(data: st.DataObject) -> N
     some = data.draw(st.lists(st.sampled_from(said)))
     fewer, more = room.council(some), room.council(data.draw(st.permutations([*some, *said])))
     assert fewer.epochs == () or [each.body for each in fewer.epochs] == [each.body for each in more.epochs]
-    assert {(lie.kind, lie.member) for lie in fewer.lies} <= {(lie.kind, lie.member) for lie in more.lies}
+    assert {(lie.kind, lie.member) for lie in fewer.equivocations} <= {
+        (lie.kind, lie.member) for lie in more.equivocations
+    }
     assert room.council([*some, *some[::-1]]) == fewer
 
 
@@ -270,6 +272,6 @@ def test_a_parliament_with_hybrid_keys_decides_and_sees_through_its_liar() -> No
     assert room.settles()
     council = room.council()
     assert len(council.epochs) == 1 and not council.forks
-    assert {lie.member for lie in council.lies} == {liar.id}
+    assert {lie.member for lie in council.equivocations} == {liar.id}
     (epoch,) = council.epochs
     assert certify(room.start, epoch.body, epoch.lines) == epoch

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from comity.trust.charter.certificate import assemble, certify
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.tally import deliberate
+from comity.trust.charter.tally import compute_tally
 from comity.trust.encoding import Digest, sha256
 from comity.trust.statement import parse_entry, sign_statement
 from comity.trust.verify import verify
@@ -45,7 +45,7 @@ def test_i3_who_blocks_governance_for_ever_changes_no_verdict() -> None:
         for round_ in range(1, 6)
         for each, body in zip(JUDGES[:2], drafts(previous), strict=True)
     ]
-    assert deliberate(previous, map(parse_entry, quarrel), {}).current == previous
+    assert compute_tally(previous, map(parse_entry, quarrel), {}).current == previous
     assert set(states(GOOD.claims, previous).values()) == {"pass"}
     assert states([*quarrel, *GOOD.claims], previous) == states(GOOD.claims, previous)
 
@@ -64,6 +64,6 @@ def test_i10_a_removed_member_loses_its_vote_and_nothing_that_was_said() -> None
     assert states([*removed.lines, *GOOD.claims], previous) == states(GOOD.claims, previous)
     assert states(GOOD.claims, removal)["signatures"] == "pass"
     last_word = sign_statement(intent(removal, GONE.id, 1, drafts(removal)[0]).statement(), GONE.signer)
-    council = deliberate(previous, [*said, last_word], {removal.digest: removal.data})
+    council = compute_tally(previous, [*said, last_word], {removal.digest: removal.data})
     assert council.current == removal
-    assert GONE.id not in {duty.member for duty in council.duties} | set().union(*council.heard.values())
+    assert GONE.id not in {duty.member for duty in council.duties} | set().union(*council.voters_by_round.values())

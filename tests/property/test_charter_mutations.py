@@ -68,12 +68,12 @@ def by_the_threshold(seat: Member, entry: Entry, signed: Callable[[KeySet, Envel
 
 
 def by_any_key(self: ValidVotes, identity: Digest, envelope: Envelope) -> bool:
-    keys = next(state.keys for state in self.ways(identity))
+    keys = next(state.keys for state in self.rotation_paths(identity))
     return any(self.signed(KeySet((key,), 1), envelope) for key in keys.keys)
 
 
 def by_the_newest_keys(self: ValidVotes, identity: Digest, envelope: Envelope) -> bool:
-    *_, newest = self.ways(identity)
+    *_, newest = self.rotation_paths(identity)
     return self.signed(newest.keys, envelope)
 
 
@@ -107,8 +107,8 @@ CLAUSES = [
     Clause(voting, "_rounds_never_decrease", always, attacks.steps_back),
     Clause(voting, "_one_intent_a_round", always, attacks.intends_twice),
     Clause(voting, "_one_ratify_a_round", always, attacks.ratifies_twice),
-    Clause(voting, "_owns_up", always, attacks.hides_its_lock),
-    Clause(voting, "_enough_heard", always, attacks.enters_a_round_alone),
+    Clause(voting, "_declares_last_ratify", always, attacks.hides_its_lock),
+    Clause(voting, "_enough_votes", always, attacks.enters_a_round_alone),
     Clause(readings, "_unlock_covers_lock", always, attacks.breaks_its_lock),
     Clause(readings, "_unlock_covers_lock", without_order, attacks.unlocks_with_the_past),
     Clause(readings, "_unlock_covers_lock", without_strict_order, attacks.unlocks_with_the_round_of_its_lock),
@@ -118,8 +118,8 @@ CLAUSES = [
     Clause(docket, "_is_of_a_voter", of_anybody, attacks.an_observer_votes),
     Clause(docket, "_is_of_a_voter", of_any_epoch, attacks.a_reading_of_another_epoch_counts),
     Clause(docket, "_by_all_keys", by_the_threshold, attacks.is_seated_by_two_of_its_three_keys),
-    Clause(ValidVotes, "speaks", by_any_key, attacks.one_key_of_two_votes),
-    Clause(ValidVotes, "speaks", by_the_newest_keys, attacks.a_rotation_un_counts_what_was_said),
+    Clause(ValidVotes, "is_signed_by", by_any_key, attacks.one_key_of_two_votes),
+    Clause(ValidVotes, "is_signed_by", by_the_newest_keys, attacks.a_rotation_un_counts_what_was_said),
     Clause(ValidVotes, "ratified", of_all_rounds, attacks.adds_up_rounds),
     Clause(certificate, "_ratified_by_a_quorum", one_ratify_less, attacks.two_of_four_ratify),
     Clause(certificate, "_intent_certified", always, attacks.ratifies_without_a_certificate),
@@ -138,7 +138,7 @@ CLAUSES = [
 
 ECHOES = {
     "_no_intent_after_ratify": "such an INTENT is void or hides a RATIFY; this clause only words the refusal better",
-    "_stays": "advice on when to go on (7.4); `_enough_heard` is its rule",
+    "_reason_to_wait": "advice on when to go on (7.4); `_enough_votes` is its rule",
 }
 """Functions that quote a clause and whose loss lets nothing through."""
 

@@ -11,9 +11,9 @@ from random import Random
 
 from comity.trust.charter.certificate import assemble, certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import find_lies
-from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
-from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, draft_statement, read_reading, void
+from comity.trust.charter.equivocation import find_equivocations
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, draft_statement, parse_vote, void_reason
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.statement import WITH_OBJECTS, Author, Entry, SideObject, Statement, Subject, sign_statement
@@ -47,18 +47,18 @@ readings = st.tuples(st.lists(plain | intents | ratified, max_size=30), st.lists
 """Anybody may say anything; now and then a quorum votes."""
 
 
-def signed(said: Iterable[Reading]) -> list[Entry]:
+def signed(said: Iterable[Vote]) -> list[Entry]:
     speakers = {person.id: person for person in PEOPLE}
     return [speakers[reading.member].says(reading) for reading in said]
 
 
 def council(entries: Iterable[Entry]) -> Tally:
-    return deliberate(GENESIS, entries, BYTES, signed=cheaply_signed)
+    return compute_tally(GENESIS, entries, BYTES, signed=cheaply_signed)
 
 
-def certifying(said: Iterable[Reading], body: Digest) -> set[int]:
+def certifying(said: Iterable[Vote], body: Digest) -> set[int]:
     """Rounds with an intent-certificate, straight from the words of 7.2."""
-    intents_ = [each for each in said if isinstance(each, Intent) and each.body == body and void(each) is None]
+    intents_ = [each for each in said if isinstance(each, Intent) and each.body == body and void_reason(each) is None]
     certified: set[int] = set()
     for at in range(1, 5):
         counting = {each.member for each in intents_ if each.round == at and each.unlock in {None, *certified}}
@@ -66,7 +66,7 @@ def certifying(said: Iterable[Reading], body: Digest) -> set[int]:
     return certified
 
 
-def decided(said: Sequence[Reading], body: Body) -> bool:
+def decided(said: Sequence[Vote], body: Body) -> bool:
     """Whether q ratified one (round, body) that is intent-certified, straight from the words of 7.3."""
     votes = [(each.round, each.member) for each in said if isinstance(each, Ratify) and each.body == body.digest]
     return any(len({member for round_, member in votes if round_ == at}) >= 3 for at in certifying(said, body.digest))
@@ -74,7 +74,7 @@ def decided(said: Sequence[Reading], body: Body) -> bool:
 
 @given(readings, st.randoms(use_true_random=False))
 @settings(max_examples=100)
-def test_a_council_is_the_same_in_any_order_and_however_often_it_hears(said: list[Reading], chance: Random) -> None:
+def test_a_council_is_the_same_in_any_order_and_however_often_it_hears(said: list[Vote], chance: Random) -> None:
     entries = signed(said)
     shuffled = entries + entries[: len(entries) // 2]
     chance.shuffle(shuffled)
@@ -83,7 +83,7 @@ def test_a_council_is_the_same_in_any_order_and_however_often_it_hears(said: lis
 
 @given(readings)
 @settings(max_examples=100)
-def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Reading]) -> None:
+def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Vote]) -> None:
     entries = signed(said)
     for body in BODIES[:2]:
         made = assemble(GENESIS, body, entries, signed=cheaply_signed)
@@ -95,9 +95,9 @@ def test_a_certificate_is_what_the_words_of_the_protocol_say(said: list[Reading]
 
 @given(readings, readings)
 @settings(max_examples=100)
-def test_more_lines_take_nothing_away(said: list[Reading], more: list[Reading]) -> None:
+def test_more_lines_take_nothing_away(said: list[Vote], more: list[Vote]) -> None:
     before, after = council(signed(said)), council(signed([*said, *more]))
-    assert {lie.member for lie in before.lies} <= {lie.member for lie in after.lies}
+    assert {lie.member for lie in before.equivocations} <= {lie.member for lie in after.equivocations}
     assert len(before.forks) <= len(after.forks)
     if not after.forks:
         assert [epoch.body for epoch in after.epochs][: len(before.epochs)] == [epoch.body for epoch in before.epochs]
@@ -111,33 +111,33 @@ def test_more_lines_take_nothing_away(said: list[Reading], more: list[Reading]) 
 
 @given(readings)
 @settings(max_examples=100)
-def test_who_signs_only_what_the_guard_lets_through_is_no_liar(said: list[Reading]) -> None:
+def test_who_signs_only_what_the_guard_lets_through_is_no_liar(said: list[Vote]) -> None:
     states: dict[Digest, VoteState] = {}
-    kept: list[Reading] = []
+    kept: list[Vote] = []
     for reading in said:
         state = states.get(reading.member) or VoteState(GENESIS.digest)
         try:
-            guard(state, reading)
+            check_vote(state, reading)
         except ComityError:
             continue
         states[reading.member] = state.adding(reading)
         kept.append(reading)
     event(f"kept: {len(kept) // 5 * 5}")
-    assert find_lies(dict(zip(kept, signed(kept), strict=True))) == ()
-    assert all(void(reading) is None for reading in kept if isinstance(reading, Intent))
+    assert find_equivocations(dict(zip(kept, signed(kept), strict=True))) == ()
+    assert all(void_reason(reading) is None for reading in kept if isinstance(reading, Intent))
 
 
 @given(readings)
 @settings(max_examples=100)
-def test_two_certificates_for_one_epoch_name_two_liars(said: list[Reading]) -> None:
+def test_two_certificates_for_one_epoch_name_two_liars(said: list[Vote]) -> None:
     forked = all(decided(said, body) for body in BODIES[:2])
     event(f"forked: {forked}")
     if forked:
         found = council(signed(said))
         (fork,) = found.forks
         lines = {*fork.first.lines, *fork.second.lines}
-        heard = {read_reading(entry): entry for entry in signed(said) if entry.line in lines}
-        assert len({lie.member for lie in find_lies(heard)}) >= 2
+        heard = {parse_vote(entry): entry for entry in signed(said) if entry.line in lines}
+        assert len({lie.member for lie in find_equivocations(heard)}) >= 2
 
 
 statements = st.builds(
@@ -157,10 +157,10 @@ bodies = st.dictionaries(digests, st.binary(max_size=20) | st.sampled_from([body
 @given(st.lists(st.tuples(statements, st.sampled_from(FOUR)), max_size=10), bodies, readings)
 @settings(max_examples=100)
 def test_a_council_hears_anything(
-    junk: list[tuple[Statement, Seated]], held: dict[Digest, bytes], said: list[Reading]
+    junk: list[tuple[Statement, Seated]], held: dict[Digest, bytes], said: list[Vote]
 ) -> None:
     entries = [sign_statement(statement, speaker.signer) for statement, speaker in junk]
-    deliberate(GENESIS, [*entries, *signed(said)], held, signed=cheaply_signed)
+    compute_tally(GENESIS, [*entries, *signed(said)], held, signed=cheaply_signed)
 
 
 @given(st.sampled_from([4, 5, 7, 10]), st.data())
@@ -178,16 +178,16 @@ def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: 
     seen = {person.id: len(lines) for person in speaking}
 
     def turn(person: Seated, known: Sequence[Entry]) -> None:
-        now = deliberate(start, known, bytes_, signed=cheaply_signed)
+        now = compute_tally(start, known, bytes_, signed=cheaply_signed)
         if now.current == start:
             state = states[person.id]
-            reading = next_reading(state, now, person.id, wants[person.id])
+            reading = next_vote(state, now, person.id, wants[person.id])
             if isinstance(reading, NothingToVote):
                 leading = now.leading(state.round)
-                if leading is not None and len(now.heard.get(state.round, ())) >= start.quorum:
+                if leading is not None and len(now.voters_by_round.get(state.round, ())) >= start.quorum:
                     wants[person.id] = leading.body
                 return
-            guard(state, reading)
+            check_vote(state, reading)
             states[person.id] = state.adding(reading)
             lines.append(person.says(reading))
 
@@ -198,10 +198,10 @@ def test_honest_members_decide_though_some_are_silent_and_words_are_late(count: 
     for _ in range(14):
         for person in data.draw(st.permutations(speaking), "order"):
             turn(person, lines)
-        found = deliberate(start, lines, bytes_, signed=cheaply_signed)
+        found = compute_tally(start, lines, bytes_, signed=cheaply_signed)
         if found.epochs:
             break
-    assert found.lies == ()
+    assert found.equivocations == ()
     assert found.current.epoch == 1
     assert max(state.round for state in states.values()) <= 4
     event(f"rounds: {max(state.round for state in states.values())}")

@@ -11,7 +11,7 @@ import pytest
 from comity.content.blobs import piece_lengths
 from comity.formats import TensorLayout
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import PIECE, SMALL, TENSOR, fixed_pieces
+from comity.trust.artifact import PIECE_SIZE, SMALL_TENSOR, TENSOR_LAYOUT, fixed_pieces
 from comity.trust.errors import ComityError
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,11 +67,14 @@ def test_a_size_that_lies_is_refused_in_our_words(size: int, data: bytes) -> Non
 
 
 @given(
-    lengths=st.lists(st.integers(0, 3 * PIECE) | st.integers(SMALL - 2, SMALL + 2) | st.integers(0, 9000), max_size=30),
+    lengths=st.lists(
+        st.integers(0, 3 * PIECE_SIZE) | st.integers(SMALL_TENSOR - 2, SMALL_TENSOR + 2) | st.integers(0, 9000),
+        max_size=30,
+    ),
     paddings=st.tuples(st.integers(0, 9000), st.integers(0, 9000)),
 )
-@example(lengths=[SMALL - 1] * 40, paddings=(0, 7 * MIB))
-@example(lengths=[PIECE, PIECE + 1, 2 * PIECE], paddings=(0, 4 * MIB))
+@example(lengths=[SMALL_TENSOR - 1] * 40, paddings=(0, 7 * MIB))
+@example(lengths=[PIECE_SIZE, PIECE_SIZE + 1, 2 * PIECE_SIZE], paddings=(0, 4 * MIB))
 @example(lengths=[], paddings=(4 * MIB - 10, 4 * MIB - 11))
 def test_tensors_tile_the_file_in_the_same_pieces_wherever_they_stand(
     lengths: list[int], paddings: tuple[int, int]
@@ -80,31 +83,33 @@ def test_tensors_tile_the_file_in_the_same_pieces_wherever_they_stand(
     for padding in paddings:
         header = header_of(lengths, padding)
         layout, pieces = piece_lengths("m.safetensors", io.BytesIO(header), len(header) + sum(lengths))
-        assert layout == TENSOR
+        assert layout == TENSOR_LAYOUT
         assert sum(pieces) == len(header) + sum(lengths)
-        assert all(1 <= piece <= PIECE for piece in pieces)
+        assert all(1 <= piece <= PIECE_SIZE for piece in pieces)
         data_pieces.append(pieces[len(fixed_pieces(len(header))) :])
     first, second = data_pieces
     assert first == second
 
 
-@given(lengths=st.lists(st.integers(1, 2 * SMALL), min_size=1, max_size=60))
+@given(lengths=st.lists(st.integers(1, 2 * SMALL_TENSOR), min_size=1, max_size=60))
 def test_each_large_tensor_begins_a_piece_and_small_ones_share(lengths: list[int]) -> None:
     header = header_of(lengths, 0)
     size = len(header) + sum(lengths)
     _, pieces = piece_lengths("m.safetensors", io.BytesIO(header), size)
     cuts = set(itertools.accumulate(pieces, initial=0))
     starts = itertools.accumulate(lengths[:-1], initial=len(header))
-    assert all(start in cuts for start, length in zip(starts, lengths, strict=True) if length >= SMALL)
-    small_runs = sum(key for key, _ in itertools.groupby(lengths, key=lambda length: length < SMALL))
-    assert len(pieces) <= 1 + sum(length >= SMALL for length in lengths) + small_runs + sum(lengths) // (PIECE - SMALL)
+    assert all(start in cuts for start, length in zip(starts, lengths, strict=True) if length >= SMALL_TENSOR)
+    small_runs = sum(key for key, _ in itertools.groupby(lengths, key=lambda length: length < SMALL_TENSOR))
+    assert len(pieces) <= 1 + sum(length >= SMALL_TENSOR for length in lengths) + small_runs + sum(lengths) // (
+        PIECE_SIZE - SMALL_TENSOR
+    )
 
 
-@given(size=st.integers(0, 100 * PIECE), path=st.text(max_size=5))
+@given(size=st.integers(0, 100 * PIECE_SIZE), path=st.text(max_size=5))
 def test_fixed_pieces_tile_the_file_within_bounds(size: int, path: str) -> None:
     _, pieces = piece_lengths(path, io.BytesIO(), size)
     assert sum(pieces) == size
-    assert all(piece == PIECE for piece in pieces[:-1])
+    assert all(piece == PIECE_SIZE for piece in pieces[:-1])
 
 
 def header_of(lengths: list[int], padding: int) -> bytes:

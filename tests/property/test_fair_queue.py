@@ -15,7 +15,7 @@ STEPS = st.lists(st.one_of(PATHS, st.none(), st.tuples(PATHS, st.floats(0, 3))),
 
 @given(STEPS)
 def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) -> None:
-    queue, inside, out = FairQueue[int](most=5), set[int](), 0
+    queue, inside, out = FairQueue[int](max_per_key=5), set[int](), 0
     for number, step in enumerate(steps):
         if step is None:
             if (taken := queue.take()) is not None:
@@ -41,7 +41,7 @@ def test_what_is_put_is_taken_once_or_left_out_and_counted(steps: list[object]) 
 def test_a_key_is_served_within_a_turn_of_each_other_whatever_is_added(
     before: list[tuple[str, int]], added: list[list[tuple[str, int]]]
 ) -> None:
-    queue = FairQueue[str](most=1_000)
+    queue = FairQueue[str](max_per_key=1_000)
     for path in before:
         queue.put(path, "others")
     others = {first for first, _ in before}
@@ -59,7 +59,7 @@ def test_a_key_is_served_within_a_turn_of_each_other_whatever_is_added(
 
 @given(st.integers(1, 200), st.integers(1, 20))
 def test_publishers_of_one_source_take_turns_within_its_turns(many: int, few: int) -> None:
-    queue = FairQueue[str](most=10_000)
+    queue = FairQueue[str](max_per_key=10_000)
     for number in range(many):
         queue.put(("flooded", "flooder"), f"flood {number}")
     for number in range(few):
@@ -71,7 +71,7 @@ def test_publishers_of_one_source_take_turns_within_its_turns(many: int, few: in
 
 
 def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
-    queue = FairQueue[str](most=4)
+    queue = FairQueue[str](max_per_key=4)
     for number in range(4):
         assert queue.put(("log", "flooder"), f"flood {number}") is None
     assert queue.put(("log", "flooder"), "flood 4") == (("log", "flooder"), "flood 4")
@@ -81,7 +81,7 @@ def test_a_full_source_gives_a_place_to_a_publisher_that_has_fewer() -> None:
 
 
 def test_who_was_charged_sits_out_and_owes_it_even_when_nothing_of_it_waits() -> None:
-    queue = FairQueue[str](most=100)
+    queue = FairQueue[str](max_per_key=100)
     queue.put(("slow", 0), "slow")
     assert queue.take() == (("slow", 0), "slow")
     queue.charge(("slow", 0), 3)
@@ -93,14 +93,14 @@ def test_who_was_charged_sits_out_and_owes_it_even_when_nothing_of_it_waits() ->
 
 
 def test_a_debt_ends_and_costs_nothing_where_nobody_else_waits() -> None:
-    queue = FairQueue[str](most=100)
+    queue = FairQueue[str](max_per_key=100)
     queue.charge(("slow", 0), 10 * MAX_DEBT)
     queue.put(("slow", 0), "slow")
     assert queue.take() == (("slow", 0), "slow")
 
 
 def test_who_may_not_be_served_now_keeps_its_place() -> None:
-    queue = FairQueue[str](most=100)
+    queue = FairQueue[str](max_per_key=100)
     queue.put(("busy", 0), "busy")
     for number in range(3):
         queue.put(("other", 0), f"other {number}")

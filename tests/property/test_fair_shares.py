@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from comity.node.listeners import BLOB_FILES, OWN, ConnectionLimits
-from comity.wire.limits import REST, FairShares
+from comity.node.listeners import BLOB_FILES, RESERVED_FILES, ConnectionLimits
+from comity.wire.limits import IDLE_LIMIT, FairShares
 from comity.wire.tls import address_block, caller_name
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +23,8 @@ class Clock:
 
 def test_a_free_place_is_anybodys() -> None:
     shares: FairShares[int] = FairShares(3, Clock())
-    assert [shares.take(n, "a") for n in range(3)] == [None, None, None]
-    assert len(shares) == shares.held_by("a") == 3
+    assert [shares.acquire(n, "a") for n in range(3)] == [None, None, None]
+    assert len(shares) == shares.block_size("a") == 3
 
 
 def test_the_largest_block_gives_up_its_stalest_place_for_a_newcomer_from_elsewhere() -> None:
@@ -32,21 +32,21 @@ def test_the_largest_block_gives_up_its_stalest_place_for_a_newcomer_from_elsewh
     shares: FairShares[int] = FairShares(3, clock)
     for n in range(3):
         clock.now += 1
-        shares.take(n, "a")
+        shares.acquire(n, "a")
     shares.progress(0)
-    assert shares.take(9, "b") == 1
-    assert (shares.held_by("a"), shares.held_by("b")) == (2, 1)
+    assert shares.acquire(9, "b") == 1
+    assert (shares.block_size("a"), shares.block_size("b")) == (2, 1)
 
 
 def test_a_newcomer_of_the_largest_block_is_refused_while_the_others_work() -> None:
     clock = Clock()
     shares: FairShares[int] = FairShares(2, clock)
-    shares.take(0, "a")
-    shares.take(1, "a")
-    assert shares.take(2, "a") == 2
-    clock.now += REST
+    shares.acquire(0, "a")
+    shares.acquire(1, "a")
+    assert shares.acquire(2, "a") == 2
+    clock.now += IDLE_LIMIT
     shares.progress(1)
-    assert shares.take(3, "a") == 0
+    assert shares.acquire(3, "a") == 0
 
 
 @given(
@@ -60,27 +60,27 @@ def test_no_block_loses_a_place_while_another_has_more(steps: list[tuple[str, in
         clock.now += 1
         item = (block, number)
         if step == "give":
-            shares.give_back(item)
+            shares.release(item)
             held.pop(item, None)
         elif step == "work":
             shares.progress(item)
         else:
             held[item] = block
             counts = Counter(held.values())
-            out = shares.take(item, block)
+            out = shares.acquire(item, block)
             if out is not None:
                 assert counts[held.pop(out)] == max(counts.values())
                 assert len(counts) == 1 or counts.total() > 6
         assert len(shares) == len(held) <= 6
-        assert {b: shares.held_by(b) for b in "abc"} == {b: Counter(held.values())[b] for b in "abc"}
+        assert {b: shares.block_size(b) for b in "abc"} == {b: Counter(held.values())[b] for b in "abc"}
 
 
 @given(st.integers(1, 60), st.integers(1, 8))
 def test_one_honest_connection_outlasts_any_flood_from_one_other_block(flood: int, places: int) -> None:
     shares: FairShares[object] = FairShares(places + 1, Clock())
     honest = object()
-    shares.take(honest, "honest")
-    assert all(shares.take(object(), "flood") is not honest for _ in range(flood))
+    shares.acquire(honest, "honest")
+    assert all(shares.acquire(object(), "flood") is not honest for _ in range(flood))
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_addresses_are_counted_by_host_and_by_block(host: str, caller: str, bloc
 @given(st.integers(0, 2**20))
 def test_all_listeners_together_fit_into_the_open_files(files: int) -> None:
     limits = ConnectionLimits.of(files)
-    needed = limits.mutual + limits.open + limits.http + 2 * BLOB_FILES * limits.blobs + OWN
+    needed = limits.mutual + limits.open + limits.http + 2 * BLOB_FILES * limits.blobs + RESERVED_FILES
     assert needed <= max(files, 250)

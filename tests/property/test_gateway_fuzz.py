@@ -166,7 +166,7 @@ def routes() -> set[str]:
     """Every route that the source names."""
     found: set[str] = set()
     source = Path(comity.gateway.__file__).parent
-    for path in (source / "app.py", *source.glob("*/routes.py")):
+    for path in source.rglob("*.py"):
         for text in re.findall(r'Route\(f?"([^"]+)"', path.read_text()):
             kinds = KINDS if "{kind}" in text else ("",)
             found |= {text.replace("{kind}", kind).replace("{{", "{").replace("}}", "}") for kind in kinds}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.gateway.fileserver.http1 import SignedUrls, parse, requested
-from comity.trust.artifact import PIECE
+from comity.gateway.fileserver.http1 import SignedUrls, parse, parse_range
+from comity.trust.artifact import PIECE_SIZE
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, Refused
 from hypothesis import HealthCheck, given, settings
@@ -51,13 +51,13 @@ def test_a_head_is_a_request_or_a_refusal(head: bytes) -> None:
 
 @given(st.integers(0, 2**40), st.text(max_size=30), st.one_of(st.none(), st.just('"e"'), st.text(max_size=5)))
 def test_a_span_lies_in_the_file(size: int, wanted: str, condition: str | None) -> None:
-    span = requested(size, f"bytes={wanted}", condition, '"e"')
+    span = parse_range(size, f"bytes={wanted}", condition, '"e"')
     assert span is None or (span.offset >= 0 and span.length >= 0 and span.offset + span.length <= size)
 
 
 @given(st.integers(1, 2**40), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_a_well_formed_range_gives_exactly_its_bytes(size: int, first: int, last: int) -> None:
-    span = requested(size, f"bytes={first}-{last}", None, '"e"')
+    span = parse_range(size, f"bytes={first}-{last}", None, '"e"')
     expected = range(size)[first : last + 1] if first <= last else range(size)
     assert (range(span.offset, span.offset + span.length) if span else range(0)) == expected
 
@@ -99,15 +99,15 @@ def test_the_server_outlives_whatever_is_sent(served: tuple[BlobSite, int], sent
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 2 * PIECE), st.integers(0, 2 * PIECE), st.integers(0, 2 * PIECE - 1))
+@given(st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE), st.integers(0, 2 * PIECE_SIZE - 1))
 def test_a_flipped_byte_never_leaves(tmp_path_factory: pytest.TempPathFactory, a: int, b: int, at: int) -> None:
     site = blob_site(tmp_path_factory.mktemp("flip"))
-    digest, data = site.add(2 * PIECE)
+    digest, data = site.add(2 * PIECE_SIZE)
     first, last = min(a, b), max(a, b)
     site.flip(digest, at)
     out = bytearray()
     try:
-        for chunk in site.checked.read(digest, first, last - first):
+        for chunk in site.verified.read(digest, first, last - first):
             out += chunk
     except ComityError as error:
         assert error.code == "BLOB-DAMAGED"

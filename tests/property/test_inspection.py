@@ -7,7 +7,7 @@ import pickle
 import zipfile
 from typing import Any
 
-from comity.formats.inspect import MAX_SHOWN, inspect
+from comity.formats.inspect import MAX_TEXT_LENGTH, inspect
 from comity.formats.sanity import MAX_FINDINGS
 from comity.formats.tensors import BUDGET
 from comity.trust.evidence import KINDS, Inspection, kind_of
@@ -65,7 +65,7 @@ def looked_at(data: bytes, path: str) -> Inspection:
     assert file.count <= BUDGET
     assert {kind_of(active) for active in found.active} <= set(KINDS)
     assert len(found.malformed) <= MAX_FINDINGS + 1
-    assert all(0 < len(text) <= MAX_SHOWN for text in (*found.active, *found.malformed))
+    assert all(0 < len(text) <= MAX_TEXT_LENGTH for text in (*found.active, *found.malformed))
     return found
 
 

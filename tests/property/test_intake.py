@@ -25,7 +25,15 @@ from comity.trust.statement import (
     parse_entry,
     sign_statement,
 )
-from comity.trust.statements import Advisory, Licence, Published, publish, sign_advisory, sign_hold, sign_node_record
+from comity.trust.statements import (
+    Advisory,
+    Licence,
+    Published,
+    sign_advisory,
+    sign_hold,
+    sign_node_record,
+    sign_published,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -60,7 +68,7 @@ def said(who: int, artifact: SideObject, name: str, version: str, keys: Sequence
     published = Published(
         PEOPLE[who].id, Name("acme", name, version), artifact.digest, artifact, PIECES, Licence("MIT")
     )
-    return publish(published, *keys)
+    return sign_published(published, *keys)
 
 
 def padded(entry: Entry) -> bytes:

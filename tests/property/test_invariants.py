@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from comity.trust.charter.document import Body
 from comity.trust.evidence import Evidence, InclusionEvidence
-from comity.trust.identity import KeySet, announce
+from comity.trust.identity import KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy, UpstreamRule
 from comity.trust.report import VerdictReport
@@ -22,11 +22,11 @@ from comity.trust.statements import (
     Licence,
     Parent,
     Vouched,
-    publish,
     sign_advisory,
+    sign_published,
     sign_verified,
     sign_vouched,
-    summarise,
+    summarise_report,
 )
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
@@ -82,12 +82,14 @@ def of_others() -> Iterator[bytes]:
     yield from (COPYCAT.entry.line, COPIED.line, RIVAL.entry.line)
     yield release(by=RIVAL, name="Swiss-AI/tiny@v2")[1].line
     published = release()[0]
-    yield publish(published, RIVAL.signer).line  # in the publisher's name, by another key
-    yield publish(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
+    yield sign_published(published, RIVAL.signer).line  # in the publisher's name, by another key
+    yield sign_published(replace(published, licence=Licence("MIT")), SWISS_AI.signer).line  # not logged anywhere
     yield from advisory(GOOD)
     yield from advisory(GOOD, by=RIVAL, kind="yank")
     for checker in (RIVAL, COPYCAT, SG.seat):
-        yield sign_verified(summarise(VerdictReport.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer).line
+        yield sign_verified(
+            summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), checker.id, NOW), checker.signer
+        ).line
     for deriver in (RIVAL, COPYCAT, identity("Nobody")):
         yield derived_line(GOOD.artifact, COPIED_PARENT, by=deriver)
         yield derived_line(GOOD.artifact, by=deriver, exact=False)
@@ -218,7 +220,7 @@ def test_all_others_together_cannot_publish_for_a_publisher(
     keys: list[HybridSigner], record_too: bool, real_record: bool
 ) -> None:
     published = release(name="swiss-ai/tiny@v9")[0]
-    line = publish(published, *keys).line
+    line = sign_published(published, *keys).line
     whole = [key for key in keys if len(key.keys) == 2]
     claims = [line, *(each.entry.line for each in (CH, SG, ES, KR))]
     if record_too and whole:
@@ -235,7 +237,7 @@ def test_all_others_together_cannot_publish_for_a_publisher(
 def record_in_anothers_name(keys: list[HybridSigner]) -> bytes:
     """An inception like the publisher's, with other keys, that claims to be the publisher's."""
     forged = replace(SWISS_AI.inception, keys=KeySet((keys[0].public,), 1))
-    statement = replace(announce(forged, keys[0]).statement, by=SWISS_AI.inception.author)
+    statement = replace(sign_inception(forged, keys[0]).statement, by=SWISS_AI.inception.author)
     return sign_statement(replace(statement, subjects=SWISS_AI.entry.statement.subjects), keys[0]).line
 
 

@@ -127,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert line == LINES[index]
             proof = self.ledger.history.inclusion(log.origin, index, size)
             verify_inclusion(leaf_hash(line), index, size, proof, root)
-            assert EntryPosition(log.origin, log.vkey, index) in self.ledger.index.places(sha256(line))
+            assert EntryPosition(log.origin, log.vkey, index) in self.ledger.index.positions(sha256(line))
 
     @rule()
     def everything_is_sound_and_nothing_else_is_found(self) -> None:

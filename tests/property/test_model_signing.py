@@ -18,8 +18,8 @@ from comity.trust.model_signing.bundle import (
     Material,
     ModelStatement,
     Resource,
-    list_files,
     sign_model,
+    statement_of_files,
 )
 from comity.trust.model_signing.certificates import TrustedTime, parse_roots
 from comity.trust.model_signing.judging import ModelSigningRule, judge
@@ -246,5 +246,5 @@ def test_no_evidence_makes_a_pass_of_a_model_sig_that_does_not_hold(
 
 def test_a_signature_of_nothing_is_not_made() -> None:
     with pytest.raises(Malformed, match="nothing to sign"):
-        list_files("m", [])
+        statement_of_files("m", [])
     assert judge(sealed(ModelStatement("m", ()).encode()), [FoundFile("x", 0, sha256(b""))], RULE).state == "fail"

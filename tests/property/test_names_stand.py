@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.resolution import MIRROR, Preference, PublisherClaim, first_seen, whose
+from comity.trust.resolution import MIRROR, Preference, PublisherClaim, first_seen, preferred_claimant
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ def newcomer(orders: list[list[PublisherClaim]]) -> Preference | None:
     }
     first = first_seen(seen)
     try:
-        return whose("a/b", [c for order in orders for c in order], [first] if first else [], {})
+        return preferred_claimant("a/b", [c for order in orders for c in order], [first] if first else [], {})
     except ComityError:
         return None
 
@@ -54,4 +54,4 @@ def test_what_is_remembered_stands_under_later_claims(
         return
     remembered = Preference(known.claimant, "remembered")
     first = first_seen(dict.fromkeys(MEMBERS, later[0] if later else None))
-    assert whose("a/b", later, [remembered, *([first] if first else [])], {}) == remembered
+    assert preferred_claimant("a/b", later, [remembered, *([first] if first else [])], {}) == remembered

@@ -23,7 +23,7 @@ from comity.trust.offers.records import (
     Released,
     Withdrawn,
 )
-from comity.trust.statement import Entry, Envelope, parse_entry, seal
+from comity.trust.statement import Entry, Envelope, parse_entry, sign_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -83,7 +83,7 @@ class Lending(RuleBasedStateMachine):
     @rule(grant=grants, amount=st.integers(1, 20))
     def redeem(self, grant: Entry | None, amount: int) -> None:
         if grant:
-            held = self.log.chain(self.chain).book.grants[grant.digest]
+            held = self.log.chain(self.chain).state.grants[grant.digest]
             said = self.log.say(Redemption(GRANTEE, self.chain, grant.digest, (amount,), held.newest))
             cut_off = None
             if held.grant.pact:
@@ -105,7 +105,7 @@ class Lending(RuleBasedStateMachine):
     @rule(nodes=st.integers(1, 6), amount=st.integers(20, 80))
     def supersede(self, nodes: int, amount: int) -> None:
         parts = (a_slice(nodes=nodes, amount=amount), a_slice(name="cpu", nodes=2, amount=9))
-        newer = small(slices=parts, supersedes=self.log.chain(self.chain).book.offer.id)
+        newer = small(slices=parts, supersedes=self.log.chain(self.chain).state.offer.id)
         self._try(lambda: self.log.record(Offered(to(self.chain), newer), at=self.now))
 
     @precondition(lambda self: len(self.log.entries) > 30)
@@ -124,7 +124,7 @@ class Lending(RuleBasedStateMachine):
 
     @invariant()
     def no_instant_is_given_out_twice(self) -> None:
-        book = self.log.chain(self.chain).book
+        book = self.log.chain(self.chain).state
         taken: Counter[int] = Counter()
         amount = 0
         for held in book.grants.values():
@@ -145,7 +145,7 @@ class Lending(RuleBasedStateMachine):
     def whoever_reads_the_log_finds_no_fault(self) -> None:
         chain = self.log.chain(self.chain)
         assert chain.fault is None
-        assert len(chain.indexes) == chain.book.seq + 1
+        assert len(chain.indexes) == chain.state.seq + 1
 
     def _try(self, act: Any) -> Any:
         size = len(self.log.entries)
@@ -229,7 +229,7 @@ def read(entries: list[bytes]) -> OfferLogReader:
 
 def summary(log: OfferLogReader) -> Any:
     chains = list(log.chains.values())
-    return [(c.book.chain, c.book.seq, c.book.last, c.book.remaining, c.fault) for c in chains]
+    return [(c.state.chain, c.state.seq, c.state.last, c.state.remaining, c.fault) for c in chains]
 
 
 WHOLE = summary(read([entry.line for entry in LIFE.entries]))
@@ -250,10 +250,10 @@ def test_a_record_changed_in_one_field_does_not_count(at: int, data: st.DataObje
 def test_a_record_changed_in_one_field_and_signed_again_breaks_its_chain(at: int, data: st.DataObject) -> None:
     document, path = tampered(LIFE.entries[at], data)
     lines = [entry.line for entry in LIFE.entries]
-    lines[at] = seal(canonical(document), ONLINE).encode()
+    lines[at] = sign_payload(canonical(document), ONLINE).encode()
     log = read(lines)
     chains = list(log.chains.values())
-    whole = [c for c in chains if c.fault is None and c.book.seq == WHOLE[0][1]]
+    whole = [c for c in chains if c.fault is None and c.state.seq == WHOLE[0][1]]
     assert not whole, path
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.offers.accusing import Accused, accusation_statement, read_accused
+from comity.trust.offers.accusing import OfferFault, offer_fault_statement, read_offer_fault
 from comity.trust.offers.amounts import (
     FAULTS,
     DefaultAnswer,
@@ -18,9 +18,16 @@ from comity.trust.offers.amounts import (
     read_usage,
     usage_statement,
 )
-from comity.trust.offers.chain import read_any
+from comity.trust.offers.chain import read_offer_statement
 from comity.trust.offers.offer import Offer
-from comity.trust.offers.records import Record, Said, read_record, read_said, record_statement, said_statement
+from comity.trust.offers.records import (
+    PartyStatement,
+    Record,
+    party_statement,
+    read_party_statement,
+    read_record,
+    record_statement,
+)
 from comity.trust.statement import Statement
 from comity.trust.tlog.note import VerifierKey
 from hypothesis import given, settings
@@ -41,13 +48,13 @@ def test_an_offer_has_one_spelling_that_reads_back(offer: Offer) -> None:
 @given(records)
 def test_every_record_reads_back(record: Record) -> None:
     statement = again(record_statement(record, NODE))
-    assert read_record(statement) == read_any(statement) == record
+    assert read_record(statement) == read_offer_statement(statement) == record
 
 
 @given(said)
-def test_everything_that_the_other_side_says_reads_back(what: Said) -> None:
-    statement = again(said_statement(what))
-    assert read_said(statement) == read_any(statement) == what
+def test_everything_that_the_other_side_says_reads_back(what: PartyStatement) -> None:
+    statement = again(party_statement(what))
+    assert read_party_statement(statement) == read_offer_statement(statement) == what
 
 
 @given(usages, answers)
@@ -56,14 +63,14 @@ def test_usage_and_answers_read_back(usage: Usage, answer: DefaultAnswer) -> Non
     assert read_answer(again(answer_statement(answer, NODE))) == answer
 
 
-@given(st.builds(Accused, digests, st.just(str(LOG)), st.integers(0, 2**53 - 1), digests, st.sampled_from(FAULTS)))
-def test_an_accusation_reads_back(accused: Accused) -> None:
-    assert read_accused(again(accusation_statement(accused, NODE))) == accused
+@given(st.builds(OfferFault, digests, st.just(str(LOG)), st.integers(0, 2**53 - 1), digests, st.sampled_from(FAULTS)))
+def test_an_accusation_reads_back(accused: OfferFault) -> None:
+    assert read_offer_fault(again(offer_fault_statement(accused, NODE))) == accused
     assert VerifierKey.parse(accused.log) == LOG
 
 
 @settings(max_examples=60)
-@given(st.one_of(records.map(lambda r: record_statement(r, NODE)), said.map(said_statement)), st.data())
+@given(st.one_of(records.map(lambda r: record_statement(r, NODE)), said.map(party_statement)), st.data())
 def test_a_member_that_is_missing_strange_or_of_another_type_is_refused(
     statement: Statement, data: st.DataObject
 ) -> None:
@@ -76,7 +83,7 @@ def test_a_member_that_is_missing_strange_or_of_another_type_is_refused(
     ):
         refused = Statement(statement.predicate, statement.subjects, statement.by, changed)
         with suppress(ComityError):
-            read_any(refused)
+            read_offer_statement(refused)
             raise AssertionError(f"{name} of {statement.predicate} may be {changed.get(name)!r}")
 
 

@@ -13,7 +13,7 @@ from comity.wire.offer import Approve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from support.counting_house import BORROWER, CountingHouse, DiedError
+from support.offer_provider import BORROWER, CountingHouse, DiedError
 from support.offers import HOUR, START, a_slice, hours
 
 HOURS, NODES, AMOUNT = 12, 3, 40
@@ -48,14 +48,14 @@ class Lending(RuleBasedStateMachine):
             said = GrantRequest(BORROWER, self.offer, (allocation,), len(self.asked))
             self.asked.append(self.house.say(said))
         self.house.deadly = point or ""
-        acts = [self.house.allocator.do(Approve(asked.digest)) for asked in self.asked[-6:]]
+        acts = [self.house.provider.perform(Approve(asked.digest)) for asked in self.asked[-6:]]
         done = self.house.together(acts)
         self.house.deadly = ""
         assert all(isinstance(each, tuple | ComityError | DiedError) for each in done), done
         if any(isinstance(each, DiedError) for each in done):
             self.house.reopen()
         (chain,) = self.house.read().chains.values()
-        self.grants = list(chain.book.grants)
+        self.grants = list(chain.state.grants)
 
     @rule(data=st.data(), which=st.sampled_from([Acceptance, GivingBack]))
     def say(self, data: st.DataObject, which: type) -> None:
@@ -65,9 +65,9 @@ class Lending(RuleBasedStateMachine):
     @rule(data=st.data(), amount=st.integers(1, 9), twice=st.booleans())
     def redeem(self, data: st.DataObject, amount: int, twice: bool) -> None:
         if self.grants:
-            held = self.house.read().chains[self._chain].book.grants[data.draw(st.sampled_from(self.grants))]
+            held = self.house.read().chains[self._chain].state.grants[data.draw(st.sampled_from(self.grants))]
             said = self.house.say(Redemption(BORROWER, self._chain, held.digest, (amount,), held.newest))
-            self.house.together([self.house.allocator.redeem(said.digest) for _ in range(1 + twice)])
+            self.house.together([self.house.provider.redeem(said.digest) for _ in range(1 + twice)])
 
     @rule(passed=st.integers(0, 3))
     def pass_time(self, passed: int) -> None:
@@ -84,16 +84,16 @@ class Lending(RuleBasedStateMachine):
         assert chain.fault is None
         taken: Counter[int] = Counter()
         amount = 0
-        for held in chain.book.grants.values():
+        for held in chain.state.grants.values():
             (allocation,) = held.grant.allocations
             amount += held.redeemed[0] if held.state == "released" else 0
             if held.state in ("granted", "accepted"):
                 amount += allocation.amount
                 taken.update(dict.fromkeys(range(allocation.start, allocation.end, HOUR), allocation.nodes))
-        part = chain.book.offer.slices[0]
+        part = chain.state.offer.slices[0]
         assert amount <= part.amount
-        assert all(nodes <= part.nodes for at, nodes in taken.items() if at >= chain.book.at)
-        assert len({held.grant.request for held in chain.book.grants.values()}) == len(chain.book.grants)
+        assert all(nodes <= part.nodes for at, nodes in taken.items() if at >= chain.state.at)
+        assert len({held.grant.request for held in chain.state.grants.values()}) == len(chain.state.grants)
 
     @property
     def _chain(self) -> Digest:
@@ -108,7 +108,7 @@ class Lending(RuleBasedStateMachine):
             supersedes=before,
             title=f"version {self.versions}",
         )
-        (result,) = self.house.together([self.house.allocator.post(offer)])
+        (result,) = self.house.together([self.house.provider.post(offer)])
         return offer.id if not isinstance(result, ComityError) else before or offer.id
 
 

@@ -12,7 +12,7 @@ from comity.trust.encoding import canonical
 from comity.trust.errors import Malformed
 from comity.trust.identity import KeySet
 from comity.trust.keys import SIGNATURE_SIZES, HybridSigner
-from comity.trust.statement import Envelope, EnvelopeSignature, assemble, pae, seal
+from comity.trust.statement import Envelope, EnvelopeSignature, assemble_envelope, pae, sign_payload
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.world import signer
@@ -29,7 +29,7 @@ made_signatures = st.builds(
     sizes.flatmap(lambda size: st.binary(min_size=4, max_size=4).map(lambda seed: (seed * size)[:size])),
 )
 envelopes = st.builds(
-    lambda payload, made, kind: assemble(payload, made, payload_type=kind),
+    lambda payload, made, kind: assemble_envelope(payload, made, payload_type=kind),
     payloads,
     st.lists(made_signatures, min_size=1, max_size=4, unique_by=lambda each: each.keyid),
     st.sampled_from(["application/vnd.in-toto+json", "text/plain", "é"]),
@@ -47,7 +47,7 @@ def test_an_envelope_reads_back_from_the_line_that_it_is(envelope: Envelope) -> 
 def test_one_line_is_read_of_one_payload_and_one_set_of_signatures(envelope: Envelope, order: Any) -> None:
     made = list(envelope.signatures)
     order.shuffle(made)
-    again = assemble(envelope.payload, made, payload_type=envelope.payload_type)
+    again = assemble_envelope(envelope.payload, made, payload_type=envelope.payload_type)
     assert again.encode() == envelope.encode()
     shuffled = Envelope(envelope.payload_type, envelope.payload, tuple(made)).encode()
     if shuffled != envelope.encode():
@@ -124,7 +124,7 @@ def test_no_other_spelling_of_a_line_is_read(
 
 @given(payloads.filter(lambda payload: len(payload) % 3 != 0), st.integers(1, 15))
 def test_base64_with_bits_to_spare_is_not_read(payload: bytes, spare: int) -> None:
-    line = seal(payload, STRANGER).encode()
+    line = sign_payload(payload, STRANGER).encode()
     document = json.loads(line)
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     text = document["payload"].rstrip("=")
@@ -138,7 +138,7 @@ def test_base64_with_bits_to_spare_is_not_read(payload: bytes, spare: int) -> No
 
 @given(envelopes, envelopes)
 def test_the_statement_digest_does_not_depend_on_the_signatures(envelope: Envelope, other: Envelope) -> None:
-    again = assemble(envelope.payload, other.signatures, payload_type=envelope.payload_type)
+    again = assemble_envelope(envelope.payload, other.signatures, payload_type=envelope.payload_type)
     assert again.statement_digest == envelope.statement_digest
     alike = (other.payload, other.payload_type) == (envelope.payload, envelope.payload_type)
     assert (other.statement_digest == envelope.statement_digest) == alike
@@ -150,24 +150,24 @@ def test_junk_beside_true_signatures_is_refused_and_enough_of_them_alone_are_not
 ) -> None:
     message = pae("application/vnd.in-toto+json", payload)
     made = [EnvelopeSignature(keyid, sig) for at in who for keyid, sig in GOVERNANCE[at].sign(message)]
-    envelope = assemble(payload, [*made, *junk])
+    envelope = assemble_envelope(payload, [*made, *junk])
     assert TWO_OF_THREE.signed(envelope) == (len(who) >= 2 and not junk)
 
 
 @given(payloads, st.integers(0, 2), st.binary(min_size=64, max_size=64))
 def test_a_signature_that_does_not_hold_is_refused_beside_enough_that_do(payload: bytes, bad: int, sig: bytes) -> None:
-    envelope = seal(payload, *GOVERNANCE)
+    envelope = sign_payload(payload, *GOVERNANCE)
     keyid = GOVERNANCE[bad].public.halves[0].id
     forged = [EnvelopeSignature(each.keyid, sig) if each.keyid == keyid else each for each in envelope.signatures]
     assert TWO_OF_THREE.signed(envelope)
-    assert not TWO_OF_THREE.signed(assemble(payload, forged))
+    assert not TWO_OF_THREE.signed(assemble_envelope(payload, forged))
 
 
 @given(payloads)
 def test_half_a_hybrid_key_beside_enough_others_is_refused(payload: bytes) -> None:
     hybrid = signer("hybrid")
     keys = KeySet((*TWO_OF_THREE.keys, hybrid.public), 3)
-    assert keys.signed(seal(payload, *GOVERNANCE))
-    assert keys.signed(seal(payload, *GOVERNANCE, hybrid))
+    assert keys.signed(sign_payload(payload, *GOVERNANCE))
+    assert keys.signed(sign_payload(payload, *GOVERNANCE, hybrid))
     for half in hybrid.keys:
-        assert not keys.signed(seal(payload, *GOVERNANCE, HybridSigner((half,))))
+        assert not keys.signed(sign_payload(payload, *GOVERNANCE, HybridSigner((half,))))

@@ -20,14 +20,14 @@ from comity.trust.statements import (
     Licence,
     Parent,
     Vouched,
-    publish,
     sign_advisory,
+    sign_published,
     sign_verified,
     sign_vouched,
-    summarise,
+    summarise_report,
 )
 from comity.trust.verify import verify
-from comity.verifier import examine, load_policy
+from comity.verifier import collect_evidence, load_policy
 from support.case import Case, advisory, case, nodes, release
 from support.derivations import derived_line
 from support.observations import observation
@@ -51,10 +51,12 @@ def everything() -> Case:
         lines += [
             *advisory(GOOD, by=speaker, kind="yank"),
             sign_vouched(Vouched(author, GOOD.artifact, "reproduced", "here"), speaker.signer).line,
-            sign_verified(summarise(VerdictReport.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer).line,
+            sign_verified(
+                summarise_report(VerdictReport.of(GOOD.verdict(), "1.0"), speaker.id, NOW), speaker.signer
+            ).line,
             derived_line(GOOD.artifact, BASE[0].artifact, by=speaker),
             derived_line(GOOD.artifact, by=speaker, exact=False),
-            publish(replace(published, by=speaker.id, licence=Licence("MIT")), speaker.signer).line,
+            sign_published(replace(published, by=speaker.id, licence=Licence("MIT")), speaker.signer).line,
             sign_advisory(Advisory(author, SWISS_AI.id, KEY_COMPROMISE, "critical", text, lost), speaker.signer).line,
         ]
     lines += [observation(node, GOOD.artifact, at=f"https://{at}.example").line for at in "ab" for node in (CH, SG, ES)]
@@ -83,7 +85,7 @@ def test_order_process_and_place_change_no_byte(tmp_path: Path) -> None:
         ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert ran.returncode in (0, 4), ran.stdout + ran.stderr
         expected.add(report.read_bytes())
-        here = VerdictReport.of(verify(examine(folder), load_policy(policy)), comity.__version__)
+        here = VerdictReport.of(verify(collect_evidence(folder), load_policy(policy)), comity.__version__)
         expected.add(here.encode())
     assert len(expected) == 1
     rows = VerdictReport.parse(expected.pop()).verdict.rows

@@ -13,9 +13,9 @@ from comity.trust.keys import HybridSigner
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.rotation import LogCut, Rotation, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
-from comity.trust.statements import publish, sign_node_record
+from comity.trust.statements import sign_node_record, sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import Growth
+from comity.trust.tlog.proof import GrowthProof
 from comity.trust.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,7 +65,7 @@ RIVAL, TO_RIVAL = MEMBER.to("a thief of the member's recovery keys")
 
 
 def published_by(keys: Owned) -> Entry:
-    return publish(release()[0], *keys.keys)
+    return sign_published(release()[0], *keys.keys)
 
 
 def recorded(keys: Owned, which: Node = SG) -> Entry:
@@ -90,7 +90,7 @@ def listing(**seats: Owned) -> Body:
 
 
 def growth(log: Log, old: int, new: int) -> bytes:
-    return Growth(log.origin, old, new, consistency_proof(old, new, root(log, new)[1].node)).encode()
+    return GrowthProof(log.origin, old, new, consistency_proof(old, new, root(log, new)[1].node)).encode()
 
 
 ROTATIONS = [TO_SECOND, TO_THIRD, TO_STOLEN, TO_NEW, TO_NEWER, TO_RIVAL]
@@ -193,7 +193,7 @@ THIEVES = [
 @settings(max_examples=40)
 def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner], state: Owned, policy: Policy) -> None:
     whole = [thief for thief in thieves if len(thief.keys) == 2]
-    line = publish(release()[0], *thieves).line
+    line = sign_published(release()[0], *thieves).line
     claims = [SWISS_AI.entry.line, TO_SECOND.line, line, *(each.entry.line for each in (CH, SG, ES, KR))]
     claims += [forged_rotation(state, whole[0], thieves).line] if whole else []
     proof = logged(CH, line).proof(line, (SG, ES, KR))
@@ -206,7 +206,7 @@ def test_i5_all_members_together_rotate_no_publisher(thieves: list[HybridSigner]
 def test_stolen_keys_without_recovery_keys_never_lead_to_new_ones(thieves: list[HybridSigner], state: Owned) -> None:
     thief = SG.online  # a key that speaks for the publisher only if a rotation says so
     rotation = forged_rotation(state, thief, [*thieves, thief])
-    line = publish(release()[0], thief).line
+    line = sign_published(release()[0], thief).line
     claims = (SWISS_AI.entry.line, TO_SECOND.line, rotation.line, line, *NOT_SG)
     proof = logged(CH, line).proof(line, (ES, KR))
     assert verify(replace(GOOD.evidence, claims=claims, proofs=(proof,)), GOOD.policy).row("signatures").state == "fail"

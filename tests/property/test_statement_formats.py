@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from comity.trust.artifact import (
-    FIXED,
+    FIXED_LAYOUT,
     MAX_PIECES,
-    PIECE,
-    TENSOR,
+    PIECE_SIZE,
+    TENSOR_LAYOUT,
     FileEntry,
     Manifest,
     PieceIndex,
@@ -47,7 +47,7 @@ from comity.trust.statements import (
     DOCUMENTS,
     LINEAGE_RELATIONS,
     SEVERITIES,
-    STATEMENTS,
+    VOUCH_KINDS,
     Advisory,
     Compromise,
     Derived,
@@ -127,7 +127,7 @@ paths = st.lists(
     min_size=1,
     max_size=4,
 ).map("/".join)
-layouts = st.builds(PieceLayout, st.sampled_from([FIXED, TENSOR]), st.integers(0, MAX_PIECES), digests)
+layouts = st.builds(PieceLayout, st.sampled_from([FIXED_LAYOUT, TENSOR_LAYOUT]), st.integers(0, MAX_PIECES), digests)
 publications: st.SearchStrategy[Published] = st.builds(
     lambda manifest, **rest: Published(artifact=manifest.digest, manifest=manifest, **rest),
     by=digests,
@@ -194,19 +194,22 @@ def test_piece_indices_round_trip(files: dict[str, PieceLayout]) -> None:
     assert PieceIndex.parse(index.encode()) == index
 
 
-@given(st.lists(st.builds(PieceRecord, st.integers(1, PIECE), st.binary(min_size=32, max_size=32)), max_size=8))
+@given(st.lists(st.builds(PieceRecord, st.integers(1, PIECE_SIZE), st.binary(min_size=32, max_size=32)), max_size=8))
 def test_piece_records_round_trip(records: list[PieceRecord]) -> None:
     size = sum(record.length for record in records)
     assert parse_records(encode_records(records), size=size) == records
 
 
-@given(st.lists(st.integers(0, 3 * PIECE), min_size=1, max_size=12, unique=True).map(sorted), st.integers(1, 2 * PIECE))
+@given(
+    st.lists(st.integers(0, 3 * PIECE_SIZE), min_size=1, max_size=12, unique=True).map(sorted),
+    st.integers(1, 2 * PIECE_SIZE),
+)
 def test_tensor_pieces_tile_the_file_and_start_where_large_tensors_do(offsets: list[int], last: int) -> None:
     header_end, *starts = offsets
     size = offsets[-1] + last
     lengths = tensor_pieces(size, header_end, starts)
     assert sum(lengths) == size
-    assert all(1 <= length <= PIECE for length in lengths)
+    assert all(1 <= length <= PIECE_SIZE for length in lengths)
     cuts = {0, *(sum(lengths[: at + 1]) for at in range(len(lengths)))}
     assert header_end in cuts
     for start, end in itertools.pairwise([*starts, size]):
@@ -241,7 +244,7 @@ def test_notices_of_lost_keys_round_trip(by: Author, identity: Digest, key: Dige
     assert parse_advisory(parse_entry(sign_advisory(said, signer("a")).line).statement) == said
 
 
-@given(st.builds(Vouched, authors, digests, st.sampled_from(STATEMENTS), lines, st.none() | objects))
+@given(st.builds(Vouched, authors, digests, st.sampled_from(VOUCH_KINDS), lines, st.none() | objects))
 @settings(max_examples=30)
 def test_vouches_round_trip(said: Vouched) -> None:
     assert parse_vouched(parse_entry(sign_vouched(said, signer("a")).line).statement) == said

@@ -30,7 +30,7 @@ OTHERS: dict[str, Callable[[str], MemorySource]] = {
     "absent": lambda name: Failing(name, DATA, lambda: NotFound("not here")),
     "flaky": lambda name: Failing(name, DATA, lambda: Unavailable("busy"), times=3),
 }
-LIMITS: TransferLimits = replace(QUICK, streams=3, buffers=5, silence=0.02, patience=30.0)
+LIMITS: TransferLimits = replace(QUICK, streams=3, buffers=5, read_timeout=0.02, patience=30.0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from comity.transfer.scheduler import RangeRequest, Runs, Schedule, SourceHealth, TransferLimits
+from comity.transfer.scheduler import PieceRuns, RangeRequest, Schedule, SourceHealth, TransferLimits
 from comity.trust.errors import NotFound, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +32,8 @@ class World:
 
     def __post_init__(self) -> None:
         offsets = list(itertools.accumulate(self.lengths, initial=0))
-        self.standings = {name: SourceHealth() for name in self.kinds}
-        self.plan = Schedule(offsets, range(len(self.lengths)), self.standings, LIMITS)
+        self.health = {name: SourceHealth() for name in self.kinds}
+        self.plan = Schedule(offsets, range(len(self.lengths)), self.health, LIMITS)
         self.events: list[tuple[float, int, RangeRequest]] = []
         self.order = itertools.count()
         self.moods = {name: itertools.cycle((True, True, False)) for name in self.kinds}
@@ -43,7 +43,7 @@ class World:
             self.steps += 1
             for request in self.plan.assign(self.now):
                 assert request.source not in self.plan.dropped
-                assert self.standings[request.source].rests_until <= self.now
+                assert self.health[request.source].backoff_until <= self.now
                 self.expect(request)
             self.check()
             self.end_dead()
@@ -55,7 +55,7 @@ class World:
         heapq.heappush(self.events, (self.now + wait, next(self.order), request))
 
     def advance(self) -> None:
-        tick = self.now + min(TICK, self.plan.wake(self.now) or TICK)
+        tick = self.now + min(TICK, self.plan.next_wake(self.now) or TICK)
         if not self.events or self.events[0][0] > tick:
             self.now = tick
             return
@@ -83,12 +83,12 @@ class World:
                 assert piece in self.done
             if self.plan.begin(request, piece + 1):
                 self.expect(request)
-            elif request.live:
+            elif request.active:
                 self.plan.ended(request)
 
     def end_dead(self) -> None:
         for request in self.plan.requests:
-            if not request.live:
+            if not request.active:
                 self.plan.ended(request)
 
     def check(self) -> None:
@@ -102,7 +102,7 @@ class World:
             assert len({request.source for request in holders}) == len(holders)
             assert not (holders and piece in self.done)
         for request in requests:
-            assert request.live == (request.live and request.source not in self.plan.dropped)
+            assert request.active == (request.active and request.source not in self.plan.dropped)
 
 
 kinds = st.lists(st.sampled_from(KINDS), min_size=0, max_size=11)
@@ -147,7 +147,7 @@ def test_a_world_of_liars_comes_to_an_end(sources: list[str], lengths: list[int]
 def test_runs_are_a_set_of_which_neighbours_are_taken_together(
     start: set[int], actions: list[tuple[bool, int]]
 ) -> None:
-    runs, model = Runs(sorted(start)), set(start)
+    runs, model = PieceRuns(sorted(start)), set(start)
     for take, piece in actions:
         if not take:
             runs.add(piece)

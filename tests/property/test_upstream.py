@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.trust.artifact import FileEntry, Manifest, blob_id, pointer, tree_ids
+from comity.trust.artifact import FileEntry, Manifest, blob_id, lfs_pointer, tree_ids
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.names import Reference
@@ -222,7 +222,7 @@ def test_git_itself_gives_the_same_ids(tmp_path: Path) -> None:
     git = needs("git", unlock="install git")
     subprocess.run([git, "init", "-q", str(tmp_path)], check=True)
     entry = FileEntry("weights.bin", 5, sha256(b"12345"))
-    for data, expected in ((pointer(entry), blob_id(entry)), (b"# A card\n", _git_blob(b"# A card\n"))):
+    for data, expected in ((lfs_pointer(entry), blob_id(entry)), (b"# A card\n", _git_blob(b"# A card\n"))):
         (tmp_path / "file").write_bytes(data)
         ran = subprocess.run([git, "-C", str(tmp_path), "hash-object", "file"], check=True, capture_output=True)
         assert ran.stdout.decode().strip() == expected

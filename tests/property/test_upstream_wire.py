@@ -145,9 +145,9 @@ def test_whatever_a_hub_says_is_a_listing_or_refused_with_a_reason(
 
     hub.interfere = answer
     hub.info_said = lambda said: said | info if what == "info" else said
-    api = HubApi(AllowedHosts.to(hub.url), patience=5)
+    api = HubApi(AllowedHosts.to(hub.url), read_timeout=5)
     try:
-        listing = api.listing(api.standing(UpstreamRequest("org/tiny")))
+        listing = api.listing(api.revision_info(UpstreamRequest("org/tiny")))
     except (ComityError, RetryLater) as refusal:
         assert str(refusal)
         return

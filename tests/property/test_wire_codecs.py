@@ -278,4 +278,4 @@ def test_a_sentence_in_a_status_is_cleaned_on_its_way_out() -> None:
     status = NodeStatus("s", "o", 0, (), (), StoreStatus(0, 0, None, 0), 0, 0, (), ("two\nlines \x1b" + "x" * 5_000,))
     (warning,) = decode_status(encode_status(status)).warnings
     assert warning.startswith("two lines \N{REPLACEMENT CHARACTER}x")
-    assert len(warning.encode()) <= limits.SENTENCE
+    assert len(warning.encode()) <= limits.STATUS_TEXT

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
-from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
-from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, consent, draft_statement
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, consent, draft_statement
 from comity.trust.encoding import Digest
 from comity.trust.statement import Entry, sign_statement
 from support.world import Identity, seat
@@ -65,7 +65,7 @@ class Assembly:
 
     @property
     def council(self) -> Tally:
-        return deliberate(self.body, self.lines, self.bodies)
+        return compute_tally(self.body, self.lines, self.bodies)
 
     def put(self, body: Body, by: Identity | None = None, text: str = "because") -> Body:
         """Let a member put `body` forward."""
@@ -87,7 +87,7 @@ class Assembly:
         assert body.prev is not None
         return self.say(who, Ratify(who.id, body.prev, body.epoch, at, body.digest))
 
-    def say(self, who: Identity, reading: Reading) -> Entry:
+    def say(self, who: Identity, reading: Vote) -> Entry:
         entry = sign_statement(reading.statement(), who.signer)
         self.lines.append(entry)
         return entry
@@ -96,15 +96,15 @@ class Assembly:
         """Let a newcomer show its inception and agree to its seat."""
         self.lines += [who.entry, consent(body, who.id, who.signer)]
 
-    def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Reading | NothingToVote:
+    def vote(self, who: Identity, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
         """Let an honest member, who sees all lines and wants `body`, sign what it should sign next."""
         council = self.council
         state = self.states.get(who.id)
         if state is None or state.prev != council.current.digest:
             state = VoteState(council.current.digest)
-        reading = next_reading(state, council, who.id, body, stalled=stalled)
+        reading = next_vote(state, council, who.id, body, stalled=stalled)
         if not isinstance(reading, NothingToVote):
-            guard(state, reading)
+            check_vote(state, reading)
             self.states[who.id] = state.adding(reading)
             self.say(who, reading)
         return reading

@@ -47,9 +47,9 @@ class Bench:
         federation = Federation.assemble([council.body], [lines], known)
         self.ledger = Ledger.open(folder, lambda: 1000.0)
         self.store = FolderStore(folder / "blobs")
-        annals = EpochStore(self.ledger.epochs, federation, branch)
+        epoch_store = EpochStore(self.ledger.epochs, federation, branch)
         record = self.me.record
-        members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, annals.bodies())
+        members = Membership(Seat.parse(own.entry.line, self.me.entry.line), federation, epoch_store.bodies())
         parts: Any = SimpleNamespace(
             ledger=self.ledger,
             pools=Pools(),
@@ -63,11 +63,11 @@ class Bench:
         self.core = cast(NodeContext, parts)
         self.members = members
         self.changes = 0
-        self.chamber = CharterFollower(self.core, annals, cast(OwnLog, self), self._changed)
+        self.follower = CharterFollower(self.core, epoch_store, cast(OwnLog, self), self._changed)
         self.log(own, [])
         seats = members.chains
         self._prover = LineProver(self.ledger, lambda who: [chain.start for chain in seats(who)])
-        self.chamber.open()
+        self.follower.open()
 
     async def _changed(self) -> None:
         self.changes += 1
@@ -106,5 +106,5 @@ class Bench:
         return [parse_entry(found.line) for found in self.ledger.index.find(mine)]
 
     async def settle(self) -> None:
-        while await self.chamber.step():
+        while await self.follower.step():
             pass

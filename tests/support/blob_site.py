@@ -20,14 +20,14 @@ from comity.content.blobs import BlobStore, FolderStore
 from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.server import CONNECTIONS, BlobServer, FileSite, RequestRecord
 from comity.gateway.fileserver.verified import PieceRecords, VerifiedBlobs
-from comity.trust.artifact import PIECE, PieceRecord, encode_records
+from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
 
 YEAR = 365 * 86_400
 
 
 def records_of(data: bytes) -> bytes:
-    parts = (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+    parts = (data[at : at + PIECE_SIZE] for at in range(0, len(data), PIECE_SIZE))
     return encode_records(PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts)
 
 
@@ -58,7 +58,7 @@ class BlobSite:
     urls: SignedUrls = field(default_factory=lambda: SignedUrls(secrets.token_bytes(32), time.time))
 
     def __post_init__(self) -> None:
-        self.checked = self.fresh()
+        self.verified = self.fresh()
 
     def fresh(self) -> VerifiedBlobs:
         """A `Checked` that has verified nothing yet, as after a restart."""
@@ -70,7 +70,7 @@ class BlobSite:
     def add(self, size: int, *, cut: bool = True) -> tuple[Digest, bytes]:
         data = random.Random(size).randbytes(size)
         digest = sha256(data)
-        path = self.store.scratch(digest)
+        path = self.store.partial_path(digest)
         path.write_bytes(data)
         self.store.admit(path, digest, size)
         if cut:
@@ -100,7 +100,7 @@ class BlobSite:
     @contextlib.contextmanager
     def serving(self, *, tls: ssl.SSLContext | None = None, connections: int = CONNECTIONS) -> Iterator[int]:
         """The port of a server over these blobs."""
-        site = FileSite(self.urls, self.checked, self.deliveries.append)
+        site = FileSite(self.urls, self.verified, self.deliveries.append)
         server = BlobServer(site, ("127.0.0.1", 0), tls=tls, connections=connections)
         try:
             yield server.port

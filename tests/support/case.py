@@ -13,7 +13,7 @@ from pathlib import Path
 
 from comity.formats.inspect import inspect
 from comity.trust.artifact import (
-    FIXED,
+    FIXED_LAYOUT,
     FileEntry,
     Manifest,
     PieceIndex,
@@ -28,7 +28,7 @@ from comity.trust.evidence import PACK, Evidence, FoundFile, InclusionEvidence, 
 from comity.trust.names import Name
 from comity.trust.policy import Policy, parse_policy
 from comity.trust.statement import Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.statements import Advisory, Licence, Parent, Published, publish, sign_advisory, sign_hold
+from comity.trust.statements import Advisory, Licence, Parent, Published, sign_advisory, sign_hold, sign_published
 from comity.trust.verify import verify
 from support.world import JURISDICTIONS, NOW, Identity, Log, Node, found, identity, node, seat
 
@@ -133,7 +133,7 @@ def release(
         documents={"card": SideObject.of(CARD)},
         lineage=lineage,
     )
-    return published, publish(published, by.signer), manifest.encode(), index.encode()
+    return published, sign_published(published, by.signer), manifest.encode(), index.encode()
 
 
 def case(
@@ -227,7 +227,7 @@ def _layout(data: bytes) -> PieceLayout:
     for length in fixed_pieces(len(data)):
         records.append(PieceRecord(length, bytes.fromhex(sha256(data[at : at + length]))))
         at += length
-    return PieceLayout(FIXED, len(records), records_root(records))
+    return PieceLayout(FIXED_LAYOUT, len(records), records_root(records))
 
 
 def _proof_name(proof: InclusionEvidence) -> str:

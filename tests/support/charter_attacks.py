@@ -11,16 +11,16 @@ from itertools import chain
 
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body, draft, quorum
-from comity.trust.charter.equivocation import find_lies
-from comity.trust.charter.tally import NothingToVote, VoteState, guard, next_reading
-from comity.trust.charter.votes import Reading, RoundBody, void
+from comity.trust.charter.equivocation import find_equivocations
+from comity.trust.charter.tally import NothingToVote, VoteState, check_vote, next_vote
+from comity.trust.charter.votes import RoundBody, Vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import KeySet
 from comity.trust.statement import Entry, sign_statement
 from support import second_checker
+from support.charter_voters import Parliament
 from support.charters import CheapSigner, Seated, cheaply_signed, drafts, founded, intent, ratify, seated, votes
-from support.parliament import Parliament
 
 ANN, BEN, CLO, DAN = PEOPLE = [seated(f"Institute {name}") for name in ("Ann", "Ben", "Clo", "Dan")]
 EVE = seated("Institute Eve", in_="SG")
@@ -30,31 +30,31 @@ A, B = drafts(FIRST)
 
 def intends(
     who: Seated, round_: int, body: Body, locked: tuple[int, Body] | None = None, unlock: int | None = None
-) -> Reading:
+) -> Vote:
     last = RoundBody(locked[0], locked[1].digest) if locked else None
     return intent(FIRST, who.id, round_, body, last_ratified=last, unlock=unlock)
 
 
-def ratifies(who: Seated, round_: int, body: Body) -> Reading:
+def ratifies(who: Seated, round_: int, body: Body) -> Vote:
     return ratify(FIRST, who.id, round_, body)
 
 
-def all_of(kind: Callable[[Seated, int, Body], Reading], round_: int, body: Body, *people: Seated) -> list[Reading]:
+def all_of(kind: Callable[[Seated, int, Body], Vote], round_: int, body: Body, *people: Seated) -> list[Vote]:
     return [kind(who, round_, body) for who in people]
 
 
-def signed(said: Iterable[Reading]) -> list[Entry]:
+def signed(said: Iterable[Vote]) -> list[Entry]:
     by = {who.id: who for who in PEOPLE}
     return [by[reading.member].says(reading) for reading in said]
 
 
-def allowed(said: Iterable[Reading]) -> bool:
+def allowed(said: Iterable[Vote]) -> bool:
     """Whether the desks of all but Dan let them sign all this, in this order."""
     states = {who.id: VoteState(FIRST.digest) for who in (ANN, BEN, CLO)}
     for reading in said:
         if reading.member in states:
             try:
-                guard(states[reading.member], reading)
+                check_vote(states[reading.member], reading)
             except ComityError:
                 return False
             states[reading.member] = states[reading.member].adding(reading)
@@ -69,27 +69,27 @@ def certified(body: Body, entries: Iterable[Entry], previous: Body = FIRST) -> b
     return True
 
 
-def forks(*said: list[Reading]) -> bool:
+def forks(*said: list[Vote]) -> bool:
     """Whether two bodies are certified though only Dan lies."""
     everything = list(chain(*said))
     entries = signed(everything)
     return allowed(everything) and certified(A, entries) and certified(B, entries)
 
 
-def accused(*said: list[Reading]) -> bool:
+def accused(*said: list[Vote]) -> bool:
     """Whether the members, who signed what their desks allow, stand accused."""
     everything = list(chain(*said))
     heard = dict(zip(everything, signed(everything), strict=True))
-    return allowed(everything) and bool(find_lies(heard))
+    return allowed(everything) and bool(find_equivocations(heard))
 
 
-def unproven(*said: list[Reading]) -> bool:
+def unproven(*said: list[Vote]) -> bool:
     """Whether two certificates stand, and too few of those who lied to make them are named by Comity."""
     everything = list(chain(*said))
     entries = signed(everything)
     assert certified(A, entries) and certified(B, entries)
     heard = dict(zip(everything, entries, strict=True))
-    return len({lie.member for lie in find_lies(heard)}) < second_checker.fewest(FIRST.data)
+    return len({lie.member for lie in find_equivocations(heard)}) < second_checker.fewest(FIRST.data)
 
 
 def steps_back() -> bool:
@@ -142,11 +142,11 @@ def unlocks_with_anothers_certificate() -> bool:
 
 
 def unlocks_with_its_own_round() -> bool:
-    return void(intends(BEN, 2, B, locked=(1, A), unlock=2)) is None
+    return void_reason(intends(BEN, 2, B, locked=(1, A), unlock=2)) is None
 
 
 def unlocks_with_the_round_of_its_lock() -> bool:
-    return void(intends(BEN, 2, B, locked=(1, A), unlock=1)) is None
+    return void_reason(intends(BEN, 2, B, locked=(1, A), unlock=1)) is None
 
 
 def counts_too_few_intents() -> bool:
@@ -320,4 +320,4 @@ def enters_a_round_alone() -> bool:
     ann = room.honest[0]
     room.acts(ann, room.drafts[0], stalled=True)
     council = room.council(ann.held.values())
-    return not isinstance(next_reading(ann.votes, council, ann.id, room.drafts[0], stalled=True), NothingToVote)
+    return not isinstance(next_vote(ann.votes, council, ann.id, room.drafts[0], stalled=True), NothingToVote)

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, genesis, quorum
-from comity.trust.charter.votes import Intent, Ratify, Reading, consent
+from comity.trust.charter.votes import Intent, Ratify, Vote, consent
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.rotation import Rotation, rotation_statement
 from comity.trust.statement import Entry, Envelope, pae, sign_statement
@@ -69,9 +69,9 @@ class Seated:
 
     @property
     def announced(self) -> Entry:
-        return announce(self.inception, self.signer)
+        return sign_inception(self.inception, self.signer)
 
-    def says(self, reading: Reading) -> Entry:
+    def says(self, reading: Vote) -> Entry:
         return sign_statement(reading.statement(), self.signer)
 
     def agrees(self, body: Body) -> Entry:

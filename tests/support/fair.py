@@ -16,10 +16,10 @@ from comity.trust.offers.records import (
     Grant,
     GrantRequest,
     Offered,
+    PartyStatement,
     Record,
-    Said,
+    party_statement,
     record_statement,
-    said_statement,
 )
 from comity.trust.statement import Entry, Statement, sign_statement
 from comity_client.offers.market import OfferBundle, PlacedLine
@@ -70,7 +70,7 @@ class Stall:
     def offer(self, chain: Digest) -> Offer:
         found_ = self.read.chain_of(chain)
         assert found_ is not None
-        return found_.book.offer
+        return found_.state.offer
 
     def ask(self, chain: Digest, *, nodes: int = 1, amount: int = 8, pact: bool = False) -> Entry:
         self.number += 1
@@ -86,14 +86,14 @@ class Stall:
         said = self.say(Acceptance(self.customer.id, chain, grant.digest))
         return self.record(Accepted(to(chain), grant.digest, said.digest))
 
-    def say(self, said: Said, *, logged: bool = True) -> Entry:
-        entry = sign_statement(said_statement(said), self.customer.signer)
+    def say(self, said: PartyStatement, *, logged: bool = True) -> Entry:
+        entry = sign_statement(party_statement(said), self.customer.signer)
         return self._add(entry) if logged else entry
 
     def record(self, record: Record) -> Entry:
         found_ = self.read.chain_of(record.link.chain)
         assert found_ is not None
-        return self.write(found_.book.next(record, START))
+        return self.write(found_.state.link(record, START))
 
     def write(self, record: Record) -> Entry:
         return self.sign(record_statement(record, self.provider.record.node))
@@ -101,7 +101,7 @@ class Stall:
     def sign(self, statement: Statement) -> Entry:
         return self._add(sign_statement(statement, self.provider.online))
 
-    def parcel(self, *, cosigned: bool = True, proven: bool = True, upto: int | None = None) -> OfferBundle:
+    def bundle(self, *, cosigned: bool = True, proven: bool = True, upto: int | None = None) -> OfferBundle:
         """Everything, with a proof of each line, cosigned by Daejeon and Singapore."""
         entries = self.entries[:upto]
         lines = tuple(PlacedLine(entry.line, self.log.origin, index) for index, entry in enumerate(entries))

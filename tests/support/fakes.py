@@ -20,7 +20,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
-from comity.trust.statements import Licence, Published, publish, sign_hold
+from comity.trust.statements import Licence, Published, sign_hold, sign_published
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
 from comity.trust.tlog.note import log_verifier_key
 from comity.wire.access import Caller, OpenAccess, OperatorAccess
@@ -298,7 +298,7 @@ class FakeNode:
     def _note(self, log: Log) -> bytes:
         checkpoint = log.checkpoint()
         cosigned = [s for by in self.cosigners.get(log.origin, ()) for s in by.cosign(checkpoint)]
-        return checkpoint.signed(log.key).adding(*cosigned).encode()
+        return checkpoint.signed(log.key).with_signatures(*cosigned).encode()
 
     def _vkey(self, log: Log) -> str:
         return str(log_verifier_key(log.origin, log.key.public))
@@ -371,7 +371,7 @@ def release(
     records = {
         (sha256(files[path]), layouts[path].layout): encode_records(found) for path, found in made.records.items()
     }
-    return Release(published, publish(published, by.signer), blobs, records, files)
+    return Release(published, sign_published(published, by.signer), blobs, records, files)
 
 
 def misdescribed(made: Release, by: Identity) -> Release:
@@ -384,7 +384,7 @@ def misdescribed(made: Release, by: Identity) -> Release:
     return replace(
         made,
         published=published,
-        entry=publish(published, by.signer),
+        entry=sign_published(published, by.signer),
         blobs={**made.blobs, sha256(wrong): wrong},
     )
 

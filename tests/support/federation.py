@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.node.app import Beside, alone, serve
+from comity.node.app import Companion, no_companion, serve
 from comity.node.config import NodeConfig
 from comity.node.listeners import ListenAddresses
 from comity.trust.charter.document import CharterPolicy, quorum
@@ -37,7 +37,8 @@ JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
 
 _MAIN = "import pathlib, sys; from comity.node.app import run; run(pathlib.Path(sys.argv[1]))"
 WITH_GATEWAY = (
-    "import pathlib, sys; from comity import gateway, node; node.run(pathlib.Path(sys.argv[1]), gateway.beside)"
+    "import pathlib, sys; from comity.gateway.app import serve_gateway; from comity.node.app import run;"
+    "run(pathlib.Path(sys.argv[1]), serve_gateway)"
 )
 
 
@@ -131,17 +132,17 @@ def found(
 
 @contextlib.asynccontextmanager
 async def serving(
-    *homes: NodeHome, clock: Callable[[], float] = time.time, beside: Beside = alone
+    *homes: NodeHome, clock: Callable[[], float] = time.time, companion: Companion = no_companion
 ) -> AsyncIterator[tuple[ListenAddresses, ...]]:
     """Run nodes on this event loop; when the block ends, each has ended cleanly."""
     async with contextlib.AsyncExitStack() as stack:
-        yield tuple([await stack.enter_async_context(_serving(home, clock, beside)) for home in homes])
+        yield tuple([await stack.enter_async_context(_serving(home, clock, companion)) for home in homes])
 
 
 @contextlib.asynccontextmanager
-async def _serving(home: NodeHome, clock: Callable[[], float], beside: Beside) -> AsyncIterator[ListenAddresses]:
+async def _serving(home: NodeHome, clock: Callable[[], float], companion: Companion) -> AsyncIterator[ListenAddresses]:
     ready: asyncio.Future[ListenAddresses] = asyncio.get_running_loop().create_future()
-    running = serve(home.config(), clock=clock, ready=ready.set_result, beside=beside)
+    running = serve(home.config(), clock=clock, ready=ready.set_result, companion=companion)
     node = asyncio.create_task(running, name=home.name)
     try:
         await asyncio.wait((node, ready), return_when=asyncio.FIRST_COMPLETED)

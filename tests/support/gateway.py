@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.gateway.app import beside
+from comity.gateway.app import serve_gateway
 from support.federation import NodeHome, found, serving
 from support.publisher import Publisher, Release, release, send
 
@@ -51,5 +51,5 @@ async def shop(folder: Path, upstream: Mapping[str, object] | None = None, **gat
         home.set("gateway", **gateway)
     if upstream:
         home.set("upstream", **upstream)
-    async with serving(home, beside=beside) as (listening,):
+    async with serving(home, companion=serve_gateway) as (listening,):
         yield Shop(listening.http, home, publisher)

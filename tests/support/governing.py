@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from comity.content.secrets import read_signer
 from comity.trust.charter.document import Body, CharterPolicy, Member, draft, quorum
-from comity.trust.charter.tally import NothingToVote, Tally, VoteState, deliberate, guard, next_reading
-from comity.trust.charter.votes import Reading, consent, draft_statement
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
+from comity.trust.charter.votes import Vote, consent, draft_statement
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import HybridSigner
@@ -58,7 +58,7 @@ class Person:
     def consenting(self, body: Body) -> Entry:
         return consent(body, self.id, self.signer)
 
-    def signing(self, reading: Reading) -> Entry:
+    def signing(self, reading: Vote) -> Entry:
         """Sign anything at all."""
         return sign_statement(reading.statement(), self.signer)
 
@@ -76,18 +76,18 @@ class Person:
         """What the lines at the own node amount to."""
         async with self.home.operator() as own:
             newest = Body.parse((await own.charter()).body)
-            lines = await own.proceedings()
+            lines = await own.next_epoch_entries()
             entries = [parse_entry(located.line) for located in lines]
-            return deliberate(newest, entries, await _bodies(own, entries))
+            return compute_tally(newest, entries, await _bodies(own, entries))
 
-    async def vote(self, body: Body, *, stalled: bool = False) -> Reading | NothingToVote:
+    async def vote(self, body: Body, *, stalled: bool = False) -> Vote | NothingToVote:
         """Sign what an honest member that wants `body` signs next, and log it."""
         council = await self.council()
         prev = council.current.digest
         state = self.states.setdefault(prev, VoteState(prev))
-        reading = next_reading(state, council, self.id, body, stalled=stalled)
+        reading = next_vote(state, council, self.id, body, stalled=stalled)
         if not isinstance(reading, NothingToVote):
-            guard(state, reading)
+            check_vote(state, reading)
             self.states[prev] = state.adding(reading)
             await self.say(self.signing(reading))
         return reading

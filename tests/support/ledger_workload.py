@@ -75,10 +75,10 @@ def mirror(ledger: Ledger, far: LogKeys, cosigner: PrivateKey, rounds: int) -> N
         ledger.cosignatures.add(FAR, end, checkpoint.root, [cosign(checkpoint, COSIGNER, cosigner, int(time.time()))])
         promise(f"cosigned {end}")
         parts = tuple(far.note(end, os.urandom(32)).encode() for _ in range(2))
-        ledger.misbehaviour.keep(ROOTS, FAR, far.vkey, parts)
+        ledger.misbehaviour.add(ROOTS, FAR, far.vkey, parts)
         blob = sha256(b"%d" % end)
-        ledger.pieces.remember_records(blob, 5, "fixed-4MiB/1", encode_records([PieceRecord(5, bytes(32))]))
-        ledger.pieces.forget(blob)
+        ledger.pieces.store_records(blob, 5, "fixed-4MiB/1", encode_records([PieceRecord(5, bytes(32))]))
+        ledger.pieces.delete_records(blob)
 
 
 async def main(folder: Path, own: PrivateKey, far: LogKeys, rounds: int) -> None:

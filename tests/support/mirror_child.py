@@ -36,7 +36,7 @@ def main(endpoint: str, host: str, name: str, folder: str) -> None:
         return
     pairs = zip(done.observations, done.paths, strict=True)
     files = {seen.entry.path: hashlib.sha256(path.read_bytes()).hexdigest() for seen, path in pairs}
-    print(json.dumps({"commit": done.listing.standing.upstream.commit, "files": files, "tls": done.tls}))
+    print(json.dumps({"commit": done.listing.revision_info.upstream.commit, "files": files, "tls": done.tls}))
 
 
 if __name__ == "__main__":

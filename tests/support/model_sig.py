@@ -13,7 +13,14 @@ from comity.trust.artifact import FileEntry
 from comity.trust.encoding import b64decode, b64encode, sha256
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.keys import PrivateKey, ecdsa_der
-from comity.trust.model_signing.bundle import Bundle, ChainMaterial, KeyMaterial, ModelStatement, list_files, sign_model
+from comity.trust.model_signing.bundle import (
+    Bundle,
+    ChainMaterial,
+    KeyMaterial,
+    ModelStatement,
+    sign_model,
+    statement_of_files,
+)
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
 from comity.trust.statement import PAYLOAD_TYPE, pae
@@ -40,7 +47,7 @@ def found(files: Mapping[str, bytes] = FILES) -> tuple[FoundFile, ...]:
 
 
 def listed(files: Mapping[str, bytes] = FILES) -> ModelStatement:
-    return list_files("tiny", (FileEntry(path, len(data), sha256(data)) for path, data in files.items()))
+    return statement_of_files("tiny", (FileEntry(path, len(data), sha256(data)) for path, data in files.items()))
 
 
 def signed(files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
@@ -71,7 +78,7 @@ def changed(data: bytes, change: Callable[[Any], None]) -> bytes:
 
 
 def resigned(change: Callable[[Any], None], files: Mapping[str, bytes] = FILES, key: PrivateKey = KEY) -> bytes:
-    """A `model.sig` whose signer signed something else than `list_files` would."""
+    """A `model.sig` whose signer signed something else than `statement_of_files` would."""
     document = json.loads(listed(files).encode())
     change(document)
     return sealed(json.dumps(document).encode(), key)

@@ -166,7 +166,7 @@ TAMPERS: Final = (
         signature(lambda _: sealed_as_before_v1(listed().encode())),
         "bad signature",
     ),
-    Tamper("it is a signature of version 0.2", signature(before_v1), "before the format's version 1.0"),
+    Tamper("it is a signature of version 0.2", signature(before_v1), "before version 1.0 of the format"),
     Tamper(
         "the certificate that signed it ran out four years ago",
         nothing,
@@ -174,7 +174,10 @@ TAMPERS: Final = (
         by_certificate("expired"),
     ),
     Tamper(
-        "a certificate of another authority signs it", nothing, "its certificate does not hold", by_certificate("other")
+        "a certificate of another authority signs it",
+        nothing,
+        "the certificate does not verify",
+        by_certificate("other"),
     ),
     Tamper("a file is made executable", lambda folder: (folder / "config.json").chmod(0o755)),
     Tamper("an empty folder is added", lambda folder: (folder / "empty").mkdir()),

@@ -37,7 +37,7 @@ class Facts:
 async def answered(port: int, server: TlsIdentity, peer: TlsIdentity) -> bool:
     address = Address("127.0.0.1", port)
     for _ in range(20):
-        async with NodeClient.connect(address, CertificatePin.of(server.certificate), peer, patience=20) as client:
+        async with NodeClient.connect(address, CertificatePin.of(server.certificate), peer, timeout=20) as client:
             try:
                 await client.node()
             except ComityError:

@@ -24,10 +24,10 @@ from comity.trust.offers.records import (
     Grant,
     GrantRequest,
     Offered,
+    PartyStatement,
     Record,
-    Said,
+    party_statement,
     record_statement,
-    said_statement,
 )
 from comity.trust.statement import Author, Entry, sign_statement
 from comity.trust.tlog.note import VerifierKey, log_verifier_key
@@ -86,17 +86,17 @@ class Written:
         self.add(record_statement(Offered(ChainLink(offer.id, 0, None, at, _amounts(offer)), offer), NODE), self.node)
         return offer.id
 
-    def say(self, said: Said, *signers: HybridSigner) -> Entry:
-        return self.add(said_statement(said), *(signers or (HOLDER,)))
+    def say(self, said: PartyStatement, *signers: HybridSigner) -> Entry:
+        return self.add(party_statement(said), *(signers or (HOLDER,)))
 
     def request(self, chain: Digest, *wanted: SliceAllocation, pact: bool = False, by: Digest = GRANTEE) -> Entry:
         self.number += 1
-        offer = self.chain(chain).book.offer.id
+        offer = self.chain(chain).state.offer.id
         return self.say(GrantRequest(by, offer, wanted, self.number, pact))
 
     def record(self, record: Record, *, at: int = START) -> Entry:
         """Append a record, linked here. Raises Refused where its chain does not allow it."""
-        return self.add(record_statement(self.chain(record.link.chain).book.next(record, at), NODE), self.node)
+        return self.add(record_statement(self.chain(record.link.chain).state.link(record, at), NODE), self.node)
 
     def grant(self, chain: Digest, *wanted: SliceAllocation, at: int = START, pact: bool = False) -> Entry:
         asked = self.request(chain, *wanted, pact=pact)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from comity.content.ingest import Ingested, ingest
 from comity.trust.encoding import Digest, sha256
-from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.names import Name
 from comity.trust.statement import Entry, SideObject
-from comity.trust.statements import Licence, Published, publish
+from comity.trust.statements import Licence, Published, sign_published
 from comity.wire.client import NodeClient
 from comity.wire.messages import InlineObject, Submitted, UploadHeader
 
@@ -32,7 +32,7 @@ class Publisher:
     def generate(cls, label: str = "tests", jurisdiction: str = "CH") -> Publisher:
         signer = HybridSigner.generate()
         inception = Inception("publisher", KeySet((signer.public,), 1), (), "", jurisdiction, label)
-        return cls(signer, inception, announce(inception, signer).line)
+        return cls(signer, inception, sign_inception(inception, signer).line)
 
     @property
     def id(self) -> Digest:
@@ -73,7 +73,7 @@ def release(publisher: Publisher, folder: Path, name: str, *, licence: bytes = b
         publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text)
     )
     objects = {sha256(data): data for data in documents}
-    return Release(publisher, publish(published, publisher.signer), ingested, objects)
+    return Release(publisher, sign_published(published, publisher.signer), ingested, objects)
 
 
 async def send(client: NodeClient, what: Release) -> Submitted:

@@ -11,7 +11,7 @@ from comity.trust.identity import Inception, KeySet
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import KeyState, LogCut, Rotation, rotate
 from comity.trust.statement import Entry
-from support.world import STATEMENTS, Identity, signer
+from support.world import HYBRID_ALGS, Identity, signer
 
 CLASSICAL = ("ed25519",)
 
@@ -53,7 +53,7 @@ class Owned:
         return Owned(state, after.keys, after.recovery), entry
 
 
-def owned(identity: Digest, name: str, *, keys: int, recovery: int, algs: tuple[str, ...] = STATEMENTS) -> Owned:
+def owned(identity: Digest, name: str, *, keys: int, recovery: int, algs: tuple[str, ...] = HYBRID_ALGS) -> Owned:
     """A state made of nothing but names, that nothing leads to yet."""
     current = tuple(signer(f"{name} key {at}", algs) for at in range(keys))
     spare = tuple(signer(f"{name} recovery {at}", algs) for at in range(recovery))

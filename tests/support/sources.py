@@ -16,17 +16,17 @@ from comity.trust.errors import ComityError
 
 T = TypeVar("T")
 
-PIECE = 64 * 1024
-QUICK = TransferLimits(silence=0.1, patience=2.0, first_rest=0.01, longest_rest=0.05)
+PIECE_SIZE = 64 * 1024
+QUICK = TransferLimits(read_timeout=0.1, patience=2.0, first_delay=0.01, max_delay=0.05)
 """Three seconds of silence take too long in a test."""
 
 
 def weights(pieces: int, *, seed: int = 0) -> bytes:
     """Bytes of that many test pieces, the last one not full; the same in every run."""
-    return random.Random(seed).randbytes(pieces * PIECE - 100)
+    return random.Random(seed).randbytes(pieces * PIECE_SIZE - 100)
 
 
-def cut(data: bytes, size: int = PIECE) -> list[PieceRecord]:
+def cut(data: bytes, size: int = PIECE_SIZE) -> list[PieceRecord]:
     parts = [data[at : at + size] for at in range(0, len(data), size)]
     return [PieceRecord(len(part), hashlib.sha256(part).digest()) for part in parts]
 
@@ -84,8 +84,8 @@ class Liar(MemorySource):
 
     def __init__(self, name: str, data: bytes, *, pieces: Sequence[int] = (), times: int = 1_000_000) -> None:
         wrong = bytearray(data)
-        for piece in pieces or range(-(-len(data) // PIECE)):
-            wrong[piece * PIECE] ^= 0xFF
+        for piece in pieces or range(-(-len(data) // PIECE_SIZE)):
+            wrong[piece * PIECE_SIZE] ^= 0xFF
         super().__init__(name, bytes(wrong))
         self.right = data
         self.times = times

@@ -6,7 +6,7 @@ import random
 import struct
 from pathlib import Path
 
-from comity.derivation.check import Compared, Comparison, WeightFiles, compare, read_weights
+from comity.derivation.check import ComparedTensor, Comparison, WeightFiles, compare, read_weights
 from support.derivations import Named
 
 LAYERS, HEADS, HEADS_KV, WIDE = 2, 4, 2, 64
@@ -41,5 +41,5 @@ def compared(child: Path, parent: Path) -> Comparison:
     return compare(weights(child), weights(parent))
 
 
-def unequal(comparison: Comparison) -> list[Compared]:
+def unequal(comparison: Comparison) -> list[ComparedTensor]:
     return [tensor for tensor in comparison.tensors if not tensor.equal]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
-set_forkserver_preload(["pytest", "comity.node", "comity_client.client", "support.victims"])
+set_forkserver_preload(["pytest", "comity.node.app", "comity_client.client", "support.victims"])
 
 
 class Victims:

@@ -101,7 +101,7 @@ class MemoryNode:
             yield Charter(number, b"{}", (b"consent",))
         yield self.epoch
 
-    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
         yield LocatedEntry(ORIGIN, 0, f"about {prev}".encode())
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
@@ -228,7 +228,7 @@ async def met(node: MemoryNode) -> AsyncIterator[NodeClient]:
     door = MutualAccess(server, tuple, lambda: [pin(client)])
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(listening(door, node.services()))
-        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), client, patience=5))
+        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), client, timeout=5))
 
 
 @asynccontextmanager
@@ -237,4 +237,4 @@ async def visited(services: Services, *, allowance: Allowance = GENEROUS) -> Asy
     server = identity()
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(listening(OpenAccess(server), services, allowance=allowance))
-        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), patience=5))
+        yield await stack.enter_async_context(NodeClient.connect(address, pin(server), timeout=5))

@@ -16,7 +16,7 @@ from comity.trust.charter.federation import Federation, FederationNode
 from comity.trust.charter.votes import consent
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.evidence import InclusionEvidence
-from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.keys import HybridSigner, PrivateKey
 from comity.trust.statement import Entry
 from comity.trust.statements import NodeRecord, sign_node_record
@@ -29,7 +29,7 @@ from support.seeded import seeded_key
 NOW = 1_795_000_000
 """When everything here happens, in POSIX seconds: 2026-11-18."""
 
-STATEMENTS = ("ed25519", "ml-dsa-65")
+HYBRID_ALGS = ("ed25519", "ml-dsa-65")
 COSIGNERS = ("ed25519", "ml-dsa-44")
 JURISDICTIONS = ("CH", "SG", "ES", "KR", "CA", "BR", "IN")
 
@@ -40,7 +40,7 @@ def private_key(name: str, alg: str) -> PrivateKey:
 
 
 @functools.cache
-def signer(name: str, algs: tuple[str, ...] = STATEMENTS) -> HybridSigner:
+def signer(name: str, algs: tuple[str, ...] = HYBRID_ALGS) -> HybridSigner:
     return HybridSigner(tuple(private_key(name, alg) for alg in algs))
 
 
@@ -65,16 +65,16 @@ class Identity:
 
 @functools.cache
 def identity(
-    label: str, jurisdiction: str = "", *, kind: str = "publisher", algs: tuple[str, ...] = STATEMENTS
+    label: str, jurisdiction: str = "", *, kind: str = "publisher", algs: tuple[str, ...] = HYBRID_ALGS
 ) -> Identity:
     key, recovery = signer(f"{label} first", algs), signer(f"{label} recovery", algs)
     home = f"node-{jurisdiction.lower()}.example/log" if jurisdiction else ""
     inception = Inception(kind, KeySet((key.public,), 1), (recovery.public.id,), home, jurisdiction, label)
-    return Identity(inception, key, announce(inception, key))
+    return Identity(inception, key, sign_inception(inception, key))
 
 
 @functools.cache
-def seat(jurisdiction: str, algs: tuple[str, ...] = STATEMENTS) -> Identity:
+def seat(jurisdiction: str, algs: tuple[str, ...] = HYBRID_ALGS) -> Identity:
     return identity(f"Institute {jurisdiction}", jurisdiction, kind="member", algs=algs)
 
 
@@ -149,7 +149,7 @@ class Log:
         index, checkpoint = self.lines.index(line), self.checkpoint()
         cosigned = [signature for cosigner in cosigners for signature in cosigner.cosign(checkpoint, time)]
         hashes = inclusion_proof(index, self.tree.size, self.tree.node)
-        return as_proof(line, TlogProof(index, hashes, checkpoint.signed(self.key).adding(*cosigned)))
+        return as_proof(line, TlogProof(index, hashes, checkpoint.signed(self.key).with_signatures(*cosigned)))
 
 
 def as_proof(line: bytes, proof: TlogProof) -> InclusionEvidence:

@@ -12,23 +12,23 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.policy import Policy
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence import gather as ancestors
-from comity_client.evidence.gather import beside, gather_ancestors
+from comity_client.evidence.gather import gather_ancestors, with_ancestor_lines
 from comity_client.session import Answers, RemoteNode, Session
 from support.derivations import derived_line
 from support.world import identity
 
 
 def test_ancestors_lines_follow_ones_own_and_none_is_there_twice() -> None:
-    assert beside((b"a", b"b"), (b"c", b"b", b"c", b"d")) == (b"a", b"b", b"c", b"d")
+    assert with_ancestor_lines((b"a", b"b"), (b"c", b"b", b"c", b"d")) == (b"a", b"b", b"c", b"d")
 
 
 def test_ancestors_get_the_room_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ancestors, "MAX_CLAIMS", 3)
-    assert beside((b"a", b"b"), (b"c", b"d")) == (b"a", b"b", b"c")
-    assert beside((b"a", b"b", b"c"), (b"d",)) == (b"a", b"b", b"c")
+    assert with_ancestor_lines((b"a", b"b"), (b"c", b"d")) == (b"a", b"b", b"c")
+    assert with_ancestor_lines((b"a", b"b", b"c"), (b"d",)) == (b"a", b"b", b"c")
     monkeypatch.setattr(ancestors, "MAX_CLAIMS", 100)
     monkeypatch.setattr(ancestors, "MAX_READ", 9)
-    assert beside((b"aaa",), (b"bb", b"c", b"d")) == (b"aaa", b"bb", b"c")
+    assert with_ancestor_lines((b"aaa",), (b"bb", b"c", b"d")) == (b"aaa", b"bb", b"c")
 
 
 @dataclass(frozen=True)

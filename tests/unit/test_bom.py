@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
-from comity.trust.statements import Licence, Parent, Published, Vouched, publish, sign_vouched
+from comity.trust.statements import Licence, Parent, Published, Vouched, sign_published, sign_vouched
 from comity_cli.main import main
 from comity_client.bom import BomContent, write_bom
 from comity_client.client import Client
@@ -26,7 +26,7 @@ PLAIN = Published.parse(GOOD.publication.statement)
 
 def written(*, licence: str = "Apache-2.0", parents: tuple[Parent, ...] = (), config: bytes = b"") -> Any:
     said = replace(PLAIN, licence=Licence(licence, None), lineage=parents)
-    readings = read_claims((OWNER.entry.line, publish(said, OWNER.signer).line), PLAIN.artifact)
+    readings = read_claims((OWNER.entry.line, sign_published(said, OWNER.signer).line), PLAIN.artifact)
     return json.loads(write_bom(BomContent(MANIFEST, readings.publications[0], (), config)))
 
 
@@ -76,7 +76,7 @@ def test_ancestors_are_named_by_digest_where_there_is_one() -> None:
         [{"alg": "SHA-256", "content": PLAIN.artifact}],
         None,
     ]
-    assert found["notes"] == "as its publisher claims: finetune of a/base@v1; merge of b/other, by name alone"
+    assert found["notes"] == "claimed by the publisher: finetune of a/base@v1; merge of b/other, by name only"
 
 
 @pytest.mark.parametrize("config", [b"", b"{", b"[1]", b'{"model_type": 3, "architectures": [4]}'])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from comity.trust.charter.certificate import MAX_LINES, assemble, certify
 from comity.trust.charter.document import MAX_BYTES, Body, Member, draft
-from comity.trust.charter.tally import deliberate
-from comity.trust.charter.votes import RoundBody, draft_statement, left_statement, read_reading
+from comity.trust.charter.tally import compute_tally
+from comity.trust.charter.votes import RoundBody, draft_statement, left_statement, parse_vote
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import KeySet
@@ -137,7 +137,7 @@ def test_endless_data_is_refused_before_it_is_read() -> None:
 def test_a_round_is_a_number_from_one_on(round_: object) -> None:
     statement = ratify(FIRST, CH.id, 1, ONE).statement()
     with pytest.raises(Malformed):
-        read_reading(sign_statement(replace(statement, body={**statement.body, "round": round_}), CH.signer))
+        parse_vote(sign_statement(replace(statement, body={**statement.body, "round": round_}), CH.signer))
 
 
 def test_no_online_key_votes() -> None:
@@ -148,7 +148,7 @@ def test_no_online_key_votes() -> None:
     for_member = [sign_statement(entry.statement, online) for entry in said]
     assert refusal(ONE, [*votes([CH, SG], FIRST, ONE), *by_node, *for_member]) == "CHARTER-QUORUM"
     with pytest.raises(Malformed):
-        read_reading(by_node[0])
+        parse_vote(by_node[0])
 
 
 def test_many_nodes_and_keys_of_one_member_are_one_vote() -> None:
@@ -309,7 +309,7 @@ def test_an_alternate_history_under_retired_keys_shows_two_ways_to_who_pinned_no
     third = drafts(second)[0]
     true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
     false = votes(PEOPLE, FIRST, OTHER, 2)
-    newcomer = deliberate(FIRST, [*true, *false], bodies(second, third, OTHER))
+    newcomer = compute_tally(FIRST, [*true, *false], bodies(second, third, OTHER))
     assert newcomer.stopped and newcomer.current == FIRST
     (fork,) = newcomer.forks
     assert {fork.first.body.digest, fork.second.body.digest} == {second.digest, OTHER.digest}
@@ -320,10 +320,10 @@ def test_an_alternate_history_under_retired_keys_is_nothing_to_who_pinned_an_epo
     third = drafts(second)[0]
     true = [*votes(PEOPLE, FIRST, second), *rotated, *votes(later, second, third)]
     false = votes(PEOPLE, FIRST, OTHER, 2)
-    pinned = deliberate(second, [*true, *false], bodies(second, third, OTHER))
+    pinned = compute_tally(second, [*true, *false], bodies(second, third, OTHER))
     assert pinned.current == third and not pinned.forks
     took = certify(FIRST, second, lines([*votes(PEOPLE, FIRST, second), *rotated]))
-    member = deliberate(FIRST, [*true, *false], bodies(second, third, OTHER), held=[took])
+    member = compute_tally(FIRST, [*true, *false], bodies(second, third, OTHER), adopted=[took])
     assert [fork.retired for fork in member.forks] == [True]
     assert member.current == third and not member.stopped
 
@@ -332,7 +332,7 @@ def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
     took = certify(FIRST, ONE, lines(passed(ONE)))
     rivals = votes(PEOPLE[1:], FIRST, OTHER, 1)
     for heard in ([], rivals, votes(PEOPLE, FIRST, OTHER, 3)):
-        council = deliberate(FIRST, heard, bodies(OTHER), held=[took])
+        council = compute_tally(FIRST, heard, bodies(OTHER), adopted=[took])
         assert [epoch.body for epoch in council.epochs] == [ONE]
         assert council.current == ONE
         assert council.stopped == bool(heard)
@@ -340,17 +340,17 @@ def test_who_took_up_an_epoch_is_not_led_back_from_it() -> None:
 
 def test_who_leaves_counts_until_a_charter_says_otherwise() -> None:
     gone = [sign_statement(left_statement(FIRST, each.id), each.signer) for each in (ES, KR)]
-    council = deliberate(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
+    council = compute_tally(FIRST, [*gone, *votes([CH, SG], FIRST, ONE)], bodies(ONE))
     assert council.left == {ES.id, KR.id}
     assert not council.epochs and council.current.quorum == 3
     said = [*gone, *votes([CH, SG, KR], FIRST, ONE)]
-    assert [epoch.body for epoch in deliberate(FIRST, said, bodies(ONE)).epochs] == [ONE]
+    assert [epoch.body for epoch in compute_tally(FIRST, said, bodies(ONE)).epochs] == [ONE]
 
 
 def test_endless_drafts_of_one_member_hide_nobody_elses() -> None:
     flood = [draft(FIRST, policy=replace(FIRST.policy, min_copies=9 + number)) for number in range(100)]
     put_forward = [sign_statement(draft_statement(body, KR.id, "x" * 4000), KR.signer) for body in flood]
     said = [*put_forward, sign_statement(draft_statement(ONE, CH.id, ""), CH.signer), *votes([CH, SG], FIRST, ONE)]
-    council = deliberate(FIRST, said, bodies(ONE, *flood))
+    council = compute_tally(FIRST, said, bodies(ONE, *flood))
     assert council.draft(ONE.digest) is not None
     assert len(council.drafts) < 20

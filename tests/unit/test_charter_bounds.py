@@ -6,52 +6,64 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.quotas import EXPIRY, MAX_ASKS, MAX_KEPT
-from comity.node.charter.admission import MAX_HOPEFUL, MAX_OF_A_KIND, MAX_ROTATIONS_SUBMITTED, MAX_WORDS, ROTATING
-from comity.node.charter.follower import MAX_ACCUSATIONS
-from comity.node.charter.inbox import (
-    AT_HOME,
-    ELSEWHERE,
-    LOOKED_AT,
-    MAX_BEYOND,
-    MAX_ENVELOPES,
-    MAX_NEWCOMING,
-    MAX_ROTATIONS_A_LOG,
+from comity.node.charter.admission import (
+    MAX_NEWCOMER,
+    MAX_NEWEST,
+    MAX_OF_A_KIND,
+    MAX_ROTATIONS_SUBMITTED,
+    ROTATION_RATE,
 )
-from comity.node.offers.provider import ASKING, MAX_ABOUT, MAX_ASKED, MAX_WAITING
-from comity.trust.charter.tally import MAX_BODIES, MAX_READ
+from comity.node.charter.follower import MAX_REPORTS
+from comity.node.charter.inbox import (
+    HOME_LOG,
+    MAX_ENVELOPES,
+    MAX_LOGGED,
+    MAX_NEWCOMER_STATEMENTS,
+    MAX_OVER_QUOTA,
+    MAX_ROTATIONS_A_LOG,
+    OTHER_LOG,
+)
+from comity.node.offers.provider import (
+    MAX_REQUESTS_PER_IDENTITY,
+    MAX_REQUESTS_WITHOUT_SEAT,
+    MAX_STATEMENTS_PER_GRANT,
+    REQUEST_RATE,
+)
+from comity.trust.charter.tally import MAX_BODIES, MAX_BODY_BYTES_READ
 from comity.wire import limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text("utf-8")
 MiB, KiB, DAY = 1024 * 1024, 1024, 86_400
-HOME, ELSEWHERE = AT_HOME, ELSEWHERE
+HOME, OTHER_LOG = HOME_LOG, OTHER_LOG
 
 ROWS = {
     "statements of a member about the next charter, in its own nodes' logs": (
         f"{HOME.statements} and {HOME.size // MiB} MiB a log, drafts of {HOME.drafted // MiB} MiB"
     ),
     "the same, in each other log": (
-        f"{ELSEWHERE.statements} and {ELSEWHERE.size // KiB} KiB, drafts of {ELSEWHERE.drafted // MiB} MiB"
+        f"{OTHER_LOG.statements} and {OTHER_LOG.size // KiB} KiB, drafts of {OTHER_LOG.drafted // MiB} MiB"
     ),
-    "readings weighed beyond that": f"{MAX_BEYOND:,} an author and log",
+    "votes checked beyond that": f"{MAX_OVER_QUOTA:,} an author and log",
     "envelopes of one statement in one log": f"{MAX_ENVELOPES} are judged",
-    "rotations of one identity in one log": (f"{MAX_ROTATIONS_A_LOG} of a member, {LOOKED_AT} of others are looked at"),
-    "what a newcomer says in one log": f"{MAX_NEWCOMING} statements",
-    "bodies that one member names": f"{MAX_BODIES} are read; beyond two, {MAX_READ // MiB} MiB in all",
-    "proven lies of one member": f"{MAX_ACCUSATIONS} are kept and said",
-    "words of a member logged at another's node without leave": (
-        f"{MAX_WORDS} about the newest charter, {MAX_OF_A_KIND} of each other kind"
+    "rotations of one identity in one log": (f"{MAX_ROTATIONS_A_LOG} of a member, {MAX_LOGGED} of others are checked"),
+    "what a newcomer says in one log": f"{MAX_NEWCOMER_STATEMENTS} statements",
+    "bodies that one member names": f"{MAX_BODIES} are read; beyond two, {MAX_BODY_BYTES_READ // MiB} MiB in all",
+    "proofs of conflicting votes of one member": f"{MAX_REPORTS} are kept and published",
+    "statements of a member logged at another's node without approval": (
+        f"{MAX_NEWEST} about the newest charter, {MAX_OF_A_KIND} of each other kind"
     ),
-    "lines of one whom a draft would admit": f"{MAX_HOPEFUL}",
-    "rotations of others logged without leave": (
-        f"{MAX_ROTATIONS_SUBMITTED} an identity; {ROTATING.burst}, then one a minute, a caller"
+    "lines of an identity that a draft would admit": f"{MAX_NEWCOMER}",
+    "rotations of others logged without approval": (
+        f"{MAX_ROTATIONS_SUBMITTED} an identity; {ROTATION_RATE.burst}, then one a minute, a caller"
     ),
     "requests to join": (
         f"{MAX_ASKS}, of which {MAX_KEPT} kept by an operator; {limits.ASK_BYTES // KiB} KiB each; {EXPIRY // DAY} days"
     ),
     "unanswered requests for an offer": (
-        f"{MAX_ASKED} an identity; {MAX_WAITING} of all without a seat; {ASKING.burst}, then one a minute, a caller"
+        f"{MAX_REQUESTS_PER_IDENTITY} an identity; {MAX_REQUESTS_WITHOUT_SEAT} of all without a seat; "
+        f"{REQUEST_RATE.burst}, then one a minute, a caller"
     ),
-    "a grantee's statements about a grant": f"{MAX_ABOUT} of each kind",
+    "a grantee's statements about a grant": f"{MAX_STATEMENTS_PER_GRANT} of each kind",
 }
 
 

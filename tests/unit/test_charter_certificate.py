@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from comity.trust.charter.certificate import MAX_LINES, Certificate, assemble, certify
 from comity.trust.charter.document import Body, CharterPolicy, draft
-from comity.trust.charter.votes import consent, read_reading
+from comity.trust.charter.votes import consent, parse_vote
 from comity.trust.errors import Malformed, Untrusted
-from comity.trust.identity import Inception, KeySet, announce
+from comity.trust.identity import Inception, KeySet, sign_inception
 from comity.trust.statement import Entry, parse_entry
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
@@ -202,7 +202,7 @@ def test_readings_about_something_else_count_for_nothing(room: Assembly, body: B
     for make in (room.intent, room.ratify):
         right = make(C, body)
         room.lines.remove(right)
-        room.say(C, replace(read_reading(right), **wrong))
+        room.say(C, replace(parse_vote(right), **wrong))
     refusal(room, body)
 
 
@@ -211,7 +211,7 @@ def test_a_newcomer_agrees_with_all_its_keys(room: Assembly) -> None:
     record = Inception("member", KeySet(tuple(key.public for key in keys), 2), (), "", "ZZ", "Newcomer")
     member = replace(NEWCOMER.member, id=record.id, name="Newcomer", keys=record.keys, recovery=())
     body = reseated(room.body, [*(who.member for who in SEATS), member])
-    room.lines.append(announce(record, *keys))
+    room.lines.append(sign_inception(record, *keys))
     vote(room, body, *SEATS)
     assert "Newcomer" in refusal(room, body, code="CHARTER-CONSENT")
     room.lines.append(consent(body, record.id, *keys[:2]))

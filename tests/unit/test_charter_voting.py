@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from comity.trust.charter.document import Body, draft
-from comity.trust.charter.tally import NothingToVote, VoteState, guard, next_reading
+from comity.trust.charter.tally import NothingToVote, VoteState, check_vote, next_vote
 from comity.trust.charter.votes import Intent, Ratify, RoundBody
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Untrusted
@@ -33,14 +33,14 @@ def ratify(at: int = 1, body: Digest = ONE) -> Ratify:
 def signed(*readings: Intent | Ratify) -> VoteState:
     state = FRESH
     for reading in readings:
-        guard(state, reading)
+        check_vote(state, reading)
         state = state.adding(reading)
     return state
 
 
 def refusal(state: VoteState, reading: Intent | Ratify) -> str:
     with pytest.raises(Untrusted) as caught:
-        guard(state, reading)
+        check_vote(state, reading)
     return caught.value.code
 
 
@@ -51,14 +51,14 @@ def test_a_round_is_an_intent_and_then_a_ratify() -> None:
 
 def test_a_key_signs_again_what_it_signed() -> None:
     state = signed(intent(), ratify(), intent(2, last=(1, ONE), unlock=1))
-    for reading in state.readings:
-        guard(state, reading)
+    for reading in state.votes:
+        check_vote(state, reading)
         assert state.adding(reading) == state
 
 
 def test_a_key_signs_one_intent_a_round() -> None:
     assert refusal(signed(intent()), intent(body=TWO)) == "VOTE-TWICE"
-    guard(signed(intent()), intent(2, TWO))
+    check_vote(signed(intent()), intent(2, TWO))
 
 
 def test_a_key_signs_one_ratify_a_round() -> None:
@@ -66,7 +66,7 @@ def test_a_key_signs_one_ratify_a_round() -> None:
 
 
 def test_a_key_may_intend_one_body_and_ratify_another_in_one_round() -> None:
-    guard(signed(intent()), ratify(body=TWO))
+    check_vote(signed(intent()), ratify(body=TWO))
 
 
 def test_rounds_never_decrease() -> None:
@@ -84,12 +84,12 @@ def test_after_its_ratify_a_key_intends_nothing_more_in_that_round() -> None:
 def test_a_key_hides_no_ratify_of_its_own(last: tuple[int, Digest] | None) -> None:
     state = signed(ratify(1), ratify(2))
     assert refusal(state, intent(4, ONE, last, 3 if last else None)) == "VOTE-LOCK"
-    guard(state, intent(4, ONE, (2, ONE), 3))
+    check_vote(state, intent(4, ONE, (2, ONE), 3))
 
 
 def test_a_key_may_own_up_to_what_another_key_of_its_member_ratified() -> None:
-    guard(signed(ratify(1)), intent(4, ONE, (2, TWO), 3))
-    guard(FRESH, intent(4, ONE, (2, TWO), 3))
+    check_vote(signed(ratify(1)), intent(4, ONE, (2, TWO), 3))
+    check_vote(FRESH, intent(4, ONE, (2, TWO), 3))
 
 
 def test_a_key_signs_nothing_that_is_void() -> None:
@@ -101,12 +101,12 @@ def test_a_key_that_lost_its_state_sits_out() -> None:
     lost = VoteState(PREV, lost=True)
     assert refusal(lost, intent()) == refusal(lost, ratify()) == "VOTE-LOST"
     with pytest.raises(Conflict):
-        guard(replace(lost, prev=TWO), intent())
+        check_vote(replace(lost, prev=TWO), intent())
 
 
 def test_a_state_is_about_one_charter() -> None:
     with pytest.raises(Conflict) as caught:
-        guard(VoteState(TWO), intent())
+        check_vote(VoteState(TWO), intent())
     assert caught.value.code == "VOTE-PREV"
 
 
@@ -149,7 +149,7 @@ def test_a_quorum_decides_in_one_round(room: Assembly) -> None:
         assert room.council.current == room.body
         is_ratify(room.vote(who, body), 1)
     assert room.council.current == body
-    assert waits(next_reading(VoteState(body.digest), room.council, D.id, body)) == "it is the charter now"
+    assert waits(next_vote(VoteState(body.digest), room.council, D.id, body)) == "this is already the current charter"
 
 
 def test_a_late_member_ratifies_without_having_intended(room: Assembly) -> None:
@@ -221,7 +221,7 @@ def test_a_person_may_bring_a_new_draft_after_a_split(room: Assembly) -> None:
 def test_a_person_may_say_that_the_silent_are_not_waited_for(room: Assembly) -> None:
     body = room.put(change(room.body))
     room.vote(A, body)
-    assert "goes on" in waits(room.vote(A, body, stalled=True))
+    assert "is open" in waits(room.vote(A, body, stalled=True))
     room.vote(B, body)
     waits(room.vote(A, body))
     is_intent(room.vote(A, body, stalled=True), 2)
@@ -236,7 +236,7 @@ def test_a_locked_member_stays_with_its_body_until_a_quorum_intends_another(room
         room.intent(who, second, 2)
     before = room.lines.copy()
     room.lines = [entry for entry in before if entry is not before[-1]]
-    assert "stays with it" in waits(room.vote(A, second))
+    assert "it must not vote for" in waits(room.vote(A, second))
     room.lines = before
     is_ratify(room.vote(A, second), 2)
 
@@ -294,10 +294,10 @@ def test_who_has_no_vote_waits(room: Assembly) -> None:
     body = room.put(change(room.body))
     state, council = VoteState(room.body.digest), room.council
     for answer in (
-        next_reading(state, council, seat("ZZ", CLASSICAL).id, body),
-        next_reading(replace(state, lost=True), council, A.id, body),
-        next_reading(VoteState(ONE), council, A.id, body),
-        next_reading(state, council, A.id, change(room.body, 2)),
+        next_vote(state, council, seat("ZZ", CLASSICAL).id, body),
+        next_vote(replace(state, lost=True), council, A.id, body),
+        next_vote(VoteState(ONE), council, A.id, body),
+        next_vote(state, council, A.id, change(room.body, 2)),
     ):
         waits(answer)
 
@@ -307,4 +307,4 @@ def test_what_is_advised_is_never_refused_by_the_guard(room: Assembly) -> None:
     for _ in range(6):
         for who, body in zip(SEATS, (first, second, first, second), strict=True):
             room.vote(who, body, stalled=True)
-    assert room.council.lies == ()
+    assert room.council.equivocations == ()

@@ -71,7 +71,7 @@ def lacking(*numbers: int, received: int = 0) -> list[MissingObject]:
 async def test_a_node_that_never_has_all_objects_is_given_up(
     client: Client, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uplink, "PAUSE", 0)
+    monkeypatch.setattr(uplink, "RETRY_DELAY", 0)
     log = log_verifier_key("node.example/log", private_key("node", "ed25519").public)
     target = Uplink(cast(NodeClient, client), "node", log, operator=False)
     with pytest.raises(ComityError) as refused:

@@ -79,7 +79,7 @@ def test_what_stands_at_the_entry_or_behind_it_fails_the_key_policy(index: int) 
 def test_what_stands_below_the_entry_stands_as_it_stood() -> None:
     lost = GOOD.saying(notice(PLACE + 1))
     assert key_policy(lost).state == "pass"
-    assert key_policy(lost).facts[-1].text == f"this stands in {HOME} below that entry"
+    assert key_policy(lost).facts[-1].text == f"this statement is in {HOME} below that entry"
 
 
 def test_without_a_proof_of_that_log_nobody_can_tell() -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from comity.node.replication.artifacts import (
     COPY_SECONDS,
-    FIRST_REST,
-    LONGEST_REST,
-    OF_A_MEMBER,
-    OF_A_PUBLISHER,
+    FIRST_REST_SECONDS,
+    MAX_REST_SECONDS,
     WORKERS,
+    WORKERS_PER_MEMBER,
+    WORKERS_PER_PUBLISHER,
     CopyQueue,
     Job,
 )
@@ -25,7 +25,7 @@ def artifact(who: str, number: int) -> Digest:
 
 
 def want(copying: CopyQueue, member: str, publisher: str, number: int) -> None:
-    copying.want(artifact(publisher, number), publisher, MANIFEST, PIECES, (member, publisher))
+    copying.add(artifact(publisher, number), publisher, MANIFEST, PIECES, (member, publisher))
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Workers:
                 if self.worked[copy.artifact] >= self.seconds[copy.name]:
                     self.copying.done(job, self.now)
                     self.finished[copy.artifact] = self.now
-                elif self.now - job.begun >= job.seconds and self.copying.gives_way(job):
-                    self.copying.put_off(job, self.now)
+                elif self.now - job.begun >= job.seconds and self.copying.should_yield(job):
+                    self.copying.preempted(job, self.now)
                 else:
                     continue
                 self.jobs.remove(job)
@@ -78,7 +78,7 @@ def test_many_identities_in_one_members_log_hold_up_that_member_for_a_turn_and_o
     want(copying, "member", "other", 0)
     workers.until(15)
     assert artifact("other", 0) in workers.finished
-    workers.until(50 / OF_A_MEMBER * COPY_SECONDS + 20)
+    workers.until(50 / WORKERS_PER_MEMBER * COPY_SECONDS + 20)
     assert artifact("honest", 0) in workers.finished
 
 
@@ -87,7 +87,7 @@ def test_hostile_members_of_any_number_hold_an_honest_one_up_for_a_turn() -> Non
     workers = Workers(copying, {"slow": 1e9, "honest": 10})
     for member in range(20):
         for number in range(20):
-            copying.want(artifact(f"slow {member}", number), "slow", MANIFEST, PIECES, (member, f"slow {member}"))
+            copying.add(artifact(f"slow {member}", number), "slow", MANIFEST, PIECES, (member, f"slow {member}"))
     workers.until(5)
     want(copying, "honest member", "honest", 0)
     workers.until(5 + 20 / WORKERS * COPY_SECONDS + COPY_SECONDS + 10)
@@ -99,8 +99,8 @@ def test_who_claims_what_another_one_published_takes_nothing_from_it() -> None:
     for number in range(500):
         want(copying, "hostile", "slow", number)
     wanted = artifact("honest", 0)
-    copying.want(wanted, "honest", MANIFEST, PIECES, ("hostile", "slow"))
-    copying.want(wanted, "honest", MANIFEST, PIECES, ("honest member", "honest"))
+    copying.add(wanted, "honest", MANIFEST, PIECES, ("hostile", "slow"))
+    copying.add(wanted, "honest", MANIFEST, PIECES, ("honest member", "honest"))
     jobs = [copying.next(0) for _ in range(WORKERS)]
     assert wanted in [job.copy.artifact for job in jobs if job is not None]
 
@@ -109,10 +109,10 @@ def test_a_member_and_a_publisher_have_a_part_of_the_workers() -> None:
     copying = CopyQueue()
     for number in range(20):
         want(copying, "member", "one", number)
-    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == OF_A_PUBLISHER
+    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == WORKERS_PER_PUBLISHER
     for number in range(20):
         want(copying, "member", "two", number)
-    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == OF_A_MEMBER - OF_A_PUBLISHER
+    assert sum(copying.next(0) is not None for _ in range(WORKERS)) == WORKERS_PER_MEMBER - WORKERS_PER_PUBLISHER
 
 
 def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
@@ -120,9 +120,9 @@ def test_a_copy_goes_on_as_long_as_nobody_else_needs_its_worker() -> None:
     for number in range(9):
         want(copying, "member", "one", number)
     job = copying.next(0)
-    assert job is not None and not copying.gives_way(job)
+    assert job is not None and not copying.should_yield(job)
     want(copying, "other", "two", 0)
-    assert not copying.gives_way(job), "there are free workers"
+    assert not copying.should_yield(job), "there are free workers"
 
 
 def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
@@ -133,7 +133,7 @@ def test_turns_grow_so_that_a_large_artifact_comes_to_an_end() -> None:
         job = copying.next(0)
         assert job is not None
         lengths.append(job.seconds)
-        copying.put_off(job, 0)
+        copying.preempted(job, 0)
     assert lengths == [COPY_SECONDS, 2 * COPY_SECONDS, 4 * COPY_SECONDS]
 
 
@@ -146,11 +146,11 @@ def test_what_failed_rests_longer_each_time_and_keeps_nobody_waiting() -> None:
         rests.append(copying.failed(job, now))
         assert copying.next(now + rests[-1] - 0.5) is None
         now += rests[-1]
-    assert rests[0] == FIRST_REST and rests[-1] == LONGEST_REST and rests == sorted(rests)
+    assert rests[0] == FIRST_REST_SECONDS and rests[-1] == MAX_REST_SECONDS and rests == sorted(rests)
 
 
 def test_what_finds_no_place_is_said_to_be_left_out_and_what_is_kept_is_bounded() -> None:
-    copying = CopyQueue(most=100)
+    copying = CopyQueue(max_queued=100)
     for number in range(500):
         want(copying, "hostile", "flooder", number)
     want(copying, "member", "honest", 0)

@@ -110,4 +110,4 @@ def test_cosigners_of_a_note_are_those_known_each_with_its_newest_time() -> None
     assert verified_cosigners(note, keys, CHECKPOINT) == {keys[0]: NOW + 600}
     bad = NoteSignature(NAME, keys[1].key_id, bytes(2428))
     with pytest.raises(Untrusted):
-        verified_cosigners(note.adding(bad), keys, CHECKPOINT)
+        verified_cosigners(note.with_signatures(bad), keys, CHECKPOINT)

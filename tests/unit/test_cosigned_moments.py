@@ -10,7 +10,7 @@ import pytest
 from comity.trust.claims import ProvenCosigner, WitnessedEntry
 from comity.trust.key_validity import Evaluation
 from comity.trust.policy import CosignerRule
-from comity.trust.rows.findings import cosigned_moments
+from comity.trust.rows.findings import cosigned_times
 from support.case import nodes
 
 CH, SG, ES, KR = (node.seat.member for node in nodes(4))
@@ -28,7 +28,7 @@ def standing(*lines: tuple[int, bool] | int) -> Evaluation:
 
 
 def times(*standings: Evaluation, rule: CosignerRule = RULE) -> list[int]:
-    return [moment.at for moment in cosigned_moments(standings, rule)]
+    return [moment.at for moment in cosigned_times(standings, rule)]
 
 
 def test_a_single_cosigner_cannot_say_that_it_was_there_long_ago() -> None:

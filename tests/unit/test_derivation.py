@@ -111,7 +111,8 @@ def test_one_bit_is_named_by_tensor_and_element(tmp_path: Path, parent: Path, el
     assert altered.difference is not None
     assert (altered.difference.element, altered.difference.elements) == (element, 1)
     here, expected = (
-        int.from_bytes(bytes.fromhex(text), "little") for text in (altered.difference.here, altered.difference.expected)
+        int.from_bytes(bytes.fromhex(text), "little")
+        for text in (altered.difference.found, altered.difference.expected)
     )
     assert here ^ expected == 1 << bit
 
@@ -137,8 +138,8 @@ def test_one_bit_in_a_quantised_block_is_named(
 
 
 def test_the_upper_half_of_a_q4_0_byte_is_the_later_element() -> None:
-    assert differences._inside("Q4_0", bytes(2) + b"\x10" + bytes(15), bytes(18)) == 16
-    assert differences._inside("Q4_0", bytes(2) + b"\x11" + bytes(15), bytes(18)) == 0
+    assert differences._element_in_block("Q4_0", bytes(2) + b"\x10" + bytes(15), bytes(18)) == 16
+    assert differences._element_in_block("Q4_0", bytes(2) + b"\x11" + bytes(15), bytes(18)) == 0
 
 
 def test_an_architecture_without_a_name_map_is_refused_with_its_name(tmp_path: Path, parent: Path) -> None:

@@ -66,7 +66,7 @@ def test_another_shape_or_type_is_said_to_be_so(tmp_path: Path, parent: Path) ->
     whys = {tensor.name: tensor.why for tensor in unequal(compared(tmp_path / "child", parent))}
     assert whys == {
         name: f"shape [{WIDE}, 96], the parent's is [96, {WIDE}]",
-        LLAMA[1][0]: "I32 is not re-derived from F32 here",
+        LLAMA[1][0]: "re-deriving I32 from F32 is not supported",
     }
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from comity.trust.encoding import Digest
+from comity_cli.charter.rendering import changes_json
 from comity_cli.commands import log, search, whereis
 from comity_cli.commands.publish import show_receipt
-from comity_cli.charter.rendering import changes_json
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.evidence.inspect import FoundArtifacts, LogCheck, ProvenIn, Replica

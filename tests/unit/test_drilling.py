@@ -8,30 +8,30 @@ import pytest
 from comity.trust.encoding import Digest
 from comity.trust.identity import KeySet
 from comity_cli.offers import drilling
-from comity_cli.offers.counter import Counter
-from comity_cli.offers.drilling import rehearse
-from comity_client.offers.market import HeldGrant, IdentityResolver, view
-from comity_client.offers.speaker import OfferSigner
+from comity_cli.offers.context import OfferContext
+from comity_cli.offers.drilling import run_drill
+from comity_client.offers.market import FoundGrant, IdentityResolver, view
+from comity_client.offers.signer import OfferSigner
 from support.fair import Stall
 from support.offers import HOUR, START
 from support.world import Identity, seat
 
 
-def counter(who: Identity) -> Counter:
-    made = Counter()
+def context(who: Identity) -> OfferContext:
+    made = OfferContext()
     keys = KeySet((who.signer.public,), 1)
-    made.__dict__["voice"] = OfferSigner(who.id, who.inception.label, (who.signer,), keys, ())
+    made.__dict__["signer"] = OfferSigner(who.id, who.inception.label, (who.signer,), keys, ())
     return made
 
 
-def held(stall: Stall, chain: Digest, grant: Any, **parcel: bool) -> HeldGrant:
-    lines = stall.parcel(**parcel)
+def held(stall: Stall, chain: Digest, grant: Any, **bundle: bool) -> FoundGrant:
+    lines = stall.bundle(**bundle)
     seen = view(lines, chain, IdentityResolver([stall.federation], lines.entries))
-    return HeldGrant(seen, seen.grant(grant.digest), grant)
+    return FoundGrant(seen, seen.grant(grant.digest), grant)
 
 
-def failing(counter: Counter, held: HeldGrant) -> list[str]:
-    return [step.what for step in rehearse(counter, held) if not step.well]
+def failing(context: OfferContext, held: FoundGrant) -> list[str]:
+    return [step.what for step in run_drill(context, held) if not step.well]
 
 
 @pytest.fixture(autouse=True)
@@ -49,27 +49,27 @@ def test_a_pact_that_would_work_passes_every_step_and_nothing_is_said(stall: Sta
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)
     before = list(stall.entries)
-    assert failing(counter(stall.customer), held(stall, chain, pact)) == []
+    assert failing(context(stall.customer), held(stall, chain, pact)) == []
     assert stall.entries == before
 
 
 def test_what_would_fail_is_named(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = stall.post()
     pact = stall.grant(chain, pact=True)
-    assert failing(counter(stall.customer), held(stall, chain, pact)) == ["its state"]
+    assert failing(context(stall.customer), held(stall, chain, pact)) == ["its state"]
     stall.accept(chain, pact)
-    assert failing(counter(stall.customer), held(stall, chain, pact, proven=False)) == ["its chain"]
-    assert failing(counter(seat("KR")), held(stall, chain, pact)) == ["your key"]
+    assert failing(context(stall.customer), held(stall, chain, pact, proven=False)) == ["its chain"]
+    assert failing(context(seat("KR")), held(stall, chain, pact)) == ["your key"]
     monkeypatch.setattr(drilling, "now", lambda: START + 10**7)
-    assert failing(counter(stall.customer), held(stall, chain, pact)) == ["its window"]
+    assert failing(context(stall.customer), held(stall, chain, pact)) == ["its window"]
 
 
 def test_keys_that_the_charter_does_not_know_are_found_out(stall: Stall) -> None:
     chain = stall.post()
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)
-    made, thief = counter(stall.customer), seat("SG")
-    made.__dict__["voice"] = OfferSigner(
+    made, thief = context(stall.customer), seat("SG")
+    made.__dict__["signer"] = OfferSigner(
         stall.customer.id, "Institute ES", (thief.signer,), KeySet((thief.signer.public,), 1), ()
     )
     assert failing(made, held(stall, chain, pact)) == ["the declaration", "a redemption"]
@@ -79,11 +79,11 @@ def test_a_missing_key_is_a_failed_step_and_no_error(stall: Stall, tmp_path: Any
     chain = stall.post()
     pact = stall.grant(chain, pact=True)
     stall.accept(chain, pact)
-    assert failing(Counter(home=tmp_path), held(stall, chain, pact)) == ["your key"]
+    assert failing(OfferContext(home=tmp_path), held(stall, chain, pact)) == ["your key"]
 
 
 def test_a_grant_is_no_pact(stall: Stall) -> None:
     chain = stall.post()
     grant = stall.grant(chain)
     stall.accept(chain, grant)
-    assert failing(counter(stall.customer), held(stall, chain, grant)) == ["the pact"]
+    assert failing(context(stall.customer), held(stall, chain, grant)) == ["the pact"]

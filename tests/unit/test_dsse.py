@@ -8,12 +8,20 @@ import pytest
 from comity.trust.encoding import b64encode, canonical, sha256
 from comity.trust.errors import Malformed
 from comity.trust.keys import SIGNATURE_SIZES, HybridSigner
-from comity.trust.statement import MAX_LINE, MAX_SIGNATURES, Envelope, EnvelopeSignature, assemble, pae, seal
+from comity.trust.statement import (
+    MAX_LINE,
+    MAX_SIGNATURES,
+    Envelope,
+    EnvelopeSignature,
+    assemble_envelope,
+    pae,
+    sign_payload,
+)
 from support.world import private_key, signer
 
 ALICE, BOB = signer("alice"), signer("bob")
 PAYLOAD = b'{"said":"this"}'
-SEALED = seal(PAYLOAD, ALICE)
+SEALED = sign_payload(PAYLOAD, ALICE)
 
 
 def document(**change: Any) -> bytes:
@@ -42,7 +50,7 @@ def test_the_signed_bytes_are_the_examples_of_the_dsse_specification() -> None:
 
 def test_a_statement_is_its_payload_and_type_whoever_signed_it() -> None:
     said = sha256(pae(SEALED.payload_type, PAYLOAD))
-    assert {SEALED.statement_digest, seal(PAYLOAD, BOB).statement_digest} == {said}
+    assert {SEALED.statement_digest, sign_payload(PAYLOAD, BOB).statement_digest} == {said}
     assert replace(SEALED, payload=PAYLOAD + b" ").statement_digest != said
     assert replace(SEALED, payload_type="text/plain").statement_digest != said
 
@@ -74,7 +82,7 @@ def test_a_signature_covers_the_payload_and_its_type() -> None:
 
 def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
     """Else a stranger makes as many lines of one statement as they please."""
-    both = seal(PAYLOAD, BOB, ALICE)
+    both = sign_payload(PAYLOAD, BOB, ALICE)
     assert not both.verified_by(ALICE.public)
     assert not both.verified_by(BOB.public)
     assert both.signed_by((ALICE.public, BOB.public), 2)
@@ -83,19 +91,19 @@ def test_a_line_that_somebody_else_signed_too_is_not_verified() -> None:
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_line_padded_with_junk_signatures_is_not_verified(half: int) -> None:
     junk = EnvelopeSignature(BOB.public.halves[half].id, bytes(SIGNATURE_SIZES[BOB.public.halves[half].alg]))
-    padded = assemble(PAYLOAD, (*SEALED.signatures, junk))
+    padded = assemble_envelope(PAYLOAD, (*SEALED.signatures, junk))
     assert Envelope.parse(padded.encode()) == padded
     assert not padded.verified_by(ALICE.public)
     assert not padded.signed_by((ALICE.public, BOB.public), 1)
-    assert padded.bears(ALICE.public)
-    assert not padded.bears(BOB.public)
+    assert padded.has_valid_signature(ALICE.public)
+    assert not padded.has_valid_signature(BOB.public)
 
 
 def test_a_key_signs_once() -> None:
     with pytest.raises(Malformed):
-        seal(PAYLOAD, ALICE, ALICE)
+        sign_payload(PAYLOAD, ALICE, ALICE)
     with pytest.raises(Malformed):
-        seal(PAYLOAD, ALICE, HybridSigner((private_key("alice", "ed25519"),)))
+        sign_payload(PAYLOAD, ALICE, HybridSigner((private_key("alice", "ed25519"),)))
 
 
 @pytest.mark.parametrize(
@@ -141,11 +149,11 @@ def test_signatures_are_counted_before_they_are_read() -> None:
 
 def test_no_more_signatures_are_made_than_are_read() -> None:
     made = [EnvelopeSignature(sha256(b"%d" % number), bytes(64)) for number in range(MAX_SIGNATURES + 1)]
-    assert len(Envelope.parse(assemble(PAYLOAD, made[1:]).encode()).signatures) == MAX_SIGNATURES
+    assert len(Envelope.parse(assemble_envelope(PAYLOAD, made[1:]).encode()).signatures) == MAX_SIGNATURES
     with pytest.raises(Malformed, match="25 signatures"):
-        assemble(PAYLOAD, made)
+        assemble_envelope(PAYLOAD, made)
 
 
 def test_an_envelope_beyond_a_log_entry_is_not_written() -> None:
     with pytest.raises(Malformed, match="too large"):
-        seal(b"x" * 50_000, ALICE).encode()
+        sign_payload(b"x" * 50_000, ALICE).encode()

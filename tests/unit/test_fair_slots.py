@@ -33,7 +33,7 @@ async def held(slots: FairSlots, key: str, times: int):  # type: ignore[no-untyp
 
 
 async def test_one_key_that_keeps_its_slots_for_ever_leaves_the_others_theirs() -> None:
-    slots = FairSlots(4, each=2, most=100)
+    slots = FairSlots(4, per_key=2, max_per_key=100)
     async with held(slots, "slow", 50):
         for _ in range(20):
             async with asyncio.timeout(5), slots.slot("honest"), slots.slot("honest"):
@@ -41,7 +41,7 @@ async def test_one_key_that_keeps_its_slots_for_ever_leaves_the_others_theirs() 
 
 
 async def test_who_goes_while_it_waits_or_just_when_its_turn_comes_leaves_the_slot() -> None:
-    slots = FairSlots(1, each=1, most=100)
+    slots = FairSlots(1, per_key=1, max_per_key=100)
     async with held(slots, "a", 1) as [holder], held(slots, "b", 2) as [first, second]:
         first.cancel()
         await settle()
@@ -54,7 +54,7 @@ async def test_who_goes_while_it_waits_or_just_when_its_turn_comes_leaves_the_sl
 
 
 async def test_calls_beyond_the_bound_are_refused() -> None:
-    slots = FairSlots(1, each=1, most=3)
+    slots = FairSlots(1, per_key=1, max_per_key=3)
     async with held(slots, "a", 4):
         with pytest.raises(Unavailable) as refused:
             async with slots.slot("a"):

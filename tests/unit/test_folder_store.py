@@ -31,7 +31,7 @@ store = FolderStore(root)
 if how == "put":
     store.put(sha256(data), data)
 else:
-    source = store.scratch(sha256(data)) if how == "rename" else root / "source"
+    source = store.partial_path(sha256(data)) if how == "rename" else root / "source"
     source.write_bytes(data)
     store.admit(source, sha256(data), len(data), link=how == "link")
 """
@@ -71,9 +71,9 @@ def test_blobs_are_read_only_and_fanned_out_by_their_first_byte(store: FolderSto
 
 
 def test_an_admitted_scratch_file_keeps_its_inode(store: FolderStore) -> None:
-    store.scratch(DIGEST).write_bytes(DATA)
-    inode = store.scratch(DIGEST).stat().st_ino
-    store.admit(store.scratch(DIGEST), DIGEST, len(DATA))
+    store.partial_path(DIGEST).write_bytes(DATA)
+    inode = store.partial_path(DIGEST).stat().st_ino
+    store.admit(store.partial_path(DIGEST), DIGEST, len(DATA))
     assert store.path(DIGEST).stat().st_ino == inode
     assert mode(store.path(DIGEST)) == 0o444
 
@@ -216,7 +216,7 @@ def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path, how:
     assert store.has(DIGEST) == (point in ("blob.folder", "blob.source", "blob.done"))
     assert not store.has(DIGEST) or store.verify(DIGEST)
     if how == "rename":
-        assert store.has(DIGEST) or mode(store.scratch(DIGEST)) & stat.S_IWUSR
+        assert store.has(DIGEST) or mode(store.partial_path(DIGEST)) & stat.S_IWUSR
     store.sweep()
     assert leftovers(store) == []
     subprocess.run(argv, check=True)

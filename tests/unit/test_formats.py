@@ -11,7 +11,7 @@ import pytest
 from comity.content.blobs import piece_lengths
 from comity.formats import TensorLayout
 from comity.formats.tensors import MAX_SAFETENSORS_HEADER_READ, read_gguf_layout, read_safetensors_layout
-from comity.trust.artifact import FIXED, MAX_PIECES, PIECE, TENSOR
+from comity.trust.artifact import FIXED_LAYOUT, MAX_PIECES, PIECE_SIZE, TENSOR_LAYOUT
 from comity.trust.errors import Malformed
 from support import weights
 
@@ -162,20 +162,20 @@ def test_a_tensor_file_is_cut_at_its_tensors() -> None:
     big, small = bytes(5 * MIB), bytes(100)
     data = weights.safetensors({"a": small, "b": small, "big": big, "c": small})
     header = len(data) - len(big) - 3 * len(small)
-    assert cut("m/model.safetensors", data) == (TENSOR, [header, 200, PIECE, MIB, 100])
+    assert cut("m/model.safetensors", data) == (TENSOR_LAYOUT, [header, 200, PIECE_SIZE, MIB, 100])
 
 
 @pytest.mark.parametrize("path", ["model.safetensors", "MODEL.SAFETENSORS", "model.gguf", "model.bin", "safetensors"])
 def test_what_does_not_parse_is_cut_every_4_mib(path: str) -> None:
-    assert cut(path, bytes(9 * MIB)) == (FIXED, [PIECE, PIECE, MIB])
+    assert cut(path, bytes(9 * MIB)) == (FIXED_LAYOUT, [PIECE_SIZE, PIECE_SIZE, MIB])
 
 
 def test_a_name_says_which_header_to_expect() -> None:
     data = weights.gguf({"a": bytes(MIB)})
-    assert cut("a.gguf", data)[0] == TENSOR
-    assert cut("a.safetensors", data)[0] == FIXED
+    assert cut("a.gguf", data)[0] == TENSOR_LAYOUT
+    assert cut("a.safetensors", data)[0] == FIXED_LAYOUT
 
 
 def test_a_file_of_too_many_pieces_is_refused_before_they_are_listed() -> None:
     with pytest.raises(Malformed):
-        piece_lengths("sparse", io.BytesIO(), MAX_PIECES * PIECE + 1)
+        piece_lengths("sparse", io.BytesIO(), MAX_PIECES * PIECE_SIZE + 1)

@@ -84,7 +84,7 @@ def test_every_governance_key_is_born_with_a_vote_file_that_says_it_signed_nothi
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in offline.iterdir()} == {0o600}
     for key in find_keys(offline, card.inception.keys):
-        assert key.votes.look(Digest("0" * 64)).lost(Digest("0" * 64)) is None
+        assert key.votes.load(Digest("0" * 64)).lost(Digest("0" * 64)) is None
 
 
 def test_more_than_half_of_the_governance_keys_sign_unless_the_owner_asks_for_more(tmp_path: Path) -> None:

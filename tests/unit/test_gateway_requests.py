@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.fileserver.http1 import ByteRange, parse, requested
+from comity.gateway.fileserver.http1 import ByteRange, parse, parse_range
 from comity.trust.errors import Malformed, Refused
 
 ETAG = '"abc"'
@@ -97,8 +97,8 @@ def part(offset: int, length: int) -> ByteRange:
     ],
 )
 def test_a_range_is_what_the_rfc_says(wanted: str, span: ByteRange | None) -> None:
-    assert requested(100, wanted, None, ETAG) == span
-    assert requested(100, wanted, ETAG, ETAG) == span
+    assert parse_range(100, wanted, None, ETAG) == span
+    assert parse_range(100, wanted, ETAG, ETAG) == span
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_a_range_is_what_the_rfc_says(wanted: str, span: ByteRange | None) -> No
     ],
 )
 def test_a_range_that_is_none_is_ignored(wanted: str) -> None:
-    assert requested(100, wanted, None, ETAG) == ByteRange(0, 100, partial=False)
+    assert parse_range(100, wanted, None, ETAG) == ByteRange(0, 100, partial=False)
 
 
 @pytest.mark.parametrize("condition", ['"abd"', 'W/"abc"', "abc", "Wed, 25 Nov 2026 02:27:00 GMT", ""])
 def test_only_the_very_tag_keeps_a_conditional_range(condition: str) -> None:
-    assert requested(100, "bytes=0-0", condition, ETAG) == ByteRange(0, 100, partial=False)
+    assert parse_range(100, "bytes=0-0", condition, ETAG) == ByteRange(0, 100, partial=False)
 
 
 def test_an_empty_file_has_no_range() -> None:
-    assert requested(0, "bytes=0-0", None, ETAG) is None
-    assert requested(0, "bytes=-5", None, ETAG) is None
-    assert requested(0, None, None, ETAG) == ByteRange(0, 0, partial=False)
+    assert parse_range(0, "bytes=0-0", None, ETAG) is None
+    assert parse_range(0, "bytes=-5", None, ETAG) is None
+    assert parse_range(0, None, None, ETAG) == ByteRange(0, 0, partial=False)

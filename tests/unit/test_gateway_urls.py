@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.gateway.fileserver.http1 import SignedUrls, file_name, given_to
+from comity.gateway.fileserver.http1 import SignedUrls, file_name, peer_of
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Refused
 
@@ -79,8 +79,8 @@ def test_a_file_name_comes_through_whatever_is_in_it(urls: SignedUrls, name: str
 
 
 def test_a_url_says_whom_it_was_given_to(urls: SignedUrls) -> None:
-    assert given_to(urls.sign(BLOB, seconds=60, peer="node-ch.example")) == "node-ch.example"
-    assert given_to(urls.sign(BLOB, seconds=60, name="a&peer=b")) == ""
+    assert peer_of(urls.sign(BLOB, seconds=60, peer="node-ch.example")) == "node-ch.example"
+    assert peer_of(urls.sign(BLOB, seconds=60, name="a&peer=b")) == ""
 
 
 def test_too_long_a_file_name_is_refused(urls: SignedUrls) -> None:

@@ -26,10 +26,10 @@ LOADED = "comity grant load said --dir HOME"
 SAYABLE: Mapping[str, tuple[str, str]] = {
     "grant accept GRANT": ("accepts:", LOADED),
     "grant redeem GRANT --amount 3": ("redeems:", "comity grant hand-over said --dir HOME --into ./hand-off"),
-    "grant release GRANT": ("gives back:", LOADED),
+    "grant release GRANT": ("releases:", LOADED),
     "grant default GRANT --text no": (
-        "says that this was not honoured:",
-        "comity grant answer said --text WORDS --dir HOME",
+        "states that this was not honoured:",
+        "comity grant answer said --text TEXT --dir HOME",
     ),
     "grant agree USAGE": ("agrees to have used:", LOADED),
     "pact declare PACT --text cut": ("declares itself cut off:", LOADED),
@@ -79,7 +79,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
         stall.accept(chain, each)
     used = Usage(chain, grant.digest, Window(START, START + HOUR), (5,))
     usage = stall.sign(usage_statement(used, stall.provider.record.node))
-    stall.parcel().write(tmp_path / "chain")
+    stall.bundle().write(tmp_path / "chain")
     names = {"GRANT": grant.digest[:12], "PACT": pact.digest[:12], "USAGE": usage.digest[:12]}
     return Table(tmp_path, stall, names)
 
@@ -109,7 +109,7 @@ def test_nobody_speaks_for_another(table: Table) -> None:
 def test_what_the_grant_does_not_give_is_not_signed(table: Table) -> None:
     assert table.refusal("grant redeem GRANT --amount 9").code == "OVER-REDEEMED"
     assert table.refusal("pact declare GRANT --text cut").code == "NOT-A-PACT"
-    table.stall.parcel(proven=False).write(table.folder / "chain")
+    table.stall.bundle(proven=False).write(table.folder / "chain")
     assert table.refusal("grant accept GRANT").code == table.refusal("grant redeem GRANT").code != "FAILED"
 
 

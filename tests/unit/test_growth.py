@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import MAX_BYTES, MAX_GROWTH_HASHES, Growth, growths
+from comity.trust.tlog.proof import MAX_CONSISTENCY_HASHES, MAX_GROWTH_PROOF, GrowthProof, growth_proofs
 
 TREE = MemoryTree()
 ROOTS = [TREE.root()]
@@ -12,14 +12,14 @@ for at in range(20):
     ROOTS.append(TREE.root())
 
 
-def growth(old: int, new: int) -> Growth:
-    return Growth("node.example/log", old, new, consistency_proof(old, new, TREE.node))
+def growth(old: int, new: int) -> GrowthProof:
+    return GrowthProof("node.example/log", old, new, consistency_proof(old, new, TREE.node))
 
 
 def test_a_growth_reads_back_and_proves_what_it_says() -> None:
     for old in range(21):
         for new in range(old, 21):
-            again = Growth.parse(growth(old, new).encode())
+            again = GrowthProof.parse(growth(old, new).encode())
             assert again == growth(old, new)
             again.verify(ROOTS[old], ROOTS[new])
 
@@ -47,12 +47,12 @@ GOOD = growth(5, 12).encode()
         pytest.param(GOOD + b"AAAA\n", id="a short hash"),
         pytest.param(GOOD + b"\n", id="an empty line"),
         pytest.param(b"comity/growth/v1\nx\n", id="no sizes"),
-        pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_GROWTH_HASHES + 1), id="too many hashes"),
-        pytest.param(GOOD + b"A" * MAX_BYTES + b"\n", id="too long"),
+        pytest.param(GOOD + GOOD.splitlines(keepends=True)[-1] * (MAX_CONSISTENCY_HASHES + 1), id="too many hashes"),
+        pytest.param(GOOD + b"A" * MAX_GROWTH_PROOF + b"\n", id="too long"),
         pytest.param(GOOD.replace(b"node", b"n\xffde"), id="not UTF-8"),
     ],
 )
 def test_what_is_no_growth_is_refused_and_passed_over(data: bytes) -> None:
     with pytest.raises(Malformed):
-        Growth.parse(data)
-    assert growths([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}
+        GrowthProof.parse(data)
+    assert growth_proofs([data, b"a licence", GOOD]) == {("node.example/log", 5, 12): [growth(5, 12)]}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from comity.trust.errors import Malformed
 from comity_client.offers.handoff import RENDERERS, render, to_yaml
-from comity_client.offers.offer_file import VENDORS, objection
+from comity_client.offers.offer_file import VENDORS, accelerator_warning
 from hypothesis import given
 from support.handoffs import H100, HOSTILE, PLAIN, hostile_with, words
 
@@ -203,16 +203,16 @@ def test_a_note_keeps_its_lines_apart(word: str) -> None:
     [
         ("NVIDIA", "H100", ""),
         ("Google", "tpu-v5p-128", ""),
-        ("NVIDIA", "h100", "do you mean H100?"),
-        ("NVIDIA", "A100-80G", "do you mean A100-80GB?"),
+        ("NVIDIA", "h100", "did you mean H100?"),
+        ("NVIDIA", "A100-80G", "did you mean A100-80GB?"),
         ("AMD", "H100", "made by NVIDIA"),
-        ("", "Quux9", "not a name that SkyPilot is known to use"),
+        ("", "Quux9", "not a known SkyPilot name"),
     ],
 )
 def test_unusual_accelerator_names_are_told(vendor: str, name: str, said: str) -> None:
-    assert said in objection(vendor, name)
-    assert bool(said) == bool(objection(vendor, name))
+    assert said in accelerator_warning(vendor, name)
+    assert bool(said) == bool(accelerator_warning(vendor, name))
 
 
 def test_every_known_name_is_taken_with_its_vendor() -> None:
-    assert all(objection(vendor, name) == "" for name, vendor in VENDORS.items())
+    assert all(accelerator_warning(vendor, name) == "" for name, vendor in VENDORS.items())

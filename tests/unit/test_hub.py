@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comity.trust.artifact import MAX_PATH_BYTES, FileEntry, Manifest, blob_id, commit_id, pointer, tree_id
+from comity.trust.artifact import MAX_PATH_BYTES, FileEntry, Manifest, blob_id, commit_id, lfs_pointer, tree_id
 from comity.trust.encoding import sha256
 from support.tools import needs
 
@@ -47,7 +47,7 @@ class Git:
         return done.stdout.decode().strip()
 
     def blob(self, entry: FileEntry) -> str:
-        return self("hash-object", "-w", "--stdin", stdin=pointer(entry))
+        return self("hash-object", "-w", "--stdin", stdin=lfs_pointer(entry))
 
     def tree(self, entries: Sequence[tuple[list[str], str]]) -> str:
         inside: dict[str, list[tuple[list[str], str]]] = {}
@@ -80,7 +80,7 @@ def test_git_makes_the_same_blobs_trees_and_commit(tmp_path: Path, paths: list[s
 
 
 def test_a_pointer_is_what_git_lfs_writes() -> None:
-    assert pointer(FileEntry("a", 12345, sha256(b"x"))) == (
+    assert lfs_pointer(FileEntry("a", 12345, sha256(b"x"))) == (
         b"version https://git-lfs.github.com/spec/v1\n"
         b"oid sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\n"
         b"size 12345\n"

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
 from comity_cli.main import command
-from comity_client.hub_environment import endpoint_for_others, endpoint_of, hub_environment, offline_environment
+from comity_client.hub_environment import endpoint_for_other_machines, endpoint_of, hub_environment, offline_environment
 from support.ports import free_port
 
 SECRET = "hf_" + "x" * 40
@@ -76,7 +76,7 @@ def test_the_environment_overrules_node_toml_as_it_does_for_the_node(tmp_path: P
     ids=["an address", "loopback", "any address", "behind a proxy", "as the operator wants it"],
 )
 def test_other_machines_are_not_sent_to_themselves(tmp_path: Path, gateway: dict[str, str], url: str) -> None:
-    assert endpoint_for_others(home(tmp_path / "node", **gateway), {}) == url
+    assert endpoint_for_other_machines(home(tmp_path / "node", **gateway), {}) == url
 
 
 @pytest.mark.parametrize("http", ["", "127.0.0.1:0"])

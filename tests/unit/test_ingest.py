@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from comity.content import ingest as room
 from comity.content.ingest import Ingested, ingest
-from comity.trust.artifact import FIXED, PIECE, TENSOR, records_root
+from comity.trust.artifact import FIXED_LAYOUT, PIECE_SIZE, TENSOR_LAYOUT, records_root
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, Unavailable
 from support import weights
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
         weights.safetensors({"a": rng.randbytes(9 * MIB + 5), "b": rng.randbytes(700)})
     )
     (folder / "data.bin").write_bytes(rng.randbytes(30 * MIB + 1))
-    (folder / "exact.bin").write_bytes(rng.randbytes(2 * PIECE))
+    (folder / "exact.bin").write_bytes(rng.randbytes(2 * PIECE_SIZE))
     (folder / "config.json").write_text("{}")
     (folder / "1_Pooling" / "config.json").write_text("{}\n")
     (folder / "empty").touch()
@@ -77,8 +77,8 @@ def test_the_index_names_layout_count_and_root_in_the_manifests_order(folder: Pa
     found = take_in(folder)
     assert [path for path, _ in found.index.files] == [entry.path for entry in found.manifest.files]
     layouts = dict(found.index.files)
-    assert layouts["model.safetensors"].layout == TENSOR
-    assert layouts["data.bin"].layout == FIXED
+    assert layouts["model.safetensors"].layout == TENSOR_LAYOUT
+    assert layouts["data.bin"].layout == FIXED_LAYOUT
     assert layouts["data.bin"].count == 8
     assert layouts["empty"].count == 0
     for path, layout in found.index.files:
@@ -168,7 +168,7 @@ def grow(path: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    os.truncate(path, PIECE + 5)
+    os.truncate(path, PIECE_SIZE + 5)
 
 
 def overwrite(path: Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from comity.formats.inspect import by_name, inspect, is_pickle
+from comity.formats.inspect import inspect, inspect_name, is_pickle
 from comity.formats.tensors import BUDGET, BoundedFile
 from comity.trust.evidence import FORMATS, KINDS, Inspection, kind_of
 from support import weights
@@ -278,35 +278,37 @@ def test_archives_within_archives_are_stated_and_not_followed() -> None:
     inner = bomb(100)
     for _ in range(3):
         inner = zipped({"inner.zip": inner})
-    assert look(inner).active == ("archive: inner.zip is packed once more",)
+    assert look(inner).active == ("archive: inner.zip is a nested archive",)
 
 
 def test_members_that_are_not_looked_at_are_counted() -> None:
     found = look(zipped({f"{n}.txt": b"x" for n in range(520)}))
-    assert found.active == ("archive: 8 of 520 members were not looked at",)
+    assert found.active == ("archive: 8 of 520 members were not inspected",)
 
 
 def test_an_archive_that_would_write_outside_is_stated() -> None:
-    assert look(zipped({"../../etc/x": b"x"})).malformed == ("zip: a member would be written outside: '../../etc/x'",)
+    assert look(zipped({"../../etc/x": b"x"})).malformed == (
+        "zip: a member would be written outside its folder: '../../etc/x'",
+    )
 
 
 def test_an_archive_is_found_behind_another_beginning() -> None:
     other = weights.gguf({"a": b"A" * 64})
     found = look(zipped(TORCH, before=other), "model.gguf")
-    assert (found.format, found.malformed) == ("gguf", ("it is a zip archive as well",))
+    assert (found.format, found.malformed) == ("gguf", ("it is also a zip archive",))
 
 
 def test_a_member_called_otherwise_where_its_bytes_are_is_stated() -> None:
     data = zipped({"a.txt": b"x"})
     found = look(data.replace(b"a.txt", b"b.txt", 1))
-    assert found.malformed == ("zip: a.txt is called otherwise where its bytes are",)
+    assert found.malformed == ("zip: a.txt has another name in its local header",)
     assert kinds(found) == {"archive"}
 
 
 def test_a_name_tells_what_there_is_before_there_are_bytes() -> None:
-    assert by_name("src/modeling.PY").active == ("python",)
-    assert by_name("chat_template.jinja").active == ("chat-template",)
-    assert by_name("model.safetensors").active == ()
+    assert inspect_name("src/modeling.PY").active == ("python",)
+    assert inspect_name("chat_template.jinja").active == ("chat-template",)
+    assert inspect_name("model.safetensors").active == ()
 
 
 class Counting(io.BytesIO):

@@ -24,7 +24,7 @@ from comity.trust.statement import (
     Subject,
     sign_statement,
 )
-from comity.trust.statements import Licence, Published, publish, sign_hold
+from comity.trust.statements import Licence, Published, sign_hold, sign_published
 from comity.trust.tlog.merkle import leaf_hash, root
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of
@@ -39,7 +39,7 @@ PIECES = SideObject(sha256(b"pieces"), 1)
 def published(by: Identity = OWNER, name: str = "tiny", version: str = "v1", artifact: int = 0) -> Entry:
     manifest = SideObject(sha256(b"artifact %d" % artifact), 100)
     said = Published(by.id, Name("acme", name, version), manifest.digest, manifest, PIECES, Licence("MIT"))
-    return publish(said, by.signer)
+    return sign_published(said, by.signer)
 
 
 class Logs:
@@ -117,7 +117,7 @@ def test_lines_of_unknown_authors_cost_no_signature_check(logs: Logs, checks: li
     logs.prove()
     logs.prove()
     assert checks == []
-    assert logs.ledger.intake.parked() == 600
+    assert logs.ledger.intake.parked_count() == 600
 
 
 def test_lines_that_no_key_proves_cost_one_signature_check_each(logs: Logs, checks: list[Digest]) -> None:
@@ -135,7 +135,7 @@ def test_a_line_under_keys_that_are_not_known_yet_waits_for_the_rotation(logs: L
     after, rotation = of(OWNER).to("next")
     late = Published(OWNER.id, Name("acme", "tiny", "v2"), PIECES.digest, PIECES, PIECES, Licence("MIT"))
     checks.clear()
-    logs.say(FAR, OWNER.entry, publish(late, *after.keys))
+    logs.say(FAR, OWNER.entry, sign_published(late, *after.keys))
     logs.prove()
     assert names(logs) == [] and len(checks) == 1
     logs.say(OTHER, rotation)
@@ -185,7 +185,7 @@ def test_an_exact_question_does_not_depend_on_how_many_claim_something(logs: Log
     (found,) = proven.publications("acme/tiny", OWNER.id, "v1").found
     assert found.origin == OTHER.origin
     assert [claimant.publisher for claimant in proven.claimants("acme/tiny").found] == [flooder.id, OWNER.id]
-    first = [item.place.log_id for item in proven.listed(None, 4)]
+    first = [item.position.log_id for item in proven.listed(None, 4)]
     assert len(set(first[:2])) == 2  # one of each log before a second of any
 
 

@@ -16,7 +16,7 @@ from comity.trust.evidence import MODEL_SIG
 from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
 from comity.trust.policy import Policy
 from comity.trust.verify import verify
-from comity.verifier import examine, main
+from comity.verifier import collect_evidence, main
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.pull.keyless import keyless_for, verify_keyless
@@ -48,7 +48,7 @@ def test_whoever_signed_without_a_key_is_told(tmp_path: Path) -> None:
     [KeylessIdentity("other@lab.example", LAB.issuer), KeylessIdentity(LAB.identity, "https://other.example")],
 )
 def test_another_person_or_another_issuer_is_not_whom_the_policy_lists(identity: KeylessIdentity) -> None:
-    with pytest.raises(Untrusted, match="it is not by anybody whom the policy lists"):
+    with pytest.raises(Untrusted, match="the signer is not listed by the policy"):
         verify_keyless(SIGNED, (identity,), SITE.trusted_root)
 
 
@@ -121,7 +121,7 @@ def test_the_verifier_alone_says_what_it_would_need(tmp_path: Path, capsys: pyte
     )
     place = folder(tmp_path / "m", signature=SIGNED)
     assert main([str(place), "--policy", str(tmp_path / "policy.toml")]) == 5
-    assert "needs the extra [sigstore], and cannot be done here" in capsys.readouterr().out
+    assert "needs the extra [sigstore], which is not available here" in capsys.readouterr().out
 
 
 def test_the_package_is_asked_only_where_the_policy_names_somebody() -> None:
@@ -131,6 +131,6 @@ def test_the_package_is_asked_only_where_the_policy_names_somebody() -> None:
 
 def test_files_are_compared_with_what_was_signed_all_the_same(tmp_path: Path) -> None:
     place = folder(tmp_path / "m", {**FILES, ".gitattributes": b""}, signature=SIGNED)
-    verdict = verify(examine(place), POLICY, keyless=verify_keyless)
+    verdict = verify(collect_evidence(place), POLICY, keyless=verify_keyless)
     assert ".gitattributes: not signed" in verdict.row("bytes").summary
     assert (place / MODEL_SIG).exists()

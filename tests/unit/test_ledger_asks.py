@@ -33,72 +33,72 @@ def who(name: object) -> Digest:
 
 def fill(ledger: Ledger, block: str, count: int = MAX_ASKS) -> None:
     for number in range(count):
-        ledger.asks.put(who((block, number)), (b"card",), block)
+        ledger.join_requests.put(who((block, number)), (b"card",), block)
 
 
 def test_a_card_is_replaced_by_a_newer_one_and_keeps_its_place(ledger: Ledger) -> None:
     first, second = who("a"), who("b")
-    ledger.asks.put(first, (b"inception", b"record"))
-    ledger.asks.put(second, (b"inception",))
-    ledger.asks.put(first, (b"inception", b"a new record"))
-    assert ledger.asks.waiting() == [first, second]
-    kept = ledger.asks.get(first)
+    ledger.join_requests.put(first, (b"inception", b"record"))
+    ledger.join_requests.put(second, (b"inception",))
+    ledger.join_requests.put(first, (b"inception", b"a new record"))
+    assert ledger.join_requests.waiting() == [first, second]
+    kept = ledger.join_requests.get(first)
     assert kept is not None and kept.lines == (b"inception", b"a new record")
-    ledger.asks.drop(first)
-    ledger.asks.drop(first)
-    assert ledger.asks.waiting() == [second]
+    ledger.join_requests.drop(first)
+    ledger.join_requests.drop(first)
+    assert ledger.join_requests.waiting() == [second]
 
 
 def test_whoever_fills_the_list_makes_room_for_the_others(ledger: Ledger) -> None:
     fill(ledger, STRANGERS)
-    kept, gone = ledger.asks.put(who("honest"), (b"card",), ELSEWHERE)
+    kept, gone = ledger.join_requests.put(who("honest"), (b"card",), ELSEWHERE)
     assert gone is not None and gone.member == who((STRANGERS, 0)) and kept.block == ELSEWHERE
     fill(ledger, STRANGERS, 3 * MAX_ASKS)
-    assert who("honest") in ledger.asks.waiting()
-    assert ledger.asks.count() == MAX_ASKS == len(ledger.asks.waiting())
+    assert who("honest") in ledger.join_requests.waiting()
+    assert ledger.join_requests.count() == MAX_ASKS == len(ledger.join_requests.waiting())
 
 
 def test_of_many_blocks_the_one_with_most_gives_way(ledger: Ledger) -> None:
     for block in range(64):
         fill(ledger, f"203.0.{block}.0/24", 3)
     fill(ledger, STRANGERS, MAX_ASKS - 64 * 3)
-    _, gone = ledger.asks.put(who("honest"), (b"card",), MEMBER)
+    _, gone = ledger.join_requests.put(who("honest"), (b"card",), MEMBER)
     assert gone is not None and gone.block == STRANGERS
 
 
 def test_nobody_draws_a_request_into_a_crowd(ledger: Ledger) -> None:
-    ledger.asks.put(who("honest"), (b"card",), ELSEWHERE)
+    ledger.join_requests.put(who("honest"), (b"card",), ELSEWHERE)
     fill(ledger, STRANGERS, 5)
-    kept, _ = ledger.asks.put(who("honest"), (b"card",), STRANGERS)
+    kept, _ = ledger.join_requests.put(who("honest"), (b"card",), STRANGERS)
     assert kept.block == ELSEWHERE
-    ledger.asks.put(who("copied first"), (b"card",), STRANGERS)
-    moved, _ = ledger.asks.put(who("copied first"), (b"card",), MEMBER)
+    ledger.join_requests.put(who("copied first"), (b"card",), STRANGERS)
+    moved, _ = ledger.join_requests.put(who("copied first"), (b"card",), MEMBER)
     assert moved.block == MEMBER
 
 
 def test_what_an_operator_keeps_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asks, "MAX_KEPT", 1)
-    ledger.asks.put(who("honest"), (b"card",), STRANGERS)
-    ledger.asks.keep(who("honest"))
+    ledger.join_requests.put(who("honest"), (b"card",), STRANGERS)
+    ledger.join_requests.keep(who("honest"))
     fill(ledger, STRANGERS, 2 * MAX_ASKS)
-    assert ledger.asks.waiting()[0] == who("honest")
+    assert ledger.join_requests.waiting()[0] == who("honest")
     with pytest.raises(OutOfSpace) as caught:
-        ledger.asks.keep(ledger.asks.waiting()[1])
+        ledger.join_requests.keep(ledger.join_requests.waiting()[1])
     assert caught.value.code == "ASKS-KEPT"
-    ledger.asks.dismiss(who("honest"))
-    assert ledger.asks.get(who("honest")) is None
-    for decide in (ledger.asks.keep, ledger.asks.dismiss):
+    ledger.join_requests.dismiss(who("honest"))
+    assert ledger.join_requests.get(who("honest")) is None
+    for decide in (ledger.join_requests.keep, ledger.join_requests.dismiss):
         monkeypatch.setattr(asks, "MAX_KEPT", 2)
         with pytest.raises(NotFound):
             decide(who("honest"))
 
 
 def test_a_request_that_nobody_makes_again_goes(ledger: Ledger, now: list[float]) -> None:
-    ledger.asks.put(who("gone"), (b"card",), ELSEWHERE)
-    ledger.asks.put(who("patient"), (b"card",), ELSEWHERE)
+    ledger.join_requests.put(who("gone"), (b"card",), ELSEWHERE)
+    ledger.join_requests.put(who("patient"), (b"card",), ELSEWHERE)
     now[0] += EXPIRY - 1
-    ledger.asks.put(who("patient"), (b"card",), ELSEWHERE)
+    ledger.join_requests.put(who("patient"), (b"card",), ELSEWHERE)
     now[0] += 2
-    assert ledger.asks.waiting() == [who("patient")] and ledger.asks.count() == 1
-    ledger.asks.put(who("new"), (b"card",), ELSEWHERE)
-    assert ledger.asks.get(who("gone")) is None
+    assert ledger.join_requests.waiting() == [who("patient")] and ledger.join_requests.count() == 1
+    ledger.join_requests.put(who("new"), (b"card",), ELSEWHERE)
+    assert ledger.join_requests.get(who("gone")) is None

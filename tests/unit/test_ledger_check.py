@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.trust.errors import Untrusted
 from support.logs import LogKeys, statement_line, statement_lines
 
@@ -47,13 +47,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     for size in (300, 600):
         ledger.logs.set_note(LOG.origin, LOG.note_over(LINES[:size]))
     ledger.close()
-    return (folder / NAME).read_bytes()
+    return (folder / DATABASE_FILE).read_bytes()
 
 
 @contextmanager
 def tampered(sound: bytes, folder: Path, change: str) -> Iterator[Ledger]:
-    (folder / NAME).write_bytes(sound)
-    with closing(sqlite3.connect(folder / NAME)) as connection, connection:
+    (folder / DATABASE_FILE).write_bytes(sound)
+    with closing(sqlite3.connect(folder / DATABASE_FILE)) as connection, connection:
         assert connection.execute(change).rowcount >= 1
     with closing(Ledger.open(folder, lambda: 1_000)) as ledger:
         yield ledger

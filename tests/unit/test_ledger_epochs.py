@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import KeptEpoch
+from comity.ledger.records import StoredEpoch
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 
@@ -21,13 +21,13 @@ def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
     opened.close()
 
 
-def epoch(number: int, body: bytes, prev: Digest | None = None) -> KeptEpoch:
-    return KeptEpoch(FEDERATION, number, sha256(body), prev, body, (b"one line", b"another"))
+def epoch(number: int, body: bytes, prev: Digest | None = None) -> StoredEpoch:
+    return StoredEpoch(FEDERATION, number, sha256(body), prev, body, (b"one line", b"another"))
 
 
 def test_an_epoch_comes_back_as_it_was_kept(ledger: Ledger) -> None:
     kept = epoch(1, b"{}", FEDERATION)
-    assert ledger.epochs.keep(kept)
+    assert ledger.epochs.add(kept)
     assert ledger.epochs.get(FEDERATION, kept.digest) == kept
     with pytest.raises(NotFound):
         ledger.epochs.get(FEDERATION, sha256(b"elsewhere"))
@@ -37,13 +37,13 @@ def test_an_epoch_comes_back_as_it_was_kept(ledger: Ledger) -> None:
 
 def test_an_epoch_is_kept_once_and_never_changed(ledger: Ledger) -> None:
     kept = epoch(1, b"{}", FEDERATION)
-    ledger.epochs.keep(kept)
-    assert not ledger.epochs.keep(KeptEpoch(FEDERATION, 1, kept.digest, FEDERATION, b"{}", (b"other lines",)))
+    ledger.epochs.add(kept)
+    assert not ledger.epochs.add(StoredEpoch(FEDERATION, 1, kept.digest, FEDERATION, b"{}", (b"other lines",)))
     assert ledger.epochs.get(FEDERATION, kept.digest).certificate == kept.certificate
 
 
 def test_rivals_stand_side_by_side_in_the_order_of_their_finding(ledger: Ledger) -> None:
     for body in (b"second in order", b"first in order"):
-        ledger.epochs.keep(epoch(1, body, FEDERATION))
+        ledger.epochs.add(epoch(1, body, FEDERATION))
     found = [name.digest for name in ledger.epochs.all(FEDERATION)]
     assert found == [sha256(b"second in order"), sha256(b"first in order")]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger.intake import JudgedLines, fact
+from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Backing, Ledger
 from comity.ledger.log_store import EntryPosition, EntryQuery, IndexedEntry
 from comity.trust.encoding import sha256
@@ -47,12 +47,12 @@ def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
 
 def believe(ledger: Ledger, log: str) -> None:
     """Let all statements that a mirrored log brings stand as proven."""
-    stretch = ledger.intake.stretch(log)
+    stretch = ledger.intake.next_batch(log)
     facts = []
     for index, line in enumerate(stretch.lines, stretch.start):
         with contextlib.suppress(Malformed):
-            facts.append(fact(index, parse_entry(line)))
-    ledger.intake.commit(stretch, JudgedLines(log, tuple(item for item in facts if item is not None)))
+            facts.append(statement_facts(index, parse_entry(line)))
+    ledger.intake.commit(stretch, IntakeResult(log, tuple(item for item in facts if item is not None)))
 
 
 def places(found: list[IndexedEntry]) -> list[tuple[str, int]]:
@@ -100,10 +100,10 @@ def test_a_query_in_one_log_is_a_feed(ledger: Ledger) -> None:
 def test_staged_entries_are_found_only_once_they_are_visible(ledger: Ledger) -> None:
     lines = [*FAR_LINES, statement_line(20, name="staged/model@v1")]
     ledger.logs.stage(FAR.origin, 3, lines[3:])
-    assert ledger.intake.stretch(FAR.vkey).lines == ()
-    assert ledger.index.places(sha256(lines[3])) == []
+    assert ledger.intake.next_batch(FAR.vkey).lines == ()
+    assert ledger.index.positions(sha256(lines[3])) == []
     ledger.logs.advance(FAR.origin, 4, [], FAR.note_over(lines))
-    assert ledger.intake.stretch(FAR.vkey).lines == (lines[3],)
+    assert ledger.intake.next_batch(FAR.vkey).lines == (lines[3],)
 
 
 def test_what_a_mirrored_log_brings_is_found_once_it_is_proven(ledger: Ledger) -> None:
@@ -117,15 +117,15 @@ def test_what_a_mirrored_log_brings_is_found_once_it_is_proven(ledger: Ledger) -
 def test_refused_entries_leave_nothing_for_the_intake(ledger: Ledger) -> None:
     with pytest.raises(Untrusted):
         ledger.logs.advance(FAR.origin, 3, [statement_line(20, name="forged/model@v1")], FAR.note(4, b"\x01" * 32))
-    assert ledger.intake.stretch(FAR.vkey).lines == ()
+    assert ledger.intake.next_batch(FAR.vkey).lines == ()
 
 
 def test_a_line_is_found_by_its_digest_wherever_it_was_logged(ledger: Ledger) -> None:
-    assert ledger.index.places(sha256(OWN_LINES[0])) == [
+    assert ledger.index.positions(sha256(OWN_LINES[0])) == [
         EntryPosition(OWN.origin, OWN.vkey, 0),
         EntryPosition(FAR.origin, FAR.vkey, 2),
     ]
-    assert ledger.index.places(sha256(b"never logged")) == []
+    assert ledger.index.positions(sha256(b"never logged")) == []
 
 
 @pytest.mark.parametrize("limit", [0, 1001])

@@ -64,7 +64,7 @@ def test_another_key_under_an_origin_is_another_log(ledger: Ledger) -> None:
     assert ledger.history.entries(FAR.vkey, 0, 3) == first
     assert ledger.history.entries(rival.vkey, 0, 2) == second
     assert ledger.cosignatures.cosigned(rival.vkey).encode() == rival.note_over(second).encode()
-    (place,) = ledger.index.places(sha256(second[0]))
+    (place,) = ledger.index.positions(sha256(second[0]))
     assert (place.origin, place.vkey, place.index) == (FAR.origin, rival.vkey, 0)
 
 
@@ -342,11 +342,11 @@ def test_a_long_answer_ends_early_and_goes_on_from_there(ledger: Ledger) -> None
 def test_entries_of_several_logs_are_read_in_one_look_and_in_the_order_asked(ledger: Ledger) -> None:
     lines = statement_lines(0, 5)
     ledger.logs.append(OWN.origin, lines)
-    assert ledger.history.at([(OWN.vkey, 4), (OWN.origin, 0), (OWN.vkey, 4)]) == [lines[4], lines[0], lines[4]]
-    assert ledger.history.at([]) == []
+    assert ledger.history.entries_at([(OWN.vkey, 4), (OWN.origin, 0), (OWN.vkey, 4)]) == [lines[4], lines[0], lines[4]]
+    assert ledger.history.entries_at([]) == []
     for wrong in (5, -1):
         with pytest.raises((NotFound, Malformed)):
-            ledger.history.at([(OWN.vkey, wrong)])
+            ledger.history.entries_at([(OWN.vkey, wrong)])
 
 
 def _copies(count: int) -> list[bytes]:
@@ -362,5 +362,5 @@ def test_a_statement_that_stands_is_not_added_again_in_another_envelope(ledger: 
     assert ledger.logs.append(OWN.origin, [*statement_lines(0, 1), first, second]) == [0, 1, 1]
     assert ledger.logs.append(OWN.origin, [third, *statement_lines(0, 2)]) == [1, 0, 2]
     assert ledger.history.entries(OWN.origin, 0, 3) == [statement_lines(0, 1)[0], first, statement_lines(1, 2)[0]]
-    assert ledger.index.first(OWN.origin, parse_entry(third).statement_digest) == 1
-    assert ledger.index.first(OWN.origin, sha256(b"never said")) is None
+    assert ledger.index.first_index(OWN.origin, parse_entry(third).statement_digest) == 1
+    assert ledger.index.first_index(OWN.origin, sha256(b"never said")) is None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import KEPT_PER_LOG, MAX_PART, PiecePlace, StoredMisbehaviour
-from comity.trust.artifact import PIECE, PieceRecord, encode_records
+from comity.ledger.records import KEPT_PER_LOG, MAX_PART, PieceLocation, StoredMisbehaviour
+from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS
@@ -30,47 +30,47 @@ def record(length: int, seed: int) -> PieceRecord:
 
 
 def test_records_come_back_as_they_were_given(ledger: Ledger) -> None:
-    records = encode_records([record(PIECE, 1), record(10, 2)])
-    ledger.pieces.remember_records(BLOB, PIECE + 10, "fixed-4MiB/1", records)
+    records = encode_records([record(PIECE_SIZE, 1), record(10, 2)])
+    ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, "fixed-4MiB/1", records)
     assert ledger.pieces.records(BLOB, "fixed-4MiB/1") == records
     assert ledger.pieces.records(BLOB, "tensor-4MiB/1") is None
     assert ledger.pieces.records(OTHER, "fixed-4MiB/1") is None
 
 
 def test_an_empty_file_has_records_too(ledger: Ledger) -> None:
-    ledger.pieces.remember_records(BLOB, 0, "fixed-4MiB/1", b"")
+    ledger.pieces.store_records(BLOB, 0, "fixed-4MiB/1", b"")
     assert ledger.pieces.records(BLOB, "fixed-4MiB/1") == b""
 
 
 def test_a_piece_is_found_in_every_file_that_has_it(ledger: Ledger) -> None:
     shared = record(7, 9)
-    ledger.pieces.remember_records(BLOB, 12, "fixed-4MiB/1", encode_records([record(5, 1), shared]))
-    ledger.pieces.remember_records(OTHER, 14, "tensor-4MiB/1", encode_records([shared, shared]))
+    ledger.pieces.store_records(BLOB, 12, "fixed-4MiB/1", encode_records([record(5, 1), shared]))
+    ledger.pieces.store_records(OTHER, 14, "tensor-4MiB/1", encode_records([shared, shared]))
     found = ledger.pieces.find_piece(shared.sha256)
-    assert set(found) == {PiecePlace(BLOB, 5, 7), PiecePlace(OTHER, 0, 7), PiecePlace(OTHER, 7, 7)}
+    assert set(found) == {PieceLocation(BLOB, 5, 7), PieceLocation(OTHER, 0, 7), PieceLocation(OTHER, 7, 7)}
     assert ledger.pieces.find_piece(bytes(32)) == []
     assert len(ledger.pieces.find_piece(shared.sha256, limit=2)) == 2
 
 
 def test_the_first_records_of_a_blob_and_layout_stay(ledger: Ledger) -> None:
     first = encode_records([record(5, 1)])
-    ledger.pieces.remember_records(BLOB, 5, "fixed-4MiB/1", first)
-    ledger.pieces.remember_records(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 2)]))
+    ledger.pieces.store_records(BLOB, 5, "fixed-4MiB/1", first)
+    ledger.pieces.store_records(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 2)]))
     assert ledger.pieces.records(BLOB, "fixed-4MiB/1") == first
     assert ledger.pieces.find_piece(record(5, 2).sha256) == []
 
 
 def test_records_that_do_not_tile_the_file_are_refused(ledger: Ledger) -> None:
     with pytest.raises(Malformed):
-        ledger.pieces.remember_records(BLOB, 6, "fixed-4MiB/1", encode_records([record(5, 1)]))
+        ledger.pieces.store_records(BLOB, 6, "fixed-4MiB/1", encode_records([record(5, 1)]))
 
 
 def test_a_forgotten_blob_is_found_no_more(ledger: Ledger) -> None:
-    ledger.pieces.remember_records(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
-    ledger.pieces.remember_records(OTHER, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
-    ledger.pieces.forget(BLOB)
+    ledger.pieces.store_records(BLOB, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
+    ledger.pieces.store_records(OTHER, 5, "fixed-4MiB/1", encode_records([record(5, 1)]))
+    ledger.pieces.delete_records(BLOB)
     assert ledger.pieces.records(BLOB, "fixed-4MiB/1") is None
-    assert ledger.pieces.find_piece(record(5, 1).sha256) == [PiecePlace(OTHER, 0, 5)]
+    assert ledger.pieces.find_piece(record(5, 1).sha256) == [PieceLocation(OTHER, 0, 5)]
 
 
 def note(seed: int) -> bytes:
@@ -79,33 +79,33 @@ def note(seed: int) -> bytes:
 
 def test_misbehaviour_is_kept_with_the_time_it_was_seen(ledger: Ledger) -> None:
     parts = (note(1), note(2))
-    assert ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, parts)
+    assert ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, parts)
     first, second = sorted(parts)
     assert ledger.misbehaviour.all() == [StoredMisbehaviour(ROOTS, LOG.origin, LOG.vkey, (first, second), 1_000)]
 
 
 @pytest.mark.parametrize("kind", [ROOTS, LEAVES, HISTORY])
 def test_every_kind_of_proof_that_convicts_is_kept(ledger: Ledger, kind: str) -> None:
-    assert ledger.misbehaviour.keep(kind, LOG.origin, LOG.vkey, (note(1), note(2)))
+    assert ledger.misbehaviour.add(kind, LOG.origin, LOG.vkey, (note(1), note(2)))
     assert [proof.kind for proof in ledger.misbehaviour.all()] == [kind]
 
 
 def test_the_same_proof_is_kept_once_in_whatever_order_its_parts_come(ledger: Ledger) -> None:
-    assert ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, (note(1), note(2)))
-    assert not ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, (note(2), note(1)))
+    assert ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(1), note(2)))
+    assert not ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(2), note(1)))
     assert len(ledger.misbehaviour.all()) == 1
 
 
 def test_proofs_are_listed_by_origin(ledger: Ledger) -> None:
     other = LogKeys.generate("other.example/log")
-    ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, (note(1), note(2)))
-    ledger.misbehaviour.keep(ROOTS, other.origin, other.vkey, (note(1), note(2)))
+    ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(1), note(2)))
+    ledger.misbehaviour.add(ROOTS, other.origin, other.vkey, (note(1), note(2)))
     assert [proof.origin for proof in ledger.misbehaviour.all(other.origin)] == [other.origin]
 
 
 def test_a_log_that_equivocates_without_end_does_not_fill_the_disk(ledger: Ledger) -> None:
     kept = [
-        ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, (note(0), note(seed)))
+        ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, (note(0), note(seed)))
         for seed in range(1, KEPT_PER_LOG + 5)
     ]
     assert kept == [True] * KEPT_PER_LOG + [False] * 4
@@ -114,6 +114,6 @@ def test_a_log_that_equivocates_without_end_does_not_fill_the_disk(ledger: Ledge
 @pytest.mark.parametrize("parts", [(), (b"one",), (b"a", b"b", b"c"), (b"a", bytes(MAX_PART + 1))])
 def test_what_is_no_proof_is_refused(ledger: Ledger, parts: tuple[bytes, ...]) -> None:
     with pytest.raises(Malformed):
-        ledger.misbehaviour.keep(ROOTS, LOG.origin, LOG.vkey, parts)
+        ledger.misbehaviour.add(ROOTS, LOG.origin, LOG.vkey, parts)
     with pytest.raises(Malformed):
-        ledger.misbehaviour.keep("rumour", LOG.origin, LOG.vkey, (b"a", b"b"))
+        ledger.misbehaviour.add("rumour", LOG.origin, LOG.vkey, (b"a", b"b"))

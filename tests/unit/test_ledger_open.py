@@ -13,14 +13,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from comity.ledger import schema
-from comity.ledger.database import NAME as LOCK
+from comity.ledger.database import LOCK_FILE as LOCK
 from comity.ledger.database import Database, find_log, migrate
 from comity.ledger.intake import IntakeStore
-from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.proven import ProvenTables
-from comity.ledger.records import PiecePlace, PieceRecordTable
+from comity.ledger.records import PieceLocation, PieceRecordTable
 from comity.ledger.sqlite import SqliteFile
-from comity.trust.artifact import FIXED, PieceRecord, encode_records
+from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
@@ -101,7 +101,7 @@ def test_whoever_opens_a_ledger_shuts_out_a_writer_that_lost_its_lock_and_does_n
 
 
 def test_a_ledger_that_did_not_open_leaves_no_lock(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(b"not a database" * 1_000)
+    (tmp_path / DATABASE_FILE).write_bytes(b"not a database" * 1_000)
     for _ in range(2):
         with pytest.raises(Untrusted) as refusal:
             opened(tmp_path)
@@ -138,13 +138,13 @@ def test_piece_records_of_an_earlier_version_are_kept_and_sealed(database: Datab
     row = "INSERT INTO piece_records (id, blob, layout, records) VALUES (3, :blob, :layout, :records)"
     piece = 'INSERT INTO pieces (sha256, record_id, "offset", length) VALUES (:sha256, 3, 0, 5)'
     with database.writing("test") as connection:
-        connection.execute(text(row), {"blob": bytes.fromhex(blob), "layout": FIXED, "records": records})
+        connection.execute(text(row), {"blob": bytes.fromhex(blob), "layout": FIXED_LAYOUT, "records": records})
         connection.execute(text(piece), {"sha256": bytes(32)})
     migrate(database)
     pieces = PieceRecordTable(database)
-    assert pieces.records(blob, FIXED) == records
-    assert pieces.find_piece(bytes(32)) == [PiecePlace(blob, 0, 5)]
-    pieces.forget(blob)
+    assert pieces.records(blob, FIXED_LAYOUT) == records
+    assert pieces.find_piece(bytes(32)) == [PieceLocation(blob, 0, 5)]
+    pieces.delete_records(blob)
     assert pieces.find_piece(bytes(32)) == []
 
 
@@ -160,8 +160,8 @@ def test_lines_of_an_earlier_version_go_through_the_intake(database: Database) -
             connection.execute(text(entry), {"index": index, "line": line, "digest": bytes(32)})
             connection.execute(text(said), {"index": index, "predicate": "vouched" if index else ""})
     migrate(database)
-    assert IntakeStore(database).stretch(LOG.origin).lines == lines
-    assert ProvenTables(database).last() == 0
+    assert IntakeStore(database).next_batch(LOG.origin).lines == lines
+    assert ProvenTables(database).last_number() == 0
 
 
 def test_rows_that_refer_to_nothing_are_not_migrated(database: Database) -> None:

@@ -118,7 +118,7 @@ def test_a_lock_that_goes_during_a_write_takes_the_write_along(postgres: Postgre
 def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
     postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(ledger._lock), "_look", lambda self: None)
+    monkeypatch.setattr(type(ledger._lock), "_check_connection", lambda self: None)
     postgres.end(name, "pg_try_advisory_lock")
     with closing(opened(postgres, name, tmp_path)) as second:
         append = lambda: ledger.logs.append(LOG.origin, [statement_line(0)])  # noqa: E731
@@ -129,7 +129,7 @@ def test_a_writer_that_does_not_know_that_its_lock_is_gone_is_shut_out(
 def test_whoever_takes_over_waits_for_the_write_that_is_under_way(
     postgres: Postgres, name: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(ledger._lock), "_look", lambda self: None)
+    monkeypatch.setattr(type(ledger._lock), "_check_connection", lambda self: None)
     seen: list[int] = []
 
     def take_over() -> None:
@@ -158,7 +158,8 @@ def test_a_connection_to_another_server_than_that_of_the_lock_is_not_used(postgr
     backing = PostgresDatabase(postgres.url(elsewhere), None)
     backing._server = "the server that holds the lock"
     pool._creator = backing._connect
-    assert refusal_of(lambda: ledger.logs.append(LOG.origin, []), Unavailable).what == "this is another PostgreSQL"
+    refusal = refusal_of(lambda: ledger.logs.append(LOG.origin, []), Unavailable)
+    assert refusal.what == "connected to another PostgreSQL server"
 
 
 @pytest.mark.parametrize("given", ["off", "local", "remote_write", "on", "remote_apply"])
@@ -184,14 +185,14 @@ def test_a_server_that_does_not_wait_for_its_disk_is_refused(postgres: Postgres)
         refusal = refusal_of(backing.lock, Unavailable)
     finally:
         postgres.configure("fsync", "on")
-    assert (refusal.code, "fsync off" in refusal.why) == ("LEDGER-FAILED", True)
+    assert (refusal.code, "fsync is off" in refusal.why) == ("LEDGER-FAILED", True)
 
 
 def test_a_pooler_in_between_is_refused(postgres: Postgres, tmp_path: Path) -> None:
     with another_process_named(postgres.folder / SOCKET, tmp_path / SOCKET):
         url = Postgres(tmp_path).url(postgres.database())
         refusal = refusal_of(PostgresDatabase(url, None).lock, Unavailable)
-    assert refusal.what == "this is not PostgreSQL itself"
+    assert refusal.what == "not a direct connection to PostgreSQL"
 
 
 @contextmanager
@@ -233,15 +234,15 @@ def test_a_restored_database_is_another_one(postgres: Postgres, name: str, tmp_p
         with closing(opened(postgres, database, tmp_path)) as ledger:
             return LedgerMark(tmp_path / "mark", ledger.identity)
 
-    mark(name).renew()
-    assert not mark(name).is_of_another(begun=True)
-    assert mark(postgres.database(template=name)).is_of_another(begun=True)
+    mark(name).write()
+    assert not mark(name).mismatches(begun=True)
+    assert mark(postgres.database(template=name)).mismatches(begun=True)
     postgres.admin(
         "BEGIN; CREATE TABLE again (LIKE logs); DROP TABLE logs CASCADE; "
         "ALTER TABLE again RENAME TO logs; ALTER TABLE logs OWNER TO ledger; COMMIT",
         name,
     )
-    assert mark(name).is_of_another(begun=True)
+    assert mark(name).mismatches(begun=True)
 
 
 def test_what_no_text_can_hold_is_found_nowhere(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideShare
+from comity.ledger.quotas import ALL, AUTHOR, OutsideAmount, OutsideQuota
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Untrusted
 from comity.trust.statement import SideObject, Statement, Subject, sign_statement
@@ -37,10 +37,11 @@ def test_an_object_that_many_lines_name_counts_once_for_a_log(ledger: Ledger) ->
     lines = [naming(number, LARGE) for number in range(5)]
     ledger.logs.append(OWN.vkey, lines[:3])
     assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines[:3])) + LARGE.size
-    assert ledger.logs.cost(OWN.vkey, lines[3:]) == sum(map(len, lines[3:]))
+    assert ledger.logs.added_weight(OWN.vkey, lines[3:]) == sum(map(len, lines[3:]))
     ledger.logs.append(OWN.vkey, lines[3:])
     assert ledger.logs.weight(OWN.vkey) == sum(map(len, lines)) + LARGE.size
-    assert ledger.logs.cost(FAR.vkey, lines) == sum(map(len, lines)) + LARGE.size, "another log has its own quota"
+    added = ledger.logs.added_weight(FAR.vkey, lines)
+    assert added == sum(map(len, lines)) + LARGE.size, "another log has its own quota"
 
 
 def test_what_was_staged_and_is_replaced_counts_no_longer(ledger: Ledger) -> None:
@@ -72,22 +73,23 @@ def test_the_weight_is_known_after_a_restart_without_reading_the_log(
 def test_a_share_is_charged_whole_or_not_at_all_and_for_ever(ledger: Ledger) -> None:
     lines = statement_lines(0, 3)
     size = sum(map(len, lines))
-    everybody = OutsideShare(ALL, "", OutsideAmount(100, 10 * size))
-    one, two = (OutsideShare(AUTHOR, name, OutsideAmount(3, 2 * size)) for name in ("one", "two"))
-    assert ledger.shares.charge(OWN.vkey, lines, (everybody, one)) == OutsideAmount(3, size)
+    everybody = OutsideQuota(ALL, "", OutsideAmount(100, 10 * size))
+    one, two = (OutsideQuota(AUTHOR, name, OutsideAmount(3, 2 * size)) for name in ("one", "two"))
+    assert ledger.outside_usage.charge(OWN.vkey, lines, (everybody, one)) == OutsideAmount(3, size)
     with pytest.raises(OutOfSpace) as refused:
-        ledger.shares.charge(OWN.vkey, lines, (everybody, one))
+        ledger.outside_usage.charge(OWN.vkey, lines, (everybody, one))
     assert refused.value.code == "LOG-SHARE"
-    assert ledger.shares.used(ALL) == OutsideAmount(3, size), "nothing of what was refused is charged"
-    amount = ledger.shares.charge(OWN.vkey, lines, (everybody, two))
-    assert ledger.shares.used(ALL) == OutsideAmount(6, 2 * size)
-    ledger.shares.give_back((everybody, two), amount)
-    assert ledger.shares.used(ALL) == OutsideAmount(3, size) and ledger.shares.used(AUTHOR, "two") == OutsideAmount()
+    assert ledger.outside_usage.used(ALL) == OutsideAmount(3, size), "nothing of what was refused is charged"
+    amount = ledger.outside_usage.charge(OWN.vkey, lines, (everybody, two))
+    assert ledger.outside_usage.used(ALL) == OutsideAmount(6, 2 * size)
+    ledger.outside_usage.release((everybody, two), amount)
+    assert ledger.outside_usage.used(ALL) == OutsideAmount(3, size)
+    assert ledger.outside_usage.used(AUTHOR, "two") == OutsideAmount()
 
 
 def test_who_was_refused_leaves_no_row(ledger: Ledger) -> None:
     lines = statement_lines(0, 1)
     for number in range(20):
         with pytest.raises(OutOfSpace):
-            ledger.shares.charge(OWN.vkey, lines, (OutsideShare(AUTHOR, str(number), OutsideAmount(0, 0)),))
-    assert all(ledger.shares.used(AUTHOR, str(number)) == OutsideAmount() for number in range(20))
+            ledger.outside_usage.charge(OWN.vkey, lines, (OutsideQuota(AUTHOR, str(number), OutsideAmount(0, 0)),))
+    assert all(ledger.outside_usage.used(AUTHOR, str(number)) == OutsideAmount() for number in range(20))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.ledger.ledger import Backing, Ledger
-from comity.ledger.records import NOTHING, WitnessedHead
+from comity.ledger.records import NO_CHECKPOINT, WitnessedHead
 from comity.trust.errors import Conflict, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, leaf_hash
 from comity.trust.tlog.note import Checkpoint, SignedNote
@@ -34,13 +34,13 @@ def seen(size: int, log: LogKeys = LOG) -> WitnessedHead:
 
 
 def test_a_log_that_was_never_seen_is_empty(ledger: Ledger) -> None:
-    assert ledger.witnessed.latest(LOG.verifier) == NOTHING
+    assert ledger.witnessed.latest(LOG.verifier) == NO_CHECKPOINT
     assert ledger.witnessed.submitted(LOG.verifier) is None
 
 
 def test_the_newest_checkpoint_outlives_the_process(tmp_path: Path, backing: Backing | None) -> None:
     first = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
-    first.witnessed.move(LOG.verifier, NOTHING, note(3))
+    first.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
     first.close()
     second = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     assert second.witnessed.latest(LOG.verifier) == seen(3)
@@ -50,16 +50,16 @@ def test_the_newest_checkpoint_outlives_the_process(tmp_path: Path, backing: Bac
 
 def test_two_keys_of_one_origin_have_a_state_each(ledger: Ledger) -> None:
     rival = LogKeys.generate(LOG.origin)
-    ledger.witnessed.move(LOG.verifier, NOTHING, note(3))
-    ledger.witnessed.move(rival.verifier, NOTHING, note(5, rival))
+    ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
+    ledger.witnessed.move(rival.verifier, NO_CHECKPOINT, note(5, rival))
     assert ledger.witnessed.latest(LOG.verifier) == seen(3)
     assert ledger.witnessed.latest(rival.verifier) == seen(5, rival)
 
 
 def test_whoever_comes_from_an_old_state_moves_nothing(ledger: Ledger) -> None:
-    ledger.witnessed.move(LOG.verifier, NOTHING, note(3))
+    ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
     ledger.witnessed.move(LOG.verifier, seen(3), note(9))
-    for old in (NOTHING, seen(3), WitnessedHead(9, leaf_hash(b"another"), b"")):
+    for old in (NO_CHECKPOINT, seen(3), WitnessedHead(9, leaf_hash(b"another"), b"")):
         with pytest.raises(Conflict) as refusal:
             ledger.witnessed.move(LOG.verifier, old, note(12))
         assert refusal.value.code == "LOG-MOVED"
@@ -67,7 +67,7 @@ def test_whoever_comes_from_an_old_state_moves_nothing(ledger: Ledger) -> None:
 
 
 def test_of_many_that_race_from_one_state_exactly_one_moves_it(ledger: Ledger) -> None:
-    ledger.witnessed.move(LOG.verifier, NOTHING, note(3))
+    ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(3))
     together, moved = threading.Barrier(8), []
 
     def race(size: int) -> None:
@@ -94,14 +94,14 @@ def test_a_log_that_is_held_counts_with_what_is_held(ledger: Ledger) -> None:
     held = ledger.witnessed.latest(LOG.verifier)
     assert held.size == 4
     with pytest.raises(Conflict):
-        ledger.witnessed.move(LOG.verifier, NOTHING, LOG.note_over(lines))
+        ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, LOG.note_over(lines))
     ledger.witnessed.move(LOG.verifier, held, LOG.note_over(lines))
     assert ledger.witnessed.latest(LOG.verifier) == held
 
 
 def test_a_log_that_is_held_otherwise_than_it_was_submitted_has_no_state(ledger: Ledger) -> None:
     lines = statement_lines(0, 6)
-    ledger.witnessed.move(LOG.verifier, NOTHING, note(4))
+    ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, note(4))
     ledger.logs.create(LOG.origin, LOG.vkey)
     ledger.logs.advance(LOG.vkey, 0, lines[:3], LOG.note_over(lines[:3]))
     assert ledger.witnessed.latest(LOG.verifier) == seen(4)
@@ -124,6 +124,6 @@ def test_the_hashes_of_staged_entries_are_read_before_they_are_visible(ledger: L
 
 
 def test_a_checkpoint_of_no_entries_is_a_state_too(ledger: Ledger) -> None:
-    empty = Checkpoint(LOG.origin, 0, NOTHING.root).signed(LOG.key)
-    ledger.witnessed.move(LOG.verifier, NOTHING, empty)
-    assert ledger.witnessed.latest(LOG.verifier) == WitnessedHead(0, NOTHING.root, empty.encode())
+    empty = Checkpoint(LOG.origin, 0, NO_CHECKPOINT.root).signed(LOG.key)
+    ledger.witnessed.move(LOG.verifier, NO_CHECKPOINT, empty)
+    assert ledger.witnessed.latest(LOG.verifier) == WitnessedHead(0, NO_CHECKPOINT.root, empty.encode())

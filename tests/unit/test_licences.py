@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comity.trust.lineage import FAMILY, fit
+from comity.trust.lineage import FAMILY, licence_fit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,20 +37,20 @@ from hypothesis import strategies as st
     ],
 )
 def test_the_answer_is_the_tables(child: str, parent: str, answer: str) -> None:
-    found = fit(child, parent)
+    found = licence_fit(child, parent)
     assert found.answer == answer
     assert found.why
 
 
 @given(st.sampled_from(sorted(FAMILY)), st.text(max_size=12).filter(lambda text: text.lower() not in FAMILY))
 def test_what_is_not_in_the_table_is_never_said_to_fit(listed: str, strange: str) -> None:
-    assert fit(listed, strange).answer == "unknown"
-    assert fit(strange, listed).answer in ("unknown", "conflict")
-    assert fit(strange, strange).answer == "unknown"
+    assert licence_fit(listed, strange).answer == "unknown"
+    assert licence_fit(strange, listed).answer in ("unknown", "conflict")
+    assert licence_fit(strange, strange).answer == "unknown"
 
 
 @given(*[st.sampled_from(sorted(FAMILY))] * 2)
 def test_every_pair_has_an_answer_whatever_its_case(child: str, parent: str) -> None:
-    assert fit(child, parent).answer == fit(child.upper(), parent.upper()).answer
+    assert licence_fit(child, parent).answer == licence_fit(child.upper(), parent.upper()).answer
     if FAMILY[parent] == "permissive":
-        assert fit(child, parent).answer == "fits"
+        assert licence_fit(child, parent).answer == "fits"

@@ -14,12 +14,12 @@ from comity.trust.lineage import (
     MAX_DEPTH,
     MAX_EDGES,
     MAX_NODES,
+    ArtifactClaims,
     DerivationClaim,
-    FoundArtifact,
-    KnownClaims,
     LineageGraph,
-    ParentClaim,
-    build,
+    LocalComparison,
+    PublicationClaim,
+    build_graph,
 )
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Extent, Parent, parse_derived, sign_derived
@@ -34,9 +34,9 @@ def digest(name: str) -> Digest:
     return sha256(name.encode())
 
 
-def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> ParentClaim:
+def claim(name: str, *parents: str, licence: str = "MIT", by: str = "Lab") -> PublicationClaim:
     named: Parents = tuple(("finetune", f"lab/{parent}@v1", digest(parent)) for parent in parents)
-    return ParentClaim(digest(by), by, f"lab/{name}@v1", licence, named, digest(f"line of {name} {by}"))
+    return PublicationClaim(digest(by), by, f"lab/{name}@v1", licence, named, digest(f"line of {name} {by}"))
 
 
 def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") -> DerivationClaim:
@@ -44,9 +44,9 @@ def word(child: str, parent: str, *, exact: bool = True, by: str = "Checker") ->
     return DerivationClaim(by, parse_derived(parse_entry(line).statement), sha256(line))
 
 
-def graph(root: str, **known: KnownClaims) -> LineageGraph:
+def graph(root: str, **known: ArtifactClaims) -> LineageGraph:
     by_digest = {digest(name): said for name, said in known.items()}
-    return build(digest(root), lambda artifact: by_digest.get(artifact, KnownClaims()))
+    return build_graph(digest(root), lambda artifact: by_digest.get(artifact, ArtifactClaims()))
 
 
 def edges(found: LineageGraph) -> set[tuple[str, str, str]]:
@@ -55,16 +55,16 @@ def edges(found: LineageGraph) -> set[tuple[str, str, str]]:
 
 def test_it_goes_up_from_the_root_by_digest() -> None:
     found = graph(
-        "c", c=KnownClaims((claim("c", "b"),)), b=KnownClaims((claim("b", "a"),)), a=KnownClaims((claim("a"),))
+        "c", c=ArtifactClaims((claim("c", "b"),)), b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims((claim("a"),))
     )
     assert [node.title for node in found.nodes] == ["lab/c@v1", "lab/b@v1", "lab/a@v1"]
     assert edges(found) == {("lab/c@v1", "lab/b@v1", "claimed"), ("lab/b@v1", "lab/a@v1", "claimed")}
     assert not found.missing
-    assert not found.cut
+    assert not found.truncation
 
 
 def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
-    found = graph("c", c=KnownClaims((claim("c", "b"),)))
+    found = graph("c", c=ArtifactClaims((claim("c", "b"),)))
     (missing,) = found.missing
     assert (missing.title, missing.digest, missing.licence) == ("lab/b@v1", digest("b"), None)
 
@@ -72,7 +72,7 @@ def test_a_parent_that_nobody_describes_is_there_as_missing() -> None:
 def test_a_parent_by_name_is_no_parent_by_digest() -> None:
     hexadecimal = digest("b")
     parents: Parents = (("finetune", hexadecimal, None), ("merge", "lab/b@v1", digest("b")))
-    found = graph("c", c=KnownClaims((replace(claim("c"), parents=parents),)), b=KnownClaims((claim("b"),)))
+    found = graph("c", c=ArtifactClaims((replace(claim("c"), parents=parents),)), b=ArtifactClaims((claim("b"),)))
     assert {(node.key, node.missing) for node in found.nodes[1:]} == {
         (f"name:{hexadecimal}", True),
         (f"sha256:{hexadecimal}", False),
@@ -80,37 +80,39 @@ def test_a_parent_by_name_is_no_parent_by_digest() -> None:
 
 
 def test_who_derived_it_is_on_the_edge_and_an_exact_result_is_its_basis() -> None:
-    found = graph("b", b=KnownClaims((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
+    found = graph("b", b=ArtifactClaims((claim("b", "a"),), (word("b", "a", exact=False), word("b", "a", by="Other"))))
     (edge,) = found.edges
-    assert (edge.basis, edge.claimed_by, [w.by for w in edge.words]) == (
+    assert (edge.basis, edge.claimed_by, [w.by for w in edge.derivations]) == (
         "signed",
         (("Lab", digest("line of b Lab")),),
         ["Checker", "Other"],
     )
-    (share,) = graph("b", b=KnownClaims((claim("b", "a"),), (word("b", "a", exact=False),))).edges
+    (share,) = graph("b", b=ArtifactClaims((claim("b", "a"),), (word("b", "a", exact=False),))).edges
     assert share.basis == "claimed"
-    checked = found.checked(digest("b"), digest("a"), FoundArtifact(True, Extent(9, 9), {"copy": 9}))
+    checked = found.with_comparison(digest("b"), digest("a"), LocalComparison(True, Extent(9, 9), {"copy": 9}))
     assert checked.edges[0].basis == "here"
     assert (
-        found.checked(digest("b"), digest("a"), FoundArtifact(False, Extent(9, 2), {"copy": 2})).edges[0].basis
+        found.with_comparison(digest("b"), digest("a"), LocalComparison(False, Extent(9, 2), {"copy": 2}))
+        .edges[0]
+        .basis
         == "signed"
     )
 
 
 def test_a_parent_that_only_a_derivation_names_is_an_edge_without_claimant() -> None:
-    (edge,) = graph("b", b=KnownClaims((claim("b"),), (word("b", "a"),))).edges
+    (edge,) = graph("b", b=ArtifactClaims((claim("b"),), (word("b", "a"),))).edges
     assert (edge.claimed_by, edge.relations) == ((), ("quantized",))
 
 
 def test_a_circle_ends_where_it_closes() -> None:
     found = graph(
         "c",
-        c=KnownClaims((claim("c", "b"),)),
-        b=KnownClaims((claim("b", "a"),)),
-        a=KnownClaims((claim("a", "c", "a"),)),
+        c=ArtifactClaims((claim("c", "b"),)),
+        b=ArtifactClaims((claim("b", "a"),)),
+        a=ArtifactClaims((claim("a", "c", "a"),)),
     )
     assert len(found.nodes) == 3
-    assert {(found.node(e.child).title, found.node(e.parent).title) for e in found.edges if e.closes} == {
+    assert {(found.node(e.child).title, found.node(e.parent).title) for e in found.edges if e.closes_cycle} == {
         ("lab/a@v1", "lab/c@v1"),
         ("lab/a@v1", "lab/a@v1"),
     }
@@ -119,44 +121,44 @@ def test_a_circle_ends_where_it_closes() -> None:
 def test_a_diamond_has_each_artifact_once() -> None:
     found = graph(
         "d",
-        d=KnownClaims((claim("d", "b", "c"),)),
-        b=KnownClaims((claim("b", "a"),)),
-        c=KnownClaims((claim("c", "a"),)),
-        a=KnownClaims(),
+        d=ArtifactClaims((claim("d", "b", "c"),)),
+        b=ArtifactClaims((claim("b", "a"),)),
+        c=ArtifactClaims((claim("c", "a"),)),
+        a=ArtifactClaims(),
     )
     assert len(found.nodes) == 4
     assert len(found.edges) == 4
-    assert not [edge for edge in found.edges if edge.closes]
+    assert not [edge for edge in found.edges if edge.closes_cycle]
 
 
 def test_hostile_sizes_are_cut_and_it_says_so() -> None:
-    deep: dict[Digest, KnownClaims] = {
-        digest(f"n{i}"): KnownClaims((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)
+    deep: dict[Digest, ArtifactClaims] = {
+        digest(f"n{i}"): ArtifactClaims((claim(f"n{i}", f"n{i + 1}"),)) for i in range(1000)
     }
-    found = build(digest("n0"), lambda artifact: deep.get(artifact, KnownClaims()))
+    found = build_graph(digest("n0"), lambda artifact: deep.get(artifact, ArtifactClaims()))
     assert max(node.depth for node in found.nodes) == MAX_DEPTH
-    assert "generations" in found.cut
+    assert "generations" in found.truncation
     wide = {
-        digest(f"w{i}"): KnownClaims(
+        digest(f"w{i}"): ArtifactClaims(
             tuple(claim(f"w{i}", *(f"w{i * 32 + k}" for k in range(1, 33)), by=f"Lab {n}") for n in range(3))
         )
         for i in range(2000)
     }
-    found = build(digest("w0"), lambda artifact: wide.get(artifact, KnownClaims()))
+    found = build_graph(digest("w0"), lambda artifact: wide.get(artifact, ArtifactClaims()))
     assert len(found.nodes) == MAX_NODES
-    assert "artifacts" in found.cut
-    dense = {digest(f"d{i}"): KnownClaims((claim(f"d{i}", *(f"d{k}" for k in range(60))),)) for i in range(60)}
-    found = build(digest("d0"), lambda artifact: dense.get(artifact, KnownClaims()))
+    assert "artifacts" in found.truncation
+    dense = {digest(f"d{i}"): ArtifactClaims((claim(f"d{i}", *(f"d{k}" for k in range(60))),)) for i in range(60)}
+    found = build_graph(digest("d0"), lambda artifact: dense.get(artifact, ArtifactClaims()))
     assert len(found.edges) == MAX_EDGES
-    assert "edges" in found.cut
+    assert "edges" in found.truncation
 
 
 def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> None:
     found = graph(
         "c",
-        c=KnownClaims((claim("c", "b"),)),
-        b=KnownClaims((claim("b", "a", licence="other"),)),
-        a=KnownClaims((claim("a", licence="CC-BY-NC-4.0"),)),
+        c=ArtifactClaims((claim("c", "b"),)),
+        b=ArtifactClaims((claim("b", "a", licence="other"),)),
+        a=ArtifactClaims((claim("a", licence="CC-BY-NC-4.0"),)),
     )
     ((child, parent, why),) = found.conflicts
     assert (child.title, parent.title) == ("lab/c@v1", "lab/a@v1")
@@ -166,7 +168,7 @@ def test_licences_conflict_along_edges_and_over_what_is_missing_between() -> Non
 
 def test_publishers_who_claim_different_licences_make_it_unknown() -> None:
     two = (claim("a", licence="CC-BY-NC-4.0"), claim("a", licence="MIT", by="Other"))
-    found = graph("b", b=KnownClaims((claim("b", "a"),)), a=KnownClaims(two))
+    found = graph("b", b=ArtifactClaims((claim("b", "a"),)), a=ArtifactClaims(two))
     assert not found.conflicts
     assert found.edges[0].licence.answer == "unknown"
     assert found.node(found.edges[0].parent).licence is None
@@ -196,7 +198,7 @@ def demanding(changed: Case, rule: str) -> Case:
 
 def test_the_row_passes_where_every_parent_is_described() -> None:
     assert row(CHILD).state == "unknown"
-    assert "nothing about swiss-ai/base@v1 is here" in row(CHILD).summary
+    assert "no statement about swiss-ai/base@v1 is here" in row(CHILD).summary
     whole = row(CHILD.saying(BASE_LINE))
     assert whole.state == "pass"
     assert "quantized of swiss-ai/base@v1 (claimed)" in whole.summary
@@ -205,7 +207,7 @@ def test_the_row_passes_where_every_parent_is_described() -> None:
 
 def test_no_parent_is_the_publishers_word() -> None:
     alone = row(case())
-    assert (alone.state, alone.summary) == ("pass", "its publisher names no parent")
+    assert (alone.state, alone.summary) == ("pass", "the publisher names no parent")
     assert [fact.basis for fact in alone.facts] == ["claimed"]
 
 
@@ -213,11 +215,11 @@ def test_a_derivation_is_its_signers_word() -> None:
     checker = identity("Checking lab", "ES")
     line = derived_line(CHILD.artifact, BASE)
     told = CHILD.saying(BASE_LINE, checker.entry.line, line)
-    assert "derived bit for bit by Checking lab" in row(told).summary
+    assert "derived bit for bit, as claimed by Checking lab" in row(told).summary
     (fact,) = [fact for fact in row(told).facts if fact.evidence == sha256(line)]
     assert fact.basis == "claimed"
     assert fact.by.startswith("Checking lab")
-    assert "101 tensors made again, bit for bit (62 copy, 39 q8_0)" in fact.text
+    assert "101 tensors reproduced bit for bit (62 copy, 39 q8_0)" in fact.text
 
 
 def test_a_derivation_that_nobody_proves_is_a_note_and_no_fact() -> None:
@@ -230,7 +232,7 @@ def test_a_node_may_say_that_it_derived_it() -> None:
     _, node, *_ = nodes(4)
     said = parse_derived(parse_entry(derived_line(CHILD.artifact, BASE)).statement)
     good = sign_derived(replace(said, by=node.record.node), node.online).line
-    assert f"derived bit for bit by {node.record.name}" in row(CHILD.saying(BASE_LINE, good)).summary
+    assert f"derived bit for bit, as claimed by {node.record.name}" in row(CHILD.saying(BASE_LINE, good)).summary
     forged = sign_derived(replace(said, by=node.record.node), OWNER.signer).line
     assert row(CHILD.saying(BASE_LINE, forged)) == row(CHILD.saying(BASE_LINE))
 

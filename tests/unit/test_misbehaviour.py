@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, inclusion_proof, leaf_hash
-from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, convict, history_part, leaf_part
+from comity.trust.tlog.proof import HISTORY, LEAVES, ROOTS, TlogProof, history_part, leaf_part, verify_misbehaviour
 from support.logs import LogKeys
 
 LOG = LogKeys.generate("log.example/log")
@@ -33,52 +33,52 @@ def history(of: MemoryTree, old: int, new: int) -> bytes:
 
 
 def test_two_roots_for_one_size_convict() -> None:
-    convict(ROOTS, (note(ONE, 5), note(OTHER, 5)), LOG.verifier)
-    convict(ROOTS, (note(OTHER, 5), note(ONE, 5)), LOG.verifier)
+    verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5)), LOG.verifier)
+    verify_misbehaviour(ROOTS, (note(OTHER, 5), note(ONE, 5)), LOG.verifier)
 
 
 def test_one_root_or_two_sizes_do_not() -> None:
     for parts in ((note(ONE, 5), note(ONE, 5)), (note(ONE, 5), note(OTHER, 6)), (note(ONE, 2), note(OTHER, 2))):
         with pytest.raises(Untrusted):
-            convict(ROOTS, parts, LOG.verifier)
+            verify_misbehaviour(ROOTS, parts, LOG.verifier)
 
 
 def test_notes_of_another_log_convict_nobody() -> None:
     other = LogKeys.generate(LOG.origin)
     with pytest.raises(Untrusted):
-        convict(ROOTS, (note(ONE, 5), note(OTHER, 5, other)), LOG.verifier)
+        verify_misbehaviour(ROOTS, (note(ONE, 5), note(OTHER, 5, other)), LOG.verifier)
 
 
 def test_two_leaves_at_one_place_convict() -> None:
-    convict(LEAVES, (leaf(ONE, 2, 7), leaf(OTHER, 2, 8)), LOG.verifier)
+    verify_misbehaviour(LEAVES, (leaf(ONE, 2, 7), leaf(OTHER, 2, 8)), LOG.verifier)
 
 
 def test_one_leaf_or_two_places_do_not() -> None:
     for parts in ((leaf(ONE, 1, 7), leaf(OTHER, 1, 8)), (leaf(ONE, 2, 7), leaf(OTHER, 3, 8))):
         with pytest.raises(Untrusted):
-            convict(LEAVES, parts, LOG.verifier)
+            verify_misbehaviour(LEAVES, parts, LOG.verifier)
 
 
 @pytest.mark.parametrize("old", range(3, 8))
 def test_a_tree_that_began_otherwise_convicts(old: int) -> None:
-    convict(HISTORY, (note(ONE, old), history(OTHER, old, 8)), LOG.verifier)
-    convict(HISTORY, (history(OTHER, old, 8), note(ONE, old)), LOG.verifier)
+    verify_misbehaviour(HISTORY, (note(ONE, old), history(OTHER, old, 8)), LOG.verifier)
+    verify_misbehaviour(HISTORY, (history(OTHER, old, 8), note(ONE, old)), LOG.verifier)
 
 
 @pytest.mark.parametrize("old", range(1, 8))
 def test_a_tree_that_grew_does_not(old: int) -> None:
     with pytest.raises(Untrusted):
-        convict(HISTORY, (note(OTHER, old), history(OTHER, old, 8)), LOG.verifier)
+        verify_misbehaviour(HISTORY, (note(OTHER, old), history(OTHER, old, 8)), LOG.verifier)
 
 
 def test_a_forged_beginning_does_not_convict() -> None:
     forged = history_part(ONE.root(5), consistency_proof(5, 8, OTHER.node), LOG.note(8, OTHER.root(8)))
     with pytest.raises(Untrusted):
-        convict(HISTORY, (note(OTHER, 5), forged), LOG.verifier)
+        verify_misbehaviour(HISTORY, (note(OTHER, 5), forged), LOG.verifier)
 
 
 @pytest.mark.parametrize("part", (b"", b"\x00" * 32, b"\x00" * 32 + b"\xff", b"\x00" * 33, note(ONE, 5)))
 def test_rubbish_convicts_nobody(part: bytes) -> None:
     for kind in (ROOTS, LEAVES, HISTORY, "rumour"):
         with pytest.raises(ComityError):
-            convict(kind, (part, note(ONE, 5)), LOG.verifier)
+            verify_misbehaviour(kind, (part, note(ONE, 5)), LOG.verifier)

@@ -8,7 +8,7 @@ from pathlib import Path
 from comity.trust.encoding import sha256
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.verify import verify
-from comity.verifier import examine
+from comity.verifier import collect_evidence
 from support.case import case
 
 SIGNATURE = b'{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}'
@@ -20,7 +20,7 @@ GOOD = case()
 def test_a_signature_beside_the_artifact_fails_no_row_and_is_said_in_a_fact(tmp_path: Path) -> None:
     folder = GOOD.write(tmp_path)
     (folder / MODEL_SIG).write_bytes(SIGNATURE)
-    evidence = examine(folder)
+    evidence = collect_evidence(folder)
     verdict = verify(evidence, GOOD.policy)
     assert evidence.model_sig == SIGNATURE
     assert {row.name: row.state for row in verdict.rows} == {row.name: row.state for row in GOOD.verdict().rows}
@@ -39,6 +39,6 @@ def test_a_link_of_that_name_is_not_read_and_fails_bytes(tmp_path: Path) -> None
     folder = GOOD.write(tmp_path)
     (tmp_path / "elsewhere").write_bytes(SIGNATURE)
     (folder / MODEL_SIG).symlink_to(tmp_path / "elsewhere")
-    evidence = examine(folder)
+    evidence = collect_evidence(folder)
     assert evidence.model_sig is None
     assert verify(evidence, GOOD.policy).row("bytes").state == "fail"

@@ -31,7 +31,7 @@ BY_ROOT = ModelSigningRule(roots=parse_roots(ROOT.pem))
 
 
 def by_leaf(rule: ModelSigningRule = BY_ROOT, at: TrustedTime = AT, **leaf: Any) -> str:
-    return outcome(LAB.leaf(**leaf).sign(), rule=rule, moments=[at])
+    return outcome(LAB.leaf(**leaf).sign(), rule=rule, times=[at])
 
 
 @pytest.mark.parametrize("leaf", [{}, {"curve": ec.SECP521R1()}, {"usage": None, "extensions": [CODE_SIGNING]}])
@@ -40,19 +40,22 @@ def test_a_certificate_that_leads_to_a_listed_authority_passes_at_the_moment_tha
 ) -> None:
     assert by_leaf(**leaf).startswith("pass/: model.sig by CN=Model Lab (ecdsa-p")
     signer = judge(LAB.leaf().sign(), found(), BY_ROOT, [AT]).signer
-    assert signer.remarks == ("its certificate leads to CN=Root at 2026-06-01T00:00:00Z, as_of of the policy",)
-    assert signer.untold == ("whether its certificate was revoked is not checked",)
+    assert signer.remarks == ("its certificate chains to CN=Root at 2026-06-01T00:00:00Z, as_of of the policy",)
+    assert signer.unchecked == ("revocation of its certificate is not checked",)
 
 
 @pytest.mark.parametrize(
     ("leaf", "why"),
     [
-        ({"years": (2020, 2022)}, "valid from 2020-01-01 to 2022-01-01; at 2026-06-01T00:00:00Z, as_of of the policy"),
+        (
+            {"years": (2020, 2022)},
+            "valid from 2020-01-01 to 2022-01-01; not valid at 2026-06-01T00:00:00Z, as_of of the policy",
+        ),
         ({"years": (2028, 2030)}, "valid from 2028-01-01 to 2030-01-01"),
         ({"usage": False}, "neither digital signatures nor code signing"),
         ({"usage": None}, "neither digital signatures nor code signing"),
         ({"extensions": [UNHEARD_OF]}, "unaccounted-for critical extensions"),
-        ({"curve": ec.SECP256K1()}, "has no key that signs models"),
+        ({"curve": ec.SECP256K1()}, "has no key that can sign models"),
     ],
 )
 def test_a_certificate_that_does_not_hold_fails(leaf: dict[str, Any], why: str) -> None:
@@ -63,26 +66,26 @@ def test_a_certificate_that_does_not_hold_fails(leaf: dict[str, Any], why: str) 
 
 def test_another_authority_of_the_same_name_is_not_the_listed_one() -> None:
     rule = ModelSigningRule(roots=parse_roots(Authority.root().pem))
-    assert by_leaf(rule).startswith("fail/false: model.sig does not hold: its certificate does not hold")
+    assert by_leaf(rule).startswith("fail/false: model.sig does not verify: the certificate does not verify")
 
 
 def test_a_certificate_without_a_listed_authority_or_without_a_moment_is_not_believed() -> None:
     data = LAB.leaf().sign()
-    assert outcome(data, rule=RULE, moments=[AT]).startswith("unknown/missing: ")
+    assert outcome(data, rule=RULE, times=[AT]).startswith("unknown/missing: ")
     assert outcome(data, rule=BY_ROOT).startswith("not-checked/missing: ")
 
 
 def test_any_moment_at_which_the_signature_was_there_will_do() -> None:
     expired, late = LAB.leaf(years=(2020, 2022)).sign(), TrustedTime(posix(2026), "as_of")
-    moments = [late, *(TrustedTime(posix(year), "cosigned") for year in (2019, 2021))]
-    assert outcome(expired, rule=BY_ROOT, moments=moments).startswith("pass/")
-    assert outcome(expired, rule=BY_ROOT, moments=moments[:2]).startswith("fail/")
+    times = [late, *(TrustedTime(posix(year), "cosigned") for year in (2019, 2021))]
+    assert outcome(expired, rule=BY_ROOT, times=times).startswith("pass/")
+    assert outcome(expired, rule=BY_ROOT, times=times[:2]).startswith("fail/")
 
 
 def test_a_signature_by_another_key_than_the_certificates_fails() -> None:
     mine, other = LAB.leaf().sign(), LAB.leaf().sign()
     swapped = replace(Bundle.parse(mine), material=Bundle.parse(other).material).encode()
-    assert "bad signature" in outcome(swapped, rule=BY_ROOT, moments=[AT])
+    assert "bad signature" in outcome(swapped, rule=BY_ROOT, times=[AT])
 
 
 def test_a_certificate_that_is_none_fails() -> None:
@@ -104,7 +107,7 @@ def test_a_keyless_bundle_is_checked_by_whoever_can() -> None:
     data = changed(GOOD, without_key)
     assert Bundle.parse(data).material == KeylessMaterial(b"\0\0\0", 1)
     assert outcome(data) == "unknown/missing: model.sig without a key, and the policy lists no identity"
-    assert outcome(data, rule=KEYLESS).startswith("not-checked/missing: model.sig without a key: checking it needs")
+    assert outcome(data, rule=KEYLESS).startswith("not-checked/missing: model.sig without a key: the check needs")
     passes = judge(data, found(), KEYLESS, keyless=lambda bundle, identities, root: identities[0])
     assert passes.text == "model.sig by release@lab.example (https://accounts.example), 4 files"
 
@@ -115,4 +118,4 @@ def test_a_keyless_bundle_is_checked_by_whoever_can() -> None:
         raise Unavailable("no such root")
 
     assert outcome(data, rule=KEYLESS, keyless=cannot) == "not-checked/missing: model.sig without a key: no such root"
-    assert outcome(data, rule=KEYLESS, keyless=refuses) == "fail/false: model.sig does not hold: not theirs"
+    assert outcome(data, rule=KEYLESS, keyless=refuses) == "fail/false: model.sig does not verify: not theirs"

@@ -12,7 +12,7 @@ import pytest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.policy import Policy, parse_policy
-from comity.verifier import examine, main
+from comity.verifier import collect_evidence, main
 from support.model_sig import (
     FILES,
     PUBLIC,
@@ -96,14 +96,17 @@ def test_the_policy_table_is_read_whole() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("require = true", "'require' could not be met"),
-        ('sigstore_root = "root.json"', "identities are checked by a 'sigstore_root'"),
-        ('[[model_signing.identity]]\nidentity = "a@b"\nissuer = "c"', "identities are checked by a 'sigstore_root'"),
+        ("require = true", "'require' cannot be met"),
+        ('sigstore_root = "root.json"', "'identity' and 'sigstore_root' must be given together"),
+        (
+            '[[model_signing.identity]]\nidentity = "a@b"\nissuer = "c"',
+            "'identity' and 'sigstore_root' must be given together",
+        ),
         (
             'sigstore_root = "root.json"\n[[model_signing.identity]]\nidentity = "a@b"',
-            "it needs 'identity' and 'issuer'",
+            "'identity' needs 'issuer'",
         ),
-        ('unsigned = ["../up"]', "no path below the model's folder"),
+        ('unsigned = ["../up"]', "not a path inside the model's folder"),
         ('keys = ["root.json"]', "'keys': not a public key"),
         ('certificates = ["root.json"]', "'certificates': not certificates"),
         ('key = ["lab.pub"]', "did you mean 'keys'?"),
@@ -130,7 +133,7 @@ def test_examine_reads_no_signature_that_is_a_link_out(tmp_path: Path) -> None:
     place = folder(tmp_path / "m")
     (place / MODEL_SIG).rename(tmp_path / "aside")
     (place / MODEL_SIG).symlink_to(tmp_path / "aside")
-    assert examine(place).model_sig is None
+    assert collect_evidence(place).model_sig is None
 
 
 def test_the_policy_in_the_documentation_is_one_that_the_verifier_reads() -> None:

@@ -122,7 +122,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     ids=["loopback", "an address", "no gateway", "as written"],
 )
 def test_a_node_tells_of_its_gateway_what_its_operator_wrote(tmp_path: Path, gateway: str, told: str | None) -> None:
-    url = load(tmp_path, f"{LEAST}[gateway]\n{gateway}\n").gateway.told()
+    url = load(tmp_path, f"{LEAST}[gateway]\n{gateway}\n").gateway.advertised_url()
     assert (url and str(url)) == told
 
 

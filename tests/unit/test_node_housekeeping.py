@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 from comity.content.blobs import BlobLock, FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node.app import GONE, Housekeeping
+from comity.node.app import RECORD_RETENTION, Housekeeping
 from comity.node.context import NodeContext
-from comity.trust.artifact import FIXED, PieceRecord, encode_records
+from comity.trust.artifact import FIXED_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import Digest, sha256
 
 HERE, THERE = b"a blob that is here", b"one that was"
@@ -33,7 +33,7 @@ class Parts:
         digest = sha256(data)
         self.store.put(digest, data)
         record = PieceRecord(len(data), bytes.fromhex(digest))
-        self.ledger.pieces.remember_records(digest, len(data), FIXED, encode_records([record]))
+        self.ledger.pieces.store_records(digest, len(data), FIXED_LAYOUT, encode_records([record]))
         return digest
 
     def look(self, housekeeping: Housekeeping, after: float = 0.0) -> set[Digest]:
@@ -58,13 +58,13 @@ def housekeeping(parts: Parts) -> Housekeeping:
 @pytest.mark.parametrize("how", ["removed", "put aside"])
 def test_records_go_a_day_after_their_blob(parts: Parts, housekeeping: Housekeeping, how: str) -> None:
     here, there = parts.add(HERE), parts.add(THERE)
-    assert parts.look(housekeeping, GONE) == {here, there}
+    assert parts.look(housekeeping, RECORD_RETENTION) == {here, there}
     if how == "removed":
         parts.store.remove(there)
     else:
         parts.store.quarantine(there, "for a test")
     assert parts.look(housekeeping) == {here, there}
-    assert parts.look(housekeeping, GONE - 1) == {here, there}
+    assert parts.look(housekeeping, RECORD_RETENTION - 1) == {here, there}
     assert parts.look(housekeeping, 1) == {here}
     assert parts.ledger.pieces.find_piece(bytes.fromhex(there)) == []
 
@@ -74,10 +74,10 @@ def test_a_blob_that_came_back_is_given_another_day(parts: Parts, housekeeping: 
     parts.store.remove(there)
     parts.look(housekeeping)
     parts.store.put(there, THERE)
-    parts.look(housekeeping, GONE - 1)
+    parts.look(housekeeping, RECORD_RETENTION - 1)
     parts.store.remove(there)
     assert parts.look(housekeeping, 1) == {there}
-    assert parts.look(housekeeping, GONE - 1) == {there}
+    assert parts.look(housekeeping, RECORD_RETENTION - 1) == {there}
     assert parts.look(housekeeping, 1) == set()
 
 
@@ -85,8 +85,8 @@ def test_records_of_a_blob_that_is_coming_in_stay(parts: Parts, housekeeping: Ho
     there = parts.add(THERE)
     parts.store.remove(there)
     parts.look(housekeeping)
-    with BlobLock(parts.store.scratch(there).parent, there):
-        assert parts.look(housekeeping, GONE) == {there}
+    with BlobLock(parts.store.partial_path(there).parent, there):
+        assert parts.look(housekeeping, RECORD_RETENTION) == {there}
     parts.store.put(there, THERE)
     housekeeping.forget_records(set())  # a listing from before it came
     assert parts.ledger.pieces.blobs() == {there}

@@ -166,9 +166,9 @@ def test_a_former_certificate_is_let_in_until_the_new_one_was_met() -> None:
     new, old = shown(members, node(SG))
     assert {CertificatePin.of(new), CertificatePin.of(old)} <= set(members.pins())
     assert members.by_certificate(old) == members.by_certificate(new) == members.peer(PeerKey.of(node(SG).record))
-    members.met(PeerKey.of(node(SG).record), old)
+    members.certificate_seen(PeerKey.of(node(SG).record), old)
     assert len(shown(members, node(SG))) == 2
-    members.met(PeerKey.of(node(SG).record), new)
+    members.certificate_seen(PeerKey.of(node(SG).record), new)
     assert shown(members, node(SG)) == (new,)
     assert CertificatePin.of(old) not in members.pins()
 
@@ -181,7 +181,7 @@ def test_a_lost_certificate_is_replaced_by_what_stands_elsewhere() -> None:
     assert [_key(der) for der in shown(members, node(SG))] == [_key(node(SG).record.tls), certificate("unannounced")]
     members.learn([FoundRecord(unannounced, 4)])
     assert _key(shown(members, node(SG))[0]) == certificate("unannounced")
-    members.met(PeerKey.of(node(SG).record), shown(members, node(SG))[0])
+    members.certificate_seen(PeerKey.of(node(SG).record), shown(members, node(SG))[0])
     members.learn([FoundRecord(node(SG).entry), FoundRecord(node(SG).entry, 1)])
     assert [_key(der) for der in shown(members, node(SG))] == [certificate("unannounced")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from comity.node.config import Publishing
-from comity.node.publishing import permit
+from comity.node.publishing import require_permitted
 from comity.node.uploads import MAX_PENDING, MAX_PER_CALLER, PendingSubmission, PendingSubmissions, Want, submission_id
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Refused
@@ -87,10 +87,10 @@ def test_where_a_manifest_lists_a_blob_is_found() -> None:
 )
 def test_the_operator_says_who_may_publish(accept: object, code: str) -> None:
     rule, entries = Publishing.model_validate({"accept": accept}), [parse_entry(statement_line(1))]
-    permit(rule, Caller("operator", operator=True), entries)
+    require_permitted(rule, Caller("operator", operator=True), entries)
     if code:
         with pytest.raises(Refused) as refused:
-            permit(rule, Caller("192.0.2.1"), entries)
+            require_permitted(rule, Caller("192.0.2.1"), entries)
         assert refused.value.code == code
     else:
-        permit(rule, Caller("192.0.2.1"), entries)
+        require_permitted(rule, Caller("192.0.2.1"), entries)

@@ -11,7 +11,7 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.node.config import Storage
 from comity.node.context import Metrics, NodeContext
-from comity.node.scrub import ROUND, Scrub, ScrubProgress
+from comity.node.scrub import PASS_SECONDS, Scrub, ScrubProgress
 from comity.trust.encoding import Digest, sha256
 
 MIB = 1 << 20
@@ -110,7 +110,7 @@ def test_rounds_are_a_day_apart_at_least(parts: Parts) -> None:
     scrub.read(10 * MIB)
     assert kept(parts) == ScrubProgress(1000.0, over=True, whole=1000.0)
     rot(parts, digest)
-    parts.now += ROUND - 1
+    parts.now += PASS_SECONDS - 1
     scrub.read(10 * MIB)
     assert parts.store.has(digest)
     parts.now += 1

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from comity.ledger.ledger import Ledger
-from comity.node.context import NAME, LedgerMark
+from comity.node.context import LEDGER_MARK, LedgerMark
 from comity.node.replication.link import StartBarrier
 
 
@@ -35,7 +35,7 @@ async def test_every_peer_is_asked_and_one_has_to_answer() -> None:
     assert not await settles(start)
     start.attempted("b", answered=False)
     assert await settles(start)
-    assert not start.alone
+    assert not start.no_peer_answered
 
 
 async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() -> None:
@@ -50,7 +50,7 @@ async def test_failures_alone_do_not_settle_it_until_somebody_answers_later() ->
 async def test_after_its_patience_a_node_goes_on_alone_and_says_so() -> None:
     start = StartBarrier(("a",), 0)
     await start.wait()
-    assert start.settled and start.alone
+    assert start.settled and start.no_peer_answered
 
 
 async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
@@ -60,29 +60,29 @@ async def test_a_copy_waits_for_as_long_as_it_takes() -> None:
 def mark(folder: Path) -> LedgerMark:
     """The mark beside the ledger in `folder`, which is made if there is none."""
     with closing(Ledger.open(folder, lambda: 1_000)) as ledger:
-        return LedgerMark(folder / NAME, ledger.identity)
+        return LedgerMark(folder / LEDGER_MARK, ledger.identity)
 
 
 def test_a_ledger_that_was_copied_is_known(tmp_path: Path) -> None:
     here = mark(tmp_path / "here")
-    assert not here.is_of_another(begun=False)
-    here.renew()
-    assert not mark(tmp_path / "here").is_of_another(begun=True)
+    assert not here.mismatches(begun=False)
+    here.write()
+    assert not mark(tmp_path / "here").mismatches(begun=True)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     there = mark(tmp_path / "there")
-    assert there.is_of_another(begun=True)
-    there.renew()
-    assert not mark(tmp_path / "there").is_of_another(begun=True)
+    assert there.mismatches(begun=True)
+    there.write()
+    assert not mark(tmp_path / "there").mismatches(begun=True)
 
 
 def test_a_log_that_was_begun_and_has_no_mark_is_a_copy(tmp_path: Path) -> None:
-    assert mark(tmp_path / "restored").is_of_another(begun=True)
+    assert mark(tmp_path / "restored").mismatches(begun=True)
 
 
 def test_an_operator_can_vouch_for_a_copy(tmp_path: Path) -> None:
     copy = mark(tmp_path / "a folder")
-    subprocess.run(["sh", "-c", copy.vouching_command()], check=True)
-    assert not copy.is_of_another(begun=True)
+    subprocess.run(["sh", "-c", copy.reset_command()], check=True)
+    assert not copy.mismatches(begun=True)
 
 
 def test_what_the_manual_says_vouches_for_a_copy_as_well(tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_what_the_manual_says_vouches_for_a_copy_as_well(tmp_path: Path) -> None
     by_hand = "stat -c %i data/ledger.sqlite > data/ledger.inode"
     assert by_hand in (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     subprocess.run(["sh", "-c", by_hand], check=True, cwd=tmp_path)
-    assert not copy.is_of_another(begun=True)
+    assert not copy.mismatches(begun=True)

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from comity.node.context import Metrics
 from comity.node.own_log import NameLocks
-from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.errors import Unavailable
 
-SOON = Rhythm(every=0.001, deadline=5, longest_rest=0.002)
-NEVER = Rhythm(every=3600, deadline=3600)
+SOON = LoopTiming(interval=0.001, deadline=5, max_delay=0.002)
+NEVER = LoopTiming(interval=3600, deadline=3600)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_a_step_that_takes_too_long_is_ended(supervisor: Supervisor) -> No
         finally:
             ended.set()
 
-    supervisor.loop("slow", step, Rhythm(every=3600, deadline=0.01))
+    supervisor.loop("slow", step, LoopTiming(interval=3600, deadline=0.01))
     async with asyncio.timeout(10):
         await ended.wait()
 
@@ -58,9 +58,9 @@ async def test_a_bell_has_a_loop_step_at_once(supervisor: Supervisor) -> None:
     supervisor.loop("patient", lambda: steps.put(None), NEVER)
     async with asyncio.timeout(10):
         await steps.get()
-        supervisor.ring("patient")
+        supervisor.wake("patient")
         await steps.get()
-    supervisor.ring("nobody")
+    supervisor.wake("nobody")
 
 
 async def test_stopping_leaves_no_task() -> None:
@@ -81,9 +81,9 @@ async def test_stopping_leaves_no_task() -> None:
 
 
 def test_rests_grow_up_to_a_bound() -> None:
-    rhythm = Rhythm(every=1, deadline=1, longest_rest=10)
-    assert [rhythm.rest(failures) for failures in (0, 1, 2, 3, 4, 100)] == [1, 2, 4, 8, 10, 10]
-    assert Rhythm(every=30, deadline=1, longest_rest=10).rest(5) == 30
+    timing = LoopTiming(interval=1, deadline=1, max_delay=10)
+    assert [timing.delay(failures) for failures in (0, 1, 2, 3, 4, 100)] == [1, 2, 4, 8, 10, 10]
+    assert LoopTiming(interval=30, deadline=1, max_delay=10).delay(5) == 30
 
 
 async def test_a_name_is_held_by_one_at_a_time() -> None:
@@ -91,7 +91,7 @@ async def test_a_name_is_held_by_one_at_a_time() -> None:
 
     async def work(names: tuple[str, ...]) -> None:
         nonlocal inside, most
-        async with holding.holding(names):
+        async with holding.acquire(names):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0)
@@ -104,16 +104,16 @@ async def test_a_name_is_held_by_one_at_a_time() -> None:
 
 async def test_other_names_do_not_wait() -> None:
     holding = NameLocks()
-    async with holding.holding(("a",)), asyncio.timeout(10), holding.holding(("b",)):
+    async with holding.acquire(("a",)), asyncio.timeout(10), holding.acquire(("b",)):
         pass
 
 
 async def test_who_gave_up_waiting_holds_nothing() -> None:
     holding = NameLocks()
-    async with holding.holding(("a",)):
-        waiting = asyncio.create_task(holding.holding(("a", "b")).__aenter__())
+    async with holding.acquire(("a",)):
+        waiting = asyncio.create_task(holding.acquire(("a", "b")).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with asyncio.timeout(10), holding.holding(("a", "b")):
+    async with asyncio.timeout(10), holding.acquire(("a", "b")):
         pass

@@ -159,20 +159,20 @@ def test_a_failing_signature_of_a_known_key_rejects_the_note_although_another_ve
     other = PrivateKey.generate("ed25519")
     second = sign_note(TEXT, "other", other)
     keys = [VKEY, log_verifier_key("other", other.public)]
-    assert verify_note(NOTE.adding(second), keys) == tuple(keys)
+    assert verify_note(NOTE.with_signatures(second), keys) == tuple(keys)
     with pytest.raises(Untrusted) as refusal:
-        verify_note(NOTE.adding(forged(second)), keys)
+        verify_note(NOTE.with_signatures(forged(second)), keys)
     assert refusal.value.code == "NOTE-SIGNATURE"
 
 
 def test_a_second_line_of_a_known_key_is_checked_too() -> None:
     with pytest.raises(Untrusted):
-        verify_note(NOTE.adding(forged(LINE)), [VKEY])
+        verify_note(NOTE.with_signatures(forged(LINE)), [VKEY])
 
 
 def test_a_line_that_matches_a_known_key_only_in_name_or_only_in_id_is_passed_over() -> None:
     strangers = (NoteSignature(NAME, b"0000", b"x"), NoteSignature("other", LINE.key_id, b"x"))
-    assert verify_note(NOTE.adding(*strangers), [VKEY]) == (VKEY,)
+    assert verify_note(NOTE.with_signatures(*strangers), [VKEY]) == (VKEY,)
     with pytest.raises(Untrusted) as refusal:
         verify_note(SignedNote(TEXT, strangers), [VKEY])
     assert refusal.value.code == "NOTE-UNSIGNED"
@@ -192,4 +192,4 @@ def test_the_signature_covers_the_last_line_feed() -> None:
 
 def test_adding_keeps_each_line_once_and_in_order() -> None:
     other = NoteSignature("other", b"1234", b"x")
-    assert NOTE.adding(other, LINE, other).signatures == (LINE, other)
+    assert NOTE.with_signatures(other, LINE, other).signatures == (LINE, other)

@@ -22,7 +22,7 @@ def proven(log: Written, index: int, times: dict[str, int]) -> TlogProof:
     tree = MemoryTree(leaf_hash(entry.line) for entry in log.entries)
     checkpoint = Checkpoint(LOG.name, tree.size, tree.root())
     note = checkpoint.signed(LOG_KEY)
-    note = note.adding(*(cosign(checkpoint, KEYS[m][0].name, MEMBERS[m], at) for m, at in times.items()))
+    note = note.with_signatures(*(cosign(checkpoint, KEYS[m][0].name, MEMBERS[m], at) for m, at in times.items()))
     return TlogProof(index, inclusion_proof(index, tree.size, tree.node), note)
 
 

@@ -10,7 +10,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.offers.offer import Offer
 from comity.trust.statements import NodeRecord
-from comity_client.offers.offer_file import read_offer, remarks, template
+from comity_client.offers.offer_file import offer_warnings, read_offer, template
 from hypothesis import given
 from hypothesis import strategies as st
 from support.world import node, seat
@@ -132,8 +132,8 @@ def test_no_file_breaks_the_reader(data: bytes) -> None:
 
 def test_unusual_offers_are_remarked_upon(record: NodeRecord) -> None:
     usual = read_offer(written(artifacts=f'["{sha256(b"a")}"]'), record)
-    assert remarks(usual, NOW) == ()
+    assert offer_warnings(usual, NOW) == ()
     strange: dict[str, Any] = {"accelerator": '"H100-90GB"', "fabric": '""', "legal_reach": '["FR"]'}
-    found = " / ".join(remarks(read_offer(written(**strange), record), 2**34))
+    found = " / ".join(offer_warnings(read_offer(written(**strange), record), 2**34))
     for word in ("SkyPilot", "window is over", "legal reach", "no model", "no fabric"):
         assert word in found

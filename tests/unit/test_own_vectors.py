@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from comity.trust.charter.certificate import certify
 from comity.trust.charter.document import Body
-from comity.trust.charter.equivocation import check_lie
-from comity.trust.charter.votes import Intent, read_reading, void
+from comity.trust.charter.equivocation import check_equivocation
+from comity.trust.charter.votes import Intent, parse_vote, void_reason
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.identity import check_inception
@@ -32,7 +32,7 @@ from comity.trust.tlog.merkle import (
     verify_inclusion,
 )
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature, verify_note
-from comity.trust.tlog.proof import Growth, TlogProof
+from comity.trust.tlog.proof import GrowthProof, TlogProof
 from comity.trust.tlog.witness import TlogPolicy
 from support.model_sig import found
 from vectors.make import HERE, VECTORS, stable
@@ -176,13 +176,13 @@ def test_model_signatures() -> None:
 def test_readings() -> None:
     vectors = load("charter-reading.json")
     for case in (*vectors["accepted"], *vectors["void"]):
-        reading = read_reading(parse_entry(case["line"].encode()))
+        reading = parse_vote(parse_entry(case["line"].encode()))
         assert reading.member == vectors["member"]
         assert {"predicate": reading.statement().predicate, **reading.statement().body} == case["says"]
-        assert not isinstance(reading, Intent) or void(reading) == case.get("why")
+        assert not isinstance(reading, Intent) or void_reason(reading) == case.get("why")
     for case in vectors["refused"]:
         with pytest.raises(Malformed):
-            read_reading(parse_entry(case["line"].encode()))
+            parse_vote(parse_entry(case["line"].encode()))
 
 
 def test_certificates() -> None:
@@ -200,7 +200,10 @@ def test_certificates() -> None:
         assert caught.value.code == case["code"]
     for case in vectors["lies"]:
         member = next(seat for seat in genesis.members if seat.id == case["member"])
-        assert check_lie(case["kind"], case["first"].encode(), case["second"].encode(), member.keys).member == member.id
+        assert (
+            check_equivocation(case["kind"], case["first"].encode(), case["second"].encode(), member.keys).member
+            == member.id
+        )
 
 
 def test_rotations() -> None:
@@ -228,9 +231,9 @@ def test_growth() -> None:
     vectors = load("growth.json")
     roots = {int(size): bytes.fromhex(value) for size, value in vectors["roots"].items()}
     for case in vectors["accepted"]:
-        growth = Growth.parse(case["data"].encode())
+        growth = GrowthProof.parse(case["data"].encode())
         assert growth.encode() == case["data"].encode()
         growth.verify(roots[case["old"]], roots[case["new"]])
     for text in vectors["refused"].values():
         with pytest.raises(Malformed):
-            Growth.parse(text.encode())
+            GrowthProof.parse(text.encode())

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from comity.trust.artifact import (
-    FIXED,
-    PIECE,
-    SMALL,
-    TENSOR,
+    FIXED_LAYOUT,
+    PIECE_SIZE,
+    SMALL_TENSOR,
+    TENSOR_LAYOUT,
     PieceIndex,
     PieceLayout,
     PieceRecord,
@@ -23,10 +23,10 @@ from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.tlog.merkle import EMPTY_ROOT
 
-RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE, PIECE, 5)]
-SIZE = 2 * PIECE + 5
-LAYOUT = PieceLayout(FIXED, 3, records_root(RECORDS))
-INDEX = PieceIndex((("a", LAYOUT), ("b/c", PieceLayout(TENSOR, 0, sha256(b"")))))
+RECORDS = [PieceRecord(length, bytes.fromhex(sha256(b"%d" % length))) for length in (PIECE_SIZE, PIECE_SIZE, 5)]
+SIZE = 2 * PIECE_SIZE + 5
+LAYOUT = PieceLayout(FIXED_LAYOUT, 3, records_root(RECORDS))
+INDEX = PieceIndex((("a", LAYOUT), ("b/c", PieceLayout(TENSOR_LAYOUT, 0, sha256(b"")))))
 
 
 def document(**change: Any) -> bytes:
@@ -34,27 +34,41 @@ def document(**change: Any) -> bytes:
 
 
 def file(**change: Any) -> bytes:
-    return document(files=[{"path": "a", "layout": FIXED, "count": 3, "root": LAYOUT.root, **change}])
+    return document(files=[{"path": "a", "layout": FIXED_LAYOUT, "count": 3, "root": LAYOUT.root, **change}])
 
 
 @pytest.mark.parametrize(
-    ("size", "lengths"), [(0, []), (1, [1]), (PIECE, [PIECE]), (PIECE + 1, [PIECE, 1]), (3 * PIECE, [PIECE] * 3)]
+    ("size", "lengths"),
+    [
+        (0, []),
+        (1, [1]),
+        (PIECE_SIZE, [PIECE_SIZE]),
+        (PIECE_SIZE + 1, [PIECE_SIZE, 1]),
+        (3 * PIECE_SIZE, [PIECE_SIZE] * 3),
+    ],
 )
 def test_the_fixed_layout_cuts_every_four_mebibytes(size: int, lengths: list[int]) -> None:
     assert fixed_pieces(size) == lengths
 
 
 def test_the_tensor_layout_cuts_at_tensor_starts_and_joins_small_tensors() -> None:
-    sizes = [SMALL - 1, 10, PIECE + 7, SMALL, 100, 200]
+    sizes = [SMALL_TENSOR - 1, 10, PIECE_SIZE + 7, SMALL_TENSOR, 100, 200]
     starts = [1000 + sum(sizes[:at]) for at in range(len(sizes))]
-    assert tensor_pieces(1000 + sum(sizes), 1000, starts) == [1000, SMALL - 1 + 10, PIECE, 7, SMALL, 300]
+    assert tensor_pieces(1000 + sum(sizes), 1000, starts) == [
+        1000,
+        SMALL_TENSOR - 1 + 10,
+        PIECE_SIZE,
+        7,
+        SMALL_TENSOR,
+        300,
+    ]
 
 
 def test_joined_tensors_stay_within_a_piece() -> None:
-    starts = [100 + at * (SMALL - 1) for at in range(40)]
-    lengths = tensor_pieces(100 + 40 * (SMALL - 1), 100, starts)
-    assert lengths == [100, 16 * (SMALL - 1), 16 * (SMALL - 1), 8 * (SMALL - 1)]
-    assert 16 * (SMALL - 1) <= PIECE < 17 * (SMALL - 1)
+    starts = [100 + at * (SMALL_TENSOR - 1) for at in range(40)]
+    lengths = tensor_pieces(100 + 40 * (SMALL_TENSOR - 1), 100, starts)
+    assert lengths == [100, 16 * (SMALL_TENSOR - 1), 16 * (SMALL_TENSOR - 1), 8 * (SMALL_TENSOR - 1)]
+    assert 16 * (SMALL_TENSOR - 1) <= PIECE_SIZE < 17 * (SMALL_TENSOR - 1)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +76,9 @@ def test_joined_tensors_stay_within_a_piece() -> None:
     [
         pytest.param(0, 0, [], [], id="an empty file"),
         pytest.param(8, 8, [], [8], id="only a header"),
-        pytest.param(PIECE + 8, PIECE + 4, [], [PIECE, 4, 4], id="a large header, unnamed data"),
+        pytest.param(PIECE_SIZE + 8, PIECE_SIZE + 4, [], [PIECE_SIZE, 4, 4], id="a large header, unnamed data"),
         pytest.param(50, 10, [20], [10, 40], id="a gap before the first tensor"),
-        pytest.param(SMALL * 3, 0, [0, SMALL], [SMALL, SMALL * 2], id="no header"),
+        pytest.param(SMALL_TENSOR * 3, 0, [0, SMALL_TENSOR], [SMALL_TENSOR, SMALL_TENSOR * 2], id="no header"),
     ],
 )
 def test_the_edges_of_the_tensor_layout(size: int, header_end: int, starts: list[int], lengths: list[int]) -> None:
@@ -91,7 +105,7 @@ def test_a_record_is_its_length_and_its_hash() -> None:
         pytest.param(encode_records(RECORDS), SIZE - 1, id="too long for the file"),
         pytest.param(encode_records(RECORDS[:2]), SIZE, id="too short for the file"),
         pytest.param(bytes(36), 0, id="a piece of no bytes"),
-        pytest.param((PIECE + 1).to_bytes(4, "big") + bytes(32), PIECE + 1, id="a piece that is too long"),
+        pytest.param((PIECE_SIZE + 1).to_bytes(4, "big") + bytes(32), PIECE_SIZE + 1, id="a piece that is too long"),
         pytest.param(b"", 1, id="none"),
     ],
 )
@@ -112,7 +126,7 @@ def test_records_of_strangers_count_by_their_root() -> None:
 
 
 def test_an_empty_file_has_no_records() -> None:
-    layout = PieceLayout(FIXED, 0, records_root([]))
+    layout = PieceLayout(FIXED_LAYOUT, 0, records_root([]))
     assert layout.root == EMPTY_ROOT.hex()
     assert check_records(b"", size=0, expected=layout) == []
 

@@ -94,7 +94,7 @@ def test_a_policy_may_pin_the_rotation_of_an_identity() -> None:
         ("[rows]\nrequire = ['signature']", "did you mean 'signatures'?"),
         ("[rows]\nrequire = ['xyz']", "rows are artifact, bytes"),
         ("[[pin]]\nfile = 'federation.json'\nboddy = ''", "did you mean 'body'?"),
-        ("[weather]\nsunny = true", "known here: "),
+        ("[weather]\nsunny = true", "known keys: "),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_guess(wrong: str, guess: str) -> None:

@@ -44,7 +44,7 @@ def test_ten_thousand_junk_node_records_of_one_node_displace_no_line_of_another(
 
 def test_what_a_node_gave_in_vain_is_said() -> None:
     proven = prove_lines({"a+1": HONEST, "b+2": [junk(1), junk(2), b"no line at all"]}, BODIES, ())
-    assert proven.notes() == ("b gave 2 lines that prove nothing; they are not kept",)
+    assert proven.notes() == ("b gave 2 unproven lines, dropped",)
 
 
 def test_a_stranger_s_inception_that_names_a_publisher_hides_nothing() -> None:

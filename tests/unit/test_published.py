@@ -16,7 +16,7 @@ from comity.trust.statements import (
     Parent,
     Published,
     check_published,
-    publish,
+    sign_published,
 )
 from support.world import identity, signer
 
@@ -41,14 +41,14 @@ def said(**change: Any) -> Statement:
 
 
 def test_a_publication_reads_back() -> None:
-    entry = parse_entry(publish(PUBLISHED, SWISS_AI.signer).line)
+    entry = parse_entry(sign_published(PUBLISHED, SWISS_AI.signer).line)
     assert check_published(entry, SWISS_AI.inception) == PUBLISHED
     assert entry.statement.subjects == (Subject("swiss-ai/tiny@v1", MANIFEST.digest),)
 
 
 def test_the_least_that_can_be_published_reads_back() -> None:
     bare = replace(PUBLISHED, licence=Licence("LicenseRef-none"), lineage=(), documents={})
-    assert check_published(publish(bare, SWISS_AI.signer), SWISS_AI.inception) == bare
+    assert check_published(sign_published(bare, SWISS_AI.signer), SWISS_AI.inception) == bare
     assert bare.statement().objects == (MANIFEST, PIECES)
 
 
@@ -105,15 +105,15 @@ def test_a_malformed_publication_is_refused(statement: Statement) -> None:
 )
 def test_what_nobody_would_accept_is_not_signed(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        publish(replace(PUBLISHED, **change), SWISS_AI.signer)
+        sign_published(replace(PUBLISHED, **change), SWISS_AI.signer)
 
 
 def test_a_publication_is_its_publishers_own() -> None:
     other = identity("Other")
     for entry in (
-        publish(PUBLISHED, other.signer),
-        publish(PUBLISHED, signer("a stranger"), other.signer),
-        publish(replace(PUBLISHED, by=other.id), SWISS_AI.signer),
+        sign_published(PUBLISHED, other.signer),
+        sign_published(PUBLISHED, signer("a stranger"), other.signer),
+        sign_published(replace(PUBLISHED, by=other.id), SWISS_AI.signer),
     ):
         with pytest.raises(Untrusted) as refusal:
             check_published(entry, SWISS_AI.inception)
@@ -122,7 +122,7 @@ def test_a_publication_is_its_publishers_own() -> None:
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_half_a_signature_is_none(half: int) -> None:
-    entry = publish(PUBLISHED, SWISS_AI.signer)
+    entry = sign_published(PUBLISHED, SWISS_AI.signer)
     envelope = replace(entry.envelope, signatures=entry.envelope.signatures[half : half + 1])
     with pytest.raises(ComityError):
         check_published(parse_entry(envelope.encode()), SWISS_AI.inception)

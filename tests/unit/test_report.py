@@ -13,11 +13,19 @@ from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import BASES, CAUSES, STATES, FoundFile, Row, RowFact, Verdict
 from comity.trust.policy import ROWS
-from comity.trust.report import MOST_FACTS, MOST_TEXT, VerdictReport
+from comity.trust.report import MAX_FACTS_PER_ROW, MAX_TEXT, VerdictReport
 from comity.trust.statement import Author, parse_entry, sign_statement
-from comity.trust.statements import MAX_INPUTS, RESULTS, Verified, check_report, level, sign_verified, summarise
+from comity.trust.statements import (
+    MAX_INPUTS,
+    RESULTS,
+    Verified,
+    check_report,
+    sign_verified,
+    summarise_report,
+    vsa_level,
+)
 from comity.trust.verify import verify
-from comity.verifier import examine, load_policy
+from comity.verifier import collect_evidence, load_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.case import Case, advisory, case
@@ -26,7 +34,7 @@ from support.world import NOW, Identity, identity, seat
 GOOD = case()
 OFFICER, OTHER = identity("Security officer", "ES"), identity("Somebody else", "SG")
 REPORT = VerdictReport.of(GOOD.verdict(), "1.0")
-SUMMARY = summarise(REPORT, OFFICER.id, NOW)
+SUMMARY = summarise_report(REPORT, OFFICER.id, NOW)
 SIGNED = sign_verified(SUMMARY, OFFICER.signer)
 
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
@@ -60,7 +68,7 @@ summaries = st.builds(
     time=st.integers(0, 4_000_000_000),
     policy=digests,
     passed=st.booleans(),
-    levels=st.lists(st.sampled_from([level(row) for row in ROWS]), unique=True).map(tuple),
+    levels=st.lists(st.sampled_from([vsa_level(row) for row in ROWS]), unique=True).map(tuple),
     inputs=st.lists(digests, max_size=4).map(tuple),
     report=st.just(SUMMARY.report),
     version=st.just("1.0"),
@@ -102,7 +110,7 @@ def test_the_same_evidence_and_policy_give_the_same_bytes_wherever_they_lie(tmp_
     claims.write_bytes(b"".join(reversed(claims.read_bytes().splitlines(keepends=True))))
     reports = []
     for folder in (written, tmp_path / "elsewhere" / "two" / "model"):
-        verdict = verify(examine(folder), load_policy(folder.parent / "policy.toml"))
+        verdict = verify(collect_evidence(folder), load_policy(folder.parent / "policy.toml"))
         reports.append(VerdictReport.of(verdict, "1.0").encode())
     assert reports[0] == reports[1]
     assert str(tmp_path).encode() not in reports[0]
@@ -130,17 +138,17 @@ def test_a_file_name_that_no_encoding_knows_is_spelled_out() -> None:
 
 
 def test_nobody_can_flood_a_report_until_it_cannot_be_written() -> None:
-    facts = tuple(RowFact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MOST_FACTS + 7))
+    facts = tuple(RowFact("\U0001f600" * 4000, "claimed", "somebody") for _ in range(MAX_FACTS_PER_ROW + 7))
     rows = tuple(replace(row, summary="x" * 5000, facts=facts) for row in GOOD.verdict().rows)
     report = VerdictReport.of(replace(GOOD.verdict(), rows=rows), "1.0")
     assert VerdictReport.parse(report.encode()) == report
     row = report.verdict.row("notes")
-    assert row.facts[-1].text == "and 7 more, which are not listed"
-    assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MOST_TEXT + 1}
+    assert row.facts[-1].text == "7 more are not listed"
+    assert {len(fact.text) for fact in row.facts[:-1]} == {len(row.summary)} == {MAX_TEXT + 1}
 
 
 def test_a_flood_of_claims_hides_nothing_that_is_verified_here() -> None:
-    claims = tuple(RowFact(str(number), "claimed", "somebody") for number in range(MOST_FACTS + 7))
+    claims = tuple(RowFact(str(number), "claimed", "somebody") for number in range(MAX_FACTS_PER_ROW + 7))
     last = RowFact("seen", "verified here")
     flooded = replace(GOOD.verdict().row("policy"), facts=(*claims, last))
     report = VerdictReport.of(replace(GOOD.verdict(), rows=(flooded,)), "1.0")
@@ -194,7 +202,7 @@ def without(summary: Verified) -> list[Verified]:
 
 @pytest.mark.parametrize("other", without(SUMMARY), ids=range(7))
 def test_a_summary_that_says_more_than_its_report_is_refused(other: Verified) -> None:
-    with pytest.raises(Untrusted, match="not what is in it"):
+    with pytest.raises(Untrusted, match="the signed summary differs"):
         check_report(sign_verified(other, OFFICER.signer), OFFICER.inception.keys, REPORT)
 
 
@@ -202,14 +210,14 @@ def test_a_summary_that_says_more_than_its_report_is_refused(other: Verified) ->
 def test_without_an_artifact_or_a_policy_there_is_nothing_to_sign(gone: str) -> None:
     verdict = replace(REPORT.verdict, artifact=None) if gone == "artifact" else replace(REPORT.verdict, policy=None)
     with pytest.raises(Malformed) as caught:
-        summarise(replace(REPORT, verdict=verdict), OFFICER.id, NOW)
+        summarise_report(replace(REPORT, verdict=verdict), OFFICER.id, NOW)
     assert caught.value.code == "UNSIGNABLE-REPORT"
 
 
 def test_a_summary_names_so_many_inputs_as_fit_a_log_line() -> None:
     inputs = tuple(sha256(bytes([number % 256, number // 256])) for number in range(MAX_INPUTS + 5))
     many = replace(REPORT, verdict=replace(REPORT.verdict, inputs=inputs))
-    entry = sign_verified(summarise(many, OFFICER.id, NOW), OFFICER.signer)
+    entry = sign_verified(summarise_report(many, OFFICER.id, NOW), OFFICER.signer)
     assert check_report(entry, OFFICER.inception.keys, many).inputs == inputs[:MAX_INPUTS]
 
 
@@ -252,7 +260,7 @@ def test_a_refusing_issuer_is_seen_in_the_summary() -> None:
     issuer = identity("Security desk", "ES")
     warned = GOOD.saying(*advisory(GOOD, by=issuer))
     verdict = verify(warned.evidence, replace(GOOD.policy, refuse_from=frozenset({issuer.id})))
-    assert not summarise(VerdictReport.of(verdict, "1.0"), OFFICER.id, NOW).passed
+    assert not summarise_report(VerdictReport.of(verdict, "1.0"), OFFICER.id, NOW).passed
 
 
 def test_reports_of_hostile_bytes_raise_nothing_else() -> None:

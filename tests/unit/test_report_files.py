@@ -16,7 +16,7 @@ from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.publishers import change_keys
-from comity_client.reports import beside, check_bundle, read_signed
+from comity_client.reports import check_bundle, read_signed, signature_path
 from support.case import case
 from support.world import identity
 
@@ -59,7 +59,7 @@ def test_a_signed_report_goes_round(api: Client, report: Path) -> None:
     assert checked.signed.verified.passed
     assert checked.signed.report == VerdictReport.parse(report.read_bytes())
     assert LABEL in (report.parent / "r.html").read_text("utf-8")
-    assert beside(report).name == "r.json.intoto.jsonl"
+    assert signature_path(report).name == "r.json.intoto.jsonl"
 
 
 def test_the_report_alone_bears_no_time_and_both_programs_write_it_alike(report: Path, folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_signature_of_somebody_unknown_counts_for_nothing(api: Client, report:
     with pytest.raises(PolicyNotMet) as caught:
         elsewhere.check_report(report)
     assert caught.value.code == "REPORT-SIGNER"
-    assert elsewhere.check_report(report, by=signer.id[:16]).known_as == "the one whom you named"
+    assert elsewhere.check_report(report, by=signer.id[:16]).known_as == "the signer that you named"
     with pytest.raises(PolicyNotMet):
         elsewhere.check_report(report, by=identity("Somebody else").id)
     with pytest.raises(Malformed):
@@ -112,7 +112,7 @@ def test_keys_that_a_pinned_rotation_retired_sign_no_report(api: Client, report:
 def test_a_signature_without_its_signer_or_its_statement_is_refused(
     report: Path, keep: Callable[[list[bytes]], list[bytes]]
 ) -> None:
-    lines = beside(report).read_bytes().splitlines()
+    lines = signature_path(report).read_bytes().splitlines()
     with pytest.raises((Malformed, Untrusted)):
         check_bundle(VerdictReport.parse(report.read_bytes()), b"\n".join(keep(lines)) + b"\n")
 
@@ -135,7 +135,7 @@ def test_what_has_no_manifest_is_reported_and_not_signed(api: Client, folder: Pa
     assert "NOT ACCEPTED (exit 5)" in ran.output
     assert "not signed" in ran.output
     assert VerdictReport.parse(file.read_bytes()).verdict.artifact is None
-    assert not beside(file).exists()
+    assert not signature_path(file).exists()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_json_says_where_everything_is(api: Client, folder: Path) -> None:
     file = folder.parent / "r.json"
     ran = run(folder, "--report", file, "--sign-as", LABEL, "--json")
     document = json.loads(ran.stdout)
-    assert (document["report"], document["signature"]) == (str(file), str(beside(file)))
+    assert (document["report"], document["signature"]) == (str(file), str(signature_path(file)))
     assert (document["html"], document["logged"]) == (None, [])
     page = folder.parent / "r.html"
     checked = json.loads(comity("report", "check", file, "--html", page, "--json").stdout)

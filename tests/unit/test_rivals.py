@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from comity.trust.evidence import Row
-from comity.trust.statements import publish
+from comity.trust.statements import sign_published
 from support.case import FILES, Case, case, nodes, release
 from support.world import Identity, found, identity
 
@@ -32,7 +32,7 @@ def test_where_the_owner_decided_another_claimant_is_told_and_turns_nothing() ->
     assert row.state == disputes(GOOD).state == "unknown"
     (fact,) = row.facts
     assert fact.basis == "verified here"
-    assert fact.text.startswith("Rival [") and "claims swiss-ai/tiny@v1 too, for sha256:" in fact.text
+    assert fact.text.startswith("Rival [") and "also claims swiss-ai/tiny@v1, for sha256:" in fact.text
 
 
 def test_where_nobody_decided_it_is_a_dispute() -> None:
@@ -48,12 +48,12 @@ def test_a_name_in_other_letters_is_the_same_name() -> None:
 def test_a_publisher_that_gives_one_version_to_two_artifacts_is_in_dispute_with_itself() -> None:
     row = disputes(GOOD.saying(claimed(OWNER)))
     assert row.state == "fail"
-    assert row.facts[0].text.startswith("its publisher gave swiss-ai/tiny@v1 to other bytes as well")
+    assert row.facts[0].text.startswith("its publisher also gave swiss-ai/tiny@v1 to other bytes")
 
 
 def test_a_claim_that_nobody_signed_is_no_rival() -> None:
     assert disputes(GOOD.saying(claimed(RIVAL))).facts == ()
-    forged = publish(release(OTHER_FILES, by=RIVAL)[0], OWNER.signer).line
+    forged = sign_published(release(OTHER_FILES, by=RIVAL)[0], OWNER.signer).line
     assert disputes(GOOD.saying(RIVAL.entry.line, forged)).facts == ()
 
 

@@ -87,7 +87,7 @@ def test_a_minority_of_the_recovery_keys_rotates_nothing() -> None:
         signers = FIRST.recovery[:count]
         entry = signed_by(*signers, *SECOND.keys, used=[each.public for each in signers])
         if count == 1:
-            assert "no majority" in refusal(entry)
+            assert "not a majority" in refusal(entry)
         else:
             assert check_rotation(entry, FIRST.state)
     even = begun("even", recovery=4)
@@ -102,7 +102,7 @@ def test_every_recovery_key_that_is_named_signs() -> None:
 
 
 def test_a_recovery_key_of_another_state_is_worth_nothing() -> None:
-    assert "no recovery key" in refusal(
+    assert "not a recovery key" in refusal(
         signed_by(*SECOND.recovery, *SECOND.keys, used=[key.public for key in SECOND.recovery])
     )
 
@@ -125,7 +125,8 @@ def test_half_of_a_hybrid_key_is_no_signature() -> None:
 
 def test_a_recovery_key_that_was_revealed_is_spent() -> None:
     for spent in FIRST.recovery[:2]:
-        assert "spent" in refusal(signed_by(*FIRST.recovery[:2], *SECOND.keys, recovery=(spent.public.id,)))
+        entry = signed_by(*FIRST.recovery[:2], *SECOND.keys, recovery=(spent.public.id,))
+        assert "cannot be used again" in refusal(entry)
     unrevealed = FIRST.recovery[2].public.id
     assert check_rotation(signed_by(*FIRST.recovery[:2], *SECOND.keys, recovery=(unrevealed,)), FIRST.state)
 

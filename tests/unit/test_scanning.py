@@ -18,7 +18,7 @@ from comity_cli.main import main
 from comity_client import scan as pickles
 from comity_client.client import Client
 from comity_client.home import Home
-from comity_client.scan import scan_pickles, take_census
+from comity_client.scan import scan_folder, scan_pickles
 from support import weights
 
 
@@ -49,16 +49,16 @@ def run(*arguments: str) -> int:
 
 
 def test_a_census_names_every_file_and_what_is_refused(model: Path) -> None:
-    census = take_census(model, SafetyRule(), workers=2)
+    census = scan_folder(model, SafetyRule(), workers=2)
     assert census.formats == {"json": 1, "link": 1, "pickle": 1, "safetensors": 1, "text": 1}
     assert {each.file.path for each in census.refused} == {"out", "pytorch_model.bin", "src/modeling.py"}
-    allowed = take_census(model, SafetyRule(kinds=frozenset({"pickle"}), paths=("src/*",)), workers=2)
+    allowed = scan_folder(model, SafetyRule(kinds=frozenset({"pickle"}), paths=("src/*",)), workers=2)
     assert {each.file.path for each in allowed.refused} == {"out"}
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        take_census(tmp_path / "none", SafetyRule(), workers=1)
+        scan_folder(tmp_path / "none", SafetyRule(), workers=1)
 
 
 def test_the_command_tells_in_words_and_in_json_and_exits_4(
@@ -129,13 +129,13 @@ def test_a_tool_that_does_not_come_to_an_end_is_given_up(
 @pytest.mark.slow
 def test_real_weights_are_known_for_what_they_are(tmp_path: Path) -> None:
     smol = {
-        each.file.path: each for each in take_census(weights.packaged(weights.SMOLLM2), SafetyRule(), workers=2).files
+        each.file.path: each for each in scan_folder(weights.packaged(weights.SMOLLM2), SafetyRule(), workers=2).files
     }
     found = smol["SmolLM2-135M-Instruct.Q4_1.gguf"]
     assert (found.seen.format, found.seen.active, found.seen.malformed) == ("gguf", ("chat-template",), ())
     assert found.refused == ()
     silero = {
-        each.file.path: each for each in take_census(weights.packaged(weights.SILERO), SafetyRule(), workers=2).files
+        each.file.path: each for each in scan_folder(weights.packaged(weights.SILERO), SafetyRule(), workers=2).files
     }
     jit = silero["silero_vad.jit"]
     assert jit.seen.format == "torchscript"

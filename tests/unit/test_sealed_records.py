@@ -12,9 +12,9 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.gateway.fileserver.server import LedgerRecords
 from comity.gateway.fileserver.verified import VerifiedBlobs
-from comity.ledger.ledger import NAME, Ledger
+from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.records import PieceRecordTable
-from comity.trust.artifact import FIXED, PIECE, TENSOR, PieceRecord, encode_records
+from comity.trust.artifact import FIXED_LAYOUT, PIECE_SIZE, TENSOR_LAYOUT, PieceRecord, encode_records
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace
 from support.blob_site import records_of
@@ -67,37 +67,37 @@ def record(length: int, seed: int) -> PieceRecord:
     ],
 )
 def test_damaged_records_are_none_and_give_way_to_right_ones(ledger: Ledger, tmp_path: Path, damage: str) -> None:
-    records = encode_records([record(PIECE, 1), record(10, 2)])
-    foreign = encode_records([record(PIECE, 3), record(10, 4)])
-    ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
-    ledger.pieces.remember_records(OTHER, PIECE + 10, FIXED, foreign)
-    with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+    records = encode_records([record(PIECE_SIZE, 1), record(10, 2)])
+    foreign = encode_records([record(PIECE_SIZE, 3), record(10, 4)])
+    ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, FIXED_LAYOUT, records)
+    ledger.pieces.store_records(OTHER, PIECE_SIZE + 10, FIXED_LAYOUT, foreign)
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as database, database:
         database.execute("PRAGMA writable_schema = ON")
         database.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'piece_records'")
         database.execute("PRAGMA writable_schema = RESET")
         database.execute(f"UPDATE piece_records SET {damage} WHERE id = 1")
-    assert [ledger.pieces.records(BLOB, layout) for layout in (FIXED, TENSOR)] == [None, None]
-    assert ledger.pieces.records(OTHER, FIXED) == foreign
+    assert [ledger.pieces.records(BLOB, layout) for layout in (FIXED_LAYOUT, TENSOR_LAYOUT)] == [None, None]
+    assert ledger.pieces.records(OTHER, FIXED_LAYOUT) == foreign
     assert OTHER in ledger.pieces.blobs()
-    ledger.pieces.remember_records(BLOB, PIECE + 10, FIXED, records)
-    assert ledger.pieces.records(BLOB, FIXED) == records
-    assert ledger.pieces.records(BLOB, TENSOR) is None
+    ledger.pieces.store_records(BLOB, PIECE_SIZE + 10, FIXED_LAYOUT, records)
+    assert ledger.pieces.records(BLOB, FIXED_LAYOUT) == records
+    assert ledger.pieces.records(BLOB, TENSOR_LAYOUT) is None
 
 
 def test_the_ledger_tells_of_which_blobs_it_has_records(ledger: Ledger) -> None:
     assert ledger.pieces.blobs() == set()
-    for layout in (FIXED, TENSOR):
-        ledger.pieces.remember_records(BLOB, 5, layout, encode_records([record(5, 1)]))
-    ledger.pieces.remember_records(OTHER, 5, FIXED, encode_records([record(5, 1)]))
+    for layout in (FIXED_LAYOUT, TENSOR_LAYOUT):
+        ledger.pieces.store_records(BLOB, 5, layout, encode_records([record(5, 1)]))
+    ledger.pieces.store_records(OTHER, 5, FIXED_LAYOUT, encode_records([record(5, 1)]))
     assert ledger.pieces.blobs() == {BLOB, OTHER}
 
 
 def test_the_gateway_keeps_what_it_hashed_where_the_ledger_can(ledger: Ledger, tmp_path: Path) -> None:
-    store, data = FolderStore(tmp_path / "store"), bytes(PIECE + 10)
+    store, data = FolderStore(tmp_path / "store"), bytes(PIECE_SIZE + 10)
     store.put(sha256(data), data)
-    checked = VerifiedBlobs(store, LedgerRecords(ledger.pieces))
-    assert b"".join(checked.read(sha256(data), 0, len(data))) == data
-    assert ledger.pieces.records(sha256(data), FIXED) == records_of(data)
+    verified = VerifiedBlobs(store, LedgerRecords(ledger.pieces))
+    assert b"".join(verified.read(sha256(data), 0, len(data))) == data
+    assert ledger.pieces.records(sha256(data), FIXED_LAYOUT) == records_of(data)
 
 
 def test_a_ledger_that_takes_no_records_keeps_no_reader_from_its_bytes(tmp_path: Path) -> None:
@@ -107,12 +107,12 @@ def test_a_ledger_that_takes_no_records_keeps_no_reader_from_its_bytes(tmp_path:
         def records(self, *_: object) -> None:
             return None
 
-        def remember_records(self, *_: object) -> None:
+        def store_records(self, *_: object) -> None:
             self.tried += 1
             raise OutOfSpace("the ledger's disk is full", why="for a test")
 
-    store, data, full = FolderStore(tmp_path / "store"), bytes(PIECE + 10), Full()
+    store, data, full = FolderStore(tmp_path / "store"), bytes(PIECE_SIZE + 10), Full()
     store.put(sha256(data), data)
-    checked = VerifiedBlobs(store, LedgerRecords(cast(PieceRecordTable, cast(Any, full))))
-    assert b"".join(checked.read(sha256(data), 0, len(data))) == data
+    verified = VerifiedBlobs(store, LedgerRecords(cast(PieceRecordTable, cast(Any, full))))
+    assert b"".join(verified.read(sha256(data), 0, len(data))) == data
     assert full.tried

@@ -5,13 +5,13 @@ import re
 import zlib
 
 import pytest
-from comity.trust.encoding import SYLLABLE_BITS, Digest, grouped, plain, sha256, syllables
+from comity.trust.encoding import SYLLABLE_BITS, Digest, format_id, printable, sha256, syllables
 
 ID = sha256(b"an identity")
 
 
 def test_the_grouped_form_is_the_id_in_base32_and_a_checksum() -> None:
-    text = grouped(ID)
+    text = format_id(ID)
     assert re.fullmatch(r"[A-Z2-7]{7}(-[A-Z2-7]{7}){7}", text)
     digits = text.replace("-", "")
     assert base64.b32decode(digits[:52] + "====") == bytes.fromhex(ID)
@@ -24,7 +24,7 @@ def test_the_grouped_form_is_the_id_in_base32_and_a_checksum() -> None:
 @pytest.mark.parametrize("at", range(0, 64, 7))
 def test_one_wrong_digit_changes_the_checksum(at: int) -> None:
     other = Digest(ID[:at] + format(int(ID[at], 16) ^ 1, "x") + ID[at + 1 :])
-    assert grouped(other)[-4:] != grouped(ID)[-4:]
+    assert format_id(other)[-4:] != format_id(ID)[-4:]
 
 
 def test_syllables_are_four_words_that_can_be_read_out() -> None:
@@ -32,8 +32,8 @@ def test_syllables_are_four_words_that_can_be_read_out() -> None:
 
 
 def test_plain_text_is_one_printable_line() -> None:
-    assert plain("a\nb\x1b[0m\u202ec\udcff é") == "a\\nb\\x1b[0m\\u202ec\\udcff é"
-    assert plain("Institute 日本 …") == "Institute 日本 …"
+    assert printable("a\nb\x1b[0m\u202ec\udcff é") == "a\\nb\\x1b[0m\\u202ec\\udcff é"
+    assert printable("Institute 日本 …") == "Institute 日本 …"
 
 
 def test_syllables_spell_the_first_bits_and_only_those() -> None:

@@ -16,7 +16,7 @@ from comity.trust.statement import (
     Statement,
     Subject,
     parse_entry,
-    seal,
+    sign_payload,
     sign_statement,
 )
 from support.world import signer
@@ -93,7 +93,7 @@ def test_a_side_object_is_named_once() -> None:
     """One object of 64 MiB that is listed 64 times counts 4 GiB."""
     item = SideObject.of(b"once")
     for objects in ((item, item), (item, replace(item, size=5))):
-        with pytest.raises(Malformed, match="named twice"):
+        with pytest.raises(Malformed, match="listed twice"):
             Statement.parse(replace(SIMPLE, objects=objects).encode())
 
 
@@ -170,6 +170,6 @@ def test_what_nobody_could_read_back_is_not_signed(statement: Statement) -> None
 
 
 def test_an_envelope_of_another_payload_type_is_no_entry() -> None:
-    line = seal(canonical({}), signer("a"), payload_type="text/plain").encode()
+    line = sign_payload(canonical({}), signer("a"), payload_type="text/plain").encode()
     with pytest.raises(Malformed):
         parse_entry(line)

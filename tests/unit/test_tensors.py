@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from comity.formats.tensors import BLOCKS, Tensor, TensorTable, read_gguf, read_safetensors, reader_of
+from comity.formats.tensors import BLOCKS, Tensor, TensorTable, read_gguf, read_safetensors, tensor_reader
 from comity.trust.errors import Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,18 +38,18 @@ def test_tensors_come_in_the_order_of_their_bytes_with_type_and_shape() -> None:
 @pytest.mark.parametrize(
     ("header", "why"),
     [
-        ({"a": tensor("F32", [3], 0, 8)}, "which its shape does not give"),
-        ({"a": tensor("F33", [2], 0, 8)}, "not known here"),
+        ({"a": tensor("F32", [3], 0, 8)}, "which does not match its shape"),
+        ({"a": tensor("F33", [2], 0, 8)}, "unknown type"),
         ({"a": tensor("F32", [-2], 0, 8)}, "a dimension of -2"),
         ({"a": tensor("F32", [True, 2], 0, 8)}, "a dimension of True"),
-        ({"a": tensor("F32", [2**40, 2**40], 0, 8)}, "more dimensions or elements"),
-        ({"a": tensor("F32", [1] * 17, 0, 4)}, "more dimensions or elements"),
-        ({"a": tensor("F32", [4], 0, 16)}, "does not lie inside the file"),
-        ({"a": tensor("F32", [2], -8, 0)}, "does not lie inside the file"),
+        ({"a": tensor("F32", [2**40, 2**40], 0, 8)}, "too many dimensions or elements"),
+        ({"a": tensor("F32", [1] * 17, 0, 4)}, "too many dimensions or elements"),
+        ({"a": tensor("F32", [4], 0, 16)}, "is not inside the file"),
+        ({"a": tensor("F32", [2], -8, 0)}, "is not inside the file"),
         ({"a": tensor("F32", [2], 0, 8), "b": tensor("F32", [1], 4, 8)}, "overlap"),
         ({"": tensor("F32", [2], 0, 8)}, "name of 0 characters"),
-        ({"a": {"dtype": "F32", "shape": [2]}}, "no type, shape or place"),
-        ({"a": tensor("F32", [2], 8, 0)}, "which its shape does not give"),
+        ({"a": {"dtype": "F32", "shape": [2]}}, "no type, shape or offsets"),
+        ({"a": tensor("F32", [2], 8, 0)}, "which does not match its shape"),
     ],
 )
 def test_a_header_that_does_not_say_which_bytes_are_which_element_is_refused(
@@ -67,9 +67,9 @@ def test_a_gguf_file_lists_its_dimensions_the_other_way_round() -> None:
         ("one", "I8", (5,), 5),
         ("two", "I8", (40,), 40),
     ]
-    assert table.facts["general.architecture"] == "llama"
-    assert table.facts["general.alignment"] == 32
-    assert "tokenizer.ggml.tokens" not in table.facts
+    assert table.metadata["general.architecture"] == "llama"
+    assert table.metadata["general.alignment"] == 32
+    assert "tokenizer.ggml.tokens" not in table.metadata
 
 
 def test_the_sizes_of_blocks_are_those_of_the_gguf_package() -> None:
@@ -80,9 +80,9 @@ def test_the_sizes_of_blocks_are_those_of_the_gguf_package() -> None:
 
 
 def test_formats_are_known_by_their_ending() -> None:
-    assert reader_of("a/model.SAFETENSORS") is read_safetensors
-    assert reader_of("model.gguf") is read_gguf
-    assert reader_of("model.bin") is None
+    assert tensor_reader("a/model.SAFETENSORS") is read_safetensors
+    assert tensor_reader("model.gguf") is read_gguf
+    assert tensor_reader("model.bin") is None
 
 
 SAFETENSORS = safetensors({"a": bytes(16), "b": bytes(9)}, {"format": "pt"})

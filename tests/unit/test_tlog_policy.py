@@ -44,7 +44,7 @@ quorum both"""
 
 
 def cosigned(*names: str) -> SignedNote:
-    return NOTE.adding(*(cosign(CHECKPOINT, f"{name}.example", KEYS[name], NOW) for name in names))
+    return NOTE.with_signatures(*(cosign(CHECKPOINT, f"{name}.example", KEYS[name], NOW) for name in names))
 
 
 def test_a_policy_is_printed_without_comments_and_parsed_back() -> None:
@@ -76,7 +76,7 @@ def test_fewer_do_not_satisfy(names: tuple[str, ...]) -> None:
 
 
 def test_one_cosigner_that_signs_twice_counts_once() -> None:
-    note = cosigned("x1", "y1").adding(cosign(CHECKPOINT, "x1.example", KEYS["x1"], NOW + 1))
+    note = cosigned("x1", "y1").with_signatures(cosign(CHECKPOINT, "x1.example", KEYS["x1"], NOW + 1))
     with pytest.raises(PolicyNotMet):
         TlogPolicy.parse(POLICY).satisfied(note)
 
@@ -84,7 +84,7 @@ def test_one_cosigner_that_signs_twice_counts_once() -> None:
 def test_a_forged_line_of_a_listed_cosigner_rejects_the_note() -> None:
     forged = NoteSignature("x3.example", WITNESSES["x3"].key_id, bytes(72))
     with pytest.raises(Untrusted):
-        TlogPolicy.parse(POLICY).satisfied(cosigned(*KEYS).adding(forged))
+        TlogPolicy.parse(POLICY).satisfied(cosigned(*KEYS).with_signatures(forged))
 
 
 def test_a_checkpoint_without_its_logs_signature_is_untrusted_whoever_cosigned() -> None:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from comity.content.secrets import MAX_TOKENS, TokenFile, check_reach, hashed, looks_like_one
+from comity.content.secrets import MAX_TOKENS, TokenFile, check_reach, looks_like_token, token_hash
 from comity.trust.errors import Malformed, NotFound, OutOfSpace, Refused
 from comity_cli.main import main
 
@@ -20,10 +20,10 @@ def file(tmp_path: Path) -> TokenFile:
 
 def test_a_token_has_the_shape_that_hub_clients_send_and_only_its_hash_is_kept(file: TokenFile, tmp_path: Path) -> None:
     secret, token = file.add("ci", ("*",), 1_800_000_000)
-    assert re.fullmatch("hf_[A-Za-z0-9]{40}", secret) and looks_like_one(secret)
+    assert re.fullmatch("hf_[A-Za-z0-9]{40}", secret) and looks_like_token(secret)
     kept = (tmp_path / "tokens.json").read_text()
     assert secret not in kept and secret[3:] not in kept
-    assert hashed(secret) in kept
+    assert token_hash(secret) in kept
     assert file.read() == (token,)
     assert stat.S_IMODE((tmp_path / "tokens.json").stat().st_mode) == 0o600
 
@@ -42,7 +42,7 @@ def test_a_token_has_the_shape_that_hub_clients_send_and_only_its_hash_is_kept(f
 )
 def test_a_token_opens_what_its_reach_says(file: TokenFile, reach: str, repository: str, opens: bool) -> None:
     _, token = file.add("ci", (reach,), 0)
-    assert token.opens(repository) is opens
+    assert token.allows(repository) is opens
 
 
 @pytest.mark.parametrize("reach", ("", "**", "a", "*/b", "a/*/c", "a/..", "../b", "a b/c"))
@@ -89,7 +89,7 @@ def test_tokens_are_bounded(file: TokenFile, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_command_shows_a_token_once_and_never_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "node.toml").touch()
     made = run(capsys, "token", "new", "ci", "--reach", "acme/*", "--dir", str(tmp_path))
-    assert made["schema"] == "comity.dev/token/v1" and looks_like_one(made["token"])
+    assert made["schema"] == "comity.dev/token/v1" and looks_like_token(made["token"])
     listed = run(capsys, "token", "ls", "--dir", str(tmp_path))
     assert [(t["id"], t["name"], t["reach"]) for t in listed["tokens"]] == [(made["id"], "ci", ["acme/*"])]
     assert made["token"] not in json.dumps(listed)

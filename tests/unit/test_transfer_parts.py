@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
-from comity.transfer.fetch import FileHasher, Partial, PieceBuffers
+from comity.transfer.fetch import FileHasher, PartialFile, PieceBuffers
 from comity.transfer.scheduler import TransferLimits, WantedFile
 from comity.transfer.sources import LocalSource, RangeStream
 from comity.trust.artifact import PieceRecord
 from comity.trust.encoding import sha256
 from comity.trust.errors import OutOfSpace, Unavailable, Untrusted
-from support.sources import PIECE, wanted, weights
+from support.sources import PIECE_SIZE, wanted, weights
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def chunks(*parts: bytes) -> AsyncGenerator[bytes, None]:
 
 async def filled(length: int, *parts: bytes) -> bytes:
     buffer = bytearray(length)
-    answer = RangeStream(chunks(*parts), silence=1.0)
+    answer = RangeStream(chunks(*parts), read_timeout=1.0)
     await answer.fill(memoryview(buffer), lambda count: None)
     await answer.end()
     return bytes(buffer)
@@ -62,7 +62,7 @@ async def test_an_answer_may_be_cut_anywhere() -> None:
 
 
 async def test_a_message_that_spans_pieces_fills_both() -> None:
-    answer, first, second = RangeStream(chunks(b"abc", b"def"), silence=1.0), bytearray(2), bytearray(4)
+    answer, first, second = RangeStream(chunks(b"abc", b"def"), read_timeout=1.0), bytearray(2), bytearray(4)
     await answer.fill(memoryview(first), lambda count: None)
     await answer.fill(memoryview(second), lambda count: None)
     assert bytes(first + second) == b"abcdef"
@@ -89,7 +89,7 @@ async def test_silence_is_a_failure() -> None:
         yield b""
 
     with pytest.raises(Unavailable) as failure:
-        await RangeStream(silent(), silence=0.01).fill(memoryview(bytearray(1)), lambda count: None)
+        await RangeStream(silent(), read_timeout=0.01).fill(memoryview(bytearray(1)), lambda count: None)
     assert failure.value.code == "STALLED"
 
 
@@ -99,49 +99,49 @@ async def test_a_lost_connection_is_a_failure() -> None:
         yield b""
 
     with pytest.raises(Unavailable, match="reset by peer") as failure:
-        await RangeStream(lost(), silence=1.0).fill(memoryview(bytearray(1)), lambda count: None)
+        await RangeStream(lost(), read_timeout=1.0).fill(memoryview(bytearray(1)), lambda count: None)
     assert failure.value.code == "CONNECTION"
 
 
 def piece(data: bytes, number: int) -> memoryview:
-    return memoryview(bytearray(data[number * PIECE : (number + 1) * PIECE]))
+    return memoryview(bytearray(data[number * PIECE_SIZE : (number + 1) * PIECE_SIZE]))
 
 
 def test_only_a_right_piece_is_written(tmp_path: Path) -> None:
     data = weights(3)
-    partial = Partial(tmp_path / "p", wanted(data))
-    assert partial.claimed() == []
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    assert partial.candidate_pieces() == []
     wrong = piece(data, 1)
     wrong[5] ^= 1
-    assert partial.keep(1, wrong) == hashlib.sha256(wrong).digest()
-    assert partial.claimed() == []
-    partial.keep(1, piece(data, 1))
-    assert (tmp_path / "p").read_bytes() == bytes(PIECE) + data[PIECE : 2 * PIECE]
+    assert partial.write_piece(1, wrong) == hashlib.sha256(wrong).digest()
+    assert partial.candidate_pieces() == []
+    partial.write_piece(1, piece(data, 1))
+    assert (tmp_path / "p").read_bytes() == bytes(PIECE_SIZE) + data[PIECE_SIZE : 2 * PIECE_SIZE]
 
 
 def test_holes_are_not_claimed(tmp_path: Path) -> None:
     data = weights(9)
-    partial = Partial(tmp_path / "p", wanted(data))
-    partial.claimed()
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    partial.candidate_pieces()
     for number in (2, 3, 8):
-        partial.keep(number, piece(data, number))
-    assert partial.claimed() == [2, 3, 8]
+        partial.write_piece(number, piece(data, number))
+    assert partial.candidate_pieces() == [2, 3, 8]
 
 
 def test_what_is_claimed_is_believed_only_after_hashing(tmp_path: Path) -> None:
     data = weights(3)
-    partial = Partial(tmp_path / "p", wanted(data))
-    (tmp_path / "p").write_bytes(data[:PIECE] + bytes(PIECE) + data[2 * PIECE : -1])
-    claimed = partial.claimed()
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    (tmp_path / "p").write_bytes(data[:PIECE_SIZE] + bytes(PIECE_SIZE) + data[2 * PIECE_SIZE : -1])
+    claimed = partial.candidate_pieces()
     views = [memoryview(bytearray(len(piece(data, number)))) for number in range(3)]
-    assert [number for number in claimed if partial.holds(number, views[number])] == [0]
+    assert [number for number in claimed if partial.has_piece(number, views[number])] == [0]
 
 
 def test_bytes_beyond_the_file_are_neither_claimed_nor_kept(tmp_path: Path) -> None:
     data = weights(2)
-    partial = Partial(tmp_path / "p", wanted(data))
-    (tmp_path / "p").write_bytes(data + bytes(5 * PIECE))
-    assert partial.claimed() == [0, 1]
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    (tmp_path / "p").write_bytes(data + bytes(5 * PIECE_SIZE))
+    assert partial.candidate_pieces() == [0, 1]
     partial.seal()
     assert (tmp_path / "p").read_bytes() == data
 
@@ -150,23 +150,23 @@ def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path)
     (tmp_path / "elsewhere").write_bytes(b"mine")
     (tmp_path / "p").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unavailable) as failure:
-        Partial(tmp_path / "p", wanted(weights(1))).claimed()
+        PartialFile(tmp_path / "p", wanted(weights(1))).candidate_pieces()
     assert failure.value.code == "DISK"
 
 
 def test_a_file_that_the_disk_cannot_take_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
-    partial = Partial(tmp_path / "p", wanted(weights(1)))
-    partial.claimed()
-    partial.require_room(PIECE)
+    partial = PartialFile(tmp_path / "p", wanted(weights(1)))
+    partial.candidate_pieces()
+    partial.require_space(PIECE_SIZE)
     with pytest.raises(OutOfSpace, match="bytes are missing"):
-        partial.require_room(1 << 62)
+        partial.require_space(1 << 62)
 
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """No file may grow beyond one and a half pieces: a full disk, without a disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE * 3 // 2, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_SIZE * 3 // 2, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -174,15 +174,15 @@ def small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_named_as_such(tmp_path: Path) -> None:
     data = weights(3)
-    partial = Partial(tmp_path / "p", wanted(data))
-    partial.claimed()
-    partial.keep(0, piece(data, 0))
+    partial = PartialFile(tmp_path / "p", wanted(data))
+    partial.candidate_pieces()
+    partial.write_piece(0, piece(data, 0))
     with pytest.raises(OutOfSpace):
-        partial.keep(1, piece(data, 1))
+        partial.write_piece(1, piece(data, 1))
 
 
 def test_the_partial_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
-    Partial(tmp_path / "p", wanted(weights(1))).claimed()
+    PartialFile(tmp_path / "p", wanted(weights(1))).candidate_pieces()
     assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600
 
 
@@ -190,15 +190,15 @@ def test_the_partial_file_is_nobody_elses_to_read(tmp_path: Path) -> None:
 async def test_the_trail_hashes_in_file_order_whatever_the_order_of_arrival(tmp_path: Path, order: list[int]) -> None:
     data = weights(5)
     want = wanted(data)
-    partial, buffers = Partial(tmp_path / "p", want), PieceBuffers(3, PIECE)
-    partial.claimed()
+    partial, buffers = PartialFile(tmp_path / "p", want), PieceBuffers(3, PIECE_SIZE)
+    partial.candidate_pieces()
     trail = FileHasher(want, partial, buffers, ahead=1)
     hashing = asyncio.create_task(trail.digest(None))
     for number in order:
         buffer = await buffers.take()
         view = memoryview(buffer)[: want.records[number].length]
         view[:] = piece(data, number)
-        partial.keep(number, view)
+        partial.write_piece(number, view)
         trail.add(number, buffer)
     assert await hashing == want.digest
 
@@ -225,4 +225,4 @@ async def test_the_number_of_buffers_is_bounded() -> None:
 
 def test_the_disk_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=os.strerror(2)):
-        Partial(tmp_path / "no" / "p", wanted(weights(1))).claimed()
+        PartialFile(tmp_path / "no" / "p", wanted(weights(1))).candidate_pieces()

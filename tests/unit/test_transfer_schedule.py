@@ -12,8 +12,8 @@ FAST = 100.0 * MIB
 
 def schedule(pieces: int, limits: TransferLimits | None = None, **rates: float | None) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    standings = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
-    return Schedule(offsets, range(pieces), standings, limits or TransferLimits())
+    health = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), health, limits or TransferLimits())
 
 
 def deliver(plan: Schedule, request: RangeRequest, now: float) -> None:
@@ -73,7 +73,7 @@ def test_a_source_that_failed_rests_longer_each_time_and_is_never_dropped() -> N
         [request] = plan.assign(now)
         plan.failed(request, SILENT, now, jitter=1.0)
         assert plan.assign(now) == []
-        pause = plan.wake(now)
+        pause = plan.next_wake(now)
         assert pause is not None
         pauses.append(pause)
         now += pause
@@ -85,7 +85,7 @@ def test_jitter_shortens_a_rest_by_up_to_half() -> None:
     plan = schedule(1, a=None)
     [request] = plan.assign(0.0)
     plan.failed(request, SILENT, 0.0, jitter=0.0)
-    assert plan.wake(0.0) == 0.25
+    assert plan.next_wake(0.0) == 0.25
 
 
 def test_a_source_that_failed_is_tried_with_one_piece() -> None:
@@ -132,8 +132,8 @@ def test_a_bad_piece_drops_the_source_and_ends_its_requests() -> None:
     a = next(r for r in requests if r.source == "a")
     plan.bad(a, a.first, b"other", 1.0, 0.0)
     assert list(plan.dropped) == ["a"]
-    assert all(not r.live for r in requests if r.source == "a")
-    assert all(r.live for r in requests if r.source == "b")
+    assert all(not r.active for r in requests if r.source == "a")
+    assert all(r.active for r in requests if r.source == "b")
 
 
 def test_the_last_source_is_asked_again_once_after_a_bad_piece() -> None:
@@ -157,7 +157,7 @@ def test_the_last_source_is_dropped_at_its_second_bad_piece() -> None:
     plan.bad(again, 0, b"another", 9.0, 1.0)
     for request in plan.requests:
         plan.ended(request)
-    assert plan.exhausted and not plan.doubted
+    assert plan.exhausted and not plan.index_suspect
 
 
 def test_what_was_under_way_when_the_last_source_was_forgiven_is_not_held_against_it() -> None:
@@ -175,40 +175,40 @@ def test_the_same_wrong_bytes_twice_cast_doubt_on_the_index() -> None:
     plan.ended(a)
     [b] = plan.assign(0.0)
     plan.bad(b, 0, b"other", 0.0, 0.0)
-    assert plan.doubted
+    assert plan.index_suspect
 
 
 def test_an_idle_source_takes_over_what_a_slower_one_has_not_begun() -> None:
     plan = schedule(12, slow=FAST, fast=FAST)
-    plan._sources["fast"].rests_until = 1.0
+    plan._sources["fast"].backoff_until = 1.0
     [slow] = plan.assign(0.0)
     assert (slow.first, slow.stop) == (0, 12)
     slow.received = MIB
     fast, next_of_fast = plan.assign(10.0)
     assert (fast.source, fast.first, next_of_fast.first) == ("fast", 11, 10)
-    assert slow.stop == 10 and slow.live
+    assert slow.stop == 10 and slow.active
     assert plan.holders(11) == (fast,)
 
 
 def test_a_slow_last_piece_is_doubled_once_and_the_first_copy_wins() -> None:
     plan = schedule(1, a=None, b=FAST, c=FAST)
-    plan._sources["b"].rests_until = plan._sources["c"].rests_until = 1.0  # so that a is asked first
+    plan._sources["b"].backoff_until = plan._sources["c"].backoff_until = 1.0  # so that a is asked first
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     assert plan.holders(0) == (a, b)
     assert plan.assign(2.0) == []
     deliver(plan, b, 2.0)
-    assert not a.live and plan.finished
+    assert not a.active and plan.finished
     assert not plan.verified(a, 0, 2.0), "the second copy does not count"
 
 
 def test_of_two_holders_that_drip_one_gives_way_to_a_third() -> None:
     plan = schedule(1, a=None, b=None, c=FAST)
-    plan._sources["c"].rests_until = 10.0
+    plan._sources["c"].backoff_until = 10.0
     [a] = plan.assign(0.0)
     [b] = plan.assign(1.0)
     a.received, b.received = MIB // 2, 1
-    assert plan.assign(10.0) == [] and a.live and not b.live
+    assert plan.assign(10.0) == [] and a.active and not b.active
     plan.ended(b)
     [c] = plan.assign(10.0)
     assert plan.holders(0) == (a, c)
@@ -226,8 +226,8 @@ def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_tak
     plan = schedule(10, TransferLimits(streams=2), a=None, b=None, c=None)
     a, b = plan.assign(0.0)
     a.received, b.received = 10, MIB - 1
-    assert plan.assign(1.0) == [] and a.live, "not before it had a chance"
-    assert plan.assign(3.0) == [] and not a.live and b.live
+    assert plan.assign(1.0) == [] and a.active, "not before it had a chance"
+    assert plan.assign(3.0) == [] and not a.active and b.active
     plan.ended(a)
     [c] = plan.assign(3.0)
     assert (c.source, c.first) == ("c", 0)
@@ -235,18 +235,20 @@ def test_a_waiting_source_displaces_the_slowest_request_when_all_streams_are_tak
 
 def test_a_proven_liar_of_an_earlier_transfer_is_not_asked() -> None:
     offsets = [0, MIB]
-    plan = Schedule(offsets, [0], {"a": SourceHealth(lied=Unavailable("lied")), "b": SourceHealth()}, TransferLimits())
+    plan = Schedule(
+        offsets, [0], {"a": SourceHealth(bad_piece=Unavailable("lied")), "b": SourceHealth()}, TransferLimits()
+    )
     assert [r.source for r in plan.assign(0.0)] == ["b"]
 
 
 def two_ways(pieces: int, **rates: float | None) -> Schedule:
     """Two sources, `grpc` and `https`, that lead to one host; those with a rate have been tried."""
     offsets = [at * MIB for at in range(pieces + 1)]
-    standings = {
+    health = {
         name: SourceHealth(rate, asked=TRIALS, last_asked=0.0) if rate else SourceHealth()
         for name, rate in rates.items()
     }
-    return Schedule(offsets, range(pieces), standings, TransferLimits(), dict.fromkeys(rates, "node"))
+    return Schedule(offsets, range(pieces), health, TransferLimits(), dict.fromkeys(rates, "node"))
 
 
 def asked(plan: Schedule, now: float, rates: dict[str, float]) -> list[str]:
@@ -307,8 +309,8 @@ def test_what_a_host_holds_is_not_doubled_by_its_other_way() -> None:
 
 def watched(pieces: int, awaited: list[int], **rates: float) -> Schedule:
     offsets = [at * MIB for at in range(pieces + 1)]
-    standings = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
-    return Schedule(offsets, range(pieces), standings, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
+    health = {name: SourceHealth(rate=rate) for name, rate in rates.items()}
+    return Schedule(offsets, range(pieces), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
 
 
 def test_what_a_reader_waits_for_is_begun_first() -> None:
@@ -328,9 +330,9 @@ def test_without_a_reader_the_front_waits_for_nobody() -> None:
 
 def _beside_a_slow_one(awaited: list[int]) -> list[RangeRequest]:
     """What a fast source is asked for, one after the other, while a slow one has the first two."""
-    standings = {"slow": SourceHealth(rate=0.01 * MIB), "fast": SourceHealth(rate=10.0 * MIB, rests_until=0.5)}
+    health = {"slow": SourceHealth(rate=0.01 * MIB), "fast": SourceHealth(rate=10.0 * MIB, backoff_until=0.5)}
     offsets = [at * MIB for at in range(1001)]
-    plan = Schedule(offsets, range(1000), standings, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
+    plan = Schedule(offsets, range(1000), health, TransferLimits(run_seconds=1.0), awaited=lambda: awaited)
     assert [(request.source, request.first) for request in plan.assign(0.0)] == [("slow", 0), ("slow", 1)]
     begun: list[RangeRequest] = []
     for second in range(1, 12):

@@ -8,7 +8,7 @@ from typing import cast
 from comity.trust.charter.document import Member
 from comity.trust.claims import MirrorEvidence
 from comity.trust.encoding import Digest, sha256
-from comity.trust.resolution import most_corroborated, stands_for
+from comity.trust.resolution import most_corroborated, preferred_artifact
 from support.world import seat
 
 COMMIT = f"hf:org/name@{'6' * 40}"
@@ -18,7 +18,7 @@ LIAR = seat("KR").member
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     members: tuple[Member, ...] = field(default=())
     names: tuple[str, ...] = (COMMIT,)
 
@@ -27,20 +27,23 @@ class Fetched:
 
 
 def observed(true: list[Member], false: list[Member]) -> dict[Digest, MirrorEvidence]:
-    return {TRUE: cast(MirrorEvidence, Fetched(tuple(true))), FALSE: cast(MirrorEvidence, Fetched(tuple(false)))}
+    return {
+        TRUE: cast(MirrorEvidence, FetchResult(tuple(true))),
+        FALSE: cast(MirrorEvidence, FetchResult(tuple(false))),
+    }
 
 
 def test_one_member_that_observes_other_bytes_changes_nothing() -> None:
-    assert stands_for(observed(HONEST, [LIAR]), COMMIT, {}) == TRUE
-    assert stands_for(observed(HONEST, [LIAR, LIAR]), COMMIT, {LIAR.id: FALSE}) == TRUE
+    assert preferred_artifact(observed(HONEST, [LIAR]), COMMIT, {}) == TRUE
+    assert preferred_artifact(observed(HONEST, [LIAR, LIAR]), COMMIT, {LIAR.id: FALSE}) == TRUE
 
 
 def test_a_member_that_observed_both_counts_for_neither() -> None:
     assert most_corroborated(observed([HONEST[0]], [LIAR, HONEST[0]]), COMMIT) == (FALSE,)
-    assert stands_for(observed([HONEST[0], LIAR], [LIAR]), COMMIT, {}) == TRUE
+    assert preferred_artifact(observed([HONEST[0], LIAR], [LIAR]), COMMIT, {}) == TRUE
 
 
 def test_of_equally_many_what_most_members_saw_first() -> None:
     split = observed([HONEST[0]], [LIAR])
-    assert stands_for(split, COMMIT, {HONEST[0].id: TRUE, HONEST[1].id: TRUE, LIAR.id: FALSE}) == TRUE
-    assert stands_for(split, COMMIT, {HONEST[0].id: TRUE, LIAR.id: FALSE}) is None
+    assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, HONEST[1].id: TRUE, LIAR.id: FALSE}) == TRUE
+    assert preferred_artifact(split, COMMIT, {HONEST[0].id: TRUE, LIAR.id: FALSE}) is None

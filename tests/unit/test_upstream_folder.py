@@ -13,7 +13,7 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Untrusted
 from comity.trust.upstream import UpstreamRequest
-from comity.upstream.mirror import METADATA, MirrorResult, recognise_folder, take_folder
+from comity.upstream.mirror import METADATA, MirrorResult, copy_folder, recognise_folder
 
 COMMIT, OTHER = "1f" * 20, "2e" * 20
 WEIGHTS, CARD = b"weights" * 1000, b"# Card\n"
@@ -51,7 +51,7 @@ def cache(root: Path, *, commit: str = COMMIT, card: str = "") -> Path:
 
 def taken(folder: Path, named: UpstreamRequest | None, into: Path) -> MirrorResult:
     into.mkdir()
-    return take_folder(recognise_folder(folder, named), into, Silent())
+    return copy_folder(recognise_folder(folder, named), into, Silent())
 
 
 @pytest.mark.parametrize("of", ["the snapshot", "the repository"])
@@ -59,7 +59,7 @@ def test_a_cache_tells_repository_commit_branch_and_hashes(tmp_path: Path, of: s
     snapshot = cache(tmp_path)
     folder = snapshot if of == "the snapshot" else snapshot.parent.parent
     found = recognise_folder(folder, None)
-    upstream = found.listing.standing.upstream
+    upstream = found.listing.revision_info.upstream
     assert (upstream.name, upstream.requested, upstream.endpoint) == (f"hf:org/name@{COMMIT}", "main", "")
     assert found.how == "cache"
     done = taken(folder, None, tmp_path / "into")
@@ -101,7 +101,7 @@ def test_a_link_of_a_cache_leads_to_its_blobs_or_nowhere(tmp_path: Path, target:
 def test_what_a_client_wrote_beside_its_files_tells_commit_and_hashes(tmp_path: Path) -> None:
     folder = noted(tmp_path / "folder", COMMIT)
     found = recognise_folder(folder, UpstreamRequest("org/name", "v1"))
-    assert (found.how, found.listing.standing.upstream.commit) == ("cache", COMMIT)
+    assert (found.how, found.listing.revision_info.upstream.commit) == ("cache", COMMIT)
     assert {seen.match for seen in taken(folder, UpstreamRequest("org/name"), tmp_path / "into").observations} == {
         "sha256"
     }
@@ -167,7 +167,7 @@ def test_a_file_that_changes_while_it_is_copied_is_noticed(tmp_path: Path) -> No
     (tmp_path / "folder" / "weights.bin").write_bytes(WEIGHTS + b"more")
     (tmp_path / "into").mkdir()
     with pytest.raises(Conflict) as changed:
-        take_folder(found, tmp_path / "into", Silent())
+        copy_folder(found, tmp_path / "into", Silent())
     assert changed.value.code == "CHANGED"
 
 

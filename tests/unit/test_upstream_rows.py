@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from comity.trust.claims import BoundNode, weigh
+from comity.trust.claims import BoundNode, collect_mirror_evidence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Row, Verdict
@@ -63,10 +63,10 @@ def test_members_that_fetched_the_same_bytes_corroborate_one_another_each_once()
 def test_what_came_in_a_folder_corroborates_nothing() -> None:
     row = GOOD.saying(observation(CH, how="carried").line, observation(SG, how="cache").line).verdict().row("artifact")
     assert not any("corroborated" in text for text in texts(row))
-    assert any(text.startswith("carried here as") for text in texts(row))
+    assert any(text.startswith("imported from a folder as") for text in texts(row))
     assert any(text.startswith("taken from a cache of") for text in texts(row))
-    (carried,) = (text for text in texts(row) if text.startswith("carried here as"))
-    assert "held against no list of the upstream's" in carried
+    (carried,) = (text for text in texts(row) if text.startswith("imported from a folder as"))
+    assert "not compared with a list of the upstream" in carried
     assert "0/4" not in carried
 
 
@@ -128,7 +128,7 @@ def test_news_of_the_upstream_are_shown_and_change_no_state() -> None:
     gone = sign_gone(Gone(node, upstream, GOOD.artifact, "repository", 6), CH.online)
     before, after = GOOD.saying(observation(CH).line), GOOD.saying(observation(CH).line, changed.line, gone.line)
     row = after.verdict().row("artifact")
-    assert any(f"stands at {'2e' * 20} since" in text for text in texts(row))
+    assert any(f"is now at {'2e' * 20}" in text for text in texts(row))
     assert any("the repository is gone upstream" in text for text in texts(row))
     assert {r.name: r.state for r in after.verdict().rows} == {r.name: r.state for r in before.verdict().rows}
 
@@ -161,7 +161,7 @@ def test_the_order_of_observations_does_not_matter(lines: list[bytes]) -> None:
 def test_corroboration_is_counted_for_one_commit_at_a_time() -> None:
     bound = [BoundNode(node.seat.member, node.record, node.entry, True) for node in (CH, SG)]
     entries = [observation(CH), observation(SG, commit="2e" * 20)]
-    assert weigh(entries, GOOD.artifact, bound).corroborated == 1
+    assert collect_mirror_evidence(entries, GOOD.artifact, bound).corroborated == 1
 
 
 @pytest.mark.parametrize("text", ["corroborated = true", "corroborated = -1", "corroborated = 1000", "coroborated = 1"])

@@ -13,7 +13,7 @@ import pytest
 from comity import verifier
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable
-from comity.verifier import examine, main
+from comity.verifier import collect_evidence, main
 from support.case import FILES, case
 from support.folder import Folder
 
@@ -30,7 +30,7 @@ def judged(folder: Folder, *options: str) -> int:
 
 
 def test_what_is_read_is_what_was_written(folder: Folder) -> None:
-    read = examine(folder.path)
+    read = collect_evidence(folder.path)
     assert read.files == GOOD.evidence.files
     assert (read.manifest, read.pieces, read.claims, read.objects) == (
         GOOD.manifest,
@@ -43,7 +43,7 @@ def test_what_is_read_is_what_was_written(folder: Folder) -> None:
 
 def test_hashing_is_told_byte_by_byte(folder: Folder) -> None:
     told: list[int] = []
-    examine(folder.path, workers=3, on_hashed=told.append)
+    collect_evidence(folder.path, workers=3, on_hashed=told.append)
     assert sum(told) == sum(map(len, FILES.values()))
 
 
@@ -57,13 +57,13 @@ def test_no_folder_is_nothing_to_judge(tmp_path: Path, folder: Folder, capsys: p
     assert main([str(tmp_path / "nowhere"), "--policy", str(tmp_path / "policy.toml")]) == 5
     assert capsys.readouterr().err.startswith("error: no folder")
     with pytest.raises(NotFound):
-        examine(folder.path / "LICENSE")
+        collect_evidence(folder.path / "LICENSE")
 
 
 def test_a_claim_line_that_no_log_would_hold_is_a_note(folder: Folder) -> None:
     claims = folder.pack("claims.jsonl")
     claims.write_bytes(b"x" * 200_000 + b"\n" + claims.read_bytes() + b"y" * 3_000_000)
-    read = examine(folder.path)
+    read = collect_evidence(folder.path)
     assert read.claims[:-2] == GOOD.claims
     assert max(map(len, read.claims)) < 70_000
     assert judged(folder) == 0
@@ -76,16 +76,16 @@ def test_no_number_of_junk_lines_hides_the_claims(
     claims = folder.pack("claims.jsonl")
     junk = b"".join(b'{"n":%d}\n' % number for number in range(10_001)) + b"{}\n" * 10_001
     claims.write_bytes(junk + claims.read_bytes() if first else claims.read_bytes() + junk)
-    assert examine(folder.path).claims == GOOD.claims
+    assert collect_evidence(folder.path).claims == GOOD.claims
     assert judged(folder) == 0
-    assert "20002 lines of claims.jsonl are no statements" in capsys.readouterr().out
+    assert "20002 lines of claims.jsonl are not statements" in capsys.readouterr().out
 
 
 def test_no_number_of_junk_files_hides_proofs_and_objects(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10_001):
         (folder.pack("proofs") / f"{number:064x}.0000000000000000.tlog-proof").touch()
         (folder.pack("objects") / f"{number:064x}").touch()
-    read = examine(folder.path)
+    read = collect_evidence(folder.path)
     assert (set(read.proofs), read.objects) == (set(GOOD.proofs), GOOD.objects)
     assert judged(folder) == 0
     assert "10001 files in proofs" in capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_objects_that_no_claim_names_do_not_count(folder: Folder, monkeypatch: p
         data = b"%d" % number * 100_000
         (folder.pack("objects") / sha256(data)).write_bytes(data)
     monkeypatch.setattr(verifier, "MAX_READ", folder.pack("claims.jsonl").stat().st_size)
-    assert examine(folder.path).objects == GOOD.objects
+    assert collect_evidence(folder.path).objects == GOOD.objects
 
 
 def test_a_proof_that_cannot_be_read_hides_no_other(folder: Folder) -> None:
@@ -114,7 +114,7 @@ def test_junk_beside_proofs_and_objects_is_passed_over(folder: Folder) -> None:
         (folder.pack(where) / "README").write_bytes(b"hello")
     huge = folder.pack("proofs") / f"{GOOD.proofs[-1].line}.huge.tlog-proof"
     huge.write_bytes(b"x" * 2_000_000)
-    assert dict(examine(folder.path).objects) == GOOD.objects
+    assert dict(collect_evidence(folder.path).objects) == GOOD.objects
     assert judged(folder) == 0
 
 
@@ -143,7 +143,7 @@ def test_more_than_anybody_reads_is_missing_evidence_and_no_failure(
     monkeypatch.setattr(verifier, limit, most)
     assert judged(folder) == 5
     refusal = capsys.readouterr().err
-    assert "there is too much evidence to read" in refusal
+    assert "too much evidence to read" in refusal
     assert f"in {where} of" in refusal
 
 
@@ -195,7 +195,7 @@ def test_a_link_that_no_hub_client_makes_is_never_followed(tmp_path: Path, where
     plain_folder.rename(place)
     (place / "LICENSE").unlink()
     (place / "LICENSE").symlink_to(f"{blobs.parent}{target}" if target.startswith("/") else target)
-    (found,) = (file for file in examine(place).files or () if file.path == "LICENSE")
+    (found,) = (file for file in collect_evidence(place).files or () if file.path == "LICENSE")
     assert (found.kind, found.sha256) == ("link", None)
     assert main([str(place), "--policy", str(tmp_path / "policy.toml")]) == 3
 
@@ -203,7 +203,7 @@ def test_a_link_that_no_hub_client_makes_is_never_followed(tmp_path: Path, where
 @pytest.mark.parametrize("target", ["LICENSE", "/dev/zero", "nowhere", "tokenizer", ".."])
 def test_links_are_found_and_never_followed(folder: Folder, target: str) -> None:
     (folder.path / "link").symlink_to(target)
-    (found,) = (file for file in examine(folder.path).files or () if file.path == "link")
+    (found,) = (file for file in collect_evidence(folder.path).files or () if file.path == "link")
     assert (found.kind, found.sha256) == ("link", None)
     assert judged(folder) == 3
 
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_missing_evidence(
     def refuse(path: Path, name: str, on_hashed: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(verifier, "look_at", refuse)
+    monkeypatch.setattr(verifier, "hash_and_inspect", refuse)
     assert judged(folder) == 5
     assert "cannot read" in capsys.readouterr().err
 
@@ -256,13 +256,13 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder: Folder, monke
 
     monkeypatch.setattr(verifier.os, "scandir", refuse)
     with pytest.raises(Unavailable, match="cannot read"):
-        examine(folder.path)
+        collect_evidence(folder.path)
 
 
 def test_more_files_than_a_manifest_lists_are_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "MAX_FILES", 1)
     with pytest.raises(Malformed, match="too many files"):
-        examine(folder.path)
+        collect_evidence(folder.path)
 
 
 def test_a_file_name_cannot_speak_to_the_terminal(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

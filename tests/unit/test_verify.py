@@ -72,7 +72,7 @@ def test_there_is_no_row_that_nothing_turns() -> None:
 
 def test_without_a_manifest_nothing_is_judged_and_the_policy_is_not_met() -> None:
     verdict = replace(GOOD, manifest=b"[]").verdict()
-    assert verdict.row("bytes").summary == "nothing can be judged without the manifest"
+    assert verdict.row("bytes").summary == "cannot be checked without a valid manifest"
     assert verdict.row("policy").state == "fail"
     assert verify(Evidence(None, None), Policy(require=())).exit_status == 5
 

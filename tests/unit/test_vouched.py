@@ -9,7 +9,7 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import RowFact
 from comity.trust.statement import SideObject, Statement, parse_entry, sign_statement
-from comity.trust.statements import STATEMENTS, Vouched, parse_vouched, sign_vouched
+from comity.trust.statements import VOUCH_KINDS, Vouched, parse_vouched, sign_vouched
 from support.case import CARD, Case, case, nodes
 from support.world import identity, seat
 
@@ -21,11 +21,11 @@ SAID = Vouched(LAB.inception.author, GOOD.artifact, "evaluated", "on our benchma
 
 
 def vouches(what: Case) -> list[RowFact]:
-    return [f for f in what.verdict().row("documents").facts if f.text.startswith(STATEMENTS)]
+    return [f for f in what.verdict().row("documents").facts if f.text.startswith(VOUCH_KINDS)]
 
 
 @pytest.mark.parametrize("document", [None, RESULTS], ids=["alone", "with a document"])
-@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("statement", VOUCH_KINDS)
 def test_what_was_said_reads_back(statement: str, document: SideObject | None) -> None:
     said = replace(SAID, statement=statement, document=document)
     entry = parse_entry(sign_vouched(said, LAB.signer).line)
@@ -55,9 +55,9 @@ def test_a_vouch_is_shown_as_the_claim_of_whoever_signed_it() -> None:
     said = GOOD.saying(LAB.entry.line, sign_vouched(SAID, LAB.signer).line)
     (fact,) = vouches(said)
     assert (fact.basis, fact.by[:14]) == ("claimed", "Evaluation lab")
-    assert fact.text.startswith("evaluated: on our benchmark; document") and fact.text.endswith("not here")
+    assert fact.text.startswith("evaluated: on our benchmark; document") and fact.text.endswith("missing")
     with_results = replace(said, objects={**said.objects, RESULTS.digest: b"scores"})
-    assert vouches(with_results)[0].text.endswith(" here") and not vouches(with_results)[0].text.endswith("not here")
+    assert vouches(with_results)[0].text.endswith(" present")
     assert said.verdict().exit_status == 0
 
 
@@ -72,7 +72,7 @@ def test_members_are_counted_once_however_they_speak() -> None:
     said = GOOD.saying(*lines)
     assert [fact.by for fact in vouches(said)].count("Institute ES (ES)") == 1
     assert len(vouches(said)) == 4
-    assert said.verdict().row("documents").summary == "here: card; rehashed, say 2 members"
+    assert said.verdict().row("documents").summary == "present: card; rehashed, by 2 members"
 
 
 @pytest.mark.parametrize("forger", [KR.online, KR.seat.signer, LAB.signer], ids=["node", "member", "publisher"])
@@ -97,7 +97,7 @@ def test_a_stranger_with_a_seat_somewhere_else_is_no_member_here() -> None:
         other.entry.line, sign_vouched(Vouched(other.inception.author, GOOD.artifact, "rehashed"), other.signer).line
     )
     assert len(vouches(said)) == 1
-    assert said.verdict().row("documents").summary == "here: card"
+    assert said.verdict().row("documents").summary == "present: card"
 
 
 def test_documents_are_told_apart_by_whether_they_are_named_and_here() -> None:
@@ -105,11 +105,11 @@ def test_documents_are_told_apart_by_whether_they_are_named_and_here() -> None:
     assert [basis for text, basis in facts.items() if text.startswith("card")] == ["claimed", "verified here"]
     assert facts["no evaluation is named"] == "stale or absent"
     absent = replace(GOOD, objects={}).verdict().row("documents")
-    assert (absent.state, absent.cause, absent.summary) == ("unknown", "missing", "named and not here: card")
+    assert (absent.state, absent.cause, absent.summary) == ("unknown", "missing", "named but missing: card")
     wanted = GOOD.demanding('require = ["card"]', 'require = ["card", "training-summary"]').verdict().row("documents")
     assert (wanted.state, wanted.cause) == ("fail", "short")
     silent = GOOD.demanding('require = ["card"]', "require = []").verdict().row("documents")
-    assert (silent.state, silent.summary) == ("not-checked", "the policy names none; named by the publisher: card")
+    assert (silent.state, silent.summary) == ("not-checked", "the policy requires none; named by the publisher: card")
 
 
 def test_a_document_that_is_a_file_of_the_artifact_is_here() -> None:

@@ -49,7 +49,7 @@ def test_an_observer_does_not_count() -> None:
     body = found(nodes(), members=members).body
     verdict = verify(GOOD.evidence, pinning(GOOD, body))
     assert not any("Institute SG" in fact.text for fact in verdict.row("cosigners").facts)
-    assert "node record of 'node-sg.example/log' binds nothing" in verdict.row("notes").summary
+    assert "node record of 'node-sg.example/log' does not verify" in verdict.row("notes").summary
 
 
 def test_a_node_of_a_member_that_no_pinned_charter_lists_is_unknown_and_no_failure() -> None:
@@ -132,7 +132,7 @@ def test_one_cosigners_clock_does_not_make_old_evidence_fresh() -> None:
     year = 365 * 86_400
     note = log.proof(GOOD.publication.line, (SG, ES), NOW - year)
     parsed = TlogProof.parse(note.data)
-    signed = parsed.checkpoint.adding(*KR.cosign(log.checkpoint(), NOW + year))
+    signed = parsed.checkpoint.with_signatures(*KR.cosign(log.checkpoint(), NOW + year))
     proof = InclusionEvidence(note.line, replace(parsed, checkpoint=signed).encode())
     stale = replace(GOOD, proofs=(proof,))
     assert stale.verdict().row("time").state == "fail"

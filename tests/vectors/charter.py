@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from comity.trust.charter.votes import Intent, Ratify, Reading, RoundBody, void
-from comity.trust.statement import seal, sign_statement
+from comity.trust.charter.votes import Intent, Ratify, RoundBody, Vote, void_reason
+from comity.trust.statement import sign_payload, sign_statement
 from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
 from support.rotations import of, seated
 from support.world import Identity, seat
@@ -19,7 +19,7 @@ FIRST: Final = SEATS[0]
 
 
 def readings() -> dict[str, Any]:
-    said: list[Reading] = [
+    said: list[Vote] = [
         _intent(1),
         _intent(3, RoundBody(1, OTHER.digest), 2),
         Ratify(FIRST.id, GENESIS.digest, 1, 3, ONE.digest),
@@ -43,9 +43,10 @@ def readings() -> dict[str, Any]:
         "about": "The two readings, as log lines, with Ed25519 signatures of one member of charter-certificate.json.",
         "member": FIRST.id,
         "accepted": [{"line": _line(reading), "says": _says(reading)} for reading in said],
-        "void": [{"line": _line(reading), "says": _says(reading), "why": void(reading)} for reading in voids],
+        "void": [{"line": _line(reading), "says": _says(reading), "why": void_reason(reading)} for reading in voids],
         "refused": [
-            {"why": why, "line": seal(payload, FIRST.signer).encode().decode()} for why, payload in refused.items()
+            {"why": why, "line": sign_payload(payload, FIRST.signer).encode().decode()}
+            for why, payload in refused.items()
         ],
     }
 
@@ -127,7 +128,7 @@ def _refused() -> list[dict[str, Any]]:
 
 
 def _lies() -> list[dict[str, str]]:
-    def pair(kind: str, first: Reading, second: Reading) -> dict[str, str]:
+    def pair(kind: str, first: Vote, second: Vote) -> dict[str, str]:
         return {"kind": kind, "member": FIRST.id, "first": _line(first), "second": _line(second)}
 
     other = replace(_intent(1), body=OTHER.digest)
@@ -159,10 +160,10 @@ def _intent(at: int, last: RoundBody | None = None, unlock: int | None = None) -
     return Intent(FIRST.id, GENESIS.digest, 1, at, ONE.digest, last, unlock)
 
 
-def _line(reading: Reading) -> str:
+def _line(reading: Vote) -> str:
     return sign_statement(reading.statement(), FIRST.signer).line.decode()
 
 
-def _says(reading: Reading) -> dict[str, Any]:
+def _says(reading: Vote) -> dict[str, Any]:
     statement = reading.statement()
     return {"predicate": statement.predicate, **statement.body}

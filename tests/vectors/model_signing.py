@@ -10,7 +10,7 @@ from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.evidence import FoundFile
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing.bundle import Bundle, list_files, sign_model
+from comity.trust.model_signing.bundle import Bundle, sign_model, statement_of_files
 from comity.trust.model_signing.certificates import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,7 +37,7 @@ def _found(files: Mapping[str, bytes]) -> tuple[FoundFile, ...]:
 
 
 def bundles() -> dict[str, Any]:
-    statement = list_files("tiny", (FileEntry(path, len(data), sha256(data)) for path, data in FILES.items()))
+    statement = statement_of_files("tiny", (FileEntry(path, len(data), sha256(data)) for path, data in FILES.items()))
     return {
         "about": "OpenSSF Model Signing v1.0 as Comity writes and reads it. `accepted`: bundles over `files`, each "
         "with its key, and the SHA-256 of the key's PEM text, which is its hint. `refused`: bundles by the first key "

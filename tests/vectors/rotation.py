@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from comity.trust.encoding import canonical
-from comity.trust.identity import Inception, announce
+from comity.trust.identity import Inception, sign_inception
 from comity.trust.keys import HybridSigner
 from comity.trust.rotation import LogCut, RotationChain, follow, parse_rotation, rotation_statement
 from comity.trust.statement import Entry, sign_statement
 from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
-from comity.trust.tlog.proof import Growth
+from comity.trust.tlog.proof import GrowthProof
 from support.rotations import Owned, begun
 
 ORIGIN: Final = "node.example/log"
@@ -63,7 +63,7 @@ def growth() -> dict[str, Any]:
 
 def _announced() -> Entry:
     inception = Inception("publisher", FIRST.state.keys, FIRST.state.recovery, ORIGIN, "", "vector")
-    return announce(inception, *FIRST.keys)
+    return sign_inception(inception, *FIRST.keys)
 
 
 def _case(before: Owned, after: Owned, entry: Entry) -> dict[str, Any]:
@@ -126,4 +126,4 @@ def _root(size: int) -> str:
 
 
 def _growth(old: int, new: int) -> bytes:
-    return Growth(ORIGIN, old, new, consistency_proof(old, new, _tree(new).node)).encode()
+    return GrowthProof(ORIGIN, old, new, consistency_proof(old, new, _tree(new).node)).encode()

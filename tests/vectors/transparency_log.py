@@ -56,7 +56,7 @@ def merkle() -> dict[str, Any]:
         (256, 257),
         (42, 300),
     ]
-    growths = [
+    growth_proofs = [
         (0, 5),
         (1, 1),
         (1, 2),
@@ -83,7 +83,7 @@ def merkle() -> dict[str, Any]:
         ],
         "consistency": [
             {"old": old, "new": new, "proof_hex": [value.hex() for value in consistency_proof(old, new, TREE.node)]}
-            for old, new in growths
+            for old, new in growth_proofs
         ],
     }
 
@@ -223,7 +223,7 @@ def cosignatures() -> dict[str, Any]:
 
 
 def proofs() -> dict[str, Any]:
-    note = HEAD.signed(LOG).adding(cosign(HEAD, COSIGNER, COSIGNERS["ed25519"], TIME))
+    note = HEAD.signed(LOG).with_signatures(cosign(HEAD, COSIGNER, COSIGNERS["ed25519"], TIME))
     path = inclusion_proof(42, ENTRY_COUNT, TREE.node)
     proof = TlogProof(42, path, note).encode().decode()
     other = Checkpoint(ORIGIN, ENTRY_COUNT, leaf_hash(b"another tree")).signed(LOG)
@@ -260,7 +260,7 @@ def policies() -> dict[str, Any]:
     log = f"log {LOG_VKEY} https://node-a.example/\n"
     b, c, d = (cosigner_key(f"{name}.example", seeded_key("ed25519", name).public) for name in "bcd")
     witnesses = f"witness B {b}\nwitness C {c}\nwitness D {d} https://d.example/\n"
-    note = HEAD.signed(LOG).adding(
+    note = HEAD.signed(LOG).with_signatures(
         *(cosign(HEAD, f"{name}.example", seeded_key("ed25519", name), TIME) for name in ("b", "c"))
     )
     two = f"{log}{witnesses}group G 2 B C D\nquorum G\n"

@@ -1,8 +1,7 @@
-"""What the commands about a federation's charter share: where a member's office is, plans on the screen, and delivery.
+"""Shared code of the commands about a federation's charter: options, drafting, output, signing and delivery.
 
-office     options of those commands, and what they stand for: a home, keys, lines from nodes or from carried folders
-motions    what people type when they would change the charter
-charters   a whole charter
-rendering  drafts, turns and changes as people read them
-signing    a plan is shown, agreed to, signed, and handed over
+context    the options of a command, and the values they name: home, keys, statements from nodes or folders
+changes    the arguments of `comity proposal new`, as a new body
+rendering  charters, drafts, duties and changes as text and JSON
+signing    shows a plan, asks, signs, and delivers
 """

@@ -1,4 +1,4 @@
-"""Drafts, turns and changes, for people and as JSON."""
+"""Charters, drafts, duties and changes, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from comity.trust.encoding import Digest, plain
+from comity.trust.encoding import Digest, printable, syllables
 
 from comity_cli.node_view import span
 from comity_cli.output import Output, plural
@@ -14,6 +14,7 @@ from comity_cli.output import Output, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from comity.trust.charter.document import Body
     from comity.trust.charter.tally import DraftState
     from comity_client.charter.state import CharterState, Confirmation, PendingAction
     from comity_client.trust_store import CharterChange
@@ -21,8 +22,31 @@ if TYPE_CHECKING:
 _DONE = {"intent": "INTENT", "ratified": "RATIFY", "consented": "consent"}
 
 
+def show_charter(out: Output, body: Body) -> None:
+    """Show the members, with the spoken words to compare, and the policy."""
+    rows = [(m.name, m.jurisdiction, syllables(m.id), m.id[:16]) for m in body.members]
+    out.say(f"Charter of {plural(len(body.members), 'member')}, epoch {body.epoch}, sha256:{body.digest}")
+    out.table(("member", "jurisdiction", "on the phone", "id"), rows)
+    policy = body.policy
+    out.say(
+        f"A change needs {policy.quorum_change} of {len(body.active)} members. The policy asks for {policy.min_copies} "
+        f"copies in {policy.min_jurisdictions} jurisdictions."
+    )
+    out.document(
+        "charter",
+        {
+            "federation": body.federation,
+            "body": body.digest,
+            "epoch": body.epoch,
+            "predecessor": body.predecessor,
+            "members": [{"id": m.id, "name": m.name, "jurisdiction": m.jurisdiction} for m in body.members],
+            "quorum_change": policy.quorum_change,
+        },
+    )
+
+
 def show_changes(out: Output, changes: Sequence[CharterChange]) -> None:
-    """One change a row. Keys and digests are shortened by whoever made the change."""
+    """Show one change a row. Keys and digests in it are already shortened."""
     if changes:
         rows = [
             (
@@ -40,70 +64,70 @@ def changes_json(changes: Iterable[CharterChange]) -> list[dict[str, str]]:
     return [asdict(change) for change in changes]
 
 
-def show_turns(out: Output, found: Sequence[PendingAction]) -> None:
-    """Who must do what next, and by which command. What several members owe is said once."""
-    owed: dict[tuple[str, int, str], list[str]] = {}
-    for turn in found:
-        who = f"{turn.name} ({turn.jurisdiction})" if turn.jurisdiction else turn.name
-        owed.setdefault((turn.action, turn.round, turn.command), []).append(who)
-    if owed:
-        out.say("\nWhose turn it is")
-    for (action, round_, command), names in owed.items():
+def show_pending(out: Output, found: Sequence[PendingAction]) -> None:
+    """Show who must act next, and by which command. Members with the same duty share a line."""
+    duties: dict[tuple[str, int, str], list[str]] = {}
+    for duty in found:
+        who = f"{duty.name} ({duty.jurisdiction})" if duty.jurisdiction else duty.name
+        duties.setdefault((duty.action, duty.round, duty.command), []).append(who)
+    if duties:
+        out.say("\nNext")
+    for (action, round_, command), names in duties.items():
         what = _DONE.get(action, action) + (f", round {round_}" if action != "consented" else "")
-        out.say(textwrap.fill(plain(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
+        out.say(textwrap.fill(printable(f"{what}: {', '.join(names)}"), initial_indent="  ", subsequent_indent="    "))
         out.say(f"      {command} --dir HOME")
 
 
-def show_drafts(out: Output, sitting: CharterState) -> None:
-    """A row for each open draft: by whom, what it changes, and how far it is."""
+def show_drafts(out: Output, charter_state: CharterState) -> None:
+    """Show a row for each open draft: its proposer, its changes, and its votes."""
     rows = []
-    for draft in sitting.council.drafts:
-        intents, ratified = progress(sitting, draft)
+    for draft in charter_state.tally.drafts:
+        intents, ratified = progress(charter_state, draft)
         state = draft.objection or ", ".join(f"consent of {seat.name} missing" for seat in draft.missing) or "open"
-        by = _proposer(sitting, draft) or "-"
-        rows.append((draft.body.digest[:12], by, summary(sitting, draft), intents, ratified, state))
+        by = _proposer(charter_state, draft) or "-"
+        rows.append((draft.body.digest[:12], by, summary(charter_state, draft), intents, ratified, state))
     if rows:
         out.table(("draft", "by", "changes", "intent", "ratify", "state"), rows)
     else:
         out.say("No draft is open.")
 
 
-def show_draft(out: Output, sitting: CharterState, draft: DraftState) -> None:
-    """All that a draft changes, and what each member has signed of it in which round."""
+def show_draft(out: Output, charter_state: CharterState, draft: DraftState) -> None:
+    """Show the changes of a draft, and the votes of each member by round."""
     out.say(f"Draft of epoch {draft.body.epoch}\n  sha256:{draft.body.digest}")
-    out.fact("by", _proposer(sitting, draft) or "nobody yet: only readings are known")
+    out.fact("by", _proposer(charter_state, draft) or "unknown: only votes are known")
     if draft.text:
-        out.fact("they say", draft.text)
+        out.fact("reason", draft.text)
     if draft.objection:
-        out.warn(f"no honest member signs it: {draft.objection}")
-    show_changes(out, changes_of(sitting, draft))
+        out.warn(f"do not sign it: {draft.objection}")
+    show_changes(out, changes_of(charter_state, draft))
     rounds = sorted({*draft.intents, *draft.ratified})
     rows = [
         (seat.name, seat.jurisdiction, *(_signed(draft, at, seat.id) for at in rounds))
-        for seat in sitting.current.active
+        for seat in charter_state.current.active
     ]
     out.table(("member", "jur", *(f"round {at}" for at in rounds)), rows)
 
 
-def _proposer(sitting: CharterState, draft: DraftState) -> str:
-    by = sitting.current.member(draft.by) if draft.by else None
+def _proposer(charter_state: CharterState, draft: DraftState) -> str:
+    by = charter_state.current.member(draft.by) if draft.by else None
     return by.name if by else ""
 
 
 def _signed(draft: DraftState, at: int, member: Digest) -> str:
-    words = [word for word, rounds in (("INTENT", draft.intents), ("RATIFY", draft.ratified))
+    parts = [part for part, rounds in (("INTENT", draft.intents), ("RATIFY", draft.ratified))
              if member in rounds.get(at, ())]  # fmt: skip
-    return " ".join(words) or "-"
+    return " ".join(parts) or "-"
 
 
-def turns_json(found: Iterable[PendingAction]) -> list[dict[str, Any]]:
+def pending_json(found: Iterable[PendingAction]) -> list[dict[str, Any]]:
     return [
         {"member": t.member, "name": t.name, "action": t.action, "body": t.body, "round": t.round, "command": t.command}
         for t in found
     ]
 
 
-def draft_json(sitting: CharterState, draft: DraftState) -> dict[str, Any]:
+def draft_json(charter_state: CharterState, draft: DraftState) -> dict[str, Any]:
     return {
         "body": draft.body.digest,
         "epoch": draft.body.epoch,
@@ -113,59 +137,58 @@ def draft_json(sitting: CharterState, draft: DraftState) -> dict[str, Any]:
         "ratified": {str(at): sorted(members) for at, members in draft.ratified.items()},
         "missing_consents": [seat.id for seat in draft.missing],
         "objection": draft.objection,
-        "quorum": sitting.current.quorum,
-        "changes": changes_json(changes_of(sitting, draft)),
+        "quorum": charter_state.current.quorum,
+        "changes": changes_json(changes_of(charter_state, draft)),
     }
 
 
-def changes_of(sitting: CharterState, draft: DraftState) -> list[CharterChange]:
+def changes_of(charter_state: CharterState, draft: DraftState) -> list[CharterChange]:
     from comity_client.trust_store import body_changes
 
-    return body_changes(sitting.current, draft.body)
+    return body_changes(charter_state.current, draft.body)
 
 
-def summary(sitting: CharterState, draft: DraftState) -> str:
-    """`+ BSC, policy quorum_change`: what a draft changes, in a few words."""
-    words = []
-    for change in changes_of(sitting, draft):
+def summary(charter_state: CharterState, draft: DraftState) -> str:
+    """The changes of a draft in a few words, such as `+ BSC, ~ quorum_change`."""
+    parts = []
+    for change in changes_of(charter_state, draft):
         sign = "+" if not change.before else "-" if not change.after else "~"
-        seat = draft.body.member(Digest(change.name)) or sitting.current.member(Digest(change.name))
-        words.append(f"{sign} {seat.name if seat else change.name}")
-    return ", ".join(words) or "nothing"
+        seat = draft.body.member(Digest(change.name)) or charter_state.current.member(Digest(change.name))
+        parts.append(f"{sign} {seat.name if seat else change.name}")
+    return ", ".join(parts) or "nothing"
 
 
-def progress(sitting: CharterState, draft: DraftState) -> tuple[str, str]:
-    """How many of the quorum intend, and ratified, in the round in which the draft is farthest."""
+def progress(charter_state: CharterState, draft: DraftState) -> tuple[str, str]:
+    """The number of INTENT and of RATIFY votes of the quorum, in the draft's newest round."""
     at = max((*draft.ratified, *draft.intents), default=0)
-    need, where = sitting.current.quorum, f" (round {at})" if at > 1 else ""
+    needed, where = charter_state.current.quorum, f" (round {at})" if at > 1 else ""
     return (
-        f"{len(draft.intents.get(at, ()))} of {need}{where}",
-        f"{len(draft.ratified.get(at, ()))} of {need}{where}",
+        f"{len(draft.intents.get(at, ()))} of {needed}{where}",
+        f"{len(draft.ratified.get(at, ()))} of {needed}{where}",
     )
 
 
-def show_alarms(out: Output, sitting: CharterState) -> None:
-    """What everybody should know before they read on: a split, and proven liars."""
-    council = sitting.council
-    for fork in council.forks:
+def show_alarms(out: Output, charter_state: CharterState) -> None:
+    """Show forks, and members with proven equivocation."""
+    tally = charter_state.tally
+    for fork in tally.forks:
         epoch, rival = fork.first.body.epoch, fork.second.body.digest[:16]
         if fork.retired:
-            out.warn(f"a rival charter of epoch {epoch} ({rival}) was certified by keys that are retired; not a split")
+            out.warn(f"a second charter of epoch {epoch} ({rival}) was certified by retired keys; this is not a fork")
         else:
             out.warn(
-                f"FORK: two charters of epoch {epoch} are certified, the rival is {rival}. Governance stands still."
+                f"FORK: two charters of epoch {epoch} are certified, the second is {rival}. Governance is stopped."
             )
-    for lie in council.lies:
-        seat = sitting.current.member(lie.member)
-        out.warn(
-            f"{seat.name if seat else lie.member[:16]} is proven to have lied ({lie.kind}): do not rely on its word"
-        )
+    for proof in tally.equivocations:
+        seat = charter_state.current.member(proof.member)
+        name = seat.name if seat else proof.member[:16]
+        out.warn(f"{name} signed conflicting votes ({proof.kind}): do not rely on its statements")
 
 
-def alarms_json(sitting: CharterState) -> dict[str, Any]:
-    council = sitting.council
+def alarms_json(charter_state: CharterState) -> dict[str, Any]:
+    tally = charter_state.tally
     return {
-        "stopped": council.stopped,
+        "stopped": tally.stopped,
         "forks": [
             {
                 "epoch": f.first.body.epoch,
@@ -173,33 +196,33 @@ def alarms_json(sitting: CharterState) -> dict[str, Any]:
                 "second": f.second.body.digest,
                 "retired": f.retired,
             }
-            for f in council.forks
+            for f in tally.forks
         ],
-        "lies": [{"member": lie.member, "kind": lie.kind} for lie in council.lies],
+        "lies": [{"member": proof.member, "kind": proof.kind} for proof in tally.equivocations],
     }
 
 
-def show_where_it_stands(out: Output, sitting: CharterState) -> None:
-    """`The charter: epoch 3, 5 members, changed by 4 of 5`, and its digest."""
-    body = sitting.current
+def show_current(out: Output, charter_state: CharterState) -> None:
+    """Show the current charter: `The charter: epoch 3, 5 members, changed by 4 of 5`, and its digest."""
+    body = charter_state.current
     members = plural(len(body.members), "member")
     out.say(f"The charter: epoch {body.epoch}, {members}, changed by {body.quorum} of {len(body.active)}")
     out.say(f"  sha256:{body.digest}")
 
 
 def show_confirmation(out: Output, confirmed: Confirmation, now: float) -> None:
-    """How far the newest charter is to be trusted to *be* the newest, and how old that is. Old is never a failure.
+    """Show how many members confirm that the charter is the newest, and how recent that is. Old is never a failure.
 
     Args:
         now: POSIX seconds.
     """
     age = "never" if confirmed.seen is None else f"{span(now - confirmed.seen)} ago"
-    stand = f"{confirmed.confirmed} (of {confirmed.needed} needed)"
-    out.say(f"  confirmed by {stand} members whose logs others cosigned, the newest {age}")
+    count = f"{confirmed.confirmed} (of {confirmed.needed} needed)"
+    out.say(f"  confirmed by {count} members with cosigned logs, the newest {age}")
     for head in confirmed.elsewhere:
-        out.warn(f"{head.name} acts under a charter that is unknown here: this one is old, or there is a split")
+        out.warn(f"{head.name} acts under a charter that is unknown here: this charter is old, or there is a fork")
     if not confirmed.enough:
-        out.warn("so it may be old: ask again later, or ask members by another way for a federation file")
+        out.warn("this charter may be old: try again later, or get a federation file from members by another channel")
 
 
 def confirmation_json(confirmed: Confirmation | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from comity_cli.following import follow
 @examples("comity advisory new inst/name@v1 --kind yank --text 'wrong tokenizer'", "comity advisory ls inst/name@v1")
 @click.group(cls=Group, name="advisory", short_help="Log a warning about an artifact, such as a yank.")
 def command() -> None:
-    """Warnings are logged and shown beside the artifact. They delete nothing and block nothing by themselves."""
+    """Log and list warnings. They are shown beside the artifact; by themselves they delete and block nothing."""
 
 
 @examples(
@@ -24,12 +24,12 @@ def command() -> None:
 @click.argument("reference", metavar="REF")
 @click.option("--kind", required=True, type=click.Choice(ADVISORIES))
 @click.option("--severity", type=click.Choice(SEVERITIES), default="info", show_default=True)
-@click.option("--text", required=True, help="What people should know.")
+@click.option("--text", required=True, help="The warning. Public.")
 @PUBLISHER
 @NODE
 def new(reference: str, kind: str, severity: str, text: str, publisher: str, nodes: tuple[str, ...]) -> None:
-    """Sign and log a warning about REF. Yank and superseded move what a bare name stands for, where its own publisher
-    says so; exact versions and digests are always fetched, with the warning shown."""
+    """Sign and log a warning about REF. A yank or superseded by its own publisher changes the version that a bare name
+    resolves to; exact versions and digests are always fetched, with the warning shown."""
     out = output()
     api = client()
     with follow(out, "logging") as on_event:
@@ -38,37 +38,37 @@ def new(reference: str, kind: str, severity: str, text: str, publisher: str, nod
         )
     out.say(f"{kind} on {receipt.title}  sha256:{receipt.artifact}")
     show_receipt(out, receipt)
-    out.hint(f"comity advisory ls {receipt.title}   # as others see it")
+    out.hint(f"comity advisory ls {receipt.title}   # as other nodes show it")
 
 
 @examples(
     "comity advisory lost-key --since 812 --text 'the laptop is gone' --publisher 'Swiss AI'",
     "comity advisory lost-key --since 0 --key 5f01 --text 'generated on a bad machine' --node node-ch --node node-es",
 )
-@command.command("lost-key", short_help="Tell from when on a key of yours was in other hands.")
+@command.command("lost-key", short_help="State from which entry on a key of yours was compromised.")
 @click.option("--since", required=True, type=click.IntRange(0), metavar="INDEX", help="An entry of your home log.")
-@click.option("--key", default="", metavar="HEX", help="Which one. Default: the last retired, or the present one.")
-@click.option("--text", required=True, help="What people should know.")
+@click.option("--key", default="", metavar="HEX", help="Which key. Default: the last retired one, or the current one.")
+@click.option("--text", required=True, help="The warning. Public.")
 @PUBLISHER
 @NODE
 def lost_key(since: int, key: str, text: str, publisher: str, nodes: tuple[str, ...]) -> None:
-    """Sign and log that a key of your publisher was in other hands from entry INDEX of its home log on. Change your
-    keys first (comity publisher rotate). What stands below the entry keeps its place in every verdict; what stands
-    there or behind it, by that key, no longer passes the key policy."""
+    """Sign and log that a key of your publisher was compromised from entry INDEX of its home log on. Change your keys
+    first (comity publisher rotate). Statements of that key before the entry stay valid; statements at or after it no
+    longer pass the key policy."""
     out = output()
     api = client()
     signer = signing(api, publisher)
     with follow(out, "logging") as on_event:
         receipt = api.report_lost_key(signer, since, text, key=key, nodes=nodes, on_event=on_event)
-    out.say(f"a key of {receipt.title} was in other hands from entry {since} of {signer.home} on")
+    out.say(f"a key of {receipt.title} was compromised from entry {since} of {signer.home} on")
     show_receipt(out, receipt)
 
 
 @examples("comity advisory ls inst/name@v1")
-@command.command("ls", short_help="List the proven warnings about an artifact.")
+@command.command("ls", short_help="List the verified warnings about an artifact.")
 @click.argument("reference", metavar="REF")
 def ls(reference: str) -> None:
-    """List the warnings about REF whose issuers really signed them."""
+    """List the warnings about REF whose signatures are verified."""
     out = output()
     advisories = client().resolve(reference).advisories
     rows = [(a.kind, a.severity, f"{a.by.kind} {a.by.id[:12]}", a.text) for a in advisories]

@@ -16,12 +16,13 @@ from comity_cli.files import NEW_FILE
     "comity bom ./apertus-8b --out apertus-8b.cdx.json",
     "comity bom swiss-ai/apertus-8b@v1 > apertus-8b.cdx.json",
 )
-@click.command(cls=Command, name="bom", short_help="Write an artifact down as a CycloneDX ML-BOM.")
+@click.command(cls=Command, name="bom", short_help="Write a CycloneDX ML-BOM of an artifact.")
 @click.argument("target", metavar="DIR|REF")
-@click.option("--out", "file", type=NEW_FILE, help="Write it here instead of printing it.")
+@click.option("--out", "file", type=NEW_FILE, help="Write to this file instead of stdout.")
 def command(target: str, file: Path | None) -> None:
-    """Write a CycloneDX 1.6 bill of DIR (hashed now, with the evidence beside it) or of REF (as nodes tell it): files
-    by digest, licence, ancestors and documents as its publisher claims them. The same claims give the same bytes."""
+    """Write a CycloneDX 1.6 bill of materials of DIR (hashed now, with the evidence beside it) or of REF (from nodes).
+    It lists files by digest, and licence, ancestors and documents as the publisher claims them. The same claims give
+    the same bytes."""
     out, api, folder = output(), client(), Path(target)
     with out.progress("hashing", 0) as progress:
         bill = api.bom(folder if folder.is_dir() else target, on_hashed=progress.advance)

@@ -15,17 +15,17 @@ from comity_cli.files import FOLDER, NEW_FOLDER
 @click.command(
     cls=Command, name="demo", short_help="Publish real weights, lose the publisher, pull, verify and load them."
 )
-@click.option("--model", type=FOLDER, help="Use this folder instead.")
-@click.option("--keep", type=NEW_FOLDER, help="Leave the lab in this folder.")
+@click.option("--model", type=FOLDER, help="Use the model in this folder.")
+@click.option("--keep", type=NEW_FOLDER, help="Keep the lab in this folder.")
 def command(model: Path | None, keep: Path | None) -> None:
-    """Run the main job on this machine: four nodes found a federation, real weights are published, mirrored and
-    cosigned; the publisher's node is destroyed; a user who has nothing pulls, verifies and loads them."""
+    """Run the main use case on this machine: four nodes found a federation; real weights are published, mirrored and
+    cosigned; the publisher's node is destroyed; a new user pulls, verifies and loads the weights."""
     from comity_cli.lab.demo import Demo
-    from comity_cli.lab.lab import refuse_foreign
+    from comity_cli.lab.lab import check_lab_folder
 
     out = output()
     if keep is not None:
-        refuse_foreign(keep)
+        check_lab_folder(keep)
         keep.mkdir(parents=True, exist_ok=True)
         demo = Demo(out, keep.resolve(), model)
         demo.run()
@@ -34,7 +34,7 @@ def command(model: Path | None, keep: Path | None) -> None:
             demo = Demo(out, Path(scratch).resolve(), model)
             demo.run()
     out.say()
-    out.done("The publisher is gone, its yank is known, and the model is still yours.")
+    out.done("The publisher is gone, its yank is known, and you still have the model.")
     out.document("demo", {"steps": demo.steps, "lab": str(keep.resolve()) if keep else None})
     if keep is not None:
         out.hint(f"comity lab up {keep}   # the remaining nodes; then: comity lab status {keep}")

@@ -14,7 +14,7 @@ from comity_cli.following import follow
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
-    from comity.derivation.check import Compared, Difference
+    from comity.derivation.check import ComparedTensor, Difference
     from comity_client.client import Client
     from comity_client.lineage import Derivation
 
@@ -23,9 +23,9 @@ NOT_EXACT = 8
 
 
 @examples("comity derive check ./tiny-q8 ./tiny")
-@click.group(cls=Group, name="derive", short_help="Make a child's weights again from its parent's, and compare.")
+@click.group(cls=Group, name="derive", short_help="Derive a child's weights again from its parent, and compare.")
 def command() -> None:
-    """Show that weights were made from other weights: copied, cast, dealt out over files, or quantised."""
+    """Check that weights were made from other weights: copied, cast, resharded, or quantised."""
 
 
 @examples(
@@ -33,17 +33,17 @@ def command() -> None:
     "comity derive check inst/tiny-gguf@v1 inst/tiny@v1 --json",
     "comity derive check ./tiny-q8 ./tiny --log node-ch --sign-as 'Checking lab'",
 )
-@command.command("check", cls=Command, short_help="Compare every tensor of CHILD with what PARENT gives.")
+@command.command("check", cls=Command, short_help="Compare every tensor of CHILD with the one derived from PARENT.")
 @click.argument("child", metavar="CHILD")
 @click.argument("parent", metavar="PARENT")
 @click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the result at this node, signed.")
-@click.option("--sign-as", "publisher", default="", metavar="LABEL", help="Whose key signs; with --log.")
+@click.option("--sign-as", "publisher", default="", metavar="LABEL", help="The publisher that signs; with --log.")
 def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> int:
-    """Hash CHILD and PARENT (folders, or references that were pulled), make every tensor of CHILD again from PARENT's,
-    and compare bit by bit: casts between FP32, FP16 and BF16, shards in any cut, and GGUF's F32, F16, BF16, Q8_0, Q4_0,
-    Q4_1, Q5_0, Q5_1. What differs is named. Of all else the share of tensors with the same bytes is given.
+    """Hash CHILD and PARENT (folders, or references that were pulled), derive every tensor of CHILD again from PARENT,
+    and compare bit by bit: casts between FP32, FP16 and BF16, any sharding, and GGUF's F32, F16, BF16, Q8_0, Q4_0,
+    Q4_1, Q5_0, Q5_1. The output lists the differences. For other derivations it gives the share of equal tensors.
 
-    Exit status: 0 exact, 8 only a share, 3 a side is not what its manifest lists.
+    Exit status: 0 exact, 8 only a share, 3 a side differs from its manifest.
     """
     if publisher and not nodes:
         raise click.UsageError("--sign-as goes with --log")
@@ -59,14 +59,14 @@ def check(child: str, parent: str, nodes: tuple[str, ...], publisher: str) -> in
         show_receipt(out, receipt, document=False)
         document["receipt"] = asdict(receipt)
     elif derivation.comparison.equal:
-        out.hint(f"comity derive check {child} {parent} --log NODE   # say so, signed, for everybody")
+        out.hint(f"comity derive check {child} {parent} --log NODE   # to log the result, signed")
     out.document("derivation", document)
     return 0 if derivation.comparison.exact else NOT_EXACT
 
 
 def _derive(out: Output, api: Client, child: str, parent: str) -> Derivation:
     with out.progress("hashing", _size(child) + _size(parent)) as hashing:
-        sides = [api.held(what, on_hashed=hashing.advance) for what in (child, parent)]
+        sides = [api.local_copy(what, on_hashed=hashing.advance) for what in (child, parent)]
     with out.progress("comparing", sides[0].manifest.size) as comparing:
         return api.derive(*sides, on_read=comparing.advance)
 
@@ -82,10 +82,10 @@ def _show(out: Output, derivation: Derivation) -> None:
         out.say(f"{role:<7} {side.title}  sha256:{side.artifact}")
     if found.exact:
         out.done(
-            f"EXACT ({derivation.relation}): every tensor of the child was made again from the parent's, bit for bit"
+            f"EXACT ({derivation.relation}): every tensor of the child was derived again from the parent, bit for bit"
         )
     else:
-        text = f"A SHARE: {len(found.equal)} of {plural(len(found.tensors), 'tensor')} follow from the parent"
+        text = f"A SHARE: {len(found.equal)} of {plural(len(found.tensors), 'tensor')} can be derived from the parent"
         out.say(text, sign=f"{out.mark('!', 'yellow')} ")
     out.fact("tensors", f"{len(found.equal)} of {len(found.tensors)}, {size(found.equal_bytes)} of {size(found.bytes)}")
     if found.steps:
@@ -97,7 +97,7 @@ def _show(out: Output, derivation: Derivation) -> None:
         out.fact("", f"and {len(unequal) - SHOWN} more; --json lists all")
     _show_omissions(out, derivation)
     out.fact("with", ", ".join(f"{name} {version}" for name, version in found.tools.items()))
-    out.fact("not compared", "what is no tensor: configuration, tokenizer, metadata in GGUF files")
+    out.fact("not compared", "everything except tensors: configuration, tokenizer, metadata in GGUF files")
 
 
 def _show_omissions(out: Output, derivation: Derivation) -> None:
@@ -115,12 +115,12 @@ def _some(names: Any) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _reason(tensor: Compared) -> str:
+def _reason(tensor: ComparedTensor) -> str:
     if tensor.difference is None:
         return tensor.why
     at = tensor.difference
     others = {None: "", 1: "; nothing else in it differs"}.get(at.elements, f"; {at.elements} differ in it")
-    return f"element {at.element} has bytes {_shown(at.here)}, the parent gives {_shown(at.expected)}{others}"
+    return f"element {at.element} has bytes {_shown(at.found)}, the parent gives {_shown(at.expected)}{others}"
 
 
 def _shown(hexadecimal: str) -> str:
@@ -146,7 +146,7 @@ def _document(derivation: Derivation) -> dict[str, Any]:
     }
 
 
-def _unequal(tensor: Compared) -> dict[str, Any]:
+def _unequal(tensor: ComparedTensor) -> dict[str, Any]:
     at: Difference | None = tensor.difference
     return {
         "file": tensor.file,
@@ -155,7 +155,7 @@ def _unequal(tensor: Compared) -> dict[str, Any]:
         "why": tensor.why,
         "element": at.element if at else None,
         "offset": at.offset if at else None,
-        "here": at.here if at else None,
+        "here": at.found if at else None,
         "expected": at.expected if at else None,
         "differing": at.elements if at else None,
     }

@@ -21,15 +21,15 @@ SHOWN = 20
     "comity diff ./tiny ./tiny-tuned",
     "comity diff ./tiny inst/tiny@v2 --json",
 )
-@click.command(cls=Command, name="diff", short_help="Show what differs between two artifacts.")
+@click.command(cls=Command, name="diff", short_help="Show the differences between two artifacts.")
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
 def command(before: str, after: str) -> None:
-    """Compare two artifacts, each a folder or a reference: files, tensors, configuration, tokenizer, licence, and who
-    stands behind them.
+    """Compare two artifacts, each a folder or a reference: files, tensors, configuration, tokenizer, licence, and the
+    members that sign for them.
 
-    Bytes are read where they are on this machine, and small files are fetched; of other weights the pieces are
-    compared, which nodes name and a tree hash proves. Licences and names are what publishers claim.
+    Files on this machine are read, and small files are fetched. For other weights the hashes of pieces are compared,
+    which nodes send and a tree hash proves. Licences and names are claims of the publishers.
     """
     out = output()
     with follow(out, "hashing") as on_event:
@@ -60,7 +60,10 @@ def _show_files(out: Output, found: Differences) -> None:
         ("changed", files.changed),
         ("renamed", files.renamed),
     )
-    out.fact("files", ", ".join([f"{files.same} same", *(f"{len(them)} {word}" for word, them in counts if them)]))
+    out.fact(
+        "files",
+        ", ".join([f"{files.same} same", *(f"{len(entries)} {change}" for change, entries in counts if entries)]),
+    )
     lines = [f"+ {entry.path}  {size(entry.size)}" for entry in files.added]
     lines += [f"- {entry.path}  {size(entry.size)}" for entry in files.removed]
     lines += [f"~ {old.path}  {size(old.size)} → {size(new.size)}" for old, new in files.changed]

@@ -25,34 +25,38 @@ if TYPE_CHECKING:
 )
 @click.command(cls=Command, name="env", short_help="Point Hugging Face clients at a node.")
 @gateway_options
-@click.option("--shell", type=click.Choice(["bash", "fish"]), default="bash", help="Whose syntax; bash is POSIX.")
+@click.option(
+    "--shell", type=click.Choice(["bash", "fish"]), default="bash", help="Syntax of the output; bash is POSIX."
+)
 def command(directory: Path | None, node: str, url: str, token_file: Path | None, ca: Path | None, shell: str) -> None:
-    """Print the variables by which unmodified Hugging Face clients read from a node's gateway, for a shell to evaluate.
+    """Print shell commands that make unmodified Hugging Face clients read from a node's gateway.
 
-    A node of the pinned federations (--node) tells its gateway's URL itself. That is its claim; a client that uses it
-    trusts what answers there.
+    With --node, a node of the pinned federations gives its gateway's URL. This is the node's claim; a client that uses
+    the URL trusts the server there.
 
-    A token is named by its file; what another endpoint's token was kept in is taken away, for clients send it to
-    whatever endpoint they are told. Without --token-file they are told to send none.
+    The variables name the file of the token. Variables with a token of another endpoint are unset, because clients
+    would send it to this one. Without --token-file clients send no token.
     """
     from comity_client.hub_environment import hub_environment
 
-    meant = endpoint(directory, node, url)
-    made = hub_environment(meant.url, token_file=token_file, ca=ca)
+    gateway = endpoint(directory, node, url)
+    variables = hub_environment(gateway.url, token_file=token_file, ca=ca)
     out = output()
-    for line in _fish(made) if shell == "fish" else _posix(made):
+    for line in _fish(variables) if shell == "fish" else _posix(variables):
         out.say(line)
-    out.document("environment", {"endpoint": asdict(meant), "set": dict(made.set), "unset": list(made.unset)})
+    out.document(
+        "environment", {"endpoint": asdict(gateway), "set": dict(variables.set), "unset": list(variables.unset)}
+    )
 
 
-def _posix(made: HubEnvironment) -> Iterator[str]:
-    yield from (f"export {key}={shlex.quote(value)}" for key, value in made.set.items())
-    yield f"unset {' '.join(made.unset)}"
+def _posix(variables: HubEnvironment) -> Iterator[str]:
+    yield from (f"export {key}={shlex.quote(value)}" for key, value in variables.set.items())
+    yield f"unset {' '.join(variables.unset)}"
 
 
-def _fish(made: HubEnvironment) -> Iterator[str]:
-    """Source: fish, quotes: within single ones only \\ and ' are special."""
-    for key, value in made.set.items():
+def _fish(variables: HubEnvironment) -> Iterator[str]:
+    """In single quotes fish treats only \\ and ' as special. Source: fish manual, quotes."""
+    for key, value in variables.set.items():
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         yield f"set -gx {key} '{quoted}'"
-    yield f"set -e {' '.join(made.unset)}"
+    yield f"set -e {' '.join(variables.unset)}"

@@ -12,10 +12,10 @@ from comity_cli.explanations import explanations
 
 
 @examples("comity explain COSIGNATURE", "comity explain name-disputed", "comity explain --json PIN-MISMATCH")
-@click.command(cls=Command, name="explain", short_help="Say what an error code means and what to do.")
+@click.command(cls=Command, name="explain", short_help="Explain an error code.")
 @click.argument("code", required=False)
 def command(code: str | None) -> None:
-    """Say what an error code means and what to do. Without CODE, list them all."""
+    """Print what an error code means and what to do. Without CODE, list all codes."""
     out, known = output(), explanations()
     if code is None:
         out.table(("code", "means"), [(name, entry.means) for name, entry in known.items()])

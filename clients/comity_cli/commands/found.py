@@ -1,4 +1,4 @@
-"""`comity found draft|consent|seal`: a federation is founded by files, unanimously, and nobody leads."""
+"""`comity found draft|consent|seal`: found a federation by files, with the consent of every member."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from comity.trust.charter.document import MAX_BYTES, Body
 from comity.trust.encoding import parse_digest
 from comity.verifier import read_bounded
 
+from comity_cli.charter.rendering import show_charter
 from comity_cli.command import Group, agree, examples, output
 from comity_cli.files import FILE, FOLDER, out_option
-from comity_cli.charter.charters import show_charter
 
 
 @examples(
@@ -22,7 +22,7 @@ from comity_cli.charter.charters import show_charter
 )
 @click.group(cls=Group, name="found", short_help="Found a federation from members' cards, by files.")
 def command() -> None:
-    """Found a federation: draft from every member's card, collect every member's consent, seal."""
+    """Found a federation: draft the charter from every member's card, collect every member's consent, seal."""
 
 
 @examples(
@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--namespace", "namespaces", multiple=True, metavar="NAME=ID", help="Bind a namespace to a publisher.")
 @out_option("genesis.json")
 def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) -> None:
-    """Write the genesis charter. Whoever has the same cards writes the same bytes."""
+    """Write the genesis charter. The same cards give the same bytes."""
     from comity_client.founding import NodeCard, draft_genesis
 
     bound = {name: parse_digest(id_) for name, _, id_ in (item.partition("=") for item in namespaces)}
@@ -48,11 +48,11 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
 @command.command("consent", short_help="Show a genesis charter and sign it for your member.")
 @click.argument("genesis", type=FILE)
 @click.option("--dir", "directory", type=FOLDER, default=Path())
-@click.option("--key", "keys", multiple=True, type=FILE, help="A governance key that is not in the home's offline/.")
+@click.option("--key", "keys", multiple=True, type=FILE, help="A governance key outside the home's offline/.")
 @out_option("consent.line")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path, yes: bool) -> None:
-    """Show what you would consent to, and sign exactly these bytes with your governance keys."""
+    """Show the charter, and sign exactly these bytes with your governance keys."""
     from comity_client.founding import consent_to
 
     body = _body(genesis)
@@ -61,17 +61,19 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
     line = consent_to(body, directory, governance=keys)
     durable.write_file(target, line + b"\n", mode=0o644, point="consent")
     output().done(f"signed: {target}")
-    output().hint(f"whoever collects: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json")
+    output().hint(
+        f"when all consents are here: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json"
+    )
 
 
 @examples("comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json")
-@command.command("seal", short_help="Join charter, consents and cards into the federation file.")
+@command.command("seal", short_help="Combine charter, consents and cards into the federation file.")
 @click.argument("genesis", type=FILE)
 @click.argument("consents", nargs=-1, required=True, type=FILE)
-@click.option("--cards", multiple=True, required=True, type=FILE, help="Each member's card; give it once a card.")
+@click.option("--cards", multiple=True, required=True, type=FILE, help="A member's card; repeat for each member.")
 @out_option("federation.json")
 def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
-    """Join charter, consents and cards into the one file that everybody pins. Says who is missing."""
+    """Combine charter, consents and cards into the file that everybody pins. An error names missing members."""
     from comity_client import founding
     from comity_client.founding import NodeCard, read_line
 

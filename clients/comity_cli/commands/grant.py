@@ -1,4 +1,4 @@
-"""`comity grant`: what was asked for and given, from the request to the hand-off."""
+"""`comity grant`: requests and grants, from the answer to the hand-off."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from comity.trust.offers.records import Acceptance, Agreement, Default, GivingBa
 
 from comity_cli.command import Group, examples, output
 from comity_cli.offers import lender, rendering
-from comity_cli.offers.counter import LINE, Counter, reading_options, speaking_options
-from comity_cli.offers.holding import held_by, own_grant
+from comity_cli.offers.context import LINE, OfferContext, reading_options, signing_options
+from comity_cli.offers.holding import find_own_grant, require_own
 from comity_cli.offers.wants import amounts
 
 
 @examples(
     "comity grant ls",
     "comity grant accept 1f2e3d4c --dir node-es",
-    "comity grant hand-over redeem.parcel --dir node-ch --user guest1 --into ./hand-off",
+    "comity grant hand-over redeem.bundle --dir node-ch --user guest1 --into ./hand-off",
 )
-@click.group(cls=Group, name="grant", short_help="Answer requests for machines; accept, redeem, give back.")
+@click.group(cls=Group, name="grant", short_help="Answer requests for machines; accept, redeem or release grants.")
 def command() -> None:
-    """A provider approves or rejects; a grantee accepts, redeems, gives back, or says that it was let down. Each step
-    goes to a node, or into a parcel (--out) that is carried to the other side."""
+    """A provider approves or rejects requests. A grantee accepts, redeems or releases a grant, or says that it was not
+    honoured. Each step goes to a node, or into a bundle file (--out) for the other side."""
 
 
 @examples(
-    "comity grant ls", "comity grant ls --state requested --json", "comity grant ls --offline --from grant.parcel"
+    "comity grant ls", "comity grant ls --state requested --json", "comity grant ls --offline --from grant.bundle"
 )
 @command.command("ls", short_help="List requests and grants.")
-@click.option("--offer", default="", metavar="OFFER", help="Of this offer only.")
+@click.option("--offer", default="", metavar="OFFER", help="Only of this offer.")
 @click.option("--state", default="", type=click.Choice(["", "requested", "granted", "rejected", "accepted", "lapsed",
-                                                        "released"]), help="In this state only.")  # fmt: skip
+                                                        "released"]), help="Only in this state.")  # fmt: skip
 @reading_options
 def ls(offer: str, state: str, **options: Any) -> None:
-    """List what was asked for and given, computed here from the lines of each chain."""
+    """List requests and grants, computed here from the lines of each chain."""
     from comity.wire.offer import GrantQuery
 
-    from comity_cli.offers.listing import lines_of
+    from comity_cli.offers.listing import request_rows
 
-    out, market = output(), Counter(**options).market
-    chains = [market.offer(offer)] if offer else market.grants(GrantQuery(state=state))
-    rows = [row for seen in chains for row in lines_of(seen.view) if state in ("", row["state"])]
+    out, offer_client = output(), OfferContext(**options).offer_client
+    chains = [offer_client.offer(offer)] if offer else offer_client.grants(GrantQuery(state=state))
+    rows = [row for seen in chains for row in request_rows(seen.view) if state in ("", row["state"])]
     table = [
         (row["line"][:12], row["state"] + (" pact" if row["pact"] else ""), row["who"], row["asked"], row["chain"][:12],
          row["chain_state"])
@@ -53,126 +53,131 @@ def ls(offer: str, state: str, **options: Any) -> None:
     if table:
         out.table(("request or grant", "state", "who", "what", "offer", "chain"), table)
     else:
-        out.say("Nothing was asked for, as far as is known here.")
+        out.say("No request is known.")
     out.document("grants", {"grants": rows})
     for row in rows[:1]:
         out.hint(row["next"])
 
 
-@examples("comity grant show 1f2e3d4c", "comity grant show grant.parcel --offline", "comity grant show 1f2e3d4c --json")
-@command.command("show", short_help="Show a grant, and all that was said of it.")
+@examples("comity grant show 1f2e3d4c", "comity grant show grant.bundle --offline", "comity grant show 1f2e3d4c --json")
+@command.command("show", short_help="Show a grant, and the statements about it.")
 @click.argument("grant", metavar="GRANT")
 @reading_options
 def show(grant: str, **options: Any) -> None:
-    """Show GRANT: the beginning of its digest, or a parcel that brings it. A default is shown with both sides."""
-    from comity_cli.offers.listing import next_step, said_of
+    """Show GRANT, given by the first digits of its digest or a bundle file. A default is shown with its answer."""
+    from comity_cli.offers.listing import next_step, statement_rows
 
-    out, held = output(), Counter(**options).grant(grant)
-    kind = "pact" if held.commitment.grant.pact else "grant"
-    out.say(f"{kind} {held.commitment.digest[:12]}: {held.commitment.state}")
-    for what, how in rendering.grant_facts(held.view, held.commitment):
+    out, found = output(), OfferContext(**options).grant(grant)
+    kind = "pact" if found.grant_state.grant.pact else "grant"
+    out.say(f"{kind} {found.grant_state.digest[:12]}: {found.grant_state.state}")
+    for what, how in rendering.grant_facts(found.view, found.grant_state):
         out.fact(what, how)
-    said = said_of(held.view, held.commitment.digest)
-    for each in said:
+    statements = statement_rows(found.view, found.grant_state.digest)
+    for each in statements:
         out.say(f"  {each['kind']} {each['line'][:12]} by {each['by']}" + (f": {each['text']}" if each["text"] else ""))
-    following = next_step(held.commitment)
-    out.document("grant", {**rendering.grant_json(held.view, held.commitment), "said": said, "next": following})
-    if following:
-        out.hint(following)
+    next_command = next_step(found.grant_state)
+    out.document(
+        "grant", {**rendering.grant_json(found.view, found.grant_state), "said": statements, "next": next_command}
+    )
+    if next_command:
+        out.hint(next_command)
 
 
 @examples(
     "comity grant accept 1f2e3d4c --dir node-es",
-    "comity grant accept grant.parcel --offline --dir node-es --out accept.parcel",
+    "comity grant accept grant.bundle --offline --dir node-es --out accept.bundle",
 )
 @command.command("accept", short_help="Accept a grant that you asked for.")
 @click.argument("grant", metavar="GRANT")
-@speaking_options
+@signing_options
 def accept(grant: str, **options: Any) -> None:
-    """Accept GRANT, a digest's beginning or a parcel. It is refused unless the grant is proven to be in the log that
-    its offer names: a grant without that proof is none."""
-    held = own_grant(grant, **options)
-    held.view.require_proven()
-    held.sign(Acceptance(*held.about), "accepts:", following=f"comity grant show {held.name}")
+    """Accept GRANT, given by the first digits of its digest or a bundle file. Without a proof that the grant is in the
+    log that its offer names, the command refuses."""
+    own = find_own_grant(grant, **options)
+    own.view.require_proven()
+    own.sign(Acceptance(*own.ids), "accepts:", next_command=f"comity grant show {own.name}")
 
 
 @examples(
     "comity grant redeem 1f2e3d4c --amount 300 --text 'user: alice' --dir node-es",
-    "comity grant redeem grant.parcel --offline --dir node-es --out redeem.parcel",
+    "comity grant redeem grant.bundle --offline --dir node-es --out redeem.bundle",
 )
-@command.command("redeem", short_help="Ask to use so much of a grant now.")
+@command.command("redeem", short_help="Ask to use an amount of a grant now.")
 @click.argument("grant", metavar="GRANT")
-@click.option("--amount", "given", multiple=True, type=click.IntRange(0), help="Of each allocation. Default: all left.")
-@click.option("--text", default="", help="For whoever hands over: a user name, a public key. Public: never a secret.")
-@speaking_options
+@click.option(
+    "--amount", "given", multiple=True, type=click.IntRange(0), help="Amount of each allocation. Default: all left."
+)
+@click.option("--text", default="", help="For the provider: a user name, a public key. Public: no secrets.")
+@signing_options
 def redeem(grant: str, given: Sequence[int], text: str, **options: Any) -> None:
-    """Ask to use GRANT. Your key signs the newest record about it, so that nobody else can redeem, and no redemption
-    counts twice. The provider then hands over: `comity grant hand-over`."""
-    held = own_grant(grant, **options)
-    held.view.require_proven()
-    made = held.grant
-    wanted = amounts(given, made.left)
-    if made.state != "accepted" or any(want > rest for want, rest in zip(wanted, made.left, strict=True)):
-        why = f"it is {made.state}, and {', '.join(map(str, made.left))} are left"
-        raise Refused("there is not so much to redeem", why=why, hint=f"comity grant show {held.name}",
+    """Ask to use GRANT. Your key signs the newest record about it, so nobody else can redeem it, and no redemption
+    counts twice. The provider then runs `comity grant hand-over`."""
+    own = find_own_grant(grant, **options)
+    own.view.require_proven()
+    grant_state = own.grant_state
+    wanted = amounts(given, grant_state.left)
+    if grant_state.state != "accepted" or any(want > rest for want, rest in zip(wanted, grant_state.left, strict=True)):
+        why = f"it is {grant_state.state}, and {', '.join(map(str, grant_state.left))} are left"
+        raise Refused("the amount exceeds the grant", why=why, hint=f"comity grant show {own.name}",
                       code="OVER-REDEEMED")  # fmt: skip
-    held.sign(
-        Redemption(*held.about, wanted, made.newest, text),
+    own.sign(
+        Redemption(*own.ids, wanted, grant_state.newest, text),
         "redeems:",
         facts=[("now", ", ".join(map(str, wanted)))],
-        following=f"comity grant hand-over {LINE} --dir HOME --into ./hand-off",
+        next_command=f"comity grant hand-over {LINE} --dir HOME --into ./hand-off",
     )
 
 
 @examples("comity grant release 1f2e3d4c --dir node-es --text 'done early'")
-@command.command("release", short_help="Give back what you will not use of a grant.")
+@command.command("release", short_help="Release what you will not use of a grant.")
 @click.argument("grant", metavar="GRANT")
-@click.option("--text", default="", help="Why, for everybody to read.")
-@speaking_options
+@click.option("--text", default="", help="Reason. Public.")
+@signing_options
 def release(grant: str, text: str, **options: Any) -> None:
-    """Give back what was not redeemed of GRANT. It returns to the offer once the provider's node has recorded it."""
-    held = own_grant(grant, **options)
-    following = f"comity grant take-back {held.name} --dir HOME"
-    held.sign(GivingBack(*held.about, text), "gives back:", following=following)
+    """Release what was not redeemed of GRANT. It is free again once the provider's node has recorded it."""
+    own = find_own_grant(grant, **options)
+    next_command = f"comity grant take-back {own.name} --dir HOME"
+    own.sign(GivingBack(*own.ids, text), "releases:", next_command=next_command)
 
 
 @examples("comity grant default 1f2e3d4c --dir node-es --text 'the hand-off was refused on 3 January'")
-@command.command("default", short_help="Say in public that a grant was not honoured.")
+@command.command("default", short_help="State publicly that a grant was not honoured.")
 @click.argument("grant", metavar="GRANT")
-@click.option("--text", required=True, help="What happened, for everybody to read.")
-@speaking_options
+@click.option("--text", required=True, help="What happened. Public.")
+@signing_options
 def default(grant: str, text: str, **options: Any) -> None:
-    """Say that GRANT was not honoured. It stays beside the grant, with the provider's answer. Nobody judges it."""
-    held = own_grant(grant, **options)
-    held.sign(
-        Default(*held.about, text),
-        "says that this was not honoured:",
-        facts=[("says", text)],
-        following=f"comity grant answer {LINE} --text WORDS --dir HOME",
+    """State that GRANT was not honoured. The statement and the provider's answer are shown with the grant. Comity does
+    not judge it."""
+    own = find_own_grant(grant, **options)
+    own.sign(
+        Default(*own.ids, text),
+        "states that this was not honoured:",
+        facts=[("text", text)],
+        next_command=f"comity grant answer {LINE} --text TEXT --dir HOME",
     )
 
 
 @examples(
     "comity grant agree 5a4b3c2d --dir node-es",
-    "comity grant agree usage.parcel --offline --dir node-es --out agree.parcel",
+    "comity grant agree usage.bundle --offline --dir node-es --out agree.bundle",
 )
-@command.command("agree", short_help="Agree to what the provider says you used.")
+@command.command("agree", short_help="Agree to a usage line of the provider.")
 @click.argument("usage", metavar="USAGE")
-@speaking_options
+@signing_options
 def agree(usage: str, **options: Any) -> None:
-    """Agree to USAGE, a usage line of the provider's node. Only then does it count in your balance."""
-    counter = Counter(**options)
-    found = counter.said(usage, Usage)
-    used = found.said
-    held = held_by(counter, found.view, found.view.grant(used.grant))
-    span = f"{rendering.when(used.window.start)} up to {rendering.when(used.window.end)}"
-    held.sign(
-        Agreement(*held.about, found.entry.digest),
+    """Agree to USAGE, a usage line of the provider's node. It counts in your balance only after that."""
+    context = OfferContext(**options)
+    found = context.statement(usage, Usage)
+    used = found.statement
+    own = require_own(context, found.view, found.view.grant(used.grant))
+    interval = f"{rendering.when(used.window.start)} up to {rendering.when(used.window.end)}"
+    own.sign(
+        Agreement(*own.ids, found.entry.digest),
         "agrees to have used:",
-        facts=[("used", f"{', '.join(map(str, used.amounts))}, {span}")],
-        following="comity offer balance",
+        facts=[("used", f"{', '.join(map(str, used.amounts))}, {interval}")],
+        next_command="comity offer balance",
     )
 
 
-for _lender in lender.COMMANDS:
-    command.add_command(_lender)
+for _command in lender.COMMANDS:
+    command.add_command(_command)

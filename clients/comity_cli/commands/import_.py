@@ -21,13 +21,13 @@ UNCHECKED = {
     "author": "who made the commit",
     "tls": "the upstream's certificate (it was asked without TLS)",
     "xet": "Xet hashes",
-    "upstream": "that the upstream has this commit at all (nobody was asked)",
+    "upstream": "that the upstream has this commit (it was not asked)",
 }
 LOST = {
-    "repository": "the repository is no longer there",
+    "repository": "the repository no longer exists",
     "commit": "the repository no longer has this commit",
-    "revision": "the branch or tag is no longer there; the commit is",
-    "access": "the upstream gives it out to nobody like this node any more",
+    "revision": "the branch or tag no longer exists; the commit does",
+    "access": "the upstream no longer gives this node access to the repository",
 }
 
 
@@ -39,18 +39,22 @@ LOST = {
     "comity import ./carried --from hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
     "comity import --recheck hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
 )
-@click.command(cls=Command, name="import", short_help="Mirror a repository of a Hub through your node, and say so.")
+@click.command(cls=Command, name="import", short_help="Mirror a repository of a Hub through your node, and log it.")
 @click.argument("source", metavar="hf:ORG/NAME[@REV]|DIR")
-@click.option("--node", metavar="SOCKET", help="Your node, by its operator's socket.")
-@click.option("--dir", "home", type=click.Path(path_type=Path), default=Path(), help="The same, by the node's home.")
-@click.option("--endpoint", default="", metavar="URL", help="Another Hub than huggingface.co.")
+@click.option("--node", metavar="SOCKET", help="Your node's operator socket.")
+@click.option("--dir", "home", type=click.Path(path_type=Path), default=Path(), help="Your node's home. Default: here.")
+@click.option("--endpoint", default="", metavar="URL", help="A Hub other than huggingface.co.")
 @click.option(
-    "--allow-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="From where else that Hub's files may come."
+    "--allow-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="Another host that may serve the Hub's files."
 )
-@click.option("--accept-terms", "terms", type=FILE, help="The terms of a gated repository that you accepted, as text.")
-@click.option("--token-file", type=FILE, help="A token of the upstream's, which the endpoint alone is shown.")
-@click.option("--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="Where a folder is from.")
-@click.option("--recheck", is_flag=True, help="Ask the upstream again, and log it where that changed or is gone.")
+@click.option(
+    "--accept-terms", "terms", type=FILE, help="A text file with the terms of a gated repository that you accepted."
+)
+@click.option("--token-file", type=FILE, help="A token of the upstream, sent only to the endpoint.")
+@click.option(
+    "--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="The repository and commit of the folder."
+)
+@click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
 def command(
     source: str,
     node: str | None,
@@ -62,9 +66,9 @@ def command(
     claimed: str,
     recheck: bool,
 ) -> None:
-    """Have your node fetch a commit of a repository, or take in a folder on its machine: hash every byte, compare with
-    the upstream's own hashes, and log an `observed` statement, "mirrored from". It never says "published by": the
-    upstream vouches for its hashes, your node for the fetch. Run it again to go on."""
+    """Make your node fetch a commit of a repository, or import a folder on its machine: hash every byte, compare with
+    the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream
+    vouches for its hashes, your node for the fetch. Run the command again to continue."""
     from comity_client.publish import read_token
 
     out, api, target, token = output(), client(), _socket(node, home), read_token(token_file)
@@ -73,7 +77,7 @@ def command(
         return
     hub = source.startswith(UPSTREAM)
     if hub and claimed:
-        raise click.UsageError("--from says where a folder is from")
+        raise click.UsageError("--from is for a folder only")
     if not hub and not Path(source).is_dir():
         raise click.UsageError(f"{source!r} is neither hf:org/name nor a folder")
     with follow(out, "importing") as on_event:
@@ -91,26 +95,28 @@ def command(
 
 
 def _socket(node: str | None, home: Path) -> str:
-    from comity_client.session import socket_of
+    from comity_client.session import operator_socket
 
-    return node or str(socket_of(home))
+    return node or str(operator_socket(home))
 
 
 def _show(out: Output, done: Imported) -> None:
-    said, logged = done.observed, done.logged
-    upstream, matched = said.upstream, said.matched
-    out.say(f"{upstream.name}  sha256:{said.artifact}")
-    place = f"{upstream.endpoint}, {upstream.requested}" if said.fetched else f"a folder ({said.obtained.how})"
+    observed, logged = done.observed, done.logged
+    upstream, matched = observed.upstream, observed.matched
+    out.say(f"{upstream.name}  sha256:{observed.artifact}")
+    place = f"{upstream.endpoint}, {upstream.requested}" if observed.fetched else f"a folder ({observed.obtained.how})"
     out.fact("mirrored from", place)
     out.fact(
         "equal",
-        said.likeness + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed)),
+        observed.match_text + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed)),
     )
     if matched.pointers < matched.sha256:
-        out.warn(f"{matched.sha256 - matched.pointers} LFS pointers are not what the upstream lists; the bytes are")
-    out.fact("not checked", "; ".join(UNCHECKED[word] for word in said.unchecked) or "nothing was left out")
-    if said.conditions.licence:
-        out.fact("licence", f"{said.conditions.licence} (claimed by the upstream's card)")
+        out.warn(f"{matched.sha256 - matched.pointers} LFS pointers differ from the upstream's list; the bytes do not")
+    out.fact(
+        "not checked", "; ".join(UNCHECKED[check] for check in observed.unchecked) or "nothing; every check was made"
+    )
+    if observed.conditions.licence:
+        out.fact("licence", f"{observed.conditions.licence} (claimed by the upstream's card)")
     before = " before this call" if done.before else ""
     out.done(f"logged at {logged.node}{before}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
     out.document("import", _document(done))
@@ -118,17 +124,17 @@ def _show(out: Output, done: Imported) -> None:
 
 
 def _document(done: Imported) -> dict[str, Any]:
-    said = done.observed
+    observed = done.observed
     return {
-        "name": said.upstream.name,
-        "artifact": said.artifact,
-        "endpoint": said.upstream.endpoint,
-        "requested": said.upstream.requested,
-        "obtained": said.obtained.how,
-        "matched": said.matched.to_json(),
-        "unchecked": list(said.unchecked),
-        "licence": said.conditions.licence,
-        "gated": said.conditions.gated,
+        "name": observed.upstream.name,
+        "artifact": observed.artifact,
+        "endpoint": observed.upstream.endpoint,
+        "requested": observed.upstream.requested,
+        "obtained": observed.obtained.how,
+        "matched": observed.matched.to_json(),
+        "unchecked": list(observed.unchecked),
+        "licence": observed.conditions.licence,
+        "gated": observed.conditions.gated,
         "before": done.before,
         "logged": {"node": done.logged.node, "origin": done.logged.origin, "index": done.logged.index},
     }
@@ -137,13 +143,13 @@ def _document(done: Imported) -> dict[str, Any]:
 def _show_check(out: Output, checked: UpstreamState) -> None:
     match checked.state:
         case "same":
-            out.say(f"{checked.name}: the upstream stands where it stood")
+            out.say(f"{checked.name}: the upstream is unchanged")
         case "changed":
-            out.warn(f"{checked.name}: the upstream's branch or tag stands at {checked.successor} now")
+            out.warn(f"{checked.name}: the upstream's branch or tag is now at {checked.successor}")
         case _:
             out.warn(f"{checked.name}: {LOST[checked.lost]}")
     if checked.state != "same":
-        out.say(f"logged as entry {checked.index}; what was mirrored stays as it is")
+        out.say(f"logged as entry {checked.index}; the mirrored artifact stays unchanged")
     out.document(
         "upstream-check",
         {"name": checked.name, "state": checked.state, "successor": checked.successor, "lost": checked.lost},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from comity.trust.encoding import SYLLABLE_BITS, grouped, syllables
+from comity.trust.encoding import SYLLABLE_BITS, format_id, syllables
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
@@ -18,17 +18,17 @@ from comity_cli.files import FILE, NEW_FOLDER
 )
 @click.command(cls=Command, name="init", short_help="Make a member's keys and a node's home.")
 @click.option("--jurisdiction", required=True, help="ISO 3166-1 code (CH), or a name that the charter defines.")
-@click.option("--org", required=True, help="The institution, as people call it.")
-@click.option("--name", "node_name", required=True, help="The node's name, unique in the federation and for ever.")
+@click.option("--org", required=True, help="The name of the institution.")
+@click.option("--name", "node_name", required=True, help="The node's name; unique in the federation and never changed.")
 @click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
 @click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
 @click.option("--http", default="127.0.0.1:7480", show_default=True, help="IP:port of the HTTP gateway; '' for none.")
-@click.option(
-    "--origin", default="", help="What its log is called for ever; {key} is its key's hash. Default: NAME/log"
-)
-@click.option("--governance-keys", default=1, show_default=True, help="How many keys decide about the seat.")
+@click.option("--origin", default="", help="The log's name, never changed; {key} is its key's hash. Default: NAME/log")
+@click.option("--governance-keys", default=1, show_default=True, help="How many keys sign votes of the member.")
 @click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
-@click.option("--recovery-keys", default=1, show_default=True, help="How many keys may change the others one day.")
+@click.option(
+    "--recovery-keys", default=1, show_default=True, help="How many keys can change the governance keys later."
+)
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
 @click.option("--dir", "directory", type=NEW_FOLDER, help="Default: ./NAME")
 def command(
@@ -45,7 +45,7 @@ def command(
     tokens: tuple[Path, ...],
     directory: Path | None,
 ) -> None:
-    """Make a new member's keys, node record and configuration in a directory of their own."""
+    """Make a new member's keys, node record and configuration in a new directory."""
     from comity_client.founding import init_node
     from comity_client.signing.seat_keys import SeatShape
 
@@ -64,17 +64,17 @@ def command(
     )
     out, member = output(), card.inception.id
     out.done(f"{org} ({jurisdiction}) has keys and a node in {home}")
-    out.fact("member id", grouped(member))
+    out.fact("member id", format_id(member))
     out.fact("on the phone", f"{syllables(member)}   (its first {SYLLABLE_BITS} bits)")
     out.fact("log", card.record.origin)
     out.fact("offline", f"{home / 'offline'}: move these keys to a medium that is not connected")
     if governance_keys > 1:
-        out.fact("to decide", f"{card.inception.keys.threshold} of {governance_keys} governance keys sign")
+        out.fact("to sign", f"{card.inception.keys.threshold} of {governance_keys} governance keys sign")
     out.document(
         "member",
         {
             "id": member,
-            "spelled": grouped(member),
+            "spelled": format_id(member),
             "syllables": syllables(member),
             "origin": card.record.origin,
             "card": str(home / "node-card.json"),

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from comity.content import durable
 
+from comity_cli.charter.context import CharterContext
 from comity_cli.command import Command, examples, output
 from comity_cli.files import out_option
-from comity_cli.charter.office import Office
 
 
 @examples("comity invite --out federation.json", "comity invite --json")
@@ -17,12 +17,12 @@ from comity_cli.charter.office import Office
 @out_option("federation.json")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def command(target: Path, federation: str) -> None:
-    """Write a federation file with every epoch that can be proven now, and the nodes. It holds no secret and gives no
-    right: it is where a newcomer starts, and the words are what you read out to them."""
+    """Write a federation file with every proven epoch, and the nodes. It contains no secret and gives no rights.
+    A newcomer starts with it and compares the words that you read out."""
     from comity_client.charter.joining import make_invitation
 
     out = output()
-    invitation = make_invitation(Office(federation=federation).chamber.newest())
+    invitation = make_invitation(CharterContext(federation=federation).governance.newest_federation())
     durable.write_file(target, invitation.data, mode=0o644, point="invitation")
     out.done(f"{target}: epoch {invitation.federation.body.epoch}, {len(invitation.federation.nodes)} nodes")
     for what, words in invitation.spoken:
@@ -32,4 +32,4 @@ def command(target: Path, federation: str) -> None:
     out.document(
         "invitation", {"file": str(target), "federation": body.federation, "epoch": body.epoch, "spoken": spoken}
     )
-    out.hint(f"they run: comity join {target} --dir HOME; read the words to them by another way than the file took")
+    out.hint(f"they run: comity join {target} --dir HOME; read the words to them through another channel than the file")

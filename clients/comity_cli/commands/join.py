@@ -12,9 +12,9 @@ from comity.trust.encoding import syllables
 from comity.trust.errors import Untrusted
 from comity.verifier import read_bounded
 
+from comity_cli.charter.context import CharterContext
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER
-from comity_cli.charter.office import Office
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -29,37 +29,41 @@ if TYPE_CHECKING:
 @click.command(cls=Command, name="join", short_help="Ask a federation to admit your member.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--dir", "home", type=FOLDER, default=Path(), help="The home that `comity init` made. Default: here.")
-@click.option("--words", help="The federation's words, as two members read them to you; refused unless they match.")
-@click.option("--yes", is_flag=True, help="Pin and ask without a question.")
+@click.option(
+    "--words", help="The federation's words, as two members read them to you; the command fails unless they match."
+)
+@click.option("--yes", is_flag=True, help="Pin and ask without confirmation.")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def command(file: Path | None, home: Path, words: str | None, yes: bool, federation: str) -> None:
-    """Ask a federation to admit your member, and see how far that is. Run it again at any time to see what is missing.
+    """Ask a federation to admit your member, and show the progress. Run it again at any time to see what is missing.
 
-    FILE is the federation file. Get it from two members by separate ways and compare the words. Reading, mirroring and
-    verifying need no membership.
+    FILE is the federation file. Get it from two members through separate channels and compare the words. Reading,
+    mirroring and verifying need no membership.
     """
     from comity_client.charter.joining import admission_drafts, card_of
 
     out, card = output(), card_of(home)
     if file is not None:
         federation = _pin(out, file, words, yes=yes)
-    office = Office(federation=federation, home=home)
-    _note(home, office.chamber.federation)
+    context = CharterContext(federation=federation, home=home)
+    _store_federation_file(home, context.governance.federation)
     who = card.inception
-    sitting = office.sitting
-    seat = sitting.current.member(who.id)
+    charter_state = context.charter_state
+    seat = charter_state.current.member(who.id)
     if seat is not None:
-        out.done(f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {sitting.current.epoch}")
-        out.document("join", {"member": who.id, "state": "member", "epoch": sitting.current.epoch})
+        out.done(
+            f"{seat.name} ({seat.jurisdiction}) is a member, by the charter of epoch {charter_state.current.epoch}"
+        )
+        out.document("join", {"member": who.id, "state": "member", "epoch": charter_state.current.epoch})
         out.hint(f"comity serve --dir {home}   then   comity status")
         return
-    asked = office.chamber.ask(home)
+    asked = context.governance.ask(home)
     out.done(f"request of {who.label} ({who.jurisdiction}) waits at {', '.join(name for name, _ in asked.waiting)}")
     for name, refusal in asked.refused:
         out.warn(f"{name}: {refusal}")
-    found = admission_drafts(sitting, who.id)
-    for hope in found:
-        _show(out, hope, home)
+    found = admission_drafts(charter_state, who.id)
+    for draft in found:
+        _show(out, draft, home)
     out.document(
         "join",
         {
@@ -74,25 +78,25 @@ def command(file: Path | None, home: Path, words: str | None, yes: bool, federat
         },
     )  # fmt: skip
     if not found:
-        out.say(f"  No member has drafted a charter with you yet. It takes {sitting.current.quorum} of "
-                f"{plural(len(sitting.current.active), 'member')}, in two readings.")  # fmt: skip
+        out.say(f"  No member has drafted a charter with you yet. It needs {charter_state.current.quorum} of "
+                f"{plural(len(charter_state.current.active), 'member')}, in two rounds.")  # fmt: skip
         out.fact("read out", f"{syllables(who.id)}   to two of them, by phone")
         out.hint(f"comity serve --dir {home}   to mirror from now on;   comity join --dir {home}   to look again")
 
 
-def _show(out: Output, hope: AdmissionDraft, home: Path) -> None:
-    out.fact("draft", f"{hope.body[:12]} by {hope.by or 'a member'}: {hope.intents} of {hope.quorum} intend, "
-                      f"{hope.ratified} of {hope.quorum} ratified")  # fmt: skip
-    if not hope.consented:
-        out.hint(f"it lacks your consent: comity proposal consent {hope.body[:12]} --dir {home} --to NODE")
+def _show(out: Output, draft: AdmissionDraft, home: Path) -> None:
+    out.fact("draft", f"{draft.body[:12]} by {draft.by or 'a member'}: {draft.intents} of {draft.quorum} INTENT votes, "
+                      f"{draft.ratified} of {draft.quorum} RATIFY votes")  # fmt: skip
+    if not draft.consented:
+        out.hint(f"your consent is missing: comity proposal consent {draft.body[:12]} --dir {home} --to NODE")
 
 
 def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
-    """Pin the federation in `file` if it is new here, once its words were compared. Gives its id."""
+    """Pin the federation in `file` if it is not pinned yet, after its words were compared. Returns its id."""
     federation = Federation.parse(read_bounded(file, MAX_BYTES))
     spoken = syllables(federation.id)
     if words is not None and words.split() != spoken.split() and words != spoken:
-        raise Untrusted("not the federation that you were told about", why=f"this file is of {spoken}",
+        raise Untrusted("the words do not match the federation file", why=f"the words of this file are {spoken}",
                         hint="ask two members for the file again", code="OTHER-FEDERATION")  # fmt: skip
     api = client()
     if all(pin.id != federation.id for pin in api.pins()):
@@ -104,8 +108,8 @@ def _pin(out: Output, file: Path, words: str | None, *, yes: bool) -> str:
     return federation.id
 
 
-def _note(home: Path, federation: Federation) -> None:
-    """Give a node that knows of no federation yet the file to start with."""
+def _store_federation_file(home: Path, federation: Federation) -> None:
+    """Write the federation file into the home of a node that has none."""
     target = home / "federation.json"
     if not target.exists():
         durable.write_file(target, federation.encode(), mode=0o644, point="home")

@@ -1,4 +1,4 @@
-"""`comity keys`: the keys that decide about a member's seat; they lie on a desk, not in the node."""
+"""`comity keys`: a member's governance keys, which are kept outside the node."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from comity.trust.encoding import grouped, syllables
+from comity.trust.encoding import format_id, syllables
 from comity.verifier import read_bounded
 
+from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FOLDER
-from comity_cli.charter.office import Office, acting_options, reading_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
@@ -27,41 +27,43 @@ if TYPE_CHECKING:
 )
 @click.group(cls=Group, name="keys", short_help="Show, change and use the keys of your seat.")
 def command() -> None:
-    """The governance keys speak for your member; the recovery keys can change them, and need nobody's leave for it."""
+    """The governance keys sign for your member. The recovery keys can change them, without consent of other members."""
 
 
 @examples("comity keys show --dir node-ch", "comity keys show --dir node-ch --json")
-@command.command("show", short_help="Show your member's keys, and what they may sign now.")
+@command.command("show", short_help="Show your member's keys, and whether they may sign now.")
 @click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here.")
 @reading_options
 def show(home: Path, **options: Any) -> None:
-    """Show which keys speak for your member, which of them are here, and whether their vote state is whole."""
+    """Show which keys sign for your member, which of them are here, and whether their vote files are intact."""
     from comity_client.founding import OFFLINE
     from comity_client.signing.votes import find_keys
 
-    office, out = Office(home=home, **options), output()
-    chain, prev = office.chain, office.sitting.current.digest
+    context, out = CharterContext(home=home, **options), output()
+    chain, prev = context.chain, context.charter_state.current.digest
     keys = chain.current.keys
     here = {key.public.id: key for key in find_keys(home / OFFLINE, keys)}
-    seat = office.sitting.current.member(chain.start.identity)
-    out.say(f"Member {syllables(chain.start.identity)}   {grouped(chain.start.identity)}")
+    seat = context.charter_state.current.member(chain.start.identity)
+    out.say(f"Member {syllables(chain.start.identity)}   {format_id(chain.start.identity)}")
     out.fact("seat", f"{seat.name} ({seat.jurisdiction}), {seat.status}" if seat else "none in the current charter")
     out.fact(
-        "speaks by",
+        "signs with",
         f"{keys.threshold} of {plural(len(keys.keys), 'key')}, after {plural(len(chain.steps), 'rotation')}",
     )
     if chain.disputes:
-        out.warn("two rotations of these keys exclude one another; nobody can say which is yours")
+        out.warn("two rotations of these keys contradict each other; nobody can decide which is yours")
     rows, listed = [], []
     for key in keys.keys:
         found = here.get(key.id)
-        lost = found.votes.look(prev).lost(prev) if found else None
-        state = "not here" if not found else f"sits out this epoch: {lost.why}" if lost else "may sign"
+        lost = found.votes.load(prev).lost(prev) if found else None
+        state = "not here" if not found else f"does not vote in this epoch: {lost.why}" if lost else "may sign"
         kind = " + ".join(half.alg for half in key.halves)
         rows.append((key.id[:16], kind, str(found.path) if found else "-", state))
         listed.append({"id": key.id, "kind": kind, "path": str(found.path) if found else None, "state": state})
     out.table(("key", "kind", "file", "state"), rows)
-    out.fact("recovery", ", ".join(digest[:16] for digest in chain.current.recovery) or "none: never to be changed")
+    out.fact(
+        "recovery", ", ".join(digest[:16] for digest in chain.current.recovery) or "none: the keys can never be changed"
+    )
     out.document(
         "keys",
         {
@@ -81,16 +83,16 @@ def show(home: Path, **options: Any) -> None:
     "comity keys rotate --dir node-ch --recovery /media/vault/recovery.pem --governance-keys 3",
     "comity keys rotate --dir node-ch --signed rotated-1a2b3c4d.ceremony.json",
 )
-@command.command("rotate", short_help="Give your member new keys, by its recovery keys.")
+@command.command("rotate", short_help="Give your member new keys, signed by its recovery keys.")
 @click.option(
     "--recovery", "recovery", multiple=True, type=FILE, help="A recovery key. Default: those in HOME/offline."
 )
-@click.option("--governance-keys", default=1, show_default=True, help="How many keys decide from now on.")
+@click.option("--governance-keys", default=1, show_default=True, help="How many new governance keys.")
 @click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
 @click.option("--recovery-keys", default=1, show_default=True, help="How many new recovery keys.")
 @click.option("--token", "tokens", multiple=True, type=FILE, help="TOML file of one more governance key, in an HSM.")
-@click.option("--signed", type=FILE, help="Take up a rotation that others have signed: its ceremony file.")
-@acting_options
+@click.option("--signed", type=FILE, help="Apply a rotation that others have signed: its ceremony file.")
+@signing_options
 def rotate(
     recovery: tuple[Path, ...],
     governance_keys: int,
@@ -101,8 +103,8 @@ def rotate(
     **options: Any,
 ) -> None:
     """Give your member new governance and recovery keys. The recovery keys sign; no vote, node or other member can do
-    it for you, or forbid it. The old keys go on verifying what they signed; how long your log is now (asked of the
-    nodes, unless --offline) is written down, so that nobody can use the old keys to sign as of yesterday."""
+    or prevent this. Signatures of the old keys stay valid. The rotation records the current size of your log (asked of
+    the nodes, unless --offline), so that nobody can backdate new signatures of the old keys."""
     from comity_client.charter import keys as rotating
     from comity_client.charter import proposals as acts
     from comity_client.charter.proposals import plan_carried
@@ -110,41 +112,45 @@ def rotate(
     from comity_client.signing.seat_keys import SeatShape
     from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
-    from comity_cli.charter.signing import pass_on, show_plan
+    from comity_cli.charter.signing import show_plan, write_ceremony
 
-    office = Office(**options)
+    context = CharterContext(**options)
     if signed is not None:
-        office.check_destination()
-        _take_up(office, plan_carried(read_bounded(signed, MAX_CEREMONY_FILE), office.sitting))
+        context.check_destination()
+        _apply(context, plan_carried(read_bounded(signed, MAX_CEREMONY_FILE), context.charter_state))
         return
-    files = recovery or tuple(sorted((office.home / OFFLINE).rglob("recovery*.pem")))
-    used = [key for key in map(open_key, files) if key.public.id in office.chain.current.recovery]
+    files = recovery or tuple(sorted((context.home / OFFLINE).rglob("recovery*.pem")))
+    used = [key for key in map(open_key, files) if key.public.id in context.chain.current.recovery]
     shape = SeatShape(governance_keys - len(tokens), threshold, recovery_keys, tokens)
-    cut = () if office.offline else (client().cut(own_inception(office.home).home),)
-    prepared = rotating.prepare_rotation(office.sitting, office.home, shape, [key.public for key in used], cut=cut)
+    cut = () if context.offline else (client().cut(own_inception(context.home).home),)
+    prepared = rotating.prepare_rotation(
+        context.charter_state, context.home, shape, [key.public for key in used], cut=cut
+    )
     show_plan(prepared.plan)
-    office.check_destination()
-    agree("Make these keys, and sign with the recovery keys?", yes=office.yes)
+    context.check_destination()
+    agree("Make these keys, and sign with the recovery keys?", yes=context.yes)
     rotated = acts.sign_plan_with_all(prepared.begin(), used)
     if rotated.ceremony.complete:
-        _take_up(office, rotated)
+        _apply(context, rotated)
         return
-    file = pass_on(rotated)
-    output().hint(f"when all have signed: comity keys rotate --dir {office.home} --signed {file}")
+    file = write_ceremony(rotated)
+    output().hint(f"when all have signed: comity keys rotate --dir {context.home} --signed {file}")
 
 
 @examples(
     "comity keys sign intent-1a2b3c4d.ceremony.json --key governance-2.pem",
     "comity keys sign intent-1a2b3c4d.ceremony.json --key token.toml --out /media/stick",
 )
-@command.command("sign", short_help="Put your signature to a statement that somebody brought.")
+@command.command("sign", short_help="Sign a statement from a ceremony file.")
 @click.argument("file", type=FILE)
-@click.option("--key", "keys", multiple=True, type=FILE, help="Your key: a PEM file, or a token's TOML.")
-@click.option("--from", "carried", multiple=True, type=FOLDER, help="A folder of carried lines, to judge the plan by.")
+@click.option("--key", "keys", multiple=True, type=FILE, help="Your key: a PEM file, or a token's TOML file.")
+@click.option(
+    "--from", "carried", multiple=True, type=FOLDER, help="A folder of carried lines, with which the plan is checked."
+)
 @click.option("--out", type=NEW_FOLDER, help="When complete: write the line into this folder, to be carried.")
 @click.option("--dir", "home", type=FOLDER, help="When complete: log it at the node of this home.")
 @click.option("--to", metavar="NODE", help="When complete: log it there.")
-@click.option("--yes", is_flag=True, help="Sign without asking; the plan is shown all the same.")
+@click.option("--yes", is_flag=True, help="Sign without asking; the plan is still shown.")
 def sign(
     file: Path,
     keys: tuple[Path, ...],
@@ -154,56 +160,54 @@ def sign(
     to: str | None,
     yes: bool,
 ) -> None:
-    """Show what a ceremony file asks you to sign, in words made from the statement itself, and sign it with your key.
+    """Show the statement of a ceremony file, described from the statement itself, and sign it with your key.
 
-    Needs no network, no node and no federation: a machine that holds a key is enough. Once all have signed, the same
-    command without a key hands the line on.
+    Needs no network, no node and no federation, only a machine with the key. After the last signature, the same command
+    without a key logs the line or writes it to a folder.
     """
     from comity_client.charter import proposals as acts
     from comity_client.charter.proposals import plan_carried
     from comity_client.signing.votes import MAX_CEREMONY_FILE, open_key
 
-    from comity_cli.charter.signing import deliver, pass_on, show_plan
+    from comity_cli.charter.signing import deliver, show_plan, write_ceremony
 
-    plan = plan_carried(read_bounded(file, MAX_CEREMONY_FILE), _known(carried))
-    office = Office(home=home or Path(), to=to, out=out)
+    plan = plan_carried(read_bounded(file, MAX_CEREMONY_FILE), _local_charter_state(carried))
+    context = CharterContext(home=home or Path(), to=to, out=out)
     show_plan(plan)
     if not plan.ceremony.complete:
         if not keys:
-            raise click.UsageError("this statement still has to be signed: name your key with --key")
-        desk = [open_key(path) for path in keys]
-        agree(f"Sign this with {', '.join(key.path.name for key in desk)}?", yes=yes)
-        for key in desk:
+            raise click.UsageError("this statement needs more signatures: name your key with --key")
+        governance_keys = [open_key(path) for path in keys]
+        agree(f"Sign this with {', '.join(key.path.name for key in governance_keys)}?", yes=yes)
+        for key in governance_keys:
             plan = acts.sign_plan(plan, key)
     if plan.ceremony.complete and (out, to, home) != (None, None, None):
-        deliver(office, plan)
+        deliver(context, plan)
     else:
-        pass_on(plan, file)
+        write_ceremony(plan, file)
 
 
 @examples("comity keys recover-votes --dir node-ch --key governance.pem")
-@command.command("recover-votes", short_help="Vote again with a key whose vote state was lost.")
-@acting_options
+@command.command("recover-votes", short_help="Vote again with a key whose vote file was lost.")
+@signing_options
 def recover_votes(**options: Any) -> None:
-    """Decide that a key whose vote state was lost may vote in this epoch all the same. Needs what every other active
-    member mirrored of your home log. To do nothing is safe: the key sits out one epoch, which the quorum tolerates."""
+    """Allow a key whose vote file was lost to vote in this epoch. Needs the copies of your home log from every other
+    active member. Doing nothing is safe: the key does not vote in one epoch, which the quorum tolerates."""
     from comity_client.charter import keys as recovery
 
-    office, out = Office(**options), output()
-    for key in office.desk:
-        decided = recovery.weigh_recovery(office.sitting, key, office.chamber.copies())
-        out.say(
-            f"{key.path}: {plural(len(decided.found), 'reading')} of this epoch found at {', '.join(decided.copies)}"
-        )
+    context, out = CharterContext(**options), output()
+    for key in context.governance_keys:
+        decided = recovery.prepare_resumption(context.charter_state, key, context.governance.material_by_member())
+        out.say(f"{key.path}: {plural(len(decided.found), 'vote')} of this epoch found at {', '.join(decided.copies)}")
         out.warn(decided.risk)
-        agree("Vote with this key in this epoch?", yes=office.yes)
+        agree("Vote with this key in this epoch?", yes=context.yes)
         recovery.resume_voting(decided)
-        out.done(f"{key.path} may sign again, knowing of {plural(len(decided.found), 'reading')}")
-    out.document("recovered", {"keys": [str(key.path) for key in office.desk]})
+        out.done(f"{key.path} may sign again; its vote file lists {plural(len(decided.found), 'vote')}")
+    out.document("recovered", {"keys": [str(key.path) for key in context.governance_keys]})
 
 
-def _take_up(office: Office, rotated: Plan) -> None:
-    """Note a complete rotation in the home, renew the node record under the new keys, and hand both over."""
+def _apply(context: CharterContext, rotated: Plan) -> None:
+    """Write a complete rotation to the home, renew the node record under the new keys, and deliver both."""
     from comity_client.charter import keys as rotating
     from comity_client.charter import proposals as acts
     from comity_client.founding import OFFLINE
@@ -211,34 +215,34 @@ def _take_up(office: Office, rotated: Plan) -> None:
 
     from comity_cli.charter.signing import deliver
 
-    renewed = rotating.take_up_rotation(office.home, rotated)
-    keys = find_keys(office.home / OFFLINE, rotating.own_chain(rotated.sitting, office.home).current.keys)
+    renewed = rotating.apply_rotation(context.home, rotated)
+    keys = find_keys(context.home / OFFLINE, rotating.own_chain(rotated.charter_state, context.home).current.keys)
     renewed = acts.sign_plan_with_all(renewed, keys)
     if renewed.ceremony.complete:
-        rotating.take_up_record(office.home, renewed)
+        rotating.apply_node_record(context.home, renewed)
     out = output()
     out.done(
         f"your member has new keys: {_folders(key.path for key in keys)}. Move them to a medium that is not connected"
     )
     if renewed.ceremony.complete:
-        deliver(office, rotated, renewed.material)
+        deliver(context, rotated, renewed.material)
     else:
-        deliver(office, rotated)
-        out.warn("the node record must still be signed by more of the new keys")
-    seat = rotated.sitting.current.member(office.chain.start.identity)
+        deliver(context, rotated)
+        out.warn("more of the new keys must sign the node record")
+    seat = rotated.charter_state.current.member(context.chain.start.identity)
     if seat is not None:
-        out.hint(f"have the charter list them: comity proposal new rekey '{seat.name}' --dir {office.home}")
+        out.hint(f"propose them for the charter: comity proposal new rekey '{seat.name}' --dir {context.home}")
 
 
 def _folders(paths: Any) -> str:
     return ", ".join(sorted({str(path.parent) for path in paths}))
 
 
-def _known(carried: Sequence[Path]) -> CharterState | None:
-    """What this machine knows by itself; None where it pins nothing, as one that holds a key and nothing else."""
-    from comity_client.charter.state import of_federation, read_folder
+def _local_charter_state(carried: Sequence[Path]) -> CharterState | None:
+    """The charter state from local pins and carried lines; None unless exactly one federation is pinned."""
+    from comity_client.charter.state import federation_charter_state, read_folder
 
     pins = client().pins()
     if len(pins) != 1:
         return None
-    return of_federation(pins[0].federation, *(read_folder(folder) for folder in carried))
+    return federation_charter_state(pins[0].federation, *(read_folder(folder) for folder in carried))

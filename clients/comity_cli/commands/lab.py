@@ -8,7 +8,7 @@ import click
 
 from comity_cli.command import Group, examples, output
 from comity_cli.files import NEW_FOLDER
-from comity_cli.lab.lab import Lab, refuse_foreign
+from comity_cli.lab.lab import Lab, check_lab_folder
 
 DIRECTORY = click.argument("directory", type=NEW_FOLDER)
 
@@ -16,7 +16,7 @@ DIRECTORY = click.argument("directory", type=NEW_FOLDER)
 @examples("comity lab up ./lab", "comity lab status ./lab", "comity lab down ./lab")
 @click.group(cls=Group, name="lab", short_help="Run a four-node federation on this machine.")
 def command() -> None:
-    """Run a four-node federation on this machine, to learn and to try things."""
+    """Run a four-node federation on this machine, to learn and to experiment."""
 
 
 @examples("comity lab up ./lab", "comity trust pin ./lab/federation.json")
@@ -24,7 +24,7 @@ def command() -> None:
 @DIRECTORY
 def up(directory: Path) -> None:
     """Found the lab in DIRECTORY if it is new, and start its nodes in the background."""
-    refuse_foreign(directory)
+    check_lab_folder(directory)
     lab = Lab.open(directory) if (directory / "federation.json").exists() else Lab.create(directory, {})
     lab.up()
     _show(lab)
@@ -35,7 +35,7 @@ def up(directory: Path) -> None:
 @command.command("down", short_help="Stop the lab's nodes.")
 @DIRECTORY
 def down(directory: Path) -> None:
-    """Stop the lab's nodes. What they hold stays in DIRECTORY."""
+    """Stop the lab's nodes. Their data stays in DIRECTORY."""
     lab = Lab.open(directory)
     lab.down()
     _show(lab)

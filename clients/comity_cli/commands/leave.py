@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from comity_cli.charter.context import CharterContext, signing_options
 from comity_cli.command import Command, examples, output
-from comity_cli.charter.office import Office, acting_options
 
 
 @examples(
@@ -15,17 +15,21 @@ from comity_cli.charter.office import Office, acting_options
     "comity leave --dir node-es --out /media/stick",
     "comity keys show --dir node-es",
 )
-@click.command(cls=Command, name="leave", short_help="Ask to be left out of the next charter.")
-@click.option("--text", default="", help="Why; everybody reads it.")
-@acting_options
+@click.command(cls=Command, name="leave", short_help="Ask to be removed from the next charter.")
+@click.option("--text", default="", help="Reason. Public.")
+@signing_options
 def command(text: str, **options: Any) -> None:
-    """Ask to be left out of the next charter. You stay a member until one says so, and you keep everything: your bytes,
-    your log and its mirrors, your keys and what you published."""
+    """Ask to be removed from the next charter. You stay a member until a charter removes you, and you keep your files,
+    your log and its mirrors, your keys and your publications."""
     from comity_client.charter import proposals as acts
 
     from comity_cli.charter.signing import sign_and_deliver
 
-    office = Office(**options)
-    member = office.sitting.seat_of(office.desk[0].public)[0]
-    sign_and_deliver(office, acts.leave_plan(office.sitting, office.desk[0].public, text), office.desk)
+    context = CharterContext(**options)
+    member = context.charter_state.seat_of(context.governance_keys[0].public)[0]
+    sign_and_deliver(
+        context,
+        acts.leave_plan(context.charter_state, context.governance_keys[0].public, text),
+        context.governance_keys,
+    )
     output().hint(f"another member drafts: comity proposal new remove '{member.name}' --dir HOME")

@@ -19,20 +19,21 @@ FORMATS = ("text", "dot", "svg")
     "comity lineage ./apertus-8b --check",
     "comity lineage inst/tiny-gguf@v1 --format svg > lineage.svg",
 )
-@click.command(cls=Command, name="lineage", short_help="Show what an artifact was made from, and who says so.")
+@click.command(cls=Command, name="lineage", short_help="Show what an artifact was made from, and who claims it.")
 @click.argument("target", metavar="REF|DIR")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--check", is_flag=True, help="Make weights again here where both sides were pulled.")
+@click.option("--check", is_flag=True, help="Derive weights again here if both sides were pulled.")
 def command(target: str, form: str, check: bool) -> None:
-    """Show the artifacts that REF comes from, up to those that name no parent, as publishers claim it; who signed that
-    they derived it; what is missing, and licences that conflict. DIR is read from its evidence pack, without a network.
+    """Show the ancestors of REF, up to those that name no parent, as publishers claim them; who signed that they
+    derived an artifact again; missing artifacts, and conflicting licences. For DIR the evidence pack is read, without
+    a network.
 
-    Only what --check makes again on this machine is more than somebody's word.
+    Everything is a claim, except the derivations that --check repeats on this machine.
     """
     out = output()
     lineage = client().lineage(target, check=check)
     out.say(_rendered(lineage.graph, form).rstrip("\n"))
-    for note in (*lineage.notes, *(f"not made again here: {why}" for why in lineage.unchecked)):
+    for note in (*lineage.notes, *(f"not derived again here: {why}" for why in lineage.unchecked)):
         out.warn(note)
     document = {**_document(lineage.graph), "notes": list(lineage.notes), "unchecked": list(lineage.unchecked)}
     out.document("lineage", document)
@@ -53,7 +54,7 @@ def _document(graph: LineageGraph) -> dict[str, Any]:
             {"child": child.key, "parent": parent.key, "why": fit.why} for child, parent, fit in graph.conflicts
         ],
         "missing": [node.key for node in graph.missing],
-        "cut": graph.cut,
+        "cut": graph.truncation,
     }
 
 
@@ -77,15 +78,15 @@ def _edge(edge: LineageEdge) -> dict[str, Any]:
         "claimed_by": [{"by": by, "line": line} for by, line in edge.claimed_by],
         "derived_by": [
             {
-                "by": word.by,
-                "line": word.line,
-                "result": word.derived.result,
-                "steps": dict(word.derived.steps),
-                "tensors": {"total": word.derived.tensors.total, "equal": word.derived.tensors.equal},
+                "by": item.by,
+                "line": item.line,
+                "result": item.derived.result,
+                "steps": dict(item.derived.steps),
+                "tensors": {"total": item.derived.tensors.total, "equal": item.derived.tensors.equal},
             }
-            for word in edge.words
+            for item in edge.derivations
         ],
-        "here": None if edge.here is None else "exact" if edge.here.exact else "share",
-        "closes_a_circle": edge.closes,
+        "here": None if edge.comparison is None else "exact" if edge.comparison.exact else "share",
+        "closes_a_circle": edge.closes_cycle,
         "licence": {"answer": edge.licence.answer, "why": edge.licence.why},
     }

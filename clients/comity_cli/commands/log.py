@@ -1,4 +1,4 @@
-"""`comity log checkpoint|entries|proof|check|misbehaviour`: logs, looked at as an outsider."""
+"""`comity log checkpoint|entries|proof|check|misbehaviour`: read and check logs from outside."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ORIGIN = click.argument("origin")
 )
 @click.group(cls=Group, name="log", short_help="Read and check transparency logs.")
 def command() -> None:
-    """Read logs from whatever node has them, and check them against pinned keys and your own memory."""
+    """Read logs from any node that has them, and check them with pinned keys and earlier checkpoints."""
 
 
 @examples("comity log checkpoint node-ch/log", "comity log checkpoint node-ch/log --raw")
 @command.command("checkpoint", short_help="Show a log's newest verified checkpoint.")
 @ORIGIN
-@click.option("--raw", is_flag=True, help="Print the signed note itself.")
+@click.option("--raw", is_flag=True, help="Print the signed note.")
 def checkpoint(origin: str, raw: bool) -> None:
     """Show the newest checkpoint that any node has, with its signature and cosignatures verified here."""
     out = output()
@@ -102,29 +102,29 @@ def proof(line: str, folder: Path | None) -> None:
 
 
 @examples("comity log check node-ch/log", "comity log check node-ch/log --json")
-@command.command("check", short_help="Fetch a whole log and derive its root again.")
+@command.command("check", short_help="Fetch a whole log and compute its root again.")
 @ORIGIN
 def check(origin: str) -> None:
-    """Fetch every entry, derive the root from these bytes alone, and compare it with the signed checkpoint and with
-    what you saw before."""
+    """Fetch every entry, compute the root from these bytes, and compare it with the signed checkpoint and with the
+    checkpoint that you saw before."""
     out = output()
     found = client().log_check(origin)
     out.done(f"{origin}: {found.size} entries from {found.node} give the signed root {found.root.hex()[:16]}…")
-    out.fact("continues", f"the {found.continues} entries you had seen" if found.continues else "new here")
+    out.fact("continues", f"the {found.continues} entries that you saw before" if found.continues else "new here")
     out.fact("cosigned by", ", ".join(found.cosigners) or "nobody")
     out.document("log-check", {**asdict(found), "root": found.root.hex()})
 
 
 @examples("comity log misbehaviour", "comity log misbehaviour --node node-es", "comity log misbehaviour --all --json")
-@command.command("misbehaviour", short_help="List contradictions of logs that you or nodes have seen.")
+@command.command("misbehaviour", short_help="List misbehaviour of logs that you or nodes have seen.")
 @click.option("--node", "nodes", multiple=True, metavar="NODE", help="Ask this node for the proofs that it keeps.")
-@click.option("--all", "everybody", is_flag=True, help="Ask every node.")
-def misbehaviour(nodes: tuple[str, ...], everybody: bool) -> None:
-    """List logs that contradicted themselves before your eyes; the signed notes are kept as proof. With --node or --all
-    also what nodes keep: each proof is judged again here."""
+@click.option("--all", "all_nodes", is_flag=True, help="Ask every node.")
+def misbehaviour(nodes: tuple[str, ...], all_nodes: bool) -> None:
+    """List logs that showed you contradicting checkpoints; the signed notes are kept as proof. With --node or
+    --all also list the proofs that nodes keep; each proof is verified again here."""
     out, api = output(), client()
     seen = api.misbehaviour()
-    accused = api.accusations(nodes) if nodes or everybody else []
+    accused = api.accusations(nodes) if nodes or all_nodes else []
     if not seen and not accused:
         out.say("None seen.")
     for item in seen:

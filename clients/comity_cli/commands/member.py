@@ -1,4 +1,4 @@
-"""`comity member`: who the members are, and who asks to become one."""
+"""`comity member`: list members, and the requests to join."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from comity.trust.encoding import grouped, syllables
+from comity.trust.encoding import format_id, syllables
 
+from comity_cli.charter.context import CharterContext, reading_options
 from comity_cli.command import Group, examples, output
-from comity_cli.charter.office import Office, reading_options
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -22,46 +22,50 @@ if TYPE_CHECKING:
 
 
 def _own_node(command: F) -> F:
-    """Which node of this machine is meant."""
+    """Decorator: the options that name a node of this machine."""
     for option in (
         click.option("--dir", "home", type=click.Path(path_type=Path), help="Your node's home. Default: here."),
-        click.option("--socket", type=click.Path(path_type=Path), help="Your node's operator socket instead."),
+        click.option(
+            "--socket", type=click.Path(path_type=Path), help="Your node's operator socket, instead of --dir."
+        ),
     ):
         command = option(command)
     return command
 
 
 @examples("comity member ls", "comity member show BSC", "comity member asks")
-@click.group(cls=Group, name="member", short_help="See who the members are, and who asks to join.")
+@click.group(cls=Group, name="member", short_help="Show the members, and the requests to join.")
 def command() -> None:
-    """See who the members of a federation are, by the newest charter that can be proven here."""
+    """Show the members of a federation, by the newest charter that is proven here."""
 
 
 @examples("comity member ls", "comity member ls --json", "comity member ls --offline --from /media/stick")
 @command.command("ls", short_help="List the members.")
 @reading_options
 def ls(**options: Any) -> None:
-    """List the members of the newest charter, how many of them stand by it, and how fresh that is."""
+    """List the members of the newest charter, how many of them confirm it, and when they did."""
     from comity_cli.charter import rendering
 
-    out, office = output(), Office(**options)
-    sitting, confirmed = office.sitting, office.confirmation
-    rendering.show_alarms(out, sitting)
-    rendering.show_where_it_stands(out, sitting)
+    out, context = output(), CharterContext(**options)
+    charter_state, confirmed = context.charter_state, context.confirmation
+    rendering.show_alarms(out, charter_state)
+    rendering.show_current(out, charter_state)
     if confirmed is not None:
         rendering.show_confirmation(out, confirmed, time.time())
-    seats = sitting.current.members
-    rows = [(m.name, m.jurisdiction, m.status, _notes(sitting, m) or "-", syllables(m.id), m.id[:16]) for m in seats]
+    seats = charter_state.current.members
+    rows = [
+        (m.name, m.jurisdiction, m.status, _notes(charter_state, m) or "-", syllables(m.id), m.id[:16]) for m in seats
+    ]
     out.table(("member", "jur", "status", "notes", "on the phone", "id"), rows)
     out.document(
         "members",
         {
-            "federation": sitting.current.federation,
-            "epoch": sitting.current.epoch,
-            "body": sitting.current.digest,
-            "members": [_member_json(sitting, seat) for seat in seats],
+            "federation": charter_state.current.federation,
+            "epoch": charter_state.current.epoch,
+            "body": charter_state.current.digest,
+            "members": [_member_json(charter_state, seat) for seat in seats],
             "confirmation": rendering.confirmation_json(confirmed),
-            **rendering.alarms_json(sitting),
+            **rendering.alarms_json(charter_state),
         },
     )
 
@@ -71,40 +75,40 @@ def ls(**options: Any) -> None:
 @click.argument("member")
 @reading_options
 def show(member: str, **options: Any) -> None:
-    """Show one member: the keys that the charter lists, and those to which its own rotations lead."""
-    out, sitting = output(), Office(**options).sitting
-    seat = sitting.member(member)
-    chain = sitting.chain(seat.id)
+    """Show one member: the keys that the charter lists, and the newest keys after the member's own rotations."""
+    out, charter_state = output(), CharterContext(**options).charter_state
+    seat = charter_state.member(member)
+    chain = charter_state.chain(seat.id)
     out.say(f"{seat.name} ({seat.jurisdiction}), {seat.status}")
-    out.fact("id", grouped(seat.id))
+    out.fact("id", format_id(seat.id))
     out.fact("on the phone", syllables(seat.id))
     out.fact("keys", f"{seat.keys.threshold} of {', '.join(key.id[:16] for key in seat.keys.keys)}")
     out.fact("recovery", ", ".join(digest[:16] for digest in seat.recovery) or "none: its keys can never be changed")
     if chain.disputes:
-        out.warn("two rotations of its keys exclude one another: nobody can say whose keys it has")
+        out.warn("two rotations of its keys contradict each other: nobody can decide which keys belong to it")
     elif chain.current != chain.start:
         now = ", ".join(key.id[:16] for key in chain.current.keys.keys)
-        out.fact("rotated to", f"{now}; the charter lists the older ones until a member drafts: rekey")
-    for note in filter(None, [_notes(sitting, seat)]):
+        out.fact("rotated to", f"{now}; the charter lists the older ones until a `rekey` draft is certified")
+    for note in filter(None, [_notes(charter_state, seat)]):
         out.fact("notes", note)
-    out.document("member", _member_json(sitting, seat))
+    out.document("member", _member_json(charter_state, seat))
 
 
 @examples("comity member asks", "comity member asks --json")
-@command.command("asks", short_help="List who asks to be admitted.")
+@command.command("asks", short_help="List the requests to join.")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def asks(federation: str) -> None:
-    """List who asks to be admitted. A card proves its keys, not whose they are: have the words read to you."""
+    """List the requests to join. A card proves its keys, not their owner: have the words read to you."""
     out = output()
-    found = Office(federation=federation).chamber.asking()
+    found = CharterContext(federation=federation).governance.applicants()
     rows = [
         (a.card.inception.label, a.card.inception.jurisdiction, _day(a.since), syllables(a.card.inception.id),
          a.card.inception.id[:16])
         for a in found
     ]  # fmt: skip
-    out.table(("says it is", "jur", "since", "on the phone", "id"), rows)
+    out.table(("claims to be", "jur", "since", "on the phone", "id"), rows)
     if not rows:
-        out.say("Nobody asks to be admitted.")
+        out.say("There are no requests to join.")
     asking = [
         {"id": a.card.inception.id, "label": a.card.inception.label, "jurisdiction": a.card.inception.jurisdiction,
          "since": a.since}
@@ -116,43 +120,43 @@ def asks(federation: str) -> None:
 
 
 @examples("comity member keep 51aa90c2 --dir HOME", "comity member keep 51aa90c2 --socket /srv/comity/operator.sock")
-@command.command("keep", short_help="Keep a request to join at your node, whatever else comes.")
-@click.argument("who", metavar="ID")
+@command.command("keep", short_help="Protect a request to join from being replaced.")
+@click.argument("applicant", metavar="ID")
 @_own_node
-def keep(who: str, socket: Path | None, home: Path | None) -> None:
-    """Keep the request of ID (its first 8 digits or more): no flood of other requests takes its place."""
-    _decide(who, socket, home, keep=True)
+def keep(applicant: str, socket: Path | None, home: Path | None) -> None:
+    """Keep the request of ID (its first 8 digits or more): new requests cannot replace it."""
+    _decide(applicant, socket, home, keep=True)
 
 
 @examples("comity member dismiss 51aa90c2 --dir HOME")
-@command.command("dismiss", short_help="Let a request to join go.")
-@click.argument("who", metavar="ID")
+@command.command("dismiss", short_help="Remove a request to join.")
+@click.argument("applicant", metavar="ID")
 @_own_node
-def dismiss(who: str, socket: Path | None, home: Path | None) -> None:
-    """Let the request of ID go from your node's list. Who made it may ask again, and may ask at other nodes."""
-    _decide(who, socket, home, keep=False)
+def dismiss(applicant: str, socket: Path | None, home: Path | None) -> None:
+    """Remove the request of ID from your node's list. The applicant may ask again, and may ask at other nodes."""
+    _decide(applicant, socket, home, keep=False)
 
 
-def _decide(who: str, socket: Path | None, home: Path | None, *, keep: bool) -> None:
-    from comity_client.session import decide_ask, socket_of
+def _decide(applicant: str, socket: Path | None, home: Path | None, *, keep: bool) -> None:
+    from comity_client.session import decide_ask, operator_socket
 
     if socket is not None and home is not None:
-        raise click.UsageError("--socket and --dir name the same thing; give one")
+        raise click.UsageError("--socket and --dir name the same node; give one")
     out = output()
-    member = decide_ask(socket or socket_of(home or Path()), who, keep=keep)
+    member = decide_ask(socket or operator_socket(home or Path()), applicant, keep=keep)
     out.say(f"{'Kept' if keep else 'Dismissed'}: {member}")
     out.document("ask", {"id": member, "kept": keep})
 
 
-def _notes(sitting: CharterState, seat: Member) -> str:
-    council = sitting.council
-    notes = ["asks to leave"] if seat.id in council.left else []
-    notes += ["PROVEN LIAR"] if any(lie.member == seat.id for lie in council.lies) else []
+def _notes(charter_state: CharterState, seat: Member) -> str:
+    tally = charter_state.tally
+    notes = ["asks to leave"] if seat.id in tally.left else []
+    notes += ["CONFLICTING VOTES"] if any(proof.member == seat.id for proof in tally.equivocations) else []
     notes += [f"successor of {seat.successor_of[:12]}"] if seat.successor_of else []
     return ", ".join(notes)
 
 
-def _member_json(sitting: CharterState, seat: Member) -> dict[str, Any]:
+def _member_json(charter_state: CharterState, seat: Member) -> dict[str, Any]:
     return {
         "id": seat.id,
         "name": seat.name,
@@ -162,7 +166,7 @@ def _member_json(sitting: CharterState, seat: Member) -> dict[str, Any]:
         "threshold": seat.keys.threshold,
         "recovery": list(seat.recovery),
         "successor_of": seat.successor_of,
-        "asks_to_leave": seat.id in sitting.council.left,
+        "asks_to_leave": seat.id in charter_state.tally.left,
     }
 
 

@@ -15,19 +15,19 @@ from comity.verifier import read_bounded
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
 from comity_cli.offers import rendering
-from comity_cli.offers.asking import ask, asking_options
-from comity_cli.offers.counter import Counter, lending_options, now, reading_options, recording_options
-from comity_cli.offers.finding import query
+from comity_cli.offers.asking import request_allocations, request_options
+from comity_cli.offers.context import OfferContext, lending_options, now, reading_options, recording_options
+from comity_cli.offers.finding import offer_query
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
     from comity_client.offers.market import FoundChain
 
 MAX_TOML = 65_536
-FITTED = 200
-"""Offers of which `fit` asks for the lines."""
-COUNTED = 1000
-"""Offers that a balance is added up from."""
+MAX_FIT_OFFERS = 200
+"""Maximum offers that `fit` checks."""
+MAX_BALANCE_OFFERS = 1000
+"""Maximum offers that a balance counts."""
 
 
 @examples(
@@ -37,65 +37,67 @@ COUNTED = 1000
 )
 @click.group(cls=Group, name="offer", short_help="Lend machines to partners, and find machines they lend.")
 def command() -> None:
-    """Offers are signed notices in their provider's log; requests and grants follow there. Comity keeps the promises
-    honest. It runs no jobs: a redeemed grant is handed to Slurm, Kubernetes, SkyPilot or SSH."""
+    """Offers are signed statements in the provider's log; requests and grants follow in that log. Everybody can verify
+    that no grant exceeds its offer. Comity runs no jobs: Slurm, Kubernetes, SkyPilot or SSH does."""
 
 
 @examples("comity offer new", "comity offer new --jurisdiction CH --out offer.toml")
 @command.command("new", short_help="Write a commented offer to fill in.")
-@click.option("--jurisdiction", default="CH", show_default=True, help="Where the machines stand.")
+@click.option("--jurisdiction", default="CH", show_default=True, help="Location of the machines.")
 @out_option("offer.toml")
 def new(jurisdiction: str, target: Path) -> None:
     """Write an offer with a comment for each setting. Nothing is signed or sent."""
     from comity_client.offers.offer_file import template
 
     if target.exists():
-        raise Conflict(f"{target} is there", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
+        raise Conflict(f"{target} exists", why="it is not overwritten", hint="comity offer new --out OTHER.toml")
     durable.write_file(target, template(jurisdiction, now()).encode(), mode=0o644, point="offer")
     out = output()
-    out.done(f"{target}: fill it in")
+    out.done(f"{target}: written, to be filled in")
     out.document("offer-template", {"file": str(target)})
     out.hint(f"comity offer check {shlex.quote(str(target))} --dir HOME")
 
 
 @examples("comity offer check offer.toml --dir node-ch", "comity offer check offer.toml --dir node-ch --json")
-@command.command("check", short_help="Say what is wrong with an offer file.")
+@command.command("check", short_help="Check an offer file.")
 @click.argument("file", type=FILE)
-@click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of the node that would grant it.")
+@click.option("--dir", "home", type=FOLDER, default=Path(), help="Home of the node that would grant it.")
 def check(file: Path, home: Path) -> None:
-    """Read FILE as it would be posted, and say what is wrong or unusual. Nothing is signed or sent."""
-    from comity_client.offers.offer_file import remarks
+    """Read FILE as it would be posted, and report errors and unusual values. Nothing is signed or sent."""
+    from comity_client.offers.offer_file import offer_warnings
 
     out, offer = output(), _read(file, home)
     _show_document(out, offer)
-    unusual = remarks(offer, now())
-    for remark in unusual:
-        out.warn(remark)
-    out.done(f"{file} is an offer")
+    unusual = offer_warnings(offer, now())
+    for warning in unusual:
+        out.warn(warning)
+    out.done(f"{file} is a valid offer")
     out.document("offer-check", {"offer": offer.id, "document": offer.to_json(), "remarks": list(unusual)})
     out.hint(f"comity offer post {shlex.quote(str(file))} --dir {shlex.quote(str(home))}")
 
 
-@examples("comity offer post offer.toml --dir node-ch", "comity offer post offer.toml --dir node-ch --out offer.parcel")
+@examples("comity offer post offer.toml --dir node-ch", "comity offer post offer.toml --dir node-ch --out offer.bundle")
 @command.command("post", short_help="Log an offer at your node.")
 @click.argument("file", type=FILE)
 @recording_options
 def post(file: Path, **options: Any) -> None:
-    """Have your node log the offer in FILE. Other nodes mirror it, and everybody can read it."""
+    """Log the offer in FILE at your node. Other nodes mirror it, and everybody can read it."""
     from comity.wire.offer import Post
-    from comity_client.offers.offer_file import remarks
+    from comity_client.offers.offer_file import offer_warnings
 
-    counter, out = Counter(**options), output()
-    offer = _read(file, counter.home)
+    context, out = OfferContext(**options), output()
+    offer = _read(file, context.home)
     _show_document(out, offer)
-    for remark in remarks(offer, now()):
-        out.warn(remark)
-    recorded = counter.record(Post(offer.encode()), "Log this offer, for everybody to read?")
+    for warning in offer_warnings(offer, now()):
+        out.warn(warning)
+    recorded = context.record(Post(offer.encode()), "Log this offer publicly?")
     chain = recorded.entry.statement.subject
-    following = f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --dir HOME"
+    next_command = (
+        f"comity offer request {chain[:12]} --want {offer.slices[0].name}:{offer.granularity.nodes} --dir HOME"
+    )
     out.done(f"logged: offer {chain[:12]}, proven by a checkpoint")
-    out.document("offer-post", {"offer": offer.id, "chain": chain, "line": recorded.entry.digest, "next": following})
-    out.hint(f"whoever wants it: {following}")
+    out.document("offer-post", {"offer": offer.id, "chain": chain, "line": recorded.entry.digest, "next": next_command})
+    out.hint(f"to request it: {next_command}")
 
 
 @examples(
@@ -103,98 +105,105 @@ def post(file: Path, **options: Any) -> None:
     "comity offer ls --accelerator H100 --min-hours 500 --jurisdiction EU --without-legal-reach US",
     "comity offer ls --artifact sha256:9f2c… --engine slurm --json",
 )
-@command.command("ls", short_help="List what is offered.")
+@command.command("ls", short_help="List offers.")
 @click.option("--accelerator", default="", metavar="NAME", help="By SkyPilot's name, such as H100.")
+@click.option("--min-hours", default=0, type=click.IntRange(0), help="Minimum amount left, in the offer's measure.")
 @click.option(
-    "--min-hours", default=0, type=click.IntRange(0), help="At least so much is left, in the offer's measure."
+    "--measure", default="", type=click.Choice(["", "accelerator-hours", "node-hours"]), help="Unit of amounts."
 )
-@click.option("--measure", default="", type=click.Choice(["", "accelerator-hours", "node-hours"]), help="Counted so.")
-@click.option("--jurisdiction", multiple=True, metavar="CODE", help="The machines stand there; EU for its members.")
+@click.option("--jurisdiction", multiple=True, metavar="CODE", help="Location of the machines; EU for its members.")
 @click.option(
-    "--without-legal-reach", "beyond", multiple=True, metavar="CODE", help="No court there can order the provider."
+    "--without-legal-reach", "beyond", multiple=True, metavar="CODE", help="No court of it can order the provider."
 )
-@click.option("--artifact", default="", metavar="REF", help="This model lies beside the machines.")
-@click.option("--engine", default="", type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]), help="For it.")
-@click.option("--closed", is_flag=True, help="Also what is over, withdrawn or at fault.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+@click.option("--artifact", default="", metavar="REF", help="This model is stored near the machines.")
+@click.option(
+    "--engine",
+    default="",
+    type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
+    help="Only for this engine.",
+)
+@click.option("--closed", is_flag=True, help="Include offers that are over, withdrawn or faulty.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number.")
 @reading_options
 def ls(closed: bool, limit: int, **options: Any) -> None:
-    """List offers of all reachable nodes, also where their provider is silent. Each chain is computed again here:
-    *proven* means that its newest record is in the provider's log, *claimed* that somebody only says so."""
-    out, counter = output(), Counter(carried=options.pop("carried"), offline=options.pop("offline"))
-    found, more = counter.market.offers(query(closed=closed, **options), limit)
+    """List offers from all reachable nodes, also if their provider does not answer. Each chain is computed again here:
+    *proven* means that its newest record is proven to be in the provider's log, *claimed* that there is no proof."""
+    out, context = output(), OfferContext(bundles=options.pop("bundles"), offline=options.pop("offline"))
+    found, more = context.offer_client.offers(offer_query(closed=closed, **options), limit)
     rows = [
         (
-            seen.view.book.chain[:12],
-            seen.view.circle.name(seen.view.offer.provider),
+            seen.view.state.chain[:12],
+            seen.view.identities.name(seen.view.offer.provider),
             rendering.machines(seen.view.offer),
             rendering.left(seen.view),
             rendering.when(seen.view.offer.window.end),
-            rendering.standing(seen, now()),
+            rendering.describe_status(seen, now()),
         )
         for seen in found
     ]
     if rows:
         out.table(("offer", "lent by", "machines", "left", "until", "known how"), rows)
     else:
-        out.say("Nothing is offered that matches, as far as the reachable nodes know.")
+        out.say("No reachable node knows a matching offer.")
     if more:
         out.warn(f"{more} more match; raise --limit")
     out.document("offers", {"offers": [rendering.offer_json(seen) for seen in found], "more": more})
     if found:
-        out.hint(f"comity offer show {found[0].view.book.chain[:12]}")
+        out.hint(f"comity offer show {found[0].view.state.chain[:12]}")
 
 
-@examples("comity offer show 9f2c41aa", "comity offer show offer.parcel --offline", "comity offer show 9f2c41aa --json")
-@command.command("show", short_help="Show one offer, and what is known of its chain.")
+@examples("comity offer show 9f2c41aa", "comity offer show offer.bundle --offline", "comity offer show 9f2c41aa --json")
+@command.command("show", short_help="Show one offer and the state of its chain.")
 @click.argument("offer", metavar="OFFER")
-@click.option("--out", type=NEW_FILE, help="Write a parcel with its lines and proofs, to be carried.")
+@click.option("--out", type=NEW_FILE, help="Write a bundle file with its lines and proofs.")
 @reading_options
-def show(offer: str, out: Path | None, carried: Sequence[Path], offline: bool) -> None:
-    """Show OFFER: the beginning of its id, or a parcel."""
-    printed, counter = output(), Counter(carried=carried, offline=offline)
-    seen = counter.offer(offer)
+def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -> None:
+    """Show OFFER, given by the first digits of its id or a bundle file."""
+    printed, context = output(), OfferContext(bundles=bundles, offline=offline)
+    seen = context.offer(offer)
     rendering.show_offer(printed, seen, now())
-    for digest, held in seen.view.book.grants.items():
-        printed.say(f"  {'pact' if held.grant.pact else 'grant'} {digest[:12]}  {held.state}, to "
-                    f"{seen.view.circle.name(held.grant.grantee)}")  # fmt: skip
-    following = f"comity offer request {seen.view.book.chain[:12]} --want {seen.view.offer.slices[0].name}:1 --dir HOME"
+    for digest, grant_state in seen.view.state.grants.items():
+        printed.say(f"  {'pact' if grant_state.grant.pact else 'grant'} {digest[:12]}  {grant_state.state}, to "
+                    f"{seen.view.identities.name(grant_state.grant.grantee)}")  # fmt: skip
+    next_command = (
+        f"comity offer request {seen.view.state.chain[:12]} --want {seen.view.offer.slices[0].name}:1 --dir HOME"
+    )
     if out is not None:
-        seen.view.parcel.write(out, f"comity offer show {out.name} --offline")
-        printed.done(f"{out}: its lines and proofs, to be carried")
-    grants = [rendering.grant_json(seen.view, held) for held in seen.view.book.grants.values()]
-    printed.document("offer", {**rendering.offer_json(seen), "grants": grants, "next": following})
-    printed.hint(following)
+        seen.view.bundle.write(out, f"comity offer show {out.name} --offline")
+        printed.done(f"{out}: its lines and proofs")
+    grants = [rendering.grant_json(seen.view, grant_state) for grant_state in seen.view.state.grants.values()]
+    printed.document("offer", {**rendering.offer_json(seen), "grants": grants, "next": next_command})
+    printed.hint(next_command)
 
 
 @examples("comity offer withdraw 9f2c41aa --dir node-ch --text 'the machines are broken'")
-@command.command("withdraw", short_help="Give out no more of an offer of yours.")
+@command.command("withdraw", short_help="Withdraw your offer: grant no more.")
 @click.argument("offer", metavar="OFFER")
-@click.option("--text", default="", help="Why, for everybody to read.")
+@click.option("--text", default="", help="Reason. Public.")
 @lending_options
 def withdraw(offer: str, text: str, **options: Any) -> None:
-    """Withdraw an offer of yours. What was granted from it stands: an accepted grant cannot be withdrawn on paper."""
+    """Withdraw an offer of yours. Its grants stay valid: an accepted grant cannot be revoked."""
     from comity.wire.offer import Withdraw
 
-    counter, out = Counter(**options), output()
-    seen = counter.offer(offer)
+    context, out = OfferContext(**options), output()
+    seen = context.offer(offer)
     rendering.show_offer(out, seen, now())
-    recorded = counter.record(Withdraw(seen.view.offer.id, text), "Withdraw this offer?")
-    out.done(f"withdrawn: {recorded.entry.digest[:12]}; {len(seen.view.book.grants)} grants of it stand")
-    out.document("offer-withdrawn", {"chain": seen.view.book.chain, "line": recorded.entry.digest})
+    recorded = context.record(Withdraw(seen.view.offer.id, text), "Withdraw this offer?")
+    out.done(f"withdrawn: {recorded.entry.digest[:12]}; {len(seen.view.state.grants)} grants stay valid")
+    out.document("offer-withdrawn", {"chain": seen.view.state.chain, "line": recorded.entry.digest})
 
 
 @examples(
     "comity offer request 9f2c41aa --want big:2 --from-time 2027-01-04 --until 2027-01-11 --dir node-es",
     "comity offer request 9f2c41aa --want big:2:300 --publisher 'BSC AI' --to node-es",
-    "comity offer request offer.parcel --offline --want big:1 --dir node-es --out request.parcel",
+    "comity offer request offer.bundle --offline --want big:1 --dir node-es --out request.bundle",
 )
-@command.command("request", short_help="Ask for machines of an offer.")
+@command.command("request", short_help="Request machines of an offer.")
 @click.argument("offer", metavar="OFFER")
-@asking_options
+@request_options
 def request(offer: str, **options: Any) -> None:
-    """Ask for machines, as your member (its governance key signs) or as a publisher. The request is public."""
-    ask(offer, pact=False, **options)
+    """Request machines, as your member (its governance key signs) or as a publisher. The request is public."""
+    request_allocations(offer, pact=False, **options)
 
 
 @examples(
@@ -202,37 +211,37 @@ def request(offer: str, **options: Any) -> None:
     "comity offer fit ./model --room H100:8:80 --offline",
     "comity offer fit org/model-gguf --file '*Q4_K_M*' --accelerator H100 --json",
 )
-@command.command("fit", short_help="Say which offers can hold a model, and why.")
+@command.command("fit", short_help="Compute which offers can run a model.")
 @click.argument("reference", metavar="REF")
-@click.option("--context", default=8192, show_default=True, type=click.IntRange(1, 2**32), help="Tokens a sequence.")
+@click.option("--context", default=8192, show_default=True, type=click.IntRange(1, 2**32), help="Tokens of a sequence.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 2**20), help="Sequences at a time.")
 @click.option("--kv", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "fp32"]),
-              help="Numbers of the KV-cache.")  # fmt: skip
+              help="Number type of the KV-cache.")  # fmt: skip
 @click.option(
-    "--margin", default=10, show_default=True, type=click.IntRange(0, 90), help="Per cent of memory kept free."
+    "--margin", default=10, show_default=True, type=click.IntRange(0, 90), help="Percentage of memory to keep free."
 )
 @click.option("--file", "pattern", default="", metavar="PATTERN", help="Count only these files of REF.")
-@click.option("--room", "rooms", multiple=True, metavar="NAME:COUNT:GIB[:NODES]", help="Also machines of your own.")
-@click.option("--accelerator", default="", metavar="NAME", help="Only offers of this one.")
+@click.option("--room", "groups", multiple=True, metavar="NAME:COUNT:GIB[:NODES]", help="Include machines of your own.")
+@click.option("--accelerator", default="", metavar="NAME", help="Only offers with this accelerator.")
 @reading_options
-def fit(reference: str, pattern: str, rooms: Sequence[str], accelerator: str, carried: Sequence[Path], offline: bool,
+def fit(reference: str, pattern: str, groups: Sequence[str], accelerator: str, bundles: Sequence[Path], offline: bool,
         context: int, batch: int, kv: str, margin: int) -> None:  # fmt: skip
-    """Compute whether the weights of REF and its KV-cache fit what is offered. REF is a name, a digest or a folder; its
-    weights are not fetched, only the headers of its files. Where the kind of attention is not known, nothing is
-    guessed."""
+    """Compute whether the weights and the KV-cache of REF fit the offered accelerators. REF is a name, a digest or a
+    folder. Only the headers of its files are fetched, not the weights. For an unknown kind of attention, the size of
+    the KV-cache is reported as unknown."""
     from comity_client.offers.fit import Workload
 
-    from comity_cli.offers.fits import own_room, show_fits
+    from comity_cli.offers.fits import parse_group, show_fits
 
-    own = [own_room(text) for text in rooms]
+    own = [parse_group(text) for text in groups]
     model = client().model(Path(reference) if Path(reference).is_dir() else reference, pattern)
     work = Workload(context, batch, kv, margin)
     found: list[FoundChain] = []
-    if not (offline and not carried):
-        counter = Counter(carried=carried, offline=offline)
-        found, more = counter.market.offers(query(closed=False, accelerator=accelerator), FITTED)
+    if not (offline and not bundles):
+        offer_client = OfferContext(bundles=bundles, offline=offline).offer_client
+        found, more = offer_client.offers(offer_query(closed=False, accelerator=accelerator), MAX_FIT_OFFERS)
         if more:
-            output().warn(f"{more} more are offered and not judged; choose with --accelerator")
+            output().warn(f"{more} more offers are not checked; select with --accelerator")
     show_fits(model, work, own, found)
 
 
@@ -240,24 +249,24 @@ def fit(reference: str, pattern: str, rooms: Sequence[str], accelerator: str, ca
 @command.command("balance", short_help="Show what members owe each other.")
 @reading_options
 def balance(**options: Any) -> None:
-    """Net what each pair of members has lent and borrowed, by usage that both have signed. Hours of different
+    """Compute what each pair of members has lent and borrowed, from usage that both have signed. Hours of different
     accelerators are not comparable: there is a balance for each."""
-    from comity_client.offers.market import accounts
+    from comity_client.offers.market import compute_balances
 
     from comity_cli.offers.balances import show_balances
 
-    out, counter = output(), Counter(**options)
-    market = counter.market
-    found, more = market.offers(query(closed=True), COUNTED)
+    out, context = output(), OfferContext(**options)
+    offer_client = context.offer_client
+    found, more = offer_client.offers(offer_query(closed=True), MAX_BALANCE_OFFERS)
     if more:
         out.warn(f"{more} more offers are not counted")
-    show_balances(accounts([seen.view for seen in found]), market.circle())
+    show_balances(compute_balances([seen.view for seen in found]), offer_client.identities())
 
 
 def _read(file: Path, home: Path) -> Offer:
-    from comity_client.offers.offer_file import own_record, read_offer
+    from comity_client.offers.offer_file import own_node_record, read_offer
 
-    return read_offer(read_bounded(file, MAX_TOML), own_record(home))
+    return read_offer(read_bounded(file, MAX_TOML), own_node_record(home))
 
 
 def _show_document(out: Any, offer: Offer) -> None:
@@ -265,4 +274,4 @@ def _show_document(out: Any, offer: Offer) -> None:
     out.fact("machines", rendering.machines(offer))
     out.fact("amount", ", ".join(f"{part.amount:,}" for part in offer.slices) + f" {offer.measure}")
     out.fact("window", f"{rendering.when(offer.window.start)} up to {rendering.when(offer.window.end)}")
-    out.fact("granted by", f"the log {offer.log.split('+', 1)[0]}, and no other")
+    out.fact("granted by", f"only the log {offer.log.split('+', 1)[0]}")

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     "comity policy check ministry.toml",
     "comity policy explain ministry.toml",
 )
-@click.group(cls=Group, name="policy", short_help="Write, check and explain what you demand of a model.")
+@click.group(cls=Group, name="policy", short_help="Write, check and explain your verification policy.")
 def command() -> None:
-    """A policy is a TOML file under your own change control. `comity verify DIR --policy FILE` judges by it."""
+    """A policy is a TOML file under your own control. `comity verify DIR --policy FILE` applies it."""
 
 
 @examples("comity policy new", "comity policy new --out ministry.toml")
 @command.command("new", short_help="Write a commented policy to start from.")
 @out_option("policy.toml")
 def new(target: Path) -> None:
-    """Write a policy with your pinned federations in it and their files beside it: carry them together."""
+    """Write a policy that pins your federations, and their federation files beside it. Copy these files together."""
     from comity_client.policy_text import write_policy
 
     out, pins = output(), client().pins()
@@ -38,7 +38,7 @@ def new(target: Path) -> None:
     for path in written:
         out.say(f"Written: {path}")
     if not pins:
-        out.warn("no federation is pinned yet, so nothing could pass under it")
+        out.warn("no federation is pinned yet, so no artifact can pass this policy")
         out.hint(f"comity trust pin FILE, then write it again: comity policy new --out OTHER{target.suffix}")
     else:
         out.hint(f"comity policy check {target}")
@@ -46,12 +46,12 @@ def new(target: Path) -> None:
 
 
 @examples("comity policy check ministry.toml", "comity policy check ministry.toml --json")
-@command.command("check", short_help="Check that a policy holds together, and that it can be met.")
+@command.command("check", short_help="Check that a policy is consistent and can be met.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Read FILE and the federation files that it pins, and say what under it could never pass and what does nothing.
+    """Read FILE and the federation files that it pins, and list rules that can never pass and rules without effect.
 
-    Exit status: 0 it can be met, 2 it cannot be read, 3 a pin does not hold, 4 a required row could never pass.
+    Exit status: 0 it can be met, 2 it cannot be read, 3 a pin is not valid, 4 a required row can never pass.
     """
     from comity_client.policy_text import findings
 
@@ -62,11 +62,11 @@ def check(file: Path) -> int:
     out.fact("pins", ", ".join(f"{body.digest[:16]} (epoch {body.epoch})" for body in policy.pins) or "none")
     out.fact("requires", ", ".join(policy.require))
     for each in found:
-        out.warn(f"{'could never pass' if each.kind == 'never' else 'does nothing'}: {each.row}: {each.text}")
+        out.warn(f"{'can never pass' if each.kind == 'never' else 'has no effect'}: {each.row}: {each.text}")
     if never:
-        out.say("No model could be accepted under this policy.", sign=f"{out.mark('✗', 'red')} ")
+        out.say("This policy can accept no model.", sign=f"{out.mark('✗', 'red')} ")
     else:
-        out.done("it holds together: its pins prove themselves, and what it requires can be met")
+        out.done("the policy is consistent: its pins are valid, and what it requires can be met")
     out.hint(f"correct that in {file}, then: comity policy check {file}" if never else f"comity policy explain {file}")
     listed = [asdict(each) for each in found]
     out.document("policy-check", {**_about(policy), "can_be_met": not never, "findings": listed})
@@ -74,14 +74,14 @@ def check(file: Path) -> int:
 
 
 @examples("comity policy explain ministry.toml", "comity policy explain ministry.toml --json")
-@command.command("explain", short_help="Say in plain words what a policy demands.")
+@command.command("explain", short_help="Explain a policy in plain words.")
 @click.argument("file", type=FILE)
 def explain(file: Path) -> None:
-    """Say what FILE demands, rule by rule, and what it leaves open."""
-    from comity_client.policy_text import explain as tell
+    """Explain each rule of FILE, and what FILE does not restrict."""
+    from comity_client.policy_text import explain as explain_rules
 
     out, policy = output(), client().policy(file)
-    rules = tell(policy)
+    rules = explain_rules(policy)
     out.say(f"{file}  sha256:{policy.digest}")
     for rule in rules:
         out.say(f"\n{rule.title}  [{rule.table}]")

@@ -1,4 +1,4 @@
-"""`comity proposal`: what members would change of the charter, and how far that is."""
+"""`comity proposal`: draft changes of the charter, vote on them, and show the tally."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import click
 from comity.trust.encoding import short
 
+from comity_cli.charter import changes
+from comity_cli.charter.context import CharterContext, reading_options, signing_options
 from comity_cli.command import Group, examples, output
 from comity_cli.files import FOLDER, NEW_FOLDER
-from comity_cli.charter import motions
-from comity_cli.charter.office import Office, acting_options, reading_options
 from comity_cli.output import plural
 
 
@@ -22,58 +22,58 @@ from comity_cli.output import plural
 )
 @click.group(cls=Group, name="proposal", short_help="Change the charter: draft, approve, follow.")
 def command() -> None:
-    """Change the charter together. A draft becomes the next charter when a quorum reads it twice: INTENT, then RATIFY.
+    """Change the charter. A draft becomes the next charter when a quorum votes for it twice: INTENT, then RATIFY.
 
-    Each step shows its plan before anything is signed, and prints the command for whoever comes next.
+    Each step shows its plan before anything is signed, and prints the next command.
     """
 
 
 @examples("comity proposal ls", "comity proposal ls --json", "comity proposal ls --offline --from /media/stick")
-@command.command("ls", short_help="List open drafts, and whose turn it is.")
+@command.command("ls", short_help="List open drafts, and the votes that are due.")
 @reading_options
 def ls(**options: Any) -> None:
-    """List the drafts that are open, how many have read them, and who must do what next. Computed here from what
-    members signed; no node's word is taken."""
-    from comity_client.charter.state import turns
+    """List the open drafts, the number of votes, and the next action of each member. The tally is computed here from
+    statements that members signed; no node is trusted for it."""
+    from comity_client.charter.state import pending_actions
 
     from comity_cli.charter import rendering
 
-    out, sitting = output(), Office(**options).sitting
-    rendering.show_alarms(out, sitting)
-    rendering.show_where_it_stands(out, sitting)
-    rendering.show_drafts(out, sitting)
-    due = turns(sitting)
-    rendering.show_turns(out, due)
+    out, charter_state = output(), CharterContext(**options).charter_state
+    rendering.show_alarms(out, charter_state)
+    rendering.show_current(out, charter_state)
+    rendering.show_drafts(out, charter_state)
+    due = pending_actions(charter_state)
+    rendering.show_pending(out, due)
     out.document(
         "proposals",
         {
-            "federation": sitting.current.federation,
-            "epoch": sitting.current.epoch,
-            "body": sitting.current.digest,
-            "drafts": [rendering.draft_json(sitting, draft) for draft in sitting.council.drafts],
-            "next": rendering.turns_json(due),
-            **rendering.alarms_json(sitting),
+            "federation": charter_state.current.federation,
+            "epoch": charter_state.current.epoch,
+            "body": charter_state.current.digest,
+            "drafts": [rendering.draft_json(charter_state, draft) for draft in charter_state.tally.drafts],
+            "next": rendering.pending_json(due),
+            **rendering.alarms_json(charter_state),
         },
     )
 
 
 @examples("comity proposal show 9f2c41aa", "comity proposal show 9f2c41aa --json")
-@command.command("show", short_help="Show what a draft changes, and who has read it.")
+@command.command("show", short_help="Show the changes of a draft, and its votes.")
 @click.argument("draft")
 @reading_options
 def show(draft: str, **options: Any) -> None:
-    """Show a draft: every change, who has read it in which round, and who must do what next."""
-    from comity_client.charter.state import turns
+    """Show a draft: every change, the votes of each round, and the next action of each member."""
+    from comity_client.charter.state import pending_actions
 
     from comity_cli.charter import rendering
 
-    out, sitting = output(), Office(**options).sitting
-    found = sitting.draft(draft)
-    rendering.show_alarms(out, sitting)
-    rendering.show_draft(out, sitting, found)
-    due = [turn for turn in turns(sitting) if turn.body == found.body.digest]
-    rendering.show_turns(out, due)
-    out.document("proposal", {**rendering.draft_json(sitting, found), "next": rendering.turns_json(due)})
+    out, charter_state = output(), CharterContext(**options).charter_state
+    found = charter_state.draft(draft)
+    rendering.show_alarms(out, charter_state)
+    rendering.show_draft(out, charter_state, found)
+    due = [pending for pending in pending_actions(charter_state) if pending.body == found.body.digest]
+    rendering.show_pending(out, due)
+    out.document("proposal", {**rendering.draft_json(charter_state, found), "next": rendering.pending_json(due)})
 
 
 @examples(
@@ -81,137 +81,145 @@ def show(draft: str, **options: Any) -> None:
     "comity proposal new remove BSC --dir node-ch --text 'it asked to leave'",
     "comity proposal new policy min_copies=4 --dir node-ch",
 )
-@command.command("new", short_help="Put a change of the charter forward.")
-@click.argument("kind", type=click.Choice(tuple(motions.MOTIONS)), metavar="KIND")
+@command.command("new", short_help="Propose a change of the charter.")
+@click.argument("kind", type=click.Choice(tuple(changes.CHANGES)), metavar="KIND")
 @click.argument("what", nargs=-1, required=True)
-@click.option("--text", default="", help="Why; everybody reads it.")
-@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
-@acting_options
+@click.option("--text", default="", help="Reason. Public.")
+@click.option(
+    "--despite-quorum", is_flag=True, help="Sign even if the members seen active are too few for the next quorum."
+)
+@signing_options
 def new(kind: str, what: tuple[str, ...], text: str, despite_quorum: bool, **options: Any) -> None:
-    """Draft the next charter and put it forward.
+    """Draft the next charter and propose it.
 
     \b
-    admit CARD              a seat for who sent this node card, or asks to join (its id)
-    succeed MEMBER CARD     a new seat in place of one whose keys are lost
-    remove MEMBER           no seat any more; it keeps all that it has
-    rekey MEMBER            list the keys to which the member's own rotations lead
-    observer|active MEMBER  without, or with, a vote
+    admit CARD              give a seat to the owner of this node card or request to join (id)
+    succeed MEMBER CARD     replace a seat whose keys are lost by a new one
+    remove MEMBER           remove a seat; the member keeps its data
+    rekey MEMBER            list the member's newest keys, after its own rotations
+    observer|active MEMBER  take away, or give, a vote
     policy NAME=VALUE…      quorum_change, min_copies, min_jurisdictions, cosigner_quorum
-    namespace NAME=ID…      bind a namespace to a publisher, for ever
+    namespace NAME=ID…      bind a namespace to a publisher, permanently
     """
     from comity_client.charter import proposals as acts
 
     from comity_cli.charter.signing import sign_and_deliver
 
-    office = Office(**options)
-    body, more = motions.draft(kind, what, office.sitting, office.card)
+    context = CharterContext(**options)
+    body, more = changes.build_draft(kind, what, context.charter_state, context.card)
     plan = acts.propose_plan(
-        office.sitting.adding(more), office.desk[0].public, body, text, despite_quorum=despite_quorum
+        context.charter_state.adding(more), context.governance_keys[0].public, body, text, despite_quorum=despite_quorum
     )
-    sign_and_deliver(office, plan, office.desk)
+    sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples("comity proposal approve 9f2c41aa --dir node-ch", "comity proposal approve 9f2c41aa --stalled --dir node-ch")
-@command.command("approve", short_help="Sign the next reading that your member owes a draft.")
+@command.command("approve", short_help="Sign your member's next vote on a draft.")
 @click.argument("draft")
-@click.option("--stalled", is_flag=True, help="Do not wait longer for those who are silent in this round.")
-@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
-@acting_options
+@click.option("--stalled", is_flag=True, help="Do not wait for members that have not voted in this round.")
+@click.option(
+    "--despite-quorum", is_flag=True, help="Sign even if the members seen active are too few for the next quorum."
+)
+@signing_options
 def approve(draft: str, stalled: bool, despite_quorum: bool, **options: Any) -> None:
-    """Sign the reading that is due: INTENT first; RATIFY when a quorum meant it to. Run it again for the next one.
+    """Sign the vote that is due: INTENT first, RATIFY after a quorum of INTENT votes. Run it again for the next vote.
 
-    What this key has signed is kept beside it and asked first: it never says two things that exclude one another.
+    The vote file beside the key records its votes and is checked first, so that the key never signs conflicting votes.
     """
     from comity_client.charter import proposals as acts
 
     from comity_cli.charter.signing import sign_and_deliver
 
-    office = Office(**options)
-    sitting = office.sitting
-    body, key = sitting.draft(draft).body, office.desk[0]
-    plan = acts.reading_plan(sitting, key, body, stalled=stalled, despite_quorum=despite_quorum)
+    context = CharterContext(**options)
+    charter_state = context.charter_state
+    body, key = charter_state.draft(draft).body, context.governance_keys[0]
+    plan = acts.vote_plan(charter_state, key, body, stalled=stalled, despite_quorum=despite_quorum)
     if isinstance(plan, acts.NothingToSign):
         out = output()
         out.say(f"Nothing to sign now: {plan.why}")
         out.document("signed", {"complete": False, "why": plan.why})
         out.hint(f"comity proposal show {short(body.digest)}")
     else:
-        sign_and_deliver(office, plan, office.desk)
+        sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples("comity proposal consent 9f2c41aa --dir node-es --to node-ch.example")
-@command.command("consent", short_help="Agree to the seat that a draft gives you.")
+@command.command("consent", short_help="Consent to your seat in a draft.")
 @click.argument("draft")
-@acting_options
+@signing_options
 def consent(draft: str, **options: Any) -> None:
-    """Agree to your seat in a draft, with all your keys. A newcomer does this once; without it nobody can admit it."""
+    """Consent to your seat in a draft, with all your keys. A newcomer must do this before a charter can admit it."""
     from comity_client.charter import proposals as acts
     from comity_client.charter.joining import card_of
     from comity_client.charter.state import CharterMaterial
 
     from comity_cli.charter.signing import sign_and_deliver
 
-    office = Office(**options)
-    card = card_of(office.home)
-    sitting = office.sitting.adding(CharterMaterial.of(card.lines))
-    plan = acts.consent_plan(sitting, sitting.draft(draft).body, card.inception.id)
-    sign_and_deliver(office, plan, office.desk)
+    context = CharterContext(**options)
+    card = card_of(context.home)
+    charter_state = context.charter_state.adding(CharterMaterial.of(card.lines))
+    plan = acts.consent_plan(charter_state, charter_state.draft(draft).body, card.inception.id)
+    sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples("comity proposal rebase 9f2c41aa --dir node-ch")
-@command.command("rebase", short_help="Put a losing draft upon the charter that won.")
+@command.command("rebase", short_help="Propose a superseded draft again on the current charter.")
 @click.argument("draft")
-@click.option("--text", default="", help="Why; everybody reads it.")
-@click.option("--despite-quorum", is_flag=True, help="Even if the quorum could not be met by members seen active.")
-@acting_options
+@click.option("--text", default="", help="Reason. Public.")
+@click.option(
+    "--despite-quorum", is_flag=True, help="Sign even if the members seen active are too few for the next quorum."
+)
+@signing_options
 def rebase(draft: str, text: str, despite_quorum: bool, **options: Any) -> None:
-    """Take what a draft of an earlier epoch changes, and put it forward upon the current charter. Nothing is merged
-    where both changed the same thing: that, a person decides."""
+    """Take the changes of a draft of an earlier epoch, and propose them on the current charter. Fails (REBASE) if both
+    changed the same thing: then a person decides."""
     from comity_client.charter import proposals as acts
     from comity_client.charter import proposals as drafting
 
     from comity_cli.charter.signing import sign_and_deliver
 
-    office = Office(**options)
-    sitting = office.sitting
-    if not office.offline:
-        sitting = sitting.adding(office.chamber.past(sitting))
-    lost, before = sitting.superseded(draft)
-    body = drafting.rebase_draft(lost, before, sitting.current)
-    plan = acts.propose_plan(sitting, office.desk[0].public, body, text, despite_quorum=despite_quorum)
-    sign_and_deliver(office, plan, office.desk)
+    context = CharterContext(**options)
+    charter_state = context.charter_state
+    if not context.offline:
+        charter_state = charter_state.adding(context.governance.past_material(charter_state))
+    lost, before = charter_state.superseded(draft)
+    body = drafting.rebase_draft(lost, before, charter_state.current)
+    plan = acts.propose_plan(
+        charter_state, context.governance_keys[0].public, body, text, despite_quorum=despite_quorum
+    )
+    sign_and_deliver(context, plan, context.governance_keys)
 
 
 @examples("comity proposal export /media/stick")
-@command.command("export", short_help="Write all that is open into a folder, to be carried.")
+@command.command("export", short_help="Write the open drafts and votes into a folder, to be carried.")
 @click.argument("folder", type=NEW_FOLDER)
 @reading_options
 def export(folder: Path, **options: Any) -> None:
-    """Write every line and body about the current charter into FOLDER: for a desk without a network."""
+    """Write every line and body about the current charter into FOLDER, for a machine without a network."""
     from comity.content import durable
     from comity_client.charter.state import write_folder
 
     durable.make_folders(folder)
-    count = write_folder(folder, Office(**options).sitting.material)
+    count = write_folder(folder, CharterContext(**options).charter_state.material)
     output().done(f"{plural(count, 'new file')} in {folder}")
     output().document("export", {"folder": str(folder), "files": count})
-    output().hint(f"there: comity proposal ls --offline --from {folder}")
+    output().hint(f"on the other machine: comity proposal ls --offline --from {folder}")
 
 
 @examples("comity proposal load /media/stick --dir node-ch", "comity proposal load /media/stick --to node-ch.example")
-@command.command("load", short_help="Have a node log what a folder brings.")
+@command.command("load", short_help="Log the lines of a folder at a node.")
 @click.argument("folder", type=FOLDER)
 @click.option("--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here.")
 @click.option("--to", metavar="NODE", help="A node's name, or its operator's socket. Default: the node of --dir.")
 @click.option("--federation", default="", metavar="ID", help="Which pinned federation, where there are several.")
 def load(folder: Path, home: Path, to: str | None, federation: str) -> None:
-    """Have a node log the lines that FOLDER brings. Doing it twice does no harm."""
+    """Log the lines of FOLDER at a node. Running it twice is safe."""
     from comity_client.charter.state import read_folder
 
     from comity_cli.charter.signing import report
 
-    office = Office(federation=federation, home=home, to=to)
-    where = office.target
-    delivered = office.chamber.deliver(read_folder(folder), where)
+    context = CharterContext(federation=federation, home=home, to=to)
+    where = context.target
+    delivered = context.governance.deliver(read_folder(folder), where)
     report(delivered, where)
     output().document("load", {"node": where, "lines": len(delivered)})

@@ -26,7 +26,7 @@ NODE = click.option(
     "--node", "nodes", multiple=True, metavar="NODE", help="A node's name, host:port, or operator socket; at most two."
 )
 PUBLISHER = click.option(
-    "--publisher", "--sign-as", "publisher", default="", help="Whose key signs; needed where you have several."
+    "--publisher", "--sign-as", "publisher", default="", help="The publisher that signs; required if you have several."
 )
 
 
@@ -39,7 +39,7 @@ PUBLISHER = click.option(
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
 @click.argument("folder", type=FOLDER)
 @click.option(
-    "--as", "name", required=True, metavar="NAMESPACE/NAME@VERSION", help="Its name; given once and for ever."
+    "--as", "name", required=True, metavar="NAMESPACE/NAME@VERSION", help="The name; it can never be changed."
 )
 @click.option("--licence", required=True, metavar="SPDX", help="The SPDX expression, or 'other'.")
 @click.option("--licence-file", type=FILE, help="The licence's text. Default: LICENSE in the folder.")
@@ -49,13 +49,15 @@ PUBLISHER = click.option(
     "documents",
     multiple=True,
     metavar="KIND=FILE",
-    help="A training-summary or evaluation, by digest.",
+    help="A training-summary or evaluation, listed by digest.",
 )
 @click.option(
     "--parent", "parents", multiple=True, metavar="RELATION=REF", help="Lineage, such as finetune=inst/base@v1."
 )
-@click.option("--model-sig", is_flag=True, help="Write an OpenSSF model.sig into FOLDER first, by a key of yours.")
-@click.option("--model-sig-key", type=FILE, metavar="FILE", help="That key: PKCS#8 on P-256 or P-384, mode 0600.")
+@click.option("--model-sig", is_flag=True, help="First write an OpenSSF model.sig into FOLDER, with a key of yours.")
+@click.option(
+    "--model-sig-key", type=FILE, metavar="FILE", help="The key for model.sig: PKCS#8 on P-256 or P-384, mode 0600."
+)
 @PUBLISHER
 @NODE
 @click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
@@ -74,7 +76,7 @@ def command(
     link: bool,
 ) -> None:
     """Hash FOLDER, sign its manifest with your publisher's keys, upload what the node lacks, and log the statement.
-    A receipt is printed only once the node's own checkpoint proves the entry. Run it again to go on."""
+    A receipt is printed only after the node's checkpoint proves the entry. Run it again to continue."""
     out = output()
     api = client()
     signer = signing(api, publisher)
@@ -96,17 +98,17 @@ def command(
         )
     out.say(f"{receipt.title}  sha256:{receipt.artifact}")
     if receipt.ignored:
-        out.warn(f"left out, as every publication does: {', '.join(receipt.ignored[:5])}")
+        out.warn(f"left out, as in every publication: {', '.join(receipt.ignored[:5])}")
     if receipt.model_key:
         out.fact("model.sig", f"by key {receipt.model_key[:16]}: comity publisher show {signer.label!r}")
     if receipt.uncovered:
-        out.warn(f"model.sig leaves out, as the format's tools do: {', '.join(receipt.uncovered[:5])}")
+        out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
     show_receipt(out, receipt)
-    out.hint(f"comity whereis {receipt.title}   # as the others mirror it")
+    out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
 
 
 def signing(api: Client, name: str) -> Publisher:
-    """The publisher that `name` names, or the only one there is. Raises NotFound, Conflict."""
+    """The publisher called `name`, or the only one if `name` is empty. Raises NotFound, Conflict."""
     if name:
         return api.publisher(name)
     known = api.publishers()
@@ -140,13 +142,13 @@ def _document_of(text: str) -> tuple[str, Path]:
 
 
 def show_receipt(out: Output, receipt: PublishReceipt, *, document: bool = True) -> None:
-    """Where it was logged, proven; and how many cosigned by then (they follow within seconds).
+    """Print the proven log entries, and the cosigners so far (cosignatures follow within seconds).
 
     Args:
-        document: print the JSON document too; False where it is a part of another one.
+        document: print the JSON document too; False if it is part of another document.
     """
     for logged in receipt.logged:
         out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
-        out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for them")
+        out.fact("cosigned by", ", ".join(logged.cosigners) or "nobody yet; publishing does not wait for cosignatures")
     if document:
         out.document("receipt", asdict(receipt))

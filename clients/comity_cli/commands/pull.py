@@ -20,24 +20,25 @@ from comity_cli.output import plural, size
     "comity pull swiss-ai/apertus-8b --to ./apertus-8b --include '*.safetensors'",
     "comity pull sha256:9f2c… --policy ministry.toml --json",
 )
-@click.command(cls=Command, name="pull", short_help="Fetch an artifact from every reachable node, verified.")
+@click.command(cls=Command, name="pull", short_help="Fetch an artifact from all reachable nodes, and verify it.")
 @click.argument("reference", metavar="REF")
-@click.option("--to", type=NEW_FOLDER, help="A plain folder of this name.")
-@click.option("--hub-cache", type=NEW_FOLDER, help="This Hugging Face cache. Default: yours.")
+@click.option("--to", type=NEW_FOLDER, help="Write into this plain folder.")
+@click.option("--hub-cache", type=NEW_FOLDER, help="Write into this Hugging Face cache. Default: yours.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
-@click.option("--policy", type=FILE, help="Judge by this TOML file.")
+@click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
 def command(
     reference: str, to: Path | None, hub_cache: Path | None, include: tuple[str, ...], policy: Path | None
 ) -> int:
-    """Fetch REF from all nodes that have it at once, verify every piece and file, judge the evidence by your policy,
-    and place it read-only into a Hugging Face cache or a folder. Run it again to go on where it stopped."""
+    """Fetch REF in parallel from all nodes that have it, verify every piece and file, check the evidence by the
+    policy, and write it read-only into a Hugging Face cache or a folder. Run it again to continue after an
+    interruption."""
     if to is not None and hub_cache is not None:
         raise click.UsageError("give --to or --hub-cache, not both")
     out, began = output(), time.monotonic()
     with follow(out, "pulling") as on_event:
         api = client()
-        judged_by = api.policy(policy) if policy else None
-        pulled = api.pull(reference, to=to, hub_cache=hub_cache, include=include, policy=judged_by, on_event=on_event)
+        chosen = api.policy(policy) if policy else None
+        pulled = api.pull(reference, to=to, hub_cache=hub_cache, include=include, policy=chosen, on_event=on_event)
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
     out.done(f"{plural(pulled.files, 'file')}, {size(pulled.bytes)}, verified in {time.monotonic() - began:.1f} s")
@@ -46,7 +47,7 @@ def command(
     if sources:
         out.fact("from", " · ".join(f"{node} {size(count)}" for node, count in sources))
     reused = pulled.here + pulled.tally.reused + pulled.tally.resumed
-    verdicts.warn(out, verdict, kinds=("key-compromise",))  # the others were told when they were found
+    verdicts.warn(out, verdict, kinds=("key-compromise",))  # the other kinds were printed as events
     if reused:
         out.fact("not fetched", f"{size(reused)} were here already")
     out.fact("path", str(pulled.folder))

@@ -30,7 +30,7 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
     context_settings={"allow_interspersed_args": False},
 )
 @gateway_options
-@click.option("--offline", is_flag=True, help="Only what is in the cache on this machine; no node is asked.")
+@click.option("--offline", is_flag=True, help="Use only the cache on this machine; no node is asked.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def command(
     directory: Path | None,
@@ -41,34 +41,34 @@ def command(
     offline: bool,
     program: tuple[str, ...],
 ) -> None:
-    """Run CMD in place of this process, with the environment that `comity env` prints: in that one process, an
-    unmodified Hugging Face client reads from the node. Its exit status is CMD's."""
+    """Replace this process by CMD, with the environment that `comity env` prints: an unmodified Hugging Face client in
+    CMD reads from the node. The exit status is that of CMD."""
     from comity_client.hub_environment import OFFLINE, hub_environment, offline_environment
 
     if offline:
-        made = offline_environment()
+        variables = offline_environment()
     else:
-        made = hub_environment(endpoint(directory, node, url).url, token_file=token_file, ca=ca)
+        variables = hub_environment(endpoint(directory, node, url).url, token_file=token_file, ca=ca)
         if os.environ.get(OFFLINE, "").upper() in ("1", "ON", "YES", "TRUE"):
             output().warn(f"{OFFLINE} is set: the program will read its cache and ask no node")
         else:
-            check_answers(made.set["HF_ENDPOINT"])
-    _become(program, made.applied(os.environ))
+            check_answers(variables.set["HF_ENDPOINT"])
+    _replace_process(program, variables.applied(os.environ))
 
 
-def _become(program: tuple[str, ...], environ: dict[str, str]) -> NoReturn:
+def _replace_process(program: tuple[str, ...], environ: dict[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _IGNORED_BY_PYTHON}
     try:
-        os.execvpe(program[0], program, environ)  # what this process ignores would stay ignored there
+        os.execvpe(program[0], program, environ)  # signals that are ignored here would stay ignored in it
     except OSError as error:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        raise _not_run(program[0], error) from error
+        raise _start_failed(program[0], error) from error
 
 
-def _not_run(program: str, error: OSError) -> Unavailable:
+def _start_failed(program: str, error: OSError) -> Unavailable:
     if isinstance(error, FileNotFoundError):
         return NotFound(f"no program {program!r}", hint="comity run-with [OPTIONS] -- CMD...")
     return Unavailable(f"{program!r} cannot be run", why=error.strerror or "")

@@ -15,8 +15,7 @@ from comity_cli.command import Command, client, examples, output
 @click.argument("text", default="")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def command(text: str, limit: int) -> None:
-    """List publications, and commits that nodes mirrored, whose name holds every word of TEXT, as the reachable nodes
-    have them."""
+    """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes."""
     out = output()
     found = client().search(text, limit)
     rows = [

@@ -15,14 +15,14 @@ from comity_cli.output import plural
 @examples("comity status", "comity status --json", "comity status --dir /var/lib/comity")
 @click.command(cls=Command, name="status", short_help="Show the state of the nodes of your federation.")
 @click.option(
-    "--socket", type=click.Path(path_type=Path), help="Ask the node of this machine by its operator's socket instead."
+    "--socket", type=click.Path(path_type=Path), help="Ask the node of this machine through its operator socket."
 )
-@click.option("--dir", "home", type=click.Path(path_type=Path), help="The same, by the node's home.")
+@click.option("--dir", "home", type=click.Path(path_type=Path), help="Ask the node of this machine, by its home.")
 def command(socket: Path | None, home: Path | None) -> None:
-    """Ask every node of the pinned federations how it is, and check their logs against what you saw before. With
-    --socket or --dir: your own node's account of its peers, logs, store and callers."""
+    """Ask every node of the pinned federations for its state, and compare their logs with the checkpoints that you saw
+    before. With --socket or --dir: show your own node's peers, logs, store and callers."""
     if socket is not None and home is not None:
-        raise click.UsageError("--socket and --dir name the same thing; give one")
+        raise click.UsageError("--socket and --dir name the same node; give one")
     if socket is not None or home is not None:
         _own_node(socket, home)
     else:
@@ -30,12 +30,12 @@ def command(socket: Path | None, home: Path | None) -> None:
 
 
 def _own_node(socket: Path | None, home: Path | None) -> None:
-    from comity_client.session import operator_status, socket_of
+    from comity_client.session import operator_socket, operator_status
 
     from comity_cli import node_view
 
     out = output()
-    status = operator_status(socket or socket_of(home or Path()))
+    status = operator_status(socket or operator_socket(home or Path()))
     node_view.show(out, status, time.time())
     out.document("node-status", node_view.document(status))
 
@@ -57,21 +57,21 @@ def _federation() -> None:
         for s in states
     ]
     if states:
-        headers = ("node", "jurisdiction", "state", "own log", "cosigned by", "logs held", "misbehaviour")
+        headers = ("node", "jurisdiction", "state", "own log", "cosigned by", "logs", "misbehaviour")
         out.table(headers, rows)
     else:
         out.say("No federation is pinned, so no node is known.")
         out.hint("comity trust pin FILE")
-    if told := [(s.name, s.gateway) for s in states if s.gateway]:
+    if gateways := [(s.name, s.gateway) for s in states if s.gateway]:
         out.say("Gateways, as each node claims:")
-        for name, url in told:
+        for name, url in gateways:
             out.fact(name, url)
     for state in states:
         if not state.reachable:
             out.warn(f"{state.name}: {state.why}")
         if state.misbehaviour:
             proofs = plural(state.misbehaviour, "proof")
-            out.warn(f"{state.name} holds {proofs} of misbehaviour: comity log misbehaviour --all")
+            out.warn(f"{state.name} keeps {proofs} of misbehaviour: comity log misbehaviour --all")
     out.document(
         "status",
         {

@@ -1,4 +1,4 @@
-"""`comity trust pin|show|diff|bind|hold|unbind|unpin`: the owner's own decisions, and nobody else's."""
+"""`comity trust pin|show|diff|bind|hold|unbind|unpin`: the user's own trust decisions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from comity.trust.charter.federation import MAX_BYTES
 from comity.trust.encoding import parse_digest, syllables
 from comity.verifier import read_bounded
 
+from comity_cli.charter.rendering import changes_json, show_changes
 from comity_cli.command import Group, agree, client, examples, output
 from comity_cli.files import FILE
-from comity_cli.charter.rendering import changes_json, show_changes
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 )
 @click.group(cls=Group, name="trust", short_help="Pin a federation, and see what is pinned.")
 def command() -> None:
-    """Decide whom to believe. Pins are local files; no server, charter or peer can change them."""
+    """Decide whom to trust. Pins are local files; no server, charter or peer can change them."""
 
 
 @examples("comity trust pin federation.json", "comity trust pin", "comity trust pin other-branch.json --branch")
-@command.command("pin", short_help="Hold on to a federation file, or to the newest charter that nodes can prove.")
+@command.command("pin", short_help="Pin a federation file, or the newest charter that nodes can prove.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--yes", is_flag=True, help="Pin without asking.")
-@click.option("--branch", is_flag=True, help="Even if it is not what the pinned charter leads to: you decide.")
+@click.option("--branch", is_flag=True, help="Pin it even if the pinned charter does not lead to it.")
 @click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
 def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
-    """Show what FILE would change, and pin it. Get it from two members by separate ways and compare the words.
+    """Show what FILE would change, and pin it. Get it from two members through separate channels and compare the words.
 
-    Without FILE: move the pin along the certificates of later epochs, as far as the nodes of the pinned federation can
-    prove them. Never moved without you: charters that travel with an artifact change no verdict.
+    Without FILE: move the pin to the newest epoch that the nodes of the pinned federation can prove by certificates.
+    Only this command moves a pin: a charter that arrives with an artifact changes no verdict.
     """
     out, api = output(), client()
     data = _data(file, federation)
@@ -66,7 +66,7 @@ def pin(file: Path | None, yes: bool, branch: bool, federation: str) -> None:
 
 
 @examples("comity trust show", "comity trust show --json")
-@command.command("show", short_help="Show what is pinned and what names are bound to.")
+@command.command("show", short_help="Show pins and bindings.")
 def show() -> None:
     """Show the pinned federations, their members, and your own bindings of names."""
     out, api = output(), client()
@@ -84,9 +84,9 @@ def show() -> None:
     for name, target in {**bindings.publishers, **bindings.artifacts}.items():
         out.say(f"  {name}  is bound by you to {target}")
     for identity, rotation in bindings.rotations.items():
-        out.say(f"  {identity}  is held by you to rotation {rotation}")
+        out.say(f"  {identity}  is pinned by you to rotation {rotation}")
     if not pins:
-        out.say("No federation is pinned: nothing can be believed yet.")
+        out.say("No federation is pinned: nothing can be trusted yet.")
         out.hint("comity trust pin FILE")
     out.document(
         "trust",
@@ -106,7 +106,7 @@ def show() -> None:
 @click.argument("file", type=FILE, required=False)
 @click.option("--federation", default="", metavar="ID", help="Without FILE: which pinned federation.")
 def diff(file: Path | None, federation: str) -> None:
-    """Show what pinning FILE, or without it the newest charter that nodes can prove, would change. Changes nothing."""
+    """Show what pinning FILE would change, or without FILE the newest charter that nodes can prove. Changes nothing."""
     out = output()
     found = client().diff(_data(file, federation))
     _show_diff(out, found)
@@ -127,43 +127,43 @@ def diff(file: Path | None, federation: str) -> None:
 
 
 @examples("comity trust bind swiss-ai 51aa…", "comity trust bind swiss-ai/apertus-8b@v1 sha256:9f2c…")
-@command.command("bind", short_help="Say what a namespace or a name means to you.")
+@command.command("bind", short_help="Bind a namespace or a name.")
 @click.argument("name")
 @click.argument("target")
 def bind(name: str, target: str) -> None:
-    """Bind a namespace to a publisher's identity, or a name to an artifact's digest, whatever charters say."""
+    """Bind a namespace to a publisher's identity, or a name to an artifact's digest. Overrides charters."""
     client().bind(name, target)
-    output().done(f"{name} means {target} here from now on")
+    output().done(f"{name} is now bound to {target} here")
     output().document("binding", {"name": name, "target": target})
 
 
 @examples("comity trust hold 51aa… 77b0…")
-@command.command("hold", short_help="Hold a publisher to its newer keys.")
+@command.command("hold", short_help="Pin a publisher to its newer keys.")
 @click.argument("identity")
 @click.argument("rotation")
 def hold(identity: str, rotation: str) -> None:
-    """Hold a publisher to the keys of ROTATION, which it told you by a way that you trust. What its retired keys signed
-    counts from now on only if it is proven to have been logged before: somebody may have stolen them since."""
+    """Pin a publisher to the keys of ROTATION, whose digest it gave you through a channel that you trust. From now on a
+    signature of its retired keys counts only with proof that it was logged before, since the keys may be stolen."""
     client().pin_rotation(identity, rotation)
-    output().done(f"{identity} is held to rotation {rotation} here from now on")
+    output().done(f"{identity} is now pinned to rotation {rotation} here")
     output().document("held", {"identity": identity, "rotation": rotation})
 
 
 @examples("comity trust unbind swiss-ai")
-@command.command("unbind", short_help="Forget a binding of yours.")
+@command.command("unbind", short_help="Remove a binding.")
 @click.argument("name")
 def unbind(name: str) -> None:
-    """Forget what NAME was bound to by you."""
+    """Remove your binding of NAME."""
     client().unbind(name)
     output().done(f"{name} is no longer bound by you")
     output().document("binding", {"name": name, "target": None})
 
 
 @examples("comity trust unpin 8fe83c74…")
-@command.command("unpin", short_help="Let go of a federation.")
+@command.command("unpin", short_help="Remove the pin of a federation.")
 @click.argument("federation")
 def unpin(federation: str) -> None:
-    """Let go of a pinned federation, by its 64-digit id. What it cosigned counts no more here."""
+    """Remove the pin of a federation, by its 64-digit id. Its cosignatures no longer count here."""
     client().unpin(parse_digest(federation))
     output().done(f"federation {federation} is no longer pinned")
     output().document("unpin", {"federation": federation})
@@ -173,7 +173,7 @@ def _data(file: Path | None, federation: str) -> bytes:
     """A federation file, or without one the newest that the nodes of a pinned federation can prove."""
     if file is not None:
         return read_bounded(file, MAX_BYTES)
-    return client().chamber(federation).newest().encode()
+    return client().governance(federation).newest_federation().encode()
 
 
 def _show_diff(out: Output, found: CharterDiff) -> None:
@@ -181,11 +181,11 @@ def _show_diff(out: Output, found: CharterDiff) -> None:
     before, after = found.epochs
     if found.relation == "forward":
         out.say(
-            f"The pinned charter of epoch {before} leads to this one of epoch {after}, by its members' certificates."
+            f"The pinned charter of epoch {before} leads to this one of epoch {after}, by certificates of its members."
         )
     elif found.relation == "back":
-        out.warn(f"this file ends at epoch {after}, pinned is epoch {before}: it is an old one")
+        out.warn(f"this file ends at epoch {after}, but epoch {before} is pinned: the file is older")
     elif found.relation == "fork":
         out.warn(
-            f"FORK: both lead on from epoch {found.common} to different charters; nobody but you can say which is right"
+            f"FORK: both continue epoch {found.common} with different charters; only you can decide which is right"
         )

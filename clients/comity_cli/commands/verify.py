@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 )
 @click.command(cls=Command, name="verify", short_help="Check an artifact and its evidence, offline.")
 @click.argument("target", metavar="DIR|REF")
-@click.option("--policy", type=FILE, help="Judge by this TOML file.")
-@click.option("--report", type=NEW_FILE, help="Write the report here: JSON, the same bytes for the same evidence.")
-@click.option("--html", "page", type=NEW_FILE, help="Write the report as a page to read and print here.")
+@click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
+@click.option(
+    "--report", type=NEW_FILE, help="Write the report to this file: JSON, the same bytes for the same evidence."
+)
+@click.option("--html", "page", type=NEW_FILE, help="Write the report as an HTML page to this file.")
 @click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
-@click.option("--log", "nodes", multiple=True, metavar="NODE", help="Log the signed report there; needs a network.")
-@click.option("--facts", is_flag=True, help="Show what each row rests on.")
+@click.option(
+    "--log", "nodes", multiple=True, metavar="NODE", help="Log the signed report at this node; needs a network."
+)
+@click.option("--facts", is_flag=True, help="Show the facts of each row.")
 def command(
     target: str,
     policy: Path | None,
@@ -41,11 +45,11 @@ def command(
     nodes: tuple[str, ...],
     facts: bool,
 ) -> int:
-    """Hash every file of DIR (or of what REF was pulled to), and judge it with the evidence beside it. No network, no
-    clock. Without --policy your pinned federations decide.
+    """Hash every file of DIR (or of the folder to which REF was pulled), and verify it with the evidence beside it.
+    Uses no network and no clock. Without --policy your pinned federations are the policy.
 
-    With --sign-as the report gets a signature beside it (FILE.intoto.jsonl), which also says when. An officer signs
-    what came out, also where that is a refusal.
+    With --sign-as the report gets a signature beside it (FILE.intoto.jsonl) with the time of signing. A refusal is
+    signed too.
 
     Exit status: 0 accepted, 3 verification failed, 4 policy not met, 5 evidence missing, 8 partial.
     """
@@ -69,19 +73,19 @@ def _judged(api: Client, subject: Path | str, policy: Path | None) -> Verdict:
 def _check_usage(
     folder: Path, policy: Path | None, report: Path | None, page: Path | None, signer: str, nodes: tuple[str, ...]
 ) -> None:
-    """What could not work is said before gigabytes are hashed."""
+    """Reject wrong combinations of options before any file is hashed."""
     if signer and (report is None or policy is None):
         raise click.UsageError("--sign-as signs a report under a policy: give --report and --policy")
     if nodes and not signer:
         raise click.UsageError("--log logs a signed report: give --sign-as")
     for path in (report, page):
         if path is not None and folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
-            raise click.UsageError(f"{path} is inside of what is verified, and would be a file that nobody published")
+            raise click.UsageError(f"{path} is inside the verified folder, and would be a file that nobody published")
 
 
 def _document(verdict: Verdict, filed: Filed | None) -> str:
     document = verdict.to_json() | (filed.to_json() if filed else {})
-    return json.dumps(document, indent=1)  # in ASCII: file names may hold what no encoding knows
+    return json.dumps(document, indent=1)  # ASCII only: file names may contain characters that cannot be encoded
 
 
 def _size(folder: Path) -> int:

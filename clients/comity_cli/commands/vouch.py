@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import plain
-from comity.trust.statements import STATEMENTS
+from comity.trust.encoding import printable
+from comity.trust.statements import VOUCH_KINDS
 
 from comity_cli.command import Command, agree, client, examples, output
 from comity_cli.commands.publish import NODE, PUBLISHER, show_receipt, signing
@@ -15,7 +15,7 @@ from comity_cli.files import FILE, FOLDER
 from comity_cli.following import follow
 
 if TYPE_CHECKING:
-    from comity_client.offers.speaker import OfferSigner
+    from comity_client.offers.signer import OfferSigner
     from comity_client.publishers import Publisher
 
 
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 )
 @click.command(cls=Command, name="vouch", short_help="Sign and log that you checked an artifact yourself.")
 @click.argument("target", metavar="DIR|REF")
-@click.option("--statement", required=True, type=click.Choice(STATEMENTS), help="What you did.")
+@click.option("--statement", required=True, type=click.Choice(VOUCH_KINDS), help="What you checked.")
 @click.option("--text", default="", help="How, in a few words.")
-@click.option("--document", type=FILE, help="Results or a method at length; logged by digest, and carried.")
+@click.option("--document", type=FILE, help="A file with results or the method; logged by digest and uploaded.")
 @PUBLISHER
-@click.option(
-    "--dir", "home", type=FOLDER, help="Speak as the member whose node's home this is, by its governance keys."
-)
+@click.option("--dir", "home", type=FOLDER, help="Sign as the member of this node's home, with its governance keys.")
 @click.option("--key", "keys", multiple=True, type=FILE, help="A governance key. Default: those in HOME/offline.")
 @NODE
 @click.option("--yes", is_flag=True, help="Sign as a member without asking.")
@@ -49,10 +47,10 @@ def command(
     yes: bool,
 ) -> None:
     """Log a statement about an artifact's digest, as your publisher or (--dir) as your member. Others see it as your
-    claim, and count members.
+    claim; policies can count the members that vouch.
 
-    *rehashed* hashes every file of DIR (or of what REF was pulled to) now, and is refused unless each is as published.
-    *evaluated* and *reproduced* are your word alone: nothing here checks them.
+    *rehashed* hashes every file of DIR (or of the folder to which REF was pulled) now, and fails unless all are as
+    published. *evaluated* and *reproduced* are claims only: the command does not check them.
     """
     if keys and home is None:
         raise click.UsageError("--key names keys of a member: give --dir too")
@@ -76,16 +74,16 @@ def command(
 
 
 def _member(home: Path, keys: tuple[Path, ...], what: str, yes: bool) -> OfferSigner:
-    from comity_client.offers.speaker import OfferSigner
+    from comity_client.offers.signer import OfferSigner
 
-    voice = OfferSigner.of_member(home, keys)
-    output().say(f"{plain(voice.label)} is going to say, by its governance keys: {plain(what)}")
+    signer = OfferSigner.of_member(home, keys)
+    output().say(f"{printable(signer.label)} signs this with its governance keys: {printable(what)}")
     agree("Sign this?", yes=yes)
-    return voice
+    return signer
 
 
 def _own_node(home: Path | None) -> list[str]:
-    """The operators' socket of the member's node; a publisher's home log is known otherwise."""
-    from comity_client.session import socket_of
+    """The operator socket of the member's node; empty for a publisher, whose home log names the node."""
+    from comity_client.session import operator_socket
 
-    return [] if home is None else [str(socket_of(home))]
+    return [] if home is None else [str(operator_socket(home))]

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @examples("comity whereis swiss-ai/apertus-8b", "comity whereis sha256:9f2c… --json")
-@click.command(cls=Command, name="whereis", short_help="List who says that they hold a full copy.")
+@click.command(cls=Command, name="whereis", short_help="List the nodes that claim a full copy.")
 @click.argument("reference", metavar="REF")
 def command(reference: str) -> None:
-    """List the nodes that hold REF: by their own signed claim, and as they answer now. Neither proves a disk."""
+    """List the nodes that have REF: by their signed claims, and by their answers now. Neither is a proof of storage."""
     out = output()
     replicas = client().whereis(reference)
     rows = [(r.jurisdiction, r.member, r.node, _claim(r), _answer(r)) for r in replicas]
@@ -29,7 +29,7 @@ def command(reference: str) -> None:
 
 
 def _claim(replica: Replica) -> str:
-    return "holds it" if replica.claimed else "-"
+    return "full copy" if replica.claimed else "-"
 
 
 def _answer(replica: Replica) -> str:

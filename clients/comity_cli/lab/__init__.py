@@ -1,1 +1,1 @@
-"""A whole federation on one machine: for the demo, for learning, and for what one should not try at work."""
+"""A whole federation on one machine, for the demo, for learning and for experiments."""

@@ -1,7 +1,7 @@
-"""The main job, on this machine, with real weights: publish, mirror, lose the publisher, pull, verify, load.
+"""The demo: publish real weights, mirror them, lose the publisher, pull, verify and load, all on this machine.
 
-Every step runs the same commands that a user would type, as processes of their own, and then checks what they claim.
-A step that does not hold raises; nothing here prints a success that was not looked at.
+Every step runs the commands of a user as separate processes and then checks their results. A step whose check fails
+raises; every printed success was checked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ require = ["artifact", "bytes", "signatures", "key policy", "transparency", "cos
 
 @dataclass
 class Demo:
-    """One run, in `directory`: the lab's nodes, a publisher, and a user, each with a home of their own."""
+    """One run, in `directory`: the lab's nodes, a publisher and a user, each with its own home."""
 
     output: Output
     directory: Path
@@ -67,22 +67,24 @@ class Demo:
         return self.directory / "hub"
 
     def run(self) -> None:
-        """The whole story. Raises where a step does not hold; the nodes end with this process in any case."""
-        with self._step("Real weights", "the bytes are a model that people use, pinned by SHA-256") as say:
+        """Run all steps. Raises if the check of a step fails. The nodes always end with this process."""
+        with self._step("Real weights", "the bytes are a widely used model, pinned by SHA-256") as say:
             model = self.model or real_weights(say)
             total = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
             say(f"{model.name}, {size(total)}")
-        with self._step("Four partners found a federation", "unanimous, by files; no party is above another") as say:
+        with self._step(
+            "Four partners found a federation", "unanimous, by files; all partners have equal rights"
+        ) as say:
             publisher = self._new_publisher()
             lab = Lab.create(self.directory, {"demo": publisher})
             say(", ".join(f"{node.name} ({node.jurisdiction})" for node in lab.nodes))
         try:
-            lab.up(leash=True)
-            self._story(lab, model)
+            lab.up(end_with_parent=True)
+            self._run_steps(lab, model)
         finally:
             lab.down()
 
-    def _story(self, lab: Lab, model: Path) -> None:
+    def _run_steps(self, lab: Lab, model: Path) -> None:
         origin, *others = lab.nodes
         with self._step("Publish", f"signed by the publisher's hybrid keys, logged at {origin.name}") as say:
             self._comity(self.publisher_home, "trust", "pin", str(lab.federation), "--yes")
@@ -93,30 +95,30 @@ class Demo:
             logged = receipt["logged"][0]
             say(f"sha256:{receipt['artifact']}")
             say(f"entry {logged['index']} of {logged['origin']}, proven by its checkpoint")
-        with self._step("Mirror and cosign", "three other states hold every byte and vouch for the log") as say:
-            self._await(lambda: self._copied(others), "the other nodes did not take full copies")
-            self._await(lambda: self._cosigned(origin, others, logged["size"]), "the log was not cosigned by all")
-            say(f"held and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in others)}")
-        with self._step("The publisher yanks it", "a warning that travels, not a switch that deletes") as say:
+        with self._step("Mirror and cosign", "three other states have every byte and cosign the log") as say:
+            self._wait_until(lambda: self._copied(others), "the other nodes made no full copies")
+            self._wait_until(lambda: self._cosigned(origin, others, logged["size"]), "the log was not cosigned by all")
+            say(f"copied and cosigned by {', '.join(f'{node.name} ({node.jurisdiction})' for node in others)}")
+        with self._step("The publisher yanks it", "a yank is a warning that is mirrored; it deletes nothing") as say:
             text = "withdrawn under pressure"
             advice = ["advisory", "new", REFERENCE, "--kind", "yank", "--text", text, "--node", origin.name]
             size_ = self._comity(self.publisher_home, *advice)["logged"][0]["size"]
-            self._await(lambda: self._cosigned(origin, others, size_), "the yank did not reach the other nodes")
-            say("logged, and in every other node's mirror of that log: whoever asks will see it, for ever")
-        with self._step("The publisher's node is destroyed", "no process, no folder, nothing to ask") as say:
+            self._wait_until(lambda: self._cosigned(origin, others, size_), "the yank did not reach the other nodes")
+            say("logged, and in every other node's mirror of that log: every later reader sees it")
+        with self._step("The publisher's node is destroyed", "no process and no folder remain") as say:
             lab.destroy(origin)
             say(f"{origin.name} killed and its folder deleted: {not origin.home.exists()}")
-        with self._step("A user who has nothing pulls it", "from whoever is left; one pinned file was enough") as say:
+        with self._step("A new user pulls it", "from the remaining nodes, with one pinned file") as say:
             snapshot = self._pull(lab, others, say)
         with self._step("Who served it", "the remaining nodes' own logs") as say:
             for line in self._served(others):
                 say(line)
-        with self._step("Verify offline", "against a pinned charter; no server is asked") as say:
+        with self._step("Verify offline", "with a pinned charter, without a server") as say:
             policy = self._write_policy(lab)
             self._verify(snapshot, policy, expected=0, say=say)
-        with self._step("One flipped byte is refused", "whoever serves, carries or stores it") as say:
+        with self._step("One flipped byte is refused", "regardless of who served, carried or stored it") as say:
             self._verify(self._with_flipped_byte(snapshot), policy, expected=3, say=say)
-        with self._step("An unmodified Hugging Face client loads it", "no endpoint, no token, no network") as say:
+        with self._step("An unmodified Hugging Face client loads it", "without endpoint, token or network") as say:
             for line in stock.load(self.hub_cache, REPOSITORY, snapshot):
                 say(line)
 
@@ -125,14 +127,14 @@ class Demo:
         return Digest(self._comity(self.publisher_home, *arguments)["id"])
 
     def _copied(self, nodes: Sequence[LabNode]) -> bool:
-        """Whether each of `nodes` signed that it holds a full copy, and answers so."""
+        """Return whether each of `nodes` signed a full-copy claim and also answers with a full copy."""
         replicas = self._comity(self.publisher_home, "whereis", REFERENCE)["replicas"]
         full = {replica["node"] for replica in replicas if replica["claimed"] and replica["complete"]}
         return {node.name for node in nodes} <= full
 
     def _cosigned(self, origin: LabNode, nodes: Sequence[LabNode], size_: int) -> bool:
-        """Whether each of `nodes` cosigned a checkpoint of `origin`'s log with at least `size_` entries: a cosigner
-        holds every entry before it signs."""
+        """Return whether each of `nodes` cosigned a checkpoint of `origin`'s log with at least `size_` entries. A
+        cosigner has every entry before it signs."""
         states = self._comity(self.publisher_home, "status")["nodes"]
         state = next(state for state in states if state["name"] == origin.name)
         cosigners = {name.partition("/")[0] for name in state["cosigners"]}
@@ -147,13 +149,13 @@ class Demo:
         self._execute(secluded.command, self.user_home, show=True)
         snapshots = [path for path in self.hub_cache.glob("models--*/snapshots/*") if path.is_dir()]
         if len(snapshots) != 1:
-            raise Untrusted("the pull left no single snapshot", why=f"{len(snapshots)} in {self.hub_cache}")
+            raise Untrusted("the pull did not leave exactly one snapshot", why=f"{len(snapshots)} in {self.hub_cache}")
         return snapshots[0]
 
     def _served(self, nodes: Sequence[LabNode]) -> Iterator[str]:
-        """Blob ranges that the nodes logged as served to strangers, of whom there was only the user by then."""
+        """Blob ranges that the nodes logged as served to non-members; the only one at this point is the user."""
         for node in nodes:
-            streams = (event for event in _events(node.home / "node.log", "served") if event.get("door") == "open")
+            streams = (event for event in _events(node.home / "node.log", "served") if event.get("port") == "open")
             over_https = (event for event in _events(node.home / "node.log", "blob served") if not event.get("peer"))
             ranges = [*streams, *over_https]
             if ranges:
@@ -171,10 +173,10 @@ class Demo:
         ran = subprocess.run(secluded.command, env=self._environment(self.user_home), capture_output=True, check=False)
         if ran.returncode != expected:
             why = f"exit {ran.returncode} instead of {expected}: {ran.stderr.decode(errors='replace')[-300:]}"
-            raise Untrusted("verify did not do what it should", why=why)
+            raise Untrusted("verify returned an unexpected exit status", why=why)
         rows = {row["row"]: row for row in json.loads(ran.stdout)["rows"]}
-        told = ("signatures", "transparency", "cosigners") if expected == 0 else ("bytes",)
-        for name in told:
+        shown = ("signatures", "transparency", "cosigners") if expected == 0 else ("bytes",)
+        for name in shown:
             say(f"{rows[name]['state'].upper():4}  {name:<13} {rows[name]['summary']}")
         say(f"exit {ran.returncode}, in {secluded.proof}")
 
@@ -190,7 +192,7 @@ class Demo:
             file.write(bytes([byte[0] ^ 1]))
         return copy
 
-    def _await(self, condition: Callable[[], bool], failure: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], failure: str) -> None:
         deadline = time.monotonic() + SPREAD_SECONDS
         while time.monotonic() < deadline:
             if condition():
@@ -199,7 +201,7 @@ class Demo:
         raise Unavailable(failure, why=f"within {SPREAD_SECONDS:.0f} s", hint="see node.log in each node's folder")
 
     def _comity(self, home: Path, *arguments: str) -> Any:
-        """Run a command of our own with `--json`, and return its document. Raises what it raised, in its words."""
+        """Run a `comity` command with `--json` and return its document. Raises the error of the command."""
         return json.loads(self._execute([sys.executable, "-m", "comity_cli.main", *arguments, "--json"], home))
 
     def _execute(self, command: Sequence[str], home: Path, *, show: bool = False) -> bytes:
@@ -207,7 +209,7 @@ class Demo:
         pipe = None if visible else subprocess.PIPE
         ran = subprocess.run(command, env=self._environment(home), stdout=pipe, stderr=pipe, check=False)
         if ran.returncode:
-            raise _failure(command, ran)
+            raise _command_error(command, ran)
         return ran.stdout or b""
 
     def _environment(self, home: Path) -> Mapping[str, str]:
@@ -219,18 +221,18 @@ class Demo:
         record: dict[str, Any] = {"step": number, "title": title, "proves": proves, "said": []}
         self.steps.append(record)
         self.output.say(f"\n{number}. {title}\n   proves: {proves}")
-        began = time.monotonic()
+        started = time.monotonic()
 
         def say(text: str) -> None:
             record["said"].append(text)
             self.output.say(f"   {text}")
 
         yield say
-        record["seconds"] = round(time.monotonic() - began, 2)
+        record["seconds"] = round(time.monotonic() - started, 2)
         self.output.say(f"{record['seconds']} s", sign=f"   {self.output.mark('✓', 'green')} ")
 
 
-def _failure(command: Sequence[str], ran: subprocess.CompletedProcess[bytes]) -> ComityError:
+def _command_error(command: Sequence[str], ran: subprocess.CompletedProcess[bytes]) -> ComityError:
     what = f"comity {' '.join(command[command.index('comity_cli.main') + 1 :] if 'comity_cli.main' in command else [])}"
     error = ComityError(f"{what[:200]} failed", why=f"exit {ran.returncode}")
     try:

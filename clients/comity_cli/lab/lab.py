@@ -1,7 +1,7 @@
 """The lab: four nodes in four jurisdictions as four processes, each with its own folder, keys and ports on loopback.
 
-DIR/node-ch/…  node-es/…  node-kr/…  node-sg/…     node homes, as `comity init` makes them
-DIR/federation.json                                what a newcomer pins
+DIR/node-ch/…  node-es/…  node-kr/…  node-sg/…     node homes made by `comity init`
+DIR/federation.json                                the file that a newcomer pins
 DIR/NODE/node.pid  node.log                        of a running node
 """
 
@@ -35,12 +35,12 @@ SEATS: Final = (
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 PORTS: Final = range(15_000, 32_000)
-"""Below those that Linux gives to connections as they are made: a lab that comes up again finds its own still free."""
+"""Below the ephemeral ports of Linux, so that a restarted lab finds its ports still free."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """One node of the lab: its home, its jurisdiction, and where it listens for everybody."""
+    """One node of the lab: its home, its jurisdiction and its open address."""
 
     home: Path
     jurisdiction: str
@@ -56,13 +56,13 @@ class LabNode:
 
     @property
     def endpoint(self) -> str:
-        """The URL of its gateway, for `HF_ENDPOINT`; empty in a home that names none."""
+        """The URL of the node's gateway, for `HF_ENDPOINT`; empty if node.toml names none."""
         settings = tomllib.loads((self.home / "node.toml").read_text()).get("gateway", {})
         return f"http://{settings['http']}" if settings.get("http") else ""
 
     @property
     def pid(self) -> int | None:
-        """Process id, if that process still runs *this* home."""
+        """Process id, if that process runs and serves this home; else None."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.home / "node.pid").read_text())
             if str(self.home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -72,7 +72,7 @@ class LabNode:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab in `directory`. `create` founds one, `open` finds one that is there."""
+    """A lab in `directory`. `create` founds a lab, `open` opens an existing one."""
 
     directory: Path
     nodes: tuple[LabNode, ...]
@@ -89,7 +89,7 @@ class Lab:
 
     @classmethod
     def create(cls, directory: Path, namespaces: Mapping[str, Digest]) -> Lab:
-        """Make four node homes and found their federation: unanimous, by files, as members would by mail."""
+        """Make four node homes and found their federation, unanimously and by files."""
         from comity_client import founding
 
         directory = directory.resolve()
@@ -107,12 +107,12 @@ class Lab:
                 http=f"127.0.0.1:{http}",
             )
             cards.append(card)
-            faces = {
+            gateway_settings = {
                 "url": f'"http://127.0.0.1:{http}"',
                 "files": f'"127.0.0.1:{files}"',
                 "ranges": f'"127.0.0.1:{ranges}"',
             }
-            _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', **faces})
+            _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', **gateway_settings})
         members = len(SEATS)
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)
@@ -127,21 +127,21 @@ class Lab:
     def federation(self) -> Path:
         return self.directory / "federation.json"
 
-    def up(self, *, leash: bool = False) -> None:
+    def up(self, *, end_with_parent: bool = False) -> None:
         """Start every node that is not running, and wait until each answers.
 
         Args:
-            leash: the nodes end when this process does, however it ends (they watch a pipe that only it holds).
+            end_with_parent: the nodes stop when this process ends in any way (they watch a pipe from it).
 
-        Raises Unavailable with the node's last words where one does not come up.
+        Raises Unavailable (NODE-START) with the node's last log lines if a node does not start.
         """
-        started = {node.name: self._start(node, leash) for node in self.nodes if node.pid is None}
+        started = {node.name: self._start(node, end_with_parent) for node in self.nodes if node.pid is None}
         deadline = time.monotonic() + START_SECONDS
         for node in self.nodes:
-            self._await(node, started.get(node.name), deadline)
+            self._wait_for_start(node, started.get(node.name), deadline)
 
     def down(self) -> None:
-        """Ask every running node to stop, and wait for it; only processes that run this lab's homes are touched."""
+        """Stop every running node with SIGTERM, and wait. Only processes that run this lab's homes are signalled."""
         running = [(node, pid) for node in self.nodes if (pid := node.pid) is not None]
         for _, pid in running:
             with contextlib.suppress(ProcessLookupError):
@@ -156,7 +156,7 @@ class Lab:
             self._wait(pid)
 
     def destroy(self, node: LabNode) -> None:
-        """Kill a node without warning, and delete everything it has."""
+        """Kill a node with SIGKILL and delete its home."""
         pid = node.pid
         if pid is not None:
             self._kill(node, pid)
@@ -170,19 +170,19 @@ class Lab:
         self._wait(pid)
 
     def _wait(self, pid: int) -> None:
-        """Wait for the end of a child whose command line is gone: that goes first, the process a moment later."""
+        """Wait for the end of a child whose command line is gone: the command line disappears before the process."""
         for process in self.processes:
             if process.pid == pid:
                 process.wait()
         self._reap()
 
-    def _start(self, node: LabNode, leash: bool) -> subprocess.Popen[bytes]:
+    def _start(self, node: LabNode, end_with_parent: bool) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "comity_cli.main", "serve", "--dir", str(node.home)]
-        held = subprocess.PIPE if leash else subprocess.DEVNULL
+        stdin = subprocess.PIPE if end_with_parent else subprocess.DEVNULL
         with (node.home / "node.log").open("ab") as log:
             process = subprocess.Popen(
-                [*command, "--until-eof"] if leash else command,
-                stdin=held,
+                [*command, "--until-eof"] if end_with_parent else command,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -192,35 +192,35 @@ class Lab:
         return process
 
     def _reap(self) -> None:
-        """Take note of children that ended, so that their process ids are free again."""
+        """Reap children that ended, so that their process ids are free again."""
         for process in [process for process in self.processes if process.poll() is not None]:
             self.processes.remove(process)
             if process.stdin:
                 process.stdin.close()
 
-    def _await(self, node: LabNode, started: subprocess.Popen[bytes] | None, deadline: float) -> None:
+    def _wait_for_start(self, node: LabNode, started: subprocess.Popen[bytes] | None, deadline: float) -> None:
         while not _listens(node.address):
-            # A process that has just begun has no command line yet, so that only its parent can tell whether it runs.
+            # A process that has just started has no command line yet: only its parent knows whether it runs.
             ended = started.poll() is not None if started else node.pid is None
             if ended or time.monotonic() > deadline:
-                words = (node.home / "node.log").read_text(errors="replace").strip().splitlines()[-5:]
-                raise Unavailable(f"{node.name} did not come up", why=" / ".join(words), code="NODE-START")
+                last_lines = (node.home / "node.log").read_text(errors="replace").strip().splitlines()[-5:]
+                raise Unavailable(f"{node.name} did not start", why=" / ".join(last_lines), code="NODE-START")
             time.sleep(0.05)
 
 
-def refuse_foreign(directory: Path) -> None:
-    """Refuse a folder that holds something else: a lab never shares its folder. Raises Conflict."""
+def check_lab_folder(directory: Path) -> None:
+    """Raises Conflict if the folder is not empty and not a lab."""
     if directory.exists() and any(directory.iterdir()) and not (directory / "federation.json").exists():
-        raise Conflict(f"{directory} is not empty", why="a lab wants a folder of its own", hint="name another folder")
+        raise Conflict(f"{directory} is not empty", why="a lab needs its own folder", hint="name another folder")
 
 
 def _set(path: Path, values: Mapping[str, str]) -> None:
-    """Change `key = value` lines of a configuration that `init` wrote."""
+    """Change `key = value` lines of a node.toml that `init` wrote."""
     lines = path.read_text().splitlines()
     for key, value in values.items():
         matching = [at for at, line in enumerate(lines) if line.split("=")[0].strip() == key]
         if len(matching) != 1:
-            raise Conflict(f"{path} has no single {key!r} line")
+            raise Conflict(f"{path} does not have exactly one {key!r} line")
         lines[matching[0]] = f"{key} = {value}"
     path.write_text("\n".join(lines) + "\n")
 

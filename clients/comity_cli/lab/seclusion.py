@@ -1,9 +1,8 @@
-"""Proof by construction: run a command that cannot see some folders, or cannot reach any network.
+"""Run a command that cannot see some folders, or cannot reach any network.
 
-Folders are hidden in a mount namespace of the command's own (an empty file system lies over each); the network is
-left out by an empty network namespace. Where the system allows neither (not Linux, or user namespaces switched off),
-folders are refused by an audit hook inside the command's own interpreter, and the network cannot be left out: the
-caller is told which proof it got.
+Folders are hidden in a separate mount namespace, with an empty file system over each; the network is removed by an
+empty network namespace. If the system allows neither (not Linux, or user namespaces disabled), an audit hook in the
+command's interpreter refuses the folders, and the network stays reachable. `Secluded.proof` names the method.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ main()
 
 @dataclass(frozen=True, slots=True)
 class Secluded:
-    """A command line for `subprocess`, and in words how it is secluded; `network` says whether it has one."""
+    """A command line for `subprocess`, a description of the isolation, and whether the command has a network."""
 
     command: list[str]
     proof: str
@@ -46,17 +45,17 @@ def hiding(folders: Sequence[Path], arguments: Sequence[str]) -> Secluded:
     paths = [str(folder) for folder in folders]
     if prefix is None:
         command = [sys.executable, "-c", _HOOK, os.pathsep.join(os.path.realpath(path) for path in paths), *arguments]
-        return Secluded(command, "an audit hook refuses every node folder", True)
+        return Secluded(command, "an audit hook that refuses every node folder", True)
     script = 'while [ "$1" != -- ]; do mount -t tmpfs -o size=4k none "$1" || exit 1; shift; done; shift; exec "$@"'
     command = [*prefix, "sh", "-c", script, "sh", *paths, "--", sys.executable, "-m", "comity_cli.main", *arguments]
-    return Secluded(command, "its own mount namespace, every node folder hidden", True)
+    return Secluded(command, "a separate mount namespace with every node folder hidden", True)
 
 
 def offline(command: Sequence[str]) -> Secluded:
-    """`command` without any network, where the system allows that."""
+    """`command` without any network, if the system allows it."""
     prefix = _namespace("--net")
     if prefix is None:
-        return Secluded(list(command), "no empty network namespace to be had here", True)
+        return Secluded(list(command), "the normal network: no network namespace is available here", True)
     return Secluded([*prefix, *command], "an empty network namespace", False)
 
 

@@ -1,4 +1,4 @@
-"""The unmodified Hugging Face client, run in a process of its own, offline, on the cache that a pull wrote."""
+"""Run the unmodified Hugging Face client in a separate process, offline, on the cache that a pull wrote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(type(config).__name__, len(tokenizer), tokenizer("Nobody can take it away.
 
 
 def load(hub_cache: Path, repository: str, snapshot: Path) -> Iterator[str]:
-    """Load `repository` by version and by commit id. Yields what was seen; raises Untrusted where it does not load."""
+    """Load `repository` by version and by commit id. Yields result lines. Raises Untrusted if loading fails."""
     import huggingface_hub
 
     commit = snapshot.name
@@ -51,5 +51,5 @@ def _run(script: str, hub_cache: Path, *arguments: str) -> str:
     command = [sys.executable, "-c", script, *arguments]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise Untrusted("the Hugging Face client did not load it", why=ran.stderr.strip()[-400:])
+        raise Untrusted("the Hugging Face client did not load the model", why=ran.stderr.strip()[-400:])
     return ran.stdout.strip()

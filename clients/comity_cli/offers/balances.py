@@ -1,4 +1,4 @@
-"""Who owes whom, with the evidence of each line."""
+"""Balances of members, with the usage lines of each."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ if TYPE_CHECKING:
     from comity_client.offers.market import IdentityResolver
 
 
-def show_balances(kept: Sequence[Balance], circle: IdentityResolver) -> None:
-    """Each balance of two members and one unit. What the lender alone says is claimed, and in nobody's net."""
+def show_balances(found: Sequence[Balance], identities: IdentityResolver) -> None:
+    """Print each balance of two members and one unit. Usage that the borrower has not agreed to is not in the net."""
     out = output()
-    for each in kept:
-        out.say(
-            f"{circle.name(each.first)} and {circle.name(each.second)}: {each.unit.accelerator} {each.unit.measure}"
-        )
+    for each in found:
+        first, second = identities.name(each.first), identities.name(each.second)
+        out.say(f"{first} and {second}: {each.unit.accelerator} {each.unit.measure}")
         out.fact("lent", f"{each.lent:,} by the first, {each.borrowed:,} by the second")
-        out.fact("net", _net(each.net, circle.name(each.first), circle.name(each.second)))
+        out.fact("net", _net(each.net, first, second))
         if each.claimed:
-            out.fact("claimed", f"{each.claimed:,} by the lender alone: in nobody's net until it is agreed to")
+            out.fact("claimed", f"{each.claimed:,} by the lender only: not in the net until the borrower agrees")
         for line in each.lines:
             out.say(f"    usage {line.usage[:12]} of grant {line.grant[:12]}, "
                     + (f"agreed by {line.agreement[:12]}" if line.agreement else "not agreed to"))  # fmt: skip
-    if not kept:
-        out.say("Nobody has used anybody's machines yet, as far as is known here.")
+    if not found:
+        out.say("No usage is known.")
     listed = [
         {"first": each.first, "second": each.second, "measure": each.unit.measure, "accelerator": each.unit.accelerator,
          "lent": each.lent, "borrowed": each.borrowed, "claimed": each.claimed, "net": each.net,
          "lines": [{"grant": line.grant, "usage": line.usage, "agreement": line.agreement} for line in each.lines]}
-        for each in kept
+        for each in found
     ]  # fmt: skip
     out.document("balance", {"balances": listed})
 
 
 def _net(net: int, first: str, second: str) -> str:
     if net == 0:
-        return "nobody owes anybody"
+        return "balanced"
     return f"{second if net > 0 else first} owes {first if net > 0 else second} {abs(net):,}"

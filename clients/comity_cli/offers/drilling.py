@@ -1,4 +1,4 @@
-"""A cut-off, rehearsed: everything is done but logging."""
+"""Drill of a cut-off: every step except logging."""
 
 from __future__ import annotations
 
@@ -8,54 +8,68 @@ from typing import TYPE_CHECKING
 from comity.trust.errors import ComityError
 from comity.trust.offers.records import CutOff, Redemption
 
-from comity_cli.offers.counter import Counter, now
+from comity_cli.offers.context import OfferContext, now
 
 if TYPE_CHECKING:
-    from comity_client.offers.market import HeldGrant
+    from comity_client.offers.market import FoundGrant
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a cut-off takes: whether it went well, and how."""
+    """One step of a cut-off: whether it succeeded, and details. The field names are keys of the JSON document."""
 
     what: str
     well: bool
     how: str
 
 
-def rehearse(counter: Counter, held: HeldGrant) -> list[Step]:
-    """The steps of a cut-off, in order. One that fails does not keep the others from being tried."""
-    view, made = held.view, held.commitment
+def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
+    """The steps of a cut-off, in order. A failed step does not stop the others."""
+    view, grant_state = found.view, found.grant_state
     steps = [
-        Step("the pact", made.grant.pact, f"{made.digest[:12]}, lent by {view.circle.name(view.offer.provider)}"),
-        Step("its chain", view.state == "proven", view.why or f"proven, cosigned by {view.cosigners} members"),
-        Step("its state", made.state == "accepted", made.state),
-        Step("its window", any(p.start <= now() < p.end for p in made.grant.allocations), _window(held)),
-        Step("what is left", any(made.left), ", ".join(f"{each:,}" for each in made.left) + f" {view.offer.measure}"),
+        Step(
+            "the pact",
+            grant_state.grant.pact,
+            f"{grant_state.digest[:12]}, lent by {view.identities.name(view.offer.provider)}",
+        ),
+        Step("its chain", view.status == "proven", view.why or f"proven, cosigned by {view.cosigners} members"),
+        Step("its state", grant_state.state == "accepted", grant_state.state),
+        Step("its window", any(p.start <= now() < p.end for p in grant_state.grant.allocations), _window(found)),
+        Step(
+            "what is left",
+            any(grant_state.left),
+            ", ".join(f"{each:,}" for each in grant_state.left) + f" {view.offer.measure}",
+        ),
     ]
-    return [*steps, *_sign(counter, held)]
+    return [*steps, *_sign(context, found)]
 
 
-def _sign(counter: Counter, held: HeldGrant) -> list[Step]:
-    """Sign the declaration, as a drill, and a redemption that nobody will ever record; check both as a node would."""
-    view, made = held.view, held.commitment
+def _sign(context: OfferContext, found: FoundGrant) -> list[Step]:
+    """Sign a cut-off marked as a drill and a redemption that is never logged, and check both as a node would."""
+    view, grant_state = found.view, found.grant_state
     try:
-        voice = counter.voice
-        mine = voice.identity == made.grant.grantee
-        steps = [Step("your key", mine, voice.label if mine else f"it speaks for {voice.label}, not the beneficiary")]
-        declared = voice.say(CutOff(voice.identity, view.book.chain, made.digest, True, "drill"))
-        asked = voice.say(Redemption(voice.identity, view.book.chain, made.digest, made.left, made.newest, "drill"))
+        signer = context.signer
+        mine = signer.identity == grant_state.grant.grantee
+        steps = [
+            Step("your key", mine, signer.label if mine else f"it belongs to {signer.label}, not to the beneficiary")
+        ]
+        declared = signer.sign(CutOff(signer.identity, view.state.chain, grant_state.digest, True, "drill"))
+        asked = signer.sign(
+            Redemption(
+                signer.identity, view.state.chain, grant_state.digest, grant_state.left, grant_state.newest, "drill"
+            )
+        )
     except ComityError as error:
         return [Step("your key", False, str(error))]
     for what, entry in (("the declaration", declared), ("a redemption", asked)):
-        genuine = view.circle.by_identity(entry)
-        how = {True: "signed, and anybody can tell that it is yours", None: "signed; nothing here proves your keys"}
+        genuine = view.identities.by_identity(entry)
+        how = {True: "signed, with keys that others can verify", None: "signed; nothing here proves your keys"}
         steps.append(Step(what, genuine is not False, how.get(genuine, "your keys are not those of the charter")))
     return steps
 
 
-def _window(held: HeldGrant) -> str:
+def _window(found: FoundGrant) -> str:
     from comity_cli.offers.rendering import when
 
-    parts = held.commitment.grant.allocations
+    parts = found.grant_state.grant.allocations
     return ", ".join(f"{when(part.start)} up to {when(part.end)}" for part in parts)

@@ -1,4 +1,4 @@
-"""What people look for among offers."""
+"""Search queries for offers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from comity_cli.command import client
-from comity_cli.offers.counter import now
+from comity_cli.offers.context import now
 
 if TYPE_CHECKING:
     from comity.wire.offer import OfferQuery
@@ -15,15 +15,15 @@ EU = (
     *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"),
     *("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
 )
-"""What `EU` stands for as a jurisdiction."""
+"""The jurisdictions that `EU` means."""
 
 
-def query(
+def offer_query(
     *, closed: bool, accelerator: str = "", min_hours: int = 0, measure: str = "", jurisdiction: Sequence[str] = (),
     beyond: Sequence[str] = (), artifact: str = "", engine: str = "",
 
 ) -> OfferQuery:  # fmt: skip
-    """What nodes are asked: offers whose window is not over, unless `closed`. Raises as `Client.resolve` does."""
+    """A query for offers whose window is not over; all offers if `closed`. Raises as `Client.resolve` does."""
     from comity.wire.offer import OfferQuery
 
     places = [code for given in jurisdiction for code in (EU if given == "EU" else [given])]

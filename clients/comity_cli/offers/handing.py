@@ -1,4 +1,4 @@
-"""From a redemption to the texts for an engine, on the provider's disk."""
+"""Files for an engine from a redemption, on the provider's disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from comity.content import durable
 from comity.trust.encoding import parse_digest
 from comity.trust.errors import ComityError
 from comity.trust.offers.records import Redemption
-from comity_client.hub_environment import endpoint_for_others
+from comity_client.hub_environment import endpoint_for_other_machines
 from comity_client.offers.handoff import HandOff, Part, render
 
 from comity_cli.command import output
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from comity_client.offers.market import SentStatement
 
 
-def facts_of(
-    asked: SentStatement[Redemption], engine: str, user: str, endpoint: str, artifact: str, model: str, home: Path
+def build_handoff(
+    found: SentStatement[Redemption], engine: str, user: str, endpoint: str, artifact: str, model: str, home: Path
 ) -> HandOff:
-    """What is handed over for a redemption. Raises Malformed (HAND-OFF), NotFound (NO-GRANT)."""
-    said, view = asked.said, asked.view
-    held, offer = view.grant(said.grant), view.offer
+    """The hand-off of a redemption. Raises Malformed (HAND-OFF), NotFound (NO-GRANT)."""
+    redemption, view = found.statement, found.view
+    grant_state, offer = view.grant(redemption.grant), view.offer
     parts = []
-    for given, amount in zip(held.grant.allocations, said.amounts, strict=False):
-        part = next(p for old in reversed(view.book.offers) if (p := old.slice(given.slice)))
+    for given, amount in zip(grant_state.grant.allocations, redemption.amounts, strict=False):
+        part = next(p for old in reversed(view.state.offers) if (p := old.slice(given.slice)))
         parts.append(
             Part(part.name, part.vendor, part.accelerator, part.count, given.nodes, given.start, given.end, amount,
                  part.cpus, part.ram_gib, part.disk_gib, part.attributes)
         )  # fmt: skip
     only = offer.artifacts[0] if len(offer.artifacts) == 1 else None
     return HandOff(
-        grant=held.digest,
+        grant=grant_state.digest,
         title=offer.title,
-        provider=view.circle.name(offer.provider),
-        grantee=view.circle.name(said.by),
+        provider=view.identities.name(offer.provider),
+        grantee=view.identities.name(redemption.by),
         measure=offer.measure,
         engine=engine or offer.engine.kind,
         target=offer.engine.target,
@@ -45,13 +45,13 @@ def facts_of(
         artifact=parse_digest(artifact) if artifact else only,
         model=model,
         user=user,
-        note=said.text,
+        note=redemption.text,
     )
 
 
-def write(facts: HandOff, folder: Path) -> list[str]:
-    """Render, and write the texts below `folder`; their names. Raises Malformed (HAND-OFF), OutOfSpace, Unavailable."""
-    files = render(facts)
+def write(handoff: HandOff, folder: Path) -> list[str]:
+    """Write the files below `folder`; returns their names. Raises Malformed (HAND-OFF), OutOfSpace, Unavailable."""
+    files = render(handoff)
     with durable.disk_errors(f"{folder} was not made"):
         durable.make_folders(folder)
     for name, text in files.items():
@@ -60,11 +60,11 @@ def write(facts: HandOff, folder: Path) -> list[str]:
 
 
 def _endpoint(home: Path) -> str:
-    """What jobs on other machines can be told; empty, and said, where there is nothing."""
+    """URL of the gateway for jobs on other machines; empty, with a warning, if there is none."""
     try:
-        url, why = endpoint_for_others(home), "only this machine reaches the gateway where it listens"
+        url, why = endpoint_for_other_machines(home), "the gateway listens only for this machine"
     except ComityError as error:
         url, why = "", str(error)
     if not url:
-        output().warn(f"the texts set no HF_ENDPOINT: {why}; set url in [gateway] of node.toml, or give --endpoint")
+        output().warn(f"the files do not set HF_ENDPOINT: {why}; set url in [gateway] of node.toml, or give --endpoint")
     return url

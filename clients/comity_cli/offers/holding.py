@@ -1,4 +1,4 @@
-"""The grantee's side: a grant in the hand of whoever speaks, and what its holder signs about it."""
+"""The grantee's side: one own grant, and the statements that its grantee signs about it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from comity.trust.encoding import Digest
 from comity.trust.errors import Refused
 from comity.trust.offers.chain import GrantState
-from comity.trust.offers.records import Said
+from comity.trust.offers.records import PartyStatement
 
-from comity_cli.offers.counter import Counter
+from comity_cli.offers.context import OfferContext
 from comity_cli.offers.rendering import grant_facts
 
 if TYPE_CHECKING:
@@ -19,40 +19,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """A grant, by its chain as it can be known here, of whoever speaks at the counter. Made by `held_by`."""
+class OwnGrant:
+    """A grant of the signer, with its chain. Created by `require_own`."""
 
-    counter: Counter
+    context: OfferContext
     view: ChainView
-    grant: GrantState
+    grant_state: GrantState
 
     @property
-    def about(self) -> tuple[Digest, Digest, Digest]:
-        """Who speaks, of which chain, of which grant: how everything begins that a grantee says."""
-        return self.grant.grant.grantee, self.view.book.chain, self.grant.digest
+    def ids(self) -> tuple[Digest, Digest, Digest]:
+        """Grantee, chain and grant: the first arguments of every statement about the grant."""
+        return self.grant_state.grant.grantee, self.view.state.chain, self.grant_state.digest
 
     @property
     def name(self) -> str:
-        """By which people name it in a command."""
-        return self.grant.digest[:12]
+        """Its short name for commands."""
+        return self.grant_state.digest[:12]
 
-    def sign(self, said: Said, title: str, *, following: str, facts: Sequence[tuple[str, str]] = ()) -> None:
-        """Show the grant with `facts`, ask, sign and hand over, as `Counter.sign` does."""
-        shown = [*grant_facts(self.view, self.grant), *facts]
-        self.counter.sign(said, shown, title=title, known=self.view.parcel, following=following)
-
-
-def own_grant(name: str, **options: Any) -> Holding:
-    """The grant that `name`, a digest's beginning or a parcel, stands for. Raises NotFound, and as `held_by` does."""
-    counter = Counter(**options)
-    held = counter.grant(name)
-    return held_by(counter, held.view, held.commitment)
+    def sign(
+        self, content: PartyStatement, title: str, *, next_command: str, facts: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Show the grant with `facts`, ask, sign and send, as `OfferContext.sign` does."""
+        shown = [*grant_facts(self.view, self.grant_state), *facts]
+        self.context.sign(content, shown, title=title, known=self.view.bundle, next_command=next_command)
 
 
-def held_by(counter: Counter, view: ChainView, grant: GrantState) -> Holding:
-    """Raises Refused (NOT-YOURS), and as `Counter.voice` does."""
-    grantee, voice = grant.grant.grantee, counter.voice.identity
-    if grantee != voice:
-        raise Refused("this grant is another's", why=f"its grantee is {grantee[:12]}, and you speak for {voice[:12]}",
-                      hint="name your member's home: --dir HOME; or your publisher", code="NOT-YOURS")  # fmt: skip
-    return Holding(counter, view, grant)
+def find_own_grant(name: str, **options: Any) -> OwnGrant:
+    """The own grant that `name` (first digits of a digest, or a bundle file) selects.
+
+    Raises NotFound, and as `require_own` does.
+    """
+    context = OfferContext(**options)
+    found = context.grant(name)
+    return require_own(context, found.view, found.grant_state)
+
+
+def require_own(context: OfferContext, view: ChainView, grant_state: GrantState) -> OwnGrant:
+    """The grant, if the signer is its grantee. Raises Refused (NOT-YOURS), and as `OfferContext.signer` does."""
+    grantee, signer = grant_state.grant.grantee, context.signer.identity
+    if grantee != signer:
+        raise Refused("not your grant", why=f"its grantee is {grantee[:12]}, and you sign for {signer[:12]}",
+                      hint="give your member's home: --dir HOME, or your publisher", code="NOT-YOURS")  # fmt: skip
+    return OwnGrant(context, view, grant_state)

@@ -1,4 +1,4 @@
-"""The provider's side of `comity grant`: each step is one record, written by its own node alone."""
+"""The provider's commands of `comity grant`. Each writes one record, by the provider's own node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from comity.trust.offers.records import Default, GrantRequest, Redemption
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.offers import rendering
-from comity_cli.offers.counter import LENDER, Counter, S, lending_options
+from comity_cli.offers.context import LENDER_HOME, OfferContext, S, lending_options
 from comity_cli.offers.wants import allocations, moment
 from comity_cli.output import plural
 
@@ -25,178 +25,184 @@ if TYPE_CHECKING:
 
 @examples(
     "comity grant approve 7c6b5a49 --dir node-ch",
-    "comity grant approve request.parcel --dir node-ch --out grant.parcel",
+    "comity grant approve request.bundle --dir node-ch --out grant.bundle",
     "comity grant approve 7c6b5a49 --want big:1:100 --dir node-ch",
 )
 @click.command(cls=Command, name="approve", short_help="Grant a request.")
 @click.argument("request", metavar="REQUEST")
 @click.option(
-    "--want", "wants", multiple=True, metavar="SLICE:NODES[:AMOUNT]", help="Grant this instead of what was asked."
+    "--want", "wants", multiple=True, metavar="SLICE:NODES[:AMOUNT]", help="Grant this instead of the request."
 )
-@click.option("--from-time", "start", type=moment, metavar="TIME", help="With --want: from when.")
-@click.option("--until", "end", type=moment, metavar="TIME", help="With --want: until when.")
+@click.option("--from-time", "start", type=moment, metavar="TIME", help="With --want: start.")
+@click.option("--until", "end", type=moment, metavar="TIME", help="With --want: end.")
 @lending_options
 def approve(request: str, wants: Sequence[str], start: int | None, end: int | None, **options: Any) -> None:
-    """Grant REQUEST, a digest's beginning or a parcel. Your node reserves the machines and logs the grant in one step;
-    it refuses what would be more than there is."""
+    """Grant REQUEST, given by the first digits of its digest or a bundle file. Your node reserves the machines and logs
+    the grant in one step. It refuses a grant that exceeds what is free."""
     from comity.wire.offer import Approve
 
-    counter, out = Counter(**options), output()
-    asked = counter.said(request, GrantRequest)
-    said = asked.said
-    chosen = allocations(asked.view.offer, wants, start, end) if wants else ()
-    who = asked.view.circle.name(said.by)
-    out.say(f"{who} asks for {'a standing pact' if said.pact else 'machines'}: {said.text or 'no reason given'}")
-    for part in chosen or said.allocations:
-        free = asked.view.book.free_nodes(part.slice, part.start, part.end)
-        out.fact(part.slice, f"{rendering.span(part)}, {part.amount:,} {asked.view.offer.measure}; {free} free then")
-    recorded = counter.record(Approve(asked.entry.digest, chosen), "Grant this?", _carried(asked))
-    _tell(
-        counter, recorded, f"granted to {who}", f"comity grant accept {_for_other_side(counter, recorded)} --dir HOME"
+    context, out = OfferContext(**options), output()
+    found = context.statement(request, GrantRequest)
+    content = found.statement
+    chosen = allocations(found.view.offer, wants, start, end) if wants else ()
+    who = found.view.identities.name(content.by)
+    out.say(f"{who} requests {'a standing pact' if content.pact else 'machines'}: {content.text or 'no reason given'}")
+    for part in chosen or content.allocations:
+        free = found.view.state.free_nodes(part.slice, part.start, part.end)
+        out.fact(
+            part.slice,
+            f"{rendering.describe_interval(part)}, {part.amount:,} {found.view.offer.measure}; {free} nodes free",
+        )
+    recorded = context.record(Approve(found.entry.digest, chosen), "Grant this?", _unlogged_lines(found))
+    _show_record(
+        context, recorded, f"granted to {who}", f"comity grant accept {_argument(context, recorded)} --dir HOME"
     )
 
 
 @examples("comity grant reject 7c6b5a49 --text 'in use until March' --dir node-ch")
-@click.command(cls=Command, name="reject", short_help="Say no to a request.")
+@click.command(cls=Command, name="reject", short_help="Reject a request.")
 @click.argument("request", metavar="REQUEST")
-@click.option("--text", required=True, help="Why, for everybody to read.")
+@click.option("--text", required=True, help="Reason. Public.")
 @lending_options
 def reject(request: str, text: str, **options: Any) -> None:
-    """Say no to REQUEST, with a reason. It is logged."""
+    """Reject REQUEST, with a reason. The rejection is logged."""
     from comity.wire.offer import Reject
 
-    counter = Counter(**options)
-    asked = counter.said(request, GrantRequest)
-    recorded = counter.record(Reject(asked.entry.digest, text), "Reject this request?", _carried(asked))
-    _tell(counter, recorded, f"rejected {asked.entry.digest[:12]}", "comity offer ls")
+    context = OfferContext(**options)
+    found = context.statement(request, GrantRequest)
+    recorded = context.record(Reject(found.entry.digest, text), "Reject this request?", _unlogged_lines(found))
+    _show_record(context, recorded, f"rejected {found.entry.digest[:12]}", "comity offer ls")
 
 
-@examples("comity grant load accept.parcel --dir node-ch", "comity grant load cut-off.parcel --dir node-ch --json")
-@click.command(cls=Command, name="load", short_help="Log at your node what a grantee sent in a parcel.")
+@examples("comity grant load accept.bundle --dir node-ch", "comity grant load cut-off.bundle --dir node-ch --json")
+@click.command(cls=Command, name="load", short_help="Log the statements of a bundle file at your node.")
 @click.argument("file", type=FILE)
-@LENDER
+@LENDER_HOME
 def load(file: Path, home: Path) -> None:
-    """Have your node log what somebody carried here: an acceptance, a release, a cut-off, a default, an agreement. It
-    checks who signed each line, and records what follows by itself."""
+    """Log the statements in FILE at your node: an acceptance, a release, a cut-off, a default, an agreement. The node
+    checks who signed each line, and writes the records that follow by itself."""
     from comity_client.offers.market import OfferBundle
 
-    counter, out = Counter(home=home), output()
+    context, out = OfferContext(home=home), output()
     lines = OfferBundle.read(file).unplaced
     if not lines:
-        raise NotFound(f"{file} brings nothing to log", why="each of its lines was in a log when it was written",
+        raise NotFound(f"{file} contains nothing to log", why="all its lines were in a log when it was written",
                        hint=f"comity offer show {shlex.quote(str(file))} --offline", code="NOTHING-TO-LOG")  # fmt: skip
-    name, indexes = counter.market.deliver(lines, counter.socket)
+    name, indexes = context.offer_client.deliver(lines, context.socket)
     out.done(f"{plural(len(indexes), 'line')} of {file} logged at {name}")
     out.document("loaded", {"node": name, "indexes": list(indexes)})
 
 
 @examples(
-    "comity grant hand-over redeem.parcel --dir node-ch --user guest1 --into ./hand-off",
+    "comity grant hand-over redeem.bundle --dir node-ch --user guest1 --into ./hand-off",
     "comity grant hand-over 3d4c5b6a --engine skypilot --into ./hand-off --dir node-ch",
 )
-@click.command(cls=Command, name="hand-over", short_help="Record a redemption, and write what the engine needs.")
+@click.command(cls=Command, name="hand-over", short_help="Record a redemption, and write files for the engine.")
 @click.argument("redemption", metavar="REDEMPTION")
 @click.option("--into", type=NEW_FOLDER, default=Path("hand-off"), show_default=True,
-              help="Write the texts there.")  # fmt: skip
+              help="Folder for the files.")  # fmt: skip
 @click.option("--engine", default="", type=click.Choice(["", "slurm", "kubernetes", "skypilot", "ssh"]),
               help="Default: the offer's.")  # fmt: skip
 @click.option("--user", default="", help="The grantee's account on your machines.")
-@click.option("--endpoint", default="", metavar="URL", help="Your node as a Hub. Default: what its settings say.")
-@click.option("--artifact", default="", metavar="DIGEST", help="The model. Default: the only one that the offer names.")
-@click.option("--model", default="", metavar="NAME", help="Its name, for people and for vLLM.")
+@click.option("--endpoint", default="", metavar="URL", help="Your node as a Hub. Default: from its settings.")
+@click.option("--artifact", default="", metavar="DIGEST", help="The model. Default: the only model of the offer.")
+@click.option("--model", default="", metavar="NAME", help="Name of the model, for people and for vLLM.")
 @lending_options
 def hand_over(
     redemption: str, into: Path, engine: str, user: str, endpoint: str, artifact: str, model: str, **options: Any
 ) -> None:
-    """Record REDEMPTION, a digest's beginning or a parcel, and write texts for Slurm, Kubernetes, SkyPilot or SSH. Your
-    node checks that the grantee's own key signed it after the newest record, and that so much is left. Comity runs
-    nothing: read the texts, then use them. No password or key is in them."""
+    """Record REDEMPTION, given by the first digits of its digest or a bundle file, and write files for Slurm,
+    Kubernetes, SkyPilot or SSH. Your node checks that the grantee's key signed it after the newest record, and that
+    the amount is left. Comity runs nothing: read the files, then use them. They contain no password or key."""
     from comity.wire.offer import Redeem
 
-    from comity_cli.offers.handing import facts_of, write
+    from comity_cli.offers.handing import build_handoff, write
 
-    counter, out = Counter(**options), output()
-    asked = counter.said(redemption, Redemption)
-    facts = facts_of(asked, engine, user, endpoint, artifact, model, counter.home)
-    for what, how in rendering.grant_facts(asked.view, asked.view.grant(asked.said.grant)):
+    context, out = OfferContext(**options), output()
+    found = context.statement(redemption, Redemption)
+    handoff = build_handoff(found, engine, user, endpoint, artifact, model, context.home)
+    for what, how in rendering.grant_facts(found.view, found.view.grant(found.statement.grant)):
         out.fact(what, how)
-    recorded = counter.record(Redeem(asked.entry.digest), "Record this redemption?", _carried(asked))
-    files = write(facts, into)
-    out.done(f"recorded: {recorded.entry.digest[:12]}; texts for {facts.engine}: {', '.join(files)} in {into}")
+    recorded = context.record(Redeem(found.entry.digest), "Record this redemption?", _unlogged_lines(found))
+    files = write(handoff, into)
+    out.done(f"recorded: {recorded.entry.digest[:12]}; files for {handoff.engine}: {', '.join(files)} in {into}")
     written = {name: str(into / name) for name in files}
     out.document(
         "hand-over",
-        {"line": recorded.entry.digest, "index": recorded.index, "engine": facts.engine, "files": written},
+        {"line": recorded.entry.digest, "index": recorded.index, "engine": handoff.engine, "files": written},
     )
-    out.hint("read the texts, run the administrator's part, and give the grantee the rest")
+    out.hint("read the files, run the administrator's part, and send the rest to the grantee")
 
 
 @examples("comity grant take-back 1f2e3d4c --dir node-ch")
-@click.command(cls=Command, name="take-back", short_help="Record that a grant is over, or was given back.")
+@click.command(cls=Command, name="take-back", short_help="Release a grant that is over or was given back.")
 @click.argument("grant", metavar="GRANT")
 @lending_options
 def take_back(grant: str, **options: Any) -> None:
-    """Record that GRANT is over, or that its grantee gave it back: what was not redeemed is free again."""
+    """Record that GRANT is over or was given back. What was not redeemed is free again."""
     from comity.wire.offer import Release
 
-    counter = Counter(**options)
-    held = counter.grant(grant)
-    recorded = counter.record(Release(held.commitment.digest), "Take it back?", held.view.parcel.unplaced)
-    _tell(counter, recorded, "what is left of it is free again", f"comity offer show {held.view.book.chain[:12]}")
+    context = OfferContext(**options)
+    found = context.grant(grant)
+    recorded = context.record(Release(found.grant_state.digest), "Release it?", found.view.bundle.unplaced)
+    _show_record(context, recorded, "released", f"comity offer show {found.view.state.chain[:12]}")
 
 
 @examples("comity grant answer 4f3e2d1c --text 'the power failed; it was made good on 9 January' --dir node-ch")
-@click.command(cls=Command, name="answer", short_help="Answer a default in public.")
+@click.command(cls=Command, name="answer", short_help="Answer a default statement.")
 @click.argument("default", metavar="DEFAULT")
-@click.option("--text", required=True, help="What you have to say to it, for everybody to read.")
+@click.option("--text", required=True, help="Your answer. Public.")
 @lending_options
 def answer(default: str, text: str, **options: Any) -> None:
-    """Answer DEFAULT, what a grantee said of you. Both stand beside the grant, for everybody to read."""
+    """Answer DEFAULT, a grantee's statement that a grant was not honoured. Both are public and shown with the grant."""
     from comity.wire.offer import AnswerDefault
 
-    counter = Counter(**options)
-    found = counter.said(default, Default)
-    output().say(f"{found.view.circle.name(found.said.by)} says: {found.said.text}")
-    recorded = counter.record(AnswerDefault(found.entry.digest, text), "Log this answer?", _carried(found))
-    _tell(counter, recorded, "answered", f"comity grant show {found.said.grant[:12]}")
+    context = OfferContext(**options)
+    found = context.statement(default, Default)
+    output().say(f"{found.view.identities.name(found.statement.by)} says: {found.statement.text}")
+    recorded = context.record(AnswerDefault(found.entry.digest, text), "Log this answer?", _unlogged_lines(found))
+    _show_record(context, recorded, "answered", f"comity grant show {found.statement.grant[:12]}")
 
 
 @examples("comity grant report 1f2e3d4c --amount 280 --since 2027-01-04 --until 2027-01-11 --dir node-ch")
-@click.command(cls=Command, name="report", short_help="Say what was used of a grant.")
+@click.command(cls=Command, name="report", short_help="Log what was used of a grant.")
 @click.argument("grant", metavar="GRANT")
-@click.option("--amount", "given", multiple=True, required=True, type=click.IntRange(0), help="Of each allocation.")
-@click.option("--since", "start", type=moment, required=True, metavar="TIME", help="From when.")
-@click.option("--until", "end", type=moment, required=True, metavar="TIME", help="Until when.")
-@click.option("--text", default="", help="For people.")
+@click.option(
+    "--amount", "given", multiple=True, required=True, type=click.IntRange(0), help="Amount of each allocation."
+)
+@click.option("--since", "start", type=moment, required=True, metavar="TIME", help="Start.")
+@click.option("--until", "end", type=moment, required=True, metavar="TIME", help="End.")
+@click.option("--text", default="", help="Free text. Public.")
 @lending_options
 def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **options: Any) -> None:
-    """Say what was used of GRANT. It counts in a balance once the grantee agrees: `comity grant agree`."""
+    """Log what was used of GRANT. It counts in a balance once the grantee agrees: `comity grant agree`."""
     from comity.wire.offer import UsageReport
 
-    counter = Counter(**options)
-    held = counter.grant(grant)
-    act = UsageReport(held.commitment.digest, tuple(given), Window(start, end), text)
-    recorded = counter.record(act, f"Say that {', '.join(map(str, given))} {held.view.offer.measure} were used?")
-    _tell(counter, recorded, "said", f"comity grant agree {_for_other_side(counter, recorded)} --dir HOME")
+    context = OfferContext(**options)
+    found = context.grant(grant)
+    action = UsageReport(found.grant_state.digest, tuple(given), Window(start, end), text)
+    recorded = context.record(action, f"Log that {', '.join(map(str, given))} {found.view.offer.measure} were used?")
+    _show_record(context, recorded, "logged", f"comity grant agree {_argument(context, recorded)} --dir HOME")
 
 
 COMMANDS: Final = (approve, reject, load, hand_over, take_back, answer, report)
 
 
-def _carried(asked: SentStatement[S]) -> list[bytes]:
-    """What a parcel brought that is in no log yet: the statement itself last."""
-    lines = asked.view.parcel.unplaced
-    return [line for line in lines if line != asked.entry.line] + [asked.entry.line] if lines else []
+def _unlogged_lines(found: SentStatement[S]) -> list[bytes]:
+    """Lines of the bundle that are in no log yet, the statement itself last."""
+    lines = found.view.bundle.unplaced
+    return [line for line in lines if line != found.entry.line] + [found.entry.line] if lines else []
 
 
-def _for_other_side(counter: Counter, recorded: ProviderRecord) -> str:
-    return shlex.quote(counter.out.name) if counter.out else recorded.entry.digest[:12]
+def _argument(context: OfferContext, recorded: ProviderRecord) -> str:
+    return shlex.quote(context.out.name) if context.out else recorded.entry.digest[:12]
 
 
-def _tell(counter: Counter, recorded: ProviderRecord, what: str, following: str) -> None:
+def _show_record(context: OfferContext, recorded: ProviderRecord, what: str, next_command: str) -> None:
     out, entry = output(), recorded.entry
     out.done(f"{what}: {entry.statement.predicate} {entry.digest[:12]}, proven by a checkpoint"
-             + (f"; in {counter.out}, to be carried" if counter.out else ""))  # fmt: skip
-    out.document(entry.statement.predicate, {"line": entry.digest, "chain": entry.statement.subject, "next": following,
-                                             "where": str(counter.out) if counter.out else ""})  # fmt: skip
-    out.hint(f"the other side: {following}")
+             + (f"; in bundle file {context.out}" if context.out else ""))  # fmt: skip
+    where = str(context.out) if context.out else ""
+    document = {"line": entry.digest, "chain": entry.statement.subject, "next": next_command, "where": where}
+    out.document(entry.statement.predicate, document)
+    out.hint(f"the other side: {next_command}")

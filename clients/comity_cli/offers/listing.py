@@ -1,4 +1,4 @@
-"""Requests and grants of a chain, in the order in which they were made, and what was said of them."""
+"""Requests and grants of a chain in order, and the statements about a grant."""
 
 from __future__ import annotations
 
@@ -15,67 +15,72 @@ if TYPE_CHECKING:
     from comity_client.offers.market import ChainView
 
 
-def lines_of(view: ChainView) -> list[dict[str, Any]]:
-    """A row for each request: what became of it, and the next command."""
+def request_rows(view: ChainView) -> list[dict[str, Any]]:
+    """One row for each request: its state and the next command."""
     from comity.trust.offers.records import GrantRequest
-    from comity_client.offers.market import loose
+    from comity_client.offers.market import unlogged_statements
 
     rows = []
-    for stated in (*view.requests(), *loose(view)):
-        request = stated.said
+    for located in (*view.requests(), *unlogged_statements(view)):
+        request = located.statement
         if not isinstance(request, GrantRequest):
             continue
-        answer = view.book.answers.get(stated.line)
-        held = view.book.grants.get(answer) if answer else None
-        state = held.state if held else "rejected" if answer else "requested"
+        answer = view.state.answers.get(located.line)
+        grant_state = view.state.grants.get(answer) if answer else None
+        state = grant_state.state if grant_state else "rejected" if answer else "requested"
         rows.append(
             {
-                "line": held.digest if held else stated.line,
-                "request": stated.line,
+                "line": grant_state.digest if grant_state else located.line,
+                "request": located.line,
                 "state": state,
                 "pact": request.pact,
                 "by": request.by,
-                "who": view.circle.name(request.by),
-                "asked": _words(held.grant.allocations if held else request.allocations, view.offer.measure),
-                "chain": view.book.chain,
-                "chain_state": view.state,
-                "next": next_step(held) if held else f"comity grant approve {stated.line[:12]} --dir HOME",
+                "who": view.identities.name(request.by),
+                "asked": _describe(
+                    grant_state.grant.allocations if grant_state else request.allocations, view.offer.measure
+                ),
+                "chain": view.state.chain,
+                "chain_state": view.status,
+                "next": next_step(grant_state)
+                if grant_state
+                else f"comity grant approve {located.line[:12]} --dir HOME",
             }
         )
     return rows
 
 
-def said_of(view: ChainView, grant: str) -> list[dict[str, Any]]:
-    """What either side said of a grant beside its chain, in order."""
-    from comity_client.offers.market import loose
+def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
+    """Statements about a grant that are not records, in order."""
+    from comity_client.offers.market import unlogged_statements
 
     found = []
-    for stated in (*view.chain.stated, *loose(view)):
-        said = stated.said
-        if getattr(said, "grant", None) != grant:
+    for located in (*view.chain.statements, *unlogged_statements(view)):
+        statement = located.statement
+        if getattr(statement, "grant", None) != grant:
             continue
-        by = getattr(said, "by", None)
+        by = getattr(statement, "by", None)
         found.append(
             {
-                "kind": _kind(said),
-                "line": stated.line,
-                "index": stated.index,
-                "by": view.circle.name(by) if by else f"the provider, {view.circle.name(view.offer.provider)}",
-                "text": getattr(said, "text", ""),
+                "kind": _kind(statement),
+                "line": located.line,
+                "index": located.index,
+                "by": view.identities.name(by) if by else f"the provider, {view.identities.name(view.offer.provider)}",
+                "text": getattr(statement, "text", ""),
             }
         )
     return found
 
 
-def next_step(held: GrantState) -> str:
-    """The command that a grant waits for; empty where it is over."""
+def next_step(grant_state: GrantState) -> str:
+    """The next command for a grant; empty if it is over."""
+    accepted = "pact declare" if grant_state.grant.pact else "grant redeem"
     return {
-        "granted": f"comity grant accept {held.digest[:12]} --dir HOME",
-        "accepted": f"comity {'pact declare' if held.grant.pact else 'grant redeem'} {held.digest[:12]} --dir HOME",
-    }.get(held.state, "")
+        "granted": f"comity grant accept {grant_state.digest[:12]} --dir HOME",
+        "accepted": f"comity {accepted} {grant_state.digest[:12]} --dir HOME",
+    }.get(grant_state.state, "")
 
 
-def _kind(said: object) -> str:
+def _kind(statement: object) -> str:
     kinds = {
         Default: "default",
         DefaultAnswer: "answer",
@@ -83,12 +88,12 @@ def _kind(said: object) -> str:
         Redemption: "redemption",
         GivingBack: "release",
     }
-    if isinstance(said, CutOff):
-        return "drill" if said.drill else "cut-off"
-    return kinds.get(type(said), type(said).__name__.lower())
+    if isinstance(statement, CutOff):
+        return "drill" if statement.drill else "cut-off"
+    return kinds.get(type(statement), type(statement).__name__.lower())
 
 
-def _words(allocations: tuple[SliceAllocation, ...], measure: str) -> str:
+def _describe(allocations: tuple[SliceAllocation, ...], measure: str) -> str:
     return ", ".join(
         f"{part.nodes} x {part.slice} until {when(part.end)}, {part.amount:,} {measure}" for part in allocations
     )

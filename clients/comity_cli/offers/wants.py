@@ -1,4 +1,4 @@
-"""What people type when they ask for machines."""
+"""Parsing of allocations, times and amounts in command options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def moment(text: str) -> int:
-    """POSIX seconds of a time, UTC unless it names an offset; as Click's type of an option."""
+    """Click type: POSIX seconds of an ISO 8601 time, UTC unless it has an offset."""
     try:
         read = datetime.fromisoformat(text)
     except ValueError as error:
@@ -22,8 +22,10 @@ def moment(text: str) -> int:
 
 
 def allocations(offer: Offer, wants: Sequence[str], start: int | None, end: int | None) -> tuple[SliceAllocation, ...]:
-    """Allocations from `SLICE:NODES[:AMOUNT]`; without an amount, all that the nodes give. The whole window where no
-    time is given. Raises click.UsageError with the offer's own objection."""
+    """Parse allocations `SLICE:NODES[:AMOUNT]`. Defaults: all that the nodes give; the whole window.
+
+    Raises click.UsageError with the reason if the offer can never grant them.
+    """
     from comity.trust.errors import Malformed
 
     begin, until = offer.window.start if start is None else start, offer.window.end if end is None else end
@@ -32,16 +34,16 @@ def allocations(offer: Offer, wants: Sequence[str], start: int | None, end: int 
     except (ValueError, Malformed) as error:
         raise click.UsageError(f"--want: {error}") from error
     if len({part.slice for part in made}) != len(made):
-        raise click.UsageError("--want: a slice is asked for twice")
-    if why := offer.objection(made):
-        raise click.UsageError(f"this can never be had of this offer: {why}")
+        raise click.UsageError("--want: a slice is named twice")
+    if why := offer.allocation_error(made):
+        raise click.UsageError(f"the offer cannot grant this: {why}")
     return made
 
 
 def amounts(given: Sequence[int], most: Sequence[int]) -> tuple[int, ...]:
-    """Amounts for each allocation; all that is left where none is given. Raises click.UsageError."""
+    """Amounts of each allocation. Default: all that is left. Raises click.UsageError."""
     if given and len(given) != len(most):
-        raise click.UsageError(f"--amount: the grant has {len(most)} allocations, so name {len(most)} amounts")
+        raise click.UsageError(f"--amount: the grant has {len(most)} allocations, so give {len(most)} amounts")
     return tuple(given) or tuple(most)
 
 
@@ -52,9 +54,9 @@ def _allocation(offer: Offer, want: str, start: int, end: int) -> SliceAllocatio
     nodes, _, amount = rest.partition(":")
     part = offer.slice(name)
     if part is None:
-        raise ValueError(f"{name!r} is no slice of the offer: it has {', '.join(p.name for p in offer.slices)}")
+        raise ValueError(f"{name!r} is not a slice of the offer, which has {', '.join(p.name for p in offer.slices)}")
     if not nodes.isdecimal() or (amount and not amount.isdecimal()):
         raise ValueError(f"{want!r}: write SLICE:NODES or SLICE:NODES:AMOUNT")
     unit = offer.granularity.amount
-    usual = min(part.most(offer.measure, int(nodes), max(0, end - start)), part.amount) // unit * unit
+    usual = min(part.max_amount(offer.measure, int(nodes), max(0, end - start)), part.amount) // unit * unit
     return SliceAllocation(name, int(nodes), start, end, int(amount) if amount else usual)

@@ -1,10 +1,9 @@
-"""Asking to be admitted, and how far that is. A request promises nothing: some member has to draft the charter.
+"""Joining a federation: requests to join, the drafts that admit an applicant, and federation files for invitations.
 
-A federation file out of what was verified here: for a newcomer, or for one's own next pin.
-
-It brings the whole chain of charters with their certificates, so that whoever reads it proves it again, and the nodes.
-What it cannot prove is that this *is* the federation they were told about: they take it from two members by separate
-ways, and have the words read out. Source: protocol, section 7.9.
+A join request promises nothing: a member has to draft a charter that admits the applicant. An invitation is a
+federation file built from verified material: all charters with their certificates, and the nodes. Its reader
+verifies all of it, except that it *is* the intended federation: so the reader gets it from two members over separate
+channels and compares the spoken words. Source: protocol, section 7.9.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from comity_client.session import Session
 
 @dataclass(frozen=True, slots=True)
 class JoinAnswer:
-    """What the nodes did with a request: where it waits, and who did not take it."""
+    """The result of a join request: the nodes where it waits, and the nodes that refused it."""
 
     member: Digest
     waiting: tuple[tuple[str, AskReceipt], ...]
@@ -40,8 +39,8 @@ class JoinAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionDraft:
-    """A draft that would admit somebody: whether they consented, and how many of `quorum` intend and ratified it in
-    the round in which it is farthest."""
+    """A draft that would admit an applicant: whether the applicant consented, and the number of INTENT and RATIFY votes
+    of `quorum` in the draft's newest round."""
 
     body: Digest
     by: str
@@ -55,21 +54,21 @@ class AdmissionDraft:
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """Who asks to be admitted, by a card that proves itself; `since` is what the node says."""
+    """An applicant, with a verified card. `since` is the node's statement, not verified."""
 
     card: NodeCard
     since: int
 
 
 def card_of(home: Path) -> NodeCard:
-    """The card in a node's home. Raises NotFound, Malformed, Untrusted."""
+    """Read the card in a node's home. Raises NotFound, Malformed, Untrusted."""
     return NodeCard.read(home / "node-card.json")
 
 
 def card_lines(home: Path) -> tuple[bytes, ...]:
-    """What a request holds: the card's lines, and the node's addresses under its own signature.
+    """The lines of a request: those of the card, and the node's signed addresses.
 
-    Raises NotFound, Refused, Malformed, Untrusted for what the home lacks.
+    Raises NotFound, Refused, Malformed, Untrusted if the home is incomplete.
     """
     card = card_of(home)
     online = read_signer(home / "keys" / "online.pem")
@@ -77,22 +76,24 @@ def card_lines(home: Path) -> tuple[bytes, ...]:
 
 
 async def ask_to_join(session: Session, lines: Sequence[bytes]) -> JoinAnswer:
-    """Put a request to every node of the session. Raises Unavailable, Refused where none takes it."""
+    """Send a request to every node of the session. Raises Unavailable, Refused if no node accepts it."""
     answers = await session.ask(lambda client: client.ask(lines))
     if not answers.found:
-        raise answers.failure("nobody took the request to join")
+        raise answers.failure("no node accepted the join request")
     waiting = tuple((node.name, receipt) for node, receipt in answers.found.items())
     member = parse_entry(lines[0]).statement.subject
     if any(receipt.member != member for _, receipt in waiting):
-        raise Untrusted("the request was taken for somebody else's", why="a node names another identity", code="ASK")
+        raise Untrusted(
+            "the join request was registered for another identity", why="a node returned its id", code="ASK"
+        )
     return JoinAnswer(member, waiting, tuple((node.name, error) for node, error in answers.failed.items()))
 
 
 async def applicants(session: Session) -> list[Applicant]:
-    """Who waits, as the nodes tell; cards that do not prove themselves are left out. Raises Unavailable."""
+    """The waiting applicants, from all nodes; cards that do not verify are left out. Raises Unavailable."""
     answers = await session.ask(lambda client: client.asks())
     if not answers.found:
-        raise answers.failure("nobody says who asks to join")
+        raise answers.failure("no node gave its join requests")
     found: dict[Digest, Applicant] = {}
     for requests in answers.found.values():
         for request in requests:
@@ -101,32 +102,32 @@ async def applicants(session: Session) -> list[Applicant]:
     return list(found.values())
 
 
-def admission_drafts(sitting: CharterState, member: Digest) -> list[AdmissionDraft]:
-    """The open drafts that would give `member` a seat; none where nobody drafted one, or where it has one."""
-    if sitting.current.member(member) is not None:
+def admission_drafts(charter_state: CharterState, member: Digest) -> list[AdmissionDraft]:
+    """The open drafts that would give `member` a seat; none if it already has one."""
+    if charter_state.current.member(member) is not None:
         return []
     found = []
-    for draft in sitting.council.drafts:
+    for draft in charter_state.tally.drafts:
         if draft.body.member(member) is None:
             continue
         at = max((*draft.intents, *draft.ratified), default=0)
-        by = sitting.current.member(draft.by) if draft.by else None
+        by = charter_state.current.member(draft.by) if draft.by else None
         consented = all(seat.id != member for seat in draft.missing)
         counts = len(draft.intents.get(at, ())), len(draft.ratified.get(at, ()))
         name = by.name if by else ""
         found.append(
-            AdmissionDraft(draft.body.digest, name, draft.text, consented, at, *counts, sitting.current.quorum)
+            AdmissionDraft(draft.body.digest, name, draft.text, consented, at, *counts, charter_state.current.quorum)
         )
     return found
 
 
 def _card(request: JoinRequest) -> NodeCard | None:
-    """The card of a request: inception, rotations, a node record; its addresses are the asker's own claim."""
+    """The card of a request: inception, rotations, a node record. Its addresses are claims of the applicant."""
     try:
         entries = [parse_entry(line) for line in request.lines]
         lines = {kind: [e.line for e in entries if e.statement.predicate == kind] for kind in _KINDS}
-        said = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == "addresses"]
-        mutual, open_ = (said[-1].mutual, said[-1].open) if said else ((), ())
+        addresses = [parse_addresses(entry.statement) for entry in entries if entry.statement.predicate == "addresses"]
+        mutual, open_ = (addresses[-1].mutual, addresses[-1].open) if addresses else ((), ())
         return NodeCard.of(lines["inception"][0], lines["rotated"], lines["node-record"][-1], mutual, open_)
     except (ComityError, IndexError):
         return None
@@ -137,7 +138,7 @@ _KINDS = ("inception", "rotated", "node-record")
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A federation file, and what both sides read out to each other."""
+    """A federation file, and the spoken words that both sides compare."""
 
     federation: Federation
     data: bytes
@@ -145,7 +146,7 @@ class Invitation:
 
 
 def make_invitation(federation: Federation) -> Invitation:
-    """`federation` as a file, with the words that name it and its newest charter."""
+    """The file of `federation`, with the spoken words of its id and its newest charter."""
     spoken = (
         ("federation", syllables(federation.id)),
         (f"epoch {federation.body.epoch}", syllables(federation.body.digest)),
@@ -154,13 +155,13 @@ def make_invitation(federation: Federation) -> Invitation:
 
 
 def extended_federation(
-    federation: Federation, sitting: CharterState, nodes: Iterable[FederationNode] = ()
+    federation: Federation, charter_state: CharterState, nodes: Iterable[FederationNode] = ()
 ) -> Federation:
-    """The file with the epochs that the sitting certified, and with `nodes`; the newest record of a node wins.
+    """`federation` with the epochs certified in `charter_state` and with `nodes`. For one node, the last record wins.
 
-    Raises Malformed/Untrusted where a node does not prove itself.
+    Raises Malformed/Untrusted if a node does not verify.
     """
-    epochs = sitting.council.epochs
+    epochs = charter_state.tally.epochs
     known = {node.record.name: node for node in (*federation.nodes, *nodes)}
     return Federation.assemble(
         (*federation.chain, *(certificate.body for certificate in epochs)),
@@ -169,30 +170,30 @@ def extended_federation(
     )
 
 
-def carried_nodes(sitting: CharterState) -> list[FederationNode]:
-    """Nodes of current members whose records are among the lines at hand, with the addresses that they gave."""
-    records = [entry for entry in sitting.entries if entry.statement.predicate == "node-record"]
-    return list(_proven(sitting, records, sitting.entries))
+def carried_nodes(charter_state: CharterState) -> list[FederationNode]:
+    """Nodes of current members with a record in the charter state, with their addresses there."""
+    records = [entry for entry in charter_state.entries if entry.statement.predicate == "node-record"]
+    return list(_verified_nodes(charter_state, records, charter_state.entries))
 
 
-async def announced_nodes(session: Session, sitting: CharterState) -> list[FederationNode]:
-    """Nodes of current members, by what the session's nodes say about each member's home log. Proven here."""
-    records, said = list[Entry](), list[Entry]()
-    for home in _homes(sitting):
+async def announced_nodes(session: Session, charter_state: CharterState) -> list[FederationNode]:
+    """Nodes of current members, fetched from the session's nodes by home log, and verified here."""
+    records, addresses = list[Entry](), list[Entry]()
+    for home in _home_logs(charter_state):
         records += await _about(session, sha256(home.encode()), "node-record")
     for entry in records:
-        said += await _about(session, parse_node_record(entry).node.id, "addresses")
-    return list(_proven(sitting, records, said))
+        addresses += await _about(session, parse_node_record(entry).node.id, "addresses")
+    return list(_verified_nodes(charter_state, records, addresses))
 
 
-def _homes(sitting: CharterState) -> list[str]:
-    """Home logs of current members, by their inceptions at hand."""
+def _home_logs(charter_state: CharterState) -> list[str]:
+    """Home logs of current members, from the known inceptions."""
     homes = dict[str, None]()
-    for entry in sitting.entries:
+    for entry in charter_state.entries:
         if entry.statement.predicate == "inception":
             with contextlib.suppress(ComityError):
                 record = check_inception(entry)
-                if record.home and sitting.current.member(record.id) is not None:
+                if record.home and charter_state.current.member(record.id) is not None:
                     homes[record.home] = None
     return list(homes)
 
@@ -204,16 +205,18 @@ async def _about(session: Session, subject: Digest, predicate: str) -> list[Entr
     return [entry for entry in entries if entry is not None and entry.statement.predicate == predicate]
 
 
-def _proven(sitting: CharterState, records: Iterable[Entry], said: Iterable[Entry]) -> Iterable[FederationNode]:
-    """Records that a current member signed, with the newest addresses that the node itself signed."""
-    chains, entries = RotationChains(sitting.entries), list(said)
+def _verified_nodes(
+    charter_state: CharterState, records: Iterable[Entry], addresses: Iterable[Entry]
+) -> Iterable[FederationNode]:
+    """Records that a current member signed, with the last addresses that the node signed."""
+    chains, entries = RotationChains(charter_state.entries), list(addresses)
     for entry in records:
         try:
-            record = prove_record(entry, sitting.current, chains)
+            record = prove_record(entry, charter_state.current, chains)
         except ComityError:
             continue
-        given = [parse_addresses(other.statement) for other in entries if _addresses_of(other, record)]
-        mutual, open_ = (given[-1].mutual, given[-1].open) if given else ((), ())
+        matching = [parse_addresses(other.statement) for other in entries if _addresses_of(other, record)]
+        mutual, open_ = (matching[-1].mutual, matching[-1].open) if matching else ((), ())
         yield FederationNode(record, entry.line, mutual, open_)
 
 

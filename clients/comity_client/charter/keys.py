@@ -1,21 +1,18 @@
-"""New keys for a member, by its recovery keys: who holds a majority of those needs nobody's leave.
+"""New keys for a member by its recovery keys, and the recovery of lost vote files.
 
-    prepare        the new keys, in memory, and the plan of the `rotated` statement
-    Prepared.begin keep them in offline/rotation-<n>, and sign with each of them
-    acts.sign      the recovery keys sign: here, or by a ceremony file that is carried
-    take_up        the node's home notes the rotation; a plan for its node record under the new keys
-    take_up_record the home gets the new record and card
+    prepare_rotation         the new keys, in memory, and the plan of the `rotated` statement
+    PreparedRotation.begin   writes the keys to offline/rotation-<n>, and signs with each of them
+    sign_plan                the recovery keys sign: here, or over a ceremony file
+    apply_rotation           the node's home records the rotation; a plan for its node record under the new keys
+    apply_node_record        the home gets the new record and card
 
-The charter goes on listing the old keys until a member drafts a body with the new ones (`drafting.rekeying`); both
-speak for the member in this epoch. Source: protocol, section 3.
+The owner of more than half of the recovery keys needs no permission. The charter lists the old keys until a body
+with the new ones follows (`draft_rekeying`); until then both sets of keys are valid for the member.
 
-
-A vote state that was lost, and the owner's decision to vote all the same.
-
-The key sits out the current epoch by itself, and nothing is to be done: an absent member, which the quorum tolerates.
-An owner who cannot wait first imports what *every other active member* mirrored of its home log. What none of them has,
-nobody can know: a reading that left this desk, and reached only somebody who hid it until now, would make the member a
-provable liar. Source: protocol, section 7.5.
+A key with a lost vote file does not vote in the current epoch; the quorum tolerates that, and nothing has to be
+done. An owner who cannot wait first imports the mirrors of its home log from *every other active member*. A vote
+that no mirror has remains unknown: if somebody kept it, the next vote may prove equivocation. Source: protocol,
+sections 3 and 7.5.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.content import durable
-from comity.trust.charter.votes import Reading
+from comity.trust.charter.votes import Vote
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Refused, Untrusted
 from comity.trust.identity import KeySet
@@ -34,94 +31,107 @@ from comity.trust.rotation import KeyState, LogCut, Rotation, RotationChain, fol
 from comity.trust.statement import parse_entry
 from comity.trust.statements import check_node_record, node_record_statement, parse_node_record
 from comity_client.charter.proposals import GOVERNANCE, Plan, plan
-from comity_client.charter.state import CharterMaterial, CharterState, convene
+from comity_client.charter.state import CharterMaterial, CharterState, compute_charter_state
 from comity_client.founding import (
     OFFLINE,
     NewNodeKeys,
     NodeCard,
-    note_rotation,
+    append_rotation,
     own_inception,
     own_rotations,
     read_line,
 )
 from comity_client.signing.seat_keys import SeatKeys, SeatShape
-from comity_client.signing.votes import Ceremony, GovernanceKey, SigningPanel, VoteMark, Votes, find_keys, readings_of
+from comity_client.signing.votes import (
+    Ceremony,
+    GovernanceKey,
+    SigningPanel,
+    VoteHistory,
+    VoteMark,
+    find_keys,
+    votes_signed_by,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRotation:
-    """New keys that exist in memory only, and the plan by which they would become the member's."""
+    """New keys in memory, and the plan of the rotation to them."""
 
     plan: Plan
     keys: SeatKeys
     folder: Path
-    votes: Votes
+    votes: VoteHistory
 
     def begin(self) -> Plan:
-        """Write the new keys to `folder`, each with the votes of those it follows; then each signs. The owner has seen
-        the plan. Raises Conflict (KEY-EXISTS), OutOfSpace, Unavailable."""
-        with durable.disk_errors(f"{self.folder} was not made"):
+        """Write the new keys to `folder`, each with the vote history of the old keys; then each signs. The owner has
+        seen the plan. Raises Conflict (KEY-EXISTS), OutOfSpace, Unavailable."""
+        with durable.disk_errors(f"{self.folder} was not created"):
             durable.make_folders(self.folder, mode=0o700)
         self.keys.write(self.folder, self.votes)
         ceremony = self.plan.ceremony
         for signer in self.keys.signers:
             ceremony = ceremony.with_signature(signer)
-        return plan(ceremony, self.plan.sitting, self.plan.warnings)
+        return plan(ceremony, self.plan.charter_state, self.plan.warnings)
 
 
 def prepare_rotation(
-    sitting: CharterState, home: Path, shape: SeatShape, used: Sequence[VerifyingKey], *, cut: Sequence[LogCut] = ()
+    charter_state: CharterState,
+    home: Path,
+    shape: SeatShape,
+    used: Sequence[VerifyingKey],
+    *,
+    cut: Sequence[LogCut] = (),
 ) -> PreparedRotation:
-    """New keys for the member whose node's home this is.
+    """Generate new keys for the member of a node's home.
 
     Args:
-        used: the recovery keys that will sign: more than half. They are revealed, and spent.
-        cut: how long logs are now; what stands in them beyond that was not said by the keys that are retired.
+        used: the recovery keys that will sign: more than half. They are revealed, and cannot be used again.
+        cut: current log sizes; entries after them do not count as signed by the retired keys.
 
     Raises Untrusted (TOO-FEW-KEYS), Conflict (DISPUTED), NotFound, Malformed.
     """
-    chain = own_chain(sitting, home)
+    chain = own_chain(charter_state, home)
     if chain.disputes:
-        why = "two rotations exclude one another; whoever holds more recovery keys cannot end that alone"
-        raise Conflict("whose keys this member has is in dispute", why=why, code="DISPUTED")
+        why = "two rotations exclude one another; another rotation cannot settle that"
+        raise Conflict("the keys of this member are in dispute", why=why, code="DISPUTED")
     before = chain.current
-    mine = [key for key in used if key.id in before.recovery]
-    if 2 * len(mine) <= len(before.recovery):
-        why = f"{len(mine)} of its {len(before.recovery)} recovery keys are here, more than half must sign"
-        raise Untrusted("the keys cannot be changed", why=why, hint="name each with --recovery", code="TOO-FEW-KEYS")
+    own = [key for key in used if key.id in before.recovery]
+    if 2 * len(own) <= len(before.recovery):
+        why = f"{len(own)} of {len(before.recovery)} recovery keys were given, more than half must sign"
+        raise Untrusted("the keys were not rotated", why=why, hint="name each with --recovery", code="TOO-FEW-KEYS")
     keys, number = SeatKeys.generate(shape), len(chain.states)
     rotation = Rotation(before.identity, number, before.digest, keys.keys, keys.recovery, "", tuple(cut))
-    panels = (SigningPanel("recovery", _all(mine)), SigningPanel("new", _all(keys.keys.keys)))
-    ceremony = Ceremony(rotation_statement(rotation, mine).encode(), panels, objects=(sitting.current.data,))
+    panels = (SigningPanel("recovery", _all_of(own)), SigningPanel("new", _all_of(keys.keys.keys)))
+    ceremony = Ceremony(rotation_statement(rotation, own).encode(), panels, objects=(charter_state.current.data,))
     folder = home / OFFLINE / f"rotation-{number}"
-    return PreparedRotation(plan(ceremony, sitting), keys, folder, _inherited(sitting, home, before))
+    return PreparedRotation(plan(ceremony, charter_state), keys, folder, _inherited_votes(charter_state, home, before))
 
 
-def own_chain(sitting: CharterState, home: Path) -> RotationChain:
-    """The keys of the member whose home this is, from its inception on. Raises NotFound, Malformed, Untrusted."""
-    return follow(KeyState.of_inception(own_inception(home)), (*sitting.entries, *own_rotations(home)))
+def own_chain(charter_state: CharterState, home: Path) -> RotationChain:
+    """The rotation chain of the member of a node's home. Raises NotFound, Malformed, Untrusted."""
+    return follow(KeyState.of_inception(own_inception(home)), (*charter_state.entries, *own_rotations(home)))
 
 
-def take_up_rotation(home: Path, rotated: Plan) -> Plan:
-    """Note a rotation, signed by all that must, in the node's home. Gives the plan of its node record under the new
-    keys, which the keys of the node's machine countersign here at once.
+def apply_rotation(home: Path, rotated: Plan) -> Plan:
+    """Record a completely signed rotation in the node's home. Returns the plan of the node record under the new keys,
+    already countersigned by the keys of the node's machine.
 
-    Raises Unavailable (CEREMONY) where signatures are missing, OutOfSpace, and as `prepare` does.
+    Raises Unavailable (CEREMONY) if signatures are missing, OutOfSpace, and as `prepare_rotation` does.
     """
-    note_rotation(home, rotated.entry)
-    keys = own_chain(rotated.sitting, home).current.keys
+    append_rotation(home, rotated.entry)
+    keys = own_chain(rotated.charter_state, home).current.keys
     record = parse_node_record(parse_entry(read_line(home / "node-record.line")))
     node = NewNodeKeys.read(home / "keys").signers
-    panels = (SigningPanel(GOVERNANCE, keys), SigningPanel("node", _all([signer.public for signer in node])))
-    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(rotated.sitting.current.data,))
+    panels = (SigningPanel(GOVERNANCE, keys), SigningPanel("node", _all_of([signer.public for signer in node])))
+    ceremony = Ceremony(node_record_statement(record).encode(), panels, objects=(rotated.charter_state.current.data,))
     for signer in node:
         ceremony = ceremony.with_signature(signer)
-    return plan(ceremony, rotated.sitting)
+    return plan(ceremony, rotated.charter_state)
 
 
-def take_up_record(home: Path, renewed: Plan) -> NodeCard:
-    """Put the new node record, and a card with it, into the home. Raises as `take_up` does, and Untrusted."""
-    state = own_chain(renewed.sitting, home).current
+def apply_node_record(home: Path, renewed: Plan) -> NodeCard:
+    """Write the new node record and card to the home. Raises as `apply_rotation` does, and Untrusted."""
+    state = own_chain(renewed.charter_state, home).current
     check_node_record(renewed.entry, state.keys)
     old = NodeCard.read(home / "node-card.json")
     rotations = tuple(entry.line for entry in own_rotations(home))
@@ -131,70 +141,72 @@ def take_up_record(home: Path, renewed: Plan) -> NodeCard:
     return card
 
 
-def _inherited(sitting: CharterState, home: Path, before: KeyState) -> Votes:
-    """What the keys that are retired signed in this epoch. Where too few of their vote files are here to know all that
-    the member may have said, the new keys sit the epoch out."""
-    current = sitting.current
+def _inherited_votes(charter_state: CharterState, home: Path, before: KeyState) -> VoteHistory:
+    """The votes of the retired keys in this epoch. If too few of their vote files are here to know all votes of the
+    member, the new keys do not vote in this epoch."""
+    current = charter_state.current
     if current.member(before.identity) is None:
-        return Votes()
+        return VoteHistory()
     old = find_keys(home / OFFLINE, before.keys)
-    seen = [key.votes.look(current.digest, readings_of(key.public, sitting.entries)) for key in old]
-    readings = [reading for votes in seen for reading in votes.readings if reading.prev == current.digest]
-    said = tuple(dict.fromkeys((*readings, *sitting.said(before.identity))))
-    known = sum(votes.lost(current.digest) is None for votes in seen)
+    histories = [key.votes.load(current.digest, votes_signed_by(key.public, charter_state.entries)) for key in old]
+    votes = [vote for history in histories for vote in history.votes if vote.prev == current.digest]
+    all_votes = tuple(dict.fromkeys((*votes, *charter_state.votes_of(before.identity))))
+    known = sum(history.lost(current.digest) is None for history in histories)
     if known > len(before.keys.keys) - before.keys.threshold:
-        return Votes(said)
-    why = "the votes of the keys before these were not at hand when these were made"
-    return Votes(said, (VoteMark("lost", current.digest, why),))
+        return VoteHistory(all_votes)
+    why = "the vote files of the previous keys were missing when this key was made"
+    return VoteHistory(all_votes, (VoteMark("lost", current.digest, why),))
 
 
-def _all(keys: Sequence[VerifyingKey]) -> KeySet:
+def _all_of(keys: Sequence[VerifyingKey]) -> KeySet:
     return KeySet(tuple(keys), len(keys))
 
 
 RISK = (
-    "If this key signed a reading that none of these copies shows, and somebody kept it, your next reading proves your "
-    "member a liar, for ever and to everybody."
+    "If this key signed a vote that none of these copies contains, and somebody kept that vote, your next vote is "
+    "permanent public proof that your member equivocated."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What the owner would decide: to vote again on the epoch after `prev`, knowing only of the readings in `found`.
+    """A decision of the owner: to vote again on the epoch after `prev`, with only the votes in `found` known.
 
-    `risk` is to be shown, and agreed to, before `resume`.
+    Show `risk`, and get the owner's agreement, before `resume_voting`.
     """
 
     key: GovernanceKey
     prev: Digest
-    found: tuple[Reading, ...]
+    found: tuple[Vote, ...]
     copies: tuple[str, ...]
     risk: str = RISK
 
 
-def weigh_recovery(sitting: CharterState, key: GovernanceKey, copies: Mapping[Digest, CharterMaterial]) -> Resumption:
-    """Lay out the decision.
+def prepare_resumption(
+    charter_state: CharterState, key: GovernanceKey, copies: Mapping[Digest, CharterMaterial]
+) -> Resumption:
+    """Prepare the decision to vote again.
 
     Args:
-        copies: for each other active member, what it mirrored of this member's home log, readings at least.
+        copies: for each other active member, its mirror of this member's home log, at least the votes.
 
-    Raises Refused (VOTES-COPIES) naming those whose copy is missing, and as `Sitting.seat_of` does.
+    Raises Refused (VOTES-COPIES) naming the members without a copy, and as `CharterState.seat_of` does.
     """
-    seat, _ = sitting.seat_of(key.public)
-    others = [other for other in sitting.current.active if other.id != seat.id]
+    seat, _ = charter_state.seat_of(key.public)
+    others = [other for other in charter_state.current.active if other.id != seat.id]
     missing = [other.name for other in others if other.id not in copies]
     if missing:
-        why = f"no copy of this member's home log as mirrored by {', '.join(missing)}"
-        hint = "get it from them, or let this key sit out the epoch"
-        raise Refused("too little is known of what this key signed", why=why, hint=hint, code="VOTES-COPIES")
-    prev, found = sitting.current.digest, dict[Reading, None]()
-    for material in (sitting.material, *copies.values()):
-        entries = convene(sitting.start, material).entries
-        found |= dict.fromkeys(reading for reading in readings_of(key.public, entries) if reading.prev == prev)
+        why = f"no copy of this member's home log from {', '.join(missing)}"
+        hint = "get the copies, or do not vote with this key in this epoch"
+        raise Refused("the votes of this key are not known well enough", why=why, hint=hint, code="VOTES-COPIES")
+    prev, found = charter_state.current.digest, dict[Vote, None]()
+    for material in (charter_state.material, *copies.values()):
+        entries = compute_charter_state(charter_state.start, material).entries
+        found |= dict.fromkeys(vote for vote in votes_signed_by(key.public, entries) if vote.prev == prev)
     return Resumption(key, prev, tuple(found), tuple(other.name for other in others))
 
 
 def resume_voting(decided: Resumption) -> None:
-    """The owner has read the risk, and decided. Raises OutOfSpace, Unavailable, and as the vote file does."""
+    """Apply the decision after the owner has read the risk. Raises OutOfSpace, Unavailable, and as `VoteFile`."""
     why = f"the owner's decision, after importing the home log as mirrored by {', '.join(decided.copies)}"
     decided.key.votes.resume(decided.prev, decided.found, why[:1000])

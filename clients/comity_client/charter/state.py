@@ -1,24 +1,17 @@
-"""What follows from the lines at hand: a pure look at a federation's proceedings, from a body that is held for true.
+"""The charter state: the tally of statements from nodes or folders, from a trusted body on, computed in the client.
 
-Proceedings from nodes, and back to them. What nodes say is material: the sitting that it gives is computed here.
-
-Proceedings in a plain folder, to be carried by disk: one line a file, each body as an object.
+Nodes and folders only supply statements and bodies; nothing is trusted because of its source. A folder, to be
+carried on a disk, holds one statement a file and each body as an object. File names are ignored on reading, so two
+folders are merged by copying one over the other.
 
     FOLDER/lines/<sha256 of the line>.line
            objects/<sha256>
 
-Two folders are joined by copying one over the other. Names mean nothing when it is read: what a file is, its bytes say.
-
-
-Is this the newest charter? What members' home logs say, and how fresh that is; no newer one can be ruled out.
-
-Whoever is cut off sees nothing wrong: an old charter, old logs, and everything verifies. What betrays it is the age of
-the cosignatures, and that fewer members than the charter asks for confirm it. So a newcomer, and a node that was away,
-compare heads: for each member its home log's checkpoint, as others cosigned it, and the charter under which its node
-says that it acts. This is shown, and turns no verdict. Source: protocol, section 7.9.
-
-
-Who must do what next, and by which command: the council's duties, for people."""
+`confirm_logged` shows whether the current charter is the newest. A client that is cut off sees an old charter that
+verifies; the signs are old cosignatures, and fewer confirming members than the policy asks for. For each member it
+compares the home log's cosigned checkpoint, and the charter under which its node acts. The result is shown, and
+changes no verdict. `pending_actions` lists who must act next, and by which command. Source: protocol, section 7.9.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +26,8 @@ from comity.content import durable
 from comity.trust.charter.document import MAX_BYTES as MAX_BODY
 from comity.trust.charter.document import Body, Member
 from comity.trust.charter.federation import Federation
-from comity.trust.charter.tally import DraftState, Tally, deliberate
-from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, Reading, read_reading
+from comity.trust.charter.tally import DraftState, Tally, compute_tally
+from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Refused
 from comity.trust.keys import VerifyingKey
@@ -52,7 +45,7 @@ from comity_client.uplink import Uplink, log_lines
 
 @dataclass(frozen=True, slots=True)
 class CharterMaterial:
-    """Lines and bodies, from wherever they came. Nothing in it is proven; more of it never takes anything away."""
+    """Unverified lines and bodies of any source. More material never removes a result."""
 
     lines: frozenset[bytes] = frozenset()
     objects: Mapping[Digest, bytes] = field(default_factory=dict)
@@ -67,37 +60,37 @@ class CharterMaterial:
 
 @dataclass(frozen=True, slots=True)
 class CharterState:
-    """A council computed here, with the lines that it was computed from. Made by `convene`."""
+    """A tally, and the material it was computed from. Made by `compute_charter_state`."""
 
     start: Body
     material: CharterMaterial
     entries: tuple[Entry, ...]
-    council: Tally
+    tally: Tally
 
     @property
     def current(self) -> Body:
-        """The newest body that is certified by what is at hand."""
-        return self.council.current
+        """The newest certified body."""
+        return self.tally.current
 
     def adding(self, material: CharterMaterial) -> CharterState:
-        """The same with more at hand: a newcomer's card, say."""
-        return convene(self.start, self.material | material)
+        """The state with more material, for example a newcomer's card."""
+        return compute_charter_state(self.start, self.material | material)
 
     def draft(self, name: str) -> DraftState:
-        """The open draft whose digest begins with `name`, 8 digits at least. Raises NotFound."""
+        """The open draft whose digest begins with `name`, at least 8 digits. Raises NotFound (NO-DRAFT)."""
         wanted = name.removeprefix("sha256:")
-        found = [draft for draft in self.council.drafts if draft.body.digest.startswith(wanted)]
+        found = [draft for draft in self.tally.drafts if draft.body.digest.startswith(wanted)]
         if len(wanted) < 8 or len(found) != 1:
-            known = ", ".join(draft.body.digest[:12] for draft in self.council.drafts) or "none"
+            known = ", ".join(draft.body.digest[:12] for draft in self.tally.drafts) or "none"
             hint = "comity proposal ls"
             raise NotFound(f"no draft {name[:80]!r}", why=f"open drafts: {known}", hint=hint, code="NO-DRAFT")
         return found[0]
 
     def superseded(self, name: str) -> tuple[Body, Body]:
-        """The body whose digest begins with `name` and that lost to another of its epoch, with the one that it was
-        drafted upon. Raises NotFound (NO-DRAFT)."""
+        """The losing body of an earlier epoch whose digest begins with `name`, and the body before it. Raises NotFound
+        (NO-DRAFT)."""
         wanted = name.removeprefix("sha256:")
-        past = {body.digest: body for body in (self.start, *(made.body for made in self.council.epochs))}
+        past = {body.digest: body for body in (self.start, *(made.body for made in self.tally.epochs))}
         found = [
             (drafted, past[drafted.prev])
             for digest, data in self.material.objects.items()
@@ -105,12 +98,12 @@ class CharterState:
             if (drafted := _body(data)) is not None and drafted.prev in past and drafted.prev != self.current.digest
         ]
         if len(found) != 1:
-            why = f"{len(found)} drafts of earlier epochs begin so, among the lines at hand"
+            why = f"{len(found)} known drafts of earlier epochs have this digest"
             raise NotFound(f"no draft {name[:80]!r} to rebase", why=why, hint="comity proposal ls", code="NO-DRAFT")
         return found[0]
 
     def member(self, name: str) -> Member:
-        """A seat of the current charter, by name, or by the first 8 digits or more of its id. Raises NotFound."""
+        """A seat of the current charter, by name, or by at least the first 8 digits of its id. Raises NotFound."""
         seats = self.current.members
         found = [m for m in seats if name == m.name or (len(name) >= 8 and m.id.startswith(name))]
         if len(found) != 1:
@@ -119,52 +112,54 @@ class CharterState:
         return found[0]
 
     def chain(self, member: Digest) -> RotationChain:
-        """A member's keys from its seat in the current charter on, by the rotations at hand. Raises NotFound."""
+        """A member's rotation chain, from its seat in the current charter on. Raises NotFound."""
         seat = self.current.member(member)
         if seat is None:
             raise NotFound("no such member", why=f"{member[:16]} has no seat in epoch {self.current.epoch}")
         return follow(seat.key_state, self.entries)
 
     def seat_of(self, key: VerifyingKey) -> tuple[Member, KeyState]:
-        """The member that `key` speaks for now, and all its keys. Raises Refused (NO-SEAT, RETIRED-KEY); Conflict
-        (DISPUTED) where two rotations claim the seat."""
+        """The member that `key` belongs to now, and the member's key state. Raises Refused (NO-SEAT, RETIRED-KEY);
+        Conflict (DISPUTED) if two rotations of the member exclude one another."""
         for seat in self.current.members:
             chain = self.chain(seat.id)
             if chain.disputes:
                 if any(key in state.keys.keys for state in chain.reached):
-                    why = "two rotations of its keys exclude one another, and no charter settles that"
-                    raise Conflict(f"whose keys {seat.name} has is in dispute", why=why, code="DISPUTED")
+                    why = "two rotations of its keys exclude one another, and a charter cannot settle that"
+                    raise Conflict(f"the keys of {seat.name} are in dispute", why=why, code="DISPUTED")
             elif key in chain.current.keys.keys:
                 return seat, chain.current
             elif any(key in state.keys.keys for state in chain.reached):
-                why = f"{seat.name} has changed its keys since"
-                raise Refused("this key no longer speaks for its member", why=why, code="RETIRED-KEY")
-        why = f"no member of epoch {self.current.epoch} has it"
+                why = f"{seat.name} has rotated its keys"
+                raise Refused("this key is retired", why=why, code="RETIRED-KEY")
+        why = f"no member of epoch {self.current.epoch} has this key"
         raise Refused("this key has no seat", why=why, hint="comity proposal ls", code="NO-SEAT")
 
-    def said(self, member: Digest) -> list[Reading]:
-        """The proven readings of a member of the current charter, on its successor."""
+    def votes_of(self, member: Digest) -> list[Vote]:
+        """The verified votes of a current member about the next epoch."""
         chain = self.chain(member)
         return [
-            reading
-            for entry, reading in _readings(self.entries)
-            if reading.member == member and reading.prev == self.current.digest and chain.signed(entry.envelope)
+            vote
+            for entry, vote in _votes(self.entries)
+            if vote.member == member and vote.prev == self.current.digest and chain.signed(entry.envelope)
         ]
 
 
-def convene(start: Body, material: CharterMaterial) -> CharterState:
-    """Compute what was decided after `start`, and what is open. Lines that are no statements count for nothing."""
+def compute_charter_state(start: Body, material: CharterMaterial) -> CharterState:
+    """Compute what was decided after `start`, and what is open. Lines that are not statements are ignored."""
     entries = tuple(_entries(material.lines))
-    return CharterState(start, material, entries, deliberate(start, entries, material.objects))
+    return CharterState(start, material, entries, compute_tally(start, entries, material.objects))
 
 
-def of_federation(federation: Federation, *material: CharterMaterial) -> CharterState:
-    """The sitting after the newest body of a federation file."""
-    return convene(federation.body, reduce(CharterMaterial.__or__, material, material_of(federation)))
+def federation_charter_state(federation: Federation, *material: CharterMaterial) -> CharterState:
+    """The charter state from the newest body of a federation file on."""
+    return compute_charter_state(
+        federation.body, reduce(CharterMaterial.__or__, material, federation_material(federation))
+    )
 
 
-def material_of(federation: Federation) -> CharterMaterial:
-    """What a federation file brings: bodies, and the lines that certify them."""
+def federation_material(federation: Federation) -> CharterMaterial:
+    """The bodies and certificates of a federation file."""
     bodies = (body.data for body in federation.chain)
     lines = (line for certificate in federation.certificates for line in certificate)
     return CharterMaterial.of(lines, bodies)
@@ -185,30 +180,30 @@ def _entries(lines: Iterable[bytes]) -> Iterable[Entry]:
             continue
 
 
-def _readings(entries: Iterable[Entry]) -> Iterable[tuple[Entry, Reading]]:
+def _votes(entries: Iterable[Entry]) -> Iterable[tuple[Entry, Vote]]:
     for entry in entries:
         if entry.statement.predicate in (INTENT, RATIFIED):
             try:
-                yield entry, read_reading(entry)
+                yield entry, parse_vote(entry)
             except ComityError:
                 continue
 
 
 MAX_BODIES: Final = 64
-"""Bodies that one node is asked for; a draft too many is gathered from another, or the next time."""
+"""Limit of bodies requested from one node; others come from another node, or the next time."""
 MAX_ANSWERS: Final = 8
-"""Answers about epochs that one node is asked for: 8,000 epochs, or 512 MiB of them."""
+"""Limit of answers about epochs from one node: 8,000 epochs, or 512 MiB."""
 
 MAX_COPIES: Final = 4
-"""Envelopes of one statement that are taken from one node; from another one they count anew."""
+"""Limit of envelopes of one statement from one node."""
 
 _ORDER: Final = ("inception", "rotated", "node-record", DRAFT, CONSENTED, LEFT, INTENT, RATIFIED)
-"""A node takes a line when it knows who speaks, and of what: in this order."""
+"""Order of submission: a node accepts a line only if it knows the author and the subject."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatheredVotes:
-    """What nodes handed out, and who they were; `silent` are those that did not, each with the reason."""
+    """Material from nodes, the nodes that answered, and the `silent` ones, each with its error."""
 
     material: CharterMaterial
     answered: tuple[str, ...]
@@ -217,7 +212,7 @@ class GatheredVotes:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredLine:
-    """One line as a node took it: `index` in its log, or `refusal`."""
+    """The result for one submitted line: its `index` in the log, or the `refusal`."""
 
     line: bytes
     index: int | None
@@ -225,16 +220,16 @@ class DeliveredLine:
 
 
 async def gather_votes(session: Session, federation: Federation, known: CharterMaterial) -> GatheredVotes:
-    """Ask every node of the session for the epochs after the pinned one and for what is open after the newest.
+    """Fetch from every node the epochs after the pinned one, and the statements about the next epoch.
 
     Args:
-        known: what is here already; its bodies are not fetched again.
+        known: material that is here already; its bodies are not fetched again.
 
-    Raises NotFound, Refused, Unavailable where none of them answers.
+    Raises NotFound, Refused, Unavailable if no node answers.
     """
     answers = await session.ask(lambda client: _from_node(client, federation, known))
     if not answers.found:
-        raise answers.failure("nobody says how governance stands")
+        raise answers.failure("no node gave its charter statements")
     material = CharterMaterial()
     for found in answers.found.values():
         material |= found
@@ -243,8 +238,8 @@ async def gather_votes(session: Session, federation: Federation, known: CharterM
 
 
 async def gather_past_votes(session: Session, prevs: Sequence[Digest], known: CharterMaterial) -> CharterMaterial:
-    """What nodes keep about epochs that are decided: for each body in `prevs`, the lines about its successor, and
-    the drafts that lost. A node that keeps nothing of them, or is silent, is missing."""
+    """Fetch statements about decided epochs: for each body in `prevs`, the statements about its successor and the
+    losing drafts. Nodes that keep none, or do not answer, are skipped."""
     answers = await session.ask(lambda client: _about_successors(client, prevs, known))
     material = CharterMaterial()
     for found in answers.found.values():
@@ -253,7 +248,7 @@ async def gather_past_votes(session: Session, prevs: Sequence[Digest], known: Ch
 
 
 async def gather_from_each(session: Session, federation: Federation) -> dict[Digest, CharterMaterial]:
-    """The same, node by node, joined by member: what each of them holds by itself. One that is silent is missing."""
+    """As `gather_votes`, by member: the material of its own nodes. Nodes that do not answer are skipped."""
     answers = await session.ask(lambda client: _from_node(client, federation, CharterMaterial()))
     copies: dict[Digest, CharterMaterial] = {}
     for node, found in answers.found.items():
@@ -264,8 +259,8 @@ async def gather_from_each(session: Session, federation: Federation) -> dict[Dig
 async def deliver_lines(
     uplink: Uplink, material: CharterMaterial, *, on_event: OnEvent = ignore_event
 ) -> list[DeliveredLine]:
-    """Hand lines to a node one after the other, with the bodies that they name. One that is refused does not keep back
-    the others; repeating it does no harm. Raises Unavailable where the node is gone."""
+    """Submit lines to a node one by one, with the bodies that they name. A refused line does not stop the others. May
+    be repeated. Raises Unavailable if the node does not answer."""
     delivered = []
     for entry in sorted(_entries(material.lines), key=_rank):
         named = {item.digest: material.objects[item.digest] for item in entry.statement.objects
@@ -285,7 +280,7 @@ async def deliver_lines(
 
 async def _from_node(client: NodeClient, federation: Federation, known: CharterMaterial) -> CharterMaterial:
     lines, bodies = await _epochs(client, federation.body.epoch)
-    here = CharterMaterial.of((*lines, *_few_copies(await client.proceedings())), bodies)
+    here = CharterMaterial.of((*lines, *_limit_copies(await client.next_epoch_entries())), bodies)
     return here | await _missing_bodies(client, here | known)
 
 
@@ -293,17 +288,17 @@ async def _about_successors(client: NodeClient, prevs: Iterable[Digest], known: 
     here = CharterMaterial()
     for prev in prevs:
         try:
-            here |= CharterMaterial.of(_few_copies(await client.proceedings(prev)))
+            here |= CharterMaterial.of(_limit_copies(await client.next_epoch_entries(prev)))
         except NotFound:
             continue
     return here | await _missing_bodies(client, here | known)
 
 
-def _few_copies(told: Iterable[LocatedEntry]) -> Iterator[bytes]:
-    """The lines of one node's answer, of each statement a few envelopes: whoever hands out a thousand copies of what
-    others signed, with signatures that do not hold, has none of them judged."""
+def _limit_copies(answer: Iterable[LocatedEntry]) -> Iterator[bytes]:
+    """The lines of one node's answer, at most `MAX_COPIES` envelopes of each statement, so a node cannot cause many
+    signature checks by copies with invalid signatures."""
     copies: Counter[Digest] = Counter()
-    for located in told:
+    for located in answer:
         try:
             statement = parse_entry(located.line).statement_digest
         except Malformed:
@@ -314,7 +309,7 @@ def _few_copies(told: Iterable[LocatedEntry]) -> Iterator[bytes]:
 
 
 async def _missing_bodies(client: NodeClient, here: CharterMaterial) -> CharterMaterial:
-    """The charters that lines speak of, as far as the node holds them."""
+    """Fetch the bodies that lines name, as far as the node holds them."""
     named = (item.digest for entry in _entries(here.lines) for item in _bodies(entry))
     wanted, bodies = dict.fromkeys(digest for digest in named if digest not in here.objects), list[bytes]()
     for digest in list(wanted)[:MAX_BODIES]:
@@ -336,7 +331,7 @@ async def _epochs(client: NodeClient, epoch: int) -> tuple[list[bytes], list[byt
         lines += [line for charter in found for line in charter.certificate]
         bodies += [charter.body for charter in found]
         epoch = found[-1].epoch
-    raise Malformed("the epochs do not end", why=f"{MAX_ANSWERS} answers, and there are more", code="UNBOUNDED")
+    raise Malformed("too many epochs", why=f"the node has more after {MAX_ANSWERS} answers", code="UNBOUNDED")
 
 
 def _bodies(entry: Entry) -> Sequence[SideObject]:
@@ -356,19 +351,19 @@ MAX_TOTAL: Final = 256 * 1024 * 1024
 
 
 def read_folder(folder: Path) -> CharterMaterial:
-    """Everything in `folder`. Raises NotFound where it is no such folder, Malformed beyond 65,536 files or 256 MiB."""
+    """All material in `folder`. Raises NotFound if it is not such a folder, Malformed above 65,536 files or 256 MiB."""
     if not (folder / "lines").is_dir():
         raise NotFound(
-            f"no proceedings in {folder}", why="it has no folder 'lines'", hint="comity proposal export FOLDER"
+            f"no charter statements in {folder}", why="it has no folder 'lines'", hint="comity proposal export FOLDER"
         )
-    budget = _Budget(folder)
+    budget = _FolderReader(folder)
     lines = [data.removesuffix(b"\n") for data in budget.files("lines", MAX_LINE + 1)]
     return CharterMaterial.of(lines, budget.files("objects", MAX_BODY))
 
 
 def write_folder(folder: Path, material: CharterMaterial) -> int:
-    """Add `material` to `folder`, which is made where it is missing; what is there stays. Returns how many lines are
-    new there. Raises OutOfSpace, Unavailable."""
+    """Add `material` to `folder`, which is created if needed; existing files stay. Returns the number of new lines.
+    Raises OutOfSpace, Unavailable."""
     lines, objects = folder / "lines", folder / "objects"
     with durable.disk_errors(f"{folder} was not written"):
         for made in (lines, objects):
@@ -385,8 +380,8 @@ def _add(path: Path, data: bytes) -> bool:
     return True
 
 
-class _Budget:
-    """Files of a folder, as long as they are not too many or too large altogether."""
+class _FolderReader:
+    """Reads the files of a folder within the limits of number and total size."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -399,8 +394,8 @@ class _Budget:
             data = read_bounded(path, most)
             self._files, self._bytes = self._files - 1, self._bytes - len(data)
             if self._files < 0 or self._bytes < 0:
-                why = f"at most {MAX_FILES} files and {MAX_TOTAL} bytes are read"
-                raise Malformed(f"{self._folder} holds too much", why=why)
+                why = f"at most {MAX_FILES} files and {MAX_TOTAL} bytes are allowed"
+                raise Malformed(f"{self._folder} is too large", why=why)
             yield data
 
 
@@ -409,14 +404,14 @@ CURRENT, EARLIER, UNKNOWN, SILENT = "current", "earlier", "unknown", "silent"
 
 @dataclass(frozen=True, slots=True)
 class HomeLogHead:
-    """What is known of one member's home log.
+    """The known state of one member's home log.
 
     Attributes:
-        size: of the newest checkpoint that anybody showed; None for none.
-        cosigners: other members that cosigned it.
-        seen: POSIX seconds of the newest of their cosignatures, by their own clocks; None for none.
-        adopted: whether its node acts under the charter that is `current` here, an `earlier` one, or one that is
-            `unknown` here; `silent` where it does not say, as under a genesis.
+        size: of the newest known checkpoint; None for none.
+        cosigners: other members that cosigned that checkpoint.
+        seen: POSIX seconds of the newest of these cosignatures, by the cosigners' clocks; None for none.
+        adopted: whether the member's node acts under the charter that is `current` here, an `earlier` one, or one that
+            is `unknown` here; `silent` if it logged no `adopted`, as under a genesis.
     """
 
     member: Digest
@@ -431,7 +426,7 @@ class HomeLogHead:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How well the current charter is confirmed. `needed` members are what its policy asks."""
+    """How many members confirm the current charter. `needed`: the number that its policy asks for."""
 
     epoch: int
     body: Digest
@@ -440,9 +435,9 @@ class Confirmation:
 
     @property
     def confirmed(self) -> int:
-        """Members whose cosigned home logs stand by it: under a genesis, those that say nothing else."""
-        stands = (CURRENT,) if self.epoch else (CURRENT, SILENT)
-        return sum(bool(head.cosigners) and head.adopted in stands for head in self.heads)
+        """Members with a cosigned home log that act under this charter; under a genesis, also without `adopted`."""
+        accepted = (CURRENT,) if self.epoch else (CURRENT, SILENT)
+        return sum(bool(head.cosigners) and head.adopted in accepted for head in self.heads)
 
     @property
     def enough(self) -> bool:
@@ -450,26 +445,26 @@ class Confirmation:
 
     @property
     def elsewhere(self) -> tuple[HomeLogHead, ...]:
-        """Members that act under a charter which is not known here: this is stale, or a fork."""
+        """Members that act under a charter unknown here: the state here is old, or there is a fork."""
         return tuple(head for head in self.heads if head.adopted == UNKNOWN)
 
     @property
     def seen(self) -> int | None:
-        """The newest cosignature of any head: how old all this may be, by its owner's clock."""
+        """The time of the newest cosignature of all heads, by the cosigner's clock."""
         return max((head.seen for head in self.heads if head.seen is not None), default=None)
 
 
-async def confirm_logged(session: Session, federation: Federation, sitting: CharterState) -> Confirmation:
-    """Compare the heads of all active members, by what the session's nodes show. Raises Unavailable where none does."""
+async def confirm_logged(session: Session, federation: Federation, charter_state: CharterState) -> Confirmation:
+    """Compare the home logs of all active members, as the nodes show them. Raises Unavailable if no node does."""
     answers = await session.ask(lambda client: client.logs())
     if not answers.found:
-        raise answers.failure("nobody shows the members' logs")
+        raise answers.failure("no node shows the members' logs")
     notes: dict[str, list[bytes]] = {}
     for heads in answers.found.values():
         for head in heads:
             notes.setdefault(head.origin, []).append(head.note)
-    adopted = _adopted(session, federation, sitting)
-    current = sitting.current
+    adopted = _adopted_by_member(session, federation, charter_state)
+    current = charter_state.current
     seats = {seat.id: seat for seat in current.active}
     heads_ = [
         _head(session, node, seat, notes.get(node.record.origin, ()), adopted)
@@ -483,7 +478,7 @@ async def confirm_logged(session: Session, federation: Federation, sitting: Char
 def _head(
     session: Session, node: RemoteNode, seat: Member, notes: Iterable[bytes], adopted: Mapping[Digest, str]
 ) -> HomeLogHead:
-    """The newest checkpoint of a node's log, with the other members that cosigned it on any note shown."""
+    """The newest checkpoint of a node's log, and the other members that cosigned it."""
     owners = {key: other.record.member for other in session.nodes for key in other.record.cosigners}
     size, times = None, dict[Digest, int]()
     for data in notes:
@@ -491,7 +486,7 @@ def _head(
             note = SignedNote.parse(data)
             checkpoint = open_checkpoint(note, node.record.log)
         except ComityError:
-            continue  # not this log's: whoever showed it
+            continue  # not a checkpoint of this log
         if size is None or checkpoint.size > size:
             size, times = checkpoint.size, {}
         if checkpoint.size == size:
@@ -510,28 +505,28 @@ def _head(
     )
 
 
-def _adopted(session: Session, federation: Federation, sitting: CharterState) -> dict[Digest, str]:
-    """Under which charter each member's node says that it acts: the latest that is known, or one that is not."""
-    known = {body.digest for body in (*federation.chain, *(each.body for each in sitting.council.epochs))}
+def _adopted_by_member(session: Session, federation: Federation, charter_state: CharterState) -> dict[Digest, str]:
+    """By member, the charter under which its node acts: an unknown one if any, else the latest known one."""
+    known = {body.digest for body in (*federation.chain, *(each.body for each in charter_state.tally.epochs))}
     found: dict[Digest, str] = {}
-    for entry in sitting.entries:
+    for entry in charter_state.entries:
         if entry.statement.predicate != ADOPTED:
             continue
         body = entry.statement.subject
-        word = UNKNOWN if body not in known else CURRENT if body == sitting.current.digest else EARLIER
+        adoption = UNKNOWN if body not in known else CURRENT if body == charter_state.current.digest else EARLIER
         for node in session.nodes:
             if signed_by_node(entry, node.record):
                 member = node.record.member
-                found[member] = max(found.get(member, EARLIER), word, key=_WEIGHT.index)
+                found[member] = max(found.get(member, EARLIER), adoption, key=_ADOPTED_ORDER.index)
     return found
 
 
-_WEIGHT = (EARLIER, CURRENT, UNKNOWN)
+_ADOPTED_ORDER = (EARLIER, CURRENT, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingAction:
-    """One thing that one member has to do: `action` is `intent`, `ratified` or `consented`."""
+    """A missing statement of one member, and the command for it: `action` is `intent`, `ratified` or `consented`."""
 
     member: Digest
     name: str
@@ -543,12 +538,12 @@ class PendingAction:
     command: str
 
 
-def turns(sitting: CharterState) -> list[PendingAction]:
-    """All that is missing for the leading draft, in the council's order."""
+def pending_actions(charter_state: CharterState) -> list[PendingAction]:
+    """The duties of the tally, in its order, each with its command."""
     found = []
-    for duty in sitting.council.duties:
-        draft = sitting.council.draft(duty.body)
-        seat = sitting.current.member(duty.member) or (draft.body.member(duty.member) if draft else None)
+    for duty in charter_state.tally.duties:
+        draft = charter_state.tally.draft(duty.body)
+        seat = charter_state.current.member(duty.member) or (draft.body.member(duty.member) if draft else None)
         verb = "consent" if duty.action == CONSENTED else "approve"
         name, where = (seat.name, seat.jurisdiction) if seat else (duty.member[:16], "")
         command = f"comity proposal {verb} {duty.body[:12]}"

@@ -1,1 +1,1 @@
-"""What nodes say of an artifact: all are asked, it is proven by the pins, and held against what was seen before."""
+"""Evidence about artifacts: gather statements from nodes, verify them against the pins, resolve names, inspect logs."""

@@ -1,36 +1,13 @@
-"""What all reachable nodes say about an artifact, put together; and who of them proves to be its publisher.
+"""Gather evidence about an artifact or a name from all reachable nodes and from an existing evidence pack.
 
-A node's answer is a selection that it made. Together they are still only claims: lines that prove themselves
-(`proving`), or are not kept.
-
-
-The evidence about an artifact, collected from every reachable node and from a pack that is here already.
-
-For each log that holds a line, the proof with most cosigners is kept. A checkpoint is met with what is remembered of
-its log: one that contradicts it is evidence against the log, raised as an alarm, and its proof counts for nothing here.
-
-
-Who claims a name, by what nodes answer: publications that are proven, and whom each member's nodes saw first.
-
-A node's answer begins with the oldest claim of each claimant, in the order in which it saw them. A member has one
-voice, however many nodes it has: where they disagree it has none.
-
-
-What is said around an artifact: of its publisher's keys, and by others who claim its name. It is evidence like the
-rest, and proves itself or counts for nothing.
-
-What nodes say about all that an artifact comes from: publications and derivations of its parents, and of theirs.
-
-Only lines are gathered here, and with them whose keys they are; what they prove is decided by
-`comity.trust.lineage`.
-
-
-Proofs of growth for a pack: that what retired keys signed was logged before they were retired.
-
-Fetched whether or not this user pins a rotation: whoever verifies the pack later may.
-
-
-From a verdict to an error that says what to do, in the exit statuses of protocol section 10."""
+The answer of a node is its own selection, so only lines that `prove` verifies are used. For each log that has a line,
+the proof with most cosigners is kept; its checkpoint is reconciled with the stored checkpoints of that log, and a
+contradiction is reported and its proof dropped. The answer about a name begins with the oldest claim of each claimant;
+a member counts once, and not at all if its nodes disagree. Also gathered: statements about the keys of the publisher,
+rival claims, statements about ancestors (interpreted by `comity.trust.lineage`), and consistency proofs to the cuts of
+rotations, even if this user pins none, because a later verifier of the pack may. `verdict_error` maps a verdict to an
+error with the exit statuses of docs/verifying.md.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +19,15 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from comity.trust.charter.document import Body
-from comity.trust.claims import BoundNode, KnownAuthors, Publication, Readings, bind, read_claims, weigh_vouches
+from comity.trust.claims import (
+    BoundNode,
+    KnownAuthors,
+    ParsedClaims,
+    Publication,
+    bind_nodes,
+    read_claims,
+    verify_vouches,
+)
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
 from comity.trust.evidence import (
@@ -57,17 +42,23 @@ from comity.trust.evidence import (
 )
 from comity.trust.key_validity import prove_entry
 from comity.trust.policy import Policy
-from comity.trust.resolution import MIRROR, PublisherClaim, named
+from comity.trust.resolution import MIRROR, PublisherClaim, claimant_label
 from comity.trust.rotation import LogCut
 from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, Published, check_published, parse_derived
 from comity.trust.tlog.note import Checkpoint
-from comity.trust.tlog.proof import Growth, TlogProof
+from comity.trust.tlog.proof import GrowthProof, TlogProof
 from comity.trust.upstream import OBSERVED, Observed
 from comity.wire.messages import LocatedEntry
 from comity_client.events import MisbehaviourFound, Note, OnEvent
 from comity_client.evidence.prove import ProvenStatements, choose, prove_lines, readable
-from comity_client.seen import ALARMS, ConsistencyProofs, SeenLogs, consistency_proofs, meet
+from comity_client.seen import (
+    CONTRADICTION_CODES,
+    ConsistencyProofs,
+    SeenLogs,
+    consistency_proofs,
+    reconcile_checkpoint,
+)
 from comity_client.session import Answers, RemoteNode, Session
 
 _KEYS = ("inception", "rotated")
@@ -75,44 +66,43 @@ _KEYS = ("inception", "rotated")
 
 @dataclass(frozen=True, slots=True)
 class GatheredEvidence:
-    """Lines about one artifact, the node records of the pinned federations first, and what they amount to.
+    """Lines about one artifact, node records of the pinned federations first, and their readings.
 
-    `places` says where nodes claim that a line stands, as (origin, index); a proof decides. `notes` say what nodes gave
-    that was not kept.
+    `places` are the claimed positions of a line as (origin, index); not proven. `notes` are about dropped lines.
     """
 
     artifact: Digest
     lines: tuple[bytes, ...]
     places: Mapping[bytes, frozenset[tuple[str, int]]]
-    readings: Readings
+    readings: ParsedClaims
     notes: tuple[str, ...] = field(default=())
 
 
 async def gather(session: Session, artifact: Digest, policy: Policy, prefer: Sequence[Digest] = ()) -> GatheredEvidence:
-    """Ask every node about an artifact. Raises NotFound where all say that they know nothing, else Unavailable.
+    """Ask every node about an artifact. Raises NotFound if all know nothing about it, else Unavailable.
 
     Args:
-        prefer: identities whose statements are kept before others', where there are too many to keep all.
+        prefer: identities whose statements are kept first if there are too many.
     """
     answers = await session.ask(lambda node: node.claims(artifact))
     if not answers.found:
         raise answers.failure(f"no statement about sha256:{short(artifact)}")
     located = [item for found in answers.found.values() for item in found]
-    lines, notes = kept(session, lines_of(answers.found), policy, prefer, {artifact})
+    lines, notes = select_lines(session, lines_by_log(answers.found), policy, prefer, {artifact})
     return GatheredEvidence(artifact, lines, places_of(located), read_claims(lines, artifact), notes)
 
 
-def kept(
+def select_lines(
     session: Session,
     sources: Mapping[str, Iterable[bytes]],
     policy: Policy,
     prefer: Sequence[Digest] = (),
     about: frozenset[Digest] | set[Digest] | None = None,
 ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """The lines that prove themselves, as many as a verifier reads; and notes on the others.
+    """Return the proven lines, as many as a verifier reads, and notes on the others.
 
     Args:
-        about: what the statements have to be about, where not everything is wanted.
+        about: the subjects of wanted statements; None for all.
     """
     proven = prove_lines(
         sources,
@@ -121,24 +111,25 @@ def kept(
         lambda entry: about is None or any(subject.digest in about for subject in entry.statement.subjects),
     )
     lines, left = choose(proven, session.records(), [*prefer, *trusted(policy)])
-    beyond = (f"{left} statements more are proven than a verifier reads; they are left out",) if left else ()
+    beyond = (f"{left} proven statements exceed the limit of a verifier and are left out",) if left else ()
     return lines, (*proven.notes(), *beyond)
 
 
 def bodies_of(session: Session, policy: Policy) -> tuple[Body, ...]:
-    """The bodies that the policy pins, and those of the session: another policy may judge what is kept here."""
+    """Return the bodies that the policy pins and those of the session, because another policy may apply to the result
+    later."""
     bodies = (*policy.pins, *(federation.body for federation in session.pins))
     return tuple({body.digest: body for body in bodies}.values())
 
 
 def trusted(policy: Policy) -> tuple[Digest, ...]:
-    """Publishers whom the owner or a pinned charter names."""
+    """Return the publishers that the owner or a pinned charter names."""
     named = [publisher for body in policy.pins for publisher in body.namespaces.values()]
     return tuple(dict.fromkeys((*policy.publishers, *policy.bindings.values(), *named)))
 
 
-def lines_of(found: Mapping[RemoteNode, Iterable[LocatedEntry]]) -> dict[str, list[bytes]]:
-    """The lines that nodes gave, by the verifier key of the node's log, which no two nodes share."""
+def lines_by_log(found: Mapping[RemoteNode, Iterable[LocatedEntry]]) -> dict[str, list[bytes]]:
+    """Return the lines of each node, by the verifier key of its log, which is unique to the node."""
     lines: dict[str, list[bytes]] = {}
     for node, items in found.items():
         lines.setdefault(str(node.record.log), []).extend(item.line for item in items)
@@ -152,22 +143,22 @@ def places_of(located: Iterable[LocatedEntry]) -> dict[bytes, frozenset[tuple[st
     return {line: frozenset(found) for line, found in places.items()}
 
 
-async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, Readings]:
-    """Inceptions and rotations of those who published `claims`, as far as anybody gives them."""
-    artifacts = {who: entry.statement.subject for entry in claims if (who := speaker(entry)) is not None}
+async def publisher_records(session: Session, claims: Iterable[Entry]) -> Mapping[Digest, ParsedClaims]:
+    """Fetch the inceptions and rotations of the publishers of `claims`, if any node has them."""
+    artifacts = {who: entry.statement.subject for entry in claims if (who := author_of(entry)) is not None}
     found = await asyncio.gather(*(_records(session, *item) for item in artifacts.items()))
     return dict(zip(artifacts, found, strict=True))
 
 
-def prove(entry: Entry, records: Mapping[Digest, Readings]) -> Publication | None:
-    """The publication, if one of `records` proves that its publisher signed it."""
-    who = speaker(entry) or Digest("")
-    return publication_of(entry, records[who]) if who in records else None
+def prove_publication(entry: Entry, records: Mapping[Digest, ParsedClaims]) -> Publication | None:
+    """Return the publication if one of `records` proves that its publisher signed it."""
+    who = author_of(entry) or Digest("")
+    return proven_publication(entry, records[who]) if who in records else None
 
 
-def publication_of(entry: Entry, readings: Readings) -> Publication | None:
-    """The publication, if `readings` prove that its publisher signed it."""
-    who = speaker(entry) or Digest("")
+def proven_publication(entry: Entry, readings: ParsedClaims) -> Publication | None:
+    """Return the publication if `readings` prove that its publisher signed it."""
+    who = author_of(entry) or Digest("")
     publisher, chain = readings.inceptions.get(who), readings.chain(who)
     if publisher is None or chain is None:
         return None
@@ -177,21 +168,21 @@ def publication_of(entry: Entry, readings: Readings) -> Publication | None:
         return None
 
 
-def speaker(entry: Entry) -> Digest | None:
+def author_of(entry: Entry) -> Digest | None:
     return entry.statement.by.id if entry.statement.by else None
 
 
-async def _records(session: Session, identity: Digest, artifact: Digest) -> Readings:
-    """What is said about the keys of `identity`, from the claims about something that it published."""
+async def _records(session: Session, identity: Digest, artifact: Digest) -> ParsedClaims:
+    """Return statements about the keys of `identity`, from the claims about one of its artifacts."""
     answers = await session.ask(lambda node: node.claims(artifact))
     claims = (readable(item.line) for found in answers.found.values() for item in found)
-    own = (entry for entry in claims if entry and speaker(entry) == identity and entry.statement.predicate in _KEYS)
+    own = (entry for entry in claims if entry and author_of(entry) == identity and entry.statement.predicate in _KEYS)
     return read_claims((entry.line for entry in own), artifact)
 
 
 @dataclass(frozen=True, slots=True)
 class KeptProof:
-    """The best proof of one line in one log, as it goes into a pack."""
+    """The best proof of one line in one log, for a pack."""
 
     line: bytes
     origin: str
@@ -199,8 +190,8 @@ class KeptProof:
 
 
 @dataclass(slots=True)
-class Collected:
-    """Proofs to judge by; `alarms` says what was found out on the way."""
+class CollectedProofs:
+    """The proofs to use; `alarms` are contradictions found while collecting."""
 
     proofs: list[KeptProof] = field(default_factory=list)
     alarms: list[Untrusted] = field(default_factory=list)
@@ -208,33 +199,33 @@ class Collected:
 
 async def collect_proofs(
     session: Session,
-    memory: SeenLogs,
-    readings: Readings,
+    seen_logs: SeenLogs,
+    readings: ParsedClaims,
     policy: Policy,
     known: Iterable[InclusionEvidence],
     on_event: OnEvent,
-) -> Collected:
-    """Proofs of the publications, and of the holds and observations that nodes of pinned members claim.
+) -> CollectedProofs:
+    """Collect proofs of the publications, and of the holds and observations that nodes of pinned members claim.
 
     Args:
-        known: proofs that are here already, of any line.
+        known: existing proofs, of any line.
 
-    Raises nothing for what nodes say: a proof that does not hold is left out.
+    Invalid proofs are dropped, not raised.
     """
-    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
-    entries = [publication.entry for publication in readings.publications] + _of_nodes(readings, bound)
-    offered = await asyncio.gather(*(_offered(session, entry) for entry in entries))
-    collected = Collected()
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
+    entries = [publication.entry for publication in readings.publications] + _node_entries(readings, bound)
+    offered = await asyncio.gather(*(_fetch_proofs(session, entry) for entry in entries))
+    collected = CollectedProofs()
     here = tuple(known)
     for entry, proofs in zip(entries, offered, strict=True):
         candidates = (*proofs, *(proof for proof in here if proof.line == entry.digest))
-        for kept in _best(entry, candidates, bound):
-            await _weigh(session, memory, kept, bound, collected, on_event)
+        for kept in _best_proofs(entry, candidates, bound):
+            await _check_against_seen(session, seen_logs, kept, bound, collected, on_event)
     return collected
 
 
 async def collect_objects(session: Session, published: Published, on_event: OnEvent) -> Mapping[Digest, bytes]:
-    """The licence text and documents that a publication names, those that somebody has."""
+    """Fetch the licence text and documents that a publication names, if any node has them."""
     found: dict[Digest, bytes] = {}
     for item in published.objects():
         if item in (published.manifest, published.pieces):
@@ -247,48 +238,50 @@ async def collect_objects(session: Session, published: Published, on_event: OnEv
 
 
 async def fetch_object(session: Session, digest: Digest) -> bytes:
-    """The object from whoever gives it first; its hash is checked. Raises NotFound, Unavailable."""
-    return await session.first(lambda node: node.object(digest), f"nobody gives object {short(digest)}")
+    """Return the object from the first node that serves it; its hash is verified. Raises NotFound, Unavailable."""
+    return await session.first(lambda node: node.object(digest), f"no node serves object {short(digest)}")
 
 
-async def _offered(session: Session, entry: Entry) -> tuple[InclusionEvidence, ...]:
+async def _fetch_proofs(session: Session, entry: Entry) -> tuple[InclusionEvidence, ...]:
     answers = await session.ask(lambda node: node.proofs(entry.digest))
     located = (item for found in answers.found.values() for item in found)
     return tuple(dict.fromkeys(InclusionEvidence(entry.digest, item.proof) for item in located))
 
 
-def _of_nodes(readings: Readings, bound: tuple[BoundNode, ...]) -> list[Entry]:
+def _node_entries(readings: ParsedClaims, bound: tuple[BoundNode, ...]) -> list[Entry]:
     nodes = {node.record.node for node in bound}
     return [e for e in readings.entries if e.statement.predicate in ("hold", OBSERVED) and e.statement.by in nodes]
 
 
-def _best(entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...]) -> list[KeptProof]:
-    """For each log the proof that shows most members; of proofs equal in that, the one of the larger tree."""
+def _best_proofs(
+    entry: Entry, candidates: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...]
+) -> list[KeptProof]:
+    """Return for each log the proof with most cosigning members; of equals, the one of the larger tree."""
     best: dict[str, tuple[tuple[int, int], KeptProof]] = {}
     for proof in candidates:
         seen, _, _ = prove_entry(entry, (proof,), bound)
         for witnessed in seen:
-            merit = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
-            if witnessed.origin not in best or merit > best[witnessed.origin][0]:
-                best[witnessed.origin] = merit, KeptProof(entry.line, witnessed.origin, proof)
+            priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
+            if witnessed.origin not in best or priority > best[witnessed.origin][0]:
+                best[witnessed.origin] = priority, KeptProof(entry.line, witnessed.origin, proof)
     return [kept for _, kept in best.values()]
 
 
-async def _weigh(
+async def _check_against_seen(
     session: Session,
-    memory: SeenLogs,
+    seen_logs: SeenLogs,
     kept: KeptProof,
     bound: tuple[BoundNode, ...],
-    collected: Collected,
+    collected: CollectedProofs,
     on_event: OnEvent,
 ) -> None:
     note = TlogProof.parse(kept.proof.data).checkpoint
     for key in dict.fromkeys(node.record.log for node in bound if node.record.origin == kept.origin):
         try:
-            await meet(memory, key, note, consistency_proofs(session))
+            await reconcile_checkpoint(seen_logs, key, note, consistency_proofs(session))
         except Untrusted as error:
-            if error.code not in ALARMS:
-                continue  # another of the keys bound to this origin signed it
+            if error.code not in CONTRADICTION_CODES:
+                continue  # signed by another key bound to this origin
             collected.alarms.append(error)
             on_event(MisbehaviourFound(str(error), error.hint))
             return
@@ -302,9 +295,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is proven about a name. `places` says where nodes claim that lines stand; `sightings` by member whom its
-    nodes saw first, None for one that knows nobody; `mirrored` that a member's node mirrored a repository of the name.
-    """
+    """Proven claims to a name. `places`: claimed positions of lines; `sightings`: by member, the claimant that its
+    nodes saw first, None if they know none; `mirrored`: a node of a member mirrored a repository of this name."""
 
     repository: str
     publications: tuple[Publication, ...]
@@ -319,29 +311,31 @@ class Claims:
         return (*found, MIRROR) if self.mirrored else tuple(found)
 
     @property
-    def called(self) -> dict[Digest, str]:
-        """What publishers call themselves."""
+    def labels(self) -> dict[Digest, str]:
+        """Display names of the publishers."""
         return {p.publisher.id: p.publisher.display for p in self.publications}
 
     def rivals(self, owner: PublisherClaim) -> tuple[str, ...]:
-        """Who else claims it, for people."""
-        return tuple(named(each, self.repository, self.called) for each in self.claimants if each != owner)
+        """Return the other claimants, as text."""
+        return tuple(claimant_label(each, self.repository, self.labels) for each in self.claimants if each != owner)
 
 
 async def claims_of(
     session: Session, repository: str, version: str | None, policy: Policy, publisher: Digest | None = None
 ) -> Claims:
-    """Ask every node who claims a name; about `publisher`'s claims alone where one is given: that answer does not
-    depend on how many others claim it. Raises NotFound, Unavailable."""
+    """Ask every node for the claims to a name; if `publisher` is given, only for its claims, so that the answer does
+    not depend on the number of other claimants. Raises NotFound, Unavailable."""
     answers: Answers[tuple[LocatedEntry, ...]] = await session.ask(
         lambda node: node.resolve(repository, version, publisher)
     )
     if not answers.found:
         asked = f"{repository}@{version}" if version else repository
         raise answers.failure(f"{asked} is not known", otherwise=f"comity search {repository.rpartition('/')[2]}")
-    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy), session.records())
-    publications = [publication_of(e, proven.readings) for e in proven.entries if e.statement.predicate == "published"]
-    own = tuple(p for p in publications if p is not None and _same(p.published.name.repository, repository))
+    proven = prove_lines(lines_by_log(answers.found), bodies_of(session, policy), session.records())
+    publications = [
+        proven_publication(e, proven.readings) for e in proven.entries if e.statement.predicate == "published"
+    ]
+    own = tuple(p for p in publications if p is not None and _same_name(p.published.name.repository, repository))
     located = [item for found in answers.found.values() for item in found]
     return Claims(
         repository,
@@ -359,78 +353,78 @@ def sightings(
     policy: Policy,
     seen: Callable[[Entry], T | None],
 ) -> dict[Digest, T | None]:
-    """What the nodes of each active member of a pinned body saw first; None for a member that answers, and knows
+    """Return what the nodes of each active member of a pinned body saw first; None for a member that answers but knows
     nothing or contradicts itself.
 
     Args:
-        seen: what an entry shows, None where it is beside the question.
+        seen: returns what an entry shows, None if it is not relevant.
     """
     seats = {member.id: member.lineage for body in policy.pins for member in body.active}
-    said: dict[Digest, set[T | None]] = {}
+    values: dict[Digest, set[T | None]] = {}
     for node in answers.found:
         entries = proven.sources.get(str(node.record.log), ())
         first = next((found for entry in entries if (found := seen(entry)) is not None), None)
         if node.member.id in seats:
-            said.setdefault(seats[node.member.id], set()).add(first)
+            values.setdefault(seats[node.member.id], set()).add(first)
     for node, error in answers.failed.items():
         if isinstance(error, NotFound) and node.member.id in seats:
-            said.setdefault(seats[node.member.id], set())
-    return {member: _one(found) for member, found in said.items()}
+            values.setdefault(seats[node.member.id], set())
+    return {member: _single(found) for member, found in values.items()}
 
 
-def _one(found: set[T | None]) -> T | None:
+def _single(found: set[T | None]) -> T | None:
     known = [item for item in found if item is not None]
     return known[0] if len(known) == 1 else None
 
 
 def _claimant(entry: Entry, repository: str) -> PublisherClaim | None:
-    """Who claims the repository by this entry, which is proven to be its author's."""
+    """Return the claimant of the repository according to this entry, whose author is proven."""
     statement = entry.statement
     if statement.predicate == "published" and statement.by is not None:
         name = statement.subjects[0].name.partition("@")[0]
-        return PublisherClaim(statement.by.id) if _same(name, repository) else None
+        return PublisherClaim(statement.by.id) if _same_name(name, repository) else None
     if statement.predicate == OBSERVED:
         try:
             upstream = Observed.parse(statement).upstream
         except ComityError:
             return None
-        return MIRROR if _same(upstream.repository, repository) else None
+        return MIRROR if _same_name(upstream.repository, repository) else None
     return None
 
 
-def _same(one: str, other: str) -> bool:
-    """Names that differ by case alone are one: a Hub takes them for one, and so do readers."""
+def _same_name(one: str, other: str) -> bool:
+    """Compare names without case, as Hubs do."""
     return one.lower() == other.lower()
 
 
 MAX_RIVALS: Final = 32
-"""Others who claim a name, whose claims are taken along to be shown."""
+"""Maximum number of rival claimants whose claims are included for display."""
 MAX_DOCUMENTS: Final = 16
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
-"""Bytes of a document that came with somebody's vouch: a stranger's words are not worth a disk."""
+"""Maximum bytes of a document that comes with a vouch."""
 
 
-async def lines_around(
+async def related_lines(
     session: Session, publication: Publication | None, policy: Policy
 ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Lines about the publisher's keys, and publications of others under the same name with their signers' records; and
-    notes on what was not kept. Raises nothing for what nodes do not answer."""
+    """Return lines about the keys of the publisher, and rival publications of the same name with the records of their
+    signers; and notes on dropped lines. Missing answers are not raised."""
     if publication is None:
         return (), ()
     keys, (rivals, notes) = await asyncio.gather(
-        _of_keys(session, publication.publisher.id, policy), _rivals(session, publication, policy)
+        _key_lines(session, publication.publisher.id, policy), _rival_lines(session, publication, policy)
     )
     return (*keys, *rivals), notes
 
 
 async def vouched_documents(
-    session: Session, readings: Readings, artifact: Digest, policy: Policy, on_event: OnEvent
+    session: Session, readings: ParsedClaims, artifact: Digest, policy: Policy, on_event: OnEvent
 ) -> Mapping[Digest, bytes]:
-    """Small documents of those who are proven to have vouched for the artifact, as far as somebody gives them."""
-    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+    """Fetch small documents of proven vouches for the artifact, if any node has them."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
     seats = [seat for body in policy.pins for seat in body.members]
-    vouches, _ = weigh_vouches(readings, artifact, KnownAuthors(readings, bound, seats))
-    named = dict.fromkeys(item for vouch in vouches if (item := vouch.said.document) and item.size <= MAX_DOCUMENT)
+    vouches, _ = verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))
+    named = dict.fromkeys(item for vouch in vouches if (item := vouch.vouched.document) and item.size <= MAX_DOCUMENT)
     found: dict[Digest, bytes] = {}
     for item in list(named)[:MAX_DOCUMENTS]:
         try:
@@ -440,49 +434,49 @@ async def vouched_documents(
     return found
 
 
-async def _of_keys(session: Session, identity: Digest, policy: Policy) -> tuple[bytes, ...]:
+async def _key_lines(session: Session, identity: Digest, policy: Policy) -> tuple[bytes, ...]:
     answers = await session.ask(lambda node: node.claims(identity))
-    proven = prove_lines(lines_of(answers.found), bodies_of(session, policy), session.records())
-    return tuple(entry.line for entry in proven.entries if speaker(entry) == identity)
+    proven = prove_lines(lines_by_log(answers.found), bodies_of(session, policy), session.records())
+    return tuple(entry.line for entry in proven.entries if author_of(entry) == identity)
 
 
-async def _rivals(
+async def _rival_lines(
     session: Session, publication: Publication, policy: Policy
 ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """The oldest claim of each other claimant, a few of them: what decides the name does not depend on them."""
+    """Return the oldest claim of each other claimant, up to a limit; resolution does not depend on them."""
     name = publication.published.name
     try:
-        said = await claims_of(session, name.repository, name.version, policy)
+        claims = await claims_of(session, name.repository, name.version, policy)
     except ComityError:
         return (), ()
-    others = {p.publisher.id: p for p in reversed(said.publications) if p.entry.digest != publication.entry.digest}
+    others = {p.publisher.id: p for p in reversed(claims.publications) if p.entry.digest != publication.entry.digest}
     shown = list(reversed(others.items()))
-    lines = [e.line for who, p in shown[:MAX_RIVALS] for e in (*said.proven.keys_of(who), p.entry)]
+    lines = [e.line for who, p in shown[:MAX_RIVALS] for e in (*claims.proven.keys_of(who), p.entry)]
     more = len(shown) - MAX_RIVALS
-    return tuple(lines), (f"{more} others claim {name} too; they are left out",) if more > 0 else ()
+    return tuple(lines), (f"{more} more claimants of {name} are left out",) if more > 0 else ()
 
 
 MAX_ARTIFACTS: Final = 64
-"""Ancestors that are asked for, nearest first."""
+"""Maximum number of ancestors to ask about, nearest first."""
 MAX_LINES: Final = 32
-"""Lines that are taken along about one of them."""
+"""Maximum number of lines about one ancestor."""
 AT_ONCE: Final = 8
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Of lines about all of them."""
+"""Maximum bytes of lines about all ancestors."""
 _WANTED: Final = ("published", DERIVED, "inception", "rotated")
 
 
 async def gather_ancestors(
     session: Session, artifact: Digest, publication: Publication | None, lines: Iterable[bytes], policy: Policy
 ) -> tuple[bytes, ...]:
-    """Lines about the ancestors of `artifact`, as far as anybody gives them.
+    """Return lines about the ancestors of `artifact`, if any node has them.
 
     Args:
-        publication: the one of `artifact` to go by; `lines` are what is said about it otherwise.
+        publication: the publication of `artifact` to use, in addition to the derivations in `lines`.
     """
     own = [entry for line in lines if (entry := readable(line)) and entry.statement.subject == artifact]
     derived = [entry for entry in own if entry.statement.predicate == DERIVED]
-    waiting = list(_parents([*([publication.entry] if publication else []), *derived]))
+    waiting = list(_parents_of([*([publication.entry] if publication else []), *derived]))
     seen = {artifact}
     found: list[bytes] = []
     while len(seen) <= MAX_ARTIFACTS and sum(map(len, found)) <= MAX_BYTES:
@@ -491,15 +485,15 @@ async def gather_ancestors(
         if not batch:
             break
         seen.update(batch)
-        asked = await asyncio.gather(*(_about(session, parent, policy) for parent in batch))
+        asked = await asyncio.gather(*(_ancestor_entries(session, parent, policy) for parent in batch))
         found += [entry.line for entries in asked for entry in entries]
-        waiting += _parents(entry for entries in asked for entry in entries)
+        waiting += _parents_of(entry for entries in asked for entry in entries)
     return tuple(found)
 
 
-def beside(own: Sequence[bytes], above: Iterable[bytes]) -> tuple[bytes, ...]:
-    """`own` lines about an artifact, and as many about its ancestors as a verifier reads beside them: nobody who
-    publishes an ancestor crowds out what is said about the artifact itself."""
+def with_ancestor_lines(own: Sequence[bytes], above: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return `own` lines about an artifact, then lines about its ancestors up to the limits of a verifier, so that the
+    publisher of an ancestor cannot displace lines about the artifact itself."""
     there = set(own)
     more = [line for line in dict.fromkeys(above) if line not in there][: MAX_CLAIMS - len(own)]
     sizes = itertools.accumulate((len(line) + 1 for line in more), initial=sum(len(line) + 1 for line in own))
@@ -509,16 +503,16 @@ def beside(own: Sequence[bytes], above: Iterable[bytes]) -> tuple[bytes, ...]:
     )
 
 
-async def _about(session: Session, artifact: Digest, policy: Policy) -> list[Entry]:
-    """The wanted lines of all nodes that prove themselves, as many as are taken along; what decides comes first."""
+async def _ancestor_entries(session: Session, artifact: Digest, policy: Policy) -> list[Entry]:
+    """Return the proven, wanted entries of all nodes, up to the limit, the most decisive first."""
     answers = await session.ask(lambda node: node.claims(artifact))
-    lines, _ = kept(session, lines_of(answers.found), policy, about={artifact})
+    lines, _ = select_lines(session, lines_by_log(answers.found), policy, about={artifact})
     entries = [entry for line in lines if (entry := readable(line)) and entry.statement.predicate in _WANTED]
     return entries[:MAX_LINES]
 
 
-def _parents(entries: Iterable[Entry]) -> Iterator[Digest]:
-    """Whom statements name as parents, by digest."""
+def _parents_of(entries: Iterable[Entry]) -> Iterator[Digest]:
+    """Yield the parents that statements name by digest."""
     for entry in entries:
         try:
             if entry.statement.predicate == "published":
@@ -530,26 +524,27 @@ def _parents(entries: Iterable[Entry]) -> Iterator[Digest]:
 
 
 MAX_CUTS: Final = 32
-"""Cuts looked at for one publication: an honest publisher rotates seldom, and names few logs."""
+"""Maximum number of cuts checked for one publication."""
 
 
 async def collect_growths(
     publications: Iterable[Publication], kept: Iterable[KeptProof], proofs: ConsistencyProofs
 ) -> Mapping[Digest, bytes]:
-    """What links the kept proofs to the cuts of the rotations that retired the keys behind `publications`; as far as
-    nodes give it. Raises nothing for what they say."""
+    """Fetch consistency proofs between the kept proofs and the cuts of rotations that retired the keys of
+    `publications`, if any node has them. Invalid answers are dropped, not raised."""
     found: dict[Digest, bytes] = {}
     here = tuple(kept)
     for publication in publications:
-        for cut, checkpoint in _unlinked(publication, here):
-            growth = await _link(cut, checkpoint, proofs)
+        for cut, checkpoint in _missing_growths(publication, here):
+            growth = await _growth(cut, checkpoint, proofs)
             if growth is not None:
                 found[sha256(growth.encode())] = growth.encode()
     return found
 
 
-def _unlinked(publication: Publication, kept: Iterable[KeptProof]) -> Iterator[tuple[LogCut, Checkpoint]]:
-    """Cuts that could prove the publication older than its keys' retirement, each with a checkpoint of another size."""
+def _missing_growths(publication: Publication, kept: Iterable[KeptProof]) -> Iterator[tuple[LogCut, Checkpoint]]:
+    """Yield cuts that could prove the publication older than the retirement of its keys, each with a checkpoint of
+    another size."""
     chain = publication.chain
     signers = set(chain.signers(publication.entry.envelope))
     cuts = [cut for step in chain.steps if step.before in signers for cut in step.rotation.cut][:MAX_CUTS]
@@ -560,12 +555,12 @@ def _unlinked(publication: Publication, kept: Iterable[KeptProof]) -> Iterator[t
                 yield cut, checkpoint
 
 
-async def _link(cut: LogCut, checkpoint: Checkpoint, proofs: ConsistencyProofs) -> Growth | None:
+async def _growth(cut: LogCut, checkpoint: Checkpoint, proofs: ConsistencyProofs) -> GrowthProof | None:
     old, new = sorted([(cut.size, cut.root), (checkpoint.size, checkpoint.root)])
     async with aclosing(proofs(cut.origin, old[0], new[0])) as offered:
         async for hashes in offered:
             try:
-                growth = Growth(cut.origin, old[0], new[0], hashes)
+                growth = GrowthProof(cut.origin, old[0], new[0], hashes)
                 growth.verify(old[1], new[1])
             except (Malformed, Untrusted):
                 continue
@@ -573,8 +568,8 @@ async def _link(cut: LogCut, checkpoint: Checkpoint, proofs: ConsistencyProofs) 
     return None
 
 
-def refusal(verdict: Verdict, title: str) -> ComityError | None:
-    """Why what was judged must not be placed; None where it may be."""
+def verdict_error(verdict: Verdict, title: str) -> ComityError | None:
+    """Return the error that prevents placing the files; None if they may be placed."""
     if verdict.exit_status in (OK, PARTIAL):
         return None
     failing = [row for row in verdict.rows if row.name in verdict.required and row.state != "pass"]
@@ -583,8 +578,8 @@ def refusal(verdict: Verdict, title: str) -> ComityError | None:
         return Untrusted(f"{title} does not verify", why=why, hint="comity status", code="VERIFICATION-FAILED")
     if verdict.exit_status == POLICY_NOT_MET:
         unsafe = any(row.name == "file safety" and row.state == "fail" for row in failing)
-        first = "look at what is in it" if unsafe else "wait for more cosignatures"
-        hint = f"{first}, or write down what you accept: comity pull {title} --policy FILE"
+        first = "inspect its files" if unsafe else "wait for more cosignatures"
+        hint = f"{first}, or name a policy: comity pull {title} --policy FILE"
         return PolicyNotMet(f"{title} is authentic, but the policy is not met", why=why, hint=hint)
     hint = f"try again in a minute: comity pull {title}"
     return Unavailable(f"evidence about {title} is missing", why=why, hint=hint, code="EVIDENCE-MISSING")

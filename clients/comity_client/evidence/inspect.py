@@ -1,11 +1,9 @@
-"""Looking around: what there is, who says what about it, who has it, and how the nodes are.
+"""Queries about artifacts, nodes and logs: search, describe, find replicas, check logs, list misbehaviour proofs.
 
-Looking into logs as an outsider: everything is checked against the pinned keys, and against what was seen before.
-
-How the nodes of the pinned federations are, as seen from here; and whether their logs still tell one history.
-
-What nodes keep against logs: proofs of misbehaviour, asked for and judged again here. No node can convict a log by
-its word alone; and a log has a key to judge it by only where a pinned federation gives one."""
+Logs are read as an outsider: checkpoints and proofs are verified with the pinned keys and against the stored
+checkpoints. Misbehaviour proofs from nodes are verified again here, with keys of pinned federations; the claim of a
+node alone does not count.
+"""
 
 from __future__ import annotations
 
@@ -18,47 +16,47 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import (
     KnownAuthors,
     MirrorEvidence,
+    ParsedClaims,
     Publication,
-    Readings,
     RivalPublication,
     Vouch,
-    bind,
+    bind_nodes,
     read_claims,
     rivals,
-    weigh_checks,
-    weigh_vouches,
+    verify_checks,
+    verify_vouches,
 )
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.evidence import RowFact
-from comity.trust.key_validity import CompromiseNotice, notices
+from comity.trust.key_validity import CompromiseNotice, compromise_notices
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate
 from comity.trust.rows.signatures import check_facts
 from comity.trust.statement import Entry
 from comity.trust.statements import Advisory, signed_by_node
 from comity.trust.tlog.merkle import Frontier, leaf_hash
-from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint, verified_cosigners
-from comity.trust.tlog.proof import TlogProof, convict
+from comity.trust.tlog.note import Checkpoint, SignedNote, VerifierKey, open_checkpoint
+from comity.trust.tlog.proof import TlogProof, verify_misbehaviour
 from comity.trust.upstream import Observed
 from comity.wire import limits
 from comity.wire.client import NodeClient
 from comity.wire.limits import STAT_DIGESTS
 from comity.wire.messages import LocatedEntry, LogHead, NodeFacts, ShownMisbehaviour
 from comity_client.events import MisbehaviourFound, OnEvent
-from comity_client.evidence.gather import fetch_object, lines_around, prove, publisher_records
+from comity_client.evidence.gather import fetch_object, prove_publication, publisher_records, related_lines
 from comity_client.evidence.prove import readable
 from comity_client.evidence.resolve import Resolution, log_keys, versions
-from comity_client.seen import ALARMS, SeenLogs, consistency_proofs, meet
+from comity_client.seen import CONTRADICTION_CODES, SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Question, RemoteNode, Session
 
 MAX_PAGES: Final = 100
-"""Pages of a search that one node is asked for."""
+"""Maximum number of search pages per node."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundArtifacts:
-    """One search hit. `publisher` is who claims to speak; `proven` says that they signed it."""
+    """One search result. `publisher` is the claimed author; `proven`: its signature is verified."""
 
     name: str
     artifact: Digest
@@ -70,7 +68,7 @@ class FoundArtifacts:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactStatement:
-    """One statement about an artifact: of which kind, by whom, and where a node says that it is logged."""
+    """One statement about an artifact: its kind, its author, and the claimed log positions."""
 
     predicate: str
     by: str
@@ -79,8 +77,8 @@ class ArtifactStatement:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A node and its copy. `claimed` says that its own signed word about it was found; `held` of `files` blobs are
-    there as it answers now, None where it does not answer (`why`)."""
+    """A node and its copy. `claimed`: a signed statement of the node about the copy was found; `held` of `files` blobs
+    are there according to its answer, None if it does not answer (`why`)."""
 
     node: str
     member: str
@@ -97,7 +95,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
-    """All there is about one artifact."""
+    """All information about one artifact."""
 
     title: str
     artifact: Digest
@@ -115,18 +113,18 @@ class ArtifactInfo:
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
-    """At most `limit` publications and mirrored commits whose names hold all words of `text`, by name.
+    """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name.
 
     Raises Unavailable.
     """
     answers = await session.ask(lambda node: _pages(node, text, limit))
     if not answers.found:
-        raise answers.failure("nobody could be asked")
+        raise answers.failure("the search has no answer")
     lines = dict.fromkeys(item.line for found in answers.found.values() for item in found)
     entries = [e for line in lines if (e := readable(line)) is not None]
     published = [entry for entry in entries if entry.statement.predicate == "published"][:limit]
     records = await publisher_records(session, published)
-    found = [_listing(entry, prove(entry, records)) for entry in published]
+    found = [_found(entry, prove_publication(entry, records)) for entry in published]
     found += _mirrored(session, entries)[: limit - len(found)]
     return sorted(found, key=lambda listing: listing.name)
 
@@ -140,11 +138,13 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         publisher = resolution.publication.publisher.id
         others = await versions(session, name.repository, publisher, policy)
     gathered, publication = resolution.gathered, resolution.publication
-    around, _ = await lines_around(session, publication, policy)
-    readings = read_claims((*gathered.lines, *around), resolution.artifact)
+    related, _ = await related_lines(session, publication, policy)
+    readings = read_claims((*gathered.lines, *related), resolution.artifact)
     said = tuple(
         ArtifactStatement(
-            entry.statement.predicate, _by(entry, gathered.readings), tuple(sorted(gathered.places.get(entry.line, ())))
+            entry.statement.predicate,
+            _author_name(entry, gathered.readings),
+            tuple(sorted(gathered.places.get(entry.line, ()))),
         )
         for entry in gathered.readings.entries
         if resolution.artifact in {subject.digest for subject in entry.statement.subjects}
@@ -160,30 +160,30 @@ async def describe_artifact(session: Session, resolution: Resolution, policy: Po
         said=said,
         mirroring=resolution.mirroring,
         vouches=vouches_of(gathered.readings, resolution.artifact, policy),
-        lost_keys=notices(readings, publication) if publication else (),
+        lost_keys=compromise_notices(readings, publication) if publication else (),
         rivals=rivals(readings, publication) if publication else (),
         checks=_checks(gathered.readings, resolution.artifact, policy),
     )
 
 
-def _checks(readings: Readings, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:
-    """What others say that they verified; that they said it is proven here."""
-    checks, _ = weigh_checks(readings, artifact, [seat for body in policy.pins for seat in body.members])
+def _checks(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[RowFact, ...]:
+    """Return the verifications that others claim; their signatures are verified."""
+    checks, _ = verify_checks(readings, artifact, [seat for body in policy.pins for seat in body.members])
     return check_facts(checks, readings, policy.pins)
 
 
-def vouches_of(readings: Readings, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
-    """What others say of it on their own account; that they said it is proven here."""
-    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+def vouches_of(readings: ParsedClaims, artifact: Digest, policy: Policy) -> tuple[Vouch, ...]:
+    """Return the vouches of others; their signatures are verified."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
     seats = [seat for body in policy.pins for seat in body.members]
-    return weigh_vouches(readings, artifact, KnownAuthors(readings, bound, seats))[0]
+    return verify_vouches(readings, artifact, KnownAuthors(readings, bound, seats))[0]
 
 
 async def replicas(session: Session, resolution: Resolution, policy: Policy) -> list[Replica]:
-    """What each node of the pinned federations claims, and answers now, about its copy."""
+    """Return what each node of the pinned federations claims and now answers about its copy."""
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     wanted = sorted({entry.sha256 for entry in manifest.files})
-    answers = await session.ask(lambda node: _held(node, wanted))
+    answers = await session.ask(lambda node: _count_stored_blobs(node, wanted))
     claimed = _claimants(resolution.gathered.readings, resolution.artifact, policy)
     return [
         Replica(
@@ -200,7 +200,7 @@ async def replicas(session: Session, resolution: Resolution, policy: Policy) -> 
 
 
 async def _pages(node: NodeClient, text: str, limit: int) -> list[LocatedEntry]:
-    """Raises Malformed (UNBOUNDED) for a node whose pages lead on and on."""
+    """Raises Malformed (UNBOUNDED) if the pages of the node do not end."""
     found: list[LocatedEntry] = []
     cursor = ""
     for _ in range(MAX_PAGES):
@@ -209,25 +209,25 @@ async def _pages(node: NodeClient, text: str, limit: int) -> list[LocatedEntry]:
         if len(found) >= limit or not page.next_cursor or page.next_cursor == cursor:
             return found[:limit]
         cursor = page.next_cursor
-    raise Malformed("the search does not end", why=f"{MAX_PAGES} pages, and there are more", code="UNBOUNDED")
+    raise Malformed("the search does not end", why=f"more than {MAX_PAGES} pages", code="UNBOUNDED")
 
 
-async def _held(node: NodeClient, digests: Sequence[Digest]) -> int:
-    held = 0
+async def _count_stored_blobs(node: NodeClient, digests: Sequence[Digest]) -> int:
+    count = 0
     for start in range(0, len(digests), STAT_DIGESTS):
-        held += sum(stat.have for stat in await node.stat(digests[start : start + STAT_DIGESTS]))
-    return held
+        count += sum(stat.have for stat in await node.stat(digests[start : start + STAT_DIGESTS]))
+    return count
 
 
-def _claimants(readings: Readings, artifact: Digest, policy: Policy) -> frozenset[Digest]:
-    """Online keys of pinned nodes that signed a hold of the artifact. Where it was logged is not proven here."""
-    bound, _, _ = bind(policy.pins, readings.entries, readings.chains)
+def _claimants(readings: ParsedClaims, artifact: Digest, policy: Policy) -> frozenset[Digest]:
+    """Return the online keys of pinned nodes that signed a hold of the artifact; its logging is not verified here."""
+    bound, _, _ = bind_nodes(policy.pins, readings.entries, readings.chains)
     holds = [e for e in readings.entries if e.statement.predicate == "hold" and e.statement.subject == artifact]
     return frozenset(node.record.node.id for node in bound if any(signed_by_node(e, node.record) for e in holds))
 
 
 def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts]:
-    """What nodes say to have mirrored: one hit for each artifact under a name, proven by a node that is known here."""
+    """Return one result per artifact and name that nodes claim to have mirrored; proven if a known node signed it."""
     nodes = {node.record.node.id: node.record for node in session.nodes}
     found: dict[tuple[str, Digest], FoundArtifacts] = {}
     for entry in entries:
@@ -243,7 +243,7 @@ def _mirrored(session: Session, entries: Iterable[Entry]) -> list[FoundArtifacts
     return list(found.values())
 
 
-def _listing(entry: Entry, publication: Publication | None) -> FoundArtifacts:
+def _found(entry: Entry, publication: Publication | None) -> FoundArtifacts:
     by = entry.statement.by
     return FoundArtifacts(
         name=entry.statement.subjects[0].name,
@@ -255,7 +255,7 @@ def _listing(entry: Entry, publication: Publication | None) -> FoundArtifacts:
     )
 
 
-def _by(entry: Entry, readings: Readings) -> str:
+def _author_name(entry: Entry, readings: ParsedClaims) -> str:
     if entry.statement.by is None:
         return "nobody"
     known = readings.inceptions.get(entry.statement.by.id)
@@ -267,7 +267,7 @@ ENTRIES_AT_ONCE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class SeenCheckpoint:
-    """The newest checkpoint of a log that any node showed, its signature and cosignatures verified."""
+    """The newest checkpoint of a log that any node returned; signature and cosignatures are verified."""
 
     checkpoint: Checkpoint
     note: bytes
@@ -277,7 +277,7 @@ class SeenCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry as it stands in a log; `entry` is None where the line is no statement that we can read."""
+    """One entry of a log; `entry` is None if the line is not a readable statement."""
 
     index: int
     line: bytes
@@ -297,8 +297,8 @@ class ProvenIn:
 
 @dataclass(frozen=True, slots=True)
 class LogCheck:
-    """A whole log was fetched and its root derived again from its lines. `continues` is the size that this user had
-    seen before, which the log provably continues; 0 where it is new here."""
+    """A whole log was fetched and its root computed from its lines. `continues`: the stored size that the log provably
+    extends; 0 if the log is new here."""
 
     origin: str
     size: int
@@ -308,51 +308,52 @@ class LogCheck:
     continues: int
 
 
-async def newest_checkpoint(session: Session, memory: SeenLogs, origin: str) -> SeenCheckpoint:
-    """The largest that any node shows.
+async def newest_checkpoint(session: Session, seen_logs: SeenLogs, origin: str) -> SeenCheckpoint:
+    """Return the largest checkpoint that any node returns.
 
-    Raises NotFound for a log that no pinned federation knows; Equivocation or Untrusted (UNRECONCILED) where it
-    contradicts what was seen; Untrusted where no shown note is the log's; Unavailable.
+    Raises NotFound for a log of no pinned federation; Equivocation or Untrusted (UNRECONCILED) if it contradicts a
+    stored checkpoint; Untrusted if no note is signed by the log; Unavailable.
     """
-    return (await _newest(session, memory, origin))[1]
+    return (await _newest(session, seen_logs, origin))[1]
 
 
-async def _newest(session: Session, memory: SeenLogs, origin: str) -> tuple[RemoteNode, SeenCheckpoint]:
-    log = _key(session, origin)
+async def _newest(session: Session, seen_logs: SeenLogs, origin: str) -> tuple[RemoteNode, SeenCheckpoint]:
+    log = _log_key(session, origin)
     answers = await session.ask(lambda node: node.checkpoint(origin))
     if not answers.found:
-        raise answers.failure(f"nobody shows a checkpoint of {origin}")
+        raise answers.failure(f"no node returns a checkpoint of {origin}")
     seen: list[tuple[RemoteNode, SeenCheckpoint]] = []
     refusal: ComityError | None = None
     for node, data in answers.found.items():
         try:
-            seen.append((node, _seen(session, log, node, data)))
+            seen.append((node, _verified_checkpoint(session, log, node, data)))
         except (Malformed, Untrusted) as error:
             refusal = error
     if not seen:
         raise refusal or Unavailable(f"no checkpoint of {origin}")
     for _, each in seen:
         try:
-            await meet(memory, log, SignedNote.parse(each.note), consistency_proofs(session))
+            await reconcile_checkpoint(seen_logs, log, SignedNote.parse(each.note), consistency_proofs(session))
         except Unavailable:
-            continue  # nobody links it to what was seen: nothing is known, and nothing is remembered
+            continue  # no node proves consistency: nothing is known, and nothing is stored
     return max(seen, key=lambda item: (item[1].checkpoint.size, len(item[1].cosigners)))
 
 
 async def read_entries(session: Session, origin: str, start: int, end: int) -> list[LogEntry]:
-    """Entries start <= i < end from the first node that gives them. They are claims; `check_log` proves a log."""
+    """Return entries start <= i < end from the first node that serves them. They are claims; `check_log` verifies a
+    log."""
     if not 0 <= start < end or end - start > limits.ENTRIES_PER_CALL:
         raise Malformed("not a range of entries", why=f"0 <= start < end, at most {limits.ENTRIES_PER_CALL} at once")
-    lines = await session.first(_entries(origin, start, end), f"nobody gives entries of {origin}")
+    lines = await session.first(_entries(origin, start, end), f"no node serves entries of {origin}")
     return [LogEntry(start + offset, line, readable(line)) for offset, line in enumerate(lines)]
 
 
 async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
-    """Every proof that nodes give of a line in a log that a pinned federation knows, verified against the line itself.
-    Raises NotFound, Unavailable, and Untrusted where none of those given holds."""
+    """Return every valid proof of a line in a log of a pinned federation, one per log. Raises NotFound, Unavailable,
+    and Untrusted if no proof is valid."""
     answers = await session.ask(lambda node: node.proofs(digest))
     if not answers.found:
-        raise answers.failure(f"nobody proves line {short(digest)}")
+        raise answers.failure(f"no node proves line {short(digest)}")
     proven: dict[str, ProvenIn] = {}
     for located in (item for found in answers.found.values() for item in found):
         for log in log_keys(session, located.origin):
@@ -364,42 +365,41 @@ async def prove_line(session: Session, digest: Digest) -> list[ProvenIn]:
             if known is None or (len(made.cosigners), made.size) > (len(known.cosigners), known.size):
                 proven[made.origin] = made
     if not proven:
-        raise Untrusted("no proof holds", why="those given do not prove that line in a known log", code="INCLUSION")
+        raise Untrusted("no valid proof", why="the proofs are not for that line in a known log", code="INCLUSION")
     return list(proven.values())
 
 
-async def check_log(session: Session, memory: SeenLogs, origin: str) -> LogCheck:
-    """Fetch every entry of a log and derive its root, as an outsider would; compare it with what was seen before.
+async def check_log(session: Session, seen_logs: SeenLogs, origin: str) -> LogCheck:
+    """Fetch every entry of a log, compute its root, and compare with the stored checkpoint.
 
-    Raises Equivocation where two histories show, Untrusted where the lines do not give the signed root, NotFound,
-    Unavailable.
+    Raises Equivocation for two histories, Untrusted if the lines do not give the signed root, NotFound, Unavailable.
     """
-    log = _key(session, origin)
-    before = memory.newest(log)
-    node, newest = await _newest(session, memory, origin)
+    log = _log_key(session, origin)
+    before = seen_logs.newest(log)
+    node, newest = await _newest(session, seen_logs, origin)
     frontier = Frontier.empty()
     while frontier.size < newest.checkpoint.size:
         start, end = frontier.size, min(newest.checkpoint.size, frontier.size + ENTRIES_AT_ONCE)
         lines = await node.ask(_entries(origin, start, end))
         if not lines:
-            why = f"it shows a checkpoint of {newest.checkpoint.size} and no entry from {start} on"
+            why = f"the node has a checkpoint of size {newest.checkpoint.size}, but no entry from {start} on"
             raise Untrusted(f"{node.name} hides entries of {origin}", why=why, code="HIDDEN-ENTRIES")
         frontier = frontier.extend(leaf_hash(line) for line in lines)
     if frontier.root() != newest.checkpoint.root:
-        why = f"{frontier.size} entries from {node.name} give another root than the log signed"
-        raise Untrusted(f"the entries of {origin} are not its entries", why=why, code="ROOT")
+        why = f"{frontier.size} entries from {node.name} do not give the root that the log signed"
+        raise Untrusted(f"the entries do not match the checkpoint of {origin}", why=why, code="ROOT")
     known = Checkpoint.parse(before.text).size if before else 0
     return LogCheck(origin, frontier.size, frontier.root(), newest.cosigners, node.name, known)
 
 
 async def _prove(session: Session, log: VerifierKey, digest: Digest, proof: TlogProof) -> ProvenIn:
     lines = await session.first(
-        _entries(log.name, proof.index, proof.index + 1), f"nobody gives entry {proof.index} of {log.name}"
+        _entries(log.name, proof.index, proof.index + 1), f"no node serves entry {proof.index} of {log.name}"
     )
     if [sha256(line) for line in lines] != [digest]:
-        raise Untrusted("another line stands there", why=f"at {proof.index} of {log.name}", code="INCLUSION")
+        raise Untrusted("the entry is another line", why=f"at {proof.index} of {log.name}", code="INCLUSION")
     checkpoint = proof.verify(lines[0], log)
-    cosigners = _cosigners(session, proof.checkpoint, checkpoint)
+    cosigners = cosigner_names(session, proof.checkpoint, checkpoint)
     return ProvenIn(log.name, proof.index, checkpoint.size, cosigners, proof.encode())
 
 
@@ -411,18 +411,13 @@ def _entries(origin: str, start: int, end: int) -> Question[list[bytes]]:
     return ask
 
 
-def _seen(session: Session, log: VerifierKey, node: RemoteNode, data: bytes) -> SeenCheckpoint:
+def _verified_checkpoint(session: Session, log: VerifierKey, node: RemoteNode, data: bytes) -> SeenCheckpoint:
     note = SignedNote.parse(data)
     checkpoint = open_checkpoint(note, log)
-    return SeenCheckpoint(checkpoint, data, _cosigners(session, note, checkpoint), node.name)
+    return SeenCheckpoint(checkpoint, data, cosigner_names(session, note, checkpoint), node.name)
 
 
-def _cosigners(session: Session, note: SignedNote, checkpoint: Checkpoint) -> tuple[str, ...]:
-    keys = [key for node in session.nodes for key in node.record.cosigners]
-    return tuple(sorted({key.name for key in verified_cosigners(note, keys, checkpoint)}))
-
-
-def _key(session: Session, origin: str) -> VerifierKey:
+def _log_key(session: Session, origin: str) -> VerifierKey:
     keys = log_keys(session, origin)
     if not keys:
         known = ", ".join(sorted({node.record.origin for node in session.nodes})) or "none"
@@ -432,9 +427,8 @@ def _key(session: Session, origin: str) -> VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A node as it answers now. `size` is of its own log, None where its checkpoint is not at hand; `cosigners` are the
-    names that verify on it; `logs` counts the logs that it holds. `gateway` is the URL at which it claims to have one.
-    `why` says why it is not `reachable`."""
+    """State of a node. `size` of its own log is None without a checkpoint; `cosigners` are verified on it; `logs`:
+    number of logs that it has. `gateway`: claimed URL. `why`: reason if not `reachable`."""
 
     name: str
     member: str
@@ -452,15 +446,15 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _NodeAnswer:
     facts: NodeFacts
     heads: tuple[LogHead, ...]
     misbehaviour: int
 
 
-async def node_states(session: Session, memory: SeenLogs, on_event: OnEvent) -> list[NodeState]:
-    """Ask every node how it is. Each checkpoint of a pinned log meets what is remembered; contradictions are alarms."""
-    answers = await session.ask(_ask)
+async def node_states(session: Session, seen_logs: SeenLogs, on_event: OnEvent) -> list[NodeState]:
+    """Query every node. Checkpoints of pinned logs are reconciled with the stored ones; contradictions are reported."""
+    answers = await session.ask(_query_node)
     keys = {node.record.origin: node.record.log for node in session.nodes}
     notes = {
         (head.origin, head.note)
@@ -469,27 +463,29 @@ async def node_states(session: Session, memory: SeenLogs, on_event: OnEvent) -> 
         if head.note and head.origin in keys
     }
     for origin, note in sorted(notes, key=lambda item: item[0]):
-        await _meet(session, memory, keys[origin], note, on_event)
+        await _reconcile(session, seen_logs, keys[origin], note, on_event)
     return [_state(session, node, answers.found.get(node), str(answers.failed.get(node, ""))) for node in session.nodes]
 
 
-async def _ask(node: NodeClient) -> _Answer:
-    return _Answer(await node.node(), await node.logs(), len(await node.misbehaviour()))
+async def _query_node(node: NodeClient) -> _NodeAnswer:
+    return _NodeAnswer(await node.node(), await node.logs(), len(await node.misbehaviour()))
 
 
-async def _meet(session: Session, memory: SeenLogs, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
+async def _reconcile(session: Session, seen_logs: SeenLogs, log: VerifierKey, note: bytes, on_event: OnEvent) -> None:
     try:
-        await meet(memory, log, SignedNote.parse(note), consistency_proofs(session))
-    except ComityError as error:  # else: the log did not sign it, or nobody links it: not evidence of anything
-        if error.code in ALARMS:
+        await reconcile_checkpoint(seen_logs, log, SignedNote.parse(note), consistency_proofs(session))
+    except (
+        ComityError
+    ) as error:  # other errors: not signed by the log, or no consistency proof; no evidence of misbehaviour
+        if error.code in CONTRADICTION_CODES:
             on_event(MisbehaviourFound(str(error), error.hint))
 
 
-def _state(session: Session, node: RemoteNode, answer: _Answer | None, why: str) -> NodeState:
+def _state(session: Session, node: RemoteNode, answer: _NodeAnswer | None, why: str) -> NodeState:
     known = (node.name, node.member.name, node.jurisdiction, node.addresses)
     if answer is None:
         return NodeState(*known, reachable=False, why=why, origin=node.record.origin)
-    size, cosigners = _own_head(session, node, answer.heads)
+    size, cosigners = _own_checkpoint(session, node, answer.heads)
     return NodeState(
         *known,
         reachable=True,
@@ -503,25 +499,26 @@ def _state(session: Session, node: RemoteNode, answer: _Answer | None, why: str)
     )
 
 
-def _own_head(session: Session, node: RemoteNode, heads: tuple[LogHead, ...]) -> tuple[int | None, tuple[str, ...]]:
+def _own_checkpoint(
+    session: Session, node: RemoteNode, heads: tuple[LogHead, ...]
+) -> tuple[int | None, tuple[str, ...]]:
     for head in heads:
         if head.origin != node.record.origin or not head.note:
             continue
         try:
             note = SignedNote.parse(head.note)
             checkpoint = open_checkpoint(note, node.record.log)
-            keys = [key for other in session.nodes for key in other.record.cosigners]
-            cosigners = {key.name for key in verified_cosigners(note, keys, checkpoint)}
+            cosigners = cosigner_names(session, note, checkpoint)
         except ComityError:
             continue
-        return checkpoint.size, tuple(sorted(cosigners))
+        return checkpoint.size, cosigners
     return None, ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogAccusation:
-    """A proof that nodes show against a log. `why` says why it is not `proven` here: then it is no more than a claim of
-    those nodes."""
+    """A misbehaviour proof against a log, as nodes returned it. If not `proven` here, it is only a claim, and `why`
+    gives the reason."""
 
     kind: str
     log: str
@@ -532,35 +529,37 @@ class LogAccusation:
 
 
 async def accusations(session: Session, names: Sequence[str] = ()) -> list[LogAccusation]:
-    """What the named nodes keep, or all of them; each proof once, whoever shows it.
+    """Return the misbehaviour proofs of the named nodes, or of all nodes, without duplicates.
 
-    Raises NotFound for a name that nobody has, and where nobody answers what kept them from it.
+    Raises NotFound for an unknown name, and the error of the nodes if none answers.
     """
-    told = await _told(session, [session.named(name) for name in names])
+    shown = await _shown_misbehaviour(session, [session.named(name) for name in names])
     found: dict[ShownMisbehaviour, LogAccusation] = {}
-    for node, proofs in told.items():
+    for node, proofs in shown.items():
         for proof in {replace(proof, parts=tuple(sorted(proof.parts))) for proof in proofs}:
-            known = found.get(proof) or _judged(session, proof)
+            known = found.get(proof) or _verify_misbehaviour(session, proof)
             found[proof] = replace(known, nodes=(*known.nodes, node.name))
     return sorted(found.values(), key=lambda item: (not item.proven, item.log, item.kind))
 
 
-async def _told(session: Session, nodes: Sequence[RemoteNode]) -> dict[RemoteNode, tuple[ShownMisbehaviour, ...]]:
+async def _shown_misbehaviour(
+    session: Session, nodes: Sequence[RemoteNode]
+) -> dict[RemoteNode, tuple[ShownMisbehaviour, ...]]:
     if nodes:
         return {node: await node.ask(lambda client: client.misbehaviour()) for node in nodes}
     answers = await session.ask(lambda client: client.misbehaviour())
     if not answers.found:
-        raise answers.failure("nobody says what is kept against logs")
+        raise answers.failure("no node returns misbehaviour proofs")
     return dict(answers.found)
 
 
-def _judged(session: Session, proof: ShownMisbehaviour) -> LogAccusation:
+def _verify_misbehaviour(session: Session, proof: ShownMisbehaviour) -> LogAccusation:
     claim = LogAccusation(
         proof.kind, proof.origin, proof.parts, (), proven=False, why="no pinned federation has this log"
     )
     for key in log_keys(session, proof.origin):
         try:
-            convict(proof.kind, proof.parts, key)
+            verify_misbehaviour(proof.kind, proof.parts, key)
         except ComityError as error:
             claim = replace(claim, why=str(error))
         else:

@@ -1,11 +1,11 @@
-"""Which of the lines that nodes gave prove themselves. What does not counts for nothing, and is not kept.
+"""Select the lines from nodes that are proven; the others are counted and dropped.
 
-    (1) cheap first      a line that does not parse, or is said by nobody who can be known here
-    (2) who speaks       inceptions that hash to their id, rotations that lead on, node-records of pinned members
-    (3) the rest         each by the keys of whoever says it
+(1) cheap checks     lines that do not parse, or whose author cannot be known here, are dropped
+(2) keys             inceptions that hash to their id, rotations that extend a chain, node records of pinned members
+(3) statements       each is verified with the keys of its author
 
-A limit is applied after that, to what is proven: one line of each author in turn, one author of each node in turn. What
-one node sends costs its own answer, and never displaces what another sent.
+A limit applies only to proven lines: one line of each author in turn, one author of each node in turn. So the lines of
+one node never displace those of another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comity.trust.charter.document import Body
-from comity.trust.claims import BoundNode, KnownAuthors, Readings, bind
+from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, bind_nodes
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
@@ -27,29 +27,29 @@ _RANKS = {"published": 0, "hold": 1, "observed": 2, "advisory": 3}
 
 @dataclass(frozen=True, slots=True)
 class ProvenStatements:
-    """What proved itself. `sources` has the entries by who sent them (the verifier key of a node's log, say), in the
-    order in which they came, each once; `unproven` counts the other lines of each."""
+    """Proven statements. `sources` has the entries by sender (for example the verifier key of the log of a node), in
+    order of arrival, without duplicates; `unproven` counts the dropped lines of each sender."""
 
     inceptions: Mapping[Digest, Entry]
-    readings: Readings
+    readings: ParsedClaims
     bound: tuple[BoundNode, ...]
     sources: Mapping[str, tuple[Entry, ...]]
     unproven: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All statements, in the order of the sources, each once."""
+        """All statements, in the order of the sources, without duplicates."""
         return tuple({entry.statement_digest: entry for said in self.sources.values() for entry in said}.values())
 
     def keys_of(self, identity: Digest) -> tuple[Entry, ...]:
-        """The inception of an identity, and all rotations that lead on from it."""
+        """Return the inception of an identity and all rotations of its chain."""
         inception, chain = self.inceptions.get(identity), self.readings.chain(identity)
         return () if inception is None or chain is None else (inception, *(step.entry for step in chain.steps))
 
     def notes(self) -> tuple[str, ...]:
-        """What was not kept, for people."""
+        """Return notes for the user about dropped lines."""
         return tuple(
-            f"{source.partition('+')[0]} gave {count} line{'s' * (count != 1)} that prove nothing; they are not kept"
+            f"{source.partition('+')[0]} gave {count} unproven line{'s' * (count != 1)}, dropped"
             for source, count in self.unproven.items()
             if count
         )
@@ -61,29 +61,30 @@ def prove_lines(
     records: Iterable[bytes],
     wanted: Callable[[Entry], bool] = lambda entry: True,
 ) -> ProvenStatements:
-    """Raises nothing for what the lines hold.
+    """Verify lines. Invalid lines are dropped, not raised.
 
     Args:
-        sources: the lines, by who sent them.
-        bodies: pinned charter bodies: whose members and nodes are known.
-        records: node-records that are at hand already; an answer need not repeat them.
-        wanted: which statements, beside those about keys and nodes, are looked at; the others are left out unproven.
+        sources: the lines, by sender.
+        bodies: pinned charter bodies, whose members and nodes are known.
+        records: node records that are known already; an answer need not repeat them.
+        wanted: selects the statements to verify, in addition to those about keys and nodes; the others are not counted
+            as proven.
     """
     read = _read(sources)
-    at_hand = _read({"": records})[""]
-    entries = list({entry.line: entry for said in (at_hand, *read.values()) for entry in said}.values())
+    record_entries = _read({"": records})[""]
+    entries = list({entry.line: entry for said in (record_entries, *read.values()) for entry in said}.values())
     lines = _inceptions(entries)
     inceptions = {identity: inception for identity, (_, inception) in lines.items()}
     chains = RotationChains(entry for entry in entries if entry.statement.predicate == "rotated")
-    readings = Readings((), inceptions, chains, (), 0, ())
-    bound, _, _ = bind(bodies, entries, chains)
+    readings = ParsedClaims((), inceptions, chains, (), 0, ())
+    bound, _, _ = bind_nodes(bodies, entries, chains)
     seats = [seat for body in bodies for seat in body.members]
     starts = [KeyState.of_inception(each) for each in inceptions.values()] + [seat.key_state for seat in seats]
     proven = {entry.statement_digest: entry for entry, _ in lines.values()}
     proven |= {node.entry.statement_digest: node.entry for node in bound}
     proven |= {s.entry.statement_digest: s.entry for start in starts for s in chains.follow(start).steps}
-    proven |= _said(entries, KnownAuthors(readings, bound, seats), wanted)
-    kept = {name: _once(proven, said) for name, said in read.items()}
+    proven |= _signed_statements(entries, KnownAuthors(readings, bound, seats), wanted)
+    kept = {name: _distinct(proven, said) for name, said in read.items()}
     unproven = {name: len(said) - sum(e.statement_digest in proven for e in said) for name, said in read.items()}
     return ProvenStatements({who: entry for who, (entry, _) in lines.items()}, readings, bound, kept, unproven)
 
@@ -102,53 +103,54 @@ def choose(
     most: int = MAX_CLAIMS,
     size: int = MAX_READ,
 ) -> tuple[tuple[bytes, ...], int]:
-    """As many of the proven lines as a verifier reads, each with the keys of its author; and how many are left out.
+    """Return as many of the proven lines as a verifier reads, each with the keys of its author, and the number left
+    out.
 
     Args:
-        first: lines that are there before all others (node-records of the pinned federations).
-        prefer: authors whose lines come before others', in each turn: publishers whom the owner trusts, say.
+        first: lines that come before all others (node records of the pinned federations).
+        prefer: authors whose lines come first in each turn, for example publishers that the owner trusts.
     """
     chosen: dict[Digest, bytes] = {}
     for line in first:
         if (entry := readable(line)) is not None:
             chosen.setdefault(entry.statement_digest, line)
-    room, left = size - sum(len(line) + 1 for line in chosen.values()), 0
+    remaining, left = size - sum(len(line) + 1 for line in chosen.values()), 0
     for bundle in _in_turn(proven, prefer):
         new = {entry.statement_digest: entry.line for entry in bundle if entry.statement_digest not in chosen}
         cost = sum(len(line) + 1 for line in new.values())
-        if len(chosen) + len(new) > most or cost > room:
+        if len(chosen) + len(new) > most or cost > remaining:
             left += len(new)
             continue
         chosen |= new
-        room -= cost
+        remaining -= cost
     return tuple(chosen.values()), left
 
 
 def _in_turn(proven: ProvenStatements, prefer: Sequence[Digest]) -> Iterator[tuple[Entry, ...]]:
-    """One statement of each author of each source in turn, with its author's keys before it."""
+    """Yield one statement of each author of each source in turn, with the keys of its author before it."""
     nodes = {node.record.node.id: node for node in proven.bound}
     members = {node.record.member for node in proven.bound}
     queues = [list(_authors(said).items()) for said in proven.sources.values()]
 
-    def merit(item: tuple[Digest, list[Entry]]) -> tuple[bool, bool, int]:
+    def priority(item: tuple[Digest, list[Entry]]) -> tuple[bool, bool, int]:
         author, said = item
         return author not in prefer, author not in nodes and author not in members, _rank(said[0])
 
-    ordered = [sorted(queue, key=merit) for queue in queues]
+    ordered = [sorted(queue, key=priority) for queue in queues]
     turn = 0
     while any(ordered):
         longest = max(map(len, ordered))
-        for place in range(longest):
+        for position in range(longest):
             for queue in ordered:
-                if place < len(queue) and turn < len(queue[place][1]):
-                    entry = queue[place][1][turn]
+                if position < len(queue) and turn < len(queue[position][1]):
+                    entry = queue[position][1][turn]
                     yield (*_keys(proven, nodes, entry), entry)
         turn += 1
         ordered = [[(author, said) for author, said in queue if turn < len(said)] for queue in ordered]
 
 
 def _keys(proven: ProvenStatements, nodes: Mapping[Digest, BoundNode], entry: Entry) -> tuple[Entry, ...]:
-    """What proves whose the entry is."""
+    """Return the entries that prove the author of the entry."""
     by = entry.statement.by
     if by is None:
         return ()
@@ -158,7 +160,7 @@ def _keys(proven: ProvenStatements, nodes: Mapping[Digest, BoundNode], entry: En
 
 
 def _authors(said: Iterable[Entry]) -> dict[Digest, list[Entry]]:
-    """The statements by author, what decides most first; keys come along with what they sign."""
+    """Return the statements by author, the most decisive first; keys come with the statements that they sign."""
     found: dict[Digest, list[Entry]] = {}
     for entry in said:
         if entry.statement.by is not None and entry.statement.predicate not in ("inception", "rotated"):
@@ -171,7 +173,7 @@ def _rank(entry: Entry) -> int:
 
 
 def _read(sources: Mapping[str, Iterable[bytes]]) -> dict[str, list[Entry]]:
-    """The lines that parse, each read once however many sent it."""
+    """Return the lines that parse, each parsed once."""
     parsed: dict[bytes, Entry | None] = {}
     read: dict[str, list[Entry]] = {}
     for name, lines in sources.items():
@@ -197,19 +199,21 @@ def _inceptions(entries: Iterable[Entry]) -> dict[Digest, tuple[Entry, Inception
     return found
 
 
-def _said(entries: Iterable[Entry], speakers: KnownAuthors, wanted: Callable[[Entry], bool]) -> dict[Digest, Entry]:
-    """The statements that somebody who is known here signed, each in its shortest envelope."""
+def _signed_statements(
+    entries: Iterable[Entry], authors: KnownAuthors, wanted: Callable[[Entry], bool]
+) -> dict[Digest, Entry]:
+    """Return the statements with a valid signature of a known author, each in its shortest envelope."""
     said: dict[Digest, Entry] = {}
     for entry in entries:
         if entry.statement.predicate in ("inception", "rotated", "node-record") or not wanted(entry):
             continue
         known = said.get(entry.statement_digest)
-        if (known is None or len(entry.line) < len(known.line)) and speakers.speaker(entry) is not None:
+        if (known is None or len(entry.line) < len(known.line)) and authors.author_of(entry) is not None:
             said[entry.statement_digest] = entry
     return said
 
 
-def _once(proven: Mapping[Digest, Entry], said: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Those that are proven, each statement at the first place where it was sent."""
+def _distinct(proven: Mapping[Digest, Entry], said: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the proven entries, each statement once, in order of arrival."""
     digests = dict.fromkeys(entry.statement_digest for entry in said)
     return tuple(proven[digest] for digest in digests if digest in proven)

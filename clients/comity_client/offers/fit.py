@@ -1,37 +1,27 @@
-"""How many bytes a model keeps for each token of context: its KV-cache, from the configuration alone.
+"""Whether a model fits into offered accelerators: size of its weights and KV-cache, and the arithmetic.
+
+KV-cache, in numbers per token, from the configuration alone:
 
     multi-head, grouped, multi-query   2 x layers x KV heads x head dimension           keys and values
     latent (DeepSeek-V2 and V3)        layers x (latent rank + rotary dimension)        one compressed vector
-    windowed layers that are listed    the same as above, of at most the window's tokens
+    windowed layers that are listed    the same as above, at most the tokens of the window
     GGUF files                         layers x KV heads x (key + value length)
 
-Only kinds whose formula follows from the configuration are computed; everything else is *unknown*, with the reason, and
-never a guess: recurrent state, linear attention, windows that engines treat differently, types that nobody listed here.
-Sources: Shazeer 2019 (multi-query), Ainslie et al. 2023 (grouped), DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
-
-
-What of a model has to lie in memory: bytes by number type, and where that is known from.
-
-Whether a model fits into accelerators that somebody lends. Arithmetic alone, and every line of it is shown.
+Other kinds are reported as unknown with the reason, never guessed: recurrent state, linear attention, windows that
+engines treat differently, unlisted types. Sources: Shazeer 2019 (multi-query), Ainslie et al. 2023 (grouped),
+DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
 
     per accelerator    weights and KV-cache, divided by tensor over the accelerators of a node, by layer over nodes
-    usable             its memory less a margin, for activations, the engine, its kernels, and fragmentation
-    it fits            with the fewest accelerators whose share is at most what is usable
+    usable             memory minus a margin (an assumption) for activations, the engine, its kernels, fragmentation
+    it fits            with the fewest accelerators whose share is at most the usable memory
 
-A tensor split divides the attention heads; a layer's KV heads are not cut, so more accelerators than KV heads keep
-copies. Layers are whole: the fullest node counts. The margin is an assumption and is printed as one.
+A tensor split divides the attention heads. KV heads are not divided, so more accelerators than KV heads keep copies.
+Layers are not divided: the node with the most layers counts.
 
-
-A model as far as memory is concerned, read from a folder, or from nodes without fetching its weights.
-
-From a node come `config.json`, whole and hashed, and the first pieces of weight files, each hashed against the piece
-index that a signed statement names. Headers that cannot be read are passed over: the manifest always says sizes.
-
-
-The slices of an offer as rooms for a model.
-
-Compute that partners lend each other: which offers can hold a model, the exchange of statements, and the hand-off to
-an engine that runs jobs. Comity runs none."""
+Models are read from a folder or from nodes. From a node come `config.json`, complete and hashed, and the first pieces
+of weight files, each hashed against the piece index of a signed statement. If headers cannot be read, the sizes in the
+manifest count.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +36,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
-from comity.formats.tensors import TensorTable, reader_of
+from comity.formats.tensors import TensorTable, tensor_reader
 from comity.transfer.scheduler import WantedFile
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, sha256
@@ -66,39 +56,39 @@ MAX_WIDTH: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What a configuration of a model type means where it is silent, as the type's published definition says.
+    """Defaults of a model type for missing configuration members, by its published definition.
 
     Attributes:
-        shares: without `num_key_value_heads`, there is one for each attention head.
-        divides: without `head_dim`, it is the width over the attention heads.
-        windows: `never`; `all`, every layer where `sliding_window` is set; `stated`, the same, and it must be there;
-            `asked`, where `use_sliding_window` is true; `listed`, only as `layer_types` lists them.
+        kv_per_head: without `num_key_value_heads`, there is one KV head for each attention head.
+        divide_width: without `head_dim`, it is the width divided by the attention heads.
+        windows: `never`; `all`, every layer if `sliding_window` is set; `stated`, the same, and the member is required;
+            `asked`, if `use_sliding_window` is true; `listed`, only as `layer_types` lists them.
     """
 
-    shares: bool = False
-    divides: bool = False
+    kv_per_head: bool = False
+    divide_width: bool = False
     windows: str = "never"
 
 
 GROUPED: Final[Mapping[str, _Family]] = {
-    "llama": _Family(shares=True, divides=True),
-    "olmo": _Family(shares=True, divides=True),
-    "granite": _Family(shares=True, divides=True),
-    "phi3": _Family(shares=True, divides=True, windows="all"),
-    "mistral": _Family(divides=True, windows="stated"),
-    "mixtral": _Family(divides=True, windows="all"),
-    "starcoder2": _Family(divides=True, windows="all"),
-    "qwen2": _Family(divides=True, windows="asked"),
-    "qwen2_moe": _Family(divides=True, windows="asked"),
+    "llama": _Family(kv_per_head=True, divide_width=True),
+    "olmo": _Family(kv_per_head=True, divide_width=True),
+    "granite": _Family(kv_per_head=True, divide_width=True),
+    "phi3": _Family(kv_per_head=True, divide_width=True, windows="all"),
+    "mistral": _Family(divide_width=True, windows="stated"),
+    "mixtral": _Family(divide_width=True, windows="all"),
+    "starcoder2": _Family(divide_width=True, windows="all"),
+    "qwen2": _Family(divide_width=True, windows="asked"),
+    "qwen2_moe": _Family(divide_width=True, windows="asked"),
     "qwen3": _Family(windows="asked"),
     "qwen3_moe": _Family(windows="asked"),
-    "smollm3": _Family(divides=True, windows="asked"),
-    "apertus": _Family(divides=True),
-    "arcee": _Family(divides=True),
-    "internlm2": _Family(divides=True),
-    "olmo2": _Family(divides=True),
-    "olmoe": _Family(divides=True),
-    "granitemoe": _Family(divides=True),
+    "smollm3": _Family(divide_width=True, windows="asked"),
+    "apertus": _Family(divide_width=True),
+    "arcee": _Family(divide_width=True),
+    "internlm2": _Family(divide_width=True),
+    "olmo2": _Family(divide_width=True),
+    "olmoe": _Family(divide_width=True),
+    "granitemoe": _Family(divide_width=True),
     "gemma": _Family(),
     "glm": _Family(),
     "glm4": _Family(),
@@ -108,14 +98,14 @@ GROUPED: Final[Mapping[str, _Family]] = {
     "gemma2": _Family(windows="listed"),
     "gemma3_text": _Family(windows="listed"),
     "gpt_oss": _Family(windows="listed"),
-    "olmo3": _Family(divides=True, windows="listed"),
+    "olmo3": _Family(divide_width=True, windows="listed"),
     "exaone4": _Family(windows="listed"),
 }
-"""Model types all of whose layers are softmax attention with shared KV heads."""
+"""Model types whose layers are all softmax attention with shared KV heads."""
 GGUF: Final = frozenset(
     {"apertus", "gemma", "granite", "internlm2", "llama", "olmo", "olmo2", "qwen2", "qwen2moe", "qwen3", "qwen3moe"}
 )
-"""Architectures of GGUF files whose layers all keep keys and values of the shared heads."""
+"""GGUF architectures whose layers all keep keys and values of shared heads."""
 LATENT: Final = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
 MULTI_HEAD: Final[Mapping[str, tuple[str, str, str]]] = {
     "gpt2": ("n_layer", "n_head", "n_embd"),
@@ -123,7 +113,7 @@ MULTI_HEAD: Final[Mapping[str, tuple[str, str, str]]] = {
     "opt": ("num_hidden_layers", "num_attention_heads", "hidden_size"),
     "bloom": ("n_layer", "n_head", "hidden_size"),
 }
-"""Model types of plain multi-head attention, and what their configurations call layers, heads and width."""
+"""Model types of plain multi-head attention, with the configuration names of layers, heads and width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +121,13 @@ class Cache:
     """The KV-cache of a known kind of attention.
 
     Attributes:
-        kind: what the attention is called, for people.
+        kind: name of the kind of attention, for people.
         layers: layers that keep every token.
         windowed: layers that keep at most `window` tokens.
-        elements: numbers kept a token and layer.
-        heads: how many ways the cache of one layer divides over accelerators; 1 where each keeps all of it.
-        attention_heads: heads that query; a model is split over accelerators in a number that divides them.
-        formula: how `elements` comes about.
+        elements: numbers for each token and layer.
+        heads: number of parts into which the cache of one layer divides; 1 if each accelerator keeps all of it.
+        attention_heads: query heads; the number of accelerators of a tensor split divides it.
+        formula: the formula of `elements`.
     """
 
     kind: str
@@ -165,32 +155,32 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class UnknownCache:
-    """Nothing is said of the size of this model's KV-cache; `why` is a sentence for people."""
+    """The size of this model's KV-cache is unknown; `why` is the reason."""
 
     why: str
 
 
 def cache_of_gguf(facts: Mapping[str, Any]) -> Cache | UnknownCache:
-    """What the header of a GGUF file says. Latent attention is unknown: llama.cpp has kept it in several ways."""
+    """KV-cache from the header of a GGUF file. Latent attention is unknown: llama.cpp has stored it in several ways."""
     kind = facts.get("general.architecture")
     if kind not in GGUF:
         return UnknownCache(f"the attention of architecture {str(kind)[:40]!r} is not one that is known here")
     own = {name.removeprefix(f"{kind}."): value for name, value in facts.items()}
     try:
         if own.get("attention.sliding_window"):
-            raise _Unclear(f"some layers of this {kind} are windowed, and the header does not list which")
+            raise _UnknownConfigError(f"some layers of this {kind} are windowed, and the header does not list which")
         heads = _number(own, "attention.head_count")
         shared = _number(own, "attention.head_count_kv") if "attention.head_count_kv" in own else heads
         key, value = (_length(own, f"attention.{each}_length", heads) for each in ("key", "value"))
         layers = _number(own, "block_count", MAX_LAYERS)
-    except _Unclear as unclear:
-        return UnknownCache(str(unclear))
+    except _UnknownConfigError as error:
+        return UnknownCache(str(error))
     formula = f"{shared} KV heads x ({key} + {value})"
     return Cache("attention with shared KV heads", layers, shared * (key + value), shared, heads, formula)
 
 
 def cache_of(config: Mapping[str, Any]) -> Cache | UnknownCache:
-    """What a `config.json` says. A model that also sees or hears is judged by its `text_config`."""
+    """KV-cache from a `config.json`. For a multimodal model, `text_config` counts."""
     nested = config.get("text_config")
     if isinstance(nested, Mapping):
         config = nested
@@ -204,13 +194,13 @@ def cache_of(config: Mapping[str, Any]) -> Cache | UnknownCache:
             return _multi_head(config, *MULTI_HEAD[kind])
         if kind in GROUPED:
             return _grouped(config, GROUPED[kind])
-    except _Unclear as unclear:
-        return UnknownCache(str(unclear))
+    except _UnknownConfigError as error:
+        return UnknownCache(str(error))
     return UnknownCache(f"the attention of model_type {kind[:40]!r} is not one that is known here")
 
 
-class _Unclear(Exception):
-    """The configuration does not decide."""
+class _UnknownConfigError(Exception):
+    """The configuration does not determine the KV-cache."""
 
 
 def _latent(config: Mapping[str, Any]) -> Cache:
@@ -228,48 +218,52 @@ def _latent(config: Mapping[str, Any]) -> Cache:
 def _multi_head(config: Mapping[str, Any], layers: str, heads: str, width: str) -> Cache:
     count, wide = _number(config, heads), _number(config, width)
     if wide % count:
-        raise _Unclear(f"{width} {wide} is no multiple of {heads} {count}")
+        raise _UnknownConfigError(f"{width} {wide} is not a multiple of {heads} {count}")
     return _plain("multi-head attention", _number(config, layers, MAX_LAYERS), count, count, wide // count)
 
 
 def _grouped(config: Mapping[str, Any], family: _Family) -> Cache:
     layers, heads = _number(config, "num_hidden_layers", MAX_LAYERS), _number(config, "num_attention_heads")
-    left_out = config.get("num_key_value_heads") is None and family.shares
-    shared = heads if left_out else _number(config, "num_key_value_heads")
+    missing = config.get("num_key_value_heads") is None and family.kv_per_head
+    shared = heads if missing else _number(config, "num_key_value_heads")
     if heads % shared:
-        raise _Unclear(f"{heads} attention heads are no multiple of {shared} KV heads")
+        raise _UnknownConfigError(f"{heads} attention heads are not a multiple of {shared} KV heads")
     windowed, window = _windows(config, family, layers)
     name = {heads: "multi-head attention", 1: "multi-query attention"}.get(shared, "grouped-query attention")
     return _plain(name, layers - windowed, heads, shared, _dimension(config, family, heads), windowed, window)
 
 
 def _dimension(config: Mapping[str, Any], family: _Family, heads: int) -> int:
-    if config.get("head_dim") is not None or not family.divides:
+    if config.get("head_dim") is not None or not family.divide_width:
         return _number(config, "head_dim")
     width = _number(config, "hidden_size")
     if width % heads:
-        raise _Unclear(f"hidden_size {width} is no multiple of {heads} attention heads, and head_dim is missing")
+        raise _UnknownConfigError(
+            f"hidden_size {width} is not a multiple of {heads} attention heads, and head_dim is missing"
+        )
     return width // heads
 
 
 def _windows(config: Mapping[str, Any], family: _Family, layers: int) -> tuple[int, int]:
-    """How many layers are windowed, and how wide the window is."""
+    """Number of windowed layers, and the window in tokens."""
     listed = config.get("layer_types")
     if isinstance(listed, Sequence) and not isinstance(listed, str):
-        strange = {str(each)[:40] for each in listed} - {"full_attention", "sliding_attention"}
-        if strange or len(listed) != layers:
-            raise _Unclear(f"layer_types lists {', '.join(sorted(strange)) or f'{len(listed)} of {layers} layers'}")
+        unknown = {str(each)[:40] for each in listed} - {"full_attention", "sliding_attention"}
+        if unknown or len(listed) != layers:
+            raise _UnknownConfigError(
+                f"layer_types lists {', '.join(sorted(unknown)) or f'{len(listed)} of {layers} layers'}"
+            )
         windowed = sum(each == "sliding_attention" for each in listed)
         return windowed, _number(config, "sliding_window") if windowed else 0
     if family.windows == "listed":
-        raise _Unclear("some layers are windowed, and config.json does not list which (layer_types)")
+        raise _UnknownConfigError("some layers are windowed, and config.json does not list which (layer_types)")
     if family.windows == "stated" and "sliding_window" not in config:
-        raise _Unclear("sliding_window is missing from config.json, and stands for one unless it says null")
+        raise _UnknownConfigError("sliding_window is missing from config.json, and its default is a window")
     if (family.windows == "asked" and not config.get("use_sliding_window")) or config.get("sliding_window") is None:
         return 0, 0
     if family.windows in ("all", "stated"):
         return layers, _number(config, "sliding_window")
-    raise _Unclear("sliding_window is set, and config.json does not list the layers that it is for (layer_types)")
+    raise _UnknownConfigError("sliding_window is set, but config.json does not list the layers (layer_types)")
 
 
 def _length(facts: Mapping[str, Any], name: str, heads: int) -> int:
@@ -277,7 +271,9 @@ def _length(facts: Mapping[str, Any], name: str, heads: int) -> int:
         return _number(facts, name)
     width = _number(facts, "embedding_length")
     if width % heads:
-        raise _Unclear(f"embedding_length {width} is no multiple of {heads} attention heads, and {name} is missing")
+        raise _UnknownConfigError(
+            f"embedding_length {width} is not a multiple of {heads} attention heads, and {name} is missing"
+        )
     return width // heads
 
 
@@ -299,19 +295,19 @@ def _plain(
 def _number(config: Mapping[str, Any], name: str, most: int = MAX_WIDTH) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise _Unclear(f"{name} is {str(value)[:40]}, expected a number from 1 to {most}")
+        raise _UnknownConfigError(f"{name} is {str(value)[:40]}, expected a number from 1 to {most}")
     return value
 
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
-"""In the order of preference: one model is often published in several of them."""
+"""In order of preference: a model is often published in several formats."""
 _SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(?=\.[a-z]+$)")
 _OTHER_COPY: Final = ("consolidated", "original/", "metal/", "onnx/", "openvino/", "tf_model", "training_args")
-"""Beginnings of paths under which publishers keep the same weights once more, or none."""
+"""Path prefixes of further copies of the same weights, or of files without weights."""
 
 
 class ArtifactFile(Protocol):
-    """A file of an artifact: its path in it, and its size in bytes."""
+    """A file of an artifact: its path and its size in bytes."""
 
     @property
     def path(self) -> str: ...
@@ -325,11 +321,11 @@ L = TypeVar("L", bound=ArtifactFile)
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """Bytes of tensors.
+    """Size of the tensors of a model.
 
     Attributes:
-        by_type: by the name of their number type, as the files call it; the type is `unknown` where no header was read.
-        source: a phrase that says where this is known from.
+        by_type: bytes by number type as named in the files; `unknown` if no header was read.
+        source: source of the numbers, for people.
         files: the paths that were counted.
     """
 
@@ -343,15 +339,14 @@ class ModelWeights:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Largest first."""
+        """Number types, largest total first."""
         return tuple(sorted(self.by_type, key=lambda name: (-self.by_type[name], name)))
 
 
 def weight_files(entries: Iterable[L], pattern: str = "") -> tuple[L, ...]:
-    """The files of one model: all that match `pattern`; without it those of one format, and of one of several
-    quantizations only where there is no other.
+    """The weight files of one model: all that match `pattern`, else those of the preferred format.
 
-    Raises NotFound where there are none, Malformed (WHICH-WEIGHTS) where several models are meant.
+    Raises NotFound (NO-WEIGHTS), Malformed (WHICH-WEIGHTS) if there are several models.
     """
     listed = tuple(entries)
     if pattern:
@@ -367,13 +362,13 @@ def weight_files(entries: Iterable[L], pattern: str = "") -> tuple[L, ...]:
 
 
 def by_size(entries: Sequence[ArtifactFile]) -> ModelWeights:
-    """What sizes in the manifest say: headers are counted along, which is less than a thousandth."""
+    """Weights by file size, including headers, which are less than 0.1 %."""
     counted = tuple(entry.path for entry in entries)
     return ModelWeights({"unknown": sum(entry.size for entry in entries)}, f"{_files(counted)}, by size alone", counted)
 
 
 def by_headers(tensors: Iterable[Mapping[str, int]], paths: Sequence[str]) -> ModelWeights:
-    """What the headers of `paths` say, each as bytes by number type."""
+    """Weights by the headers of `paths`; each header as bytes by number type."""
     total: dict[str, int] = {}
     for types in tensors:
         for name, count in types.items():
@@ -402,12 +397,12 @@ def _files(paths: Sequence[str]) -> str:
 GIB: Final = 1 << 30
 MARGIN_PERCENT: Final = 10
 KV_WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp8": 1, "fp32": 4}
-"""Bytes a number in the KV-cache, by what people call it."""
+"""Bytes of a number in the KV-cache, by the name of its type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is to run: `batch` sequences at a time of `context` tokens each, the KV-cache in `kv` numbers."""
+    """A workload: `batch` concurrent sequences of `context` tokens each, with a KV-cache of number type `kv`."""
 
     context: int
     batch: int = 1
@@ -417,7 +412,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as far as memory is concerned."""
+    """The memory needs of a model."""
 
     title: str
     weights: ModelWeights
@@ -426,8 +421,8 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorGroup:
-    """Accelerators of one kind: `count` on each of `nodes` nodes, `memory_gib` each. `interconnect` joins those of a
-    node, `fabric` the nodes; both are the provider's words, and empty where it names none."""
+    """Accelerators of one kind: `count` on each of `nodes` nodes, with `memory_gib` each. The provider states
+    `interconnect` (within a node) and `fabric` (between nodes); empty if it names none."""
 
     accelerator: str
     count: int
@@ -439,13 +434,13 @@ class AcceleratorGroup:
 
 @dataclass(frozen=True, slots=True)
 class OfferFit:
-    """The answer for one room.
+    """The result for one accelerator group.
 
     Attributes:
-        fits: None where the weights fit and the KV-cache is unknown.
-        per_node, nodes: the accelerators that it takes, or the most there are.
-        because: one sentence.
-        lines: the arithmetic, as (what, how much and how).
+        fits: None if the weights fit and the KV-cache is unknown.
+        per_node, nodes: the accelerators that are needed, or all that there are.
+        because: the reason, one sentence.
+        lines: the arithmetic as pairs (name, value with formula).
     """
 
     fits: bool | None
@@ -461,7 +456,7 @@ class OfferFit:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """What one accelerator of `per_node` on each of `nodes` keeps, in bytes."""
+    """Bytes on one accelerator, with `per_node` accelerators on each of `nodes` nodes."""
 
     per_node: int
     nodes: int
@@ -473,16 +468,16 @@ class _Share:
         return self.weights + self.cache
 
 
-def fit(model: Model, room: AcceleratorGroup, work: Workload) -> OfferFit:
-    """Whether, and with how many accelerators, `model` runs `work` in `room`."""
-    usable = room.memory_gib * GIB * (100 - work.margin_percent) // 100
-    shares = [_share(model, work, per_node, nodes) for nodes in _nodes(room) for per_node in _splits(model, room)]
+def fit(model: Model, group: AcceleratorGroup, work: Workload) -> OfferFit:
+    """Whether, and with how many accelerators, `model` runs `work` on `group`."""
+    usable = group.memory_gib * GIB * (100 - work.margin_percent) // 100
+    shares = [_share(model, work, per_node, nodes) for nodes in _nodes(group) for per_node in _splits(model, group)]
     best = next((share for share in shares if share.total <= usable), None)
     shown = best or min(shares, key=lambda share: share.total)
-    lines = (*_needs(model, work), *_room(room, work, usable), _shared(shown, usable))
+    lines = (*_need_lines(model, work), *_offer_lines(group, work, usable), _share_line(shown, usable))
     if best is None:
-        return OfferFit(False, shown.per_node, shown.nodes, _why_not(room, shown, usable), lines)
-    where = _where(best, room)
+        return OfferFit(False, shown.per_node, shown.nodes, _why_not(group, shown, usable), lines)
+    where = _describe_share(best, group)
     if isinstance(model.cache, UnknownCache):
         return OfferFit(None, best.per_node, best.nodes, f"the weights fit with {where}; the KV-cache is unknown: "
                    f"{model.cache.why}", lines)  # fmt: skip
@@ -494,13 +489,13 @@ def gib(count: int) -> str:
     return f"{count / GIB:,.2f} GiB"
 
 
-def _nodes(room: AcceleratorGroup) -> range:
-    return range(1, room.nodes + 1 if room.fabric else 2)
+def _nodes(group: AcceleratorGroup) -> range:
+    return range(1, group.nodes + 1 if group.fabric else 2)
 
 
-def _splits(model: Model, room: AcceleratorGroup) -> list[int]:
-    """Over how many accelerators of a node it can be split; powers of two where its heads are unknown."""
-    counts = range(1, room.count + 1)
+def _splits(model: Model, group: AcceleratorGroup) -> list[int]:
+    """Possible numbers of accelerators of a node for a tensor split; powers of two if the heads are unknown."""
+    counts = range(1, group.count + 1)
     if isinstance(model.cache, UnknownCache):
         return [count for count in counts if count.bit_count() == 1]
     return [count for count in counts if model.cache.attention_heads % count == 0]
@@ -517,7 +512,7 @@ def _share(model: Model, work: Workload, per_node: int, nodes: int) -> _Share:
     return _Share(per_node, nodes, weights, _up(kept * layers * heads, cache.depth * cache.heads))
 
 
-def _needs(model: Model, work: Workload) -> tuple[tuple[str, str], ...]:
+def _need_lines(model: Model, work: Workload) -> tuple[tuple[str, str], ...]:
     weights, cache = model.weights, model.cache
     types = ", ".join(f"{name} {gib(weights.by_type[name])}" for name in weights.types)
     kept = ("weights", f"{gib(weights.total)}: {types}; from {weights.source}")
@@ -531,30 +526,32 @@ def _needs(model: Model, work: Workload) -> tuple[tuple[str, str], ...]:
     return kept, ("KV-cache", f"{gib(total)}: {how}; {cache.kind}"), ("together", gib(weights.total + total))
 
 
-def _room(room: AcceleratorGroup, work: Workload, usable: int) -> tuple[tuple[str, str], ...]:
-    joined = room.interconnect or "an interconnect that the offer does not name"
-    offered = f"{room.nodes} x {room.count} {room.accelerator} of {room.memory_gib} GiB, joined by {joined}"
-    apart = f"; nodes by {room.fabric}" if room.fabric else "; no fabric between nodes is named, so one node counts"
+def _offer_lines(group: AcceleratorGroup, work: Workload, usable: int) -> tuple[tuple[str, str], ...]:
+    joined = group.interconnect or "an interconnect that the offer does not name"
+    offered = f"{group.nodes} x {group.count} {group.accelerator} of {group.memory_gib} GiB, joined by {joined}"
+    apart = f"; nodes by {group.fabric}" if group.fabric else "; no fabric between nodes is named, so one node counts"
     kept = f"{work.margin_percent} % of it kept free for activations, engine and fragmentation: an assumption"
-    return ("offered", offered + (apart if room.nodes > 1 else "")), ("usable", f"{gib(usable)} each: {kept}")
+    return ("offered", offered + (apart if group.nodes > 1 else "")), ("usable", f"{gib(usable)} each: {kept}")
 
 
-def _shared(share: _Share, usable: int) -> tuple[str, str]:
+def _share_line(share: _Share, usable: int) -> tuple[str, str]:
     how = f"{gib(share.weights)} of weights + {gib(share.cache)} of KV-cache"
     sign = "at most" if share.total <= usable else "more than"
     return f"on {share.per_node} x {share.nodes}", f"{gib(share.total)} each ({how}), {sign} {gib(usable)}"
 
 
-def _where(share: _Share, room: AcceleratorGroup) -> str:
+def _describe_share(share: _Share, group: AcceleratorGroup) -> str:
     count = share.per_node * share.nodes
     nodes = "" if share.nodes == 1 else f", {share.per_node} on each of {share.nodes} nodes"
-    return f"{count} {room.accelerator}{nodes}"
+    return f"{count} {group.accelerator}{nodes}"
 
 
-def _why_not(room: AcceleratorGroup, share: _Share, usable: int) -> str:
-    apart = "" if room.fabric or room.nodes == 1 else f"; {room.nodes} nodes without a fabric between them are not one"
+def _why_not(group: AcceleratorGroup, share: _Share, usable: int) -> str:
+    apart = (
+        "" if group.fabric or group.nodes == 1 else f"; {group.nodes} nodes without a fabric between them are not one"
+    )
     return (
-        f"does not fit, because each of {_where(share, room)} would hold {gib(share.total)}, "
+        f"does not fit, because each of {_describe_share(share, group)} would hold {gib(share.total)}, "
         f"and {gib(usable)} are usable{apart}"
     )
 
@@ -566,10 +563,10 @@ def _up(total: int, parts: int) -> int:
 CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1024 * 1024
 MAX_HEADERS: Final = 512
-"""Files whose headers are read; a model cut into more is judged by sizes."""
+"""Maximum files whose headers are read; a model with more files counts by size."""
 HEAD_BYTES: Final = 32 * 1024 * 1024
-"""The longest header that is fetched."""
-AT_ONCE: Final = 8
+"""Maximum bytes of a header that are fetched."""
+MAX_CONCURRENT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -590,16 +587,16 @@ def model_in(folder: Path, pattern: str = "") -> Model:
 
 
 async def model_of(session: Session, resolution: Resolution, pattern: str = "") -> Model:
-    """The model that a reference stands for. Raises NotFound, Unavailable, Malformed (WHICH-WEIGHTS)."""
+    """The model of a resolved reference. Raises NotFound, Unavailable, Malformed (WHICH-WEIGHTS)."""
     manifest = Manifest.parse(await fetch_object(session, resolution.artifact))
     files = weight_files(manifest.files, pattern)
     publication = resolution.publication
     first = publication.published.pieces.digest if publication else None
     layouts = Layouts(session, manifest, named_indexes(resolution.gathered.readings, first))
-    turn = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def head(entry: FileEntry) -> TensorTable | None:
-        async with turn:
+        async with limit:
             return await _table_from(session, layouts, entry)
 
     tables = await asyncio.gather(*(head(entry) for entry in files[:MAX_HEADERS]))
@@ -629,14 +626,14 @@ def _types(table: TensorTable) -> Mapping[str, int]:
 
 def _cache(path: str, tables: Sequence[TensorTable], config: bytes | None) -> Cache | UnknownCache:
     if path.endswith(".gguf"):
-        return cache_of_gguf(tables[0].facts) if tables else UnknownCache("its header could not be read")
+        return cache_of_gguf(tables[0].metadata) if tables else UnknownCache("its header could not be read")
     if config is None:
-        return UnknownCache(f"{CONFIG} is not there, or could not be had")
+        return UnknownCache(f"{CONFIG} is missing or could not be fetched")
     try:
         parsed = json.loads(config)
     except (ValueError, RecursionError):
         return UnknownCache(f"{CONFIG} is not JSON")
-    return cache_of(parsed) if isinstance(parsed, dict) else UnknownCache(f"{CONFIG} is no JSON object")
+    return cache_of(parsed) if isinstance(parsed, dict) else UnknownCache(f"{CONFIG} is not a JSON object")
 
 
 def _table_in(path: Path, file: LocalFile) -> TensorTable | None:
@@ -648,17 +645,17 @@ def _table_in(path: Path, file: LocalFile) -> TensorTable | None:
 
 
 def _read(path: str, opened: BinaryIO, size: int) -> TensorTable | None:
-    reader = reader_of(path)
+    reader = tensor_reader(path)
     return reader(opened, size) if reader else None
 
 
 async def _table_from(session: Session, layouts: Layouts, entry: FileEntry) -> TensorTable | None:
-    """What the head of a file says; more of it is fetched as long as it might be cut off in the middle."""
+    """The tensor table of a file at nodes; None if unreadable. Fetches twice as many pieces while the header is cut."""
     try:
-        want = await _cut(layouts, entry)
+        want = await _wanted_file(layouts, entry)
         pieces = 1
         while True:
-            head = await session.first(_pieces(want, pieces), f"nobody gives the head of {entry.path}")
+            head = await session.first(_pieces(want, pieces), f"no node serves the start of {entry.path}")
             try:
                 return _read(entry.path, io.BytesIO(head), entry.size)
             except Malformed:
@@ -669,11 +666,11 @@ async def _table_from(session: Session, layouts: Layouts, entry: FileEntry) -> T
         return None
 
 
-async def _cut(layouts: Layouts, entry: FileEntry) -> WantedFile:
-    async with aclosing(layouts.ways(entry)) as ways:
-        async for want in ways:
+async def _wanted_file(layouts: Layouts, entry: FileEntry) -> WantedFile:
+    async with aclosing(layouts.layouts_of(entry)) as layouts_of:
+        async for want in layouts_of:
             return want
-    raise Unavailable(f"{entry.path} cannot be had in pieces", why="no statement names a piece index")
+    raise Unavailable(f"{entry.path} cannot be fetched in pieces", why="no statement names a piece index")
 
 
 def _pieces(want: WantedFile, count: int) -> Question[bytes]:
@@ -685,7 +682,7 @@ def _pieces(want: WantedFile, count: int) -> Question[bytes]:
         for number in range(count):
             offset, length = want.span(number)
             if bytes.fromhex(sha256(data[offset : offset + length])) != want.records[number].sha256:
-                raise Untrusted("not the bytes asked for", why=f"piece {number} has another hash", code="BAD-PIECE")
+                raise Untrusted("wrong bytes", why=f"hash of piece {number} does not match", code="BAD-PIECE")
         return data
 
     return ask
@@ -695,11 +692,11 @@ async def _whole(session: Session, entry: FileEntry) -> bytes | None:
     async def ask(node: NodeClient) -> bytes:
         data = await _bytes(node, entry.sha256, entry.size)
         if sha256(data) != entry.sha256:
-            raise Untrusted("not the bytes asked for", why=f"{entry.path} has another hash", code="BAD-PIECE")
+            raise Untrusted("wrong bytes", why=f"hash of {entry.path} does not match", code="BAD-PIECE")
         return data
 
     try:
-        return await session.first(ask, f"nobody gives {entry.path}")
+        return await session.first(ask, f"no node serves {entry.path}")
     except ComityError:
         return None
 
@@ -708,19 +705,19 @@ async def _bytes(node: NodeClient, digest: Digest, length: int) -> bytes:
     async with aclosing(node.read(digest, 0, length)) as chunks:
         data = b"".join([chunk async for chunk in chunks])
     if len(data) != length:
-        raise NotFound("not whole", why=f"{len(data)} of {length} bytes came")
+        raise NotFound("incomplete", why=f"received {len(data)} of {length} bytes")
     return data
 
 
-KNOWN = ("kubernetes-resource",)
-"""Attributes that are understood here, beside labels."""
+KNOWN_ATTRIBUTES = ("kubernetes-resource",)
+"""Known attributes, in addition to labels."""
 
 
-def room_of(part: Slice) -> AcceleratorGroup | str:
-    """The room, or why nothing is said of it."""
-    strange = [name for name, _ in part.attributes if not name.startswith(LABEL) and name not in KNOWN]
-    if part.strict and strange:
-        return f"it is to be used only by who understands {', '.join(strange)[:200]}"
+def group_of(part: Slice) -> AcceleratorGroup | str:
+    """The accelerator group of a slice, or the reason why it is not checked."""
+    unknown = [name for name, _ in part.attributes if not name.startswith(LABEL) and name not in KNOWN_ATTRIBUTES]
+    if part.strict and unknown:
+        return f"it is strict and has unknown attributes: {', '.join(unknown)[:200]}"
     if not part.count or not part.memory_gib:
-        return "it has no accelerators, or does not say how much memory they have"
+        return "it has no accelerators, or does not state their memory"
     return AcceleratorGroup(part.accelerator, part.count, part.memory_gib, part.nodes, part.interconnect, part.fabric)

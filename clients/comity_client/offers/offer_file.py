@@ -1,9 +1,7 @@
-"""What SkyPilot calls accelerators, so that everybody's offers say the same. A name that is not here is no error: the
-vocabulary grows; whoever writes an offer is told, and may mean it.
+"""An offer as its provider writes it: a TOML file with comments, checked before it becomes the posted document.
 
-An offer as its provider writes it: TOML with comments, checked before it becomes the document that is posted.
-
-What the file leaves out has a default that is written into the document: nothing in a posted offer is implied.
+Defaults of missing values are written into the document, so a posted offer implies nothing. Accelerators use SkyPilot's
+names; an unknown name is a warning, not an error, since new names appear.
 """
 
 from __future__ import annotations
@@ -38,42 +36,42 @@ VENDORS: Final = {name: vendor for vendor, names in _BY_VENDOR.items() for name 
 """The vendor of each known accelerator."""
 
 
-def objection(vendor: str, accelerator: str) -> str:
-    """What is unusual about the name, with the one that may be meant; empty where nothing is."""
+def accelerator_warning(vendor: str, accelerator: str) -> str:
+    """Warning about an underived accelerator name, with a suggestion; empty if the name is known."""
     if VENDORS.get(accelerator) == vendor or (accelerator.startswith("tpu-") and vendor == "Google"):
         return ""
     if accelerator in VENDORS:
-        return f"{accelerator} is made by {VENDORS[accelerator]}, not {vendor or 'nobody'}"
+        return f"{accelerator} is made by {VENDORS[accelerator]}, not by {vendor or 'no vendor'}"
     folded = {name.lower().replace("-", ""): name for name in VENDORS}
     close = difflib.get_close_matches(accelerator.lower().replace("-", ""), folded, 1)
-    guess = f"; do you mean {folded[close[0]]}?" if close else ""
-    return f"{accelerator} is not a name that SkyPilot is known to use{guess}"
+    guess = f"; did you mean {folded[close[0]]}?" if close else ""
+    return f"{accelerator} is not a known SkyPilot name{guess}"
 
 
 ACCEPT_HOURS: Final = 72
 
 TEMPLATE: Final = """\
-# What you lend. `comity offer check FILE` says what is wrong with it; `comity offer post FILE --dir HOME` logs it.
-# Everybody may read it: no addresses behind a firewall, no secrets.
+# An offer. `comity offer check FILE` checks it; `comity offer post FILE --dir HOME` logs it.
+# It is public: no internal addresses, no secrets.
 
 title = "Spare H100 nodes"
-# Who answers questions, for people. Leave it empty if nobody does.
+# Contact for questions. May be empty.
 contact = ""
-# What amounts count: "accelerator-hours" or "node-hours".
+# Unit of amounts: "accelerator-hours" or "node-hours".
 measure = "accelerator-hours"
-# How long a grant waits for its grantee before it lapses.
+# Hours that a grantee has to accept a grant before it lapses.
 accept_within_hours = 72
-# Models that lie beside the machines, by digest: jobs read them from your node (HF_ENDPOINT), not over the sea.
+# Models stored near the machines, by digest: jobs read them from your node (HF_ENDPOINT).
 artifacts = []
-# The offer that this one replaces, by its id; what was granted from it stands.
+# Id of the offer that this one replaces; its grants stay valid.
 # supersedes = ""
 
-# When the machines are free. The length is a multiple of the granularity.
+# When the machines are available. The length must be a multiple of the granularity.
 [window]
 start = {start}
 end = {end}
 
-# The least that you give out; all that you give out is a multiple of it, and begins and ends on such hours.
+# Smallest unit of a grant. Every grant is a multiple of it, and begins and ends at such hours.
 [granularity]
 nodes = 1
 hours = 1
@@ -82,46 +80,47 @@ amount = 1
 # One table for each kind of node: [[slices]] again for the next.
 [[slices]]
 name = "big"
-# Accelerators are called as SkyPilot calls them.
+# SkyPilot's name of the accelerator.
 accelerator = "H100"
-# Of one node: accelerators, GiB of memory of each, what joins them ("" if nothing, or you do not say).
+# Of one node: number of accelerators, GiB of memory of each, their interconnect ("" for none or unknown).
 count = 8
 memory_gib = 80
 interconnect = "NVLink"
 cpus = 96
 ram_gib = 1000
 disk_gib = 4000
-# How many such nodes there are at every moment, and what joins them.
+# Number of such nodes at every moment, and the network between them.
 nodes = 4
 fabric = "InfiniBand NDR"
-# How much may be given out altogether; without it, all that the nodes give in the window.
+# Total amount that may be granted. Default: all that the nodes give in the window.
 # amount = 10000
-# Anything else. `strict = true`: whoever does not understand every attribute is not to use the slice.
-# "label/KEY" chooses nodes in Kubernetes.
+# Further properties. `strict = true`: readers that do not know every attribute must not use the slice.
+# "label/KEY" selects nodes in Kubernetes.
 attributes = {{}}
 strict = false
 
-# Where they stand, who runs them, and whose courts can order the operator or its parent. Your own words, and public.
-# The operator has to be named.
+# Location, operator, and jurisdictions whose courts can order the operator or its parent. Stated by you, public.
+# The operator is required.
 [location]
 jurisdiction = "{jurisdiction}"
 operator = ""
 cloud_parent = ""
 legal_reach = ["{jurisdiction}"]
 
-# Who may ask: "members" of the federation, "anyone", or "listed" by identity. Jurisdictions narrow it to members there.
+# Who may request: "members" of the federation, "anyone", or "listed" identities.
+# Jurisdictions restrict it to members of these.
 [eligibility]
 who = "members"
 identities = []
 jurisdictions = []
 
-# "grant" for nothing, "reciprocal" counts in your balance with the other member,
+# "grant" is free, "reciprocal" counts in your balance with the other member,
 # "price" with price = 250 (smallest unit of the currency, for each unit of the measure) and currency = "CHF".
 [terms]
 kind = "grant"
 text = ""
 
-# What a grant is handed to: "slurm", "kubernetes", "skypilot" or "ssh", and what it is called there (a partition).
+# Engine that runs the jobs: "slurm", "kubernetes", "skypilot" or "ssh", and its target there (such as a partition).
 [engine]
 kind = "slurm"
 target = ""
@@ -129,7 +128,7 @@ target = ""
 
 
 def template(jurisdiction: str, now: int) -> str:
-    """A commented offer to be filled in; it begins on the first day of next month. Reads back as an offer."""
+    """A commented offer to fill in, for the next calendar month. It parses as an offer once the operator is set."""
     today = datetime.fromtimestamp(now, UTC)
     start = datetime(today.year + today.month // 12, today.month % 12 + 1, 1, tzinfo=UTC)
     end = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
@@ -137,12 +136,12 @@ def template(jurisdiction: str, now: int) -> str:
 
 
 def read_offer(data: bytes, record: NodeRecord) -> Offer:
-    """The offer that a file makes, of the member whose node `record` is, to be granted by that node's log.
+    """The offer in a file, by the member of node `record`, to be granted in that node's log.
 
-    Raises Malformed (OFFER-FILE) with what is wrong.
+    Raises Malformed (OFFER-FILE) with the reason.
     """
     if len(data) > MAX_BYTES:
-        raise _refused(f"it has {len(data)} bytes, at most {MAX_BYTES} are read")
+        raise _refused(f"it has {len(data)} bytes, at most {MAX_BYTES} are allowed")
     try:
         return Offer.from_json(_document(tomllib.loads(data.decode()), record))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -151,122 +150,124 @@ def read_offer(data: bytes, record: NodeRecord) -> Offer:
         raise _refused(error.why if error.code == "OFFER-FILE" else f"{error.what}: {error.why}") from error
 
 
-def own_record(home: Path) -> NodeRecord:
-    """The node whose home this is, by its own record. Raises NotFound (NO-HOME), Malformed."""
+def own_node_record(home: Path) -> NodeRecord:
+    """The record of the node with this home. Raises NotFound (NO-HOME), Malformed."""
     if not (home / "node-record.line").exists():
-        why, hint = "node-record.line is missing", "name the home of the node that lends: --dir HOME"
-        raise NotFound(f"{home.absolute()} is no node's home", why=why, hint=hint, code="NO-HOME")
+        why, hint = "node-record.line is missing", "give the home of the node that lends: --dir HOME"
+        raise NotFound(f"{home.absolute()} is not the home of a node", why=why, hint=hint, code="NO-HOME")
     return parse_node_record(parse_entry(read_line(home / "node-record.line")))
 
 
-def remarks(offer: Offer, now: int) -> tuple[str, ...]:
-    """What a careful reader would ask about an offer that is well-formed."""
-    found = [why for part in offer.slices if part.count and (why := objection(part.vendor, part.accelerator))]
+def offer_warnings(offer: Offer, now: int) -> tuple[str, ...]:
+    """Warnings about underived values of a valid offer."""
+    found = [why for part in offer.slices if part.count and (why := accelerator_warning(part.vendor, part.accelerator))]
     if offer.window.end <= now:
         found.append("its window is over")
     if offer.location.jurisdiction not in offer.location.legal_reach:
-        found.append(f"its legal reach does not name {offer.location.jurisdiction}, where the machines stand")
+        found.append(f"its legal reach does not contain {offer.location.jurisdiction}, the location of the machines")
     if not offer.artifacts:
-        found.append("it names no model beside the machines: whoever comes brings the weights along")
+        found.append("it names no model near the machines: grantees must bring the weights")
     if any(part.nodes > 1 and not part.fabric for part in offer.slices):
-        found.append("it names no fabric: a model that takes more than one node will not be said to fit")
+        found.append("it names no fabric: a model that needs more than one node is reported as not fitting")
     return tuple(found)
 
 
-def _document(said: dict[str, Any], record: NodeRecord) -> Any:
-    measure = said.setdefault("measure", ACCELERATOR_HOURS)
-    window, accept = _window(said.pop("window", None)), _hours(said.pop("accept_within_hours", ACCEPT_HOURS))
-    location = _table(said, "location")
+def _document(given: dict[str, Any], record: NodeRecord) -> Any:
+    measure = given.setdefault("measure", ACCELERATOR_HOURS)
+    window, accept = _window(given.pop("window", None)), _hours(given.pop("accept_within_hours", ACCEPT_HOURS))
+    location = _table(given, "location")
     location.setdefault("legal_reach", [location.get("jurisdiction", "")])
     return {
         "schema": SCHEMA,
         "provider": record.member,
         "log": str(record.log),
         "contact": "",
-        **said,
-        "slices": [_slice(part, measure, window) for part in _tables(said, "slices")],
+        **given,
+        "slices": [_slice(part, measure, window) for part in _tables(given, "slices")],
         "window": window.to_json(),
-        "granularity": _granularity(_table(said, "granularity")),
+        "granularity": _granularity(_table(given, "granularity")),
         "location": {"cloud_parent": "", **location, "legal_reach": _sorted(location, "legal_reach")},
-        "eligibility": _eligibility(_table(said, "eligibility")),
-        "terms": {"kind": "grant", "price": 0, "currency": "", "text": "", **_table(said, "terms")},
-        "engine": {"target": "", **_table(said, "engine")},
+        "eligibility": _eligibility(_table(given, "eligibility")),
+        "terms": {"kind": "grant", "price": 0, "currency": "", "text": "", **_table(given, "terms")},
+        "engine": {"target": "", **_table(given, "engine")},
         "accept_seconds": accept,
-        "artifacts": sorted(_digest(item) for item in _list(said, "artifacts")),
-        "supersedes": _digest(said["supersedes"]) if said.get("supersedes") else None,
+        "artifacts": sorted(_digest(item) for item in _list(given, "artifacts")),
+        "supersedes": _digest(given["supersedes"]) if given.get("supersedes") else None,
     }
 
 
-def _slice(said: dict[str, Any], measure: object, window: Window) -> dict[str, Any]:
-    accelerator = said.get("accelerator", "")
-    count = said.setdefault("count", 1 if accelerator else 0)
-    nodes, counted = said.get("nodes"), count if measure == ACCELERATOR_HOURS else 1
-    usual: dict[str, Any] = {"vendor": VENDORS.get(accelerator, "Google" if accelerator[:4] == "tpu-" else "")}
+def _slice(given: dict[str, Any], measure: object, window: Window) -> dict[str, Any]:
+    accelerator = given.get("accelerator", "")
+    count = given.setdefault("count", 1 if accelerator else 0)
+    nodes, counted = given.get("nodes"), count if measure == ACCELERATOR_HOURS else 1
+    derived: dict[str, Any] = {"vendor": VENDORS.get(accelerator, "Google" if accelerator[:4] == "tpu-" else "")}
     if isinstance(nodes, int) and isinstance(counted, int) and measure in (ACCELERATOR_HOURS, NODE_HOURS):
-        usual["amount"] = nodes * counted * (window.end - window.start) // HOUR
-    plain = {"accelerator": "", "memory_gib": 0, "interconnect": "", "fabric": "", "cpus": 0, "ram_gib": 0,
+        derived["amount"] = nodes * counted * (window.end - window.start) // HOUR
+    defaults = {"accelerator": "", "memory_gib": 0, "interconnect": "", "fabric": "", "cpus": 0, "ram_gib": 0,
              "disk_gib": 0, "attributes": {}, "strict": False}  # fmt: skip
-    return plain | usual | said
+    return defaults | derived | given
 
 
-def _window(said: object) -> Window:
-    if not isinstance(said, dict) or set(said) != {"start", "end"}:
-        raise _refused("[window] has a start and an end, and nothing else")
-    return Window(_seconds(said["start"]), _seconds(said["end"]))
+def _window(given: object) -> Window:
+    if not isinstance(given, dict) or set(given) != {"start", "end"}:
+        raise _refused("[window] needs exactly a start and an end")
+    return Window(_seconds(given["start"]), _seconds(given["end"]))
 
 
-def _seconds(said: object) -> int:
-    if not isinstance(said, datetime) or said.tzinfo is None or said.microsecond:
-        raise _refused(f"{str(said)[:40]} is not a time with a time zone, in whole seconds: write 2027-01-01T00:00:00Z")
-    return int(said.timestamp())
+def _seconds(given: object) -> int:
+    if not isinstance(given, datetime) or given.tzinfo is None or given.microsecond:
+        raise _refused(
+            f"{str(given)[:40]} is not a time with a time zone, in whole seconds: write 2027-01-01T00:00:00Z"
+        )
+    return int(given.timestamp())
 
 
-def _granularity(said: dict[str, Any]) -> dict[str, Any]:
-    made = {"nodes": 1, "hours": 1, "amount": 1, **said}
+def _granularity(given: dict[str, Any]) -> dict[str, Any]:
+    made = {"nodes": 1, "hours": 1, "amount": 1, **given}
     return {**{name: value for name, value in made.items() if name != "hours"}, "seconds": _hours(made["hours"])}
 
 
-def _eligibility(said: dict[str, Any]) -> dict[str, Any]:
-    made = {"who": "members", **said}
-    identities = sorted(_digest(item) for item in _list(said, "identities"))
-    return {**made, "identities": identities, "jurisdictions": _sorted(said, "jurisdictions")}
+def _eligibility(given: dict[str, Any]) -> dict[str, Any]:
+    made = {"who": "members", **given}
+    identities = sorted(_digest(item) for item in _list(given, "identities"))
+    return {**made, "identities": identities, "jurisdictions": _sorted(given, "jurisdictions")}
 
 
-def _hours(said: object) -> int:
-    if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= MAX_INTEGER // HOUR:
-        raise _refused(f"{str(said)[:40]} is not a whole number of hours")
-    return said * HOUR
+def _hours(given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= MAX_INTEGER // HOUR:
+        raise _refused(f"{str(given)[:40]} is not a whole number of hours")
+    return given * HOUR
 
 
-def _digest(said: object) -> Digest:
-    if not isinstance(said, str):
-        raise _refused(f"{str(said)[:40]} is not a digest")
-    return parse_digest(said)
+def _digest(given: object) -> Digest:
+    if not isinstance(given, str):
+        raise _refused(f"{str(given)[:40]} is not a digest")
+    return parse_digest(given)
 
 
-def _list(said: Mapping[str, Any], name: str) -> list[Any]:
-    found = said.get(name, [])
+def _list(given: Mapping[str, Any], name: str) -> list[Any]:
+    found = given.get(name, [])
     if not isinstance(found, list):
         raise _refused(f"{name} is not a list")
     return found
 
 
-def _sorted(said: Mapping[str, Any], name: str) -> list[str]:
-    found = _list(said, name)
+def _sorted(given: Mapping[str, Any], name: str) -> list[str]:
+    found = _list(given, name)
     if not all(isinstance(item, str) for item in found):
         raise _refused(f"{name} is not a list of texts")
     return sorted(set(found))
 
 
-def _table(said: dict[str, Any], name: str) -> dict[str, Any]:
-    found = said.get(name, {})
+def _table(given: dict[str, Any], name: str) -> dict[str, Any]:
+    found = given.get(name, {})
     if not isinstance(found, dict):
         raise _refused(f"{name} is not a table: write [{name}]")
     return found
 
 
-def _tables(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = _list(said, name)
+def _tables(given: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = _list(given, name)
     if not all(isinstance(item, dict) for item in found):
         raise _refused(f"{name} are not tables: write [[{name}]]")
     return found
@@ -278,5 +279,5 @@ def _toml(when: datetime) -> str:
 
 def _refused(why: str) -> Malformed:
     return Malformed(
-        "this is no offer", why=why, hint="correct the file, then: comity offer check FILE", code="OFFER-FILE"
+        "not a valid offer file", why=why, hint="correct the file, then: comity offer check FILE", code="OFFER-FILE"
     )

@@ -1,23 +1,18 @@
-"""The evidence pack beside an artifact's files, enough for a verifier without a network. Written here, read by
-`comity.verifier`; its shape is in `comity.trust.evidence`.
+"""Destinations of verified files, the evidence pack that is written with them, and artifacts already on this machine.
 
-Where verified files go: a plain folder here, a Hugging Face Hub cache in `hub_cache`.
-
-Files are placed read-only (0444) by a rename on one file system, so that a reader sees a whole file or none, and never
-as a link to anything that somebody may write to.
-
-
-The cache of an unmodified huggingface_hub, filled so that it finds the artifact without any network.
+A destination is a plain folder or a Hugging Face Hub cache. Files are placed read-only (0444) by a rename on one file
+system, so a reader sees a complete file or none; never as links to writable files. `comity.verifier` reads the pack;
+`comity.trust.evidence` defines its format. The Hub cache is filled so that an unmodified huggingface_hub finds the
+artifact without a network:
 
     models--<namespace>--<name>/blobs/<sha256>                    the files
                                 snapshots/<commit>/<path>         relative links to them, and the pack in .comity/
                                 refs/<version>, refs/main         the commit id, 40 hex digits
 
-The commit id is the upstream's of a repository that was mirrored, else computed from the manifest (`comity.trust.artifact`),
-so that every client and every node fills the same cache. Sources: huggingface_hub's cache layout; reference runs.
-
-
-Artifacts whose bytes are on this machine: a folder, or what a reference was pulled to. Hashed when asked for."""
+The commit id is that of the upstream for a mirrored repository, else it is computed from the manifest
+(`comity.trust.artifact`), so all clients and nodes fill the same cache. Sources: huggingface_hub's cache layout;
+reference runs.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +28,12 @@ from typing import Final, Protocol
 from comity.content import durable
 from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest, commit_id
-from comity.trust.claims import Readings, read_claims
+from comity.trust.claims import ParsedClaims, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.evidence import PACK, Evidence, FoundFile, proof_name
 from comity.trust.names import UPSTREAM, Name, Reference
-from comity.verifier import examine, hash_file, read_bounded
+from comity.verifier import collect_evidence, hash_file, read_bounded
 from comity_client.evidence.gather import KeptProof
 
 PARTIAL: Final = "partial"
@@ -47,8 +42,8 @@ INCOMING: Final = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """What goes beside the files. `missing` lists the paths that a partial pull left out. `model_sig` is what the file
-    of that name among them holds."""
+    """An evidence pack. `missing`: paths that a partial pull left out. `model_sig`: content of the `model.sig` among
+    the files."""
 
     manifest: bytes
     pieces: bytes
@@ -59,7 +54,7 @@ class Pack:
     model_sig: bytes | None = None
 
     def evidence(self, files: Iterable[FoundFile]) -> Evidence:
-        """The same as a verifier would read, with `files` as they were found."""
+        """Return the evidence as a verifier would read it, with `files` as found."""
         proofs = tuple(kept.proof for kept in self.proofs)
         return Evidence(
             manifest=self.manifest,
@@ -73,8 +68,8 @@ class Pack:
         )
 
     def write(self, folder: Path) -> None:
-        """Write the pack of the artifact in `folder`. What an older pack has beyond it stays: more evidence never makes
-        less of it. Raises OutOfSpace, Unavailable."""
+        """Write the pack of the artifact in `folder`. Other evidence of an older pack is kept. Raises OutOfSpace,
+        Unavailable."""
         pack = folder / PACK
         with durable.disk_errors(f"{pack} was not written"):
             for made in (pack, pack / "proofs", pack / "objects"):
@@ -101,42 +96,42 @@ COPY_BLOCK: Final = 1024 * 1024
 
 
 class Destination(Protocol):
-    """A destination of one artifact. Methods block; they raise Conflict, OutOfSpace, Unavailable."""
+    """Destination of one artifact. Methods are blocking, and raise Conflict, OutOfSpace, Unavailable."""
 
     @property
     def folder(self) -> Path:
-        """What is handed to the user: the artifact's files under their paths, the pack in `.comity/`."""
+        """The folder for the user: the files of the artifact by path, the pack in `.comity/`."""
         ...
 
     @property
     def incoming(self) -> Path:
-        """Where partial files are, on the file system of the destination."""
+        """Folder of partial files, on the file system of the destination."""
         ...
 
     def prepare(self) -> None:
-        """Make what is missing, and refuse a destination that holds something else."""
+        """Create missing folders; refuse a destination with other content."""
         ...
 
-    def holder(self, entry: FileEntry) -> Path:
-        """The file that will hold the bytes of `entry`."""
+    def path_of(self, entry: FileEntry) -> Path:
+        """Return the path of the file with the bytes of `entry`."""
         ...
 
     def replaceable(self, entry: FileEntry) -> bool:
-        """Whether a file of ours that has gone bad there may be replaced; somebody else's may not."""
+        """Return whether a corrupt file there may be replaced; only files of this program may."""
         ...
 
     def finish(self, entries: Sequence[FileEntry]) -> None:
-        """Give the files, which are all placed, their names."""
+        """Link the names of the files, which are all placed."""
         ...
 
 
 class FolderDestination:
-    """A folder that holds this artifact, whole or in part, and nothing else."""
+    """A folder that has this artifact, complete or partial, and nothing else."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder.absolute()
         self._manifest = manifest
-        self._ours = False
+        self._has_pack = False
 
     @property
     def folder(self) -> Path:
@@ -149,24 +144,24 @@ class FolderDestination:
     def prepare(self) -> None:
         with disk_errors(f"{self._folder} was not made ready"):
             durable.make_folders(self._folder)
-            self._refuse_strangers()
+            self._require_only_own_files()
             durable.make_folders(self.incoming)
 
-    def holder(self, entry: FileEntry) -> Path:
+    def path_of(self, entry: FileEntry) -> Path:
         return self._folder / entry.path
 
     def replaceable(self, entry: FileEntry) -> bool:
-        return self._ours
+        return self._has_pack
 
     def finish(self, entries: Sequence[FileEntry]) -> None:
-        """The files have their names already."""
+        """Nothing to do: the files have their names already."""
 
-    def _refuse_strangers(self) -> None:
+    def _require_only_own_files(self) -> None:
         pack = self._folder / PACK / "manifest.json"
         if pack.exists():
             if sha256(read_bounded(pack, MAX_MANIFEST)) != self._manifest.digest:
-                raise self._taken("another artifact is there")
-            self._ours = True
+                raise self._conflict("it has another artifact")
+            self._has_pack = True
         for root, folders, files in os.walk(self._folder):
             here = Path(root)
             if here == self._folder and PACK in folders:
@@ -175,58 +170,58 @@ class FolderDestination:
                 path = here / name
                 relative = path.relative_to(self._folder).as_posix()
                 if path.is_symlink() or (name in files and relative not in self._manifest.by_path):
-                    raise self._taken(f"{relative} is not part of the artifact")
+                    raise self._conflict(f"{relative} is not part of the artifact")
 
-    def _taken(self, why: str) -> Conflict:
+    def _conflict(self, why: str) -> Conflict:
         hint = "choose a new folder"
-        return Conflict(f"{self._folder} holds something else", why=why, hint=hint, code="FOLDER-NOT-EMPTY")
+        return Conflict(f"{self._folder} has other content", why=why, hint=hint, code="FOLDER-NOT-EMPTY")
 
 
-def holds(path: Path, entry: FileEntry, on_hashed: Callable[[int], None] = lambda count: None) -> bool:
-    """Whether a regular file with exactly the bytes of `entry` is at `path`; reads all of it to find out."""
+def has_file(path: Path, entry: FileEntry, on_hashed: Callable[[int], None] = lambda count: None) -> bool:
+    """Return whether a regular file with exactly the bytes of `entry` is at `path`; reads the whole file."""
     with disk_errors(f"{path} was not read"):
         if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
             return False
         return hash_file(path, on_hashed) == (entry.size, entry.sha256)
 
 
-def settle(verified: Path, holders: Sequence[Path], entry: FileEntry) -> None:
-    """Move a verified file to the last of `holders`, and copies of it to the others; all read-only, and on the disk
-    when it returns. Another pull may have been faster: its file is hashed, and kept if it is right.
+def place_file(verified: Path, paths: Sequence[Path], entry: FileEntry) -> None:
+    """Move a verified file to the last of `paths` and copy it to the others; all are read-only and synced to disk on
+    return. A file that another pull placed first is hashed, and kept if it is right.
 
-    Raises Conflict (code VANISHED) where neither is there, OutOfSpace, Unavailable.
+    Raises Conflict (VANISHED) if neither exists, OutOfSpace, Unavailable.
     """
-    missing = [holder for holder in holders if not holds(holder, entry)]
+    missing = [path_of for path_of in paths if not has_file(path_of, entry)]
     if not missing:
         return
     if not verified.exists():
-        why = f"somebody removed {verified} while it was in use"
-        raise Conflict("a verified file vanished", why=why, hint="run the same command again", code="VANISHED")
+        why = f"{verified} was removed during the pull"
+        raise Conflict("a verified file is missing", why=why, hint="run the same command again", code="VANISHED")
     with disk_errors(f"{entry.path} was not placed"):
-        for holder in missing:
-            durable.make_folders(holder.parent)
-        for holder in missing[:-1]:
-            into = durable.staged(holder, mode=READ_ONLY, folder=verified.parent, point="place")
+        for path_of in missing:
+            durable.make_folders(path_of.parent)
+        for path_of in missing[:-1]:
+            into = durable.staged(path_of, mode=READ_ONLY, folder=verified.parent, point="place")
             with into as copy, verified.open("rb") as source:
                 shutil.copyfileobj(source, copy, COPY_BLOCK)
         verified.chmod(READ_ONLY)
         durable.move(verified, missing[-1], point="place")
 
 
-def require_room(folder: Path, missing: int) -> None:
-    """Raises OutOfSpace, before anything is fetched, where the disk of `folder` cannot take `missing` bytes."""
-    with disk_errors(f"the disk of {folder} did not answer"):
+def require_space(folder: Path, missing: int) -> None:
+    """Raise OutOfSpace, before anything is fetched, if the disk of `folder` has less than `missing` bytes free."""
+    with disk_errors(f"free space of {folder} is unknown"):
         free = shutil.disk_usage(folder).free
     if free < missing:
         raise OutOfSpace(
-            f"no room for {missing} bytes",
-            why=f"the disk of {folder} has {free} left",
-            hint="make room, then run the same command again: what is verified stays",
+            f"not enough space for {missing} bytes",
+            why=f"the disk of {folder} has {free} free",
+            hint="free space, then run the same command again: verified data are kept",
         )
 
 
 def allocated(path: Path) -> int:
-    """Bytes of a partial file that are on the disk already."""
+    """Return the bytes of a partial file that are on disk."""
     try:
         return path.lstat().st_blocks * 512
     except FileNotFoundError:
@@ -238,7 +233,8 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 
 
 def default_cache() -> Path:
-    """Where huggingface_hub looks: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`."""
+    """Return the cache path of huggingface_hub: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
+    `~/.cache/huggingface/hub`."""
     if chosen := os.environ.get("HF_HUB_CACHE"):
         return Path(chosen).expanduser()
     if home := os.environ.get("HF_HOME"):
@@ -250,8 +246,8 @@ class HubCacheDestination:
     """One repository in a Hub cache.
 
     Args:
-        newest: whether `refs/main` shall name this version; it does anyway where there is no `main` yet.
-        commit: the upstream's, of a repository that was mirrored; else it is computed.
+        newest: set `refs/main` to this version; it is set anyway if it does not exist.
+        commit: the commit of the upstream of a mirrored repository; else it is computed.
     """
 
     def __init__(self, cache: Path, name: Name, manifest: Manifest, *, newest: bool, commit: str = "") -> None:
@@ -273,11 +269,11 @@ class HubCacheDestination:
             for made in (self.incoming, self._repository / "blobs", self._repository / "refs"):
                 durable.make_folders(made)
 
-    def holder(self, entry: FileEntry) -> Path:
+    def path_of(self, entry: FileEntry) -> Path:
         return self._repository / "blobs" / entry.sha256
 
     def replaceable(self, entry: FileEntry) -> bool:
-        """A blob that is not what its name says is of no use to anybody."""
+        """Always true: a blob that does not match its name is useless."""
         return True
 
     def finish(self, entries: Sequence[FileEntry]) -> None:
@@ -285,7 +281,7 @@ class HubCacheDestination:
             for entry in entries:
                 link = self.folder / entry.path
                 durable.make_folders(link.parent)
-                self._link(link, Path(os.path.relpath(self.holder(entry), link.parent)))
+                self._link(link, Path(os.path.relpath(self.path_of(entry), link.parent)))
             refs = self._repository / "refs"
             named = [refs / self._version]
             if self._newest or not (refs / "main").exists():
@@ -295,8 +291,8 @@ class HubCacheDestination:
                     file.write(self.commit.encode())
 
     def _link(self, link: Path, target: Path) -> None:
-        """Make `link` point to `target`, in one step where something else is there. It is made in `incoming`: what a
-        crash leaves in a snapshot, or among the refs, would be taken for a part of it."""
+        """Make `link` point to `target`, atomically. The temporary link is in `incoming`, because a leftover in a
+        snapshot or among the refs would be taken for a part of it."""
         if link.is_symlink() and link.readlink() == target:
             return
         temporary = self.incoming / f"{secrets.token_hex(8)}{durable.TEMPORARY}"
@@ -305,7 +301,7 @@ class HubCacheDestination:
 
 
 def cached(cache: Path, reference: Reference) -> Path:
-    """The snapshot in a Hub cache that a reference stands for, by what is there alone. Raises NotFound."""
+    """Return the snapshot of a reference in a Hub cache, without a network. Raises NotFound."""
     repository = (reference.repository or "*").removeprefix(UPSTREAM).replace("/", "--")
     for found in sorted(cache.glob(f"models--{repository}")):
         for snapshot in _named(found, reference):
@@ -337,14 +333,13 @@ def _is_artifact(snapshot: Path, digest: Digest) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """Files and their manifest, which was computed from them. `evidence` is what lies beside them; `name` what a
-    proven publication among it calls them, empty where there is none; `versions` are sizes and times of the files as
-    they were before they were hashed."""
+    """Files and the manifest computed from them. `evidence` is from the pack; `name` is from a proven publication in
+    it, empty if there is none; `versions` are sizes and times of the files before they were hashed."""
 
     folder: Path
     manifest: Manifest
     evidence: Evidence
-    readings: Readings
+    readings: ParsedClaims
     versions: Mapping[str, tuple[int, int]]
 
     @property
@@ -360,15 +355,15 @@ class LocalCopy:
         return self.name or self.folder.name or str(self.folder)
 
     def check_unchanged(self) -> None:
-        """Raises Conflict (CHANGED) for a file that is no longer as it was when it was hashed."""
+        """Raise Conflict (CHANGED) for a file that changed since it was hashed."""
         for path in self.manifest.by_path:
             if self.versions.get(path) != _version(self.folder / path):
-                why = f"{path} is not as it was when it was hashed"
+                why = f"{path} changed after it was hashed"
                 raise Conflict("a file changed while it was read", why=why, code="CHANGED")
 
 
 def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
-    """The folder that is meant. Raises NotFound, and Malformed for what is no reference."""
+    """Return the folder of a path or reference. Raises NotFound, and Malformed for an invalid reference."""
     folder = Path(what)
     if folder.is_file():
         raise NotFound(f"{folder} is one file", why="an artifact is a folder", hint=f"name {folder.parent} instead")
@@ -378,40 +373,42 @@ def folder_of(what: Path | str, hub_cache: Path | None = None) -> Path:
 
 
 def reference_of(what: str) -> Reference:
-    """The reference that is meant by what is no folder here. Raises NotFound for what can only mean a folder, and
-    Malformed (BAD-NAME)."""
+    """Parse a reference that is not a folder here. Raises NotFound for text that can only be a folder, Malformed
+    (BAD-NAME)."""
     if what in (".", "..") or what.startswith(("/", "./", "../", "~")):
-        hint = "comity pull REF --to DIR, or name a folder that is there"
+        hint = "comity pull REF --to DIR, or name an existing folder"
         raise NotFound(
-            f"no folder {what}", why="it is not there, and no reference begins so", hint=hint, code="NO-FOLDER"
+            f"no folder {what}", why="it does not exist, and is not a valid reference", hint=hint, code="NO-FOLDER"
         )
     return Reference.parse(what)
 
 
-def held_of(reference: str, hub_cache: Path | None, hold: Callable[[str], LocalCopy]) -> Callable[[], LocalCopy] | None:
-    """What hashes the artifact on this machine; None where it was not pulled into the Hub cache."""
+def local_copy_loader(
+    reference: str, hub_cache: Path | None, load: Callable[[str], LocalCopy]
+) -> Callable[[], LocalCopy] | None:
+    """Return a function that hashes the pulled copy of a reference; None if it is not in the Hub cache."""
     try:
         folder_of(reference, hub_cache)
     except NotFound:
         return None
-    return lambda: hold(reference)
+    return lambda: load(reference)
 
 
-def held(
+def hash_local_copy(
     what: Path | str,
     *,
     workers: int,
     hub_cache: Path | None = None,
     on_hashed: Callable[[int], None] | None = None,
 ) -> LocalCopy:
-    """Hash what is there.
+    """Hash a folder, or the pulled copy of a reference.
 
-    Raises NotFound where it is not, Malformed for links and special files, Untrusted (code NOT-AS-LISTED) where a
-    manifest beside the files lists others, Unavailable (PARTLY-HERE) where some of them are missing.
+    Raises NotFound if it does not exist, Malformed for links and special files, Untrusted (NOT-AS-LISTED) if the
+    manifest in its pack differs, Unavailable (PARTLY-HERE) if files are missing.
     """
     folder = folder_of(what, hub_cache)
     versions = _versions(folder)
-    evidence = examine(folder, workers=workers, on_hashed=on_hashed)
+    evidence = collect_evidence(folder, workers=workers, on_hashed=on_hashed)
     found = [file for file in evidence.files or () if not _reserved(file.path)]
     manifest = Manifest.of(_entry(file) for file in found)
     if evidence.manifest is not None:
@@ -423,15 +420,15 @@ def _check(folder: Path, listed: Manifest, found: Manifest) -> None:
     for path, entry in listed.by_path.items():
         if path in found.by_path and found.by_path[path] != entry:
             raise _not_as_listed(folder, f"{path} has other bytes")
-    if more := set(found.by_path) - set(listed.by_path):
-        raise _not_as_listed(folder, f"{min(more)} is not in the manifest")
+    if extra := set(found.by_path) - set(listed.by_path):
+        raise _not_as_listed(folder, f"{min(extra)} is not in the manifest")
     if missing := set(listed.by_path) - set(found.by_path):
-        why = f"{len(missing)} of {len(listed.files)} files are missing, {min(missing)} among them"
-        raise Unavailable(f"{folder} is only partly here", why=why, hint="comity pull REF", code="PARTLY-HERE")
+        why = f"{len(missing)} of {len(listed.files)} files are missing, for example {min(missing)}"
+        raise Unavailable(f"{folder} is incomplete", why=why, hint="comity pull REF", code="PARTLY-HERE")
 
 
 def _not_as_listed(folder: Path, why: str) -> ComityError:
-    what = f"{folder} is not what its manifest lists"
+    what = f"{folder} does not match its manifest"
     return Untrusted(what, why=why, hint=f"comity verify {folder}", code="NOT-AS-LISTED")
 
 

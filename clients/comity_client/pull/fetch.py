@@ -1,15 +1,10 @@
-"""How a file can be cut: piece indexes that somebody names, and the records that prove to be theirs.
+"""Fetch the files of a pull from many nodes, piece by piece, with reuse of pieces that are already on disk.
 
-A wrong piece index costs a retry, never a wrong file: the whole-file SHA-256 of the manifest decides.
-
-
-Where the pieces of files that were placed before are, so that the next pull takes from the disk what it can.
-
-A hint and never more: whatever is found through it is hashed before it counts, and a file that has changed or gone is
-forgotten. One SQLite file; losing it costs bandwidth.
-
-
-Many files from many nodes: a few at a time, each under its lock, so that two pulls at once share the work."""
+Piece indexes come from statements; a wrong one costs a retry, never a wrong file, because the SHA-256 of the manifest
+decides. The index of placed pieces is only a hint: bytes found by it are hashed, and entries of changed or missing
+files are removed. It is one SQLite file; losing it costs bandwidth. Each file is fetched under a lock, so that two
+pulls share the work.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +19,22 @@ from typing import Final
 
 from comity.content import fault
 from comity.content.blobs import BlobLock
-from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
-from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, offering
+from comity.transfer.sources import BlobSource, LocalSource, SourceKey, names_of, sources_with_blob
 from comity.trust.artifact import FileEntry, Manifest, PieceIndex, PieceLayout, PieceRecord, check_records
-from comity.trust.claims import Readings
+from comity.trust.claims import ParsedClaims
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.trust.statements import parse_hold
 from comity.trust.upstream import OBSERVED, Observed
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.gather import fetch_object
-from comity_client.session import NodeSource, Session, other_ways
+from comity_client.session import NodeSource, Session, https_sources
 
 
 class Layouts:
-    """The piece indexes of one artifact, each fetched when the ones before it failed."""
+    """The piece indexes of one artifact; each is fetched only if those before it failed."""
 
     def __init__(self, session: Session, manifest: Manifest, indexes: Iterable[Digest]) -> None:
         self._session = session
@@ -47,8 +42,8 @@ class Layouts:
         self._digests = tuple(dict.fromkeys(indexes))
         self._parsed: dict[Digest, dict[str, PieceLayout]] = {}
 
-    async def ways(self, entry: FileEntry) -> AsyncGenerator[WantedFile, None]:
-        """The file as each index cuts it. Raises Unavailable where no index leads to records."""
+    async def layouts_of(self, entry: FileEntry) -> AsyncGenerator[WantedFile, None]:
+        """Yield the file as each index divides it. Raises Unavailable if no index gives records."""
         failures: list[str] = []
         usable = False
         for digest in self._digests:
@@ -64,10 +59,10 @@ class Layouts:
                 yield want
         if not usable:
             why = "; ".join(failures) or "no statement names a piece index"
-            raise Unavailable(f"{entry.path} cannot be had in pieces", why=why, code="PIECE-INDEX")
+            raise Unavailable(f"no usable piece index for {entry.path}", why=why, code="PIECE-INDEX")
 
     async def document(self) -> bytes:
-        """The bytes of the first index that can be had. Raises NotFound, Unavailable."""
+        """Return the bytes of the first available index. Raises NotFound, Unavailable."""
         failure: ComityError = NotFound("no statement names a piece index")
         for digest in self._digests:
             try:
@@ -94,11 +89,11 @@ class Layouts:
                     return check_records(data, size=entry.size, expected=layout)
                 except (Malformed, Untrusted) as error:
                     refusal = error
-        raise refusal or Unavailable("no records", why=f"nobody gives those of {entry.path} in {layout.layout}")
+        raise refusal or Unavailable("no records", why=f"no node serves those of {entry.path} in {layout.layout}")
 
 
-def named_indexes(readings: Readings, first: Digest | None) -> list[Digest]:
-    """Piece indexes that statements about the artifact name, `first` before the others."""
+def named_indexes(readings: ParsedClaims, first: Digest | None) -> list[Digest]:
+    """Return the piece indexes that statements about the artifact name, `first` before the others."""
     found = [first] if first else []
     found += [publication.published.pieces.digest for publication in readings.publications]
     for entry in readings.entries:
@@ -114,7 +109,7 @@ def named_indexes(readings: Readings, first: Digest | None) -> list[Digest]:
 
 
 CANDIDATES: Final = 4
-"""Copies of one piece that are tried: the same bytes in a hundred files are read a few times, not a hundred."""
+"""Maximum number of copies of one piece that are tried."""
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, "
@@ -127,14 +122,14 @@ _SCHEMA: Final = (
 
 
 class PlacedPieces:
-    """The index in `folder`, which must exist. Safe in threads; raises Unavailable (code PIECE-HINTS) when its database
-    does not work: whoever asks goes on without."""
+    """The index in `folder`, which must exist. Thread-safe. Raises Unavailable (PIECE-HINTS) if its database fails;
+    callers continue without it."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "pieces.sqlite"
 
     def remember(self, path: Path, records: Iterable[PieceRecord]) -> None:
-        """`path` holds these pieces in this order."""
+        """Record that `path` has these pieces in this order."""
         found, offset, rows = path.stat(), 0, list[tuple[bytes, int]]()
         for record in records:
             rows.append((record.sha256, offset))
@@ -151,7 +146,7 @@ class PlacedPieces:
             )
 
     def find(self, record: PieceRecord) -> list[tuple[Path, int]]:
-        """Places where the piece may be, as (file, offset)."""
+        """Return possible places of the piece, as (file, offset)."""
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT files.id, path, size, modified, start FROM pieces JOIN files ON files.id = file "
@@ -176,9 +171,7 @@ class PlacedPieces:
         except sqlite3.Error as error:
             why = f"{error}, in {self._file}"
             hint = f"rm {self._file}"
-            raise Unavailable(
-                "the index of placed files does not work", why=why, hint=hint, code="PIECE-HINTS"
-            ) from error
+            raise Unavailable("the index of placed files failed", why=why, hint=hint, code="PIECE-HINTS") from error
 
 
 def _unchanged(path: Path, size: int, modified: int) -> bool:
@@ -191,22 +184,23 @@ def _unchanged(path: Path, size: int, modified: int) -> bool:
 
 FILES_AT_ONCE: Final = 4
 LARGE: Final = 16 * 1024 * 1024
-"""Bytes from which a file keeps all sources and buffers busy by itself: one at a time, so that memory stays that of
-one transfer."""
+"""Bytes from which a file uses all sources and buffers by itself. Such files are fetched one at a time, which bounds
+memory to that of one transfer.
+"""
 LOCK_POLL: Final = 0.2
-"""Seconds between two looks at a lock that another process holds."""
+"""Seconds between two attempts to get a lock of another process."""
 
 
 @dataclass(slots=True)
 class BytesBySource:
-    """Where the bytes of a pull came from: by nodes, each under a name that no other one of this pull has; `resumed`
-    were left by an earlier try, `reused` found in other files."""
+    """Origin of the bytes of a pull: by node, each under a unique name; `resumed` from an earlier attempt, `reused`
+    from other files."""
 
     by_node: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     reused: int = 0
 
-    def add(self, fetched: Fetched, names: Mapping[SourceKey, str]) -> None:
+    def add(self, fetched: FetchResult, names: Mapping[SourceKey, str]) -> None:
         for node, count in fetched.bytes_by_host.items():
             self.by_node[names[node]] = self.by_node.get(names[node], 0) + count
         self.resumed += fetched.resumed
@@ -216,7 +210,7 @@ class BytesBySource:
 class PullFetch:
     """Fetches the files of one pull into `incoming`, verified.
 
-    After `run`, `tally` says where the bytes came from, and `records` how each file was cut.
+    After `run`, `tally` has the origin of the bytes, and `records` the pieces of each file.
     """
 
     def __init__(
@@ -231,19 +225,19 @@ class PullFetch:
         self._incoming = incoming
         self._layouts = layouts
         self._sources = sources
-        self._other_ways = other_ways(sources)
+        self._other_ways = https_sources(sources)
         self._placed = placed
         self._limits = limits
         self._on_event = on_event
-        self._standings: dict[SourceKey, SourceHealth] = {}
+        self._source_health: dict[SourceKey, SourceHealth] = {}
         self._names = names_of([*sources, *self._other_ways])
         self.tally = BytesBySource()
         self.records: dict[Digest, Sequence[PieceRecord]] = {}
 
     async def run(self, entries: Sequence[FileEntry]) -> None:
-        """Have every one of `entries`, whose digests are distinct, as `incoming/<sha256>`.
+        """Fetch all `entries`, whose digests are distinct, to `incoming/<sha256>`.
 
-        Raises what `fetch_file` raises for the first file that cannot be had; what is verified stays for the next try.
+        Raises as `fetch_file` does for the first file that fails; verified data are kept for the next attempt.
         """
         try:
             await self._run(entries)
@@ -255,8 +249,8 @@ class PullFetch:
         turn, alone = asyncio.Semaphore(FILES_AT_ONCE), asyncio.Lock()
 
         async def one(entry: FileEntry) -> None:
-            room = alone if entry.size >= LARGE else turn
-            async with room, locked(self._incoming, entry, self._on_event):
+            semaphore = alone if entry.size >= LARGE else turn
+            async with semaphore, locked(self._incoming, entry, self._on_event):
                 await self._fetch(entry)
 
         try:
@@ -267,19 +261,19 @@ class PullFetch:
             raise first_error(failures) from None
 
     async def _fetch(self, entry: FileEntry) -> None:
-        failure: ComityError = Unavailable(f"{entry.path} cannot be had", why="no way to cut it is known")
-        second = await offering(self._other_ways, entry.sha256, entry.size)
+        failure: ComityError = Unavailable(f"{entry.path} cannot be fetched", why="no piece index is known")
+        second = await sources_with_blob(self._other_ways, entry.sha256, entry.size)
         sources: list[BlobSource] = [*self._sources, *second]
-        async for want in self._layouts.ways(entry):
+        async for want in self._layouts.layouts_of(entry):
             try:
                 fetched = await fetch_file(
                     want,
                     sources,
                     self._incoming / entry.sha256,
-                    local=LocalSource(self._here),
+                    local=LocalSource(self._local_pieces),
                     limits=self._limits,
                     on_progress=lambda count: self._on_event(Progress(entry.path, count)),
-                    standings=self._standings,
+                    health=self._source_health,
                 )
             except Untrusted as error:
                 if error.code != "PIECE-INDEX":
@@ -291,13 +285,13 @@ class PullFetch:
             return
         raise failure
 
-    def _here(self, record: PieceRecord) -> list[tuple[Path, int]]:
+    def _local_pieces(self, record: PieceRecord) -> list[tuple[Path, int]]:
         try:
             return self._placed.find(record)
         except Unavailable:
             return []  # the index is a hint: without it the piece is fetched
 
-    def _done(self, entry: FileEntry, fetched: Fetched) -> None:
+    def _done(self, entry: FileEntry, fetched: FetchResult) -> None:
         self.tally.add(fetched, self._names)
         for source, why in fetched.dropped.items():
             self._on_event(SourceDropped(self._names[source], entry.path, why))
@@ -310,12 +304,12 @@ class PullFetch:
 
 @asynccontextmanager
 async def locked(incoming: Path, entry: FileEntry, on_event: OnEvent) -> AsyncIterator[None]:
-    """Hold the lock of one file's digest while the block runs; the event loop goes on while somebody else has it."""
-    lock, told = BlobLock(incoming, entry.sha256), False
+    """Hold the lock for the digest of one file while the block runs; does not block the event loop."""
+    lock, reported = BlobLock(incoming, entry.sha256), False
     while not lock.try_acquire():
-        if not told:
+        if not reported:
             on_event(Waiting(entry.path))
-            told = True
+            reported = True
         await asyncio.sleep(LOCK_POLL)
     try:
         yield

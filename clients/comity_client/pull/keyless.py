@@ -1,9 +1,8 @@
-"""Keyless `model.sig` files (Sigstore), checked without a network by the extra `[sigstore]`.
+"""Verify keyless `model.sig` files (Sigstore) without a network, with the extra [sigstore].
 
-What the owner's `trusted_root.json` says decides: the certificate chain, its place in a certificate log, the signed and
-logged entry. No update of that file is fetched, and the moment of signing is what log or time stamp say. The package
-looks at this machine's clock once: parts of a trusted root that begin later than that are left out, so that a clock
-which is years behind refuses.
+The owner's `trusted_root.json` decides: the certificate chain, its entry in a certificate log, the signed and logged
+entry. Updates of that file are not fetched. The signing time is that of the log or time stamp. The sigstore package
+reads the clock once: parts of a trusted root that begin later are ignored, so a clock that is years behind refuses.
 """
 
 from __future__ import annotations
@@ -23,30 +22,29 @@ if TYPE_CHECKING:
 
 
 def keyless_for(policy: Policy) -> KeylessVerifier | None:
-    """What checks keyless bundles; None where the policy names nobody who signs like that, or the extra is not here."""
+    """Return the verifier of keyless bundles; None if the policy names no such identity or the extra is missing."""
     if not policy.model_signing.identities or importlib.util.find_spec("sigstore") is None:
         return None
     return verify_keyless
 
 
 def verify_keyless(bundle: bytes, identities: tuple[KeylessIdentity, ...], sigstore_root: bytes) -> KeylessIdentity:
-    """Who of `identities` signed the bundle.
+    """Return the one of `identities` that signed the bundle.
 
-    Raises Unavailable where the trusted root cannot be used, Untrusted where the bundle does not hold or is somebody
-    else's.
+    Raises Unavailable if the trusted root is unusable, Untrusted if the bundle is invalid or of another identity.
     """
     from sigstore.models import Bundle as SigstoreBundle
 
-    verifier, anybody = _verifier(sigstore_root), _AnyOf(identities)
+    verifier, signer_policy = _verifier(sigstore_root), _AnyOf(identities)
     try:
-        _, payload = verifier.verify_dsse(SigstoreBundle.from_json(bundle), anybody)
+        _, payload = verifier.verify_dsse(SigstoreBundle.from_json(bundle), signer_policy)
     except ComityError:
         raise
-    except Exception as error:  # whatever a foreign package raises over hostile bytes, it is a refusal
-        raise Untrusted("the keyless signature does not hold", why=str(error)[:300], code="MODEL-SIG") from error
+    except Exception as error:  # any exception of the package for untrusted bytes is a refusal
+        raise Untrusted("the keyless signature is not valid", why=str(error)[:300], code="MODEL-SIG") from error
     if payload != Bundle.parse(bundle).payload:
-        raise Untrusted("the keyless signature is over something else", code="MODEL-SIG")
-    return anybody.found
+        raise Untrusted("the keyless signature covers another payload", code="MODEL-SIG")
+    return signer_policy.found
 
 
 def _verifier(sigstore_root: bytes) -> Verifier:
@@ -54,17 +52,17 @@ def _verifier(sigstore_root: bytes) -> Verifier:
         from sigstore.models import TrustedRoot
         from sigstore.verify import Verifier
 
-        with tempfile.NamedTemporaryFile() as file:  # the package reads it from a path only
+        with tempfile.NamedTemporaryFile() as file:  # the package reads only from a path
             file.write(sigstore_root)
             file.flush()
             return Verifier(trusted_root=TrustedRoot.from_file(file.name))
-    except Exception as error:  # the owner's file, or another version of the package: nothing is told by either
+    except Exception as error:  # an invalid file, or an incompatible version of the package
         why = f"{type(error).__name__}: {str(error)[:200]}"
         raise Unavailable("the Sigstore trusted root cannot be used", why=why, code="MODEL-KEY") from error
 
 
 class _AnyOf:
-    """Sigstore's protocol of a policy about certificates; remembers whom it found."""
+    """A Sigstore certificate policy that accepts any of several identities, and stores the match."""
 
     def __init__(self, identities: tuple[KeylessIdentity, ...]) -> None:
         self._identities = identities
@@ -73,7 +71,7 @@ class _AnyOf:
     @property
     def found(self) -> KeylessIdentity:
         if self._found is None:
-            raise Malformed("nobody was asked for")
+            raise Malformed("no identity was verified")
         return self._found
 
     def verify(self, cert: Certificate) -> None:
@@ -87,4 +85,4 @@ class _AnyOf:
                 continue
             self._found = identity
             return
-        raise Untrusted("it is not by anybody whom the policy lists", code="MODEL-SIG")
+        raise Untrusted("the signer is not listed by the policy", code="MODEL-SIG")

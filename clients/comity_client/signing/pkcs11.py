@@ -1,16 +1,18 @@
-"""A governance key in an HSM or smart card, through PKCS#11: the token signs with its classical half, and the
-post-quantum half, which few tokens have, lies in a file; a member may also declare a classical-only key.
+"""A governance key in an HSM or smart card, through PKCS#11.
+
+The token signs with the classical half. The post-quantum half, which few tokens support, is in a file; a member may
+also declare a classical-only key. A TOML file describes the key:
 
     schema   = "comity/token-key/v1"
     module   = "/usr/lib/softhsm/libsofthsm2.so"   # the vendor's PKCS#11 library
     token    = "ministry"                          # label of the token
     key      = "governance"                        # label of the key pair in it: ECDSA P-256, P-384 or Ed25519
     pin_file = "pin"                               # a file that only its owner can read
-    second   = "governance-pq.pem"                 # ML-DSA-65 half, made with the seat; none: a classical-only key
-    votes    = "governance.votes"                  # what this key signed
+    second   = "governance-pq.pem"                 # ML-DSA-65 half, made with the seat; omitted: a classical-only key
+    votes    = "governance.votes"                  # the vote file of this key
 
-Relative paths start from the file's own folder. The PIN is read from its file for each signature, and from nowhere
-else. Keys are made with the vendor's tools, not here. Source: PKCS#11 v3.0, sections 2.3.5 (ECDSA) and 2.3.14 (EdDSA).
+Relative paths start from the folder of the file. The PIN is read from its file for each signature, and from nowhere
+else. Keys are made with the vendor's tools. Source: PKCS#11 v3.0, sections 2.3.5 (ECDSA) and 2.3.14 (EdDSA).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _CURVES: Final = {
     bytes.fromhex("06082a8648ce3d030107"): "ecdsa-p256",
     bytes.fromhex("06052b81040022"): "ecdsa-p384",
     bytes.fromhex("06032b6570"): "ed25519",
-    b"\x13\x0cedwards25519": "ed25519",  # PKCS#11 names the curve in either way
+    b"\x13\x0cedwards25519": "ed25519",  # PKCS#11 allows both names of the curve
 }
 _HASHES: Final = {"ecdsa-p256": "sha256", "ecdsa-p384": "sha384"}
 
@@ -58,7 +60,7 @@ class _Description:
 
 @dataclass(frozen=True, slots=True)
 class TokenSigner:
-    """Signs with the token's half and, where there is one, the half in a file. Each signature opens its own session."""
+    """Signs with the token's half and, if present, the half in a file. Each signature opens its own session."""
 
     where: _Description
     half: PublicKey
@@ -69,8 +71,8 @@ class TokenSigner:
         return VerifyingKey.of((self.half, *(key.public for key in self.second)))
 
     def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
-        """Raises Refused (TOKEN-PIN), NotFound, Unavailable (TOKEN); Untrusted where the token signed with another key
-        than it shows."""
+        """Raises Refused (TOKEN-PIN), NotFound, Unavailable (TOKEN); Untrusted if the token's signature does not verify
+        with its public key."""
         with _session(self.where) as session:
             signature = _sign(_private(session, self.where.key), self.half.alg, message)
         self.half.verify(signature, message)
@@ -78,9 +80,9 @@ class TokenSigner:
 
 
 def open_token_key(path: Path) -> tuple[Signer, Path]:
-    """The signer that the file `path` describes, and where its votes are.
+    """The signer that the TOML file `path` describes, and the path of its vote file.
 
-    Raises Malformed (TOKEN-FILE) for a file that does not say what it must or a key of another kind; NotFound, Refused,
+    Raises Malformed (TOKEN-FILE) for an invalid file or an unsupported key; NotFound, Refused,
     Unavailable.
     """
     where = _describe(path)
@@ -91,7 +93,7 @@ def open_token_key(path: Path) -> tuple[Signer, Path]:
 
 
 def new_token_key(path: Path) -> None:
-    """For a key that is to be a seat's: make the half in a file, where the TOML file names one that is missing.
+    """Prepare a key for a new seat: generate the half in a file, if the TOML file names one that does not exist.
 
     Raises Malformed (TOKEN-FILE), OutOfSpace, Unavailable.
     """
@@ -109,7 +111,7 @@ def _describe(path: Path) -> _Description:
         raise _malformed(path, f"schema must be {SCHEMA!r}")
     needed = {"module", "token", "key", "pin_file", "votes"}
     if not needed <= set(document) <= needed | {"second"} or not all(isinstance(v, str) for v in document.values()):
-        raise _malformed(path, f"it holds strings: {', '.join(sorted(needed))}, and 'second' for a half in a file")
+        raise _malformed(path, f"expected strings: {', '.join(sorted(needed))}, and 'second' for a half in a file")
     second = path.parent / document["second"] if "second" in document else None
     pin_file, votes = path.parent / document["pin_file"], path.parent / document["votes"]
     return _Description(document["module"], document["token"], document["key"], pin_file, second, votes)
@@ -117,23 +119,25 @@ def _describe(path: Path) -> _Description:
 
 @contextmanager
 def _session(where: _Description) -> Iterator[Session]:
-    """A session in which the PIN was accepted."""
+    """A session with the token after its PIN was accepted."""
     try:
         import pkcs11
     except ImportError as error:
         hint = "pip install 'comity[pkcs11]'"
-        raise Unavailable("this installation knows no tokens", why=f"{error.name} is missing", hint=hint) from error
+        raise Unavailable(
+            "this installation does not support tokens", why=f"{error.name} is missing", hint=hint
+        ) from error
     pin = read_secret(where.pin_file).decode(errors="replace").strip()
     try:
         with pkcs11.lib(where.module).get_token(token_label=where.token).open(user_pin=pin) as session:
             yield session
     except (pkcs11.NoSuchToken, pkcs11.MultipleTokensReturned) as error:
-        raise NotFound(f"no token {where.token!r}", why="none, or several, of that label are connected") from error
+        raise NotFound(f"no token {where.token!r}", why="no token, or more than one, has this label") from error
     except (pkcs11.NoSuchKey, pkcs11.MultipleObjectsReturned) as error:
-        why = "none, or several, of that label are in the token"
+        why = "no key pair, or more than one, has this label"
         raise NotFound(f"no key pair {where.key!r} in token {where.token!r}", why=why) from error
     except (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinInvalid, pkcs11.PinLenRange) as error:
-        why = f"{type(error).__name__}: it may lock after a few more tries"
+        why = f"{type(error).__name__}: the token may lock after a few more tries"
         hint = f"correct {where.pin_file.name} before you try again"
         raise Refused(f"token {where.token!r} refuses the PIN", why=why, hint=hint, code="TOKEN-PIN") from error
     except pkcs11.PKCS11Error as error:
@@ -147,9 +151,13 @@ def _public(session: Session, label: str) -> PublicKey:
     found = session.get_key(object_class=ObjectClass.PUBLIC_KEY, label=label)
     alg = _CURVES.get(bytes(found[Attribute.EC_PARAMS]))
     if alg is None:
-        raise Malformed("a key that is not used here", why="expected ECDSA P-256, P-384 or Ed25519", code="TOKEN-FILE")
+        raise Malformed(
+            "the token's key type is not supported", why="expected ECDSA P-256, P-384 or Ed25519", code="TOKEN-FILE"
+        )
     point, size = bytes(found[Attribute.EC_POINT]), RAW_SIZES[alg]
-    wrapped = point[:2] == bytes((4, size)) and len(point) == size + 2  # as an OCTET STRING, or by some bare
+    wrapped = (
+        point[:2] == bytes((4, size)) and len(point) == size + 2
+    )  # an OCTET STRING; some tokens return the bare point
     return PublicKey(alg, point[2:] if wrapped else point)
 
 
@@ -166,10 +174,10 @@ def _sign(key: SignMixin, alg: str, message: bytes) -> bytes:
         return bytes(key.sign(message, mechanism=Mechanism.EDDSA))
     raw = bytes(key.sign(hashlib.new(_HASHES[alg], message).digest(), mechanism=Mechanism.ECDSA))
     if len(raw) % 2:
-        raise Untrusted("the token's signature is malformed", why=f"{len(raw)} bytes are no pair of numbers")
+        raise Untrusted("the token's signature is malformed", why=f"{len(raw)} bytes are not a pair of numbers")
     middle = len(raw) // 2
     return ecdsa_signature(alg, int.from_bytes(raw[:middle], "big"), int.from_bytes(raw[middle:], "big"))
 
 
 def _malformed(path: Path, why: str) -> Malformed:
-    return Malformed(f"{path} does not describe a token's key", why=why, code="TOKEN-FILE")
+    return Malformed(f"{path} does not describe a key in a token", why=why, code="TOKEN-FILE")

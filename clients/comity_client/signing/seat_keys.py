@@ -1,11 +1,12 @@
-"""The keys that decide about a seat: governance keys, m of k of which speak, and recovery keys, which may change them.
+"""The keys of a seat: governance keys, of which m of k sign, and recovery keys, which may rotate them.
 
     offline/governance.pem    governance.votes     one key, or governance-1.pem, governance-2.pem, …
             recovery.pem                           one, or recovery-1.pem, …
-            rotation-1/…                           the same again, for the keys after the first rotation
+            rotation-1/…                           the same files, for the keys after the first rotation
 
-A running node never reads them. Where several people are to act, each takes one governance key with its vote file to
-a place of their own, and recovery keys go to yet others: who holds a majority of those *is* the member.
+A running node never reads these files. If several people sign, each keeps one governance key with its vote file in a
+separate place, and the recovery keys are kept in other places: the owner of more than half of them controls the
+member.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from comity.trust.errors import Malformed
 from comity.trust.identity import MAX_KEYS, KeySet
 from comity.trust.keys import HybridSigner, Signer
 from comity_client.signing.pkcs11 import new_token_key
-from comity_client.signing.votes import GovernanceKey, Votes, keep_key, open_key
+from comity_client.signing.votes import GovernanceKey, VoteHistory, open_key, write_key
 
 
 @dataclass(frozen=True, slots=True)
 class SeatShape:
-    """How many keys a seat has.
+    """The number of keys of a seat.
 
-    `threshold` of `governance` keys sign; more than half where it is None. `tokens` are TOML files of keys in tokens,
-    which come on top of those that are made.
+    `threshold` keys sign; None means more than half. `tokens` are TOML files of keys in tokens, in addition to the
+    `governance` generated keys.
     """
 
     governance: int = 1
@@ -38,7 +39,7 @@ class SeatShape:
 
 @dataclass(frozen=True, slots=True)
 class SeatKeys:
-    """New keys of a seat, in memory; `write` puts them where they are kept."""
+    """New keys of a seat, in memory until `write`."""
 
     made: tuple[HybridSigner, ...]
     tokens: tuple[GovernanceKey, ...]
@@ -47,12 +48,13 @@ class SeatKeys:
 
     @classmethod
     def generate(cls, shape: SeatShape) -> SeatKeys:
-        """Raises Malformed where a seat may not be so, and as `open_key` does for tokens, whose half in a file is made
-        at once."""
+        """Generate keys. A token's half in a file is written at once. Raises Malformed for an invalid number of keys,
+        and as `open_key` does for tokens."""
         count = shape.governance + len(shape.tokens)
         if not 1 <= count <= MAX_KEYS or not 1 <= shape.recovery <= MAX_KEYS:
             raise Malformed(
-                "no such seat", why=f"it has 1 to {MAX_KEYS} governance keys and 1 to {MAX_KEYS} for recovery"
+                "invalid number of keys",
+                why=f"a seat has 1 to {MAX_KEYS} governance keys and 1 to {MAX_KEYS} for recovery",
             )
         for path in shape.tokens:
             new_token_key(path)
@@ -77,18 +79,18 @@ class SeatKeys:
     def recovery(self) -> tuple[Digest, ...]:
         return tuple(signer.public.id for signer in self.recovery_keys)
 
-    def write(self, folder: Path, votes: Votes | None = None) -> None:
-        """Keep them in `folder`, which must exist.
+    def write(self, folder: Path, votes: VoteHistory | None = None) -> None:
+        """Write the keys to `folder`, which must exist.
 
         Args:
-            votes: what the keys that these follow have signed.
+            votes: the votes of the previous keys.
 
         Raises Conflict (KEY-EXISTS, VOTES-EXIST), OutOfSpace, Unavailable.
         """
         for path, signer in zip(_numbered(folder, "governance", len(self.made)), self.made, strict=True):
-            keep_key(path, signer, votes)
+            write_key(path, signer, votes)
         for token in self.tokens:
-            token.votes.create(votes or Votes())
+            token.votes.create(votes or VoteHistory())
         for path, signer in zip(
             _numbered(folder, "recovery", len(self.recovery_keys)), self.recovery_keys, strict=True
         ):

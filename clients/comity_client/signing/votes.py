@@ -1,47 +1,26 @@
-"""What one governance key has signed about the next charter: its vote state, in a file beside the key.
+"""Governance keys with their vote files, and ceremonies: one statement that several signers sign in several places.
 
-    governance.pem     the key
-    governance.votes   {"key":"<id>","schema":"comity/votes/v1"}
-                       {"sha256":"<of the statement>","statement":{…}}   a reading that this key may have signed
-                       {"lost":"<prev>","why":"…"}                       it sits out the epoch after the body `prev`
-                       {"resumed":"<prev>","why":"…"}                    its owner decided otherwise
+    governance.pem   + governance.votes   a key file (`comity.content.secrets`), and its votes beside it
+    governance.toml                       a key with its classical half in a token (`pkcs11`), and the path of its votes
+    recovery.pem                          signs rotations only, so it has no votes
 
-A reading stands in the file, on the disk, before its signature exists. So after any crash the same reading may be
-signed again, and never another in its place. Key and file belong together: a key that is copied to a second desk
-without its file, or restored from a backup with an old one, can make a liar of its member. Such a key sits out the
-current epoch, as an absent member does. Source: protocol, section 7.5.
+A vote file holds all votes that one key may have signed. A vote is written to the file, and to the disk, before it
+is signed: after a crash the same vote may be signed again, and never another one in its place. A copied key without
+its file, or with an old file from a backup, could make its member equivocate; such a key does not vote in the
+current epoch.
 
+    {"key":"<id>","schema":"comity/votes/v1"}
+    {"sha256":"<of the statement>","statement":{…}}   a vote that this key may have signed
+    {"lost":"<prev>","why":"…"}                       the key does not vote on the epoch after the body `prev`
+    {"resumed":"<prev>","why":"…"}                    its owner decided to vote again
 
-Keys that sign for a member, each with its vote state. Where the secret lies is all that differs between them.
-
-governance.pem  + governance.votes   a key file (`comity.content.secrets`), and its votes beside it
-governance.toml                      a key whose classical half is in a token (`token`), and where its votes are
-recovery.pem                         signs rotations only, so it has no votes
-
-
-One statement, several signers in several places: a file that is carried from one to the next.
+A ceremony file is carried from one signer to the next. `panels` list the required signers, for example m of the
+governance keys; readers verify the line by the member's record, so a wrong panel cannot make it valid. `objects`
+(charter bodies) and `lines` let a signer check the statement. `next` is a command for people and is never executed.
 
     {"schema":"comity/ceremony/v1","payload":"…","panels":[…],"signatures":[…],"objects":[…],"lines":[…],"next":"…"}
 
-The payload is fixed before the first signature. `panels` say whose signatures make the line complete: m of the
-governance keys, say. A wrong panel only misleads about that, since whoever reads the line judges it by the member's
-record. `objects` and `lines` are what a signer needs to see what they sign: charter bodies, named by their digests, and
-what others have signed. `next` is the command for the next signer. It is for people, and nothing here reads it back:
-each signer is shown a plan made from the payload (`governance.plans`).
-
-
-Putting a key to a ceremony's payload: a reading is remembered beside the key before its signature exists.
-
-The signing desk: a member's governance keys, what each of them has signed, and how several of them sign as one.
-
-    votes      the vote state of one key, in a file beside it
-    keys       a key that signs: in a file, or in a token, with its vote state
-    token      the classical half of a key inside a PKCS#11 token
-    seat_keys  all the keys that decide about a seat, as they are made
-    ceremony   m of k by one carried file
-    signing    a key put to a ceremony: the votes are asked first
-
-No network here, and nothing that a node runs. What to sign, and why, is decided in the room `governance`.
+No network is used here. Source: protocol, section 7.5.
 """
 
 from __future__ import annotations
@@ -56,8 +35,8 @@ from typing import Final
 
 from comity.content import durable
 from comity.content.secrets import read_signer, write_keys
-from comity.trust.charter.tally import VoteState, guard
-from comity.trust.charter.votes import INTENT, RATIFIED, Intent, Ratify, Reading, read_reading
+from comity.trust.charter.tally import VoteState, check_vote
+from comity.trust.charter.votes import INTENT, RATIFIED, Intent, Ratify, Vote, parse_vote
 from comity.trust.encoding import (
     Digest,
     Fields,
@@ -82,7 +61,7 @@ from comity.trust.statement import (
     Envelope,
     EnvelopeSignature,
     Statement,
-    assemble,
+    assemble_envelope,
     pae,
     parse_entry,
 )
@@ -93,12 +72,12 @@ from comity_client.signing.pkcs11 import open_token_key
 VOTES_SCHEMA: Final = "comity/votes/v1"
 MAX_VOTE_FILE: Final = 16 * 1024 * 1024
 POINT: Final = "votes"
-AFTER_LOSS: Final = "wait for the next epoch, as an absent member would; or comity keys recover-votes --help"
+AFTER_LOSS: Final = "wait for the next epoch; or see comity keys recover-votes --help"
 
 
 @dataclass(frozen=True, slots=True)
 class VoteMark:
-    """A turn in the life of the file: from here on the epoch after `prev` is sat out (`lost`), or not (`resumed`)."""
+    """A mark in a vote file: now the key must not (`lost`), or may (`resumed`), vote on the epoch after `prev`."""
 
     kind: str
     prev: Digest
@@ -106,105 +85,104 @@ class VoteMark:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
-    """The content of one key's file, oldest first."""
+class VoteHistory:
+    """The content of one vote file, oldest first."""
 
-    readings: tuple[Reading, ...] = ()
+    votes: tuple[Vote, ...] = ()
     marks: tuple[VoteMark, ...] = ()
 
-    def state(self, prev: Digest, said: Iterable[Reading] = ()) -> VoteState:
-        """What this key, and its member by other keys (`said`), signed about the epoch after the body `prev`."""
-        said = [reading for reading in dict.fromkeys((*self.readings, *said)) if reading.prev == prev]
+    def state(self, prev: Digest, known: Iterable[Vote] = ()) -> VoteState:
+        """The votes of this key, and of its member by other keys (`known`), about the epoch after the body `prev`."""
+        known = [vote for vote in dict.fromkeys((*self.votes, *known)) if vote.prev == prev]
         return VoteState(
             prev,
-            tuple(reading for reading in said if isinstance(reading, Intent)),
-            tuple(reading for reading in said if isinstance(reading, Ratify)),
+            tuple(vote for vote in known if isinstance(vote, Intent)),
+            tuple(vote for vote in known if isinstance(vote, Ratify)),
             lost=self.lost(prev) is not None,
         )
 
     def lost(self, prev: Digest) -> VoteMark | None:
-        """Why this key sits out the epoch after `prev`; None where it does not."""
+        """The mark because of which this key does not vote on the epoch after `prev`; None if it may vote."""
         newest = next((mark for mark in reversed(self.marks) if mark.prev == prev), None)
         return newest if newest is not None and newest.kind == "lost" else None
 
-    def unknown(self, prev: Digest, seen: Iterable[Reading]) -> list[Reading]:
-        """Those of the `seen` readings that bear this key's signature and are not here: proof that the file is old."""
-        return [reading for reading in seen if reading.prev == prev and reading not in self.readings]
+    def missing(self, prev: Digest, seen: Iterable[Vote]) -> list[Vote]:
+        """Votes in `seen`, all signed by this key, that the file lacks: proof that the file is old."""
+        return [vote for vote in seen if vote.prev == prev and vote not in self.votes]
 
 
 class VoteFile:
-    """The votes of `key` in the file `path`; where that is missing, the state is lost. One process at a time changes
-    it; a lock of its folder sees to that.
+    """The vote file of `key` at `path`. If the file is missing, the state is lost. A lock of its folder allows one
+    process at a time.
 
-    Methods raise Malformed (code VOTES-DAMAGED) for a file that is not as it was written, Untrusted (VOTES-KEY) for
-    another key's, OutOfSpace, Unavailable.
+    Methods raise Malformed (VOTES-DAMAGED) for a damaged file, Untrusted (VOTES-KEY) for the file of another key,
+    OutOfSpace, Unavailable.
     """
 
     def __init__(self, path: Path, key: VerifyingKey) -> None:
         self.path = path
         self._key = key
 
-    def create(self, votes: Votes = Votes()) -> None:
-        """For a key that is being made. A member's first keys have signed nothing; one that follows others takes over
-        what they signed (`votes`). Raises Conflict (VOTES-EXIST)."""
+    def create(self, votes: VoteHistory = VoteHistory()) -> None:
+        """Create the file for a new key: empty for a member's first keys, else with the votes of the previous keys
+        (`votes`). Raises Conflict (VOTES-EXIST)."""
         with exclusive(self.path.parent):
             if self.path.exists():
-                why = "it may say what a key has signed"
-                raise Conflict(f"{self.path} exists", why=why, hint="choose another name", code="VOTES-EXIST")
+                why = "it may hold the votes of a key"
+                raise Conflict(f"{self.path} already exists", why=why, hint="choose another name", code="VOTES-EXIST")
             self._write(votes)
 
-    def look(self, prev: Digest, seen: Iterable[Reading] = ()) -> Votes:
-        """What this key said, to plan by. That the state is lost, where that is found out now, is written down.
+    def load(self, prev: Digest, seen: Iterable[Vote] = ()) -> VoteHistory:
+        """Read the votes of this key, for a plan. If the state is found to be lost, the file records that.
 
         Args:
-            seen: readings at hand that bear this key's signature, wherever they were found.
+            seen: known votes with this key's signature, from any source.
         """
         with exclusive(self.path.parent):
-            return self._look(prev, seen)
+            return self._load(prev, seen)
 
-    def permit(self, reading: Reading, seen: Iterable[Reading] = (), said: Iterable[Reading] = ()) -> None:
-        """Remember `reading`, on the disk, if this key may sign it; only then may it be signed. A reading that was
-        remembered before may be signed again.
+    def permit(self, vote: Vote, seen: Iterable[Vote] = (), known: Iterable[Vote] = ()) -> None:
+        """Write `vote` to the disk if this key may sign it; sign only after that. A recorded vote may be signed again.
 
         Args:
-            seen: as in `look`.
-            said: proven readings of this key's member, by whichever of its keys: one member, one word.
+            seen: as in `load`.
+            known: verified votes of this key's member, by any of its keys: all keys of a member vote as one.
 
-        Raises Refused, Untrusted or Conflict as `voting.guard` does, and Refused (VOTE-LOST) where the state is lost.
+        Raises Untrusted or Conflict as `check_vote` does, and Refused (VOTE-LOST) if the state is lost.
         """
         with exclusive(self.path.parent):
-            votes = self._look(reading.prev, seen)
-            if reading in votes.readings:
+            votes = self._load(vote.prev, seen)
+            if vote in votes.votes:
                 return
-            if mark := votes.lost(reading.prev):
-                raise Refused("this key may not vote now", why=mark.why, hint=AFTER_LOSS, code="VOTE-LOST")
-            guard(votes.state(reading.prev, said), reading)
-            self._write(Votes((*votes.readings, reading), votes.marks))
+            if mark := votes.lost(vote.prev):
+                raise Refused("this key must not vote now", why=mark.why, hint=AFTER_LOSS, code="VOTE-LOST")
+            check_vote(votes.state(vote.prev, known), vote)
+            self._write(VoteHistory((*votes.votes, vote), votes.marks))
 
-    def resume(self, prev: Digest, found: Sequence[Reading], why: str) -> None:
-        """Vote again on the epoch after `prev`, as if this key had signed nothing but what is here and what was `found`
-        under its signature. Whether that is so, the caller must know (see `governance.recovery`)."""
+    def resume(self, prev: Digest, found: Sequence[Vote], why: str) -> None:
+        """Vote again on the epoch after `prev`, assuming that this key signed only the votes in the file and `found`.
+        The caller is responsible for that (see `charter.keys.prepare_resumption`)."""
         with exclusive(self.path.parent):
-            votes = self._look(prev, ())
-            readings = tuple(dict.fromkeys((*votes.readings, *found)))
-            self._write(Votes(readings, (*votes.marks, VoteMark("resumed", prev, why))))
+            history = self._load(prev, ())
+            votes = tuple(dict.fromkeys((*history.votes, *found)))
+            self._write(VoteHistory(votes, (*history.marks, VoteMark("resumed", prev, why))))
 
-    def _look(self, prev: Digest, seen: Iterable[Reading]) -> Votes:
+    def _load(self, prev: Digest, seen: Iterable[Vote]) -> VoteHistory:
         votes = self._read()
         if votes is None:
-            why = f"there is no {self.path.name} beside the key, so nobody knows what it signed"
-            lost = Votes((), (VoteMark("lost", prev, why),))
-        elif (unknown := votes.unknown(prev, seen)) and votes.lost(prev) is None:
-            one = unknown[0]
-            why = f"it signed for {short(one.body)} in round {one.round}, of which {self.path.name} knows nothing"
-            lost = Votes(votes.readings, (*votes.marks, VoteMark("lost", prev, why)))
+            why = f"there is no {self.path.name} beside the key, so its votes are unknown"
+            lost = VoteHistory((), (VoteMark("lost", prev, why),))
+        elif (missing := votes.missing(prev, seen)) and votes.lost(prev) is None:
+            one = missing[0]
+            why = f"it signed a vote for {short(one.body)} in round {one.round} that {self.path.name} lacks"
+            lost = VoteHistory(votes.votes, (*votes.marks, VoteMark("lost", prev, why)))
         else:
             return votes
         self._write(lost)
         return lost
 
-    def _read(self) -> Votes | None:
-        """What the file says; None where there is no file."""
+    def _read(self) -> VoteHistory | None:
+        """The content of the file; None if there is no file."""
         with durable.disk_errors(f"{self.path} was not read"):
             if not self.path.exists():
                 return None
@@ -213,45 +191,45 @@ class VoteFile:
         try:
             fields = _fields(head)
             fields.constant("schema", VOTES_SCHEMA)
-            if (whose := fields.digest("key")) != self._key.id:
-                why = f"it says what key {short(whose)} signed"
-                raise Untrusted(f"{self.path} is another key's", why=why, code="VOTES-KEY")
+            if (owner := fields.digest("key")) != self._key.id:
+                why = f"it holds the votes of key {short(owner)}"
+                raise Untrusted(f"{self.path} belongs to another key", why=why, code="VOTES-KEY")
             fields.done()
             items = [_parse(line) for line in lines]
         except Malformed as error:
-            why = f"a line of it is not as it was written: {error}"
+            why = f"a line is invalid: {error}"
             raise Malformed(f"{self.path} is damaged", why=why, code="VOTES-DAMAGED") from error
-        return Votes(
+        return VoteHistory(
             tuple(item for item in items if not isinstance(item, VoteMark)),
             tuple(item for item in items if isinstance(item, VoteMark)),
         )
 
-    def _write(self, votes: Votes) -> None:
+    def _write(self, votes: VoteHistory) -> None:
         lines = [canonical({"schema": VOTES_SCHEMA, "key": self._key.id}), *_lines(votes)]
         durable.write_file(self.path, b"\n".join(lines) + b"\n", point=POINT)
 
 
-def reading_of(payload: bytes) -> Reading:
-    """The reading that a payload is, signed or not. Raises Malformed."""
-    return read_reading(Entry(b"", Envelope(PAYLOAD_TYPE, payload, ()), Statement.parse(payload)))
+def parse_vote_payload(payload: bytes) -> Vote:
+    """Parse the vote in a payload, signed or not. Raises Malformed."""
+    return parse_vote(Entry(b"", Envelope(PAYLOAD_TYPE, payload, ()), Statement.parse(payload)))
 
 
-def _lines(votes: Votes) -> Iterator[bytes]:
-    for reading in votes.readings:
-        payload = reading.statement().encode()
+def _lines(votes: VoteHistory) -> Iterator[bytes]:
+    for vote in votes.votes:
+        payload = vote.statement().encode()
         yield b'{"sha256":"%b","statement":%b}' % (sha256(payload).encode(), payload)
     for mark in votes.marks:
         yield canonical({mark.kind: mark.prev, "why": mark.why})
 
 
-def _parse(line: bytes) -> Reading | VoteMark:
+def _parse(line: bytes) -> Vote | VoteMark:
     fields = _fields(line)
     if fields.has("statement"):
         payload = canonical(fields.take("statement"))
         if fields.digest("sha256") != sha256(payload):
-            raise Malformed("reading is malformed", why="its digest is another one")
+            raise Malformed("vote is malformed", why="its digest does not match")
         fields.done()
-        return reading_of(payload)
+        return parse_vote_payload(payload)
     kind = "lost" if fields.has("lost") else "resumed"
     mark = VoteMark(kind, fields.digest(kind), fields.text("why", least=0, most=1000))
     fields.done()
@@ -269,7 +247,7 @@ MAX_PUBLIC: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class GovernanceKey:
-    """One governance key: what signs, and the file that remembers what it signed. `path` is how its owner calls it."""
+    """One governance key: its signer and its vote file. `path` is the name that its owner gave."""
 
     path: Path
     signer: Signer
@@ -280,7 +258,7 @@ class GovernanceKey:
         return self.signer.public
 
     def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
-        """As `Signer.sign`. For readings use `signing.sign`, which asks the votes first."""
+        """As `Signer.sign`. For votes use `sign_ceremony`, which checks the vote file first."""
         return self.signer.sign(message)
 
 
@@ -297,7 +275,7 @@ def open_key(path: Path) -> GovernanceKey:
 
 
 def read_public(path: Path) -> VerifyingKey:
-    """The public key of somebody who signs elsewhere: a JSON file as `write_public` makes it, or a key that is here.
+    """A public key: from a JSON file of `write_public`, for a signer elsewhere, or from a key file here.
 
     Raises NotFound, Malformed, and as `open_key` does.
     """
@@ -311,27 +289,27 @@ def write_public(path: Path, key: VerifyingKey) -> None:
     durable.write_file(path, json.dumps(key.to_json(), indent=1).encode() + b"\n", mode=0o644, point="public")
 
 
-def new_key(path: Path, votes: Votes | None = None) -> GovernanceKey:
-    """Make a hybrid governance key in a new file, and its vote file, so that it is not taken for one that lost it.
+def new_key(path: Path, votes: VoteHistory | None = None) -> GovernanceKey:
+    """Generate a hybrid governance key in a new file, and its vote file: a key without one would count as lost.
 
     Args:
-        votes: what the keys that it follows have signed; a member's first key has nothing to take over.
+        votes: the votes of the previous keys; None for a member's first key.
 
     Raises Conflict (KEY-EXISTS, VOTES-EXIST), OutOfSpace, Unavailable.
     """
-    return keep_key(path, HybridSigner.generate(), votes)
+    return write_key(path, HybridSigner.generate(), votes)
 
 
-def keep_key(path: Path, signer: HybridSigner, votes: Votes | None = None) -> GovernanceKey:
-    """As `new_key`, for one that was just made in memory."""
-    kept = VoteFile(path.with_suffix(VOTES), signer.public)
-    kept.create(votes or Votes())  # before the key, which without votes would count as one that lost them
+def write_key(path: Path, signer: HybridSigner, votes: VoteHistory | None = None) -> GovernanceKey:
+    """As `new_key`, for a key that was generated in memory."""
+    vote_file = VoteFile(path.with_suffix(VOTES), signer.public)
+    vote_file.create(votes or VoteHistory())  # before the key: a key without votes would count as lost
     write_keys(path, signer.keys)
-    return GovernanceKey(path, signer, kept)
+    return GovernanceKey(path, signer, vote_file)
 
 
 def find_keys(folder: Path, keys: KeySet) -> list[GovernanceKey]:
-    """The keys of a member that lie below `folder`, whatever their files are called. Raises as `open_key` does."""
+    """The keys of a member in files below `folder`, by their content. Raises as `open_key` does."""
     paths = sorted((*folder.rglob("governance*.pem"), *folder.rglob("governance*.toml")))
     found = (open_key(path) for path in paths)
     return [key for key in found if key.public in keys.keys]
@@ -347,7 +325,7 @@ NEXT: Final = "comity keys sign {} --key YOUR-KEY.pem"
 
 @dataclass(frozen=True, slots=True)
 class SigningPanel:
-    """Keys of which `keys.threshold` sign, and as what: `governance`, `recovery`, `new` or `node`."""
+    """A set of keys of which `keys.threshold` must sign. `role`: `governance`, `recovery`, `new` or `node`."""
 
     role: str
     keys: KeySet
@@ -355,7 +333,7 @@ class SigningPanel:
 
 @dataclass(frozen=True, slots=True)
 class MissingSignatures:
-    """What a panel still lacks: `count` signatures, of any of `keys`."""
+    """The missing signatures of a panel: `count`, of any of `keys`."""
 
     role: str
     count: int
@@ -364,9 +342,9 @@ class MissingSignatures:
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """A payload and the signatures that it has so far. Signing gives a new value; none is ever taken away.
+    """A payload and its signatures so far. Signing returns a new value; signatures are never removed.
 
-    `objects` are what the payload speaks of; `lines` what its signers should have seen.
+    `objects` are the bodies that the payload names; `lines` are the statements that its signers should see.
     """
 
     payload: bytes
@@ -377,7 +355,7 @@ class Ceremony:
 
     @classmethod
     def parse(cls, data: bytes) -> Ceremony:
-        """Read a ceremony file; signatures that are not over the payload are refused. Raises Malformed."""
+        """Parse a ceremony file. Raises Malformed, also for a signature that does not verify."""
         fields = Fields(parse_json(data, limit=MAX_CEREMONY_FILE, what="ceremony file"), "ceremony file")
         fields.constant("schema", CEREMONY_SCHEMA)
         payload = _text(fields.take("payload"), MAX_PAYLOAD)
@@ -390,11 +368,11 @@ class Ceremony:
         Statement.parse(payload)
         ceremony = cls(payload, panels, signatures, objects, lines)
         if not set(ceremony._signers()) == {signature.keyid for signature in signatures}:
-            raise Malformed("ceremony file is malformed", why="a signature in it is nobody's of its panels")
+            raise Malformed("ceremony file is malformed", why="it has a signature that belongs to no key of its panels")
         return ceremony
 
     def encode(self, name: str = "THIS-FILE") -> bytes:
-        """The file; `name` is what it will be called, for the command of the next signer."""
+        """The file content. `name` is the file name in the command for the next signer."""
         document: dict[str, Json] = {
             "schema": CEREMONY_SCHEMA,
             "next": "" if self.complete else NEXT.format(shlex.quote(name)),
@@ -411,53 +389,56 @@ class Ceremony:
         return Statement.parse(self.payload)
 
     @property
-    def wanted(self) -> tuple[MissingSignatures, ...]:
-        """Who must still sign; empty when the line is complete."""
-        return tuple(_wanted(panel, self._envelope()) for panel in self.panels if self._short(panel))
+    def missing(self) -> tuple[MissingSignatures, ...]:
+        """The missing signatures; empty if the statement is complete."""
+        return tuple(
+            _missing_signatures(panel, self._envelope()) for panel in self.panels if self._is_incomplete(panel)
+        )
 
     @property
     def complete(self) -> bool:
-        return not self.wanted
+        return not self.missing
 
     def entry(self) -> Entry:
-        """The line, as it will be logged. Raises Unavailable (CEREMONY) naming who must still sign."""
-        if self.wanted:
-            why = "; ".join(f"{w.count} more of the {w.role} keys" for w in self.wanted)
-            raise Unavailable("the statement is not signed yet", why=why, hint=NEXT.format("FILE"), code="CEREMONY")
-        return parse_entry(assemble(self.payload, self.signatures).encode())
+        """The signed line. Raises Unavailable (CEREMONY) naming the missing signatures."""
+        if self.missing:
+            why = "; ".join(f"{w.count} more of the {w.role} keys" for w in self.missing)
+            raise Unavailable(
+                "the statement is not completely signed", why=why, hint=NEXT.format("FILE"), code="CEREMONY"
+            )
+        return parse_entry(assemble_envelope(self.payload, self.signatures).encode())
 
     def panel_of(self, key: VerifyingKey) -> SigningPanel:
-        """The panel in which `key` sits. Raises Refused (NOT-A-SIGNER)."""
+        """The panel that contains `key`. Raises Refused (NOT-A-SIGNER)."""
         for panel in self.panels:
             if key in panel.keys.keys:
                 return panel
-        why = f"key {key.id[:16]} is none of those that this statement is for"
+        why = f"key {key.id[:16]} is not a signer of this statement"
         raise Refused("this key has nothing to sign here", why=why, code="NOT-A-SIGNER")
 
     def awaits(self, key: VerifyingKey) -> bool:
-        """Whether a signature of `key` brings the line nearer to being complete."""
-        return any(key in wanted.keys for wanted in self.wanted)
+        """Whether a signature of `key` is missing."""
+        return any(key in missing.keys for missing in self.missing)
 
     def signed_by(self, key: VerifyingKey) -> bool:
-        return self._envelope().bears(key)
+        return self._envelope().has_valid_signature(key)
 
     def with_signature(self, signer: Signer) -> Ceremony:
-        """Sign. Whoever calls this has shown the plan, and asked the vote state (`signing.sign`)."""
+        """Sign. The caller has shown the plan, and checked the vote file (`sign_ceremony`)."""
         self.panel_of(signer.public)
         if self.signed_by(signer.public):
             return self
-        made = signer.sign(pae(PAYLOAD_TYPE, self.payload))
+        signatures = signer.sign(pae(PAYLOAD_TYPE, self.payload))
         return dataclasses.replace(
-            self, signatures=(*self.signatures, *(EnvelopeSignature(keyid, sig) for keyid, sig in made))
+            self, signatures=(*self.signatures, *(EnvelopeSignature(keyid, sig) for keyid, sig in signatures))
         )
 
     def joined(self, other: Ceremony) -> Ceremony:
-        """Both signers' signatures, where two copies of one file were signed in two places. Raises Conflict (CEREMONY)
-        for another payload or other panels."""
+        """Merge the signatures of two copies of one file. Raises Conflict (CEREMONY) if payloads or panels differ."""
         if (self.payload, self.panels) != (other.payload, other.panels):
-            raise Conflict("not the same ceremony", why="two files, two statements", code="CEREMONY")
-        mine = {signature.keyid for signature in self.signatures}
-        more = [signature for signature in other.signatures if signature.keyid not in mine]
+            raise Conflict("not the same ceremony", why="the two files hold different statements", code="CEREMONY")
+        own = {signature.keyid for signature in self.signatures}
+        more = [signature for signature in other.signatures if signature.keyid not in own]
         return dataclasses.replace(
             self,
             signatures=(*self.signatures, *more),
@@ -468,17 +449,17 @@ class Ceremony:
     def _envelope(self) -> Envelope:
         return Envelope(PAYLOAD_TYPE, self.payload, self.signatures)
 
-    def _short(self, panel: SigningPanel) -> bool:
+    def _is_incomplete(self, panel: SigningPanel) -> bool:
         return sum(map(self.signed_by, panel.keys.keys)) < panel.keys.threshold
 
     def _signers(self) -> Iterable[Digest]:
-        """The key ids of all halves that have signed."""
+        """The ids of all key halves that have signed."""
         halves = (half for panel in self.panels for key in panel.keys.keys for half in key.halves)
-        return (half.id for half in halves if self._envelope().bears(VerifyingKey((half,))))
+        return (half.id for half in halves if self._envelope().has_valid_signature(VerifyingKey((half,))))
 
 
-def _wanted(panel: SigningPanel, envelope: Envelope) -> MissingSignatures:
-    absent = tuple(key for key in panel.keys.keys if not envelope.bears(key))
+def _missing_signatures(panel: SigningPanel, envelope: Envelope) -> MissingSignatures:
+    absent = tuple(key for key in panel.keys.keys if not envelope.has_valid_signature(key))
     signed = len(panel.keys.keys) - len(absent)
     return MissingSignatures(panel.role, panel.keys.threshold - signed, absent)
 
@@ -508,35 +489,35 @@ def _text(value: Json, limit: int) -> bytes:
     return value.encode()
 
 
-READINGS = (INTENT, RATIFIED)
+VOTE_PREDICATES = (INTENT, RATIFIED)
 
 
 def sign_ceremony(
-    ceremony: Ceremony, key: GovernanceKey, entries: Iterable[Entry] = (), said: Iterable[Reading] = ()
+    ceremony: Ceremony, key: GovernanceKey, entries: Iterable[Entry] = (), known: Iterable[Vote] = ()
 ) -> Ceremony:
     """`ceremony` with the signature of `key`, whose owner has seen the plan.
 
     Args:
-        entries: all lines at hand. Where they show that this key signed what its vote file does not know, the file is
-            an old one, and the key sits out this epoch.
-        said: proven readings of this key's member, by whichever of its keys.
+        entries: all known statements. If they hold a vote of this key that its vote file lacks, the file is old, and
+            the key must not vote in this epoch.
+        known: verified votes of this key's member, by any of its keys.
 
-    Raises Refused (NOT-A-SIGNER, VOTE-LOST), Untrusted or Conflict where this key may not sign this reading, and as
-    its votes and its signer do.
+    Raises Refused (NOT-A-SIGNER, VOTE-LOST), Untrusted or Conflict if this key must not sign this vote, and as its
+    vote file and its signer do.
     """
     ceremony.panel_of(key.public)
-    if ceremony.statement.predicate in READINGS:
-        key.votes.permit(reading_of(ceremony.payload), readings_of(key.public, entries), said)
+    if ceremony.statement.predicate in VOTE_PREDICATES:
+        key.votes.permit(parse_vote_payload(ceremony.payload), votes_signed_by(key.public, entries), known)
     return ceremony.with_signature(key)
 
 
-def readings_of(key: VerifyingKey, entries: Iterable[Entry]) -> list[Reading]:
-    """The readings among `entries` that bear the signature of `key`, alone or with others."""
+def votes_signed_by(key: VerifyingKey, entries: Iterable[Entry]) -> list[Vote]:
+    """The votes in `entries` with a signature of `key`, alone or with others."""
     found = []
     for entry in entries:
-        if entry.statement.predicate in READINGS and entry.envelope.bears(key):
+        if entry.statement.predicate in VOTE_PREDICATES and entry.envelope.has_valid_signature(key):
             try:
-                found.append(read_reading(entry))
+                found.append(parse_vote(entry))
             except ComityError:
-                continue  # signed, but no reading: it counts for nothing anywhere
+                continue  # signed, but malformed: it never counts
     return found

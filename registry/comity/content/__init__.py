@@ -1,4 +1,4 @@
-"""Bytes on this machine: blob stores, piece layouts and ingest.
+"""Local content: blob stores, piece layouts, ingest, durable files and secret files.
 
-Nothing here talks to a peer or knows who said what; a blob is named by its hash and that is all that is known of it.
+This package does not talk to peers and knows nothing of publishers. A blob is identified by its hash only.
 """

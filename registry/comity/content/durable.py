@@ -1,12 +1,12 @@
-"""Files that are either the old or the new one after any crash, and on the disk when the call returns.
+"""Crash-safe file writes: after any crash a file is the old one or the new one, and on disk when the call returns.
 
-The order is always the same: write a temporary file, fsync it, rename it, fsync the folder, and the folder that it left
-where that is another. Each step is preceded by a fault point `<point>.fsync`, `<point>.rename`, `<point>.folder`,
-`<point>.source`, and `<point>.done` follows the last. Nobody else calls fsync, so that none is without its point.
+The order is always: write a temporary file, fsync it, rename it, fsync the folder, and fsync the source folder if that
+is another. Before each step is a fault point: `<point>.fsync`, `<point>.rename`, `<point>.folder`, `<point>.source`;
+`<point>.done` follows the last step. No other module calls fsync, so every fsync has a fault point.
 
-An fsync that fails is never tried again on the same file: the kernel may have dropped the dirty pages and would report
-success. The temporary file is given up instead. The known gap: when the *folder's* fsync fails, the new name is already
-visible; the error is raised, and the next caller that finds the file must fsync the folder before it promises anything.
+A failed fsync is never repeated on the same file: the kernel may have dropped the dirty pages and would report success.
+The temporary file is discarded instead. Known gap: when the fsync of the *folder* fails, the new name is already
+visible. The error is raised, and the next caller that finds the file must fsync the folder before it reports success.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Turn the operating system's refusals inside the block into ours: OutOfSpace (disk or quota), else Unavailable
-    with code DISK. `what` says what did not happen."""
+    """Translate an OSError inside the block: OutOfSpace (disk or quota full), else Unavailable with code DISK. `what`
+    names the operation that failed."""
     try:
         yield
     except OSError as error:
@@ -40,16 +40,16 @@ def disk_errors(what: str) -> Iterator[None]:
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600, point: str = "file") -> None:
-    """Replace `path` by `data`, whole or not at all. The folder must exist. Raises OutOfSpace, Unavailable."""
+    """Replace `path` by `data` atomically. The folder must exist. Raises OutOfSpace, Unavailable."""
     with disk_errors(f"{path.name} was not written"), staged(path, mode=mode, point=point) as file:
         file.write(data)
 
 
 @contextmanager
 def staged(path: Path, *, mode: int, folder: Path | None = None, point: str = "file") -> Iterator[BinaryIO]:
-    """A new file that becomes `path` when the block ends; when the block raises, nothing is left of it.
+    """A new file that becomes `path` when the block ends, and is removed if the block raises.
 
-    It is written in `folder`, by default the one of `path`, which must be on the same file system. A crash may leave
+    It is written in `folder` (default: the folder of `path`), which must be on the same file system. A crash may leave
     a file there whose name ends in `TEMPORARY`. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(suffix=TEMPORARY, dir=folder or path.parent)
@@ -66,7 +66,7 @@ def staged(path: Path, *, mode: int, folder: Path | None = None, point: str = "f
 
 
 def move(source: Path, path: Path, *, point: str = "file") -> None:
-    """Rename a file whose bytes are already on the disk, replacing `path`; both folders are synced. Raises OSError."""
+    """Rename a file that is already synced, replacing `path`; both folders are synced. Raises OSError."""
     fault.point(f"{point}.rename")
     source.replace(path)
     sync(path.parent, point=f"{point}.folder")
@@ -76,7 +76,7 @@ def move(source: Path, path: Path, *, point: str = "file") -> None:
 
 
 def sync(path: Path, *, point: str) -> None:
-    """fsync a file, or a folder: the names in it. Raises OSError."""
+    """fsync a file, or the names in a folder. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fsync(descriptor, point=point)
@@ -85,13 +85,13 @@ def sync(path: Path, *, point: str) -> None:
 
 
 def fsync(descriptor: int, *, point: str) -> None:
-    """Put on the disk what was written to an open file; `point` names the fault point before it. Raises OSError."""
+    """fsync an open file; `point` names the fault point before it. Raises OSError."""
     fault.point(point)
     os.fsync(descriptor)
 
 
 def make_folders(path: Path, *, mode: int = 0o755) -> None:
-    """Create `path` and its missing parents, on the disk when the call returns. Raises OSError."""
+    """Create `path` and its missing parents; durable when the call returns. Raises OSError."""
     if path.is_dir():
         return
     make_folders(path.parent, mode=mode)

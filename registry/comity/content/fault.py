@@ -1,10 +1,10 @@
-"""Named places at which a test may kill this process, to show that every crash leaves the old or the new state.
+"""Fault points: named places at which a test may kill this process, to show that a crash leaves the old or new state.
 
-Durable operations call `fault.point(name)` between the steps whose order matters. Unless the environment armed it when
-the process started, a point is one call of an empty function.
+Durable operations call `fault.point(name)` between steps whose order matters. A point is an empty function unless an
+environment variable was set when the process started:
 
-    COMITY_FAULT=blob.rename:3      SIGKILL at the third hit of that point (`:1` where no count is given)
-    COMITY_FAULT_LOG=hits.txt       append the name of each point that is hit, one a line, before anything else happens
+    COMITY_FAULT=blob.rename:3      SIGKILL at the third hit of that point (`:1` is the default)
+    COMITY_FAULT_LOG=hits.txt       append the name of each point that is hit, one a line, before any other action
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def _unarmed(_name: str, /) -> None:
 
 
 def arm(environ: Mapping[str, str]) -> Point:
-    """The point function that `environ` asks for."""
+    """The `point` function that `environ` configures."""
     plan, log = environ.get("COMITY_FAULT", ""), environ.get("COMITY_FAULT_LOG", "")
     if not plan and not log:
         return _unarmed
-    deadly, _, count = plan.partition(":")
+    target, _, count = plan.partition(":")
     lock = threading.Lock()
     left = int(count or "1")
 
@@ -36,7 +36,7 @@ def arm(environ: Mapping[str, str]) -> Point:
         with lock:
             if log:
                 _append(log, name)
-            if name == deadly:
+            if name == target:
                 left -= 1
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)

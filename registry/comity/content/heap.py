@@ -1,8 +1,8 @@
-"""Keeping the C heap small while megabytes pass through many threads.
+"""Limits the C heap of a process that moves megabytes through many threads.
 
-glibc gives threads heaps (arenas) of their own, up to eight a core, and hands little of them back. A process that
-streams weights through thread pools then holds a multiple of what it uses: a puller of one 2 GiB file was measured at
-up to 264 MB resident, with two arenas at 170 MB.
+glibc gives threads separate heaps (arenas), up to eight per core, and returns little of their memory. A process that
+streams weights through thread pools then holds a multiple of the memory it uses: a pull of one 2 GiB file was measured
+at up to 264 MB resident, and at 170 MB with two arenas.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 _M_ARENA_MAX = -8  # malloc.h
 
 
-def bound_arenas(count: int = 2) -> bool:
-    """Let this process have at most `count` arenas; call it before it makes threads. Whether the system's C library
-    took it; where it has no such knob, nothing changes."""
+def limit_arenas(count: int = 2) -> bool:
+    """Limit this process to `count` arenas; call before threads start. Returns whether the C library accepted the
+    limit; a library without `mallopt` is left unchanged."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,8 +1,8 @@
-"""A publisher's folder in; a manifest, piece records and a piece index out.
+"""Ingest: reads a publisher's folder and makes a manifest, piece records and a piece index.
 
-Every byte is read once (the header of a weight file twice, to find its tensors) and hashed twice in that pass: once for
-the file, once for its piece. Files are hashed beside one another, and within a file of several pieces the two hashes
-run beside one another too, since `hashlib` lets go of the interpreter lock.
+Every byte is read once (the header of a weight file twice, to find its tensors) and hashed twice in that pass: for the
+file and for its piece. Files are hashed in parallel. Within a file of several pieces the two hashes run in parallel
+too, because `hashlib` releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from comity.trust.artifact import (
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed
 
-_AHEAD: Final = 4  # pieces in memory for each file being read
+_READ_AHEAD: Final = 4  # pieces in memory for each file being read
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What a folder holds. `records` and `files` are keyed by the manifest's paths; `ignored` lists what a publisher's
-    tree never contributes but was there, such as `.git`."""
+    """The result of an ingest. `records` and `files` are keyed by the manifest's paths; `ignored` lists entries of the
+    folder that are never published, such as `.git`."""
 
     manifest: Manifest
     index: PieceIndex
@@ -60,9 +60,9 @@ class _Hashed:
 def ingest(folder: Path, *, workers: int, on_progress: Callable[[int], None]) -> Ingested:
     """Read `folder` with `workers` files at a time.
 
-    `on_progress` is told the number of bytes just hashed, by one thread at a time. Raises Malformed for links, special
-    files and paths that no manifest may hold, Conflict (code CHANGED) for a file that changes while it is read, and
-    Unavailable for what cannot be read.
+    `on_progress` receives the number of bytes just hashed, from one thread at a time. Raises Malformed for links,
+    special files and paths that a manifest cannot hold, Conflict (code CHANGED) if a file changes while it is read, and
+    Unavailable if a file cannot be read.
     """
     with disk_errors(f"{folder.name} was not read"):
         files, ignored = _list(folder)
@@ -77,23 +77,23 @@ def ingest(folder: Path, *, workers: int, on_progress: Callable[[int], None]) ->
     )
 
 
-def with_file(made: Ingested, path: str, source: Path) -> Ingested:
-    """`made` with the file `source` at `path`, instead of what was there. Raises as `ingest` does."""
+def with_file(ingested: Ingested, path: str, source: Path) -> Ingested:
+    """`ingested` with the file `source` added or replaced at `path`. Raises as `ingest` does."""
     with disk_errors(f"{source.name} was not read"):
         hashed = _hash_file(check_path(path), source, lambda _: None)
-    manifest = Manifest.of((*(entry for entry in made.manifest.files if entry.path != path), hashed.entry))
-    layouts = {**dict(made.index.files), path: hashed.layout}
+    manifest = Manifest.of((*(entry for entry in ingested.manifest.files if entry.path != path), hashed.entry))
+    layouts = {**dict(ingested.index.files), path: hashed.layout}
     return Ingested(
         manifest,
         PieceIndex(tuple((entry.path, layouts[entry.path]) for entry in manifest.files)),
-        {**made.records, path: hashed.records},
-        made.ignored,
-        {**made.files, path: source},
+        {**ingested.records, path: hashed.records},
+        ingested.ignored,
+        {**ingested.files, path: source},
     )
 
 
 def _list(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Files by manifest path, and what is ignored."""
+    """Files by manifest path, and ignored paths."""
     files: dict[str, Path] = {}
     ignored: list[str] = []
     for path, entry in _walk(folder, ""):
@@ -109,7 +109,7 @@ def _list(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below `folder` but ordinary folders themselves; reserved folders are not entered."""
+    """All entries below `folder` except ordinary folders; reserved folders are not entered."""
     pending = [(folder, prefix)]
     while pending:
         folder, prefix = pending.pop()
@@ -124,12 +124,12 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 def _hash_all(files: Mapping[str, Path], workers: int, on_progress: Callable[[int], None]) -> dict[str, _Hashed]:
     failed = threading.Event()
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def progress(count: int) -> None:
         if failed.is_set():
-            raise CancelledError  # nobody waits for this file any more
-        with turn:
+            raise CancelledError  # another file failed
+        with lock:
             on_progress(count)
 
     largest_first = sorted(files, key=lambda path: files[path].lstat().st_size, reverse=True)
@@ -145,7 +145,7 @@ def _hash_all(files: Mapping[str, Path], workers: int, on_progress: Callable[[in
 
 
 def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Hashed:
-    # A name that became a link or a pipe since it was listed is neither followed nor waited for.
+    # If the name became a link or a pipe since the listing, the open neither follows it nor blocks.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         before = os.fstat(descriptor)
@@ -166,22 +166,22 @@ def _hash_file(path: str, source: Path, progress: Callable[[int], None]) -> _Has
 def hash_pieces(
     file: BufferedReader, lengths: Sequence[int], progress: Callable[[int], None]
 ) -> tuple[Digest, list[PieceRecord]]:
-    """The hash of the file and its piece records. Raises EOFError when it is shorter than its pieces."""
-    if len(lengths) < 2:  # then the file is the piece
+    """The hash of the file and its piece records. Raises EOFError if the file is shorter than its pieces."""
+    if len(lengths) < 2:  # the file is one piece
         data = _read(file, memoryview(bytearray(sum(lengths))))
         only = hashlib.sha256(data)
         progress(len(data))
         return Digest(only.hexdigest()), [PieceRecord(length, only.digest()) for length in lengths]
     whole = hashlib.sha256()
     records: list[PieceRecord] = []
-    buffers = [bytearray(max(lengths)) for _ in range(_AHEAD)]
-    behind: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="ingest-whole") as beside:
+    buffers = [bytearray(max(lengths)) for _ in range(_READ_AHEAD)]
+    queue: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="ingest-whole") as whole_hasher:
         for number, length in enumerate(lengths):
-            if len(behind) == _AHEAD:
-                behind.popleft().result()
-            piece = _read(file, memoryview(buffers[number % _AHEAD])[:length])
-            behind.append(beside.submit(whole.update, piece))
+            if len(queue) == _READ_AHEAD:
+                queue.popleft().result()
+            piece = _read(file, memoryview(buffers[number % _READ_AHEAD])[:length])
+            queue.append(whole_hasher.submit(whole.update, piece))
             records.append(PieceRecord(length, hashlib.sha256(piece).digest()))
             progress(length)
     return Digest(whole.hexdigest()), records
@@ -207,4 +207,4 @@ def _not_a_file(path: str) -> Malformed:
 
 
 def _changed(path: str) -> Conflict:
-    return Conflict(f"{path} changed while it was read", why="somebody writes to it", code="CHANGED")
+    return Conflict(f"{path} changed while it was read", why="another process writes to it", code="CHANGED")

@@ -1,15 +1,14 @@
-"""How to reach an S3 service: endpoint, credentials, and what its refusals mean to us.
+"""An S3 client with our error types, and a blob store in an S3 bucket.
 
-Blobs in an S3 bucket.
+    <prefix>blobs/ab/abcd…        whole files named by their hash; writing one twice does no harm
+    <prefix>quarantine/abcd….N    damaged blobs, each with abcd….N.reason beside it
 
-    <prefix>blobs/ab/abcd…        whole files named by their hash, so that writing one twice does no harm
-    <prefix>quarantine/abcd….N    what turned out wrong, with abcd….N.reason beside it
+    <local>/partial/abcd…         the partial file of a pull
+    <local>/uploading/abcd…       uploaded but not yet verified; the blob counts as absent
 
-    <local>/partial/abcd…         what a pull has so far
-    <local>/uploading/abcd…       sent, but not read back yet: for everybody here the blob is absent
-
-A service may store other bytes than it was sent and still answer OK; some do. So each upload is read back and hashed,
-and what differs is deleted. Server-side checksums and conditional requests are not relied on. One prefix has one node.
+A service may store other bytes than it received and still answer OK; some do. Each upload is therefore read back and
+hashed, and deleted if it differs. Server-side checksums and conditional requests are not relied on. Only one node may
+use a prefix.
 """
 
 from __future__ import annotations
@@ -29,7 +28,16 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from comity.content import durable, fault
-from comity.content.blobs import CHUNK, MAX_READ, BlobLock, absent, check_range, check_source, lock_if_free, mismatch
+from comity.content.blobs import (
+    CHUNK,
+    MAX_READ,
+    BlobLock,
+    blob_not_found,
+    check_range,
+    check_source,
+    hash_mismatch,
+    lock_if_free,
+)
 from comity.content.durable import disk_errors
 from comity.content.secrets import read_secret
 from comity.trust.encoding import Digest, parse_digest, sha256
@@ -46,11 +54,11 @@ _FORBIDDEN: Final = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId
 
 
 def open_client(endpoint: str, region: str, credentials: Path) -> S3Client:
-    """A client for the service at `endpoint` with the keys in the file `credentials`, and no others.
+    """A client for the service at `endpoint` with the keys in the file `credentials` only.
 
-    The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums are
-    left to us: services answer them in too many ways, and we hash what we read back. Raises Malformed, Refused,
-    Unavailable.
+    The file is private (mode 0600) TOML: `access_key = "…"` and `secret_key = "…"`. Nothing is sent yet. Checksums of
+    the protocol are off: services handle them differently, and uploads are read back and hashed. Raises Malformed,
+    Refused, Unavailable.
     """
     access_key, secret_key = _parse_credentials(read_secret(credentials))
     config = Config(
@@ -67,13 +75,13 @@ def open_client(endpoint: str, region: str, credentials: Path) -> S3Client:
         session = boto3.Session(access_key, secret_key, region_name=region)
         return session.client("s3", endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise Malformed("not an S3 service", why=str(error)) from error
+        raise Malformed("the S3 configuration is invalid", why=str(error)) from error
 
 
 @contextmanager
 def s3_errors(what: str) -> Iterator[None]:
-    """Turn the refusals of an S3 service into ours: NotFound (object), OutOfSpace, Refused (code S3-ACCESS), and
-    Unavailable (code S3) for all else, network failures included. `what` says what did not happen."""
+    """Translate errors of an S3 service: NotFound (object), OutOfSpace, Refused (code S3-ACCESS), else Unavailable
+    (code S3), network failures included. `what` names the operation that failed."""
     try:
         yield
     except ClientError as error:
@@ -91,7 +99,7 @@ def _translate(what: str, error: ClientError) -> ComityError:
     if code in _ABSENT:
         return NotFound(what, why=str(error))
     if code in _FULL:
-        return OutOfSpace(what, why=str(error), hint="raise the quota of the bucket's owner")
+        return OutOfSpace(what, why=str(error), hint="raise the bucket owner's quota")
     if code in _FORBIDDEN:
         return Refused(what, why=str(error), code="S3-ACCESS")
     return Unavailable(what, why=str(error), code="S3")
@@ -101,7 +109,7 @@ def _parse_credentials(data: bytes) -> tuple[str, str]:
     try:
         fields = tomllib.loads(data.decode())
     except ValueError:
-        fields = {}  # the reason would quote the secret
+        fields = {}  # the parser's error would quote the secret
     match fields:
         case {"access_key": str(access_key), "secret_key": str(secret_key)}:
             return access_key, secret_key
@@ -110,17 +118,17 @@ def _parse_credentials(data: bytes) -> tuple[str, str]:
 
 ConditionalPut: TypeAlias = Literal["honoured", "ignored", "refused"]
 
-_PART: Final = 16 * 1024 * 1024  # the transfer makes it larger where a file would have more than 10,000
+_PART: Final = 16 * 1024 * 1024  # the transfer manager raises it if a file would have more than 10,000 parts
 _TRANSFER: Final = TransferConfig(
     multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4, preferred_transfer_client="classic"
 )
 
 
 class S3Store:
-    """A `BlobStore` in `bucket` below `prefix`; `local` is a folder of this node's own, created where it is missing.
+    """A `BlobStore` in `bucket` below `prefix`; `local` is a folder of this node only, created if missing.
 
-    Files are sent in parts, four at a time, straight from the disk, and read back in chunks: memory does not grow with
-    the blob. Beside what every store raises: Refused (code S3-ACCESS) where the service does not accept our keys.
+    Files are uploaded in parts, four at a time, from disk, and read back in chunks: memory does not grow with the blob.
+    Also raises Refused (code S3-ACCESS) if the service does not accept the keys.
     """
 
     def __init__(self, bucket: str, client: S3Client, local: Path, prefix: str = "") -> None:
@@ -131,8 +139,8 @@ class S3Store:
             durable.make_folders(self._uploading)
 
     def probe(self) -> ConditionalPut:
-        """Write, read and delete an object, and see what `If-None-Match: *` does: for the operator's eyes, since
-        nothing relies on it. Raises Unavailable where the bucket does not do its work."""
+        """Write, read and delete an object, and report how the service handles `If-None-Match: *`. The result is only
+        shown to the operator. Raises Unavailable if the bucket does not work."""
         key = f"{self._prefix}probe"
         with s3_errors(f"bucket {self._bucket} cannot be used"):
             self._client.put_object(Bucket=self._bucket, Key=key, Body=b"first")
@@ -154,12 +162,12 @@ class S3Store:
 
     def size(self, digest: Digest) -> int:
         if self._marker(digest).exists():
-            raise absent(digest)
+            raise blob_not_found(digest)
         try:
             with s3_errors(f"blob {digest} was not looked up"):
                 return self._client.head_object(Bucket=self._bucket, Key=self._key(digest))["ContentLength"]
         except NotFound as error:
-            raise absent(digest) from error
+            raise blob_not_found(digest) from error
 
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
         check_range(offset, length, MAX_READ)
@@ -168,19 +176,19 @@ class S3Store:
     def iterate(self, digest: Digest, offset: int, length: int, chunk: int = CHUNK) -> Iterator[bytes]:
         check_range(offset, length)
         if self._marker(digest).exists():
-            raise absent(digest)
+            raise blob_not_found(digest)
         if not length:
             self.size(digest)
             return iter(())
         try:
             body = self._get(digest, offset, length)
         except NotFound as error:
-            raise absent(digest) from error
+            raise blob_not_found(digest) from error
         return _chunks(body, chunk) if body else iter(())
 
     def put(self, digest: Digest, data: bytes) -> None:
         if (found := sha256(data)) != parse_digest(digest):
-            raise mismatch(digest, found)
+            raise hash_mismatch(digest, found)
         self._upload(digest, lambda key: self._client.put_object(Bucket=self._bucket, Key=key, Body=data))
 
     def admit(self, path: Path, digest: Digest, size: int, *, link: bool = False) -> None:
@@ -188,38 +196,38 @@ class S3Store:
             with create_transfer_manager(self._client, _TRANSFER) as manager:
                 manager.upload(str(path), self._bucket, key).result()
 
-        with disk_errors(f"blob {digest} was not taken in"):
+        with disk_errors(f"blob {digest} was not admitted"):
             parse_digest(digest)
             check_source(path, size)
             self._upload(digest, send)
             if not link:
                 path.unlink(missing_ok=True)
 
-    def scratch(self, digest: Digest) -> Path:
+    def partial_path(self, digest: Digest) -> Path:
         return self._partial / parse_digest(digest)
 
     def presigned(self, digest: Digest, seconds: int) -> str:
-        """A URL at which the service gives this one blob to whoever has it, for so long. Made here: nothing is sent."""
+        """A URL that lets any holder read this one blob for so many seconds. Computed locally; no request is sent."""
         with s3_errors(f"no URL was made for blob {digest}"):
             wanted = {"Bucket": self._bucket, "Key": self._key(digest)}
             return self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds)
 
     def quarantine(self, digest: Digest, reason: str) -> None:
         name, key = parse_digest(digest), self._key(digest)
-        with s3_errors(f"blob {name} was not put aside"):
+        with s3_errors(f"blob {name} was not moved to quarantine"):
             taken = {key for key, _ in self._objects(f"{self._prefix}quarantine/{name}.")}
-            aside = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
+            target = next(spot for n in count(1) if (spot := f"{self._prefix}quarantine/{name}.{n}") not in taken)
             try:
-                self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, aside, Config=_TRANSFER)
+                self._client.copy({"Bucket": self._bucket, "Key": key}, self._bucket, target, Config=_TRANSFER)
             except ClientError as error:
                 if error_code(error) == "404":
                     return
                 raise
             self._client.delete_object(Bucket=self._bucket, Key=key)
-            self._client.put_object(Bucket=self._bucket, Key=f"{aside}.reason", Body=reason.encode() + b"\n")
+            self._client.put_object(Bucket=self._bucket, Key=f"{target}.reason", Body=reason.encode() + b"\n")
 
     def quarantined(self) -> int:
-        with s3_errors("what was put aside was not listed"):
+        with s3_errors("the quarantine was not listed"):
             return sum(not key.endswith(".reason") for key, _ in self._objects(f"{self._prefix}quarantine/"))
 
     def remove(self, digest: Digest) -> None:
@@ -236,18 +244,18 @@ class S3Store:
 
     def verify(self, digest: Digest) -> bool:
         self.size(digest)
-        return self._is_right(digest)
+        return self._hash_matches(digest)
 
     def sweep(self) -> None:
         with disk_errors("the blob store was not swept"), s3_errors("the blob store was not swept"):
-            for digest, key, upload in list(self._unfinished()):
+            for digest, key, upload in list(self._unfinished_uploads()):
                 with lock_if_free(self._uploading, digest) as free:
                     if free:
                         self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
             for digest in [found for path in self._uploading.iterdir() if (found := _digest_in(path.name))]:
                 with lock_if_free(self._uploading, digest) as free:
                     if free:
-                        self._settle(digest)
+                        self._verify_upload(digest)
 
     def free_bytes(self) -> int | None:
         return None
@@ -269,24 +277,24 @@ class S3Store:
             fault.point("blob.upload")
             send(self._key(digest))
             fault.point("blob.readback")
-            if not self._settle(digest):
+            if not self._verify_upload(digest):
                 raise Untrusted(
                     f"blob {digest} was not uploaded",
-                    why="the service returned other bytes than it was sent",
+                    why="the service returned other bytes than were sent",
                     code="HASH",
                 )
             fault.point("blob.done")
 
-    def _settle(self, digest: Digest) -> bool:
-        """Read an upload back; keep it if it is right, else delete it. Whether it was right."""
-        right = self._is_right(digest)
-        if not right:
+    def _verify_upload(self, digest: Digest) -> bool:
+        """Read an upload back and delete it if its hash does not match. Returns whether it matched."""
+        matches = self._hash_matches(digest)
+        if not matches:
             self.remove(digest)
-        with disk_errors(f"blob {digest} was not settled"):
+        with disk_errors(f"the upload marker of blob {digest} was not removed"):
             self._marker(digest).unlink()
-        return right
+        return matches
 
-    def _is_right(self, digest: Digest) -> bool:
+    def _hash_matches(self, digest: Digest) -> bool:
         hasher = hashlib.sha256()
         try:
             with s3_errors(f"blob {digest} was not read back"):
@@ -298,26 +306,26 @@ class S3Store:
         return hasher.hexdigest() == parse_digest(digest)
 
     def _get(self, digest: Digest, offset: int, length: int) -> StreamingBody | None:
-        """The body of a range that is not empty; None where the blob ends before it."""
+        """The body of a non-empty range; None if the blob ends before it."""
         wanted = f"bytes={offset}-{offset + length - 1}"
         with s3_errors(f"blob {digest} was not read"):
             try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(digest), Range=wanted)
+                response = self._client.get_object(Bucket=self._bucket, Key=self._key(digest), Range=wanted)
             except ClientError as error:
                 if error_code(error) == "InvalidRange":
                     return None
                 raise
-        if answer["ContentLength"] > length or not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
-            answer["Body"].close()
+        if response["ContentLength"] > length or not response.get("ContentRange", "").startswith(f"bytes {offset}-"):
+            response["Body"].close()
             raise Unavailable(f"blob {digest} was not read", why="the service ignored the range", code="S3-RANGE")
-        return answer["Body"]
+        return response["Body"]
 
     def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """The keys that begin so, and the lengths of what they name."""
+        """Keys and sizes of the objects whose key begins with `prefix`."""
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
             yield from ((item["Key"], item["Size"]) for item in page.get("Contents", ()))
 
-    def _unfinished(self) -> Iterator[tuple[Digest, str, str]]:
+    def _unfinished_uploads(self) -> Iterator[tuple[Digest, str, str]]:
         pages = self._client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}blobs/"):
             for upload in page.get("Uploads", ()):
@@ -326,12 +334,12 @@ class S3Store:
 
 
 def _chunks(body: StreamingBody, chunk: int) -> Iterator[bytes]:
-    with s3_errors("the service broke off"), contextlib.closing(body):
+    with s3_errors("the service interrupted its answer"), contextlib.closing(body):
         yield from body.iter_chunks(chunk)
 
 
 def _digest_in(key: str) -> Digest | None:
-    """The digest a key or file name ends in; an object that has none is somebody else's business."""
+    """The digest at the end of a key or file name; None if there is none, for an object that is not ours."""
     try:
         return parse_digest(key.rpartition("/")[2])
     except Malformed:

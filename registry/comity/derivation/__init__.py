@@ -1,7 +1,6 @@
-"""Was this made from that? Weights of two folders, compared tensor by tensor, by making the child's bytes again.
+"""Compares the weights of two folders tensor by tensor, by making the child's bytes again from the parent's.
 
-`weights` finds the tensors, `names` says which of the parent's belongs to which of the child's, `check` reads both with
-bounded memory and makes of the parent what the child should be: the same bytes (standard library alone), a cast
-(`casts`, numpy) or a quantisation (`blocks`, the gguf package). What comes out says how much was proven and where the
-first difference is. Nothing is loaded, unpickled or run.
+`check` finds and pairs the tensors and reads both sides with bounded memory. `steps` and `casts` make from the parent's
+bytes those of the child: the same bytes (standard library only), a cast (numpy) or a quantisation (the gguf package).
+The result states how much was proven and where the first difference is. Nothing is loaded, unpickled or executed.
 """

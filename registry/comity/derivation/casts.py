@@ -1,11 +1,9 @@
-"""Floating point casts, bit for bit, in numpy: FP32, FP16 and BF16 to one another.
+"""Bit-exact casts between FP32, FP16 and BF16 in numpy, and tensor names and quantisers of the gguf package.
 
-Rounding is to nearest, ties to even, as in torch, numpy and ggml; for BF16 also towards zero (the upper half of the
-word), which some writers do. Elements that are NaN have to stay NaN; which of the NaNs is not compared, since writers
-differ in it and no computation does.
-
-
-What the gguf package knows: tensor names by architecture, and the quantisers of llama.cpp, in numpy."""
+Casts round to nearest, ties to even, as torch, numpy and ggml do; BF16 also towards zero (the upper half of the FP32
+word), as some writers do. NaN elements must stay NaN; NaN payloads are not compared, because writers differ in them and
+no computation depends on them.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +17,12 @@ from numpy.typing import NDArray
 Bits: TypeAlias = "NDArray[np.uint16] | NDArray[np.uint32]"
 
 WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
-NEAREST: Final = "nearest-even"
-ZERO: Final = "toward-zero"
+NEAREST_EVEN: Final = "nearest-even"
+TOWARD_ZERO: Final = "toward-zero"
 
 
 def values(data: bytes, dtype: str) -> NDArray[np.float32]:
-    """The numbers in `data`, which FP32 holds exactly."""
+    """The numbers in `data` as FP32, which is exact."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4")
     if dtype == "F16":
@@ -33,19 +31,19 @@ def values(data: bytes, dtype: str) -> NDArray[np.float32]:
 
 
 def bits(data: bytes, dtype: str) -> Bits:
-    """Elements as they lie there, one word each."""
+    """The elements in `data`, one word each."""
     return np.frombuffer(data, "<u4") if dtype == "F32" else np.frombuffer(data, "<u2")
 
 
-def cast(numbers: NDArray[np.float32], dtype: str, rounding: str = NEAREST) -> Bits:
-    """`numbers` in the type called `dtype`, one word each."""
+def cast(numbers: NDArray[np.float32], dtype: str, rounding: str = NEAREST_EVEN) -> Bits:
+    """`numbers` in the type `dtype`, one word each."""
     if dtype == "F32":
         return numbers.view(np.uint32)
     if dtype == "F16":
         with np.errstate(all="ignore"):
             return numbers.astype(np.float16).view(np.uint16)
     words = numbers.view(np.uint32)
-    if rounding == NEAREST:
+    if rounding == NEAREST_EVEN:
         words = words + np.uint32(0x7FFF) + ((words >> np.uint32(16)) & np.uint32(1))
     words = np.where(np.isnan(numbers), numbers.view(np.uint32) | np.uint32(0x00400000), words)
     return (words >> np.uint32(16)).astype(np.uint16)
@@ -60,7 +58,7 @@ def is_nan(words: Bits, dtype: str) -> NDArray[np.bool_]:
 
 
 def unequal(expected: Bits, here: Bits, dtype: str) -> NDArray[np.bool_]:
-    """Which elements differ, two NaNs never."""
+    """Which elements differ; two NaNs are equal."""
     differ: NDArray[np.bool_] = expected != here
     if differ.any():
         differ &= ~(is_nan(expected, dtype) & is_nan(here, dtype))
@@ -68,12 +66,12 @@ def unequal(expected: Bits, here: Bits, dtype: str) -> NDArray[np.bool_]:
 
 
 QUANTISED: Final = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
-"""The types that the package quantises bit for bit as llama.cpp's reference does. Of K- and I-quants it has no
-quantiser, and llama.cpp's may have used an importance matrix."""
+"""Types that the gguf package quantises bit for bit as llama.cpp's reference does. It has no quantiser for K- and
+I-quants, and llama.cpp's may have used an importance matrix."""
 
 
 def name_map(architecture: str, layers: int) -> Callable[[str], str | None] | None:
-    """From names in safetensors to names in GGUF; None for an architecture that the package does not know."""
+    """A function from safetensors names to GGUF names; None if the package does not know the architecture."""
     known = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
     if architecture not in known:
         return None
@@ -82,7 +80,7 @@ def name_map(architecture: str, layers: int) -> Callable[[str], str | None] | No
 
 
 def quantise(values: NDArray[np.float32], dtype: str) -> NDArray[np.uint8]:
-    """The bytes of `values`, a whole number of blocks, in the type called `dtype`."""
-    with np.errstate(all="ignore"):  # a stranger's weights may hold anything
+    """The bytes of `values`, a whole number of blocks, in the type `dtype`."""
+    with np.errstate(all="ignore"):  # untrusted weights may hold any value
         made = gguf.quants.quantize(values.reshape(1, -1), gguf.GGMLQuantizationType[dtype])
     return made.reshape(-1)

@@ -1,33 +1,14 @@
-"""What a comparison found.
+"""Compares the weights of a child with those of its claimed parent.
 
-The first place where a way (`steps`) does not lead from the parent's bytes to the child's. Chunk by chunk.
+(1) The tensors of both folders are grouped by what was saved together, in any number of files, and paired by name.
+    From safetensors to GGUF the `TensorNameMap` of the gguf package for the file's architecture is used. A wrong pair
+    is not equal and proves nothing. Unpaired tensors are matched by their bytes.
+(2) Both sides of each pair are read in chunks. The child's bytes are made from the parent's by each step that their
+    types allow (`steps`), until one step gives all of them.
+(3) A tensor that no step gives is reported with the first element that differs.
 
-The weight files of a folder, as groups of tensors: what was saved together, in however many files.
-
-Which tensor of the parent should have become which of the child.
-
-Within one format by name. From safetensors to GGUF by the `TensorNameMap` of the gguf package for the architecture
-that the GGUF file names. For the names it is enough that they are right: a pair that does not belong together is not
-equal, and nothing is proven by it.
-
-
-Compare the weights of a child with those of the parent that it is said to be made from.
-
-    (1) tensors are paired by name (`names`); what has no partner is looked for by its bytes
-    (2) of each pair both sides are read in chunks, and the child's bytes are made of the parent's in each way that
-        their types allow, until one gives all of them
-    (3) a tensor that no way gives is reported with the first element that differs
-
-The memory is bounded by workers times a few chunks, whatever the size of a tensor. Files are expected not to change
-meanwhile; whoever signs the result hashes them.
-
-
-Was this made from that? Weights of two folders, compared tensor by tensor, by making the child's bytes again.
-
-`weights` finds the tensors, `names` says which of the parent's belongs to which of the child's, `check` reads both with
-bounded memory and makes of the parent what the child should be: the same bytes (standard library alone), a cast
-(`casts`, numpy) or a quantisation (`blocks`, the gguf package). What comes out says how much was proven and where the
-first difference is. Nothing is loaded, unpickled or run.
+Memory is bounded by the number of workers times a few chunks, for any tensor size. Files must not change meanwhile; the
+signer of the result hashes them.
 """
 
 from __future__ import annotations
@@ -42,34 +23,34 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from comity.derivation.steps import ConversionStep, load_casts, load_ggml, steps_between, tool_versions, tools_installed
-from comity.formats.tensors import Fact, Tensor, TensorTable, reader_of
+from comity.derivation.steps import ConversionStep, load_casts, steps_between, tool_versions, tools_installed
+from comity.formats.tensors import MetadataValue, Tensor, TensorTable, tensor_reader
 from comity.trust.errors import Conflict, Malformed, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first place where the child's tensor is not what the parent gives.
+    """The first element of the child's tensor that a step does not give.
 
-    `element` counts from 0 in the tensor's own order; `offset` counts bytes from the beginning of the child's file.
-    `here` and `expected` are the bytes of that element (of a quantised tensor: of its block), in hex. `elements` is
-    how many elements (or blocks) differ in all; None where that was not counted.
+    `element` counts from 0 in the tensor's own order; `offset` counts bytes from the start of the child's file.
+    `found` and `expected` are the bytes of that element (or of its quantised block), in hex. `elements` is the number
+    of elements (or blocks) that differ; None if not counted.
     """
 
     element: int
     offset: int
-    here: str
+    found: str
     expected: str
     elements: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedTensor:
     """One tensor of the child.
 
     Args:
-        step: by what the parent's bytes become these: `copy`, a cast or a quantisation; empty where nothing does.
-        why: why there is no step, where that is not a `difference`: no counterpart, another shape, an unknown pair.
+        step: the step that makes these bytes from the parent's: `copy`, a cast or a quantisation; empty if none does.
+        why: why there is no step, if not a `difference`: no counterpart, another shape, an unsupported pair of types.
     """
 
     file: str
@@ -87,17 +68,17 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All tensors of the child, and what of the parent is in none of them.
+    """The result for all tensors of the child, and the tensors of the parent that the child lacks.
 
     Args:
-        left_out: tensors of the parent that the child has not, by name.
-        dropped: those of them that converters leave out by rule (see `names.is_dropped`).
+        left_out: names of the parent's tensors that the child does not have.
+        dropped: those of `left_out` that converters omit by rule (see `is_dropped`).
         unread: weight files of the child in formats that are not compared.
-        files: weight files of the child that were read; `parent_files` those of the parent.
-        tools: versions of what computed it, by name.
+        files: number of weight files of the child that were read; `parent_files` those of the parent.
+        tools: versions of the software, by name.
     """
 
-    tensors: tuple[Compared, ...]
+    tensors: tuple[ComparedTensor, ...]
     left_out: tuple[str, ...]
     dropped: tuple[str, ...]
     unread: tuple[str, ...]
@@ -106,19 +87,19 @@ class Comparison:
     tools: Mapping[str, str]
 
     @property
-    def equal(self) -> tuple[Compared, ...]:
+    def equal(self) -> tuple[ComparedTensor, ...]:
         return tuple(tensor for tensor in self.tensors if tensor.equal)
 
     @property
     def exact(self) -> bool:
-        """Every byte of weights in the child follows from the parent, and nothing of the parent is missing but what
+        """Whether every weight byte of the child follows from the parent, and the child lacks only tensors that
         converters drop by rule."""
         whole = not self.unread and set(self.left_out) <= set(self.dropped)
         return bool(self.tensors) and whole and all(tensor.equal for tensor in self.tensors)
 
     @property
     def steps(self) -> Mapping[str, int]:
-        """Tensors by the step that gives them, most first."""
+        """Number of tensors per step, largest first."""
         return dict(Counter(tensor.step for tensor in self.equal).most_common())
 
     @property
@@ -131,29 +112,35 @@ class Comparison:
 
 
 CHUNK: Final = 256 * 1024
-"""Elements at a time, a multiple of every block: up to 2 MiB a side, and a few times that in between."""
+"""Elements per chunk, a multiple of every block size: up to 2 MiB per side, and a few times that for temporaries."""
 _HEADER: Final = 2
-"""Bytes of the scale before the elements of a Q8_0 or Q4_0 block."""
+"""Bytes of the scale at the start of a Q8_0 or Q4_0 block."""
 
 
 def first_difference(
-    step: ConversionStep, here: BinaryIO, child: Tensor, there: BinaryIO, parent: Tensor, *, count: bool = True
+    step: ConversionStep,
+    child_file: BinaryIO,
+    child: Tensor,
+    parent_file: BinaryIO,
+    parent: Tensor,
+    *,
+    count: bool = True,
 ) -> Difference | None:
-    """Where `child` in the file `here` is not what `step` makes of `parent` in the file `there`; None where it is.
+    """The first element of `child` that `step` does not make from `parent`; None if all are equal.
 
     Args:
-        count: read on behind the first difference and count all, where numpy is at hand.
+        count: continue after the first difference and count all, if numpy is installed.
 
-    Raises Conflict (CHANGED) for a file that ends too early, OSError where a file does, Unavailable (NO-GGUF).
+    Raises Conflict (CHANGED) if a file ends too early, OSError if a file does, Unavailable (NO-GGUF).
     """
     first: Difference | None = None
     differing = 0
-    for begin, source, found in _chunks(step, here, child, there, parent):
+    for begin, source, found in _chunks(step, child_file, child, parent_file, parent):
         if not step.numeric and source == found:
             continue
         if not step.numeric and not tools_installed():
             return _difference(child, begin, source, found, _first_unequal(source, found, child.block[1]))
-        expected, differ = _apply_step(step, step.turn(source), found, child)
+        expected, differ = _apply_step(step, step.permute_rows(source), found, child)
         if not differ.any():
             continue
         if first is None:
@@ -163,11 +150,11 @@ def first_difference(
         differing += int(differ.sum())
     if first is None:
         return None
-    return Difference(first.element, first.offset, first.here, first.expected, differing)
+    return Difference(first.element, first.offset, first.found, first.expected, differing)
 
 
 def read_exactly(file: BinaryIO, start: int, length: int) -> bytes:
-    """Raises Conflict (CHANGED) where the file has less."""
+    """Read `length` bytes from offset `start`. Raises Conflict (CHANGED) if the file has fewer."""
     file.seek(start)
     data = file.read(length)
     if len(data) != length:
@@ -176,14 +163,14 @@ def read_exactly(file: BinaryIO, start: int, length: int) -> bytes:
 
 
 def _chunks(
-    step: ConversionStep, here: BinaryIO, child: Tensor, there: BinaryIO, parent: Tensor
+    step: ConversionStep, child_file: BinaryIO, child: Tensor, parent_file: BinaryIO, parent: Tensor
 ) -> Iterator[tuple[int, bytes, bytes]]:
-    """(first element, the parent's bytes, the child's), in whole blocks and, where rows are turned, in whole heads."""
+    """(first element, the parent's bytes, the child's), in whole blocks and, if rows are permuted, whole heads."""
     head = step.rows * step.columns
     most = max(CHUNK // head, 1) * head if head else CHUNK
     for begin in range(0, child.elements, most):
         elements = min(most, child.elements - begin)
-        yield begin, _part(there, parent, begin, elements), _part(here, child, begin, elements)
+        yield begin, _part(parent_file, parent, begin, elements), _part(child_file, child, begin, elements)
 
 
 def _part(file: BinaryIO, tensor: Tensor, begin: int, elements: int) -> bytes:
@@ -192,15 +179,15 @@ def _part(file: BinaryIO, tensor: Tensor, begin: int, elements: int) -> bytes:
 
 
 def _apply_step(step: ConversionStep, source: bytes, found: bytes, child: Tensor) -> tuple[bytes, Any]:
-    """What `step` makes of `source`, and which of its blocks are not what was found."""
+    """The result of `step` for `source`, and which of its elements or blocks differ from `found`."""
     casts = load_casts()
     import numpy as np
 
     if step.kind == "copy" or child.block[0] > 1:
-        expected = source if step.kind == "copy" else bytes(step.make(source))
+        expected = source if step.kind == "copy" else bytes(step.convert(source))
         blocks = (np.frombuffer(data, np.uint8).reshape(-1, child.block[1]) for data in (expected, found))
         return expected, np.not_equal(*blocks).any(axis=1)
-    words = step.make(source)
+    words = step.convert(source)
     return words.tobytes(), casts.unequal(words, casts.bits(found, child.dtype), child.dtype)
 
 
@@ -211,13 +198,13 @@ def _first_unequal(one: bytes, other: bytes, width: int) -> int:
 def _difference(child: Tensor, begin: int, expected: bytes, found: bytes, block: int) -> Difference:
     unit, width = child.block
     part = slice(block * width, (block + 1) * width)
-    element = begin + block * unit + _inside(child.dtype, expected[part], found[part])
+    element = begin + block * unit + _element_in_block(child.dtype, expected[part], found[part])
     offset = child.start + (begin // unit + block) * width
     return Difference(element, offset, found[part].hex(), expected[part].hex())
 
 
-def _inside(dtype: str, expected: bytes, found: bytes) -> int:
-    """Which element of a block differs first, where its layout is known here; 0 where the scale does, or is not."""
+def _element_in_block(dtype: str, expected: bytes, found: bytes) -> int:
+    """The first differing element of a block of known layout; 0 if the scale differs or the layout is unknown."""
     at = _first_unequal(expected, found, 1) - _HEADER
     if at < 0 or dtype not in ("Q8_0", "Q4_0"):
         return 0
@@ -229,13 +216,13 @@ MAX_TENSORS: Final = 1_000_000
 UNREAD: Final = frozenset(
     (".bin", ".ckpt", ".h5", ".jit", ".keras", ".mar", ".msgpack", ".npy", ".npz", ".onnx", ".ot", ".pb")
 ) | {".pickle", ".pkl", ".pt", ".pth", ".tflite"}
-"""Endings of weight files whose tensors are not read here."""
+"""Suffixes of weight files whose tensors are not read."""
 _SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedTensor:
-    """A tensor and the file that holds it: where that lies, and its path in the artifact."""
+    """A tensor and its file: the local path, and the path in the artifact."""
 
     path: Path
     file: str
@@ -244,17 +231,17 @@ class LocatedTensor:
 
 @dataclass(frozen=True, slots=True)
 class WeightGroup:
-    """Tensors that were saved together. `gguf` says in which format, `facts` what the first file says of itself."""
+    """Tensors that were saved together. `gguf`: whether the format is GGUF; `metadata`: that of the first file."""
 
     key: str
     gguf: bool
     tensors: Mapping[str, LocatedTensor]
-    facts: Mapping[str, Fact]
+    metadata: Mapping[str, MetadataValue]
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """What a folder holds: groups, the files that they are in, and weight files that are not read here."""
+    """The weights of a folder: groups, the files that hold them, and weight files that are not read."""
 
     groups: tuple[WeightGroup, ...]
     files: tuple[str, ...]
@@ -262,19 +249,19 @@ class WeightFiles:
 
 
 def read_weights(folder: Path, paths: Iterable[str]) -> WeightFiles:
-    """The weights among the files of `folder` called `paths`.
+    """Read the headers of the weight files among `paths` in `folder`.
 
-    Raises Malformed (TENSORS) for a header that cannot be read, and for more than MAX_TENSORS tensors; Unavailable for
-    a file that cannot be opened.
+    Raises Malformed (TENSORS) for an unreadable header or more than MAX_TENSORS tensors; Unavailable if a file cannot
+    be opened.
     """
     names = sorted(paths)
     unread = tuple(path for path in names if PurePosixPath(path).suffix.lower() in UNREAD)
     tables: dict[str, TensorTable] = {}
     total = 0
     for path in names:
-        if (read := reader_of(path)) is None:
+        if (read := tensor_reader(path)) is None:
             continue
-        with readable(folder / path), (folder / path).open("rb") as file:
+        with read_errors(folder / path), (folder / path).open("rb") as file:
             try:
                 tables[path] = read(file, (folder / path).stat().st_size)
             except Malformed as error:
@@ -286,8 +273,8 @@ def read_weights(folder: Path, paths: Iterable[str]) -> WeightFiles:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What cannot be read is Unavailable, by its name."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Translate an OSError inside the block to Unavailable with the file's name."""
     try:
         yield
     except OSError as error:
@@ -319,54 +306,54 @@ def _group(key: str, gguf: bool, folder: Path, tables: Mapping[str, TensorTable]
                 why = f"{tensor.name[:80]!r} is in {tensors[tensor.name].file} and in {path}"
                 raise Malformed("the tensors cannot be read", why=why, code="TENSORS")
             tensors[tensor.name] = LocatedTensor(folder / path, path, tensor)
-    return WeightGroup(key, gguf, tensors, next(iter(tables.values())).facts)
+    return WeightGroup(key, gguf, tensors, next(iter(tables.values())).metadata)
 
 
 MAX_LAYERS: Final = 1_000
 _PREFIXES: Final = ("", "model.", "bert.", "transformer.")
-_TURNED: Final = re.compile(r"blk\.\d+\.attn_(q|k)\.(weight|bias)\Z")
+_PERMUTED: Final = re.compile(r"blk\.\d+\.attn_(q|k)\.(weight|bias)\Z")
 _BUFFERS: Final = re.compile(r"(\A|\.)(position_ids|rotary_emb\.inv_freq)\Z")
 _LEFT_OUT_OF_GGUF: Final = {"bert": re.compile(r"(\A|\.)pooler\.dense\.(weight|bias)\Z")}
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A tensor of the child and the parent's, if there is one. `heads`: into how many heads a converter turns the rows
-    of the parent's, so that rotary positions lie as llama.cpp wants them; 0 where it does not."""
+class TensorPair:
+    """A tensor of the child and its counterpart in the parent, if any. `heads`: the number of heads by which a
+    converter permutes the parent's rows into llama.cpp's order of rotary positions; 0 if it does not."""
 
     child: LocatedTensor
     parent: LocatedTensor | None
     heads: int = 0
 
 
-def pair_up(child: WeightGroup, parent: WeightGroup) -> Iterator[Pair]:
-    """One pair for each tensor of the child. Raises Malformed (TENSORS) for an architecture that has no name map,
-    Unavailable (code NO-GGUF) where the gguf package is needed and not installed."""
+def pair_tensors(child: WeightGroup, parent: WeightGroup) -> Iterator[TensorPair]:
+    """One pair for each tensor of the child. Raises Malformed (TENSORS) if the architecture has no name map,
+    Unavailable (code NO-GGUF) if the gguf package is needed and not installed."""
     if child.gguf and not parent.gguf:
         renamed = _name_map(child)
         by_new_name = {renamed(name): located for name, located in parent.tensors.items()}
     else:
         by_new_name = dict(parent.tensors)
     for name, located in child.tensors.items():
-        yield Pair(located, by_new_name.get(name), _heads(child, name) if child.gguf and not parent.gguf else 0)
+        yield TensorPair(located, by_new_name.get(name), _heads(child, name) if child.gguf and not parent.gguf else 0)
 
 
 def is_dropped(name: str, child: WeightGroup) -> bool:
-    """Whether converters leave the parent's tensor `name` out by rule: buffers that are computed and not learned, and,
-    in GGUF files of some architectures, layers that llama.cpp has no use for."""
-    unused = _LEFT_OUT_OF_GGUF.get(str(child.facts.get("general.architecture"))) if child.gguf else None
+    """Whether converters omit the parent's tensor `name` by rule: buffers that are computed and not learned, and, in
+    GGUF files of some architectures, layers that llama.cpp does not use."""
+    unused = _LEFT_OUT_OF_GGUF.get(str(child.metadata.get("general.architecture"))) if child.gguf else None
     return bool(_BUFFERS.search(name) or (unused and unused.search(name)))
 
 
 def _name_map(child: WeightGroup) -> Callable[[str], str]:
-    """From a name in safetensors to the one in GGUF; names that the map does not know stay as they are."""
-    named = str(child.facts.get("general.architecture", ""))
-    layers = child.facts.get(f"{named}.block_count", 0)
+    """A function from safetensors names to GGUF names; names that the map does not know are unchanged."""
+    named = str(child.metadata.get("general.architecture", ""))
+    layers = child.metadata.get(f"{named}.block_count", 0)
     if not isinstance(layers, int) or not 0 <= layers <= MAX_LAYERS:
         raise Malformed("the tensors cannot be paired", why=f"{layers} layers", code="TENSORS")
-    known: Callable[[str], str | None] | None = load_ggml().name_map(named, layers)
+    known: Callable[[str], str | None] | None = load_casts().name_map(named, layers)
     if known is None:
-        why = f"no names are known for architecture {named[:40]!r}"
+        why = f"unknown architecture {named[:40]!r}"
         raise Malformed("the tensors cannot be paired", why=why, code="TENSORS")
 
     def renamed(name: str) -> str:
@@ -379,11 +366,11 @@ def _name_map(child: WeightGroup) -> Callable[[str], str]:
 
 
 def _heads(child: WeightGroup, name: str) -> int:
-    if not (found := _TURNED.match(name)):
+    if not (found := _PERMUTED.match(name)):
         return 0
     key = "attention.head_count" if found[1] == "q" else "attention.head_count_kv"
-    architecture = child.facts.get("general.architecture")
-    heads = child.facts.get(f"{architecture}.{key}", child.facts.get(f"{architecture}.attention.head_count", 0))
+    architecture = child.metadata.get("general.architecture")
+    heads = child.metadata.get(f"{architecture}.{key}", child.metadata.get(f"{architecture}.attention.head_count", 0))
     return heads if isinstance(heads, int) and heads > 0 else 0
 
 
@@ -394,32 +381,32 @@ OnRead = Callable[[int], None]
 def compare(
     child: WeightFiles, parent: WeightFiles, *, workers: int = 2, on_read: OnRead = lambda _: None
 ) -> Comparison:
-    """What of `child` follows from `parent`.
+    """Compare all tensors of `child` with those of `parent`.
 
     Args:
-        on_read: told the bytes of the child that were dealt with since the last call; from several threads.
+        on_read: called with the bytes of the child compared since the last call, from several threads.
 
-    Raises Unavailable for a file that cannot be read, and (code NO-GGUF) where the extra is needed and not installed;
-    Malformed (TENSORS) for a GGUF file of an architecture without a name map.
+    Raises Unavailable if a file cannot be read, and (code NO-GGUF) if the extra is needed and not installed; Malformed
+    (TENSORS) for a GGUF file of an architecture without a name map.
     """
-    compared: list[Compared] = []
+    compared: list[ComparedTensor] = []
     left_out: dict[str, bool] = {}
-    matched = [(group, _partner(group, child, parent)) for group in child.groups]
-    for group, partner in matched:
-        if partner is None:
-            why = "the parent has no weights that were saved in the same place"
+    matched = [(group, _find_parent_group(group, child, parent)) for group in child.groups]
+    for group, parent_group in matched:
+        if parent_group is None:
+            why = "the parent has no weights in the same folder"
             compared += [_unpaired(located, why) for located in group.tensors.values()]
             continue
-        pairs = list(pair_up(group, partner))
+        pairs = list(pair_tensors(group, parent_group))
         with ThreadPoolExecutor(workers, thread_name_prefix="derivation") as pool:
             found = list(pool.map(lambda pair: _judge_pair(pair, on_read), pairs))
-        spare = set(partner.tensors) - {pair.parent.tensor.name for pair in pairs if pair.parent is not None}
-        if group.gguf == partner.gguf:
-            found = _renamed(found, group, partner, spare)
+        unmatched = set(parent_group.tensors) - {pair.parent.tensor.name for pair in pairs if pair.parent is not None}
+        if group.gguf == parent_group.gguf:
+            found = _match_by_bytes(found, group, parent_group, unmatched)
         compared += found
-        for name in spare:  # by rule only where every model of the child that lacks it may lack it
+        for name in unmatched:  # by rule only if all groups of the child that lack it may lack it
             left_out[name] = left_out.get(name, True) and is_dropped(name, group)
-    used = {id(partner) for _, partner in matched}
+    used = {id(parent_group) for _, parent_group in matched}
     left_out |= {name: False for group in parent.groups if id(group) not in used for name in group.tensors}
     return Comparison(
         tensors=tuple(compared),
@@ -432,8 +419,8 @@ def compare(
     )
 
 
-def _partner(group: WeightGroup, child: WeightFiles, parent: WeightFiles) -> WeightGroup | None:
-    """What the parent saved in the same place; or all it has, where there is only one thing."""
+def _find_parent_group(group: WeightGroup, child: WeightFiles, parent: WeightFiles) -> WeightGroup | None:
+    """The parent's group in the same folder, or its only group."""
     if len(parent.groups) == 1:
         return parent.groups[0]
     same = [other for other in parent.groups if other.key == group.key]
@@ -441,44 +428,53 @@ def _partner(group: WeightGroup, child: WeightFiles, parent: WeightFiles) -> Wei
     return next(iter((*same, *alone)), None)
 
 
-def _judge_pair(pair: Pair, on_read: OnRead) -> Compared:
+def _judge_pair(pair: TensorPair, on_read: OnRead) -> ComparedTensor:
     """Steps (2) and (3)."""
     child, parent = pair.child, pair.parent
     on_read(child.tensor.length)
     if parent is None:
         return _unpaired(child, "the parent has no such tensor")
-    if not _of_one_shape(child, parent):
+    if not _same_shape(child, parent):
         why = f"shape {list(child.tensor.shape)}, the parent's is {list(parent.tensor.shape)}"
         return _unpaired(child, why, parent)
     steps = steps_between(parent.tensor, child.tensor, pair.heads)
     if not steps:
-        why = f"{child.tensor.dtype} is not re-derived from {parent.tensor.dtype} here"
+        why = f"re-deriving {child.tensor.dtype} from {parent.tensor.dtype} is not supported"
         return _unpaired(child, why, parent)
-    with readable(child.path), child.path.open("rb") as here, readable(parent.path), parent.path.open("rb") as there:
+    with (
+        read_errors(child.path),
+        child.path.open("rb") as child_file,
+        read_errors(parent.path),
+        parent.path.open("rb") as parent_file,
+    ):
         differences: list[Difference] = []
         for step in steps:
-            difference = first_difference(step, here, child.tensor, there, parent.tensor, count=not differences)
+            difference = first_difference(
+                step, child_file, child.tensor, parent_file, parent.tensor, count=not differences
+            )
             if difference is None:
-                return Compared(child.file, child.tensor.name, parent.tensor.name, child.tensor.length, step.name)
+                return ComparedTensor(child.file, child.tensor.name, parent.tensor.name, child.tensor.length, step.name)
             differences.append(difference)
-    return Compared(child.file, child.tensor.name, parent.tensor.name, child.tensor.length, "", differences[0])
+    return ComparedTensor(child.file, child.tensor.name, parent.tensor.name, child.tensor.length, "", differences[0])
 
 
-def _of_one_shape(child: LocatedTensor, parent: LocatedTensor) -> bool:
-    """Equal; from one format to the other but for dimensions of one, which GGUF files leave out."""
-    if reader_of(child.file) is reader_of(parent.file):
+def _same_shape(child: LocatedTensor, parent: LocatedTensor) -> bool:
+    """Whether the shapes are equal; between formats, ignoring dimensions of one, which GGUF files omit."""
+    if tensor_reader(child.file) is tensor_reader(parent.file):
         return child.tensor.shape == parent.tensor.shape
     one, other = ([size for size in side.tensor.shape if size != 1] for side in (child, parent))
     return one == other
 
 
-def _unpaired(child: LocatedTensor, why: str, parent: LocatedTensor | None = None) -> Compared:
+def _unpaired(child: LocatedTensor, why: str, parent: LocatedTensor | None = None) -> ComparedTensor:
     name = parent.tensor.name if parent else ""
-    return Compared(child.file, child.tensor.name, name, child.tensor.length, "", None, why)
+    return ComparedTensor(child.file, child.tensor.name, name, child.tensor.length, "", None, why)
 
 
-def _renamed(found: Sequence[Compared], group: WeightGroup, partner: WeightGroup, spare: set[str]) -> list[Compared]:
-    """Give tensors without a partner the one whose bytes are theirs, under whatever name; it is taken from `spare`."""
+def _match_by_bytes(
+    found: Sequence[ComparedTensor], group: WeightGroup, parent_group: WeightGroup, unmatched: set[str]
+) -> list[ComparedTensor]:
+    """Pair tensors without a counterpart with one of any name and equal bytes, and remove that from `unmatched`."""
     wanted = {
         (tensor.dtype, tensor.shape)
         for compared in found
@@ -486,19 +482,19 @@ def _renamed(found: Sequence[Compared], group: WeightGroup, partner: WeightGroup
         for tensor in (group.tensors[compared.name].tensor,)
     }
     by_bytes: dict[tuple[str, tuple[int, ...], bytes], list[str]] = defaultdict(list)
-    for name in sorted(spare):
-        tensor = partner.tensors[name].tensor
+    for name in sorted(unmatched):
+        tensor = parent_group.tensors[name].tensor
         if (tensor.dtype, tensor.shape) in wanted:
-            by_bytes[tensor.dtype, tensor.shape, _hash(partner.tensors[name])].append(name)
-    return [_under_another_name(compared, group, by_bytes, spare) for compared in found]
+            by_bytes[tensor.dtype, tensor.shape, _hash(parent_group.tensors[name])].append(name)
+    return [_match_tensor_by_bytes(compared, group, by_bytes, unmatched) for compared in found]
 
 
-def _under_another_name(
-    compared: Compared,
+def _match_tensor_by_bytes(
+    compared: ComparedTensor,
     group: WeightGroup,
     by_bytes: dict[tuple[str, tuple[int, ...], bytes], list[str]],
-    spare: set[str],
-) -> Compared:
+    unmatched: set[str],
+) -> ComparedTensor:
     located = group.tensors[compared.name]
     kind = located.tensor.dtype, located.tensor.shape
     if compared.parent or not any(key[:2] == kind for key in by_bytes):
@@ -506,13 +502,13 @@ def _under_another_name(
     if not (names := by_bytes.get((*kind, _hash(located)))):
         return compared
     name = names.pop()
-    spare.discard(name)
-    return Compared(compared.file, compared.name, name, compared.length, "copy")
+    unmatched.discard(name)
+    return ComparedTensor(compared.file, compared.name, name, compared.length, "copy")
 
 
 def _hash(located: LocatedTensor) -> bytes:
     digest = hashlib.sha256()
-    with readable(located.path), located.path.open("rb") as file:
+    with read_errors(located.path), located.path.open("rb") as file:
         for start in range(0, located.tensor.length, BLOCK):
             digest.update(read_exactly(file, located.tensor.start + start, min(BLOCK, located.tensor.length - start)))
     return digest.digest()

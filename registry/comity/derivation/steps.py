@@ -1,16 +1,16 @@
-"""The halves of this room that need the extra `[gguf]`, imported when they are first used; without it an error says how
-to get it. The standard library suffices to compare tensors that were copied, into one file or over several.
+"""The steps from a tensor of one type to one of another.
 
-The ways from a tensor of one type to one of another.
+    copy                    the same bytes
+    widen                   to FP32, which holds every number of FP16 and BF16
+    bf16-nearest-even       casts that round (`casts`)
+    bf16-toward-zero
+    f16-nearest-even
+    q8_0, q4_0, q4_1, …     quantisers of ggml (`casts`)
+    …+llama-rows            with the rows of query and key permuted for rotary positions first, as llama.cpp's converter
+                            does: of the h rows of each head, in the order 0, h/2, 1, h/2 + 1, …
 
-copy                    the same bytes
-widen                   to FP32, which holds every number of FP16 and BF16
-bf16-nearest-even       casts that round (`casts`)
-bf16-toward-zero
-f16-nearest-even
-q8_0, q4_0, q4_1, …     quantisers of ggml (`ggml`)
-…+llama-rows            with the rows of query and key turned for rotary positions first, as llama.cpp's converter
-                        does: of the h rows of each head, in the order 0, h/2, 1, h/2 + 1, …
+Casts and quantisers need the extra `[gguf]`, imported on first use; without it an error says how to install it. The
+standard library is enough to compare copied tensors, in one file or several.
 """
 
 from __future__ import annotations
@@ -27,42 +27,37 @@ from comity.trust.errors import Unavailable
 
 def load_casts() -> ModuleType:
     """Raises Unavailable (NO-GGUF)."""
-    return _extra("casts")
-
-
-def load_ggml() -> ModuleType:
-    """Raises Unavailable (NO-GGUF)."""
-    return _extra("casts")
+    return _import_optional("casts")
 
 
 def tools_installed() -> bool:
-    """Whether the extra is there; nothing of it is imported."""
+    """Whether the extra is installed; nothing is imported."""
     try:
         return find_spec("gguf") is not None and find_spec("numpy") is not None
-    except ImportError:  # from a finder that refuses
+    except ImportError:  # from an import hook that refuses
         return False
 
 
 def tool_versions() -> dict[str, str]:
-    """What computed it: the versions of Comity and of the packages of the extra, where they are installed."""
+    """The versions of Comity and of the installed packages of the extra."""
     used = ("comity", "gguf", "numpy") if tools_installed() else ("comity",)
     return {name: metadata.version(name) for name in used}
 
 
-def _extra(module: str) -> ModuleType:
+def _import_optional(module: str) -> ModuleType:
     try:
         return import_module(f"comity.derivation.{module}")
     except ImportError as error:
         raise Unavailable(
-            "casts and GGUF files cannot be re-derived here",
-            why=f"the packages for it are not installed ({error})",
+            "casts and GGUF files cannot be re-derived on this machine",
+            why=f"the required packages are not installed ({error})",
             hint="pip install 'comity[gguf]'",
             code="NO-GGUF",
         ) from error
 
 
 MAX_HEAD: Final = 16 * 1024 * 1024
-"""Elements of a head: its rows are turned as a whole."""
+"""Elements of a head, whose rows are permuted as a whole."""
 FLOATS: Final = ("F32", "F16", "BF16")
 QUANTISED: Final = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 _CASTS: Final = {"F32": ["widen"], "BF16": ["bf16-nearest-even", "bf16-toward-zero"], "F16": ["f16-nearest-even"]}
@@ -70,7 +65,7 @@ _CASTS: Final = {"F32": ["widen"], "BF16": ["bf16-nearest-even", "bf16-toward-ze
 
 @dataclass(frozen=True, slots=True)
 class ConversionStep:
-    """One way. `rows` is the number of rows of a head where they are turned, else 0; `columns` the elements a row."""
+    """One step. `rows` is the number of rows of a head if they are permuted, else 0; `columns` the elements per row."""
 
     kind: str
     source: str
@@ -84,11 +79,11 @@ class ConversionStep:
 
     @property
     def numeric(self) -> bool:
-        """Whether it needs numpy."""
+        """Whether the step needs numpy."""
         return self.kind != "copy" or bool(self.rows)
 
-    def turn(self, source: bytes) -> bytes:
-        """The bytes of whole heads, with their rows turned where this way turns them."""
+    def permute_rows(self, source: bytes) -> bytes:
+        """The bytes of whole heads, with their rows permuted if the step has `rows`."""
         if not self.rows:
             return source
         import numpy as np
@@ -97,20 +92,20 @@ class ConversionStep:
         heads = np.frombuffer(source, np.uint8).reshape(-1, 2, self.rows // 2, row)
         return heads.swapaxes(1, 2).tobytes()
 
-    def make(self, source: bytes) -> Any:
-        """What the child should hold where the parent holds `source`: words of one element each, or bytes of blocks."""
+    def convert(self, source: bytes) -> Any:
+        """The child's data for the parent's bytes `source`: one word per element, or the bytes of blocks."""
         casts = load_casts()
         if self.target in QUANTISED and self.kind != "copy":
-            return load_ggml().quantise(casts.values(source, self.source), self.target)
-        rounding = casts.ZERO if self.kind == "bf16-toward-zero" else casts.NEAREST
+            return load_casts().quantise(casts.values(source, self.source), self.target)
+        rounding = casts.TOWARD_ZERO if self.kind == "bf16-toward-zero" else casts.NEAREST_EVEN
         return casts.cast(casts.values(source, self.source), self.target, rounding)
 
 
 def steps_between(parent: Tensor, child: Tensor, heads: int = 0) -> list[ConversionStep]:
-    """The ways that the types of both allow, the likeliest first.
+    """The steps that both types allow, most likely first.
 
     Args:
-        heads: into how many heads a converter may have turned the rows; 0 where it has no reason to.
+        heads: the number of heads by which a converter may have permuted the rows; 0 if it does not.
     """
     kinds = _kinds(parent.dtype, child.dtype)
     straight = [ConversionStep(kind, parent.dtype, child.dtype) for kind in kinds]

@@ -1,7 +1,7 @@
-"""What a file is, by its bytes: where the tensors of weight files are, and what there is that a loader would run.
+"""File formats, identified by their bytes: tensor layouts of weight files, and content that a loader would execute.
 
-A file is a stranger's: readers raise Malformed for everything they cannot make sense of, `inspecting` states it, and
-each says how much it reads and holds at most. Nothing is executed, unpickled or rendered.
+Files are untrusted. Readers raise Malformed for anything they cannot parse, `inspect` reports it as a finding, and each
+reader states how much it reads and holds at most. Nothing is executed, unpickled or rendered.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TensorLayout:
-    """Where the header region ends, and where tensors start: absolute offsets, ascending, distinct, inside the file
-    and not before `header_end`. Tensors without elements are left out."""
+    """The end of the header, and the starts of the tensors: absolute offsets, ascending, distinct, inside the file and
+    not before `header_end`. Tensors without elements are omitted."""
 
     header_end: int
     starts: tuple[int, ...]

@@ -1,30 +1,15 @@
-"""Is it a pickle: would an unpickler, starting at its first byte, import or call something? Nothing is unpickled.
+"""Inspects one file: its format, content that a loader would execute, and problems in its header.
 
-Opcodes are stepped over as `pickletools` describes them, with the depth of the stack kept in mind, because a text that
-begins with the letter `c` looks like an import at first. Pickles of protocol 2 and later begin with a mark and are
-known by it. What goes on beyond the bound counts as a pickle: nothing has shown that it is none.
+The format is identified by bytes; the name is used only where bytes cannot decide, such as for program text. Nothing is
+executed, unpickled, imported or rendered. At most `tensors.BUDGET` bytes of a file are read, wherever its own offsets
+point, and anything that cannot be inspected within that limit is reported.
 
-
-Formats without a mark at their beginning: messages of Protocol Buffers, known by which fields they have.
-
-Fields are stepped over, never decoded. Source: onnx.proto (ModelProto), sentencepiece_model.proto (ModelProto).
-
-
-What a file is, by its bytes. Its name is asked only where bytes cannot say: which text is a program.
-
-What is active in files that are text: configurations that ask for code, templates, notebooks, objects in YAML.
-
-A configuration is parsed, within bounds, since JSON has many spellings of one key; nothing is rendered or imported.
-
-
-What is inside of a file that is packed: archives by their directory and the heads of their members, streams by their
-first bytes. At most `HEAD` bytes of anything are unpacked, and nothing is followed into an archive within one.
-
-
-One look at one file: what it is, what in it would run, what is wrong with its header.
-
-Nothing is executed, unpickled, imported or rendered. Of no file more is read than `source.BUDGET`, wherever its own
-numbers point, and what cannot be looked at within that is stated, never passed over.
+Pickles: opcodes are stepped over as `pickletools` describes them, with the stack depth tracked, because text that
+begins with the letter `c` looks like an import at first. Pickles of protocol 2 and later begin with a magic byte. A
+stream that goes on beyond the limit counts as a pickle. Protocol Buffers messages are recognised by their field numbers
+(onnx.proto and sentencepiece_model.proto, ModelProto). JSON is parsed within limits, because one key can be spelled in
+many ways. Of a member of an archive or a compressed stream only the first `ARCHIVE_HEAD` bytes are unpacked, and no
+nested archive.
 """
 
 from __future__ import annotations
@@ -40,15 +25,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from comity.formats.archives import ARCHIVE_HEAD, ArchiveMember, ends_like_a_zip, member_head, read_directory
-from comity.formats.sanity import MAX_FINDINGS, look_at_gguf, look_at_safetensors
+from comity.formats.archives import ARCHIVE_HEAD, ArchiveMember, has_zip_end_record, member_head, read_directory
+from comity.formats.sanity import MAX_FINDINGS, check_gguf_header, check_safetensors_header
 from comity.formats.tensors import BoundedFile, BudgetExceeded, Cursor
 from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 
 MAX_OPCODES: Final = 20_000
-BUDGET: Final = 12 * 1024 * 1024
-"""Bytes that are read to find out."""
+PICKLE_BUDGET: Final = 12 * 1024 * 1024
+"""Bytes read to recognise a pickle."""
 PICKLE_WINDOW: Final = 512
 MAX_LINE: Final = 1024 * 1024
 PROTOCOLS: Final = range(6)
@@ -66,32 +51,33 @@ _LINES: Final = {"stringnl_noescape_pair": 2}
 
 
 def is_pickle(source: BoundedFile, start: int = 0) -> bool:
-    """Whether an unpickler that begins at `start` would call something, or go through a pickle that is marked as one.
-    Raises OSError where the file does."""
-    source = source.rest(start, BUDGET)
+    """Whether an unpickler that starts at `start` would call something, or read a pickle that has the magic byte.
+    Raises OSError if the file does."""
+    source = source.slice_from(start, PICKLE_BUDGET)
     try:
-        marked = source.at(0, 1) == b"\x80"
-        return _goes_on(Cursor(source, 0, source.size, PICKLE_WINDOW), marked)
-    except _NoPickleError:
-        return False  # an unpickler would stop there as well
+        has_magic = source.read_at(0, 1) == b"\x80"
+        return _executes(Cursor(source, 0, source.size, PICKLE_WINDOW), has_magic)
+    except _NotPickleError:
+        return False  # an unpickler would stop here too
     except BudgetExceeded:
         return True
     except Malformed:
-        return source.cut
+        return source.truncated
 
 
-class _NoPickleError(Exception):
-    """No unpickler would go on here."""
+class _NotPickleError(Exception):
+    """An unpickler would fail here."""
 
 
-def _goes_on(cursor: Cursor, marked: bool) -> bool:
-    """Raises Malformed where the bytes end before anything is called, _NoPickleError where they stop making sense."""
+def _executes(cursor: Cursor, has_magic: bool) -> bool:
+    """Whether the opcodes call something. Raises Malformed if the bytes end before any call, _NotPickleError if they
+    are not valid."""
     stack: list[object] = []
     imported = False
     for _ in range(MAX_OPCODES):
         opcode = _OPCODES.get(cursor.take(1)[0])
         if opcode is None:
-            raise _NoPickleError("no such opcode")
+            raise _NotPickleError("unknown opcode")
         if not _step_over(cursor, opcode):
             return True
         _apply(stack, opcode)
@@ -99,14 +85,14 @@ def _goes_on(cursor: Cursor, marked: bool) -> bool:
         if imported and opcode.name in _CALLS:
             return True
         if opcode.name == "STOP":
-            if marked:
+            if has_magic:
                 return True
-            stack = []  # a loader may read the next one from here
+            stack = []  # a loader may read another pickle from here
     return True
 
 
 def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
-    """Go behind the opcode's argument; False where that is beyond the bound."""
+    """Step over the opcode's argument; False if a line exceeds MAX_LINE."""
     argument = opcode.arg
     if argument is None:
         return True
@@ -116,10 +102,10 @@ def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
             if line is None:
                 return False
             if opcode.name in _IMPORTS and (not line or line.split() != [line]):
-                raise _NoPickleError("prose, where a name would be")
+                raise _NotPickleError("not a name")
     elif argument.n == 1 and opcode.name == "PROTO":
         if cursor.uint(1) not in PROTOCOLS:
-            raise _NoPickleError("no such protocol")
+            raise _NotPickleError("unknown protocol")
     elif argument.n in _COUNTED:
         cursor.skip(cursor.uint(_COUNTED[argument.n]))
     else:
@@ -128,7 +114,7 @@ def _step_over(cursor: Cursor, opcode: pickletools.OpcodeInfo) -> bool:
 
 
 def _apply(stack: list[object], opcode: pickletools.OpcodeInfo) -> None:
-    """What the opcode takes from the stack and puts there, as `pickletools.dis` has it."""
+    """Apply the opcode's effect to the stack, as `pickletools.dis` does."""
     before = opcode.stack_before
     takes = len(before)
     on_mark = opcode.name == "POP" and bool(stack) and stack[-1] is pickletools.markobject
@@ -136,24 +122,24 @@ def _apply(stack: list[object], opcode: pickletools.OpcodeInfo) -> None:
         while stack and stack[-1] is not pickletools.markobject:
             stack.pop()
         if not stack:
-            raise _NoPickleError("no mark on the stack")
+            raise _NotPickleError("no mark on the stack")
         stack.pop()
         takes = 0 if on_mark else before.index(pickletools.markobject)
     if len(stack) < takes:
-        raise _NoPickleError("nothing on the stack")
+        raise _NotPickleError("stack underflow")
     del stack[len(stack) - takes :]
     stack.extend(opcode.stack_after)
 
 
-MAX_FIELDS: Final = 512
+MAX_PROTO_FIELDS: Final = 512
 PROTO_WINDOW: Final = 4096
-LENGTH: Final = 2
+_LENGTH_DELIMITED: Final = 2
 _ONNX: Final = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
-"""Fields of an ONNX ModelProto, and the wire type of each."""
+"""Wire types of the fields of an ONNX ModelProto, by field number."""
 
 
 def is_onnx(source: BoundedFile) -> bool:
-    """Every field is one of an ONNX model's, its version and its graph among them, up to the last byte."""
+    """Whether the whole file is fields of an ONNX model, including version and graph."""
     seen = set()
     try:
         for number, kind, _ in _fields(source, 0, source.size):
@@ -166,11 +152,11 @@ def is_onnx(source: BoundedFile) -> bool:
 
 
 def is_sentencepiece(source: BoundedFile) -> bool:
-    """It begins with pieces: a text and a score each."""
+    """Whether the file begins with SentencePiece pieces, each a text and a score."""
     pieces = 0
     try:
         for number, kind, at in _fields(source, 0, source.size):
-            if (number, kind) != (1, LENGTH) or source.at(at, 1) != b"\n":
+            if (number, kind) != (1, _LENGTH_DELIMITED) or source.read_at(at, 1) != b"\n":
                 return False
             pieces += 1
             if pieces == 3:
@@ -181,9 +167,9 @@ def is_sentencepiece(source: BoundedFile) -> bool:
 
 
 def _fields(source: BoundedFile, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, wire type, where its bytes begin) of each field. Raises Malformed."""
+    """(number, wire type, offset of its bytes) of each field. Raises Malformed."""
     cursor = Cursor(source, start, end, PROTO_WINDOW)
-    for _ in range(MAX_FIELDS):
+    for _ in range(MAX_PROTO_FIELDS):
         if cursor.position == end:
             return
         key = _varint(cursor)
@@ -191,7 +177,7 @@ def _fields(source: BoundedFile, start: int, end: int) -> Iterator[tuple[int, in
         if kind == 0:
             _varint(cursor)
             yield number, kind, cursor.position
-        elif kind == LENGTH:
+        elif kind == _LENGTH_DELIMITED:
             length = _varint(cursor)
             at = cursor.position
             cursor.skip(length)
@@ -200,8 +186,8 @@ def _fields(source: BoundedFile, start: int, end: int) -> Iterator[tuple[int, in
             cursor.skip(8 if kind == 1 else 4)
             yield number, kind, cursor.position
         else:
-            raise Malformed("no message", why="an unknown wire type")
-    raise Malformed("no message", why=f"more than {MAX_FIELDS} fields")
+            raise Malformed("not a message", why="unknown wire type")
+    raise Malformed("not a message", why=f"more than {MAX_PROTO_FIELDS} fields")
 
 
 def _varint(cursor: Cursor) -> int:
@@ -211,14 +197,14 @@ def _varint(cursor: Cursor) -> int:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value
-    raise Malformed("no message", why="a number of more than 9 bytes")
+    raise Malformed("not a message", why="a number of more than 9 bytes")
 
 
 FILE_HEAD: Final = 4096
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
-"""The format's own bound."""
+"""The limit that the format sets."""
 
-_MARKS: Final[Mapping[bytes, str]] = {
+_MAGIC: Final[Mapping[bytes, str]] = {
     b"GGUF": "gguf",
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -239,7 +225,7 @@ _MARKS: Final[Mapping[bytes, str]] = {
     b"7z\xbc\xaf\x27\x1c": "archive",
     b"Rar!\x1a\x07": "archive",
 }
-_LOOSE: Final[Mapping[bytes, str]] = {
+_WEAK_MAGIC: Final[Mapping[bytes, str]] = {
     b"\x89PNG\r\n\x1a\n": "image",
     b"\xff\xd8\xff": "image",
     b"GIF8": "image",
@@ -253,7 +239,7 @@ _LOOSE: Final[Mapping[bytes, str]] = {
     b"tjgg": "ggml",
     b"lmgg": "ggml",
 }
-"""Marks of letters that an unpickler could step over: what they begin may be a pickle all the same."""
+"""Magic strings of letters that an unpickler could step over: the file may still be a pickle."""
 _SCRIPT: Final = re.compile(rb"#! ?/[ -~]+(\n|\r|$)")
 _BZIP2: Final = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
 _JSON: Final = re.compile(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*["{\[\]\-0-9tfn])')
@@ -261,18 +247,18 @@ _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
 
 def identify(source: BoundedFile) -> str:
-    """The format's name. Raises Malformed once the source's budget is spent, OSError where the file does."""
-    head = source.at(0, FILE_HEAD)
+    """The format's name. Raises Malformed if the source's read budget is exhausted, OSError if the file does."""
+    head = source.read_at(0, FILE_HEAD)
     if not head:
         return "empty"
-    for mark, name in _MARKS.items():
-        if head.startswith(mark):
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
             return name
     if _is_safetensors(head, source.size):
         return "safetensors"
     if is_pickle(source):
         return "pickle"
-    if found := _by_place(source, head):
+    if found := _identify_weak(source, head):
         return found
     if _is_text(head, source.size):
         return "json" if _JSON.match(head) else "text"
@@ -286,10 +272,10 @@ def _is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b"{" and 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER)
 
 
-def _by_place(source: BoundedFile, head: bytes) -> str:
-    """Marks that are not at the beginning; "" where there is none."""
-    for mark, name in _LOOSE.items():
-        if head.startswith(mark):
+def _identify_weak(source: BoundedFile, head: bytes) -> str:
+    """The format by weak magic strings and by magic at other offsets; "" if none matches."""
+    for magic, name in _WEAK_MAGIC.items():
+        if head.startswith(magic):
             return name
     if _SCRIPT.match(head):
         return "script"
@@ -303,16 +289,16 @@ def _by_place(source: BoundedFile, head: bytes) -> str:
         return "image" if head[8:12] == b"WEBP" else "audio"
     if head[:2] == b"MZ" and len(head) >= 64:
         where = int.from_bytes(head[60:64], "little")
-        if where < source.size and source.at(where, 4) == b"PE\0\0":
+        if where < source.size and source.read_at(where, 4) == b"PE\0\0":
             return "executable"
-    if _opens_as_zlib(head):
+    if _is_zlib(head):
         return "zlib"
     if head[2:4] == b"\r\n" and head[1] in (0x0C, 0x0D, 0x0E):
         return "bytecode"
     return ""
 
 
-def _opens_as_zlib(head: bytes) -> bool:
+def _is_zlib(head: bytes) -> bool:
     if head[:1] != b"x" or int.from_bytes(head[:2], "big") % 31:
         return False
     try:
@@ -332,73 +318,73 @@ def _is_text(head: bytes, size: int) -> bool:
 
 
 MAX_TEXT: Final = 4 * 1024 * 1024
-"""Bytes of a text that is looked through. Configurations have thousands; what is larger, loaders do not read as one."""
+"""Bytes of text that are inspected. Configurations have thousands; loaders do not read larger files as such."""
 MAX_VALUES: Final = 200_000
-CODE: Final = frozenset({".py", ".pyw", ".pyc", ".pyo", ".pyi", ".pyx", ".ipynb"})
-SCRIPTS: Final = frozenset({".sh", ".bash", ".bat", ".cmd", ".ps1", ".js", ".mjs", ".lua", ".rb", ".pl"})
-TEMPLATES: Final = frozenset({".jinja", ".jinja2", ".j2"})
-CONFIGURATIONS: Final = frozenset(
+CODE_SUFFIXES: Final = frozenset({".py", ".pyw", ".pyc", ".pyo", ".pyi", ".pyx", ".ipynb"})
+SCRIPT_SUFFIXES: Final = frozenset({".sh", ".bash", ".bat", ".cmd", ".ps1", ".js", ".mjs", ".lua", ".rb", ".pl"})
+TEMPLATE_SUFFIXES: Final = frozenset({".jinja", ".jinja2", ".j2"})
+CONFIGURATION_FILES: Final = frozenset(
     {
         *("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
         *("image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json"),
         *("generation_config.json", "adapter_config.json", "model_index.json", "modules.json", "chat_template.json"),
     }
 )
-"""Files from which loaders take what to import and how to talk: one that cannot be looked through is a finding."""
+"""Files that tell loaders what to import or which template to use: one that cannot be inspected is a finding."""
 
-_ESCAPE: Final = re.compile(
+_TEMPLATE_ESCAPE: Final = re.compile(
     rb"__(class|subclasses|globals|builtins|import|mro|bases?|init|getattribute|dict|code|reduce|loader)__"
     rb"|\|\s*attr\s*\(|\b(lipsum|cycler|joiner|namespace)\s*\.\s*_|\bos\s*\.\s*(system|popen)\b"
 )
-_WORTH_PARSING: Final = re.compile(rb"auto_map|chat_template|class_name|nbformat|\\\\u00[4-7]")
-"""The keys that matter, or a letter in disguise."""
+_ACTIVE_KEYS: Final = re.compile(rb"auto_map|chat_template|class_name|nbformat|\\\\u00[4-7]")
+"""Keys that may activate code, or an escaped letter."""
 _YAML_OBJECT: Final = re.compile(rb"!!python/|tag:yaml\.org,2002:python/")
 _YAML: Final = (".yaml", ".yml")
 
 Findings: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
-"""What is active, and what is wrong."""
+"""Active content, and problems."""
 
 
 def active_by_name(path: str) -> tuple[str, ...]:
-    """What the name alone says, before there are bytes to look at."""
+    """Active content according to the name only."""
     suffix = PurePosixPath(path).suffix.lower()
-    if suffix in CODE:
+    if suffix in CODE_SUFFIXES:
         return ("python",)
-    if suffix in SCRIPTS:
+    if suffix in SCRIPT_SUFFIXES:
         return ("script",)
-    return ("chat-template",) if suffix in TEMPLATES else ()
+    return ("chat-template",) if suffix in TEMPLATE_SUFFIXES else ()
 
 
 def active_in_text(source: BoundedFile, path: str) -> Findings:
-    """What is active in a text beyond what its name says. Raises OSError where the file does."""
+    """Active content in a text file, in addition to `active_by_name`. Raises OSError if the file does."""
     suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".json":
         return active_in_json(source, path)
-    if suffix not in (*TEMPLATES, *_YAML):
+    if suffix not in (*TEMPLATE_SUFFIXES, *_YAML):
         return (), ()
-    text = source.at(0, MAX_TEXT)
-    wrong = (f"more than {MAX_TEXT} bytes of text",) if source.size > MAX_TEXT else ()
-    if suffix in TEMPLATES:
-        return tuple(active_in_template(text)), wrong
+    text = source.read_at(0, MAX_TEXT)
+    problems = (f"more than {MAX_TEXT} bytes of text",) if source.size > MAX_TEXT else ()
+    if suffix in TEMPLATE_SUFFIXES:
+        return tuple(active_in_template(text)), problems
     found = _YAML_OBJECT.search(text) is not None
-    return ("python: YAML that makes objects when it is loaded unsafely",) if found else (), wrong
+    return ("python: YAML that creates objects when loaded unsafely",) if found else (), problems
 
 
 def active_in_template(template: bytes) -> Iterator[str]:
-    if match := _ESCAPE.search(template):
+    if match := _TEMPLATE_ESCAPE.search(template):
         yield f"template-escape: {match[0][:40].decode('ascii', 'replace')}"
 
 
 def active_in_json(source: BoundedFile, path: str) -> Findings:
-    """What is active, or wrong, in a file of JSON. Raises OSError where the file does."""
-    important = PurePosixPath(path).name in CONFIGURATIONS
+    """Active content and problems in a JSON file. Raises OSError if the file does."""
+    important = PurePosixPath(path).name in CONFIGURATION_FILES
     if source.size > MAX_TEXT:
         return (), (f"more than {MAX_TEXT} bytes of configuration",) if important else ()
-    text = source.at(0, MAX_TEXT)
-    if not _WORTH_PARSING.search(text) and not important:
+    text = source.read_at(0, MAX_TEXT)
+    if not _ACTIVE_KEYS.search(text) and not important:
         return (), ()
     members = JsonMembers()
-    if sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before memory is spent on them
+    if sum(text.count(magic) for magic in (b"{", b"[", b",")) > MAX_VALUES:  # before the parser allocates memory
         return (), (f"more than {MAX_VALUES} values of configuration",) if important else ()
     try:
         json.loads(text.decode("utf-8-sig"), object_pairs_hook=members)
@@ -408,7 +394,7 @@ def active_in_json(source: BoundedFile, path: str) -> Findings:
 
 
 class JsonMembers:
-    """Sees each member of each object in a JSON document, also of a name that is given twice."""
+    """Collects active content from each member of each object in a JSON document, including duplicate names."""
 
     def __init__(self) -> None:
         self.active: list[str] = []
@@ -433,7 +419,7 @@ def _imports(value: object) -> Iterator[str]:
 
 
 def _templates(value: object) -> Iterator[str]:
-    """A template, or a list of named ones."""
+    """Findings for one template or a list of named templates."""
     texts = [item.get("template") for item in value if isinstance(item, dict)] if isinstance(value, list) else [value]
     for text in texts:
         if isinstance(text, str) and text:
@@ -441,13 +427,13 @@ def _templates(value: object) -> Iterator[str]:
             yield from active_in_template(text.encode("utf-8", "replace"))
 
 
-MAX_LOOKED_AT: Final = 512
-"""Members of an ordinary archive whose first bytes are looked at."""
+MAX_INSPECTED_MEMBERS: Final = 512
+"""Members of an ordinary archive whose first bytes are inspected."""
 MAX_MEMORY: Final = 64 * 1024 * 1024
 MAX_SHOWN_OF_A_KIND: Final = 2
-"""Members that are named for one kind."""
-CONFIGURATION: Final = 1024 * 1024
-PACKED: Final = frozenset({"zip", "gzip", "bzip2", "xz", "zlib", "archive"})
+"""Findings listed per kind."""
+MAX_CONFIGURATION: Final = 1024 * 1024
+PACKED_FORMATS: Final = frozenset({"zip", "gzip", "bzip2", "xz", "zlib", "archive"})
 
 _STREAMS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "gzip": lambda data: zlib.decompressobj(31).decompress(data, ARCHIVE_HEAD),
@@ -461,60 +447,60 @@ _LAMBDA: Final = re.compile(rb'"class_name"\s*:\s*"Lambda"')
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
-    """What a packed file is, what is active in it, and what is wrong with it."""
+class PackedInspection:
+    """The format of a packed file, its active content, and problems."""
 
     format: str
     active: tuple[str, ...] = ()
     malformed: tuple[str, ...] = ()
 
 
-def look_into_stream(source: BoundedFile, kind: str) -> Unpacked:
-    """A file that is one compressed stream. Raises OSError where the file does."""
+def inspect_stream(source: BoundedFile, kind: str) -> PackedInspection:
+    """Inspect a file that is one compressed stream. Raises OSError if the file does."""
     try:
-        data = _STREAMS[kind](source.at(0, _PACKED_HEAD))
+        data = _STREAMS[kind](source.read_at(0, _PACKED_HEAD))
     except (zlib.error, OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        return Unpacked(kind, ("archive: it does not unpack",), (f"{kind}: {str(error)[:80]}",))
-    inner = identify(BoundedFile.of(data, cut=True))
-    return Unpacked(kind, tuple(_active_member("inside", inner, BoundedFile.of(data, cut=True))))
+        return PackedInspection(kind, ("archive: it cannot be unpacked",), (f"{kind}: {str(error)[:80]}",))
+    inner = identify(BoundedFile.of(data, truncated=True))
+    return PackedInspection(kind, tuple(_active_in_member("inside", inner, BoundedFile.of(data, truncated=True))))
 
 
-def look_into_zip(source: BoundedFile) -> Unpacked:
-    """A zip archive, whatever it is used for. Raises OSError where the file does."""
+def inspect_zip(source: BoundedFile) -> PackedInspection:
+    """Inspect a zip archive of any kind. Raises OSError if the file does."""
     try:
         directory = read_directory(source)
     except Malformed as error:
-        return Unpacked("zip", ("archive: its directory cannot be read",), (str(error),))
+        return PackedInspection("zip", ("archive: its directory cannot be read",), (str(error),))
     files = [member for member in directory.members if not member.name.endswith("/")]
-    kind = _used_for(files)
-    looked_at, active, wrong = _looked_at(kind, files), list[str](), list(directory.findings)
+    kind = _archive_kind(files)
+    to_inspect, active, problems = _members_to_inspect(kind, files), list[str](), list(directory.findings)
     if kind == "torchscript":
         active.append("torchscript")
-    for member in looked_at[:MAX_LOOKED_AT]:
+    for member in to_inspect[:MAX_INSPECTED_MEMBERS]:
         try:
-            active += _member(kind, source, member)
+            active += _inspect_member(kind, source, member)
         except Malformed as error:
-            wrong.append(f"zip: {error}")
-            active.append("archive: a member cannot be read here")
-    if len(looked_at) > MAX_LOOKED_AT:
-        active.append(f"archive: {len(looked_at) - MAX_LOOKED_AT} of {len(files)} members were not looked at")
-    return Unpacked(kind, tuple(_few(active)), tuple(dict.fromkeys(wrong))[:MAX_FINDINGS])
+            problems.append(f"zip: {error}")
+            active.append("archive: a member cannot be read")
+    if len(to_inspect) > MAX_INSPECTED_MEMBERS:
+        active.append(f"archive: {len(to_inspect) - MAX_INSPECTED_MEMBERS} of {len(files)} members were not inspected")
+    return PackedInspection(kind, tuple(_limit_per_kind(active)), tuple(dict.fromkeys(problems))[:MAX_FINDINGS])
 
 
-def holds_objects(source: BoundedFile) -> bool:
-    """Whether a .npy file holds Python objects, which are a pickle behind its header."""
-    length = int.from_bytes(source.at(8, 2) if source.at(6, 1) == b"\x01" else source.at(8, 4), "little")
-    return _OBJECTS.search(source.at(8, min(length + 4, _PACKED_HEAD))) is not None
+def has_objects(source: BoundedFile) -> bool:
+    """Whether a .npy file holds Python objects, which are a pickle after its header."""
+    length = int.from_bytes(source.read_at(8, 2) if source.read_at(6, 1) == b"\x01" else source.read_at(8, 4), "little")
+    return _OBJECTS.search(source.read_at(8, min(length + 4, _PACKED_HEAD))) is not None
 
 
-def holds_lambda(source: BoundedFile) -> bool:
-    """Whether Keras' description of a model names a layer that holds code, in the first 8 MiB or the last one."""
+def has_lambda_layer(source: BoundedFile) -> bool:
+    """Whether a Keras model description, in the first 8 MiB or the last MiB, has a layer that holds code."""
     mib = 1024 * 1024
-    ends = (source.at(0, 8 * mib), source.at(max(0, source.size - mib), mib))
+    ends = (source.read_at(0, 8 * mib), source.read_at(max(0, source.size - mib), mib))
     return any(_LAMBDA.search(part) is not None for part in ends)
 
 
-def _used_for(members: Sequence[ArchiveMember]) -> str:
+def _archive_kind(members: Sequence[ArchiveMember]) -> str:
     names = {PurePosixPath(member.name).name for member in members}
     folders = {part for member in members for part in PurePosixPath(member.name).parts[:-1]}
     if "constants.pkl" in names or ("data.pkl" in names and "code" in folders):
@@ -526,8 +512,8 @@ def _used_for(members: Sequence[ArchiveMember]) -> str:
     return "keras" if {"config.json", "metadata.json"} <= names else "zip"
 
 
-def _looked_at(kind: str, members: Sequence[ArchiveMember]) -> list[ArchiveMember]:
-    """Of PyTorch's archives the pickles and the code: the rest are numbers, which only these refer to."""
+def _members_to_inspect(kind: str, members: Sequence[ArchiveMember]) -> list[ArchiveMember]:
+    """The members to inspect. In PyTorch archives only pickles and code; the rest are numbers."""
     if kind not in ("pytorch", "torchscript"):
         return list(members)
     return [m for m in members if not _is_storage(m.name)]
@@ -538,36 +524,38 @@ def _is_storage(name: str) -> bool:
     return "data" in path.parts[:-1] and not path.suffix
 
 
-def _member(kind: str, source: BoundedFile, member: ArchiveMember) -> Iterator[str]:
+def _inspect_member(kind: str, source: BoundedFile, member: ArchiveMember) -> Iterator[str]:
     name = PurePosixPath(member.name).name[:80]
-    if "code" not in PurePosixPath(member.name).parts[:-1] or kind != "torchscript":  # whose code is named as such
+    if (
+        "code" not in PurePosixPath(member.name).parts[:-1] or kind != "torchscript"
+    ):  # TorchScript code has its own finding
         yield from (f"{active}: {name}" for active in active_by_name(member.name))
     if name == "config.json":
-        data = member_head(source, member, CONFIGURATION)
+        data = member_head(source, member, MAX_CONFIGURATION)
         if member.unpacked > len(data):
-            yield f"archive: {name} was not looked through"
+            yield f"archive: {name} was not fully inspected"
         yield from active_in_json(BoundedFile.of(data), name)[0]
         return
     data = member_head(source, member)
-    inside = BoundedFile.of(data, cut=member.unpacked > len(data))
-    yield from _active_member(name, identify(inside), inside)
+    inside = BoundedFile.of(data, truncated=member.unpacked > len(data))
+    yield from _active_in_member(name, identify(inside), inside)
 
 
-def _active_member(name: str, inner: str, source: BoundedFile) -> Iterator[str]:
-    if inner in PACKED:
-        yield f"archive: {name} is packed once more"
+def _active_in_member(name: str, inner: str, source: BoundedFile) -> Iterator[str]:
+    if inner in PACKED_FORMATS:
+        yield f"archive: {name} is a nested archive"
     elif inner == "bytecode":
         yield f"python: {name}"
     elif inner in ("pickle", "executable", "script"):
         yield f"{inner}: {name}"
-    elif inner == "numpy" and holds_objects(source):
+    elif inner == "numpy" and has_objects(source):
         yield f"pickle: {name}"
-    elif inner == "hdf5" and holds_lambda(source):
+    elif inner == "hdf5" and has_lambda_layer(source):
         yield f"keras-lambda: {name}"
 
 
-def _few(active: Sequence[str]) -> Iterator[str]:
-    """The first of each kind, and how many more there are."""
+def _limit_per_kind(active: Sequence[str]) -> Iterator[str]:
+    """The first findings of each kind, and the number of others."""
     kinds: dict[str, list[str]] = {}
     for item in dict.fromkeys(active):
         kinds.setdefault(item.partition(":")[0], []).append(item)
@@ -577,93 +565,93 @@ def _few(active: Sequence[str]) -> Iterator[str]:
             yield f"{kind}: {len(items) - MAX_SHOWN_OF_A_KIND} more like these"
 
 
-MAX_SHOWN: Final = 200
-"""Characters of one text of an inspection."""
+MAX_TEXT_LENGTH: Final = 200
+"""Characters of one finding."""
 
-_Look = Callable[[BoundedFile, str, str], Inspection]
+_Inspector = Callable[[BoundedFile, str, str], Inspection]
 
 
 def inspect(file: BinaryIO, path: str, size: int) -> Inspection:
-    """Look at a file of `size` bytes that is called `path` in its artifact. Raises OSError where `file` does."""
+    """Inspect a file of `size` bytes that its artifact names `path`. Raises OSError if `file` does."""
     source = BoundedFile(file, size)
     try:
         kind = identify(source)
-        found = _LOOKS.get(kind, _plain)(source, path, kind)
-        beside = ("it is a zip archive as well",) if kind not in PACKED and ends_like_a_zip(source) else ()
+        found = _INSPECTORS.get(kind, _inspect_unknown)(source, path, kind)
+        extra = ("it is also a zip archive",) if kind not in PACKED_FORMATS and has_zip_end_record(source) else ()
     except Malformed as error:
-        found, beside = Inspection("unknown"), (str(error),)
+        found, extra = Inspection("unknown"), (str(error),)
     active = dict.fromkeys((*active_by_name(path), *found.active))
-    return Inspection(found.format, _shown(active), _shown((*found.malformed, *beside)))
+    return Inspection(found.format, _shorten(active), _shorten((*found.malformed, *extra)))
 
 
-def _shown(texts: Mapping[str, None] | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(text[:MAX_SHOWN] for text in texts)
+def _shorten(texts: Mapping[str, None] | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text[:MAX_TEXT_LENGTH] for text in texts)
 
 
-def by_name(path: str) -> Inspection:
-    """What is known of a file before its bytes are here."""
+def inspect_name(path: str) -> Inspection:
+    """The inspection of a file by name only, before its bytes are available."""
     return Inspection("unknown", active_by_name(path))
 
 
-def _plain(source: BoundedFile, path: str, kind: str) -> Inspection:
+def _inspect_unknown(source: BoundedFile, path: str, kind: str) -> Inspection:
     return Inspection(kind)
 
 
-def _safetensors(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, malformed=tuple(look_at_safetensors(source).findings))
+def _inspect_safetensors(source: BoundedFile, path: str, kind: str) -> Inspection:
+    return Inspection(kind, malformed=tuple(check_safetensors_header(source).findings))
 
 
-def _gguf(source: BoundedFile, path: str, kind: str) -> Inspection:
-    looked = look_at_gguf(source)
-    active = [item for text in looked.templates for item in ("chat-template", *active_in_template(text))]
-    return Inspection(kind, tuple(dict.fromkeys(active)), tuple(looked.findings))
+def _inspect_gguf(source: BoundedFile, path: str, kind: str) -> Inspection:
+    checked = check_gguf_header(source)
+    active = [item for text in checked.templates for item in ("chat-template", *active_in_template(text))]
+    return Inspection(kind, tuple(dict.fromkeys(active)), tuple(checked.findings))
 
 
-def _zip(source: BoundedFile, path: str, kind: str) -> Inspection:
-    found = look_into_zip(source)
+def _inspect_zip(source: BoundedFile, path: str, kind: str) -> Inspection:
+    found = inspect_zip(source)
     return Inspection(found.format, found.active, found.malformed)
 
 
-def _stream(source: BoundedFile, path: str, kind: str) -> Inspection:
-    found = look_into_stream(source, kind)
+def _inspect_stream(source: BoundedFile, path: str, kind: str) -> Inspection:
+    found = inspect_stream(source, kind)
     return Inspection(found.format, found.active, found.malformed)
 
 
-def _numpy(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("pickle: an array of objects",) if holds_objects(source) else ())
+def _inspect_numpy(source: BoundedFile, path: str, kind: str) -> Inspection:
+    return Inspection(kind, ("pickle: an array of objects",) if has_objects(source) else ())
 
 
-def _hdf5(source: BoundedFile, path: str, kind: str) -> Inspection:
-    return Inspection(kind, ("keras-lambda",) if holds_lambda(source) else ())
+def _inspect_hdf5(source: BoundedFile, path: str, kind: str) -> Inspection:
+    return Inspection(kind, ("keras-lambda",) if has_lambda_layer(source) else ())
 
 
-def _json(source: BoundedFile, path: str, kind: str) -> Inspection:
+def _inspect_json(source: BoundedFile, path: str, kind: str) -> Inspection:
     active, malformed = active_in_json(source, path)
     return Inspection(kind, active, malformed)
 
 
-def _text(source: BoundedFile, path: str, kind: str) -> Inspection:
+def _inspect_text(source: BoundedFile, path: str, kind: str) -> Inspection:
     active, malformed = active_in_text(source, path)
     return Inspection(kind, active, malformed)
 
 
-def _program(source: BoundedFile, path: str, kind: str) -> Inspection:
+def _inspect_program(source: BoundedFile, path: str, kind: str) -> Inspection:
     return Inspection(kind, ("python",) if kind == "bytecode" else (kind,))
 
 
-def _archive(source: BoundedFile, path: str, kind: str) -> Inspection:
+def _inspect_archive(source: BoundedFile, path: str, kind: str) -> Inspection:
     return Inspection(kind, ("archive",))
 
 
-_LOOKS: Final[Mapping[str, _Look]] = {
-    "safetensors": _safetensors,
-    "gguf": _gguf,
-    "zip": _zip,
-    **dict.fromkeys(("gzip", "bzip2", "xz", "zlib"), _stream),
-    "numpy": _numpy,
-    "hdf5": _hdf5,
-    "json": _json,
-    "text": _text,
-    **dict.fromkeys(("pickle", "executable", "script", "bytecode"), _program),
-    "archive": _archive,
+_INSPECTORS: Final[Mapping[str, _Inspector]] = {
+    "safetensors": _inspect_safetensors,
+    "gguf": _inspect_gguf,
+    "zip": _inspect_zip,
+    **dict.fromkeys(("gzip", "bzip2", "xz", "zlib"), _inspect_stream),
+    "numpy": _inspect_numpy,
+    "hdf5": _inspect_hdf5,
+    "json": _inspect_json,
+    "text": _inspect_text,
+    **dict.fromkeys(("pickle", "executable", "script", "bytecode"), _inspect_program),
+    "archive": _inspect_archive,
 }

@@ -1,14 +1,8 @@
-"""What a loader could not make sense of, or could be led astray by, in a weight file's header: sizes and places.
+"""Checks the headers of GGUF and safetensors files: sizes and offsets that would confuse or mislead a loader.
 
-Each finding is one sentence about a file that may still load somewhere; nothing here decides.
-
-
-Sanity of a GGUF header, and the chat templates in it.
-
-Sources: ggml, docs/gguf.md, and the block sizes of ggml-common.h.
-
-
-Sanity of a safetensors header. Source: the format's README, and its `Metadata::validate`."""
+Each finding is one sentence about a file that may still load somewhere; this module makes no decision. Sources: ggml,
+docs/gguf.md, block sizes of ggml-common.h; the safetensors README and its `Metadata::validate`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from comity.formats.tensors import (
+    ARRAY_TYPE,
     BITS,
     BLOCKS,
     MAX_ALIGNMENT,
@@ -27,213 +22,211 @@ from comity.formats.tensors import (
     MAX_SAFETENSORS_HEADER_READ,
     MAX_TENSORS,
     MAX_VALUES,
+    SCALAR_WIDTHS,
+    STRING_TYPE,
     BoundedFile,
     Cursor,
 )
 from comity.trust.errors import Malformed
 
 MAX_FINDINGS: Final = 8
-"""Findings about one file: whoever reads the first ones needs no more."""
+"""Findings reported for one file."""
 MAX_FINDING: Final = 200
-"""Characters of one."""
+"""Characters of one finding."""
 MAX_ELEMENTS: Final = 2**48
-"""Elements of a tensor beyond which nobody means it."""
+"""Elements of a tensor; more is not plausible."""
 
 
 @dataclass(slots=True)
 class HeaderFindings:
-    """What was found in a header. `templates` are the chat templates in it."""
+    """Findings about a header, and the chat templates in it."""
 
     findings: list[str] = field(default_factory=list)
     templates: list[bytes] = field(default_factory=list)
 
-    def say(self, finding: str) -> None:
+    def add(self, finding: str) -> None:
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding[:MAX_FINDING])
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """The bytes of a tensor, counted from where data begins. `end` is None where the type's size is not known."""
+class TensorRange:
+    """The bytes of a tensor, counted from the start of the data. `end` is None if the type's size is unknown."""
 
     name: str
     begin: int
     end: int | None
 
 
-def count_elements(looked: HeaderFindings, name: str, shape: Sequence[object]) -> int | None:
+def count_elements(result: HeaderFindings, name: str, shape: Sequence[object]) -> int | None:
     elements = 1
     for side in shape:
         if not isinstance(side, int) or isinstance(side, bool) or side < 0:
-            looked.say(f"{name[:80]!r} has a side that is no count: {str(side)[:40]}")
+            result.add(f"{name[:80]!r} has an invalid dimension: {str(side)[:40]}")
             return None
         elements *= side
         if elements > MAX_ELEMENTS:
-            looked.say(f"{name[:80]!r} has more than {MAX_ELEMENTS} elements")
+            result.add(f"{name[:80]!r} has more than {MAX_ELEMENTS} elements")
             return None
     return elements
 
 
-def tile(looked: HeaderFindings, ranges: Iterable[Range], room: int, *, tight: bool) -> None:
-    """Tensors lie one behind the other and inside the file; where they are not `tight` there may be padding."""
+def check_ranges(result: HeaderFindings, ranges: Iterable[TensorRange], data_size: int, *, contiguous: bool) -> None:
+    """Check that tensors do not overlap and are inside the file; with `contiguous`, that there is no padding."""
     position = 0
     for tensor in sorted(ranges, key=lambda tensor: (tensor.begin, tensor.end or tensor.begin)):
         end = tensor.begin if tensor.end is None else tensor.end
-        if tensor.begin < 0 or end < tensor.begin or end > room:
-            looked.say(f"{tensor.name[:80]!r} lies outside the file: {tensor.begin} to {end} of {room}")
+        if tensor.begin < 0 or end < tensor.begin or end > data_size:
+            result.add(f"{tensor.name[:80]!r} is outside the file: {tensor.begin} to {end} of {data_size}")
         elif tensor.begin < position:
-            looked.say(f"{tensor.name[:80]!r} overlaps the tensor before it")
-        elif tight and tensor.begin > position:
-            looked.say(f"{tensor.begin - position} bytes before {tensor.name[:80]!r} belong to no tensor")
-        position = max(position, min(end, room))
-    if tight and position < room:
-        looked.say(f"{room - position} bytes behind the last tensor belong to none")
+            result.add(f"{tensor.name[:80]!r} overlaps the tensor before it")
+        elif contiguous and tensor.begin > position:
+            result.add(f"{tensor.begin - position} unused bytes before {tensor.name[:80]!r}")
+        position = max(position, min(end, data_size))
+    if contiguous and position < data_size:
+        result.add(f"{data_size - position} unused bytes after the last tensor")
 
 
 MAX_PAIRS: Final = 65_536
-MAX_NAME: Final = 64
-"""Bytes of a tensor's name, the zero at its end included."""
+MAX_GGUF_NAME: Final = 64
+"""Bytes of a tensor's name, including the terminating zero."""
 MAX_TEMPLATE: Final = 1024 * 1024
 TEMPLATE: Final = b"tokenizer.chat_template"
 
-_WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING: Final = 8
-_ARRAY: Final = 9
 
-
-def look_at_gguf(source: BoundedFile) -> HeaderFindings:
-    """Raises OSError where the file does."""
-    looked = HeaderFindings()
+def check_gguf_header(source: BoundedFile) -> HeaderFindings:
+    """Raises OSError if the file does."""
+    result = HeaderFindings()
     try:
-        _walk_gguf(looked, source)
+        _walk_gguf(result, source)
     except Malformed as error:
-        looked.say(str(error))
-    return looked
+        result.add(str(error))
+    return result
 
 
-def _walk_gguf(looked: HeaderFindings, source: BoundedFile) -> None:
+def _walk_gguf(result: HeaderFindings, source: BoundedFile) -> None:
     cursor = Cursor(source, 4, min(source.size, MAX_GGUF_HEADER))
     if (version := cursor.uint(4)) not in (2, 3):
-        raise Malformed("a version that is not known, or big-endian", why=str(version))
+        raise Malformed("unknown version, or big-endian", why=str(version))
     tensors, pairs = cursor.uint(8), cursor.uint(8)
     if tensors > MAX_TENSORS or pairs > MAX_PAIRS:
         raise Malformed("header too large", why=f"{tensors} tensors and {pairs} pairs")
-    alignment = _walk_pairs(looked, cursor, pairs)
-    ranges = [_gguf_tensor(looked, cursor, alignment) for _ in range(tensors)]
+    alignment = _walk_pairs(result, cursor, pairs)
+    ranges = [_gguf_range(result, cursor, alignment) for _ in range(tensors)]
     names = [tensor.name for tensor in ranges]
     if len(set(names)) != len(names):
-        looked.say("a tensor's name is given twice")
+        result.add("duplicate tensor name")
     data = cursor.position + -cursor.position % alignment
-    tile(looked, ranges, source.size - data, tight=False)
+    check_ranges(result, ranges, source.size - data, contiguous=False)
 
 
-def _walk_pairs(looked: HeaderFindings, cursor: Cursor, pairs: int) -> int:
-    """The alignment that the file states, or 32."""
+def _walk_pairs(result: HeaderFindings, cursor: Cursor, pairs: int) -> int:
+    """Check the key-value pairs; returns the file's alignment, default 32."""
     alignment, keys = 32, set[bytes]()
     for _ in range(pairs):
         if (length := cursor.uint(8)) > MAX_KEY:
             raise Malformed("a key is too long", why=f"{length} bytes")
         key, kind = cursor.take(length), cursor.uint(4)
         if key in keys:
-            looked.say(f"the key {_shown(key)} is given twice")
+            result.add(f"duplicate key {_quote(key)}")
         keys.add(key)
         if key == b"general.alignment" and kind == 4:
             alignment = cursor.uint(4)
-        elif key.startswith(TEMPLATE) and kind == _STRING:
-            looked.templates.append(_template(cursor))
+        elif key.startswith(TEMPLATE) and kind == STRING_TYPE:
+            result.templates.append(_read_template(cursor))
         else:
-            _skip(cursor, kind)
+            _skip_value(cursor, kind)
     if not (1 <= alignment <= MAX_ALIGNMENT and alignment.bit_count() == 1):
-        raise Malformed("no such alignment", why=str(alignment))
+        raise Malformed("invalid alignment", why=str(alignment))
     if b"general.architecture" not in keys:
-        looked.say("it names no architecture")
+        result.add("general.architecture is missing")
     return alignment
 
 
-def _template(cursor: Cursor) -> bytes:
-    """The beginning of a template, as much as is looked at."""
+def _read_template(cursor: Cursor) -> bytes:
+    """The first MAX_TEMPLATE bytes of a template."""
     length = cursor.uint(8)
     shown = cursor.take(min(length, MAX_TEMPLATE))
     cursor.skip(length - len(shown))
     return shown
 
 
-def _skip(cursor: Cursor, kind: int) -> None:
-    element, count = (cursor.uint(4), cursor.uint(8)) if kind == _ARRAY else (kind, 1)
-    if element in _WIDTHS:
-        cursor.skip(_WIDTHS[element] * count)
-    elif element == _STRING:
+def _skip_value(cursor: Cursor, kind: int) -> None:
+    element, count = (cursor.uint(4), cursor.uint(8)) if kind == ARRAY_TYPE else (kind, 1)
+    if element in SCALAR_WIDTHS:
+        cursor.skip(SCALAR_WIDTHS[element] * count)
+    elif element == STRING_TYPE:
         cursor.skip_strings(count)
     else:
-        raise Malformed("a value of a type that is not known", why=str(element))
+        raise Malformed("a value of unknown type", why=str(element))
 
 
-def _gguf_tensor(looked: HeaderFindings, cursor: Cursor, alignment: int) -> Range:
+def _gguf_range(result: HeaderFindings, cursor: Cursor, alignment: int) -> TensorRange:
     if (length := cursor.uint(8)) > MAX_KEY:
         raise Malformed("a tensor's name is too long", why=f"{length} bytes")
     name = cursor.take(length)
-    if length >= MAX_NAME:
-        looked.say(f"the name {_shown(name)} has {length} bytes, {MAX_NAME - 1} at most are read")
+    if length >= MAX_GGUF_NAME:
+        result.add(f"the name {_quote(name)} has {length} bytes, loaders read at most {MAX_GGUF_NAME - 1}")
     if (dimensions := cursor.uint(4)) > MAX_DIMENSIONS:
-        raise Malformed("too many dimensions", why=f"{_shown(name)} has {dimensions}")
+        raise Malformed("too many dimensions", why=f"{_quote(name)} has {dimensions}")
     sides = [cursor.uint(8) for _ in range(dimensions)]
     kind, offset = cursor.uint(4), cursor.uint(8)
     if offset % alignment:
-        looked.say(f"{_shown(name)} is not aligned")
+        result.add(f"{_quote(name)} is not aligned")
     text = name.decode("utf-8", "replace")
-    return Range(text, offset, _gguf_end(looked, text, sides, kind, offset))
+    return TensorRange(text, offset, _gguf_end(result, text, sides, kind, offset))
 
 
-def _gguf_end(looked: HeaderFindings, name: str, sides: Sequence[int], kind: int, offset: int) -> int | None:
-    elements = count_elements(looked, name, sides)
+def _gguf_end(result: HeaderFindings, name: str, sides: Sequence[int], kind: int, offset: int) -> int | None:
+    elements = count_elements(result, name, sides)
     if elements is None or kind not in BLOCKS:
         return None
     _, block, width = BLOCKS[kind]
     row = sides[0] if sides else 1
     if row % block:
-        looked.say(f"{name[:80]!r}: rows of {row} elements, in blocks of {block}")
+        result.add(f"{name[:80]!r}: rows of {row} elements are not whole blocks of {block}")
     return offset + elements // block * width
 
 
-def _shown(name: bytes) -> str:
+def _quote(name: bytes) -> str:
     return repr(name[:80].decode("utf-8", "replace"))
 
 
 _BITS = {**BITS, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
-def look_at_safetensors(source: BoundedFile) -> HeaderFindings:
-    """Raises OSError where the file does."""
-    looked = HeaderFindings()
+def check_safetensors_header(source: BoundedFile) -> HeaderFindings:
+    """Raises OSError if the file does."""
+    result = HeaderFindings()
     try:
-        start, tensors, twice = _safetensors_header(source)
-        for name in twice:
-            looked.say(f"the header gives {name[:80]!r} twice")
+        start, tensors, duplicates = _safetensors_header(source)
+        for name in duplicates:
+            result.add(f"duplicate tensor name {name[:80]!r}")
         ranges = []
         for name, described in tensors.items():
             if name != "__metadata__":
-                ranges.append(_described(looked, name, described))
-        tile(looked, [r for r in ranges if r is not None], source.size - start, tight=True)
+                ranges.append(_safetensors_range(result, name, described))
+        check_ranges(result, [r for r in ranges if r is not None], source.size - start, contiguous=True)
     except Malformed as error:
-        looked.say(str(error))
-    return looked
+        result.add(str(error))
+    return result
 
 
 def _safetensors_header(source: BoundedFile) -> tuple[int, Mapping[str, Any], list[str]]:
-    length = int.from_bytes(source.exactly(0, 8), "little")
+    length = int.from_bytes(source.read_exactly(0, 8), "little")
     if length > MAX_SAFETENSORS_HEADER_READ:
-        raise Malformed("header too large", why=f"{length} bytes, at most {MAX_SAFETENSORS_HEADER_READ} are looked at")
-    text, twice = source.exactly(8, length), list[str]()
-    if sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before memory is spent on them
+        raise Malformed("header too large", why=f"{length} bytes, at most {MAX_SAFETENSORS_HEADER_READ} are inspected")
+    text, duplicates = source.read_exactly(8, length), list[str]()
+    if sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before the parser allocates memory
         raise Malformed("header too large", why=f"more than {MAX_VALUES} values")
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        members_by_name: dict[str, Any] = {}
         for name, value in members:
-            if name in made and len(twice) < MAX_FINDINGS:
-                twice.append(name)
-            made[name] = value
-        return made
+            if name in members_by_name and len(duplicates) < MAX_FINDINGS:
+                duplicates.append(name)
+            members_by_name[name] = value
+        return members_by_name
 
     try:
         tensors = json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
@@ -243,20 +236,20 @@ def _safetensors_header(source: BoundedFile) -> tuple[int, Mapping[str, Any], li
         raise Malformed("header is not a JSON object")
     metadata = tensors.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise Malformed("__metadata__ holds something else than texts")
-    return 8 + length, tensors, twice
+        raise Malformed("__metadata__ holds values that are not strings")
+    return 8 + length, tensors, duplicates
 
 
-def _described(looked: HeaderFindings, name: str, described: object) -> Range | None:
+def _safetensors_range(result: HeaderFindings, name: str, described: object) -> TensorRange | None:
     match described:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            looked.say(f"{name[:80]!r} has no dtype, shape and data_offsets")
+            result.add(f"{name[:80]!r} has no dtype, shape and data_offsets")
             return None
-    elements = count_elements(looked, name, shape)
+    elements = count_elements(result, name, shape)
     if dtype not in _BITS:
-        looked.say(f"{name[:80]!r} is of the unknown type {dtype[:20]!r}")
+        result.add(f"{name[:80]!r} has the unknown type {dtype[:20]!r}")
     elif elements is not None and elements * _BITS[dtype] != (end - begin) * 8:
-        looked.say(f"{name[:80]!r}: {end - begin} bytes for {elements} elements of {dtype}")
-    return Range(name, begin, end)
+        result.add(f"{name[:80]!r}: {end - begin} bytes for {elements} elements of {dtype}")
+    return TensorRange(name, begin, end)

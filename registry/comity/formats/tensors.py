@@ -1,34 +1,26 @@
-"""The header of a safetensors file: a 64-bit little-endian length, then that many bytes of JSON.
+"""Reads the headers of safetensors and GGUF files: piece layout, tensor tables, and bounded access to untrusted files.
+
+safetensors: a 64-bit little-endian length, then that many bytes of JSON. Offsets count from the end of the header.
 
     {"__metadata__": {…}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
 
-Offsets count from the end of the header. As the format's own reader does, ranges are required to tile the rest of the
-file without a gap. At most 8 MiB of header with 500,000 JSON values are parsed, which holds less than 128 MiB.
-Source: the format's README (huggingface/safetensors), and its `Metadata::validate`.
+As in the format's own reader, ranges must tile the rest of the file without a gap. At most 8 MiB of header with 500,000
+JSON values are parsed, in less than 128 MiB. Source: README and `Metadata::validate` of huggingface/safetensors.
 
-
-The header of a GGUF file, versions 2 and 3, little-endian.
+GGUF, versions 2 and 3, little-endian:
 
     "GGUF", u32 version, u64 tensors, u64 pairs
     pairs    string key, u32 type, value          a string is a u64 length and its bytes
     tensors  string name, u32 dimensions, u64 each, u32 type, u64 offset
     padding up to `general.alignment` (32), then the data; offsets count from there and are multiples of it
 
-Values are stepped over, never kept: at most 32 MiB of header are walked (a vocabulary of a few 100,000 tokens and its
-merges fits well), and less than 32 MiB is held. Source: ggml, docs/gguf.md.
+At most 32 MiB of header are read (enough for a vocabulary of a few 100,000 tokens and its merges), and less than 32 MiB
+held. Dimensions are listed innermost first; shapes here are outermost first. Source: ggml, docs/gguf.md, and
+`GGML_QUANT_SIZES` of the gguf package for elements and bytes per block.
 
-
-The tensors of a weight file: name, type, shape, and where their bytes are. From the header alone.
-
-Stricter than what cutting into pieces needs: a length that does not follow from type and shape, a name that is given
-twice, tensors that overlap, and types that are not in the tables here are refused, since whoever compares tensors has
-to know which bytes are which element. Bounds are those of the headers (`gguf`, `safetensors`).
-
-A GGUF file lists its dimensions innermost first; shapes here are outermost first, as everywhere else. Sources: the
-formats' own documents, and `GGML_QUANT_SIZES` of the gguf package for elements and bytes a block.
-
-
-Reading a stranger's file at will, and never more of it than was agreed on before."""
+Tensor tables are stricter than piece layouts, because comparing tensors requires exact bytes: a length that does not
+follow from type and shape, a duplicate name, overlapping tensors and unknown types are refused.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +41,7 @@ MAX_VALUES: Final = 500_000
 
 
 def read_safetensors_layout(file: BinaryIO, size: int) -> TensorLayout:
-    """The layout of a safetensors file of `size` bytes. Raises Malformed, and OSError where `file` does."""
+    """The layout of a safetensors file of `size` bytes. Raises Malformed, and OSError if `file` does."""
     header_end, tensors = read_header(file, size)
     position = header_end
     starts = []
@@ -60,22 +52,22 @@ def read_safetensors_layout(file: BinaryIO, size: int) -> TensorLayout:
             starts.append(position)
         position = header_end + end
     if position != size:
-        raise _malformed_safetensors(f"tensors end at byte {position}, the file at {size}")
+        raise _malformed_safetensors(f"tensors end at byte {position}, the file ends at {size}")
     return TensorLayout(header_end, tuple(starts))
 
 
 def read_header(file: BinaryIO, size: int) -> tuple[int, Mapping[str, Json]]:
-    """Where the header ends, and what it says. Raises Malformed, and OSError where `file` does."""
+    """The offset where the header ends, and its JSON object. Raises Malformed, and OSError if `file` does."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_SAFETENSORS_HEADER_READ or 8 + length > size:
         raise _malformed_safetensors(
-            f"a header of {length} bytes in a file of {size}; at most {MAX_SAFETENSORS_HEADER_READ} are read"
+            f"a header of {length} bytes in a file of {size} bytes; at most {MAX_SAFETENSORS_HEADER_READ} are read"
         )
     header = file.read(length)
     if len(header) != length:
-        raise _malformed_safetensors("the file ends inside it")
-    if sum(header.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before memory is spent on them
+        raise _malformed_safetensors("the file ends inside the header")
+    if sum(header.count(mark) for mark in (b"{", b"[", b",")) > MAX_VALUES:  # before the parser allocates memory
         raise _malformed_safetensors(f"more than {MAX_VALUES} values")
     tensors = parse_json(header, limit=MAX_SAFETENSORS_HEADER_READ, what="safetensors header")
     if not isinstance(tensors, Mapping):
@@ -100,17 +92,17 @@ MAX_KEY: Final = 65_535
 MAX_DIMENSIONS: Final = 4
 MAX_ALIGNMENT: Final = 1024 * 1024
 
-_UINT32: Final = 4
-_STRING: Final = 8
-_ARRAY: Final = 9
-_WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+UINT32_TYPE: Final = 4
+STRING_TYPE: Final = 8
+ARRAY_TYPE: Final = 9
+SCALAR_WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
 def read_gguf_layout(file: BinaryIO, size: int) -> TensorLayout:
-    """The layout of a GGUF file of `size` bytes. Raises Malformed, and OSError where `file` does."""
+    """The layout of a GGUF file of `size` bytes. Raises Malformed, and OSError if `file` does."""
     header = HeaderCursor(file, size)
     if header.take(4) != b"GGUF":
-        raise _malformed_gguf("no magic")
+        raise _malformed_gguf("no GGUF magic")
     if (version := header.u32()) not in (2, 3):
         raise _malformed_gguf(f"version {version}, or a big-endian file")
     tensors, pairs = header.u64(), header.u64()
@@ -126,7 +118,7 @@ def read_gguf_layout(file: BinaryIO, size: int) -> TensorLayout:
 
 
 class HeaderCursor:
-    """A cursor that never leaves the file nor the first MAX_HEADER bytes of it."""
+    """A cursor that stays inside the file and its first MAX_GGUF_HEADER bytes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -138,7 +130,7 @@ class HeaderCursor:
         self._advance(length)
         data = self._file.read(length)
         if len(data) != length:
-            raise _malformed_gguf("the file ends inside it")
+            raise _malformed_gguf("the file ends inside the header")
         return data
 
     def skip(self, length: int) -> None:
@@ -154,18 +146,18 @@ class HeaderCursor:
     def _advance(self, length: int) -> None:
         self.position += length
         if self.position > self._end:
-            raise _malformed_gguf(f"it goes on beyond the file, or beyond {MAX_GGUF_HEADER} bytes")
+            raise _malformed_gguf(f"the header exceeds the file, or {MAX_GGUF_HEADER} bytes")
 
 
 def _read_alignment(header: HeaderCursor, pairs: int) -> int:
-    """Step over `pairs` key-value pairs; `general.alignment`, or 32."""
+    """Step over `pairs` key-value pairs; returns `general.alignment`, default 32."""
     alignment = 32
     for _ in range(pairs):
         length = header.u64()
         if length > MAX_KEY:
             raise _malformed_gguf(f"a key of {length} bytes")
         key, kind = header.take(length), header.u32()
-        if key == b"general.alignment" and kind == _UINT32:
+        if key == b"general.alignment" and kind == UINT32_TYPE:
             alignment = header.u32()
         else:
             skip_value(header, kind)
@@ -176,13 +168,13 @@ def _read_alignment(header: HeaderCursor, pairs: int) -> int:
 
 def skip_value(header: HeaderCursor, kind: int) -> None:
     """Step over one value of type `kind`. Raises Malformed."""
-    if kind == _ARRAY:
+    if kind == ARRAY_TYPE:
         element, count = header.u32(), header.u64()
     else:
         element, count = kind, 1
-    if element in _WIDTHS:
-        header.skip(_WIDTHS[element] * count)
-    elif element == _STRING:
+    if element in SCALAR_WIDTHS:
+        header.skip(SCALAR_WIDTHS[element] * count)
+    elif element == STRING_TYPE:
         for _ in range(count):
             header.skip(header.u64())
     else:
@@ -205,9 +197,9 @@ def _malformed_gguf(why: str) -> Malformed:
     return Malformed("GGUF header is malformed", why=why)
 
 
-MAX_NAME: Final = 1024
-MAX_FACTS: Final = 4096
-MAX_FACT: Final = 256
+MAX_TENSOR_NAME: Final = 1024
+MAX_METADATA_PAIRS: Final = 4096
+MAX_METADATA_TEXT: Final = 256
 MAX_RANK: Final = 16
 
 BITS: Final[Mapping[str, int]] = {
@@ -216,7 +208,7 @@ BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("I32", "U32", "F32"), 32),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
-"""Bits an element, of the types of safetensors."""
+"""Bits per element of the safetensors types."""
 
 BLOCKS: Final[Mapping[int, tuple[str, int, int]]] = {
     0: ("F32", 1, 4),
@@ -252,18 +244,17 @@ BLOCKS: Final[Mapping[int, tuple[str, int, int]]] = {
     35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
 }
-"""GGUF's types: name, elements a block, bytes a block."""
+"""GGUF types: name, elements per block, bytes per block."""
 _BLOCK_OF: Final = {name: (elements, width) for name, elements, width in BLOCKS.values()}
 
 _NUMBERS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
-_TEXT: Final = 8
 
-Fact: TypeAlias = "int | str"
+MetadataValue: TypeAlias = "int | str"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: `length` bytes from `start` on, counted from the beginning of its file; shape outermost first."""
+    """One tensor: `length` bytes from offset `start` of its file; shape outermost first."""
 
     name: str
     dtype: str
@@ -277,49 +268,49 @@ class Tensor:
 
     @property
     def block(self) -> tuple[int, int]:
-        """(elements, bytes) of the smallest part that can be read alone: one element, of quantised types a block."""
+        """(elements, bytes) of the smallest readable part: one element, or one block of a quantised type."""
         return _BLOCK_OF.get(self.dtype) or (1, BITS[self.dtype] // 8)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorTable:
-    """The tensors of one file, in the order of their bytes, and, of a GGUF file, its whole numbers and short texts."""
+    """The tensors of one file by offset. `metadata`: the integers and short strings of a GGUF file."""
 
     tensors: tuple[Tensor, ...]
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
 Reader: TypeAlias = Callable[[BinaryIO, int], TensorTable]
 
 
-def reader_of(path: str) -> Reader | None:
-    """Who reads the tensors of the file called `path`; None for files of other formats."""
+def tensor_reader(path: str) -> Reader | None:
+    """The reader for the file named `path`; None for files of other formats."""
     return {".safetensors": read_safetensors, ".gguf": read_gguf}.get(PurePosixPath(path).suffix.lower())
 
 
 def read_safetensors(file: BinaryIO, size: int) -> TensorTable:
-    """Raises Malformed, and OSError where `file` does."""
+    """Raises Malformed, and OSError if `file` does."""
     header_end, described = read_header(file, size)
     found = [_safetensor(name, value, header_end) for name, value in described.items() if name != "__metadata__"]
-    return TensorTable(_in_order(found, header_end, size))
+    return TensorTable(_sorted_by_offset(found, header_end, size))
 
 
 def read_gguf(file: BinaryIO, size: int) -> TensorTable:
-    """Raises Malformed, and OSError where `file` does."""
+    """Raises Malformed, and OSError if `file` does."""
     header = HeaderCursor(file, size)
     if header.take(4) != b"GGUF" or header.u32() not in (2, 3):
-        raise _malformed_tensors("no GGUF file of version 2 or 3")
+        raise _malformed_tensors("not a GGUF file of version 2 or 3")
     count, pairs = header.u64(), header.u64()
     if count > MAX_TENSORS:
         raise _malformed_tensors(f"{count} tensors, at most {MAX_TENSORS} are read")
-    facts = _facts(header, pairs)
-    described = [_described(header) for _ in range(count)]
-    alignment = facts.get("general.alignment", 32)
+    metadata = _read_metadata(header, pairs)
+    described = [_read_tensor_info(header) for _ in range(count)]
+    alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= MAX_ALIGNMENT or alignment.bit_count() != 1:
         raise _malformed_tensors(f"alignment {alignment}")
     data = header.position + -header.position % alignment
     found = [_ggml_tensor(*item, data) for item in described]
-    return TensorTable(_in_order(found, header.position, size), facts)
+    return TensorTable(_sorted_by_offset(found, header.position, size), metadata)
 
 
 def _safetensor(name: str, value: Json, header_end: int) -> Tensor:
@@ -327,28 +318,28 @@ def _safetensor(name: str, value: Json, header_end: int) -> Tensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            raise _malformed_tensors(f"tensor {name[:80]!r} has no type, shape or place")
+            raise _malformed_tensors(f"tensor {name[:80]!r} has no type, shape or offsets")
     if dtype not in BITS:
-        raise _malformed_tensors(f"tensor {name[:80]!r} is of type {dtype[:20]!r}, which is not known here")
-    made = Tensor(_named(name), dtype, _shape(shape), header_end + begin, end - begin)
-    if made.elements * BITS[dtype] != made.length * 8:
-        raise _malformed_tensors(f"tensor {name[:80]!r} has {made.length} bytes, which its shape does not give")
-    return made
+        raise _malformed_tensors(f"tensor {name[:80]!r} has the unknown type {dtype[:20]!r}")
+    tensor = Tensor(_check_name(name), dtype, _shape(shape), header_end + begin, end - begin)
+    if tensor.elements * BITS[dtype] != tensor.length * 8:
+        raise _malformed_tensors(f"tensor {name[:80]!r} has {tensor.length} bytes, which does not match its shape")
+    return tensor
 
 
-def _described(header: HeaderCursor) -> tuple[str, tuple[int, ...], int, int]:
+def _read_tensor_info(header: HeaderCursor) -> tuple[str, tuple[int, ...], int, int]:
     """Name, shape, type and offset of one tensor."""
-    name = _text(header, MAX_NAME)
+    name = _read_string(header, MAX_TENSOR_NAME)
     rank = header.u32()
     if rank > MAX_DIMENSIONS:
         raise _malformed_tensors(f"a tensor of {rank} dimensions")
     shape = [header.u64() for _ in range(rank)]
-    return _named(name), _shape(shape[::-1]), header.u32(), header.u64()
+    return _check_name(name), _shape(shape[::-1]), header.u32(), header.u64()
 
 
 def _ggml_tensor(name: str, shape: tuple[int, ...], kind: int, offset: int, data: int) -> Tensor:
     if kind not in BLOCKS:
-        raise _malformed_tensors(f"tensor {name[:80]!r} is of type {kind}, which is not known here")
+        raise _malformed_tensors(f"tensor {name[:80]!r} has the unknown type {kind}")
     dtype, elements, width = BLOCKS[kind]
     row = shape[-1] if shape else 1
     if row % elements:
@@ -356,25 +347,27 @@ def _ggml_tensor(name: str, shape: tuple[int, ...], kind: int, offset: int, data
     return Tensor(name, dtype, shape, data + offset, math.prod(shape) // elements * width)
 
 
-def _facts(header: HeaderCursor, pairs: int) -> dict[str, Fact]:
-    """Whole numbers and short texts among the pairs, at most MAX_FACTS; all else is stepped over."""
-    facts: dict[str, Fact] = {}
+def _read_metadata(header: HeaderCursor, pairs: int) -> dict[str, MetadataValue]:
+    """The integers and short strings among the pairs, at most MAX_METADATA_PAIRS; other values are skipped."""
+    metadata: dict[str, MetadataValue] = {}
     for _ in range(pairs):
-        key, kind = _text(header, MAX_KEY), header.u32()
-        if kind in _NUMBERS and len(facts) < MAX_FACTS:
-            facts[key[:MAX_FACT]] = int(struct.unpack(form := _NUMBERS[kind], header.take(struct.calcsize(form)))[0])
-        elif kind == _TEXT:
+        key, kind = _read_string(header, MAX_KEY), header.u32()
+        if kind in _NUMBERS and len(metadata) < MAX_METADATA_PAIRS:
+            metadata[key[:MAX_METADATA_TEXT]] = int(
+                struct.unpack(form := _NUMBERS[kind], header.take(struct.calcsize(form)))[0]
+            )
+        elif kind == STRING_TYPE:
             length = header.u64()
-            if length <= MAX_FACT and len(facts) < MAX_FACTS:
-                facts[key[:MAX_FACT]] = header.take(length).decode("utf-8", "replace")
+            if length <= MAX_METADATA_TEXT and len(metadata) < MAX_METADATA_PAIRS:
+                metadata[key[:MAX_METADATA_TEXT]] = header.take(length).decode("utf-8", "replace")
             else:
                 header.skip(length)
         else:
             skip_value(header, kind)
-    return facts
+    return metadata
 
 
-def _text(header: HeaderCursor, most: int) -> str:
+def _read_string(header: HeaderCursor, most: int) -> str:
     length = header.u64()
     if length > most:
         raise _malformed_tensors(f"a name of {length} bytes")
@@ -384,8 +377,8 @@ def _text(header: HeaderCursor, most: int) -> str:
         raise _malformed_tensors("a name that is not UTF-8") from error
 
 
-def _named(name: str) -> str:
-    if not 1 <= len(name) <= MAX_NAME:
+def _check_name(name: str) -> str:
+    if not 1 <= len(name) <= MAX_TENSOR_NAME:
         raise _malformed_tensors(f"a tensor's name of {len(name)} characters")
     return name
 
@@ -397,21 +390,21 @@ def _shape(dimensions: Iterable[Json]) -> tuple[int, ...]:
             raise _malformed_tensors(f"a dimension of {str(dimension)[:40]}")
         shape.append(dimension)
     if len(shape) > MAX_RANK or math.prod(shape) > MAX_INTEGER:
-        raise _malformed_tensors("more dimensions or elements than any tensor has")
+        raise _malformed_tensors("too many dimensions or elements")
     return tuple(shape)
 
 
-def _in_order(found: list[Tensor], begin: int, size: int) -> tuple[Tensor, ...]:
-    """By place in the file; none overlaps another or leaves it, and no name is given twice."""
+def _sorted_by_offset(found: list[Tensor], begin: int, size: int) -> tuple[Tensor, ...]:
+    """The tensors by offset, after checks: inside the file, no overlap, no duplicate name."""
     tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.length))
     for tensor in tensors:
         if tensor.start < begin or tensor.start + tensor.length > size:
-            raise _malformed_tensors(f"tensor {tensor.name[:80]!r} does not lie inside the file")
+            raise _malformed_tensors(f"tensor {tensor.name[:80]!r} is not inside the file")
     for one, other in itertools.pairwise(tensors):
         if one.start + one.length > other.start:
             raise _malformed_tensors(f"tensors {one.name[:80]!r} and {other.name[:80]!r} overlap")
     if len({tensor.name for tensor in tensors}) != len(tensors):
-        raise _malformed_tensors("a tensor's name is given twice")
+        raise _malformed_tensors("duplicate tensor name")
     return tuple(tensors)
 
 
@@ -420,59 +413,59 @@ def _malformed_tensors(why: str) -> Malformed:
 
 
 BUDGET: Final = 40 * 1024 * 1024
-"""Bytes that are read of one file at most, whatever it says of itself."""
+"""Largest number of bytes that an inspection reads of one file."""
 
 
 class BudgetExceeded(Malformed):
-    """A look would have to read more than was agreed on."""
+    """A read would exceed the budget of a `BoundedFile`."""
 
 
 class BoundedFile:
-    """A file of `size` bytes, read at absolute offsets, `budget` bytes in all. It is not closed here.
+    """A file of `size` bytes, read at absolute offsets, at most `budget` bytes in all. The caller closes the file.
 
-    `cut` says that the real thing goes on behind these bytes.
+    `truncated` means that the real file continues after these bytes.
     """
 
     def __init__(self, file: BinaryIO, size: int, budget: int = BUDGET) -> None:
         self._read: Callable[[int, int], bytes] = lambda offset, length: _read(file, offset, length)
-        self._purses = [[budget]]
+        self._budgets = [[budget]]
         self.size = size
-        self.cut = False
+        self.truncated = False
 
-    def at(self, offset: int, length: int) -> bytes:
-        """At most `length` bytes from `offset`: fewer where the file ends. Raises Malformed for an offset that is no
-        place in it and once the budget is spent; OSError where the file does."""
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; fewer at the end of the file. Raises Malformed if the offset is outside
+        the file, BudgetExceeded if the budget is exhausted; OSError if the file does."""
         if not 0 <= offset <= self.size:
-            raise Malformed("not a place in the file", why=f"byte {offset} of {self.size}")
+            raise Malformed("offset outside the file", why=f"byte {offset} of {self.size}")
         length = max(0, min(length, self.size - offset))
-        if any(length > purse[0] for purse in self._purses):
-            raise BudgetExceeded("too much to look through", why="a look at one file reads no more of it")
-        for purse in self._purses:
-            purse[0] -= length
+        if any(length > budget[0] for budget in self._budgets):
+            raise BudgetExceeded("too large to inspect", why="the read limit of one inspection is reached")
+        for budget in self._budgets:
+            budget[0] -= length
         return self._read(offset, length)
 
-    def exactly(self, offset: int, length: int) -> bytes:
-        """As `at`, and Malformed for fewer bytes."""
-        data = self.at(offset, length)
+    def read_exactly(self, offset: int, length: int) -> bytes:
+        """As `read_at`, but raises Malformed for fewer bytes."""
+        data = self.read_at(offset, length)
         if len(data) != length:
-            raise Malformed("cut short", why=f"{length} bytes at {offset} of {self.size}")
+            raise Malformed("truncated", why=f"{length} bytes at {offset} of {self.size}")
         return data
 
-    def rest(self, offset: int, budget: int) -> BoundedFile:
-        """The bytes from `offset` on as a source of their own, `budget` of them at the expense of this one."""
-        made = BoundedFile.of(b"", cut=self.cut)
-        made._read = lambda at, length: self._read(offset + at, length)
-        made._purses = [*self._purses, [budget]]
-        made.size = max(0, self.size - offset)
-        return made
+    def slice_from(self, offset: int, budget: int) -> BoundedFile:
+        """The bytes from `offset` on as a separate source; its reads count against `budget` and this one's budget."""
+        bounded = BoundedFile.of(b"", truncated=self.truncated)
+        bounded._read = lambda at, length: self._read(offset + at, length)
+        bounded._budgets = [*self._budgets, [budget]]
+        bounded.size = max(0, self.size - offset)
+        return bounded
 
     @classmethod
-    def of(cls, data: bytes, *, cut: bool = False) -> BoundedFile:
-        """Bytes that are here already."""
-        made = cls.__new__(cls)
-        made._read, made._purses = (lambda offset, length: data[offset : offset + length]), [[BUDGET]]
-        made.size, made.cut = len(data), cut
-        return made
+    def of(cls, data: bytes, *, truncated: bool = False) -> BoundedFile:
+        """A source of bytes in memory."""
+        bounded = cls.__new__(cls)
+        bounded._read, bounded._budgets = (lambda offset, length: data[offset : offset + length]), [[BUDGET]]
+        bounded.size, bounded.truncated = len(data), truncated
+        return bounded
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -481,18 +474,18 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
 
 
 class Cursor:
-    """Goes through a source from one offset to `end`, `window` bytes at a time at least. Raises Malformed beyond it."""
+    """Reads a source from `position` to `end`, at least `window` bytes at a time. Raises Malformed beyond `end`."""
 
     def __init__(self, source: BoundedFile, position: int, end: int, window: int = 128 * 1024) -> None:
         self._source = source
         self._end = end
-        self._least = window
-        self._from = position
+        self._min_window = window
+        self._window_start = position
         self._window = b""
         self.position = position
 
     def take(self, length: int) -> bytes:
-        start = self.position - self._from
+        start = self.position - self._window_start
         if start + length > len(self._window) or start < 0:
             self._fill(length)
             start = 0
@@ -500,37 +493,37 @@ class Cursor:
         return self._window[start : start + length]
 
     def line(self, limit: int) -> bytes | None:
-        """The bytes before the next line feed, which is stepped over; None where the first `limit` bytes hold none and
-        more follow. Raises Malformed where the rest has none."""
+        """The bytes before the next line feed, which is skipped; None if the next `limit` bytes have no line feed and
+        more follow. Raises Malformed if the rest has none."""
         length = 0
         while (stop := self._line_feed()) < 0:
-            if self._from + len(self._window) >= self._end:
-                raise Malformed("cut short", why=f"no line feed after byte {self.position}")
+            if self._window_start + len(self._window) >= self._end:
+                raise Malformed("truncated", why=f"no line feed after byte {self.position}")
             if length >= limit:
                 return None
-            length = min(limit, max(self._least, length * 8))
+            length = min(limit, max(self._min_window, length * 8))
             self._fill(min(length, self._end - self.position))
-        start = self.position - self._from
+        start = self.position - self._window_start
         self._advance(stop + 1 - start)
         return self._window[start:stop]
 
     def _line_feed(self) -> int:
-        """Where in the window the next line feed is; -1 for nowhere."""
-        start = self.position - self._from
+        """The index of the next line feed in the window; -1 if there is none."""
+        start = self.position - self._window_start
         return self._window.find(b"\n", start) if 0 <= start < len(self._window) else -1
 
     def skip(self, length: int) -> None:
         self._advance(length)
 
     def skip_strings(self, count: int) -> None:
-        """Step over `count` strings, each behind its length in 8 bytes. A vocabulary has hundreds of thousands."""
+        """Skip `count` strings, each after its length in 8 bytes. Fast, for vocabularies of hundreds of thousands."""
         unpack = struct.Struct("<Q").unpack_from
         while count > 0:
-            at, end = self.position - self._from, len(self._window)
+            at, end = self.position - self._window_start, len(self._window)
             while count > 0 and 0 <= at <= end - 8:
                 at += 8 + unpack(self._window, at)[0]
                 count -= 1
-            self.skip(self._from + at - self.position)
+            self.skip(self._window_start + at - self.position)
             if count > 0:
                 self.skip(self.uint(8))
                 count -= 1
@@ -540,13 +533,13 @@ class Cursor:
         return int.from_bytes(self.take(width), "little")
 
     def _fill(self, length: int) -> None:
-        wanted = min(max(length, self._least), self._end - self.position)
+        wanted = min(max(length, self._min_window), self._end - self.position)
         if length > wanted:
-            raise Malformed("cut short", why=f"{length} bytes at {self.position}, and {max(wanted, 0)} are left")
-        self._window = self._source.exactly(self.position, wanted)
-        self._from = self.position
+            raise Malformed("truncated", why=f"{length} bytes at {self.position}, and {max(wanted, 0)} are left")
+        self._window = self._source.read_exactly(self.position, wanted)
+        self._window_start = self.position
 
     def _advance(self, length: int) -> None:
         if length < 0 or self.position + length > self._end:
-            raise Malformed("cut short", why=f"{length} bytes at {self.position}, which go beyond {self._end}")
+            raise Malformed("truncated", why=f"{length} bytes at {self.position} exceed the end at {self._end}")
         self.position += length

@@ -1,13 +1,12 @@
-"""The HTTP face of a node: what unmodified clients of other worlds read here. Runs in the node's process and loop.
+"""The HTTP gateway of a node: read routes for unmodified clients. Runs in the process and event loop of the node.
 
-    running, beside    the parts of a node that routes use; how the gateway starts and ends with its node
-    app                the one ASGI application: routes, errors, headers, bounds
-    server             the listening socket
-    access             who may read what: the node's tokens
-    hub/               the Hugging Face Hub's read routes
-    gguf/              the registry routes of Ollama and of older llama.cpp
-    blobs/             a file server for large files and for peers, by signed URLs
-    tlog/              the faces of transparency logs, witnesses and mirrors
+context       the parts of a node that routes use
+app           the ASGI application, and the start and end of the gateway
+http          listening socket, connection limits, access tokens, errors, headers, bounds
+hub/          the read routes of the Hugging Face Hub
+ollama        the registry routes of Ollama and of older llama.cpp
+fileserver/   a file server for large files and for peers, with signed URLs
+tlog          the HTTP APIs of transparency logs, witnesses and mirrors
 
-Nothing is decided here that `comity.trust` decides, and nothing is kept that `comity.ledger` keeps.
+`comity.trust` makes all trust decisions, and `comity.ledger` stores all state.
 """

@@ -1,19 +1,5 @@
-"""The one ASGI application: routes of every face, what they refuse, and what stands around each request.
-
-A node's gateway, for as long as its node runs: the hook that `comity.node.app.serve` is given.
-
-The HTTP face of a node: what unmodified clients of other worlds read here. Runs in the node's process and loop.
-
-    running, beside    the parts of a node that routes use; how the gateway starts and ends with its node
-    app                the one ASGI application: routes, errors, headers, bounds
-    server             the listening socket
-    access             who may read what: the node's tokens
-    hub/               the Hugging Face Hub's read routes
-    gguf/              the registry routes of Ollama and of older llama.cpp
-    blobs/             a file server for large files and for peers, by signed URLs
-    tlog/              the faces of transparency logs, witnesses and mirrors
-
-Nothing is decided here that `comity.trust` decides, and nothing is kept that `comity.ledger` keeps.
+"""The ASGI application of the gateway: all routes, routing errors, and the companion that `comity.node.app.serve`
+runs.
 """
 
 from __future__ import annotations
@@ -30,10 +16,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from comity.gateway.context import GatewayContext
-from comity.gateway.fileserver.server import serving
-from comity.gateway.http import Access, ConnectionPlaces, RequestBounds, answer, listening, on_error
+from comity.gateway.fileserver.server import serve_files
+from comity.gateway.http import ConnectionSlots, GatewayAccess, RequestBounds, error_response, listen_http, on_error
 from comity.gateway.hub import routes as hub
-from comity.gateway.hub.catalogue import Catalogue, opened
+from comity.gateway.hub.catalogue import Catalogue, open_catalogue
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import BODIES
 from comity.gateway.ollama import ollama_routes
@@ -46,17 +32,17 @@ from comity.node.supervisor import Supervisor
 from comity.trust.errors import ComityError, Malformed, NotFound
 
 
-def make_app(running: GatewayContext, catalogue: Catalogue) -> Starlette:
-    """The gateway of a running node."""
-    access, through = Access(running.core), ReadThroughRoutes(running, catalogue)
+def make_app(context: GatewayContext, catalogue: Catalogue) -> Starlette:
+    """Return the application for a running node."""
+    access, read_through = GatewayAccess(context.core), ReadThroughRoutes(context, catalogue)
     return Starlette(
         routes=[
             Route("/healthz", healthz),
-            *tlog_routes(running),
-            *ollama_routes(running, through, access),
-            *hub.hub_routes(running, through, access),
+            *tlog_routes(context),
+            *ollama_routes(context, read_through, access),
+            *hub.hub_routes(context, read_through, access),
         ],
-        middleware=[Middleware(RequestBounds, core=running.core)],
+        middleware=[Middleware(RequestBounds, core=context.core)],
         exception_handlers={ComityError: on_error, HTTPException: on_routing},
     )
 
@@ -66,34 +52,36 @@ async def healthz(request: Request) -> JSONResponse:
 
 
 async def on_routing(request: Request, error: Exception) -> JSONResponse:
-    """What the router itself refuses."""
+    """Return the error response for a request that the router refuses."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return answer(NotFound("there is nothing at this address", code="NO-SUCH-ROUTE"))
+        return error_response(NotFound("no such address", code="NO-SUCH-ROUTE"))
     if error.status_code == 405:
-        return answer(Malformed("this address does not take such a request", why=request.method[:20], code="METHOD"))
-    return answer(Malformed("the request cannot be read", why=error.detail))
+        return error_response(
+            Malformed("the address does not support this method", why=request.method[:20], code="METHOD")
+        )
+    return error_response(Malformed("the request cannot be read", why=error.detail))
 
 
 @asynccontextmanager
-async def beside(
+async def serve_gateway(
     core: NodeContext,
-    desk: Submissions,
+    submissions: Submissions,
     replication: ReplicationTasks,
-    passages: ReadThroughImports,
+    read_through: ReadThroughImports,
     supervisor: Supervisor,
 ) -> AsyncIterator[str]:
-    """Serve HTTP while the block lasts; gives the URL, empty where the settings name no address for it.
+    """Serve HTTP while the block lasts; yields the URL, empty if the settings have no HTTP address.
 
-    Raises Unavailable (LISTEN) for an address that cannot be had; NotFound, Malformed for certificate and key files.
+    Raises Unavailable (LISTEN) if the address is in use; NotFound, Malformed for certificate and key files.
     """
     settings = core.config.gateway
-    async with serving(core, replication.blob_lost) as blobs:
+    async with serve_files(core, replication.blob_lost) as blobs:
         if not settings.http:
             yield ""
             return
-        bodies = ConnectionPlaces(BODIES, "readers")
-        running = GatewayContext(core, desk, replication, passages, supervisor, blobs, bodies)
-        async with opened(core) as catalogue, listening(make_app(running, catalogue), settings) as url:
+        bodies = ConnectionSlots(BODIES, "readers")
+        context = GatewayContext(core, submissions, replication, read_through, supervisor, blobs, bodies)
+        async with open_catalogue(core) as catalogue, listen_http(make_app(context, catalogue), settings) as url:
             structlog.get_logger("comity.gateway").info("gateway", url=url)
             yield url

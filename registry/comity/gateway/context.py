@@ -1,11 +1,11 @@
-"""The parts of a running node that the gateway's routes use."""
+"""The parts of a running node that the routes of the gateway use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from comity.gateway.fileserver.server import FileRoutes
-from comity.gateway.http import ConnectionPlaces
+from comity.gateway.http import ConnectionSlots
 from comity.node.config import Gateway
 from comity.node.context import NodeContext
 from comity.node.importing.read_through import ReadThroughImports
@@ -16,16 +16,16 @@ from comity.node.supervisor import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """A node at work. `supervisor` runs the loops that routes need; it outlives the gateway's last request. Every body
-    of a file that is sent here holds one of `bodies`."""
+    """Parts of a running node. `supervisor` runs the loops that routes need; it outlives the last request. Each file
+    body that is sent here uses one of `bodies`."""
 
     core: NodeContext
-    desk: Submissions
+    submissions: Submissions
     replication: ReplicationTasks
-    passages: ReadThroughImports
+    read_through: ReadThroughImports
     supervisor: Supervisor
     blobs: FileRoutes
-    bodies: ConnectionPlaces
+    bodies: ConnectionSlots
 
     @property
     def settings(self) -> Gateway:

@@ -1,32 +1,18 @@
-"""Places for requests that hold memory while their client takes its time: bodies of files, and uploads.
+"""HTTP infrastructure of the gateway: connections, request slots, access tokens, error responses, request bounds.
 
-When all are taken, a request waits for one. The address block that holds the most of them gives one up to requests
-from elsewhere: its connection is cut, and a client that is served in good faith goes on where it was.
+(1) each caller has a rate and a number of concurrent requests; unknown callers are counted by network address
+(2) the request target and body have size limits, and a body must arrive at `SLOWEST` bytes a second or faster
+(3) a response that the client takes slower than that, or not at all, is aborted
+(4) every error is a response of one table, or aborts a started response; internal errors are logged, not returned
+(5) response headers forbid browsers to run, frame or sniff the content, because models contain HTML and JavaScript
+(6) one log line per request, with the route but not the address, so that no token or signature is logged
 
-
-The gateway's listening socket, and the ASGI server behind it (docs/decisions/0008-asgi-server.md).
-
-Who may read what through the gateway: anybody where it is public, else who shows one of the node's tokens.
-
-A token that this node did not hand out is somebody else's secret: clients send what they have to whatever endpoint they
-are told. It is never logged, and opens as much as no token does.
-
-
-One table: the errors of this house as HTTP answers.
-
-A refusal is JSON `{"error", "code", "hint"}` with `X-Error-Code` and `X-Error-Message`, which Hub clients read. They
-know a few words of their own; every other code is the one of `comity explain`.
-
-
-What stands around every request, before a route sees it and after it has answered.
-
-(1) a caller has a rate and a number of requests at once; strangers are counted by network address
-(2) a target and a body have bounds, and a body has to come at `SLOWEST` bytes a second or faster
-(3) an answer that nobody takes, or that a client takes slower than that, is given up
-(4) whatever goes wrong leaves as an answer of the one table, or cuts the one that was begun; a fault of our own is
-    logged and told to nobody
-(5) every answer forbids a browser to run, frame or guess what is in it: models hold HTML and JavaScript
-(6) one line in the node's log, with the route and never the address itself: no token and no signature gets there
+Slots limit requests that hold memory while the client is slow (file bodies, uploads). If all are used, a request waits;
+the address block with most slots loses one to requests from other blocks: its connection is aborted, and the client can
+resume. Anyone may read a public gateway; else a token of this node is required. An unknown token is ignored and never
+logged, because it may be a secret for another endpoint. An error is JSON `{"error", "code", "hint"}` with
+`X-Error-Code` and `X-Error-Message` for Hub clients; a few codes are mapped to those that they know. ASGI server:
+docs/decisions/0008-asgi-server.md.
 """
 
 from __future__ import annotations
@@ -50,7 +36,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from comity.content.secrets import FILE, Token, TokenFile, hashed, looks_like_one
+from comity.content.secrets import TOKENS_FILE, Token, TokenFile, looks_like_token, token_hash
 from comity.node.config import Gateway
 from comity.node.context import NodeContext
 from comity.node.listeners import connection_limits
@@ -72,81 +58,81 @@ from comity.wire.errors import clean
 from comity.wire.limits import Allowance, FairShares, Throttle
 from comity.wire.tls import address_block, caller_name
 
-WAIT: Final = 8.0
-"""Seconds that a request waits for a place: stock clients wait for ten."""
-AGAIN: Final = 1.0
-"""Seconds after which a request that waits tries again."""
-CUT: Final = "comity.cut"
-"""Member of an ASGI scope: a function that ends its connection at once."""
+SLOT_TIMEOUT: Final = 8.0
+"""Seconds that a request waits for a slot; stock clients wait for ten."""
+RETRY_INTERVAL: Final = 1.0
+"""Seconds after which a waiting request tries again."""
+ABORT: Final = "comity.cut"
+"""Key in an ASGI scope: a function that aborts the connection."""
 
 
-class ConnectionPlaces:
-    """At most `places` holders. Call from one event loop.
+class ConnectionSlots:
+    """At most `slots` concurrent holders. Not thread-safe: call from one event loop.
 
     Args:
-        what: the holders in the plural, for the error: `uploads`.
+        what: plural noun for the holders in the error text, for example `uploads`.
         wait: seconds that a request waits.
     """
 
-    def __init__(self, places: int, what: str, *, wait: float = WAIT) -> None:
-        self._shares: FairShares[object] = FairShares(places, time.monotonic)
-        self._cuts: dict[object, Callable[[], None]] = {}
+    def __init__(self, slots: int, what: str, *, wait: float = SLOT_TIMEOUT) -> None:
+        self._shares: FairShares[object] = FairShares(slots, time.monotonic)
+        self._aborts: dict[object, Callable[[], None]] = {}
         self._what = what
         self._wait = wait
         self._freed = asyncio.Event()
 
     @asynccontextmanager
-    async def taken(self, scope: Scope) -> AsyncIterator[Callable[[], None]]:
-        """Hold a place for the request of `scope`; gives the function to call whenever the client made progress.
+    async def slot(self, scope: Scope) -> AsyncIterator[Callable[[], None]]:
+        """Hold a slot for the request of `scope`; yields a function to call when the client makes progress.
 
-        Raises Unavailable (NODE-BUSY) where none came free in time.
+        Raises Unavailable (NODE-BUSY) on timeout.
         """
         item = object()
         await self._take(item, address_block(str((scope.get("client") or ("",))[0])))
-        self._cuts[item] = scope.get(CUT, lambda: None)
+        self._aborts[item] = scope.get(ABORT, lambda: None)
         try:
             yield lambda: self._shares.progress(item)
         finally:
-            del self._cuts[item]
-            self._shares.give_back(item)
+            del self._aborts[item]
+            self._shares.release(item)
             self._free()
 
     async def _take(self, item: object, block: str) -> None:
         try:
             async with asyncio.timeout(self._wait):
-                while (out := self._shares.take(item, block)) is item:
-                    with suppress(TimeoutError):  # a holder that stalls gives way though no place comes free
-                        async with asyncio.timeout(AGAIN):
+                while (evicted := self._shares.acquire(item, block)) is item:
+                    with suppress(TimeoutError):  # FairShares may evict a stalled holder although no slot is freed
+                        async with asyncio.timeout(RETRY_INTERVAL):
                             await self._freed.wait()
         except TimeoutError as error:
-            why = f"it has as many {self._what} at once as it has room for"
+            why = f"all slots for {self._what} are used"
             hint = "try again in a few seconds"
             raise Unavailable("this node is busy", why=why, hint=hint, code="NODE-BUSY") from error
-        if out is not None:
-            self._cuts[out]()
+        if evicted is not None:
+            self._aborts[evicted]()
 
     def _free(self) -> None:
-        """Wake all who wait: they try again, in the order in which they came."""
+        """Wake all waiting requests; they try again in order of arrival."""
         self._freed.set()
         self._freed = asyncio.Event()
 
 
-GRACE: Final = 2
-"""Seconds that requests under way are given when the node stops."""
+SHUTDOWN_GRACE: Final = 2
+"""Seconds for active requests when the node stops."""
 KEEP_ALIVE: Final = 30
 HEAD_SECONDS: Final = 60.0
-"""Within which the head of a request has to be there, counted from the connection or the answer before it."""
+"""Seconds until the head of a request must be complete, from the connection or the previous response."""
 MAX_HEAD: Final = 64 * 1024
 HANDSHAKE: Final = 10.0
-"""Seconds that a TLS handshake may take."""
+"""Seconds for a TLS handshake."""
 BACKLOG: Final = 1024
 
 _log: Final = structlog.get_logger("comity.gateway")
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
-    """Serve `app` while the block lasts; gives the URL at which it answers.
+async def listen_http(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
+    """Serve `app` while the block lasts; yields its URL.
 
     Raises Unavailable (LISTEN); NotFound and Malformed for certificate and key.
     """
@@ -162,7 +148,7 @@ async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE,
     )
     config.load()
     server = _Server(config)
@@ -179,7 +165,7 @@ async def listening(app: ASGIApp, settings: Gateway) -> AsyncIterator[str]:
 
 
 class _Server(uvicorn.Server):
-    """One that leaves the process's signals to the node, and accepting to `_Acceptor`."""
+    """A server that leaves signals to the node, and accepting to `_Acceptor`."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -187,9 +173,9 @@ class _Server(uvicorn.Server):
 
 
 class _Acceptor:
-    """Accepts connections, and counts them from their first moment on: a TLS handshake that stalls holds a place too.
+    """Accepts connections and counts them from the start, so that a stalled TLS handshake uses a slot too.
 
-    When all places are taken, `FairShares` decides which connection is cut. Call from the event loop only.
+    If all slots are used, `FairShares` selects the connection to abort. Not thread-safe: call from the event loop.
     """
 
     def __init__(self, server: uvicorn.Server, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -200,35 +186,35 @@ class _Acceptor:
         self._handshakes: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Accept until cancelled. A connection that cannot be accepted costs a log line and a tenth of a second."""
+        """Accept until cancelled. An accept error is logged and delays the next accept by 0.1 s."""
         loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
                     client, address = await loop.sock_accept(self._listener)
                 except OSError as error:
-                    _log.warning("no connection was accepted", why=str(error))
+                    _log.warning("accept failed", why=str(error))
                     await asyncio.sleep(0.1)
                     continue
-                self._place(client, str(address[0]))
+                self._admit(client, str(address[0]))
         finally:
             for task in self._handshakes:
                 task.cancel()
 
-    def _place(self, client: socket.socket, host: str) -> None:
-        out = self._shares.take(client, address_block(host))
-        if out is client:
+    def _admit(self, client: socket.socket, host: str) -> None:
+        evicted = self._shares.acquire(client, address_block(host))
+        if evicted is client:
             client.close()
             return
-        if out is not None:
-            with contextlib.suppress(OSError):  # its transport notices, and closes it
-                out.shutdown(socket.SHUT_RDWR)
-        task = asyncio.create_task(self._begin(client), name="gateway handshake")
+        if evicted is not None:
+            with contextlib.suppress(OSError):  # its transport closes the socket
+                evicted.shutdown(socket.SHUT_RDWR)
+        task = asyncio.create_task(self._handshake(client), name="gateway handshake")
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
-    async def _begin(self, client: socket.socket) -> None:
-        """Hand the connection to its protocol, after the TLS handshake where there is TLS."""
+    async def _handshake(self, client: socket.socket) -> None:
+        """Do the TLS handshake, if any, and start the protocol."""
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
@@ -237,42 +223,42 @@ class _Acceptor:
                 ssl=self._tls,
                 ssl_handshake_timeout=HANDSHAKE if self._tls else None,
             )
-        except (OSError, TimeoutError):  # not TLS, gone, cut, or too slow
-            self._shares.give_back(client)
+        except (OSError, TimeoutError):  # not TLS, disconnected, aborted, or too slow
+            self._shares.release(client)
             client.close()
 
     def _connection(self, client: socket.socket) -> _Connection:
         made = _Connection(self._server.config, self._server.server_state, {})
-        made.counted(self._shares, client)
+        made.attach_slot(self._shares, client)
         return made
 
 
 class _Connection(HttpToolsProtocol):
-    """A connection whose requests have to begin in time, with heads of a bounded size. It holds one of `_Acceptor`'s
-    places until it is lost, and makes progress by requests that begin and by answers that the client takes."""
+    """A connection with limits on time and size of request heads. It holds one slot of `_Acceptor` until it closes;
+    requests and taken response bytes count as progress."""
 
     _head = 0
     _timer: asyncio.TimerHandle | None = None
     _shares: FairShares[socket.socket]
     _client: socket.socket
 
-    def counted(self, shares: FairShares[socket.socket], client: socket.socket) -> None:
-        """The place that this connection holds."""
+    def attach_slot(self, shares: FairShares[socket.socket], client: socket.socket) -> None:
+        """Set the slot that this connection holds."""
         self._shares, self._client = shares, client
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._have_head()
-        self._shares.give_back(self._client)
+        self._stop_head_timer()
+        self._shares.release(self._client)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope[CUT] = self.transport.abort
+        scope[ABORT] = self.transport.abort
 
     def resume_writing(self) -> None:
         self._shares.progress(self._client)
@@ -280,34 +266,34 @@ class _Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._timer is not None:  # all of it was head, and there is more to come
+        if self._timer is not None:  # the head is not complete yet
             self._head += len(data)
             if self._head > MAX_HEAD:
                 self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        self._have_head()
+        self._stop_head_timer()
         self._shares.progress(self._client)
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:  # else the next request has come already, and is being answered
-            self._await_head()
+        if self.cycle.response_complete:  # else the next request is being handled already
+            self._start_head_timer()
 
-    def _await_head(self) -> None:
-        self._have_head()
+    def _start_head_timer(self) -> None:
+        self._stop_head_timer()
         if not self.transport.is_closing():
             self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
-    def _have_head(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._head = None, 0
 
 
 def tls_context(settings: Gateway) -> ssl.SSLContext | None:
-    """For the certificate that the settings name, if any. Raises NotFound, Malformed."""
+    """Return the TLS context for the configured certificate, if any. Raises NotFound, Malformed."""
     if settings.certificate is None or settings.key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -318,14 +304,14 @@ def tls_context(settings: Gateway) -> ssl.SSLContext | None:
         missing: list[Path] = [path for path in (settings.certificate, settings.key) if not path.exists()]
         raise NotFound("no certificate for the gateway", why=f"{missing[0]} is missing") from error
     except (ssl.SSLError, OSError) as error:
-        raise Malformed("the gateway's certificate cannot be used", why=str(error), code="CONFIG") from error
+        raise Malformed("the certificate of the gateway is not usable", why=str(error), code="CONFIG") from error
     return context
 
 
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    # asyncio turns Nagle's algorithm off on sockets that say that they are TCP; with it, answers wait for 40 ms.
+    # asyncio disables Nagle's algorithm only on sockets created as TCP; with Nagle, responses wait for 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -336,7 +322,7 @@ def _listen(address: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        hint = "choose another address in node.toml, or stop what listens there"
+        hint = "choose another address in node.toml, or stop the program that listens there"
         why = error.strerror or str(error)
         raise Unavailable(f"cannot listen on {address}", why=why, hint=hint, code="LISTEN") from error
     return listener
@@ -347,41 +333,39 @@ def _url(settings: Gateway, listener: socket.socket) -> str:
     return f"{scheme}://{settings.http.rpartition(':')[0]}:{listener.getsockname()[1]}"
 
 
-class Access:
-    """Reads the tokens again whenever their file has changed."""
+class GatewayAccess:
+    """Checks tokens; reloads the token file when it changes."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
-        self._file = TokenFile(core.config.path(FILE))
+        self._file = TokenFile(core.config.path(TOKENS_FILE))
         self._version: tuple[int, ...] | None = None
         self._tokens: dict[Digest, Token] = {}
 
     async def token(self, request: Request) -> Token | None:
-        """The token that comes with a request, if it is one of this node's."""
+        """Return the token of a request if it is one of this node."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not looks_like_one(secret.strip()):
+        if scheme.lower() != "bearer" or not looks_like_token(secret.strip()):
             return None
         await self._core.pools.files(self._refresh)
-        return self._tokens.get(hashed(secret.strip()))
+        return self._tokens.get(token_hash(secret.strip()))
 
     async def require(self, request: Request, repository: str) -> None:
-        """Raises Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
+        """Raise Refused (NO-TOKEN, TOKEN-SCOPE) unless the request may read `repository`."""
         if self._core.config.gateway.public:
             return
         token = await self.token(request)
         if token is None:
-            raise Refused(
-                "this node serves nothing without a token of its own", hint="ask its operator", code="NO-TOKEN"
-            )
-        if not token.opens(repository):
-            raise Refused("your token does not open this repository", hint="ask its operator", code="TOKEN-SCOPE")
+            raise Refused("a token of this node is required", hint="ask its operator", code="NO-TOKEN")
+        if not token.allows(repository):
+            raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
 
-    async def reach(self, request: Request) -> Callable[[str], bool]:
-        """Whether the request may read a repository, by its name: for lists, which must not tell of others."""
+    async def readable_names(self, request: Request) -> Callable[[str], bool]:
+        """Return a predicate of the repository names that the request may read, for lists."""
         if self._core.config.gateway.public:
             return lambda name: True
         token = await self.token(request)
-        return token.opens if token is not None else lambda name: False
+        return token.allows if token is not None else lambda name: False
 
     def _refresh(self) -> None:
         version = self._file.version()
@@ -410,7 +394,7 @@ _BY_CODE: Final[Mapping[str, int]] = {
     "BODY-TOO-LARGE": 413,
     "METHOD": 405,
     "RANGE": 416,
-    # C2SP tlog-witness and tlog-mirror: what is well said and does not hold.
+    # C2SP tlog-witness and tlog-mirror: well-formed but invalid.
     "CHECKPOINT-EMPTY-ROOT": 422,
     "CONSISTENCY": 422,
     "EQUIVOCATION": 422,
@@ -427,13 +411,14 @@ HUB_CODES: Final[Mapping[str, str]] = {
     "TOKEN-SCOPE": "GatedRepo",
     "UPSTREAM-GATED": "GatedRepo",
 }
-"""The words that Hub clients know; to who shows no token a repository is not found, as at the Hub. Source:
-huggingface_hub, `hf_raise_for_status`."""
+"""Codes that Hub clients know. Without a token a repository is not found, as at the Hub. Source: huggingface_hub,
+`hf_raise_for_status`.
+"""
 RETRY_SECONDS: Final = 2
 
 
-def answer(error: ComityError) -> JSONResponse:
-    """The refusal that `error` is to an HTTP client."""
+def error_response(error: ComityError) -> JSONResponse:
+    """Return the HTTP response for `error`."""
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     status = _BY_CODE.get(error.code, STATUS[kind])
     message = clean(str(error), limits.ERROR_WHAT + limits.ERROR_WHY)
@@ -452,17 +437,17 @@ def answer(error: ComityError) -> JSONResponse:
 
 async def on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComityError)
-    return answer(error)
+    return error_response(error)
 
 
 MAX_TARGET: Final = 8 * 1024
-"""Bytes of path and query."""
+"""Maximum bytes of path and query."""
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Bytes of any request's body; routes that read one bound it further."""
+"""Maximum bytes of any request body; routes have lower limits."""
 STALLED: Final = 20.0
-"""Seconds that a client may take nothing of an answer, or send nothing of a body."""
+"""Seconds without progress of a response or request body before it is aborted."""
 SLOWEST: Final = 16 * 1024
-"""Bytes a second that a client takes or sends at the least, after the first `STALLED` seconds."""
+"""Minimum bytes per second of a client, after the first `STALLED` seconds."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -472,11 +457,11 @@ HEADERS: Final = {
 
 
 class ResponseTimeout(Exception):
-    """An answer that was begun cannot be completed: the connection is cut, which the client notices."""
+    """A started response cannot be completed; the connection is aborted, so the client sees an error."""
 
 
 class RequestBounds:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware that applies the bounds to all requests."""
 
     def __init__(self, app: ASGIApp, *, core: NodeContext) -> None:
         self._app = app
@@ -494,7 +479,7 @@ class RequestBounds:
         begun = time.monotonic()
         try:
             with self._throttle.call(caller_name(str((scope.get("client") or ("",))[0]))):
-                _require_short(scope)
+                _require_short_target(scope)
                 await self._app(scope, exchange.receive, exchange.send)
         except ComityError as error:
             await self._refuse(scope, exchange, error)
@@ -505,10 +490,10 @@ class RequestBounds:
         except ClientDisconnect:
             pass
         except ResponseTimeout as error:
-            _log.warning("an answer was cut off", route=_route(scope), why=str(error))
+            _log.warning("response aborted", route=_route(scope), why=str(error))
         except Exception:
-            _log.exception("a route broke", route=_route(scope))
-            await self._refuse(scope, exchange, ComityError("the node failed to answer", why="its log says why"))
+            _log.exception("route failed", route=_route(scope))
+            await self._refuse(scope, exchange, ComityError("internal error", why="see the log of the node"))
         finally:
             route = _route(scope)
             self._metrics.http_requests.labels(route, str(exchange.status)).inc()
@@ -522,15 +507,15 @@ class RequestBounds:
             )
 
     async def _refuse(self, scope: Scope, exchange: _Exchange, error: ComityError) -> None:
-        """Half an answer that is out is left as it is: the server then cuts the connection, which tells the client."""
+        """Send the error; if a response has started, only log it: the server then aborts the connection."""
         if exchange.status:
-            _log.warning("an answer was cut off", route=_route(scope), code=error.code, why=str(error))
+            _log.warning("response aborted", route=_route(scope), code=error.code, why=str(error))
             return
-        await answer(error)(scope, exchange.receive, exchange.send)
+        await error_response(error)(scope, exchange.receive, exchange.send)
 
 
 class _Exchange:
-    """One request and its answer, as they pass."""
+    """One request and its response; counts bytes and time."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self.id = secrets.token_hex(8)
@@ -543,7 +528,7 @@ class _Exchange:
         self._whole = False
 
     async def receive(self) -> Message:
-        if self._whole:  # nothing more comes but the news that the client has gone
+        if self._whole:  # only a disconnect message can follow
             return await self._receive()
         begun = time.monotonic()
         async with asyncio.timeout(STALLED + self._received / SLOWEST - self._waited):
@@ -568,7 +553,7 @@ class _Exchange:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body, of at most `most` bytes. Raises Malformed (BODY-TOO-LARGE)."""
+    """Return the body, at most `most` bytes. Raises Malformed (BODY-TOO-LARGE)."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -579,9 +564,9 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _require_short(scope: Scope) -> None:
+def _require_short_target(scope: Scope) -> None:
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
-        raise Malformed("the address is too long", why=f"more than {MAX_TARGET} bytes")
+        raise Malformed("the request target is too long", why=f"more than {MAX_TARGET} bytes")
 
 
 def _route(scope: Scope) -> str:

@@ -1,19 +1,10 @@
-"""GGUF files for programs that do not speak Hub: Ollama, and llama.cpp before it did. Their registry routes, read-only.
+"""Registry routes for GGUF files, read-only: for Ollama, and for llama.cpp before it used the Hub API.
 
-    models    which file of an artifact a tag means, and the manifest that wraps it
-    routes    /v2/{namespace}/{name}/manifests/{tag} and blobs/{digest}
-
-Newer llama.cpp (`-hf`) uses the Hub's own routes and finds nothing special here.
-
-
-A GGUF file as an Ollama model. Pure.
-
-The file's SHA-256 is its layer digest, so the manifest is all that has to be made up, and it follows from the file: the
-same file gives the same bytes everywhere. What the model is (family, template, parameters) stands in the file itself.
-Source: Docker image manifest v2 schema 2 as Ollama uses it; `ggufFile` as llama.cpp read it before it used the Hub.
-
-
-The registry routes over HTTP. A tag is a version of the repository, else a quantisation in its newest version."""
+The layer digest is the SHA-256 of the file, and the image manifest is derived from the file only, so it is the same
+everywhere. A tag is a version of the repository, else a quantisation in its newest version. Model family, template and
+parameters are in the file. Newer llama.cpp (`-hf`) uses the Hub routes. Sources: Docker image manifest v2 schema 2 as
+Ollama uses it; `ggufFile` as llama.cpp read it before it used the Hub.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from comity.gateway.context import GatewayContext
-from comity.gateway.http import Access
+from comity.gateway.http import GatewayAccess
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.routes import content_response
 from comity.gateway.hub.views import MAIN, Claim
@@ -41,7 +32,7 @@ MODEL: Final = "application/vnd.ollama.image.model"
 PROJECTOR: Final = "application/vnd.ollama.image.projector"
 LATEST: Final = "latest"
 PREFERRED: Final = "Q4_K_M"
-"""What both programs take where nobody names a quantisation."""
+"""Default quantisation of both programs."""
 
 _QUANTISATION: Final = re.compile(
     r"(?:^|[-._/])((?:UD-)?(?:I?Q[0-9]\w*|TQ[0-9]\w*|MXFP4\w*|BF16|F16|F32))\.gguf\Z", re.I
@@ -51,13 +42,13 @@ _PROJECTOR: Final = re.compile(r"(?:^|/)mmproj[^/]*\.gguf\Z", re.I)
 
 
 def quantisation(entry: FileEntry) -> str:
-    """What the file's name says: `Q4_K_M`; empty where it says nothing."""
+    """Return the quantisation in the name of the file, such as `Q4_K_M`; empty if there is none."""
     found = _QUANTISATION.search(entry.path)
     return found[1].upper() if found else ""
 
 
 def list_models(manifest: Manifest) -> tuple[FileEntry, ...]:
-    """The files that are a whole model each: neither parts of one, which these programs cannot join, nor projectors."""
+    """Return the files that are complete models: no parts, which these programs cannot join, and no projectors."""
     return tuple(
         entry
         for entry in manifest.files
@@ -66,7 +57,7 @@ def list_models(manifest: Manifest) -> tuple[FileEntry, ...]:
 
 
 def choose_model(manifest: Manifest, tag: str) -> FileEntry:
-    """The file that `tag` means: a quantisation, a file's name, or `latest`. Raises NotFound (NO-SUCH-FILE)."""
+    """Return the file for `tag`: a quantisation, a file name, or `latest`. Raises NotFound (NO-SUCH-FILE)."""
     files = list_models(manifest)
     wanted = PREFERRED if tag == LATEST else tag.upper()
     for entry in files:
@@ -75,16 +66,16 @@ def choose_model(manifest: Manifest, tag: str) -> FileEntry:
     if tag == LATEST and files:
         return files[0]
     known = ", ".join(filter(None, map(quantisation, files))) or "none"
-    raise NotFound(f"no GGUF file for {tag[:80]!r}", why=f"there is {known}", code="NO-SUCH-FILE")
+    raise NotFound(f"no GGUF file for {tag[:80]!r}", why=f"there are: {known}", code="NO-SUCH-FILE")
 
 
 def find_projector(manifest: Manifest) -> FileEntry | None:
-    """The file that turns images into tokens, where there is one."""
+    """Return the file that converts images to tokens, if there is one."""
     return next((entry for entry in manifest.files if _PROJECTOR.search(entry.path)), None)
 
 
 def model_config(entry: FileEntry) -> bytes:
-    """The image configuration of a model. The same bytes for the same file."""
+    """Return the image configuration of a model; the same file gives the same bytes."""
     document = {
         "architecture": "amd64",
         "file_type": quantisation(entry) or "unknown",
@@ -96,7 +87,7 @@ def model_config(entry: FileEntry) -> bytes:
 
 
 def model_image(entry: FileEntry, projector: FileEntry | None) -> dict[str, Any]:
-    """The image manifest of a model, with what llama.cpp reads in it."""
+    """Return the image manifest of a model, with the fields that llama.cpp reads."""
     configuration = model_config(entry)
     layers = [_layer(MODEL, entry)] + ([_layer(PROJECTOR, projector)] if projector else [])
     document: dict[str, Any] = {
@@ -112,7 +103,7 @@ def model_image(entry: FileEntry, projector: FileEntry | None) -> dict[str, Any]
 
 
 def model_blob(manifest: Manifest, digest: str) -> FileEntry | bytes:
-    """What `sha256:…` names in an artifact's images: a file, or a configuration. Raises NotFound (NO-SUCH-FILE)."""
+    """Return the file or configuration with digest `sha256:…`. Raises NotFound (NO-SUCH-FILE)."""
     files: Sequence[FileEntry] = manifest.files
     for entry in files:
         if f"sha256:{entry.sha256}" == digest and entry.path.lower().endswith(".gguf"):
@@ -128,8 +119,8 @@ def _layer(kind: str, entry: FileEntry) -> dict[str, Any]:
     return {"mediaType": kind, "digest": f"sha256:{entry.sha256}", "size": entry.size}
 
 
-def ollama_routes(running: GatewayContext, through: ReadThroughRoutes, access: Access) -> list[Route]:
-    registry = OllamaRoutes(running, through, access)
+def ollama_routes(context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> list[Route]:
+    registry = OllamaRoutes(context, read_through, access)
     return [
         Route("/v2/", version),
         Route("/v2/{namespace}/{name}/manifests/{tag}", registry.manifest),
@@ -138,15 +129,15 @@ def ollama_routes(running: GatewayContext, through: ReadThroughRoutes, access: A
 
 
 async def version(request: Request) -> Response:
-    """Asked by registry clients to learn whether this is one."""
+    """Registry clients call this to detect a registry."""
     return Response(b"{}", media_type="application/json", headers={"Docker-Distribution-Api-Version": "registry/2.0"})
 
 
 class OllamaRoutes:
-    def __init__(self, running: GatewayContext, through: ReadThroughRoutes, access: Access) -> None:
-        self._running = running
-        self._through = through
-        self._catalogue = through.catalogue
+    def __init__(self, context: GatewayContext, read_through: ReadThroughRoutes, access: GatewayAccess) -> None:
+        self._context = context
+        self._read_through = read_through
+        self._catalogue = read_through.catalogue
         self._access = access
 
     async def manifest(self, request: Request) -> Response:
@@ -154,7 +145,7 @@ class OllamaRoutes:
         try:
             snapshot, wanted = await self._catalogue.snapshot(repository, tag), LATEST
         except NotFound:
-            snapshot, wanted = await self._through.snapshot(repository, MAIN), tag
+            snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
         entry = choose_model(snapshot.manifest, wanted)
         body = json.dumps(model_image(entry, find_projector(snapshot.manifest)), separators=(",", ":")).encode()
         return Response(body, media_type=MANIFEST, headers={"Docker-Content-Digest": f"sha256:{sha256(body)}"})
@@ -162,15 +153,15 @@ class OllamaRoutes:
     async def blob(self, request: Request) -> Response:
         claim, found = await self._find(await self._repository(request), request.path_params["digest"])
         if isinstance(found, FileEntry):
-            return await content_response(self._running, request, claim, found)
+            return await content_response(self._context, request, claim, found)
         return Response(found, media_type="application/octet-stream")
 
     async def _find(self, repository: str, digest: str) -> tuple[Claim, FileEntry | bytes]:
-        """A blob of any version that this node serves: a pull may go on while the next version is published."""
+        """Search all served versions, because a pull may continue while the next version is published."""
         failure: ComityError = NotFound("no such blob in this model", why=digest[:80], code="NO-SUCH-FILE")
-        for version in reversed(await self._through.revisions(repository)):
+        for version in reversed(await self._read_through.revisions(repository)):
             try:
-                snapshot = await self._through.snapshot(repository, version)
+                snapshot = await self._read_through.snapshot(repository, version)
                 return snapshot.claim, model_blob(snapshot.manifest, digest)
             except ComityError as error:
                 failure = error

@@ -1,5 +1,5 @@
-"""What a node remembers: logs, checkpoints and cosignatures, the index over statements, piece records, misbehaviour.
+"""The ledger of a node: logs, checkpoints, cosignatures, the statement index, piece records, misbehaviour proofs.
 
-Everything here is synchronous, thread-safe and durable when a call returns; `sequencer` alone is asynchronous. Bytes
-of artifacts and side objects live in `comity.content`; what may be believed is decided in `comity.trust`.
+All calls are synchronous, thread-safe, and durable when they return; only `sequencer` is asynchronous. The bytes of
+artifacts and side objects are in `comity.content`. Verification is in `comity.trust`.
 """

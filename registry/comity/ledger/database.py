@@ -1,27 +1,16 @@
-"""What the failures of a database mean in our words, whichever database it is.
+"""The database of a ledger: transactions, errors, writer lock, fencing token, migrations, and rows of logs.
 
-One writer process for each ledger, for as long as the process lives.
+A commit that returned survives a power failure. Readers read one snapshot and never wait. Writers run one after
+another, so a transaction changes the same state that it read. `sqlite` and `postgres` configure their databases for
+this.
 
-The lock of a ledger in a folder is the kernel's (`flock`), so that it goes with the process however that ends. Nothing
-in the file matters. `advisory` has the lock of a ledger in PostgreSQL.
+Each ledger has one writer process. For a ledger in a folder, the lock is a kernel lock (`flock`), which ends with the
+process; the contents of the lock file do not matter. `postgres` has the lock of a ledger in PostgreSQL.
 
-
-Transactions on the database under a ledger, and what becomes of them when it fails.
-
-A commit that has returned survives a power cut. Readers see one snapshot and never wait; writers take turns, so that
-what they read is what they change. How a database is told to keep that is said in `sqlite` and `postgres`; no table is
-known here.
-
-
-Bringing a database to the tables that this code knows, or refusing one that is ahead of it.
-
-The row of a log, as the rooms of the ledger pass it to one another inside a transaction.
-
-What keeps a writer out that lost the ledger's lock and does not know it yet.
-
-Whoever has opened the ledger raises a number in it, and reads that number again, holding its row, in each transaction
-that writes. Raising it waits until such transactions have ended. So whatever an earlier writer commits, it commits
-before the next one begins; from then on it finds another number, and writes nothing. No clock comes into it.
+The fencing token stops a writer that lost the lock and has not noticed yet. Opening the ledger increments a number in
+the table `writer`. Each write transaction reads the number again and locks its row, so the increment waits for running
+transactions of the earlier writer. After it, the earlier writer reads another number and writes nothing. No clock is
+used.
 """
 
 from __future__ import annotations
@@ -56,13 +45,13 @@ _SQLITE_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTAD
 # SQLSTATE, as PostgreSQL lists them.
 _DISK_FULL: Final = frozenset({"53100"})
 _CONTENDED: Final = frozenset({"40001", "40P01", "55P03"})
-"""A transaction that ran into another one, or that waited for its locks for too long."""
+"""The transaction conflicted with another one, or a wait for its locks timed out."""
 _CORRUPTED: Final = frozenset({"XX001", "XX002"})
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise what `failure` makes of what the database raises."""
+def translate_errors() -> Iterator[None]:
+    """Raise errors of the database as the errors that `failure` returns."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -70,48 +59,48 @@ def translated() -> Iterator[None]:
 
 
 def failure(error: SQLAlchemyError) -> ComityError:
-    """OutOfSpace, Conflict(code="LEDGER-BUSY"), Untrusted(code="LEDGER-CORRUPT"), Malformed for what no database could
-    hold, and Unavailable(code="LEDGER-FAILED") for all else."""
+    """Returns OutOfSpace, Conflict(code="LEDGER-BUSY"), Untrusted(code="LEDGER-CORRUPT"), Malformed for a value that
+    the database cannot store, or Unavailable(code="LEDGER-FAILED") for every other error."""
     why = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    if _is(error, _SQLITE_FULL, _DISK_FULL):
+    if _has_code(error, _SQLITE_FULL, _DISK_FULL):
         return OutOfSpace("the ledger's disk is full", why=why, hint="free some space and try again")
-    if _is(error, _SQLITE_BUSY, _CONTENDED) or isinstance(error, PoolTimeout):
+    if _has_code(error, _SQLITE_BUSY, _CONTENDED) or isinstance(error, PoolTimeout):
         return Conflict("the ledger's database is busy", why=why, code="LEDGER-BUSY")
-    if _is(error, _SQLITE_CORRUPT, _CORRUPTED) or isinstance(error, IntegrityError):
+    if _has_code(error, _SQLITE_CORRUPT, _CORRUPTED) or isinstance(error, IntegrityError):
         return Untrusted(
             "the ledger is damaged",
             why=why,
-            hint="restore it from a backup, and let the node ask its cosigners for its newest checkpoint",
+            hint="restore the ledger from a backup; the node then gets its newest checkpoint from its cosigners",
             code="LEDGER-CORRUPT",
         )
     if isinstance(error, DataError):
-        return Malformed("not a value that a ledger can hold", why=why)
+        return Malformed("the ledger cannot store this value", why=why)
     return Unavailable("the ledger's database failed", why=why, code="LEDGER-FAILED")
 
 
-def nothing_written(error: SQLAlchemyError) -> bool:
-    """Whether it is certain that a commit that failed so left nothing."""
-    return _is(error, _SQLITE_FULL | _SQLITE_BUSY, _DISK_FULL | _CONTENDED)
+def certainly_not_written(error: SQLAlchemyError) -> bool:
+    """Returns whether a commit that failed with this error certainly wrote nothing."""
+    return _has_code(error, _SQLITE_FULL | _SQLITE_BUSY, _DISK_FULL | _CONTENDED)
 
 
-def _is(error: SQLAlchemyError, sqlite_codes: frozenset[int], sqlstates: frozenset[str]) -> bool:
+def _has_code(error: SQLAlchemyError, sqlite_codes: frozenset[int], sqlstates: frozenset[str]) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     code = getattr(error.orig, "sqlite_errorcode", None)  # the low byte is SQLite's primary result code
     return (code is not None and code & 0xFF in sqlite_codes) or getattr(error.orig, "sqlstate", None) in sqlstates
 
 
-NAME: Final = "ledger.lock"
+LOCK_FILE: Final = "ledger.lock"
 
 
 class WriterLock(Protocol):
-    """Held from the moment it was made until `release`, or until it is lost."""
+    """A lock that is held from its creation until `release`, or until it is lost."""
 
     def require(self) -> None:
-        """Raises Unavailable(code="LEDGER-LOCK-LOST") once it is held no longer. Quick; called from any thread."""
+        """Raises Unavailable(code="LEDGER-LOCK-LOST") if the lock is no longer held. Fast; thread-safe."""
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
 
 
 class FolderLock:
@@ -119,69 +108,69 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.fdopen(os.open(folder / NAME, flags, 0o600), "rb")
+        self._file = os.fdopen(os.open(folder / LOCK_FILE, flags, 0o600), "rb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
-            raise taken("stop the node that runs on this folder, or wait until it has ended") from error
+            raise ledger_locked("stop the node that uses this folder, or wait until that node ends") from error
 
     def require(self) -> None:
-        """The kernel takes it from nobody."""
+        """Never raises: the kernel keeps the lock until the process ends."""
 
     def release(self) -> None:
         self._file.close()
 
 
-def taken(hint: str) -> Conflict:
-    why = "another process writes to it, and a log has one writer"
+def ledger_locked(hint: str) -> Conflict:
+    why = "another process has it open, and a log has one writer"
     return Conflict("the ledger is in use", why=why, hint=hint, code="LEDGER-LOCKED")
 
 
-def lost(why: str) -> Unavailable:
+def lock_lost(why: str) -> Unavailable:
     return Unavailable(
-        "this node no longer writes its ledger",
+        "this node lost the write lock of its ledger",
         why=why,
-        hint="start the node again: it takes the lock, or says who has it",
+        hint="restart the node: it takes the lock again, or reports that another process has it",
         code="LEDGER-LOCK-LOST",
     )
 
 
 class Database:
-    """Transactions on one database, whose lock is held. Thread-safe.
+    """Transactions on one database. The caller holds the lock. Thread-safe.
 
-    A commit that fails may or may not have reached the disk, unless the failure says that nothing was written. From
-    then on every write is refused with Unavailable(code="LEDGER-FAILED"): only opening the ledger again finds out what
-    stands. Without the lock, writes are refused with Unavailable(code="LEDGER-LOCK-LOST").
+    After a failed commit the data may or may not be on the disk, unless the error excludes that. All later writes then
+    raise Unavailable(code="LEDGER-FAILED") until the ledger is opened again. Writes without the lock raise
+    Unavailable(code="LEDGER-LOCK-LOST").
     """
 
     def __init__(self, engine: Engine, lock: WriterLock) -> None:
         self._engine = engine
         self._writers = engine.execution_options(comity_writes=True)
         self._lock = lock
-        self._admit: Callable[[Connection], None] = lambda connection: None
-        self._turn = threading.Lock()
+        self._check_writer: Callable[[Connection], None] = lambda connection: None
+        self._write_lock = threading.Lock()
         self._failed = False
         self.version = 0
-        """How often something was committed here: while the number stands, so do all answers."""
+        """The number of commits. While it does not change, all reads return the same results."""
 
-    def guard(self, admit: Callable[[Connection], None]) -> None:
-        """Have `admit` called at the beginning of each write; what it raises refuses that."""
-        self._admit = admit
+    def check_writes(self, check: Callable[[Connection], None]) -> None:
+        """Call `check` at the beginning of each write transaction. An error that it raises stops the transaction."""
+        self._check_writer = check
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one snapshot and leaves nothing. Raises what `failures.failure` returns."""
-        with translated(), self._engine.connect() as connection, connection.begin() as transaction:
+        """A transaction that reads one snapshot and writes nothing. Raises the errors that `failure` returns."""
+        with translate_errors(), self._engine.connect() as connection, connection.begin() as transaction:
             yield connection
             transaction.rollback()
 
     @contextmanager
     def writing(self, step: str) -> Iterator[Connection]:
-        """A transaction that is on the disk, whole, when the block has ended without an exception, and else nowhere.
+        """A transaction that is durable when the block ends, and rolled back if the block raises.
 
         Args:
             step: names the fault points `ledger.<step>.before-commit` and `ledger.<step>.after-commit`.
@@ -191,9 +180,9 @@ class Database:
 
     @contextmanager
     def rebuilding(self, step: str) -> Iterator[Connection]:
-        """As `writing`, and tables may be made anew, as SQLite alters them: meanwhile rows may refer to nothing.
+        """As `writing`, for migrations: SQLite alters a table by creating it again, so foreign keys are not enforced.
 
-        Raises Untrusted(code="LEDGER-CORRUPT") where one does in the end.
+        Raises Untrusted(code="LEDGER-CORRUPT") if a foreign key is violated at the end.
         """
         with self._writing(self._writers.execution_options(comity_rebuilds=True), step) as connection:
             yield connection
@@ -204,39 +193,39 @@ class Database:
 
     @contextmanager
     def _writing(self, engine: Engine, step: str) -> Iterator[Connection]:
-        with self._turn, translated(), engine.connect() as connection, connection.begin() as transaction:
-            self._require()
-            self._admit(connection)
+        with self._write_lock, translate_errors(), engine.connect() as connection, connection.begin() as transaction:
+            self._check_writable()
+            self._check_writer(connection)
             yield connection
             fault.point(f"ledger.{step}.before-commit")
-            self._require()
+            self._check_writable()
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
-                self._failed = not nothing_written(error)
+                self._failed = not certainly_not_written(error)
                 raise
             self.version += 1
             fault.point(f"ledger.{step}.after-commit")
 
-    def _require(self) -> None:
+    def _check_writable(self) -> None:
         self._lock.require()
         if self._failed:
             raise Unavailable(
-                "the ledger takes no more writes",
-                why="an earlier commit failed, and may or may not have reached the disk",
-                hint="restart the node: it finds out at start",
+                "the ledger accepts no more writes",
+                why="an earlier commit failed; its data may or may not be on the disk",
+                hint="restart the node: it checks the ledger at start",
                 code="LEDGER-FAILED",
             )
 
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 
-_one_at_a_time = threading.Lock()
-"""Alembic hands the connection to its scripts through globals."""
+_alembic_lock = threading.Lock()
+"""Alembic passes the connection to its scripts in global variables."""
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Apply what is missing up to `revision`, all of it in one transaction. Raises Refused(code="LEDGER-NEWER")."""
+    """Apply the missing migrations up to `revision` in one transaction. Raises Refused(code="LEDGER-NEWER")."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
@@ -245,13 +234,13 @@ def migrate(database: Database, revision: str = "head") -> None:
         current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in known:
         raise Refused(
-            "the ledger is newer than this program",
-            why=f"its tables are at {current}, which is not known here",
+            "the ledger was written by a newer version",
+            why=f"this version does not know revision {current} of the tables",
             hint="install the version of Comity that wrote it, or a later one",
             code="LEDGER-NEWER",
         )
     if current != scripts.get_current_head():
-        with _one_at_a_time, database.rebuilding("migrate") as connection:
+        with _alembic_lock, database.rebuilding("migrate") as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
 
@@ -261,7 +250,7 @@ _LOG = schema.logs.c
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """`weight` is what the log costs to keep, what is staged included."""
+    """A row of the table `logs`. `weight` is the storage use of the log in bytes, staged entries included."""
 
     id: int
     origin: str
@@ -278,20 +267,20 @@ class LogRow:
 
 
 def find_log(connection: Connection, name: str) -> LogRow:
-    """The log that `name` means. Raises NotFound(code="NO-SUCH-LOG").
+    """Returns the log with this verifier key or origin. Raises NotFound(code="NO-SUCH-LOG").
 
-    A verifier key names one log for ever. An origin alone, which has no '+', means the log that was first kept here
-    under it: whoever binds another key to the same origin later on takes no reader away from it.
+    A verifier key always names the same log. An origin, which has no '+', names the first log that was created here
+    with this origin; a later log with the same origin and another key does not replace it.
     """
     named = _LOG.vkey == name if "+" in name else _LOG.origin == name
     row = connection.execute(select(schema.logs).where(named).order_by(_LOG.id).limit(1)).mappings().one_or_none()
     if row is None:
-        raise NotFound("no such log", why=f"this node holds no log called {name[:320]}", code="NO-SUCH-LOG")
+        raise NotFound("no such log", why=f"this node has no log {name[:320]}", code="NO-SUCH-LOG")
     return LogRow(**row)
 
 
 def all_logs(connection: Connection) -> list[LogRow]:
-    """In the order in which they were created."""
+    """Returns all logs in the order of their creation."""
     rows = connection.execute(select(schema.logs).order_by(schema.logs.c.id)).mappings()
     return [LogRow(**row) for row in rows]
 
@@ -300,14 +289,14 @@ _NUMBER: Final = schema.writer.c.number
 
 
 def raise_fence(database: Database) -> Callable[[Connection], None]:
-    """Shut out every earlier writer. What is returned is called at the beginning of each transaction that writes:
-    it raises Unavailable(code="LEDGER-LOCK-LOST") once a later writer has done the same."""
+    """Increment the fencing token, which stops every earlier writer. Returns a check for each write transaction. The
+    check raises Unavailable(code="LEDGER-LOCK-LOST") after a later writer has incremented the token."""
     with database.writing("fence") as connection:
         connection.execute(update(schema.writer).values(number=_NUMBER + 1))
         ours = connection.scalars(select(_NUMBER)).one()
 
     def require(connection: Connection) -> None:
         if connection.scalar(select(_NUMBER).with_for_update(read=True)) != ours:
-            raise lost("another process has opened it since")
+            raise lock_lost("another process opened the ledger later")
 
     return require

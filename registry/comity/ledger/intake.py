@@ -1,16 +1,12 @@
-"""What a proven line says, as far as the tables of a ledger have columns for it. Whoever calls this has proven it.
+"""The intake of log lines: verified statements are written to the tables that index them.
 
-Writing what is proven: each statement once a log, with what it says in the tables where that is looked up.
+The node verifies lines. It reads a batch of a log, and commits the results together with the new position in one
+transaction: after a crash the intake continues from the old or the new state. Each statement is stored once per log.
+The rows do not depend on the order in which lines are verified, except the numbers that count that order.
 
-Called inside the transaction that lets the lines stand as proven. Whatever the order in which lines are proven, the
-same rows come out, but for the numbers that count that order.
-
-
-How far each log went through the intake, and the lines that wait for keys of their author.
-
-Whoever proves lines (the node) reads a stretch of a log, and commits what came of it with the position that it stands
-for, in one transaction: a crash leaves the old or the new state, and the intake goes on from there. Lines that nothing
-known so far proves or refutes are parked: they cost a small row, are found again by their author, and nothing else.
+A line is parked if no key known so far verifies or refutes it. A parked line costs one small row, is found by its
+author, and has no other effect. When more keys of an author become known, the parked lines of the author are verified
+again.
 """
 
 from __future__ import annotations
@@ -45,8 +41,8 @@ ADVISORY: Final = "advisory"
 ADDRESSES: Final = "addresses"
 
 OTHER: Final = ""
-"""The kind of statements whose type this version does not know."""
-KNOWN: Final = frozenset(
+"""The kind of statements with a predicate that this version does not know."""
+KNOWN_PREDICATES: Final = frozenset(
     {PUBLISHED, OBSERVED, HOLD, ADVISORY, INCEPTION, ROTATED, NODE_RECORD, ADDRESSES, VERIFIED, VOUCHED, DERIVED}
     | {CHANGED, GONE, OFFER_FAULT, *PREDICATES}
     | {DRAFT, CONSENTED, LEFT, INTENT, RATIFIED, ADOPTED, MISBEHAVIOUR}
@@ -56,7 +52,7 @@ MAX_FOLDED: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class IdentityFacts:
-    """An identity whose inception is proven: the origin of its home log, and what it calls itself."""
+    """An identity with a verified inception: its id, the origin of its home log, and its display name."""
 
     id: Digest
     home: str
@@ -65,7 +61,7 @@ class IdentityFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeKey:
-    """A node's online key, of which `id` is the hash, as JSON."""
+    """The online key of a node as JSON. `id` is the hash of the key."""
 
     id: Digest
     key: bytes
@@ -73,7 +69,7 @@ class NodeKey:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedName:
-    """An artifact under a name: what somebody published, or a node observed. `repository` is spelled as there."""
+    """An artifact with a name that an identity published or a node observed. `repository` has its original spelling."""
 
     repository: str
     version: str
@@ -82,36 +78,36 @@ class ClaimedName:
 
 @dataclass(frozen=True, slots=True)
 class StatementFacts:
-    """A proven line of a log, and what its statement says that is looked up."""
+    """A verified line of a log, and the fields of its statement that are indexed."""
 
     index: int
     statement: Digest
     predicate: str
     by: Digest
     subjects: tuple[Digest, ...]
-    said: IdentityFacts | NodeKey | ClaimedName | None
+    detail: IdentityFacts | NodeKey | ClaimedName | None
 
     @property
     def kind(self) -> str:
-        """The predicate, where this version knows it."""
-        return self.predicate if self.predicate in KNOWN else OTHER
+        """The predicate if this version knows it, otherwise OTHER."""
+        return self.predicate if self.predicate in KNOWN_PREDICATES else OTHER
 
 
-def fact(index: int, entry: Entry) -> StatementFacts | None:
-    """What a proven entry at `index` says; None for a foreign type, which nobody can prove."""
+def statement_facts(index: int, entry: Entry) -> StatementFacts | None:
+    """Returns the indexed fields of a verified entry; None for a foreign type, which cannot be verified."""
     statement = entry.statement
     if statement.by is None:
         return None
     subjects = tuple(dict.fromkeys(subject.digest for subject in statement.subjects))
-    return StatementFacts(index, entry.statement_digest, statement.predicate, statement.by.id, subjects, _said(entry))
+    return StatementFacts(index, entry.statement_digest, statement.predicate, statement.by.id, subjects, _detail(entry))
 
 
-def fold(name: str) -> str:
-    """The form in which names are compared: without case, and short enough for any database's index."""
+def fold_name(name: str) -> str:
+    """Returns the form of a name for comparison: NFC and case-folded, at most MAX_FOLDED characters."""
     return unicodedata.normalize("NFC", name).casefold()[:MAX_FOLDED]
 
 
-def _said(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
+def _detail(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
     statement = entry.statement
     try:
         if statement.predicate == INCEPTION:
@@ -128,7 +124,7 @@ def _said(entry: Entry) -> IdentityFacts | NodeKey | ClaimedName | None:
             repository, _, commit = observed.name.rpartition("@")
             return ClaimedName(repository, commit, observed.artifact)
     except ComityError:
-        pass  # an own log of a test may hold what nobody could prove
+        pass  # an own log in a test may hold entries that cannot be verified
     return None
 
 
@@ -140,30 +136,30 @@ _REVISIT = schema.revisits.c
 
 
 def write_facts(connection: Connection, log_id: int, facts: Iterable[StatementFacts]) -> int:
-    """Let lines of a log stand as proven; how many of them say something that the log had not said before.
+    """Store verified lines of a log. Returns how many statements are new in that log.
 
-    Of the copies of one statement in one log the first stands, also where a later one was proven before it.
+    If a log has several copies of a statement, the row has the lowest index, even if a later copy was verified first.
     """
-    once: dict[Digest, StatementFacts] = {}
+    first_copies: dict[Digest, StatementFacts] = {}
     for item in facts:
-        known = once.get(item.statement)
+        known = first_copies.get(item.statement)
         if known is None or item.index < known.index:
-            once[item.statement] = item
-    standing = _standing(connection, log_id, list(once))
+            first_copies[item.statement] = item
+    stored = _indexes(connection, log_id, list(first_copies))
     fresh = []
-    for item in once.values():
-        index = standing.get(item.statement)
+    for item in first_copies.values():
+        index = stored.get(item.statement)
         if index is None:
             fresh.append(item)
         elif item.index < index:
-            _move(connection, log_id, index, item)
+            _move_index(connection, log_id, index, item)
     if fresh:
-        _add(connection, log_id, fresh)
+        _insert(connection, log_id, fresh)
     return len(fresh)
 
 
 def revisit(connection: Connection, log_id: int, author: Digest) -> None:
-    """Have the parked lines of an author looked at again, from the first: more of its keys are known."""
+    """Queue all parked lines of an author for verification, because more keys of the author are known."""
     if connection.execute(select(_PARKED.index).where(_PARKED.author == author).limit(1)).first() is None:
         return
     here = (_REVISIT.log_id == log_id, _REVISIT.author == author)
@@ -173,8 +169,8 @@ def revisit(connection: Connection, log_id: int, author: Digest) -> None:
         connection.execute(insert(schema.revisits).values(row))
 
 
-def keys_known(connection: Connection, authors: Sequence[Digest]) -> dict[Digest, int]:
-    """How much is known of the keys of these authors, at most 256: a number that rises with whatever becomes known."""
+def key_counts(connection: Connection, authors: Sequence[Digest]) -> dict[Digest, int]:
+    """Returns the number of key records of each author (at most 256 authors). The number only grows."""
     known = dict.fromkeys(authors, 0)
     tables = (schema.identities.c.id, schema.nodes.c.id, schema.rotations.c.identity)
     for column in tables:
@@ -185,11 +181,11 @@ def keys_known(connection: Connection, authors: Sequence[Digest]) -> dict[Digest
 
 
 def last_number(connection: Connection) -> int:
-    """The number of the statement that was proven last; 0 before the first."""
+    """Returns the number of the newest verified statement; 0 if there is none."""
     return connection.execute(select(func.max(_STATEMENT.number))).scalar() or 0
 
 
-def _standing(connection: Connection, log_id: int, statements: Sequence[Digest]) -> dict[Digest, int]:
+def _indexes(connection: Connection, log_id: int, statements: Sequence[Digest]) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     for start in range(0, len(statements), 256):
         some = statements[start : start + 256]
@@ -198,20 +194,20 @@ def _standing(connection: Connection, log_id: int, statements: Sequence[Digest])
     return found
 
 
-def _move(connection: Connection, log_id: int, index: int, item: StatementFacts) -> None:
-    """Let the statement at `index` stand where an earlier copy of it does."""
+def _move_index(connection: Connection, log_id: int, index: int, item: StatementFacts) -> None:
+    """Change the index of a stored statement from `index` to the index of its earlier copy."""
     to = {"index": item.index}
     place = (_STATEMENT.log_id == log_id, _STATEMENT.index == index)
     connection.execute(update(schema.statements).where(*place).values(to))
     about = (_SUBJECT.digest.in_(item.subjects), _SUBJECT.kind == item.kind, _SUBJECT.log_id == log_id)
     connection.execute(update(schema.subjects).where(*about, _SUBJECT.index == index).values(to))
-    if isinstance(item.said, ClaimedName):
-        named = (_PUBLICATION.name == fold(item.said.repository), _PUBLICATION.publisher == item.by)
+    if isinstance(item.detail, ClaimedName):
+        named = (_PUBLICATION.name == fold_name(item.detail.repository), _PUBLICATION.publisher == item.by)
         here = (_PUBLICATION.log_id == log_id, _PUBLICATION.index == index)
         connection.execute(update(schema.publications).where(*named, *here).values(to))
 
 
-def _add(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
+def _insert(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
     first = last_number(connection) + 1
     numbered = list(enumerate(facts, first))
     rows = [
@@ -226,13 +222,13 @@ def _add(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -
         for number, item in numbered
     ]
     connection.execute(insert(schema.statements), rows)
-    _add_subjects(connection, log_id, facts)
-    _add_publications(connection, log_id, numbered)
+    _insert_subjects(connection, log_id, facts)
+    _insert_publications(connection, log_id, numbered)
     for item in facts:
-        _add_keys(connection, log_id, item)
+        _insert_keys(connection, log_id, item)
 
 
-def _add_subjects(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
+def _insert_subjects(connection: Connection, log_id: int, facts: Sequence[StatementFacts]) -> None:
     turns: dict[tuple[Digest, str], int] = {}
     rows = []
     for item in facts:
@@ -240,7 +236,7 @@ def _add_subjects(connection: Connection, log_id: int, facts: Sequence[Statement
             if (digest, item.kind) not in turns:
                 here = (_SUBJECT.digest == digest, _SUBJECT.kind == item.kind, _SUBJECT.log_id == log_id)
                 last = select(_SUBJECT.turn).where(*here).order_by(_SUBJECT.turn.desc()).limit(1)
-                turns[digest, item.kind] = _next(connection.execute(last).scalar())
+                turns[digest, item.kind] = _next_turn(connection.execute(last).scalar())
             turn = turns[digest, item.kind]
             turns[digest, item.kind] = turn + 1
             rows.append(
@@ -250,47 +246,47 @@ def _add_subjects(connection: Connection, log_id: int, facts: Sequence[Statement
         connection.execute(insert(schema.subjects), rows)
 
 
-def _add_publications(connection: Connection, log_id: int, numbered: Sequence[tuple[int, StatementFacts]]) -> None:
-    named = [(number, item, item.said) for number, item in numbered if isinstance(item.said, ClaimedName)]
+def _insert_publications(connection: Connection, log_id: int, numbered: Sequence[tuple[int, StatementFacts]]) -> None:
+    named = [(number, item, item.detail) for number, item in numbered if isinstance(item.detail, ClaimedName)]
     if not named:
         return
     last = select(_PUBLICATION.turn).where(_PUBLICATION.log_id == log_id).order_by(_PUBLICATION.turn.desc()).limit(1)
-    turn = _next(connection.execute(last).scalar())
+    turn = _next_turn(connection.execute(last).scalar())
     rows = [
         {
             "log_id": log_id,
             "turn": at,
             "index": item.index,
             "predicate": OBSERVED if item.predicate == OBSERVED else PUBLISHED,
-            "name": fold(said.repository),
+            "name": fold_name(detail.repository),
             "publisher": item.by,
-            "version": said.version,
-            "repository": said.repository,
-            "artifact": said.artifact,
+            "version": detail.version,
+            "repository": detail.repository,
+            "artifact": detail.artifact,
         }
-        for at, (_, item, said) in enumerate(named, turn)
+        for at, (_, item, detail) in enumerate(named, turn)
     ]
     connection.execute(insert(schema.publications), rows)
-    for number, item, said in named:
-        row: dict[str, object] = {"name": fold(said.repository), "publisher": item.by}
+    for number, item, detail in named:
+        row: dict[str, object] = {"name": fold_name(detail.repository), "publisher": item.by}
         if _is_new(connection, schema.claimants, row):
             connection.execute(insert(schema.claimants).values(row | {"number": number}))
 
 
-def _add_keys(connection: Connection, log_id: int, item: StatementFacts) -> None:
-    """What makes it known by which keys somebody speaks."""
+def _insert_keys(connection: Connection, log_id: int, item: StatementFacts) -> None:
+    """Store the key records in a statement: inception, node-record or rotation."""
     place = {"log_id": log_id, "index": item.index}
-    if isinstance(item.said, IdentityFacts):
-        key: dict[str, object] = {"id": item.said.id}
+    if isinstance(item.detail, IdentityFacts):
+        key: dict[str, object] = {"id": item.detail.id}
         if _is_new(connection, schema.identities, key):
-            row = key | place | {"home": item.said.home, "display": item.said.display}
+            row = key | place | {"home": item.detail.home, "display": item.detail.display}
             connection.execute(insert(schema.identities).values(row))
-            revisit(connection, log_id, item.said.id)
-    elif isinstance(item.said, NodeKey):
-        key = {"id": item.said.id}
+            revisit(connection, log_id, item.detail.id)
+    elif isinstance(item.detail, NodeKey):
+        key = {"id": item.detail.id}
         if _is_new(connection, schema.nodes, key):
-            connection.execute(insert(schema.nodes).values(key | {"key": item.said.key}))
-            revisit(connection, log_id, item.said.id)
+            connection.execute(insert(schema.nodes).values(key | {"key": item.detail.key}))
+            revisit(connection, log_id, item.detail.id)
     elif item.predicate == ROTATED:
         key = {"identity": item.by, "statement": item.statement}
         if _is_new(connection, schema.rotations, key):
@@ -303,13 +299,13 @@ def _is_new(connection: Connection, table: Table, key: dict[str, object]) -> boo
     return connection.execute(wanted).scalar() == 0
 
 
-def _next(turn: int | None) -> int:
+def _next_turn(turn: int | None) -> int:
     return 0 if turn is None else turn + 1
 
 
 MAX_LINES: Final = 256
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of one stretch."""
+"""Limits of one batch."""
 
 _LOG = schema.logs.c
 _ENTRY = schema.entries.c
@@ -318,17 +314,17 @@ _INTAKE = schema.intake.c
 
 @dataclass(frozen=True, slots=True)
 class IntakeBatch:
-    """The next lines of a log for the intake, the first at `start`; `behind` where the log has more after them."""
+    """The next lines of a log for the intake. `start` is the index of the first; `more`: lines follow."""
 
     log: str
     start: int
     lines: tuple[bytes, ...]
-    behind: bool
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedLine:
-    """A line that waits for its author's keys. `log` is the verifier key of the log where it stands."""
+    """A line that waits for keys of its author. `log` is the verifier key of its log."""
 
     log: str
     index: int
@@ -337,8 +333,7 @@ class ParkedLine:
 
 @dataclass(frozen=True, slots=True)
 class Revisit:
-    """An author whose parked lines are to be looked at again on behalf of a log, and the next of them; none are left
-    where `lines` is empty."""
+    """The next parked lines of an author to verify again, because of a line in `log`. Empty `lines`: all are done."""
 
     log: str
     author: Digest
@@ -347,66 +342,67 @@ class Revisit:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedLines:
-    """What came of lines of one log: what is proven, and what waits, with its author; the rest proves nothing."""
+class IntakeResult:
+    """The results for lines of one log: verified lines, and lines to park with their authors. Others prove nothing."""
 
     log: str
     proven: tuple[StatementFacts, ...] = ()
     waiting: tuple[tuple[int, Digest], ...] = ()
     seen: Mapping[Digest, int] = field(default_factory=dict)
-    """How much was known of the keys of those that wait when their lines were judged (`keys_known`)."""
+    """The result of `key_counts` for the authors in `waiting` when their lines were verified."""
     refused: tuple[int, ...] = ()
-    """Parked lines that can never be proven."""
+    """Parked lines that can never be verified."""
 
 
 class IntakeStore:
-    """Thread-safe. One caller commits at a time; own logs may be appended to between."""
+    """The intake state of all logs. Thread-safe. One caller commits at a time; own logs may grow meanwhile."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._woken: Counter[str] = Counter()
+        self._unparked: Counter[str] = Counter()
 
     def position(self, log: str) -> int:
-        """Every entry of a log below it went through the intake. Raises NotFound (NO-SUCH-LOG)."""
+        """Returns the position below which the intake processed all entries. Raises NotFound (NO-SUCH-LOG)."""
         with self._database.reading() as connection:
             return position(connection, find_log(connection, log))
 
-    def behind(self) -> list[str]:
-        """The logs that have more for the intake, or parked lines to look at again, by verifier key."""
+    def pending_logs(self) -> list[str]:
+        """Returns the verifier keys of logs with unprocessed entries or queued parked lines."""
         done = func.coalesce(_INTAKE.position, 0)
         wanted = select(_LOG.vkey).outerjoin_from(schema.logs, schema.intake, _INTAKE.log_id == _LOG.id)
         again = select(_REVISIT.author).where(_REVISIT.log_id == _LOG.id).exists()
         with self._database.reading() as connection:
             return list(connection.execute(wanted.where((done < _LOG.size) | again).order_by(_LOG.id)).scalars())
 
-    def stretch(self, log: str) -> IntakeBatch:
-        """The next lines of a log. Raises NotFound (NO-SUCH-LOG)."""
+    def next_batch(self, log: str) -> IntakeBatch:
+        """Returns the next lines of a log. Raises NotFound (NO-SUCH-LOG)."""
         with self._database.reading() as connection:
             row = find_log(connection, log)
             start = position(connection, row)
             lines = tuple(_next_lines(connection, row, start))
             return IntakeBatch(row.vkey, start, lines, start + len(lines) < row.size)
 
-    def commit(self, stretch: IntakeBatch, judged: JudgedLines) -> int:
-        """Let what came of a stretch stand; how many statements are new.
+    def commit(self, batch: IntakeBatch, result: IntakeResult) -> int:
+        """Store the result of a batch. Returns the number of new statements.
 
-        Raises Conflict (LOG-MOVED) where another one committed the stretch meanwhile.
+        Raises Conflict (LOG-MOVED) if the batch was committed concurrently.
         """
         with self._database.writing("intake") as connection:
-            log = find_log(connection, stretch.log)
-            if position(connection, log) != stretch.start:
-                raise Conflict("this stretch went through the intake", why=log.origin, code="LOG-MOVED")
-            _park(connection, log, judged.waiting)
-            new = write_facts(connection, log.id, judged.proven)
-            authors = list(dict.fromkeys(author for _, author in judged.waiting))
-            for author, known in keys_known(connection, authors).items():
-                if known != judged.seen.get(author, 0):
+            log = find_log(connection, batch.log)
+            if position(connection, log) != batch.start:
+                raise Conflict("the intake already processed these entries", why=log.origin, code="LOG-MOVED")
+            _park(connection, log, result.waiting)
+            new = write_facts(connection, log.id, result.proven)
+            authors = list(dict.fromkeys(author for _, author in result.waiting))
+            for author, known in key_counts(connection, authors).items():
+                if known != result.seen.get(author, 0):
                     revisit(connection, log.id, author)
-            move(connection, log, stretch.start, stretch.start + len(stretch.lines))
+            advance_position(connection, log, batch.start, batch.start + len(batch.lines))
             return new
 
     def next_revisit(self, log: str) -> Revisit | None:
-        """An author whose parked lines are to be looked at again since a line of this log proved more of its keys."""
+        """Returns parked lines to verify again because a line of this log added keys of their author; None if there are
+        none."""
         with self._database.reading() as connection:
             row = find_log(connection, log)
             due = select(schema.revisits).where(_REVISIT.log_id == row.id).order_by(_REVISIT.author).limit(1)
@@ -426,19 +422,19 @@ class IntakeStore:
             lines = _bounded(ParkedLine(*each) for each in connection.execute(wanted))
             return Revisit(row.vkey, found.author, found.round, tuple(lines))
 
-    def commit_revisit(self, revisit: Revisit, judged: Sequence[JudgedLines]) -> int:
-        """Let what came of parked lines stand, log by log; how many statements are new.
+    def commit_revisit(self, revisit: Revisit, results: Sequence[IntakeResult]) -> int:
+        """Store the results for parked lines, one per log. Returns the number of new statements.
 
-        Where more of the author's keys became known meanwhile, its lines are looked at once more, from the first.
+        If more keys of the author became known meanwhile, its parked lines are verified again from the first.
         """
-        new, woken = 0, Counter[str]()
+        new, unparked = 0, Counter[str]()
         with self._database.writing("revisit") as connection:
-            for item in judged:
+            for item in results:
                 log = find_log(connection, item.log)
-                woken[log.vkey] = write_facts(connection, log.id, item.proven)
-                new += woken[log.vkey]
-                gone = [*(proven.index for proven in item.proven), *item.refused]
-                parked = (_PARKED.log_id == log.id, _PARKED.index.in_(gone))
+                unparked[log.vkey] = write_facts(connection, log.id, item.proven)
+                new += unparked[log.vkey]
+                processed = [*(proven.index for proven in item.proven), *item.refused]
+                parked = (_PARKED.log_id == log.id, _PARKED.index.in_(processed))
                 connection.execute(delete(schema.parked).where(*parked))
             by = find_log(connection, revisit.log)
             here = (_REVISIT.log_id == by.id, _REVISIT.author == revisit.author, _REVISIT.round == revisit.round)
@@ -448,37 +444,36 @@ class IntakeStore:
                 connection.execute(update(schema.revisits).where(*here).values(place))
             else:
                 connection.execute(delete(schema.revisits).where(*here))
-        self._woken += woken
+        self._unparked += unparked
         return new
 
-    def woken(self, log: str) -> int:
-        """How many parked lines of a log (its verifier key) came to stand since the ledger was opened: whoever reads a
-        log in its own order begins anew when that number rises."""
-        return self._woken[log]
+    def unparked(self, log: str) -> int:
+        """Returns how many parked lines of a log (its verifier key) were verified since the ledger was opened. A reader
+        that reads a log in order must restart when the number changes."""
+        return self._unparked[log]
 
     def revisit(self, log: str, authors: Sequence[Digest]) -> None:
-        """Have parked lines of these authors looked at again, on behalf of a log."""
+        """Queue the parked lines of these authors for verification, because of a line in `log`."""
         with self._database.writing("revisit") as connection:
             row = find_log(connection, log)
             for author in authors:
                 revisit(connection, row.id, author)
 
-    def keys_known(self, authors: Sequence[Digest]) -> dict[Digest, int]:
-        """How much is known of the keys of these authors, at most 256: a number that rises with all that becomes
-        known."""
+    def key_counts(self, authors: Sequence[Digest]) -> dict[Digest, int]:
+        """Returns the number of key records of each author (at most 256 authors). The number only grows."""
         with self._database.reading() as connection:
-            return keys_known(connection, authors)
+            return key_counts(connection, authors)
 
-    def known(self, log: str, statements: Sequence[Digest]) -> dict[Digest, int]:
-        """Which of these statements, at most 256, are proven in a log, and where they stand there."""
+    def indexes(self, log: str, statements: Sequence[Digest]) -> dict[Digest, int]:
+        """Returns the index in a log of each of these statements (at most 256) that is verified there."""
         with self._database.reading() as connection:
             row = find_log(connection, log)
             here = (_STATEMENT.statement.in_(statements), _STATEMENT.log_id == row.id)
             rows = connection.execute(select(_STATEMENT.statement, _STATEMENT.index).where(*here))
             return {name: index for name, index in rows}  # noqa: C416 (rows are no pairs)
 
-    def proven_lines(self, statements: Sequence[Digest]) -> frozenset[Digest]:
-        """Digests of the lines by which these statements, at most 256, are proven in whichever logs."""
+    def proven_line_digests(self, statements: Sequence[Digest]) -> frozenset[Digest]:
+        """Returns the digests of the lines that prove these statements (at most 256) in any log."""
         wanted = (
             select(_ENTRY.digest)
             .select_from(schema.statements)
@@ -489,20 +484,20 @@ class IntakeStore:
         with self._database.reading() as connection:
             return frozenset(connection.execute(wanted).scalars())
 
-    def parked(self) -> int:
-        """How many lines wait for keys of their author."""
+    def parked_count(self) -> int:
+        """Returns the number of parked lines."""
         with self._database.reading() as connection:
             return connection.execute(select(func.count()).select_from(schema.parked)).scalar() or 0
 
 
 def position(connection: Connection, log: LogRow) -> int:
-    """As `Intake.position`, inside a transaction."""
+    """`IntakeStore.position`, inside a transaction."""
     wanted = select(_INTAKE.position).where(_INTAKE.log_id == log.id)
     return connection.execute(wanted).scalar_one_or_none() or 0
 
 
-def move(connection: Connection, log: LogRow, start: int, end: int) -> None:
-    """Take note that the entries from `start` to `end` went through the intake, where those before them did."""
+def advance_position(connection: Connection, log: LogRow, start: int, end: int) -> None:
+    """Advance the intake position from `start` to `end`; no effect if the position is not `start`."""
     if start == end or position(connection, log) != start:
         return
     moved = update(schema.intake).where(_INTAKE.log_id == log.id).values(position=end)

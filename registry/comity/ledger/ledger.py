@@ -1,26 +1,20 @@
-"""A ledger: one database, one writer process, and the rooms over it.
+"""A ledger: one database, one writer process, and the tables in it.
 
-The database is a file of SQLite, or one of PostgreSQL (`postgres`, which needs psycopg): the same tables and code.
+The database is SQLite or PostgreSQL (`postgres`, which needs psycopg), with the same tables and code.
 
-ledger.logs          how logs grow: create, append, stage, advance, set_note
-ledger.history       what they say: entries, tiles, roots, proofs, checks
-ledger.cosignatures  who has cosigned which checkpoint; the best note for an entry
-ledger.intake        how far each log went through the intake, and lines that wait for keys
-ledger.proven        what is proven: identities, publications, what is said about a digest
-ledger.custody       up to where the side objects of each log are known to be here
-ledger.index         proven statements by subject, predicate and author
-ledger.pieces        piece records of files, and where a piece is at hand
-ledger.misbehaviour  proofs that a log showed two histories
-ledger.witnessed     the newest checkpoint that somebody submitted, of a log held here or not
-ledger.epochs        charters that were certified
-ledger.asks          who asks to become a member
-ledger.shares        what outsiders have brought into the own log
-
-
-What a node remembers: logs, checkpoints and cosignatures, the index over statements, piece records, misbehaviour.
-
-Everything here is synchronous, thread-safe and durable when a call returns; `sequencer` alone is asynchronous. Bytes
-of artifacts and side objects live in `comity.content`; what may be believed is decided in `comity.trust`.
+ledger.logs                   write to logs: create, append, stage, advance, set_note
+ledger.history                read logs: entries, tiles, roots, proofs, checks
+ledger.cosignatures           cosignatures of checkpoints; the best note for an entry
+ledger.intake                 intake position of each log, and parked lines
+ledger.proven                 verified identities, publications, and statements about a digest
+ledger.side_object_positions  for each log, the position below which all side objects are in the blob store
+ledger.index                  verified statements by subject, predicate and author
+ledger.pieces                 piece records of files, and the files that contain a piece
+ledger.misbehaviour           proofs that a log showed two histories
+ledger.witnessed              the newest submitted checkpoint of each log, mirrored here or not
+ledger.epochs                 certified charters
+ledger.join_requests          requests to become a member
+ledger.outside_usage          usage of the own log by callers that are not members
 """
 
 from __future__ import annotations
@@ -38,7 +32,7 @@ from comity.ledger.database import Database, WriterLock, migrate, raise_fence
 from comity.ledger.intake import IntakeStore
 from comity.ledger.log_store import EntryIndex, History, LogStore
 from comity.ledger.proven import ProvenTables
-from comity.ledger.quotas import JoinRequestTable, OutsideShares
+from comity.ledger.quotas import JoinRequestTable, OutsideUsageTable
 from comity.ledger.records import (
     Cosignatures,
     Epochs,
@@ -49,25 +43,25 @@ from comity.ledger.records import (
 )
 from comity.ledger.sqlite import SqliteFile
 
-NAME: Final = "ledger.sqlite"
+DATABASE_FILE: Final = "ledger.sqlite"
 
 
 class Backing(Protocol):
-    """The database under a ledger, before and after it is opened."""
+    """The database of a ledger: a factory for its lock and its connections."""
 
     def lock(self) -> WriterLock:
-        """Become its one writer. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
+        """Take the writer lock. Called first. Raises Conflict(code="LEDGER-LOCKED"), Unavailable."""
 
     def engine(self) -> Engine:
-        """Connections whose commits survive a power cut, and whose transactions see one snapshot."""
+        """Create an engine whose commits survive a power failure and whose transactions read one snapshot."""
 
     def identity(self) -> str:
-        """Which database this is, where the tables are: another word for a copy of it. One line."""
+        """Returns one line that identifies the database. A copy of the database has another identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """An open ledger. Its rooms are thread-safe, and what they have written is on the disk when they return."""
+    """An open ledger. Its stores are thread-safe, and durable when a call returns."""
 
     logs: LogStore
     history: History
@@ -75,39 +69,39 @@ class Ledger:
     index: EntryIndex
     intake: IntakeStore
     proven: ProvenTables
-    custody: SideObjectPositions
+    side_object_positions: SideObjectPositions
     pieces: PieceRecordTable
     misbehaviour: MisbehaviourTable
     witnessed: WitnessedTable
     epochs: Epochs
-    asks: JoinRequestTable
-    shares: OutsideShares
+    join_requests: JoinRequestTable
+    outside_usage: OutsideUsageTable
     identity: str
-    """Which database it is in; another word for a copy that was restored from a backup."""
+    """Identifies the database. A copy that was restored from a backup has another identity."""
     _database: Database
     _lock: WriterLock
 
     @classmethod
     def open(cls, folder: Path, clock: Callable[[], float], *, backing: Backing | None = None) -> Self:
-        """Open the ledger in `folder`, making it if there is none, and bring its tables up to date.
+        """Open the ledger in `folder`, create it if it does not exist, and migrate its tables.
 
         Args:
             clock: POSIX seconds.
-            backing: the database, where it is not to be a file in `folder`.
+            backing: the database. The default is an SQLite file in `folder`.
 
-        Raises Conflict(code="LEDGER-LOCKED") while another process has it open, Refused(code="LEDGER-NEWER") where a
-        newer Comity has written it, and the errors of `Database`.
+        Raises Conflict(code="LEDGER-LOCKED") while another process has the ledger open, Refused(code="LEDGER-NEWER") if
+        a newer version of Comity wrote it, and the errors of `Database`.
         """
-        backing = backing or SqliteFile(folder / NAME)
+        backing = backing or SqliteFile(folder / DATABASE_FILE)
         with ExitStack() as undo:
-            with disk_errors("the ledger's folder was not made"):
+            with disk_errors("cannot create the ledger's folder"):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = backing.lock()
             undo.callback(lock.release)
             database = Database(backing.engine(), lock)
             undo.callback(database.close)
             migrate(database)
-            database.guard(raise_fence(database))
+            database.check_writes(raise_fence(database))
             identity = backing.identity()
             undo.pop_all()
         return cls(
@@ -123,22 +117,22 @@ class Ledger:
             WitnessedTable(database),
             Epochs(database),
             JoinRequestTable(database, clock),
-            OutsideShares(database),
+            OutsideUsageTable(database),
             identity,
             database,
             lock,
         )
 
     def require_lock(self) -> None:
-        """Raises Unavailable(code="LEDGER-LOCK-LOST") once another process may write it. Quick; from any thread."""
+        """Raises Unavailable(code="LEDGER-LOCK-LOST") if another process may write the ledger. Fast; thread-safe."""
         self._lock.require()
 
     @property
     def version(self) -> int:
-        """Rises with whatever is written: while it stands, every room gives the answers it gave."""
+        """A counter of commits. While it does not change, all reads return the same results."""
         return self._database.version
 
     def close(self) -> None:
-        """Give up the database and then the lock. Calls that are still running fail."""
+        """Close the database, then release the lock. Running calls fail."""
         self._database.close()
         self._lock.release()

@@ -1,15 +1,13 @@
-"""The lock of a ledger in PostgreSQL: an advisory lock, held by a connection that does nothing else.
+"""A ledger in PostgreSQL: its connections, its lock, and the requirements on the server.
 
-The server gives it to one connection of a database at a time, and frees it when that connection ends, however it ends:
-with the process, with the network, or by an administrator's word. The operating system tells this side of the end; it
-is looked for before each write and each commit, and every second in between. Between such a look and the commit lies a
-moment in which another process may have got the lock: `fence` closes it.
+The writer lock is an advisory lock, held by a connection that does nothing else. The server gives the lock to one
+connection of a database at a time, and releases it when that connection ends for any reason: end of the process,
+network failure, or an administrator. The node checks its end of the connection before each write and each commit, and
+every second in between. Between the check and the commit another process may still get the lock; the fencing token
+(`database.raise_fence`) covers this case.
 
-
-A ledger in PostgreSQL, for those who run one: how it is reached, and what is demanded of it.
-
-Passwords come from a file (libpq's `passfile`) and from nowhere else; a local server may know the node by its user.
-Every connection must lead to the server at which the lock is held, and commits durably, whatever the server's defaults.
+Passwords come only from a file (libpq's `passfile`); a local server may authenticate the node by its user. Every
+connection must reach the server that holds the lock, and commits durably whatever the defaults of the server are.
 """
 
 from __future__ import annotations
@@ -24,63 +22,63 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine
 
 from comity.content.secrets import read_secret
-from comity.ledger.database import lost, taken
+from comity.ledger.database import ledger_locked, lock_lost
 from comity.trust.errors import Malformed, Refused, Unavailable
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
 
 
 class AdvisoryLock:
-    """Holds the lock by `connection`, which is its own from now on. Raises Conflict(code="LEDGER-LOCKED")."""
+    """Holds the lock with `connection`, and owns that connection. Raises Conflict(code="LEDGER-LOCKED")."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
-        self._ended = self._said = ""
-        """Why it is held no longer, and the last that the server said."""
-        self._looking = threading.Lock()
+        self._end_reason = self._last_notice = ""
+        """Why the lock is no longer held, and the last notice of the server."""
+        self._check_lock = threading.Lock()
         self._poll = poll()
         self._poll.register(connection.fileno(), POLLIN)
-        connection.add_notice_handler(self._hear)
+        connection.add_notice_handler(self._store_notice)
         if not connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchall()[0][0]:
             connection.close()
-            raise taken("stop the node that uses this database, or wait until it has ended")
+            raise ledger_locked("stop the node that uses this database, or wait until that node ends")
 
     def require(self) -> None:
-        with self._looking:
-            if not self._ended:
-                self._look()
-            if self._ended:
-                raise lost(f"the connection that held the lock has ended: {self._ended}")
+        with self._check_lock:
+            if not self._end_reason:
+                self._check_connection()
+            if self._end_reason:
+                raise lock_lost(f"the connection that held the lock has ended: {self._end_reason}")
 
     def release(self) -> None:
-        with self._looking:
-            self._ended = self._ended or "it was given back"
+        with self._check_lock:
+            self._end_reason = self._end_reason or "the lock was released"
             self._connection.close()
 
-    def _look(self) -> None:
-        """Nothing is asked on this connection: what comes is a notice, or the end."""
+    def _check_connection(self) -> None:
+        """Read what the server sent. No query runs on this connection, so the server sends notices or closes it."""
         try:
             while self._poll.poll(0):
                 self._connection.pgconn.consume_input()
-                self._connection.pgconn.notifies()  # has libpq read what came, and hand on what was said
+                self._connection.pgconn.notifies()  # libpq parses the input and calls the notice handler
         except psycopg.OperationalError as error:
-            self._ended = self._said or " ".join(str(error).split())
+            self._end_reason = self._last_notice or " ".join(str(error).split())
 
-    def _hear(self, said: psycopg.errors.Diagnostic) -> None:
-        self._said = said.message_primary or ""
+    def _store_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._last_notice = notice.message_primary or ""
 
 
 CONNECTIONS: Final = 16
-"""Beside the one that holds the lock."""
-PATIENCE: Final = 10
-"""Seconds to wait for a connection, or for another transaction's locks."""
+"""Connections of the pool; the connection that holds the lock is extra."""
+TIMEOUT: Final = 10
+"""Timeout, in seconds, for a connection or for the locks of another transaction."""
 
 _SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 _DEFAULTS: Final = {
     "application_name": "comity",
-    "connect_timeout": PATIENCE,
+    "connect_timeout": TIMEOUT,
     "target_session_attrs": "read-write",
-    # A dead network is noticed within half a minute.
+    # A failed network is detected within 30 s.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -88,18 +86,18 @@ _DEFAULTS: Final = {
 }
 _FORCED: Final = {
     "client_encoding": "UTF8",
-    "password": "",  # neither PGPASSWORD nor a service file: libpq then looks into the password file alone
+    "password": "",  # overrides PGPASSWORD and service files, so libpq reads only the password file
 }
-_SETTLE: Final = f"""
+_SESSION_SETTINGS: Final = f"""
 SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
            WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
-       set_config('lock_timeout', '{PATIENCE}s', false),
+       set_config('lock_timeout', '{TIMEOUT}s', false),
        set_config('idle_session_timeout', '0', false),
        set_config('tcp_keepalives_idle', '10', false),
        set_config('tcp_keepalives_interval', '5', false),
        set_config('tcp_keepalives_count', '3', false)
 """
-_LOOK: Final = """
+_SERVER_QUERY: Final = """
 SELECT current_setting('fsync'), current_setting('server_encoding'), pg_backend_pid(), concat_ws(':',
            (SELECT system_identifier FROM pg_control_system()),
            substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
@@ -111,24 +109,24 @@ class PostgresDatabase:
     """The database that a libpq connection string or URL names.
 
     Args:
-        password_file: in libpq's format, `host:port:database:user:password`, mode 0600; None where none is needed.
+        password_file: in libpq's format, `host:port:database:user:password`, mode 0600; None if no password is needed.
 
-    Raises Malformed and Refused for a string that is none or holds a secret, and what `read_secret` raises.
+    Raises Malformed for an invalid string, Refused for a string with a secret, and the errors of `read_secret`.
     """
 
     def __init__(self, conninfo: str, password_file: Path | None) -> None:
         self._conninfo = _parse(conninfo, password_file)
         self._server = ""
-        """Which cluster, timeline and database the lock is held in."""
+        """The cluster, timeline and database of the lock."""
 
     def lock(self) -> AdvisoryLock:
         try:
             connection = psycopg.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            hint = "look at [storage] database in node.toml, and at the server's log"
-            raise _failed("PostgreSQL was not reached", str(error), hint) from error
+            hint = "check [storage] database in node.toml, and the log of the server"
+            raise _failed("cannot connect to PostgreSQL", str(error), hint) from error
         try:
-            self._server = _settle_postgres(connection)
+            self._server = _configure_session(connection)
             return AdvisoryLock(connection)
         except psycopg.Error as error:
             connection.close()
@@ -144,13 +142,13 @@ class PostgresDatabase:
             isolation_level="REPEATABLE READ",
             pool_size=CONNECTIONS,
             max_overflow=0,
-            pool_timeout=PATIENCE,
+            pool_timeout=TIMEOUT,
             pool_pre_ping=True,
         )
 
     def identity(self) -> str:
-        """Which cluster, timeline, database and table it is: another one wherever a backup was restored or a standby
-        took over."""
+        """Returns the cluster, timeline, database and table. The value changes when a backup is restored or a standby
+        takes over."""
         try:
             with self._connect() as connection:
                 ((table,),) = connection.execute("SELECT 'logs'::regclass::oid").fetchall()
@@ -161,44 +159,44 @@ class PostgresDatabase:
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(self._conninfo)
         try:
-            server = _settle_postgres(connection)
+            server = _configure_session(connection)
             connection.commit()
             if server != self._server:
-                why = "another one answers than the one that holds the lock: a standby took over, or an address moved"
-                raise _failed("this is another PostgreSQL", why)
+                why = "the lock is at another server: a standby took over, or an address changed"
+                raise _failed("connected to another PostgreSQL server", why)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _settle_postgres(connection: psycopg.Connection[Any]) -> str:
-    """Have this session commit durably, and refuse a server that cannot; which server and database it is."""
-    connection.execute(_SETTLE)
-    ((fsync, encoding, process, server),) = connection.execute(_LOOK).fetchall()
+def _configure_session(connection: psycopg.Connection[Any]) -> str:
+    """Set durable commits for this session. Raises Unavailable if impossible. Returns the server and database."""
+    connection.execute(_SESSION_SETTINGS)
+    ((fsync, encoding, process, server),) = connection.execute(_SERVER_QUERY).fetchall()
     if fsync != "on":
-        raise _failed("the ledger cannot be kept here", "this PostgreSQL runs with fsync off", "turn it on")
+        raise _failed("PostgreSQL cannot store the ledger durably", "fsync is off", "set fsync = on")
     if encoding != "UTF8":
         hint = "createdb --encoding=UTF8 --template=template0 NAME"
-        raise _failed("the ledger cannot be kept here", f"the encoding of this database is {encoding}", hint)
+        raise _failed("PostgreSQL cannot store the ledger", f"the encoding of this database is {encoding}", hint)
     if process != connection.pgconn.backend_pid:
-        why = "something between here and PostgreSQL shares its connections, and the ledger's lock is one connection's"
-        raise _failed("this is not PostgreSQL itself", why, "name the server itself, not a connection pooler")
+        why = "a proxy shares the connections to PostgreSQL, but the ledger's lock needs a connection of its own"
+        raise _failed("not a direct connection to PostgreSQL", why, "connect to the server, not to a connection pooler")
     return str(server)
 
 
 def _parse(conninfo: str, password_file: Path | None) -> str:
     try:
         given: dict[str, Any] = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
-        why = "expected a URL or connection string of PostgreSQL"  # libpq's own words would quote it, secrets and all
+    except psycopg.ProgrammingError:  # its text is not shown, because it may contain secrets
+        why = "expected a URL or connection string of PostgreSQL"
         hint = 'such as database = "postgresql:///comity?host=/var/run/postgresql"'
         raise Malformed("[storage] database is not usable", why=why, hint=hint, code="CONFIG") from None
     if secret := _SECRETS & given.keys():
         raise Refused(
-            "[storage] database holds a secret",
-            why=f"a {min(secret)} stands in it, where logs, backups and process lists may show it",
-            hint="take it out, and put it into a file of mode 0600 that [storage] password_file names",
+            "[storage] database contains a secret",
+            why=f"it contains {min(secret)}, which logs, backups and process lists may show",
+            hint="move it to a file of mode 0600, and name that file in [storage] password_file",
             code="SECRET-EXPOSED",
         )
     file = password_file or given.get("passfile")

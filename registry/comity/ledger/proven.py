@@ -1,8 +1,8 @@
-"""What is proven: who is who, who published what under which name, and what is said about a digest.
+"""Searches over verified statements: identities, publications under a name, and statements about a digest.
 
-Nothing else of what logs hold is found here. An exact question (a digest, a name with its publisher, an identity) costs
-what its own answer costs, however many others claim something. An answer with a limit takes the first statement of each
-log, then the second of each, and says whether there was more.
+Unverified lines are never found. The cost of an exact query (a digest, a name with its publisher, an identity) depends
+only on its own result, not on the number of other claims. A result with a limit takes the first statement of each log,
+then the second of each, and so on, and reports whether the limit omitted results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database, find_log
-from comity.ledger.intake import KNOWN, OTHER, PUBLISHED, ClaimedName, IdentityFacts, fact, fold, last_number
+from comity.ledger.intake import (
+    KNOWN_PREDICATES,
+    OTHER,
+    PUBLISHED,
+    ClaimedName,
+    IdentityFacts,
+    fold_name,
+    last_number,
+    statement_facts,
+)
 from comity.ledger.tree import corrupt_ledger
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -26,7 +35,7 @@ from comity.trust.upstream import OBSERVED
 
 MAX_ANSWER: Final = 1000
 MAX_LOOKED_UP: Final = 64
-"""Observers that are looked up in one query."""
+"""Observers in one query."""
 _LAST_CHARACTER: Final = "\U0010ffff"
 
 _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
@@ -38,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """What was found; `limited` where the limit left something out."""
+    """Results; `limited` is true if the limit omitted results."""
 
     found: tuple[T, ...]
     limited: bool
@@ -46,7 +55,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ProvenLine:
-    """A proven line, and where it stands. `number` is its place in the order in which this node proved things."""
+    """A verified line and its position. `number` counts statements in the order in which this node verified them."""
 
     origin: str
     vkey: str
@@ -57,7 +66,7 @@ class ProvenLine:
 
 @dataclass(frozen=True, slots=True)
 class ProvenPosition:
-    """Where a proven line stands, to ask for it later (`Proven.lines`)."""
+    """The position of a verified line, to read the line later (`ProvenTables.lines`)."""
 
     log_id: int
     index: int
@@ -65,17 +74,17 @@ class ProvenPosition:
 
 @dataclass(frozen=True, slots=True)
 class ListedPublication:
-    """A publication in the order in which they are listed, log by log in turn: `turn` and `place.log_id` are where to
-    go on. `name` is folded, with its version."""
+    """A publication in a listing, ordered by `turn`, then log. `turn` and `position.log_id` are the cursor of the next
+    page. `name` is the folded name with its version."""
 
     turn: int
-    place: ProvenPosition
+    position: ProvenPosition
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class NameClaimant:
-    """Who published or observed something under a name, and the number of the first such statement."""
+    """An identity that published, or a node that observed, under a name, and the number of its first such statement."""
 
     publisher: Digest
     number: int
@@ -83,8 +92,8 @@ class NameClaimant:
 
 @dataclass(frozen=True, slots=True)
 class ProvenPublication:
-    """A proven `published` or `observed` statement: `publisher` is an identity, or the node that observed; `version` of
-    what was observed is the commit, and its `repository` begins with the upstream (`hf:`)."""
+    """A verified `published` or `observed` statement. `publisher` is an identity, or the node that observed. In an
+    observation, `version` is the commit and `repository` begins with the upstream (`hf:`)."""
 
     predicate: str
     repository: str
@@ -103,26 +112,26 @@ class ProvenPublication:
 
 
 class ProvenTables:
-    """Searches over what is proven in any log held here."""
+    """Searches over verified statements in all logs of this node. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def identity(self, identity: Digest) -> IdentityFacts | None:
-        """An identity whose inception is proven."""
+        """Returns an identity with a verified inception, or None."""
         wanted = select(_IDENTITY.id, _IDENTITY.home, _IDENTITY.display).where(_IDENTITY.id == identity)
         with self._database.reading() as connection:
             row = connection.execute(wanted).one_or_none()
         return None if row is None else IdentityFacts(*row)
 
     def identities(self, identities: Collection[Digest]) -> dict[Digest, IdentityFacts]:
-        """Those of these, at most 1,000, whose inception is proven, by id."""
+        """Returns, by id, those of these identities (at most 1,000) that have a verified inception."""
         wanted = select(_IDENTITY.id, _IDENTITY.home, _IDENTITY.display).where(_IDENTITY.id.in_(identities))
         with self._database.reading() as connection:
             return {row.id: IdentityFacts(*row) for row in connection.execute(wanted)}
 
     def inception(self, identity: Digest) -> bytes | None:
-        """The line of an identity's proven inception."""
+        """Returns the line of an identity's verified inception, or None."""
         wanted = select(_ENTRY.line).join_from(
             schema.identities,
             schema.entries,
@@ -132,7 +141,7 @@ class ProvenTables:
             return connection.execute(wanted.where(_IDENTITY.id == identity)).scalar_one_or_none()
 
     def rotations(self, identity: Digest) -> list[bytes]:
-        """The lines of an identity's proven rotations, on every branch; the intake bounds how many there are."""
+        """Returns the lines of an identity's verified rotations, on all branches. The intake limits their number."""
         wanted = select(_ENTRY.line).join_from(
             schema.rotations,
             schema.entries,
@@ -143,59 +152,59 @@ class ProvenTables:
             return list(connection.execute(wanted).scalars())
 
     def node_key(self, node: Digest) -> VerifyingKey | None:
-        """The online key of a node, where some proven node-record binds it: whose node it is, membership says."""
+        """Returns the online key of a node of a verified node-record, or None. Membership decides whose node it is."""
         with self._database.reading() as connection:
             key = connection.execute(select(_NODE.key).where(_NODE.id == node)).scalar_one_or_none()
         return None if key is None else VerifyingKey.from_json(json.loads(key))
 
     def claimants(self, name: str, limit: int = 32) -> Page[NameClaimant]:
-        """Who published under a repository's name, in any case, the earliest first: no later claimant displaces an
-        earlier one. For a name of an upstream (`hf:org/repo`) the nodes that observed it. A name that ends in `/` is
-        none here (`repositories` lists those below it)."""
+        """Returns who published under a repository name (case-insensitive), the earliest first: a later claimant never
+        displaces an earlier one. For an upstream name (`hf:org/repo`), returns the nodes that observed it. A name that
+        ends in `/` has no claimants (`repositories` lists the names below it)."""
         _check(limit)
-        wanted = select(_CLAIMANT.publisher, _CLAIMANT.number).where(_CLAIMANT.name == fold(name))
+        wanted = select(_CLAIMANT.publisher, _CLAIMANT.number).where(_CLAIMANT.name == fold_name(name))
         with self._database.reading() as connection:
             rows = list(connection.execute(wanted.order_by(_CLAIMANT.number).limit(limit + 1)))
         return Page(tuple(NameClaimant(*row) for row in rows[:limit]), len(rows) > limit)
 
     def first_claim(self, name: str, publisher: Digest) -> int | None:
-        """The number of a publisher's first statement under a name."""
-        key = (_CLAIMANT.name == fold(name), _CLAIMANT.publisher == publisher)
+        """Returns the number of a publisher's first statement under a name, or None."""
+        key = (_CLAIMANT.name == fold_name(name), _CLAIMANT.publisher == publisher)
         with self._database.reading() as connection:
             return connection.execute(select(_CLAIMANT.number).where(*key)).scalar_one_or_none()
 
     def publications(
         self, name: str, publisher: Digest, version: str | None = None, limit: int = MAX_ANSWER
     ) -> Page[ProvenPublication]:
-        """What one publisher published under a repository's name, in any case: one version of it, or all. A statement
-        that stands in several logs comes once for each."""
+        """Returns what one publisher published under a repository name (case-insensitive): one version, or all. A
+        statement in several logs is returned once per log."""
         _check(limit)
-        wanted = [_PUBLICATION.name == fold(name), _PUBLICATION.publisher == publisher]
+        wanted = [_PUBLICATION.name == fold_name(name), _PUBLICATION.publisher == publisher]
         if version is not None:
             wanted.append(_PUBLICATION.version == version)
         with self._database.reading() as connection:
             return _publications(connection, wanted, limit)
 
     def publications_of(self, artifact: Digest, limit: int = MAX_ANSWER) -> Page[ProvenPublication]:
-        """Under which names an artifact was published or observed, in turn over logs."""
+        """Returns the publications and observations of an artifact, one per log in turn."""
         _check(limit)
         with self._database.reading() as connection:
-            places = _about(connection, artifact, (PUBLISHED, OBSERVED), limit)
-            lines = _at(connection, places.found)
-        return Page(tuple(map(_publication, lines)), places.limited)
+            positions = _about(connection, artifact, (PUBLISHED, OBSERVED), limit)
+            lines = _lines_at(connection, positions.found)
+        return Page(tuple(map(_publication, lines)), positions.limited)
 
     def observations(
         self, name: str, observers: Collection[Digest], commit: str | None = None, limit: int = 64
     ) -> Page[ProvenPublication]:
-        """What some nodes observed of an upstream's repository (`hf:org/repo`): at most `limit` of each observer."""
+        """Returns what these nodes observed of an upstream repository (`hf:org/repo`), at most `limit` per observer."""
         _check(limit)
         found: list[ProvenPublication] = []
         limited = False
         with self._database.reading() as connection:
             for some in _chunks(list(observers), MAX_LOOKED_UP):
-                key = (_CLAIMANT.name == fold(name), _CLAIMANT.publisher.in_(some))
+                key = (_CLAIMANT.name == fold_name(name), _CLAIMANT.publisher.in_(some))
                 for observer in connection.execute(select(_CLAIMANT.publisher).where(*key)).scalars().all():
-                    wanted = [_PUBLICATION.name == fold(name), _PUBLICATION.publisher == observer]
+                    wanted = [_PUBLICATION.name == fold_name(name), _PUBLICATION.publisher == observer]
                     if commit is not None:
                         wanted.append(_PUBLICATION.version == commit)
                     answer = _publications(connection, wanted, limit)
@@ -204,17 +213,17 @@ class ProvenTables:
         return Page(tuple(found), limited)
 
     def repositories(self, after: str = "", prefix: str = "", limit: int = MAX_ANSWER) -> list[str]:
-        """Folded names of repositories after `after`, in order, that begin with `prefix`."""
+        """Returns folded names of repositories after `after` that begin with `prefix`, in order."""
         _check(limit)
-        least = fold(prefix)
-        wanted = select(_CLAIMANT.name).where(_CLAIMANT.name > fold(after)).distinct()
+        least = fold_name(prefix)
+        wanted = select(_CLAIMANT.name).where(_CLAIMANT.name > fold_name(after)).distinct()
         if least:
             wanted = wanted.where(_CLAIMANT.name >= least, _CLAIMANT.name < least + _LAST_CHARACTER)
         with self._database.reading() as connection:
             return list(connection.execute(wanted.order_by(_CLAIMANT.name).limit(limit)).scalars())
 
     def listed(self, after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
-        """Publications after a place in the list of them, in turn over logs: the first of each, then the second."""
+        """Returns publications after a cursor (turn, log id): the first of each log, then the second of each."""
         turn, log_id = after or (0, -1)
         columns = (_PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index, _PUBLICATION.name, _PUBLICATION.version)
         found: list[ListedPublication] = []
@@ -227,7 +236,7 @@ class ProvenTables:
                 ordered = joined.order_by(_PUBLICATION.turn, _PUBLICATION.log_id).limit(limit - len(found))
                 rows = list(connection.execute(ordered))
                 found += [
-                    ListedPublication(at, ProvenPosition(log, index), f"{name}@{fold(label)}")
+                    ListedPublication(at, ProvenPosition(log, index), f"{name}@{fold_name(label)}")
                     for at, log, index, name, label in rows
                 ]
                 if not rows and width > 1:  # turns have no gaps
@@ -237,30 +246,30 @@ class ProvenTables:
         return found
 
     def about(
-        self, digest: Digest, kinds: Sequence[str] = (*sorted(KNOWN), OTHER), limit: int = MAX_ANSWER
+        self, digest: Digest, kinds: Sequence[str] = (*sorted(KNOWN_PREDICATES), OTHER), limit: int = MAX_ANSWER
     ) -> Page[ProvenLine]:
-        """What is said about a digest, in turn over logs for each kind of statement, and over the kinds. A kind is a
-        predicate that this version knows, or OTHER for all that it does not know."""
+        """Returns the statements about a digest, in turn over kinds and logs. A kind is a predicate that this version
+        knows, or OTHER for all other predicates."""
         _check(limit)
         with self._database.reading() as connection:
-            places = _about(connection, digest, kinds, limit)
-            return Page(tuple(_at(connection, places.found)), places.limited)
+            positions = _about(connection, digest, kinds, limit)
+            return Page(tuple(_lines_at(connection, positions.found)), positions.limited)
 
-    def places_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
-        """Where all stands that is said about a digest, in the order of `about`, to read it bit by bit."""
+    def positions_about(self, digest: Digest, limit: int) -> Page[ProvenPosition]:
+        """Returns the positions of statements about a digest, in the order of `about`, to read them in parts."""
         with self._database.reading() as connection:
-            return _about(connection, digest, (*sorted(KNOWN), OTHER), limit)
+            return _about(connection, digest, (*sorted(KNOWN_PREDICATES), OTHER), limit)
 
-    def lines(self, places: Sequence[ProvenPosition]) -> list[ProvenLine]:
-        """The lines at these places, in this order."""
+    def lines(self, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
+        """Returns the lines at these positions, in this order."""
         with self._database.reading() as connection:
-            return _at(connection, places)
+            return _lines_at(connection, positions)
 
     def since(
         self, number: int, predicates: Sequence[str], limit: int = 256, log: str | None = None
     ) -> list[ProvenLine]:
-        """What was proven after the statement of this number, with one of these predicates, in that order; in one log
-        (its verifier key) or any. Raises NotFound (NO-SUCH-LOG)."""
+        """Returns statements with one of these predicates that were verified after the statement with this number, in
+        that order; in one log (its verifier key) or all logs. Raises NotFound (NO-SUCH-LOG)."""
         _check(limit)
         found: list[ProvenLine] = []
         with self._database.reading() as connection:
@@ -272,7 +281,7 @@ class ProvenTables:
         return sorted(found, key=lambda line: line.number)[:limit]
 
     def by(self, author: Digest, predicate: str, limit: int = MAX_ANSWER, log: str | None = None) -> Page[ProvenLine]:
-        """What somebody said with one predicate, in order of log and index; in one log (its verifier key) or any."""
+        """Returns an author's statements with one predicate, by log and index; in one log (verifier key) or all."""
         _check(limit)
         wanted = _lines().where(_STATEMENT.by == author, _STATEMENT.predicate == predicate)
         if log is not None:
@@ -283,7 +292,7 @@ class ProvenTables:
         return Page(tuple(ProvenLine(*row) for row in rows[:limit]), len(rows) > limit)
 
     def last_by(self, author: Digest, predicate: str, log: str) -> bytes | None:
-        """What somebody said last with one predicate in a log (its verifier key). Raises NotFound (NO-SUCH-LOG)."""
+        """Returns the last statement of an author and predicate in a log (its key). Raises NotFound (NO-SUCH-LOG)."""
         wanted = (
             select(_ENTRY.line)
             .select_from(schema.statements)
@@ -295,40 +304,38 @@ class ProvenTables:
             return connection.execute(here.order_by(_STATEMENT.index.desc()).limit(1)).scalar_one_or_none()
 
     def keys_of(self, author: Digest) -> list[ProvenLine]:
-        """The inception and the rotations of an identity, each where it stands first; nothing for who is not known."""
-        places: list[ProvenPosition] = []
+        """Returns the inception and rotations of an identity, at their first positions; empty for an unknown one."""
+        positions: list[ProvenPosition] = []
         with self._database.reading() as connection:
             for columns in (
                 select(_IDENTITY.log_id, _IDENTITY.index).where(_IDENTITY.id == author),
                 select(_ROTATION.log_id, _ROTATION.index).where(_ROTATION.identity == author),
             ):
-                places += [ProvenPosition(*row) for row in connection.execute(columns)]
-            return _at(connection, places)
+                positions += [ProvenPosition(*row) for row in connection.execute(columns)]
+            return _lines_at(connection, positions)
 
-    def of_line(self, line: bytes) -> list[ProvenLine]:
-        """Where a statement is proven by this very line, in one log."""
+    def with_line(self, line: bytes) -> list[ProvenLine]:
+        """Returns the position in one log of a statement that exactly this line proves."""
         statement = parse_entry(line).statement_digest
         wanted = _lines().where(_STATEMENT.statement == statement, _ENTRY.digest == sha256(line)).limit(1)
         with self._database.reading() as connection:
             return [ProvenLine(*row) for row in connection.execute(wanted)]
 
-    def last(self) -> int:
-        """The number of the statement that was proven last."""
+    def last_number(self) -> int:
+        """Returns the number of the newest verified statement."""
         with self._database.reading() as connection:
             return last_number(connection)
 
 
 def _about(connection: Connection, digest: Digest, kinds: Sequence[str], limit: int) -> Page[ProvenPosition]:
-    """Places of statements about a digest: the first of each log and kind, then the next ones, twice as many a time."""
+    """Positions of statements about a digest: the first of each log and kind, then the next, doubling the range."""
     found: list[ProvenPosition] = []
     start, end = 0, 1
     here = (_SUBJECT.digest == digest, _SUBJECT.kind.in_(kinds))
     while len(found) <= limit:
-        stretch = (_SUBJECT.log_id == _LOG.id, _SUBJECT.turn >= start, _SUBJECT.turn < end)
+        turns = (_SUBJECT.log_id == _LOG.id, _SUBJECT.turn >= start, _SUBJECT.turn < end)
         wanted = (
-            select(_SUBJECT.log_id, _SUBJECT.index)
-            .select_from(schema.logs)
-            .join(schema.subjects, and_(*here, *stretch))
+            select(_SUBJECT.log_id, _SUBJECT.index).select_from(schema.logs).join(schema.subjects, and_(*here, *turns))
         )
         ordered = wanted.order_by(_SUBJECT.turn, _SUBJECT.kind, _SUBJECT.log_id).limit(limit + 1 - len(found))
         rows = [ProvenPosition(*row) for row in connection.execute(ordered)]
@@ -339,15 +346,16 @@ def _about(connection: Connection, digest: Digest, kinds: Sequence[str], limit: 
     return Page(tuple(found[:limit]), len(found) > limit)
 
 
-def _at(connection: Connection, places: Sequence[ProvenPosition]) -> list[ProvenLine]:
-    """The lines at these places, in this order."""
+def _lines_at(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine]:
+    """Returns the lines at these positions, in this order."""
     found: dict[ProvenPosition, ProvenLine] = {}
-    for some in _chunks(places, 200):
-        named = tuple_(_STATEMENT.log_id, _STATEMENT.index).in_([(place.log_id, place.index) for place in some])
+    for some in _chunks(positions, 200):
+        named = tuple_(_STATEMENT.log_id, _STATEMENT.index).in_([(item.log_id, item.index) for item in some])
         for *line, log_id in connection.execute(_lines().add_columns(_STATEMENT.log_id).where(named)):
             item = ProvenLine(*line)
             found[ProvenPosition(log_id, item.index)] = item
-    return [found[place] for place in places if place in found]  # an earlier copy may have come to stand for one
+    # A position is missing if its row has changed to an earlier copy.
+    return [found[position] for position in positions if position in found]
 
 
 def _publications(
@@ -370,16 +378,16 @@ def _publications(
 
 
 def _publication(found: ProvenLine) -> ProvenPublication:
-    said = fact(found.index, parse_entry(found.line))
-    if said is None or not isinstance(said.said, ClaimedName):
+    facts = statement_facts(found.index, parse_entry(found.line))
+    if facts is None or not isinstance(facts.detail, ClaimedName):
         raise corrupt_ledger(found.origin, f"entry {found.index} is no publication")
-    named = said.said
-    about = (said.predicate, named.repository, named.version, said.by, named.artifact)
+    named = facts.detail
+    about = (facts.predicate, named.repository, named.version, facts.by, named.artifact)
     return ProvenPublication(*about, found.origin, found.vkey, found.index, found.line, found.number)
 
 
 def _lines() -> Select[str, str, int, bytes, int]:
-    """Proven lines with what a `Line` says of them."""
+    """Selects the columns of `ProvenLine`."""
     return (
         select(_LOG.origin, _LOG.vkey, _STATEMENT.index, _ENTRY.line, _STATEMENT.number)
         .select_from(schema.statements)

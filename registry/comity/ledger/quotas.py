@@ -1,19 +1,18 @@
-"""What outsiders have brought into this node's own log, by whom it was brought: entries and bytes, for ever.
+"""Quotas for callers that are not members: usage of this node's own log, and requests to join.
 
-A row stands for at least one entry that was let in, so there are at most as many as outsiders together may bring, and
-they are charged to that. What is refused leaves no row.
+Log usage is counted for ever, in entries and bytes, by author and by caller. A row counts at least one accepted entry,
+so the quota for all outsiders also bounds the number of rows. A refused submission leaves no row.
 
+Join requests: one per identity, with these bounds.
 
-Requests to join that wait here: one an identity, so many in all, and of no block of addresses more than of others.
+    grows with                bound       charged to               at the bound
+    waiting requests          MAX_ASKS    the requester's block    evicts the oldest of the block that has most
+    requests that are kept    MAX_KEPT    the operator             ASKS-KEPT
+    time                      EXPIRY      the requester            deletes requests that were not repeated
 
-    grows with                      bound       charged to               at the bound
-    requests that wait              MAX_ASKS    the block of who asked   the oldest of the block with most of them goes
-    those that an operator keeps    MAX_KEPT    the operator             ASKS-KEPT
-    time                            EXPIRY      who asked                who does not ask again goes
-
-Anybody can make identities, and has the addresses of few blocks. A block is whatever the caller is counted by: one of
-addresses, a member whose node hands the request on, or the operators. What an operator keeps goes only when it is
-admitted, dismissed, or not asked for again in time.
+Identities are free, but a requester has addresses in few blocks. A block is a block of addresses, a member whose node
+forwards the request, or the operators. A request that an operator keeps is deleted only when it is admitted, dismissed
+or expired.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ ALL: Final = "all"
 AUTHOR: Final = "author"
 CALLER: Final = "caller"
 
-_SHARE = schema.outside_shares.c
+_QUOTA = schema.outside_shares.c
 
 
 @dataclass(frozen=True, slots=True)
 class OutsideAmount:
-    """So many entries, and bytes of lines and objects that were not in the log before."""
+    """A number of entries, and the bytes of their lines and of objects that are new in the log."""
 
     entries: int = 0
     bytes: int = 0
@@ -48,83 +47,82 @@ class OutsideAmount:
         return OutsideAmount(self.entries + other.entries, self.bytes + other.bytes)
 
     def part(self, count: int) -> OutsideAmount:
-        """One of `count` equal parts; of anything at least one."""
+        """Returns one of `count` equal parts, at least 1 entry and 1 byte."""
         return OutsideAmount(max(1, self.entries // count), max(1, self.bytes // count))
 
-    def within(self, most: OutsideAmount) -> bool:
-        return self.entries <= most.entries and self.bytes <= most.bytes
+    def within(self, limit: OutsideAmount) -> bool:
+        return self.entries <= limit.entries and self.bytes <= limit.bytes
 
 
 @dataclass(frozen=True, slots=True)
-class OutsideShare:
-    """What one outsider may bring in all. `kind` and `name` say who: an AUTHOR, a CALLER, or ALL of them."""
+class OutsideQuota:
+    """The quota of one outsider. `kind` and `name` identify an AUTHOR, a CALLER, or ALL outsiders."""
 
     kind: str
     name: str
-    most: OutsideAmount
+    limit: OutsideAmount
 
 
-class OutsideShares:
-    """The shares of a node's own log. Thread-safe; durable when a call returns."""
+class OutsideUsageTable:
+    """The usage of a node's own log by outsiders. Thread-safe; durable when a call returns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def charge(self, log: str, lines: Sequence[bytes], shares: Sequence[OutsideShare]) -> OutsideAmount:
-        """Charge what `lines` would add to `log` to each of `shares`, or to none; what that was.
+    def charge(self, log: str, lines: Sequence[bytes], quotas: Sequence[OutsideQuota]) -> OutsideAmount:
+        """Charge what `lines` would add to `log` to each of `quotas`, or to none. Returns the charged amount.
 
-        The look and the charge are one transaction: nobody's second call slips in between. Raises OutOfSpace
-        (LOG-SHARE) where one of the shares does not have it.
+        Check and charge are one transaction. Raises OutOfSpace (LOG-SHARE) if one of the quotas is exceeded.
         """
         with self._database.writing("share") as connection:
             amount = OutsideAmount(len(lines), added_weight(connection, find_log(connection, log).id, lines))
-            for share in shares:
-                self._charge(connection, share, amount)
+            for quota in quotas:
+                self._charge(connection, quota, amount)
         return amount
 
-    def give_back(self, shares: Sequence[OutsideShare], amount: OutsideAmount) -> None:
-        """What was charged was not logged after all."""
+    def release(self, quotas: Sequence[OutsideQuota], amount: OutsideAmount) -> None:
+        """Undo a charge for lines that were not logged."""
         with self._database.writing("share") as connection:
-            for share in shares:
-                had = _had(connection, share)
-                if had is not None:
-                    left = OutsideAmount(max(0, had.entries - amount.entries), max(0, had.bytes - amount.bytes))
-                    _set(connection, share, left)
+            for quota in quotas:
+                used = _usage(connection, quota)
+                if used is not None:
+                    left = OutsideAmount(max(0, used.entries - amount.entries), max(0, used.bytes - amount.bytes))
+                    _set_usage(connection, quota, left)
 
     def used(self, kind: str, name: str = "") -> OutsideAmount:
         with self._database.reading() as connection:
-            return _had(connection, OutsideShare(kind, name, OutsideAmount())) or OutsideAmount()
+            return _usage(connection, OutsideQuota(kind, name, OutsideAmount())) or OutsideAmount()
 
-    def _charge(self, connection: Connection, share: OutsideShare, amount: OutsideAmount) -> None:
-        had = _had(connection, share)
-        after = (had or OutsideAmount()) + amount
-        if not after.within(share.most):
-            whose = f"{share.kind} {share.name}" if share.name else "everybody outside"
-            why = f"{whose} has {share.most.entries} entries and {share.most.bytes} bytes of it; this would make "
+    def _charge(self, connection: Connection, quota: OutsideQuota, amount: OutsideAmount) -> None:
+        used = _usage(connection, quota)
+        after = (used or OutsideAmount()) + amount
+        if not after.within(quota.limit):
+            whose = f"{quota.kind} {quota.name}" if quota.name else "the group of all outsiders"
+            why = f"{whose} may add {quota.limit.entries} entries and {quota.limit.bytes} bytes; this needs "
             raise OutOfSpace(
-                "no room in this node's log",
+                "the quota in this node's log is exceeded",
                 why=f"{why}{after.entries} and {after.bytes}",
-                hint="publish at another node, or ask this node's operator to log it at its own socket",
+                hint="publish at another node, or ask the operator to publish at this node's Unix socket",
                 code="LOG-SHARE",
             )
-        if had is None:
+        if used is None:
             connection.execute(
                 insert(schema.outside_shares).values(
-                    kind=share.kind, name=share.name, entries=after.entries, bytes=after.bytes
+                    kind=quota.kind, name=quota.name, entries=after.entries, bytes=after.bytes
                 )
             )
         else:
-            _set(connection, share, after)
+            _set_usage(connection, quota, after)
 
 
-def _had(connection: Connection, share: OutsideShare) -> OutsideAmount | None:
-    here = (_SHARE.kind == share.kind, _SHARE.name == share.name)
-    row = connection.execute(select(_SHARE.entries, _SHARE.bytes).where(*here)).one_or_none()
+def _usage(connection: Connection, quota: OutsideQuota) -> OutsideAmount | None:
+    here = (_QUOTA.kind == quota.kind, _QUOTA.name == quota.name)
+    row = connection.execute(select(_QUOTA.entries, _QUOTA.bytes).where(*here)).one_or_none()
     return None if row is None else OutsideAmount(row.entries, row.bytes)
 
 
-def _set(connection: Connection, share: OutsideShare, amount: OutsideAmount) -> None:
-    here = (_SHARE.kind == share.kind, _SHARE.name == share.name)
+def _set_usage(connection: Connection, quota: OutsideQuota, amount: OutsideAmount) -> None:
+    here = (_QUOTA.kind == quota.kind, _QUOTA.name == quota.name)
     changed = update(schema.outside_shares).where(*here).values(entries=amount.entries, bytes=amount.bytes)
     connection.execute(changed)
 
@@ -132,16 +130,16 @@ def _set(connection: Connection, share: OutsideShare, amount: OutsideAmount) -> 
 MAX_ASKS: Final = 256
 MAX_KEPT: Final = 64
 EXPIRY: Final = 90 * 86_400
-"""Seconds after which a request goes that was not made again."""
+"""Seconds after which a request is deleted unless it was repeated."""
 
 _ASK = schema.asks.c
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJoinRequest:
-    """A request to join: who asks, since when (POSIX seconds), and the card, a line each.
+    """A request to join: the identity, the time of its first request (POSIX seconds), and the lines of its card.
 
-    `block` is what the caller was counted by; `kept`, whether an operator keeps it.
+    `block` is the block that the request counts for; `kept` is true if an operator keeps the request.
     """
 
     member: Digest
@@ -152,7 +150,7 @@ class StoredJoinRequest:
 
 
 class JoinRequestTable:
-    """The list of those who ask to join. Thread-safe; durable when a call returns."""
+    """The waiting requests to join. Thread-safe; durable when a call returns."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -161,9 +159,11 @@ class JoinRequestTable:
     def put(
         self, member: Digest, lines: Sequence[bytes], block: str = ""
     ) -> tuple[StoredJoinRequest, StoredJoinRequest | None]:
-        """Note a card, in place of an older one of the same identity; and the request that had to go for it.
+        """Store a card; replaces an older card of the same identity. Returns the request, and the request that was
+        evicted for it.
 
-        Asked for from two blocks it counts for the one with fewer requests: nobody draws it into a crowd.
+        A request that came from two blocks counts for the block with fewer requests, so another caller cannot repeat
+        it from a full block to have it evicted.
         """
         card, now = b"\n".join(lines), int(self._clock())
         with self._database.writing("ask") as connection:
@@ -175,43 +175,45 @@ class JoinRequestTable:
                 changed = {"card": card, "asked": now, "block": smaller}
                 connection.execute(update(schema.asks).where(_ASK.member == member).values(**changed))
                 return StoredJoinRequest(member, row.since, tuple(lines), smaller, row.kept), None
-            gone = _make_room(connection, waiting, block)
+            evicted = _evict(connection, waiting, block)
             added = {"member": member, "since": now, "asked": now, "block": block, "kept": False, "card": card}
             connection.execute(insert(schema.asks).values(**added))
-            return StoredJoinRequest(member, now, tuple(lines), block), gone
+            return StoredJoinRequest(member, now, tuple(lines), block), evicted
 
     def keep(self, member: Digest) -> None:
-        """Let no other request take its place. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
+        """Protect a request from eviction. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
         with self._database.writing("ask") as connection:
             kept = connection.scalar(select(func.count()).select_from(schema.asks).where(_ASK.kept)) or 0
             if kept >= MAX_KEPT:
-                why = f"{MAX_KEPT} requests are kept"
-                raise OutOfSpace("too many are kept", why=why, hint="comity member dismiss ID", code="ASKS-KEPT")
+                why = f"at most {MAX_KEPT}"
+                raise OutOfSpace(
+                    "too many requests are kept", why=why, hint="comity member dismiss ID", code="ASKS-KEPT"
+                )
             found = connection.execute(update(schema.asks).where(_ASK.member == member).values(kept=True))
             _require(found.rowcount, member)
 
     def dismiss(self, member: Digest) -> None:
-        """Let a request go; who made it may ask again. Raises NotFound (NO-ASK)."""
+        """Delete a request; the identity may ask again. Raises NotFound (NO-ASK)."""
         with self._database.writing("ask") as connection:
             _require(connection.execute(delete(schema.asks).where(_ASK.member == member)).rowcount, member)
 
     def drop(self, member: Digest) -> None:
-        """Somebody waits no longer: admitted. A no-op where nobody of that id waits."""
+        """Delete the request of an identity that was admitted. No effect if there is none."""
         with self._database.writing("ask") as connection:
             connection.execute(delete(schema.asks).where(_ASK.member == member))
 
     def waiting(self) -> list[Digest]:
-        """Who waits: those that are kept, then in the order of asking."""
+        """Returns the identities that wait: kept requests first, then in the order of the requests."""
         after = int(self._clock()) - EXPIRY
         with self._database.reading() as connection:
             wanted = select(_ASK.member).where(_ASK.asked >= after).order_by(_ASK.kept.desc(), _ASK.id)
             return list(connection.scalars(wanted))
 
     def get(self, member: Digest) -> StoredJoinRequest | None:
-        """The request of an identity; a list of all cards may take 64 MiB, so they are had one by one."""
+        """Returns the request of an identity, or None. All cards together may have 64 MiB, so read them one by one."""
         with self._database.reading() as connection:
             row = connection.execute(select(schema.asks).where(_ASK.member == member)).one_or_none()
-            return None if row is None else _kept(row)
+            return None if row is None else _from_row(row)
 
     def count(self) -> int:
         after = int(self._clock()) - EXPIRY
@@ -221,26 +223,26 @@ class JoinRequestTable:
 
 
 def _waiting(connection: Connection) -> dict[str, int]:
-    """How many requests that nobody keeps wait, by block."""
+    """Returns the number of requests that are not kept, by block."""
     counted = select(_ASK.block, func.count()).where(~_ASK.kept).group_by(_ASK.block)
     return {block: count for block, count in connection.execute(counted)}  # noqa: C416 (rows are no pairs)
 
 
-def _make_room(connection: Connection, waiting: dict[str, int], block: str) -> StoredJoinRequest | None:
-    """Where the list is full, let the oldest request of the block with most of them go: of the caller's own block, if
-    none has more; else, among equals, of the one whose oldest is oldest."""
+def _evict(connection: Connection, waiting: dict[str, int], block: str) -> StoredJoinRequest | None:
+    """If the table is full, delete the oldest request of the block that has most, and return it. If the caller's own
+    block has as many as any other, it is chosen; otherwise, among equals, the block with the oldest request."""
     total = connection.scalar(select(func.count()).select_from(schema.asks)) or 0
     if total < MAX_ASKS:
         return None
     most = max(waiting.values())
-    crowded = [block] if waiting.get(block, 0) == most else [name for name, count in waiting.items() if count == most]
-    oldest = select(schema.asks).where(~_ASK.kept, _ASK.block.in_(crowded)).order_by(_ASK.since, _ASK.id).limit(1)
+    largest = [block] if waiting.get(block, 0) == most else [name for name, count in waiting.items() if count == most]
+    oldest = select(schema.asks).where(~_ASK.kept, _ASK.block.in_(largest)).order_by(_ASK.since, _ASK.id).limit(1)
     row = connection.execute(oldest).one()
     connection.execute(delete(schema.asks).where(_ASK.id == row.id))
-    return _kept(row)
+    return _from_row(row)
 
 
-def _kept(row: Row[tuple[object, ...]]) -> StoredJoinRequest:
+def _from_row(row: Row[tuple[object, ...]]) -> StoredJoinRequest:
     return StoredJoinRequest(
         row.member, row.since, tuple(row.card.split(b"\n")) if row.card else (), row.block, row.kept
     )
@@ -248,5 +250,5 @@ def _kept(row: Row[tuple[object, ...]]) -> StoredJoinRequest:
 
 def _require(found: int, member: Digest) -> None:
     if not found:
-        why = f"{member[:16]} does not wait here"
-        raise NotFound("nobody asks to join under that id", why=why, hint="comity member asks", code="NO-ASK")
+        why = f"{member[:16]} has no request here"
+        raise NotFound("no such request to join", why=why, hint="comity member asks", code="NO-ASK")

@@ -1,39 +1,21 @@
-"""The signatures of other nodes over the checkpoints that are kept here, so that any mirror can hand out a proof.
+"""Records beside the logs of a ledger: cosignatures, witnessed checkpoints, misbehaviour proofs, epochs and pieces.
 
-Whoever adds a cosignature has verified it. Kept are, for each log, the cosignatures of at most `MAX_SIZES` sizes, of at
-most `MAX_NAMES` cosigners each, so that a note with all of them stays within the 100 lines that others read. A size
-gives way when a larger one has every cosigner key that it has; beyond `MAX_SIZES` the one with the fewest cosigners
-does, the smallest of them first, and never the largest size. Checkpoints themselves are never dropped.
+Callers verify each record before they store it.
 
-
-The newest checkpoint that was submitted of each log, for ever: what a witness must not go back behind.
-
-State belongs to the pair of origin and key. A log whose entries are held here counts with its newest kept checkpoint as
-well, whichever is larger, where both are one history. Whoever moves a state has verified the checkpoint and that it
-continues the one before.
-
-
-Proofs that a log has shown two histories, kept for ever and given to everyone who asks.
-
-Whoever keeps a proof has checked it (`comity.trust.tlog.proof.convict`, where the kinds are explained); whoever
-gets it checks it again.
-
-
-The epochs of charters that were found certified here.
-
-Whoever keeps an epoch has proven it (`comity.trust.charter.certificate.certify`). Epochs are kept for ever, those of a branch that
-was not followed included: which branch is followed is not decided here.
-
-
-Which pieces the files of this node consist of, so that a file never fetched before can start from those at hand.
-
-Records come from whoever hashed a file or verified them against a piece index. They are a fact about the file's
-SHA-256, whatever becomes of the file, as long as they are what was written: a seal over each row tells. A row that is
-not counts as none, and gives way to the next one (docs/decisions/0017-records-outlive-a-restart.md). A piece that is
-found is a hint: it is hashed again when it is read.
-
-
-Up to where it is known, for each log, that every side object that its entries name is in the blob store."""
+- Cosignatures: at most MAX_SIZES sizes per log, and MAX_NAMES cosigners per size, so a note with all of them has at
+  most the 100 lines that other clients read. A size is deleted when a larger size has all its cosigner keys. Above
+  MAX_SIZES, the size with the fewest cosigners is deleted, the smallest first, never the largest size. Checkpoints are
+  never deleted.
+- Witnessed checkpoints: the newest submitted checkpoint of each log (origin and key), kept for ever. A witness must not
+  go back behind it. For a log in this ledger the newest stored checkpoint counts too, if it is larger and consistent.
+- Misbehaviour proofs: kept for ever, and served to every caller, who verifies them again (`comity.trust.tlog.proof`).
+- Epochs: certified charters (`comity.trust.charter.certificate.certify`), kept for ever on all branches. The node
+  decides which branch it follows.
+- Piece records: the pieces of each file, from the hashing of the file or verified against a piece index. They are true
+  for the SHA-256 of the file even after the file is deleted. A seal over each row detects damage; a damaged row is
+  ignored and replaced (docs/decisions/0017-records-outlive-a-restart.md). A piece is hashed again when it is read.
+- Side object positions: for each log, the position below which all side objects are in the blob store.
+"""
 
 from __future__ import annotations
 
@@ -63,27 +45,26 @@ MAX_SIZES: Final = 64
 MAX_SIGNATURE: Final = 8192
 
 _TIMESTAMP_SIZE: Final = 8
-_MADE = schema.cosignatures.c
+_COSIGNATURE = schema.cosignatures.c
 
 _Key: TypeAlias = tuple[str, bytes]
 
 
 class Cosignatures:
-    """Cosigned checkpoints of all logs, each named by its verifier key, or its origin alone. Thread-safe."""
+    """Cosigned checkpoints of all logs. A log is named by its verifier key or its origin. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, name: str, size: int, root: bytes, signatures: Iterable[NoteSignature]) -> int:
-        """Keep verified cosignatures of the checkpoint (`size`, `root`) of a log; how many were new or newer.
+        """Store verified cosignatures of the checkpoint (`size`, `root`) of a log. Returns how many were new or newer.
 
-        Of two by one key over one checkpoint the one with the later time stays. Raises NotFound where the checkpoint
-        is not kept here, Untrusted(code="ROOT-MISMATCH") where it has another root, and Malformed for a signature
-        that is none.
+        Of two cosignatures by one key over one checkpoint, the later one is kept. Raises NotFound if the checkpoint is
+        not stored here, Untrusted(code="ROOT-MISMATCH") if it has another root, and Malformed for an invalid signature.
         """
         offered = list(signatures)
         if any(not _TIMESTAMP_SIZE < len(line.signature) <= MAX_SIGNATURE for line in offered):
-            raise Malformed("not a cosignature", why="expected a time and a signature of at most 8 KiB")
+            raise Malformed("not a cosignature", why="expected a timestamp and a signature of at most 8 KiB")
         with self._database.writing("cosign") as connection:
             log = find_log(connection, name)
             head = _head(connection, log, size)
@@ -97,7 +78,7 @@ class Cosignatures:
             return added
 
     def cosigned(self, name: str, size: int | None = None) -> SignedNote:
-        """The checkpoint of `size`, by default the newest, with the log's signature and every cosignature kept.
+        """Returns the checkpoint of `size`, by default the newest, with the log's signature and all cosignatures.
 
         Raises NotFound(code="NO-CHECKPOINT").
         """
@@ -106,31 +87,31 @@ class Cosignatures:
             return _note(connection, log, _head(connection, log, size))
 
     def newest_by(self, name: str, cosigners: Iterable[VerifierKey]) -> SignedNote:
-        """The largest checkpoint that one of `cosigners` has signed, with every cosignature kept.
+        """Returns the largest checkpoint that one of `cosigners` signed, with all cosignatures.
 
         Raises NotFound(code="NO-CHECKPOINT").
         """
         keys = [(key.name, key.key_id) for key in cosigners]
         with self._database.reading() as connection:
             log = find_log(connection, name)
-            by_them = (_MADE.log_id == log.id, tuple_(_MADE.name, _MADE.key_id).in_(keys))
-            size = connection.scalar(select(func.max(_MADE.size)).where(*by_them))
+            by_them = (_COSIGNATURE.log_id == log.id, tuple_(_COSIGNATURE.name, _COSIGNATURE.key_id).in_(keys))
+            size = connection.scalar(select(func.max(_COSIGNATURE.size)).where(*by_them))
             if size is None:
-                why = f"none of {log.origin} is cosigned by them"
+                why = f"these cosigners signed no checkpoint of {log.origin}"
                 raise NotFound("no checkpoint", why=why, code="NO-CHECKPOINT")
             return _note(connection, log, _head(connection, log, size))
 
     def best_note(self, name: str, index: int) -> SignedNote:
-        """Of the checkpoints that cover entry `index`, the one with most cosigners; of several, the largest.
+        """Returns the checkpoint with most cosigners that covers entry `index`; among equals, the largest.
 
-        Raises NotFound(code="NO-CHECKPOINT") where no checkpoint covers it yet.
+        Raises NotFound(code="NO-CHECKPOINT") if no checkpoint covers the entry yet.
         """
         with self._database.reading() as connection:
             log = find_log(connection, name)
             head = _most_cosigned(connection, log, index) or newest_head(connection, log, covering=index)
             if head is None:
                 raise NotFound(
-                    "no checkpoint", why=f"none of {log.origin} covers entry {index} yet", code="NO-CHECKPOINT"
+                    "no checkpoint", why=f"no checkpoint of {log.origin} covers entry {index} yet", code="NO-CHECKPOINT"
                 )
             return _note(connection, log, head)
 
@@ -138,17 +119,17 @@ class Cosignatures:
 def _head(connection: Connection, log: LogRow, size: int | None) -> SignedHead:
     head = newest_head(connection, log) if size is None else head_at(connection, log, size)
     if head is None:
-        which = "none yet" if size is None else f"none of size {size}"
-        raise NotFound("no checkpoint", why=f"{which} of {log.origin} is kept here", code="NO-CHECKPOINT")
+        which = "no checkpoint" if size is None else f"no checkpoint of size {size}"
+        raise NotFound("no checkpoint", why=f"{which} of {log.origin} is stored here", code="NO-CHECKPOINT")
     return head
 
 
 def _most_cosigned(connection: Connection, log: LogRow, index: int) -> SignedHead | None:
     ranked = (
-        select(_MADE.size)
-        .where(_MADE.log_id == log.id, _MADE.size > index)
-        .group_by(_MADE.size)
-        .order_by(func.count(distinct(_MADE.name)).desc(), _MADE.size.desc())
+        select(_COSIGNATURE.size)
+        .where(_COSIGNATURE.log_id == log.id, _COSIGNATURE.size > index)
+        .group_by(_COSIGNATURE.size)
+        .order_by(func.count(distinct(_COSIGNATURE.name)).desc(), _COSIGNATURE.size.desc())
         .limit(1)
     )
     size = connection.scalar(ranked)
@@ -156,56 +137,62 @@ def _most_cosigned(connection: Connection, log: LogRow, index: int) -> SignedHea
 
 
 def _note(connection: Connection, log: LogRow, head: SignedHead) -> SignedNote:
-    made = select(_MADE.name, _MADE.key_id, _MADE.signature).where(_MADE.log_id == log.id, _MADE.size == head.size)
-    lines = [NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))]  # databases sort differently
-    return SignedNote.parse(head.note).adding(*lines)
+    made = select(_COSIGNATURE.name, _COSIGNATURE.key_id, _COSIGNATURE.signature).where(
+        _COSIGNATURE.log_id == log.id, _COSIGNATURE.size == head.size
+    )
+    lines = [
+        NoteSignature(*row) for row in sorted(map(tuple, connection.execute(made)))
+    ]  # the order must not depend on the database
+    return SignedNote.parse(head.note).with_signatures(*lines)
 
 
 def _merge(connection: Connection, log: LogRow, size: int, offered: Iterable[NoteSignature]) -> int:
-    """Write those of `offered` that are new, or newer than what is kept, within the bounds on names and keys."""
-    here = (_MADE.log_id == log.id, _MADE.size == size)
-    kept: dict[_Key, bytes] = {
+    """Write those of `offered` that are new, or newer than the stored ones, within MAX_NAMES and MAX_KEYS."""
+    here = (_COSIGNATURE.log_id == log.id, _COSIGNATURE.size == size)
+    stored: dict[_Key, bytes] = {
         (name, key_id): signature
         for name, key_id, signature in connection.execute(
-            select(_MADE.name, _MADE.key_id, _MADE.signature).where(*here)
+            select(_COSIGNATURE.name, _COSIGNATURE.key_id, _COSIGNATURE.signature).where(*here)
         )
     }
     written = 0
     for line in offered:
         key = (line.name, line.key_id)
-        if key in kept:
-            if line.signature[:_TIMESTAMP_SIZE] <= kept[key][:_TIMESTAMP_SIZE]:
+        if key in stored:
+            if line.signature[:_TIMESTAMP_SIZE] <= stored[key][:_TIMESTAMP_SIZE]:
                 continue
-            its_own = (*here, _MADE.name == line.name, _MADE.key_id == line.key_id)
-            connection.execute(update(schema.cosignatures).where(*its_own).values(signature=line.signature))
-        elif _has_room(kept, line.name):
+            same_key = (*here, _COSIGNATURE.name == line.name, _COSIGNATURE.key_id == line.key_id)
+            connection.execute(update(schema.cosignatures).where(*same_key).values(signature=line.signature))
+        elif _fits(stored, line.name):
             row = {"log_id": log.id, "size": size, "name": line.name, "key_id": line.key_id}
             connection.execute(insert(schema.cosignatures).values(row | {"signature": line.signature}))
         else:
             continue
-        kept[key] = line.signature
+        stored[key] = line.signature
         written += 1
     return written
 
 
-def _has_room(kept: Iterable[_Key], name: str) -> bool:
-    names = [other for other, _ in kept]
+def _fits(stored: Iterable[_Key], name: str) -> bool:
+    names = [other for other, _ in stored]
     return names.count(name) < MAX_KEYS and (name in names or len(set(names)) < MAX_NAMES)
 
 
 def _prune(connection: Connection, log: LogRow) -> None:
     keys: defaultdict[int, set[_Key]] = defaultdict(set)
     for size, name, key_id in connection.execute(
-        select(_MADE.size, _MADE.name, _MADE.key_id).where(_MADE.log_id == log.id)
+        select(_COSIGNATURE.size, _COSIGNATURE.name, _COSIGNATURE.key_id).where(_COSIGNATURE.log_id == log.id)
     ):
         keys[size].add((name, key_id))
-    gone = {size for size in keys if any(size < other and keys[size] <= keys[other] for other in keys)}
-    left = sorted(set(keys) - gone)
+    deleted = {size for size in keys if any(size < other and keys[size] <= keys[other] for other in keys)}
+    left = sorted(set(keys) - deleted)
     if len(left) > MAX_SIZES:
-        weakest = sorted(left[:-1], key=lambda size: (len({name for name, _ in keys[size]}), size))
-        gone.update(weakest[: len(left) - MAX_SIZES])
-    if gone:
-        connection.execute(delete(schema.cosignatures).where(_MADE.log_id == log.id, _MADE.size.in_(gone)))
+        least_cosigned = sorted(left[:-1], key=lambda size: (len({name for name, _ in keys[size]}), size))
+        deleted.update(least_cosigned[: len(left) - MAX_SIZES])
+    if deleted:
+        connection.execute(
+            delete(schema.cosignatures).where(_COSIGNATURE.log_id == log.id, _COSIGNATURE.size.in_(deleted))
+        )
 
 
 _WITNESSED = schema.witnessed.c
@@ -213,45 +200,45 @@ _WITNESSED = schema.witnessed.c
 
 @dataclass(frozen=True, slots=True)
 class WitnessedHead:
-    """A log as it was last seen; `note` is empty where no checkpoint was."""
+    """The last known state of a log; `note` is empty if there was no checkpoint."""
 
     size: int
     root: bytes
     note: bytes
 
 
-NOTHING = WitnessedHead(0, EMPTY_ROOT, b"")
+NO_CHECKPOINT = WitnessedHead(0, EMPTY_ROOT, b"")
 
 
 class WitnessedTable:
-    """Newest checkpoints by log. Thread-safe; durable when a call returns."""
+    """The newest checkpoint of each log. Thread-safe; durable when a call returns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def latest(self, log: VerifierKey) -> WitnessedHead:
-        """Raises Untrusted(code="SPLIT-VIEW") where what is held is not what was submitted."""
+        """Returns the newest state of a log. Raises Untrusted(code="SPLIT-VIEW") if the stored log and the submitted
+        checkpoint are inconsistent."""
         with self._database.reading() as connection:
             return _latest(connection, log)
 
     def submitted(self, log: VerifierKey) -> SignedNote | None:
-        """The newest checkpoint that was moved to, with the cosignatures that were made on it."""
+        """Returns the newest submitted checkpoint with its cosignatures, or None."""
         with self._database.reading() as connection:
             row = _submitted(connection, log)
             return None if row is None else SignedNote.parse(row.note)
 
     def move(self, log: VerifierKey, old: WitnessedHead, note: SignedNote) -> None:
-        """Go from `old` to the checkpoint in `note`, which may be the same one with fresh cosignatures.
+        """Replace the state `old` by the checkpoint in `note`, which may be the same with new cosignatures.
 
-        One step with the look at what is there: of two that come from one state, one finds it moved. Raises
-        Conflict(code="LOG-MOVED") then, and as `latest` does.
+        A compare-and-swap: raises Conflict(code="LOG-MOVED") if the state is not `old`, and the errors of `latest`.
         """
         checkpoint = Checkpoint.parse(note.text)
         with self._database.writing("witness") as connection:
             now = _latest(connection, log)
             if (now.size, now.root) != (old.size, old.root):
-                why = f"the newest checkpoint seen is of size {now.size}, not {old.size}"
-                raise Conflict(f"the log {log.name} stands elsewhere", why=why, code="LOG-MOVED")
+                why = f"the newest checkpoint has size {now.size}, not {old.size}"
+                raise Conflict(f"the log {log.name} has another size", why=why, code="LOG-MOVED")
             row = {"vkey": str(log), "size": checkpoint.size, "root": checkpoint.root, "note": note.encode()}
             connection.execute(delete(schema.witnessed).where(_WITNESSED.vkey == str(log)))
             connection.execute(insert(schema.witnessed).values(row))
@@ -259,13 +246,13 @@ class WitnessedTable:
 
 def _latest(connection: Connection, log: VerifierKey) -> WitnessedHead:
     submitted, row = _submitted(connection, log), _row(connection, log)
-    held = None if row is None else newest_head(connection, row)
-    if row is None or held is None or (submitted and held.size <= submitted.size):
-        return submitted or NOTHING
+    stored = None if row is None else newest_head(connection, row)
+    if row is None or stored is None or (submitted and stored.size <= submitted.size):
+        return submitted or NO_CHECKPOINT
     if submitted and tree.root_at(connection, row, submitted.size) != submitted.root:
-        why = f"the checkpoint of size {submitted.size} that was submitted is not of the log that is held"
+        why = f"the submitted checkpoint of size {submitted.size} does not match the mirrored log"
         raise Untrusted(f"the log {log.name} has shown two histories", why=why, code="SPLIT-VIEW")
-    return WitnessedHead(held.size, held.root, held.note)
+    return WitnessedHead(stored.size, stored.root, stored.note)
 
 
 def _submitted(connection: Connection, log: VerifierKey) -> WitnessedHead | None:
@@ -283,18 +270,18 @@ def _row(connection: Connection, log: VerifierKey) -> LogRow | None:
 
 
 MAX_PART: Final = 1_100_000
-"""Bytes; a note as large as we read one, and a proof with it."""
+"""Bytes: the largest note, and a proof."""
 KEPT_PER_LOG: Final = 16
-"""One proof convicts a log for ever; a key that makes more of them does not fill this disk."""
+"""Proofs per log. One is enough; the limit stops a key that signs many from filling the disk."""
 
 _MISBEHAVIOUR = schema.misbehaviour.c
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMisbehaviour:
-    """Two things that the log (`origin`, `vkey`) signed and that exclude one another.
+    """Two contradictory things that the log (`origin`, `vkey`) signed.
 
-    `parts` are the two in the order of their bytes; `seen_at` is when this node got them, in POSIX seconds.
+    `parts` are the two, sorted by their bytes; `seen_at` is when this node received them, in POSIX seconds.
     """
 
     kind: str
@@ -311,14 +298,15 @@ class MisbehaviourTable:
         self._database = database
         self._clock = clock
 
-    def keep(self, kind: str, origin: str, vkey: str, parts: Sequence[bytes]) -> bool:
-        """Keep a checked proof; whether it was new.
+    def add(self, kind: str, origin: str, vkey: str, parts: Sequence[bytes]) -> bool:
+        """Store a verified proof. Returns whether it was new.
 
-        The two parts count as the same proof in either order. From the sixteenth proof on that convicts one log no
-        more are kept. Raises Malformed.
+        The order of the two parts does not matter. At most 16 proofs are stored per log. Raises Malformed.
         """
         if kind not in KINDS or len(parts) != 2 or max(map(len, parts)) > MAX_PART:
-            raise Malformed("not a proof of misbehaviour", why="expected a known kind and two bounded parts")
+            raise Malformed(
+                "not a proof of misbehaviour", why=f"expected a known kind and two parts of at most {MAX_PART} bytes"
+            )
         blob = _join_parts(sorted(parts))
         digest = sha256(f"{kind}\n{vkey}\n".encode() + blob)
         with self._database.writing("misbehaviour") as connection:
@@ -332,16 +320,16 @@ class MisbehaviourTable:
             return True
 
     def all(self, origin: str | None = None) -> list[StoredMisbehaviour]:
-        """Every proof kept, oldest first."""
-        kept = select(
+        """Returns all proofs, oldest first."""
+        wanted = select(
             _MISBEHAVIOUR.kind, _MISBEHAVIOUR.origin, _MISBEHAVIOUR.vkey, _MISBEHAVIOUR.proof, _MISBEHAVIOUR.seen_at
         ).order_by(_MISBEHAVIOUR.id)
         if origin is not None:
-            kept = kept.where(_MISBEHAVIOUR.origin == origin)
+            wanted = wanted.where(_MISBEHAVIOUR.origin == origin)
         with self._database.reading() as connection:
             return [
                 StoredMisbehaviour(kind, origin, vkey, _parts(blob), seen_at)
-                for kind, origin, vkey, blob, seen_at in connection.execute(kept)
+                for kind, origin, vkey, blob, seen_at in connection.execute(wanted)
             ]
 
     def _is_known(self, connection: Connection, vkey: str, digest: Digest) -> bool:
@@ -363,8 +351,8 @@ _EPOCH = schema.charter_epochs.c
 
 
 @dataclass(frozen=True, slots=True)
-class KeptEpoch:
-    """A certified body, as bytes, and the lines that certify it."""
+class StoredEpoch:
+    """A certified charter body, as bytes, and the lines that certify it."""
 
     federation: Digest
     epoch: int
@@ -376,7 +364,7 @@ class KeptEpoch:
 
 @dataclass(frozen=True, slots=True)
 class EpochName:
-    """Which epoch a body is, and which body it follows."""
+    """The epoch number and digest of a body, and the digest of the body before it."""
 
     digest: Digest
     epoch: int
@@ -389,35 +377,35 @@ class Epochs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def keep(self, kept: KeptEpoch) -> bool:
-        """Keep an epoch; whether it was new. One that is here stays as it is."""
-        same = (_EPOCH.federation == kept.federation, _EPOCH.digest == kept.digest)
+    def add(self, epoch: StoredEpoch) -> bool:
+        """Store an epoch. Returns whether it was new. A stored epoch is not changed."""
+        same = (_EPOCH.federation == epoch.federation, _EPOCH.digest == epoch.digest)
         with self._database.writing("epoch") as connection:
             if connection.scalar(select(func.count()).where(*same)):
                 return False
             connection.execute(
                 insert(schema.charter_epochs).values(
-                    federation=kept.federation,
-                    epoch=kept.epoch,
-                    digest=kept.digest,
-                    prev=kept.prev,
-                    body=kept.body,
-                    certificate=_join_lines(kept.certificate),
+                    federation=epoch.federation,
+                    epoch=epoch.epoch,
+                    digest=epoch.digest,
+                    prev=epoch.prev,
+                    body=epoch.body,
+                    certificate=_join_lines(epoch.certificate),
                 )
             )
             return True
 
-    def get(self, federation: Digest, digest: Digest) -> KeptEpoch:
-        """Raises NotFound (NO-CHARTER)."""
+    def get(self, federation: Digest, digest: Digest) -> StoredEpoch:
+        """Returns an epoch. Raises NotFound (NO-CHARTER)."""
         wanted = select(schema.charter_epochs).where(_EPOCH.federation == federation, _EPOCH.digest == digest)
         with self._database.reading() as connection:
             row = connection.execute(wanted).one_or_none()
         if row is None:
-            raise NotFound("no such charter", why=f"no body {digest} is here", code="NO-CHARTER")
-        return KeptEpoch(row.federation, row.epoch, row.digest, row.prev, row.body, _split(row.certificate))
+            raise NotFound("no such charter", why=f"this node has no charter body {digest}", code="NO-CHARTER")
+        return StoredEpoch(row.federation, row.epoch, row.digest, row.prev, row.body, _split(row.certificate))
 
     def all(self, federation: Digest) -> list[EpochName]:
-        """Every epoch of a federation, all branches, in the order in which they were found."""
+        """Returns all epochs of a federation, on all branches, in the order in which they were stored."""
         columns = (_EPOCH.digest, _EPOCH.epoch, _EPOCH.prev)
         wanted = select(*columns).where(_EPOCH.federation == federation).order_by(_EPOCH.id)
         with self._database.reading() as connection:
@@ -425,7 +413,7 @@ class Epochs:
 
 
 def _join_lines(lines: Sequence[bytes]) -> bytes:
-    """Lines hold no line feed."""
+    """Join lines, which have no line feed."""
     return b"\n".join(lines)
 
 
@@ -437,8 +425,8 @@ _RECORDS, _PIECE = schema.piece_records.c, schema.pieces.c
 
 
 @dataclass(frozen=True, slots=True)
-class PiecePlace:
-    """`length` bytes at `offset` of the blob `blob`."""
+class PieceLocation:
+    """A part of the blob `blob`: `length` bytes at `offset`."""
 
     blob: Digest
     offset: int
@@ -451,9 +439,9 @@ class PieceRecordTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def remember_records(self, blob: Digest, size: int, layout: str, records: bytes) -> None:
-        """Keep the piece records of a file of `size` bytes; the first for a blob and layout stay, unless they are
-        damaged. Raises Malformed."""
+    def store_records(self, blob: Digest, size: int, layout: str, records: bytes) -> None:
+        """Store the piece records of a file of `size` bytes. Undamaged records for the same blob and layout are not
+        replaced. Raises Malformed."""
         pieces = parse_records(records, size=size)
         with self._database.writing("pieces") as connection:
             if _sealed(connection, blob, layout) is not None:
@@ -471,34 +459,36 @@ class PieceRecordTable:
                 connection.execute(insert(schema.pieces), rows)
 
     def records(self, blob: Digest, layout: str) -> bytes | None:
-        """The records as they were given; None where there are none, or they are damaged."""
+        """Returns the records of a blob; None if there are none or they are damaged."""
         with self._database.reading() as connection:
             return _sealed(connection, blob, layout)
 
     def blobs(self) -> set[Digest]:
-        """Every blob of which there are records."""
+        """Returns all blobs that have records."""
         with self._database.reading() as connection:
             return set(connection.scalars(select(_RECORDS.blob).distinct()))
 
-    def find_piece(self, sha256: bytes, limit: int = 16) -> list[PiecePlace]:
-        """Some places at which the piece with this hash stands, at most `limit`."""
-        places = (
+    def find_piece(self, sha256: bytes, limit: int = 16) -> list[PieceLocation]:
+        """Returns at most `limit` locations of the piece with this hash."""
+        locations = (
             select(_RECORDS.blob, _PIECE.offset, _PIECE.length)
             .join(schema.piece_records, _RECORDS.id == _PIECE.record_id)
             .where(_PIECE.sha256 == sha256)
             .limit(limit)
         )
         with self._database.reading() as connection:
-            return [PiecePlace(*row) for row in connection.execute(places)]
+            return [PieceLocation(*row) for row in connection.execute(locations)]
 
-    def forget(self, blob: Digest) -> None:
-        """Drop what is known of a blob that is no longer here."""
+    def delete_records(self, blob: Digest) -> None:
+        """Delete the records of a blob that is no longer stored."""
         with self._database.writing("forget") as connection:
             connection.execute(delete(schema.piece_records).where(_RECORDS.blob == blob))
 
 
 def _sealed(connection: Connection, blob: Digest, layout: str) -> bytes | None:
-    columns = (cast(column, LargeBinary) for column in (_RECORDS.records, _RECORDS.seal))  # of whatever type it is now
+    columns = (
+        cast(column, LargeBinary) for column in (_RECORDS.records, _RECORDS.seal)
+    )  # damage may have changed the type of a value
     known = select(*columns).where(_RECORDS.blob == blob, _RECORDS.layout == layout)
     row = connection.execute(known).one_or_none()
     if row is None or row.records is None or row.seal != _seal(blob, layout, row.records):
@@ -513,25 +503,25 @@ def _seal(blob: Digest, layout: str, records: bytes) -> bytes:
     return hasher.digest()
 
 
-_LOG, _CUSTODY = schema.logs.c, schema.custody.c
+_LOG, _POSITION = schema.logs.c, schema.side_object_positions.c
 
 
 class SideObjectPositions:
-    """Thread-safe; durable when a call returns."""
+    """For each log, the position below which all side objects are stored. Thread-safe; durable when a call returns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def positions(self) -> dict[str, int]:
-        """By a log's verifier key, the first entry whose objects are not known to be here."""
-        wanted = select(_LOG.vkey, _CUSTODY.position).join(schema.logs, _LOG.id == _CUSTODY.log_id)
+        """Returns, by verifier key of the log, the first entry whose side objects may be missing."""
+        wanted = select(_LOG.vkey, _POSITION.position).join(schema.logs, _LOG.id == _POSITION.log_id)
         with self._database.reading() as connection:
             return {vkey: position for vkey, position in connection.execute(wanted)}  # noqa: C416 (rows are no pairs)
 
-    def keep(self, positions: Mapping[str, int]) -> None:
-        """Put these in place of all that was kept."""
+    def replace(self, positions: Mapping[str, int]) -> None:
+        """Replace all stored positions."""
         with self._database.writing("custody") as connection:
-            connection.execute(delete(schema.custody))
+            connection.execute(delete(schema.side_object_positions))
             for vkey, position in positions.items():
                 row = {"log_id": find_log(connection, vkey).id, "position": position}
-                connection.execute(insert(schema.custody).values(row))
+                connection.execute(insert(schema.side_object_positions).values(row))

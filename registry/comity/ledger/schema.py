@@ -1,9 +1,9 @@
 """The tables of a ledger, portable between SQLite and PostgreSQL.
 
-A log, which is the pair of an origin and a key, is a row of `logs`, its lines (`entries`) and the hashes over them
-(`tiles`). `size` and `root` are the log as the world may see it; entries from `size` up to `staged` are durable but not
-shown: a mirror fetches a long stretch in steps and lets it stand only when the root that the log has signed comes out.
-Every reader bounds itself by `size`.
+A log is a pair of an origin and a key. It has a row in `logs`, its lines in `entries`, and their hashes in `tiles`.
+`size` and `root` describe the visible log. Entries from `size` to `staged` are durable but not visible: a mirror
+fetches many entries in steps, and they become visible only when their root is the root that the log signed. Every
+reader must stay below `size`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ metadata: Final = MetaData(
 
 
 class DigestBytes(TypeDecorator[Digest]):
-    """A `Digest` kept as its 32 bytes."""
+    """A `Digest`, stored as its 32 bytes."""
 
     impl = LargeBinary(32)
     cache_ok = True
@@ -57,7 +57,7 @@ class DigestBytes(TypeDecorator[Digest]):
 
 
 def bytewise(length: int) -> String:
-    """Text that sorts by its bytes everywhere, so that a prefix is a range."""
+    """Text that every database sorts by its bytes, so that a prefix is a range."""
     return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
 
 
@@ -162,7 +162,7 @@ statements = Table(
     Index(None, "by", "predicate", "log_id", "index"),
     sqlite_with_rowid=False,
 )
-"""Proven statements, each once a log. `number` counts them in the order in which this node proved them."""
+"""Verified statements, each once per log. `number` counts them in the order in which this node verified them."""
 
 subjects = Table(
     "subjects",
@@ -174,7 +174,7 @@ subjects = Table(
     Column("index", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What proven statements are about. `turn` counts the rows of one digest, kind and log, so that a limited answer can
+"""Subjects of verified statements. `turn` counts the rows of one digest, kind and log, so that a limited result can
 take the first of each log, then the second of each."""
 
 identities = Table(
@@ -187,7 +187,7 @@ identities = Table(
     Column("index", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Identities whose inception is proven, and a place where it stands."""
+"""Identities with a verified inception, and one position of that inception."""
 
 rotations = Table(
     "rotations",
@@ -198,7 +198,7 @@ rotations = Table(
     Column("index", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Proven rotations of identities, on every branch, each with a place where it stands."""
+"""Verified rotations of identities, on all branches, each with one position."""
 
 nodes = Table(
     "nodes",
@@ -207,7 +207,7 @@ nodes = Table(
     Column("key", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The online keys that proven node-records bind, whoever's they are."""
+"""The online keys in verified node-records of any identity."""
 
 publications = Table(
     "publications",
@@ -224,7 +224,7 @@ publications = Table(
     Index(None, "name", "publisher", "version"),
     sqlite_with_rowid=False,
 )
-"""Proven `published` and `observed` statements. `name` is the folded repository, `turn` counts those of one log."""
+"""Verified `published` and `observed` statements. `name` is the folded repository, `turn` counts those of one log."""
 
 claimants = Table(
     "claimants",
@@ -235,7 +235,7 @@ claimants = Table(
     Index(None, "name", "number"),
     sqlite_with_rowid=False,
 )
-"""Who has published or observed anything under a name; `number` is that of the first such statement."""
+"""Publishers and observers by name; `number` is the number of the first such statement."""
 
 intake = Table(
     "intake",
@@ -243,9 +243,9 @@ intake = Table(
     Column("log_id", ForeignKey("logs.id"), primary_key=True),
     Column("position", BigInteger, nullable=False),
 )
-"""Every entry of a log below `position` went through the intake."""
+"""The intake has processed every entry of a log below `position`."""
 
-custody = Table(
+side_object_positions = Table(
     "custody",
     metadata,
     Column("log_id", ForeignKey("logs.id"), primary_key=True),
@@ -262,7 +262,7 @@ parked = Table(
     Index(None, "author", "log_id", "index"),
     sqlite_with_rowid=False,
 )
-"""Lines that went through the intake and that no key known so far proves or refutes."""
+"""Lines that no key known so far verifies or refutes."""
 
 revisits = Table(
     "revisits",
@@ -274,8 +274,8 @@ revisits = Table(
     Column("round", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Authors whose parked lines are to be looked at again since a line of a log made more of their keys known, and the
-place up to which that is done. `round` rises with each such line."""
+"""Authors whose parked lines must be verified again, because a line of a log added keys of the author, and the position
+up to which that is done. `round` grows with each such line."""
 
 misbehaviour = Table(
     "misbehaviour",

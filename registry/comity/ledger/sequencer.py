@@ -1,10 +1,10 @@
-"""Many writers, one log: statements come in one by one, are committed in batches, and checkpoints are signed over them.
+"""The sequencer of an own log: queues statements of many callers, commits them in batches, and signs checkpoints.
 
-    append() -> queue -> batch -> commit (one fsync) -> index to each writer -> checkpoint, at most one an interval
+    append() -> queue -> batch -> commit (one fsync) -> index to each caller -> checkpoint, at most one per interval
 
-A writer has its index once its entry is on the disk, signed or not; `covered` waits for the checkpoint. While a batch
-is being committed the next one gathers, so that a busy log needs no timer; in an idle one the first entry waits a
-moment for company. Cosigners are no concern of this room: publishing never waits for them.
+A caller gets its index when its entry is durable, before the checkpoint; `covered` waits for the checkpoint. While a
+batch is committed, the queue collects the next one, so a busy log needs no timer. In an idle log the first entry waits
+LINGER seconds for others. The sequencer does not wait for cosigners.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, Verifi
 
 BATCH: Final = 256
 LINGER: Final = 0.005
-"""Seconds that the first entry of an idle log waits for others."""
+"""Seconds that the first entry of an idle log waits for others, to share their commit."""
 INTERVAL: Final = 1.0
-"""Least seconds from one checkpoint to the next."""
-WAITING: Final = 4096
-"""Entries that may wait; whoever brings more waits with them."""
+"""Minimum seconds between checkpoints."""
+QUEUE_SIZE: Final = 4096
+"""Maximum size of the queue; further callers wait until it has space."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """Lines that are logged together, and the index that each gets."""
+class _Append:
+    """Lines to log together; `indexes` gets the index of each."""
 
     lines: tuple[bytes, ...]
     indexes: asyncio.Future[list[int]]
@@ -41,18 +41,18 @@ Make = Callable[[OwnLogTransaction], Sequence[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """Lines that are made of the log as it stands; `made` is the first one's index, and the lines."""
+class _Compose:
+    """Lines to make from the current log; `made` gets the index of the first, and the lines."""
 
     make: Make
     made: asyncio.Future[tuple[int, tuple[bytes, ...]]]
 
 
 class Sequencer:
-    """The one writer of an own log. `run` does the work, as one task; every other method waits for what it does.
+    """The one writer of an own log. `run` does the work in one task; the other methods queue work and wait for it.
 
     Args:
-        sign: the log's signature over a checkpoint; called in a thread, and only over a root that is committed.
+        sign: signs a checkpoint with the key of the log. Called in a thread, only for a committed root.
     """
 
     def __init__(
@@ -69,84 +69,84 @@ class Sequencer:
         self._sign = sign
         self._linger = linger
         self._interval = interval
-        self._queue: asyncio.Queue[_Entry | _Made] = asyncio.Queue(WAITING)
-        self._batch: list[_Entry | _Made] = []
-        """Taken from the queue; by the end of `run` each of them has its answer."""
+        self._queue: asyncio.Queue[_Append | _Compose] = asyncio.Queue(QUEUE_SIZE)
+        self._batch: list[_Append | _Compose] = []
+        """Requests taken from the queue. `run` answers each of them before it ends."""
         self._changed = asyncio.Condition()
         self._size = self._signed = 0
-        """Of the log, and of its newest checkpoint. Written by `run` alone."""
+        """Sizes of the log and of its newest checkpoint. Only `run` writes them."""
         self._due = 0.0
         self._ended = False
 
     async def append(self, line: bytes) -> int:
-        """Log one statement; its index, once it is on the disk. Raises as `append_all` does."""
+        """Log one statement. Returns its index when it is durable. Raises the errors of `append_all`."""
         (index,) = await self.append_all((line,))
         return index
 
     async def append_all(self, lines: Sequence[bytes]) -> list[int]:
-        """Log at most `BATCH` statements, one after the other, all or none; the index of each. One that stands already,
-        under whatever signatures, is not logged again, and its first index is given.
+        """Log at most `BATCH` statements in sequence, all or none. Returns the index of each. A statement that the log
+        has already, with any signatures, is not logged again; its first index is returned.
 
-        Raises Malformed for what is no statement, OutOfSpace, Conflict, and Unavailable(code="SEQUENCER-ENDED") where
-        `run` has ended: whether the entries stand is then not known, and the log is to be looked at.
+        Raises Malformed if a line is no statement, OutOfSpace, Conflict, and Unavailable(code="SEQUENCER-ENDED") if
+        `run` has ended; then the entries may or may not be logged, and the caller must read the log.
         """
         if not 1 <= len(lines) <= BATCH:
-            raise Malformed("not a batch", why=f"{len(lines)} lines, 1 to {BATCH} are logged together")
+            raise Malformed("not a batch", why=f"{len(lines)} lines, expected 1 to {BATCH}")
         for line in lines:
-            parse_entry(line)  # here, so that a bad line does not refuse the batch it would be in
-        entry = _Entry(tuple(lines), asyncio.get_running_loop().create_future())
+            parse_entry(line)  # checked here, so that a bad line does not fail its whole batch
+        entry = _Append(tuple(lines), asyncio.get_running_loop().create_future())
         self._check_running()
         await self._queue.put(entry)
         return await entry.indexes
 
     async def compose(self, make: Make) -> tuple[int, tuple[bytes, ...]]:
-        """Log the statements that `make` makes of this log as it stands, in the transaction that reads it: the index of
-        the first, and the lines; there may be none.
+        """Log the statements that `make` returns for the current log, in the transaction that reads it. Returns the
+        index of the first, and the lines, which may be none.
 
-        `make` runs in a thread, once. What it raises reaches the caller of this method, and nothing is logged then.
-        Also raises what `append_all` raises.
+        `make` runs once, in a thread. If it raises, this method raises the same error and logs nothing. Also raises
+        the errors of `append_all`.
         """
-        entry = _Made(make, asyncio.get_running_loop().create_future())
+        entry = _Compose(make, asyncio.get_running_loop().create_future())
         self._check_running()
         await self._queue.put(entry)
         return await entry.made
 
     async def covered(self, index: int) -> None:
-        """Return once a checkpoint covers entry `index`. Raises Unavailable(code="SEQUENCER-ENDED")."""
+        """Wait until a checkpoint covers entry `index`. Raises Unavailable(code="SEQUENCER-ENDED")."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._ended or self._signed > index)
         if self._signed <= index:
             self._check_running()
 
     async def run(self) -> None:
-        """Work until cancelled; what is being committed then is finished first.
+        """Work until cancelled. On cancellation, a running commit is finished first.
 
-        Raises Untrusted(code="LEDGER-CORRUPT") at once where the log is damaged, and whatever makes going on unsafe:
-        a commit that failed for another reason than a full disk or a busy database.
+        Raises Untrusted(code="LEDGER-CORRUPT") at once if the log is damaged, and the error of a commit that failed for
+        another reason than a full disk or a busy database, because it is not safe to continue.
         """
         try:
             await self._recover()
             while True:
-                await self._gather()
+                await self._collect_batch()
                 if self._batch:
-                    await _to_its_end(self._commit(self._batch))
+                    await _finish(self._commit(self._batch))
                 if self._signed < self._size and self._now() >= self._due:
-                    await _to_its_end(self._checkpoint())
+                    await _finish(self._checkpoint())
         finally:
             await self._end()
 
     async def _recover(self) -> None:
-        """Check the log, and sign what an earlier run committed and did not get to sign."""
+        """Check the log, and sign entries that an earlier run committed but did not sign."""
         await asyncio.to_thread(self._ledger.history.verify_right_edge, self._name)
         state = await asyncio.to_thread(self._ledger.logs.get, self._name)
         self._size = state.size
         if state.note is not None:
             self._signed = Checkpoint.parse(SignedNote.parse(state.note).text).size
         if state.note is None or self._signed < self._size:
-            await _to_its_end(self._checkpoint())
+            await _finish(self._checkpoint())
 
-    async def _gather(self) -> None:
-        """Make `_batch` what is to be committed next: nothing, where a checkpoint falls due first."""
+    async def _collect_batch(self) -> None:
+        """Fill `_batch` with the next requests to commit; leave it empty if a checkpoint is due first."""
         self._batch = []
         try:
             async with asyncio.timeout_at(self._due if self._signed < self._size else None):
@@ -155,25 +155,25 @@ class Sequencer:
             return
         if self._queue.empty():
             await asyncio.sleep(self._linger)
-        while sum(_weight(entry) for entry in self._batch) < BATCH and not self._queue.empty():
+        while sum(_entry_count(entry) for entry in self._batch) < BATCH and not self._queue.empty():
             self._batch.append(self._queue.get_nowait())
 
-    async def _commit(self, batch: list[_Entry | _Made]) -> None:
-        """Statements that are at hand go together; those that are made of the log have a transaction each."""
-        if at_hand := [entry for entry in batch if isinstance(entry, _Entry)]:
-            await self._commit_lines(at_hand)
+    async def _commit(self, batch: list[_Append | _Compose]) -> None:
+        """Commit all given lines in one transaction, and each `compose` in its own."""
+        if given := [entry for entry in batch if isinstance(entry, _Append)]:
+            await self._commit_lines(given)
         for entry in batch:
-            if isinstance(entry, _Made):
-                await self._commit_made(entry)
+            if isinstance(entry, _Compose):
+                await self._commit_compose(entry)
 
-    async def _commit_made(self, entry: _Made) -> None:
-        refusals: list[Exception] = []
+    async def _commit_compose(self, entry: _Compose) -> None:
+        make_errors: list[Exception] = []
 
-        def make(standing: OwnLogTransaction) -> Sequence[bytes]:
+        def make(log: OwnLogTransaction) -> Sequence[bytes]:
             try:
-                return entry.make(standing)
+                return entry.make(log)
             except Exception as error:
-                refusals.append(error)
+                make_errors.append(error)
                 raise
 
         try:
@@ -181,14 +181,14 @@ class Sequencer:
         except Exception as error:
             if not entry.made.done():
                 entry.made.set_exception(error)
-            if not refusals and not isinstance(error, OutOfSpace | Conflict | Malformed):
+            if not make_errors and not isinstance(error, OutOfSpace | Conflict | Malformed):
                 raise
             return
         self._size = first + len(lines)
         if not entry.made.done():
             entry.made.set_result((first, lines))
 
-    async def _commit_lines(self, batch: list[_Entry]) -> None:
+    async def _commit_lines(self, batch: list[_Append]) -> None:
         lines = [line for entry in batch for line in entry.lines]
         try:
             indexes = await asyncio.to_thread(self._ledger.logs.append, self._name, lines)
@@ -207,13 +207,13 @@ class Sequencer:
 
     async def _checkpoint(self) -> None:
         size = self._size
-        await asyncio.to_thread(self._sign_and_keep, size)
+        await asyncio.to_thread(self._sign_and_store, size)
         self._due = self._now() + self._interval
         async with self._changed:
             self._signed = size
             self._changed.notify_all()
 
-    def _sign_and_keep(self, size: int) -> None:
+    def _sign_and_store(self, size: int) -> None:
         checkpoint = Checkpoint(self._origin, size, self._ledger.history.root(self._name, size))
         self._ledger.logs.set_note(self._name, SignedNote(checkpoint.text, (self._sign(checkpoint),)))
 
@@ -224,7 +224,7 @@ class Sequencer:
         left = self._batch
         while not self._queue.empty():
             left.append(self._queue.get_nowait())
-            await asyncio.sleep(0)  # lets in those that wait for a place in the queue
+            await asyncio.sleep(0)  # lets callers that wait for space in the queue continue
         _refuse(left, _ended())
 
     def _check_running(self) -> None:
@@ -236,8 +236,8 @@ class Sequencer:
         return asyncio.get_running_loop().time()
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`; when cancelled, pass that on only after its end: no commit is left behind unanswered."""
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, even when cancelled, then pass the cancellation on. So each commit is answered."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -247,20 +247,20 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def _weight(entry: _Entry | _Made) -> int:
-    return len(entry.lines) if isinstance(entry, _Entry) else 1
+def _entry_count(entry: _Append | _Compose) -> int:
+    return len(entry.lines) if isinstance(entry, _Append) else 1
 
 
-def _refuse(batch: Sequence[_Entry | _Made], error: ComityError) -> None:
+def _refuse(batch: Sequence[_Append | _Compose], error: ComityError) -> None:
     for entry in batch:
-        answer: asyncio.Future[Any] = entry.indexes if isinstance(entry, _Entry) else entry.made
+        answer: asyncio.Future[Any] = entry.indexes if isinstance(entry, _Append) else entry.made
         if not answer.done():
             answer.set_exception(error)
 
 
 def _ended() -> Unavailable:
     return Unavailable(
-        "the log takes no more entries",
-        why="its sequencer has ended; whether this entry was logged is not known",
+        "the log accepts no more entries",
+        why="its sequencer has ended; this entry may or may not be logged",
         code="SEQUENCER-ENDED",
     )

@@ -1,6 +1,6 @@
-"""A ledger in a file: SQLite with a write-ahead log and `synchronous=FULL`.
+"""A ledger in an SQLite file, with a write-ahead log and `synchronous=FULL`.
 
-Writers take the database's write lock when they begin, so that what they read is what they change.
+A write transaction takes the database's write lock at its beginning, so it changes the same state that it read.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from comity.ledger.database import FolderLock
 from comity.trust.errors import Unavailable
 
 BUSY_TIMEOUT: Final = 10.0
-"""Seconds to wait for another process's lock (a backup, a reader's checkpoint) before giving up."""
+"""Timeout, in seconds, for the lock of another process (a backup, the checkpoint of a reader)."""
 CONNECTIONS: Final = 16
 
 
 class SqliteFile:
-    """The database in `file`, locked by its folder."""
+    """The database in `file`. The lock is on its folder."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def lock(self) -> FolderLock:
-        with disk_errors("the ledger's folder was not locked"):
+        with disk_errors("cannot lock the ledger's folder"):
             return FolderLock(self._file.parent)
 
     def engine(self) -> Engine:
@@ -37,22 +37,22 @@ class SqliteFile:
             pool_timeout=BUSY_TIMEOUT,
             connect_args={"timeout": BUSY_TIMEOUT},
         )
-        event.listen(engine, "connect", _settle_sqlite)
+        event.listen(engine, "connect", _configure_connection)
         event.listen(engine, "begin", _begin)
         return engine
 
     def identity(self) -> str:
-        """Which file it is."""
-        with disk_errors("the ledger was not looked at"):
+        """Returns the inode number of the file."""
+        with disk_errors("cannot read the ledger file"):
             return str(self._file.stat().st_ino)
 
 
-def _settle_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions of its own
+def _configure_connection(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions itself
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
         raise Unavailable(
-            "the ledger cannot be kept here",
+            "SQLite cannot store the ledger durably here",
             why=f"this file system gives SQLite journal mode {mode!r}, not 'wal'",
             hint="put the ledger on a local disk",
             code="LEDGER-FAILED",
@@ -65,7 +65,7 @@ def _settle_sqlite(connection: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get("comity_rebuilds", False):
-        connection.detach()  # closed in the end, so that nobody else has it without its checks
+        connection.detach()  # closed at the end, so that no other transaction runs without foreign keys
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
     writes = options.get("comity_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

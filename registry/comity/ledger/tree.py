@@ -1,10 +1,10 @@
-"""The Merkle tree over a log's entries, kept as the hash tiles of C2SP tlog-tiles: 256 hashes a row.
+"""The Merkle tree of a log, stored as hash tiles (C2SP tlog-tiles, 256 hashes per row), and its signed checkpoints.
 
-A row may hold more hashes than a reader's size covers (the tree grows, and a mirror stages): a reader takes the first
-ones. How hashes combine is said in `comity.trust.tlog.merkle`; who may move a root, in `logs`.
+A row may hold more hashes than the size of a reader covers, because the tree grows and a mirror stages entries. A
+reader uses the first hashes only. `comity.trust.tlog.merkle` computes hashes; `log_store` alone changes roots.
 
-
-The log-signed checkpoints that a ledger keeps for ever: one root for each size, with the log's signature on it."""
+Checkpoints are kept for ever: one root for each size, with the signature of the log.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _ROW = schema.tiles.c
 
 
 def read_tile(connection: Connection, log: LogRow, tile: Tile) -> bytes:
-    """The hashes of `tile`, concatenated. Raises Untrusted(code="LEDGER-CORRUPT") where they are not all there."""
+    """Returns the hashes of `tile`, concatenated. Raises Untrusted(code="LEDGER-CORRUPT") if hashes are missing."""
     here = (_ROW.log_id == log.id, _ROW.level == tile.level, _ROW.number == tile.index)
     hashes: bytes = connection.scalar(select(_ROW.hashes).where(*here)) or b""
     if len(hashes) < tile.width * HASH_SIZE:
-        raise corrupt_ledger(log.origin, f"tile {tile.path} holds {len(hashes) // HASH_SIZE} hashes")
+        raise corrupt_ledger(log.origin, f"tile {tile.path} has {len(hashes) // HASH_SIZE} hashes")
     return hashes[: tile.width * HASH_SIZE]
 
 
 def node_reader(connection: Connection, log: LogRow, size: int) -> NodeReader:
-    """Reads complete subtrees of the first `size` leaves, each tile once, while `connection` is open."""
+    """Returns a reader of complete subtrees of the first `size` leaves, for as long as `connection` is open."""
     return tile_node_reader(size, lru_cache(maxsize=None)(lambda tile: read_tile(connection, log, tile)))
 
 
@@ -43,7 +43,7 @@ def root_at(connection: Connection, log: LogRow, size: int) -> bytes:
 
 
 def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence[bytes]) -> None:
-    """Write the hashes of `leaves` (leaf hashes) after the first `size`; whatever was written there before is gone."""
+    """Write `leaves` (leaf hashes) after the first `size` leaves; replaces all hashes after that size."""
     level, hashes = 0, list(leaves)
     while hashes:
         number, filled = divmod(size, WIDTH)
@@ -66,9 +66,9 @@ def extend_tree(connection: Connection, log: LogRow, size: int, leaves: Sequence
 
 def corrupt_ledger(origin: str, why: str) -> Untrusted:
     return Untrusted(
-        f"the log {origin} is damaged on this disk",
+        f"the log {origin} is damaged in this ledger",
         why=why,
-        hint="restore the ledger from a backup, and let the node ask its cosigners for its newest checkpoint",
+        hint="restore the ledger from a backup; the node then gets its newest checkpoint from its cosigners",
         code="LEDGER-CORRUPT",
     )
 
@@ -77,12 +77,12 @@ def _split(hashes: bytes) -> list[bytes]:
     return [hashes[start : start + HASH_SIZE] for start in range(0, len(hashes), HASH_SIZE)]
 
 
-_KEPT = schema.checkpoints.c
+_CHECKPOINT = schema.checkpoints.c
 
 
 @dataclass(frozen=True, slots=True)
 class SignedHead:
-    """A size and root that the log has signed; `note` carries its signature and no other."""
+    """A size and root that the log signed. `note` has the signature of the log and no other signature."""
 
     size: int
     root: bytes
@@ -90,7 +90,7 @@ class SignedHead:
 
 
 def signed_head(log: LogRow, note: SignedNote) -> SignedHead:
-    """What the log says in `note`; other signatures on it are left out. Raises Malformed, Untrusted."""
+    """Verify the log's signature on `note`; other signatures are removed. Raises Malformed, Untrusted."""
     key = log.key
     checkpoint = open_checkpoint(note, key)
     signature = next(line for line in note.signatures if line.by(key))
@@ -98,21 +98,21 @@ def signed_head(log: LogRow, note: SignedNote) -> SignedHead:
 
 
 def head_at(connection: Connection, log: LogRow, size: int) -> SignedHead | None:
-    return _first(connection, log, _KEPT.size == size)
+    return _first(connection, log, _CHECKPOINT.size == size)
 
 
 def newest_head(connection: Connection, log: LogRow, *, covering: int = -1) -> SignedHead | None:
-    """The largest that covers entry `covering`."""
-    return _first(connection, log, _KEPT.size > covering)
+    """Returns the largest checkpoint, if it covers entry `covering`."""
+    return _first(connection, log, _CHECKPOINT.size > covering)
 
 
 def all_heads(connection: Connection, log: LogRow) -> list[SignedHead]:
-    kept = select(_KEPT.size, _KEPT.root, _KEPT.note).where(_KEPT.log_id == log.id).order_by(_KEPT.size)
-    return [SignedHead(*row) for row in connection.execute(kept)]
+    wanted = select(_CHECKPOINT.size, _CHECKPOINT.root, _CHECKPOINT.note).where(_CHECKPOINT.log_id == log.id)
+    return [SignedHead(*row) for row in connection.execute(wanted.order_by(_CHECKPOINT.size))]
 
 
-def keep_head(connection: Connection, log: LogRow, head: SignedHead, root: bytes) -> None:
-    """Keep `head`, whose root must be `root`, the one that the entries give. Raises what `mismatch` returns."""
+def store_head(connection: Connection, log: LogRow, head: SignedHead, root: bytes) -> None:
+    """Store `head`. Its root must be `root`, computed from the entries. Raises the errors of `root_mismatch`."""
     if head.root != root:
         raise root_mismatch(connection, log, head, root)
     if head_at(connection, log, head.size) is None:
@@ -121,21 +121,21 @@ def keep_head(connection: Connection, log: LogRow, head: SignedHead, root: bytes
 
 
 def root_mismatch(connection: Connection, log: LogRow, head: SignedHead, root: bytes) -> Untrusted:
-    """The log has signed a root that is not `root`, the one that the entries at hand give.
+    """Returns the error for a signed root that is not `root`, the root computed from the entries.
 
-    An Equivocation, with both notes as its proof, where a checkpoint of that size is kept; else the entries may be at
-    fault, and it is Untrusted(code="ROOT-MISMATCH").
+    Returns Equivocation, with both notes as its proof, if another checkpoint of that size is stored. Otherwise the
+    entries may be wrong: returns Untrusted(code="ROOT-MISMATCH").
     """
-    kept = head_at(connection, log, head.size)
-    if kept is not None:
+    stored = head_at(connection, log, head.size)
+    if stored is not None:
         return Equivocation(
-            f"the log {log.origin} has signed two roots of size {head.size}", proof=(kept.note, head.note)
+            f"the log {log.origin} has signed two roots of size {head.size}", proof=(stored.note, head.note)
         )
-    why = f"at size {head.size} the entries give {root.hex()}, and the note says {head.root.hex()}"
+    why = f"at size {head.size} the root of the entries is {root.hex()}, the note has {head.root.hex()}"
     return Untrusted(f"the log {log.origin} has signed another root", why=why, code="ROOT-MISMATCH")
 
 
 def _first(connection: Connection, log: LogRow, wanted: ColumnElement[bool]) -> SignedHead | None:
-    kept = select(_KEPT.size, _KEPT.root, _KEPT.note).where(_KEPT.log_id == log.id, wanted)
-    row = connection.execute(kept.order_by(_KEPT.size.desc()).limit(1)).one_or_none()
+    stored = select(_CHECKPOINT.size, _CHECKPOINT.root, _CHECKPOINT.note).where(_CHECKPOINT.log_id == log.id, wanted)
+    row = connection.execute(stored.order_by(_CHECKPOINT.size.desc()).limit(1)).one_or_none()
     return None if row is None else SignedHead(*row)

@@ -1,11 +1,11 @@
-"""The running node: what it serves, how it follows the others, what it signs.
+"""The running node: serves calls, mirrors the logs and artifacts of other nodes, and signs its own log.
 
-    config, keys, membership   what the operator decides, which keys there are, who is who
-    app, core, doors           assembly: an opened home, three doors, an orderly end
-    services/                  the thinking halves of the calls
-    publishing/                statements and bytes coming in from publishers
-    replication/               following peers: logs, cosignatures, artifacts, misbehaviour
-    own_log, tasks, status     the log it writes, its background loops, how it is
+    config, context, members    settings; opened keys, ledger and store; members, nodes and their keys
+    app, listeners, supervisor  start and stop, the three listeners, background loops
+    services/                   implementations of the RPC services
+    publishing, uploads         statements and files from publishers
+    replication/                logs, cosignatures, artifacts and misbehaviour proofs of peers
+    own_log, intake             the log that this node writes; verification of the entries of all logs
 
-What is true is decided in `comity.trust`, how bytes travel in `comity.wire`, what is remembered in `comity.ledger`.
+Validity is decided in `comity.trust`, transport is in `comity.wire`, storage in `comity.ledger`.
 """

@@ -1,19 +1,9 @@
-"""What has to be done now and then: leftovers removed, gauges read.
+"""Starts a node, runs it, and stops it without leaving tasks behind; also logging setup and housekeeping.
 
-The node's log of events, one a line: JSON where nobody watches, words on a terminal. Never a secret or a URL.
-
-A node, put together: opened, listening, at work, and ended without leaving a task behind.
-
-The running node: what it serves, how it follows the others, what it signs.
-
-    config, keys, membership   what the operator decides, which keys there are, who is who
-    app, core, doors           assembly: an opened home, three doors, an orderly end
-    services/                  the thinking halves of the calls
-    publishing/                statements and bytes coming in from publishers
-    replication/               following peers: logs, cosignatures, artifacts, misbehaviour
-    own_log, tasks, status     the log it writes, its background loops, how it is
-
-What is true is decided in `comity.trust`, how bytes travel in `comity.wire`, what is remembered in `comity.ledger`.
+`serve` opens the node's home, the listeners, replication and background loops, and runs until cancelled, until the log
+ends or until the ledger's lock is lost. Housekeeping removes stale uploads, imports and piece records and sets gauges.
+The node's event log is one line for each event, JSON or, on a terminal, plain text; it never contains a secret or a
+URL.
 """
 
 from __future__ import annotations
@@ -33,15 +23,15 @@ from typing import Any, Final
 import structlog
 
 from comity.content.blobs import lock_if_free
-from comity.content.heap import bound_arenas
+from comity.content.heap import limit_arenas
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
 from comity.node.context import Clock, MetricsListener, NodeContext
 from comity.node.importing.importer import Importer
-from comity.node.importing.importer import forget as forget_imports
+from comity.node.importing.importer import remove_stale as remove_stale_imports
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.listeners import ListenAddresses, Listeners, allow_descriptors
-from comity.node.offers.provider import OfferService
+from comity.node.offers.provider import OfferController
 from comity.node.outside_witnesses import OutsideWitnesses
 from comity.node.publishing import Submissions
 from comity.node.replication.setup import ReplicationTasks
@@ -52,7 +42,7 @@ from comity.node.services.charter import CharterService
 from comity.node.services.logs import LogService
 from comity.node.services.node import NodeFactsService, OperatorService, StatusReport
 from comity.node.services.offers import OfferRpcService
-from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Uploads
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -60,27 +50,27 @@ from comity.trust.tlog.note import VerifierKey
 from comity.wire.access import CALL
 from comity.wire.server import Services
 
-RHYTHM: Final = Rhythm(every=300.0, deadline=1800.0)
-STALE_UPLOAD: Final = 7 * 86_400.0
-"""Seconds after which an upload, or an import, that nobody went on with is removed."""
-GONE: Final = 86_400.0
-"""Seconds for which a blob was not here until its piece records go as well. They are worth having when it comes back,
-and a disk that was not mounted for an hour must not cost hashing all that is on it."""
+TIMING: Final = LoopTiming(interval=300.0, deadline=1800.0)
+STALE_SECONDS: Final = 7 * 86_400.0
+"""Seconds after which an upload or import that was not continued is removed."""
+RECORD_RETENTION: Final = 86_400.0
+"""Seconds that the piece records of a missing blob are kept: the blob may come back, and a disk that was unmounted for
+an hour must not cause rehashing of all its files."""
 
 
 class Housekeeping:
     def __init__(self, core: NodeContext) -> None:
         self._core = core
-        self._gone: dict[Digest, float] = {}
+        self._missing_since: dict[Digest, float] = {}
 
     def begin(self, supervisor: Supervisor) -> None:
-        supervisor.loop("housekeeping", self._step, RHYTHM)
+        supervisor.loop("housekeeping", self._step, TIMING)
 
     async def _step(self) -> None:
         await self._core.pools.files(self._core.store.sweep)
-        # File times are the system's own, whatever clock the node was given.
-        await self._core.pools.files(Uploads(self._core).forget, time.time() - STALE_UPLOAD)
-        await self._core.pools.files(forget_imports, self._core.store, time.time() - STALE_UPLOAD)
+        # File times use the system clock, not the node's clock.
+        await self._core.pools.files(Uploads(self._core).remove_stale, time.time() - STALE_SECONDS)
+        await self._core.pools.files(remove_stale_imports, self._core.store, time.time() - STALE_SECONDS)
         blobs = await self._core.pools.files(lambda: dict(self._core.store.sizes()))
         self._core.metrics.store_bytes.set(sum(blobs.values()))
         await self._core.pools.files(self.forget_records, blobs)
@@ -89,22 +79,23 @@ class Housekeeping:
             self._core.metrics.checkpoint_age.set(self._core.clock() - newest)
 
     def forget_records(self, here: Container[Digest]) -> None:
-        """Drop the piece records of blobs that are not here, and were not at any look of a day. Blocking.
+        """Remove the piece records of blobs that were missing at every check of one day. Blocking.
 
-        Whoever brings a blob in holds its lock from before its records are kept until it is here.
+        A writer of a blob holds its lock from before its records are stored until the blob is stored.
         """
         core, now = self._core, self._core.clock()
         missing = (blob for blob in core.ledger.pieces.blobs() if blob not in here)
-        self._gone = {blob: self._gone.get(blob, now) for blob in missing}
-        locks = core.store.scratch(sha256(b"")).parent
-        for blob in [blob for blob, since in self._gone.items() if now - since >= GONE]:
+        self._missing_since = {blob: self._missing_since.get(blob, now) for blob in missing}
+        locks = core.store.partial_path(sha256(b"")).parent
+        for blob in [blob for blob, since in self._missing_since.items() if now - since >= RECORD_RETENTION]:
             with lock_if_free(locks, blob) as free:
                 if free and not core.store.has(blob):
-                    core.ledger.pieces.forget(blob)
+                    core.ledger.pieces.delete_records(blob)
 
 
 def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
-    """When the newest checkpoint of a log was last cosigned, by its cosigners' own clocks. Blocking."""
+    """POSIX time of the newest cosignature of a log's newest checkpoint, by its cosigners' clocks; None if there is
+    none. Blocking."""
     try:
         note = ledger.cosignatures.cosigned(str(log))
     except NotFound:
@@ -114,7 +105,7 @@ def newest_cosignature(ledger: Ledger, log: VerifierKey) -> int | None:
 
 
 def _add_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name the call that is being served, so that its events can be found together."""
+    """Add the id of the current call, so that its events can be found together."""
     call = CALL.get("")
     if call:
         event["call"] = call
@@ -129,7 +120,7 @@ def configure_logging(*, level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     terminal = sys.stderr.isatty()
-    # A trace that shows variables would show the headers of a request.
+    # A traceback with variables would contain the headers of a request.
     words = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     finish: list[Any] = [words] if terminal else [structlog.processors.JSONRenderer()]
     if not terminal:
@@ -154,101 +145,101 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 
 Ready = Callable[[ListenAddresses], None]
-Beside = Callable[
+Companion = Callable[
     [NodeContext, Submissions, ReplicationTasks, ReadThroughImports, Supervisor], AbstractAsyncContextManager[str]
 ]
-"""What else runs in the node's process, entered once the doors are open and left before they close; gives the URL at
-which it listens, if any."""
+"""What else runs in the node's process: entered after the listeners are open, left before they close. Returns the URL
+at which it listens, if any."""
 
 
 @contextlib.asynccontextmanager
-async def alone(
+async def no_companion(
     core: NodeContext,
-    desk: Submissions,
+    submissions: Submissions,
     replication: ReplicationTasks,
-    passages: ReadThroughImports,
+    read_through: ReadThroughImports,
     supervisor: Supervisor,
 ) -> AsyncIterator[str]:
-    """Nothing beside the node."""
+    """Runs nothing beside the node."""
     yield ""
 
 
-LOOK: Final = 1.0
-"""Seconds between two looks at the ledger's lock."""
+LOCK_CHECK_SECONDS: Final = 1.0
+"""Seconds between two checks of the ledger's lock."""
 
 _log: Final = structlog.get_logger("comity.node")
 
 
 async def serve(
-    config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None, beside: Beside = alone
+    config: NodeConfig, *, clock: Clock, ready: Ready = lambda listening: None, companion: Companion = no_companion
 ) -> None:
     """Run a node until cancelled.
 
     Args:
         clock: POSIX seconds.
-        ready: called once every door is open.
-        beside: what runs in this process with the node, such as its gateway.
+        ready: called when every listener is open.
+        companion: what runs in this process with the node, such as its gateway.
 
-    Raises what `Core.open` and `Doors.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a damaged
-    ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) where another process may write it.
+    Raises what `NodeContext.open` and `Listeners.open` raise, and what ended the log: Untrusted (LEDGER-CORRUPT) for a
+    damaged ledger, which is never signed over, and Unavailable (LEDGER-LOCK-LOST) if another process may write it.
     """
     core = await asyncio.to_thread(NodeContext.open, config, clock)
     try:
         async with contextlib.AsyncExitStack() as ending:
-            await _run(core, ready, beside, ending)
+            await _run(core, ready, companion, ending)
     finally:
         await asyncio.to_thread(core.close)
         _log.info("stopped", node=core.seat.record.name)
 
 
-def run(file: Path, beside: Beside = alone) -> None:
-    """Run the node of a `node.toml`, and what is `beside` it, in this process, until SIGTERM or SIGINT."""
+def run(file: Path, companion: Companion = no_companion) -> None:
+    """Run the node of a `node.toml`, and its `companion`, in this process, until SIGTERM or SIGINT."""
     import time
 
-    bound_arenas()
+    limit_arenas()
     allow_descriptors()
     configure_logging()
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_until_signalled(NodeConfig.load(file), time.time, beside))
+        asyncio.run(_until_signalled(NodeConfig.load(file), time.time, companion))
 
 
-async def _until_signalled(config: NodeConfig, clock: Clock, beside: Beside) -> None:
+async def _until_signalled(config: NodeConfig, clock: Clock, companion: Companion) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
-    await serve(config, clock=clock, beside=beside)
+    await serve(config, clock=clock, companion=companion)
 
 
-async def _run(core: NodeContext, ready: Ready, beside: Beside, ending: contextlib.AsyncExitStack) -> None:
+async def _run(core: NodeContext, ready: Ready, companion: Companion, ending: contextlib.AsyncExitStack) -> None:
     supervisor = Supervisor(core.metrics)
     replication = ReplicationTasks(core, supervisor)
     own_log = replication.own_log
-    allocation = OfferService(core, own_log, supervisor)
-    desk = Submissions(core, own_log, replication.chamber, allocation.counter)
-    importer = Importer(core, desk, own_log)
-    passages = ReadThroughImports(core, importer)
-    governance = CharterService(core, replication.chamber)
+    offers = OfferController(core, own_log, supervisor)
+    submissions = Submissions(core, own_log, replication.charter_follower, offers.admission)
+    importer = Importer(core, submissions, own_log)
+    read_through = ReadThroughImports(core, importer)
+    governance = CharterService(core, replication.charter_follower)
     services = Services(
         node=NodeFactsService(core),
         logs=LogService(core),
         artifacts=ArtifactService(core),
         blobs=BlobService(core),
-        publishing=desk,
+        publishing=submissions,
         governance=governance,
-        offers=OfferRpcService(core, allocation),
-        operating=OperatorService(desk, StatusReport(core, desk, replication, allocation.register), governance),
+        offers=OfferRpcService(core, offers),
+        operating=OperatorService(submissions, StatusReport(core, submissions, replication, offers.index), governance),
         importing=importer,
     )
-    doors = Listeners(core, services)
-    ending.push_async_callback(doors.close)
-    listening = await doors.open()
+    listeners = Listeners(core, services)
+    ending.push_async_callback(listeners.close)
+    listening = await listeners.open()
     ending.push_async_callback(replication.close)
-    ending.push_async_callback(passages.close)
+    ending.push_async_callback(read_through.close)
     ending.push_async_callback(supervisor.stop)
-    await replication.convictions.load()  # before anybody submits anything
-    http = await ending.enter_async_context(beside(core, desk, replication, passages, supervisor))
+    await replication.misbehaviour.load()  # before any submission
+    http = await ending.enter_async_context(companion(core, submissions, replication, read_through, supervisor))
     listening = replace(listening, http=http)
     _log.info(
         "listening",
@@ -260,28 +251,28 @@ async def _run(core: NodeContext, ready: Ready, beside: Beside, ending: contextl
     )
     ready(listening)
     await replication.begin()
-    allocation.begin()
-    if core.config.listen.metrics:  # not before it is known which logs stand convicted
+    offers.begin()
+    if core.config.listen.metrics:  # only after the misbehaviour proofs are loaded
         ending.callback(MetricsListener(core.metrics, core.config.listen.metrics).close)
     Housekeeping(core).begin(supervisor)
     Scrub(core, replication.blob_lost).begin(supervisor)
     OutsideWitnesses(core).begin(supervisor)
     try:
-        await _either(own_log.run(), _locked(core))
+        await _run_until_first_ends(own_log.run(), _watch_lock(core))
     except ComityError as error:
-        _log.error("nothing is signed any more", what=error.what, why=error.why, code=error.code)
+        _log.error("own log ended: the node stops signing", what=error.what, why=error.why, code=error.code)
         raise
 
 
-async def _locked(core: NodeContext) -> None:
-    """Raises Unavailable (LEDGER-LOCK-LOST) once the ledger's lock is lost."""
+async def _watch_lock(core: NodeContext) -> None:
+    """Raises Unavailable (LEDGER-LOCK-LOST) when the ledger's lock is lost."""
     while True:
         core.ledger.require_lock()
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(LOCK_CHECK_SECONDS)
 
 
-async def _either(*works: Coroutine[None, None, None]) -> None:
-    """Do all of `works` until one of them ends, which ends the others; what it raises is raised."""
+async def _run_until_first_ends(*works: Coroutine[None, None, None]) -> None:
+    """Run all of `works` until one ends, then cancel the others. Raises what the first one raised."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,19 +1,9 @@
-"""The kinds of values that settings have, each with what makes it refused.
-
-The sections of `node.toml`: every setting, its bounds and its default.
-
-From `node.toml`, the environment and flags to one `NodeConfig`.
-
-What an operator may decide about a node: `node.toml`, the environment, the command line, in rising precedence.
+"""A node's settings: value types, sections with defaults, and loading into one `NodeConfig`.
 
     flag  >  COMITY_<SECTION>_<KEY> in the environment  >  node.toml  >  default
 
-An unknown key is an error, with the key that was probably meant. Relative paths start from the folder of `node.toml`.
-Secrets have no place here: keys lie in files of their own.
-
-    spelling   the kinds of values, each with what makes it refused
-    sections   the settings, section by section, with their defaults
-    loading    from the three sources to one `NodeConfig`
+An unknown key is an error that suggests the closest key. Relative paths are relative to the folder of `node.toml`.
+Secrets are not settings: keys are in files of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +31,7 @@ _URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?\Z")
 
 
 def _listening(text: str) -> str:
-    """`127.0.0.1:7443`; port 0 lets the system choose."""
+    """Check an address such as `127.0.0.1:7443`; port 0 lets the system choose."""
     host, _, port = text.rpartition(":")
     try:
         ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
@@ -92,7 +82,7 @@ def _log_key(text: str) -> str:
 
 
 def _witness(text: str) -> str:
-    """`name+id+key https://witness.example/prefix`."""
+    """Check `name+id+key https://witness.example/prefix`."""
     key, _, url = text.partition(" ")
     try:
         known = VerifierKey.parse(key).type != ED25519
@@ -113,18 +103,18 @@ def _maybe_name(text: str) -> str:
 
 
 def _listed(value: object) -> object:
-    """In the environment a list is written with commas."""
+    """Split a comma-separated value from the environment."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def _word_or_list(value: object) -> object:
+def _keyword_or_list(value: object) -> object:
     return value if value in ("all", "none", "any") else _listed(value)
 
 
 Listening = Annotated[str, AfterValidator(_listening)]
 MaybeListening = Annotated[str, AfterValidator(lambda text: _listening(text) if text else text)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 MaybeName = Annotated[str, AfterValidator(_maybe_name)]
 """A log's or witness's name; empty for none."""
@@ -133,24 +123,24 @@ MaybeFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 MaybeDigest = Annotated[str, AfterValidator(lambda text: _identity(text) if text else text)]
 """64 hex digits; empty for none."""
 MaybeGatewayUrl = Annotated[str, AfterValidator(_gateway_url)]
-"""Where clients reach a gateway; empty for nowhere."""
+"""The URL at which clients reach a gateway; empty for none."""
 HubEndpoint = Annotated[str, AfterValidator(_endpoint)]
 
 LogKeys = Annotated[tuple[Annotated[str, AfterValidator(_log_key)], ...], BeforeValidator(_listed)]
 Witnesses = Annotated[tuple[Annotated[str, AfterValidator(_witness)], ...], BeforeValidator(_listed)]
-"""Each "KEY URL"."""
+"""Each item is "KEY URL"."""
 Accepted = Annotated[
-    Literal["none", "any"] | tuple[Annotated[str, AfterValidator(_identity)], ...], BeforeValidator(_word_or_list)
+    Literal["none", "any"] | tuple[Annotated[str, AfterValidator(_identity)], ...], BeforeValidator(_keyword_or_list)
 ]
-"""Identities, or a word for nobody or everybody."""
+"""Identities, or "none" or "any"."""
 
 Alias = Annotated[str, Field(pattern=r"^[^=\s]+=[^/=\s]+/[^/=\s]+$")]
 Aliases = Annotated[tuple[Alias, ...], BeforeValidator(_listed)]
 Pattern = Annotated[str, Field(pattern=r"^[^/\s*]+/(\*|[^/\s*]+)$")]
-Wanted = Annotated[Literal["all", "none"] | tuple[Pattern, ...], BeforeValidator(_word_or_list)]
-"""Repositories, or a word for none or all of them."""
+Wanted = Annotated[Literal["all", "none"] | tuple[Pattern, ...], BeforeValidator(_keyword_or_list)]
+"""Repository patterns, or "all" or "none"."""
 Glob = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
-"""`org/name`, with `*` and `?` for what is left open."""
+"""`org/name`, with the wildcards `*` and `?`."""
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed)]
 
 
@@ -162,14 +152,14 @@ class Section(BaseModel):
 
 
 class Naming(Section):
-    """What people call it; what counts is in the node record."""
+    """Display names; the authoritative names are in the node record."""
 
     name: str
     member: str = ""
 
 
 class Listen(Section):
-    """The doors. `metrics` is for a local Prometheus; empty means none."""
+    """The listeners. `metrics` is for a local Prometheus; empty means none."""
 
     mutual: Listening
     open: Listening
@@ -178,17 +168,17 @@ class Listen(Section):
 
 
 class Advertise(Section):
-    """Where others reach the doors: hints, logged as `addresses`."""
+    """Addresses at which others reach the listeners: hints, logged as `addresses`."""
 
     mutual: Addresses = ()
     open: Addresses = ()
 
 
 class S3(Section):
-    """A bucket in place of the folder. `credentials_file` holds the secret, mode 0600.
+    """A bucket instead of the blob folder. `credentials_file` holds the secret, mode 0600.
 
-    With `presigned`, whoever may read here gets URLs at which the service itself gives a blob for ten minutes: for a
-    service that strangers can reach. They show its address and the access key's id, never the secret.
+    With `presigned`, callers that may read get URLs at which the service itself serves a blob for ten minutes; the
+    service must be reachable by them. The URLs show its address and the access key's id, never the secret.
     """
 
     endpoint: str
@@ -200,10 +190,10 @@ class S3(Section):
 
 
 class Storage(Section):
-    """Where bytes lie. All of them are read again and again, at `scrub_bytes_per_second`; 0 for never.
+    """Where data is stored. All blobs are reread repeatedly, at `scrub_bytes_per_second`; 0 for never.
 
-    `database` names a database of PostgreSQL in place of the file `ledger`, in whose folder small files stay. It holds
-    no password: that is in `password_file`, in libpq's format and mode 0600.
+    `database` names a PostgreSQL database used instead of the file `ledger`; small files stay in the folder of
+    `ledger`. It contains no password: that is in `password_file`, in libpq's format and mode 0600.
     """
 
     blobs: Path = Path("data/blobs")
@@ -215,16 +205,17 @@ class Storage(Section):
 
 
 class FederationFile(Section):
-    """Where the charter begins. `branch`, the digest of a certified body, decides a fork; else the first stands."""
+    """The initial charter. `branch`, the digest of a certified body, selects the branch of a fork; without it the first
+    one stays."""
 
     file: Path = Path("federation.json")
     branch: MaybeDigest = ""
 
 
 class Replication(Section):
-    """`mirror` chooses artifacts, not logs: members' logs are always mirrored.
+    """`mirror` selects artifacts, not logs: members' logs are always mirrored.
 
-    `first_answer_seconds` is how long a starting node waits to hear from a peer what it last signed, before it signs.
+    `first_answer_seconds` is how long a starting node waits for a peer's copy of its log before it signs.
     """
 
     interval_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
@@ -232,7 +223,7 @@ class Replication(Section):
     mirror: Wanted = "all"
 
     def wants(self, repository: str) -> bool:
-        """Whether artifacts called `namespace/name` are copied here."""
+        """Whether artifacts named `namespace/name` are copied to this node."""
         if isinstance(self.mirror, str):
             return self.mirror == "all"
         namespace = repository.partition("/")[0]
@@ -240,24 +231,24 @@ class Replication(Section):
 
 
 class Publishing(Section):
-    """Who may publish through the open port; operators always may."""
+    """Identities that may publish through the open port; operators always may."""
 
     accept: Accepted = "none"
 
 
 class Gateway(Section):
-    """The HTTP face: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
+    """The HTTP gateway: a Hub for unmodified clients, and the logs for outsiders. `http` empty means none.
 
-    With `certificate` and `key` (PEM) it is HTTPS. `url` is how clients reach it, and all that the node tells of it.
-    `public` false asks every reader for a token. `aliases` are other names of repositories. `policy` says what is
-    served; none asks for signatures alone.
+    With `certificate` and `key` (PEM) it uses HTTPS. `url` is the URL for clients, and the only one that the node
+    announces. If `public` is false, every reader needs a token. `aliases` are other names of repositories. `policy`
+    decides what is served; without it, only signatures are required.
 
-    `files` is a second address for the same clients, at which large files leave at a file server's speed; `ranges` is
-    one for other nodes and `comity pull`, always under the node's own certificate. Both open what a signed URL names,
-    and nothing else; `files_url` and `ranges_url` are how others reach them.
+    `files` is a second address for the same clients that serves large files fast; `ranges` is one for other nodes and
+    `comity pull`, always under the node's own certificate. Both serve only what a signed URL names; `files_url` and
+    `ranges_url` are their URLs for others.
 
-    `cold = "peers"` fetches a file that is known and not here when a reader asks for it; it stays, as any copy does.
-    `cold = "upstream"` also imports what nobody has, as far as `[upstream]` goes.
+    `cold = "peers"` fetches a known file that is missing when a reader asks for it, and keeps it. `cold = "upstream"`
+    also imports what no peer has, as `[upstream]` permits.
     """
 
     http: MaybeListening = ""
@@ -277,35 +268,35 @@ class Gateway(Section):
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key come together")
+            raise ValueError("certificate and key must be set together")
         return self
 
-    def told(self) -> GatewayUrl | None:
-        """What the node tells of it. Where it listens is no more than a guess at how others reach it."""
+    def advertised_url(self) -> GatewayUrl | None:
+        """The URL that the node announces. The listen address is not announced: others may not reach it."""
         return GatewayUrl.parse(self.url) if self.http and self.url else None
 
-    def renamed(self) -> dict[str, str]:
-        """The repository that each alias stands for, by the alias in lower case."""
+    def alias_targets(self) -> dict[str, str]:
+        """The repository of each alias, by the alias in lower case."""
         pairs = (alias.partition("=") for alias in self.aliases)
         return {alias.lower(): name for alias, _, name in pairs}
 
 
 class ReadThrough(Section):
-    """What readers may have mirrored here by asking for it (`gateway.cold = "upstream"`): `allow` names repositories,
-    none by default, `endpoint` the Hub that is asked. `hosts` are others from which its files may come, as for
-    `comity import --allow-host`."""
+    """What readers may cause to be imported (`gateway.cold = "upstream"`): `allow` names repositories, none by default;
+    `endpoint` is the Hub; `hosts` are further hosts that may serve its files, as for `comity import --allow-host`."""
 
     allow: Globs = ()
     endpoint: HubEndpoint = HUB_ENDPOINT
-    hosts: Words = ()
+    hosts: Strings = ()
     largest_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
 
 
 class Tlog(Section):
-    """Logs beyond the federation, by verifier key: those that are pushed here, and who is shown our own.
+    """Logs outside the federation, by verifier key: those that are pushed to this node, and witnesses of this node's
+    log.
 
-    `mirror` names outside logs whose entries are taken and cosigned, `witness` those that the plain witness signs, with
-    a name and a key of its own. `submit` names outside witnesses that cosign our log, as "KEY URL".
+    `mirror` names outside logs whose entries are stored and cosigned, `witness` those that the plain witness cosigns,
+    with a name and key of its own. `submit` names outside witnesses that cosign this node's log, as "KEY URL".
     """
 
     mirror: LogKeys = ()
@@ -317,13 +308,14 @@ class Tlog(Section):
     @model_validator(mode="after")
     def _named(self) -> Self:
         if self.witness and not self.witness_name:
-            raise ValueError("a witness needs a name of its own: witness_name")
+            raise ValueError("witness_name is required if witness is set")
         return self
 
 
 class Limits(Section):
-    """Beyond the first two a log is no longer mirrored or cosigned. Bytes count entries and their side objects. Of what
-    one log says of compute offers, so many lines are kept in memory; beyond, its offers are not known here."""
+    """A log above one of the first two limits is no longer mirrored or cosigned; bytes count entries and their side
+    objects. `offer_lines_per_origin` bounds the lines about compute offers kept in memory for one log; offers above it
+    are not known."""
 
     entries_per_origin: Annotated[int, Field(ge=1)] = 10_000_000
     bytes_per_origin: Annotated[int, Field(ge=1)] = 16 * GIB
@@ -337,7 +329,7 @@ PREFIX: Final = "COMITY_"
 
 
 class NodeConfig(Section):
-    """A node's settings. `load` makes one; every path in it is absolute."""
+    """A node's settings, made by `load`; every path is absolute."""
 
     home: Path
     node: Naming
@@ -364,7 +356,7 @@ class NodeConfig(Section):
         Args:
             flags: values from the command line, by `section.key`.
 
-        Raises NotFound, Unavailable, and Malformed (codes CONFIG, CONFIG-UNKNOWN-KEY) naming the key and its source.
+        Raises NotFound, Unavailable, and Malformed (CONFIG, CONFIG-UNKNOWN-KEY) with the key and its source.
         """
         home = file.absolute().parent
         merged = _read(file)
@@ -400,8 +392,8 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
 }
 
 
-def _known() -> list[str]:
-    """Every key that there is, as `section.key`, those of storage.s3 included."""
+def _known_keys() -> list[str]:
+    """Every valid key, as `section.key`, those of storage.s3 included."""
     keys = [f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields]
     keys.remove("storage.s3")
     return [*keys, *(f"storage.s3.{key}" for key in S3.model_fields)]
@@ -419,12 +411,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise Malformed(f"{file} is too large", why=f"at most {MAX_FILE} bytes are read", code="CONFIG")
     try:
         return tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:  # TOML and UTF-8 alike
+    except ValueError as error:  # invalid TOML or UTF-8
         raise Malformed(f"{file} is not TOML", why=str(error), code="CONFIG") from error
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for path in _known():
+    for path in _known_keys():
         name = PREFIX + path.replace(".", "_").upper()
         if name in environ:
             yield path, environ[name]
@@ -437,7 +429,7 @@ def _put(document: dict[str, Any], path: list[str], value: str) -> None:
 
 
 def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
-    known = _known()
+    known = _known_keys()
     for path in _paths(document):
         if path not in known:
             close = difflib.get_close_matches(path, known, n=1)

@@ -1,25 +1,14 @@
-"""Threads for blocking work, bounded by kind, so that hashing a model never keeps the ledger waiting.
+"""What every part of a node uses: settings, keys, membership, ledger, blob store, thread pools, metrics and clock.
 
-The keys that a running node uses, from `keys/` in its home. The member's own keys are elsewhere, and never read.
+`NodeContext.open` opens a node's home. `Pools` runs blocking work in threads, with one pool for each kind, so that
+hashing does not delay the ledger. `NodeKeys` are the online keys in `keys/`; the member's own keys are never read.
+`Metrics` are Prometheus metrics, each named `comity_...`; no label is an artifact's digest.
 
-Whether the ledger here is the one that this node wrote last, or a copy: what a backup brings back.
-
-A mark beside the ledger says which database it was: which file, or in PostgreSQL which cluster, timeline, database and
-table. A copy is another one, or lacks the mark, and then nothing is signed before a peer has said what was signed. A
-disk rolled back underneath, or a backup written over the same file, looks the same as before: against that, peers are
-asked at every start, though not waited for without end.
-
-
-Prometheus metrics, each under `comity_`, in a registry of the node's own. No label is ever an artifact's digest.
-
-Who was given which bytes: a line in the node's log for each answer, and sums in memory for the status.
-
-Other ways to a blob than gRPC: what `ListLocations` answers. Whoever opens such a way offers it here.
-
-What comes out is secret for as long as it lives, and is logged nowhere.
-
-
-What every part of a node has at hand: settings, keys, who is who, the ledger, the blobs, threads, time."""
+A mark file beside the ledger identifies the database: the file, or in PostgreSQL the cluster, timeline, database and
+table. A copy has another identity or no mark; then nothing is signed before a peer has shown what was signed. A disk
+that was rolled back, or a backup written over the same file, is not detected this way: therefore peers are asked at
+every start, for a limited time.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +51,8 @@ T = TypeVar("T")
 
 
 class Pools:
-    """Four pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files, and one for
-    `imports`, which wait for an upstream and may take hours."""
+    """Thread pools: `ledger` for the database, `files` for reads and small writes, `hashing` for whole files, and
+    `imports` for calls to an upstream, which may take hours."""
 
     def __init__(self) -> None:
         self._ledger = ThreadPoolExecutor(8, thread_name_prefix="ledger")
@@ -84,7 +73,7 @@ class Pools:
         return await _run(self._imports, work, *args, **kwargs)
 
     def close(self) -> None:
-        """Wait for what runs, drop what has not begun."""
+        """Wait for running work and drop what has not begun."""
         for pool in (self._ledger, self._files, self.hashing_threads, self._imports):
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -95,7 +84,7 @@ async def _run(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """The online keys of the node that `record` describes: they are exactly the ones that it binds."""
+    """The online keys of the node that `record` describes: exactly the keys that it binds."""
 
     record: NodeRecord
     log: PrivateKey
@@ -107,7 +96,7 @@ class NodeKeys:
     def load(cls, folder: Path, record: NodeRecord) -> Self:
         """Read `log.pem`, `cosigner.pem`, `online.pem` and `tls.pem`.
 
-        Raises what `read_keys` raises, and Untrusted (KEY-MISMATCH) for keys that the node record does not bind.
+        Raises what `read_keys` raises, and Untrusted (KEY-MISMATCH) if the node record does not bind a key.
         """
         log, tls = _single(folder / "log.pem"), _single(folder / "tls.pem")
         cosigners, online = read_keys(folder / "cosigner.pem"), read_signer(folder / "online.pem")
@@ -120,15 +109,15 @@ class NodeKeys:
         for name, matches in bound.items():
             if not matches:
                 why = f"{folder / name} does not hold the key that node-record.line binds"
-                raise Untrusted("the node's keys are not its record's", why=why, code="KEY-MISMATCH")
+                raise Untrusted("the node's keys do not match its record", why=why, code="KEY-MISMATCH")
         return cls(record, log, cosigners, online, TlsIdentity(record.tls, tls))
 
     def sign_checkpoint(self, checkpoint: Checkpoint) -> NoteSignature:
-        """The log's own signature. The caller answers for the root."""
+        """The log's signature. The caller is responsible for the root."""
         return sign_note(checkpoint.text, self.record.origin, self.log)
 
     def cosign(self, checkpoint: Checkpoint, clock: Callable[[], float]) -> tuple[NoteSignature, ...]:
-        """One cosignature by each cosigner key. The caller answers for every entry being here."""
+        """One cosignature by each cosigner key. The caller must hold every entry of the checkpoint."""
         name, now = self.record.cosigners[0].name, int(clock())
         return tuple(cosign(checkpoint, name, key, now) for key in self.cosigners)
 
@@ -136,68 +125,73 @@ class NodeKeys:
 def _single(path: Path) -> PrivateKey:
     keys = read_keys(path)
     if len(keys) != 1:
-        raise Malformed(f"{path} is no key file of one key", why=f"it holds {len(keys)}")
+        raise Malformed(f"{path} must hold one key", why=f"it holds {len(keys)}")
     return keys[0]
 
 
-NAME: Final = "ledger.inode"
-OUTSIDE: Final = "outside.inode"
-"""The mark for what was signed for outside logs, which no peer tells: only the operator makes it anew."""
+LEDGER_MARK: Final = "ledger.inode"
+OUTSIDE_MARK: Final = "outside.inode"
+"""The mark for what was signed for outside logs. Peers cannot restore it: only the operator can reset it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerMark:
-    """The mark in `file`, beside a ledger whose `identity` is known."""
+    """The mark in `file`, beside a ledger with a known `identity`."""
 
     file: Path
     identity: str
 
-    def is_of_another(self, *, begun: bool) -> bool:
-        """Whether this node wrote last into another database.
+    def mismatches(self, *, begun: bool) -> bool:
+        """Whether this node last wrote to another database.
 
         Args:
-            begun: whether the ledger holds what may not be forgotten: entries of the own log, or what was signed for
-                outside ones. It is marked before the first of it: one that holds some and has no mark was brought here
-                without it.
+            begun: whether the ledger holds entries of the own log, or signatures for outside logs. The mark is written
+                before the first of these, so a ledger that holds some and has no mark is a copy.
 
         Raises Unavailable.
         """
         with disk_errors("the ledger's mark was not read"):
             return self.file.read_text("utf-8", "replace").strip() != self.identity if self.file.exists() else begun
 
-    def renew(self) -> None:
-        """This is the ledger now. Durable when it returns. Raises OutOfSpace, Unavailable."""
+    def write(self) -> None:
+        """Mark this ledger as the current one. Durable when it returns. Raises OutOfSpace, Unavailable."""
         write_file(self.file, f"{self.identity}\n".encode(), point="continuity")
 
-    def vouching_command(self) -> str:
-        """What an operator runs to vouch for a copy, where no peer is left to ask."""
+    def reset_command(self) -> str:
+        """The command with which an operator accepts a copy, if no peer is left to ask."""
         return f"echo {shlex.quote(self.identity)} > {shlex.quote(str(self.file))}"
 
 
 class Metrics:
-    """What a node counts."""
+    """The node's metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.store_bytes = self._gauge("store_bytes", "Bytes of blobs held")
+        self.store_bytes = self._gauge("store_bytes", "Bytes of blobs in the store")
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent", "peer")
         self.pull_bytes = self._counter("pull_bytes", "Verified bytes received", "peer")
-        self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before it sent them", "what")
-        self.verify_failures = self._counter("verify_failures", "What did not verify", "reason")
-        self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last whole reading of the store")
-        self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not whole yet")
+        self.hashed_bytes = self._counter("hashed_bytes", "Bytes that the gateway hashed before sending", "what")
+        self.verify_failures = self._counter("verify_failures", "Failed verifications", "reason")
+        self.scrub_age = self._gauge("scrub_age_seconds", "Age of the last complete scrub of the store")
+        self.replica_short = self._gauge("replica_short", "Artifacts wanted here and not complete")
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
-        self.peer_lag = self._gauge("peer_log_lag_seconds", "Since when its log is ahead of the copy", "peer")
+        self.peer_lag = self._gauge("peer_log_lag_seconds", "Seconds since the peer's log is ahead of the copy", "peer")
         self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
-        self.log_size = self._gauge("log_entries", "Entries held of a log", "origin")
-        self.misbehaviour = self._gauge("misbehaviour_proofs", "Proofs kept that a log showed two histories", "origin")
-        self.offers_at_fault = self._gauge("offers_at_fault", "Offers whose chain convicts their provider", "origin")
-        self.witnessed_size = self._gauge("witnessed_entries", "Entries of the own log that it has cosigned", "witness")
-        self.charter_epoch = self._gauge("charter_epoch", "The newest epoch that this node took up")
-        self.charter_forks = self._gauge("charter_forks", "Forks of the charter that stop governance here")
-        self.charter_liars = self._gauge("charter_liars", "Members that signed what excludes one another")
-        self.charter_drafts = self._gauge("charter_drafts", "Drafts of the next charter that are open")
-        self.http_requests = self._counter("http_requests", "Requests that the gateway answered", "route", "status")
+        self.log_size = self._gauge("log_entries", "Entries stored of a log", "origin")
+        self.misbehaviour = self._gauge(
+            "misbehaviour_proofs", "Stored proofs that a log showed two histories", "origin"
+        )
+        self.offers_at_fault = self._gauge(
+            "offers_at_fault", "Offers whose chain proves a fault of their provider", "origin"
+        )
+        self.witnessed_size = self._gauge(
+            "witnessed_entries", "Entries of the own log that the witness cosigned", "witness"
+        )
+        self.charter_epoch = self._gauge("charter_epoch", "The newest epoch that this node follows")
+        self.charter_forks = self._gauge("charter_forks", "Charter forks that stop this node from following epochs")
+        self.charter_equivocators = self._gauge("charter_liars", "Members that signed contradictory votes")
+        self.charter_drafts = self._gauge("charter_drafts", "Open drafts of the next charter")
+        self.http_requests = self._counter("http_requests", "Requests answered by the gateway", "route", "status")
         self.task_steps = self._counter("task_steps", "Steps of background loops", "task", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -208,7 +202,7 @@ class Metrics:
 
 
 class MetricsListener:
-    """Serves the metrics over HTTP, from a thread of its own."""
+    """Serves the metrics over HTTP, in a thread of its own."""
 
     def __init__(self, metrics: Metrics, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -223,12 +217,12 @@ class MetricsListener:
 
 
 MAX_PAIRS: Final = 10_000
-"""Sums kept, one a caller and blob; the one longest unused gives way."""
+"""Sums kept, one for each caller and blob; the least recently used one is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """The answer to one Read."""
+    """The result of one Read call."""
 
     peer: str
     blob: Digest
@@ -238,29 +232,30 @@ class ReadRecord:
 
 
 class ServedBytes:
-    """What was served since the node started. Touched by the event loop only."""
+    """Bytes served since the node started: logged for each call, and summed for the status. Not thread-safe: call from
+    the event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._sums: OrderedDict[tuple[str, Digest], int] = OrderedDict()
         self._log = structlog.get_logger("comity.node.context")
 
-    def add(self, delivery: ReadRecord, *, door: str) -> None:
-        self.count(delivery.peer, delivery.blob, delivery.sent)
-        # Strangers are many: only peers get a label of their own.
-        self._metrics.served_bytes.labels(delivery.peer if door == "mutual" else door).inc(delivery.sent)
+    def add(self, record: ReadRecord, *, port: str) -> None:
+        self.count(record.peer, record.blob, record.sent)
+        # Other callers are unbounded in number: only peers get a label of their own.
+        self._metrics.served_bytes.labels(record.peer if port == "mutual" else port).inc(record.sent)
         self._log.info(
             "served",
-            peer=delivery.peer,
-            door=door,
-            blob=delivery.blob,
-            offset=delivery.offset,
-            asked=delivery.asked,
-            sent=delivery.sent,
+            peer=record.peer,
+            port=port,
+            blob=record.blob,
+            offset=record.offset,
+            asked=record.asked,
+            sent=record.sent,
         )
 
     def count(self, peer: str, blob: Digest, sent: int) -> None:
-        """Add to the sums alone: for who logs and measures by itself."""
+        """Add to the sums only; the caller logs and counts by itself."""
         self._sums[peer, blob] = self._sums.pop((peer, blob), 0) + sent
         if len(self._sums) > MAX_PAIRS:
             self._sums.popitem(last=False)
@@ -277,31 +272,32 @@ class ServedBytes:
         return totals
 
 
-LIFETIME: Final = 600
-"""Seconds for which a location opens: a pull asks again where it takes longer."""
+LOCATION_SECONDS: Final = 600
+"""Seconds for which a location is valid; a longer pull asks again."""
 
-Way: TypeAlias = Callable[[Digest, str], BlobLocation]
-"""Makes a location of a blob that is here, for a peer, whose name it is given; empty for strangers. Called from many
-threads."""
+LocationProvider: TypeAlias = Callable[[Digest, str], BlobLocation]
+"""Returns a location of a blob in the store, for a peer's name; the name is empty for other callers. Must be thread-
+safe."""
 
 
-class OpenWays:
-    """The ways that are open now. Thread-safe."""
+class LocationProviders:
+    """The providers of the locations that `ListLocations` returns. A location is secret while it is valid, and never
+    logged. Thread-safe."""
 
-    def __init__(self, *ways: Way) -> None:
-        self._ways = ways
+    def __init__(self, *providers: LocationProvider) -> None:
+        self._providers = providers
 
     @contextmanager
-    def offered(self, way: Way) -> Iterator[None]:
-        """Have `way` among the answers while the block lasts."""
-        self._ways = (*self._ways, way)
+    def registered(self, provider: LocationProvider) -> Iterator[None]:
+        """Register `provider` while the block runs."""
+        self._providers = (*self._providers, provider)
         try:
             yield
         finally:
-            self._ways = tuple(other for other in self._ways if other is not way)
+            self._providers = tuple(other for other in self._providers if other is not provider)
 
     def of(self, digest: Digest, peer: str) -> tuple[BlobLocation, ...]:
-        return tuple(way(digest, peer) for way in self._ways)
+        return tuple(provider(digest, peer) for provider in self._providers)
 
 
 MAX_OWN_ROTATIONS: Final = 64
@@ -312,26 +308,26 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """An opened node home. `open` makes one; `close` gives the ledger's lock back."""
+    """An opened node home. `open` makes one; `close` releases the ledger's lock."""
 
     config: NodeConfig
     keys: NodeKeys
     membership: Membership
-    annals: EpochStore | None
+    epochs: EpochStore | None
     ledger: Ledger
     store: BlobStore
     pools: Pools
     metrics: Metrics
     served: ServedBytes
-    places: OpenWays
+    locations: LocationProviders
     clock: Clock
 
     @classmethod
     def open(cls, config: NodeConfig, clock: Clock) -> NodeContext:
-        """Read keys and records, open ledger and blobs, make sure of the own log. Blocking.
+        """Read keys and records, open ledger and blobs, create the own log if it is missing. Blocking.
 
-        `offline/` is never looked at. Raises NotFound, Refused, Malformed and Untrusted for what lies in the home, and
-        Conflict (LEDGER-LOCKED) where another process runs on it.
+        `offline/` is never read. Raises NotFound, Refused, Malformed and Untrusted for invalid files in the home, and
+        Conflict (LEDGER-LOCKED) if another process uses it.
         """
         rotations = _lines(config.path("rotations.lines"))
         seat = Seat.parse(_line(config.path("inception.line")), _line(config.path("node-record.line")), rotations)
@@ -339,13 +335,13 @@ class NodeContext:
         federation = _federation(config.federation.file)
         ledger = Ledger.open(config.storage.ledger.parent, clock, backing=_backing(config))
         try:
-            annals = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
-            membership = Membership(seat, federation, annals.bodies() if annals else ())
+            epochs = EpochStore(ledger.epochs, federation, config.federation.branch) if federation else None
+            membership = Membership(seat, federation, epochs.bodies() if epochs else ())
             ledger.logs.create(seat.record.origin, str(seat.record.log), own=True)
             metrics = Metrics()
             store = _open_store(config)
-            served, places = ServedBytes(metrics), OpenWays(*_ways(config, store))
-            return cls(config, keys, membership, annals, ledger, store, Pools(), metrics, served, places, clock)
+            served, locations = ServedBytes(metrics), LocationProviders(*_providers(config, store))
+            return cls(config, keys, membership, epochs, ledger, store, Pools(), metrics, served, locations, clock)
         except BaseException:
             ledger.close()
             raise
@@ -356,7 +352,7 @@ class NodeContext:
 
     @property
     def origin(self) -> str:
-        """The log that this node writes."""
+        """The name of the log that this node writes."""
         return self.seat.record.origin
 
     @property
@@ -365,7 +361,7 @@ class NodeContext:
         return str(self.seat.record.log)
 
     def mark(self, name: str) -> LedgerMark:
-        """The file beside the ledger that says which database it was."""
+        """The mark file `name` beside the ledger, which identifies its database."""
         return LedgerMark(self.config.storage.ledger.with_name(name), self.ledger.identity)
 
     def close(self) -> None:
@@ -381,7 +377,7 @@ def _backing(config: NodeConfig) -> Backing:
     except ImportError as error:
         why = f"{error.name or 'libpq'} is missing"
         raise Unavailable(
-            "this installation has no PostgreSQL", why=why, hint="pip install 'comity[node,postgres]'"
+            "PostgreSQL support is not installed", why=why, hint="pip install 'comity[node,postgres]'"
         ) from error
     return PostgresDatabase(config.storage.database, config.storage.password_file)
 
@@ -394,19 +390,19 @@ def _open_store(config: NodeConfig) -> BlobStore:
         from comity.content.s3 import S3Store, open_client
     except ImportError as error:
         why = f"{error.name} is missing"
-        raise Unavailable("this installation has no S3", why=why, hint="pip install 'comity[node,s3]'") from error
+        raise Unavailable("S3 support is not installed", why=why, hint="pip install 'comity[node,s3]'") from error
     client = open_client(s3.endpoint, s3.region, s3.credentials_file)
     return S3Store(s3.bucket, client, config.storage.blobs, s3.prefix)
 
 
-def _ways(config: NodeConfig, store: BlobStore) -> tuple[Way, ...]:
-    """The service's own URLs, where the operator wants them given out."""
+def _providers(config: NodeConfig, store: BlobStore) -> tuple[LocationProvider, ...]:
+    """The storage service's own URLs, if the operator enabled them."""
     if config.storage.s3 is None or not config.storage.s3.presigned:
         return ()
     from comity.content.s3 import S3Store
 
     assert isinstance(store, S3Store)
-    return (lambda digest, peer: BlobLocation("s3-presigned", store.presigned(digest, LIFETIME)),)
+    return (lambda digest, peer: BlobLocation("s3-presigned", store.presigned(digest, LOCATION_SECONDS)),)
 
 
 def _line(path: Path) -> bytes:
@@ -417,12 +413,12 @@ def _line(path: Path) -> bytes:
 
 
 def _lines(path: Path) -> tuple[bytes, ...]:
-    """The lines of a file that need not be there."""
+    """The lines of an optional file."""
     return tuple(_bounded(path, MAX_OWN_ROTATIONS * (MAX_LINE + 1)).splitlines()) if path.exists() else ()
 
 
 def _federation(file: Path) -> Federation | None:
-    """The pinned federation; None in a node that was not founded into one yet."""
+    """The pinned federation; None if this node has none yet."""
     return Federation.parse(_bounded(file, MAX_FEDERATION)) if file.exists() else None
 
 

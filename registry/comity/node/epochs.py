@@ -1,8 +1,8 @@
-"""The epochs that this node holds, and the one branch of them that it follows.
+"""The epochs that this node holds, and the branch of them that the node follows.
 
-The federation file is where a node starts; what was certified later stands in the ledger. A node never goes back from
-an epoch and body that it took up (protocol, 7.7 and 7.9): where two certified bodies follow one, the one that was kept
-first is followed, unless the operator's setting names another branch.
+The federation file gives the first epochs; certificates that arrive later are stored in the ledger. A node never
+goes back behind an adopted epoch and body (protocol, 7.7 and 7.9). If two certified bodies follow one body, the node
+follows the one that it stored first, unless the operator's `[federation] branch` setting names another branch.
 """
 
 from __future__ import annotations
@@ -10,40 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from comity.ledger.records import EpochName, Epochs, KeptEpoch
+from comity.ledger.records import EpochName, Epochs, StoredEpoch
 from comity.trust.charter.certificate import Certificate
 from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, Untrusted
 
-_BRANCH_HINT: Final = "to follow the file's branch, set [federation] branch to the digest of its newest body"
+_BRANCH_HINT: Final = "to follow the branch of the file, set [federation] branch to the digest of its newest body"
 
 
 class EpochStore:
-    """Certified epochs, on the ledger. Reads and writes block; the newest body is at hand.
+    """Certified epochs in the ledger. Blocking, except `newest` and `digests`, which are in memory.
 
     Args:
-        federation: the pinned one; its epochs are kept when the annals are opened.
+        federation: the pinned federation; its epochs are stored on opening.
         branch: the digest of a body that the followed branch must contain, or empty.
 
-    Raises Untrusted (CHARTER-BRANCH) where the file names a body that excludes one that this node took up.
+    Raises Untrusted (CHARTER-BRANCH) if the file names a body that excludes one that this node adopted.
     """
 
     def __init__(self, epochs: Epochs, federation: Federation, branch: str = "") -> None:
         self._epochs = epochs
         self.branch = branch
         for body, lines in zip(federation.chain, federation.certificates, strict=True):
-            epochs.keep(_kept(Certificate(body, lines)))
+            epochs.add(_record_of(Certificate(body, lines)))
         self.federation = federation.id
         path = self._path()
         self._digests = path
         self.newest = self._certificate(path[-1]).body
-        self._require(federation.chain)
+        self._check_branch(federation.chain)
 
     @property
     def digests(self) -> Sequence[Digest]:
-        """Of the followed bodies, by epoch."""
+        """Digests of the followed bodies, by epoch."""
         return self._digests
 
     def bodies(self) -> Iterator[Body]:
@@ -52,17 +52,17 @@ class EpochStore:
             yield self._certificate(digest).body
 
     def certificate(self, epoch: int) -> Certificate:
-        """How a followed body was certified. Raises NotFound (NO-CHARTER)."""
+        """The certificate of a followed body. Raises NotFound (NO-CHARTER)."""
         if not 0 <= epoch < len(self._digests):
             raise NotFound("no such charter", why=f"this node does not hold epoch {epoch}", code="NO-CHARTER")
         return self._certificate(self._digests[epoch])
 
     def decided(self, epoch: int) -> bool:
-        """Whether the operator's branch has decided between rivals for an epoch."""
+        """Whether the operator's `branch` setting decides between rivals for an epoch."""
         return self.branch in self._digests[epoch:]
 
     def rivals(self) -> list[tuple[Certificate, Certificate]]:
-        """Pairs of certified bodies that follow one: the followed one, and another that is kept beside it."""
+        """Pairs of certificates for one epoch: of the followed body, and of a stored rival."""
         return [
             (self.certificate(other.epoch), self._certificate(other.digest))
             for other in self._epochs.all(self.federation)
@@ -72,9 +72,9 @@ class EpochStore:
         ]
 
     def keep(self, certificate: Certificate) -> bool:
-        """Keep a certificate that was proven; whether its body is the newest now. One that does not follow the newest
-        is kept beside."""
-        self._epochs.keep(_kept(certificate))
+        """Store a verified certificate. Returns whether its body is the newest now; one that does not follow the newest
+        body is stored as a rival."""
+        self._epochs.add(_record_of(certificate))
         if certificate.body.prev != self.newest.digest:
             return False
         self._digests.append(certificate.body.digest)
@@ -97,7 +97,7 @@ class EpochStore:
         return path
 
     def _ancestry(self, names: Iterable[EpochName]) -> set[Digest]:
-        """The bodies that lead to the one that the operator's setting names, itself included."""
+        """The bodies up to the one that the operator's `branch` setting names, including it."""
         by_digest = {name.digest: name for name in names}
         at = by_digest.get(Digest(self.branch))
         found: set[Digest] = set()
@@ -106,18 +106,18 @@ class EpochStore:
             at = by_digest.get(at.prev) if at.prev else None
         return found
 
-    def _require(self, chain: Iterable[Body]) -> None:
-        """That the federation file agrees with what this node took up."""
+    def _check_branch(self, chain: Iterable[Body]) -> None:
+        """Raise Untrusted (CHARTER-BRANCH) unless the federation file agrees with the adopted bodies."""
         for body in chain:
             if body.epoch < len(self._digests) and body.digest != self._digests[body.epoch]:
                 raise Untrusted(
-                    "the federation file is of another branch",
+                    "the federation file is on another branch",
                     why=f"epoch {body.epoch} is {short(self._digests[body.epoch])} here, {short(body.digest)} there",
                     hint=_BRANCH_HINT,
                     code="CHARTER-BRANCH",
                 )
 
 
-def _kept(certificate: Certificate) -> KeptEpoch:
+def _record_of(certificate: Certificate) -> StoredEpoch:
     body = certificate.body
-    return KeptEpoch(body.federation, body.epoch, body.digest, body.prev, body.data, certificate.lines)
+    return StoredEpoch(body.federation, body.epoch, body.digest, body.prev, body.data, certificate.lines)

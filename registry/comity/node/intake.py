@@ -1,18 +1,13 @@
-"""Whether a line is its author's, by the keys that are proven so far.
+"""Verifies each entry of each log once, in order and in bounded steps, and stores the result in the ledger's tables.
 
-    proven    its author signed it
-    waiting   no key known so far fits its signatures: one that becomes known later may
-    refused   it proves nothing, and never will
+    proven    signed by its author
+    waiting   no known key matches its signatures; keys that become known later may
+    refused   invalid, whatever becomes known later
 
-At most one envelope is verified for a line, once: where the key ids on it fit no known keys, nothing is computed.
-
-
-The intake: each line of each log is looked at once, in order, in bounded steps; what is proven goes into the tables.
-
-A line is parsed, held against what its log has said already, and proven by the keys that are known (`proof`). One that
-no known key fits is parked in the ledger, and looked at again when more of its author's keys are proven. What comes of
-a step stands with the position up to which it goes, in one transaction. Logs take turns, a step each: a long or hostile
-one keeps no other waiting, and pays with its own turns for the parked lines that its lines wake.
+At most one envelope is verified for an entry, once; if its key ids match no known keys, nothing is computed. Waiting
+entries are stored and checked again when more keys of their author are known. The results of a step and the position
+that it reached are committed in one transaction. Logs take turns, one step each, so a long or hostile log does not
+delay others; rechecking the waiting entries that a log's own entries unblock uses that log's turns.
 """
 
 from __future__ import annotations
@@ -23,17 +18,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from typing import Final
 
-from comity.ledger.intake import JudgedLines, Revisit, StatementFacts, fact
+from comity.ledger.intake import IntakeResult, Revisit, StatementFacts, statement_facts
 from comity.ledger.ledger import Ledger
+from comity.node.charter.inbox import CHARTER_PREDICATES
 from comity.node.context import NodeContext
-from comity.node.supervisor import Rhythm, Supervisor
-from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, read_named, read_reading
+from comity.node.supervisor import LoopTiming, Supervisor
+from comity.trust.charter.votes import CONSENTED, DRAFT, INTENT, LEFT, RATIFIED, parse_body_statement, parse_vote
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
-from comity.trust.offers.accusing import OFFER_FAULT, read_accused
-from comity.trust.offers.chain import PREDICATES, read_any
+from comity.trust.offers.accusing import OFFER_FAULT, read_offer_fault
+from comity.trust.offers.chain import PREDICATES, read_offer_statement
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import Entry, Envelope, parse_entry
 from comity.trust.statements import (
@@ -53,17 +49,17 @@ from comity.trust.statements import (
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed, parse_changed, parse_gone
 
 MAX_ROTATIONS_KEPT: Final = 64
-"""Rotations of one identity that are taken up, those in dispute included."""
-MAX_KEYS: Final = 8192
-"""Keys that are kept at hand, of the identities that were asked for last: at most some 32 MB."""
-MAX_NODES: Final = 1024
-"""Nodes' keys that are kept at hand."""
+"""Rotations accepted for one identity, disputed ones included."""
+MAX_CACHED_KEYS: Final = 8192
+"""Keys cached for the most recently used identities: at most about 32 MB."""
+MAX_CACHED_NODES: Final = 1024
+"""Node keys cached."""
 
 PROVEN: Final = "proven"
 WAITING: Final = "waiting"
 REFUSED: Final = "refused"
 
-READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
+PARSERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     "published": lambda entry: Published.parse(entry.statement),
     "hold": lambda entry: parse_hold(entry.statement),
     "addresses": lambda entry: parse_addresses(entry.statement),
@@ -74,91 +70,89 @@ READERS: Final[Mapping[str, Callable[[Entry], object]]] = {
     OBSERVED: lambda entry: Observed.parse(entry.statement),
     CHANGED: lambda entry: parse_changed(entry.statement),
     GONE: lambda entry: parse_gone(entry.statement),
-    OFFER_FAULT: lambda entry: read_accused(entry.statement),
-    **dict.fromkeys(PREDICATES, lambda entry: read_any(entry.statement)),
-    DRAFT: read_named,
-    CONSENTED: read_named,
-    LEFT: read_named,
-    INTENT: read_reading,
-    RATIFIED: read_reading,
+    OFFER_FAULT: lambda entry: read_offer_fault(entry.statement),
+    **dict.fromkeys(PREDICATES, lambda entry: read_offer_statement(entry.statement)),
+    DRAFT: parse_body_statement,
+    CONSENTED: parse_body_statement,
+    LEFT: parse_body_statement,
+    INTENT: parse_vote,
+    RATIFIED: parse_vote,
 }
 
-OF_MEMBERS: Final = frozenset((DRAFT, INTENT, RATIFIED, CONSENTED, LEFT))
-"""What members say about the next epoch: no node speaks for them."""
-
-Seats = Callable[[Digest], Iterable[KeyState]]
-"""The states in which charters list a member's keys."""
+ListedStates = Callable[[Digest], Iterable[KeyState]]
+"""The key states of a member that charters list."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """An identity by what was known of it: its key states on every branch; none for who is not known."""
+class _CachedIdentity:
+    """An identity's key states on every branch, for one version of its known lines; none for an unknown identity."""
 
-    mark: tuple[int, tuple[Digest, ...]]
+    version: tuple[int, tuple[Digest, ...]]
     states: tuple[KeyState, ...]
     rotations: int
     weight: int
 
 
 class KnownKeys:
-    """By which keys identities and nodes speak, as far as it is proven in a ledger. One thread uses it at a time.
+    """The keys of identities and nodes that are proven in the ledger. Not thread-safe.
 
-    Bounded: what was asked for longest ago is read again when it is asked for.
+    Bounded: the least recently used keys are dropped and read again on demand.
     """
 
-    def __init__(self, ledger: Ledger, seats: Seats) -> None:
+    def __init__(self, ledger: Ledger, listed: ListedStates) -> None:
         self._ledger = ledger
-        self._seats = seats
+        self._listed_states = listed
         self._seen: Mapping[Digest, int] = {}
-        self._fresh: dict[Digest, list[Entry]] = {}
-        self._identities: OrderedDict[Digest, _Known] = OrderedDict()
+        self._learned: dict[Digest, list[Entry]] = {}
+        self._identities: OrderedDict[Digest, _CachedIdentity] = OrderedDict()
         self._nodes: OrderedDict[Digest, KeySet] = OrderedDict()
         self._weight = 0
 
     def begin(self, seen: Mapping[Digest, int]) -> None:
-        """Go on with lines of these authors, of whose keys so much is in the ledger (`Intake.keys_known`).
+        """Prepare for entries of these authors, with the number of their key entries in the ledger
+        (`IntakeStore.key_counts`).
 
-        What was learned and did not come to stand is forgotten.
+        Discards what was learned but not committed.
         """
-        for author in self._fresh:
+        for author in self._learned:
             self._drop(author)
             self._nodes.pop(author, None)
-        self._seen, self._fresh = seen, {}
+        self._seen, self._learned = seen, {}
         for author, known in seen.items():
-            held = self._identities.get(author)
-            if held is not None and held.mark != self._mark(author, known):
+            cached = self._identities.get(author)
+            if cached is not None and cached.version != self._version(author, known):
                 self._drop(author)
 
     def states(self, identity: Digest) -> tuple[KeyState, ...]:
         return self._identity(identity).states
 
     def node(self, node: Digest) -> KeySet | None:
-        """The online key of a node."""
+        """The online key of a node, or None."""
         if node not in self._nodes:
             key = self._ledger.proven.node_key(node)
             if key is None:
                 return None
-            self._remember_node(node, KeySet((key,), 1))
+            self._cache_node(node, KeySet((key,), 1))
         self._nodes.move_to_end(node)
         return self._nodes[node]
 
     def full(self, identity: Digest) -> bool:
-        """Whether no further rotation of it is taken up."""
+        """Whether no further rotation of the identity is accepted."""
         return self._identity(identity).rotations >= MAX_ROTATIONS_KEPT
 
     def learn(self, entry: Entry) -> None:
-        """Take up what makes keys known, and is proven and not yet in the ledger."""
+        """Add the keys of a proven entry that is not yet in the ledger."""
         statement = entry.statement
         assert statement.by is not None
         if statement.predicate == "node-record":
             record = parse_node_record(entry)
-            self._fresh.setdefault(record.node.id, [])
-            self._remember_node(record.node.id, KeySet((record.online,), 1))
+            self._learned.setdefault(record.node.id, [])
+            self._cache_node(record.node.id, KeySet((record.online,), 1))
         elif statement.predicate in ("inception", "rotated"):
-            self._fresh.setdefault(statement.by.id, []).append(entry)
+            self._learned.setdefault(statement.by.id, []).append(entry)
             self._read(statement.by.id)
 
-    def _identity(self, identity: Digest) -> _Known:
+    def _identity(self, identity: Digest) -> _CachedIdentity:
         if identity not in self._identities:
             self._read(identity)
         self._identities.move_to_end(identity)
@@ -166,55 +160,55 @@ class KnownKeys:
 
     def _read(self, identity: Digest) -> None:
         self._drop(identity)
-        seats, entries = tuple(self._seats(identity)), self._entries(identity)
+        listed, entries = tuple(self._listed_states(identity)), self._entries(identity)
         starts = [
-            KeyState.of_inception(check_inception(entry, signed=_believed))
+            KeyState.of_inception(check_inception(entry, signed=already_verified))
             for entry in entries
             if entry.statement.predicate == "inception"
         ]
-        turned = [entry for entry in entries if entry.statement.predicate == "rotated"]
+        rotations = [entry for entry in entries if entry.statement.predicate == "rotated"]
         states: dict[tuple[Digest, int | None], KeyState] = {}
-        for start in (*starts, *seats):
-            for state in follow(start, turned, signed=_believed).reached:
+        for start in (*starts, *listed):
+            for state in follow(start, rotations, signed=already_verified).reached:
                 states.setdefault((state.digest, state.seq), state)
         weight = 1 + sum(len(state.keys.keys) for state in states.values())
-        mark = self._mark(identity, len(entries))
-        self._identities[identity] = _Known(mark, tuple(states.values()), len(turned), weight)
+        version = self._version(identity, len(entries))
+        self._identities[identity] = _CachedIdentity(version, tuple(states.values()), len(rotations), weight)
         self._weight += weight
-        while self._weight > MAX_KEYS and len(self._identities) > 1:
+        while self._weight > MAX_CACHED_KEYS and len(self._identities) > 1:
             self._drop(next(iter(self._identities)))
 
     def _entries(self, identity: Digest) -> list[Entry]:
-        """The inception and rotations of an identity that are proven, in the ledger or since."""
+        """The proven inception and rotations of an identity, from the ledger and learned since."""
         lines: list[bytes] = []
         if self._seen.get(identity) != 0:
             inception = self._ledger.proven.inception(identity)
             lines = [*([inception] if inception else []), *self._ledger.proven.rotations(identity)]
-        entries = (*map(parse_entry, lines), *self._fresh.get(identity, ()))
+        entries = (*map(parse_entry, lines), *self._learned.get(identity, ()))
         return list({entry.statement_digest: entry for entry in entries}.values())
 
     def _drop(self, identity: Digest) -> None:
-        if (held := self._identities.pop(identity, None)) is not None:
-            self._weight -= held.weight
+        if (cached := self._identities.pop(identity, None)) is not None:
+            self._weight -= cached.weight
 
-    def _remember_node(self, node: Digest, key: KeySet) -> None:
+    def _cache_node(self, node: Digest, key: KeySet) -> None:
         self._nodes[node] = key
-        while len(self._nodes) > MAX_NODES:
+        while len(self._nodes) > MAX_CACHED_NODES:
             self._nodes.popitem(last=False)
 
-    def _mark(self, identity: Digest, known: int) -> tuple[int, tuple[Digest, ...]]:
-        return known, tuple(state.digest for state in self._seats(identity))
+    def _version(self, identity: Digest, known: int) -> tuple[int, tuple[Digest, ...]]:
+        return known, tuple(state.digest for state in self._listed_states(identity))
 
 
-def judge(entry: Entry, keys: KnownKeys) -> str:
-    """Whether an entry is its author's: PROVEN, WAITING or REFUSED."""
+def classify(entry: Entry, keys: KnownKeys) -> str:
+    """Whether an entry is signed by its author: PROVEN, WAITING or REFUSED."""
     try:
-        return _judge(entry, keys)
+        return _classify(entry, keys)
     except ComityError:
         return REFUSED
 
 
-def _judge(entry: Entry, keys: KnownKeys) -> str:
+def _classify(entry: Entry, keys: KnownKeys) -> str:
     statement = entry.statement
     if statement.by is None:
         return REFUSED
@@ -222,13 +216,13 @@ def _judge(entry: Entry, keys: KnownKeys) -> str:
         check_inception(entry)
         return PROVEN
     if statement.by.kind == "node":
-        return _judge_node(entry, keys.node(statement.by.id))
+        return _classify_node(entry, keys.node(statement.by.id))
     states = keys.states(statement.by.id)
     if statement.predicate == "rotated":
-        return _judge_rotation(entry, states, full=keys.full(statement.by.id))
+        return _classify_rotation(entry, states, full=keys.full(statement.by.id))
     bound = parse_node_record(entry).bound_keys if statement.predicate == "node-record" else ()
-    if reader := READERS.get(statement.predicate):
-        reader(entry)
+    if parser := PARSERS.get(statement.predicate):
+        parser(entry)
     fitting = next((state.keys for state in states if fits(entry.envelope, state.keys, bound)), None)
     if fitting is None:
         return WAITING
@@ -238,56 +232,56 @@ def _judge(entry: Entry, keys: KnownKeys) -> str:
     return PROVEN if fitting.signed(entry.envelope) else REFUSED
 
 
-def _judge_node(entry: Entry, key: KeySet | None) -> str:
-    if entry.statement.predicate in OF_MEMBERS:
+def _classify_node(entry: Entry, key: KeySet | None) -> str:
+    if entry.statement.predicate in CHARTER_PREDICATES:
         return REFUSED
-    if reader := READERS.get(entry.statement.predicate):
-        reader(entry)
+    if parser := PARSERS.get(entry.statement.predicate):
+        parser(entry)
     if key is None:
         return WAITING
     return PROVEN if fits(entry.envelope, key) and key.signed(entry.envelope) else REFUSED
 
 
-def _judge_rotation(entry: Entry, states: Iterable[KeyState], *, full: bool) -> str:
+def _classify_rotation(entry: Entry, states: Iterable[KeyState], *, full: bool) -> str:
     rotation, _ = parse_rotation(entry)
-    left = [state for state in states if state.digest == rotation.prev and state.seq in (None, rotation.seq - 1)]
-    if not left:
+    candidates = [state for state in states if state.digest == rotation.prev and state.seq in (None, rotation.seq - 1)]
+    if not candidates:
         return WAITING
     if full:
         return REFUSED
-    check_rotation(entry, left[0])
+    check_rotation(entry, candidates[0])
     return PROVEN
 
 
-def fits(envelope: Envelope, keys: KeySet, beside: Collection[PublicKey] = ()) -> bool:
-    """Whether the key ids on an envelope are those of enough of these keys, of all those beside, and no others."""
+def fits(envelope: Envelope, keys: KeySet, extra_keys: Collection[PublicKey] = ()) -> bool:
+    """Whether the key ids on an envelope are those of enough of `keys`, of all `extra_keys`, and no others."""
     present = {signature.keyid for signature in envelope.signatures}
     whole = [key for key in keys.keys if present.issuperset(half.id for half in key.halves)]
-    wanted = {half.id for half in (*(half for key in whole for half in key.halves), *beside)}
+    wanted = {half.id for half in (*(half for key in whole for half in key.halves), *extra_keys)}
     return len(whole) >= keys.threshold and present == wanted
 
 
-def _believed(keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
-    """What was proven once is not proven again."""
+def already_verified(keys: KeySet, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
+    """A signature check that accepts entries which were verified before."""
     return True
 
 
 INTAKE: Final = "intake"
 """The name of the loop."""
-DEADLINE: Final = 7 * 86_400.0
+STEP_DEADLINE: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeStep:
-    """What a step on one log brought: how many statements are new, and whether there is more to do for it."""
+    """The result of a step on one log: number of newly proven statements, and whether more work is left."""
 
     new: int
     behind: bool
 
 
 @dataclass(slots=True)
-class _Sorted:
-    """Lines of one log, sorted as they are judged."""
+class _Batch:
+    """Entries of one log, grouped by result."""
 
     log: str
     known: dict[Digest, int]
@@ -295,127 +289,127 @@ class _Sorted:
     waiting: list[tuple[int, Digest]] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
 
-    def judged(self, seen: dict[Digest, int]) -> JudgedLines:
-        return JudgedLines(self.log, tuple(self.proven), tuple(self.waiting), seen, tuple(self.refused))
+    def result(self, seen: dict[Digest, int]) -> IntakeResult:
+        return IntakeResult(self.log, tuple(self.proven), tuple(self.waiting), seen, tuple(self.refused))
 
 
 class LineProver:
-    """The steps of the intake. Blocking; one at a time."""
+    """The steps of the intake. Blocking; not thread-safe."""
 
-    def __init__(self, ledger: Ledger, seats: Seats) -> None:
+    def __init__(self, ledger: Ledger, listed: ListedStates) -> None:
         self._ledger = ledger
-        self._keys = KnownKeys(ledger, seats)
+        self._keys = KnownKeys(ledger, listed)
 
     def step(self, log: str) -> IntakeStep:
-        """One bounded step on a log: parked lines first that its own lines have woken, else its next stretch."""
+        """One bounded step on a log: first waiting entries that its own entries unblocked, else its next entries."""
         revisit = self._ledger.intake.next_revisit(log)
         if revisit is not None:
-            return IntakeStep(self._look_again(revisit), True)
-        stretch = self._ledger.intake.stretch(log)
+            return IntakeStep(self._reclassify(revisit), True)
+        stretch = self._ledger.intake.next_batch(log)
         if not stretch.lines:
             return IntakeStep(0, False)
         entries = [(index, _entry(line)) for index, line in enumerate(stretch.lines, stretch.start)]
         read = [(index, entry) for index, entry in entries if entry is not None]
-        seen = self._begin([entry for _, entry in read])
-        judged = self._judge(stretch.log, read).judged(seen)
-        new = self._ledger.intake.commit(stretch, judged)
-        return IntakeStep(new, stretch.behind or bool(new))
+        seen = self._load_keys([entry for _, entry in read])
+        result = self._classify(stretch.log, read).result(seen)
+        new = self._ledger.intake.commit(stretch, result)
+        return IntakeStep(new, stretch.more or bool(new))
 
     def finish(self, log: str) -> int:
-        """Take steps until nothing is left to be done for a log; how many statements were new."""
+        """Run steps until nothing is left for a log. Returns the number of new statements."""
         new = 0
         while (step := self.step(log)).behind:
             new += step.new
         return new + step.new
 
     def finish_all(self) -> int:
-        """The same for every log."""
+        """As `finish`, for every log."""
         new = 0
-        while behind := self._ledger.intake.behind():
+        while behind := self._ledger.intake.pending_logs():
             new += sum(self.step(log).new for log in behind)
         return new
 
-    def _look_again(self, revisit: Revisit) -> int:
+    def _reclassify(self, revisit: Revisit) -> int:
         by_log: dict[str, list[tuple[int, Entry]]] = {}
         for item in revisit.lines:
             by_log.setdefault(item.log, []).append((item.index, parse_entry(item.line)))
-        seen = self._begin([entry for entries in by_log.values() for _, entry in entries])
-        judged = [self._judge(log, entries).judged(seen) for log, entries in by_log.items()]
-        return self._ledger.intake.commit_revisit(revisit, judged)
+        seen = self._load_keys([entry for entries in by_log.values() for _, entry in entries])
+        result = [self._classify(log, entries).result(seen) for log, entries in by_log.items()]
+        return self._ledger.intake.commit_revisit(revisit, result)
 
-    def _begin(self, entries: Sequence[Entry]) -> dict[Digest, int]:
+    def _load_keys(self, entries: Sequence[Entry]) -> dict[Digest, int]:
         authors = list(dict.fromkeys(entry.statement.by.id for entry in entries if entry.statement.by))
-        seen = self._ledger.intake.keys_known(authors)
+        seen = self._ledger.intake.key_counts(authors)
         self._keys.begin(seen)
         return seen
 
-    def _judge(self, log: str, entries: Sequence[tuple[int, Entry]]) -> _Sorted:
-        """Sort lines of one log. A copy of what this log has said before, or a line that was proven in another log, is
-        not proven again."""
+    def _classify(self, log: str, entries: Sequence[tuple[int, Entry]]) -> _Batch:
+        """Classify entries of one log. A repetition of a statement in this log is refused; a line proven in another log
+        is not verified again."""
         statements = [entry.statement_digest for _, entry in entries]
-        elsewhere = self._ledger.intake.proven_lines(statements)
-        sorted_ = _Sorted(log, self._ledger.intake.known(log, statements))
+        proven_elsewhere = self._ledger.intake.proven_line_digests(statements)
+        batch = _Batch(log, self._ledger.intake.indexes(log, statements))
         for index, entry in entries:
-            if sorted_.known.get(entry.statement_digest, index) < index:
-                sorted_.refused.append(index)
+            if batch.known.get(entry.statement_digest, index) < index:
+                batch.refused.append(index)
                 continue
-            found = PROVEN if entry.digest in elsewhere else judge(entry, self._keys)
-            self._sort(sorted_, index, entry, found)
-        return sorted_
+            found = PROVEN if entry.digest in proven_elsewhere else classify(entry, self._keys)
+            self._sort(batch, index, entry, found)
+        return batch
 
-    def _sort(self, sorted_: _Sorted, index: int, entry: Entry, found: str) -> None:
+    def _sort(self, batch: _Batch, index: int, entry: Entry, found: str) -> None:
         author = entry.statement.by
-        said = fact(index, entry) if found == PROVEN else None
-        if said is not None:
-            sorted_.proven.append(said)
-            sorted_.known[said.statement] = index
+        facts = statement_facts(index, entry) if found == PROVEN else None
+        if facts is not None:
+            batch.proven.append(facts)
+            batch.known[facts.statement] = index
             self._keys.learn(entry)
         elif found == WAITING and author is not None:
-            sorted_.waiting.append((index, author.id))
+            batch.waiting.append((index, author.id))
         elif found == REFUSED:
-            sorted_.refused.append(index)
+            batch.refused.append(index)
 
 
 class Intake:
-    """Runs the intake of a node. Touched by the event loop only.
+    """Runs the intake of a node. Not thread-safe: call from the event loop.
 
     Args:
-        proven: called after a turn that proved anything new.
+        proven: called after a step that proved new statements.
     """
 
     def __init__(self, core: NodeContext, proven: Callable[[], Awaitable[None]]) -> None:
         self._core = core
         self._proven = proven
-        self._prover = LineProver(core.ledger, self._seats)
-        self._one = asyncio.Lock()
+        self._prover = LineProver(core.ledger, self._listed_states)
+        self._step_lock = asyncio.Lock()
         self._supervisor: Supervisor | None = None
 
     async def begin(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        await self.seated()
-        rhythm = Rhythm(max(0.05, self._core.config.replication.interval_seconds), DEADLINE)
-        supervisor.loop(INTAKE, self._turns, rhythm)
+        await self.members_changed()
+        timing = LoopTiming(max(0.05, self._core.config.replication.interval_seconds), STEP_DEADLINE)
+        supervisor.loop(INTAKE, self._process_all, timing)
 
-    def look(self) -> None:
-        """A log has grown."""
+    def notify(self) -> None:
+        """A log has grown: run the loop now."""
         if self._supervisor is not None:
-            self._supervisor.ring(INTAKE)
+            self._supervisor.wake(INTAKE)
 
-    async def seated(self) -> None:
-        """Charters may list keys that were not known: look at what waits for their members again."""
+    async def members_changed(self) -> None:
+        """Charters may list new keys: recheck the waiting entries of all members."""
         known = self._core.membership.known
         await self._core.pools.ledger(self._core.ledger.intake.revisit, self._core.log, known)
-        self.look()
+        self.notify()
 
     async def finish(self, log: str) -> None:
-        """Return once everything that stands in a log went through the intake."""
+        """Return when every entry of a log has been processed."""
         while await self._step(log):
             pass
 
-    async def _turns(self) -> None:
-        """Give every log that is behind a step, in turn, until none is. One that fails keeps no other waiting."""
+    async def _process_all(self) -> None:
+        """Run a step for each log that is behind, in turn, until none is. A failing log does not delay the others."""
         failures: dict[str, ComityError] = {}
-        while behind := await self._core.pools.ledger(self._core.ledger.intake.behind):
+        while behind := await self._core.pools.ledger(self._core.ledger.intake.pending_logs):
             if failures.keys() >= set(behind):
                 raise failures[behind[0]]
             for log in behind:
@@ -426,14 +420,14 @@ class Intake:
                     failures[log] = error
 
     async def _step(self, log: str) -> bool:
-        """Whether there is more to do."""
-        async with self._one:
+        """Returns whether more work is left."""
+        async with self._step_lock:
             step = await self._core.pools.hashing(self._prover.step, log)
         if step.new:
             await self._proven()
         return step.behind
 
-    def _seats(self, identity: Digest) -> Iterable[KeyState]:
+    def _listed_states(self, identity: Digest) -> Iterable[KeyState]:
         return [chain.start for chain in self._core.membership.chains(identity)]
 
 

@@ -1,11 +1,10 @@
-"""How many connections each listener of a node may hold, so that all of them fit into its open files.
+"""The node's three listeners: the mutual and the open gRPC ports, and the operator's Unix socket; which services each
+offers; and how many connections each may have.
 
-Every connection is an open file, and so is each blob that is read, each file of the ledger and each connection to a
-peer. A process that has none left cannot even answer its operator. So the node keeps `OWN` for itself and divides the
-rest, by fixed shares, among the listeners that anybody can connect to.
-
-
-The node's three doors, open: mutual, open, and the operators' Unix socket. What each offers is decided here."""
+Every connection uses an open file, as do blobs being read, files of the ledger and connections to peers; a process
+without free descriptors cannot even answer its operator. So the node keeps `RESERVED_FILES` for itself and divides the
+rest in fixed shares among the listeners.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +36,19 @@ from comity.v1 import (
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.connections import ConnectionGuard, MutualPort, PortShares, cannot_listen
 from comity.wire.limits import Allowance, Throttle
-from comity.wire.server import Admitted, Services, ignored, make_server
+from comity.wire.server import AdmitHook, Services, ignore_admitted, make_server
 
-OWN: Final = 96
-"""Open files for the ledger, blobs, logs, threads' pipes, the operator socket, and connections to peers."""
-LEAST: Final = 8
-"""Connections that a listener has at the least."""
+RESERVED_FILES: Final = 96
+"""Open files for the ledger, blobs, logs, thread pipes, the operator socket, and connections to peers."""
+MIN_CONNECTIONS: Final = 8
+"""Minimum connections of a listener."""
 BLOB_FILES: Final = 3
-"""Open files of one connection to the blob server: two of its socket, one of the blob."""
+"""Open files of one connection to the blob server: two for its socket, one for the blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Connections at once: at the mutual and the open gRPC port, the gateway, and each of the two blob servers."""
+    """Concurrent connections at the mutual and the open gRPC port, the gateway, and each of the two blob servers."""
 
     mutual: int
     open: int
@@ -58,11 +57,11 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, files: int) -> Self:
-        """The division of `files` open files."""
-        tenth = max(0, files - OWN) // 10
+        """Divide `files` open files."""
+        tenth = max(0, files - RESERVED_FILES) // 10
 
         def share(tenths: int, most: int, each: int = 1) -> int:
-            return max(LEAST, min(most, tenths * tenth // each))
+            return max(MIN_CONNECTIONS, min(most, tenths * tenth // each))
 
         return cls(
             mutual=share(2, 1024), open=share(2, 2048), http=share(2, 2048), blobs=share(2, 1024, each=BLOB_FILES)
@@ -70,23 +69,23 @@ class ConnectionLimits:
 
 
 def allow_descriptors() -> None:
-    """Raise the process's limit of open files to what the system grants."""
+    """Raise the process's limit of open files to the hard limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def connection_limits() -> ConnectionLimits:
-    """The limits for this process, by its present limit of open files."""
+    """The limits for this process, from its current limit of open files."""
     return ConnectionLimits.of(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-MAX_SOCKET: Final = 100
-"""Bytes of a Unix socket's path that every system takes."""
+MAX_SOCKET_PATH: Final = 100
+"""Longest path of a Unix socket, in bytes, that every system accepts."""
 GRACE: Final = 2.0
-"""Seconds that calls under way are given when the node stops."""
+"""Seconds that running calls have to finish when the node stops."""
 
 OPERATOR_CONNECTIONS: Final = 32
-"""Connections to the operator socket at once."""
+"""Concurrent connections to the operator socket."""
 
 _PEER: Final = Allowance(calls_per_second=200, burst=1000, at_once=64)
 _OPERATOR: Final = Allowance(calls_per_second=1000, burst=5000, at_once=128)
@@ -108,7 +107,7 @@ _IMPORT: Final = upstream_pb2.DESCRIPTOR.services_by_name["UpstreamService"].ful
 
 @dataclass(frozen=True, slots=True)
 class ListenAddresses:
-    """Where the doors are, once they are open; `http` is the URL of the gateway, empty where there is none."""
+    """The addresses of the open listeners; `http` is the URL of the gateway, empty if there is none."""
 
     mutual: str
     open: str
@@ -117,7 +116,7 @@ class ListenAddresses:
 
 
 class Listeners:
-    """The servers of a node. `open` starts them, `close` lets calls under way end."""
+    """The servers of a node. `open` starts them; `close` lets running calls finish."""
 
     def __init__(self, core: NodeContext, services: Services) -> None:
         self._core = core
@@ -129,17 +128,17 @@ class Listeners:
         self._public = replace(services, operating=None, importing=None)
 
     async def open(self) -> ListenAddresses:
-        """Raises Unavailable (LISTEN) for an address that cannot be had, Malformed for too long a socket path."""
+        """Raises Unavailable (LISTEN) if an address is not available, Malformed if the socket path is too long."""
         listen, limits = self._core.config.listen, connection_limits()
-        strangers = _strangers(self._core.config.limits)
-        peers, others = _shares(limits.mutual), _shares(limits.open)
+        allowance = _open_allowance(self._core.config.limits)
+        peers, others = _port_shares(limits.mutual), _port_shares(limits.open)
         mutual = await self._serve_peers(listen.mutual, limits.mutual, peers)
-        door = OpenAccess(self._core.keys.tls)
-        open_ = await self._serve(door, self._public, strangers, listen.open, limits.open, others.admitted)
+        access = OpenAccess(self._core.keys.tls)
+        open_ = await self._serve(access, self._public, allowance, listen.open, limits.open, others.admitted)
         await self._serve_operators(listen)
         self._guard = ConnectionGuard({mutual: peers, open_: others})
         self._guard.start()
-        return ListenAddresses(_at(listen.mutual, mutual), _at(listen.open, open_), listen.operator)
+        return ListenAddresses(_with_port(listen.mutual, mutual), _with_port(listen.open, open_), listen.operator)
 
     async def close(self) -> None:
         for servicer in self._health.values():
@@ -151,34 +150,34 @@ class Listeners:
 
     async def _serve_peers(self, address: str, connections: int, shares: PortShares) -> int:
         members = self._core.membership
-        door = MutualAccess(self._core.keys.tls, members.pins, members.operators)
+        access = MutualAccess(self._core.keys.tls, members.pins, members.operators)
         services = self._all if self._core.seat.record.operators else self._public
         throttle = Throttle(_PEER)
 
         async def make() -> grpc.aio.Server:
             server = make_server(
-                door, services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
+                access, services, throttle, connections=connections, shared_port=True, admitted=shares.admitted
             )
             await self._report_health("mutual", server, services)
             return server
 
-        self._mutual = MutualPort(door, make)
+        self._mutual = MutualPort(access, make)
         members.watch_pins(self._mutual.pins_changed)
         return await self._mutual.open(address)
 
     async def _serve(
         self,
-        door: Access,
+        access: Access,
         services: Services,
         allowance: Allowance,
         address: str,
         connections: int,
-        admitted: Admitted = ignored,
+        admitted: AdmitHook = ignore_admitted,
     ) -> int:
-        server = make_server(door, services, Throttle(allowance), connections=connections, admitted=admitted)
+        server = make_server(access, services, Throttle(allowance), connections=connections, admitted=admitted)
         await self._report_health(address, server, services)
         try:
-            port = server.add_secure_port(address, door.credentials())
+            port = server.add_secure_port(address, access.credentials())
         except RuntimeError as error:
             raise cannot_listen(address, str(error)) from error
         await server.start()
@@ -187,11 +186,11 @@ class Listeners:
 
     async def _serve_operators(self, listen: Listen) -> None:
         path = listen.operator
-        if len(os.fsencode(path)) > MAX_SOCKET:
-            why = f"a Unix socket has a path of at most {MAX_SOCKET} bytes"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            why = f"a Unix socket has a path of at most {MAX_SOCKET_PATH} bytes"
             raise Malformed(f"{path} cannot be a socket", why=why, hint="set [listen] operator to a shorter path")
-        path.unlink(missing_ok=True)  # a dead process's: the ledger's lock says that no other node runs here
-        before = os.umask(0o177)  # the socket is private from its first moment on
+        path.unlink(missing_ok=True)  # left by a dead process: the ledger's lock excludes another running node
+        before = os.umask(0o177)  # the socket is created private
         try:
             await self._serve(OperatorAccess(), self._all, _OPERATOR, f"unix:{path}", OPERATOR_CONNECTIONS)
         finally:
@@ -200,28 +199,29 @@ class Listeners:
     async def _report_health(self, port: str, server: grpc.aio.Server, services: Services) -> None:
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        offered = (*_offered(services), health.SERVICE_NAME)
-        reflection.enable_server_reflection((*offered, reflection.SERVICE_NAME), server)
-        for name in ("", *offered):
+        names = (*_service_names(services), health.SERVICE_NAME)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        for name in ("", *names):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._health[port] = servicer
 
 
-def _offered(services: Services) -> tuple[str, ...]:
+def _service_names(services: Services) -> tuple[str, ...]:
     publish = (_PUBLISH,) if services.publishing else ()
     importing = (_IMPORT,) if services.importing else ()
     return (*_READS, *publish, *((_OPERATE,) if services.operating else ()), *importing)
 
 
-def _shares(connections: int) -> PortShares:
-    """The places at a port. A quarter of what gRPC takes stays free, so that a newcomer is accepted and looked at."""
+def _port_shares(connections: int) -> PortShares:
+    """Connection slots at a port. A quarter of gRPC's limit stays free, so that new connections are accepted and
+    checked."""
     return PortShares(max(1, connections * 3 // 4))
 
 
-def _strangers(limits: Limits) -> Allowance:
+def _open_allowance(limits: Limits) -> Allowance:
     rate = limits.open_calls_per_second
     return Allowance(calls_per_second=rate, burst=int(4 * rate) + 1, at_once=32, all_at_once=128, block_at_once=48)
 
 
-def _at(address: str, port: int) -> str:
+def _with_port(address: str, port: int) -> str:
     return f"{address.rpartition(':')[0]}:{port}"

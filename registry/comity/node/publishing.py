@@ -1,38 +1,23 @@
-"""Whether somebody may publish into this node's log. Operators always may; others where the operator says so.
+"""Accepts submissions of publishers and operators: checks who may publish, charges quotas, and logs.
 
-Room in this node's log for what outsiders bring. The other nodes follow the log up to a quota, and half of it is
-this node's own: nothing that anybody else hands in can use that up.
+(1) the lines are statements, at most the allowed number
+(2) the caller may publish: operators always, others if the operator accepts them
+(3) each statement is signed by its author, and the author's and caller's quotas suffice
+(4) the side objects that the lines name are stored
+(5) every file in the manifest of a `published` or `observed` statement is stored completely
+(6) the piece index matches these files
+(7) then the lines are logged
 
-    what is handed in                              charged to                      each has at most
+Other nodes follow this log up to a quota. Half of it is reserved for this node; what others submit uses the other half:
+
+    submitted                                      charged to                      limit of each
     by this node's operators, or by its member     nobody                          the whole log
-    a word of a member that needs no permission    its author                      a part of the half
-    by an author whom the operator accepts         its author, and all outsiders   a part of the half; the half
+    by a member, on matters that need no permission  its author                    1/16 of the half
+    by an author whom the operator accepts         its author, and all outsiders   1/16 of the half; the half
     anything else                                  its author, all, the caller     the same
 
-A part is 1/16. What counts are entries, and bytes that were not in the log before, with side objects. They are charged
-once the statements are proven to be their author's, for ever, and given back where nothing is logged.
-
-
-The calls of a publisher and of an operator with files: what has to hold before a line is logged, in order.
-
-(1) the lines are statements, and few enough
-(2) this caller may publish here
-(3) each statement is its author's, and this log has room for what its author and this caller bring
-(4) the side objects that the lines name are here
-(5) every file that the manifest of a `published` or `observed` lists is here, whole
-(6) the piece index is what these files give
-(7) only then the lines are logged
-
-
-Statements and bytes on their way in from publishers.
-
-speakers     whether a statement is its author's
-permission   whether this caller may publish here
-outside      how much of the log others than its member may fill
-pending      submissions that wait for objects; bounded
-arrivals     bytes coming in: resumable, hashed, admitted
-artifact     whether all that a `published` statement names is here and right
-desk         the calls: Submit, Upload, Adopt
+Entries are counted, and bytes that were not in the log before, with side objects. Charges are made after the signatures
+were verified, are permanent, and are released if nothing is logged.
 """
 
 from __future__ import annotations
@@ -45,7 +30,7 @@ from typing import Final
 
 import structlog
 
-from comity.ledger.quotas import ALL, AUTHOR, CALLER, OutsideAmount, OutsideShare
+from comity.ledger.quotas import ALL, AUTHOR, CALLER, OutsideAmount, OutsideQuota
 from comity.node.authors import AuthorVerifier
 from comity.node.charter.admission import CharterAdmission
 from comity.node.charter.follower import CharterFollower
@@ -74,46 +59,46 @@ from comity.wire.access import Caller
 from comity.wire.messages import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 
 
-def permit(
+def require_permitted(
     rule: Publishing, caller: Caller, entries: Iterable[Entry], granted: Collection[Digest] = frozenset()
 ) -> None:
     """Raises Refused (PUBLISHING-CLOSED, NOT-ACCEPTED).
 
     Args:
-        granted: entries, by digest, that need no permission of the operator: words about the charter.
+        granted: digests of entries that need no permission of the operator: statements about the charter.
 
-    Not checked: whether the statements are their authors'. An author who is not on the list gains nothing by claiming
-    to be one who is.
+    Signatures are not checked here: naming an accepted author without that author's signature fails in step (3).
     """
-    asked = [entry for entry in entries if entry.digest not in granted]
-    if caller.operator or rule.accept == "any" or not asked:
+    unpermitted = [entry for entry in entries if entry.digest not in granted]
+    if caller.operator or rule.accept == "any" or not unpermitted:
         return
     if rule.accept == "none":
         raise Refused(
-            "this node takes no statements from outside",
+            "this node accepts no submissions from others",
             hint="ask its operator, or publish through the node's own socket",
             code="PUBLISHING-CLOSED",
         )
-    for entry in asked:
+    for entry in unpermitted:
         author = entry.statement.by
         if author is None or author.id not in rule.accept:
-            why = f"{author.id if author else 'its author'} is not among those whom the operator accepts"
-            raise Refused("this publisher is not accepted here", why=why, code="NOT-ACCEPTED")
+            why = f"{author.id if author else 'its author'} is not in the operator's list of accepted publishers"
+            raise Refused("this publisher is not accepted", why=why, code="NOT-ACCEPTED")
 
 
-PARTS: Final = 16
-"""Of what is for outsiders, one author and one caller (an address block, or a certificate) have a part each."""
+SHARES: Final = 16
+"""Of the outsiders' half, each author and each caller (an address block, or a certificate) may use one of this many
+parts."""
 
 
 @dataclass(slots=True)
 class Charge:
-    """What a submission is charged for; `logged` says that it stays so."""
+    """A charge for a submission; `logged` makes it permanent."""
 
     logged: bool = False
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """While its lines are logged. A caller who goes away in between does not get the charge back."""
+        """Make the charge permanent while the lines are logged: a caller that disconnects meanwhile gets no refund."""
         self.logged = True
         try:
             yield
@@ -122,102 +107,106 @@ class Charge:
             raise
 
 
-class OutsideQuota:
-    """The room that outsiders have, and what they have used of it."""
+class OutsideQuotas:
+    """The quotas for outsiders in this node's log."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
         limits = core.config.limits
-        self._half = OutsideAmount(limits.entries_per_origin, limits.bytes_per_origin).part(2)
+        self._outside_limit = OutsideAmount(limits.entries_per_origin, limits.bytes_per_origin).part(2)
 
     @asynccontextmanager
     async def charged(
         self, caller: Caller, entries: Sequence[Entry], granted: Collection[Digest]
     ) -> AsyncIterator[Charge]:
-        """Have proven entries charged while they are logged inside the block, and for ever if they were.
+        """Charge verified entries while the block runs, and permanently if they are logged.
 
         Args:
-            granted: digests of those that need no permission of the operator.
+            granted: digests of entries that need no permission of the operator.
 
         Raises OutOfSpace (LOG-SHARE).
         """
-        charge, made = Charge(), list[tuple[tuple[OutsideShare, ...], OutsideAmount]]()
+        charge, charged_amounts = Charge(), list[tuple[tuple[OutsideQuota, ...], OutsideAmount]]()
         try:
-            for shares, lines in self._bills(caller, entries, granted):
-                amount = await self._core.pools.ledger(self._core.ledger.shares.charge, self._core.log, lines, shares)
-                made.append((shares, amount))
+            for shares, lines in self._by_shares(caller, entries, granted):
+                amount = await self._core.pools.ledger(
+                    self._core.ledger.outside_usage.charge, self._core.log, lines, shares
+                )
+                charged_amounts.append((shares, amount))
             yield charge
         finally:
             if not charge.logged:
-                for shares, amount in made:
-                    await self._core.pools.ledger(self._core.ledger.shares.give_back, shares, amount)
+                for shares, amount in charged_amounts:
+                    await self._core.pools.ledger(self._core.ledger.outside_usage.release, shares, amount)
 
-    def _bills(
+    def _by_shares(
         self, caller: Caller, entries: Iterable[Entry], granted: Collection[Digest]
-    ) -> list[tuple[tuple[OutsideShare, ...], list[bytes]]]:
-        """Lines, by who is charged for them."""
-        bills: dict[tuple[OutsideShare, ...], list[bytes]] = {}
+    ) -> list[tuple[tuple[OutsideQuota, ...], list[bytes]]]:
+        """Lines by the quotas that they are charged to."""
+        lines_by_shares: dict[tuple[OutsideQuota, ...], list[bytes]] = {}
         for entry in entries if not caller.operator else ():
-            if shares := self._shares(caller, entry.statement.by, needs_none=entry.digest in granted):
-                bills.setdefault(shares, []).append(entry.line)
-        return list(bills.items())
+            if shares := self._shares(caller, entry.statement.by, permitted=entry.digest in granted):
+                lines_by_shares.setdefault(shares, []).append(entry.line)
+        return list(lines_by_shares.items())
 
-    def _shares(self, caller: Caller, author: Author | None, *, needs_none: bool) -> tuple[OutsideShare, ...]:
-        part = self._half.part(PARTS)
+    def _shares(self, caller: Caller, author: Author | None, *, permitted: bool) -> tuple[OutsideQuota, ...]:
+        part = self._outside_limit.part(SHARES)
         seat, members = self._core.seat, self._core.membership
         if author is None:
-            return (OutsideShare(ALL, "", self._half), OutsideShare(CALLER, caller.name, part))
+            return (OutsideQuota(ALL, "", self._outside_limit), OutsideQuota(CALLER, caller.name, part))
         if author.id == seat.inception.id or author == seat.record.node:
             return ()
-        own = OutsideShare(AUTHOR, author.id, part)
-        if needs_none and (members.member(author.id) is not None or members.node(author) is not None):
+        own = OutsideQuota(AUTHOR, author.id, part)
+        if permitted and (members.member(author.id) is not None or members.node(author) is not None):
             return (own,)
         accepted = self._core.config.publishing.accept
         if not isinstance(accepted, str) and author.id in accepted:
-            return (own, OutsideShare(ALL, "", self._half))
-        return (own, OutsideShare(ALL, "", self._half), OutsideShare(CALLER, caller.name, part))
+            return (own, OutsideQuota(ALL, "", self._outside_limit))
+        return (own, OutsideQuota(ALL, "", self._outside_limit), OutsideQuota(CALLER, caller.name, part))
 
 
 _log = structlog.get_logger("comity.node.publishing")
 
 
 class Submissions:
-    """Answers `Publishing`, and Adopt for `Operating`."""
+    """Implements `Publishing`, and Adopt of `Operating`."""
 
     def __init__(
         self,
         core: NodeContext,
         own_log: OwnLog,
-        chamber: CharterFollower | None = None,
-        counter: OfferAdmission | None = None,
+        follower: CharterFollower | None = None,
+        offer_admission: OfferAdmission | None = None,
     ) -> None:
         self._core = core
-        self._counter = counter
-        self._floor = CharterAdmission(core, chamber)
+        self._offer_admission = offer_admission
+        self._charter_admission = CharterAdmission(core, follower)
         self._own_log = own_log
-        self._outside = OutsideQuota(core)
-        self._under_way = NameLocks()
-        self._arrivals = Uploads(core)
+        self._outside_quota = OutsideQuotas(core)
+        self._locks = NameLocks()
+        self._uploads = Uploads(core)
         self.pending = PendingSubmissions(core.config.limits.upload_bytes)
 
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
-        brought = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
-        async with self._under_way.holding(entry.statement_digest for entry in brought):
-            return await self._submit(caller, lines, brought, objects)
+        submitted = [parse_entry(line) for line in dict.fromkeys(lines)]  # (1)
+        async with self._locks.acquire(entry.statement_digest for entry in submitted):
+            return await self._submit(caller, lines, submitted, objects)
 
     async def _submit(
-        self, caller: Caller, lines: Sequence[bytes], brought: Sequence[Entry], objects: Sequence[InlineObject]
+        self, caller: Caller, lines: Sequence[bytes], submitted: Sequence[Entry], objects: Sequence[InlineObject]
     ) -> Submitted:
-        """With nobody else at work on these statements: else one that comes twice at once would be charged twice."""
-        known = await self._core.pools.ledger(self._standing, brought)
-        entries = list({said: entry for entry in brought if (said := entry.statement_digest) not in known}.values())
+        """Runs under the locks of these statements: otherwise a concurrent resubmission would be charged twice."""
+        known = await self._core.pools.ledger(self._logged_indexes, submitted)
+        entries = list(
+            {digest: entry for entry in submitted if (digest := entry.statement_digest) not in known}.values()
+        )
         if not entries:
-            return Submitted(submission_id(lines), receipts=await self._receipts(lines, brought))
-        granted = await self._permit(caller, entries)  # (2)
+            return Submitted(submission_id(lines), receipts=await self._receipts(lines, submitted))
+        granted = await self._require_permitted(caller, entries)  # (2)
         await self._require_quota(caller)
-        await self._core.pools.ledger(self._prove, entries)  # (3)
-        async with self._outside.charged(caller, entries, granted) as charge:
-            await self._take(entries, brought, objects)
+        await self._core.pools.ledger(self._verify, entries)  # (3)
+        async with self._outside_quota.charged(caller, entries, granted) as charge:
+            await self._store_objects(entries, submitted, objects)
             name = submission_id(lines)
             missing = await self._core.pools.files(self._missing, entries)  # (4) (5)
             if missing:
@@ -225,73 +214,76 @@ class Submissions:
                 waiting = await self._core.pools.files(self._received, missing[: limits.MISSING])
                 return Submitted(name, missing=tuple(waiting))
             for published in _publications(entries):
-                await self._core.pools.hashing(check_pieces, self._core, self._arrivals, published)  # (6)
+                await self._core.pools.hashing(check_pieces, self._core, self._uploads, published)  # (6)
             with charge.logging():
                 await self._log_all(entries)  # (7)
-        self._floor.logged(entries)
+        self._charter_admission.logged(entries)
         self.pending.done(name)
-        return Submitted(name, receipts=await self._receipts(lines, brought))
+        return Submitted(name, receipts=await self._receipts(lines, submitted))
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
         want = self.pending.want(header.submission, header.digest, header.size)
-        return await self._arrivals.upload(want, header.offset, chunks)
+        return await self._uploads.upload(want, header.offset, chunks)
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
-        """Take in a file of this machine. A manifest under way says how it is cut, else its own name does."""
+        """Store a file of this machine. Its path in a pending manifest decides how it is cut into pieces, else its own
+        name."""
         where = self.pending.path_of(digest) or path.name
-        return await self._arrivals.adopt(path, Want(digest, size, where))
+        return await self._uploads.adopt(path, Want(digest, size, where))
 
-    async def _permit(self, caller: Caller, entries: Sequence[Entry]) -> frozenset[Digest]:
-        """Digests of the entries that need no permission of the operator. Raises where one may not be logged."""
+    async def _require_permitted(self, caller: Caller, entries: Sequence[Entry]) -> frozenset[Digest]:
+        """Digests of the entries that need no permission of the operator. Raises if an entry may not be logged."""
         granted: frozenset[Digest] = frozenset()
-        if self._counter:
-            self._counter.refuse_records(entries)
+        if self._offer_admission:
+            self._offer_admission.reject_own_records(entries)
         if not caller.operator:
-            granted = await self._floor.granted(entries)
-            granted |= await self._counter.granted(entries) if self._counter else frozenset()
-        permit(self._core.config.publishing, caller, entries, granted)
+            granted = await self._charter_admission.granted(entries)
+            granted |= await self._offer_admission.granted(entries) if self._offer_admission else frozenset()
+        require_permitted(self._core.config.publishing, caller, entries, granted)
         return granted
 
     async def _require_quota(self, caller: Caller) -> None:
-        """Strangers may not fill this log to where the other nodes would stop to follow it."""
+        """Outsiders may not fill this log up to the size at which other nodes stop following it."""
         most = self._core.config.limits.entries_per_origin
         log = await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)
         if log.size >= most and not caller.operator:
             raise OutOfSpace("this node's log is full", why=f"it holds {most} entries", code="LOG-QUOTA")
 
-    def _prove(self, entries: Sequence[Entry]) -> None:
-        speakers = AuthorVerifier(self._core, entries)
+    def _verify(self, entries: Sequence[Entry]) -> None:
+        verifier = AuthorVerifier(self._core, entries)
         for entry in entries:
-            speakers.prove(entry)
+            verifier.verify(entry)
 
-    def _standing(self, entries: Sequence[Entry]) -> dict[Digest, int]:
-        """What this log says already, under whatever signatures, and where first. Blocking."""
+    def _logged_indexes(self, entries: Sequence[Entry]) -> dict[Digest, int]:
+        """The first index of each statement that is already in this log, with any signatures. Blocking."""
         found = {entry.statement_digest: entry for entry in entries}
-        first = self._core.ledger.index.first
-        return {said: at for said in found if (at := first(self._core.log, said)) is not None}
+        first = self._core.ledger.index.first_index
+        return {digest: at for digest in found if (at := first(self._core.log, digest)) is not None}
 
     async def _receipts(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[SubmitReceipt, ...]:
-        """Where each line stands, or the line that says the same: a receipt is for the line that was logged."""
+        """A receipt for each line. If an equal statement was logged before, the receipt is for that line."""
         return await self._core.pools.ledger(self._receipted, lines, entries)
 
     def _receipted(self, lines: Sequence[bytes], entries: Sequence[Entry]) -> tuple[SubmitReceipt, ...]:
-        said = {entry.line: entry.statement_digest for entry in entries}
-        first = self._standing(entries)
-        indexes = [first[said[line]] for line in lines]
-        logged = self._core.ledger.history.at([(self._core.log, index) for index in indexes])
+        digests = {entry.line: entry.statement_digest for entry in entries}
+        first = self._logged_indexes(entries)
+        indexes = [first[digests[line]] for line in lines]
+        logged = self._core.ledger.history.entries_at([(self._core.log, index) for index in indexes])
         return tuple(
             SubmitReceipt(self._core.origin, *place) for place in zip(indexes, map(sha256, logged), strict=True)
         )
 
-    async def _take(self, entries: Sequence[Entry], brought: Sequence[Entry], objects: Sequence[InlineObject]) -> None:
-        """Keep the objects that came along with new statements; one that no line names is refused."""
-        named, wanted = _named(brought), _named(entries)
+    async def _store_objects(
+        self, entries: Sequence[Entry], submitted: Sequence[Entry], objects: Sequence[InlineObject]
+    ) -> None:
+        """Store the objects of new statements. Raises Malformed (NOT-WANTED) for an object that no line names."""
+        named, wanted = _named(submitted), _named(entries)
         for inline in objects:
             item = (inline.digest, len(inline.data))
             if item not in named:
-                raise Malformed("an object that no line names", why=inline.digest, code="NOT-WANTED")
+                raise Malformed("no line names this object", why=inline.digest, code="NOT-WANTED")
             if item in wanted:
-                await self._arrivals.put(inline.digest, inline.data)
+                await self._uploads.put(inline.digest, inline.data)
 
     def _missing(self, entries: Sequence[Entry]) -> list[Want]:
         missing = missing_objects(self._core.store, (entry.statement for entry in entries))
@@ -303,7 +295,7 @@ class Submissions:
         return missing
 
     def _received(self, wants: Sequence[Want]) -> list[MissingObject]:
-        return [MissingObject(want.digest, want.size, self._arrivals.received(want.digest)) for want in wants]
+        return [MissingObject(want.digest, want.size, self._uploads.received(want.digest)) for want in wants]
 
     async def _log_all(self, entries: Sequence[Entry]) -> list[int]:
         indexes = await self._own_log.append_all([entry.line for entry in entries])
@@ -317,10 +309,10 @@ def _named(entries: Sequence[Entry]) -> set[tuple[Digest, int]]:
 
 
 def _publications(entries: Sequence[Entry]) -> list[Published | Observed]:
-    """What claims that this node has all files of an artifact."""
+    """The statements which claim that this node has all files of an artifact."""
     readers: dict[str, Callable[[Statement], Published | Observed]] = {
         "published": Published.parse,
         OBSERVED: Observed.parse,
     }
     claims = (entry.statement for entry in entries)
-    return [readers[said.predicate](said) for said in claims if said.predicate in readers]
+    return [readers[claim.predicate](claim) for claim in claims if claim.predicate in readers]

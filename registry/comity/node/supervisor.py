@@ -1,7 +1,8 @@
-"""Background loops that nobody has to watch: each is tried again after a failure, measured, and ended with the node.
+"""Background loops: each step is timed, retried after a failure with growing delays, counted, and cancelled at
+shutdown.
 
-This is the one place where any exception is caught: a fault in one loop is logged with its trace and never takes
-another loop, or the node, with it.
+This is the only place that catches every exception: a fault in one loop is logged with its trace and does not stop
+another loop or the node.
 """
 
 from __future__ import annotations
@@ -20,39 +21,43 @@ Step = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How often a step is made, how long one may take, and how long the loop rests at most after failures (seconds)."""
+class LoopTiming:
+    """Seconds between steps, time limit of a step, and longest delay after failures."""
 
-    every: float
+    interval: float
     deadline: float
-    longest_rest: float = 60.0
+    max_delay: float = 60.0
 
-    def rest(self, failures: int) -> float:
-        return min(self.every * 2 ** min(failures, 16), max(self.longest_rest, self.every)) if failures else self.every
+    def delay(self, failures: int) -> float:
+        return (
+            min(self.interval * 2 ** min(failures, 16), max(self.max_delay, self.interval))
+            if failures
+            else self.interval
+        )
 
 
 class Supervisor:
-    """Runs steps in loops, one task each, until `stop`."""
+    """Runs each loop as a task until `stop`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._bells: dict[str, asyncio.Event] = {}
+        self._wakeups: dict[str, asyncio.Event] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._tasks)
 
-    def loop(self, name: str, step: Step, rhythm: Rhythm) -> None:
-        """Make `step` again and again; after a failure with growing rests. The same name again changes nothing."""
+    def loop(self, name: str, step: Step, timing: LoopTiming) -> None:
+        """Run `step` repeatedly; the delay grows after failures. Does nothing if a loop of this name runs."""
         if name not in self._tasks:
-            self._bells[name] = asyncio.Event()
-            self._tasks[name] = asyncio.create_task(self._run(name, step, rhythm), name=name)
+            self._wakeups[name] = asyncio.Event()
+            self._tasks[name] = asyncio.create_task(self._run(name, step, timing), name=name)
 
-    def ring(self, name: str) -> None:
-        """Have a loop make its next step now rather than at its time."""
-        if name in self._bells:
-            self._bells[name].set()
+    def wake(self, name: str) -> None:
+        """Run the next step of a loop now."""
+        if name in self._wakeups:
+            self._wakeups[name].set()
 
     async def stop(self) -> None:
         """Cancel every loop and wait until each has ended."""
@@ -61,11 +66,11 @@ class Supervisor:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
 
-    async def _run(self, name: str, step: Step, rhythm: Rhythm) -> None:
+    async def _run(self, name: str, step: Step, timing: LoopTiming) -> None:
         failures = 0
         while True:
-            failures = 0 if await self._step(name, step, rhythm.deadline) else failures + 1
-            await self._pause(name, rhythm.rest(failures) * random.uniform(0.8, 1.2))
+            failures = 0 if await self._step(name, step, timing.deadline) else failures + 1
+            await self._pause(name, timing.delay(failures) * random.uniform(0.8, 1.2))
 
     async def _step(self, name: str, step: Step, deadline: float) -> bool:
         log = structlog.get_logger("comity.node").bind(task=name)
@@ -73,11 +78,11 @@ class Supervisor:
             async with asyncio.timeout(deadline):
                 await step()
         except TimeoutError:
-            log.warning("step took too long", deadline=deadline)
+            log.warning("step timed out", deadline=deadline)
         except ComityError as error:
             log.warning("step failed", what=error.what, why=error.why, code=error.code)
         except Exception:
-            log.exception("step broke")
+            log.exception("step raised an unexpected error")
         else:
             self._metrics.task_steps.labels(name, "done").inc()
             return True
@@ -85,10 +90,10 @@ class Supervisor:
         return False
 
     async def _pause(self, name: str, seconds: float) -> None:
-        bell = self._bells[name]
+        wakeup = self._wakeups[name]
         try:
             async with asyncio.timeout(seconds):
-                await bell.wait()
+                await wakeup.wait()
         except TimeoutError:
             pass
-        bell.clear()
+        wakeup.clear()

@@ -1,12 +1,10 @@
-"""Submissions that wait for objects: in memory, bounded, the oldest first to go. Submitting again brings one back.
+"""Pending submissions, uploads, and checks that an artifact is complete.
 
-Bytes coming in: appended to a partial file, hashed when whole, and only then taken into the store.
-
-A file is hashed for itself and for its pieces in one pass. What does not have its hash is removed, not kept for a
-second look: the sender has it.
-
-
-Whether all that a `published` or `observed` statement names is here: side objects, then files of its manifest."""
+Submissions that wait for objects are kept in memory, bounded; the oldest is dropped first, and submitting the lines
+again restores it. Uploads append to a partial file, which is hashed when complete, for itself and for its pieces in one
+pass, and then stored. A file with a wrong hash is deleted. A `published` or `observed` statement is complete when its
+side objects and then the files of its manifest are stored.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +34,12 @@ from comity.trust.upstream import Observed
 MAX_PENDING: Final = 256
 MAX_PER_CALLER: Final = 16
 MAX_WANTED: Final = 400_000
-"""Objects that all submissions together wait for."""
+"""Objects that all pending submissions together wait for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """An object that has to arrive. `path` is where a manifest lists it, or empty: it says how the file is cut."""
+    """An object to receive. `path` is its path in a manifest, or empty: it decides how the file is cut into pieces."""
 
     digest: Digest
     size: int
@@ -50,7 +48,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class PendingSubmission:
-    """A submission and what it waits for."""
+    """A submission and the objects that it waits for."""
 
     id: Digest
     caller: str
@@ -67,14 +65,14 @@ def submission_id(lines: Sequence[bytes]) -> Digest:
 
 
 class PendingSubmissions:
-    """The submissions under way. Touched by the event loop only.
+    """The pending submissions. Not thread-safe: call from the event loop.
 
     Args:
-        most_bytes: that all of them together may bring.
+        max_bytes: bytes that all of them together may upload.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._waiting: OrderedDict[Digest, PendingSubmission] = OrderedDict()
 
     @property
@@ -82,10 +80,10 @@ class PendingSubmissions:
         return sum(submission.size for submission in self._waiting.values())
 
     def put(self, submission: PendingSubmission) -> None:
-        """Wait for a submission's objects. Raises OutOfSpace (UPLOAD-QUOTA) for one that would never fit."""
+        """Add a submission. Raises OutOfSpace (UPLOAD-QUOTA) if it alone exceeds a limit."""
         self._waiting.pop(submission.id, None)
-        if submission.size > self._most_bytes or len(submission.wants) > MAX_WANTED:
-            why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self._most_bytes}"
+        if submission.size > self._max_bytes or len(submission.wants) > MAX_WANTED:
+            why = f"{submission.size} bytes in {len(submission.wants)} objects; this node takes {self._max_bytes}"
             raise OutOfSpace("submission too large", why=why, code="UPLOAD-QUOTA")
         same = [other.id for other in self._waiting.values() if other.caller == submission.caller]
         for old in same[: max(0, len(same) + 1 - MAX_PER_CALLER)]:
@@ -95,12 +93,12 @@ class PendingSubmissions:
         self._waiting[submission.id] = submission
 
     def want(self, submission: Digest, digest: Digest, size: int) -> Want:
-        """What an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
+        """The object that an upload is for. Raises NotFound (NO-SUBMISSION, NOT-WANTED)."""
         found = self._waiting.get(submission)
         if found is None:
             raise NotFound(
                 "no such submission",
-                why="it was not made, or long ago",
+                why="it was never made, or it expired",
                 hint="submit the lines again",
                 code="NO-SUBMISSION",
             )
@@ -111,7 +109,7 @@ class PendingSubmissions:
         return want
 
     def path_of(self, digest: Digest) -> str:
-        """Where a manifest under way lists a blob; empty where none does."""
+        """The path of a blob in a pending manifest; empty if there is none."""
         wants = (submission.wants.get(digest) for submission in self._waiting.values())
         return next((want.path for want in wants if want and want.path), "")
 
@@ -123,101 +121,101 @@ class PendingSubmissions:
         return (
             len(self._waiting) < MAX_PENDING
             and sum(len(other.wants) for other in others) + len(submission.wants) <= MAX_WANTED
-            and self.bytes + submission.size <= self._most_bytes
+            and self.bytes + submission.size <= self._max_bytes
         )
 
 
-SPARE: Final = 256 * 1024 * 1024
+RESERVED_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the disk that uploads leave free."""
 _SUFFIX: Final = ".upload"
 
 
 class Uploads:
-    """Takes files in. One writer a blob at a time, across processes."""
+    """Receives files. One writer for each blob at a time, across processes."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
         self._store = core.store
 
     def received(self, digest: Digest) -> int:
-        """How much of an object arrived already. Blocking."""
+        """Bytes of an object received so far. Blocking."""
         try:
             return self._partial(digest).stat().st_size
         except FileNotFoundError:
             return 0
 
     async def upload(self, want: Want, offset: int, chunks: AsyncIterator[bytes]) -> int:
-        """Append what comes at `offset`; gives how much of the object is here.
+        """Append the chunks at `offset`. Returns how many bytes of the object are stored.
 
-        Raises Conflict (OFFSET, BLOB-BUSY), OutOfSpace, and Untrusted (DIGEST) where the whole is not what it should
-        be: nothing of it is kept then.
+        Raises Conflict (OFFSET, BLOB-BUSY), OutOfSpace, and Untrusted (DIGEST) if the complete file has another hash;
+        then it is deleted.
         """
         if await self._core.pools.files(self._store.has, want.digest):
             return want.size
-        with self._claimed(want.digest):
-            await self._core.pools.files(self._require_room, want.size - offset)
+        with self._locked(want.digest):
+            await self._core.pools.files(self._require_space, want.size - offset)
             received = await self._core.pools.files(self._begin, want.digest, offset)
             async for chunk in chunks:
                 await self._core.pools.files(self._append, want.digest, received, chunk)
                 received += len(chunk)
             if received == want.size:
-                await self._core.pools.hashing(self._take_in, want)
+                await self._core.pools.hashing(self._admit, want)
             return received
 
     async def adopt(self, path: Path, want: Want) -> bool:
-        """Take in a file of this machine; whether it was here already.
+        """Store a file of this machine. Returns whether it was stored already.
 
-        Raises NotFound, Malformed for what is no regular file, Untrusted (DIGEST), Conflict (CHANGED, BLOB-BUSY).
+        Raises NotFound, Malformed if it is not a regular file, Untrusted (DIGEST), Conflict (CHANGED, BLOB-BUSY).
         """
         if await self._core.pools.files(self._store.has, want.digest):
             return True
-        with self._claimed(want.digest):
+        with self._locked(want.digest):
             await self._core.pools.hashing(self._adopt, path, want)
         return False
 
     async def put(self, digest: Digest, data: bytes) -> None:
-        """Take in a small object. Raises Untrusted where `data` has another hash, and OutOfSpace."""
-        await self._core.pools.files(self._require_room, len(data))
+        """Store a small object. Raises Untrusted if `data` has another hash, and OutOfSpace."""
+        await self._core.pools.files(self._require_space, len(data))
         await self._core.pools.files(self._store.put, digest, data)
 
     def records(self, want: Want) -> None:
-        """Make sure of the piece records of a blob that is here, cut as `want.path` asks. Blocking.
+        """Compute and store the piece records of a stored blob, cut as `want.path` requires. Blocking.
 
-        Raises Untrusted (DIGEST) where the blob is damaged; it is put aside then.
+        Raises Untrusted (DIGEST) if the blob is damaged; it is quarantined then.
         """
-        with io.BufferedReader(_Stored(self._store, want.digest, want.size), MAX_READ) as file:
+        with io.BufferedReader(_StoredFile(self._store, want.digest, want.size), MAX_READ) as file:
             try:
                 self._hash(file, want)
             except Untrusted:
                 self._store.quarantine(want.digest, "its bytes no longer have its hash")
                 raise
 
-    def forget(self, before: float) -> None:
-        """Remove partial uploads that were last written before a time (POSIX seconds). Blocking."""
+    def remove_stale(self, before: float) -> None:
+        """Remove partial uploads last written before a time (POSIX seconds). Blocking."""
         for partial in self._partial(sha256(b"")).parent.glob(f"*{_SUFFIX}"):
             if partial.stat().st_mtime < before:
                 partial.unlink(missing_ok=True)
 
     @contextmanager
-    def _claimed(self, digest: Digest) -> Iterator[None]:
-        with lock_if_free(self._store.scratch(digest).parent, digest) as free:
+    def _locked(self, digest: Digest) -> Iterator[None]:
+        with lock_if_free(self._store.partial_path(digest).parent, digest) as free:
             if not free:
-                raise Conflict("this object is on its way already", why=short(digest), code="BLOB-BUSY")
+                raise Conflict("this object is being received already", why=short(digest), code="BLOB-BUSY")
             yield
 
     def _partial(self, digest: Digest) -> Path:
-        path = self._store.scratch(digest)
+        path = self._store.partial_path(digest)
         return path.with_name(path.name + _SUFFIX)
 
-    def _require_room(self, missing: int) -> None:
+    def _require_space(self, missing: int) -> None:
         free = self._store.free_bytes()
-        if free is not None and free < missing + SPARE:
+        if free is not None and free < missing + RESERVED_BYTES:
             raise OutOfSpace("the node's disk is full", why=f"{missing} bytes to come, {free} free")
 
     def _begin(self, digest: Digest, offset: int) -> int:
         received = self.received(digest)
         if offset != received:
-            raise Conflict("not where the upload stands", why=f"{received} bytes are here, not {offset}", code="OFFSET")
+            raise Conflict("wrong upload offset", why=f"{received} bytes are stored, not {offset}", code="OFFSET")
         return received
 
     def _append(self, digest: Digest, at: int, chunk: bytes) -> None:
@@ -228,7 +226,7 @@ class Uploads:
             finally:
                 os.close(descriptor)
 
-    def _take_in(self, want: Want) -> None:
+    def _admit(self, want: Want) -> None:
         partial = self._partial(want.digest)
         try:
             with partial.open("rb") as file:
@@ -250,14 +248,14 @@ class Uploads:
             if not stat.S_ISREG(before.st_mode):
                 raise Malformed(f"{path} cannot be adopted", why="it is not a regular file", code="NOT-A-FILE")
             if before.st_size != want.size:
-                raise Untrusted("not the file that was named", why=f"it has {before.st_size} bytes", code="DIGEST")
+                raise Untrusted("size does not match", why=f"the file has {before.st_size} bytes", code="DIGEST")
             self._hash(file, want)
-        if _version(path.lstat()) != _version(before):
-            raise Conflict(f"{path} changed while it was read", why="somebody writes to it", code="CHANGED")
+        if _file_version(path.lstat()) != _file_version(before):
+            raise Conflict(f"{path} changed while it was read", why="another process writes to it", code="CHANGED")
         self._store.admit(path, want.digest, want.size, link=True)
 
     def _hash(self, file: io.BufferedReader[Any], want: Want) -> None:
-        """Hash a file, and remember its pieces. Raises Untrusted (DIGEST)."""
+        """Hash a file and store its piece records. Raises Untrusted (DIGEST)."""
         layout, lengths = piece_lengths(want.path, file, want.size)
         file.seek(0)
         try:
@@ -266,19 +264,19 @@ class Uploads:
             raise Untrusted("fewer bytes than announced", why=short(want.digest), code="DIGEST") from error
         if found != want.digest:
             self._core.metrics.verify_failures.labels("upload").inc()
-            raise Untrusted("bytes differ from their name", why=f"they hash to {found}", code="DIGEST")
+            raise Untrusted("digest does not match", why=f"the bytes hash to {found}", code="DIGEST")
         if want.path:
-            self._core.ledger.pieces.remember_records(want.digest, want.size, layout, encode_records(records))
+            self._core.ledger.pieces.store_records(want.digest, want.size, layout, encode_records(records))
 
 
-class _Stored(io.RawIOBase):
-    """A blob as a file to read."""
+class _StoredFile(io.RawIOBase):
+    """A blob as a readable file."""
 
     def __init__(self, store: BlobStore, digest: Digest, size: int) -> None:
         self._store = store
         self._digest = digest
         self._size = size
-        self._at = 0
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -287,31 +285,31 @@ class _Stored(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._store.read(self._digest, self._at, min(len(buffer), MAX_READ))
+        data = self._store.read(self._digest, self._position, min(len(buffer), MAX_READ))
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
 
-def _version(found: os.stat_result) -> tuple[int, ...]:
+def _file_version(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def missing_objects(store: BlobStore, statements: Iterable[Statement]) -> list[Want]:
-    """Side objects that are not here. Blocking. Raises Untrusted for one that is here and has another size."""
+    """Side objects that are not stored. Blocking. Raises Untrusted if a stored one has another size."""
     named = dict.fromkeys(item for statement in statements for item in statement.objects)
     return [Want(item.digest, item.size) for item in named if not _has(store, item.digest, item.size)]
 
 
 def read_artifact(store: BlobStore, manifest: SideObject, pieces: SideObject) -> tuple[Manifest, PieceIndex]:
-    """The two documents that name every byte of an artifact; both are here. Blocking.
+    """The two stored documents that name every byte of an artifact. Blocking.
 
-    Raises Malformed, and Untrusted where they are not about the same files.
+    Raises Malformed, and Untrusted (PIECE-INDEX) if they do not list the same files.
     """
     contents = Manifest.parse(_document(store, manifest, MAX_MANIFEST))
     index = PieceIndex.parse(_document(store, pieces, MAX_INDEX))
@@ -321,31 +319,31 @@ def read_artifact(store: BlobStore, manifest: SideObject, pieces: SideObject) ->
 
 
 def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:
-    """Files of an artifact that are not here, each once. Blocking."""
+    """Files of an artifact that are not stored, each once. Blocking."""
     wants = {entry.sha256: Want(entry.sha256, entry.size, entry.path) for entry in manifest.files}
     if (empty := wants.get(sha256(b""))) is not None and empty.size == 0:
         store.put(empty.digest, b"")
     return [want for want in wants.values() if not _has(store, want.digest, want.size)]
 
 
-def check_pieces(core: NodeContext, arrivals: Uploads, published: Published | Observed) -> None:
-    """Hold the piece index against the bytes; remember the records by which others fetch them. Blocking.
+def check_pieces(core: NodeContext, uploads: Uploads, published: Published | Observed) -> None:
+    """Compare the piece index with the files, and store the piece records that others fetch by. Blocking.
 
-    Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) where the index is not what these files give.
+    Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) if the index does not match the files.
     """
     manifest, index = read_artifact(core.store, published.manifest, published.pieces)
-    for want, layout in _cut(manifest, index):
+    for want, layout in _files_with_layouts(manifest, index):
         records = core.ledger.pieces.records(want.digest, layout.layout)
         if records is None:
-            arrivals.records(want)
+            uploads.records(want)
             records = core.ledger.pieces.records(want.digest, layout.layout)
         if records is None:
-            why = f"{want.path} is not cut as {layout.layout}"
+            why = f"the pieces of {want.path} do not have layout {layout.layout}"
             raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
         check_records(records, size=want.size, expected=layout)
 
 
-def _cut(manifest: Manifest, index: PieceIndex) -> Iterator[tuple[Want, PieceLayout]]:
+def _files_with_layouts(manifest: Manifest, index: PieceIndex) -> Iterator[tuple[Want, PieceLayout]]:
     for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
         yield Want(entry.sha256, entry.size, entry.path), layout
 
@@ -361,5 +359,5 @@ def _has(store: BlobStore, digest: Digest, size: int) -> bool:
         return False
     if (found := store.size(digest)) != size:
         why = f"{digest} has {found} bytes, not {size}"
-        raise Untrusted("a size that cannot be", why=why, code="SIZE")
+        raise Untrusted("size does not match", why=why, code="SIZE")
     return True

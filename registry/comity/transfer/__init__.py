@@ -1,16 +1,8 @@
-"""Many sources, some of them silent or lying, into one verified file.
+"""Transfers one file from many untrusted sources into one verified file.
 
-    plan        what is wanted, what is missing, and the bounds of one transfer
-    schedule    who fetches which pieces next: a state machine without I/O or clock
-    standing    what is known of a source
-    request     one run of pieces, asked of one source
-    source_key  what a source is, whatever people call it
-    source      where bytes come from: the protocol of a remote source, and pieces that are here already
-    ranges      a source over HTTPS, beside a node's gRPC streams
-    partial     the file under way; it is its own journal
-    trail       the whole-file hash, in file order, behind the pieces; the buffers
-    intake      where verified pieces come in: written, counted, hashed
-    fetch       drives the sources: the one function that other rooms call
+    scheduler   which source fetches which pieces next: a state machine without I/O or clock; limits, source health
+    sources     the protocol of a remote source, HTTPS ranges beside a node's gRPC streams, and pieces on this machine
+    fetch       the partial file, the whole-file hash, and `fetch_file`, which drives the sources
 
-Which sources exist, which piece index to believe and where the finished file goes is decided upstairs.
+The caller decides which sources exist, which piece index to use and where the finished file goes.
 """

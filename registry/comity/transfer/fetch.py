@@ -1,36 +1,11 @@
-"""The file under way. Blocking; its methods run in worker threads, several at once.
+"""Fetches one file from many sources: reads streams, verifies and writes each piece, and resumes earlier tries.
 
-A partial file is its own journal. Only verified pieces are ever written into it, and what is found in it later is
-believed only after hashing, so there is no second file that could be torn, stale, or about other records, and no
-fsync per piece: a crash can lose pieces, never smuggle them in. Holes are skipped where the file system reports them.
+The scheduler decides which source is asked for which piece; this module has the tasks, the clock and the disk.
 
-
-The whole-file hash, in file order, close behind the pieces, so that no second pass over the disk is needed.
-
-Who waits for a file while it is still coming in: told of each piece, asked what is waited for.
-
-Where pieces come in, from an earlier try, from this machine or from a source: checked, written, counted, hashed.
-
-One file from many sources: drives the streams, verifies each piece, writes it, resumes what an earlier try left.
-
-Which piece is asked of whom is the schedule's affair; here are the tasks, the clock and the disk.
-
-
-Many sources, some of them silent or lying, into one verified file.
-
-    plan        what is wanted, what is missing, and the bounds of one transfer
-    schedule    who fetches which pieces next: a state machine without I/O or clock
-    standing    what is known of a source
-    request     one run of pieces, asked of one source
-    source_key  what a source is, whatever people call it
-    source      where bytes come from: the protocol of a remote source, and pieces that are here already
-    ranges      a source over HTTPS, beside a node's gRPC streams
-    partial     the file under way; it is its own journal
-    trail       the whole-file hash, in file order, behind the pieces; the buffers
-    intake      where verified pieces come in: written, counted, hashed
-    fetch       drives the sources: the one function that other rooms call
-
-Which sources exist, which piece index to believe and where the finished file goes is decided upstairs.
+The partial file is its own journal. Only verified pieces are written, and pieces found in it later are hashed before
+use, so there is no second file that could be torn, stale or about other records, and no fsync per piece: a crash can
+lose pieces but never add bad ones. Holes are skipped where the file system reports them. The whole-file hash is
+computed in file order while pieces arrive, so that no second pass over the disk is needed.
 """
 
 from __future__ import annotations
@@ -57,23 +32,23 @@ from comity.transfer.sources import BlobSource, LocalSource, RangeStream, Source
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 
-MAKE_ROOM: Final = "make room, then run the same command again: it goes on from here"
+MAKE_ROOM: Final = "free some space, then run the same command again: it continues from here"
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Partial:
-    """The partial file of `want` at `path`. All methods raise OutOfSpace, or Unavailable (code DISK) with the reason.
+class PartialFile:
+    """The partial file of `want` at `path`. Blocking; thread-safe. All methods raise OutOfSpace or Unavailable (DISK).
 
-    Each opens the file anew: a thread that outlives a cancelled transfer then holds no descriptor that is closed, or
-    given to another file, under it.
+    Each method opens the file itself: a thread that outlives a cancelled transfer then cannot use a descriptor that was
+    closed or reused.
     """
 
     def __init__(self, path: Path, want: WantedFile) -> None:
         self._path = path
         self._want = want
 
-    def claimed(self) -> list[int]:
-        """Pieces of which bytes are in the file: worth hashing, no more. Creates the file where there is none."""
+    def candidate_pieces(self) -> list[int]:
+        """Pieces whose bytes are in the file, not yet verified. Creates the file if missing."""
         offsets, claimed = self._want.offsets, list[int]()
         with self._open(os.O_RDWR | os.O_CREAT) as fd:
             for start, stop in _extents(fd):
@@ -81,24 +56,24 @@ class Partial:
                 claimed.extend(range(first, min(bisect_left(offsets, stop), len(offsets) - 1)))
         return claimed
 
-    def require_room(self, missing: int) -> None:
-        """Refuse before the first byte is fetched what the disk could not take."""
+    def require_space(self, missing: int) -> None:
+        """Raise OutOfSpace if the disk has less than `missing` bytes free."""
         with self._open(os.O_RDONLY) as fd:
             disk = os.fstatvfs(fd)
         free = disk.f_bavail * disk.f_frsize
         if disk.f_blocks and free < missing:
             raise OutOfSpace(
-                f"no room for {short(self._want.digest)}",
-                why=f"{missing} bytes are missing and the disk has {free} left",
+                f"not enough disk space for {short(self._want.digest)}",
+                why=f"{missing} bytes are missing and {free} bytes are free",
                 hint=MAKE_ROOM,
             )
 
-    def holds(self, piece: int, view: memoryview) -> bool:
-        """Read a piece into `view` and say whether it is right."""
+    def has_piece(self, piece: int, view: memoryview) -> bool:
+        """Read a piece into `view`; returns whether its hash matches."""
         return self.read(piece, view) and hashlib.sha256(view).digest() == self._want.records[piece].sha256
 
-    def keep(self, piece: int, view: memoryview) -> bytes:
-        """Write `view` where `piece` belongs if it has the piece's hash. Returns the hash that it has."""
+    def write_piece(self, piece: int, view: memoryview) -> bytes:
+        """Write `view` at the offset of `piece` if its hash matches. Returns the hash of `view`."""
         found = hashlib.sha256(view).digest()
         if found == self._want.records[piece].sha256:
             with self._open(os.O_WRONLY) as fd:
@@ -110,12 +85,12 @@ class Partial:
         return found
 
     def read(self, piece: int, view: memoryview) -> bool:
-        """Read a piece into `view`. False where the file ends inside it."""
+        """Read a piece into `view`. Returns False if the file ends inside the piece."""
         with self._open(os.O_RDONLY) as fd:
             return os.preadv(fd, [view], self._want.offsets[piece]) == len(view)
 
     def seal(self) -> None:
-        """Cut the file to its size and make it durable. An empty file is whole before anything has opened it."""
+        """Truncate the file to its size and sync it. Creates the file if missing, for an empty file."""
         with self._open(os.O_WRONLY | os.O_CREAT) as fd:
             os.ftruncate(fd, self._want.size)
             durable.fsync(fd, point="partial.fsync")
@@ -132,7 +107,7 @@ class Partial:
             finally:
                 os.close(fd)
         except OSError as error:
-            what = f"cannot keep {short(self._want.digest)}"
+            what = f"the partial file of {short(self._want.digest)} failed"
             why = f"{error.strerror}, at {self._path}"
             if error.errno in _FULL:
                 raise OutOfSpace(what, why=why, hint=MAKE_ROOM) from error
@@ -140,7 +115,7 @@ class Partial:
 
 
 def _extents(fd: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the ranges that hold data; the whole file where the file system cannot tell."""
+    """(start, stop) of the ranges that hold data; the whole file if the file system does not report holes."""
     stop, size = 0, os.fstat(fd).st_size
     while stop < size:
         try:
@@ -154,61 +129,62 @@ def _extents(fd: int) -> Iterator[tuple[int, int]]:
 
 
 class PieceBuffers:
-    """A fixed number of reusable piece buffers: the back-pressure of the transfer. Whoever waits for one reads no
+    """A fixed number of reusable piece buffers. They give back-pressure: a stream that waits for a buffer does not read
     further from its source."""
 
     def __init__(self, count: int, size: int) -> None:
         self._size = size
         self._free: list[bytearray] = []
-        self._room = asyncio.Semaphore(count)
+        self._semaphore = asyncio.Semaphore(count)
 
     async def take(self) -> bytearray:
-        await self._room.acquire()
+        await self._semaphore.acquire()
         return self._free.pop() if self._free else bytearray(self._size)
 
     def give(self, buffer: bytearray) -> None:
         self._free.append(buffer)
-        self._room.release()
+        self._semaphore.release()
 
 
 class FileHasher:
     """Hashes pieces in file order as they become verified.
 
-    A buffer is kept until it is hashed if its piece extends the verified beginning of the file, or is less than `ahead`
-    pieces beyond it. The former wait for no source; `ahead` plus the open streams must leave a buffer to each stream.
-    Every other piece is read back from the partial file when its turn comes, into a buffer of the trail's own: the
-    others may all be kept for later pieces then.
+    A buffer is kept until it is hashed if its piece extends the verified prefix of the file, or is less than `ahead`
+    pieces beyond it. Pieces of the prefix do not depend on a source; `ahead` plus the open streams must leave a buffer
+    for each stream. Other pieces are read back later from the partial file, into the hasher's own buffer, because all
+    shared buffers may then be in use for later pieces.
     """
 
-    def __init__(self, want: WantedFile, partial: Partial, buffers: PieceBuffers, *, ahead: int) -> None:
+    def __init__(self, want: WantedFile, partial: PartialFile, buffers: PieceBuffers, *, ahead: int) -> None:
         self._want = want
         self._partial = partial
         self._buffers = buffers
         self._ahead = ahead
         self._verified = bytearray(len(want.records) + 1)
-        self._beginning = 0
-        self._kept: dict[int, bytearray] = {}
-        self._more = asyncio.Event()
+        self._verified_prefix = 0
+        self._buffered: dict[int, bytearray] = {}
+        self._added = asyncio.Event()
 
     def add(self, piece: int, buffer: bytearray) -> None:
-        """`piece` is verified and in the partial file; its bytes are the first of `buffer`, which is taken over."""
+        """Add a piece that is verified and in the partial file. Its bytes are at the start of `buffer`, whose ownership
+        passes to the hasher."""
         self._verified[piece] = True
-        while self._verified[self._beginning]:
-            self._beginning += 1
-        if piece < self._beginning + self._ahead:
-            self._kept[piece] = buffer
+        while self._verified[self._verified_prefix]:
+            self._verified_prefix += 1
+        if piece < self._verified_prefix + self._ahead:
+            self._buffered[piece] = buffer
         else:
             self._buffers.give(buffer)
-        self._more.set()
+        self._added.set()
 
     async def digest(self, executor: Executor | None) -> Digest:
-        """The whole file's SHA-256, once every piece has been added. Raises Unavailable where one cannot be read."""
+        """The file's SHA-256, when every piece has been added. Raises Unavailable if a piece cannot be read."""
         loop, sha, own = asyncio.get_running_loop(), hashlib.sha256(), bytearray()
         for piece, record in enumerate(self._want.records):
-            while piece >= self._beginning:
-                self._more.clear()
-                await self._more.wait()
-            buffer = self._kept.pop(piece, None)
+            while piece >= self._verified_prefix:
+                self._added.clear()
+                await self._added.wait()
+            buffer = self._buffered.pop(piece, None)
             if buffer is not None:
                 await loop.run_in_executor(executor, sha.update, memoryview(buffer)[: record.length])
                 self._buffers.give(buffer)
@@ -228,12 +204,12 @@ class TransferObserver(Protocol):
         ...
 
     def awaited(self) -> Collection[int]:
-        """Pieces, in ascending order, that somebody waits for: fetched before others. May name some that are here."""
+        """Pieces, ascending, that a reader waits for: fetched before others. May include pieces already here."""
         ...
 
 
 class NoObserver:
-    """No one waits before the file is whole."""
+    """An observer without readers."""
 
     def arrived(self, piece: int) -> None:
         pass
@@ -242,19 +218,19 @@ class NoObserver:
         return ()
 
 
-HERE: Final = "this machine"
+LOCAL_NAME: Final = "this machine"
 READERS: Final = 4
-"""Pieces on this machine that are read and hashed at a time."""
+"""Local pieces that are read and hashed at a time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class TransferReceiver:
-    """The receiving end of one transfer. One event loop uses it; its disk and hash work runs in threads.
+    """The receiving side of one transfer. Not thread-safe: call from the event loop. Disk work and hashing use threads.
 
     Attributes:
-        buffers: a buffer per piece, to be taken before its first byte is asked for.
+        buffers: piece buffers; take one before the first byte of a piece is read.
     """
 
     def __init__(
@@ -263,72 +239,72 @@ class TransferReceiver:
         into: Path,
         limits: TransferLimits,
         on_progress: Callable[[int], None],
-        audience: TransferObserver,
+        observer: TransferObserver,
         executor: Executor | None,
     ) -> None:
         self._want = want
         self._executor = executor
         self._on_progress = on_progress
-        self._audience = audience
-        self._partial = Partial(into, want)
+        self._observer = observer
+        self._partial = PartialFile(into, want)
         self.buffers = PieceBuffers(limits.buffers, max((record.length for record in want.records), default=0))
-        self._trail = FileHasher(want, self._partial, self.buffers, ahead=limits.buffers - limits.streams)
-        self._givers: list[str | None] = [None] * len(want.records)
+        self._hasher = FileHasher(want, self._partial, self.buffers, ahead=limits.buffers - limits.streams)
+        self._piece_sources: list[str | None] = [None] * len(want.records)
 
     def missing(self) -> list[int]:
-        return [piece for piece, giver in enumerate(self._givers) if giver is None]
+        return [piece for piece, source in enumerate(self._piece_sources) if source is None]
 
     def view(self, piece: int, buffer: bytearray) -> memoryview:
         return memoryview(buffer)[: self._want.records[piece].length]
 
     async def resume(self) -> int:
         """Take in what an earlier try left. Returns its bytes."""
-        claimed = await self._in_thread(self._partial.claimed)
-        return await self._take_in(claimed, self._partial.holds)
+        claimed = await self._in_thread(self._partial.candidate_pieces)
+        return await self._add_local_pieces(claimed, self._partial.has_piece)
 
     async def reuse(self, local: LocalSource) -> int:
         """Take in what other files here hold. Returns its bytes."""
 
         def fill(piece: int, view: memoryview) -> bool:
             record = self._want.records[piece]
-            return any(self._partial.keep(piece, view) == record.sha256 for _ in local.copies(record, view))
+            return any(self._partial.write_piece(piece, view) == record.sha256 for _ in local.copies(record, view))
 
-        return await self._take_in(self.missing(), fill)
+        return await self._add_local_pieces(self.missing(), fill)
 
-    async def require_room(self) -> None:
-        """Raise OutOfSpace before anything is fetched where the disk could not take what is missing."""
+    async def require_space(self) -> None:
+        """Raise OutOfSpace if the missing pieces do not fit on the disk."""
         missing = sum(self._want.records[piece].length for piece in self.missing())
-        await self._in_thread(self._partial.require_room, missing)
+        await self._in_thread(self._partial.require_space, missing)
 
-    async def keep(self, piece: int, buffer: bytearray) -> bytes:
-        """Write the piece in `buffer` to its place if it is right. Returns the hash that it has."""
-        return await self._in_thread(self._partial.keep, piece, self.view(piece, buffer))
+    async def write_piece(self, piece: int, buffer: bytearray) -> bytes:
+        """Write the piece in `buffer` to the partial file if its hash matches. Returns its hash."""
+        return await self._in_thread(self._partial.write_piece, piece, self.view(piece, buffer))
 
-    def accept(self, piece: int, buffer: bytearray, giver: str) -> None:
-        """Count a piece that is right and in its place, once. Takes the buffer over."""
-        self._givers[piece] = giver
-        self._trail.add(piece, buffer)
+    def accept(self, piece: int, buffer: bytearray, source: str) -> None:
+        """Count a piece that is verified and written. Call once per piece. Takes ownership of the buffer."""
+        self._piece_sources[piece] = source
+        self._hasher.add(piece, buffer)
         self._on_progress(self._want.records[piece].length)
-        self._audience.arrived(piece)
+        self._observer.arrived(piece)
 
-    async def hash_behind(self) -> None:
-        """Hash the whole file in order while its pieces come in; make it durable when it is right.
+    async def hash_file(self) -> None:
+        """Hash the whole file in order while its pieces arrive; sync the file if the hash matches.
 
-        Raises Untrusted (code PIECE-INDEX), naming who gave what, and leaves nothing, where it is not.
+        Otherwise removes the file and raises Untrusted (code PIECE-INDEX), which lists the source of each piece.
         """
-        digest = await self._trail.digest(self._executor)
+        digest = await self._hasher.digest(self._executor)
         if digest == self._want.digest:
             await self._in_thread(self._partial.seal)
             return
         await self._in_thread(self._partial.discard)
         raise Untrusted(
-            f"{short(self._want.digest)} cannot be put together from these pieces",
-            why=f"each has its hash, but the file has sha256 {short(digest)}: {self._who_gave_what()}",
+            f"the pieces of {short(self._want.digest)} do not make the file",
+            why=f"each piece matches its hash, but the file has sha256 {short(digest)}: {self._pieces_by_source()}",
             hint="try another piece index",
             code="PIECE-INDEX",
         )
 
-    async def _take_in(self, pieces: Iterable[int], fill: Callable[[int, memoryview], bool]) -> int:
+    async def _add_local_pieces(self, pieces: Iterable[int], fill: Callable[[int, memoryview], bool]) -> int:
         remaining, total = iter(pieces), 0
 
         async def reader() -> None:
@@ -336,7 +312,7 @@ class TransferReceiver:
             for piece in remaining:
                 buffer = await self.buffers.take()
                 if await self._in_thread(fill, piece, self.view(piece, buffer)):
-                    self.accept(piece, buffer, HERE)
+                    self.accept(piece, buffer, LOCAL_NAME)
                     total += self._want.records[piece].length
                 else:
                     self.buffers.give(buffer)
@@ -350,14 +326,14 @@ class TransferReceiver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
 
-    def _who_gave_what(self) -> str:
+    def _pieces_by_source(self) -> str:
         runs: dict[str, list[str]] = {}
         start = 0
-        for giver, group in itertools.groupby(self._givers):
+        for source, group in itertools.groupby(self._piece_sources):
             stop = start + sum(1 for _ in group)
-            runs.setdefault(str(giver), []).append(f"{start}-{stop - 1}" if stop - start > 1 else str(start))
+            runs.setdefault(str(source), []).append(f"{start}-{stop - 1}" if stop - start > 1 else str(start))
             start = stop
-        return "; ".join(f"{giver}: pieces {', '.join(_first(numbers, 20))}" for giver, numbers in runs.items())
+        return "; ".join(f"{source}: pieces {', '.join(_first(numbers, 20))}" for source, numbers in runs.items())
 
 
 def _first(items: list[str], most: int) -> Iterator[str]:
@@ -367,22 +343,22 @@ def _first(items: list[str], most: int) -> Iterator[str]:
 
 
 TICK: Final = 0.25
-"""Seconds after which the schedule is asked again even if nothing happened: somebody may have become slow."""
-RESUME: Final = "run the same command again: it goes on from here"
+"""Seconds after which the schedule is asked again without an event, because a source may have become slow."""
+RESUME: Final = "run the same command again: it continues from here"
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """What a finished transfer did.
+class FetchResult:
+    """The result of a finished transfer.
 
     Attributes:
         bytes_by_source: verified bytes that counted.
-        bytes_by_host: the same by where the sources lead.
-        resumed: bytes that an earlier try had left in the partial file.
-        reused: bytes that were found in other files on this machine.
-        refetched: bytes that came and did not count: bad, cut off, or brought twice.
-        dropped: sources that were given up, and why.
-        faults: all that went wrong with a source, dropped or not; each kind once.
+        bytes_by_host: the same per host.
+        resumed: bytes that an earlier try left in the partial file.
+        reused: bytes found in other local files.
+        refetched: received bytes that did not count: bad, incomplete, or duplicate.
+        dropped: dropped sources, and why.
+        faults: all faults of each source, dropped or not; each kind once.
     """
 
     bytes_by_source: Mapping[SourceKey, int]
@@ -402,54 +378,54 @@ async def fetch_file(
     local: LocalSource | None = None,
     limits: TransferLimits | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
-    audience: TransferObserver | None = None,
-    standings: dict[SourceKey, SourceHealth] | None = None,
+    observer: TransferObserver | None = None,
+    health: dict[SourceKey, SourceHealth] | None = None,
     jitter: Callable[[], float] = random.random,
     executor: Executor | None = None,
-) -> Fetched:
-    """Have `want`, whole and verified, at `into`, and durable there; the caller moves it to where it is read.
+) -> FetchResult:
+    """Fetch `want` completely to `into`, verified and durable; the caller moves the file to its final path.
 
     Args:
-        into: the partial file, in a folder that exists. What it holds is verified and used. The caller holds the lock
-            of this blob: two transfers into one file would do the work twice.
+        into: the partial file, in an existing folder. Its content is verified and used. The caller holds the lock of
+            this blob: two transfers into one file would do the work twice.
         local: pieces on this machine, tried before any source.
-        on_progress: called with the number of newly verified bytes; they add up to the size.
-        audience: who reads from the partial file while it grows.
-        standings: what is known of sources, read and updated: give the same one to all transfers of a pull.
+        on_progress: called with the number of newly verified bytes; the sum is the size.
+        observer: sees verified pieces and names those that readers wait for.
+        health: measurements of sources, read and updated: pass the same one to all transfers of a pull.
         jitter: numbers in [0, 1) that spread the retries of many pullers.
-        executor: where files are hashed, read and written; the event loop's own threads by default.
+        executor: threads for hashing, reading and writing; default: those of the event loop.
 
     Raises:
         Untrusted: no honest source (code BAD-PIECES), or pieces and file contradict each other (code PIECE-INDEX:
-            another piece index may help; where the whole file proved it, nothing is left at `into`).
-        Unavailable: no verified piece for `limits.patience` seconds, or every source has declined; NotFound or Refused
-            where that is all they said.
+            another piece index may help; if the whole-file hash proved it, `into` is removed).
+        Unavailable: no verified piece for `limits.patience` seconds, or every source failed; NotFound or Refused if
+            all sources answered so.
         OutOfSpace: the disk is full.
-        But for that, and after cancellation too, the partial file holds every verified piece for the next try.
+        Otherwise, and after cancellation, the partial file keeps every verified piece for the next try.
     """
-    standings = {} if standings is None else standings
-    known = {source.key: standings.setdefault(source.key, SourceHealth()) for source in sources}
+    health = {} if health is None else health
+    known = {source.key: health.setdefault(source.key, SourceHealth()) for source in sources}
     if len(known) != len(sources):
-        raise ValueError("one source is named twice")
+        raise ValueError("duplicate source key")
     hosts = {source.key: source.host for source in sources}
-    limits, audience = limits or TransferLimits(), audience or NoObserver()
-    intake = TransferReceiver(want, into, limits, on_progress, audience, executor)
+    limits, observer = limits or TransferLimits(), observer or NoObserver()
+    receiver = TransferReceiver(want, into, limits, on_progress, observer, executor)
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(intake.hash_behind())
-            resumed = await intake.resume()
-            reused = await intake.reuse(local) if local else 0
-            await intake.require_room()
-            schedule = Schedule(want.offsets, intake.missing(), known, limits, hosts, audience.awaited)
-            streams = _Streams(want, sources, limits, schedule, intake, tasks, jitter)
+            tasks.create_task(receiver.hash_file())
+            resumed = await receiver.resume()
+            reused = await receiver.reuse(local) if local else 0
+            await receiver.require_space()
+            schedule = Schedule(want.offsets, receiver.missing(), known, limits, hosts, observer.awaited)
+            streams = _Streams(want, sources, limits, schedule, receiver, tasks, jitter)
             await streams.run()
     except BaseExceptionGroup as failures:
         cause = _first_cause(failures)
         raise cause from cause.__cause__
     for source, error in schedule.dropped.items():
-        if error.code == "BAD-PIECE":  # proven only now: until the file was whole, the index could have been wrong
-            known[source].lied = error
-    return Fetched(
+        if error.code == "BAD-PIECE":  # proven only now: before the whole file matched, the index could be wrong
+            known[source].bad_piece = error
+    return FetchResult(
         bytes_by_source=streams.counted,
         bytes_by_host=_by_host(streams.counted, hosts),
         resumed=resumed,
@@ -461,7 +437,7 @@ async def fetch_file(
 
 
 class _Streams:
-    """The requests under way: one task each, and one for each piece that is being checked."""
+    """The open requests: one task each, and one task for each piece that is being checked."""
 
     def __init__(
         self,
@@ -469,7 +445,7 @@ class _Streams:
         sources: Sequence[BlobSource],
         limits: TransferLimits,
         schedule: Schedule,
-        intake: TransferReceiver,
+        receiver: TransferReceiver,
         tasks: asyncio.TaskGroup,
         jitter: Callable[[], float],
     ) -> None:
@@ -478,7 +454,7 @@ class _Streams:
         self._names = names_of(sources)
         self._limits = limits
         self._schedule = schedule
-        self._intake = intake
+        self._receiver = receiver
         self._tasks = tasks
         self._jitter = jitter
         self._now = asyncio.get_running_loop().time
@@ -489,28 +465,28 @@ class _Streams:
         self.arrived = 0
 
     async def run(self) -> None:
-        """Return when every piece is in."""
+        """Run until every piece is written."""
         schedule = self._schedule
         while not schedule.finished:
             now = self._now()
             for request in schedule.assign(now):
                 task = self._tasks.create_task(self._stream(request))
-                task.add_done_callback(partial(self._over, request))
+                task.add_done_callback(partial(self._request_done, request))
                 self._running[request] = task
             if schedule.exhausted:
-                raise self._nobody_left()
+                raise self._no_source_error()
             if now - self._progressed >= self._limits.patience:
-                raise self._out_of_patience()
-            self._end_dead()
+                raise self._timeout_error()
+            self._cancel_inactive()
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(TICK, schedule.wake(now) or TICK)):
+                async with asyncio.timeout(min(TICK, schedule.next_wake(now) or TICK)):
                     await self._changed.wait()
-        for task in self._running.values():  # what still comes was brought by others
+        for task in self._running.values():  # their pieces came from other requests
             task.cancel()
 
     async def _stream(self, request: RangeRequest) -> ComityError | None:
-        """Read a run of pieces. Returns what the source did wrong; what this machine does wrong is raised."""
+        """Read a run of pieces. Returns an error of the source; raises an error of this machine."""
         source = self._sources[request.source]
         offset, stop = self._want.offsets[request.first], request.stop
         length = self._want.offsets[stop] - offset
@@ -518,48 +494,48 @@ class _Streams:
         piece = request.first
         try:
             async with aclosing(source.read(self._want.digest, offset, length)) as chunks:
-                answer = RangeStream(chunks, silence=self._limits.silence)
+                answer = RangeStream(chunks, read_timeout=self._limits.read_timeout)
                 while self._schedule.begin(request, piece):
                     self._changed.set()
-                    buffer = await self._intake.buffers.take()
+                    buffer = await self._receiver.buffers.take()
                     try:
-                        await answer.fill(self._intake.view(piece, buffer), partial(self._received, request))
+                        await answer.fill(self._receiver.view(piece, buffer), partial(self._received, request))
                     except BaseException:
-                        self._intake.buffers.give(buffer)
+                        self._receiver.buffers.give(buffer)
                         raise
                     if settling:
                         await asyncio.wait({settling})
-                    settling = self._tasks.create_task(self._settle(request, piece, buffer))
+                    settling = self._tasks.create_task(self._check_piece(request, piece, buffer))
                     piece += 1
                 if piece == stop:
                     await answer.end()
         except ComityError as error:
             return error
         finally:
-            if settling:  # the verdict on its pieces comes before the request is over
+            if settling:  # finish checking its pieces before the request ends
                 await asyncio.wait({settling})
         return None
 
-    async def _settle(self, request: RangeRequest, piece: int, buffer: bytearray) -> None:
-        found = await self._intake.keep(piece, buffer)
+    async def _check_piece(self, request: RangeRequest, piece: int, buffer: bytearray) -> None:
+        found = await self._receiver.write_piece(piece, buffer)
         now, length = self._now(), self._want.records[piece].length
         if found != self._want.records[piece].sha256:
-            self._intake.buffers.give(buffer)
+            self._receiver.buffers.give(buffer)
             self._schedule.bad(request, piece, found, now, self._jitter())
         elif self._schedule.verified(request, piece, now):
-            self._intake.accept(piece, buffer, self._names[request.source])
+            self._receiver.accept(piece, buffer, self._names[request.source])
             self.counted[request.source] = self.counted.get(request.source, 0) + length
             self._progressed = now
         else:
-            self._intake.buffers.give(buffer)
-        self._end_dead()
+            self._receiver.buffers.give(buffer)
+        self._cancel_inactive()
         self._changed.set()
 
     def _received(self, request: RangeRequest, count: int) -> None:
         request.received += count
         self.arrived += count
 
-    def _over(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
+    def _request_done(self, request: RangeRequest, task: asyncio.Task[ComityError | None]) -> None:
         self._running.pop(request, None)
         error = None if task.cancelled() or task.exception() else task.result()
         if error is None:
@@ -568,33 +544,33 @@ class _Streams:
             self._schedule.failed(request, error, self._now(), self._jitter())
         else:
             self._schedule.refused(request, error)
-        self._end_dead()
+        self._cancel_inactive()
         self._changed.set()
 
-    def _end_dead(self) -> None:
-        for request in [request for request in self._running if not request.live]:
+    def _cancel_inactive(self) -> None:
+        for request in [request for request in self._running if not request.active]:
             self._running.pop(request).cancel()
 
-    def _nobody_left(self) -> ComityError:
+    def _no_source_error(self) -> ComityError:
         dropped = self._schedule.dropped
-        what = f"nobody gives {short(self._want.digest)}"
-        why = self._listed({source: [str(error)] for source, error in dropped.items()})
+        what = f"no source delivers {short(self._want.digest)}"
+        why = self._format_faults({source: [str(error)] for source, error in dropped.items()})
         if any(error.code == "BAD-PIECE" for error in dropped.values()):
-            if self._schedule.doubted:
-                why = f"the same bytes came twice where the index says otherwise: {why}"
+            if self._schedule.index_suspect:
+                why = f"the same bytes arrived twice and do not match the piece index: {why}"
                 return Untrusted(what, why=why, hint="try another piece index", code="PIECE-INDEX")
             return Untrusted(what, why=why, hint="try other sources", code="BAD-PIECES")
         if dropped and all(isinstance(error, NotFound) for error in dropped.values()):
             return NotFound(what, why=why)
         if dropped and all(isinstance(error, Refused) for error in dropped.values()):
             return Refused(what, why=why)
-        return Unavailable(what, why=why or "no source was given", code="NO-SOURCE")
+        return Unavailable(what, why=why or "there is no source", code="NO-SOURCE")
 
-    def _out_of_patience(self) -> ComityError:
-        why = f"nothing came for {self._limits.patience:g} s. {self._listed(self._schedule.faults)}".rstrip()
-        return Unavailable(f"gave up on {short(self._want.digest)} for now", why=why, hint=RESUME, code="PATIENCE")
+    def _timeout_error(self) -> ComityError:
+        why = f"no new piece for {self._limits.patience:g} s. {self._format_faults(self._schedule.faults)}".rstrip()
+        return Unavailable(f"transfer of {short(self._want.digest)} timed out", why=why, hint=RESUME, code="PATIENCE")
 
-    def _listed(self, faults: Mapping[SourceKey, Sequence[str]]) -> str:
+    def _format_faults(self, faults: Mapping[SourceKey, Sequence[str]]) -> str:
         return "; ".join(f"{self._names[source]}: {', '.join(kinds)}" for source, kinds in faults.items())
 
 

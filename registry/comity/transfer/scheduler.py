@@ -1,30 +1,25 @@
-"""What a transfer is asked for, which pieces are still to do, and the bounds it keeps. Values only, no I/O.
+"""The scheduler of a transfer: which source fetches which pieces next. Also limits, requests and source health.
 
-One run of pieces asked of one source: what the schedule hands to whoever drives the sources.
+A state machine: no I/O, no clock, no randomness; time (in seconds) and jitter are arguments. The rules (the
+numbers come from measurements of three policies over slow and malicious links):
 
-What is known of a source: how fast it is, how often it failed, whether it lied. A value that the schedule keeps.
-
-Who fetches which pieces next. A state machine: no I/O, no clock, no randomness; seconds and jitter are arguments.
-
-The rules (protocol, section 11; the numbers come from measurements of three policies over slow and lying links):
-
-(1) The to-do list is shared and in file order. A request takes a run of neighbours from its front: one piece for a
-    source not yet known, about `run_seconds` worth for a known one, a share of the rest where several sources are up.
+(1) The to-do list is shared and in file order. A request takes a run of adjacent pieces from its front: one piece for
+    an unknown source, about `run_seconds` worth for a known one, a share of the rest if several sources are available.
 (2) A source has one request, and a second one while the first is on its last piece, so that no round trip is idle.
-(3) Nothing left to take: the piece expected last is taken over by a source that would have it 20 % sooner. One that
-    its holder has not begun moves; one under way is doubled. At most two requests hold a piece, and the first wins;
-    where a third source would still be sooner than both, the slower one that had its time gives way.
-(4) A failure (silence, error, wrong length) makes the source rest, longer each time; it never drops it.
+(3) When no piece is left to take, a source takes over the piece that is expected last if it would finish it 20 %
+    sooner. A piece that is not begun moves; one in progress is requested twice. At most two requests hold a piece, and
+    the first to finish wins. If a third source would be sooner than both, the slower one past its grace period ends.
+(4) A failure (timeout, error, wrong length) makes the source back off, longer each time; it never drops the source.
 (5) An answer such as NotFound drops the source from this transfer.
-(6) A bad piece drops the source at once. The last one left is asked again after a rest, once, because the piece may
-    have been damaged on its way; its second bad piece drops it too, for then nobody is left who could be believed.
-(7) All streams taken while a source waits without one: the slowest request gives way, so that no number of sources
-    that drip can keep an honest one out.
-(8) Sources that lead to one host, by gRPC and by HTTPS for example, share what (2), (3) and (7) give to one source.
-    Each is asked for one piece `TRIALS` times; else the one that has shown the higher rate is asked, and the others
-    again now and then, for links change. One that rests or is dropped leaves the host to the others.
-(9) What a reader waits for is taken first, and while one waits nothing is begun more than `WINDOW` beyond it: sources
-    that have nothing else to do then come to (3), and a slow one does not keep the reader waiting.
+(6) A bad piece drops the source at once. The last source is asked once more after a back-off, because the piece may
+    have been damaged in transit; a second bad piece drops it too, because no source is left to compare with.
+(7) If all streams are in use while a source has none, the slowest request ends, so that no number of slow sources can
+    keep an honest one out.
+(8) Sources that lead to one host, for example by gRPC and by HTTPS, share the quota of one source in (2), (3) and (7).
+    Each is asked for one piece `TRIALS` times; then the one with the higher rate is asked, and the others again every
+    `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
+(9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
+    sources then apply (3), so a slow source does not keep the reader waiting.
 """
 
 from __future__ import annotations
@@ -37,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from comity.transfer.sources import SourceKey
-from comity.trust.artifact import PIECE, PieceRecord
+from comity.trust.artifact import PIECE_SIZE, PieceRecord
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 
@@ -46,9 +41,9 @@ MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """One file: the SHA-256 that decides, its size in bytes, and the records by which its pieces are checked.
+    """One file: its SHA-256, which is authoritative, its size in bytes, and the records that verify its pieces.
 
-    Raises Untrusted (code PIECE-INDEX) where the records do not tile `size` bytes in pieces of 1 byte to 4 MiB.
+    Raises Untrusted (code PIECE-INDEX) if the records do not tile `size` bytes in pieces of 1 byte to 4 MiB.
     """
 
     digest: Digest
@@ -58,17 +53,17 @@ class WantedFile:
 
     def __post_init__(self) -> None:
         offsets = list(itertools.accumulate((record.length for record in self.records), initial=0))
-        if offsets[-1] != self.size or not all(0 < record.length <= PIECE for record in self.records):
+        if offsets[-1] != self.size or not all(0 < record.length <= PIECE_SIZE for record in self.records):
             raise Untrusted(
-                f"the pieces of {short(self.digest)} cannot be right",
-                why=f"they do not tile {self.size} bytes in pieces of 1 to {PIECE} bytes",
+                f"the piece records of {short(self.digest)} are invalid",
+                why=f"they do not tile {self.size} bytes in pieces of 1 to {PIECE_SIZE} bytes",
                 hint="try another piece index",
                 code="PIECE-INDEX",
             )
         object.__setattr__(self, "offsets", offsets)
 
     def at(self, offset: int) -> int:
-        """The piece in which the byte at `offset` stands."""
+        """The piece that contains the byte at `offset`."""
         return bisect_right(self.offsets, offset) - 1
 
     def span(self, piece: int) -> tuple[int, int]:
@@ -78,34 +73,34 @@ class WantedFile:
 
 @dataclass(frozen=True, slots=True)
 class TransferLimits:
-    """The bounds and patience of one transfer. Buffers take at most `buffers` pieces of 4 MiB, whoever sends what.
+    """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB.
 
     Attributes:
-        silence: seconds without a byte after which a request has failed.
-        patience: seconds without a newly verified piece after which the transfer gives up with Unavailable. A
-            deadline for the whole is `asyncio.timeout` around the call: what is verified stays for the next try.
-        streams: open requests at a time, all sources together; below `buffers`, or the two would wait for each other.
-        buffers: piece buffers in memory, all uses together.
+        read_timeout: seconds without a byte after which a request fails.
+        patience: seconds without a newly verified piece after which the transfer fails with Unavailable. For a total
+            deadline use `asyncio.timeout` around the call: verified pieces stay for the next try.
+        streams: open requests at a time, over all sources; must be below `buffers`, or a deadlock is possible.
+        buffers: piece buffers in memory, for all uses.
         run_bytes: the longest range of one request; a slower source gets about `run_seconds` worth of pieces.
-        first_rest, longest_rest: seconds of the back-off of a source that failed once, and at most.
+        first_delay, max_delay: seconds of a source's back-off after its first failure, and at most.
     """
 
-    silence: float = 3.0
+    read_timeout: float = 3.0
     patience: float = 600.0
     streams: int = 8
     buffers: int = 12
     run_bytes: int = 128 * MIB
     run_seconds: float = 2.0
-    first_rest: float = 0.5
-    longest_rest: float = 30.0
+    first_delay: float = 0.5
+    max_delay: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 < self.streams < self.buffers:
-            raise ValueError("a transfer needs a stream, and more buffers than streams")
+            raise ValueError("streams must be positive and less than buffers")
 
 
-class Runs:
-    """A set of piece numbers, held as ascending runs of neighbours."""
+class PieceRuns:
+    """A set of piece numbers, stored as ascending runs of adjacent pieces."""
 
     def __init__(self, pieces: Iterable[int] = ()) -> None:
         self._starts: list[int] = []
@@ -141,11 +136,11 @@ class Runs:
 
     @property
     def first(self) -> int:
-        """The lowest piece of a set that is not empty."""
+        """The lowest piece. The set must not be empty."""
         return self._starts[0]
 
     def take(self, most: int, start: int) -> range:
-        """Remove and return `start`, which is in the set, and its next neighbours, at most `most` pieces in all."""
+        """Remove and return `start`, which must be in the set, and the adjacent pieces, at most `most` in all."""
         at = bisect_right(self._starts, start) - 1
         first, end = self._starts[at], self._stops[at]
         stop = min(end, start + most)
@@ -157,13 +152,13 @@ class Runs:
 
 
 FIRST_BYTES: Final = 64 * 1024
-"""A request that has brought less is judged as if this much had arrived: its promise falls as it waits."""
+"""A request that received less is rated as if this much had arrived; its expected rate falls while it waits."""
 
 
 @dataclass(slots=True, eq=False)
 class RangeRequest:
-    """A run of pieces, [first, stop), asked of one source. While it runs, `at` is the piece under way, `stop` may move
-    down, and `live` may turn False, for good: the driver must then end it."""
+    """A run of pieces, [first, stop), requested from one source. While it runs, `at` is the current piece, `stop` may
+    decrease, and `active` may become False permanently: the driver must then end the request."""
 
     source: SourceKey
     first: int
@@ -171,38 +166,38 @@ class RangeRequest:
     started: float
     at: int
     received: int = 0
-    live: bool = True
+    active: bool = True
 
     def rate(self, now: float) -> float:
         """Bytes per second so far."""
         return self.received / max(now - self.started, 1e-6)
 
-    def promise(self, now: float) -> float:
-        """Bytes per second to count on from here, more than none."""
+    def expected_rate(self, now: float) -> float:
+        """Expected bytes per second from now on; positive."""
         return max(self.received, FIRST_BYTES) / max(now - self.started, 1e-6)
 
 
 UNPROVEN_RATE: Final = 256 * 1024.0
-"""Bytes per second expected of a source that has shown nothing yet."""
+"""Bytes per second expected of a source without measurements."""
 
 
 @dataclass(slots=True)
 class SourceHealth:
-    """What is known of a source. May be shared by the transfers of one pull, so that none learns it anew.
+    """Measurements of a source. May be shared by the transfers of one pull.
 
     Attributes:
-        rate: bytes per second, smoothed; None until it has shown something, if only that it is slow.
-        failures: in a row.
-        rests_until: not asked before this time.
-        lied: why it is not asked at all; set when a finished transfer has proven a piece of this source bad.
-        asked: requests made of it.
-        last_asked: when the last one was.
+        rate: bytes per second, smoothed; None until measured.
+        failures: consecutive failures.
+        backoff_until: the source is not asked before this time.
+        bad_piece: the error if a finished transfer has proven a piece of this source bad; it is not asked any more.
+        asked: number of requests.
+        last_asked: time of the last request.
     """
 
     rate: float | None = None
     failures: int = 0
-    rests_until: float = -math.inf
-    lied: ComityError | None = None
+    backoff_until: float = -math.inf
+    bad_piece: ComityError | None = None
     asked: int = 0
     last_asked: float = -math.inf
 
@@ -212,17 +207,17 @@ class SourceHealth:
 
     @property
     def expected(self) -> float:
-        """Bytes per second to count on, more than none: a failure halves what a source has shown."""
+        """Expected bytes per second; positive. Each consecutive failure halves the measured rate."""
         rate = UNPROVEN_RATE if self.rate is None else self.rate
         return max(1.0, rate * 0.5 ** min(self.failures, 16))
 
     def learn(self, rate: float) -> None:
         self.rate = rate if self.rate is None else 0.7 * self.rate + 0.3 * rate
 
-    def rest(self, now: float, jitter: float, limits: TransferLimits) -> None:
+    def back_off(self, now: float, jitter: float, limits: TransferLimits) -> None:
         self.failures += 1
-        pause = min(limits.longest_rest, limits.first_rest * 2 ** min(self.failures - 1, 16))
-        self.rests_until = now + pause * (0.5 + 0.5 * jitter)
+        pause = min(limits.max_delay, limits.first_delay * 2 ** min(self.failures - 1, 16))
+        self.backoff_until = now + pause * (0.5 + 0.5 * jitter)
 
 
 SOONER: Final = 0.8
@@ -230,17 +225,18 @@ MAX_FAULTS: Final = 8
 TRIALS: Final = 2
 WINDOW: Final = 64 * MIB
 TRIAL_EVERY: Final = 30.0
-"""Seconds after which another way to a host is tried again."""
+"""Seconds after which another source of a host is tried again."""
 
 
 class Schedule:
-    """How the pieces `missing` of a file cut at `offsets` are had from the sources.
+    """Assigns the `missing` pieces of a file cut at `offsets` to sources.
 
-    The driver starts what `assign` returns, asks `begin` before each piece, adds up `Request.received`, reports
-    `verified` or `bad` for each piece, and then ends the request by exactly one of `ended`, `failed`, `refused`.
+    The driver starts the requests that `assign` returns, calls `begin` before each piece, adds to
+    `RangeRequest.received`, reports `verified` or `bad` for each piece, and then ends the request by exactly one of
+    `ended`, `failed`, `refused`.
 
     Args:
-        hosts: where sources lead to; one that is not listed is a host by itself.
+        hosts: the host of each source; a source that is not listed is its own host.
         awaited: pieces that readers wait for, ascending.
     """
 
@@ -254,16 +250,16 @@ class Schedule:
         awaited: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self._offsets = offsets
-        self._todo = Runs(missing)
+        self._todo = PieceRuns(missing)
         self._holders: dict[int, list[RangeRequest]] = {}
         self._requests: list[RangeRequest] = []
         self._sources = sources
         self._hosts = {name: name for name in sources} | dict(hosts or {})
         self._limits = limits
         self._awaited = awaited
-        self._forgiven: set[SourceKey] = set()
+        self._retried: set[SourceKey] = set()
         self._wrong: dict[tuple[int, bytes], int] = {}
-        self.dropped = {name: standing.lied for name, standing in sources.items() if standing.lied}
+        self.dropped = {name: health.bad_piece for name, health in sources.items() if health.bad_piece}
         self.faults: dict[SourceKey, list[str]] = {}
 
     @property
@@ -272,12 +268,12 @@ class Schedule:
 
     @property
     def exhausted(self) -> bool:
-        """Pieces are missing, every source is dropped, and nothing is under way."""
+        """Pieces are missing, every source is dropped, and no request is open."""
         return bool(self._todo) and not self._requests and len(self.dropped) == len(self._sources)
 
     @property
-    def doubted(self) -> bool:
-        """The same wrong bytes came twice for one piece: rather the piece index is wrong than the sources."""
+    def index_suspect(self) -> bool:
+        """The same wrong bytes arrived twice for one piece: the piece index is probably wrong, not the sources."""
         return any(times > 1 for times in self._wrong.values())
 
     @property
@@ -288,76 +284,76 @@ class Schedule:
         return tuple(self._holders.get(piece, ()))
 
     def assign(self, now: float) -> list[RangeRequest]:
-        """Requests to start now. May also end the life of others."""
+        """Requests to start now. May also deactivate other requests."""
         started = []
         while request := self._next(now):
             self._requests.append(request)
-            standing = self._sources[request.source]
-            standing.asked, standing.last_asked = standing.asked + 1, now
+            health = self._sources[request.source]
+            health.asked, health.last_asked = health.asked + 1, now
             for piece in range(request.first, request.stop):
                 self._holders.setdefault(piece, []).append(request)
             started.append(request)
         return started
 
-    def wake(self, now: float) -> float | None:
-        """Seconds until a resting source may be asked again; None where none rests."""
-        rests = (self._sources[name].rests_until - now for name in self._remaining())
-        return min((rest for rest in rests if rest > 0), default=None)
+    def next_wake(self, now: float) -> float | None:
+        """Seconds until a source's back-off ends; None if no source backs off."""
+        delays = (self._sources[name].backoff_until - now for name in self._remaining())
+        return min((delay for delay in delays if delay > 0), default=None)
 
     def begin(self, request: RangeRequest, piece: int) -> bool:
-        """May `request` go on to `piece`? False where its run has ended or others have taken the rest of it."""
-        if not request.live or piece >= request.stop:
+        """Whether `request` may continue with `piece`. False if its run has ended or other requests took the rest."""
+        if not request.active or piece >= request.stop:
             return False
         request.at = piece
         return True
 
     def verified(self, request: RangeRequest, piece: int, now: float) -> bool:
-        """A piece's bytes are right and kept. False where another request had brought it before."""
-        standing = self._sources[request.source]
-        standing.failures = 0
+        """A piece is verified and written. Returns False if another request delivered it earlier."""
+        health = self._sources[request.source]
+        health.failures = 0
         self._learn(request, now)
         holders = self._holders.pop(piece, None)
         for loser in holders or ():
             if loser is not request:
-                loser.live = False
+                loser.active = False
                 self._learn(loser, now)
         return holders is not None
 
     def bad(self, request: RangeRequest, piece: int, got: bytes, now: float, jitter: float) -> None:
-        """A piece's bytes hash to `got`, which is not what its record says. Rule (6)."""
+        """A piece's bytes hash to `got`, which does not match its record. Rule (6)."""
         source = request.source
-        error = Untrusted("wrong bytes", why=f"piece {piece} does not have its hash", code="BAD-PIECE")
+        error = Untrusted("wrong bytes", why=f"piece {piece} does not match its hash", code="BAD-PIECE")
         self._note(source, error)
         self._wrong[piece, got] = self._wrong.get((piece, got), 0) + 1
         if any(name != source for name in self._remaining()):
             self._drop(source, error)
-        elif request.live:  # what else was under way when it was forgiven is not held against it
-            if source in self._forgiven:
+        elif request.active:  # other requests open at the first bad piece do not count
+            if source in self._retried:
                 self._drop(source, error)
             else:
-                self._forgiven.add(source)
-                self._sources[source].rest(now, jitter, self._limits)
-                self._end_life(source)
+                self._retried.add(source)
+                self._sources[source].back_off(now, jitter, self._limits)
+                self._end_requests(source)
 
     def failed(self, request: RangeRequest, error: ComityError, now: float, jitter: float) -> None:
-        """The request ended before its run did, for a reason that may pass. Rule (4)."""
-        standing = self._sources[request.source]
+        """The request ended early for a temporary reason. Rule (4)."""
+        health = self._sources[request.source]
         if request.received:
             self._learn(request, now)
-        if standing.rests_until <= now:
-            standing.rest(now, jitter, self._limits)
+        if health.backoff_until <= now:
+            health.back_off(now, jitter, self._limits)
         self._note(request.source, error)
         self.ended(request)
 
     def refused(self, request: RangeRequest, error: ComityError) -> None:
-        """The source has answered, and will not answer otherwise. Rule (5)."""
+        """The source gave a final negative answer. Rule (5)."""
         self._note(request.source, error)
         self._drop(request.source, error)
         self.ended(request)
 
     def ended(self, request: RangeRequest) -> None:
-        """The request is over. What nobody else holds is to do again."""
-        request.live = False
+        """The request is over. Pieces that no other request holds return to the to-do list."""
+        request.active = False
         self._requests.remove(request)
         for piece in range(request.first, request.stop):
             holders = self._holders.get(piece, [])
@@ -370,22 +366,22 @@ class Schedule:
     def _next(self, now: float) -> RangeRequest | None:
         for source in self._askable(now):
             if len(self._requests) >= self._limits.streams:
-                self._give_way(source, now)
+                self._preempt_slowest(source, now)
                 return None
             if request := self._take(source, now) or self._take_over(source, now):
                 return request
         return None
 
     def _askable(self, now: float) -> list[SourceKey]:
-        """Sources that may be given a request, in this order: those that have none, were never tried, promise most.
+        """Sources that may get a request, ordered: without a request, untried, highest expected rate.
 
-        Each gets its trial before any gets its second, and slow ones fall behind: no number of them starves a good one.
-        Of those that lead to one host only one is named.
+        Each source gets its first request before any gets its second, and slow ones come last, so no number of slow
+        sources can starve a good one. Only one source per host is listed.
         """
-        ways: dict[SourceKey, list[SourceKey]] = {}
+        sources_by_host: dict[SourceKey, list[SourceKey]] = {}
         for name in self._remaining():
-            if self._sources[name].rests_until <= now:
-                ways.setdefault(self._hosts[name], []).append(name)
+            if self._sources[name].backoff_until <= now:
+                sources_by_host.setdefault(self._hosts[name], []).append(name)
         hosts = {self._hosts[name] for name in self._remaining()}
         mine = {host: [request for request in self._requests if self._hosts[request.source] == host] for host in hosts}
         waiting = sum(not requests for requests in mine.values())
@@ -395,7 +391,7 @@ class Schedule:
             return not requests or (spare and len(requests) == 1 and requests[0].at == requests[0].stop - 1)
 
         return sorted(
-            (self._way(names, now) for host, names in ways.items() if ready(mine[host])),
+            (self._best_source(names, now) for host, names in sources_by_host.items() if ready(mine[host])),
             key=lambda name: (
                 len(mine[self._hosts[name]]),
                 not self._sources[name].untried,
@@ -403,14 +399,14 @@ class Schedule:
             ),
         )
 
-    def _way(self, names: Sequence[SourceKey], now: float) -> SourceKey:
-        """Rule (8): the source to ask, of those that lead to one host."""
+    def _best_source(self, names: Sequence[SourceKey], now: float) -> SourceKey:
+        """Rule (8): the source of one host to ask."""
 
         def due(name: SourceKey) -> bool:
-            standing = self._sources[name]
+            health = self._sources[name]
             if any(request.source == name for request in self._requests):
-                return False  # it is being tried
-            return standing.asked < TRIALS or now - standing.last_asked >= TRIAL_EVERY
+                return False  # a trial is in progress
+            return health.asked < TRIALS or now - health.last_asked >= TRIAL_EVERY
 
         trials = [name for name in names if due(name)]
         if trials:
@@ -418,13 +414,13 @@ class Schedule:
         return max(names, key=lambda name: self._sources[name].expected)
 
     def _take(self, source: SourceKey, now: float) -> RangeRequest | None:
-        if (start := self._front()) is None:
+        if (start := self._next_piece()) is None:
             return None
         run = self._todo.take(self._run_length(source, now), start)
         return RangeRequest(source, run.start, run.stop, started=now, at=run.start) if run else None
 
-    def _front(self) -> int | None:
-        """The piece to begin with next; None where all that is left can wait. Rule (9)."""
+    def _next_piece(self) -> int | None:
+        """The next piece to begin; None if the remaining pieces must wait. Rule (9)."""
         if not self._todo:
             return None
         missing = [piece for piece in self._awaited() if piece in self._todo or piece in self._holders]
@@ -437,19 +433,19 @@ class Schedule:
         return first
 
     def _run_length(self, source: SourceKey, now: float) -> int:
-        standing = self._sources[source]
-        if standing.rate is None or standing.failures or self._on_trial(source):
+        health = self._sources[source]
+        if health.rate is None or health.failures or self._on_trial(source):
             return 1
-        up = len({self._hosts[name] for name in self._remaining() if self._sources[name].rests_until <= now})
+        up = len({self._hosts[name] for name in self._remaining() if self._sources[name].backoff_until <= now})
         share = math.ceil(len(self._todo) / (2 * up)) if up > 1 else len(self._todo)
         mean = self._offsets[-1] / (len(self._offsets) - 1)
-        worth = int(min(standing.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
-        return max(1, min(share, worth))
+        pieces = int(min(health.rate * self._limits.run_seconds, self._limits.run_bytes) / mean)
+        return max(1, min(share, pieces))
 
     def _on_trial(self, source: SourceKey) -> bool:
-        """Whether another way to its host may turn out to be the faster one."""
-        ways = sum(self._hosts[name] == self._hosts[source] for name in self._remaining())
-        return ways > 1 and self._sources[source].asked < TRIALS
+        """Whether another source of the same host may be faster."""
+        count = sum(self._hosts[name] == self._hosts[source] for name in self._remaining())
+        return count > 1 and self._sources[source].asked < TRIALS
 
     def _take_over(self, source: SourceKey, now: float) -> RangeRequest | None:
         def due(piece: int) -> float:
@@ -457,9 +453,9 @@ class Schedule:
 
         def open_to_others(piece: int) -> bool:
             holders = self._holders.get(piece, [])
-            if any(self._same_host(holder, source) or not holder.live for holder in holders):
+            if any(self._same_host(holder, source) or not holder.active for holder in holders):
                 return False
-            return len(holders) == 1 or any(self._had_its_time(holder, now) for holder in holders)
+            return len(holders) == 1 or any(self._past_grace(holder, now) for holder in holders)
 
         last = {request.stop - 1 for request in self._requests}
         piece = max(filter(open_to_others, last), key=due, default=None)
@@ -471,8 +467,8 @@ class Schedule:
             return None
         holders = self._holders[piece]
         if len(holders) == 2:
-            settled = (holder for holder in holders if self._had_its_time(holder, now))
-            self._displace(max(settled, key=lambda holder: self._seconds_left(holder, now)), now)
+            settled = (holder for holder in holders if self._past_grace(holder, now))
+            self._preempt(max(settled, key=lambda holder: self._seconds_left(holder, now)), now)
             return None
         if piece > holders[0].at:
             holders[0].stop = piece
@@ -481,29 +477,29 @@ class Schedule:
 
     def _seconds_left(self, request: RangeRequest, now: float) -> float:
         left = self._offsets[request.stop] - self._offsets[request.first] - request.received
-        return left / request.promise(now)
+        return left / request.expected_rate(now)
 
-    def _had_its_time(self, request: RangeRequest, now: float) -> bool:
-        return now - request.started >= self._limits.silence
+    def _past_grace(self, request: RangeRequest, now: float) -> bool:
+        return now - request.started >= self._limits.read_timeout
 
-    def _give_way(self, source: SourceKey, now: float) -> None:
-        """Rule (7). One at a time."""
-        if any(self._same_host(request, source) or not request.live for request in self._requests):
+    def _preempt_slowest(self, source: SourceKey, now: float) -> None:
+        """Rule (7). At most one request at a time."""
+        if any(self._same_host(request, source) or not request.active for request in self._requests):
             return
-        settled = (request for request in self._requests if self._had_its_time(request, now))
+        settled = (request for request in self._requests if self._past_grace(request, now))
         slowest = min(settled, key=lambda request: request.rate(now), default=None)
-        standing = self._sources[source]
-        if slowest and (standing.untried or 2 * slowest.rate(now) < standing.expected):
-            self._displace(slowest, now)
+        health = self._sources[source]
+        if slowest and (health.untried or 2 * slowest.rate(now) < health.expected):
+            self._preempt(slowest, now)
 
-    def _displace(self, request: RangeRequest, now: float) -> None:
-        """End a request for the sake of others; its source rests while these show their worth."""
-        request.live = False
+    def _preempt(self, request: RangeRequest, now: float) -> None:
+        """End a request in favour of others; its source backs off while the others are measured."""
+        request.active = False
         self._learn(request, now)
-        self._sources[request.source].rests_until = now + 2 * self._limits.silence
+        self._sources[request.source].backoff_until = now + 2 * self._limits.read_timeout
 
     def _learn(self, request: RangeRequest, now: float) -> None:
-        """The requests of a host share its link: it gives what this one brings, times their number."""
+        """Update the source's rate. Requests of a host share its link, so the rate is multiplied by their number."""
         self._sources[request.source].learn(request.rate(now) * self._streams(request.source))
 
     def _streams(self, source: SourceKey) -> int:
@@ -517,12 +513,12 @@ class Schedule:
 
     def _drop(self, source: SourceKey, error: ComityError) -> None:
         self.dropped.setdefault(source, error)
-        self._end_life(source)
+        self._end_requests(source)
 
-    def _end_life(self, source: SourceKey) -> None:
+    def _end_requests(self, source: SourceKey) -> None:
         for request in self._requests:
             if request.source == source:
-                request.live = False
+                request.active = False
 
     def _note(self, source: SourceKey, error: ComityError) -> None:
         faults = self.faults.setdefault(source, [])

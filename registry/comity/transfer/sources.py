@@ -1,14 +1,10 @@
-"""What a source is, apart from what people call it: the key of every table about sources.
+"""Sources of a transfer: identity and protocol of a remote source, bounded streams, HTTPS ranges, and local pieces.
 
-Where bytes come from: the protocol of a remote source, its answer as the transfer reads it, and local pieces.
+No source is trusted, nor is the local disk: all bytes are hashed before they count.
 
-No source is trusted here, nor is the local disk: whatever these hand over is hashed before it counts.
-
-
-A blob by HTTPS ranges: a second way to a node, beside its gRPC streams, or a service that the node points to.
-
-Where the blob lies the node says over gRPC, in URLs that open for a short while. They are hints: the pieces are hashed
-like anybody's. Reading runs in threads of its own, so that a slow node never keeps the hashing waiting.
+A range source reads a blob by HTTPS ranges, beside a node's gRPC streams, from the node or from a service that the node
+names. The node gives the location over gRPC, in URLs that expire soon. They are hints: pieces are hashed as from any
+source. Reading runs in its own threads, so that a slow node does not delay hashing.
 """
 
 from __future__ import annotations
@@ -28,16 +24,16 @@ from comity.wire.messages import BlobLocation
 from comity.wire.tls import CertificatePin, RangeClient, RangeUrl
 
 SHOWN: Final = 12
-"""Hex digits that tell two sources of one name apart where they are shown."""
+"""Hex digits of a key, shown to distinguish sources of the same name."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SourceKey:
-    """Two sources are one if their keys are equal, whatever their names.
+    """The identity of a source: two sources with equal keys are the same, whatever their names.
 
     Attributes:
-        kind: what sort of source it is, such as `node`.
-        value: which of that sort: made of keys, identities and digests, never of a name that somebody chose.
+        kind: the kind of source, such as `node`.
+        value: unique within its kind: made of keys, identities and digests, never of a chosen name.
     """
 
     kind: str
@@ -49,54 +45,54 @@ class SourceKey:
 
 
 def shown_names(names: Mapping[SourceKey, str]) -> dict[SourceKey, str]:
-    """A text for each source that no other one has: its name, with a short key behind it where that is not enough."""
+    """A unique text for each source: its name, followed by a short key if the name is ambiguous."""
     times = Counter(names.values())
 
     def alone(name: str) -> bool:
-        return times[name] == 1 and not name.endswith(")")  # which could imitate another one's name and key
+        return times[name] == 1 and not name.endswith(")")  # it could imitate the name and key of another source
 
     return {key: name if alone(name) else f"{name} ({key.short})" for key, name in names.items()}
 
 
 class BlobSource(Protocol):
-    """Somebody who may have the blob."""
+    """A remote source that may have the blob."""
 
     @property
     def key(self) -> SourceKey:
-        """Which source this is; distinct among the sources of a transfer."""
+        """The identity of this source; unique among the sources of a transfer."""
         ...
 
     @property
     def name(self) -> str:
-        """What people call it, in errors and results; several sources may have one name."""
+        """The display name for errors and results; not necessarily unique."""
         ...
 
     @property
     def host(self) -> SourceKey:
-        """Where it leads. Sources of one host share its link: only the faster of them is asked, as far as is known."""
+        """The host that the source leads to. Sources of one host share its link: normally only the faster is asked."""
         ...
 
     def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Stream `length` bytes of the blob from `offset`, in messages of any size from one byte to about 1 MiB.
 
-        An async generator: closing it must free the stream. It raises Unavailable (but not NotFound) for what may
-        pass, and is then asked again after a rest; any other ComityError is an answer, and it is not asked again.
+        An async generator: closing it must free the stream. It raises Unavailable (but not NotFound) for a temporary
+        failure, and is asked again after a back-off. Any other ComityError is final: the source is dropped.
         """
         ...
 
 
 def names_of(sources: Sequence[BlobSource]) -> dict[SourceKey, str]:
-    """What to call each of `sources`, so that no two have one name."""
+    """A unique display name for each of `sources`."""
     return shown_names({source.key: source.name for source in sources})
 
 
 class RangeStream:
-    """One stream of a source, cut to measure. Every way in which it can fall short is an Unavailable with a code:
-    STALLED (a silence), WRONG-LENGTH (ends early, or goes on), EMPTY-MESSAGE, CONNECTION."""
+    """One stream of a source, read in parts of exact length. Failures raise Unavailable with a code: STALLED (timeout),
+    WRONG-LENGTH (too short or too long), EMPTY-MESSAGE, CONNECTION."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], *, silence: float) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], *, read_timeout: float) -> None:
         self._chunks = chunks
-        self._silence = silence
+        self._read_timeout = read_timeout
         self._rest = memoryview(b"")
 
     async def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
@@ -106,7 +102,7 @@ class RangeStream:
             if not self._rest:
                 chunk = await self._next()
                 if chunk is None:
-                    raise Unavailable("wrong length", why="its answer ended early", code="WRONG-LENGTH")
+                    raise Unavailable("wrong length", why="the answer is too short", code="WRONG-LENGTH")
                 self._rest = memoryview(chunk)
             part = self._rest[: len(view) - filled]
             view[filled : filled + len(part)] = part
@@ -115,37 +111,37 @@ class RangeStream:
             arrived(len(part))
 
     async def end(self) -> None:
-        """Require that nothing follows."""
+        """Raise Unavailable (WRONG-LENGTH) if more bytes follow."""
         if self._rest or await self._next() is not None:
-            raise Unavailable("wrong length", why="it sent more than was asked", code="WRONG-LENGTH")
+            raise Unavailable("wrong length", why="more bytes than requested", code="WRONG-LENGTH")
 
     async def _next(self) -> bytes | None:
         try:
-            async with asyncio.timeout(self._silence):
+            async with asyncio.timeout(self._read_timeout):
                 chunk = await anext(self._chunks, None)
         except TimeoutError as error:
-            why = f"no byte for {self._silence:g} s"
-            raise Unavailable("silent", why=why, code="STALLED") from error
+            why = f"no byte for {self._read_timeout:g} s"
+            raise Unavailable("timeout", why=why, code="STALLED") from error
         except OSError as error:
             raise Unavailable("connection lost", why=error.strerror or str(error), code="CONNECTION") from error
-        if chunk == b"":  # a flood of these would never hand control back to the event loop
-            raise Unavailable("empty message", why="it sent a message without bytes", code="EMPTY-MESSAGE")
+        if chunk == b"":  # many of these would never return control to the event loop
+            raise Unavailable("empty message", why="the source sent a message without bytes", code="EMPTY-MESSAGE")
         return chunk
 
 
 class LocalSource:
-    """Pieces that files on this machine may hold already: older revisions, other layouts, re-sharded models.
+    """Pieces that local files may already hold: older revisions, other layouts, re-sharded models.
 
     Args:
-        find: candidates for a piece as (file, offset). It is called in a worker thread.
+        find: candidates for a piece as (file, offset); called in a worker thread.
     """
 
     def __init__(self, find: Callable[[PieceRecord], Iterable[tuple[Path, int]]]) -> None:
         self._find = find
 
     def copies(self, record: PieceRecord, view: memoryview) -> Iterator[None]:
-        """Fill `view` with one candidate's bytes after another; blocking. A file that cannot be read is passed over:
-        the piece is then fetched."""
+        """Fill `view` with each candidate's bytes in turn. Blocking. An unreadable file is skipped; the piece is then
+        fetched."""
         for path, offset in self._find(record):
             try:
                 with path.open("rb", buffering=0) as file:
@@ -157,31 +153,32 @@ class LocalSource:
                 yield
 
 
-WORTH: Final = 16 * 1024 * 1024
-"""Bytes from which a file is worth a second way: asking for it and connecting take round trips."""
+MIN_RANGE_SIZE: Final = 16 * 1024 * 1024
+"""Smallest file, in bytes, for which an HTTPS source is used: locating and connecting take round trips."""
 CHUNK: Final = 1024 * 1024
-PATIENCE: Final = 3.0
-"""Seconds without a byte."""
-ANSWER: Final = 1.0
-"""Seconds that a node has to say where its blobs lie: the transfer waits for it, and works without."""
+READ_TIMEOUT: Final = 3.0
+"""Seconds without a byte before a range request fails."""
+LOCATE_TIMEOUT: Final = 1.0
+"""Seconds to wait for a node's blob location; the transfer continues without it after that."""
 THREADS: Final = 4
 _KINDS: Final = ("https-range", "s3-presigned")
 
 Locate: TypeAlias = Callable[[Digest], Awaitable[Sequence[BlobLocation]]]
-"""Asks the node. Raises ComityError."""
+"""Asks the node for the locations of a blob. Raises ComityError."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Location:
     url: RangeUrl
     pin: CertificatePin | None
 
 
 class RangeSource:
-    """A `Source` that leads to `host`, for blobs of which `find` was true. `close` ends its connections and threads.
+    """A `BlobSource` over HTTPS that leads to `host`, for blobs for which `find` returned true. `close` ends its
+    connections and threads.
 
     Args:
-        name: what people call the host.
+        name: the display name of the host.
     """
 
     def __init__(self, host: SourceKey, name: str, pin: CertificatePin, locate: Locate) -> None:
@@ -191,23 +188,24 @@ class RangeSource:
         self._host_name = name
         self._pin = pin
         self._locate = locate
-        self._mute = False
-        self._places: dict[Digest, _Place] = {}
+        self._unavailable = False
+        self._locations: dict[Digest, _Location] = {}
         self._idle: list[RangeClient] = []
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="range")
 
     async def find(self, digest: Digest) -> bool:
-        """Whether the node names a place for this blob. One that does not answer, or has none, is not asked again."""
-        if not self._mute:
+        """Whether the node gives a location for this blob. After an error, a timeout or no location, the node is not
+        asked again."""
+        if not self._unavailable:
             try:
-                async with asyncio.timeout(ANSWER):
+                async with asyncio.timeout(LOCATE_TIMEOUT):
                     await self._look_up(digest)
             except (ComityError, TimeoutError):
-                self._mute = True
-        return not self._mute
+                self._unavailable = True
+        return not self._unavailable
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """As `Source` says. A location that has expired is asked for anew, once."""
+        """As `BlobSource.read`. An expired location is requested again, once."""
         try:
             stream = await self._begin(digest, offset, length)
         except Refused as error:
@@ -231,17 +229,17 @@ class RangeSource:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_up(self, digest: Digest) -> None:
-        """Raises ComityError: NotFound (NO-LOCATION) where the node names no place that can be used."""
+        """Ask the node for a location. Raises ComityError: NotFound (NO-LOCATION) if none can be used."""
         for location in await self._locate(digest):
             if location.kind not in _KINDS:
                 continue
             pin = self._pin if location.kind == "https-range" else None
-            self._places[digest] = _Place(RangeUrl.parse(location.url), pin)
+            self._locations[digest] = _Location(RangeUrl.parse(location.url), pin)
             return
-        raise NotFound("no other way to the blob", why=f"{self._host_name} names none", code="NO-LOCATION")
+        raise NotFound("no HTTPS location of the blob", why=f"{self._host_name} gives none", code="NO-LOCATION")
 
     async def _begin(self, digest: Digest, offset: int, length: int) -> _Stream:
-        place = self._places[digest]
+        place = self._locations[digest]
         stream = _Stream(self._client(place), self._threads, length)
         try:
             await stream.ask(place.url, offset)
@@ -250,23 +248,23 @@ class RangeSource:
             raise
         return stream
 
-    def _client(self, place: _Place) -> RangeClient:
+    def _client(self, place: _Location) -> RangeClient:
         for client in self._idle:
             if (client.address, client.pin) == (place.url.address, place.pin):
                 self._idle.remove(client)
                 return client
-        return RangeClient(place.url.address, place.pin, patience=PATIENCE)
+        return RangeClient(place.url.address, place.pin, timeout=READ_TIMEOUT)
 
 
-async def offering(sources: Iterable[RangeSource], digest: Digest, size: int) -> list[RangeSource]:
-    """Those of `sources` that lead to a blob of `size` bytes: none where it is too small to be worth the question."""
-    asked = tuple(sources) if size >= WORTH else ()
+async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size: int) -> list[RangeSource]:
+    """The `sources` that have a blob of `size` bytes; empty below MIN_RANGE_SIZE."""
+    asked = tuple(sources) if size >= MIN_RANGE_SIZE else ()
     found = await asyncio.gather(*(source.find(digest) for source in asked))
     return [source for source, there in zip(asked, found, strict=True) if there]
 
 
 class _Stream:
-    """One request under way: a thread reads a chunk ahead of whoever takes them."""
+    """One open range request. A thread reads one chunk ahead of the consumer."""
 
     def __init__(self, client: RangeClient, threads: ThreadPoolExecutor, length: int) -> None:
         self.client = client
@@ -276,16 +274,16 @@ class _Stream:
 
     @property
     def whole(self) -> bool:
-        """All of it has come: the connection is free."""
+        """Whether the whole range was read, so that the connection can be reused."""
         return not self._left
 
     async def ask(self, url: RangeUrl, offset: int) -> None:
-        """Until the answer begins."""
+        """Send the request; returns when the answer begins."""
         self._work = self._threads.submit(self.client.begin, url, offset, self._left, CHUNK)
         await asyncio.wrap_future(self._work)
 
     async def next(self) -> bytes:
-        """None at the end of the answer."""
+        """The next chunk; empty at the end of the answer."""
         data = await asyncio.wrap_future(self._work)
         self._left -= len(data)
         if data:
@@ -293,7 +291,7 @@ class _Stream:
         return data
 
     def abandon(self) -> None:
-        """Free the connection, once the thread that is at work on it has noticed."""
+        """Abort the request; the connection is closed when its thread has ended."""
         self.client.abort()
         self._work.cancel()
         self._work.add_done_callback(lambda _: self.client.close())

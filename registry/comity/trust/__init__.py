@@ -1,6 +1,5 @@
-"""The trust core: what may be believed, and why.
+"""The trust core: pure functions that verify statements, logs, charters and artifacts.
 
-Pure functions over bytes and frozen values. No I/O, no clock, no globals, no randomness but in key generation and
-signing; it imports `cryptography` and the standard library only, so that it can be read in an evening and run on a
-machine that holds nothing else.
+Pure functions over bytes and frozen values: no I/O, no clock, no globals, no randomness except in key generation and
+signing. It imports only `cryptography` and the standard library, so that it is short to review and runs on any machine.
 """

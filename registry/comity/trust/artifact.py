@@ -1,23 +1,18 @@
-"""The manifest: which bytes, at which paths. It says nothing about names, licences or people.
+"""Content of an artifact: the manifest, the piece index, and the git object ids for Hub clients.
 
     {"files":[{"path":"config.json","sha256":"953f…","size":612},…],"schema":"comity/manifest/v1","size":612}
 
-RFC 8785 JSON; the artifact is named by the SHA-256 of these bytes, so that everybody who has the same files gets the
-same name, whatever parser or piece layout they use. Source: protocol, section 4.
+The manifest lists files, without names, licences or people. It is RFC 8785 JSON; its SHA-256 names the artifact, so
+equal files give equal names, with any parser or piece layout.
 
+Pieces are verifiable ranges of a file, the unit of transfer, resume, reuse and audit. A *piece record* is the length of
+the piece (32-bit, big-endian) and its SHA-256: 36 bytes. `root` is the RFC 6962 tree hash over the records of a file.
+The *piece index* lists {layout, count, root} per file. A wrong index costs a retry, never a wrong file, because the
+SHA-256 of the whole file decides. Source: protocol, section 4.
 
-Pieces: verifiable ranges of a file, the unit of transfer, resume, reuse and audit.
-
-A *piece record* is the piece's length (32-bit, big-endian) and its SHA-256: 36 bytes. The RFC 6962 tree hash over a
-file's records is its `root`. The *piece index* lists {layout, count, root} per file; it is a hint beside the manifest:
-a wrong one costs a retry, never a wrong file, because the whole-file SHA-256 decides. Source: protocol, section 4.
-
-
-The Hub's view of an artifact: a deterministic git commit id, so that Hub caches everywhere agree.
-
-The commit is a real git object graph computed from the manifest alone: each file is the blob of its Git LFS pointer
-(which is made of its SHA-256 and size), in real tree objects, under a commit with fixed author, date and message.
-Whoever has the manifest computes the same 40 hex digits. Sources: git object format; Git LFS pointer spec v1.
+Hub clients see a deterministic git commit id, computed from the manifest alone: each file is the blob of its Git LFS
+pointer (SHA-256 and size), in real tree objects, under a commit with fixed author, date and message. All nodes compute
+the same 40 hex digits. Sources: git object format; Git LFS pointer spec v1.
 """
 
 from __future__ import annotations
@@ -44,7 +39,7 @@ RESERVED: Final = (".comity", ".git", ".cache/huggingface")
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file: relative `path`, `size` in bytes, SHA-256 of its content."""
+    """One file: relative `path`, `size` in bytes, SHA-256 of the content."""
 
     path: str
     size: int
@@ -52,26 +47,26 @@ class FileEntry:
 
 
 def check_path(path: str) -> str:
-    """Return `path` if it may stand in a manifest, so that it means the same file on every system.
+    """Return `path` if it is valid in a manifest: it names the same file on every system.
 
-    Raises Malformed for absolute paths, `.`, `..` and empty segments, control characters, backslashes, names that are
-    too long, and the folders that a publisher's tree never contributes (`.git/`, `.comity/`, the Hub's cache).
+    Raises Malformed (BAD-PATH) for absolute paths, `.`, `..` and empty segments, control characters, backslashes, paths
+    that are too long, and folders that are never published (`.git/`, `.comity/`, the Hub's cache).
     """
     encoded = path.encode("utf-8", "surrogatepass")
     if not 1 <= len(encoded) <= MAX_PATH_BYTES:
         raise _bad_path(path, f"a path has 1 to {MAX_PATH_BYTES} bytes")
     if any(segment in ("", ".", "..") for segment in path.split("/")):
-        raise _bad_path(path, "an empty, '.' or '..' segment")
+        raise _bad_path(path, "it has an empty, '.' or '..' segment")
     if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
-        raise _bad_path(path, "a backslash, control character or lone surrogate")
+        raise _bad_path(path, "it has a backslash, control character or lone surrogate")
     if any(f"{_folded(path)}/".startswith(f"{folder}/") for folder in RESERVED):
-        raise _bad_path(path, "a reserved folder")
+        raise _bad_path(path, "it is in a reserved folder")
     return path
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Files in order of the UTF-8 bytes of their paths. Build with `of` or `parse`; no invalid instance exists."""
+    """Files sorted by the UTF-8 bytes of their paths. Build with `of` or `parse`; the constructor validates."""
 
     files: tuple[FileEntry, ...]
 
@@ -91,7 +86,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
-        """Parse exactly what `encode` writes, at most 64 MiB. Raises Malformed."""
+        """Inverse of `encode`; at most 64 MiB. Raises Malformed."""
         fields = Fields(parse_canonical(data, limit=MAX_MANIFEST, what="manifest"), "manifest")
         fields.constant("schema", MANIFEST_SCHEMA)
         files = []
@@ -132,9 +127,10 @@ class Manifest:
 
 
 def _refuse_collisions(paths: Iterable[str]) -> None:
-    """Two paths that one file system would merge (case, Unicode form), or a file that is another's folder.
+    """Raise Malformed (BAD-PATH) for two paths that differ only by case or Unicode form, or a path that is both a file
+    and a folder.
 
-    With NUL, which no path holds, for the slash, whatever collides stands side by side in sorted order.
+    The sort key has NUL, which no path contains, for the slash; so colliding paths are neighbours in sorted order.
     """
     keys = sorted((_folded(path).replace("/", "\0"), path) for path in paths)
     for (left, path), (right, other) in itertools.pairwise(keys):
@@ -144,7 +140,7 @@ def _refuse_collisions(paths: Iterable[str]) -> None:
             raise _bad_path(path, "it is both a file and a folder")
         folders = zip(path.split("/")[:-1], other.split("/")[:-1], strict=False)
         if any(a != b for a, b in itertools.takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), folders)):
-            raise _bad_path(other, f"a folder of it differs from one of {path!r} only by case or Unicode form")
+            raise _bad_path(other, f"one of its folders differs from a folder of {path!r} only by case or Unicode form")
 
 
 def _folded(path: str) -> str:
@@ -157,10 +153,10 @@ def _bad_path(path: str, why: str) -> Malformed:
 
 
 PIECES_SCHEMA: Final = "comity/pieces/v1"
-PIECE: Final = 4 * 1024 * 1024
-SMALL: Final = 256 * 1024
-FIXED: Final = "fixed-4MiB/1"
-TENSOR: Final = "tensor-4MiB/1"
+PIECE_SIZE: Final = 4 * 1024 * 1024
+SMALL_TENSOR: Final = 256 * 1024
+FIXED_LAYOUT: Final = "fixed-4MiB/1"
+TENSOR_LAYOUT: Final = "tensor-4MiB/1"
 RECORD_BYTES: Final = 36
 MAX_PIECES: Final = 4_000_000  # 16 TB in full pieces; 144 MB of records
 MAX_PIECE_INDEX: Final = 64 * 1024 * 1024
@@ -168,7 +164,7 @@ MAX_PIECE_INDEX: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PieceRecord:
-    """One piece: its length in bytes (1 to 4 MiB) and the raw 32-byte SHA-256 of its bytes."""
+    """One piece: length in bytes (1 to 4 MiB) and the raw 32-byte SHA-256 of the content."""
 
     length: int
     sha256: bytes
@@ -179,7 +175,7 @@ class PieceRecord:
 
 @dataclass(frozen=True, slots=True)
 class PieceLayout:
-    """How one file is cut: the layout's name, the number of pieces, and the root over their records (hex)."""
+    """How one file is split: name of the layout, number of pieces, root over their records (hex)."""
 
     layout: str
     count: int
@@ -187,25 +183,25 @@ class PieceLayout:
 
 
 def fixed_pieces(size: int) -> list[int]:
-    """Lengths under `fixed-4MiB/1`: 4 MiB each, the last one shorter; none for an empty file."""
-    full, rest = divmod(size, PIECE)
-    return [PIECE] * full + ([rest] if rest else [])
+    """Piece lengths for `fixed-4MiB/1`: 4 MiB each, the last one may be shorter; none for an empty file."""
+    full, rest = divmod(size, PIECE_SIZE)
+    return [PIECE_SIZE] * full + ([rest] if rest else [])
 
 
 def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int]:
-    """Lengths under `tensor-4MiB/1`.
+    """Piece lengths for `tensor-4MiB/1`.
 
     Args:
         size: file size in bytes.
         header_end: where the header region ends and tensor data may begin.
         starts: absolute offsets of tensor starts, ascending, distinct, in [header_end, size).
 
-    The header region is cut every 4 MiB. Consecutive tensors under 256 KiB are joined while the piece stays at most
-    4 MiB; a larger tensor is cut every 4 MiB from its own start, so that the same tensor gives the same pieces
-    wherever it stands. Raises Malformed where the offsets do not fit the file.
+    The header region is split every 4 MiB. Consecutive tensors under 256 KiB are joined while the piece has at most
+    4 MiB. A larger tensor is split every 4 MiB from its start, so that the same tensor gives the same pieces at any
+    offset. Raises Malformed if the offsets do not fit the file.
     """
     if not 0 <= header_end <= size or any(a >= b for a, b in itertools.pairwise(starts)):
-        raise Malformed("tensor offsets are malformed", why="not ascending, or beyond the file")
+        raise Malformed("tensor offsets are malformed", why="not ascending, or beyond the end of the file")
     if starts and not (header_end <= starts[0] and starts[-1] < size):
         raise Malformed("tensor offsets are malformed", why="outside the data region")
     lengths = fixed_pieces(header_end)
@@ -213,12 +209,12 @@ def tensor_pieces(size: int, header_end: int, starts: Sequence[int]) -> list[int
     joined = 0
     for start, end in itertools.pairwise(bounds):
         length = end - start
-        if length < SMALL and joined + length <= PIECE:
+        if length < SMALL_TENSOR and joined + length <= PIECE_SIZE:
             joined += length
             continue
         if joined:
             lengths.append(joined)
-        joined = length if length < SMALL else 0
+        joined = length if length < SMALL_TENSOR else 0
         if not joined:
             lengths.extend(fixed_pieces(length))
     return lengths + ([joined] if joined else [])
@@ -229,17 +225,19 @@ def encode_records(records: Iterable[PieceRecord]) -> bytes:
 
 
 def parse_records(data: bytes, *, size: int) -> list[PieceRecord]:
-    """Parse concatenated records that tile a file of `size` bytes exactly. Raises Malformed."""
+    """Parse concatenated records whose lengths add up to `size` bytes. Raises Malformed."""
     if len(data) % RECORD_BYTES or len(data) > MAX_PIECES * RECORD_BYTES:
         raise Malformed("piece records are malformed", why="not a whole number of records, or too many")
     records = [
         PieceRecord(struct.unpack_from(">I", data, at)[0], data[at + 4 : at + RECORD_BYTES])
         for at in range(0, len(data), RECORD_BYTES)
     ]
-    if any(not 1 <= record.length <= PIECE for record in records):
-        raise Malformed("piece records are malformed", why=f"a piece has 1 to {PIECE} bytes")
+    if any(not 1 <= record.length <= PIECE_SIZE for record in records):
+        raise Malformed("piece records are malformed", why=f"a piece has 1 to {PIECE_SIZE} bytes")
     if sum(record.length for record in records) != size:
-        raise Malformed("piece records are malformed", why=f"they do not tile a file of {size} bytes")
+        raise Malformed(
+            "piece records are malformed", why=f"their lengths do not add up to the file size of {size} bytes"
+        )
     return records
 
 
@@ -249,31 +247,33 @@ def records_root(records: Iterable[PieceRecord]) -> Digest:
 
 
 def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[PieceRecord]:
-    """The records that `expected` names, or Malformed/Untrusted: this is how a stranger's records become usable."""
+    """Parse untrusted records and verify them against `expected`. Raises Malformed/Untrusted (PIECE-RECORDS)."""
     if len(data) != expected.count * RECORD_BYTES:
         raise Untrusted("piece records refused", why=f"expected {expected.count} records", code="PIECE-RECORDS")
     records = parse_records(data, size=size)
     if records_root(records) != expected.root:
-        raise Untrusted("piece records refused", why="their root is not the index's", code="PIECE-RECORDS")
+        raise Untrusted(
+            "piece records refused", why="their root differs from the root in the index", code="PIECE-RECORDS"
+        )
     return records
 
 
 @dataclass(frozen=True, slots=True)
 class PieceIndex:
-    """Path and layout of each file of one manifest, in the manifest's order."""
+    """Path and layout of each file of one manifest, in manifest order."""
 
     files: tuple[tuple[str, PieceLayout], ...]
 
     @classmethod
     def parse(cls, data: bytes) -> PieceIndex:
-        """Parse exactly what `encode` writes. Raises Malformed."""
+        """Inverse of `encode`. Raises Malformed."""
         fields = Fields(parse_canonical(data, limit=MAX_PIECE_INDEX, what="piece index"), "piece index")
         fields.constant("schema", PIECES_SCHEMA)
         files = []
         for item in fields.items("files", most=MAX_FILES):
             file = Fields(item, "piece index file")
             path = check_path(file.text("path", most=MAX_PATH_BYTES))
-            layout = file.choice("layout", (FIXED, TENSOR))
+            layout = file.choice("layout", (FIXED_LAYOUT, TENSOR_LAYOUT))
             files.append((path, PieceLayout(layout, file.integer("count", most=MAX_PIECES), file.digest("root"))))
             file.done()
         fields.done()
@@ -292,17 +292,17 @@ class PieceIndex:
         return sha256(self.encode())
 
 
-_Rows: TypeAlias = list[tuple[bytes, bytes, bytes]]
+_TreeRows: TypeAlias = list[tuple[bytes, bytes, bytes]]
 
 
-def pointer(entry: FileEntry) -> bytes:
+def lfs_pointer(entry: FileEntry) -> bytes:
     """The Git LFS pointer file of a manifest entry."""
     return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.sha256}\nsize {entry.size}\n").encode()
 
 
 def blob_id(entry: FileEntry) -> str:
     """Git blob id (40 hex digits) of the entry's pointer."""
-    return _object_id("blob", pointer(entry)).hex()
+    return _object_id("blob", lfs_pointer(entry)).hex()
 
 
 def tree_id(manifest: Manifest) -> str:
@@ -311,28 +311,29 @@ def tree_id(manifest: Manifest) -> str:
 
 
 def tree_ids(manifest: Manifest) -> dict[str, str]:
-    """Git tree ids of all folders by path; the root's path is empty."""
+    """Git tree ids of all folders by path; the root folder has the empty path."""
     return git_tree_ids(manifest, blob_id)
 
 
-def git_tree_ids(manifest: Manifest, blob_of: Callable[[FileEntry], str]) -> dict[str, str]:
-    """The same where `blob_of` says which git blob stands for a file; every file has mode 100644."""
-    found: dict[str, str] = {}
-    path: list[tuple[str, _Rows]] = [("", [])]  # the folder being filled and those around it; no recursion: 512 levels
-    for entry in manifest.files:  # in byte order, so that a folder's files stand together
+def git_tree_ids(manifest: Manifest, blob_id_of: Callable[[FileEntry], str]) -> dict[str, str]:
+    """As `tree_ids`; `blob_of` returns the git blob id of a file. Every file has mode 100644."""
+    ids: dict[str, str] = {}
+    open_folders: list[tuple[str, _TreeRows]] = [("", [])]  # from the root inwards; no recursion: up to 512 levels
+    for entry in manifest.files:  # in byte order: the files of one folder are consecutive
         *folders, name = entry.path.split("/")
-        here = [folder for folder, _ in path[1:]]
-        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, folders, strict=False)))
-        _leave(path, shared + 1, found)
-        path.extend((folder, []) for folder in folders[shared:])
-        path[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_of(entry))))
-    _leave(path, 1, found)
-    found[""] = _tree(path[0][1]).hex()
-    return found
+        current = [folder for folder, _ in open_folders[1:]]
+        pairs = zip(current, folders, strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        _close_folders(open_folders, shared + 1, ids)
+        open_folders.extend((folder, []) for folder in folders[shared:])
+        open_folders[-1][1].append((name.encode(), b"100644", bytes.fromhex(blob_id_of(entry))))
+    _close_folders(open_folders, 1, ids)
+    ids[""] = _tree_hash(open_folders[0][1]).hex()
+    return ids
 
 
 def commit_id(manifest: Manifest) -> str:
-    """Git commit id (40 lower-case hex digits) by which a Hub client names this artifact."""
+    """Git commit id (40 lower-case hex digits) of this artifact for Hub clients."""
     text = (
         f"tree {tree_id(manifest)}\n"
         "author Comity <comity@invalid> 0 +0000\n"
@@ -342,18 +343,18 @@ def commit_id(manifest: Manifest) -> str:
     return _object_id("commit", text.encode()).hex()
 
 
-def _leave(path: list[tuple[str, _Rows]], depth: int, found: dict[str, str]) -> None:
-    """Finish the innermost folders until `depth` are left; each becomes a row of the one around it."""
-    while len(path) > depth:
-        where = "/".join(folder for folder, _ in path[1:])
-        folder, rows = path.pop()
-        oid = _tree(rows)
-        found[where] = oid.hex()
-        path[-1][1].append((folder.encode() + b"/", b"40000", oid))
+def _close_folders(open_folders: list[tuple[str, _TreeRows]], depth: int, ids: dict[str, str]) -> None:
+    """Close the innermost folders until `depth` are open; each becomes a row of its parent folder."""
+    while len(open_folders) > depth:
+        path = "/".join(folder for folder, _ in open_folders[1:])
+        folder, rows = open_folders.pop()
+        oid = _tree_hash(rows)
+        ids[path] = oid.hex()
+        open_folders[-1][1].append((folder.encode() + b"/", b"40000", oid))
 
 
-def _tree(rows: _Rows) -> bytes:
-    """Git sorts a folder as if its name ended with a slash."""
+def _tree_hash(rows: _TreeRows) -> bytes:
+    """Raw id of a git tree object. Git sorts a folder as if its name ended with a slash."""
     lines = (mode + b" " + name.removesuffix(b"/") + b"\0" + oid for name, mode, oid in sorted(rows))
     return _object_id("tree", b"".join(lines))
 

@@ -1,33 +1,17 @@
-"""Who saw a statement in a log: from a tlog-proof to members and jurisdictions, by pinned bodies alone.
+"""Parses claim lines and verifies the statements about one artifact: their signers, their logs and their cosigners.
 
-A cosigner counts iff a node record, signed by keys that a *pinned* body lists or that the member's own rotations reach
-from them, binds its key to a member active in that body, with the jurisdiction written there. The log itself must be
-bound to a member X in the same way; members other than X count, each once, however many nodes and keys it has. Source:
-protocol, section 3, "the verifier's chain".
+A line that does not parse or verify becomes a note and does not count; it never hides another line. Authors are proven
+by inceptions and rotations (identities), by pinned bodies (members), and by node records (nodes).
 
+A cosigner counts if and only if a node record binds its key to an active member of a *pinned* body, with the
+jurisdiction in that body, and is signed by keys that the body lists or that the member's rotations reach from them. The
+log must be bound to a member X in the same way. Members other than X count, each once, for any number of nodes and
+keys. Source: protocol, section 3, "the verifier's chain".
 
-Reading a pile of claims: which of them are somebody's proven word about this artifact.
-
-A line that does not parse or does not verify becomes a note and counts for nothing; it never hides a line that does.
-
-
-Who said it: identities by inceptions and rotations, members by the seats of pinned bodies, nodes by records.
-
-Which `vouched` statements about an artifact are somebody's proven word, and which members stand behind them.
-
-Who else claims the name: other publications of it that are proven to be somebody's, among the claims at hand.
-
-A name is not a thing that anybody owns. Where the owner or a pinned charter bound its namespace, that decides, and the
-others are told beside; where nobody did, or its own publisher gave one version to two artifacts, it is a dispute.
-
-
-From a pile of claims to who said what, for how long they spoke, and who saw it in a log: what `verify` stands on.
-
-What nodes of pinned members say about where an artifact is from, as far as it is theirs.
-
-Members corroborate one another where their nodes fetched the same bytes under the same commit from the upstream
-themselves. Nodes that observed other bytes under that commit contradict them: then somebody is wrong, and nothing here
-says who. Only statements that bound nodes signed count, each member once.
+Nobody owns a name: a binding of the owner or of a pinned charter decides between claimants, and other claims are
+reported. Without a binding, or if one publisher gave one version to two artifacts, there is a dispute. Members
+corroborate one another if their nodes fetched the same bytes under the same commit from the upstream. A node that
+observed other bytes contradicts them; which one is wrong is not decided here.
 """
 
 from __future__ import annotations
@@ -37,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from comity.trust.charter.document import Body, Member
-from comity.trust.charter.federation import hear_record
+from comity.trust.charter.federation import prove_record_states
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
@@ -46,8 +30,8 @@ from comity.trust.policy import PUBLISHER, CosignerRule
 from comity.trust.rotation import KeyState, RotationChain, RotationChains, SigningStates
 from comity.trust.statement import Author, Entry, Statement, parse_entry
 from comity.trust.statements import (
-    STATEMENTS,
     VERIFIED,
+    VOUCH_KINDS,
     VOUCHED,
     Advisory,
     NodeRecord,
@@ -67,8 +51,8 @@ from comity.trust.upstream import CHANGED, GONE, OBSERVED, Changed, Gone, Observ
 
 @dataclass(frozen=True, slots=True)
 class BoundNode:
-    """A node record that a pinned body proves, and the seat whose node it is; `post_quantum` where its signature, and
-    the rotations that lead to it, would stand without classical cryptography."""
+    """A node record that a pinned body proves, and its member. `post_quantum`: its signature and the rotations before
+    it stay secure if classical cryptography is broken."""
 
     member: Member
     record: NodeRecord
@@ -78,9 +62,9 @@ class BoundNode:
 
 @dataclass(frozen=True, slots=True)
 class ProvenCosigner:
-    """A member that cosigned: by which name, when by its own clock (POSIX seconds); `post_quantum` where neither its
-    cosignature nor the keys that bind its cosigner would fall with classical cryptography. `lines` are all cosignatures
-    of the member under this checkpoint: when, and whether post-quantum."""
+    """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds).
+    `post_quantum`: the cosignature and the keys that bind the cosigner stay secure if classical cryptography is broken.
+    `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum."""
 
     member: Member
     name: str
@@ -89,16 +73,17 @@ class ProvenCosigner:
     lines: tuple[tuple[int, bool], ...] = ()
 
     def times(self, rule: CosignerRule) -> tuple[int, ...]:
-        """When it cosigned, by the lines that `rule` counts and that tell a time."""
+        """Return the times of the cosignatures that `rule` counts and that have a time."""
         return tuple(at for at, strong in self.lines if at and (strong or not rule.post_quantum))
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessedEntry:
-    """An entry proven to be in a log of `writer`'s, and who cosigned the log with it inside.
+    """An entry that is proven to be in a log of the member `writer`, and the cosigners of a checkpoint that includes
+    it.
 
-    `refused` names cosignature lines of bound keys that did not verify: they count for nothing. `proof` is the SHA-256
-    of the tlog-proof that shows it.
+    `refused` describes cosignatures of bound keys that did not verify; they do not count. `proof` is the SHA-256 of the
+    tlog-proof.
     """
 
     origin: str
@@ -110,7 +95,7 @@ class WitnessedEntry:
     proof: Digest | None = None
 
     def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[ProvenCosigner, ...]:
-        """The cosigners that `rule` counts: members other than the writer, outside what it excludes.
+        """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions.
 
         Args:
             publisher: the publisher's jurisdictions.
@@ -132,96 +117,98 @@ class WitnessedEntry:
         return len(counted) >= rule.at_least and len(jurisdictions) >= rule.jurisdictions
 
 
-def bind(
+def bind_nodes(
     pins: Iterable[Body], entries: Iterable[Entry], chains: RotationChains
 ) -> tuple[tuple[BoundNode, ...], tuple[Remark, ...], tuple[str, ...]]:
-    """Prove node records under the pinned bodies. Returns the bound ones, notes on those that do not hold, and the
-    names of nodes whose member no pinned body lists: newer members, say, of whom nothing is known here."""
-    bodies, bound, notes, strangers = tuple(pins), dict[Digest, BoundNode](), list[Remark](), list[str]()
-    seats, listed = _seats(bodies), {member.id for body in bodies for member in body.members}
-    for seat in (member for body in bodies for member in body.members):
-        chains.follow(seat.key_state)
+    """Verify node records under the pinned bodies. Returns the bound nodes, notes on records that do not verify, and
+    the names of nodes whose member no pinned body lists (for example newer members)."""
+    bodies, bound, notes, unlisted_nodes = tuple(pins), dict[Digest, BoundNode](), list[Remark](), list[str]()
+    members, listed = _active_members(bodies), {member.id for body in bodies for member in body.members}
+    for member in (member for body in bodies for member in body.members):
+        chains.follow(member.key_state)
     for entry in entries:
         if entry.statement.predicate != "node-record" or not bodies:
             continue
         if entry.statement.by is not None and entry.statement.by.id not in listed:
-            strangers.append(entry.statement.subjects[0].name)
+            unlisted_nodes.append(entry.statement.subjects[0].name)
             continue
         known = bound.get(entry.statement_digest)
         if known is not None and known.post_quantum:
-            continue  # one statement is one record, in however many envelopes it comes
+            continue  # one statement is one record, even in several envelopes
         try:
-            record, firm = _proven(entry, bodies, chains)
+            record, post_quantum = _verify_record(entry, bodies, chains)
         except ComityError as error:
-            text = f"node record of {entry.statement.subjects[0].name!r} binds nothing: {error}"
+            text = f"node record of {entry.statement.subjects[0].name!r} does not verify: {error}"
             notes.append(Remark(text, entry.digest))
         else:
-            if known is None or firm:
-                bound[entry.statement_digest] = BoundNode(seats[record.member], record, entry, firm)
-    return tuple(bound.values()), tuple(notes), tuple(strangers)
+            if known is None or post_quantum:
+                bound[entry.statement_digest] = BoundNode(members[record.member], record, entry, post_quantum)
+    return tuple(bound.values()), tuple(notes), tuple(unlisted_nodes)
 
 
-def _seats(bodies: tuple[Body, ...]) -> dict[Digest, Member]:
-    """Active members by id. A member and its successors, over all pinned bodies, are one seat, in the words of the last
-    body that lists it: for whom a cosignature counts depends on the pins alone, never on what else is in the evidence.
+def _active_members(bodies: tuple[Body, ...]) -> dict[Digest, Member]:
+    """Active members by id. A member and its successors, over all pinned bodies, count as one member, as described by
+    the last body that lists it. The result depends on the pins only, never on other evidence.
     """
     before = {member.id: member.successor_of for body in bodies for member in body.members if member.successor_of}
-    first = {member.id: _first(member.id, before) for body in bodies for member in body.active}
+    first = {member.id: _first_predecessor(member.id, before) for body in bodies for member in body.active}
     latest = {first[member.id]: member for body in bodies for member in body.active}
     return {identifier: latest[first[identifier]] for identifier in first}
 
 
-def _first(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
-    """The seat that `member` goes back to; bodies that name each other's members in a circle make one seat of them."""
+def _first_predecessor(member: Digest, before: Mapping[Digest, Digest]) -> Digest:
+    """The first predecessor of `member`; members that succeed one another in a cycle count as one."""
     line = [member]
     while (earlier := before.get(line[-1])) is not None and earlier not in line:
         line.append(earlier)
     return line[-1] if earlier is None else min(line[line.index(earlier) :])
 
 
-def _proven(entry: Entry, bodies: tuple[Body, ...], chains: RotationChains) -> tuple[NodeRecord, bool]:
-    """The record, under the first body in which its member is active and signed it; and whether it is `_firm` under any
-    of them."""
+def _verify_record(entry: Entry, bodies: tuple[Body, ...], chains: RotationChains) -> tuple[NodeRecord, bool]:
+    """The record, under the first body in which its member is active and signed it; and whether it is post-quantum
+    under any of the bodies."""
     refusal: ComityError = Untrusted("node record refused", why="its member has no vote", code="NON-MEMBER")
     for body in bodies:
         try:
-            record, heard = hear_record(entry, body, chains)
+            record, states = prove_record_states(entry, body, chains)
         except ComityError as error:
             refusal = error
             continue
         if any(member.id == record.member for member in body.active):
             others = (other for other in bodies if other is not body)
-            return record, heard.post_quantum or any(_firm(entry, record, other, chains) for other in others)
+            return record, states.post_quantum or any(
+                _is_post_quantum(entry, record, other, chains) for other in others
+            )
     raise refusal
 
 
-def _firm(entry: Entry, record: NodeRecord, body: Body, chains: RotationChains) -> bool:
-    """Whether keys that `body` lists, or rotations reach, signed the record, and no link of it is classical only."""
-    seat = body.member(record.member)
-    if seat is None or not seat.active:
+def _is_post_quantum(entry: Entry, record: NodeRecord, body: Body, chains: RotationChains) -> bool:
+    """Whether keys that `body` lists, or that rotations reach, signed the record, and no link is classical only."""
+    member = body.member(record.member)
+    if member is None or not member.active:
         return False
-    return SigningStates.of(chains.follow(seat.key_state), entry.envelope, record.bound_keys).post_quantum
+    return SigningStates.of(chains.follow(member.key_state), entry.envelope, record.bound_keys).post_quantum
 
 
-def witness(proof: TlogProof, line: bytes, bound: tuple[BoundNode, ...]) -> tuple[WitnessedEntry, ...]:
-    """One `Witnessed` for each member to whom the proof's log is bound.
+def verify_witnessed(proof: TlogProof, line: bytes, bound: tuple[BoundNode, ...]) -> tuple[WitnessedEntry, ...]:
+    """Verify a proof for `line`. Returns one entry for each member to which the proof's log is bound.
 
-    Raises Untrusted: "LOG-UNBOUND" where no pinned member's record binds the log; else what does not hold (the log's
-    signature, the inclusion).
+    Raises Untrusted (LOG-UNBOUND) if no pinned member's record binds the log; Untrusted also if the log's signature or
+    the inclusion does not verify.
     """
     origin = proof.checkpoint.text.partition("\n")[0]
     writers = [b for b in bound if b.record.origin == origin]
     if not writers:
         why = f"no pinned charter binds the log {origin!r} to a member"
         raise Untrusted("proof refused", why=why, code="LOG-UNBOUND")
-    key, checkpoint = _open(proof, line, tuple(dict.fromkeys(b.record.log for b in writers)))
+    key, checkpoint = _verify_under_any(proof, line, tuple(dict.fromkeys(b.record.log for b in writers)))
     cosigners, refused = _cosigners(proof, checkpoint, bound)
     members = dict.fromkeys(b.member for b in writers if b.record.log == key)
     return tuple(WitnessedEntry(origin, proof.index, checkpoint.size, member, cosigners, refused) for member in members)
 
 
-def _open(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ...]) -> tuple[VerifierKey, Checkpoint]:
-    """Several keys may be bound to one origin: the proof has to hold under one of them."""
+def _verify_under_any(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ...]) -> tuple[VerifierKey, Checkpoint]:
+    """Verify under one of `keys`: several keys may be bound to one origin."""
     refusal: Untrusted | None = None
     for key in keys:
         try:
@@ -268,7 +255,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A `published` statement with its publisher's proven record, and what rotations made of it."""
+    """A verified `published` statement, its publisher's inception, and the publisher's rotations."""
 
     entry: Entry
     published: Published
@@ -277,42 +264,42 @@ class Publication:
 
     @property
     def signer(self) -> KeyState:
-        """The newest state of the publisher's keys that signed it."""
+        """The newest key state of the publisher that signed the statement."""
         return self.chain.signers(self.entry.envelope)[-1]
 
     @property
     def post_quantum(self) -> bool:
-        """Whether its signature, and the rotations that lead to it, would stand without classical cryptography."""
+        """Whether the signature and the rotations before it stay secure if classical cryptography is broken."""
         return not self.chain.post_quantum.isdisjoint(self.chain.signers(self.entry.envelope))
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """What the claims amount to. `failed` counts `published` lines about the artifact that did not verify, `orphans`
-    those whose publisher's inception is not among the claims."""
+class ParsedClaims:
+    """The parsed claims. `failed` is the number of `published` lines about the artifact that did not verify;
+    `unknown_publishers` are the publishers of such lines whose inception is not among the claims."""
 
     entries: tuple[Entry, ...]
     inceptions: dict[Digest, Inception]
     chains: RotationChains
     publications: tuple[Publication, ...]
     failed: int
-    orphans: tuple[Digest, ...]
+    unknown_publishers: tuple[Digest, ...]
     notes: tuple[Remark, ...] = field(default=())
 
     def chain(self, identity: Digest) -> RotationChain | None:
-        """Whom `identity`'s rotations lead to, from its inception on; None where that is not here."""
+        """Return the rotations of `identity` from its inception; None if the inception is not among the claims."""
         inception = self.inceptions.get(identity)
         return self.chains.follow(KeyState.of_inception(inception)) if inception else None
 
 
-def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
-    """Parse every line once, prove inceptions, follow rotations, then prove the publications of `artifact`."""
+def read_claims(lines: Iterable[bytes], artifact: Digest) -> ParsedClaims:
+    """Parse each line once, verify inceptions and rotations, then verify the publications of `artifact`."""
     notes: list[Remark] = []
-    entries = [entry for line in dict.fromkeys(lines) if (entry := _try(parse_entry, line, notes)) is not None]
-    proven = (_try(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
+    entries = [entry for line in dict.fromkeys(lines) if (entry := _attempt(parse_entry, line, notes)) is not None]
+    proven = (_attempt(check_inception, e, notes) for e in entries if e.statement.predicate == "inception")
     inceptions = {inception.id: inception for inception in proven if inception is not None}
     chains = RotationChains(entries)
-    publications, failed, orphans = [], 0, []
+    publications, failed, unknown_publishers = [], 0, []
     for entry in entries:
         statement = entry.statement
         if statement.predicate != "published" or artifact not in {s.digest for s in statement.subjects}:
@@ -320,78 +307,80 @@ def read_claims(lines: Iterable[bytes], artifact: Digest) -> Readings:
         publisher = inceptions.get(statement.by.id) if statement.by else None
         if publisher is None:
             if statement.by is not None:
-                orphans.append(statement.by.id)
+                unknown_publishers.append(statement.by.id)
             continue
         chain = chains.follow(KeyState.of_inception(publisher))
-        published = _try(lambda e, who=publisher, keys=chain: check_published(e, who, keys), entry, notes)
+        published = _attempt(lambda e, who=publisher, keys=chain: check_published(e, who, keys), entry, notes)
         if published is None:
             failed += 1
         else:
             publications.append(Publication(entry, published, publisher, chain))
-    return Readings(tuple(entries), inceptions, chains, tuple(publications), failed, tuple(orphans), tuple(notes))
+    return ParsedClaims(
+        tuple(entries), inceptions, chains, tuple(publications), failed, tuple(unknown_publishers), tuple(notes)
+    )
 
 
-def proven_advisories(readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
-    """Advisories about `artifact` that an identity among the claims, or one of `nodes`, really signed."""
-    return tuple(advisory for _, advisory in weigh_advisories(readings, artifact, nodes)[0])
+def proven_advisories(claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord] = ()) -> tuple[Advisory, ...]:
+    """Advisories about `artifact` that are proven to be signed by an identity among the claims or by one of `nodes`."""
+    return tuple(advisory for _, advisory in verify_advisories(claims, artifact, nodes)[0])
 
 
-def weigh_advisories(
-    readings: Readings, artifact: Digest, nodes: Iterable[NodeRecord]
+def verify_advisories(
+    claims: ParsedClaims, artifact: Digest, nodes: Iterable[NodeRecord]
 ) -> tuple[tuple[tuple[Entry, Advisory], ...], tuple[Remark, ...]]:
-    """The proven advisories about `artifact`, and notes on the others: no warning is passed over in silence."""
+    """The proven advisories about `artifact`, and notes on the others."""
     online = {record.node.id: record for record in nodes}
     found: list[tuple[Entry, Advisory]] = []
     notes: list[Remark] = []
 
     def prove(entry: Entry) -> Advisory:
         advisory = parse_advisory(entry.statement)
-        issuer, node = readings.chain(advisory.by.id), online.get(advisory.by.id)
+        issuer, node = claims.chain(advisory.by.id), online.get(advisory.by.id)
         if advisory.by.kind == "identity" and issuer is not None and issuer.signed(entry.envelope):
             return advisory
         if node is not None and signed_by_node(entry, node):
             return advisory
-        raise Untrusted("advisory refused", why=f"not proven to be {short(advisory.by.id)}'s", code="SIGNATURE")
+        why = f"not proven to be signed by {short(advisory.by.id)}"
+        raise Untrusted("advisory refused", why=why, code="SIGNATURE")
 
-    for entry in _about(readings, artifact, "advisory"):
-        if (advisory := _try(prove, entry, notes)) is not None:
+    for entry in _about(claims, artifact, "advisory"):
+        if (advisory := _attempt(prove, entry, notes)) is not None:
             found.append((entry, advisory))
     return tuple(found), tuple(notes)
 
 
-def weigh_checks(
-    readings: Readings, artifact: Digest, seats: Iterable[Member]
+def verify_checks(
+    claims: ParsedClaims, artifact: Digest, members: Iterable[Member]
 ) -> tuple[tuple[tuple[Entry, Verified], ...], tuple[Remark, ...]]:
-    """`verified` statements about `artifact` that an identity among the claims, or one of `seats`, really signed, and
-    notes on the others."""
-    known = {seat.id: seat.key_state for seat in seats}
+    """The `verified` statements about `artifact` that an identity among the claims, or one of `members`, is proven to
+    have signed, and notes on the others."""
+    known = {member.id: member.key_state for member in members}
     found: list[tuple[Entry, Verified]] = []
     notes: list[Remark] = []
 
     def prove(entry: Entry) -> Verified:
         verified = Verified.parse(entry.statement)
-        seat = known.get(verified.by)
-        for chain in (readings.chains.follow(seat) if seat else None, readings.chain(verified.by)):
+        member = known.get(verified.by)
+        for chain in (claims.chains.follow(member) if member else None, claims.chain(verified.by)):
             if chain is not None and chain.signed(entry.envelope):
                 return verified
-        raise Untrusted("verified refused", why=f"not proven to be {short(verified.by)}'s", code="SIGNATURE")
+        why = f"not proven to be signed by {short(verified.by)}"
+        raise Untrusted("verified refused", why=why, code="SIGNATURE")
 
-    for entry in _about(readings, artifact, VERIFIED):
-        if (verified := _try(prove, entry, notes)) is not None:
+    for entry in _about(claims, artifact, VERIFIED):
+        if (verified := _attempt(prove, entry, notes)) is not None:
             found.append((entry, verified))
     return tuple(found), tuple(notes)
 
 
-def weigh_holds(
-    readings: Readings, artifact: Digest, bound: Iterable[BoundNode]
+def verify_holds(
+    claims: ParsedClaims, artifact: Digest, bound: Iterable[BoundNode]
 ) -> tuple[tuple[tuple[Entry, BoundNode], ...], tuple[Remark, ...]]:
-    """Holds of `artifact` that bound nodes signed, each with its node, and notes on forged ones.
+    """Holds of `artifact` that bound nodes signed, each with its node, and notes on forged holds.
 
-    Not judged here: whether it stands in the node's own log, where alone it counts.
+    A hold counts only in the node's own log; the caller checks that.
     """
-    nodes: dict[Author, list[BoundNode]] = {}
-    for node in bound:
-        nodes.setdefault(node.record.node, []).append(node)
+    nodes = _nodes_by_author(bound)
     found: list[tuple[Entry, BoundNode]] = []
     notes: list[Remark] = []
 
@@ -401,18 +390,25 @@ def weigh_holds(
             raise Untrusted("hold refused", why="not signed by the node that it names", code="SIGNATURE")
         return known
 
-    for entry in _about(readings, artifact, "hold"):
-        found += [(entry, node) for node in _try(prove, entry, notes) or ()]
+    for entry in _about(claims, artifact, "hold"):
+        found += [(entry, node) for node in _attempt(prove, entry, notes) or ()]
     return tuple(found), tuple(notes)
 
 
-def _about(readings: Readings, artifact: Digest, predicate: str) -> Iterator[Entry]:
-    for entry in readings.entries:
+def _nodes_by_author(bound: Iterable[BoundNode]) -> dict[Author, list[BoundNode]]:
+    nodes: dict[Author, list[BoundNode]] = {}
+    for node in bound:
+        nodes.setdefault(node.record.node, []).append(node)
+    return nodes
+
+
+def _about(claims: ParsedClaims, artifact: Digest, predicate: str) -> Iterator[Entry]:
+    for entry in claims.entries:
         if entry.statement.predicate == predicate and artifact in {s.digest for s in entry.statement.subjects}:
             yield entry
 
 
-def _try(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[Remark]) -> T | None:
+def _attempt(step: Callable[[object], T] | Callable[..., T], subject: object, notes: list[Remark]) -> T | None:
     try:
         return step(subject)
     except ComityError as error:
@@ -424,12 +420,12 @@ def _note(subject: object, error: ComityError) -> Remark:
     kind = "did not verify" if isinstance(error, Untrusted) else "could not be read"
     name = f"{subject.statement.predicate} {short(subject.digest)}" if isinstance(subject, Entry) else "a claim line"
     evidence = subject.digest if isinstance(subject, Entry) else sha256(subject) if isinstance(subject, bytes) else None
-    return Remark(f"{name} {kind} and counts for nothing: {error}", evidence)
+    return Remark(f"{name} {kind} and does not count: {error}", evidence)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAuthor:
-    """Somebody who is proven to have signed: their id, how rows call them, and the member that it is or belongs to."""
+    """A proven author: its id, its label in rows, and the member that it is or belongs to."""
 
     id: Digest
     name: str
@@ -437,20 +433,20 @@ class KnownAuthor:
 
 
 class KnownAuthors:
-    """All who can be proven to speak, by what is at hand.
+    """The authors whose signatures can be proven with the given evidence.
 
     Args:
         bound: nodes that pinned bodies prove.
-        seats: members of pinned bodies, the latest last.
+        members: members of pinned bodies, the newest last.
     """
 
-    def __init__(self, readings: Readings, bound: Iterable[BoundNode], seats: Iterable[Member]) -> None:
-        self._readings = readings
+    def __init__(self, claims: ParsedClaims, bound: Iterable[BoundNode], members: Iterable[Member]) -> None:
+        self._claims = claims
         self._nodes = {node.record.node.id: node for node in bound}
-        self._seats = {seat.id: seat for seat in seats}
+        self._members = {member.id: member for member in members}
 
-    def speaker(self, entry: Entry) -> KnownAuthor | None:
-        """Who signed it, as it says itself; None where nothing here proves that."""
+    def author_of(self, entry: Entry) -> KnownAuthor | None:
+        """Return the author that the statement names; None if the signature of that author is not proven."""
         by = entry.statement.by
         if by is None:
             return None
@@ -458,57 +454,57 @@ class KnownAuthors:
         if by.kind == "node":
             if node is None or not signed_by_node(entry, node.record):
                 return None
-            return KnownAuthor(by.id, f"{node.record.name}, of {_seat(node.member)}", node.member)
-        seat, inception = self._seats.get(by.id), self._readings.inceptions.get(by.id)
-        starts = [seat.key_state] if seat else []
+            return KnownAuthor(by.id, f"{node.record.name}, of {member_label(node.member)}", node.member)
+        member, inception = self._members.get(by.id), self._claims.inceptions.get(by.id)
+        starts = [member.key_state] if member else []
         starts += [KeyState.of_inception(inception)] if inception else []
-        if not any(self._readings.chains.follow(start).signed(entry.envelope) for start in starts):
+        if not any(self._claims.chains.follow(start).signed(entry.envelope) for start in starts):
             return None
-        if seat is not None:
-            return KnownAuthor(by.id, _seat(seat), seat)
+        if member is not None:
+            return KnownAuthor(by.id, member_label(member), member)
         return KnownAuthor(by.id, f"{inception.display if inception else ''} [{short(by.id)}]")
 
 
-def _seat(member: Member) -> str:
+def member_label(member: Member) -> str:
     return f"{member.name} ({member.jurisdiction})"
 
 
 @dataclass(frozen=True, slots=True)
 class Vouch:
-    """A statement and who is proven to have made it."""
+    """A `vouched` statement and its proven author."""
 
     entry: Entry
-    said: Vouched
+    vouched: Vouched
     by: KnownAuthor
 
 
-def weigh_vouches(
-    readings: Readings, artifact: Digest, speakers: KnownAuthors
+def verify_vouches(
+    claims: ParsedClaims, artifact: Digest, authors: KnownAuthors
 ) -> tuple[tuple[Vouch, ...], tuple[Remark, ...]]:
-    """The proven ones, and notes on the others."""
+    """The proven `vouched` statements about `artifact`, and notes on the others."""
     found: list[Vouch] = []
     notes: list[Remark] = []
-    for entry in readings.entries:
+    for entry in claims.entries:
         if entry.statement.predicate != VOUCHED or artifact not in {s.digest for s in entry.statement.subjects}:
             continue
         try:
-            said, speaker = parse_vouched(entry.statement), speakers.speaker(entry)
+            vouched, author = parse_vouched(entry.statement), authors.author_of(entry)
         except ComityError as error:
-            text = f"vouched {short(entry.digest)} could not be read and counts for nothing: {error}"
+            text = f"vouched {short(entry.digest)} could not be read and does not count: {error}"
             notes.append(Remark(text, entry.digest))
             continue
-        if speaker is None:
-            text = f"vouched {short(entry.digest)} is not proven to be {short(said.by.id)}'s"
+        if author is None:
+            text = f"vouched {short(entry.digest)} is not proven to be signed by {short(vouched.by.id)}"
             notes.append(Remark(text, entry.digest))
         else:
-            found.append(Vouch(entry, said, speaker))
+            found.append(Vouch(entry, vouched, author))
     return tuple(found), tuple(notes)
 
 
-def members_behind(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
-    """For each statement how many distinct members of pinned federations made it, themselves or by a node."""
+def member_counts(vouches: tuple[Vouch, ...]) -> Mapping[str, int]:
+    """For each kind of statement, the number of distinct members of pinned federations that made it, also by a node."""
     behind = {
-        kind: {v.by.member.id for v in vouches if v.said.statement == kind and v.by.member} for kind in STATEMENTS
+        kind: {v.by.member.id for v in vouches if v.vouched.statement == kind and v.by.member} for kind in VOUCH_KINDS
     }
     return {kind: len(members) for kind, members in behind.items() if members}
 
@@ -522,40 +518,40 @@ class RivalPublication:
     publisher: Inception
 
 
-def rivals(readings: Readings, publication: Publication) -> tuple[RivalPublication, ...]:
-    """Those that give the name of `publication` to other bytes, or are another identity's; one for each publisher and
-    artifact."""
+def rivals(claims: ParsedClaims, publication: Publication) -> tuple[RivalPublication, ...]:
+    """Verified publications with the name of `publication` but other bytes or another publisher; one for each publisher
+    and artifact."""
     found: dict[tuple[str, str], RivalPublication] = {}
-    for entry in readings.entries:
-        rival = _rival(readings, entry, publication)
+    for entry in claims.entries:
+        rival = _rival(claims, entry, publication)
         if rival is not None:
             found.setdefault((rival.publisher.id, rival.published.artifact), rival)
     return tuple(found.values())
 
 
-def _rival(readings: Readings, entry: Entry, publication: Publication) -> RivalPublication | None:
+def _rival(claims: ParsedClaims, entry: Entry, publication: Publication) -> RivalPublication | None:
     statement = entry.statement
     if statement.predicate != "published" or statement.by is None or entry.digest == publication.entry.digest:
         return None
-    publisher, chain = readings.inceptions.get(statement.by.id), readings.chain(statement.by.id)
+    publisher, chain = claims.inceptions.get(statement.by.id), claims.chain(statement.by.id)
     if publisher is None or chain is None:
         return None
     try:
-        said = check_published(entry, publisher, chain)
+        published = check_published(entry, publisher, chain)
     except ComityError:
         return None
-    if str(said.name).lower() != str(publication.published.name).lower():
+    if str(published.name).lower() != str(publication.published.name).lower():
         return None
-    same = (publisher.id, said.artifact) == (publication.publisher.id, publication.published.artifact)
-    return None if same else RivalPublication(entry, said, publisher)
+    same = (publisher.id, published.artifact) == (publication.publisher.id, publication.published.artifact)
+    return None if same else RivalPublication(entry, published, publisher)
 
 
-News: TypeAlias = Changed | Gone
+UpstreamChange: TypeAlias = Changed | Gone
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenObservation:
-    """An observation that is proven to be a bound node's. A node that several members bind speaks for each."""
+    """An observation that a bound node signed. A node that several members bind counts for each of them."""
 
     entry: Entry
     observed: Observed
@@ -564,61 +560,60 @@ class ProvenObservation:
 
 @dataclass(frozen=True, slots=True)
 class MirrorEvidence:
-    """What is proven about one artifact: who observed it, who observed other bytes under the same commits (`rivals`),
-    and what they found when they asked again."""
+    """Proven observations of one artifact (`seen`), of other bytes under the same commits (`rivals`), and later changes
+    at the upstream (`changes`)."""
 
     seen: tuple[ProvenObservation, ...]
     rivals: tuple[ProvenObservation, ...]
-    news: tuple[tuple[Entry, News, tuple[Member, ...]], ...]
+    changes: tuple[tuple[Entry, UpstreamChange, tuple[Member, ...]], ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The commits, by name."""
+        """The names of the observed commits."""
         return tuple(dict.fromkeys(item.observed.upstream.name for item in self.seen))
 
     def corroborating(self, name: str) -> tuple[Member, ...]:
-        """The members whose nodes fetched these bytes under this commit themselves, each once."""
+        """The members whose nodes fetched these bytes under this commit from the upstream, each once."""
         fetched = (item for item in self.seen if item.observed.fetched and item.observed.upstream.name == name)
         return tuple(dict.fromkeys(member for item in fetched for member in item.members))
 
     @property
     def corroborated(self) -> int:
-        """How many members corroborate one another, for the commit for which most do."""
+        """The highest number of members that corroborate one another for one commit."""
         return max((len(self.corroborating(name)) for name in self.names), default=0)
 
 
-def weigh(entries: Iterable[Entry], artifact: Digest, bound: Sequence[BoundNode]) -> MirrorEvidence:
-    """Raises nothing for what the entries hold: what does not verify is left out."""
-    nodes: dict[Author, list[BoundNode]] = {}
-    for node in bound:
-        nodes.setdefault(node.record.node, []).append(node)
+def collect_mirror_evidence(entries: Iterable[Entry], artifact: Digest, bound: Sequence[BoundNode]) -> MirrorEvidence:
+    """Collect the mirror statements about `artifact` that bound nodes signed. Others are ignored; nothing is raised."""
+    nodes = _nodes_by_author(bound)
     observations: list[ProvenObservation] = []
-    news: list[tuple[Entry, News, tuple[Member, ...]]] = []
+    changes: list[tuple[Entry, UpstreamChange, tuple[Member, ...]]] = []
     for entry in entries:
         predicate = entry.statement.predicate
         if predicate not in (OBSERVED, CHANGED, GONE):
             continue
-        members = _speaking(entry, nodes)
+        members = _signing_members(entry, nodes)
         if not members:
             continue
-        if predicate == OBSERVED and (observed := _read(Observed.parse, entry.statement)) is not None:
+        if predicate == OBSERVED and (observed := _parse(Observed.parse, entry.statement)) is not None:
             observations.append(ProvenObservation(entry, observed, members))
-        reader: Callable[[Statement], News] = parse_changed if predicate == CHANGED else parse_gone
-        if predicate != OBSERVED and (said := _read(reader, entry.statement)) is not None and said.artifact == artifact:
-            news.append((entry, said, members))
+        reader: Callable[[Statement], UpstreamChange] = parse_changed if predicate == CHANGED else parse_gone
+        change = _parse(reader, entry.statement) if predicate != OBSERVED else None
+        if change is not None and change.artifact == artifact:
+            changes.append((entry, change, members))
     seen = tuple(item for item in observations if item.observed.artifact == artifact)
     names = {item.observed.upstream.name for item in seen}
     rivals = (s for s in observations if s.observed.artifact != artifact and s.observed.upstream.name in names)
-    return MirrorEvidence(seen, tuple(rivals), tuple(news))
+    return MirrorEvidence(seen, tuple(rivals), tuple(changes))
 
 
-def _speaking(entry: Entry, nodes: dict[Author, list[BoundNode]]) -> tuple[Member, ...]:
-    """The members for whom the entry speaks: those that bind the node whose word it is."""
+def _signing_members(entry: Entry, nodes: dict[Author, list[BoundNode]]) -> tuple[Member, ...]:
+    """The members that bind the node that signed the entry."""
     known = nodes.get(entry.statement.by, []) if entry.statement.by else []
     return tuple(dict.fromkeys(node.member for node in known if signed_by_node(entry, node.record)))
 
 
-def _read(reader: Callable[[Statement], T], statement: Statement) -> T | None:
+def _parse(reader: Callable[[Statement], T], statement: Statement) -> T | None:
     try:
         return reader(statement)
     except ComityError:

@@ -1,19 +1,13 @@
-"""Bytes, numbers and JSON that have exactly one spelling.
+"""Canonical encodings: JSON, base64, decimal numbers, SHA-256 digests, and ids for display.
 
-Documents that are named by their hash (manifest, charter body, inception record) are RFC 8785 JSON. We use the subset
-without fractions: null, true, false, integers within +-(2**53 - 1), strings, arrays, objects. In that subset RFC 8785
-is: members sorted by UTF-16 code units, no white space, the shortest escapes.
+Each value has exactly one valid encoding; other encodings of it are refused. Documents named by their hash (manifest,
+charter body, inception record) are RFC 8785 JSON, in the subset without fractions: null, true, false, integers within
++-(2**53 - 1), strings, arrays, objects. In this subset RFC 8785 means: members sorted by UTF-16 code units, no white
+space, the shortest escapes.
 
-
-SHA-256 digests as values: 64 lower-case hex digits, made only by the functions here.
-
-Reading a JSON object member by member: each is named, typed and bounded, and nothing is left over unless allowed.
-
-How things are shown to people: a 256-bit id as grouped base32 with check digits, and as syllables to read out on the
-phone; a stranger's words on one harmless line.
-
-Ids are computed and never parsed back into trust. The syllables carry the first 64 bits of the id and say so: enough
-that nobody can aim for a given phrase by chance, not a substitute for the full id in a file.
+`Fields` reads a JSON object member by member, with types and limits, and refuses unknown members. `format_id` and
+`syllables` show a 256-bit id to people; nothing parses them back. `syllables` carries only the first 64 bits of the
+id: nobody finds another id with the same syllables by chance, but they do not replace the full id in a file.
 """
 
 from __future__ import annotations
@@ -45,43 +39,43 @@ def b64encode(data: bytes) -> str:
 
 
 def b64decode(text: object, *, size: int | None = None) -> bytes:
-    """Decode standard base64 with padding, refusing every other spelling of the same bytes. Raises Malformed."""
+    """Decode standard base64 with padding. Raises Malformed, also for a non-canonical encoding of the same bytes."""
     if not isinstance(text, str):
         raise Malformed("not base64", why="expected a string")
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise Malformed("not base64", why=str(error)) from error
-    last = (len(data) - 1) % 3 + 1 if data else 0  # bytes in the last group, the only one with bits to spare
+    last = (len(data) - 1) % 3 + 1 if data else 0  # bytes in the last group, the only one with unused bits
     if len(text) != -(-len(data) // 3) * 4 or text[-4:] != b64encode(data[len(data) - last :]):
-        raise Malformed("not base64", why="a second spelling of the same bytes (non-zero trailing bits)")
+        raise Malformed("not base64", why="not the canonical encoding (non-zero trailing bits)")
     if size is not None and len(data) != size:
         raise Malformed("wrong length", why=f"expected {size} bytes, got {len(data)}")
     return data
 
 
 def parse_decimal(text: str, *, limit: int = 2**63 - 1) -> int:
-    """The number that `text` spells in ASCII digits without leading zeros, at most `limit`. Raises Malformed."""
+    """Parse ASCII digits without leading zeros, at most `limit`. Raises Malformed."""
     if not _DECIMAL.match(text) or int(text) > limit:
         raise Malformed("not a number", why=f"expected canonical decimal digits up to {limit}, got {text[:24]!r}")
     return int(text)
 
 
 def canonical(value: Json) -> bytes:
-    """RFC 8785 bytes of `value`. Raises Malformed for what the subset leaves out (fractions, big integers)."""
+    """RFC 8785 bytes of `value`. Raises Malformed for values outside the subset (fractions, big integers)."""
     try:
-        return (_DUMPER.encode(value) if _sorts_alike(value, 0) else _encode(value, 0)).encode("utf-8")
+        return (_DUMPER.encode(value) if _std_is_canonical(value, 0) else _encode(value, 0)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
 
 def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractions: bool = False) -> Json:
-    """Parse JSON strictly: at most `limit` bytes, UTF-8, no duplicate member, no fraction, bounded depth.
+    """Parse JSON strictly: at most `limit` bytes, UTF-8, no duplicate member, no fraction, depth at most 32.
 
     Args:
-        whole_fractions: read `12.0`, which some writers make of integers, as 12.
+        whole_fractions: read `12.0`, which some programs write for integers, as 12.
 
-    Raises Malformed. White space is allowed here; use `parse_canonical` where the spelling matters.
+    Raises Malformed. White space is allowed; use `parse_canonical` where the encoding must be canonical.
     """
     value = _parse(data, limit, what, _WITH_WHOLE_FRACTIONS if whole_fractions else _STRICT)
     escapes = b"\\u" in data
@@ -91,16 +85,16 @@ def parse_json(data: bytes, *, limit: int, what: str = "document", whole_fractio
 
 
 def parse_canonical(data: bytes, *, limit: int, what: str = "document") -> Json:
-    """Parse JSON that must be spelled as RFC 8785 spells it. Raises Malformed."""
+    """Parse JSON that must be in RFC 8785 form. Raises Malformed."""
     value = _parse(data, limit, what, _STRICT)
     if canonical(value) != data:
-        raise Malformed(f"{what} is not in canonical form", why="RFC 8785 spells it differently")
+        raise Malformed(f"{what} is not in canonical form", why="its RFC 8785 encoding differs")
     return value
 
 
 def _parse(data: bytes, limit: int, what: str, decoder: json.JSONDecoder) -> Json:
     if len(data) > limit:
-        raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are read")
+        raise Malformed(f"{what} too large", why=f"{len(data)} bytes, at most {limit} are allowed")
     try:
         value: Json = decoder.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -109,8 +103,7 @@ def _parse(data: bytes, limit: int, what: str, decoder: json.JSONDecoder) -> Jso
 
 
 def _check(value: Json, depth: int, escapes: bool) -> None:
-    """Bound the depth of what the parser made; with `escapes` in the text, refuse lone surrogates too: raw bytes can
-    not spell them."""
+    """Check the depth of parsed JSON. With `escapes` also refuse lone surrogates, which need `\\u` escapes."""
     if depth > MAX_DEPTH:
         raise _too_deep()
     if isinstance(value, dict):
@@ -128,9 +121,9 @@ def _check(value: Json, depth: int, escapes: bool) -> None:
             raise Malformed("not encodable as JSON", why="a lone surrogate") from error
 
 
-def _sorts_alike(value: Json, depth: int) -> bool:
-    """Whether the standard library's encoder spells `value` as RFC 8785 does: plain types and integers in range, and
-    names whose UTF-16 code units sort as their characters do. Anything else is left to `_encode`, and to its errors."""
+def _std_is_canonical(value: Json, depth: int) -> bool:
+    """Whether the standard library encodes `value` as RFC 8785 does: built-in types, integers in range, and names
+    that sort the same by UTF-16 code units and by characters. `_encode` handles all other values, and the errors."""
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
@@ -140,10 +133,10 @@ def _sorts_alike(value: Json, depth: int) -> bool:
         return False
     if kind is dict:
         return all(
-            type(name) is str and (name.isascii() or max(name) < "\ud800") and _sorts_alike(item, depth + 1)
+            type(name) is str and (name.isascii() or max(name) < "\ud800") and _std_is_canonical(item, depth + 1)
             for name, item in value.items()  # type: ignore[union-attr]
         )
-    return kind in (list, tuple) and all(_sorts_alike(item, depth + 1) for item in value)  # type: ignore[union-attr]
+    return kind in (list, tuple) and all(_std_is_canonical(item, depth + 1) for item in value)  # type: ignore[union-attr]
 
 
 def _too_deep() -> Malformed:
@@ -172,33 +165,33 @@ def _encode(value: Json, depth: int) -> str:
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
+        raise ValueError("duplicate member")
     return members
 
 
 def _no_fraction(text: str) -> Json:
-    raise ValueError(f"a fraction or constant, {text[:20]!r}")
+    raise ValueError(f"a fraction or constant: {text[:20]!r}")
 
 
-def _whole(text: str) -> Json:
+def _whole_fraction(text: str) -> Json:
     whole, _, zeros = text.partition(".")
     return _bounded_int(whole) if zeros and not zeros.strip("0") else _no_fraction(text)
 
 
 def _bounded_int(text: str) -> int:
     if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-        raise ValueError("an integer out of range")
+        raise ValueError("integer out of range")
     return int(text)
 
 
-def _decoder(fraction: Callable[[str], Json]) -> json.JSONDecoder:
+def _decoder(parse_fraction: Callable[[str], Json]) -> json.JSONDecoder:
     return json.JSONDecoder(
-        object_pairs_hook=_unique, parse_float=fraction, parse_constant=_no_fraction, parse_int=_bounded_int
+        object_pairs_hook=_unique, parse_float=parse_fraction, parse_constant=_no_fraction, parse_int=_bounded_int
     )
 
 
 _STRICT = _decoder(_no_fraction)
-_WITH_WHOLE_FRACTIONS = _decoder(_whole)
+_WITH_WHOLE_FRACTIONS = _decoder(_whole_fraction)
 
 
 Digest = NewType("Digest", str)
@@ -211,34 +204,34 @@ def sha256(data: bytes) -> Digest:
 
 
 def bare_digest(text: object) -> Digest:
-    """The digest that `text` spells in the one way that documents spell it: 64 hex digits. Raises Malformed."""
+    """Parse a digest in the form that documents use: 64 lower-case hex digits. Raises Malformed."""
     if isinstance(text, str) and _HEX.match(text):
         return Digest(text)
     raise Malformed("not a sha256 digest", why=f"expected 64 lower-case hex digits, got {str(text)[:80]!r}")
 
 
 def parse_digest(text: object) -> Digest:
-    """The digest that a person wrote, bare or as `sha256:<hex>`. Raises Malformed."""
+    """Parse a digest that a user typed, bare or as `sha256:<hex>`. Raises Malformed."""
     return bare_digest(text.removeprefix("sha256:") if isinstance(text, str) else text)
 
 
 def short(digest: Digest) -> str:
-    """`9f2c41…e01a`, for people; never parse it back."""
+    """`9f2c41…e01a`, for display only; never parse it back."""
     return f"{digest[:6]}…{digest[-4:]}"
 
 
 MAX_TEXT = 4096
-CONTROLS = ("Cc", "Zl", "Zp")  # what could make one line look like two
+CONTROLS = ("Cc", "Zl", "Zp")  # characters that can break one line into two
 
 
 class Fields:
-    """A JSON object of which every member has to be asked for.
+    """Reads a JSON object member by member; `done` refuses the members that were not read.
 
     Args:
         value: the parsed JSON.
         what: the document's name, for errors.
 
-    Every reader raises Malformed where the member is absent, of another type, or out of bounds.
+    Every reader raises Malformed if the member is absent, of another type, or out of bounds.
     """
 
     def __init__(self, value: Json, what: str) -> None:
@@ -298,7 +291,7 @@ class Fields:
             raise self.error(f"member {name!r} must be {expected!r}, not {str(value)[:60]!r}")
 
     def done(self) -> None:
-        """Refuse members that nobody asked for: a document that is named by its hash has no room for riders."""
+        """Raise Malformed if a member was not read: a document named by its hash must not carry unknown members."""
         if self._members:
             raise self.error(f"unknown member {sorted(self._members)[0][:60]!r}")
 
@@ -311,7 +304,7 @@ _CONSONANTS: Final = "bdfghjklmnprstvz"
 _VOWELS: Final = "aiou"
 
 
-def grouped(identifier: Digest) -> str:
+def format_id(identifier: Digest) -> str:
     """`MFZWI3D-…`: 52 base32 digits and 4 check digits (CRC-32, 20 bits) in groups of seven."""
     raw = bytes.fromhex(identifier)
     check = (zlib.crc32(raw) & 0xFFFFF) << 4
@@ -320,17 +313,17 @@ def grouped(identifier: Digest) -> str:
 
 
 def syllables(identifier: Digest) -> str:
-    """Four words of five letters, 16 bits each, for the first 64 bits."""
+    """Four groups of five letters, 16 bits each, for the first 64 bits of an id."""
     raw = bytes.fromhex(identifier)[: SYLLABLE_BITS // 8]
-    return "-".join(_word(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2))
+    return "-".join(_five_letters(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2))
 
 
-def plain(text: str) -> str:
-    """`text` on one line, with nothing in it that a terminal obeys: file names and claims are a stranger's words."""
+def printable(text: str) -> str:
+    """`text` on one line, with control characters escaped: file names and claims may come from an attacker."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _word(value: int) -> str:
+def _five_letters(value: int) -> str:
     letters = (
         _CONSONANTS[value >> 12 & 15],
         _VOWELS[value >> 10 & 3],

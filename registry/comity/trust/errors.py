@@ -1,31 +1,31 @@
-"""The failure world of Comity, on one page. Grouped by whose fault it is; every room raises these and no others.
+"""The exceptions of Comity, grouped by cause. Every package raises these and no others.
 
-    ComityError                  something did not work                                   exit 1
-      Malformed                  bytes break a format or a bound                          exit 3
-      Untrusted                  a hash, signature, proof or rule does not hold           exit 3
-        Equivocation             one key signed two things that exclude one another       exit 3
-      PolicyNotMet               authentic, but short of what the owner demands           exit 4
-      Unavailable                could not be had now: peer, evidence, quorum             exit 5
-        NotFound                  it is not here, or it does not exist                     exit 5
-      Refused                    who asks may not: certificate, permission, rate          exit 6
-      OutOfSpace                 disk or quota                                            exit 7
-      Conflict                   somebody else moved the state first; try again           exit 1
+    ComityError                  an operation failed                                     exit 1
+      Malformed                  bytes break a format or a limit                         exit 3
+      Untrusted                  a hash, signature, proof or rule does not verify        exit 3
+        Equivocation             one key signed two statements that exclude each other   exit 3
+      PolicyNotMet               authentic, but the owner's policy requires more         exit 4
+      Unavailable                not available now: peer, evidence, quorum               exit 5
+        NotFound                 not on this node, or does not exist                     exit 5
+      Refused                    the caller lacks a certificate, permission or rate      exit 6
+      OutOfSpace                 disk or quota                                           exit 7
+      Conflict                   the state changed concurrently; try again               exit 1
 
 An error says what happened, why, and the exact next command where there is one. `code` is stable and machine-readable:
-it is the gRPC ErrorInfo reason, the JSON field and the argument of `comity explain`.
+the gRPC ErrorInfo reason, the JSON field and the argument of `comity explain`.
 """
 
 from __future__ import annotations
 
 
 class ComityError(Exception):
-    """Root of all expected failures.
+    """Base class of all expected failures.
 
     Args:
-        what: one sentence: what happened.
-        why: the reason, as precise as it is known.
+        what: one sentence that says what happened.
+        why: the reason, as precise as known.
         hint: the exact next command or step, without a trailing full stop.
-        code: stable reason, upper-case words joined by hyphens; the class default where none is given.
+        code: stable reason, upper-case words joined by hyphens; by default that of the class.
     """
 
     code = "FAILED"
@@ -54,7 +54,7 @@ class Untrusted(ComityError):
 
 
 class Equivocation(Untrusted):
-    """Two signed statements that exclude one another; `proof` holds both, checkable by anybody, for ever."""
+    """Two signed statements that exclude each other. `proof` holds both; anyone can verify it, at any time."""
 
     code = "EQUIVOCATION"
 

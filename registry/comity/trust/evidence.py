@@ -1,25 +1,16 @@
-"""What is verified: an artifact's files as they were found, and what is said about them. Plain frozen data.
+"""The input and the result of `verify`, as frozen data: evidence, file inspections, remarks, rows and the verdict.
 
-The evidence pack beside the files has this shape on disk; reading it is not done here (`comity.verifier`).
+The evidence pack beside the files has this shape on disk; `comity.verifier` reads it:
 
     .comity/manifest.json  pieces.json
-            claims.jsonl                                     one envelope a line: exactly the bytes that were logged
+            claims.jsonl                                     one envelope per line: exactly the bytes that were logged
             proofs/<sha256 of line>.<sha256 of origin, 16 digits>.tlog-proof
             objects/<sha256>                                 side objects that the claims rely on
 
-Trust never comes from the pack: nothing in it is believed before a pinned charter body proves it.
-Source: protocol, section 10.
-
-
-What may be active in a file: kinds that a policy can name. Each is a way in which loading a model runs somebody's
-code, or hides from whoever looks whether it does.
-
-An `Inspection` names what it found as `kind`, or as `kind: detail`. Source: protocol, section 8.
-
-
-What did not verify and counts for nothing: said, so that nothing is passed over in silence.
-
-Verdicts: rows of pass / fail / unknown / not-checked, and the one exit status that follows from them."""
+The pack is untrusted: its content counts only after a pinned charter body proves it. An inspection names active content
+as `kind` or `kind: detail`. A verdict has rows (pass, fail, unknown, not-checked) and one exit status.
+Source: protocol, sections 8 and 10.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +23,18 @@ from comity.trust.encoding import Digest, Json, sha256
 PACK: Final = ".comity"
 MODEL_SIG: Final = "model.sig"
 MAX_CLAIMS: Final = 10_000
-"""Lines that a client puts into a pack. A verifier bounds what it reads by bytes: junk lines must not hide others."""
+"""Maximum lines that a client writes into a pack. A verifier limits bytes instead, so junk lines cannot hide others."""
 MAX_READ: Final = 256 * 1024 * 1024
-"""Bytes of claims, of proofs and of side objects, each."""
+"""Maximum bytes of claims, of proofs, and of side objects (each)."""
 MAX_PACK_NAMES: Final = 1_000_000
-"""Names in one folder of a pack."""
+"""Maximum number of names in one folder of a pack."""
 MAX_MODEL_SIG: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a file is by its header and its name, and what in it a loader would run or could not read. Each text is for
-    people, in the words of whoever looked (`comity.formats`)."""
+    """The format of a file by its header and name, its active content (what a loader would run), and its malformed
+    parts. The texts are for people; `comity.formats` writes them."""
 
     format: str
     active: tuple[str, ...] = ()
@@ -52,8 +43,8 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as it lies there. `kind` is `link` for a link out of the folder and `special` for devices and the like;
-    neither is ever read, so their `sha256` is None. `inspection` is None where nobody looked inside."""
+    """A file that was found on disk. `kind` is `link` for a link out of the folder and `special` for devices and the
+    like; these are never read, so their `sha256` is None. `inspection` is None if the content was not inspected."""
 
     path: str
     size: int
@@ -64,7 +55,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class InclusionEvidence:
-    """A tlog-proof, and the SHA-256 of the line that it is said to prove (its file's name; inclusion decides)."""
+    """A tlog-proof, and the SHA-256 of the line that it claims to prove (from the file name; inclusion is checked)."""
 
     line: Digest
     data: bytes
@@ -72,12 +63,12 @@ class InclusionEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that `verify` looks at.
+    """The input of `verify`.
 
-    `files` is None where nobody looked at the files (judging a claim alone), `pieces` where no piece index came along.
-    `partial` says that the person who fetched this asked for some of the files only; it can make a missing file
-    *partial*, never *pass*. `model_sig` holds the bytes of an OpenSSF signature at the artifact's root. `left_out` says
-    what was found beside all this and could not be evidence of anything: it counts for nothing and is noted.
+    `files` is None if the files were not read (only claims are judged), `pieces` if there is no piece index. `partial`
+    is set if only some of the files were requested; a missing file is then *partial*, never *pass*. `model_sig` holds
+    the bytes of an OpenSSF signature at the artifact's root. `left_out` describes items that were found but cannot be
+    evidence; they do not count and become notes.
     """
 
     manifest: bytes | None
@@ -92,22 +83,23 @@ class Evidence:
 
 
 def proof_name(line: Digest, origin: str) -> str:
-    """File name of a proof: of which line (its SHA-256), in which log."""
+    """Return the file name of the proof for a line (its SHA-256) in the log `origin`."""
     return f"{line}.{sha256(origin.encode())[:16]}.tlog-proof"
 
 
 KINDS: Final[Mapping[str, str]] = {
-    "pickle": "loading it calls what it names",
+    "pickle": "loading it calls the functions that it names",
     "torchscript": "a program that torch.jit.load prepares to run",
     "python": "source or bytecode that a loader may import",
-    "remote-code": "a configuration that asks its reader to import code",
-    "keras-lambda": "a Keras layer that holds code",
+    "remote-code": "a configuration that makes the loader import code",
+    "keras-lambda": "a Keras layer that contains code",
     "script": "a program for a shell or another interpreter",
     "executable": "native code",
-    "chat-template": "a Jinja template that every conversation goes through",
-    "template-escape": "a template that reaches for Python's internals",
-    "archive": "an archive that was not looked through",
+    "chat-template": "a Jinja template that formats every conversation",
+    "template-escape": "a template that accesses Python internals",
+    "archive": "an archive whose content was not inspected",
 }
+"""Kinds of active content that a policy can name. Each one can run code when a model is loaded, or hide such code."""
 FORMATS: Final = frozenset(
     [
         "archive",
@@ -142,19 +134,19 @@ FORMATS: Final = frozenset(
         "zlib",
     ]
 )
-"""What an inspection calls a file, by its bytes."""
+"""File formats that an inspection reports."""
 DEFAULT_ALLOW: Final = ("chat-template",)
-"""Nearly every chat model has a template, and runtimes render it in a sandbox: it is shown, and refused on request."""
+"""Allowed by default: nearly every chat model has a template, and runtimes render it in a sandbox. It is reported."""
 
 
 def kind_of(active: str) -> str:
-    """The kind of what an inspection found."""
+    """Return the kind of an active content text (`kind` or `kind: detail`)."""
     return active.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """`evidence` is the SHA-256 of the line or proof that it is about."""
+    """A note on material that did not verify and does not count. `evidence` is the SHA-256 of the line or proof."""
 
     text: str
     evidence: Digest | None = None
@@ -178,7 +170,7 @@ PARTIAL: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class RowFact:
-    """One fact and what it rests on: verified here, claimed by `by`, or stale/absent. Never mixed."""
+    """One fact and its basis: verified here, claimed by `by`, or stale/absent."""
 
     text: str
     basis: Basis
@@ -191,10 +183,10 @@ class RowFact:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question and its answer.
+    """One check of a verdict and its result.
 
-    `cause` says why a row is not `pass`: `false` (what is here does not hold), `short` (it holds and is too little),
-    `missing` (it is not here), `partial`. `step` is the numbered step of `verify` that decided.
+    `cause` is the reason why a row is not `pass`: `false` (the evidence does not verify), `short` (it verifies, but the
+    policy requires more), `missing` (there is no evidence), `partial`. `step` is the numbered step of `verify`.
     """
 
     name: str
@@ -205,8 +197,8 @@ class Row:
     facts: tuple[RowFact, ...] = ()
     hint: str = ""
 
-    def joined(self, facts: tuple[RowFact, ...]) -> Row:
-        """This row with more facts, which do not change its state."""
+    def with_facts(self, facts: tuple[RowFact, ...]) -> Row:
+        """Return this row with more facts; the state does not change."""
         return replace(self, facts=self.facts + facts) if facts else self
 
     def to_json(self) -> dict[str, Json]:
@@ -223,9 +215,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The rows in their fixed order, and what they amount to under the policy.
+    """The rows in their fixed order, and the exit status under the policy.
 
-    `inputs` are the SHA-256 of the claim lines that facts of the rows rest on.
+    `inputs` are the SHA-256 of the claim lines to which facts of the rows refer.
     """
 
     artifact: Digest | None
@@ -258,13 +250,13 @@ class Verdict:
 
 
 def exit_status(rows: tuple[Row, ...], required: tuple[str, ...]) -> int:
-    """The exit status, in the order of precedence of protocol section 10.
+    """Return the exit status, in the order of precedence of docs/verifying.md.
 
-    3  a file differs from the manifest, or a required row has nothing but material that fails
+    3  a file differs from the manifest, or a required row has only evidence that does not verify
     4  authentic, policy not met
     5  evidence missing or unreachable
     8  partial
-    0  every required row passes; `artifact` is always required, for all else is about it
+    0  every required row passes; `artifact` is always required, because all other rows are about it
     """
     judged = {row.name: row for row in rows}
     broken = any(row.state == "fail" for row in rows if row.name in ("artifact", "bytes"))

@@ -1,8 +1,8 @@
-"""Identities that certify themselves: nobody assigns one, and nobody can take it away.
+"""Self-certifying identities of publishers and members: no authority assigns an identity or revokes it.
 
-An identity's id is the SHA-256 of its *inception record*, which names its first keys, how many of them must sign, and
-digests of the recovery keys that alone may rotate it later (`rotation`). Publishers and members are identities.
-Source: protocol, section 3.
+The id of an identity is the SHA-256 of its *inception record*. The record names the first keys, the threshold of
+signatures, and digests of the recovery keys that alone may rotate the keys later (`rotation`). Source: protocol,
+section 3.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ _JURISDICTION = re.compile(r"[A-Z]{2}\Z|[a-z][a-z0-9-]{2,30}\Z")
 
 
 def check_jurisdiction(code: str) -> str:
-    """An ISO 3166-1 alpha-2 code, or a lower-case name that a charter defines. Raises Malformed."""
+    """Return `code` if it is an ISO 3166-1 alpha-2 code, or a lower-case name as charters define. Raises Malformed."""
     if not _JURISDICTION.match(code):
         raise Malformed(
-            f"{code[:40]!r} is not a jurisdiction", why="two capital letters (CH), or a longer lower-case name"
+            f"{code[:40]!r} is not a jurisdiction", why="expected two capital letters (CH), or a longer lower-case name"
         )
     return code
 
 
-class Signed(Protocol):
-    """How signatures are judged: `KeySet.signed`, but in simulations of many members."""
+class SignatureCheck(Protocol):
+    """Verifies the signatures of an envelope: `KeySet.signed`, or a cheaper function in simulations."""
 
-    def __call__(self, keys: KeySet, envelope: Envelope, beside: Collection[PublicKey] = (), /) -> bool: ...
+    def __call__(self, keys: KeySet, envelope: Envelope, extra_keys: Collection[PublicKey] = (), /) -> bool: ...
 
 
 class Signatory(Protocol):
-    """Who may have signed an envelope: a key set, or an identity through its rotations.
+    """A possible signer of an envelope: a key set, or an identity with its rotations.
 
-    `signed` tells whether they did, each of the keys `beside` as well, and nobody else (`Envelope.signed_by`).
+    `signed` returns whether this signer and each of `extra_keys`, and no other key, signed (`Envelope.signed_by`).
     """
 
-    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool: ...
+    def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """m-of-k: `threshold` of `keys` must sign, and `threshold` is more than half of them."""
+    """`threshold` of `keys` must sign; `threshold` is more than half of the keys."""
 
     keys: tuple[VerifyingKey, ...]
     threshold: int
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.keys) <= MAX_KEYS or not len(self.keys) < 2 * self.threshold <= 2 * len(self.keys):
-            raise Malformed("bad key set", why=f"1 to {MAX_KEYS} keys, and a threshold of more than half of them")
+            raise Malformed("bad key set", why=f"expected 1 to {MAX_KEYS} keys and a threshold above half of them")
         halves = [half.id for key in self.keys for half in key.halves]
         if len(set(halves)) != len(halves):
             raise Malformed("bad key set", why="one key appears twice")
 
-    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
-        return envelope.signed_by(self.keys, self.threshold, beside)
+    def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
+        return envelope.signed_by(self.keys, self.threshold, extra_keys)
 
     @property
     def post_quantum(self) -> bool:
@@ -73,8 +73,8 @@ class KeySet:
 class Inception:
     """An inception record.
 
-    `home` is the origin of the log in which this identity's state-setting statements have their order, or empty;
-    `label` and `jurisdiction` are its own claims and prove nothing. `id` is the SHA-256 of its JSON.
+    `home` is the origin of the log that orders this identity's state-setting statements, or empty. `label` and
+    `jurisdiction` are claims of the identity and prove nothing. `id` is the SHA-256 of the record's JSON.
     """
 
     kind: str
@@ -98,7 +98,7 @@ class Inception:
     def from_json(cls, value: Json) -> Inception:
         fields = Fields(value, "inception")
         fields.constant("schema", SCHEMA)
-        made = cls(
+        inception = cls(
             kind=fields.choice("kind", KINDS),
             keys=read_key_set(fields),
             recovery=fields.digests("recovery", most=MAX_KEYS),
@@ -107,7 +107,7 @@ class Inception:
             label=fields.text("label", least=0, most=200),
         )
         fields.done()
-        return made
+        return inception
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -127,18 +127,18 @@ class Inception:
 
     @property
     def display(self) -> str:
-        """What to call it in one line; the label is its own claim."""
+        """A short name for display; the label is a claim of the identity."""
         return self.label or self.id[:12]
 
 
 def read_key_set(fields: Fields, name: str = "keys") -> KeySet:
-    """Read the list of keys called `name`, and `threshold`."""
+    """Read the list of keys in member `name`, and the member `threshold`."""
     keys = tuple(VerifyingKey.from_json(item) for item in fields.items(name, least=1, most=MAX_KEYS))
     return KeySet(keys, fields.integer("threshold", least=1, most=MAX_KEYS))
 
 
-def announce(inception: Inception, *signers: Signer) -> Entry:
-    """The `inception` statement: the record, signed by all of its first keys."""
+def sign_inception(inception: Inception, *signers: Signer) -> Entry:
+    """Sign the `inception` statement: the record, signed by all of its keys."""
     statement = Statement(
         "inception",
         (Subject(inception.label, inception.id),),
@@ -148,13 +148,13 @@ def announce(inception: Inception, *signers: Signer) -> Entry:
     return sign_statement(statement, *signers)
 
 
-def check_inception(entry: Entry, *, signed: Signed = KeySet.signed) -> Inception:
-    """The record that an `inception` statement carries, proven by every one of its keys. Raises Malformed/Untrusted.
+def check_inception(entry: Entry, *, signed: SignatureCheck = KeySet.signed) -> Inception:
+    """Return the record of an `inception` statement that each of its keys signed. Raises Malformed/Untrusted.
 
-    It counts by its signatures, wherever it was found; a log only orders it.
+    The statement is valid by its signatures, whatever its source; a log only orders it.
 
     Args:
-        signed: how signatures are judged; simulations of many members pass a cheap one.
+        signed: verifies signatures; simulations of many members pass a cheaper function.
     """
     statement = entry.statement
     if statement.predicate != "inception":
@@ -164,10 +164,8 @@ def check_inception(entry: Entry, *, signed: Signed = KeySet.signed) -> Inceptio
     fields.done()
     named = Author("identity", sha256(canonical(record)))
     if statement.by != named or statement.sole_subject() != named.id:
-        raise Untrusted("inception refused", why="it is not about the record that it carries", code="INCEPTION")
+        raise Untrusted("inception refused", why="its subject is not the record that it contains", code="INCEPTION")
     inception = Inception.from_json(record)
     if not signed(KeySet(inception.keys.keys, len(inception.keys.keys)), entry.envelope):
-        raise Untrusted(
-            "inception refused", why="not signed by every key that it lists, and no other", code="INCEPTION"
-        )
+        raise Untrusted("inception refused", why="not signed by exactly the keys that it lists", code="INCEPTION")
     return inception

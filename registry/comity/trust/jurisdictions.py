@@ -1,7 +1,7 @@
-"""Country codes of ISO 3166-1, so that a policy names no jurisdiction that cannot exist.
+"""Country codes of ISO 3166-1, used to check jurisdictions in a policy.
 
-Signed statements are not held to this list: countries come and go, and a verdict must not depend on the year of the
-software. It serves where a person writes a code.
+Signed statements are not checked against this list: countries change, and a verdict must not depend on the version of
+the software. Use the list only for codes that a user types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UZ UZB VU VUT VE VEN VN VNM VG VGB VI VIR WF WLF EH ESH YE YEM ZM ZMB ZW ZWE
 """
 _PAIRS: Final = tuple(_ALPHA_2_AND_3.split())
 COUNTRIES: Final = frozenset(_PAIRS[::2])
-_OTHER_WORDS: Final = {
+_ALIASES: Final = {
     "uk": "GB", "britain": "GB", "great-britain": "GB", "united-kingdom": "GB", "england": "GB", "america": "US",
     "united-states": "US", "el": "GR", "greece": "GR", "switzerland": "CH", "germany": "DE", "france": "FR",
     "spain": "ES", "italy": "IT", "china": "CN", "japan": "JP", "korea": "KR", "south-korea": "KR", "india": "IN",
@@ -39,9 +39,9 @@ _OTHER_WORDS: Final = {
 }  # fmt: skip
 
 
-def meant(code: str, names: Iterable[str] = ()) -> str | None:
-    """The jurisdiction that somebody who wrote `code` most likely means: a country's code, or one of `names`."""
-    word = code.strip().lower().replace(" ", "-").replace("_", "-").replace(".", "")
-    if word in _OTHER_WORDS:
-        return _OTHER_WORDS[word]
-    return next(iter(difflib.get_close_matches(word, tuple(names), 1)), None)
+def suggest_jurisdiction(code: str, names: Iterable[str] = ()) -> str | None:
+    """The most likely jurisdiction for the unknown `code`: a country code, or one of `names`; None without a match."""
+    key = code.strip().lower().replace(" ", "-").replace("_", "-").replace(".", "")
+    if key in _ALIASES:
+        return _ALIASES[key]
+    return next(iter(difflib.get_close_matches(key, tuple(names), 1)), None)

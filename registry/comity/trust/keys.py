@@ -1,8 +1,9 @@
-"""Keys that carry the name of their algorithm, and composite keys whose halves must all verify.
+"""Public and private keys tagged with their algorithm, and composite keys.
 
-A `PublicKey` is one key of one algorithm. A `VerifyingKey` is what a record lists: one or more halves; a signature by
-it is one signature a half, and *every* half must verify (protocol, section 3: the record, not the envelope, says which
-are required). Unknown algorithms are refused, never skipped.
+A `PublicKey` is one key of one algorithm. A `VerifyingKey` is the composite key that a record lists: one or two halves
+of different algorithms. A signature by a composite key has one signature per half, and *every* half must verify. The
+record, not the envelope, defines the required halves (protocol, section 3). Unknown algorithms are refused, never
+skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SIGNATURE_SIZES: Final[Mapping[str, int]] = {
     "ml-dsa-44": 2420,
     "ml-dsa-65": 3309,
 }
-"""An ECDSA signature is its two numbers, r and s, big-endian and of the curve's length each (IEEE P1363)."""
+"""Bytes. An ECDSA signature is r and s, each big-endian with the length of the curve (IEEE P1363)."""
 POST_QUANTUM: Final = frozenset({"ml-dsa-44", "ml-dsa-65"})
 MAX_HALVES: Final = 2
 
@@ -49,10 +50,10 @@ _CURVES: Final[Mapping[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]]] = {
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """One public key: `alg` names the algorithm, `raw` is 32 bytes for Ed25519, the uncompressed point for ECDSA,
-    the FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length.
+    """One public key. `alg` names the algorithm; `raw` is 32 bytes for Ed25519, the uncompressed point for ECDSA, the
+    FIPS 204 encoding for ML-DSA. Raises Malformed for an unknown algorithm or a wrong length.
 
-    `id` is the SHA-256 over the algorithm's name, a line feed and the raw key: the DSSE `keyid`.
+    `id`, the DSSE `keyid`, is the SHA-256 over the algorithm's name, a line feed and the raw key.
     """
 
     alg: str
@@ -67,7 +68,7 @@ class PublicKey:
         object.__setattr__(self, "id", sha256(self.alg.encode() + b"\n" + self.raw))
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Raises Untrusted unless `signature` over `message` is this key's, in its one spelling."""
+        """Raises Untrusted unless `signature` is this key's valid signature of `message`, canonically encoded."""
         try:
             if self.alg == "ed25519":
                 ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
@@ -80,12 +81,12 @@ class PublicKey:
                 point = ec.EllipticCurvePublicKey.from_encoded_point(curve, self.raw)
                 point.verify(ecdsa_der(self.alg, signature), message, ec.ECDSA(digest))
         except (InvalidSignature, ValueError) as error:
-            raise Untrusted("bad signature", why=f"it is not {self.alg} key {self.id[:16]}'s") from error
+            raise Untrusted("bad signature", why=f"not a signature by {self.alg} key {self.id[:16]}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """One private key. Its bytes leave it only through `to_pem`; it has no `repr` that could be logged."""
+    """One private key. Only `to_pem` returns the key bytes; `repr` shows the key id only."""
 
     alg: str
     _key: _Private
@@ -137,31 +138,31 @@ class PrivateKey:
         return PublicKey(self.alg, self._key.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:
-        """ECDSA by RFC 6979, so that it needs no randomness and signing again gives the same bytes."""
+        """Sign `message`. ECDSA follows RFC 6979: deterministic, without randomness."""
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            made = self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1], deterministic_signing=True))
-            return ecdsa_signature(self.alg, *decode_dss_signature(made))
+            der = self._key.sign(message, ec.ECDSA(_CURVES[self.alg][1], deterministic_signing=True))
+            return ecdsa_signature(self.alg, *decode_dss_signature(der))
         return self._key.sign(message)
 
 
 def ecdsa_signature(alg: str, r: int, s: int) -> bytes:
-    """The one spelling of an ECDSA signature: r, and of the two numbers that serve as s the lower."""
+    """The canonical encoding of an ECDSA signature: r, and the lower of the two valid values of s."""
     size = SIGNATURE_SIZES[alg] // 2
     return r.to_bytes(size, "big") + min(s, _CURVES[alg][0].group_order - s).to_bytes(size, "big")
 
 
 def ecdsa_der(alg: str, signature: bytes) -> bytes:
-    """An ECDSA signature in the form of X9.62, which others write. Raises ValueError for another length or spelling."""
+    """The X9.62 DER form of an ECDSA signature. Raises ValueError for a wrong length or a high s."""
     size = SIGNATURE_SIZES[alg] // 2
     r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
     if len(signature) != 2 * size or s > _CURVES[alg][0].group_order // 2:
-        raise ValueError("another spelling of an ECDSA signature")
+        raise ValueError("not the canonical encoding of an ECDSA signature")
     return encode_dss_signature(r, s)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """What a record lists as one key: halves in order of their algorithm's name, all of which must verify."""
+    """A composite key: halves sorted by algorithm name, all of which must verify."""
 
     halves: tuple[PublicKey, ...]
 
@@ -195,18 +196,18 @@ class VerifyingKey:
 
 
 class Signer(Protocol):
-    """Whatever can sign for one `VerifyingKey`: key files here, a token or a carried file elsewhere."""
+    """Signs for one `VerifyingKey`: with key files, a hardware token or a transferred file."""
 
     @property
     def public(self) -> VerifyingKey: ...
 
     def sign(self, message: bytes) -> tuple[tuple[Digest, bytes], ...]:
-        """One (key id, signature) for each half, over exactly `message`."""
+        """One (key id, signature) per half, over exactly `message`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HybridSigner:
-    """Signs with private keys held in memory; by default Ed25519 and ML-DSA-65 together."""
+    """Signs with private keys in memory, by default Ed25519 and ML-DSA-65 together."""
 
     keys: tuple[PrivateKey, ...]
 

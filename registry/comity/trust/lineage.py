@@ -1,34 +1,25 @@
-"""May what is made from something under one licence stand under another? A small, conservative table; no legal advice.
+"""Lineage: the graph of artifacts and their parents, built from verified statements, and a licence compatibility table.
 
-SPDX expressions of one licence are sorted into families by what they ask of derived works. Everything else (other
-licences, `other`, expressions with AND, OR or WITH) is unknown, and unknown is never said to be fine.
+A `published` statement names parents and counts if the publisher's keys signed it. If the policy names a publisher for
+a namespace, only that publisher's statements about artifacts of the namespace count, so that others who publish the
+same bytes under other terms change nothing. A `derived` statement counts if signed by the keys of an identity whose
+inception is among the claims, of a member, or of a bound node.
 
-    permissive      asks for attribution at most
-    share-alike     derived works stand under the same licence
-    non-commercial  what is derived may not be used commercially either
-    no-derivatives  nothing derived may be given on
-    terms           an agreement with use restrictions that has to be passed on
+A parent without a statement is in the graph as missing. A parent named without a digest is a separate node, because
+names resolve elsewhere and change. Input is untrusted: nodes, edges and depth are limited, truncation is reported, and
+a path ends where it closes a cycle. Source: protocol, section 5.
 
-Sources: the licences' own texts; identifiers of the SPDX list, and those that the Hub uses where SPDX has none.
+The licence table is small and conservative; it is not legal advice. It sorts SPDX expressions of one licence into
+families by their conditions for derived works. All other expressions (other licences, `other`, AND, OR, WITH) are
+unknown, and an unknown licence never fits.
 
+    permissive      requires attribution at most
+    share-alike     derived works must have the same licence
+    non-commercial  derived works must not be used commercially either
+    no-derivatives  derived works must not be distributed
+    terms           an agreement with use restrictions that must be passed on
 
-Lineage: artifacts and what they were made from, as a graph of claims, each with whose word it is.
-
-Built from what is proven to be somebody's word: `published` statements, which name parents, and `derived` ones, whose
-signers made the child's weights again. A parent that nobody here describes is in the graph as missing. Parents named
-by digest are edges between digests; a parent named by name alone is a node of its own, since what a name means is
-decided elsewhere and changes.
-
-Strangers write what is read here: nodes, edges and depth are bounded, what was cut off is said, and a circle ends where
-it closes. Source: protocol, section 5.
-
-
-From claims to a lineage graph: who is proven to have said what about an artifact and all that it comes from.
-
-A publication counts by its publisher's keys. Where the owner's trust names a publisher for a namespace, that one's word
-about an artifact of this namespace is taken and nobody else's, so that a stranger who publishes the same bytes under
-other terms changes nothing. A `derived` statement counts by the keys of an identity whose inception is among the
-claims, of a member's seat, or of a bound node.
+Sources: the texts of the licences; identifiers of the SPDX list, and those of the Hub if SPDX has none.
 """
 
 from __future__ import annotations
@@ -39,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from comity.trust.claims import BoundNode, KnownAuthors, Publication, Readings
+from comity.trust.claims import BoundNode, KnownAuthors, ParsedClaims, Publication
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.evidence import Remark
@@ -66,43 +57,43 @@ FAMILY: Final[Mapping[str, str]] = {name.lower(): kind for kind, names in _FAMIL
 
 @dataclass(frozen=True, slots=True)
 class LicenceFit:
-    """Whether a licence fits the one above it, and why in one clause."""
+    """Whether the child's licence fits the parent's, and the reason in one clause."""
 
     answer: Answer
     why: str
 
 
-def fit(child: str, parent: str) -> LicenceFit:
-    """Whether something under `child` may be made from something under `parent`, as their SPDX expressions say."""
-    below, above = FAMILY.get(child.lower()), FAMILY.get(parent.lower())
-    if above is None:
+def licence_fit(child: str, parent: str) -> LicenceFit:
+    """Whether a work under `child` may be derived from a work under `parent`; both are SPDX expressions."""
+    child_family, parent_family = FAMILY.get(child.lower()), FAMILY.get(parent.lower())
+    if parent_family is None:
         return LicenceFit("unknown", f"{parent} is not in the table")
-    if above == "no-derivatives":
-        return LicenceFit("conflict", f"{parent} allows nothing derived to be given on")
+    if parent_family == "no-derivatives":
+        return LicenceFit("conflict", f"{parent} does not allow distribution of derived works")
     if child.lower() == parent.lower():
         return LicenceFit("fits", "the same licence")
-    if above == "permissive":
-        return LicenceFit("fits", f"{parent} asks for attribution at most") if below else _not_listed(child)
-    if below is None:
+    if parent_family == "permissive":
+        return LicenceFit("fits", f"{parent} requires attribution at most") if child_family else _not_listed(child)
+    if child_family is None:
         return _not_listed(child)
-    return _of_stricter(child, below, parent, above)
+    return _fit_with_conditions(child, child_family, parent, parent_family)
 
 
-def _of_stricter(child: str, below: str, parent: str, above: str) -> LicenceFit:
-    """Where the parent's licence asks something of what is derived, and the child's is another one."""
-    asks = {
-        "share-alike": f"{parent} asks for itself",
+def _fit_with_conditions(child: str, child_family: str, parent: str, parent_family: str) -> LicenceFit:
+    """The fit if the parent's licence has conditions for derived works, and the child's licence is a different one."""
+    condition = {
+        "share-alike": f"{parent} requires the same licence for derived works",
         "non-commercial": f"{parent} forbids commercial use",
-        "terms": f"the terms of {parent} have to be passed on",
-    }[above]
-    if below == "permissive":
-        return LicenceFit("conflict", f"{asks}, {child} does not")
-    if above == "non-commercial":
-        if below == "non-commercial":
-            return LicenceFit("unknown", f"{asks}, and so does {child}; whether it is enough is not in the table")
-        if below == "share-alike":
-            return LicenceFit("conflict", f"{asks}, {child} does not")
-    return LicenceFit("unknown", f"{asks}; whether {child} does it is not in the table")
+        "terms": f"the terms of {parent} must be passed on",
+    }[parent_family]
+    if child_family == "permissive":
+        return LicenceFit("conflict", f"{condition}; {child} does not meet this")
+    if parent_family == "non-commercial":
+        if child_family == "non-commercial":
+            return LicenceFit("unknown", f"{condition}, and so does {child}; the table does not say if it is enough")
+        if child_family == "share-alike":
+            return LicenceFit("conflict", f"{condition}; {child} does not meet this")
+    return LicenceFit("unknown", f"{condition}; the table does not say if {child} meets this")
 
 
 def _not_listed(child: str) -> LicenceFit:
@@ -114,12 +105,15 @@ MAX_DEPTH: Final = 32
 MAX_EDGES: Final = 1024
 
 Key: TypeAlias = str
-"""`sha256:<digest>`, or `name:<name>` of a parent that is named without one."""
+"""`sha256:<digest>`, or `name:<name>` of a parent without a digest."""
 
 
 @dataclass(frozen=True, slots=True)
-class ParentClaim:
-    """What one publisher says about an artifact: its name and licence, and its parents as (relation, name, digest)."""
+class PublicationClaim:
+    """One publisher's claims about an artifact: name, licence, and parents as (relation, name, digest).
+
+    `by` is the publisher for display; `line` the digest of the statement's line.
+    """
 
     publisher: Digest
     by: str
@@ -131,7 +125,7 @@ class ParentClaim:
 
 @dataclass(frozen=True, slots=True)
 class DerivationClaim:
-    """A `derived` statement, and how its signer is called here."""
+    """A `derived` statement with the signer for display and the digest of the line."""
 
     by: str
     derived: Derived
@@ -139,8 +133,8 @@ class DerivationClaim:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundArtifact:
-    """What a comparison on this machine found: as a `derived` statement says it, but nobody's word."""
+class LocalComparison:
+    """The result of a comparison on this machine, as in a `derived` statement, but not signed."""
 
     exact: bool
     tensors: Extent
@@ -148,16 +142,16 @@ class FoundArtifact:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownClaims:
-    """What is proven to be said about one artifact: by publishers, and by those who made its weights again."""
+class ArtifactClaims:
+    """The verified statements about one artifact: `claims` of publishers, and `derivations`."""
 
-    claims: tuple[ParentClaim, ...] = ()
-    words: tuple[DerivationClaim, ...] = ()
+    claims: tuple[PublicationClaim, ...] = ()
+    derivations: tuple[DerivationClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LineageNode:
-    """An artifact. `licences` are what its claimants say, each once; `missing` where no claim about it is here."""
+    """An artifact. `licences` are the distinct claimed licences; `missing` if there is no claim about the artifact."""
 
     key: Key
     digest: Digest | None
@@ -169,48 +163,48 @@ class LineageNode:
 
     @property
     def licence(self) -> str | None:
-        """The one licence that all claim; None where there is none, or they differ."""
+        """The licence that all publishers claim; None if there is none, or if the claims differ."""
         return self.licences[0] if len(self.licences) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class LineageEdge:
-    """`child` was made from `parent`, as some say.
+    """The claim that `child` was made from `parent`.
 
     Args:
-        relations: what publishers call it (`finetune`, …), or signers of `derived` statements where no publisher does.
-        claimed_by: publishers who claim it, each with the digest of the line; empty where only a `derived` statement
+        relations: the relations that publishers claim (`finetune`, …), or else those of `derived` statements.
+        claimed_by: publishers who claim the edge, each with the digest of the line; empty if only a `derived` statement
             does.
-        words: who signed that they derived it, and what they found.
-        closes: it leads back to where the path came from.
-        licence: how the child's licence fits the parent's.
-        here: what a comparison on this machine found, if there was one.
+        derivations: the `derived` statements for this edge.
+        closes_cycle: the edge leads back to an artifact on its own path.
+        licence: whether the child's licence fits the parent's.
+        comparison: the result of a comparison on this machine, if there was one.
     """
 
     child: Key
     parent: Key
     relations: tuple[str, ...]
     claimed_by: tuple[tuple[str, Digest], ...]
-    words: tuple[DerivationClaim, ...]
-    closes: bool
+    derivations: tuple[DerivationClaim, ...]
+    closes_cycle: bool
     licence: LicenceFit
-    here: FoundArtifact | None = None
+    comparison: LocalComparison | None = None
 
     @property
     def basis(self) -> str:
-        """`here` re-derived on this machine, `signed` re-derived by somebody else, `claimed` said by its publisher."""
-        if self.here is not None and self.here.exact:
+        """`here`: derived exactly on this machine; `signed`: by the signer of a statement; `claimed`: not derived."""
+        if self.comparison is not None and self.comparison.exact:
             return "here"
-        return "signed" if any(word.derived.exact for word in self.words) else "claimed"
+        return "signed" if any(claim.derived.exact for claim in self.derivations) else "claimed"
 
 
 @dataclass(frozen=True, slots=True)
 class LineageGraph:
-    """Breadth first from the root, which is the first node; `cut` says what was left away, empty where nothing was."""
+    """Nodes breadth first from the root. `truncation` says which limit was exceeded; empty if the graph is complete."""
 
     nodes: tuple[LineageNode, ...]
     edges: tuple[LineageEdge, ...]
-    cut: str = ""
+    truncation: str = ""
 
     @property
     def root(self) -> LineageNode:
@@ -225,221 +219,229 @@ class LineageGraph:
 
     @property
     def conflicts(self) -> tuple[tuple[LineageNode, LineageNode, LicenceFit], ...]:
-        """(child, parent or farther ancestor of the root, why): edges, and the root against all that it comes from."""
-        found = {(edge.child, edge.parent): edge.licence for edge in self.edges}
+        """Licence conflicts as (child, ancestor, reason): of every edge, and of the root with all its ancestors."""
+        fits = {(edge.child, edge.parent): edge.licence for edge in self.edges}
         for node in self.nodes[1:]:
-            found.setdefault((self.root.key, node.key), _fit(self.root, node))
+            fits.setdefault((self.root.key, node.key), _node_fit(self.root, node))
         by_key = {node.key: node for node in self.nodes}
         return tuple(
             (by_key[child], by_key[parent], licence)
-            for (child, parent), licence in found.items()
+            for (child, parent), licence in fits.items()
             if licence.answer == "conflict"
         )
 
-    def checked(self, child: Digest, parent: Digest, found: FoundArtifact) -> LineageGraph:
-        """This graph, with what a comparison on this machine found about one edge."""
-        pair = key_of(child), key_of(parent)
-        edges = (replace(edge, here=found) if (edge.child, edge.parent) == pair else edge for edge in self.edges)
+    def with_comparison(self, child: Digest, parent: Digest, found: LocalComparison) -> LineageGraph:
+        """This graph, with the result of a comparison on this machine for one edge."""
+        pair = artifact_key(child), artifact_key(parent)
+        edges = (replace(edge, comparison=found) if (edge.child, edge.parent) == pair else edge for edge in self.edges)
         return replace(self, edges=tuple(edges))
 
 
-def build(root: Digest, known: Callable[[Digest], KnownClaims], title: str = "") -> LineageGraph:
-    """The graph of all that `root` comes from.
+def build_graph(root: Digest, claims_of: Callable[[Digest], ArtifactClaims], title: str = "") -> LineageGraph:
+    """The graph of all ancestors of `root`.
 
     Args:
-        known: what is proven to be said about an artifact; asked once for each in the graph.
-        title: what to call the root where nobody published it.
+        claims_of: returns the verified statements about an artifact; called once per artifact.
+        title: name of the root if no publisher names it.
     """
-    growing = _Growing(known, title, root)
-    waiting = deque([root])
-    while waiting:
-        waiting.extend(growing.parents_of(waiting.popleft()))
-    return LineageGraph(tuple(growing.nodes.values()), tuple(growing.edges), growing.cut)
+    builder = _GraphBuilder(claims_of, title, root)
+    queue = deque([root])
+    while queue:
+        queue.extend(builder.add_parents(queue.popleft()))
+    return LineageGraph(tuple(builder.nodes.values()), tuple(builder.edges), builder.truncation)
 
 
-class _Growing:
-    """A graph under construction, within its bounds."""
+class _GraphBuilder:
+    """A graph under construction, within the limits."""
 
-    def __init__(self, ask: Callable[[Digest], KnownClaims], title: str, root: Digest) -> None:
-        self._ask = ask
-        self._known = {root: ask(root)}
-        self._above: dict[Key, set[Key]] = {}
-        self.nodes: dict[Key, LineageNode] = {key_of(root): _node(root, self._known[root], title, 0)}
+    def __init__(self, claims_of: Callable[[Digest], ArtifactClaims], title: str, root: Digest) -> None:
+        self._claims_of = claims_of
+        self._claims = {root: claims_of(root)}
+        self._parents: dict[Key, set[Key]] = {}
+        self.nodes: dict[Key, LineageNode] = {artifact_key(root): _node(root, self._claims[root], title, 0)}
         self.edges: list[LineageEdge] = []
-        self.cut = ""
+        self.truncation = ""
 
-    def parents_of(self, digest: Digest) -> Iterator[Digest]:
-        """Add the edges up from `digest`; the parents that were not in the graph before."""
-        child = self.nodes[key_of(digest)]
-        for said in _parents(self._known[digest]):
+    def add_parents(self, digest: Digest) -> Iterator[Digest]:
+        """Add the edges from `digest` to its parents. Yields the parents that are new in the graph."""
+        child = self.nodes[artifact_key(digest)]
+        for parent in _parents(self._claims[digest]):
             if len(self.edges) >= MAX_EDGES:
-                self.cut = f"more than {MAX_EDGES} edges"
+                self.truncation = f"more than {MAX_EDGES} edges"
                 return
-            if said.key not in self.nodes:
+            if parent.key not in self.nodes:
                 if len(self.nodes) >= MAX_NODES or child.depth >= MAX_DEPTH:
-                    self.cut = f"more than {MAX_NODES} artifacts, or {MAX_DEPTH} generations"
+                    self.truncation = f"more than {MAX_NODES} artifacts, or {MAX_DEPTH} generations"
                     continue
-                known = KnownClaims()
-                if said.digest:
-                    known = self._known[said.digest] = self._ask(said.digest)
-                    yield said.digest
-                self.nodes[said.key] = _node(said.digest, known, said.name, child.depth + 1)
-            closes = _leads_to(said.key, child.key, self._above)
-            if not closes:
-                self._above.setdefault(child.key, set()).add(said.key)
-            self.edges.append(said.edge(child, self.nodes[said.key], closes))
+                claims = ArtifactClaims()
+                if parent.digest:
+                    claims = self._claims[parent.digest] = self._claims_of(parent.digest)
+                    yield parent.digest
+                self.nodes[parent.key] = _node(parent.digest, claims, parent.name, child.depth + 1)
+            closes_cycle = _is_ancestor(child.key, parent.key, self._parents)
+            if not closes_cycle:
+                self._parents.setdefault(child.key, set()).add(parent.key)
+            self.edges.append(parent.edge(child, self.nodes[parent.key], closes_cycle))
 
 
 @dataclass(slots=True)
-class _Said:
-    """What is said about one parent of one artifact."""
+class _ParentClaims:
+    """The claims about one parent of one artifact."""
 
     key: Key
     digest: Digest | None
     name: str = ""
     relations: dict[str, None] = field(default_factory=dict)
     claimed_by: dict[tuple[str, Digest], None] = field(default_factory=dict)
-    words: list[DerivationClaim] = field(default_factory=list)
+    derivations: list[DerivationClaim] = field(default_factory=list)
 
-    def edge(self, child: LineageNode, parent: LineageNode, closes: bool) -> LineageEdge:
-        relations = self.relations or dict.fromkeys(word.derived.relation for word in self.words)
-        licence = _fit(child, parent)
+    def edge(self, child: LineageNode, parent: LineageNode, closes_cycle: bool) -> LineageEdge:
         return LineageEdge(
-            child.key, parent.key, tuple(relations), tuple(self.claimed_by), tuple(self.words), closes, licence
+            child=child.key,
+            parent=parent.key,
+            relations=tuple(self.relations or dict.fromkeys(claim.derived.relation for claim in self.derivations)),
+            claimed_by=tuple(self.claimed_by),
+            derivations=tuple(self.derivations),
+            closes_cycle=closes_cycle,
+            licence=_node_fit(child, parent),
         )
 
 
-def _parents(known: KnownClaims) -> Iterable[_Said]:
-    """Each parent once: those that publishers name, then those that only a `derived` statement does."""
-    said: dict[Key, _Said] = {}
-    for claim in known.claims:
+def _parents(claims: ArtifactClaims) -> Iterable[_ParentClaims]:
+    """Each parent once: first those that publishers name, then those named only by a `derived` statement."""
+    parents: dict[Key, _ParentClaims] = {}
+    for claim in claims.claims:
         for relation, name, digest in claim.parents:
-            key = key_of(digest) if digest else f"name:{name}"
-            parent = said.setdefault(key, _Said(key, digest, name))
+            key = artifact_key(digest) if digest else f"name:{name}"
+            parent = parents.setdefault(key, _ParentClaims(key, digest, name))
             parent.relations[relation] = parent.claimed_by[claim.by, claim.line] = None
-    for word in known.words:
-        digest = word.derived.parent
-        said.setdefault(key_of(digest), _Said(key_of(digest), digest)).words.append(word)
-    return said.values()
+    for derivation in claims.derivations:
+        digest = derivation.derived.parent
+        key = artifact_key(digest)
+        parents.setdefault(key, _ParentClaims(key, digest)).derivations.append(derivation)
+    return parents.values()
 
 
-def _node(digest: Digest | None, known: KnownClaims, name: str, depth: int) -> LineageNode:
+def _node(digest: Digest | None, known: ArtifactClaims, name: str, depth: int) -> LineageNode:
     claims = known.claims
     title = claims[0].name if claims else name or (f"sha256:{short(digest)}" if digest else "")
     publishers = tuple(dict.fromkeys(claim.by for claim in claims))
     licences = tuple({claim.licence.lower(): claim.licence for claim in claims}.values())
-    key = key_of(digest) if digest else f"name:{name}"
+    key = artifact_key(digest) if digest else f"name:{name}"
     return LineageNode(key, digest, title, publishers, licences, depth, not claims)
 
 
-def _fit(child: LineageNode, parent: LineageNode) -> LicenceFit:
+def _node_fit(child: LineageNode, parent: LineageNode) -> LicenceFit:
     if parent.missing or child.missing:
-        return LicenceFit("unknown", "one side's licence is not here")
+        return LicenceFit("unknown", "the licence of one artifact is missing")
     if child.licence is None or parent.licence is None:
-        return LicenceFit("unknown", "its publishers claim different licences")
-    return fit(child.licence, parent.licence)
+        return LicenceFit("unknown", "publishers claim different licences")
+    return licence_fit(child.licence, parent.licence)
 
 
-def _leads_to(start: Key, goal: Key, above: Mapping[Key, set[Key]]) -> bool:
-    """Whether `goal` is `start`, or among what it comes from."""
-    seen, waiting = {start}, [start]
-    while waiting:
-        here = waiting.pop()
-        if here == goal:
+def _is_ancestor(key: Key, of: Key, parents: Mapping[Key, set[Key]]) -> bool:
+    """Whether `key` is `of`, or one of its ancestors."""
+    seen, queue = {of}, [of]
+    while queue:
+        current = queue.pop()
+        if current == key:
             return True
-        more = above.get(here, set()) - seen
-        seen |= more
-        waiting.extend(more)
+        added = parents.get(current, set()) - seen
+        seen |= added
+        queue.extend(added)
     return False
 
 
-def key_of(digest: Digest) -> Key:
-    """The key of an artifact that is known by its digest."""
+def artifact_key(digest: Digest) -> Key:
+    """The key of an artifact with this digest."""
     return f"sha256:{digest}"
 
 
 MAX_STATEMENTS: Final = 16
-"""Publications, and derivations, of one artifact whose signatures are looked at; those of publishers whom the owner's
-trust names come first."""
+"""Limit per artifact of `published` statements, and of `derived` statements, whose signatures are verified. Those of
+publishers that the policy names come first."""
 
 
 def lineage_of(
-    readings: Readings, artifact: Digest, chosen: Publication | None, policy: Policy, bound: Iterable[BoundNode]
+    parsed: ParsedClaims, artifact: Digest, chosen: Publication | None, policy: Policy, bound: Iterable[BoundNode]
 ) -> tuple[LineageGraph, tuple[Remark, ...]]:
-    """What `artifact` comes from as its publisher says, and notes on derivations of it that are not proven.
+    """The lineage graph of `artifact`, and remarks on `derived` statements that are not proven.
 
     Args:
-        chosen: its publication to go by; None where there is none.
+        chosen: the publication of `artifact` to use; None if there is none.
     """
-    asked = _Asked(readings, policy, tuple(bound))
+    index = _StatementIndex(parsed, policy, tuple(bound))
 
-    def known(digest: Digest) -> KnownClaims:
-        claims = asked.claims(digest) if digest != artifact else (_claim(chosen),) if chosen else ()
-        return KnownClaims(claims, asked.words(digest))
+    def claims_of(digest: Digest) -> ArtifactClaims:
+        claims = index.claims(digest) if digest != artifact else (_publication_claim(chosen),) if chosen else ()
+        return ArtifactClaims(claims, index.derivations(digest))
 
-    graph = build(artifact, known)
-    return graph, tuple(
-        Remark(f"derived {short(line)} counts for nothing: {why}", line) for line, why in asked.refused.items()
-    )
+    graph = build_graph(artifact, claims_of)
+    return graph, tuple(Remark(f"derived {short(line)} is ignored: {why}", line) for line, why in index.refused.items())
 
 
-class _Asked:
-    """The statements among the claims, by the artifact that they are about; proven when somebody asks for them."""
+class _StatementIndex:
+    """The `published` and `derived` statements by artifact; signatures are verified on request."""
 
-    def __init__(self, readings: Readings, policy: Policy, bound: tuple[BoundNode, ...]) -> None:
-        self._readings = readings
+    def __init__(self, parsed: ParsedClaims, policy: Policy, bound: tuple[BoundNode, ...]) -> None:
+        self._parsed = parsed
         self._policy = policy
-        self._speakers = KnownAuthors(readings, bound, [seat for body in policy.pins for seat in body.members])
+        self._authors = KnownAuthors(parsed, bound, [member for body in policy.pins for member in body.members])
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
         self.refused: dict[Digest, ComityError] = {}
-        for entry in sorted(readings.entries, key=lambda entry: entry.digest):
+        for entry in sorted(parsed.entries, key=lambda entry: entry.digest):
             if entry.statement.predicate in ("published", DERIVED):
                 self._entries.setdefault((entry.statement.predicate, entry.statement.subject), []).append(entry)
 
-    def claims(self, artifact: Digest) -> tuple[ParentClaim, ...]:
+    def claims(self, artifact: Digest) -> tuple[PublicationClaim, ...]:
         entries = self._entries.get(("published", artifact), [])
-        entries.sort(key=lambda entry: not self._named(entry.statement.by, entry.statement.subjects[0].name))
-        found: list[ParentClaim] = []
+        entries.sort(
+            key=lambda entry: not self._is_named_publisher(entry.statement.by, entry.statement.subjects[0].name)
+        )
+        found: list[PublicationClaim] = []
         for entry in entries[:MAX_STATEMENTS]:
-            with contextlib.suppress(ComityError):  # a stranger's, about an artifact that is not the one judged
-                found.append(_claim(_publication(entry, self._readings)))
-        named = [claim for claim in found if self._named(Author("identity", claim.publisher), claim.name)]
+            with contextlib.suppress(ComityError):  # an invalid statement about an ancestor is ignored
+                found.append(_publication_claim(_publication(entry, self._parsed)))
+        named = [claim for claim in found if self._is_named_publisher(Author("identity", claim.publisher), claim.name)]
         return tuple(named or found)
 
-    def words(self, artifact: Digest) -> tuple[DerivationClaim, ...]:
+    def derivations(self, artifact: Digest) -> tuple[DerivationClaim, ...]:
         found: list[DerivationClaim] = []
         for entry in self._entries.get((DERIVED, artifact), [])[:MAX_STATEMENTS]:
             try:
-                found.append(_word(entry, self._speakers))
+                found.append(_derivation_claim(entry, self._authors))
             except ComityError as error:
                 self.refused[entry.digest] = error
         return tuple(found)
 
-    def _named(self, by: Author | None, name: str) -> bool:
-        """Whether the owner's trust names this publisher, for the namespace of this name or at all."""
+    def _is_named_publisher(self, by: Author | None, name: str) -> bool:
+        """Whether the policy names this publisher, for the namespace of `name` or in general."""
         if by is None:
             return False
         return by.id in self._policy.publishers or self._policy.bound_publisher(name.partition("/")[0]) == by.id
 
 
-def _publication(entry: Entry, readings: Readings) -> Publication:
+def _publication(entry: Entry, parsed: ParsedClaims) -> Publication:
     by = entry.statement.by.id if entry.statement.by else Digest("")
-    publisher, chain = readings.inceptions.get(by), readings.chain(by)
+    publisher, chain = parsed.inceptions.get(by), parsed.chain(by)
     if publisher is None or chain is None:
-        raise Untrusted("published refused", why=f"the record of publisher {short(by)} is not here", code="SIGNATURE")
+        raise Untrusted(
+            "published refused", why=f"the inception record of publisher {short(by)} is missing", code="SIGNATURE"
+        )
     return Publication(entry, check_published(entry, publisher, chain), publisher, chain)
 
 
-def _claim(publication: Publication) -> ParentClaim:
-    said: Published = publication.published
-    parents = tuple((parent.relation, parent.name, parent.digest) for parent in said.lineage)
-    by = f"{publication.publisher.display} [{said.by[:12]}]"
-    return ParentClaim(said.by, by, str(said.name), said.licence.spdx, parents, publication.entry.digest)
+def _publication_claim(publication: Publication) -> PublicationClaim:
+    published: Published = publication.published
+    parents = tuple((parent.relation, parent.name, parent.digest) for parent in published.lineage)
+    by = f"{publication.publisher.display} [{published.by[:12]}]"
+    line = publication.entry.digest
+    return PublicationClaim(published.by, by, str(published.name), published.licence.spdx, parents, line)
 
 
-def _word(entry: Entry, speakers: KnownAuthors) -> DerivationClaim:
+def _derivation_claim(entry: Entry, authors: KnownAuthors) -> DerivationClaim:
     derived = parse_derived(entry.statement)
-    speaker = speakers.speaker(entry)
-    if speaker is None:
-        raise Untrusted("derived refused", why=f"not proven to be {short(derived.by.id)}'s", code="SIGNATURE")
-    return DerivationClaim(speaker.name, derived, entry.digest)
+    author = authors.author_of(entry)
+    if author is None:
+        raise Untrusted("derived refused", why=f"not proven to be signed by {short(derived.by.id)}", code="SIGNATURE")
+    return DerivationClaim(author.name, derived, entry.digest)

@@ -1,12 +1,12 @@
-"""Names of artifacts, and the ways in which people refer to one.
+"""Names of artifacts, and references to artifacts as users type them.
 
     swiss-ai/apertus-8b@v1                 a name and a version
     swiss-ai/apertus-8b                    the newest version that its publisher has not withdrawn
-    swiss-ai/apertus-8b@sha256:9f2c…       a name beside the digest that decides
+    swiss-ai/apertus-8b@sha256:9f2c…       a name with a digest; the digest decides
     sha256:9f2c…                           the digest alone
-    hf:org/name@6c12…                      a commit of a repository of the Hugging Face Hub, as nodes mirrored it
+    hf:org/name@6c12…                      a commit of a Hugging Face Hub repository that nodes mirrored
 
-Every form may start with `comity://`. Segments follow the Hub's rules, so that a name can serve there unchanged.
+Every form may start with `comity://`. Segments follow the Hub's rules, so that names are also valid on the Hub.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from comity.trust.errors import Malformed
 
 SCHEME: Final = "comity://"
 UPSTREAM: Final = "hf:"
-"""What the names of repositories of the Hugging Face Hub begin with here."""
+"""Prefix of the names of Hugging Face Hub repositories."""
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")
 
 
 def check_segment(text: str, what: str) -> str:
-    """Return `text` if it can be a namespace, a name or a version. Raises Malformed."""
+    """Return `text` if it is valid as a namespace, a name or a version. Raises Malformed (BAD-NAME)."""
     if not _SEGMENT.match(text) or "--" in text or ".." in text or text.endswith(".git"):
         raise Malformed(
             f"{what} {text[:96]!r} cannot be used",
-            why="1 to 96 letters, digits, '_', '.', '-'; no '--' or '..', none of them at an end but '_'",
+            why="expected 1 to 96 letters, digits, '_', '.', '-'; no '--' or '..', no '.' or '-' at either end",
             code="BAD-NAME",
         )
     return text
 
 
 def is_segment(text: str) -> bool:
-    """Whether `check_segment` takes it."""
+    """Whether `check_segment` accepts `text`."""
     try:
         check_segment(text, "text")
     except Malformed:
@@ -77,8 +77,8 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a person typed: a repository, a version, a digest, or several of them; at least one is there. The repository
-    of an upstream begins with its origin (`hf:`)."""
+    """A parsed reference: a repository, a version, a digest; at least one is set. The name of an upstream repository
+    starts with its origin (`hf:`)."""
 
     repository: str | None
     version: str | None
@@ -86,7 +86,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Raises Malformed with the accepted forms."""
+        """Parse a reference. Raises Malformed (BAD-NAME); the error lists the accepted forms."""
         rest = text.removeprefix(SCHEME)
         if rest.startswith("sha256:"):
             return cls(None, None, parse_digest(rest))
@@ -107,12 +107,12 @@ class Reference:
 
     @property
     def local(self) -> str:
-        """The repository as a Hub names it, `namespace/name`, wherever it is from."""
+        """The repository without its origin: `namespace/name`."""
         return (self.repository or "").removeprefix(UPSTREAM)
 
     @property
     def mirrored(self) -> bool:
-        """Whether it names a repository of an upstream."""
+        """Whether this is a repository of an upstream."""
         return (self.repository or "").startswith(UPSTREAM)
 
     def __str__(self) -> str:

@@ -1,74 +1,47 @@
-"""On which line of a policy file something stands, for errors. TOML's own parser does not say.
+"""The verification policy: a TOML file in which the owner pins charter bodies and sets requirements.
 
-Reading a TOML table key by key: each is asked for, typed, and nothing is left over.
-
-`[cosigners]`: how many other members must have seen the statement in its log, and where.
-
-`[time]`: the moment to judge, and how old the cosignatures may be then.
-
-`[lineage]`: what the owner asks of what a model is made from.
-
-The names of the rows, in the order in which a verdict shows them.
-
-`[documents]`: which documents a publisher has to put beside an artifact. Their words are nobody's business here.
-
-`[model_signing]`: whose `model.sig` counts, and what in a folder need not be signed.
-
-`[[pin]]`: a charter body of a federation file, which decides who counts.
-
-`[publishers]`: whose models are accepted, under which names, by which keys.
-
-`[safety]`: what may be active in files. Refused is everything else, and headers that make no sense.
-
-`[upstream]`: what nobody whom the owner named has published, and nodes mirrored from elsewhere.
-
-A policy as a value: what its owner pins, and what they demand.
-
-`[rows]`: which rows have to pass. What is no row, or could not pass under this very policy, is refused at once.
-
-A policy file: its tables, each read by the file of its topic.
-
-The policy of whoever verifies: what they pin, and what they demand. TOML, under the owner's change control.
+`parse_policy` reads every table and rejects unknown keys, malformed values, and requirements that no evidence could
+meet. Errors name the line in the file. The owner keeps the file under version control. All keys:
 
 schema = "comity/policy/v1"
-[[pin]]                          # charter bodies that decide who counts
+[[pin]]                          # charter bodies whose members count
 file = "federation.json"         # a federation file, relative to the policy
-body = "9f2c…"                   # this one of its bodies; the newest where none is named
+body = "9f2c…"                   # one of its bodies; default: the newest
 [publishers]
-accept = ["51aa…"]               # only these identities; empty or absent: any, shown by name
+accept = ["51aa…"]               # accept only these identities; empty or absent: any, shown by name
 [publishers.rotations]           # keys retired up to this rotation of an identity count only below its cut
 "51aa…" = "77c0…"
 [cosigners]
-at_least = 2                     # distinct members other than the log's own
-jurisdictions = 2                # in at least so many jurisdictions
-outside = ["publisher"]          # not counting these: codes, or "publisher" for its own and its log's
+at_least = 2                     # distinct members other than the member that owns the log
+jurisdictions = 2                # minimum number of distinct jurisdictions
+outside = ["publisher"]          # excluded jurisdictions: codes, or "publisher" for those of publisher and log
 post_quantum = false
 [licences]
 accept = ["apache-2.0"]
 [advisories]
-refuse_from = ["51aa…"]          # identities or nodes whose advisories refuse
+refuse_from = ["51aa…"]          # an advisory by one of these identities or nodes refuses the artifact
 [time]
-as_of = 2026-11-24T00:00:00Z     # judge freshness as of then; no clock is ever read
+as_of = 2026-11-24T00:00:00Z     # time at which freshness is judged; the system clock is never read
 max_age_days = 30
 [lineage]
 parents_by_digest = true         # refuse a parent that is named without a digest
 refuse_licence_conflicts = true  # refuse licences that conflict along the lineage, by a table of well-known ones
 [upstream]
-corroborated = 2                 # of what nobody named published: how many members must have mirrored the same bytes
-[model_signing]                  # whose OpenSSF model.sig counts as a signature
+corroborated = 2                 # without an accepted publisher: members that must have mirrored the same bytes
+[model_signing]                  # signers whose OpenSSF model.sig counts as a signature
 keys = ["lab.pub"]               # public keys, PEM files relative to the policy
-certificates = ["roots.pem"]     # authorities for certificates, judged at as_of or when cosigners had seen it
+certificates = ["roots.pem"]     # certificate authorities; chains are judged at as_of or at a cosigned time
 sigstore_root = "trusted_root.json"
 unsigned = [".gitattributes"]    # files and folders that need not be signed
-require = false                  # true: nothing else will do for the row
-[[model_signing.identity]]       # keyless signers, by the extra [sigstore]
+require = false                  # true: the row "signatures" passes by a model.sig only
+[[model_signing.identity]]       # keyless signers; needs the extra [sigstore]
 identity = "release@lab.example"
 issuer = "https://accounts.example"
 [safety]
-allow = ["chat-template"]        # kinds of active content, paths, or sha256:… of files; these by default
-formats = ["safetensors"]        # no files but of these formats; absent: any
+allow = ["chat-template"]        # accepted: kinds of active content, paths, or sha256:… of files; this is the default
+formats = ["safetensors"]        # accepted file formats; absent: any
 [documents]
-require = ["card"]               # what the publisher has to put beside it: card, training-summary, evaluation
+require = ["card"]               # documents that the publisher must supply: card, training-summary, evaluation
 [rows]
 require = ["artifact", "bytes", "signatures", "transparency", "cosigners"]
 """
@@ -91,7 +64,7 @@ from comity.trust.charter.federation import prove_bodies
 from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS, kind_of
-from comity.trust.jurisdictions import COUNTRIES, meant
+from comity.trust.jurisdictions import COUNTRIES, suggest_jurisdiction
 from comity.trust.model_signing.certificates import ModelKey, parse_roots
 from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
 from comity.trust.names import check_segment
@@ -101,13 +74,13 @@ _HEADER: Final = re.compile(r"\s*\[\[?\s*([A-Za-z0-9_.\"-]+)\s*\]\]?\s*(?:#.*)?\
 
 
 class PolicyLines:
-    """The lines of a policy. A search and never more: what it does not find has no number."""
+    """Line numbers of a policy file, found by text search, because the TOML parser does not report them."""
 
     def __init__(self, text: str = "") -> None:
         self._lines = text.splitlines()
 
     def find(self, table: str, key: str, value: str | None = None) -> int | None:
-        """The line, from 1 on, of `key` in `[table]`, or of `value` in what follows it; None where it is not found."""
+        """Return the line (from 1) of `key` in `[table]`, or of `value` after that key; None if not found."""
         inside, found = not table, None
         for number, line in enumerate(self._lines, 1):
             if (header := _HEADER.match(line)) is not None:
@@ -125,29 +98,30 @@ T = TypeVar("T")
 
 
 class PolicyTable:
-    """A TOML table of which every key has to be asked for.
+    """A TOML table that is read key by key.
 
     Args:
         value: the parsed TOML.
         what: the table's name, for errors.
-        lines: where errors look up their line.
+        lines: line numbers for errors.
 
-    Every reader raises Malformed for a value of another type, `done` for a key that nobody asked for.
+    Each read method raises Malformed if the value has the wrong type. `done` raises Malformed for keys that were not
+    read.
     """
 
     def __init__(self, value: object, what: str, lines: PolicyLines | None = None) -> None:
         if not isinstance(value, dict):
-            raise wrong(what, "expected a table")
-        self._rest = dict(value)
-        self._asked: list[str] = []
+            raise malformed(what, "expected a table")
+        self._unread = dict(value)
+        self._known_keys: list[str] = []
         self.what = what
         self.lines = lines or PolicyLines()
 
     def take(self, key: str, kind: type[Any] | tuple[type[Any], ...], default: Any) -> Any:
-        self._asked.append(key)
-        value = self._rest.pop(key, default)
+        self._known_keys.append(key)
+        value = self._unread.pop(key, default)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.wrong(key, f"{key!r} has the wrong type")
+            raise self.error(key, f"{key!r} has the wrong type")
         return value
 
     def table(self, key: str) -> PolicyTable:
@@ -156,42 +130,42 @@ class PolicyTable:
     def strings(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
         value = self.take(key, list, list(default))
         if not all(isinstance(item, str) for item in value):
-            raise self.wrong(key, f"{key!r} must be strings")
+            raise self.error(key, f"{key!r} must be strings")
         return tuple(value)
 
-    def each(self, key: str, read: Callable[[str], T], default: Sequence[str] = ()) -> tuple[T, ...]:
-        """The strings called `key`, each as `read` understands it."""
-        return tuple(self._read(key, item, read) for item in self.strings(key, default))
+    def parse_each(self, key: str, read: Callable[[str], T], default: Sequence[str] = ()) -> tuple[T, ...]:
+        """Return the strings of `key`, each parsed by `read`."""
+        return tuple(self._parse(key, item, read) for item in self.strings(key, default))
 
-    def wrong(self, key: str, why: str, hint: str = "", value: str | None = None) -> Malformed:
-        """The error that `key`, or `value` in it, is; with the line where it stands."""
+    def error(self, key: str, why: str, hint: str = "", value: str | None = None) -> Malformed:
+        """Return the error for `key`, or for `value` in it, with its line number."""
         line = self.lines.find(self.what.partition(".")[2], key, value)
-        return wrong(self.what, f"line {line}: {why}" if line else why, hint)
+        return malformed(self.what, f"line {line}: {why}" if line else why, hint)
 
-    def _read(self, key: str, item: str, read: Callable[[str], T]) -> T:
+    def _parse(self, key: str, item: str, read: Callable[[str], T]) -> T:
         try:
             return read(item)
         except Malformed as error:
-            raise self.wrong(key, f"{key!r}: {error}", error.hint, item) from error
+            raise self.error(key, f"{key!r}: {error}", error.hint, item) from error
 
     def done(self) -> None:
-        for key in self._rest:
-            close = difflib.get_close_matches(key, self._asked, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(self._asked)}"
+        for key in self._unread:
+            close = difflib.get_close_matches(key, self._known_keys, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(self._known_keys)}"
             raise Malformed(f"{self.what} has an unknown key {key!r}", why=hint, code="POLICY-SYNTAX")
 
 
-def wrong(what: str, why: str, hint: str = "") -> Malformed:
+def malformed(what: str, why: str, hint: str = "") -> Malformed:
     return Malformed(f"{what} is malformed", why=why, hint=hint, code="POLICY-SYNTAX")
 
 
 @contextlib.contextmanager
-def naming(what: str, key: str) -> Iterator[None]:
-    """A value that is malformed is the policy's defect, at this key."""
+def malformed_at(what: str, key: str) -> Iterator[None]:
+    """Raise a Malformed of the body again as a policy error (POLICY-SYNTAX) at `key`."""
     try:
         yield
     except Malformed as error:
-        raise wrong(what, f"{key!r}: {error}") from error
+        raise malformed(what, f"{key!r}: {error}") from error
 
 
 PUBLISHER: Final = "publisher"
@@ -199,7 +173,8 @@ PUBLISHER: Final = "publisher"
 
 @dataclass(frozen=True, slots=True)
 class CosignerRule:
-    """`at_least` distinct members, in `jurisdictions` distinct jurisdictions, none of them in `outside`."""
+    """`[cosigners]`: at least `at_least` distinct members in `jurisdictions` distinct jurisdictions, none in `outside`.
+    With `post_quantum`, only post-quantum cosignatures count."""
 
     at_least: int = 2
     jurisdictions: int = 0
@@ -208,70 +183,70 @@ class CosignerRule:
 
 
 def read_cosigners(table: PolicyTable, pins: Sequence[Body]) -> CosignerRule:
-    """Raises Malformed (POLICY-SYNTAX), also for a code that is no country's and that no pinned body uses: it would
-    exclude nobody."""
+    """Raises Malformed (POLICY-SYNTAX), also for an excluded code that is neither a country code nor used by a pinned
+    body, because such a code would exclude no member."""
     known = {member.jurisdiction for body in pins for member in body.members}
     default = CosignerRule()
     rule = CosignerRule(
         at_least=table.take("at_least", int, default.at_least),
         jurisdictions=table.take("jurisdictions", int, default.jurisdictions),
-        outside=table.each("outside", lambda code: _excluded(code, known), default.outside),
+        outside=table.parse_each("outside", lambda code: _jurisdiction(code, known), default.outside),
         post_quantum=table.take("post_quantum", bool, default.post_quantum),
     )
     table.done()
     if rule.at_least < 0 or rule.jurisdictions < 0:
-        raise wrong(table.what, "a count is negative")
+        raise malformed(table.what, "a count is negative")
     return rule
 
 
-def _excluded(code: str, known: Set[str]) -> str:
+def _jurisdiction(code: str, known: Set[str]) -> str:
     if code == PUBLISHER or code in COUNTRIES or code in known:
         return code
-    guess = meant(code, (*known, PUBLISHER))
+    guess = suggest_jurisdiction(code, (*known, PUBLISHER))
     raise Malformed(
-        f"{code[:40]!r} is no jurisdiction",
-        why="neither a country's code of ISO 3166-1, nor a name that a pinned charter uses",
+        f"{code[:40]!r} is not a jurisdiction",
+        why="neither an ISO 3166-1 country code nor a code that a pinned charter uses",
         hint=f'write "{guess}"'
         if guess
-        else 'write two capital letters, such as "CH", or pin the charter that uses it',
+        else 'write two capital letters, such as "CH", or pin the charter that uses this code',
     )
 
 
 def check_reachable(rule: CosignerRule, pins: Sequence[Body], table: PolicyTable) -> None:
-    """Raises Malformed where the pinned charters have not so many members that count, whatever the evidence."""
+    """Raises Malformed if the pinned charters have too few members to satisfy `rule` with any evidence."""
     best = most_cosigners(rule, pins)
     if not pins or best is None:
         return
     wanted = f"{rule.at_least} cosigners in {max(rule.jurisdictions, 1)} jurisdictions"
-    raise table.wrong(
+    raise table.error(
         "at_least" if rule.at_least > best[0] else "jurisdictions",
-        f"it can never match: {wanted} are asked for, and the pinned charters have at most {best[0]} in {best[1]}, "
-        "outside of what is excluded and without the log's own member",
+        f"it can never match: {wanted} are required, and the pinned charters have at most {best[0]} in {best[1]}, "
+        "without the excluded jurisdictions and the member that owns the log",
         f"set at_least to {best[0]} and jurisdictions to {best[1]} or less, or exclude fewer in outside",
     )
 
 
 def most_cosigners(rule: CosignerRule, pins: Sequence[Body]) -> tuple[int, int] | None:
-    """The best that could be had where it is too little: members that count, and their jurisdictions; else None.
+    """Return the most members and jurisdictions that could count, if they cannot satisfy `rule`; None if they can.
 
-    Tried for the log of each member, and for a publisher in no member's jurisdiction.
+    Tried for the log of each member, with a publisher that is in no member's jurisdiction.
     """
-    seats = _seats(pins)
-    found = [_countable(rule, writer, seats) for writer in seats] or [()]
-    sizes = [(len(countable), len({seat.jurisdiction for seat in countable})) for countable in found]
+    members = _active_members(pins)
+    found = [_counted_members(rule, writer, members) for writer in members] or [()]
+    sizes = [(len(countable), len({member.jurisdiction for member in countable})) for countable in found]
     enough = any(count >= rule.at_least and codes >= rule.jurisdictions for count, codes in sizes)
     return None if enough else max(sizes)
 
 
-def _seats(pins: Sequence[Body]) -> list[Member]:
-    """Each active member once, over all pinned bodies."""
-    return list({seat.lineage: seat for body in pins for seat in body.active}.values())
+def _active_members(pins: Sequence[Body]) -> list[Member]:
+    """The active members of all pinned bodies; a member and its successors count once."""
+    return list({member.lineage: member for body in pins for member in body.active}.values())
 
 
-def _countable(rule: CosignerRule, writer: Member, seats: list[Member]) -> tuple[Member, ...]:
+def _counted_members(rule: CosignerRule, writer: Member, members: list[Member]) -> tuple[Member, ...]:
     excluded = {code for code in rule.outside if code != PUBLISHER}
     excluded |= {writer.jurisdiction} if PUBLISHER in rule.outside else set()
-    return tuple(seat for seat in seats if seat is not writer and seat.jurisdiction not in excluded)
+    return tuple(member for member in members if member is not writer and member.jurisdiction not in excluded)
 
 
 DEFAULT_MAX_AGE_DAYS: Final = 30
@@ -279,7 +254,7 @@ DEFAULT_MAX_AGE_DAYS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Seconds since 1970 of the moment to judge, and how old the newest cosignature may be then."""
+    """`[time]`: the time to judge at (POSIX seconds), and the maximum age of the newest cosignature (seconds)."""
 
     as_of: int
     max_age: int
@@ -290,17 +265,17 @@ def read_freshness(table: PolicyTable) -> Freshness | None:
     days = table.take("max_age_days", (int, type(None)), None)
     table.done()
     if days is not None and (days < 0 or as_of is None):
-        raise wrong(table.what, "'max_age_days' is a count of days before 'as_of'")
+        raise malformed(table.what, "'max_age_days' must be a number of days, 0 or more, and needs 'as_of'")
     if as_of is None:
         return None
     if as_of.tzinfo is None:
-        raise wrong(table.what, "'as_of' needs an offset, such as Z")
+        raise malformed(table.what, "'as_of' needs a time zone offset, such as Z")
     return Freshness(int(as_of.timestamp()), (DEFAULT_MAX_AGE_DAYS if days is None else days) * 86_400)
 
 
 @dataclass(frozen=True, slots=True)
 class LineageRule:
-    """Whether each parent has to be named by its digest, and whether licences along the lineage may conflict."""
+    """`[lineage]`: whether each parent must be named by digest, and whether licence conflicts are refused."""
 
     by_digest: bool = False
     no_conflicts: bool = False
@@ -334,39 +309,40 @@ ROWS: Final = (
     "crypto health",
     "policy",
 )
+"""Row names, in the order of a verdict."""
 DEFAULT_REQUIRED: Final = ("artifact", "bytes", "signatures", "transparency", "cosigners", "file safety")
 
 
 def read_documents(table: PolicyTable) -> tuple[str, ...]:
     """Raises Malformed (POLICY-SYNTAX)."""
-    required = table.each("require", _kind)
+    required = table.parse_each("require", _check_kind)
     table.done()
     return tuple(dict.fromkeys(required))
 
 
-def _kind(text: str) -> str:
+def _check_kind(text: str) -> str:
     if text not in DOCUMENTS:
-        raise Malformed(f"{text[:40]!r} is no document", why=f"kinds are {', '.join(DOCUMENTS)}")
+        raise Malformed(f"{text[:40]!r} is not a kind of document", why=f"kinds are {', '.join(DOCUMENTS)}")
     return text
 
 
 def read_model_signing(table: PolicyTable, read: Callable[[str], bytes]) -> ModelSigningRule:
-    """Read the table; its files come from `read`, whose errors pass through. Raises Malformed."""
-    keys = table.each("keys", lambda name: ModelKey.parse(read(name)))
-    with naming(table.what, "certificates"):
+    """Read the table `[model_signing]`. Raises Malformed, and what `read` raises for the files that it names."""
+    keys = table.parse_each("keys", lambda name: ModelKey.parse(read(name)))
+    with malformed_at(table.what, "certificates"):
         roots = tuple(root for name in table.strings("certificates") for root in parse_roots(read(name)))
     identities = tuple(
         _identity(PolicyTable(item, f"{table.what}.identity")) for item in table.take("identity", list, [])
     )
     trusted = table.take("sigstore_root", str, "")
-    unsigned, require = table.each("unsigned", _path), table.take("require", bool, False)
+    unsigned, require = table.parse_each("unsigned", _check_path), table.take("require", bool, False)
     table.done()
     if bool(identities) != bool(trusted):
-        raise wrong(table.what, "identities are checked by a 'sigstore_root', and it serves for nothing else")
+        raise malformed(table.what, "'identity' and 'sigstore_root' must be given together")
     root = read(trusted) if trusted else None
     rule = ModelSigningRule(keys, roots, identities, root, unsigned, require)
-    if require and not rule.believes_anybody:
-        raise wrong(table.what, "'require' could not be met: it lists no keys, certificates or identities")
+    if require and not rule.lists_signers:
+        raise malformed(table.what, "'require' cannot be met: the table lists no keys, certificates or identities")
     return rule
 
 
@@ -374,35 +350,35 @@ def _identity(table: PolicyTable) -> KeylessIdentity:
     identity, issuer = table.take("identity", str, ""), table.take("issuer", str, "")
     table.done()
     if not identity or not issuer:
-        raise wrong(table.what, "it needs 'identity' and 'issuer': without the second, anybody could vouch for it")
+        raise malformed(table.what, "'identity' needs 'issuer', and 'issuer' needs 'identity'")
     return KeylessIdentity(identity, issuer)
 
 
-def _path(text: str) -> str:
+def _check_path(text: str) -> str:
     if any(segment in ("", ".", "..") for segment in text.rstrip("/").split("/")):
-        raise wrong("policy.model_signing", f"{text[:80]!r} is no path below the model's folder")
+        raise malformed("policy.model_signing", f"{text[:80]!r} is not a path inside the model's folder")
     return text
 
 
 def read_pin(table: PolicyTable, read: Callable[[str], bytes]) -> Body:
-    """Raises Malformed, Untrusted where the file nowhere has the body, and what `read` raises."""
+    """Raises Malformed; Untrusted (PIN) if the federation file does not contain the body; and what `read` raises."""
     file, expected = table.take("file", str, ""), table.take("body", str, "")
     table.done()
     if not file:
-        raise wrong(table.what, "it names no file")
-    with naming(table.what, "body"):
+        raise malformed(table.what, "'file' is missing")
+    with malformed_at(table.what, "body"):
         pinned = parse_digest(expected) if expected else None
     bodies = prove_bodies(read(file))
-    body = next((each for each in bodies if each.digest == pinned), None) if pinned else bodies[-1]
+    body = next((known for known in bodies if known.digest == pinned), None) if pinned else bodies[-1]
     if body is None:
-        why = f"{file} ends with charter body {bodies[-1].digest[:16]} and nowhere has {expected[:16]}"
+        why = f"{file} ends with charter body {bodies[-1].digest[:16]} and does not contain {expected[:16]}"
         raise Untrusted("pin refused", why=why, code="PIN")
     return body
 
 
 @dataclass(frozen=True, slots=True)
 class Publishers:
-    """Accepted identities (empty: any), owners of namespaces, and rotations that identities are held to."""
+    """`[publishers]`: accepted identities (empty: any), owners of namespaces, and pinned rotations by identity."""
 
     accept: frozenset[Digest] = frozenset()
     names: Mapping[str, Digest] = field(default_factory=dict)
@@ -411,31 +387,32 @@ class Publishers:
 
 def read_publishers(table: PolicyTable) -> Publishers:
     made = Publishers(
-        accept=frozenset(table.each("accept", parse_digest)), names=_names(table), rotations=_rotations(table)
+        accept=frozenset(table.parse_each("accept", parse_digest)), names=_bindings(table), rotations=_rotations(table)
     )
     table.done()
     return made
 
 
-def _names(table: PolicyTable) -> dict[str, Digest]:
+def _bindings(table: PolicyTable) -> dict[str, Digest]:
     names = table.take("names", dict, {}).items()
-    with naming(table.what, "names"):
+    with malformed_at(table.what, "names"):
         return {check_segment(name, "namespace"): parse_digest(item) for name, item in names}
 
 
 def _rotations(table: PolicyTable) -> dict[Digest, Digest]:
     pinned = table.take("rotations", dict, {}).items()
-    with naming(table.what, "rotations"):
+    with malformed_at(table.what, "rotations"):
         return {parse_digest(identity): parse_digest(rotation) for identity, rotation in pinned}
 
 
-_DIGEST: Final = "sha256:"
+_DIGEST_PREFIX: Final = "sha256:"
 
 
 @dataclass(frozen=True, slots=True)
 class SafetyRule:
-    """Active content of these `kinds` is accepted, and all that is in files whose path matches one of `paths` or whose
-    bytes are among `files`. With `formats`, files of other formats are refused as well."""
+    """`[safety]`: active content of these `kinds` is accepted, and any content of files whose path matches one of
+    `paths` or whose digest is in `files`. With `formats`, files of other formats are refused. Malformed headers are
+    refused."""
 
     kinds: frozenset[str] = frozenset(DEFAULT_ALLOW)
     paths: tuple[str, ...] = ()
@@ -446,7 +423,7 @@ class SafetyRule:
         return digest in self.files or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.paths)
 
     def accepts(self, active: str) -> bool:
-        """Whether what an inspection found may be there."""
+        """Whether active content that an inspection found is allowed."""
         return kind_of(active) in self.kinds
 
     def accepts_format(self, name: str) -> bool:
@@ -456,35 +433,35 @@ class SafetyRule:
 def read_safety(table: PolicyTable) -> SafetyRule:
     """Raises Malformed (POLICY-SYNTAX)."""
     allowed = table.strings("allow", DEFAULT_ALLOW)
-    formats = frozenset(table.each("formats", _format))
+    formats = frozenset(table.parse_each("formats", _check_format))
     table.done()
-    with naming(table.what, "allow"):
-        files = frozenset(parse_digest(item) for item in allowed if item.startswith(_DIGEST))
+    with malformed_at(table.what, "allow"):
+        files = frozenset(parse_digest(item) for item in allowed if item.startswith(_DIGEST_PREFIX))
     kinds = frozenset(item for item in allowed if item in KINDS)
-    paths = tuple(item for item in allowed if item not in kinds and not item.startswith(_DIGEST))
+    paths = tuple(item for item in allowed if item not in kinds and not item.startswith(_DIGEST_PREFIX))
     for path in paths:
         if not set(path) & set("/.*"):
             close = difflib.get_close_matches(path, KINDS, 1)
             guess = f"did you mean {close[0]!r}?" if close else f"kinds are {', '.join(KINDS)}"
-            raise wrong(table.what, f"{path[:80]!r} is no kind, path or sha256:…; {guess}")
+            raise malformed(table.what, f"{path[:80]!r} is not a kind, a path or sha256:…; {guess}")
     return SafetyRule(kinds, paths, files, formats)
 
 
-def _format(name: str) -> str:
+def _check_format(name: str) -> str:
     if name in FORMATS:
         return name
     close = difflib.get_close_matches(name, FORMATS, 1)
     hint = f'write "{close[0]}"' if close else f"formats are {', '.join(sorted(FORMATS))}"
-    raise Malformed(f"{name[:40]!r} is no format", why="no file is ever found to have it", hint=hint)
+    raise Malformed(f"{name[:40]!r} is not a format", why="no inspection reports this format", hint=hint)
 
 
-MOST: Final = 100
+MAX_CORROBORATED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRule:
-    """With `corroborated` above 0, the artifact has to be published by somebody whom the owner's trust names, or
-    fetched from its upstream by nodes of so many members, who got the same bytes under one commit."""
+    """`[upstream]`: if `corroborated` is above 0, the artifact must be published by an accepted publisher, or nodes of
+    `corroborated` members must have fetched the same bytes from its upstream under one commit."""
 
     corroborated: int = 0
 
@@ -493,18 +470,18 @@ def read_upstream(table: PolicyTable, pins: Sequence[Body]) -> UpstreamRule:
     """Raises Malformed (POLICY-SYNTAX), also for more members than the pinned charters have."""
     corroborated = table.take("corroborated", int, 0)
     table.done()
-    if isinstance(corroborated, bool) or not 0 <= corroborated <= MOST:
-        raise wrong(table.what, f"corroborated is a number of members, at most {MOST}")
-    members = len({seat.lineage for body in pins for seat in body.active})
+    if isinstance(corroborated, bool) or not 0 <= corroborated <= MAX_CORROBORATED:
+        raise malformed(table.what, f"'corroborated' must be a number of members, 0 to {MAX_CORROBORATED}")
+    members = len({member.lineage for body in pins for member in body.active})
     if pins and corroborated > members:
-        why = f"it can never match: {corroborated} members are asked for, and the pinned charters have {members}"
-        raise table.wrong("corroborated", why, f"set corroborated to {members} or less")
+        why = f"it can never match: {corroborated} members are required, and the pinned charters have {members}"
+        raise table.error("corroborated", why, f"set corroborated to {members} or less")
     return UpstreamRule(corroborated)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the verifier's owner pins and demands. `digest` names the exact text for the report."""
+    """The parsed policy. `digest` is the SHA-256 of its text, for the report."""
 
     pins: tuple[Body, ...] = ()
     publishers: frozenset[Digest] = frozenset()
@@ -523,9 +500,9 @@ class Policy:
     digest: Digest | None = None
 
     def bound_publisher(self, namespace: str) -> Digest | None:
-        """Who may publish under `namespace`: the owner's binding first, then the pinned bodies' (if they agree).
+        """Return the publisher to which `namespace` is bound: by the owner, else by the pinned bodies if they agree.
 
-        However it is spelled: the Hub takes names that differ by case for one, and so do readers.
+        Case is ignored, as on the Hub.
         """
         for bindings in (self.bindings.items(), [pair for body in self.pins for pair in body.namespaces.items()]):
             bound = {publisher for name, publisher in bindings if name.lower() == namespace.lower()}
@@ -534,8 +511,10 @@ class Policy:
         return None
 
 
-_SIGNED: Final = frozenset({"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time"})
-"""Rows that pass only for what somebody signed."""
+_SIGNED_ROWS: Final = frozenset(
+    {"signatures", "key policy", "transparency", "cosigners", "licence", "documents", "time"}
+)
+"""Rows that pass only with a signature."""
 
 
 def read_required(table: PolicyTable) -> tuple[str, ...]:
@@ -545,51 +524,51 @@ def read_required(table: PolicyTable) -> tuple[str, ...]:
 
 
 def check_required(policy: Policy, table: PolicyTable) -> None:
-    """Raises Malformed for a required row that does not exist, or that could not pass, and for rows that an unsigned
-    folder passes."""
-    never = hopeless(policy)
+    """Raises Malformed if a required row does not exist or can never pass, or if an unsigned folder would pass all
+    required rows."""
+    impossible = impossible_rows(policy)
     for row in policy.require:
-        if row in never:
-            why = f"{_at(table, row)}it could not pass: {never[row]}"
-            hint = f"take {row!r} out of rows.require, or write the other"
+        if row in impossible:
+            why = f"{_line_prefix(table, row)}it could not pass: {impossible[row]}"
+            hint = f"remove {row!r} from rows.require, or set the missing key"
             raise Malformed(f"policy cannot require {row!r}", why=why, hint=hint, code="POLICY-SYNTAX")
         if row not in ROWS[:-1]:
             close = difflib.get_close_matches(row, ROWS, 1)
             why = f"did you mean {close[0]!r}?" if close else f"rows are {', '.join(ROWS[:-1])}"
-            why = f"{_at(table, row)}{why}"
+            why = f"{_line_prefix(table, row)}{why}"
             raise Malformed(f"policy requires an unknown row {row!r}", why=why, code="POLICY-SYNTAX")
-    if not (set(policy.require) & _SIGNED or ("artifact" in policy.require and policy.upstream.corroborated)):
-        raise table.wrong(
+    if not (set(policy.require) & _SIGNED_ROWS or ("artifact" in policy.require and policy.upstream.corroborated)):
+        raise table.error(
             "require",
-            "nothing that it requires proves a signature, so a model that nobody signed would be accepted",
+            "no required row proves a signature, so an unsigned model would be accepted",
             'add "signatures" to rows.require',
         )
 
 
-def _at(table: PolicyTable, row: str) -> str:
+def _line_prefix(table: PolicyTable, row: str) -> str:
     line = table.lines.find("rows", "require", row)
     return f"line {line}: " if line else ""
 
 
-def hopeless(policy: Policy) -> Mapping[str, str]:
-    """The rows that could not pass whatever the evidence, and why."""
+def impossible_rows(policy: Policy) -> Mapping[str, str]:
+    """The rows that cannot pass with any evidence, and why."""
     reasons = {
-        "disputes and advisories": "nobody can prove that there is none; name issuers in advisories.refuse_from",
+        "disputes and advisories": "the absence of advisories cannot be proven; list issuers in advisories.refuse_from",
     }
     if not policy.documents:
-        reasons["documents"] = "documents.require names none"
+        reasons["documents"] = "documents.require is empty"
     if not policy.licences:
-        reasons["licence"] = "licences.accept names none"
-    nobody = not (policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins))
-    if policy.pins and nobody:
-        reasons["key policy"] = "publishers.accept and publishers.names name nobody, nor does a pinned charter"
+        reasons["licence"] = "licences.accept is empty"
+    no_publisher = not (policy.publishers or policy.bindings or any(body.namespaces for body in policy.pins))
+    if policy.pins and no_publisher:
+        reasons["key policy"] = "neither publishers.accept, publishers.names nor a pinned charter names a publisher"
     if policy.freshness is None:
-        reasons["time"] = "time.as_of names no moment"
+        reasons["time"] = "time.as_of is not set"
     return reasons
 
 
 SCHEMA: Final = "comity/policy/v1"
-MAX_BYTES: Final = 1024 * 1024
+MAX_POLICY_BYTES: Final = 1024 * 1024
 
 
 def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
@@ -597,19 +576,20 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
 
     Args:
         text: the TOML.
-        read: gives the bytes of a file that the policy names: a federation file, keys; may raise NotFound.
+        read: returns the bytes of a file that the policy names (federation file, keys); may raise NotFound.
 
-    Raises Malformed for unknown keys (with a guess what was meant) and values; Untrusted for a pin that does not hold.
+    Raises Malformed (POLICY-SYNTAX) for unknown keys, with a suggestion, and for bad values; Untrusted (PIN) for a pin
+    that does not verify.
     """
-    if len(text) > MAX_BYTES:
-        raise wrong("policy", f"more than {MAX_BYTES} bytes")
+    if len(text) > MAX_POLICY_BYTES:
+        raise malformed("policy", f"more than {MAX_POLICY_BYTES} bytes")
     try:
         decoded = text.decode("utf-8")
         document = PolicyTable(tomllib.loads(decoded), "policy", PolicyLines(decoded))
     except (ValueError, RecursionError) as error:
-        raise wrong("policy", f"not TOML: {str(error)[:200]}") from error
+        raise malformed("policy", f"not TOML: {str(error)[:200]}") from error
     if document.take("schema", str, SCHEMA) != SCHEMA:
-        raise wrong("policy", f"schema must be {SCHEMA!r}")
+        raise malformed("policy", f"schema must be {SCHEMA!r}")
     publishers = read_publishers(document.table("publishers"))
     pinned = document.take("pin", list, [])
     pins = tuple(read_pin(PolicyTable(item, "policy.pin", document.lines), read) for item in pinned)
@@ -621,7 +601,7 @@ def parse_policy(text: bytes, read: Callable[[str], bytes]) -> Policy:
         rotations=publishers.rotations,
         cosigners=read_cosigners(cosigners, pins),
         licences=_licences(document.table("licences")),
-        refuse_from=_issuers(document.table("advisories")),
+        refuse_from=_refusing_issuers(document.table("advisories")),
         freshness=read_freshness(document.table("time")),
         lineage=read_lineage(document.table("lineage")),
         model_signing=read_model_signing(document.table("model_signing"), read),
@@ -644,7 +624,7 @@ def _licences(table: PolicyTable) -> frozenset[str]:
     return accepted
 
 
-def _issuers(table: PolicyTable) -> frozenset[Digest]:
-    issuers = frozenset(table.each("refuse_from", parse_digest))
+def _refusing_issuers(table: PolicyTable) -> frozenset[Digest]:
+    issuers = frozenset(table.parse_each("refuse_from", parse_digest))
     table.done()
     return issuers

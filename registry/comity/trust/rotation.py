@@ -1,24 +1,19 @@
-r"""The `rotated` statement: an identity changes its keys, by its recovery keys alone, and stays the same identity.
+r"""Key rotation: the `rotated` statement, and the chains of rotations of an identity.
 
-It names the state that it leaves (`prev`, a digest over its keys and recovery digests) and is signed
-by a majority of the recovery keys of that state, which it reveals, and by every key of the new one, so that nobody
-claims a key that they do not hold. Statements count by their signatures wherever they are found; no log, vote or clock
-decides. Who holds a majority of the recovery keys *is* the identity. What several of them make together is on the next
-page (`chain`). Source: protocol, section 3.
-
-In the 65,535 bytes of a log line new keys and used recovery keys together can be seven hybrid ones. An identity with
-seven recovery keys, the most there may be, reveals four of them and gets three new keys.
-
-
-Chains of rotations: what all the `rotated` statements at hand make of one beginning.
+A rotation replaces the keys of an identity; the identity stays the same. The statement names the state that it
+replaces (`prev`, a digest over its keys and recovery digests). A majority of the recovery keys of that state, which
+are revealed, and every new key sign it, so that nobody can claim a key that they do not hold. A statement is valid by
+its signatures, whatever its source; no log, vote or clock decides. The holder of a majority of the recovery keys
+controls the identity. Source: protocol, section 3.
 
     inception --rotated 1--> state --rotated 2--> state
                                 \--rotated 2'--> state      a dispute: two different rotations of one state
 
-Nobody settles a dispute but people, each for themselves, by what they pin. Source: protocol, section 3.
+No rule settles a dispute; each verifier decides by the rotation that its policy pins.
 
-
-Identities that change their keys and stay who they are: the statement, and what a pile of them leads to."""
+A log line of 65,535 bytes has space for seven hybrid keys, new keys and used recovery keys together. An identity with
+seven recovery keys, the maximum, reveals four of them and gets three new keys.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +24,7 @@ from typing import Final
 from comity.trust.encoding import Digest, Fields, Json, b64decode, b64encode, canonical, sha256, short
 from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import Remark
-from comity.trust.identity import MAX_KEYS, Inception, KeySet, Signed, read_key_set
+from comity.trust.identity import MAX_KEYS, Inception, KeySet, SignatureCheck, read_key_set
 from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.statement import Author, Entry, Envelope, Statement, Subject, sign_statement
 from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE
@@ -40,7 +35,7 @@ MAX_CUTS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class LogCut:
-    """How long a log was, and its root, when keys were retired: what stands below `size` was said before."""
+    """Size and root of a log when keys were retired: entries below `size` were logged before."""
 
     origin: str
     size: int
@@ -49,7 +44,7 @@ class LogCut:
     def __post_init__(self) -> None:
         check_name(self.origin)
         if not 1 <= self.size <= MAX_SIZE or len(self.root) != HASH_SIZE:
-            raise Malformed("cut is malformed", why="a size of at least 1, and a root of 32 bytes")
+            raise Malformed("cut is malformed", why="expected a size of at least 1 and a root of 32 bytes")
 
     @classmethod
     def from_json(cls, value: Json) -> LogCut:
@@ -64,9 +59,9 @@ class LogCut:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """By which keys an identity speaks, and which recovery keys (their ids) may change that.
+    """The signing keys of an identity, and the ids of the recovery keys that may rotate them.
 
-    `seq` counts the rotations that led here; None where a charter lists the state without saying.
+    `seq` counts the rotations up to this state; None if a charter lists the state without its number.
     """
 
     identity: Digest
@@ -81,7 +76,7 @@ class KeyState:
 
     @property
     def digest(self) -> Digest:
-        """What a rotation calls the state that it leaves. The order of keys and of recovery keys means nothing."""
+        """The digest by which a rotation names its previous state. The order of keys and recovery keys is ignored."""
         document: dict[str, Json] = {
             "identity": self.identity,
             "keys": sorted(key.id for key in self.keys.keys),
@@ -93,9 +88,9 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What changes. `seq` is 1 for the first rotation of an identity; an empty `home` leaves the home log as it is.
+    """The content of a rotation. `seq` is 1 for the first rotation of an identity; an empty `home` keeps the home log.
 
-    `cut` says how long logs were at this moment; a log that it does not name is cut at 0. Raises Malformed.
+    `cut` lists log sizes at the time of the rotation; a log that is not listed is cut at 0. Raises Malformed.
     """
 
     identity: Digest
@@ -108,7 +103,7 @@ class Rotation:
 
     def __post_init__(self) -> None:
         if self.seq < 1 or len(self.cut) > MAX_CUTS or len({cut.origin for cut in self.cut}) != len(self.cut):
-            raise Malformed("rotation is malformed", why=f"seq is at least 1; at most {MAX_CUTS} cuts, one a log")
+            raise Malformed("rotation is malformed", why=f"seq is at least 1; at most {MAX_CUTS} cuts, one per log")
         if len(self.recovery) > MAX_KEYS or len(set(self.recovery)) != len(self.recovery):
             raise Malformed("rotation is malformed", why=f"at most {MAX_KEYS} recovery digests, each once")
         if self.home:
@@ -116,7 +111,7 @@ class Rotation:
 
     @property
     def digest(self) -> Digest:
-        """What a policy pins. The recovery keys that were used are no part of it."""
+        """The digest that a policy pins. It does not cover the used recovery keys."""
         return sha256(canonical({"identity": self.identity, **self.to_json()}))
 
     def to_json(self) -> dict[str, Json]:
@@ -135,13 +130,13 @@ class Rotation:
 
 
 def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new: Sequence[Signer]) -> Entry:
-    """The `rotated` statement by which `before` becomes what `rotation` says.
+    """Sign the `rotated` statement that applies `rotation` to the state `before`.
 
     Args:
-        recovery: more than half of the recovery keys of `before`; they are revealed, and spent.
+        recovery: more than half of the recovery keys of `before`; they are revealed and cannot be used again.
         new: every key of the new state, in any order.
 
-    Raises Malformed beyond the size of a line, Untrusted (ROTATION) for what nobody would accept.
+    Raises Malformed if the line is too long, Untrusted (ROTATION) if the rotation is not valid.
     """
     entry = sign_statement(rotation_statement(rotation, [signer.public for signer in recovery]), *recovery, *new)
     check_rotation(entry, before)
@@ -149,13 +144,13 @@ def rotate(before: KeyState, rotation: Rotation, recovery: Sequence[Signer], new
 
 
 def rotation_statement(rotation: Rotation, used: Iterable[VerifyingKey]) -> Statement:
-    """What is signed, where the signers are not in one place. `used` are the recovery keys that will sign it."""
+    """The unsigned statement, for signers on different machines. `used` are the recovery keys that will sign."""
     body = {**rotation.to_json(), "used": [key.to_json() for key in used]}
     return Statement("rotated", (Subject("", rotation.identity),), Author("identity", rotation.identity), body)
 
 
 def parse_rotation(entry: Entry) -> tuple[Rotation, tuple[VerifyingKey, ...]]:
-    """Read a `rotated` statement and the recovery keys that it reveals; nothing is proven. Raises Malformed."""
+    """Read a `rotated` statement and the recovery keys that it reveals, without verification. Raises Malformed."""
     statement = entry.statement
     if statement.predicate != "rotated" or statement.by is None or statement.by.kind != "identity":
         raise Malformed("rotation is malformed", why="not a rotated statement of an identity")
@@ -172,48 +167,48 @@ def parse_rotation(entry: Entry) -> tuple[Rotation, tuple[VerifyingKey, ...]]:
     )
     fields.done()
     if statement.sole_subject() != rotation.identity:
-        raise Malformed("rotation is malformed", why="its subject is not the identity that speaks")
+        raise Malformed("rotation is malformed", why="its subject is not its author")
     return rotation, used
 
 
-def check_rotation(entry: Entry, before: KeyState, *, signed: Signed = KeySet.signed) -> KeyState:
-    """The state after a `rotated` statement that is valid in `before`. Raises Malformed/Untrusted (ROTATION).
+def check_rotation(entry: Entry, before: KeyState, *, signed: SignatureCheck = KeySet.signed) -> KeyState:
+    """Return the state after a `rotated` statement that is valid in `before`. Raises Malformed/Untrusted (ROTATION).
 
-    Not checked: whether another valid one leaves the same state (`follow` does), and when or where it was logged.
+    Not checked: whether another valid rotation leaves the same state (see `follow`), and when or where it was logged.
 
     Args:
-        signed: `KeySet.signed`, but in simulations of many members.
+        signed: verifies signatures; simulations of many members pass a cheaper function.
     """
     rotation, used = parse_rotation(entry)
     after = state_after(rotation, used, before)
     if not rotation_signed(rotation, used, entry.envelope, signed=signed):
-        raise _refused("not signed by each recovery key that it uses and each new key, and no other")
+        raise _refused("not signed by exactly the recovery keys that it uses and each new key")
     return after
 
 
 def state_after(rotation: Rotation, used: Sequence[VerifyingKey], before: KeyState) -> KeyState:
-    """The state after a rotation that is lawful in `before`, whoever signed it. Raises Untrusted (ROTATION)."""
+    """Return the state after a rotation that is valid in `before`, signatures apart. Raises Untrusted (ROTATION)."""
     if (rotation.identity, rotation.prev) != (before.identity, before.digest):
-        raise _refused("it leaves another state")
+        raise _refused("its previous state is another one")
     if before.seq is not None and rotation.seq != before.seq + 1:
-        raise _refused(f"it is number {rotation.seq}, the next one is {before.seq + 1}")
+        raise _refused(f"its number is {rotation.seq}, the next number is {before.seq + 1}")
     revealed = {key.id for key in used}
     if not revealed <= set(before.recovery):
-        raise _refused("a key that it uses is no recovery key of this state")
+        raise _refused("a used key is not a recovery key of this state")
     if 2 * len(revealed) <= len(before.recovery):
-        raise _refused(f"{len(revealed)} of {len(before.recovery)} recovery keys are no majority")
+        raise _refused(f"{len(revealed)} of {len(before.recovery)} recovery keys are not a majority")
     if revealed & set(rotation.recovery):
-        raise _refused("a recovery key that was revealed is spent")
+        raise _refused("a recovery key that was revealed cannot be used again")
     halves = [half.id for key in (*used, *rotation.keys.keys) for half in key.halves]
     if len(set(halves)) != len(halves):
-        raise _refused("one key in two roles")
+        raise _refused("one key has two roles")
     return KeyState(before.identity, rotation.keys, rotation.recovery, rotation.home or before.home, rotation.seq)
 
 
 def rotation_signed(
-    rotation: Rotation, used: Sequence[VerifyingKey], envelope: Envelope, *, signed: Signed = KeySet.signed
+    rotation: Rotation, used: Sequence[VerifyingKey], envelope: Envelope, *, signed: SignatureCheck = KeySet.signed
 ) -> bool:
-    """Whether each recovery key that a rotation uses and each new key, and no other, signed this envelope of it."""
+    """Whether exactly the recovery keys that a rotation uses and all new keys signed this envelope."""
     new = [half for key in rotation.keys.keys for half in key.halves]
     return signed(KeySet(tuple(used), len(used)), envelope, new)
 
@@ -224,7 +219,7 @@ def _refused(why: str) -> Untrusted:
 
 @dataclass(frozen=True, slots=True)
 class RotationStep:
-    """One valid rotation, with the states before and after it; `post_quantum` where the recovery keys it uses are."""
+    """One valid rotation with the states before and after; `post_quantum` if all used recovery keys are."""
 
     before: KeyState
     rotation: Rotation
@@ -235,38 +230,38 @@ class RotationStep:
 
 @dataclass(frozen=True, slots=True)
 class RotationChain:
-    """All that valid rotations make of `start`. Only `follow` makes one.
+    """All valid rotations from `start`. Only `follow` creates a chain.
 
-    `steps` are all of them, on every branch; more statements only ever add steps. It answers two questions. *Who speaks
-    for the identity from now on?* `states`: the way that is nowhere in dispute, which ends before a fork. *Whose was
-    that signature?* `reached`: every state on every branch, so that a rotation which turns up later can start a
-    dispute, but never make a stranger of somebody whose signature held before (I4).
+    `steps` are the rotations on all branches; more statements only add steps. `states` is the undisputed path, which
+    ends before the first fork: its last state has the identity's current keys. `reached` is every state on every
+    branch, used to attribute signatures: a rotation found later can start a dispute, but never invalidates a signature
+    that was valid before (I4).
     """
 
     start: KeyState
     steps: tuple[RotationStep, ...]
-    leaving: Mapping[KeyState, tuple[RotationStep, ...]] = field(init=False, repr=False, compare=False)
-    """The steps from each state that was left."""
+    steps_from: Mapping[KeyState, tuple[RotationStep, ...]] = field(init=False, repr=False, compare=False)
+    """The steps from each state that a rotation replaces."""
     reached: tuple[KeyState, ...] = field(init=False, repr=False, compare=False)
     """Every state on every branch, `start` first, each once."""
     post_quantum: frozenset[KeyState] = field(init=False, repr=False, compare=False)
-    """The states whose keys, and the recovery keys that led there, would stand without classical cryptography."""
-    _listing: Mapping[Digest, Mapping[VerifyingKey, list[int]]] = field(init=False, repr=False, compare=False)
-    """By a half's id the keys that begin with it, and the places in `reached` of the states that list them."""
+    """The states whose keys, and whose used recovery keys up to there, are secure without classical cryptography."""
+    _states_by_key: Mapping[Digest, Mapping[VerifyingKey, list[int]]] = field(init=False, repr=False, compare=False)
+    """By the id of a first half: its keys, and the indexes in `reached` of the states that list them."""
 
     def __post_init__(self) -> None:
-        leaving: dict[KeyState, tuple[RotationStep, ...]] = {}
+        steps_from: dict[KeyState, tuple[RotationStep, ...]] = {}
         for step in self.steps:
-            leaving[step.before] = (*leaving.get(step.before, ()), step)
+            steps_from[step.before] = (*steps_from.get(step.before, ()), step)
         reached = tuple(dict.fromkeys((self.start, *(step.after for step in self.steps))))
-        firm = closure([self.start], lambda state: [s.after for s in leaving.get(state, ()) if s.post_quantum])
-        listing: dict[Digest, dict[VerifyingKey, list[int]]] = {}
-        for place, key in ((place, key) for place, state in enumerate(reached) for key in state.keys.keys):
-            listing.setdefault(key.halves[0].id, {}).setdefault(key, []).append(place)
-        object.__setattr__(self, "leaving", leaving)
+        secure = reachable([self.start], lambda state: [s.after for s in steps_from.get(state, ()) if s.post_quantum])
+        states_by_key: dict[Digest, dict[VerifyingKey, list[int]]] = {}
+        for index, key in ((index, key) for index, state in enumerate(reached) for key in state.keys.keys):
+            states_by_key.setdefault(key.halves[0].id, {}).setdefault(key, []).append(index)
+        object.__setattr__(self, "steps_from", steps_from)
         object.__setattr__(self, "reached", reached)
-        object.__setattr__(self, "post_quantum", frozenset(state for state in firm if state.keys.post_quantum))
-        object.__setattr__(self, "_listing", listing)
+        object.__setattr__(self, "post_quantum", frozenset(state for state in secure if state.keys.post_quantum))
+        object.__setattr__(self, "_states_by_key", states_by_key)
 
     @property
     def current(self) -> KeyState:
@@ -280,108 +275,108 @@ class RotationChain:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The statements that lead through `states`."""
+        """The statements of the rotations between `states`."""
         return tuple(step.entry for step in self._undisputed())
 
     @property
     def disputes(self) -> tuple[tuple[Entry, Entry], ...]:
-        """Pairs of different rotations that leave one state."""
-        forks = self.leaving.values()
+        """Pairs of different rotations of one state."""
+        forks = self.steps_from.values()
         return tuple((first.entry, other.entry) for first, *others in forks for other in others)
 
-    def signers(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
-        """The states on any branch whose keys signed `envelope`, as `Envelope.signed_by` says.
+    def signers(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
+        """The states on any branch whose keys signed `envelope`, by the rule of `Envelope.signed_by`.
 
-        Signatures are verified once, however many states list their keys: a hostile identity may have thousands.
+        Each signature is verified once, even if thousands of states of a hostile identity list its key.
         """
         present = {signature.keyid for signature in envelope.signatures}
-        whole: dict[int, list[VerifyingKey]] = {}
+        complete: dict[int, list[VerifyingKey]] = {}
         for half in present:
-            for key, places in self._listing.get(half, {}).items():
+            for key, indexes in self._states_by_key.get(half, {}).items():
                 if present.issuperset(each.id for each in key.halves):
-                    for place in places:
-                        whole.setdefault(place, []).append(key)
-        others = {key.id for key in beside}
-        fitting = [
-            self.reached[place]
-            for place, keys in sorted(whole.items())
-            if len(keys) >= self.reached[place].keys.threshold
+                    for index in indexes:
+                        complete.setdefault(index, []).append(key)
+        others = {key.id for key in extra_keys}
+        matching = [
+            self.reached[index]
+            for index, keys in sorted(complete.items())
+            if len(keys) >= self.reached[index].keys.threshold
             and present == others.union(half.id for key in keys for half in key.halves)
         ]
-        return tuple(fitting) if fitting and fitting[0].keys.signed(envelope, beside) else ()
+        return tuple(matching) if matching and matching[0].keys.signed(envelope, extra_keys) else ()
 
-    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
-        return bool(self.signers(envelope, beside))
+    def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
+        return bool(self.signers(envelope, extra_keys))
 
     def _undisputed(self) -> list[RotationStep]:
-        way, at = list[RotationStep](), self.start
-        while len(steps := self.leaving.get(at, ())) == 1:
-            way += steps
-            at = way[-1].after
-        return way
+        path, state = list[RotationStep](), self.start
+        while len(steps := self.steps_from.get(state, ())) == 1:
+            path += steps
+            state = path[-1].after
+        return path
 
 
 @dataclass(frozen=True, slots=True)
 class SigningStates:
-    """Which states of a chain signed one envelope, with the keys `beside` them: asked once, for every answer costs
-    signature checks."""
+    """The states of a chain that signed one envelope together with `extra_keys`. Computed once, because each
+    computation verifies signatures."""
 
     envelope: Envelope
-    beside: tuple[PublicKey, ...]
+    extra_keys: tuple[PublicKey, ...]
     signers: tuple[KeyState, ...]
     post_quantum: bool
-    """Whether one of them would stand without classical cryptography."""
+    """Whether one of the signers is secure without classical cryptography."""
 
     @classmethod
-    def of(cls, chain: RotationChain, envelope: Envelope, beside: Collection[PublicKey] = ()) -> SigningStates:
-        signers = chain.signers(envelope, beside)
-        return cls(envelope, tuple(beside), signers, not chain.post_quantum.isdisjoint(signers))
+    def of(cls, chain: RotationChain, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> SigningStates:
+        signers = chain.signers(envelope, extra_keys)
+        return cls(envelope, tuple(extra_keys), signers, not chain.post_quantum.isdisjoint(signers))
 
-    def signed(self, envelope: Envelope, beside: Collection[PublicKey] = ()) -> bool:
-        return envelope is self.envelope and tuple(beside) == self.beside and bool(self.signers)
+    def signed(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> bool:
+        return envelope is self.envelope and tuple(extra_keys) == self.extra_keys and bool(self.signers)
 
 
-def closure(start: Iterable[KeyState], further: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:
-    """`start`, and all that is found by going `further` from there."""
+def reachable(start: Iterable[KeyState], successors: Callable[[KeyState], Iterable[KeyState]]) -> frozenset[KeyState]:
+    """`start`, and all states reachable from it through `successors`."""
     found = set(start)
-    ahead = list(found)
-    while ahead:
-        fresh = set(further(ahead.pop())) - found
-        found |= fresh
-        ahead += fresh
+    queue = list(found)
+    while queue:
+        added = set(successors(queue.pop())) - found
+        found |= added
+        queue += added
     return frozenset(found)
 
 
-def follow(start: KeyState, entries: Iterable[Entry], *, signed: Signed = KeySet.signed) -> RotationChain:
-    """Order the rotations among `entries` that lead on from `start`.
+def follow(start: KeyState, entries: Iterable[Entry], *, signed: SignatureCheck = KeySet.signed) -> RotationChain:
+    """Build the chain of the valid rotations among `entries` that start from `start`.
 
-    In whatever order and however often they come, the result is the same; what is not valid counts for nothing. It
-    never fails and always ends: rotations are numbered on, so that no state is reached a second time by the same way.
+    The result does not depend on the order of entries or on duplicates; invalid rotations are ignored. Never raises,
+    and always ends, because rotations are numbered: no path reaches the same state twice.
 
-    What it costs: signatures are judged only of statements that say they leave a state that was proven, each until one
-    envelope of it holds. Copies of a valid one cost nothing, however many and however padded; of what never holds, each
-    envelope costs one look at one signature. Who gives the entries bounds how many there are.
+    Cost: signatures are verified only for statements that name a proven state as their previous one, per statement
+    until one envelope is valid. Further copies of a valid statement cost nothing; each invalid envelope costs one
+    signature check. The caller limits the number of entries.
     """
-    leaving: dict[str, dict[Digest, list[Entry]]] = {}
+    by_previous: dict[str, dict[Digest, list[Entry]]] = {}
     for entry in sorted({entry.digest: entry for entry in entries}.values(), key=lambda entry: entry.digest):
         if entry.statement.predicate == "rotated" and entry.statement.by == Author("identity", start.identity):
-            envelopes = leaving.setdefault(_state_left(entry), {})
+            envelopes = by_previous.setdefault(_claimed_previous(entry), {})
             envelopes.setdefault(entry.statement_digest, []).append(entry)
-    if not leaving:
+    if not by_previous:
         return RotationChain(start, ())
     reached = {(start.digest, start.seq): start}
-    ahead, steps = [start], list[RotationStep]()
-    for before in ahead:  # grows below
-        for step in _steps(before, leaving.get(before.digest, {}).values(), signed):
+    queue, steps = [start], list[RotationStep]()
+    for before in queue:  # the loop appends to the queue
+        for step in _steps(before, by_previous.get(before.digest, {}).values(), signed):
             after = reached.setdefault((step.after.digest, step.after.seq), step.after)
-            ahead += [after] if after is step.after else []
+            queue += [after] if after is step.after else []
             steps.append(replace(step, after=after))
     return RotationChain(start, tuple(steps))
 
 
-def _steps(before: KeyState, statements: Iterable[Sequence[Entry]], signed: Signed) -> list[RotationStep]:
-    """The different rotations of `before` among `statements`, each the envelopes of one; one that is there twice, by
-    other recovery keys, is one."""
+def _steps(before: KeyState, statements: Iterable[Sequence[Entry]], signed: SignatureCheck) -> list[RotationStep]:
+    """The distinct rotations of `before`. Each item of `statements` has the envelopes of one statement; statements of
+    one rotation that use different recovery keys count once."""
     found: dict[Digest, RotationStep] = {}
     for envelopes in statements:
         step = _step(before, envelopes, signed)
@@ -392,9 +387,9 @@ def _steps(before: KeyState, statements: Iterable[Sequence[Entry]], signed: Sign
     return [found[digest] for digest in sorted(found)]
 
 
-def _step(before: KeyState, envelopes: Sequence[Entry], signed: Signed) -> RotationStep | None:
-    """The step that one statement is, by the first of its envelopes that holds; None where it is no rotation of this
-    state, whoever wrote it. What it says is read once."""
+def _step(before: KeyState, envelopes: Sequence[Entry], signed: SignatureCheck) -> RotationStep | None:
+    """The step of one statement, from its first valid envelope; None if there is none, or if the statement is not a
+    valid rotation of this state. The statement is parsed once."""
     try:
         rotation, used = parse_rotation(envelopes[0])
         after = state_after(rotation, used, before)
@@ -406,13 +401,13 @@ def _step(before: KeyState, envelopes: Sequence[Entry], signed: Signed) -> Rotat
     return None
 
 
-def _state_left(entry: Entry) -> str:
-    """The state that a `rotated` statement says it leaves, to sort by; anything at all in a malformed one."""
+def _claimed_previous(entry: Entry) -> str:
+    """The previous state that a `rotated` statement claims, as a grouping key; any text if malformed."""
     return str(entry.statement.body.get("prev"))
 
 
 class RotationChains:
-    """What identities' rotations among `entries` lead to."""
+    """The rotation chains of all identities among `entries`; each chain is built once."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._rotations: dict[Author, list[Entry]] = {}
@@ -427,17 +422,17 @@ class RotationChains:
         return self._followed[start]
 
     def disputes(self, identities: Container[Digest]) -> tuple[tuple[Entry, Entry], ...]:
-        """Pairs of rotations of one state, on the ways of `identities` that were followed so far."""
+        """Pairs of different rotations of one state, in the chains of `identities` built so far."""
         chains = [chain for start, chain in self._followed.items() if start.identity in identities]
         pairs = [pair for chain in chains for pair in chain.disputes]
         return tuple({(first.digest, other.digest): (first, other) for first, other in pairs}.values())
 
-    def notes(self) -> tuple[Remark, ...]:
-        """Of rotations that lead on from no state of their identity, as far as it was followed."""
+    def remarks(self) -> tuple[Remark, ...]:
+        """Remarks on rotations that start from no known state of their identity, for the chains built so far."""
         used = {step.entry.statement_digest for chain in self._followed.values() for step in chain.steps}
         known = {Author("identity", start.identity) for start in self._followed}
-        mine = [entry for by, entries in self._rotations.items() if by in known for entry in entries]
-        strays = [entry for entry in mine if entry.statement_digest not in used]
+        entries = [entry for by, entries in self._rotations.items() if by in known for entry in entries]
+        unused = [entry for entry in entries if entry.statement_digest not in used]
         return tuple(
-            Remark(f"rotated {short(entry.digest)} leads on from no keys known here", entry.digest) for entry in strays
+            Remark(f"rotated {short(entry.digest)} starts from no known keys", entry.digest) for entry in unused
         )

@@ -1,24 +1,20 @@
-"""DSSE envelopes: bytes, their type, and who signed exactly these bytes. Source: the DSSE specification, v1.
+"""Statements: signed claims about a digest. An in-toto Statement v1 in a DSSE v1 envelope; one line is one log entry.
 
     {"payload":"<base64>","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"<hex>","sig":"<base64>"}]}
-
-An envelope on one line, without its line feed, is a log entry. It has one form, so that one payload with one set of
-signatures is one line: RFC 8785 JSON, base64 without bits to spare, signatures in order of their key ids, each of the
-length that a signature of some algorithm has. The `keyid` is the id of one public key (`PublicKey.id`); a hybrid signer
-leaves one signature a half. Source: protocol, section 5a.
-
-
-Statements: signed claims about a digest. An in-toto Statement v1 inside a DSSE envelope.
 
     {"_type":"https://in-toto.io/Statement/v1",
      "subject":[{"name":"swiss-ai/apertus-8b@v1","digest":{"sha256":"9f2c…"}}],
      "predicateType":"urn:comity:published:v1",
      "predicate":{"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":612}],…}}
 
-`by` says who claims to speak; whether they do is decided by their record and the envelope's signatures, elsewhere.
-`objects` lists the side objects that a log must hold before it logs the statement: each once, at most 16 and 64 MiB of
-them, and only in predicates that define some. Types that this version does not know are parsed, kept and shown as
-unknown. Source: protocol, sections 5 and 5a.
+A log entry is an envelope on one line, without its line feed. An envelope has one valid encoding: RFC 8785 JSON,
+canonical base64, signatures sorted by key id, each with the length that some algorithm defines. `keyid` is
+`PublicKey.id`; a hybrid signer adds one signature per half.
+
+`by` names the claimed author; the author's record and the envelope's signatures prove it, in other modules. `objects`
+lists the side objects that a log must hold before it logs the statement: each once, at most 16 and 64 MiB in total,
+and only in predicates that define side objects. Unknown predicate types are parsed, kept and shown as unknown.
+Source: protocol, sections 5 and 5a.
 """
 
 from __future__ import annotations
@@ -46,7 +42,7 @@ from comity.trust.keys import SIGNATURE_SIZES, PublicKey, Signer, VerifyingKey
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_LINE: Final = 65_535
 MAX_SIGNATURES: Final = 24
-"""Of the largest statement: two halves of each of seven governance keys, and ten keys that a node record binds."""
+"""The largest statement has two halves of each of seven governance keys, and ten keys bound by a node record."""
 _SIZES: Final = frozenset(SIGNATURE_SIZES.values())
 
 
@@ -58,7 +54,7 @@ class EnvelopeSignature:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A signed payload. `signed_by` decides; the mere presence of a signature means nothing."""
+    """A signed payload. The signatures are not verified until `signed_by` is called."""
 
     payload_type: str
     payload: bytes
@@ -66,7 +62,7 @@ class Envelope:
 
     @classmethod
     def parse(cls, line: bytes) -> Envelope:
-        """Parse one line (at most 65,535 bytes) in the one form that an envelope has. Raises Malformed."""
+        """Parse one line of at most 65,535 bytes in canonical form. Raises Malformed."""
         fields = Fields(parse_canonical(line, limit=MAX_LINE, what="envelope"), "envelope")
         payload = b64decode(fields.take("payload"))
         payload_type = fields.text("payloadType", most=100)
@@ -74,11 +70,11 @@ class Envelope:
         fields.done()
         ids = [signature.keyid for signature in signatures]
         if ids != sorted(set(ids)):
-            raise Malformed("envelope is malformed", why="its signatures are not in order of their keys, each key once")
+            raise Malformed("envelope is malformed", why="signatures are not sorted by key id, each key once")
         return cls(payload_type, payload, signatures)
 
     def encode(self) -> bytes:
-        """One line, without line feed. Raises Malformed beyond 65,535 bytes."""
+        """One line, without line feed. Raises Malformed if it is longer than 65,535 bytes."""
         line = canonical(
             {
                 "payload": b64encode(self.payload),
@@ -87,38 +83,38 @@ class Envelope:
             }
         )
         if len(line) > MAX_LINE:
-            raise Malformed("envelope too large", why=f"{len(line)} bytes, a log entry has at most {MAX_LINE}")
+            raise Malformed("envelope too large", why=f"{len(line)} bytes; a log entry has at most {MAX_LINE}")
         return line
 
     @property
     def statement_digest(self) -> Digest:
-        """What is said, whoever signed it: SHA-256 of the pre-authentication encoding."""
+        """SHA-256 of the pre-authentication encoding; independent of the signatures."""
         return sha256(pae(self.payload_type, self.payload))
 
-    def signed_by(self, keys: Sequence[VerifyingKey], threshold: int, beside: Iterable[PublicKey] = ()) -> bool:
-        """Whether at least `threshold` of `keys` signed this, and each of `beside`, and nobody else.
+    def signed_by(self, keys: Sequence[VerifyingKey], threshold: int, extra_keys: Iterable[PublicKey] = ()) -> bool:
+        """Whether at least `threshold` of `keys` and each of `extra_keys` signed this, and no other key.
 
-        The one rule by which signatures count: each key that signed did so with every half, every signature here
-        holds, and none is there that the record does not list.
+        This is the only rule for accepting signatures: each key that signed did so with every half, every signature
+        is valid, and no signature is by a key that the record does not list.
         """
         present = {signature.keyid for signature in self.signatures}
-        whole = [key for key in keys if present.issuperset(half.id for half in key.halves)]
-        halves = {half.id: half for half in (*(half for key in whole for half in key.halves), *beside)}
-        if len(whole) < threshold or present != halves.keys():
+        complete = [key for key in keys if present.issuperset(half.id for half in key.halves)]
+        halves = {half.id: half for half in (*(half for key in complete for half in key.halves), *extra_keys)}
+        if len(complete) < threshold or present != halves.keys():
             return False
         message = pae(self.payload_type, self.payload)
-        return all(_holds(halves[signature.keyid], signature.sig, message) for signature in self.signatures)
+        return all(_is_valid(halves[signature.keyid], signature.sig, message) for signature in self.signatures)
 
     def verified_by(self, key: VerifyingKey) -> bool:
-        """Whether `key`, and nobody else, signed this."""
+        """Whether `key`, and no other key, signed this."""
         return self.signed_by((key,), 1)
 
-    def bears(self, key: VerifyingKey) -> bool:
-        """Whether every half of `key` has a valid signature here, whoever else signed. That alone proves no statement:
-        it is for whoever still collects signatures, or asks what a key was used for."""
+    def has_valid_signature(self, key: VerifyingKey) -> bool:
+        """Whether every half of `key` has a valid signature, whatever other signatures there are. This alone does not
+        prove a statement: use it to collect signatures, or to find uses of a key."""
         message = pae(self.payload_type, self.payload)
-        given = {signature.keyid: signature.sig for signature in self.signatures}
-        return all(half.id in given and _holds(half, given[half.id], message) for half in key.halves)
+        signatures = {signature.keyid: signature.sig for signature in self.signatures}
+        return all(half.id in signatures and _is_valid(half, signatures[half.id], message) for half in key.halves)
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -127,21 +123,23 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def seal(payload: bytes, *signers: Signer, payload_type: str = PAYLOAD_TYPE) -> Envelope:
-    """Sign `payload` by every signer. Raises Malformed where two signers share a key."""
+def sign_payload(payload: bytes, *signers: Signer, payload_type: str = PAYLOAD_TYPE) -> Envelope:
+    """Sign `payload` with every signer. Raises Malformed if two signers share a key."""
     message = pae(payload_type, payload)
-    made = (EnvelopeSignature(keyid, sig) for signer in signers for keyid, sig in signer.sign(message))
-    return assemble(payload, made, payload_type=payload_type)
+    signatures = (EnvelopeSignature(keyid, sig) for signer in signers for keyid, sig in signer.sign(message))
+    return assemble_envelope(payload, signatures, payload_type=payload_type)
 
 
-def assemble(payload: bytes, made: Iterable[EnvelopeSignature], *, payload_type: str = PAYLOAD_TYPE) -> Envelope:
-    """The envelope of signatures that were made one by one. Raises Malformed for two of one key, or too many."""
-    signatures = tuple(sorted(made, key=lambda signature: signature.keyid))
-    if len({signature.keyid for signature in signatures}) != len(signatures):
+def assemble_envelope(
+    payload: bytes, signatures: Iterable[EnvelopeSignature], *, payload_type: str = PAYLOAD_TYPE
+) -> Envelope:
+    """Build an envelope from separate signatures. Raises Malformed for two of one key, or too many."""
+    ordered = tuple(sorted(signatures, key=lambda signature: signature.keyid))
+    if len({signature.keyid for signature in ordered}) != len(ordered):
         raise Malformed("cannot sign", why="one key would sign twice")
-    if len(signatures) > MAX_SIGNATURES:
-        raise Malformed("cannot sign", why=f"{len(signatures)} signatures, and a line has at most {MAX_SIGNATURES}")
-    return Envelope(payload_type, payload, signatures)
+    if len(ordered) > MAX_SIGNATURES:
+        raise Malformed("cannot sign", why=f"{len(ordered)} signatures; a line has at most {MAX_SIGNATURES}")
+    return Envelope(payload_type, payload, ordered)
 
 
 def _signature(item: Json) -> EnvelopeSignature:
@@ -149,11 +147,11 @@ def _signature(item: Json) -> EnvelopeSignature:
     signature = EnvelopeSignature(fields.digest("keyid"), b64decode(fields.take("sig")))
     fields.done()
     if len(signature.sig) not in _SIZES:
-        raise Malformed("envelope is malformed", why=f"no signature has {len(signature.sig)} bytes")
+        raise Malformed("envelope is malformed", why=f"no algorithm has signatures of {len(signature.sig)} bytes")
     return signature
 
 
-def _holds(key: PublicKey, signature: bytes, message: bytes) -> bool:
+def _is_valid(key: PublicKey, signature: bytes, message: bytes) -> bool:
     if len(signature) != SIGNATURE_SIZES[key.alg]:
         return False
     try:
@@ -168,7 +166,7 @@ MAX_PAYLOAD: Final = 49_152
 MAX_SUBJECTS: Final = 64
 MAX_OBJECTS: Final = 16
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
-"""Of all side objects of a statement together."""
+"""Total of all side objects of a statement."""
 WITH_OBJECTS: Final = frozenset(
     {
         "adopted",
@@ -189,7 +187,7 @@ _PREDICATE = re.compile(r"urn:comity:([a-z][a-z0-9-]{0,62}):v1\Z")
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who claims to speak: an `identity` (publisher or member) or a `node`, by id."""
+    """The claimed author: an `identity` (publisher or member) or a `node`, by id."""
 
     kind: str
     id: Digest
@@ -200,7 +198,7 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the statement is about. `name` is a label; only `digest` binds."""
+    """The subject of a statement. `name` is only a label; `digest` identifies the subject."""
 
     name: str
     digest: Digest
@@ -208,7 +206,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class SideObject:
-    """A body too large for the log line: SHA-256 and size in bytes (at most 64 MiB)."""
+    """Reference to data that is too large for the log line: SHA-256 and size in bytes (at most 64 MiB)."""
 
     digest: Digest
     size: int
@@ -220,9 +218,9 @@ class SideObject:
     @classmethod
     def from_json(cls, value: Json) -> SideObject:
         fields = Fields(value, "side object")
-        made = cls(fields.digest("digest"), fields.integer("size", most=MAX_OBJECT_BYTES))
+        side_object = cls(fields.digest("digest"), fields.integer("size", most=MAX_OBJECT_BYTES))
         fields.done()
-        return made
+        return side_object
 
     def to_json(self) -> dict[str, Json]:
         return {"digest": self.digest, "size": self.size}
@@ -230,10 +228,10 @@ class SideObject:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A parsed claim.
+    """A parsed statement.
 
-    `predicate` is the short name (`published`) of a Comity predicate, or the full predicate type of a foreign one, of
-    which `by` is None. `body` is the predicate without `by` and `objects`.
+    `predicate` is the short name (`published`) of a Comity predicate. For any other predicate it is the full predicate
+    type, and `by` is None. `body` is the predicate without `by` and `objects`.
     """
 
     predicate: str
@@ -264,9 +262,9 @@ class Statement:
         )
 
     def encode(self) -> bytes:
-        """The payload to be signed; deterministic. Only Comity predicates are written."""
+        """The payload to sign; deterministic. Raises Malformed unless it is a Comity predicate with an author."""
         if self.by is None or not _PREDICATE.match(f"urn:comity:{self.predicate}:v1"):
-            raise Malformed("cannot write a statement", why="only Comity's own predicates, with an author, are written")
+            raise Malformed("cannot write a statement", why="expected a Comity predicate with an author")
         predicate: dict[str, Json] = {**self.body, "by": self.by.to_json()}
         if self.objects:
             predicate["objects"] = [item.to_json() for item in self.objects]
@@ -287,7 +285,7 @@ class Statement:
         return self.subjects[0].digest
 
     def sole_subject(self) -> Digest:
-        """What the statement is about where its type allows one subject only. Raises Malformed where there are more."""
+        """The digest of the only subject. Raises Malformed if there are more subjects."""
         if len(self.subjects) != 1:
             raise Malformed(f"{self.predicate} is malformed", why=f"{len(self.subjects)} subjects instead of one")
         return self.subjects[0].digest
@@ -295,7 +293,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One log entry: its exact bytes (the leaf data), the envelope, the statement. Nothing in it is verified yet."""
+    """One log entry: its exact bytes (the leaf data), the envelope, the statement. Nothing is verified yet."""
 
     line: bytes
     envelope: Envelope
@@ -303,12 +301,12 @@ class Entry:
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the line: what proofs are about."""
+        """SHA-256 of the line; inclusion proofs refer to it."""
         return sha256(self.line)
 
     @property
     def statement_digest(self) -> Digest:
-        """The same for every envelope of one statement: what duplicates, shares and votes go by."""
+        """The same for every envelope of one statement; used for duplicates, quotas and votes."""
         return self.envelope.statement_digest
 
 
@@ -321,8 +319,8 @@ def parse_entry(line: bytes) -> Entry:
 
 
 def sign_statement(statement: Statement, *signers: Signer) -> Entry:
-    """Seal a statement into the line that will be logged. Raises Malformed for one that nobody could read back."""
-    return parse_entry(seal(statement.encode(), *signers).encode())
+    """Sign a statement and return its log entry. Raises Malformed if the line cannot be parsed back."""
+    return parse_entry(sign_payload(statement.encode(), *signers).encode())
 
 
 def _author(value: Json) -> Author:
@@ -346,7 +344,7 @@ def _objects(value: Json, predicate: str) -> tuple[SideObject, ...]:
         raise Malformed("statement is malformed", why=f"'objects' must be a list of 1 to {MAX_OBJECTS}")
     objects = tuple(SideObject.from_json(item) for item in value)
     if len({item.digest for item in objects}) != len(objects):
-        raise Malformed("statement is malformed", why="a side object is named twice")
+        raise Malformed("statement is malformed", why="a side object is listed twice")
     if sum(item.size for item in objects) > MAX_OBJECT_BYTES:
-        raise Malformed("statement is malformed", why=f"its side objects have more than {MAX_OBJECT_BYTES} bytes")
+        raise Malformed("statement is malformed", why=f"side objects have more than {MAX_OBJECT_BYTES} bytes in total")
     return objects

@@ -1,57 +1,16 @@
-"""One kind of signed claim a file: what it says, how it is encoded, what makes it refused.
+"""Statement types of nodes, publishers and verifiers: content, encoding and checks.
 
-The node record: a member's word that this log, this cosigner, these keys and this TLS certificate are its node's.
+    node-record   a member binds log, cosigner and online keys and TLS certificates as one node
+    hold          a node has a full verified copy of an artifact
+    addresses     addresses of a node (hints, never trusted)
+    advisory      a warning about an artifact, by any author; it deletes and blocks nothing
+    published     a publisher publishes an artifact under a name, licence and lineage
+    vouched       a statement of any author about an artifact: rehashed, evaluated, reproduced
+    derived       the author derived the child's weights from the parent's; how many tensors are equal
+    verified      the result of verifying an artifact under a policy, in the form of SLSA's VSA v1
 
-Signed by the member's governance keys and countersigned by *every* key that it binds, so that nobody can claim a key
-that they do not hold. A key bound by several members counts for each of them. Source: protocol, section 3.
-
-
-Smaller statements: what nodes say of their copies and addresses, and what anybody warns of.
-
-    hold        a node: I keep a full verified copy
-    addresses   a node: I listen here (hints, never trust)
-    advisory    anybody: a warning beside an artifact; it deletes nothing and blocks nothing by itself
-
-Readers here parse; whether the author is who they claim to be is decided by their record (`signed_by_node`) or
-identity. Source: protocol, section 5.
-
-
-`published`: a publisher says "these bytes are my model", under which name, licence and lineage.
-
-`vouched`: somebody's word about an artifact's digest, beside its publisher's.
-
-    {"statement":"rehashed","text":"on two machines","document":null}
-
-    rehashed     its bytes were here, and hashed to the manifest; `comity vouch` logs it only after it did so
-    evaluated    somebody measured what it does; the document holds the results
-    reproduced   somebody made it again, from data and code; the document says how
-
-The subject is the artifact. Whoever said it stands for it; nothing else follows. Source: protocol, section 5.
-
-
-`derived`: somebody made the child's weights again from the parent's, and says how much came out the same.
-
-    {"parent":"9f2c…","relation":"quantized","result":"exact",
-     "method":{"id":"comity/tensors/v1","steps":{"copy":62,"q8_0":39},"tools":{"comity":"0.1.0","gguf":"0.19.0"}},
-     "files":{"child":1,"parent":1},"tensors":{"total":101,"equal":101,"left_out":3},
-     "bytes":{"total":24065952,"equal":24065952}}
-
-The subject is the child's artifact digest. `exact` says that every tensor of the child follows from the parent by the
-steps that are counted; `share` says how many tensors do, and claims nothing of the rest. Like any statement it is the
-word of whoever signed it: anybody who holds both can do the same and compare. Source: protocol, section 5.
-
-
-`verified`: somebody checked these bytes under a policy, and signs what came out. The shape is SLSA's verification
-summary (VSA v1), its members spelled as there.
-
-    {"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":9120}],
-     "inputAttestations":[{"digest":{"sha256":"…"}}],"policy":{"digest":{"sha256":"77c0…"}},
-     "report":{"digest":"0a1b…","size":9120},"resourceUri":"urn:comity:artifact:9f2c…",
-     "timeVerified":"2026-11-25T15:04:05Z","verificationResult":"PASSED","verifiedLevels":["COMITY_BYTES"],
-     "verifier":{"id":"urn:comity:identity:51aa…","version":{"comity":"0.1.0"}}}
-
-The report is a side object; all but the time and the signer follows from it, and `check_report` holds it to that. To
-everybody else it stays a claim of its signer's. Source: protocol, sections 5 and 8.
+The parse functions do not verify the author; `check_*`, `signed_by_node` and `Signatory` do. A statement proves only
+that its author signed it. Source: protocol, sections 3, 5 and 8.
 """
 
 from __future__ import annotations
@@ -74,10 +33,8 @@ from comity.trust.keys import PublicKey, Signer, VerifyingKey
 from comity.trust.names import Name
 from comity.trust.report import VerdictReport
 from comity.trust.statement import Author, Entry, SideObject, Statement, Subject, sign_statement
-from comity.trust.tlog.note import VerifierKey, check_name
+from comity.trust.tlog.note import COSIGNER_ALGORITHMS, ED25519, VerifierKey, check_name
 
-NOTE_ED25519: Final = 0x01
-COSIGNER_TYPES: Final = {0x04: "ed25519", 0x06: "ml-dsa-44"}
 MAX_CERTIFICATE: Final = 4096
 MAX_COSIGNERS: Final = 2
 MAX_OPERATORS: Final = 4
@@ -85,11 +42,14 @@ MAX_OPERATORS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """What a member binds together as one node.
+    """The keys and certificates that a member binds as one node (protocol, section 3).
 
-    `member` is the seat's id; `log` the key of the one log it writes (its name is the origin); `cosigners` the keys of
-    its mirror cosigner (Ed25519 0x04, ML-DSA-44 0x06; one name); `online` the key of its own statements (`hold`, …);
-    `tls` and `operators` are certificates in DER.
+    `member` is the id of the member; `log` the key of the node's log (the key name is the origin); `cosigners` the keys
+    of the node's mirror cosigner (Ed25519 0x04, ML-DSA-44 0x06; one name); `online` the key that signs the node's
+    statements (`hold`, …); `tls` and `operators` are certificates in DER.
+
+    The member's governance keys sign the record, and *every* bound key countersigns, so that nobody can claim a key
+    that they do not hold. A key bound by several members counts for each of them.
     """
 
     member: Digest
@@ -100,28 +60,29 @@ class NodeRecord:
     tls: bytes
     operators: tuple[bytes, ...] = ()
     bound_keys: tuple[PublicKey, ...] = field(init=False, repr=False, compare=False)
-    """Every key that has to countersign."""
+    """Every key that must countersign."""
 
     def __post_init__(self) -> None:
-        if self.log.type != NOTE_ED25519:
+        if self.log.type != ED25519:
             raise Malformed("node record is malformed", why="the log key must be of type 0x01 (Ed25519)")
-        if not 1 <= len(self.cosigners) <= MAX_COSIGNERS or any(k.type not in COSIGNER_TYPES for k in self.cosigners):
-            raise Malformed("node record is malformed", why="one or two cosigner keys of type 0x04 or 0x06")
+        known = all(key.type in COSIGNER_ALGORITHMS for key in self.cosigners)
+        if not 1 <= len(self.cosigners) <= MAX_COSIGNERS or not known:
+            raise Malformed("node record is malformed", why="expected one or two cosigner keys of type 0x04 or 0x06")
         if len({key.name for key in self.cosigners}) != 1 or len({key.type for key in self.cosigners}) != len(
             self.cosigners
         ):
-            raise Malformed("node record is malformed", why="cosigner keys share one name and differ in type")
-        cosigners = (PublicKey(COSIGNER_TYPES[key.type], key.public) for key in self.cosigners)
+            raise Malformed("node record is malformed", why="cosigner keys must have one name and different types")
+        cosigners = (PublicKey(COSIGNER_ALGORITHMS[key.type], key.public) for key in self.cosigners)
         certificates = (certificate_key(der) for der in (self.tls, *self.operators))
         bound = (PublicKey("ed25519", self.log.public), *cosigners, *self.online.halves, *certificates)
         object.__setattr__(self, "bound_keys", bound)
         ids = [key.id for key in bound]
         if len(set(ids)) != len(ids):
-            raise Malformed("node record is malformed", why="one key in two roles")
+            raise Malformed("node record is malformed", why="one key has two roles")
 
     @property
     def node(self) -> Author:
-        """The author id of the node's own statements: its online key."""
+        """The author of the node's statements: the id of its online key."""
         return Author("node", self.online.id)
 
     @property
@@ -130,29 +91,29 @@ class NodeRecord:
 
 
 def certificate_key(der: bytes) -> PublicKey:
-    """The P-256 key of a certificate. Its other fields carry no trust. Raises Malformed."""
+    """The P-256 key of a certificate. The other fields are not trusted. Raises Malformed."""
     try:
         key = x509.load_der_x509_certificate(der).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Malformed("certificate is malformed", why=str(error)[:120]) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Malformed("certificate is malformed", why="node certificates carry an ECDSA P-256 key")
+        raise Malformed("certificate is malformed", why="a node certificate must have an ECDSA P-256 key")
     raw = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     return PublicKey("ecdsa-p256", raw)
 
 
 def sign_node_record(record: NodeRecord, governance: Sequence[Signer], bound: Sequence[Signer]) -> Entry:
-    """The `node-record` statement, signed by the member and countersigned by every bound key.
+    """Sign the `node-record` statement with the member's keys and every bound key.
 
     Args:
         governance: enough of the member's keys to reach its threshold.
-        bound: signers that together hold every key of `record.bound_keys`.
+        bound: signers that together have every key of `record.bound_keys`.
     """
     return sign_statement(node_record_statement(record), *governance, *bound)
 
 
 def node_record_statement(record: NodeRecord) -> Statement:
-    """What is signed, where the signers are not in one place."""
+    """The unsigned statement, for signers on different machines."""
     return Statement(
         "node-record",
         (Subject(record.origin, sha256(record.origin.encode())),),
@@ -169,7 +130,7 @@ def node_record_statement(record: NodeRecord) -> Statement:
 
 
 def parse_node_record(entry: Entry) -> NodeRecord:
-    """Read a `node-record` statement without judging who signed it. Raises Malformed."""
+    """Read a `node-record` statement without verifying signatures. Raises Malformed."""
     statement = entry.statement
     if statement.predicate != "node-record" or statement.by is None or statement.by.kind != "identity":
         raise Malformed("node record is malformed", why="not a node-record statement of an identity")
@@ -178,41 +139,41 @@ def parse_node_record(entry: Entry) -> NodeRecord:
         member=statement.by.id,
         name=fields.text("name", most=100),
         log=VerifierKey.parse(fields.text("log")),
-        cosigners=tuple(_vkey(item) for item in fields.items("cosigners", least=1, most=MAX_COSIGNERS)),
+        cosigners=tuple(_verifier_key(item) for item in fields.items("cosigners", least=1, most=MAX_COSIGNERS)),
         online=VerifyingKey.from_json(fields.take("online")),
         tls=_certificate(fields.take("tls")),
         operators=tuple(_certificate(item) for item in fields.items("operators", most=MAX_OPERATORS)),
     )
     fields.done()
     if statement.sole_subject() != sha256(record.origin.encode()):
-        raise Malformed("node record is malformed", why="its subject is not its log's origin")
+        raise Malformed("node record is malformed", why="its subject is not the origin of its log")
     return record
 
 
 def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:
-    """The record, proven by the member's `governance` keys and by every key it binds. Raises Malformed/Untrusted.
+    """Return the record if the member's `governance` keys and every bound key signed it. Raises Malformed/Untrusted.
 
-    Not checked: when it was made, or in which log it stands; a record counts by its signatures wherever it is found.
+    Not checked: its time and its log. A record is valid by its signatures, whatever its source.
     """
     return prove_node_record(parse_node_record(entry), entry, governance)
 
 
 def prove_node_record(record: NodeRecord, entry: Entry, governance: Signatory) -> NodeRecord:
-    """As `check_node_record`, for `record` that was read from `entry` already."""
+    """As `check_node_record`, for a `record` already parsed from `entry`."""
     present = {signature.keyid for signature in entry.envelope.signatures}
     for key in record.bound_keys:
         if key.id not in present:
-            why = f"{key.alg} key {key.id[:16]} that it binds did not countersign"
+            why = f"the bound {key.alg} key {key.id[:16]} did not countersign"
             raise Untrusted("node record refused", why=why, code="NODE-RECORD")
     if not governance.signed(entry.envelope, record.bound_keys):
-        why = "not signed by the member's governance keys and each key that it binds, and no other"
+        why = "not signed by exactly the member's governance keys and each bound key"
         raise Untrusted("node record refused", why=why, code="NODE-RECORD")
     return record
 
 
-def _vkey(item: object) -> VerifierKey:
+def _verifier_key(item: object) -> VerifierKey:
     if not isinstance(item, str):
-        raise Malformed("node record is malformed", why="a cosigner key must be a vkey string")
+        raise Malformed("node record is malformed", why="a cosigner key must be a verifier key string")
     return VerifierKey.parse(item)
 
 
@@ -232,7 +193,7 @@ MAX_ADDRESSES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A node's claim to hold every byte of `artifact`, cut as `pieces` says."""
+    """A node claims a complete copy of `artifact`; `pieces` is the digest of the piece index."""
 
     by: Author
     artifact: Digest
@@ -241,7 +202,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a node says it listens, `host:port` each: `mutual` needs a known certificate, `open` serves anybody."""
+    """Addresses that a node claims, `host:port` each: `mutual` requires a known certificate, `open` does not."""
 
     by: Author
     mutual: tuple[str, ...]
@@ -250,7 +211,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Compromise:
-    """The key (the SHA-256 of its JSON) that was in other hands from entry `index` of the log `origin` on."""
+    """A key (SHA-256 of its JSON) that is compromised from entry `index` of the log `origin` on."""
 
     key: Digest
     origin: str
@@ -259,7 +220,7 @@ class Compromise:
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """A logged warning about `artifact`; with `compromise`, about the keys of the identity that `artifact` names."""
+    """A logged warning about `artifact`; with `compromise`, about a key of the identity with the id `artifact`."""
 
     by: Author
     artifact: Digest
@@ -283,7 +244,7 @@ def parse_hold(statement: Statement) -> Hold:
     fields.done()
     artifact = statement.sole_subject()
     if manifest.digest != artifact or {manifest, pieces} != set(statement.objects):
-        raise Malformed("hold is malformed", why="its subject must be the digest of a manifest it carries")
+        raise Malformed("hold is malformed", why="its subject must be the digest of its manifest")
     return Hold(by, artifact, pieces.digest)
 
 
@@ -304,7 +265,7 @@ def parse_addresses(statement: Statement) -> Addresses:
 
 
 def read_addresses(fields: Fields, name: str) -> tuple[str, ...]:
-    """The list of at most eight `host:port` called `name`. Raises Malformed."""
+    """Read the member `name`: at most eight `host:port` items. Raises Malformed."""
     return tuple(_address(item) for item in fields.items(name, most=MAX_ADDRESSES))
 
 
@@ -332,14 +293,14 @@ def parse_advisory(statement: Statement) -> Advisory:
 
 def _compromise(fields: Fields) -> Compromise:
     key, since = fields.digest("key"), fields.object("since")
-    made = Compromise(key, since.text("origin", most=255), since.integer("index"))
+    compromise = Compromise(key, since.text("origin", most=255), since.integer("index"))
     since.done()
-    check_name(made.origin)
-    return made
+    check_name(compromise.origin)
+    return compromise
 
 
 def signed_by_node(entry: Entry, record: NodeRecord) -> bool:
-    """Whether the entry is a statement of exactly this node, by its online key."""
+    """Whether the entry is a statement of this node, signed by its online key and no other key."""
     return entry.statement.by == record.node and entry.envelope.verified_by(record.online)
 
 
@@ -364,7 +325,7 @@ MAX_PARENTS = 32
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """The SPDX expression that the publisher claims, and the text as it was obtained (absent: none was given)."""
+    """The SPDX expression that the publisher claims, and the licence text as obtained (None: no text)."""
 
     spdx: str
     text: SideObject | None = None
@@ -372,7 +333,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A claimed lineage edge: by digest where known, else by name only."""
+    """A claimed lineage edge: by digest if known, else by name only."""
 
     relation: str
     name: str
@@ -381,7 +342,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a `published` statement says. `by` claims to be the publisher; signatures decide elsewhere."""
+    """Content of a `published` statement. `by` is the claimed publisher; `check_published` verifies it."""
 
     by: Digest
     name: Name
@@ -417,7 +378,7 @@ class Published:
         if statement.predicate != "published" or statement.by is None or statement.by.kind != "identity":
             raise Malformed("published is malformed", why="not a published statement of an identity")
         fields = statement.fields()
-        made = cls(
+        published = cls(
             by=statement.by.id,
             name=Name.parse(fields.text("name", most=300)),
             artifact=statement.sole_subject(),
@@ -428,25 +389,25 @@ class Published:
             documents=_documents(fields.take("documents")),
         )
         fields.done()
-        if made.manifest.digest != made.artifact:
+        if published.manifest.digest != published.artifact:
             raise Malformed("published is malformed", why="its subject must be the digest of its manifest")
-        if set(made.objects()) != set(statement.objects):
-            raise Malformed("published is malformed", why="'objects' are not the side objects that it uses")
-        return made
+        if set(published.objects()) != set(statement.objects):
+            raise Malformed("published is malformed", why="'objects' must list exactly the side objects that it uses")
+        return published
 
 
-def publish(published: Published, *signers: Signer) -> Entry:
-    """Seal a `published` statement into the line that will be logged. Raises Malformed for one that nobody accepts."""
+def sign_published(published: Published, *signers: Signer) -> Entry:
+    """Sign a `published` statement and return its log entry. Raises Malformed if the statement is not valid."""
     statement = published.statement()
     Published.parse(statement)
     return sign_statement(statement, *signers)
 
 
 def check_published(entry: Entry, publisher: Inception, keys: Signatory | None = None) -> Published:
-    """The claim, proven to be `publisher`'s. Raises Malformed/Untrusted.
+    """Return the content if `publisher` is the author and signed it. Raises Malformed/Untrusted (SIGNATURE).
 
     Args:
-        keys: the publisher's, where its rotations are at hand; by default those of its inception.
+        keys: the publisher's keys including rotations; by default the keys of its inception.
     """
     published = Published.parse(entry.statement)
     if published.by != publisher.id:
@@ -473,18 +434,25 @@ def _parent(item: Json) -> Parent:
 
 def _documents(value: Json) -> dict[str, SideObject]:
     if not isinstance(value, Mapping) or any(kind not in DOCUMENTS for kind in value):
-        raise Malformed("published is malformed", why=f"documents are of the kinds {', '.join(DOCUMENTS)}")
+        raise Malformed("published is malformed", why=f"documents must be of the kinds {', '.join(DOCUMENTS)}")
     return {kind: SideObject.from_json(item) for kind, item in value.items()}
 
 
 VOUCHED: Final = "vouched"
-STATEMENTS: Final = ("rehashed", "evaluated", "reproduced")
-MAX_TEXT: Final = 4000
+VOUCH_KINDS: Final = ("rehashed", "evaluated", "reproduced")
+MAX_VOUCH_TEXT: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What `by` says of `artifact`; `document` is a side object of the line."""
+    """A `vouched` statement of `by` about `artifact`; `document` is a side object. Source: protocol, section 5.
+
+        {"statement":"rehashed","text":"on two machines","document":null}
+
+    `rehashed`: the author had the bytes, and their hashes match the manifest (`comity vouch` checks before it logs).
+    `evaluated`: the author measured the model; the document has the results. `reproduced`: the author made the model
+    again from data and code; the document says how.
+    """
 
     by: Author
     artifact: Digest
@@ -494,7 +462,7 @@ class Vouched:
 
 
 def sign_vouched(vouched: Vouched, *signers: Signer) -> Entry:
-    """Raises Malformed for what nobody would read."""
+    """Raises Malformed if the statement is not valid."""
     body = {
         "statement": vouched.statement,
         "text": vouched.text,
@@ -511,17 +479,17 @@ def parse_vouched(statement: Statement) -> Vouched:
     if statement.predicate != VOUCHED or statement.by is None:
         raise Malformed("vouched is malformed", why="not a vouched statement")
     fields = statement.fields()
-    made = Vouched(
+    vouched = Vouched(
         by=statement.by,
         artifact=statement.sole_subject(),
-        statement=fields.choice("statement", STATEMENTS),
-        text=fields.text("text", least=0, most=MAX_TEXT, lines=True),
+        statement=fields.choice("statement", VOUCH_KINDS),
+        text=fields.text("text", least=0, most=MAX_VOUCH_TEXT, lines=True),
         document=_document(fields),
     )
     fields.done()
-    if statement.objects != ((made.document,) if made.document else ()):
-        raise Malformed("vouched is malformed", why="its side objects are its document, and nothing else")
-    return made
+    if statement.objects != ((vouched.document,) if vouched.document else ()):
+        raise Malformed("vouched is malformed", why="its side objects must be exactly its document")
+    return vouched
 
 
 def _document(fields: Fields) -> SideObject | None:
@@ -532,15 +500,15 @@ def _document(fields: Fields) -> SideObject | None:
 DERIVED: Final = "derived"
 METHOD: Final = "comity/tensors/v1"
 DERIVED_RELATIONS: Final = ("same-weights", "converted", "quantized", "overlap")
-"""The same tensors, however dealt out over files; cast to another width; quantised; or only partly the same."""
+"""Equal tensors, in any distribution over files; cast to another width; quantised; or only some tensors equal."""
 MAX_STEPS: Final = 16
 MAX_TOOLS: Final = 8
-_WORD: Final = re.compile(r"[a-z0-9][a-z0-9_+./-]{0,63}\Z")
+_LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_+./-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Of `total` how many (tensors, bytes) are what the parent gives."""
+    """`equal` of `total` tensors or bytes are the same as derived from the parent."""
 
     total: int
     equal: int
@@ -548,7 +516,17 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What somebody found. `left_out` counts tensors of the parent that the child has not."""
+    """Content of a `derived` statement. The subject is the child's artifact digest. Source: protocol, section 5.
+
+        {"parent":"9f2c…","relation":"quantized","result":"exact",
+         "method":{"id":"comity/tensors/v1","steps":{"copy":62,"q8_0":39},"tools":{"comity":"0.1.0","gguf":"0.19.0"}},
+         "files":{"child":1,"parent":1},"tensors":{"total":101,"equal":101,"left_out":3},
+         "bytes":{"total":24065952,"equal":24065952}}
+
+    `exact` means that every tensor of the child follows from the parent by the counted steps; `share` gives the number
+    of tensors that do, and claims nothing about the others. `left_out` counts tensors of the parent that the child
+    does not have. Anyone with both artifacts can repeat the derivation and compare.
+    """
 
     by: Author
     child: Digest
@@ -581,14 +559,14 @@ class Derived:
 
 
 def sign_derived(derived: Derived, *signers: Signer) -> Entry:
-    """Raises Malformed for a claim that contradicts itself."""
+    """Raises Malformed if the statement contradicts itself."""
     statement = derived.statement()
     parse_derived(statement)
     return sign_statement(statement, *signers)
 
 
 def parse_derived(statement: Statement) -> Derived:
-    """Raises Malformed, also for a claim that contradicts itself."""
+    """Raises Malformed, also if the statement contradicts itself."""
     if statement.predicate != DERIVED or statement.by is None:
         raise Malformed("derived is malformed", why="not a derived statement")
     fields = statement.fields()
@@ -613,7 +591,7 @@ def parse_derived(statement: Statement) -> Derived:
     )
     files.done()
     fields.done()
-    _check(derived)
+    _check_consistent(derived)
     return derived
 
 
@@ -622,42 +600,42 @@ def _method(fields: Fields) -> tuple[dict[str, int], dict[str, str]]:
     steps, tools = fields.take("steps"), fields.take("tools")
     fields.done()
     return (
-        {name: Fields(steps, "derived.steps").integer(name, least=1) for name in _words(steps, MAX_STEPS)},
-        {name: Fields(tools, "derived.tools").text(name, most=64) for name in _words(tools, MAX_TOOLS)},
+        {name: Fields(steps, "derived.steps").integer(name, least=1) for name in _labels(steps, MAX_STEPS)},
+        {name: Fields(tools, "derived.tools").text(name, most=64) for name in _labels(tools, MAX_TOOLS)},
     )
 
 
-def _words(value: Json, most: int) -> list[str]:
-    if not isinstance(value, Mapping) or len(value) > most or not all(map(_WORD.match, value)):
-        raise Malformed("derived is malformed", why=f"steps and tools are at most {most} named by short words")
+def _labels(value: Json, most: int) -> list[str]:
+    if not isinstance(value, Mapping) or len(value) > most or not all(map(_LABEL.match, value)):
+        raise Malformed("derived is malformed", why=f"steps and tools must be objects of at most {most} short names")
     return list(value)
 
 
 def _extent(fields: Fields) -> Extent:
-    made = Extent(fields.integer("total"), fields.integer("equal"))
+    extent = Extent(fields.integer("total"), fields.integer("equal"))
     fields.done()
-    return made
+    return extent
 
 
-def _check(derived: Derived) -> None:
+def _check_consistent(derived: Derived) -> None:
     contradictions = {
-        "an artifact is not derived from itself": derived.child == derived.parent,
-        "more is equal than there is": derived.tensors.equal > derived.tensors.total
+        "child and parent are the same artifact": derived.child == derived.parent,
+        "'equal' is larger than 'total'": derived.tensors.equal > derived.tensors.total
         or derived.bytes.equal > derived.bytes.total,
-        "its steps are not as many as its equal tensors": sum(derived.steps.values()) != derived.tensors.equal,
-        "an exact result is of all tensors, and of one at least": derived.exact
+        "the sum of its steps is not the number of equal tensors": sum(derived.steps.values()) != derived.tensors.equal,
+        "an exact result needs at least one tensor, and all tensors equal": derived.exact
         and (derived.tensors.total == 0 or derived.tensors.equal != derived.tensors.total),
-        "an exact result is of all bytes": derived.exact and derived.bytes.equal != derived.bytes.total,
-        "a share is an overlap, and nothing else is": derived.exact == (derived.relation == "overlap"),
+        "an exact result needs all bytes equal": derived.exact and derived.bytes.equal != derived.bytes.total,
+        "result 'share' and relation 'overlap' require each other": derived.exact == (derived.relation == "overlap"),
     }
-    for why, holds in contradictions.items():
-        if holds:
+    for why, found in contradictions.items():
+        if found:
             raise Malformed("derived is malformed", why=why)
 
 
 VERIFIED: Final = "verified"
 MAX_INPUTS: Final = 256
-"""Attestations that the statement names; the report has all of them."""
+"""Maximum of attestations in the statement; the report lists all."""
 MAX_LEVELS: Final = 64
 RESULTS: Final = {True: "PASSED", False: "FAILED"}
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -667,8 +645,17 @@ _LEVEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a `verified` statement says. `time` is its signer's, in seconds since 1970; `by` an identity that claims to
-    speak, signatures decide elsewhere."""
+    """Content of a `verified` statement, an SLSA verification summary (VSA v1). Source: protocol, sections 5 and 8.
+
+        {"by":{"identity":"51aa…"},"objects":[{"digest":"0a1b…","size":9120}],
+         "inputAttestations":[{"digest":{"sha256":"…"}}],"policy":{"digest":{"sha256":"77c0…"}},
+         "report":{"digest":"0a1b…","size":9120},"resourceUri":"urn:comity:artifact:9f2c…",
+         "timeVerified":"2026-11-25T15:04:05Z","verificationResult":"PASSED","verifiedLevels":["COMITY_BYTES"],
+         "verifier":{"id":"urn:comity:identity:51aa…","version":{"comity":"0.1.0"}}}
+
+    The report is a side object. All members except the time and the signer follow from it (`check_report`). `time` is
+    the signer's claim, in seconds since 1970; `by` is the claimed signer, an identity.
+    """
 
     by: Digest
     name: str
@@ -687,7 +674,7 @@ class Verified:
             "policy": {"digest": {"sha256": self.policy}},
             "report": self.report.to_json(),
             "resourceUri": _resource(self.artifact),
-            "timeVerified": moment(self.time),
+            "timeVerified": format_time(self.time),
             "verificationResult": RESULTS[self.passed],
             "verifiedLevels": list(self.levels),
             "verifier": {"id": _verifier(self.by), "version": {"comity": self.version}},
@@ -703,7 +690,7 @@ class Verified:
         fields = statement.fields()
         artifact = statement.sole_subject()
         fields.constant("resourceUri", _resource(artifact))
-        made = cls(
+        verified = cls(
             by=statement.by.id,
             name=statement.subjects[0].name,
             artifact=artifact,
@@ -719,17 +706,17 @@ class Verified:
             version=_version(fields.object("verifier"), statement.by.id),
         )
         fields.done()
-        if statement.objects != (made.report,):
-            raise Malformed("verified is malformed", why="its report must be its one side object")
-        return made
+        if statement.objects != (verified.report,):
+            raise Malformed("verified is malformed", why="its report must be its only side object")
+        return verified
 
 
-def summarise(report: VerdictReport, by: Digest, time: int) -> Verified:
-    """What `by` says who came to `report` at `time`. Raises Malformed for a report without an artifact or a policy."""
+def summarise_report(report: VerdictReport, by: Digest, time: int) -> Verified:
+    """The summary of `report` by the identity `by` at `time`. Raises Malformed without an artifact or a policy."""
     verdict = report.verdict
     if verdict.artifact is None or verdict.policy is None:
         missing = "a manifest" if verdict.artifact is None else "a policy file"
-        why = f"a verification summary is about an artifact under a policy, and there was no {missing}"
+        why = f"a verification summary needs an artifact and a policy; the report is without {missing}"
         raise Malformed("report cannot be signed", why=why, hint="comity policy new", code="UNSIGNABLE-REPORT")
     return Verified(
         by=by,
@@ -738,7 +725,7 @@ def summarise(report: VerdictReport, by: Digest, time: int) -> Verified:
         time=time,
         policy=verdict.policy,
         passed=verdict.accepted,
-        levels=tuple(level(row.name) for row in verdict.rows if row.state == "pass"),
+        levels=tuple(vsa_level(row.name) for row in verdict.rows if row.state == "pass"),
         inputs=verdict.inputs[:MAX_INPUTS],
         report=SideObject.of(report.encode()),
         version=report.version,
@@ -746,34 +733,34 @@ def summarise(report: VerdictReport, by: Digest, time: int) -> Verified:
 
 
 def sign_verified(verified: Verified, *signers: Signer) -> Entry:
-    """Raises Malformed for what nobody could read back."""
+    """Raises Malformed if the statement is not valid."""
     statement = verified.statement()
     Verified.parse(statement)
     return sign_statement(statement, *signers)
 
 
 def check_report(entry: Entry, signer: Signatory, report: VerdictReport) -> Verified:
-    """The statement, proven to be signed by `signer`'s keys and to say of `report` what is in it.
+    """Return the content if `signer` signed the statement and it agrees with `report`.
 
     Raises Malformed, and Untrusted with code SIGNATURE or REPORT.
     """
     verified = Verified.parse(entry.statement)
     if not signer.signed(entry.envelope):
-        raise Untrusted("report refused", why="it is not signed by the keys of who it says", code="SIGNATURE")
+        raise Untrusted("report refused", why="not signed by the keys of its author", code="SIGNATURE")
     if SideObject.of(report.encode()) != verified.report:
         raise Untrusted("report refused", why="another report was signed", code="REPORT")
-    if verified != summarise(report, verified.by, verified.time):
-        raise Untrusted("report refused", why="what was signed is not what is in it", code="REPORT")
+    if verified != summarise_report(report, verified.by, verified.time):
+        raise Untrusted("report refused", why="the signed summary differs from the report", code="REPORT")
     return verified
 
 
-def moment(time: int) -> str:
+def format_time(time: int) -> str:
     """`2026-11-25T15:04:05Z` for seconds since 1970."""
     return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime(_TIME)
 
 
-def level(row: str) -> str:
-    """The VSA level that a row stands for: `key policy` is COMITY_KEY_POLICY."""
+def vsa_level(row: str) -> str:
+    """The VSA level of a report row: `key policy` gives COMITY_KEY_POLICY."""
     return f"COMITY_{row.upper().replace(' ', '_')}"
 
 
@@ -792,7 +779,7 @@ def _time(fields: Fields) -> int:
             return int(datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC).timestamp())
     except ValueError:
         pass
-    raise fields.error("'timeVerified' must be a moment in UTC, such as 2026-11-25T15:04:05Z")
+    raise fields.error("'timeVerified' must be a time in UTC, such as 2026-11-25T15:04:05Z")
 
 
 def _version(fields: Fields, by: Digest) -> str:
@@ -814,5 +801,5 @@ def _sha256(fields: Fields) -> Digest:
 
 def _level(item: Json) -> str:
     if not isinstance(item, str) or not _LEVEL.match(item):
-        raise Malformed("verified is malformed", why="a level is upper-case letters, digits and underscores")
+        raise Malformed("verified is malformed", why="a level must be upper-case letters, digits and underscores")
     return item

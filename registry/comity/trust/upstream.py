@@ -1,39 +1,21 @@
-"""Repositories elsewhere, and how they are named here.
+"""Upstream repositories (Hugging Face Hub): their names, comparison with their hashes, and statements about them.
 
-hf:org/name              a repository of the Hugging Face Hub
-hf:org/name@main         as one of its branches or tags stood
-hf:org/name@6c12… (40)   one of its commits, whose bytes never change
+    hf:org/name              a repository of the Hugging Face Hub
+    hf:org/name@main         the current commit of a branch or tag
+    hf:org/name@6c12… (40)   a commit, whose bytes never change
 
+With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
+them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
+side object), and lists what was not checked. `obtained` is one of:
 
-`observed`: a node says "I have these bytes from there". Never "this is the word of whose name is on it": only a
-publisher can say that.
+    "fetched"   this node requested the bytes from the upstream
+    "cache"     from the disk cache of a Hub client, whose layout names repository, commit and hashes
+    "carried"   from a folder; its operator states the origin
 
-    obtained   "fetched"   this node asked the upstream itself
-               "cache"     from the cache of a Hub client on its disk, whose layout names repository, commit and hashes
-               "carried"   from a folder of which its operator says where it came from
-
-What the upstream's own hashes agreed with is counted, file by file in a side object; what was not checked is listed.
-Source: protocol, section 5.
-
-
-What an upstream's own hashes say about bytes that were hashed here.
-
-A Hub lists every file with a git blob id, and a file in LFS with the SHA-256 of its bytes beside the blob id of its
-pointer. Both are recomputed here and compared. What that proves: the bytes are those that the Hub lists. It does not
-prove that the commit names this list, nor who wrote it. Sources: git object format; Git LFS pointer spec v1.
-
-
-What a node found when it asked an upstream again: `upstream-changed` and `upstream-gone`.
-
-Neither takes anything back: what was mirrored stays what it was. Source: protocol, section 5.
-
-
-Repositories elsewhere: their names, what their own hashes prove, and what nodes say of them.
-
-naming      hf:org/name@commit
-comparing   what an upstream lists, held against what was hashed here
-observed    the `observed` statement: mirrored from there
-news        `upstream-changed` and `upstream-gone`
+A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
+Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,
+and not who wrote it. `upstream-changed` and `upstream-gone` report later changes; they do not revoke what was mirrored.
+Sources: protocol, section 5; git object format; Git LFS pointer spec v1.
 """
 
 from __future__ import annotations
@@ -63,7 +45,7 @@ _REVISION: Final = re.compile(r"[!-~]{1,255}\Z")
 
 
 def check_commit(text: str) -> str:
-    """`text`, if it is a commit id as git writes it: 40 lower-case hex digits. Raises Malformed."""
+    """Return `text` if it is a git commit id: 40 lower-case hex digits. Raises Malformed."""
     if not _COMMIT.match(text):
         raise Malformed("not a commit id", why=f"expected 40 lower-case hex digits, got {text[:60]!r}")
     return text
@@ -74,18 +56,18 @@ def is_commit(text: str) -> bool:
 
 
 def check_revision(text: str) -> str:
-    """`text`, if it can name a branch, a tag or a commit. Raises Malformed (BAD-NAME)."""
+    """Return `text` if it can name a branch, a tag or a commit. Raises Malformed (BAD-NAME)."""
     if not _REVISION.match(text) or ".." in text or text.startswith(("/", "-")) or text.endswith("/"):
         raise Malformed(
-            f"{text[:80]!r} is no revision", why="expected a branch, a tag or 40 hex digits", code="BAD-NAME"
+            f"{text[:80]!r} is not a revision", why="expected a branch, a tag or 40 hex digits", code="BAD-NAME"
         )
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What a person wants from a Hub: a repository, and a revision, `main` where none is named. The oldest repositories
-    have no organisation in their names; the Hub says what they are called now."""
+    """A requested repository and revision (default `main`). The oldest repositories have no organisation in their
+    names; the Hub returns their current names."""
 
     repository: str
     revision: str = "main"
@@ -102,7 +84,7 @@ class UpstreamRequest:
         """`hf:org/name[@revision]`. Raises Malformed (BAD-NAME)."""
         repository, at, revision = text.removeprefix(UPSTREAM).partition("@")
         if not text.startswith(UPSTREAM):
-            raise Malformed(f"{text[:200]!r} names nothing elsewhere", why="expected hf:org/name", code="BAD-NAME")
+            raise Malformed(f"{text[:200]!r} is not an upstream", why="expected hf:org/name", code="BAD-NAME")
         return cls(repository, revision if at else "main")
 
     def __str__(self) -> str:
@@ -110,10 +92,10 @@ class UpstreamRequest:
 
 
 def check_repository(text: str) -> str:
-    """`text`, if it is `org/name` by the Hub's rules. Raises Malformed (BAD-NAME)."""
+    """Return `text` if it is `org/name` by the Hub's rules. Raises Malformed (BAD-NAME)."""
     parts = text.split("/")
     if len(parts) != 2:
-        raise Malformed(f"{text[:200]!r} is no repository", why="expected org/name", code="BAD-NAME")
+        raise Malformed(f"{text[:200]!r} is not a repository", why="expected org/name", code="BAD-NAME")
     for part in parts:
         check_segment(part, "repository")
     return text
@@ -121,8 +103,8 @@ def check_repository(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A commit of a repository at a Hub. `endpoint` is the URL that was asked, empty where nobody was; `requested` is
-    the branch, tag or commit that a person named."""
+    """A commit of a repository at a Hub. `endpoint` is the URL of the Hub, empty if no Hub was queried; `requested` is
+    the requested branch, tag or commit."""
 
     endpoint: str
     repository: str
@@ -135,7 +117,7 @@ class Upstream:
         check_commit(self.commit)
         check_revision(self.requested)
         if is_commit(self.requested) and self.requested != self.commit:
-            raise Malformed("not an upstream", why="the commit that was asked for is another one")
+            raise Malformed("not an upstream", why="the commit is not the requested commit")
 
     @property
     def name(self) -> str:
@@ -154,19 +136,19 @@ class Upstream:
     @classmethod
     def from_json(cls, fields: Fields) -> Upstream:
         fields.constant("kind", HUB)
-        made = cls(
+        parsed = cls(
             fields.text("endpoint", least=0, most=MAX_ENDPOINT),
             fields.text("repository", most=200),
             fields.text("commit", most=40),
             fields.text("requested", most=MAX_REVISION),
         )
         fields.done()
-        return made
+        return parsed
 
 
 def check_endpoint(url: str) -> str:
-    """`url`, if it is `http[s]://host[:port][/path]` without credentials, query and closing slash, or empty. Raises
-    Malformed."""
+    """Return `url` if it is empty, or `http[s]://host[:port][/path]` without credentials, query or trailing slash.
+    Raises Malformed (BAD-ENDPOINT)."""
     found = _ENDPOINT.match(url)
     if url and (found is None or len(url) > MAX_ENDPOINT or not 0 < int(found[1] or 1) < 65_536):
         raise Malformed("not an endpoint", why="expected https://host[:port][/path]", code="BAD-ENDPOINT")
@@ -178,15 +160,16 @@ FETCHED: Final = "fetched"
 OBTAINED: Final = (FETCHED, "cache", "carried")
 UNASKED: Final = "upstream"
 UNCHECKED: Final = ("commit", "author", "tls", "xet", UNASKED)
-"""What an importer may say that it did not check: that the commit names the tree that was listed; who made the commit;
-the upstream's certificate; Xet hashes; and, where nobody was asked, that the upstream has such a commit at all."""
+"""Checks that an importer may list as not done: that the commit has the listed tree; the author of the commit; the
+upstream's certificate; Xet hashes; and, if no upstream was queried, that the upstream has this commit."""
 GATED: Final = ("", "auto", "manual")
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """How many of `files` agreed with the upstream's own hashes: by SHA-256, by git blob id; for how many of the former
-    the LFS pointer too has the listed id; and how many of its listed folders have the git tree id that follows."""
+    """Number of `files` that match the upstream's hashes, by `sha256` or by `git_blob` id; number of SHA-256 matches
+    whose LFS pointer has the listed id (`pointers`); and number of listed folders with the listed git tree id
+    (`folders`)."""
 
     files: int
     sha256: int
@@ -221,15 +204,15 @@ class Matched:
     @classmethod
     def from_json(cls, fields: Fields) -> Matched:
         names = ("files", "sha256", "git_blob", "pointers", "folders", "folders_listed")
-        made = cls(*(fields.integer(name, most=MAX_FILES * 512) for name in names))
+        parsed = cls(*(fields.integer(name, most=MAX_FILES * 512) for name in names))
         fields.done()
-        return made
+        return parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Obtained:
-    """How and when the bytes came: one of `OBTAINED`, POSIX seconds by the node's clock, the programs that did it, and
-    the SHA-256 of the public key in the certificate that the upstream showed, None without TLS."""
+    """How and when the bytes were obtained: one of `OBTAINED`, begin and end in POSIX seconds by the node's clock, the
+    programs used, and the SHA-256 of the public key in the upstream's certificate (None without TLS)."""
 
     how: str
     begun: int
@@ -240,8 +223,8 @@ class Obtained:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the upstream says of use: the licence that its card claims, the texts as they were obtained, whether it asks
-    for consent (`gated`) and the terms that the operator accepted then."""
+    """The upstream's conditions of use: the licence that its card claims, the obtained texts, whether access needs
+    consent (`gated`), and the terms that the operator accepted."""
 
     licence: str = ""
     licence_text: SideObject | None = None
@@ -252,7 +235,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What an `observed` statement says. `by` claims to be the node; its record and signature decide elsewhere."""
+    """The content of an `observed` statement. `by` is the claimed node; the caller checks node record and signature."""
 
     by: Digest
     upstream: Upstream
@@ -272,23 +255,23 @@ class Observed:
 
     @property
     def fetched(self) -> bool:
-        """Whether the node asked the upstream itself: only such observations corroborate one another."""
+        """Whether the node requested the bytes from the upstream; only such observations corroborate one another."""
         return self.obtained.how == FETCHED
 
     @property
-    def likeness(self) -> str:
-        """`9/9 files equal what the upstream lists`; of what was never held against a list no such share is told."""
+    def match_text(self) -> str:
+        """`9/9 files equal what the upstream lists`, or that nothing was compared."""
         if UNASKED in self.unchecked and not self.matched.compared:
-            return "held against no list of the upstream's"
+            return "not compared with a list of the upstream"
         return self.matched.text
 
     def objects(self) -> tuple[SideObject, ...]:
-        said = self.conditions
-        texts = tuple(item for item in (said.licence_text, said.card, said.terms) if item is not None)
+        conditions = self.conditions
+        texts = tuple(item for item in (conditions.licence_text, conditions.card, conditions.terms) if item is not None)
         return tuple(dict.fromkeys((self.manifest, self.pieces, self.files, *texts)))
 
     def statement(self) -> Statement:
-        said, how = self.conditions, self.obtained
+        conditions, how = self.conditions, self.obtained
         body: dict[str, Json] = {
             "upstream": self.upstream.to_json(),
             "manifest": self.manifest.to_json(),
@@ -298,11 +281,11 @@ class Observed:
             "unchecked": list(self.unchecked),
             "obtained": {"how": how.how, "begun": how.begun, "ended": how.ended, "tool": how.tool, "tls": how.tls},
             "conditions": {
-                "licence": said.licence,
-                "licence_text": _written(said.licence_text),
-                "card": _written(said.card),
-                "gated": said.gated,
-                "terms": _written(said.terms),
+                "licence": conditions.licence,
+                "licence_text": _side_object_json(conditions.licence_text),
+                "card": _side_object_json(conditions.card),
+                "gated": conditions.gated,
+                "terms": _side_object_json(conditions.terms),
             },
         }
         subjects = (Subject(self.upstream.name, self.artifact),)
@@ -311,9 +294,9 @@ class Observed:
     @classmethod
     def parse(cls, statement: Statement) -> Observed:
         """Raises Malformed."""
-        by = _author(statement)
+        by = author(statement, OBSERVED)
         fields = statement.fields()
-        made = cls(
+        parsed = cls(
             by=by,
             upstream=Upstream.from_json(fields.object("upstream")),
             artifact=statement.sole_subject(),
@@ -326,29 +309,23 @@ class Observed:
             conditions=_conditions(fields.object("conditions")),
         )
         fields.done()
-        if made.manifest.digest != made.artifact or statement.subjects[0].name != made.upstream.name:
-            raise Malformed("observed is malformed", why="its subject must be its manifest, by the name of the commit")
-        if set(made.objects()) != set(statement.objects):
-            raise Malformed("observed is malformed", why="'objects' are not the side objects that it uses")
-        if made.fetched != bool(made.upstream.endpoint) or made.fetched == ("upstream" in made.unchecked):
-            raise Malformed("observed is malformed", why="what was fetched has an endpoint, and nothing else has one")
-        return made
+        if parsed.manifest.digest != parsed.artifact or statement.subjects[0].name != parsed.upstream.name:
+            raise Malformed("observed is malformed", why="the subject must be the manifest, named after the commit")
+        if set(parsed.objects()) != set(statement.objects):
+            raise Malformed("observed is malformed", why="'objects' are not the side objects that the body names")
+        if parsed.fetched != bool(parsed.upstream.endpoint) or parsed.fetched == ("upstream" in parsed.unchecked):
+            raise Malformed(
+                "observed is malformed", why="an endpoint is required for 'fetched', and only for 'fetched'"
+            )
+        return parsed
 
 
 def sign_observed(observed: Observed, online: Signer) -> Entry:
-    """Seal the statement into the line that will be logged. Raises Malformed for one that nobody accepts."""
-    statement = observed.statement()
-    Observed.parse(statement)
-    return sign_statement(statement, online)
+    """Sign the statement. Returns the entry to log. Raises Malformed if the statement is not valid."""
+    return _signed(observed.statement(), Observed.parse, online)
 
 
-def _author(statement: Statement) -> Digest:
-    if statement.predicate != OBSERVED or statement.by is None or statement.by.kind != "node":
-        raise Malformed("observed is malformed", why="not an observed statement of a node")
-    return statement.by.id
-
-
-def _written(item: SideObject | None) -> Json:
+def _side_object_json(item: SideObject | None) -> Json:
     return None if item is None else item.to_json()
 
 
@@ -358,9 +335,9 @@ def _object(fields: Fields, name: str) -> SideObject | None:
 
 
 def _unchecked(items: Sequence[Json]) -> tuple[str, ...]:
-    found = tuple(word for word in UNCHECKED if word in items)
+    found = tuple(check for check in UNCHECKED if check in items)
     if len(found) != len(items):
-        raise Malformed("observed is malformed", why=f"'unchecked' lists some of {', '.join(UNCHECKED)}, each once")
+        raise Malformed("observed is malformed", why=f"'unchecked' may list {', '.join(UNCHECKED)}, each once")
     return tuple(str(item) for item in items)
 
 
@@ -369,12 +346,12 @@ def _obtained(fields: Fields) -> Obtained:
     tool, tls = fields.text("tool", most=200), fields.take("tls")
     fields.done()
     if ended < begun:
-        raise Malformed("observed is malformed", why="it ended before it began")
+        raise Malformed("observed is malformed", why="'ended' is before 'begun'")
     return Obtained(how, begun, ended, tool, None if tls is None else bare_digest(tls))
 
 
 def _conditions(fields: Fields) -> Conditions:
-    made = Conditions(
+    parsed = Conditions(
         fields.text("licence", least=0, most=200),
         _object(fields, "licence_text"),
         _object(fields, "card"),
@@ -382,21 +359,21 @@ def _conditions(fields: Fields) -> Conditions:
         _object(fields, "terms"),
     )
     fields.done()
-    if made.gated not in GATED:
-        raise Malformed("observed is malformed", why="'gated' is auto, manual, or empty")
-    return made
+    if parsed.gated not in GATED:
+        raise Malformed("observed is malformed", why="'gated' must be auto, manual, or empty")
+    return parsed
 
 
 SCHEMA: Final = "comity/observation/v1"
 MATCHES: Final = ("sha256", "git-blob", "none")
-"""How a file's bytes agree with what the upstream lists for it: by the SHA-256 of LFS, by the git blob id, or nothing
-was listed that can be compared."""
+"""How a file matches the upstream's list: by the SHA-256 of LFS, by the git blob id, or not compared, because nothing
+comparable is listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file as an upstream lists it. `blob` is a git blob id: of its bytes, or of its pointer where `lfs` gives their
-    SHA-256; both are empty where the upstream says nothing. `xet` is kept as it came: nothing here can check it."""
+    """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
+    SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked."""
 
     path: str
     size: int
@@ -407,9 +384,9 @@ class ListedFile:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A file whose bytes were hashed here, beside what its upstream lists for it.
+    """A file that was hashed here, and the upstream's listing of it.
 
-    `match` is one of `MATCHES`; `pointer` says that the pointer made of the SHA-256 and size has the listed blob id.
+    `match` is one of `MATCHES`. `pointer`: the LFS pointer made from SHA-256 and size has the listed blob id.
     """
 
     entry: FileEntry
@@ -419,7 +396,7 @@ class Observation:
 
 
 class BlobHash:
-    """The git blob id of bytes that come in parts; `size` is how many there will be."""
+    """Computes the git blob id of bytes that arrive in parts; `size` is the total number of bytes."""
 
     def __init__(self, size: int) -> None:
         self._sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -432,7 +409,7 @@ class BlobHash:
 
 
 def compare(listed: ListedFile, entry: FileEntry, blob: str) -> Observation | None:
-    """What was hashed here, held against what is listed; None where the bytes are not the listed ones.
+    """Compare a hashed file with its listing; None if the bytes are not the listed ones.
 
     Args:
         blob: the git blob id of the bytes.
@@ -449,7 +426,7 @@ def compare(listed: ListedFile, entry: FileEntry, blob: str) -> Observation | No
 
 
 def matching_folders(observations: Iterable[Observation], listed: Mapping[str, str]) -> int:
-    """How many of the `listed` git tree ids (folder path to id) are those that the listed blob ids make.
+    """Return how many of the `listed` git tree ids (folder path to id) match the tree of the listed blob ids.
 
     A folder with a file of another mode than 100644 (an executable, a link) does not match: a Hub lists no modes.
     """
@@ -462,7 +439,7 @@ def matching_folders(observations: Iterable[Observation], listed: Mapping[str, s
 
 
 def encode_observations(observations: Sequence[Observation]) -> bytes:
-    """The side object that an `observed` statement names in `files`: one item a file, in the manifest's order."""
+    """Encode the side object `files` of an `observed` statement: one item per file, in the manifest's order."""
     items: list[Json] = [
         {
             "path": seen.entry.path,
@@ -480,7 +457,7 @@ def encode_observations(observations: Sequence[Observation]) -> bytes:
 
 
 def parse_observations(data: bytes) -> tuple[Observation, ...]:
-    """Exactly what `encode_observations` writes, at most 64 MiB. Raises Malformed."""
+    """Parse the output of `encode_observations`, at most 64 MiB. Raises Malformed."""
     fields = Fields(parse_canonical(data, limit=MAX_OBJECT_BYTES, what="observation"), "observation")
     fields.constant("schema", SCHEMA)
     found = tuple(_observation(Fields(item, "observation file")) for item in fields.items("files", most=MAX_FILES))
@@ -513,8 +490,8 @@ LOST: Final = ("repository", "commit", "revision", "access")
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A branch or tag that `artifact` was mirrored from stands for another commit now, `successor`; the bytes here do
-    not change."""
+    """`upstream-changed`: the branch or tag that `artifact` was mirrored from is now at the commit `successor`. The
+    mirrored bytes do not change."""
 
     by: Digest
     upstream: Upstream
@@ -525,7 +502,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What `artifact` was mirrored from is given out no more: repository, commit, branch or tag, access (`LOST`)."""
+    """`upstream-gone`: the source of `artifact` is no longer available: repository, commit, branch or tag, or access
+    (`LOST`)."""
 
     by: Digest
     upstream: Upstream
@@ -536,36 +514,36 @@ class Gone:
 
 def sign_changed(changed: Changed, online: Signer) -> Entry:
     body: dict[str, Json] = {"upstream": changed.upstream.to_json(), "now": changed.successor, "at": changed.at}
-    return _signed(_about(CHANGED, changed, body), parse_changed, online)
+    return _signed(_statement_about(CHANGED, changed, body), parse_changed, online)
 
 
 def sign_gone(gone: Gone, online: Signer) -> Entry:
     body: dict[str, Json] = {"upstream": gone.upstream.to_json(), "lost": gone.lost, "at": gone.at}
-    return _signed(_about(GONE, gone, body), parse_gone, online)
+    return _signed(_statement_about(GONE, gone, body), parse_gone, online)
 
 
 def parse_changed(statement: Statement) -> Changed:
     """Raises Malformed."""
     by, fields = author(statement, CHANGED), statement.fields()
     upstream = Upstream.from_json(fields.object("upstream"))
-    made = Changed(
+    parsed = Changed(
         by, upstream, statement.sole_subject(), check_commit(fields.text("now", most=40)), fields.integer("at")
     )
     fields.done()
     _require_name(statement, upstream)
-    if made.successor == upstream.commit:
-        raise Malformed(f"{CHANGED} is malformed", why="it names the same commit twice")
-    return made
+    if parsed.successor == upstream.commit:
+        raise Malformed(f"{CHANGED} is malformed", why="'now' is the mirrored commit")
+    return parsed
 
 
 def parse_gone(statement: Statement) -> Gone:
     """Raises Malformed."""
     by, fields = author(statement, GONE), statement.fields()
     upstream = Upstream.from_json(fields.object("upstream"))
-    made = Gone(by, upstream, statement.sole_subject(), fields.choice("lost", LOST), fields.integer("at"))
+    parsed = Gone(by, upstream, statement.sole_subject(), fields.choice("lost", LOST), fields.integer("at"))
     fields.done()
     _require_name(statement, upstream)
-    return made
+    return parsed
 
 
 def _signed(statement: Statement, reader: Callable[[Statement], object], online: Signer) -> Entry:
@@ -573,16 +551,17 @@ def _signed(statement: Statement, reader: Callable[[Statement], object], online:
     return sign_statement(statement, online)
 
 
-def _about(predicate: str, said: Changed | Gone, body: dict[str, Json]) -> Statement:
-    return Statement(predicate, (Subject(said.upstream.name, said.artifact),), Author("node", said.by), body)
+def _statement_about(predicate: str, change: Changed | Gone, body: dict[str, Json]) -> Statement:
+    subjects = (Subject(change.upstream.name, change.artifact),)
+    return Statement(predicate, subjects, Author("node", change.by), body)
 
 
 def _require_name(statement: Statement, upstream: Upstream) -> None:
     if statement.subjects[0].name != upstream.name or not upstream.endpoint:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject must bear the commit's name")
+        raise Malformed(f"{statement.predicate} is malformed", why="the subject must have the name of the commit")
 
 
 def author(statement: Statement, predicate: str) -> Digest:
     if statement.predicate != predicate or statement.by is None or statement.by.kind != "node":
-        raise Malformed(f"{predicate} is malformed", why=f"not a {predicate} statement of a node")
+        raise Malformed(f"{predicate} is malformed", why=f"it is not a statement {predicate!r} by a node")
     return statement.by.id

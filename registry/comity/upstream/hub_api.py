@@ -1,22 +1,14 @@
-"""Where a download may be led, and who gets to see the token: the endpoint's own origin, and hosts named beforehand.
+"""Asks a Hub about repositories: commit of a revision, files, and terms; with limits on hosts, time and bytes.
 
-A Hub answers a request for a large file by a redirect to wherever the bytes lie. Who controls that answer could send a
-node into its own network; so a redirect is followed to the endpoint's origin and to hosts that the operator named,
-never from HTTPS to HTTP, and never with the token.
+A Hub answers a request for a large file by a redirect. The sender of that answer could direct a node into the node's
+own network, so a redirect is followed only to the endpoint's origin and to hosts that the operator named, never from
+HTTPS to HTTP, and never with the token.
 
-
-HTTP as huggingface-hub does it, held to one endpoint and to bounds.
-
-The library's API calls go through one HTTP client of the whole process. The one that is given to it here answers only
-inside `guarded`: every request goes to the endpoint's own origin (so no page link and no redirect takes a token
-elsewhere), in plain encoding, with patience for each read; every answer is bounded, in bytes and in time; and an answer
-that says "later" is raised at once, because the library would sleep for as long as a stranger says.
-
-
-What a Hub says of a repository: which commit a revision stands for now, which files it has, and on which conditions.
-
-Asked through huggingface-hub's API, so that we understand its Hub exactly as its own clients do. Whatever comes back is
-a stranger's word: it is parsed into checked values here, or refused with the reason.
+Calls use huggingface-hub's API, so that we read a Hub exactly as its own clients do. The library uses one HTTP client
+per process. Ours answers only inside `guarded`: every request goes to the endpoint's own origin (no page link or
+redirect takes a token elsewhere), without compression, with a read timeout. Every answer is bounded in bytes and time.
+An answer that asks to retry later is raised at once, because the library would sleep as long as the server says. All
+answers are untrusted: they are parsed into checked values or refused with the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +33,7 @@ from comity.trust.upstream import ListedFile, Upstream, UpstreamRequest, check_e
 
 HUB_ENDPOINT: Final = "https://huggingface.co"
 HUB_HOSTS: Final = (".huggingface.co", ".hf.co")
-"""Where huggingface.co itself sends downloads."""
+"""Hosts to which huggingface.co redirects downloads."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -55,12 +47,12 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """Raises Malformed for what is no HTTP URL, or holds credentials."""
+        """Raises Malformed for a URL that is not HTTP, or that holds credentials."""
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise Malformed("not a URL", why="it does not parse", code="UPSTREAM-ANSWER") from error
+            raise Malformed("not a URL", why="it cannot be parsed", code="UPSTREAM-ANSWER") from error
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             raise Malformed("not a URL", why="expected http[s]://host", code="UPSTREAM-ANSWER")
         return cls(parts.scheme, parts.hostname.lower(), _PORTS[parts.scheme] if port is None else port)
@@ -72,8 +64,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """An endpoint, the hosts beside it from which downloads may come (`.hf.co` stands for every host below it; a port
-    after the host is compared too), and the token that the endpoint alone gets."""
+    """An endpoint, other hosts allowed for downloads (`.hf.co` means every subdomain; a port after the host is compared
+    too), and the token, which is sent to the endpoint only."""
 
     endpoint: str
     hosts: tuple[str, ...] = ()
@@ -83,11 +75,11 @@ class AllowedHosts:
         check_endpoint(self.endpoint)
 
     def __repr__(self) -> str:
-        return f"<Reach of {self.endpoint}>"
+        return f"<AllowedHosts of {self.endpoint}>"
 
     @classmethod
     def to(cls, endpoint: str, hosts: Sequence[str] = (), token: str = "") -> AllowedHosts:
-        """What `endpoint` needs, and `hosts`. Raises Malformed (BAD-ENDPOINT)."""
+        """The usual hosts of `endpoint`, and `hosts`. Raises Malformed (BAD-ENDPOINT)."""
         usual = HUB_HOSTS if endpoint == HUB_ENDPOINT else ()
         return cls(endpoint, (*usual, *(host.lower() for host in hosts)), token)
 
@@ -102,40 +94,40 @@ class AllowedHosts:
     def redirect(self, source: str, location: str) -> str:
         """The URL that an answer of `source` leads to. Raises Untrusted (UPSTREAM-REDIRECT), Malformed."""
         if not location or len(location) > 8192 or not location.isascii() or not location.isprintable():
-            raise Malformed("a redirect to nowhere", why="its location is no URL", code="UPSTREAM-ANSWER")
+            raise Malformed("invalid redirect", why="its location is not a URL", code="UPSTREAM-ANSWER")
         target = urljoin(source, location)
         origin = Origin.of(target)
-        if origin == self.origin or self._named(origin):
+        if origin == self.origin or self._is_allowed(origin):
             return target
         shown = origin if origin.scheme == Origin.of(source).scheme else f"{origin.scheme}://{origin}"
         raise Untrusted(
-            f"{self.origin} leads elsewhere for a file",
-            why=f"to {str(shown)[:200]}, which nobody named",
-            hint=f"if that is right: --allow-host {str(origin)[:200]}",
+            f"{self.origin} redirects a file to a host that is not allowed",
+            why=f"the host is {str(shown)[:200]}",
+            hint=f"to allow it: --allow-host {str(origin)[:200]}",
             code="UPSTREAM-REDIRECT",
         )
 
     def headers(self, url: str) -> dict[str, str]:
-        """What a request to `url` carries: the token for the endpoint alone."""
+        """Headers of a request to `url`; the token is included for the endpoint only."""
         bearer = {"Authorization": f"Bearer {self.token}"} if self.token and Origin.of(url) == self.origin else {}
         return {"Accept-Encoding": "identity", **bearer}
 
-    def _named(self, origin: Origin) -> bool:
+    def _is_allowed(self, origin: Origin) -> bool:
         if self.origin.scheme == "https" and origin.scheme != "https":
             return False
         names = {origin.host, str(origin)}
         return any(names & {host} or (host.startswith(".") and origin.host.endswith(host)) for host in self.hosts)
 
 
-PATIENCE: Final = 20.0
-"""Seconds without a byte after which an upstream has fallen silent."""
+READ_TIMEOUT: Final = 20.0
+"""Seconds without a byte after which a request times out."""
 MAX_RETRY_AFTER: Final = 24 * 3600
 
 _TIMEOUTS: Final = ("connect", "read", "write", "pool")
 
 
 class RetryLater(Exception):
-    """The upstream asks to come back. `seconds` is None where it does not say when."""
+    """The upstream asks to retry later. `seconds` is None if it does not say when."""
 
     def __init__(self, what: str, seconds: float | None) -> None:
         super().__init__(what)
@@ -147,17 +139,18 @@ class _Guard:
     origin: Origin
     ends: float
     bytes: int
-    patience: float
+    read_timeout: float
 
 
 _guard: ContextVar[_Guard | None] = ContextVar("comity_upstream_guard", default=None)
 
 
 @contextlib.contextmanager
-def guarded(origin: Origin, *, seconds: float, size: int, patience: float) -> Iterator[None]:
-    """Let the library ask `origin` inside the block: for at most `seconds`, and `size` bytes of answers."""
+def guarded(origin: Origin, *, seconds: float, size: int, read_timeout: float) -> Iterator[None]:
+    """Allow the library to send requests to `origin` inside the block, for at most `seconds` and `size` bytes of
+    answers."""
     http_module()
-    token = _guard.set(_Guard(origin, time.monotonic() + seconds, size, patience))
+    token = _guard.set(_Guard(origin, time.monotonic() + seconds, size, read_timeout))
     try:
         yield
     finally:
@@ -166,28 +159,29 @@ def guarded(origin: Origin, *, seconds: float, size: int, patience: float) -> It
 
 @functools.cache
 def http_module() -> Any:
-    """The HTTP library that this huggingface-hub uses (httpx, or what followed it), after making sure that the hub
-    library asks nobody behind our back. Raises Unavailable (NO-IMPORTER)."""
+    """The HTTP library of this huggingface-hub (httpx or its successor). Also installs our HTTP client in the hub
+    library, so that it sends no request outside `guarded`. Raises Unavailable (NO-IMPORTER)."""
     try:
         hub = importlib.import_module("huggingface_hub")
         module = sys.modules[type(hub.get_session()).__module__.partition(".")[0]]
         hub.set_client_factory(lambda: _client(module))
     except (ImportError, AttributeError) as error:
         hint = "pip install 'huggingface-hub>=1'"
-        raise Unavailable("this installation cannot import", why=str(error), hint=hint, code="NO-IMPORTER") from error
+        what = "this installation cannot import repositories"
+        raise Unavailable(what, why=str(error), hint=hint, code="NO-IMPORTER") from error
     return module
 
 
 def retry_after(headers: Any) -> float | None:
-    """Seconds that an answer asks to wait, by `Retry-After` or by the Hub's `RateLimit`; None where it does not say."""
-    said = str(headers.get("retry-after", ""))
-    if said.isascii() and said.isdigit() and len(said) < 7:
-        return float(said)
-    if said:
+    """Seconds to wait according to `Retry-After` or the Hub's `RateLimit` header; None if neither is given."""
+    value = str(headers.get("retry-after", ""))
+    if value.isascii() and value.isdigit() and len(value) < 7:
+        return float(value)
+    if value:
         from email.utils import parsedate_to_datetime
 
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     for part in str(headers.get("ratelimit", "")).split(";"):
         key, _, value = part.strip().partition("=")
         if key == "t" and value.isascii() and value.isdigit() and len(value) < 7:
@@ -196,31 +190,32 @@ def retry_after(headers: Any) -> float | None:
 
 
 def _client(module: Any) -> Any:
-    hooks = {"request": [_asked], "response": [_answered]}
+    hooks = {"request": [_check_request], "response": [_check_response]}
     return module.Client(event_hooks=hooks, follow_redirects=True)
 
 
-def _asked(request: Any) -> None:
+def _check_request(request: Any) -> None:
     guard = _guard.get()
     if guard is None:
-        raise Unavailable("nobody is asked here", why="the hub library made a request of its own")
+        raise Unavailable("request blocked", why="the hub library sent a request outside `guarded`")
     if Origin.of(str(request.url)) != guard.origin:
-        raise _elsewhere(guard, str(request.url.host))
+        raise _foreign_origin(guard, str(request.url.host))
     left = guard.ends - time.monotonic()
     if left <= 0:
-        raise _endless(guard, "it takes too long")
+        raise _response_too_long(guard, "it exceeds the time limit")
     request.headers["Accept-Encoding"] = "identity"
-    request.extensions["timeout"] = dict.fromkeys(_TIMEOUTS, min(guard.patience, left))
+    request.extensions["timeout"] = dict.fromkeys(_TIMEOUTS, min(guard.read_timeout, left))
 
 
-def _answered(response: Any) -> None:
+def _check_response(response: Any) -> None:
     guard = _guard.get()
-    assert guard is not None, "no answer without a guarded question"
+    assert guard is not None, "an answer without a guarded request"
     if response.status_code in (408, 429) or response.status_code >= 500:
         raise RetryLater(f"{guard.origin} answers {response.status_code}", retry_after(response.headers))
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise Malformed("the upstream's answer is not usable", why="it is compressed unasked", code="UPSTREAM-ANSWER")
-    base = http_module().SyncByteStream  # the kind of stream that the HTTP library insists on
+        why = "it is compressed, which was not requested"
+        raise Malformed("the upstream's answer is not usable", why=why, code="UPSTREAM-ANSWER")
+    base = http_module().SyncByteStream  # the stream class that the HTTP library requires
     response.stream = type("BoundedStream", (_Bounded, base), {})(response.stream, guard)
 
 
@@ -233,33 +228,33 @@ class _Bounded:
         for part in self._stream:
             self._guard.bytes -= len(part)
             if self._guard.bytes < 0:
-                raise _endless(self._guard, "it is larger than any repository needs")
+                raise _response_too_long(self._guard, "it exceeds the size limit")
             if time.monotonic() > self._guard.ends:
-                raise _endless(self._guard, "it takes too long")
+                raise _response_too_long(self._guard, "it exceeds the time limit")
             yield part
 
     def close(self) -> None:
         self._stream.close()
 
 
-def _endless(guard: _Guard, why: str) -> ComityError:
-    return Malformed(f"the answer of {guard.origin} does not end", why=why, code="UPSTREAM-ANSWER")
+def _response_too_long(guard: _Guard, why: str) -> ComityError:
+    return Malformed(f"the answer of {guard.origin} is too large", why=why, code="UPSTREAM-ANSWER")
 
 
-def _elsewhere(guard: _Guard, host: str) -> ComityError:
+def _foreign_origin(guard: _Guard, host: str) -> ComityError:
     return Untrusted(
-        f"{guard.origin} leads elsewhere",
-        why=f"to {host[:200]!r}, for an answer that only the endpoint itself may give",
-        hint="name the endpoint that you mean: --endpoint URL",
+        f"{guard.origin} redirects an API call",
+        why=f"to {host[:200]!r}; only the endpoint itself may answer API calls",
+        hint="name the right endpoint: --endpoint URL",
         code="UPSTREAM-REDIRECT",
     )
 
 
 MAX_TOTAL: Final = 64 * 1024**4
-"""Bytes of one repository: four times the largest that is known."""
-ANSWERS: Final = 128 * 1024 * 1024
-"""Bytes of all pages of one listing: 100,000 files at a kilobyte each, and room."""
-SECONDS: Final = 600.0
+"""Bytes of one repository: four times the largest known one."""
+MAX_RESPONSE_BYTES: Final = 128 * 1024 * 1024
+"""Bytes of all pages of one listing: 100,000 files of one kilobyte each, and a margin."""
+MAX_CALL_SECONDS: Final = 600.0
 MAX_XET: Final = 128
 
 _EMPTY: Final = sha256(b"")
@@ -267,7 +262,7 @@ _EMPTY: Final = sha256(b"")
 
 @dataclass(frozen=True, slots=True)
 class RevisionInfo:
-    """What a revision stands for now. `licence` is what the card claims; `gated` is empty, `auto` or `manual`."""
+    """The commit that a revision resolves to now. `licence`: as the card claims; `gated`: empty, `auto` or `manual`."""
 
     upstream: Upstream
     gated: str
@@ -278,7 +273,7 @@ class RevisionInfo:
 class RepositoryListing:
     """A commit with its files, by path, and the git tree ids of its folders."""
 
-    standing: RevisionInfo
+    revision_info: RevisionInfo
     files: tuple[ListedFile, ...]
     folders: dict[str, str]
 
@@ -288,75 +283,80 @@ class RepositoryListing:
 
 
 class HubApi:
-    """Asks one endpoint. Blocking.
+    """Calls the API of one endpoint. Blocking.
 
     Every method raises NotFound (UPSTREAM-NOT-FOUND), Refused (UPSTREAM-GATED, UPSTREAM-DENIED, UPSTREAM-PRIVATE),
     Malformed (UPSTREAM-ANSWER, BAD-PATH), Untrusted (UPSTREAM-REDIRECT), Unavailable (UPSTREAM-UNREACHABLE,
-    NO-IMPORTER), and `Later`.
+    NO-IMPORTER), and `RetryLater`.
     """
 
-    def __init__(self, reach: AllowedHosts, *, patience: float) -> None:
-        self._reach = reach
-        self._patience = patience
+    def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
+        self._allowed_hosts = allowed_hosts
+        self._read_timeout = read_timeout
 
-    def standing(self, wanted: UpstreamRequest) -> RevisionInfo:
-        """Pin the commit that a revision stands for now."""
-        with self._asking(f"{wanted}"):
+    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
+        """Resolve a revision to its current commit."""
+        with self._call_api(f"{wanted}"):
             info = self._api().model_info(wanted.repository, revision=wanted.revision)
-            return self._standing(wanted, info)
+            return self._parse_revision(wanted, info)
 
-    def listing(self, standing: RevisionInfo) -> RepositoryListing:
-        """Every file of a commit, checked: names, sizes, numbers."""
-        upstream = standing.upstream
-        with self._asking(upstream.name):
+    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
+        """Every file of a commit, with names, sizes and counts checked."""
+        upstream = revision_info.upstream
+        with self._call_api(upstream.name):
             found = self._api().list_repo_tree(upstream.repository, revision=upstream.commit, recursive=True)
-            return _checked(standing, found)
+            return _checked(revision_info, found)
 
     def _api(self) -> Any:
         http_module()
         from huggingface_hub import HfApi
 
         return HfApi(
-            endpoint=self._reach.endpoint,
-            token=self._reach.token or False,
+            endpoint=self._allowed_hosts.endpoint,
+            token=self._allowed_hosts.token or False,
             library_name="comity",
             library_version=comity.__version__,
         )
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        with guarded(self._reach.origin, seconds=SECONDS, size=ANSWERS, patience=self._patience):
+    def _call_api(self, what: str) -> Iterator[None]:
+        with guarded(
+            self._allowed_hosts.origin,
+            seconds=MAX_CALL_SECONDS,
+            size=MAX_RESPONSE_BYTES,
+            read_timeout=self._read_timeout,
+        ):
             try:
                 yield
             except Malformed as error:
                 if error.hint:
                     raise
-                raise _not_taken(error, self._reach) from error
+                raise _not_importable(error, self._allowed_hosts) from error
             except (ComityError, RetryLater):
                 raise
-            except Exception as error:  # the library lets out whatever a stranger's answer made of it
-                raise _meaning(error, what, self._reach) from error
+            except Exception as error:  # an untrusted answer may raise any exception in the library
+                raise _translate_error(error, what, self._allowed_hosts) from error
 
-    def _standing(self, wanted: UpstreamRequest, info: Any) -> RevisionInfo:
+    def _parse_revision(self, wanted: UpstreamRequest, info: Any) -> RevisionInfo:
         repository = check_repository(_text(info.id, "id"))
         commit = _text(info.sha, "sha")
         if not is_commit(commit) or (is_commit(wanted.revision) and commit != wanted.revision):
-            raise _unusable(f"it names {commit[:60]!r} as the commit of {wanted}")
+            raise _unusable(f"it gives {commit[:60]!r} as the commit of {wanted}")
         if info.private:
-            hint = "publish what you may publish: comity publish --help"
-            why = "anybody may read what is mirrored"
+            hint = "publish the files that you may publish: comity publish --help"
+            why = "mirrored files are public"
             raise Refused(f"{repository} is private", why=why, hint=hint, code="UPSTREAM-PRIVATE")
         gated = info.gated or ""
         if gated not in ("", "auto", "manual"):
             gated = "manual"
         licence = getattr(getattr(info, "card_data", None), "license", None)
-        upstream = Upstream(self._reach.endpoint, repository, commit, wanted.revision)
+        upstream = Upstream(self._allowed_hosts.endpoint, repository, commit, wanted.revision)
         return RevisionInfo(
             upstream, gated, licence[:200] if isinstance(licence, str) and licence.isprintable() else ""
         )
 
 
-def _checked(standing: RevisionInfo, found: Any) -> RepositoryListing:
+def _checked(revision_info: RevisionInfo, found: Any) -> RepositoryListing:
     from huggingface_hub.hf_api import RepoFile, RepoFolder
 
     files: dict[str, ListedFile] = {}
@@ -373,22 +373,22 @@ def _checked(standing: RevisionInfo, found: Any) -> RepositoryListing:
             raise _unusable(f"it lists more than {MAX_FILES} files")
     if not files:
         raise NotFound(
-            f"{standing.upstream.name} has no files",
+            f"{revision_info.upstream.name} has no files",
             why="there is nothing to mirror",
             hint="name another revision",
             code="EMPTY",
         )
     if sum(file.size for file in files.values()) > MAX_TOTAL:
-        raise _unusable(f"its files have more than {MAX_TOTAL} bytes")
-    # Every path is one that a manifest may hold, and no two of them meet on any file system.
+        raise _unusable(f"the files have more than {MAX_TOTAL} bytes")
+    # Check that a manifest may hold every path, and that no two paths collide on any file system.
     manifest = Manifest.of(FileEntry(file.path, file.size, _EMPTY) for file in files.values())
-    return RepositoryListing(standing, tuple(files[entry.path] for entry in manifest.files), folders)
+    return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), folders)
 
 
 def _file(item: Any) -> ListedFile:
     path, size = _text(item.path, "path"), item.size
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_TOTAL:
-        raise _unusable(f"{path[:120]!r} has no size that a file can have")
+        raise _unusable(f"{path[:120]!r} has an invalid size")
     blob, xet = _text(item.blob_id, "oid"), item.xet_hash or ""
     lfs: Digest | None = None
     if item.lfs is not None:
@@ -406,36 +406,36 @@ def _plain(text: object) -> bool:
 
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise _unusable(f"its {what!r} is no text")
+        raise _unusable(f"{what!r} is not a string")
     return value
 
 
 def _unusable(why: str) -> Malformed:
-    hint = "try again later; if it stays so, tell whoever runs the endpoint"
+    hint = "try again later; if the error persists, report it to the operator of the endpoint"
     return Malformed("the upstream's answer is not usable", why=why, hint=hint, code="UPSTREAM-ANSWER")
 
 
-def _not_taken(error: Malformed, reach: AllowedHosts) -> Malformed:
-    """What our own formats refuse, as the operator of an import needs to hear it."""
-    what = f"{reach.origin} lists what cannot be taken in"
-    hint = "nothing was fetched; another revision may do, and whoever keeps the repository can rename it"
+def _not_importable(error: Malformed, allowed_hosts: AllowedHosts) -> Malformed:
+    """Translate an error of our own formats for the operator of an import."""
+    what = f"{allowed_hosts.origin} lists files that cannot be imported"
+    hint = "nothing was fetched; try another revision, or ask the repository's owner to rename the file"
     return Malformed(what, why=str(error), hint=hint, code=error.code)
 
 
-def _meaning(error: Exception, what: str, reach: AllowedHosts) -> ComityError:
-    """What the library's error is in our words."""
+def _translate_error(error: Exception, what: str, allowed_hosts: AllowedHosts) -> ComityError:
+    """Translate an error of the library."""
     from huggingface_hub import errors
 
-    origin = reach.origin
+    origin = allowed_hosts.origin
     known: tuple[tuple[str, Callable[[], ComityError]], ...] = (
         ("GatedRepoError", lambda: gated(what, origin)),
-        ("DisabledRepoError", lambda: _denied(what, "the upstream disabled it")),
-        ("RevisionNotFoundError", lambda: _gone(what, f"{origin} has no such revision")),
+        ("DisabledRepoError", lambda: _access_denied(what, "the upstream disabled it")),
+        ("RevisionNotFoundError", lambda: _not_found(what, f"{origin} has no such revision")),
         (
             "RepositoryNotFoundError",
-            lambda: _gone(what, f"{origin} has no such repository, or shows it to nobody like us"),
+            lambda: _not_found(what, f"{origin} has no such repository, or it is not visible to us"),
         ),
-        ("EntryNotFoundError", lambda: _gone(what, f"{origin} has no such file")),
+        ("EntryNotFoundError", lambda: _not_found(what, f"{origin} has no such file")),
     )
     for name, made in known:
         kind = getattr(errors, name, None)
@@ -443,35 +443,35 @@ def _meaning(error: Exception, what: str, reach: AllowedHosts) -> ComityError:
             return made()
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return _denied(what, f"{origin} answers {status}")
+        return _access_denied(what, f"{origin} answers {status}")
     if status == 404:
-        return _gone(what, f"{origin} answers 404")
+        return _not_found(what, f"{origin} answers 404")
     if isinstance(error, http_module().TransportError):
-        return unreachable(reach, error)
+        return unreachable(allowed_hosts, error)
     return _unusable(f"{type(error).__name__}{f', status {status}' if status else ''}")
 
 
 def gated(what: str, origin: object) -> Refused:
     return Refused(
         f"{what} is gated",
-        why=f"{origin} gives it only to those who accepted its terms",
-        hint="accept them there, then: --accept-terms FILE --token-file FILE",
+        why=f"{origin} requires acceptance of its terms",
+        hint="accept the terms there, then: --accept-terms FILE --token-file FILE",
         code="UPSTREAM-GATED",
     )
 
 
-def unreachable(reach: AllowedHosts, error: Exception) -> Unavailable:
-    why = "no answer in time" if "Timeout" in type(error).__name__ else type(error).__name__
+def unreachable(allowed_hosts: AllowedHosts, error: Exception) -> Unavailable:
+    why = "timed out" if "Timeout" in type(error).__name__ else type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        why = "its certificate is none that this machine trusts"
-    hint = "try again; what is here already stays"
-    return Unavailable(f"{reach.origin} was not reached", why=why, hint=hint, code="UPSTREAM-UNREACHABLE")
+        why = "this machine does not trust its certificate"
+    hint = "try again; received bytes are kept"
+    return Unavailable(f"{allowed_hosts.origin} was not reached", why=why, hint=hint, code="UPSTREAM-UNREACHABLE")
 
 
-def _denied(what: str, why: str) -> Refused:
-    return Refused(f"{what} is not given out", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED")
+def _access_denied(what: str, why: str) -> Refused:
+    return Refused(f"access to {what} is denied", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED")
 
 
-def _gone(what: str, why: str) -> NotFound:
-    hint = f"check the name; if it is mirrored already: comity import --recheck {what}"
-    return NotFound(f"{what} is not there", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")
+def _not_found(what: str, why: str) -> NotFound:
+    hint = f"check the name; if it is already mirrored: comity import --recheck {what}"
+    return NotFound(f"{what} was not found", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")

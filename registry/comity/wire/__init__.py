@@ -1,10 +1,10 @@
-"""The way between nodes: pinned channels, messages to values and back, errors to statuses and back, bounds.
+"""The gRPC protocol between nodes: pinned channels, conversion of messages and errors, limits.
 
-Protobuf and gRPC types do not leave this room. The rest of the house calls `client.NodeClient`, implements the
-protocols of `services`, and sees the frozen values of `values`. TLS and the pins here keep strangers off the line; what
-is true is decided in `comity.trust`, from signatures.
+Protobuf and gRPC types are used only in this package. Other packages call `client.NodeClient`, implement the protocols
+of `services`, and use the frozen values of `messages`. TLS with certificate pins keeps out unknown peers; signatures
+are verified in `comity.trust`.
 
-Not here: what a node answers (comity.node), many sources for one file (comity.transfer), HTTP.
+Not here: the service implementations (comity.node), transfers from many sources (comity.transfer), HTTP.
 """
 
 from __future__ import annotations

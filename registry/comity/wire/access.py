@@ -1,8 +1,8 @@
-"""The doors of a node: what each asks of a connection, and who is calling through it.
+"""Access control of a node's ports: the credentials of each port, and the identity of each caller.
 
-*Mutual*: each side shows a certificate that the other has pinned. *Open*: only the node shows one. *Operator*: a Unix
-socket, whose file permissions decide. The handshake is TLS 1.3 with a hybrid post-quantum key exchange, as gRPC
-negotiates by itself. Which certificates to pin is not decided here: node-records say it.
+*Mutual*: each side shows a certificate that the other has pinned. *Open*: only the node shows a certificate.
+*Operator*: a Unix socket, protected by its file permissions. The handshake is TLS 1.3 with a hybrid post-quantum key
+exchange, which gRPC negotiates. The pins come from node-records.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Pins = Callable[[], Iterable[CertificatePin]]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling. `name` counts calls: a certificate's digest, a network address, or "operator"."""
+    """The caller of a call. `name` is the key for rate limits: a certificate digest, an address, or "operator"."""
 
     name: str
     certificate: bytes | None = None
@@ -32,18 +32,18 @@ class Caller:
 
     @property
     def block(self) -> str:
-        """What the caller shares its allowance with: its address block, or nobody where it is known by more."""
+        """The block that shares an allowance: the address block, or only the caller itself if it is authenticated."""
         known = self.certificate is not None or self.operator
         return self.name if known else address_block(self.name.partition("/")[0])
 
 
 CALLER: ContextVar[Caller] = ContextVar("comity.wire.caller")
 CALL: ContextVar[str] = ContextVar("comity.wire.call")
-"""Names the call that a task serves, in what the node logs about it. Random, and told to nobody."""
+"""The random id of the call that a task serves, for log events of the node. Never sent to a peer."""
 
 
 class CallContext(Protocol):
-    """What a door reads of grpc.aio.ServicerContext."""
+    """The methods of grpc.aio.ServicerContext that `Access` uses."""
 
     def peer(self) -> str: ...
     def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
@@ -53,16 +53,16 @@ class Access(Protocol):
     def credentials(self) -> grpc.ServerCredentials: ...
 
     def caller(self, context: CallContext) -> Caller:
-        """Who is calling. Raises Refused."""
+        """Returns the caller. Raises Refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class MutualAccess:
-    """Lets in the pinned certificates of peers and operators.
+    """Admits the pinned certificates of peers and operators.
 
-    The credentials hold the pins of the moment in which they were made, for gRPC's own way of changing them ends the
-    process (decision 20): `mutual_port` makes a new server for new pins. Every call compares again, so a pin that is
-    dropped ends at the next call, on open connections too.
+    The credentials have the pins of the time when they were made, because gRPC's own method to change them can crash
+    the process (decision 20): `connections.MutualPort` makes a new server for new pins. Each call compares the
+    certificate again, so a removed pin has effect at the next call, on open connections too.
     """
 
     identity: TlsIdentity
@@ -70,13 +70,13 @@ class MutualAccess:
     operators: Pins = tuple
 
     def credentials(self) -> grpc.ServerCredentials:
-        # gRPC wants at least one root. Our own certificate stands for nobody: `caller` refuses it.
+        # gRPC needs at least one root. Our own certificate admits no one: `caller` refuses it.
         pinned = dict.fromkeys(pin.certificate for pin in (*self.peers(), *self.operators()))
         roots = b"".join(to_pem(certificate) for certificate in pinned or (self.identity.certificate,))
         return grpc.ssl_server_credentials([self.identity.pem()], roots, require_client_auth=True)
 
     def certificates(self) -> frozenset[bytes]:
-        """The certificates (DER) that are pinned now."""
+        """Returns the certificates (DER) that are pinned now."""
         return frozenset(pin.certificate for pin in (*self.peers(), *self.operators()))
 
     def caller(self, context: CallContext) -> Caller:
@@ -86,16 +86,16 @@ class MutualAccess:
             if any(pin.certificate == certificate for pin in pins()):
                 return Caller(sha256(certificate), certificate, operator)
         raise Refused(
-            "this certificate is not let in",
-            why=f"sha256 {sha256(certificate)} is in no node-record that this node holds",
-            hint="have your node-record logged where this node's members read it",
+            "this certificate is not pinned",
+            why=f"this node has no node-record with sha256 {sha256(certificate)}",
+            hint="publish your node-record to a log that this node mirrors",
             code="CERTIFICATE-UNKNOWN",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAccess:
-    """Lets anybody in, counted by network address: IPv6 by its /64, which is what one host has."""
+    """Admits every caller, named by its network address: IPv6 by its /64, which one host has."""
 
     identity: TlsIdentity
 
@@ -118,11 +118,11 @@ class OperatorAccess:
 
 
 def require_operator() -> None:
-    """Raises Refused (OPERATORS-ONLY) where the call at hand is nobody's who operates this node."""
+    """Raises Refused (OPERATORS-ONLY) if the caller of the current call is not an operator of this node."""
     if not CALLER.get().operator:
         raise Refused(
-            "this call is for the node's operators",
-            hint="use the node's Unix socket, or an operator certificate of its node-record",
+            "only operators of the node may make this call",
+            hint="use the node's Unix socket, or an operator certificate from its node-record",
             code="OPERATORS-ONLY",
         )
 

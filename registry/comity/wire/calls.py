@@ -1,4 +1,4 @@
-"""Calls as such: a deadline for each, patience for each message, bounds while a stream arrives, our errors."""
+"""Client calls: a deadline per call, a timeout per message, limits on streams, and errors of comity.trust.errors."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Makes calls on one connection. `patience` is how many seconds an answer, or the next message, may take."""
+    """Makes calls on one connection. `timeout` is the time, in seconds, for an answer or for the next message."""
 
     connection: PinnedChannel
-    patience: float
+    timeout: float
 
     async def unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
         async with self._failures():
-            return _parsed(await method(request, timeout=self.patience))
+            return _parsed(await method(request, timeout=self.timeout))
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, items: int, size: int
     ) -> AsyncGenerator[R, None]:
-        """The messages of an answer of at most `items` messages and `size` bytes. A longer one is cut off with
-        Malformed (UNBOUNDED)."""
+        """Yields the messages of an answer. Raises Malformed (UNBOUNDED) after `items` messages or `size` bytes."""
         async with self._failures():
             answer = method(request, timeout=self._deadline(size))
             size += items * limits.MESSAGE_COST
@@ -47,9 +46,7 @@ class Calls:
                     items -= 1
                     size -= _size(message)
                     if items < 0 or size < 0:
-                        raise Malformed(
-                            "the answer does not end", why="the node sent more than asked", code="UNBOUNDED"
-                        )
+                        raise Malformed("the answer is too long", why="the node sent more than asked", code="UNBOUNDED")
                     yield cast(R, message)
             finally:
                 answer.cancel()
@@ -62,14 +59,14 @@ class Calls:
         items: int,
         size: int = limits.ANSWER,
     ) -> tuple[V, ...]:
-        """Every message of an answer, decoded as it comes."""
+        """Returns all messages of an answer, decoded."""
         async with aclosing(self.stream(method, request, items=items, size=size)) as messages:
             return tuple([decode(message) async for message in messages])
 
     async def join(self, method: grpc.aio.UnaryStreamMultiCallable[Q, Chunk], request: Q, size: int) -> bytes:
-        """The chunks of an answer, as one."""
+        """Returns the chunks of an answer, joined."""
         data = bytearray()
-        async with aclosing(self.stream(method, request, items=size // limits.LEAST_CHUNK + 1, size=size)) as chunks:
+        async with aclosing(self.stream(method, request, items=size // limits.MIN_CHUNK + 1, size=size)) as chunks:
             async for chunk in chunks:
                 data += chunk.data
         return bytes(data)
@@ -77,11 +74,11 @@ class Calls:
     async def upload(
         self, method: grpc.aio.StreamUnaryMultiCallable[Q, R], header: Q, chunks: AsyncIterator[Q], *, size: int
     ) -> R:
-        """Send `header`, and `chunks` of about `size` bytes if the node wants them."""
+        """Send `header`, then `chunks` (about `size` bytes) if the node asks for them."""
         async with self._failures():
             call = method(timeout=self._deadline(size))
             try:
-                async with asyncio.timeout(self.patience):
+                async with asyncio.timeout(self.timeout):
                     await call.write(header)
                     wanted = GO_AHEAD in tuple(await call.initial_metadata())
                 if wanted:
@@ -93,34 +90,34 @@ class Calls:
     async def _send(self, call: grpc.aio.StreamUnaryCall[Q, R], chunks: AsyncIterator[Q]) -> None:
         try:
             async for chunk in chunks:
-                async with asyncio.timeout(self.patience):
+                async with asyncio.timeout(self.timeout):
                     await call.write(chunk)
             await call.done_writing()
         except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
-            # The node ended the call. gRPC forgets how, where a write was under way.
+            # The node ended the call. gRPC loses its status if a write was in progress.
             raise Unavailable(
-                "the node broke the upload off", hint="submit again to learn why", code="BROKEN-OFF"
+                "the node ended the upload early", hint="submit again to get the reason", code="BROKEN-OFF"
             ) from error
 
     async def _next(self, answer: grpc.aio.UnaryStreamCall[Q, R]) -> object:
-        async with asyncio.timeout(self.patience):
+        async with asyncio.timeout(self.timeout):
             return _parsed(await answer.read())
 
     def _deadline(self, size: int) -> float:
-        return min(self.patience + size / limits.SLOWEST, limits.LONGEST_CALL)
+        return min(self.timeout + size / limits.SLOWEST, limits.LONGEST_CALL)
 
     @asynccontextmanager
     async def _failures(self) -> AsyncIterator[None]:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise await self._meaning(error) from error
+            raise await self._error(error) from error
         except TimeoutError as error:
             raise Unavailable(
-                "the node fell silent", why=f"no message in {self.patience:g} s", code="DEADLINE"
+                "the node does not answer", why=f"no message in {self.timeout:g} s", code="DEADLINE"
             ) from error
 
-    async def _meaning(self, error: grpc.aio.AioRpcError) -> ComityError:
+    async def _error(self, error: grpc.aio.AioRpcError) -> ComityError:
         failure = from_rpc(error)
         if failure.code != "UNREACHABLE":
             return failure
@@ -128,9 +125,9 @@ class Calls:
 
 
 def _parsed(message: R | None) -> R:
-    """gRPC logs a message that it cannot parse, and gives None for it."""
+    """Raises Malformed for None, which gRPC returns for a message that it cannot parse."""
     if message is None:
-        raise Malformed("the answer is no message of comity.v1", why="its bytes do not parse")
+        raise Malformed("the answer is not a valid message of comity.v1", why="its bytes do not parse")
     return message
 
 

@@ -1,21 +1,16 @@
-"""Shares the connections of gRPC's ports fairly by address block, from outside of gRPC.
+"""Server connections: fair shares of the connections of gRPC's ports, and the mutual port, whose pins change.
 
-gRPC accepts connections in threads of its own and shows none of them before its first call; all it can do by itself is
-to refuse everybody beyond a number. So a thread looks at the sockets of this process: those of the watched ports take
-places in `FairShares`, and a connection that has to give its place up is shut down, as if its peer had done it. No
-byte of any call passes through here.
+gRPC accepts connections in its own threads, reports none before its first call, and can only limit their total number.
+So `ConnectionGuard` scans the sockets of this process in a thread. Connections of the watched ports get slots in
+`FairShares`; a connection that loses its slot is shut down. The guard reads no data of calls. A slot counts for the
+address block of the peer until a call is admitted over the connection, then for the owner of that call (at the mutual
+port, a certificate). So unknown clients never take slots from members.
 
-A place belongs to the address block of the peer until a call is admitted over the connection. From then on it belongs
-to the owner that the call had: at the mutual port a certificate. Strangers thus never take places from members.
-
-
-The mutual port: a gRPC server with the pins of now, and a new one at the same port when pins are added.
-
-gRPC in Python takes the certificates that a server trusts once, when the server is made. Its other way, a function that
-it asks at each handshake, has a race in its core: some hundred connections that are closed in passing end the process
-(decision 20). So new pins mean a new server. It listens at the port before the old one stops listening, and the old one
-lets its calls run on for a while; clients connect again by themselves. A pin that is dropped needs no new server:
-`MutualDoor.caller` refuses its calls from then on.
+gRPC in Python takes the trusted certificates of a server once, when the server is made. Its alternative, a function
+that is called at each handshake, has a race that ends the process after some hundred connections that are closed early
+(decision 20). So `MutualPort` makes a new server for new pins. The new server listens on the port before the old one
+stops, and calls of the old one may end; clients reconnect automatically. A removed pin needs no new server:
+`MutualAccess.caller` refuses its calls.
 """
 
 from __future__ import annotations
@@ -40,12 +35,12 @@ from comity.wire.access import MutualAccess
 from comity.wire.limits import FairShares
 from comity.wire.tls import Address, address_block
 
-CALM: Final = 0.2
-"""Seconds between two looks while less than half of the places are taken."""
-BUSY: Final = 0.05
-"""The same while more are taken."""
-EFFORT: Final = 10
-"""A look is followed by a pause of at least this many times its own length, which bounds the use of a processor."""
+IDLE_INTERVAL: Final = 0.2
+"""Seconds between scans while less than half of the slots are taken."""
+BUSY_INTERVAL: Final = 0.05
+"""Seconds between scans while more slots are taken."""
+PAUSE_FACTOR: Final = 10
+"""The pause after a scan is at least this many times the duration of the scan, which limits the processor use."""
 
 _FILES: Final = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
 
@@ -61,11 +56,11 @@ class GuardedConnection:
 
 
 class PortShares:
-    """The connections of one port. `look` runs in one thread; `admitted` may be called from another one."""
+    """The connections of one port. `update` runs in one thread; `admitted` may be called from another thread."""
 
-    def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._places = places
-        self._shares: FairShares[int] = FairShares(places, clock)
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slots = slots
+        self._shares: FairShares[int] = FairShares(slots, clock)
         self._known: dict[int, GuardedConnection] = {}
         self._by_peer: dict[str, int] = {}
         self._owners: dict[int, str] = {}
@@ -74,51 +69,51 @@ class PortShares:
 
     @property
     def busy(self) -> bool:
-        return 2 * len(self._known) >= self._places
+        return 2 * len(self._known) >= self._slots
 
     def knows(self, inode: int) -> bool:
         return inode in self._known
 
     def admitted(self, peer: str, owner: str) -> None:
-        """A call was admitted over the connection of `peer`, as gRPC names it. `owner` is empty for a stranger."""
+        """Record an admitted call over the connection of `peer` (gRPC's name). `owner` is empty for an unknown one."""
         self._admitted[peer] = owner
 
-    def look(self, alive: set[int], new: list[GuardedConnection]) -> set[int]:
-        """Take note of the connections that there are; gives the inodes of those that have to be shut down."""
+    def update(self, alive: set[int], new: list[GuardedConnection]) -> set[int]:
+        """Update the set of connections. Returns the inodes of connections to shut down."""
         for inode in self._known.keys() - alive:
-            self._forget(inode)
+            self._remove(inode)
         admitted, self._admitted = self._admitted, {}
-        losers = [self._add(connection) for connection in new]
+        evicted = [self._add(connection) for connection in new]
         for peer, owner in list(admitted.items()):
             known = self._by_peer.get(peer)
             if known is not None and known not in self._closing:
-                losers.append(self._owned(known, owner))
-        self._closing.update(inode for inode in losers if inode is not None)
+                evicted.append(self._set_owner(known, owner))
+        self._closing.update(inode for inode in evicted if inode is not None)
         return set(self._closing)
 
     def _add(self, connection: GuardedConnection) -> int | None:
         self._known[connection.inode] = connection
         self._by_peer[connection.peer] = connection.inode
-        return self._shares.take(connection.inode, address_block(connection.host))
+        return self._shares.acquire(connection.inode, address_block(connection.host))
 
-    def _owned(self, inode: int, owner: str) -> int | None:
+    def _set_owner(self, inode: int, owner: str) -> int | None:
         if not owner or self._owners.get(inode) == owner:
             self._shares.progress(inode)
             return None
         self._owners[inode] = owner
-        return self._shares.take(inode, owner)
+        return self._shares.acquire(inode, owner)
 
-    def _forget(self, inode: int) -> None:
+    def _remove(self, inode: int) -> None:
         connection = self._known.pop(inode)
         if self._by_peer.get(connection.peer) == inode:
             del self._by_peer[connection.peer]
         self._owners.pop(inode, None)
         self._closing.discard(inode)
-        self._shares.give_back(inode)
+        self._shares.release(inode)
 
 
 class ConnectionGuard:
-    """Watches ports of this process in a thread of its own, from `start` to `stop`."""
+    """Watches ports of this process in its own thread, from `start` to `stop`."""
 
     def __init__(self, ports: Mapping[int, PortShares]) -> None:
         self._ports = dict(ports)
@@ -132,8 +127,8 @@ class ConnectionGuard:
         self._ended.set()
         self._thread.join()
 
-    def look(self) -> None:
-        """Look once."""
+    def scan(self) -> None:
+        """Scan the sockets of this process once."""
         known: set[int] = set()
         new: list[GuardedConnection] = []
         for descriptor, inode in _sockets():
@@ -144,22 +139,22 @@ class ConnectionGuard:
             if connection is not None:
                 new.append(connection)
         for port, shares in self._ports.items():
-            closing = shares.look(known, [connection for connection in new if connection.port == port])
+            closing = shares.update(known, [connection for connection in new if connection.port == port])
             if closing:
                 _shut_down(closing)
 
     def _run(self) -> None:
-        pause = CALM
+        pause = IDLE_INTERVAL
         while not self._ended.wait(pause):
             begin = time.monotonic()
-            with contextlib.suppress(OSError):  # no descriptor is left for looking: the next look may have one
-                self.look()
-            wanted = BUSY if any(shares.busy for shares in self._ports.values()) else CALM
-            pause = max(wanted, EFFORT * (time.monotonic() - begin))
+            with contextlib.suppress(OSError):  # no free descriptor for the scan: the next scan may have one
+                self.scan()
+            wanted = BUSY_INTERVAL if any(shares.busy for shares in self._ports.values()) else IDLE_INTERVAL
+            pause = max(wanted, PAUSE_FACTOR * (time.monotonic() - begin))
 
 
 def shut_down(peer: str) -> None:
-    """End the connection of this process to `peer`, as gRPC names it. Does nothing where there is none."""
+    """Shut down the connection of this process to `peer` (gRPC's name). No effect if there is none."""
     for descriptor, _ in _sockets():
         connection = _connection(descriptor)
         if connection is not None and connection.peer == peer:
@@ -167,13 +162,13 @@ def shut_down(peer: str) -> None:
 
 
 def peer_name(host: str, port: int) -> str:
-    """What gRPC calls a peer: `ipv4:192.0.2.1:5000`, `ipv6:%5B2001:db8::1%5D:5000`."""
+    """Returns gRPC's name of a peer: `ipv4:192.0.2.1:5000`, `ipv6:%5B2001:db8::1%5D:5000`."""
     host = host.partition("%")[0]
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
 def _sockets() -> Iterator[tuple[int, int]]:
-    """Descriptors of this process that are sockets, and their inodes."""
+    """Yields the descriptors of this process that are sockets, and their inodes."""
     with os.scandir(_FILES) as files:
         descriptors = [int(file.name) for file in files]
     for descriptor in descriptors:
@@ -184,27 +179,26 @@ def _sockets() -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _held(descriptor: int) -> Iterator[socket.socket]:
-    """A descriptor of our own of the same socket: the other one may be closed, and its number used again, at any
-    moment."""
+def _duplicate(descriptor: int) -> Iterator[socket.socket]:
+    """Duplicate a descriptor, because the original may be closed, and its number reused, at any time."""
     copy = os.dup(descriptor)
     try:
-        held = socket.socket(fileno=copy)
+        duplicate = socket.socket(fileno=copy)
     except OSError:
         os.close(copy)
         raise
-    with held:
-        yield held
+    with duplicate:
+        yield duplicate
 
 
 def _connection(descriptor: int) -> GuardedConnection | None:
     try:
-        with _held(descriptor) as held:
-            if held.type != socket.SOCK_STREAM or held.family not in (socket.AF_INET, socket.AF_INET6):
+        with _duplicate(descriptor) as duplicate:
+            if duplicate.type != socket.SOCK_STREAM or duplicate.family not in (socket.AF_INET, socket.AF_INET6):
                 return None
-            inode = os.fstat(held.fileno()).st_ino
-            port = held.getsockname()[1]
-            host, peer_port = held.getpeername()[:2]
+            inode = os.fstat(duplicate.fileno()).st_ino
+            port = duplicate.getsockname()[1]
+            host, peer_port = duplicate.getpeername()[:2]
     except OSError:
         return None
     host = host.removeprefix("::ffff:") if "." in host else host
@@ -214,40 +208,40 @@ def _connection(descriptor: int) -> GuardedConnection | None:
 def _shut_down(inodes: set[int]) -> None:
     for descriptor, inode in list(_sockets()):
         if inode in inodes:
-            with contextlib.suppress(OSError), _held(descriptor) as held:
-                if os.fstat(held.fileno()).st_ino == inode:
-                    held.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError), _duplicate(descriptor) as duplicate:
+                if os.fstat(duplicate.fileno()).st_ino == inode:
+                    duplicate.shutdown(socket.SHUT_RDWR)
 
 
 PAUSE: Final = 1.0
-"""Seconds from one new server to the next one, at the least. The pause doubles while pins go on being added."""
+"""Minimum seconds between new servers. The pause doubles while more pins are added."""
 LONGEST_PAUSE: Final = 60.0
-"""A member who changes its certificate all the time makes the others connect again once in this many seconds."""
+"""Maximum of that pause: a member that changes its certificate often makes others reconnect only this often."""
 DRAIN: Final = 60.0
-"""Seconds that calls at an old server may take to end."""
+"""Seconds until calls at an old server must have ended."""
 
 _log: Final = logging.getLogger(__name__)
 
 
 class MutualPort:
-    """Serves at one port for as long as it is open, whatever the pins do. Not thread-safe: call from the event loop.
+    """Serves at one port, and follows changes of the pins. Not thread-safe: call from the event loop.
 
     Args:
-        door: whose pins are followed.
-        make: makes a server for the door with its services, not yet started and with `shared_port`.
+        access: has the pins.
+        make: makes a server for `access` with its services, not yet started and with `shared_port`.
         pause, longest_pause, drain: see PAUSE, LONGEST_PAUSE, DRAIN.
     """
 
     def __init__(
         self,
-        door: MutualAccess,
+        access: MutualAccess,
         make: Callable[[], Awaitable[grpc.aio.Server]],
         *,
         pause: float = PAUSE,
         longest_pause: float = LONGEST_PAUSE,
         drain: float = DRAIN,
     ) -> None:
-        self._door = door
+        self._access = access
         self._make = make
         self._shortest_pause = pause
         self._longest_pause = longest_pause
@@ -261,7 +255,7 @@ class MutualPort:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def open(self, address: str) -> int:
-        """Listen at `host:port`, 0 for any port; gives the port. Raises Unavailable (LISTEN)."""
+        """Listen at `host:port`; port 0 means any port. Returns the port. Raises Unavailable (LISTEN)."""
         require_free(address)
         port = await self._serve(address)
         self._address = f"{address.rpartition(':')[0]}:{port}"
@@ -269,11 +263,11 @@ class MutualPort:
         return port
 
     def pins_changed(self) -> None:
-        """Look at the pins again, soon."""
+        """Read the pins again soon."""
         self._changed.set()
 
     async def close(self, grace: float) -> None:
-        """Stop listening, and let calls under way end within `grace` seconds."""
+        """Stop listening. Running calls may end within `grace` seconds."""
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -290,27 +284,27 @@ class MutualPort:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._door.certificates() <= self._trusted:
+            if self._access.certificates() <= self._trusted:
                 continue
             try:
                 await self._serve(self._address)
             except Unavailable as error:
-                _log.warning("the mutual port keeps its old pins for now: %s", error.why)
+                _log.warning("cannot apply new pins to the mutual port yet: %s", error.why)
                 self._changed.set()
-            await self._rest()
+            await self._pause_between_servers()
 
-    async def _rest(self) -> None:
-        """Wait until the next server may be made: longer each time, from the start again after a quiet while."""
+    async def _pause_between_servers(self) -> None:
+        """Wait until the next server may be made: the pause doubles while pins change, and halves otherwise."""
         await asyncio.sleep(self._pause)
-        more = self._changed.is_set() and not self._door.certificates() <= self._trusted
+        more = self._changed.is_set() and not self._access.certificates() <= self._trusted
         self._pause = min(2 * self._pause, self._longest_pause) if more else max(self._pause / 2, self._shortest_pause)
 
     async def _serve(self, address: str) -> int:
-        """Start a server at `address` with the pins of now, then stop the one before. Raises Unavailable (LISTEN)."""
-        trusted = self._door.certificates()
+        """Start a server at `address` with the current pins, then stop the old one. Raises Unavailable (LISTEN)."""
+        trusted = self._access.certificates()
         server = await self._make()
         try:
-            port = server.add_secure_port(address, self._door.credentials())
+            port = server.add_secure_port(address, self._access.credentials())
         except RuntimeError as error:
             await server.stop(None)
             raise cannot_listen(address, str(error)) from error
@@ -327,8 +321,7 @@ class MutualPort:
 
 
 def require_free(address: str) -> None:
-    """Raises Unavailable (LISTEN) where somebody listens at `address` already: two servers share a port only where
-    both belong to one MutualPort."""
+    """Raises Unavailable (LISTEN) if `address` is in use. Only servers of one MutualPort may share a port."""
     if address.endswith(":0"):
         return
     where = Address.parse(address)
@@ -345,6 +338,6 @@ def cannot_listen(address: str, why: str) -> Unavailable:
     return Unavailable(
         f"cannot listen on {address}",
         why=why[:200],
-        hint="choose another address in node.toml, or stop what listens there",
+        hint="choose another address in node.toml, or stop the program that listens there",
         code="LISTEN",
     )

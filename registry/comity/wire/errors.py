@@ -1,9 +1,9 @@
-"""One table: the errors of this house <-> gRPC statuses. Both directions are read from it.
+"""Conversion between the errors of Comity and gRPC statuses, in both directions, from one table.
 
-A status of ours carries google.rpc.ErrorInfo: `reason` is the error's code, `domain` is "comity", and the metadata
-holds `why` and `hint`. The status code alone decides the class; a status without our ErrorInfo was made by gRPC or by a
-stranger, and becomes what it means to a caller. What a peer writes in an error is its claim: bounded, and cleaned of
-everything that could steer a terminal.
+A status of Comity has a google.rpc.ErrorInfo: `reason` is the error's code, `domain` is "comity", and the metadata has
+`why` and `hint`. The status code alone decides the class of the error. A status without this ErrorInfo comes from gRPC
+or another program, and becomes an error from a second table. The texts of a peer are limited in length, and every
+character that could control a terminal is replaced.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ STATUS: Final[Mapping[type[ComityError], grpc.StatusCode]] = MappingProxyType(
 )
 _CLASS: Final = {code: kind for kind, code in STATUS.items()}
 
-# Statuses that gRPC itself makes, on either side. (class, code, what)
+# Statuses that gRPC itself creates, on either side: (class, code, what).
 _BARE: Final[Mapping[grpc.StatusCode, tuple[type[ComityError], str, str]]] = MappingProxyType(
     {
         grpc.StatusCode.UNAVAILABLE: (Unavailable, "UNREACHABLE", "the node cannot be reached"),
         grpc.StatusCode.DEADLINE_EXCEEDED: (Unavailable, "DEADLINE", "the node did not answer in time"),
         grpc.StatusCode.CANCELLED: (Unavailable, "CANCELLED", "the call was cancelled"),
         grpc.StatusCode.UNIMPLEMENTED: (Unavailable, "UNIMPLEMENTED", "the node does not offer this call here"),
-        grpc.StatusCode.RESOURCE_EXHAUSTED: (Malformed, "OVERSIZED", "a message larger than the wire allows"),
+        grpc.StatusCode.RESOURCE_EXHAUSTED: (Malformed, "OVERSIZED", "a message is larger than the limit"),
         grpc.StatusCode.PERMISSION_DENIED: (Refused, "REFUSED", "the node refused the call"),
         grpc.StatusCode.UNAUTHENTICATED: (Refused, "REFUSED", "the node refused the call"),
     }
@@ -69,7 +69,7 @@ _CODE: Final = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*\Z")
 
 
 def to_status(error: ComityError) -> grpc.Status:
-    """The status to abort a call with. An Equivocation travels without its proof, which LogService hands out."""
+    """Returns the status for an error. An Equivocation is sent without its proof; LogService serves the proof."""
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
     for key, text, limit in (("why", error.why, limits.ERROR_WHY), ("hint", error.hint, limits.ERROR_HINT)):
@@ -84,7 +84,7 @@ def to_status(error: ComityError) -> grpc.Status:
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> ComityError:
-    """The error that a failed call means to its caller. Never raises, whatever the peer sent."""
+    """Returns the error for a failed call. Never raises, whatever the peer sent."""
     code = error.code()
     info = _info(error)
     if info is not None and code in _CLASS:
@@ -93,14 +93,14 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ComityError:
         hint = clean(info.metadata.get("hint", ""), limits.ERROR_HINT)
         if _CLASS[code] is Equivocation:
             return Equivocation(what, proof=(), why=why, hint=hint)
-        reason = info.reason if len(info.reason) <= limits.WORD and _CODE.match(info.reason) else None
+        reason = info.reason if len(info.reason) <= limits.LABEL and _CODE.match(info.reason) else None
         return _CLASS[code](what, why=why, hint=hint, code=reason)
     kind, reason, what = _BARE.get(code, (Unavailable, "PEER-FAULT", "the node failed to answer"))
     return kind(what, why=clean(error.details() or code.name, limits.ERROR_WHY), code=reason)
 
 
 def clean(text: str, limit: int) -> str:
-    """`text` on one line, in at most `limit` bytes of UTF-8, with every character that does not print replaced."""
+    """Returns `text` on one line, in at most `limit` bytes of UTF-8, with unprintable characters replaced."""
     line = " ".join(text[:limit].split())
     printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
     return printable.encode("utf-8")[:limit].decode("utf-8", "ignore")

@@ -1,19 +1,12 @@
-"""The URL of a gateway, as an operator writes it, a node tells it, and a shell is given it.
+"""The messages of the protocol as frozen values, and their conversion from and to protobuf messages.
 
-It goes from strangers into command lines and configuration files. So it is held to letters, digits and `:/.-_~[]`, none
-of which ends a word, a quotation or a line, and nothing secret has a place in it. Who prints it quotes it all the same.
+Digests are 64 hex digits, times Unix seconds, sizes bytes, indexes counted from 0. Each message has a pair of functions
+(`encode_*`, `decode_*`) that are inverse to each other. Decoding raises Malformed for a value above `limits`. Lines,
+notes and proofs are unverified bytes.
 
-
-What travels, as plain frozen values. Lines, notes and proofs are bytes as they arrived: unverified.
-
-Digests are 64 hex digits, times Unix seconds, sizes bytes, indexes counted from 0. The bounds are those of `limits`,
-and hold for every value that a codec made.
-
-
-Protobuf messages <-> values: one pair of functions a message, each the inverse of the other.
-
-Decoding refuses, with Malformed, whatever a value may not hold. Whether a line, a note or a proof means anything is not
-checked here.
+`GatewayUrl` is the URL of a gateway. It comes from unknown nodes and goes into command lines and configuration files,
+so it may contain only letters, digits and `:/.-_~[]`, none of which ends a word, a quotation or a line, and it cannot
+contain a secret. Quote it nevertheless.
 """
 
 from __future__ import annotations
@@ -46,7 +39,7 @@ _URL: Final = re.compile(r"(https?)://([^/]+)((?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9.
 
 @dataclass(frozen=True, slots=True)
 class GatewayUrl:
-    """Only `parse` makes one; `str` gives back what was parsed."""
+    """The URL of a gateway. Create it with `parse` only; `str` returns the parsed text."""
 
     text: str
     scheme: str
@@ -72,15 +65,15 @@ class GatewayUrl:
 
 
 def _refused() -> Malformed:
-    """Of what was read nothing is repeated: it may hold a password."""
-    why = f"at most {GATEWAY_URL} characters; in its path letters, digits and ._~-; no user, no query"
+    """The error for an invalid URL. It does not contain the URL, which may contain a password."""
+    why = f"allowed: at most {GATEWAY_URL} characters; letters, digits and ._~- in the path; no user, no query"
     return Malformed("not the URL of a gateway", why=why, hint="https://HOST[:PORT][/PATH]", code="GATEWAY-URL")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a node says of itself. `identity` holds its member's inception and rotations, in order; `gateway` is where
-    clients reach it over HTTP."""
+    """Facts that a node reports about itself. `identity` has its member's inception and rotations, in order; `gateway`
+    is its URL for HTTP clients."""
 
     software: str
     origin: str
@@ -93,7 +86,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Charter:
-    """One epoch: the body as it was hashed, and the lines that certify it."""
+    """The charter of one epoch: the body as it was hashed, and the lines that certify it."""
 
     epoch: int
     body: bytes
@@ -102,7 +95,7 @@ class Charter:
 
 @dataclass(frozen=True, slots=True)
 class AskReceipt:
-    """That a request to join was noted. `since` is when the identity asked first; `waiting` counts all who wait."""
+    """The receipt of a request to join. `since` is the time of its first request; `waiting` counts all requests."""
 
     member: Digest
     since: int
@@ -111,7 +104,7 @@ class AskReceipt:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """Who waits to be admitted, by its own card: inception, rotations, node-records, addresses."""
+    """A waiting request to join, with the lines of its card: inception, rotations, node-records, addresses."""
 
     member: Digest
     since: int
@@ -120,7 +113,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """A log and its newest note with every cosignature known for it; `note` is empty before the first checkpoint."""
+    """A log and its newest note with all known cosignatures; `note` is empty before the first checkpoint."""
 
     origin: str
     vkey: str
@@ -144,7 +137,7 @@ class LocatedEntry:
 
 @dataclass(frozen=True, slots=True)
 class LocatedProof:
-    """A C2SP tlog-proof and the log it is from."""
+    """A C2SP tlog-proof and the origin of its log."""
 
     origin: str
     proof: bytes
@@ -152,7 +145,7 @@ class LocatedProof:
 
 @dataclass(frozen=True, slots=True)
 class ShownMisbehaviour:
-    """A log caught: `parts` are the signed notes, lines and proofs that contradict one another."""
+    """A proof of misbehaviour of a log: `parts` are contradictory signed notes, lines and proofs."""
 
     kind: str
     origin: str
@@ -161,7 +154,7 @@ class ShownMisbehaviour:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page; `next_cursor` is empty at the end."""
+    """One page of results; `next_cursor` is empty on the last page."""
 
     found: tuple[LocatedEntry, ...]
     next_cursor: str = ""
@@ -169,7 +162,7 @@ class SearchPage:
 
 @dataclass(frozen=True, slots=True)
 class BlobStat:
-    """Whether a node has a blob, whole and verified there; `size` is 0 where it has not."""
+    """Whether a node has a blob, complete and verified by the node; `size` is 0 if it does not."""
 
     digest: Digest
     have: bool
@@ -178,18 +171,18 @@ class BlobStat:
 
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
-    """A hint where else to read a blob. The URL is a bearer secret while it lives: never log it."""
+    """Another location of a blob, unverified. The URL is a bearer secret until it expires: never log it."""
 
     kind: str
     url: str
 
     def __repr__(self) -> str:
-        return f"<Location {self.kind}>"
+        return f"<BlobLocation {self.kind}>"
 
 
 @dataclass(frozen=True, slots=True)
 class InlineObject:
-    """A small side object sent along with the lines that name it."""
+    """A small side object, sent together with the lines that name it."""
 
     digest: Digest
     data: bytes
@@ -197,7 +190,7 @@ class InlineObject:
 
 @dataclass(frozen=True, slots=True)
 class MissingObject:
-    """What a submission waits for; `received` is the offset to continue at."""
+    """An object that a submission needs; `received` is the offset to continue at."""
 
     digest: Digest
     size: int
@@ -206,7 +199,7 @@ class MissingObject:
 
 @dataclass(frozen=True, slots=True)
 class SubmitReceipt:
-    """Where a line stands in a log. A claim, until a checkpoint proves it."""
+    """The index of a line in a log. Unverified until a checkpoint proves it."""
 
     origin: str
     index: int
@@ -215,7 +208,7 @@ class SubmitReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The answer to a submission: receipts for all lines, or the objects that have to arrive first."""
+    """The answer to a submission: receipts for all lines, or the objects to upload first."""
 
     submission: Digest
     missing: tuple[MissingObject, ...] = ()
@@ -224,7 +217,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class UploadHeader:
-    """What the chunks of an upload are: bytes of `digest` from `offset` on, for one submission."""
+    """The header of an upload: its chunks are bytes of `digest` from `offset`, for one submission."""
 
     submission: Digest
     digest: Digest
@@ -234,7 +227,7 @@ class UploadHeader:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """`lag` counts entries that the peer announced and this node has not copied; `last_seen` is 0 for never."""
+    """The state of a peer. `lag` counts entries that this node has not copied yet; `last_seen` is 0 for never."""
 
     name: str
     jurisdiction: str
@@ -247,7 +240,7 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """A log as it is held. `frozen`: it has shown two histories; `full`: it has reached a limit of the node."""
+    """The state of a log. `frozen`: it showed two histories; `full`: it reached a limit of the node."""
 
     origin: str
     size: int
@@ -260,7 +253,7 @@ class LogStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """`free_bytes` is None where the store cannot tell."""
+    """The state of the blob store. `free_bytes` is None if the store does not know."""
 
     blobs: int
     bytes: int
@@ -277,7 +270,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class ServedStatus:
-    """Bytes of one blob that one caller was sent since the node started."""
+    """Bytes of one blob that the node sent to one caller since its start."""
 
     caller: str
     blob: Digest
@@ -286,7 +279,7 @@ class ServedStatus:
 
 @dataclass(frozen=True, slots=True)
 class DraftStatus:
-    """How far a draft is, in the newest round in which anybody reads it; `by` is empty where nobody put it forward."""
+    """The state of a draft in its newest round with votes; `by` is empty if no member proposed it."""
 
     body: Digest
     by: str
@@ -300,7 +293,7 @@ class DraftStatus:
 
 @dataclass(frozen=True, slots=True)
 class DutyStatus:
-    """Who has to say what next; `own` where it is the node's own member."""
+    """The next action that a member must take; `own` is true for the node's own member."""
 
     member: str
     action: str
@@ -312,7 +305,7 @@ class DutyStatus:
 
 @dataclass(frozen=True, slots=True)
 class ForkStatus:
-    """Two certified bodies of one epoch, the one followed first; `retired` rivals stop nothing."""
+    """Two certified bodies of one epoch; `first` is followed. A `retired` rival has no effect."""
 
     epoch: int
     first: Digest
@@ -322,8 +315,8 @@ class ForkStatus:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """The epoch that a member's nodes said last they act under, None where they did not, and when its newest head was
-    last cosigned (0 for never)."""
+    """The last epoch that a member's nodes adopted, or None, and when the member's newest head was last cosigned (0 for
+    never)."""
 
     name: str
     epoch: int | None
@@ -332,7 +325,7 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class GovernanceStatus:
-    """The charter as a node follows it. `crowded` are logs that say more about the next epoch than is kept of one."""
+    """The charter state of a node. `crowded` are logs above their quota of statements about the next epoch."""
 
     federation: Digest
     epoch: int
@@ -350,7 +343,7 @@ class GovernanceStatus:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """How a node is, for its operators. `misbehaviour` counts the proofs kept."""
+    """The status of a node, for its operators. `misbehaviour` counts stored proofs."""
 
     software: str
     origin: str
@@ -367,7 +360,7 @@ class NodeStatus:
 
 
 GO_AHEAD: Final = ("comity-go-ahead", "1")
-"""The initial metadata with which a node asks for the chunks of an upload."""
+"""The initial metadata that asks the client for the chunks of an upload."""
 
 
 def encode_node(facts: NodeFacts) -> node_pb2.GetNodeResponse:
@@ -393,7 +386,7 @@ def decode_node(message: node_pb2.GetNodeResponse) -> NodeFacts:
             message.capabilities,
             "capabilities",
             limits.CAPABILITIES,
-            lambda word: read_text(word, "capability", limits.WORD),
+            lambda name: read_text(name, "capability", limits.LABEL),
         ),
         gateway=GatewayUrl.parse(message.gateway) if message.HasField("gateway") else None,
     )
@@ -404,7 +397,7 @@ def encode_charter(part: Charter) -> node_pb2.GetCharterResponse:
 
 
 def decode_charter(message: node_pb2.GetCharterResponse) -> Charter:
-    """One part of a charter: pieces of its body and certificate."""
+    """Decode one part of a charter, with parts of its body and certificate."""
     return Charter(
         epoch=read_integer(message.epoch, "epoch"),
         body=read_data(message.body, "charter body", limits.CHARTER_BODY),
@@ -413,17 +406,18 @@ def decode_charter(message: node_pb2.GetCharterResponse) -> Charter:
 
 
 def join_charter(epoch: int, parts: Iterable[Charter]) -> Charter:
-    """A charter out of its parts, in order."""
+    """Join the parts of a charter, in order. Raises Malformed above a limit."""
     pieces = list(parts)
     body = b"".join(part.body for part in pieces)
     certificate = tuple(line for part in pieces for line in part.certificate)
     if len(body) > limits.CHARTER_BODY or len(certificate) > limits.CERTIFICATE_LINES:
-        raise Malformed("charter too large", why=f"at most {limits.CHARTER_BODY} bytes of body are read")
+        why = f"at most {limits.CHARTER_BODY} bytes of body and {limits.CERTIFICATE_LINES} lines"
+        raise Malformed("charter too large", why=why)
     return Charter(epoch, body, certificate)
 
 
 def card_lines(lines: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The lines of a request to join, few and small enough."""
+    """Check the number and size of the lines of a request to join. Raises Malformed."""
     card = read_many(lines, "lines of a card", limits.ASK_LINES, read_line)
     if not card or sum(map(len, card)) > limits.ASK_BYTES:
         raise Malformed("not a card", why=f"1 to {limits.ASK_LINES} lines, {limits.ASK_BYTES} bytes together")
@@ -475,9 +469,9 @@ def encode_batch(batch: EntryBatch) -> log_pb2.EntryBatch:
 
 
 def decode_batch(message: log_pb2.EntryBatch) -> EntryBatch:
-    """Refuses an empty batch as well: it would move nothing on."""
+    """Also raises Malformed for an empty batch, which would make no progress."""
     if not message.lines:
-        raise Malformed("empty batch", why="a batch holds at least one line")
+        raise Malformed("empty batch", why="a batch has at least one line")
     lines = read_many(message.lines, "lines", limits.BATCH_LINES, read_line)
     return EntryBatch(read_integer(message.start, "index"), lines)
 
@@ -496,7 +490,7 @@ def encode_misbehaviour(misbehaviour: ShownMisbehaviour) -> log_pb2.Misbehaviour
 
 def decode_misbehaviour(message: log_pb2.Misbehaviour) -> ShownMisbehaviour:
     return ShownMisbehaviour(
-        kind=read_text(message.kind, "kind of misbehaviour", limits.WORD),
+        kind=read_text(message.kind, "kind of misbehaviour", limits.LABEL),
         origin=read_origin(message.origin),
         parts=read_many(
             message.parts,
@@ -532,7 +526,7 @@ def encode_location(location: BlobLocation) -> blob_pb2.Location:
 
 def decode_location(message: blob_pb2.Location) -> BlobLocation:
     return BlobLocation(
-        kind=read_text(message.kind, "kind of location", limits.WORD),
+        kind=read_text(message.kind, "kind of location", limits.LABEL),
         url=read_text(message.url, "location", limits.PATH),
     )
 
@@ -554,9 +548,9 @@ def encode_submitted(submitted: Submitted) -> publish_pb2.SubmitResponse:
 
 
 def decode_submitted(message: publish_pb2.SubmitResponse) -> Submitted:
-    """Refuses an answer that is neither or both: something is missing, or everything is logged."""
+    """Raises Malformed unless the answer has either missing objects or receipts."""
     if bool(message.missing) == bool(message.receipts):
-        raise Malformed("not an answer to a submission", why="either objects are missing or there are receipts")
+        raise Malformed("not an answer to a submission", why="expected either missing objects or receipts")
     return Submitted(
         submission=read_digest(message.submission),
         missing=read_many(message.missing, "missing objects", limits.MISSING, _decode_missing),

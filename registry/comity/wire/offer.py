@@ -1,11 +1,9 @@
-"""What travels about compute offers. States and amounts are the answering node's own arithmetic; the lines are bytes as
-they arrived: unverified. `comity.trust.offers` computes the one from the other.
+"""Messages, conversion and RPC of OfferService: offers, grants and the operator's actions.
 
-Messages of OfferService <-> values: the same craft as `codecs`.
-
-Calls of OfferService, for `NodeClient.offers`.
-
-The transport half of OfferService."""
+States and amounts are computed by the answering node; log lines are passed on as bytes. Nothing is verified here:
+`comity.trust.offers` computes states and amounts from the lines. `OfferCalls` is the client side (`NodeClient.offers`),
+`OfferServicer` the server side, which calls an `OfferService`.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +30,18 @@ from comity.wire.messages import LocatedEntry, decode_located, encode_located
 
 @dataclass(frozen=True, slots=True)
 class OfferQuery:
-    """What to look for; every field that is given must hold.
+    """A search for offers. All given fields must match.
 
     Attributes:
-        accelerator: SkyPilot's name, in any case.
-        least_amount: left of one slice, of the accelerator where one is given.
-        jurisdictions: where the machines stand: one of these.
-        beyond_reach_of: jurisdictions none of which is in the offer's legal reach.
-        artifact: a model that lies beside the machines.
-        ends_after: POSIX seconds; offers whose window ends later.
-        closed: also those that were withdrawn or are at fault.
-        after: the last chain had.
-        limit: at most 1,000; 0 for as many.
+        accelerator: SkyPilot's name; upper and lower case are equal.
+        least_amount: minimum amount left of one slice, with that accelerator if one is given.
+        jurisdictions: the machines are in one of these.
+        beyond_reach_of: the offer's legal reach contains none of these.
+        artifact: digest of a model that is stored near the machines.
+        ends_after: POSIX seconds; the window ends later.
+        closed: include offers that are withdrawn or have a fault.
+        after: the last chain of the previous page.
+        limit: at most 1,000; 0 for the maximum.
     """
 
     accelerator: str = ""
@@ -62,7 +60,7 @@ class OfferQuery:
 
 @dataclass(frozen=True, slots=True)
 class OfferStatus:
-    """The offer in force of one chain, and what a node computed of it."""
+    """The offer in force of one chain, and the state that a node computed."""
 
     offer: LocatedEntry
     vkey: str
@@ -76,7 +74,7 @@ class OfferStatus:
 
 @dataclass(frozen=True, slots=True)
 class GrantQuery:
-    """Which requests to list; every field that is given must hold. `after` is the last request had."""
+    """A list of requests. All given fields must match. `after` is the last request of the previous page."""
 
     offer: Digest | None = None
     grantee: Digest | None = None
@@ -87,13 +85,13 @@ class GrantQuery:
 
 @dataclass(frozen=True, slots=True)
 class GrantStatus:
-    """A request, and what became of it: requested, granted, rejected, accepted, lapsed or released.
+    """A request and its state: requested, granted, rejected, accepted, lapsed or released.
 
     Attributes:
-        answer: the record that grants or rejects.
-        redeemed: of each allocation, in the grant's order.
-        newest: the challenge of the next redemption.
-        said: line digests of what either side said of the grant beside its chain.
+        answer: the record that grants or rejects the request.
+        redeemed: amount redeemed of each allocation, in order.
+        newest: line digest of the newest record about the grant: the challenge of the next redemption.
+        statements: line digests of statements about the grant that are not records.
     """
 
     request: LocatedEntry
@@ -102,25 +100,27 @@ class GrantStatus:
     answer: LocatedEntry | None = None
     redeemed: tuple[int, ...] = ()
     newest: Digest | None = None
-    said: tuple[Digest, ...] = ()
+    statements: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Log an offer: its document, in its one spelling."""
+    """Log an offer: its document in canonical form."""
 
     document: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
+    """Withdraw an offer."""
+
     offer: Digest
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Grant a request (line digest): as asked where there are no `allocations`."""
+    """Grant a request (line digest). Without `allocations`, grant what was requested."""
 
     request: Digest
     allocations: tuple[SliceAllocation, ...] = ()
@@ -128,20 +128,22 @@ class Approve:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
+    """Reject a request (line digest)."""
+
     request: Digest
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Redeem:
-    """Record a holder's `redeemed` (line digest)."""
+    """Record a grantee's `redeemed` (line digest)."""
 
     redemption: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Take back a grant (line digest) that is over, or given back."""
+    """Release a grant (line digest) that is over or was given back."""
 
     grant: Digest
 
@@ -156,7 +158,7 @@ class AnswerDefault:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Say what was used of a grant (line digest) within a window."""
+    """Log the amounts used of a grant (line digest) within a window."""
 
     grant: Digest
     amounts: tuple[int, ...]
@@ -164,7 +166,7 @@ class UsageReport:
     text: str = ""
 
 
-Act: TypeAlias = Post | Withdraw | Approve | Reject | Redeem | Release | AnswerDefault | UsageReport
+OfferAction: TypeAlias = Post | Withdraw | Approve | Reject | Redeem | Release | AnswerDefault | UsageReport
 
 
 def encode_offer_query(query: OfferQuery) -> offer_pb2.SearchOffersRequest:
@@ -186,13 +188,13 @@ def encode_offer_query(query: OfferQuery) -> offer_pb2.SearchOffersRequest:
 
 def decode_offer_query(message: offer_pb2.SearchOffersRequest) -> OfferQuery:
     return OfferQuery(
-        accelerator=read_text(message.accelerator, "accelerator", limits.WORD),
+        accelerator=read_text(message.accelerator, "accelerator", limits.LABEL),
         least_amount=read_integer(message.least_amount, "amount"),
-        jurisdictions=read_many(message.jurisdictions, "jurisdictions", limits.JURISDICTIONS, _word),
-        beyond_reach_of=read_many(message.beyond_reach_of, "jurisdictions", limits.JURISDICTIONS, _word),
+        jurisdictions=read_many(message.jurisdictions, "jurisdictions", limits.JURISDICTIONS, _short_text),
+        beyond_reach_of=read_many(message.beyond_reach_of, "jurisdictions", limits.JURISDICTIONS, _short_text),
         artifact=read_digest(message.artifact) if message.HasField("artifact") else None,
-        engine=_word(message.engine),
-        measure=_word(message.measure),
+        engine=_short_text(message.engine),
+        measure=_short_text(message.measure),
         provider=read_digest(message.provider) if message.HasField("provider") else None,
         ends_after=read_integer(message.ends_after, "time") if message.HasField("ends_after") else None,
         closed=message.closed,
@@ -210,7 +212,7 @@ def encode_offer_state(state: OfferStatus) -> offer_pb2.OfferState:
         seq=state.seq,
         at=state.at,
         withdrawn=state.withdrawn,
-        fault=clean(state.fault, limits.SENTENCE),
+        fault=clean(state.fault, limits.STATUS_TEXT),
     )
 
 
@@ -223,7 +225,7 @@ def decode_offer_state(message: offer_pb2.OfferState) -> OfferStatus:
         seq=read_integer(message.seq, "number"),
         at=read_integer(message.at, "time"),
         withdrawn=message.withdrawn,
-        fault=read_text(message.fault, "fault", limits.SENTENCE),
+        fault=read_text(message.fault, "fault", limits.STATUS_TEXT),
     )
 
 
@@ -241,7 +243,7 @@ def decode_grant_query(message: offer_pb2.ListGrantsRequest) -> GrantQuery:
     return GrantQuery(
         offer=read_digest(message.offer) if message.HasField("offer") else None,
         grantee=read_digest(message.grantee) if message.HasField("grantee") else None,
-        state=_word(message.state),
+        state=_short_text(message.state),
         after=read_digest(message.after) if message.HasField("after") else None,
         limit=read_integer(message.limit, "limit", most=limits.GRANTS),
     )
@@ -255,7 +257,7 @@ def encode_grant_state(state: GrantStatus) -> offer_pb2.GrantState:
         answer=None if state.answer is None else encode_located(state.answer),
         redeemed=state.redeemed,
         newest=None if state.newest is None else encode_digest(state.newest),
-        said=map(encode_digest, state.said),
+        said=map(encode_digest, state.statements),
     )
 
 
@@ -263,47 +265,51 @@ def decode_grant_state(message: offer_pb2.GrantState) -> GrantStatus:
     return GrantStatus(
         request=decode_located(message.request),
         chain=read_digest(message.chain),
-        state=_word(message.state),
+        state=_short_text(message.state),
         answer=decode_located(message.answer) if message.HasField("answer") else None,
         redeemed=read_many(message.redeemed, "allocations", MAX_SLICES, _amount),
         newest=read_digest(message.newest) if message.HasField("newest") else None,
-        said=read_many(message.said, "statements", limits.SAID, read_digest),
+        statements=read_many(message.said, "statements", limits.GRANT_STATEMENTS, read_digest),
     )
 
 
-def encode_act(act: Act) -> offer_pb2.AllocateRequest:
-    if isinstance(act, Post):
-        return offer_pb2.AllocateRequest(post=act.document)
-    if isinstance(act, Withdraw):
-        return offer_pb2.AllocateRequest(withdraw=offer_pb2.Withdraw(offer=encode_digest(act.offer), text=act.text))
-    if isinstance(act, Approve):
+def encode_action(action: OfferAction) -> offer_pb2.AllocateRequest:
+    if isinstance(action, Post):
+        return offer_pb2.AllocateRequest(post=action.document)
+    if isinstance(action, Withdraw):
+        return offer_pb2.AllocateRequest(
+            withdraw=offer_pb2.Withdraw(offer=encode_digest(action.offer), text=action.text)
+        )
+    if isinstance(action, Approve):
         approve = offer_pb2.Approve(
-            request=encode_digest(act.request), allocations=map(_encode_allocation, act.allocations)
+            request=encode_digest(action.request), allocations=map(_encode_allocation, action.allocations)
         )
         return offer_pb2.AllocateRequest(approve=approve)
-    if isinstance(act, Reject):
-        return offer_pb2.AllocateRequest(reject=offer_pb2.Reject(request=encode_digest(act.request), text=act.text))
-    if isinstance(act, Redeem):
-        return offer_pb2.AllocateRequest(redeem=encode_digest(act.redemption))
-    if isinstance(act, Release):
-        return offer_pb2.AllocateRequest(release=encode_digest(act.grant))
-    if isinstance(act, AnswerDefault):
-        answer = offer_pb2.Answer(default_line=encode_digest(act.default), text=act.text)
+    if isinstance(action, Reject):
+        return offer_pb2.AllocateRequest(
+            reject=offer_pb2.Reject(request=encode_digest(action.request), text=action.text)
+        )
+    if isinstance(action, Redeem):
+        return offer_pb2.AllocateRequest(redeem=encode_digest(action.redemption))
+    if isinstance(action, Release):
+        return offer_pb2.AllocateRequest(release=encode_digest(action.grant))
+    if isinstance(action, AnswerDefault):
+        answer = offer_pb2.Answer(default_line=encode_digest(action.default), text=action.text)
         return offer_pb2.AllocateRequest(answer=answer)
     report = offer_pb2.Report(
-        grant=encode_digest(act.grant),
-        amounts=act.amounts,
-        start=act.window.start,
-        end=act.window.end,
-        text=act.text,
+        grant=encode_digest(action.grant),
+        amounts=action.amounts,
+        start=action.window.start,
+        end=action.window.end,
+        text=action.text,
     )
     return offer_pb2.AllocateRequest(report=report)
 
 
-def decode_act(message: offer_pb2.AllocateRequest) -> Act:
-    read = _ACTS.get(message.WhichOneof("act") or "")
+def decode_action(message: offer_pb2.AllocateRequest) -> OfferAction:
+    read = _ACTION_DECODERS.get(message.WhichOneof("act") or "")
     if read is None:
-        raise Malformed("nothing to do", why="the request names no act that is known here")
+        raise Malformed("unknown action", why="the request names no action that this node knows")
     return read(message)
 
 
@@ -323,34 +329,34 @@ def _encode_allocation(wanted: SliceAllocation) -> offer_pb2.Allocation:
 
 def _decode_allocation(message: offer_pb2.Allocation) -> SliceAllocation:
     start, end = (read_integer(time, "time", most=MAX_TIME) for time in (message.start, message.end))
-    return SliceAllocation(_word(message.slice), message.nodes, start, end, _amount(message.amount))
+    return SliceAllocation(_short_text(message.slice), message.nodes, start, end, _amount(message.amount))
 
 
-def _withdraw(message: offer_pb2.AllocateRequest) -> Act:
-    return Withdraw(read_digest(message.withdraw.offer), _sentence(message.withdraw.text))
+def _withdraw(message: offer_pb2.AllocateRequest) -> OfferAction:
+    return Withdraw(read_digest(message.withdraw.offer), _long_text(message.withdraw.text))
 
 
-def _approve(message: offer_pb2.AllocateRequest) -> Act:
+def _approve(message: offer_pb2.AllocateRequest) -> OfferAction:
     allocations = read_many(message.approve.allocations, "allocations", MAX_SLICES, _decode_allocation)
     return Approve(read_digest(message.approve.request), allocations)
 
 
-def _reject(message: offer_pb2.AllocateRequest) -> Act:
-    return Reject(read_digest(message.reject.request), _sentence(message.reject.text))
+def _reject(message: offer_pb2.AllocateRequest) -> OfferAction:
+    return Reject(read_digest(message.reject.request), _long_text(message.reject.text))
 
 
-def _answer(message: offer_pb2.AllocateRequest) -> Act:
-    return AnswerDefault(read_digest(message.answer.default_line), _sentence(message.answer.text))
+def _answer(message: offer_pb2.AllocateRequest) -> OfferAction:
+    return AnswerDefault(read_digest(message.answer.default_line), _long_text(message.answer.text))
 
 
-def _report(message: offer_pb2.AllocateRequest) -> Act:
+def _report(message: offer_pb2.AllocateRequest) -> OfferAction:
     report = message.report
     window = Window(read_integer(report.start, "time"), read_integer(report.end, "time"))
     amounts = read_many(report.amounts, "allocations", MAX_SLICES, _amount)
-    return UsageReport(read_digest(report.grant), amounts, window, _sentence(report.text))
+    return UsageReport(read_digest(report.grant), amounts, window, _long_text(report.text))
 
 
-_ACTS: Final[Mapping[str, Callable[[offer_pb2.AllocateRequest], Act]]] = {
+_ACTION_DECODERS: Final[Mapping[str, Callable[[offer_pb2.AllocateRequest], OfferAction]]] = {
     "post": lambda message: Post(read_data(message.post, "offer", MAX_BYTES)),
     "withdraw": _withdraw,
     "approve": _approve,
@@ -362,12 +368,12 @@ _ACTS: Final[Mapping[str, Callable[[offer_pb2.AllocateRequest], Act]]] = {
 }
 
 
-def _word(value: str) -> str:
-    return read_text(value, "word", limits.WORD)
+def _short_text(value: str) -> str:
+    return read_text(value, "text", limits.LABEL)
 
 
-def _sentence(value: str) -> str:
-    """A text for people. What may stand in it is for its statement's reader to say."""
+def _long_text(value: str) -> str:
+    """A text of at most MAX_TEXT characters. The parser of its statement checks the characters."""
     if len(value) > MAX_TEXT:
         raise Malformed("text too long", why=f"at most {MAX_TEXT} characters are read")
     return value
@@ -378,38 +384,37 @@ def _amount(value: int) -> int:
 
 
 class OfferCalls:
-    """What a node knows of compute offers. May raise what every call of `NodeClient` may."""
+    """Compute offers at a node. Raises also what every call of `NodeClient` raises."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._offer = OfferServiceStub(calls.connection.channel)
 
     async def search(self, query: OfferQuery | None = None) -> tuple[OfferStatus, ...]:
-        """Offers in force that match, by the id of their chain; at most 1,000, then ask again `after` the last."""
+        """Offers in force that match, in order of chain id, at most 1,000; use `after` for the next page."""
         request = encode_offer_query(query or OfferQuery())
         return await self._calls.all(self._offer.SearchOffers, request, decode_offer_state, limits.OFFERS)
 
     async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
-        """The lines about the chain of an offer, of any version: those of its own log in order, then those that only
-        other logs hold. `comity.trust.offers.chain.OfferLogReader` reads the former. Raises NotFound."""
+        """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
+        only other logs hold. `comity.trust.offers.chain.OfferLogReader` reads the former. Raises NotFound."""
         request = offer_pb2.GetOfferRequest(offer=encode_digest(offer))
-        size = limits.PROCEEDINGS_BYTES + limits.PROCEEDINGS * limits.NAME
-        return await self._calls.all(self._offer.GetOffer, request, decode_located, limits.PROCEEDINGS, size)
+        size = limits.NEXT_EPOCH_BYTES + limits.NEXT_EPOCH_LINES * limits.NAME
+        return await self._calls.all(self._offer.GetOffer, request, decode_located, limits.NEXT_EPOCH_LINES, size)
 
     async def grants(self, query: GrantQuery | None = None) -> tuple[GrantStatus, ...]:
-        """Requests and what became of them; at most 10,000, then ask again `after` the last."""
+        """Requests and their states, at most 10,000; use `after` for the next page."""
         request = encode_grant_query(query or GrantQuery())
         return await self._calls.all(
             self._offer.ListGrants, request, decode_grant_state, limits.GRANTS, 4 * limits.ANSWER
         )
 
-    async def allocate(self, act: Act) -> tuple[LocatedEntry, ...]:
-        """For operators: post, withdraw, approve, reject, redeem, release, answer, report. Safe to repeat. The record
-        that now stands in the node's log is the last line.
+    async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
+        """Perform an action; operators only. Safe to repeat. The last returned entry is the record in the node's log.
 
         Raises NotFound, Refused (OFFER-CAPACITY, OFFER-STATE, OFFER-FULL, OFFER-ELIGIBILITY), Untrusted, Conflict.
         """
-        answer = await self._calls.unary(self._offer.Allocate, encode_act(act))
+        answer = await self._calls.unary(self._offer.Allocate, encode_action(action))
         return decode_allocated(answer)
 
 
@@ -417,7 +422,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class OfferService(Protocol):
-    """The thinking half: see `services` for what holds of its methods."""
+    """The implementation behind `OfferServicer`. See `services` for the rules of its methods."""
 
     def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]: ...
 
@@ -426,20 +431,22 @@ class OfferService(Protocol):
 
     def grants(self, query: GrantQuery) -> AsyncGenerator[GrantStatus, None]: ...
 
-    async def allocate(self, act: Act) -> tuple[LocatedEntry, ...]:
-        """For operators. Raises NotFound, Refused, Untrusted, Conflict."""
+    async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
+        """Operators only. Raises NotFound, Refused, Untrusted, Conflict."""
 
 
 class OfferServicer(OfferServiceServicer):
-    def __init__(self, offering: OfferService) -> None:
-        self._offering = offering
+    """Serves OfferService over gRPC."""
+
+    def __init__(self, service: OfferService) -> None:
+        self._service = service
 
     async def SearchOffers(
         self, request: offer_pb2.SearchOffersRequest, context: Context
     ) -> AsyncIterator[offer_pb2.OfferState]:
         query = decode_offer_query(request)
         left = query.limit or limits.OFFERS
-        async with aclosing(self._offering.search(query)) as states:
+        async with aclosing(self._service.search(query)) as states:
             async for state in states:
                 yield encode_offer_state(state)
                 left -= 1
@@ -447,11 +454,11 @@ class OfferServicer(OfferServiceServicer):
                     return
 
     async def GetOffer(self, request: offer_pb2.GetOfferRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
-        left, room = limits.PROCEEDINGS, limits.PROCEEDINGS_BYTES
-        async with aclosing(self._offering.offer(read_digest(request.offer))) as lines:
+        lines_left, bytes_left = limits.NEXT_EPOCH_LINES, limits.NEXT_EPOCH_BYTES
+        async with aclosing(self._service.offer(read_digest(request.offer))) as lines:
             async for located in lines:
-                left, room = left - 1, room - len(located.line)
-                if left < 0 or room < 0:
+                lines_left, bytes_left = lines_left - 1, bytes_left - len(located.line)
+                if lines_left < 0 or bytes_left < 0:
                     return
                 yield encode_located(located)
 
@@ -460,7 +467,7 @@ class OfferServicer(OfferServiceServicer):
     ) -> AsyncIterator[offer_pb2.GrantState]:
         query = decode_grant_query(request)
         left = query.limit or limits.GRANTS
-        async with aclosing(self._offering.grants(query)) as states:
+        async with aclosing(self._service.grants(query)) as states:
             async for state in states:
                 yield encode_grant_state(state)
                 left -= 1
@@ -469,4 +476,4 @@ class OfferServicer(OfferServiceServicer):
 
     async def Allocate(self, request: offer_pb2.AllocateRequest, context: Context) -> offer_pb2.AllocateResponse:
         require_operator()
-        return encode_allocated(await self._offering.allocate(decode_act(request)))
+        return encode_allocated(await self._service.allocate(decode_action(request)))

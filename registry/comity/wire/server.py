@@ -1,20 +1,19 @@
-"""What every call passes before a servicer sees a byte of it. In this order:
+"""A gRPC server for one port, with an interceptor (`Guard`) that checks each call before a servicer runs.
 
-(1) whatever goes wrong from here on leaves as a status of the one table in `errors`; a fault of our own is logged here
-    and told to nobody;
-(2) a deadline is required, of at most an hour;
-(3) the door says who calls, or refuses;
-(4) that caller's calls are counted;
-(5) only now is the request read, with patience for each message, and a bounded number of requests at once: gRPC keeps
-    what came of them;
-(6) each message that is sent has to be taken within a time, and bytes are paced.
+The order of the checks:
 
-gRPC would read a single request before it runs a handler, and wait for it without bound; and it would send a single
-answer after the handler has ended, when nobody counts the call any more. On the line a single message is a stream of
-one: so every handler is wrapped as one of two streams.
+(1) errors from here on become a status of the table in `errors`; an internal error is logged, and its text not sent;
+(2) a deadline is required, of at most one hour;
+(3) the port's `Access` identifies or refuses the caller;
+(4) the call is counted for this caller;
+(5) only now the request is read, with a timeout per message and a limit on requests that are read at the same time,
+    because gRPC buffers them;
+(6) the caller must receive each sent message within a time limit, and bytes are rate-limited.
 
-
-A gRPC server for one door, with a guard in front and only the services that the door offers."""
+gRPC itself would read a single request before the handler runs, without a time limit, and send a single answer after
+the handler has ended, when the call is no longer counted. On the wire a single message is a stream of one message, so
+every handler is wrapped as a handler of two streams.
+"""
 
 from __future__ import annotations
 
@@ -67,24 +66,25 @@ from comity.wire.upstream import ImportService, UpstreamServicer
 
 _log: Final = logging.getLogger(__name__)
 
-# The four kinds of handlers take and give different things; gRPC's types cannot say so.
+# The four kinds of handlers have different types, which gRPC's types cannot express.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-Admitted: TypeAlias = Callable[[str, str], None]
-"""Is told of each call that is let in: the peer as gRPC names it, and the certificate that it showed, or ""."""
+AdmitHook: TypeAlias = Callable[[str, str], None]
+"""Called for each admitted call, with the peer as gRPC names it, and the owner: the caller's name if it showed a
+certificate, else ""."""
 
 
-def ignored(peer: str, owner: str) -> None:
-    """An `Admitted` that wants to know nothing."""
+def ignore_admitted(peer: str, owner: str) -> None:
+    """An `AdmitHook` that does nothing."""
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Stands at one port of one server."""
+    """The interceptor of one port of one server."""
 
-    def __init__(self, door: Access, throttle: Throttle, admitted: Admitted = ignored) -> None:
-        self._door = door
+    def __init__(self, access: Access, throttle: Throttle, admitted: AdmitHook = ignore_admitted) -> None:
+        self._access = access
         self._throttle = throttle
         self._admitted = admitted
 
@@ -101,8 +101,10 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> None:
             async with self._call(method, context) as call:
-                patient = call.patiently(requests)
-                answered = behaviour(patient if handler.request_streaming else await _only(patient), context)
+                received = call.requests_with_timeout(requests)
+                answered = behaviour(
+                    received if handler.request_streaming else await _single_request(received), context
+                )
                 if not handler.response_streaming:
                     await call.send(await answered)
                 elif hasattr(answered, "__aiter__"):
@@ -110,26 +112,26 @@ class Guard(grpc.aio.ServerInterceptor):
                         async for message in answered:
                             await call.send(message)
                 else:
-                    await answered  # writes by itself, as grpcio's own health service does
+                    await answered  # the handler writes itself, like the health service of grpcio
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
     async def _call(self, method: str, context: Context) -> AsyncIterator[_Call]:
         CALL.set(secrets.token_hex(8))
-        async with _errors_answered(method, context):
+        async with _errors_to_status(method, context):
             _require_deadline(context.time_remaining())
-            caller = self._door.caller(context)
+            caller = self._access.caller(context)
             call = _Call(context, caller, self._throttle)
             with self._throttle.call(caller.name, caller.block, call.end) as call.running:
                 self._admitted(context.peer(), caller.name if caller.certificate else "")
-                CALLER.set(caller)  # this task serves this call and ends with it
+                CALLER.set(caller)  # this task serves only this call
                 async with call.until_ended():
                     yield call
 
 
 class _Call:
-    """One admitted call: its messages are awaited and sent with patience, and it can be ended for others' sake."""
+    """One admitted call: reads and sends messages with timeouts, and can be ended in favour of another call."""
 
     def __init__(self, context: Context, caller: Caller, throttle: Throttle) -> None:
         self.running = AdmittedCall(caller.block)
@@ -140,14 +142,14 @@ class _Call:
         self._sending = False
 
     def end(self) -> None:
-        """Have the call end now: another block's call takes its place."""
+        """End the call now, because a call of another block gets its slot."""
         if self._sending:
-            shut_down(self._context.peer())  # what is being sent would hold the call's end up
+            shut_down(self._context.peer())  # a pending send would delay the end of the call
         self._bound.reschedule(0)
 
     @asynccontextmanager
     async def until_ended(self) -> AsyncIterator[None]:
-        """Raises Refused (TOO-MANY-CALLS) within the block once `end` was called."""
+        """Raises Refused (TOO-MANY-CALLS) inside the block when `end` is called."""
         try:
             async with self._bound:
                 yield
@@ -155,16 +157,16 @@ class _Call:
             if not self._bound.expired():
                 raise
             raise Refused(
-                "the call was ended for another one",
-                why="all that may run at once do, and this address block had the most",
-                hint="make fewer calls at once",
+                "the call was ended in favour of another call",
+                why="the limit of concurrent calls is reached, and this address block has the most",
+                hint="make fewer concurrent calls",
                 code="TOO-MANY-CALLS",
             ) from None
 
-    async def patiently(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    async def requests_with_timeout(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         while True:
             try:
-                async with asyncio.timeout(limits.PATIENCE), self._throttle.awaiting(self.running):
+                async with asyncio.timeout(limits.CALL_TIMEOUT), self._throttle.awaiting(self.running):
                     request = await anext(requests)
             except StopAsyncIteration:
                 return
@@ -172,11 +174,11 @@ class _Call:
             yield request
 
     async def send(self, message: Any) -> None:
-        """Send one message. A caller that does not take it for `limits.STALL` seconds loses its connection: nothing
-        else would free what gRPC holds for it."""
+        """Send one message. If the caller does not receive it within `limits.SEND_TIMEOUT` seconds, the connection is
+        closed, because nothing else frees the buffers that gRPC holds for it."""
         self._sending = True
         try:
-            async with asyncio.timeout(limits.STALL):
+            async with asyncio.timeout(limits.SEND_TIMEOUT):
                 await self._context.write(message)
         except TimeoutError:
             shut_down(self._context.peer())
@@ -188,39 +190,39 @@ class _Call:
 
 
 @asynccontextmanager
-async def _errors_answered(method: str, context: Context) -> AsyncIterator[None]:
+async def _errors_to_status(method: str, context: Context) -> AsyncIterator[None]:
     try:
         yield
     except grpc.aio.BaseError:
-        raise  # gRPC's own: the call was aborted, or the caller has gone
+        raise  # the call was aborted, or the caller disconnected
     except ComityError as error:
         await context.abort_with_status(to_status(error))
     except DecodeError as error:
-        malformed = Malformed("the request is no message of comity.v1", why=str(error))
+        malformed = Malformed("the request is not a valid message of comity.v1", why=str(error))
         await context.abort_with_status(to_status(malformed))
     except TimeoutError:
-        late = Unavailable("too slow", why=f"nothing happened for {limits.PATIENCE:g} s", code="DEADLINE")
+        late = Unavailable("the call timed out", why=f"no progress in {limits.CALL_TIMEOUT:g} s", code="DEADLINE")
         with contextlib.suppress(grpc.aio.InternalError):  # the connection may be closed already
             await context.abort_with_status(to_status(late))
     except Exception:
         _log.exception("%s failed", method)
-        await context.abort(grpc.StatusCode.INTERNAL, "the node failed to answer; its log says why")
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error of the node; the reason is in its log")
 
 
 def _require_deadline(remaining: float | None) -> None:
     if remaining is None or remaining > limits.DEADLINE:
         raise Refused(
             "the call needs a deadline",
-            why=f"calls end within {limits.DEADLINE:g} s",
-            hint="set a timeout, and resume where it was not enough",
+            why=f"a call may take at most {limits.DEADLINE:g} s",
+            hint="set a timeout, and resume the work in another call",
             code="DEADLINE-REQUIRED",
         )
 
 
-async def _only(requests: AsyncIterator[Any]) -> Any:
+async def _single_request(requests: AsyncIterator[Any]) -> Any:
     async for request in requests:
         return request
-    raise Malformed("no request", why="the call ended before its message")
+    raise Malformed("no request", why="the call ended before its request")
 
 
 def _size(message: object) -> int:
@@ -234,9 +236,9 @@ _OPTIONS: Final = (
     ("grpc.max_concurrent_streams", limits.STREAMS),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # The pings of our own clients are welcome; by default they count as abuse on a quiet stream.
+    # Allows the pings of our clients; by default gRPC counts pings on an idle stream as abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-    # A connection that has not ended its handshake by then is closed; gRPC's own default is two minutes.
+    # A connection is closed if its handshake takes longer; the default of gRPC is two minutes.
     ("grpc.server_handshake_timeout_ms", int(limits.HANDSHAKE * 1000)),
     ("grpc.max_connection_idle_ms", int(limits.IDLE_CONNECTION * 1000)),
 )
@@ -244,7 +246,7 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The thinking halves that a door offers; None is answered as not offered here."""
+    """The services of a port; None is answered with UNIMPLEMENTED."""
 
     node: NodeReads | None = None
     logs: LogReads | None = None
@@ -258,31 +260,31 @@ class Services:
 
 
 def make_server(
-    door: Access,
+    access: Access,
     services: Services,
     throttle: Throttle,
     *,
     connections: int = 1024,
     shared_port: bool = False,
-    admitted: Admitted = ignored,
+    admitted: AdmitHook = ignore_admitted,
 ) -> grpc.aio.Server:
-    """A server that listens nowhere yet: `server.add_secure_port(address, door.credentials())`, then start it.
+    """Create a server. The caller then calls `server.add_secure_port(address, access.credentials())` and starts it.
 
-    Other services (health, reflection) may be added to it, and stand behind the same guard.
+    Other services (health, reflection) may be added; the same `Guard` protects them.
 
     Args:
-        throttle: what each caller may use; several servers may share one.
-        connections: how many there may be at once; gRPC closes those beyond.
-        shared_port: whether another server of this process listens at the same port. Without it the port is refused
-            where anybody listens already.
-        admitted: is told of each call that is let in: the peer as gRPC names it, and the owner of its connection.
+        throttle: the limits of each caller; several servers may share one.
+        connections: the maximum number of connections; gRPC closes further ones.
+        shared_port: whether another server of this process listens on the same port. If false, listening fails when the
+            port is in use.
+        admitted: called for each admitted call (`AdmitHook`).
     """
     options = (
         *_OPTIONS,
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.so_reuseport", int(shared_port)),
     )
-    server = grpc.aio.server(interceptors=(Guard(door, throttle, admitted),), options=options)
+    server = grpc.aio.server(interceptors=(Guard(access, throttle, admitted),), options=options)
     if services.node:
         add_NodeServiceServicer_to_server(NodeServicer(services.node), server)
     if services.logs:
@@ -305,8 +307,8 @@ def make_server(
 
 
 def _add_blobs(blobs: BlobServicer, server: grpc.aio.Server) -> None:
-    """Register BlobService with Read as bare bytes, which generated code cannot say. Of two handlers for one call,
-    grpcio 1.80 and older take the first generic one, newer ones the last registered one."""
+    """Register BlobService with Read as raw bytes, which generated code cannot do. If a call has two handlers, grpcio
+    1.80 and older use the first generic one, newer versions the last registered one."""
     read: grpc.RpcMethodHandler[blob_pb2.ReadRequest, Any] = grpc.unary_stream_rpc_method_handler(
         blobs.Read, request_deserializer=blob_pb2.ReadRequest.FromString
     )

@@ -1,13 +1,10 @@
-"""What a node has to think about: one protocol a service, in values. `servicers` does the talking.
+"""The gRPC services: one protocol per service, which the node implements, and its servicer.
 
-Methods may raise any error of comity.trust.errors; it reaches the caller as a status. Arguments are within the bounds
-of `limits`, and nothing more is known about them. Iterators are read with back-pressure and closed when the caller has
-gone; those of data yield chunks of 64 KiB to 1 MiB, the last one excepted. Nothing here may block the event loop.
+Methods of a protocol may raise any error of comity.trust.errors, which is sent to the caller as a status. Arguments are
+within `limits`, and otherwise unchecked. Iterators are read with back-pressure, and closed when the caller disconnects.
+Data iterators yield chunks of 64 KiB to 1 MiB, except the last. No method may block the event loop.
 
-
-The transport halves of the calls: messages in, values to the thinking half, values out, messages back.
-
-They check bounds, cut answers into messages, and decide nothing.
+Servicers convert messages to values and back, check limits, and split answers into messages. They have no other logic.
 """
 
 from __future__ import annotations
@@ -74,18 +71,18 @@ class NodeReads(Protocol):
     async def node(self) -> NodeFacts: ...
 
     async def charter(self, epoch: int | None) -> Charter:
-        """The newest one held for None. Raises NotFound."""
+        """Returns the charter of an epoch; None means the newest. Raises NotFound."""
 
 
 class CharterReads(Protocol):
     def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
-        """Epochs from `start` on, in order, none left out. Raises NotFound."""
+        """Yields the epochs from `start`, in order, without gaps. Raises NotFound."""
 
-    def proceedings(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
-        """Lines about the epoch after `prev`, or after the newest. Raises NotFound."""
+    def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+        """Yields lines about the epoch after `prev`; None means the newest body. Raises NotFound."""
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        """Note a request to join. Raises Untrusted, and Refused where this caller asks too often."""
+        """Store a request to join. Raises Untrusted, and Refused if this caller asks too often."""
 
     def asks(self) -> AsyncGenerator[JoinRequest, None]: ...
 
@@ -94,11 +91,11 @@ class LogReads(Protocol):
     def logs(self) -> AsyncGenerator[LogHead, None]: ...
 
     async def checkpoint(self, origin: str, index: int | None) -> bytes:
-        """The newest note, or the one covering `index` that has most cosigners. Raises NotFound."""
+        """Returns the newest note, or the note that covers `index` and has most cosigners. Raises NotFound."""
 
     async def entries(self, origin: str, start: int, end: int) -> Sequence[bytes]:
-        """Lines from `start` on, before `end`: as many as is convenient, none only at the end of the log. Raises
-        NotFound for an unknown log and for a start beyond its size."""
+        """Returns some lines from `start` to before `end`; none only at the end of the log. Raises NotFound for an
+        unknown log and for a start above its size."""
 
     async def inclusion(self, origin: str, index: int, size: int) -> Sequence[bytes]: ...
 
@@ -121,7 +118,7 @@ class ArtifactReads(Protocol):
 
 class BlobReads(Protocol):
     async def stat(self, digests: Sequence[Digest]) -> Sequence[BlobStat]:
-        """One for each, in order."""
+        """Returns one result per digest, in order."""
 
     async def records(self, digest: Digest, layout: str) -> bytes:
         """Raises NotFound."""
@@ -130,24 +127,24 @@ class BlobReads(Protocol):
         """Raises NotFound."""
 
     def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Up to `length` bytes, fewer only at the end of the blob. Raises NotFound."""
+        """Yields `length` bytes, fewer only at the end of the blob. Raises NotFound."""
 
 
 class PublishService(Protocol):
     async def submit(self, caller: Caller, lines: Sequence[bytes], objects: Sequence[InlineObject]) -> Submitted:
-        """Raises Refused where this caller may not publish here."""
+        """Log lines, or return the missing objects. Raises Refused if this caller may not publish here."""
 
     async def upload(self, caller: Caller, header: UploadHeader, chunks: AsyncIterator[bytes]) -> int:
-        """Take what comes; gives how much of the object is here. The caller sends no byte before `chunks` is asked for
-        the first: refuse before. `chunks` may end early, or raise."""
+        """Store the chunks. Returns how many bytes of the object are stored. The caller sends no data until `chunks`
+        is read first: refuse before that. `chunks` may end early, or raise."""
 
 
 class OperateService(Protocol):
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
-        """Whether it was held already. `path` is absolute."""
+        """Add the file at `path` (absolute) to the store. Returns whether it was stored already."""
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
-        """Keep a request to join, or dismiss it. Raises NotFound, OutOfSpace."""
+        """Keep or dismiss a request to join. Raises NotFound, OutOfSpace."""
 
     async def status(self) -> NodeStatus: ...
 
@@ -178,11 +175,11 @@ class CharterServicer(CharterServiceServicer):
     async def GetEpochs(
         self, request: charter_pb2.GetEpochsRequest, context: Context
     ) -> AsyncIterator[node_pb2.GetCharterResponse]:
-        start, room = read_integer(request.from_epoch, "epoch"), limits.ANSWER
+        start, bytes_left = read_integer(request.from_epoch, "epoch"), limits.ANSWER
         async with aclosing(_at_most(limits.EPOCHS, self._governance.epochs(start))) as epochs:
             async for charter in epochs:
-                room -= len(charter.body) + sum(map(len, charter.certificate))
-                if room < 0 and charter.epoch > start:
+                bytes_left -= len(charter.body) + sum(map(len, charter.certificate))
+                if bytes_left < 0 and charter.epoch > start:
                     return
                 for part in _parts(charter):
                     yield encode_charter(part)
@@ -190,11 +187,11 @@ class CharterServicer(CharterServiceServicer):
     async def GetProceedings(
         self, request: charter_pb2.GetProceedingsRequest, context: Context
     ) -> AsyncIterator[types_pb2.Located]:
-        prev, room = read_digest(request.prev) if request.HasField("prev") else None, limits.PROCEEDINGS_BYTES
-        async with aclosing(_at_most(limits.PROCEEDINGS, self._governance.proceedings(prev))) as lines:
+        prev, bytes_left = read_digest(request.prev) if request.HasField("prev") else None, limits.NEXT_EPOCH_BYTES
+        async with aclosing(_at_most(limits.NEXT_EPOCH_LINES, self._governance.next_epoch_entries(prev))) as lines:
             async for located in lines:
-                room -= len(located.line)
-                if room < 0:
+                bytes_left -= len(located.line)
+                if bytes_left < 0:
                     return
                 yield encode_located(located)
 
@@ -298,13 +295,13 @@ class BlobServicer(BlobServiceServicer):
         if not stat.have:
             raise NotFound("no such object here", why=f"this node does not hold {digest}")
         if stat.size > limits.OBJECT:
-            raise Malformed("not a small object", why=f"it has {stat.size} bytes", hint="use Read", code="OVERSIZED")
+            raise Malformed("object too large", why=f"it has {stat.size} bytes", hint="use Read", code="OVERSIZED")
         async with aclosing(self._blobs.read(digest, 0, stat.size)) as chunks:
             async for chunk in chunks:
                 yield blob_pb2.Chunk(data=chunk)
 
     async def GetRecords(self, request: blob_pb2.GetRecordsRequest, context: Context) -> AsyncIterator[blob_pb2.Chunk]:
-        layout = read_text(request.layout, "layout", limits.WORD)
+        layout = read_text(request.layout, "layout", limits.LABEL)
         records = await self._blobs.records(read_digest(request.blob), layout)
         for start in range(0, len(records), limits.CHUNK):
             yield blob_pb2.Chunk(data=records[start : start + limits.CHUNK])
@@ -320,7 +317,7 @@ class BlobServicer(BlobServiceServicer):
         return blob_pb2.ListLocationsResponse(locations=map(encode_location, locations[: limits.LOCATIONS]))
 
     async def Read(self, request: blob_pb2.ReadRequest, context: Context) -> AsyncIterator[Any]:
-        """The bytes themselves; `server` registers this call without a serializer."""
+        """Yields the raw bytes; `server` registers this call without a serializer."""
         offset = read_integer(request.offset, "offset")
         length = read_integer(request.length, "length", least=1, most=limits.READ)
         async with aclosing(self._blobs.read(read_digest(request.digest), offset, length)) as chunks:
@@ -344,7 +341,7 @@ class PublishServicer(PublishServiceServicer):
     ) -> publish_pb2.UploadResponse:
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("part") != "header":
-            raise Malformed("no upload header", why="the first message says what the others are")
+            raise Malformed("no upload header", why="the first message must be a header")
         header = decode_upload_header(first.header)
         chunks = _chunks(request_iterator, header.size - header.offset, context)
         received = await self._publishing.upload(CALLER.get(), header, chunks)
@@ -359,7 +356,7 @@ class OperatorServicer(OperatorServiceServicer):
         require_operator()
         path = Path(read_text(request.path, "path", limits.PATH))
         if not path.is_absolute():
-            raise Malformed("not an absolute path", why="the node runs in a directory of its own")
+            raise Malformed("not an absolute path", why="the node has another working directory")
         digest, size = read_digest(request.object.digest), read_integer(request.object.size, "size")
         return operator_pb2.AdoptResponse(already_held=await self._operating.adopt(path, digest, size))
 
@@ -378,7 +375,7 @@ class OperatorServicer(OperatorServiceServicer):
 
 
 def _parts(charter: Charter) -> Iterable[Charter]:
-    """A charter in pieces that fit one message each."""
+    """Splits a charter into parts that fit into one message."""
     for start in range(0, len(charter.body), limits.CHUNK):
         yield Charter(charter.epoch, charter.body[start : start + limits.CHUNK], ())
     for lines in _batches(charter.certificate):
@@ -386,7 +383,7 @@ def _parts(charter: Charter) -> Iterable[Charter]:
 
 
 def _batches(lines: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
-    """Runs of lines that fit one message: at most CHUNK bytes and BATCH_LINES lines."""
+    """Splits lines into batches that fit into one message: at most CHUNK bytes and BATCH_LINES lines."""
     batch: list[bytes] = []
     size = 0
     for line in lines:
@@ -411,10 +408,10 @@ async def _at_most(count: int, values: AsyncGenerator[V, None]) -> AsyncGenerato
 async def _chunks(
     requests: AsyncIterator[publish_pb2.UploadRequest], size: int, context: Context
 ) -> AsyncGenerator[bytes, None]:
-    """The data of an upload, asked for when the first of it is wanted, and not more than its header promised."""
+    """Yields the data of an upload. Asks for it at the first read. Raises Malformed above the header's size."""
     await context.send_initial_metadata((GO_AHEAD,))
     async for request in requests:
         size -= len(request.data)
         if not request.data or size < 0:
-            raise Malformed("not the promised bytes", why="a chunk is empty, or there are more than the header says")
+            raise Malformed("the data does not match its header", why="a chunk is empty, or there are too many bytes")
         yield read_data(request.data, "chunk", limits.CHUNK)

@@ -1,6 +1,6 @@
-"""GetStatusResponse <-> NodeStatus: the same craft as `codecs`, in a room of its own because only operators meet it.
+"""Conversion between GetStatusResponse and NodeStatus, as in `messages`. Only operators use it.
 
-Encoding cleans the sentences, since errors of peers and of the system end up in them.
+Encoding cleans the texts, because they can contain errors of peers and of the operating system.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def encode_status(status: NodeStatus) -> operator_pb2.GetStatusResponse:
         holds=status.holds,
         misbehaviour=status.misbehaviour,
         quotas=map(_encode_quota, status.quotas),
-        warnings=(clean(warning, limits.SENTENCE) for warning in status.warnings),
+        warnings=(clean(warning, limits.STATUS_TEXT) for warning in status.warnings),
         served=map(_encode_served, status.served),
         governance=_encode_governance(status.governance) if status.governance else None,
     )
@@ -58,7 +58,7 @@ def decode_status(message: operator_pb2.GetStatusResponse) -> NodeStatus:
         holds=read_integer(message.holds, "holds"),
         misbehaviour=read_integer(message.misbehaviour, "misbehaviour"),
         quotas=read_many(message.quotas, "quotas", most, _decode_quota),
-        warnings=read_many(message.warnings, "warnings", most, _sentence),
+        warnings=read_many(message.warnings, "warnings", most, _text),
         served=read_many(message.served, "sums of bytes served", most, _decode_served),
         governance=_decode_governance(message.governance) if message.HasField("governance") else None,
     )
@@ -72,7 +72,7 @@ def _encode_peer(peer: PeerStatus) -> operator_pb2.PeerStatus:
         reachable=peer.reachable,
         last_seen=peer.last_seen,
         lag=peer.lag,
-        last_error=clean(peer.last_error, limits.SENTENCE),
+        last_error=clean(peer.last_error, limits.STATUS_TEXT),
     )
 
 
@@ -84,7 +84,7 @@ def _decode_peer(message: operator_pb2.PeerStatus) -> PeerStatus:
         reachable=message.reachable,
         last_seen=read_integer(message.last_seen, "time"),
         lag=read_integer(message.lag, "lag"),
-        last_error=_sentence(message.last_error),
+        last_error=_text(message.last_error),
     )
 
 
@@ -192,12 +192,12 @@ def _encode_draft(draft: DraftStatus) -> operator_pb2.DraftStatus:
     return operator_pb2.DraftStatus(
         body=encode_digest(draft.body),
         by=clean(draft.by, limits.NAME),
-        text=clean(draft.text, limits.SENTENCE),
+        text=clean(draft.text, limits.STATUS_TEXT),
         intents=draft.intents,
         ratified=draft.ratified,
         quorum=draft.quorum,
         missing=(clean(name, limits.NAME) for name in draft.missing),
-        objection=clean(draft.objection, limits.SENTENCE),
+        objection=clean(draft.objection, limits.STATUS_TEXT),
     )
 
 
@@ -205,12 +205,12 @@ def _decode_draft(message: operator_pb2.DraftStatus) -> DraftStatus:
     return DraftStatus(
         body=read_digest(message.body),
         by=_name(message.by),
-        text=_sentence(message.text),
+        text=_text(message.text),
         intents=read_integer(message.intents, "readings"),
         ratified=read_integer(message.ratified, "readings"),
         quorum=read_integer(message.quorum, "quorum"),
         missing=read_many(message.missing, "names", limits.STATUS_ITEMS, _name),
-        objection=_sentence(message.objection),
+        objection=_text(message.objection),
     )
 
 
@@ -220,7 +220,7 @@ def _encode_duty(duty: DutyStatus) -> operator_pb2.DutyStatus:
         action=duty.action,
         body=encode_digest(duty.body),
         round=duty.round,
-        why=clean(duty.why, limits.SENTENCE),
+        why=clean(duty.why, limits.STATUS_TEXT),
         own=duty.own,
     )
 
@@ -228,10 +228,10 @@ def _encode_duty(duty: DutyStatus) -> operator_pb2.DutyStatus:
 def _decode_duty(message: operator_pb2.DutyStatus) -> DutyStatus:
     return DutyStatus(
         member=_name(message.member),
-        action=read_text(message.action, "action", limits.WORD),
+        action=read_text(message.action, "action", limits.LABEL),
         body=read_digest(message.body),
         round=read_integer(message.round, "round"),
-        why=_sentence(message.why),
+        why=_text(message.why),
         own=message.own,
     )
 
@@ -258,5 +258,5 @@ def _name(value: str) -> str:
     return read_text(value, "name", limits.NAME)
 
 
-def _sentence(value: str) -> str:
-    return read_text(value, "sentence", limits.SENTENCE)
+def _text(value: str) -> str:
+    return read_text(value, "text", limits.STATUS_TEXT)

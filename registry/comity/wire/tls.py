@@ -1,36 +1,21 @@
-"""Network addresses, `host:port`. They are hints from strangers, and gRPC reads more into a target than that: a
-`unix:` or `xds:` scheme must never come in this way.
+"""TLS between nodes: addresses, node certificates and pins, gRPC channels, and HTTPS range requests.
 
-TLS certificates of nodes. The certificate itself is the pin: equal bytes, or a stranger.
+A pin is a whole certificate: the peer must show exactly these bytes. Authorities, host names and validity are not
+checked. Node-records, signed by the member's keys, have the DER of the certificate to pin. Integrity comes from hashes.
 
-A node shows one self-signed ECDSA P-256 certificate: gRPC's BoringSSL has no Ed25519 certificates, and a validity that
-spans all clocks keeps time out of the matter. The node-record, signed by the member's keys, binds its DER.
+A node has one self-signed ECDSA P-256 certificate, because gRPC's BoringSSL does not support Ed25519 certificates. It
+is valid at all times, so clocks do not matter. All its fields are a function of its key, except the signature, and no
+other certificate can be pinned. There are two reasons, both tested with grpcio 1.78 and 1.85:
+- gRPC has no pins, only roots, and a root may also *issue* certificates. A critical keyUsage without keyCertSign
+  prevents that. basicConstraints does not: certificates issued by a pinned CA:false certificate without keyUsage were
+  accepted on both sides.
+- A server gives all its pins to BoringSSL in one bundle. A certificate that BoringSSL cannot parse, but `cryptography`
+  can, ends the parsing of the bundle, so one member could exclude all members whose pins follow.
+The server also compares the certificate of a client byte by byte (`access.MutualAccess`).
 
-A node certificate is a function of its key, up to the signature, and nothing else is ever pinned. Two reasons, both
-tried with grpcio 1.78 and 1.85:
-- gRPC knows no pins, only roots, and whatever it trusts as a root it also trusts to *issue*. A critical keyUsage
-  without keyCertSign takes that away. basicConstraints does not: what a pinned CA:false certificate without keyUsage
-  had issued was accepted on both sides.
-- A server hands all its pins to BoringSSL in one bundle, and one that BoringSSL cannot read, though `cryptography` can,
-  ends the reading of the bundle: a single member could lock out all whose pins come after its own.
-
-The server compares what a client shows byte for byte besides (`guards`).
-
-
-Why does it not connect? gRPC calls a refused handshake UNAVAILABLE, and no more; one plain TLS connection tells.
-
-Nothing is trusted for what is seen here: the answer is a better sentence for a person.
-
-
-Channels to nodes: the other side shows exactly the certificate that was pinned, or there is no connection.
-
-Which certificate to pin is not decided here: node-records say it. The doors that channels lead to are in `doors`.
-
-
-HTTPS between those who pin each other's certificates: the same rule as for gRPC, for ranges of blobs.
-
-Equal bytes of the certificate, or a stranger. No authority, host name or validity is looked at: the node-record says
-which certificate a node shows, and integrity comes from hashes. The client half is blocking, for threads.
+Addresses come from unknown peers. gRPC accepts schemes such as `unix:` and `xds:` in a target, so `Address` allows only
+`host:port`. gRPC reports a refused handshake only as UNAVAILABLE; `explain_failure` opens one plain TLS connection to
+find the reason, for the error text only.
 """
 
 from __future__ import annotations
@@ -81,7 +66,7 @@ class Address:
         host = host[1:-1] if bracketed else host
         literal = _literal(host)
         if bracketed != (literal is not None and literal.version == 6):
-            raise Malformed("not an address", why="an IPv6 address, and nothing else, stands in brackets")
+            raise Malformed("not an address", why="an IPv6 address must be in brackets, and nothing else may be")
         if literal is None and (len(host) > 253 or not _HOST_NAME.match(host)):
             raise Malformed("not an address", why=f"expected host:port, got {text[:80]!r}")
         if not re.fullmatch("[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65_535:
@@ -93,7 +78,7 @@ class Address:
 
     @property
     def target(self) -> str:
-        """What gRPC is told, with its scheme spelled out."""
+        """The target for gRPC, with an explicit scheme."""
         literal = _literal(self.host)
         return f"dns:///{self}" if literal is None else f"ipv{literal.version}:{self}"
 
@@ -107,17 +92,18 @@ class Address:
 
 
 def caller_name(host: str) -> str:
-    """What one caller is counted by: an IPv4 address, or the /64 of an IPv6 one, which is what one host has.
+    """Returns the key for the rate limits of a caller: an IPv4 address, or the /64 of an IPv6 address, which one host
+    has.
 
-    `host` is a socket's peer address, a zone behind a `%` allowed; anything else gives `elsewhere`.
+    `host` is the peer address of a socket, possibly with a zone after `%`; returns `elsewhere` for anything else.
     """
     return _network(host, 32, 64)
 
 
 def address_block(host: str) -> str:
-    """What strangers share connections by: the /24 of an IPv4 address, the /48 of an IPv6 one.
+    """Returns the block by which unknown clients share connections: the /24 of an IPv4 address, the /48 of an IPv6 one.
 
-    These are the smallest blocks that are routed by themselves: one party easily has all of one, and rarely many.
+    These are the smallest blocks that are routed separately: one party can easily have one block, but rarely many.
     """
     return _network(host, 24, 48)
 
@@ -155,42 +141,42 @@ _SIGNATURES_ONLY: Final = x509.KeyUsage(
     decipher_only=False,
 )
 
-# A builder tells its bytes only by signing them; whose signature it is does not matter there.
-_SOME_KEY: Final = ec.derive_private_key(1, ec.SECP256R1())
+# A builder returns its bytes only when it signs them; the key does not matter there.
+_DUMMY_KEY: Final = ec.derive_private_key(1, ec.SECP256R1())
 
 
 @dataclass(frozen=True, slots=True)
 class TlsIdentity:
-    """What this side shows in a handshake: its certificate (DER), and the ecdsa-p256 key to it."""
+    """The certificate (DER) that this side shows in a handshake, and its ecdsa-p256 key."""
 
     certificate: bytes
     key: PrivateKey
 
     def pem(self) -> tuple[bytes, bytes]:
-        """Key and certificate, as gRPC takes them."""
+        """Returns key and certificate in PEM, in the order of gRPC."""
         return self.key.to_pem(), to_pem(self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificatePin:
-    """A certificate that the other side must show, and the DNS name in it that gRPC wants to hear."""
+    """A certificate that the peer must show, and the DNS name in it that gRPC checks."""
 
     certificate: bytes
     server_name: str
 
     @classmethod
     def of(cls, certificate: bytes) -> CertificatePin:
-        """Pin a certificate (DER). Raises Malformed unless it is one that `make_certificate` makes."""
+        """Pin a certificate (DER). Raises Malformed unless it has the profile of `make_certificate`."""
         if len(certificate) > MAX_DER:
-            raise Malformed("certificate too large", why=f"at most {MAX_DER} bytes are read")
+            raise Malformed("certificate too large", why=f"at most {MAX_DER} bytes")
         key = certificate_key(certificate)
-        expected = _template(key).sign(_SOME_KEY, hashes.SHA256())
+        expected = _template(key).sign(_DUMMY_KEY, hashes.SHA256())
         shown = x509.load_der_x509_certificate(certificate)
-        spelled_once = certificate.endswith(b"\0" + shown.signature)  # no unused bits, which `cryptography` ignores
-        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes or not spelled_once:
+        canonical = certificate.endswith(b"\0" + shown.signature)  # excludes unused bits, which `cryptography` ignores
+        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes or not canonical:
             raise Malformed(
                 "not a node certificate",
-                why="nothing in one is free but its key and its signature, and this one differs elsewhere",
+                why="only key and signature may differ from the profile, and another field differs",
                 code="CERTIFICATE-PROFILE",
             )
         try:
@@ -201,8 +187,8 @@ class CertificatePin:
 
 
 def make_certificate(key: PrivateKey) -> bytes:
-    """The self-signed node certificate of an ecdsa-p256 key, DER. ECDSA signatures are random, so a node makes it once
-    and keeps it. Raises Malformed for a key of another kind.
+    """Make the self-signed node certificate (DER) of an ecdsa-p256 key. ECDSA signatures are random, so a node makes it
+    once and stores it. Raises Malformed for another type of key.
 
     X.509 v3; serial: the first 128 bits of the key id, lowest bit set; signature ecdsa-with-SHA256; issuer and subject
     CN=`n-<32 hex digits of the key id>.comity.invalid`; valid 1970-01-01T00:00:00Z to 9999-12-31T23:59:59Z; extensions
@@ -210,7 +196,7 @@ def make_certificate(key: PrivateKey) -> bytes:
     """
     signer = serialization.load_pem_private_key(key.to_pem(), password=None)
     if key.alg != "ecdsa-p256" or not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise Malformed("wrong kind of TLS key", why=f"node certificates are ecdsa-p256, not {key.alg}")
+        raise Malformed("wrong type of TLS key", why=f"node certificates need ecdsa-p256, not {key.alg}")
     return _template(key.public).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
@@ -239,22 +225,23 @@ def to_pem(certificate: bytes) -> bytes:
 
 
 def from_pem(pem: bytes) -> bytes:
-    """The bytes in the one PEM block of `pem`; whether they are a certificate, `Pin.of` says. Raises Malformed."""
+    """Returns the bytes in the one PEM block of `pem`; `CertificatePin.of` checks them. Raises Malformed."""
     if len(pem) > 2 * MAX_DER:
-        raise Malformed("certificate too large", why=f"at most {2 * MAX_DER} bytes are read")
+        raise Malformed("certificate too large", why=f"at most {2 * MAX_DER} bytes")
     try:
         return ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
     except ValueError as error:
         raise Malformed("not a certificate", why="expected one PEM block") from error
 
 
-_PATIENCE: Final = 5.0
+_PROBE_TIMEOUT: Final = 5.0
+"""Seconds."""
 
 
 async def explain_failure(address: Address, pin: CertificatePin, identity: TlsIdentity | None) -> ComityError | None:
-    """The most likely reason why a channel to `address` fails, or None where nothing seems wrong. Never raises."""
+    """Returns the most likely reason why a channel to `address` fails, or None. Never raises."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection(
                 address.host, address.port, ssl=_probe_context(), server_hostname=pin.server_name
             )
@@ -262,14 +249,14 @@ async def explain_failure(address: Address, pin: CertificatePin, identity: TlsId
                 shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 if shown != pin.certificate:
                     return _wrong_pin(address, pin, shown or b"")
-                return None if await _lets_in(reader) else _not_let_in(address, identity)
+                return None if await _admits_anyone(reader) else _certificate_refused(address, identity)
             finally:
                 writer.transport.abort()
     except ssl.SSLError as error:
         return Unavailable(f"{address} does not speak TLS 1.3", why=error.reason or "", code="NO-TLS")
     except (OSError, TimeoutError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
-        hint = "check the address, and that the node runs and its port is open"
+        hint = "check the address, that the node runs, and that its port is open"
         return Unavailable(f"{address} cannot be reached", why=why, hint=hint, code="UNREACHABLE")
 
 
@@ -282,8 +269,8 @@ def _probe_context() -> ssl.SSLContext:
     return context
 
 
-async def _lets_in(reader: asyncio.StreamReader) -> bool:
-    """Whether the server greets us, who showed no certificate. A mutual door hangs up instead."""
+async def _admits_anyone(reader: asyncio.StreamReader) -> bool:
+    """Returns whether the server continues without a client certificate. A mutual port closes the connection."""
     try:
         return bool(await reader.read(1))
     except (ssl.SSLError, ConnectionError):
@@ -293,34 +280,34 @@ async def _lets_in(reader: asyncio.StreamReader) -> bool:
 def _wrong_pin(address: Address, pin: CertificatePin, shown: bytes) -> Refused:
     return Refused(
         f"{address} is not the node that was pinned",
-        why=f"it shows certificate {short(sha256(shown))}, pinned is {short(sha256(pin.certificate))}",
-        hint="get the node's newest node-record from another member, or ask its operator which certificate it shows",
+        why=f"it shows certificate {short(sha256(shown))}, the pin is {short(sha256(pin.certificate))}",
+        hint="get the node's newest node-record from another member, or ask its operator for the certificate",
         code="PIN-MISMATCH",
     )
 
 
-def _not_let_in(address: Address, identity: TlsIdentity | None) -> Refused:
+def _certificate_refused(address: Address, identity: TlsIdentity | None) -> Refused:
     if identity is None:
         return Refused(
-            f"{address} asks for a certificate",
-            why="this is the port for members' nodes, and no certificate was shown",
+            f"{address} requires a certificate",
+            why="this port is for nodes of members, and no certificate was shown",
             hint="use the node's open port",
             code="CERTIFICATE-REQUIRED",
         )
     return Refused(
-        f"{address} did not let this node in",
-        why=f"it shows the pinned certificate, but hangs up on ours, {short(sha256(identity.certificate))}",
-        hint="ask its operator whether it holds this node's newest node-record",
+        f"{address} refused this node's certificate",
+        why=f"it has the pinned certificate, but closes the connection for {short(sha256(identity.certificate))}",
+        hint="ask its operator whether it has this node's newest node-record",
         code="CERTIFICATE-UNKNOWN",
     )
 
 
 async def explain_socket(socket: Path) -> ComityError | None:
-    """The same for a node's Unix socket."""
+    """Returns the most likely reason why a channel to a node's Unix socket fails, or None. Never raises."""
     try:
         _, writer = await asyncio.open_unix_connection(socket)
     except PermissionError:
-        return Refused(f"{socket} may not be used", why="its permissions do not let this user in", code="SOCKET-DENIED")
+        return Refused(f"no access to {socket}", why="its file permissions exclude this user", code="SOCKET-DENIED")
     except OSError as error:
         hint = "start the node with: comity serve --dir HOME"
         return Unavailable("no node answers", why=f"{socket}: {error.strerror}", hint=hint, code="UNREACHABLE")
@@ -331,10 +318,10 @@ async def explain_socket(socket: Path) -> ComityError | None:
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", limits.MESSAGE),
     ("grpc.max_send_message_length", limits.MESSAGE),
-    # A peer that vanished without a word is noticed within a minute, while calls wait for it.
+    # A peer that disappeared is detected within a minute, while calls wait for it.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # A peer that comes back is found within seconds; the default backs off to two minutes.
+    # Reconnects within seconds after a peer restarts; the default backs off to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 10_000),
 )
@@ -342,7 +329,7 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PinnedChannel:
-    """A channel, and a way to find out why it does not connect."""
+    """A channel, and a function that returns the reason why it does not connect."""
 
     channel: grpc.aio.Channel
     explain: Callable[[], Awaitable[ComityError | None]]
@@ -351,10 +338,10 @@ class PinnedChannel:
 def connect(
     address: Address, pin: CertificatePin, identity: TlsIdentity | None = None, *, proxy: bool = False
 ) -> PinnedChannel:
-    """A channel to the node that shows exactly the pinned certificate; `identity` is shown where there is one.
+    """Create a channel to the node with exactly the pinned certificate; shows `identity` if given.
 
-    `proxy` lets gRPC use `https_proxy` and `no_proxy` of the environment, never for loopback. Connecting begins with
-    the first call. Must be called where an event loop runs.
+    `proxy` allows gRPC to use `https_proxy` and `no_proxy` of the environment, never for loopback. The channel connects
+    at the first call. Requires a running event loop.
     """
     key, chain = identity.pem() if identity else (None, None)
     options = (
@@ -368,7 +355,7 @@ def connect(
 
 
 def connect_operator(socket: Path) -> PinnedChannel:
-    """A channel to a node on this machine over its Unix socket."""
+    """Create a channel to a node on this machine over its Unix socket."""
     credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
     options = (*_OPTIONS, ("grpc.enable_http_proxy", 0))
     channel = grpc.aio.secure_channel(f"unix:{socket}", credentials, options=options)
@@ -380,12 +367,12 @@ _EXPIRED: Final = frozenset({401, 403, 410})
 
 
 def server_context(identity: TlsIdentity) -> ssl.SSLContext:
-    """For a server that shows the node's certificate, as the open port does. TLS 1.3 only."""
+    """Create the context of a server with the node's certificate, without client certificates. TLS 1.3 only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
     key, chain = identity.pem()
-    # OpenSSL's binding reads files only; this one is in memory, without a name, and gone at the end of the block.
+    # The binding of OpenSSL reads only files; this one is anonymous, in memory, and closed after the block.
     with os.fdopen(os.memfd_create("comity-tls", os.MFD_CLOEXEC), "wb") as file:
         file.write(key + chain)
         file.flush()
@@ -395,19 +382,19 @@ def server_context(identity: TlsIdentity) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class RangeUrl:
-    """Where one blob is to be had by ranges, over HTTPS. The target is a secret: it is in no error and no `repr`."""
+    """The HTTPS URL of one blob, read by ranges. The target is a secret: it is in no error and no `repr`."""
 
     address: Address
     target: str
 
     @classmethod
     def parse(cls, url: str) -> RangeUrl:
-        """Raises Malformed for anything but `https://host[:port]/path[?query]`; a node says what it likes."""
+        """Parse `https://host[:port]/path[?query]`, which is unverified data of a node. Raises Malformed."""
         try:
             parts = urlsplit(url)
             port = 443 if parts.port is None else parts.port
         except ValueError as error:
-            raise Malformed("not a location", why="it is no URL") from error
+            raise Malformed("not a location", why="not a URL") from error
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         if parts.scheme != "https" or "@" in parts.netloc or parts.fragment or not _TARGET.fullmatch(target):
             raise Malformed("not a location", why="expected https://host/path")
@@ -419,65 +406,65 @@ class RangeUrl:
 
 
 class RangeClient:
-    """One connection, for one request at a time; made with the first, and again where it was lost. Blocking.
+    """One connection, for one request at a time. Connects at the first request, and reconnects after a loss. Blocking.
 
     Args:
-        pin: the certificate that the other side has to show; None for a service that an authority of this machine's
-            vouches for.
-        patience: seconds without a byte after which it has failed.
+        pin: the certificate that the server must show; None for a service with a certificate of an authority that this
+            machine trusts.
+        timeout: seconds without data after which a request fails.
     """
 
-    def __init__(self, address: Address, pin: CertificatePin | None, *, patience: float) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None, *, timeout: float) -> None:
         self.address = address
         self.pin = pin
-        self._connection = _Pinned(address, pin, patience)
+        self._connection = _PinnedConnection(address, pin, timeout)
         self._response: http.client.HTTPResponse | None = None
 
     def begin(self, url: RangeUrl, offset: int, length: int, most: int) -> bytes:
-        """Ask for one range, and give its first bytes, at most `most`; `read` gives the others.
+        """Request one range. Returns its first bytes, at most `most`; `read` returns the others.
 
-        Raises Unavailable (CONNECTION, HTTP), Refused (PIN-MISMATCH, URL-EXPIRED), NotFound, and Malformed (RANGE)
-        where the answer is not that range.
+        Raises Unavailable (CONNECTION, HTTP), Refused (PIN-MISMATCH, URL-EXPIRED), NotFound, and Malformed (RANGE) if
+        the answer is not that range.
         """
-        if not self._asked_again(url, offset, length):
-            with self._losses():
-                self._ask(url, offset, length)
+        if not self._reuse_connection(url, offset, length):
+            with self._connection_errors():
+                self._request(url, offset, length)
         return self.read(most)
 
     def read(self, most: int) -> bytes:
-        """The next bytes of the range, none at its end. Raises Unavailable (CONNECTION)."""
-        assert self._response is not None, "a range is read once its answer has begun"
-        with self._losses():
+        """Returns the next bytes of the range, none at its end. Raises Unavailable (CONNECTION)."""
+        assert self._response is not None, "call begin before read"
+        with self._connection_errors():
             return self._response.read(most)
 
     def abort(self) -> None:
-        """Give up what another thread is waiting for; it gets an error, and nothing more can be asked. `close` then."""
+        """Abort the request of another thread, which gets an error. After this only `close` may be called."""
         self._connection.abort()
 
     def close(self) -> None:
-        """Not while another thread is at work here."""
+        """Close the connection. Must not be called while another thread uses it."""
         self._connection.close()
 
-    def _asked_again(self, url: RangeUrl, offset: int, length: int) -> bool:
-        """Ask on the connection that is there, if it still is: both sides end those that are idle."""
+    def _reuse_connection(self, url: RangeUrl, offset: int, length: int) -> bool:
+        """Send the request on the existing connection. Returns False if it is closed: both sides close idle ones."""
         if self._connection.sock is None:
             return False
         try:
-            self._ask(url, offset, length)
+            self._request(url, offset, length)
         except (http.client.HTTPException, OSError):
             self.close()
             return False
         return True
 
     @contextlib.contextmanager
-    def _losses(self) -> Iterator[None]:
+    def _connection_errors(self) -> Iterator[None]:
         try:
             yield
         except (http.client.HTTPException, OSError) as error:
             self.close()
-            raise _lost(self.address, error) from error
+            raise _connection_failed(self.address, error) from error
 
-    def _ask(self, url: RangeUrl, offset: int, length: int) -> None:
+    def _request(self, url: RangeUrl, offset: int, length: int) -> None:
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
         self._connection.request("GET", url.target, headers=wanted)
         response = self._connection.getresponse()
@@ -490,12 +477,12 @@ class RangeClient:
         self._response = response
 
 
-class _Pinned(http.client.HTTPSConnection):
-    """Compares the certificate before the first request is sent."""
+class _PinnedConnection(http.client.HTTPSConnection):
+    """Checks the certificate before it sends the first request."""
 
-    def __init__(self, address: Address, pin: CertificatePin | None, patience: float) -> None:
+    def __init__(self, address: Address, pin: CertificatePin | None, timeout: float) -> None:
         context = ssl.create_default_context() if pin is None else _http_context()
-        super().__init__(address.host, address.port, timeout=patience, context=context)
+        super().__init__(address.host, address.port, timeout=timeout, context=context)
         self._address = address
         self._pin = pin
         self._aborted = False
@@ -505,17 +492,18 @@ class _Pinned(http.client.HTTPSConnection):
         assert isinstance(self.sock, ssl.SSLSocket)
         if self._aborted:
             self.close()
-            raise ConnectionAbortedError("given up")
+            raise ConnectionAbortedError("aborted")
         shown = self.sock.getpeercert(binary_form=True) or b""
         if self._pin is not None and shown != self._pin.certificate:
             self.close()
-            why = f"it shows certificate {short(sha256(shown))}, pinned is {short(sha256(self._pin.certificate))}"
+            why = f"it shows certificate {short(sha256(shown))}, the pin is {short(sha256(self._pin.certificate))}"
             raise Refused(f"{self._address} is not the node that was pinned", why=why, code="PIN-MISMATCH")
 
     def abort(self) -> None:
         self._aborted = True
         if self.sock is not None:
-            with contextlib.suppress(OSError):  # past `ssl`, whose own method also frees what the other thread uses
+            # Not `SSLSocket.shutdown`, which also frees objects that the other thread uses.
+            with contextlib.suppress(OSError):
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
@@ -533,20 +521,20 @@ def _check(response: http.client.HTTPResponse, offset: int, length: int, address
     if status in _EXPIRED:
         raise Refused("the location is no longer valid", why=f"{address} answers {status}", code="URL-EXPIRED")
     if status == 404:
-        raise NotFound("the blob is not here", why=f"{address} answers {status}")
+        raise NotFound("the node does not have the blob", why=f"{address} answers {status}")
     if status == 429 or status >= 500:
-        raise Unavailable("not served now", why=f"{address} answers {status}", code="HTTP")
+        raise Unavailable("not served at the moment", why=f"{address} answers {status}", code="HTTP")
     given = response.getheader("Content-Range", "")
     if status != 206 or response.chunked or response.length != length:
-        raise Malformed("not the range asked for", why=f"{address} answers {status} with another length", code="RANGE")
+        raise Malformed("not the requested range", why=f"{address} answers {status} with another length", code="RANGE")
     if not given.startswith(f"bytes {offset}-{offset + length - 1}/"):
-        raise Malformed("not the range asked for", why=f"{address} gives another one", code="RANGE")
+        raise Malformed("not the requested range", why=f"{address} sends another range", code="RANGE")
 
 
-def _lost(address: Address, error: Exception) -> Unavailable:
-    """What went wrong, without the URL."""
+def _connection_failed(address: Address, error: Exception) -> Unavailable:
+    """Returns the error of a connection, without the URL."""
     if isinstance(error, TimeoutError):
-        why = "no answer in time"
+        why = "timed out"
     else:
         why = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
-    return Unavailable(f"{address} was not reached", why=why, code="CONNECTION")
+    return Unavailable(f"the connection to {address} failed", why=why, code="CONNECTION")

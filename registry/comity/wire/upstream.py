@@ -1,10 +1,4 @@
-"""What travels about repositories elsewhere, as plain frozen values.
-
-UpstreamService's messages <-> values: the same craft as `codecs`.
-
-Calls of UpstreamService, for `NodeClient.upstream`. For operators of the node alone.
-
-The transport half of UpstreamService."""
+"""UpstreamService, for the node's operators only: values, codecs, client calls (`NodeClient.upstream`), servicer."""
 
 from __future__ import annotations
 
@@ -30,7 +24,7 @@ STATES: Final = ("same", "changed", "gone")
 
 @dataclass(frozen=True, slots=True)
 class ImportOrder:
-    """What a node is to mirror, or to take in from a folder on its machine. `token` is in no `repr`."""
+    """What a node should mirror, or import from a folder on its machine. `repr` omits `token`."""
 
     name: str
     endpoint: str = ""
@@ -51,7 +45,7 @@ class ImportStarted:
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """`count` more bytes of `path` are here and hashed; negative where some had to be thrown away."""
+    """`count` more bytes of `path` are stored and hashed; negative if some were discarded."""
 
     path: str
     count: int
@@ -59,7 +53,7 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImportWaiting:
-    """Nothing is asked for some seconds, and why."""
+    """The import waits for `seconds`, with the reason."""
 
     why: str
     seconds: int
@@ -67,7 +61,7 @@ class ImportWaiting:
 
 @dataclass(frozen=True, slots=True)
 class ImportDone:
-    """The `observed` line and where it stands in the node's log; `before`: it did so already."""
+    """The `observed` line and its position in the node's log; `before`: whether the log had it already."""
 
     line: bytes
     origin: str
@@ -80,7 +74,7 @@ ImportEvent: TypeAlias = ImportStarted | ImportProgress | ImportWaiting | Import
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCheck:
-    """How an upstream stands, one of `STATES`; `line` is the statement that was logged about it, if any."""
+    """The state of an upstream, one of `STATES`; `line` is the statement that was logged about it, if any."""
 
     state: str
     line: bytes = b""
@@ -101,9 +95,9 @@ def encode_order(order: ImportOrder) -> upstream_pb2.ImportRepositoryRequest:
 def decode_order(message: upstream_pb2.ImportRepositoryRequest) -> ImportOrder:
     folder = read_text(message.folder, "path", limits.PATH)
     if folder and not PurePosixPath(folder).is_absolute():
-        raise Malformed("not an absolute path", why="the node runs in a directory of its own")
+        raise Malformed("not an absolute path", why="the node has another working directory")
     if not folder and not message.name:
-        raise Malformed("nothing to import", why="neither a repository nor a folder is named")
+        raise Malformed("nothing to import", why="neither a repository nor a folder is given")
     return ImportOrder(
         name=read_text(message.name, "name", limits.NAME),
         endpoint=read_text(message.endpoint, "endpoint", limits.NAME),
@@ -125,7 +119,7 @@ def encode_event(event: ImportEvent) -> upstream_pb2.ImportRepositoryResponse:
             progress = upstream_pb2.ImportProgress(path=clean(event.path, limits.NAME), count=event.count)
             return upstream_pb2.ImportRepositoryResponse(progress=progress)
         case ImportWaiting():
-            waiting = upstream_pb2.ImportWaiting(why=clean(event.why, limits.SENTENCE), seconds=event.seconds)
+            waiting = upstream_pb2.ImportWaiting(why=clean(event.why, limits.STATUS_TEXT), seconds=event.seconds)
             return upstream_pb2.ImportRepositoryResponse(waiting=waiting)
         case ImportDone():
             done = upstream_pb2.ImportDone(line=event.line, origin=event.origin, index=event.index, before=event.before)
@@ -145,7 +139,7 @@ def decode_event(message: upstream_pb2.ImportRepositoryResponse) -> ImportEvent:
             return ImportProgress(read_text(message.progress.path, "path", limits.NAME), count)
         case "waiting":
             seconds = read_integer(message.waiting.seconds, "seconds")
-            return ImportWaiting(read_text(message.waiting.why, "reason", limits.SENTENCE), seconds)
+            return ImportWaiting(read_text(message.waiting.why, "reason", limits.STATUS_TEXT), seconds)
         case "done":
             return ImportDone(
                 read_line(message.done.line),
@@ -154,7 +148,7 @@ def decode_event(message: upstream_pb2.ImportRepositoryResponse) -> ImportEvent:
                 message.done.before,
             )
         case _:
-            raise Malformed("an event of no kind", why="the message holds none that is known here")
+            raise Malformed("unknown event", why="the message has no known event")
 
 
 def encode_check(check: UpstreamCheck) -> upstream_pb2.CheckUpstreamResponse:
@@ -163,32 +157,32 @@ def encode_check(check: UpstreamCheck) -> upstream_pb2.CheckUpstreamResponse:
 
 def decode_check(message: upstream_pb2.CheckUpstreamResponse) -> UpstreamCheck:
     if message.state not in STATES:
-        raise Malformed("not a state of an upstream", why=f"expected one of {', '.join(STATES)}")
+        raise Malformed("unknown upstream state", why=f"expected one of {', '.join(STATES)}")
     line = read_line(message.line) if message.line else b""
     return UpstreamCheck(message.state, line, read_integer(message.index, "index"))
 
 
 class UpstreamCalls:
-    """May raise what every call of `NodeClient` may."""
+    """Client calls. They also raise the errors of every `NodeClient` call."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._upstream = UpstreamServiceStub(calls.connection.channel)
 
     async def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
-        """Have the node import. Ends after an hour at the latest, with Unavailable (DEADLINE): call again then.
+        """Ask the node to import. Ends after at most one hour, with Unavailable (DEADLINE): then call again.
 
         Raises NotFound, Refused, Untrusted, OutOfSpace.
         """
         request = encode_order(order)
-        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # so that the longest deadline holds
+        size = int(limits.LONGEST_CALL * limits.SLOWEST)  # gives the longest deadline
         events = self._calls.stream(self._upstream.ImportRepository, request, items=limits.IMPORT_EVENTS, size=size)
         async with aclosing(events):
             async for event in events:
                 yield decode_event(event)
 
     async def check(self, name: str, token: str = "") -> UpstreamCheck:
-        """Have the node ask an upstream again. Raises NotFound, Refused."""
+        """Ask the node to check an upstream again. Raises NotFound, Refused."""
         request = upstream_pb2.CheckUpstreamRequest(name=name, token=token)
         return decode_check(await self._calls.unary(self._upstream.CheckUpstream, request))
 
@@ -197,13 +191,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ImportService(Protocol):
-    """The thinking half, for operators: see `services` for what holds of its methods."""
+    """The service logic, for operators only. For rules that apply to all methods see `services`."""
 
     def run(self, order: ImportOrder) -> AsyncGenerator[ImportEvent, None]:
-        """What happens, `ImportDone` last; something every few seconds. Closing it ends the work where it stands."""
+        """Import events, one at least every few seconds, `ImportDone` last. Closing the generator stops the import."""
 
     async def check(self, name: str, token: str) -> UpstreamCheck:
-        """Raises NotFound where this node observed no such commit."""
+        """Check an upstream. Raises NotFound if this node observed no such commit."""
 
 
 class UpstreamServicer(UpstreamServiceServicer):

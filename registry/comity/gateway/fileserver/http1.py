@@ -1,32 +1,19 @@
-"""The head of an HTTP/1.1 request, as a stranger sends it: parsed strictly, or refused.
+"""HTTP/1.1 for the file server: strict request parsing, byte ranges, signed URLs, responses, and sending with
+deadlines.
 
-Narrower than RFC 9112 on purpose: no bodies, no folded lines, no bare CR or LF, no empty line before the request line;
-what is not needed here is not read, and what could be read in two ways by two servers is refused. The connection ends
-with whatever is refused, so that nobody can hide a second request in a first one.
-
-
-Which bytes a request asks for. Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
-
-Signed URLs: a path that opens one blob for a short while, for whoever has it.
+Requests: stricter than RFC 9112. No bodies, folded lines, bare CR or LF, or leading empty lines; ambiguous requests are
+refused, and a refusal closes the connection, so that no second request can be smuggled. Ranges: RFC 9110, sections
+13.1.5 (If-Range) and 14 (Range). URLs open one blob for a limited time:
 
     /blobs/<sha256>?until=<POSIX seconds>&name=<file name>&peer=<node name>&mac=<base64url>
 
-`name` is what a browser should call the file, `peer` the node that was given the URL, for the accounts; both may be
-missing. The MAC is HMAC-SHA256 over everything before it. The key is made when the process starts and is kept nowhere,
-so that a restart ends every URL; whoever holds one gets a new one where it came from. A URL is a secret for as long as
-it lives: it is never logged.
+`name` is the download name, `peer` the node that got the URL, for accounting; both are optional. The MAC is HMAC-SHA256
+over everything before it. The key is random per process, so a restart invalidates all URLs. A URL is a secret while it
+is valid and is never logged.
 
-
-What a request is answered, as bytes of HTTP/1.1. No I/O.
-
-Two ways out of a socket: straight from the page cache (`sendfile`), or through TLS; and how long either may take.
-
-The sockets block, so that a call returns once all of its bytes are on their way: whoever wakes up in between has to
-wait for the interpreter's lock each time, which costs more than the sending. Patience is kept from outside: each step
-sets a `Deadline`, and the server cuts connections that have passed theirs.
-
-A client that takes less than `SLOWEST` bytes a second, or nothing for `STALLED` seconds, is given up: it holds a
-thread, and what it holds others cannot have. What a stalled client costs is that thread and, with TLS, one buffer.
+Sending uses `sendfile`, or TLS. Sockets are blocking, because waking up between writes would need the interpreter lock
+each time. Each step sets a `Deadline`, and the server closes connections that pass it: a client that takes less than
+`SLOWEST` bytes a second, or nothing for `STALLED` seconds, holds a thread and, with TLS, a buffer.
 """
 
 from __future__ import annotations
@@ -47,14 +34,14 @@ from typing import Final, Literal, Protocol, cast
 from urllib.parse import quote, unquote
 
 from comity.content.durable import disk_errors
-from comity.gateway.fileserver.verified import FilePart
-from comity.gateway.http import HEADERS, answer
+from comity.gateway.fileserver.verified import BUFFER, FilePart
+from comity.gateway.http import HEADERS, error_response
 from comity.trust.encoding import Digest, parse_digest
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.wire.limits import SLOWEST
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request line and its fields together; stock clients send under 2 KiB."""
+"""Maximum bytes of request line and header fields; stock clients send under 2 KiB."""
 MAX_FIELDS: Final = 64
 HEADERS_END: Final = b"\r\n\r\n"
 
@@ -65,7 +52,7 @@ _ONCE: Final = frozenset({"host", "range", "if-range", "content-length", "transf
 
 @dataclass(frozen=True, slots=True)
 class FileRequest:
-    """What this server reads of a request. `target` is a path with its query, as it was sent."""
+    """The used parts of a request. `target` is the raw path with query."""
 
     method: Literal["GET", "HEAD"]
     target: str
@@ -75,7 +62,7 @@ class FileRequest:
 
 
 def parse(head: bytes) -> FileRequest:
-    """Parse a head up to, and without, its empty line.
+    """Parse a request head without its final empty line.
 
     Raises Malformed (HTTP-REQUEST) for anything but a plain request without a body, and Refused (METHOD).
     """
@@ -85,14 +72,14 @@ def parse(head: bytes) -> FileRequest:
         raise _malformed("not a request line of HTTP/1.0 or 1.1")
     fields = _fields(rest)
     if "transfer-encoding" in fields or fields.get("content-length", "0") != "0":
-        raise _malformed("it announces a body, and nothing here takes one")
+        raise _malformed("a body is not allowed")
     if found["minor"] == b"1" and not fields.get("host"):
-        raise _malformed("it names no host")
+        raise _malformed("the host field is missing")
     if not found["target"].startswith(b"/"):
-        raise _malformed("its target is not a path")
+        raise _malformed("the target is not a path")
     method = found["method"].decode("ascii")
     if method not in ("GET", "HEAD"):
-        raise Refused("blobs are only read", why=f"{method} is not offered", code="METHOD")
+        raise Refused("blobs are read-only", why=f"{method} is not supported", code="METHOD")
     tokens = {token.strip().lower() for token in fields.get("connection", "").split(",")}
     return FileRequest(
         method=cast(Literal["GET", "HEAD"], method),
@@ -113,7 +100,7 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
             raise _malformed("a header field is not one line of name, colon and value")
         name, value = found["name"].decode("ascii").lower(), found["value"].decode("latin-1")
         if name in fields and name in _ONCE:
-            raise _malformed(f"{name} is there twice")
+            raise _malformed(f"duplicate field {name}")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
@@ -129,20 +116,19 @@ _ONE_RANGE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes offset <= i < offset + length of a file; `partial` where the answer has to say so (206)."""
+    """Bytes offset <= i < offset + length of a file; `partial`: the response is 206."""
 
     offset: int
     length: int
     partial: bool
 
 
-def requested(size: int, wanted: str | None, condition: str | None, etag: str) -> ByteRange | None:
-    """What to send of a file of `size` bytes; None where nothing of it was asked for (416).
+def parse_range(size: int, wanted: str | None, condition: str | None, etag: str) -> ByteRange | None:
+    """Return the range to send of a file of `size` bytes; None if it is not satisfiable (416).
 
     Args:
-        wanted: the Range field. One that is malformed, of another unit or of several ranges is ignored, as the RFC
-            allows: the whole file is sent.
-        condition: the If-Range field. Only the very `etag` keeps the range: dates and weak tags cannot vouch for bytes.
+        wanted: the Range field. A malformed range, another unit or several ranges are ignored, as the RFC allows.
+        condition: the If-Range field. Only the exact `etag` keeps the range: dates and weak tags do not identify bytes.
     """
     whole = ByteRange(0, size, partial=False)
     if wanted is None or (condition is not None and condition != etag):
@@ -173,7 +159,7 @@ _SIGNED: Final = re.compile(
 
 
 class SignedUrls:
-    """Signs URLs and checks them. Thread-safe.
+    """Signs and checks URLs. Thread-safe.
 
     Args:
         key: 32 random bytes, known to this process only.
@@ -187,24 +173,29 @@ class SignedUrls:
         self._clock = clock
 
     def sign(self, digest: Digest, *, seconds: float, name: str = "", peer: str = "") -> str:
-        """Path and query that open the blob for `seconds`, at most a day. Raises Malformed for a `name` or `peer` of
-        more than 255 bytes."""
+        """Return path and query that open the blob for `seconds`, at most a day. Raises Malformed for a `name` or
+        `peer` of more than 255 bytes."""
         until = int(self._clock() + min(max(seconds, 1), MAX_SECONDS))
         signed = f"{PREFIX}{parse_digest(digest)}?until={until}"
         for key, value in (("name", name), ("peer", peer)):
             if len(value.encode()) > MAX_NAME:
-                raise Malformed(f"{key} too long", why=f"a URL carries at most {MAX_NAME} bytes of it")
+                raise Malformed(f"{key} too long", why=f"at most {MAX_NAME} bytes are allowed")
             signed += f"&{key}={quote(value, safe='')}" if value else ""
         return f"{signed}&mac={self._mac(signed)}"
 
     def check(self, target: str) -> Digest:
-        """The blob that a request's path and query open. Raises Refused: URL-FORGED, URL-EXPIRED."""
+        """Return the blob that a path and query open. Raises Refused: URL-FORGED, URL-EXPIRED."""
         found = _SIGNED.fullmatch(target)
         if found is None or not hmac.compare_digest(found["mac"], self._mac(found["signed"])):
-            why = "it was not signed by this process: somebody changed it, or the node has restarted since"
-            raise Refused("this URL opens nothing", why=why, hint="ask for a new one", code="URL-FORGED")
+            why = "this process did not sign it: the URL was changed, or the node has restarted"
+            raise Refused("the URL is not valid", why=why, hint="ask for a new one", code="URL-FORGED")
         if int(found["until"]) < self._clock():
-            raise Refused("this URL is no longer valid", why="it was short-lived", hint="ask anew", code="URL-EXPIRED")
+            raise Refused(
+                "the URL has expired",
+                why="URLs are valid for a short time",
+                hint="ask for a new one",
+                code="URL-EXPIRED",
+            )
         return Digest(found["digest"])
 
     def _mac(self, signed: str) -> str:
@@ -212,12 +203,12 @@ class SignedUrls:
 
 
 def file_name(target: str) -> str:
-    """The name that a URL, checked before, gives its file; empty where it gives none."""
+    """Return the download name in a checked URL; empty if there is none."""
     return _part(target, "name")
 
 
-def given_to(target: str) -> str:
-    """The peer that a URL, checked before, was given to; empty for strangers."""
+def peer_of(target: str) -> str:
+    """Return the peer that got a checked URL; empty if there is none."""
     return _part(target, "peer")
 
 
@@ -228,18 +219,18 @@ def _part(target: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileResponse:
-    """The head of an answer, and which bytes of the blob follow it: none for HEAD and 416."""
+    """The head of a response, and the range of the blob that follows; empty for HEAD and 416."""
 
     status: int
     head: bytes
     span: ByteRange
 
 
-def reply(request: FileRequest, digest: Digest, size: int) -> FileResponse:
-    """The answer to a request for a blob of `size` bytes that its URL opens."""
+def file_response(request: FileRequest, digest: Digest, size: int) -> FileResponse:
+    """Return the response to a valid request for a blob of `size` bytes."""
     etag = f'"{digest}"'
     asked = request.range if request.method == "GET" else None  # RFC 9110, section 14.2: no other method has ranges
-    wanted = requested(size, asked, request.if_range, etag)
+    wanted = parse_range(size, asked, request.if_range, etag)
     if wanted is None:
         fields = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
         return FileResponse(416, _head(416, fields, request.keep_alive), ByteRange(0, 0, partial=False))
@@ -259,11 +250,11 @@ def reply(request: FileRequest, digest: Digest, size: int) -> FileResponse:
     return FileResponse(status, _head(status, fields, request.keep_alive), span)
 
 
-def refusal(error: ComityError, *, body: bool = True) -> tuple[int, bytes]:
-    """Status and bytes of the answer that ends a connection; without a body for HEAD."""
-    said = answer(error)
-    head = _head(said.status_code, dict(said.headers), keep_alive=False)
-    return said.status_code, head + (bytes(said.body) if body else b"")
+def error_bytes(error: ComityError, *, body: bool = True) -> tuple[int, bytes]:
+    """Return status and bytes of an error response that closes the connection; without a body for HEAD."""
+    response = error_response(error)
+    head = _head(response.status_code, dict(response.headers), keep_alive=False)
+    return response.status_code, head + (bytes(response.body) if body else b"")
 
 
 def _head(status: int, fields: Mapping[str, str], keep_alive: bool) -> bytes:
@@ -275,16 +266,14 @@ def _head(status: int, fields: Mapping[str, str], keep_alive: bool) -> bytes:
 
 STALLED: Final = 20.0
 STEP: Final = 2 * 1024 * 1024
-"""Bytes sent under one deadline: worth a wake-up, and seconds for a slow client."""
-BUFFER: Final = 256 * 1024
-"""Bytes read and encrypted at a time."""
+"""Bytes sent per deadline."""
 
 
 class Deadline:
-    """A monotonic time by which a connection must have made its next step.
+    """The monotonic time by which a connection must make progress.
 
     Args:
-        stepped: called whenever a step was made, which is when the next one gets its deadline.
+        stepped: called at each progress, when the next deadline is set.
     """
 
     def __init__(self, stepped: Callable[[], None]) -> None:
@@ -296,25 +285,25 @@ class Deadline:
         self._stepped()
 
 
-class Pipe(Protocol):
-    """A connected socket. Methods raise OSError where the client is gone, or was cut off for being too slow."""
+class ClientSocket(Protocol):
+    """A connected socket. Methods raise OSError if the client disconnected, or was closed for being too slow."""
 
     deadline: Deadline
 
     @abstractmethod
     def receive(self, most: int) -> bytes:
-        """Some bytes, none at the end, by the deadline that the caller has set."""
+        """Return some bytes, none at the end, within the deadline that the caller set."""
 
     @abstractmethod
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
-        """`more` follows at once: a small head need not travel, and wake the client, by itself."""
+        """Send `data`; `more`: further data follow at once, so a small head need not be a packet of its own."""
 
     @abstractmethod
     def send_file(self, part: FilePart) -> None:
-        """Also raises Unavailable (BLOB-CHANGED, DISK) for what is wrong with the file."""
+        """Also raises Unavailable (BLOB-CHANGED, DISK) for errors of the file."""
 
 
-class PlainPipe(Pipe):
+class PlainClientSocket(ClientSocket):
     def __init__(self, client: socket.socket, deadline: Deadline) -> None:
         self._client = client
         self.deadline = deadline
@@ -323,21 +312,21 @@ class PlainPipe(Pipe):
         return self._client.recv(most)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
-        self.deadline.within(_patience(len(data)))
+        self.deadline.within(_send_timeout(len(data)))
         self._client.sendall(data, socket.MSG_MORE if more else 0)
 
     def send_file(self, part: FilePart) -> None:
         offset, end = part.offset, part.offset + part.length
         while offset < end:
             step = min(STEP, end - offset)
-            self.deadline.within(_patience(step))
+            self.deadline.within(_send_timeout(step))
             sent = os.sendfile(self._client.fileno(), part.descriptor, offset, step)
             if not sent:
-                raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+                raise Unavailable("a blob changed", why="the file is too short", code="BLOB-CHANGED")
             offset += sent
 
 
-class TlsPipe(Pipe):
+class TlsClientSocket(ClientSocket):
     def __init__(self, client: ssl.SSLSocket, deadline: Deadline) -> None:
         self._client = client
         self._buffer = bytearray()
@@ -347,7 +336,7 @@ class TlsPipe(Pipe):
         return self._client.recv(most)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
-        self.deadline.within(_patience(len(data)))
+        self.deadline.within(_send_timeout(len(data)))
         self._client.sendall(data)
 
     def send_file(self, part: FilePart) -> None:
@@ -358,10 +347,10 @@ class TlsPipe(Pipe):
             with disk_errors("a blob was not read"):
                 filled = os.preadv(part.descriptor, [view], offset)
             if not filled:
-                raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+                raise Unavailable("a blob changed", why="the file is too short", code="BLOB-CHANGED")
             self.send(view[:filled])
             offset += filled
 
 
-def _patience(length: int) -> float:
+def _send_timeout(length: int) -> float:
     return STALLED + length / SLOWEST

@@ -1,20 +1,13 @@
-"""How a blob is cut into pieces that can be verified one by one: compactly, for blobs of any size.
+"""Reads blobs so that every byte is verified before it is sent (docs/decisions/0009-verified-before-it-leaves.md).
 
-What this process has verified of which file: pieces, for as long as the file's identity on the disk stays the same.
+Stock clients check only the length. So before any part of a piece is returned, that piece was read and hashed in this
+process, and the file has kept its identity since. A corrupt blob is quarantined and the reader gets an error. Pieces
+come from the piece records verified when the blob was stored; without records the whole blob is hashed first, and the
+resulting records are stored, so this is done only once.
 
-An identity is (device, inode, size, mtime, ctime). A file that was written to, replaced, renamed or linked has another
-one, and everything about it is verified anew. A stamp taken while the file may still be changing under the same clock
-tick proves nothing: pieces count as proven only where the identity is at least `GRAIN` seconds old.
-
-
-Bytes of a store that are known to be right when they leave (docs/decisions/0009-verified-before-it-leaves.md).
-
-A stock client checks nothing but the length of what it gets. So a byte that changed on the disk is caught here: before
-any part of a piece is handed out, that piece was read and hashed in this process, and the file has kept its identity
-since (`proofs`). What hashes to something else is put aside, and whoever asked gets an error instead.
-
-How a blob is cut comes from its piece records, which were verified when the blob came in. Where there are none, the
-whole blob is hashed before its first byte leaves, and the records that this gives are kept: no restart asks it again.
+An identity is (device, inode, size, mtime, ctime); a file that is written, replaced, renamed or linked gets another
+one, and is verified again. A timestamp within the clock granularity proves nothing: pieces count as verified only if
+the identity is at least `TIMESTAMP_GRANULARITY` seconds old.
 """
 
 from __future__ import annotations
@@ -33,9 +26,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
-from comity.content.blobs import BlobStore, FolderStore, absent, check_range
+from comity.content.blobs import BlobStore, FolderStore, blob_not_found, check_range
 from comity.content.durable import disk_errors
-from comity.trust.artifact import PIECE, PieceRecord, encode_records, fixed_pieces, parse_records
+from comity.trust.artifact import PIECE_SIZE, PieceRecord, encode_records, fixed_pieces, parse_records
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
 
@@ -43,20 +36,20 @@ HASH: Final = 32
 
 
 class PieceRecords(Protocol):
-    """The piece records of blobs, 36 bytes a piece, over restarts. Called from many threads."""
+    """Persistent piece records of blobs, 36 bytes per piece. Implementations are thread-safe."""
 
     @abstractmethod
     def of(self, digest: Digest) -> bytes | None:
-        """None where there are none."""
+        """Return the records of a blob, or None."""
 
     @abstractmethod
     def keep(self, digest: Digest, size: int, records: bytes) -> None:
-        """Remember how a blob is cut every 4 MiB, for the next time. What cannot be kept is left: nothing is raised."""
+        """Store the records of 4 MiB pieces of a blob. Failures are not raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceBounds:
-    """Pieces: their bounds, which begin with 0 and end with the blob's size, and their SHA-256, one after the other."""
+    """Pieces of a blob: their bounds, from 0 to the size of the blob, and their concatenated SHA-256 hashes."""
 
     bounds: array[int]
     hashes: bytes
@@ -69,7 +62,7 @@ class PieceBounds:
 
     @classmethod
     def whole(cls, digest: Digest, size: int) -> Self:
-        """A blob of at most 4 MiB is its own piece: its name is its hash."""
+        """Return the pieces of a blob of at most 4 MiB: one piece, whose hash is the digest."""
         return cls.of([PieceRecord(size, bytes.fromhex(digest))])
 
     @property
@@ -81,11 +74,11 @@ class PieceBounds:
         return len(self.bounds) - 1
 
     def at(self, offset: int) -> int:
-        """The piece in which the byte at `offset` stands."""
+        """Return the piece that contains the byte at `offset`."""
         return bisect_right(self.bounds, offset) - 1
 
     def span(self, piece: int) -> tuple[int, int]:
-        """(start, end) of a piece."""
+        """Return (start, end) of a piece."""
         return self.bounds[piece], self.bounds[piece + 1]
 
     def hash(self, piece: int) -> bytes:
@@ -93,7 +86,7 @@ class PieceBounds:
 
 
 class FixedPieceBounds:
-    """Cuts a blob every 4 MiB while it is hashed as a whole: the pieces are as good as the whole hash."""
+    """Computes 4 MiB pieces of a blob while the whole blob is hashed."""
 
     def __init__(self, size: int) -> None:
         self._lengths = fixed_pieces(size)
@@ -101,15 +94,15 @@ class FixedPieceBounds:
         self._whole, self._piece, self._filled = hashlib.sha256(), hashlib.sha256(), 0
 
     @property
-    def room(self) -> int:
-        """The most that `add` takes next."""
+    def remaining(self) -> int:
+        """The maximum size of the next `add`."""
         return self._lengths[len(self._records)] - self._filled
 
     def add(self, data: memoryview) -> None:
         self._whole.update(data)
         self._piece.update(data)
         self._filled += len(data)
-        if not self.room:
+        if not self.remaining:
             self._records.append(PieceRecord(self._filled, self._piece.digest()))
             self._piece, self._filled = hashlib.sha256(), 0
 
@@ -117,59 +110,59 @@ class FixedPieceBounds:
         return Digest(self._whole.hexdigest()), self._records
 
 
-GRAIN: Final = 2.0
-"""Seconds within which two changes may bear the same time, on the coarsest file systems in use."""
+TIMESTAMP_GRANULARITY: Final = 2.0
+"""Seconds within which two changes may have the same timestamp, on the coarsest file systems in use."""
 RECHECK: Final = 86_400.0
-"""Seconds after which a proof is forgotten: memory and caches fail as well."""
+"""Seconds after which a verification expires, because memory and caches can fail too."""
 MAX_PROOFS: Final = 4_096
 MAX_PIECES: Final = 1_000_000
-"""Pieces remembered, all files together: 40 MB, or 4 TB of files that are not wholly proven."""
+"""Maximum number of verified pieces in memory: 40 MB, for 4 TB of files that are not fully verified."""
 
 Identity: TypeAlias = tuple[int, int, int, int, int]
 
 
 def identity(descriptor: int) -> Identity:
-    """Of an open file. Raises OSError."""
+    """Return the identity of an open file. Raises OSError."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @dataclass(slots=True, eq=False)
 class VerifiedPieces:
-    """What is proven of one file. `lock` is held while a piece is verified, so that many readers do it once.
+    """The verified pieces of one file. `lock` is held during verification, so that concurrent readers do it once.
 
     Attributes:
-        cut: how to verify it; None while nobody has looked.
-        proven: a byte for each piece.
-        whole: all of them; `cut` and `proven` are dropped then.
+        pieces: the pieces; None until they are loaded.
+        proven: one byte per piece.
+        whole: all are verified; `pieces` and `proven` are dropped then.
     """
 
     identity: Identity
     since: float
     lock: threading.Lock = field(default_factory=threading.Lock)
-    cut: PieceBounds | None = None
+    pieces: PieceBounds | None = None
     proven: bytearray = field(default_factory=bytearray)
-    left: int = 0
+    remaining: int = 0
     whole: bool = False
 
-    def learn(self, cut: PieceBounds) -> None:
-        self.cut, self.proven, self.left = cut, bytearray(cut.count), cut.count
+    def set_pieces(self, pieces: PieceBounds) -> None:
+        self.pieces, self.proven, self.remaining = pieces, bytearray(pieces.count), pieces.count
 
     def add(self, piece: int) -> None:
-        """A piece that was not proven is now."""
-        self.proven[piece], self.left = True, self.left - 1
-        if not self.left:
+        """Mark a piece as verified."""
+        self.proven[piece], self.remaining = True, self.remaining - 1
+        if not self.remaining:
             self.close()
 
     def close(self) -> None:
-        self.cut, self.proven, self.whole = None, bytearray(), True
+        self.pieces, self.proven, self.whole = None, bytearray(), True
 
 
 class VerifiedPiecesCache:
-    """Remembers proofs by blob, those used least recently giving way. Thread-safe.
+    """Cache of verified pieces by blob, with eviction of the least recently used. Thread-safe.
 
     Args:
-        now: monotonic seconds. wall: POSIX seconds, as the file system keeps them.
+        now: monotonic seconds. wall: POSIX seconds of the file system.
     """
 
     def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
@@ -178,49 +171,50 @@ class VerifiedPiecesCache:
         self._proofs: OrderedDict[Digest, VerifiedPieces] = OrderedDict()
 
     def of(self, digest: Digest, found: Identity) -> VerifiedPieces:
-        """The proof of a file with this identity: a fresh one where it has changed, or is old."""
+        """Return the entry of a file with this identity; a new entry if the file changed, or the entry expired."""
         with self._lock:
             proof = self._proofs.pop(digest, None)
             if proof is None or proof.identity != found or self._now() - proof.since > RECHECK:
-                self._make_room()
+                self._evict()
                 proof = VerifiedPieces(found, self._now())
             self._proofs[digest] = proof
             return proof
 
     def settled(self, proof: VerifiedPieces) -> bool:
-        """Whether a change from now on would show in the file's identity."""
+        """Return whether any later change would change the identity of the file."""
         changed = proof.identity[-1] / 1e9
-        return self._wall() - changed >= GRAIN or self._now() - proof.since >= GRAIN
+        return self._wall() - changed >= TIMESTAMP_GRANULARITY or self._now() - proof.since >= TIMESTAMP_GRANULARITY
 
     def forget(self, digest: Digest) -> None:
         with self._lock:
             self._proofs.pop(digest, None)
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         pieces = sum(len(proof.proven) for proof in self._proofs.values())
         while pieces > MAX_PIECES or len(self._proofs) >= MAX_PROOFS:
             pieces -= len(self._proofs.popitem(last=False)[1].proven)
 
 
-STRETCH: Final = 8 * 1024 * 1024
-"""Bytes handed out before a file's identity is looked at again."""
+IDENTITY_CHECK_BYTES: Final = 8 * 1024 * 1024
+"""Bytes returned between two checks of the identity of a file."""
 BUFFER: Final = 256 * 1024
+"""Bytes read, hashed or encrypted at a time."""
 REMOTE_PIECES: Final = 16
-"""Pieces of a remote store in memory at once, all readers together."""
+"""Maximum number of pieces of a remote store in memory, for all readers."""
 PATIENCE: Final = 10.0
-"""Seconds that a reader of a remote store waits for one."""
+"""Seconds that a reader of a remote store waits for memory."""
 
 Read: TypeAlias = Callable[[int, int], memoryview]
-"""At most that many bytes from an offset, none only at the end; good until the next call."""
+"""(offset, most) -> at most that many bytes, none only at the end; valid until the next call."""
 Damaged: TypeAlias = Callable[[Digest, str], None]
-"""Told of a blob that was put aside, and why."""
+"""Called with a quarantined blob, and the reason."""
 Hashed: TypeAlias = Callable[[Literal["piece", "whole"], int], None]
-"""Told how many bytes were hashed: of a piece that is about to leave, or of a blob that has no piece records."""
+"""Called with the number of bytes hashed: of a piece before it is sent, or of a blob without piece records."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """Bytes of an open file, for `sendfile`; to be sent before the next part is asked for."""
+    """A range of an open file, for `sendfile`; to be sent before the next part is requested."""
 
     descriptor: int
     offset: int
@@ -228,16 +222,16 @@ class FilePart:
 
 
 class VerifiedBlob(Protocol):
-    """One blob, open for reading."""
+    """One open blob."""
 
     size: int
 
     @abstractmethod
     def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
-        """Consecutive parts of a range inside the blob; each is right when it is handed out.
+        """Yield consecutive parts of a range; each is verified when it is yielded.
 
-        Raises Unavailable (BLOB-DAMAGED, DISK, BLOB-CHANGED), NotFound. What was handed out before is right all the
-        same; whoever sends it must break off rather than fill up.
+        Raises Unavailable (BLOB-DAMAGED, DISK, BLOB-CHANGED), NotFound. Earlier parts stay valid; the sender must abort
+        the response, not pad it.
         """
 
 
@@ -262,77 +256,78 @@ class VerifiedBlobs:
         self._damaged = damaged
         self._records = records
         self.hashed = hashed
-        self._room = threading.BoundedSemaphore(REMOTE_PIECES)
+        self._memory_slots = threading.BoundedSemaphore(REMOTE_PIECES)
         self.proofs = VerifiedPiecesCache(now, wall)
 
     @contextlib.contextmanager
     def open(self, digest: Digest) -> Iterator[VerifiedBlob]:
         """Raises NotFound, Unavailable."""
         if not isinstance(self._store, FolderStore):
-            yield _RemoteBlob(self, self._store, self._room, digest)
+            yield _RemoteBlob(self, self._store, self._memory_slots, digest)
             return
         with disk_errors(f"blob {short(digest)} was not read"):
             try:
                 descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError as error:
-                raise absent(digest) from error
+                raise blob_not_found(digest) from error
         try:
             yield _LocalBlob(self, digest, descriptor)
         finally:
             os.close(descriptor)
 
     def read(self, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
-        """A range in parts of at most 256 KiB, for who cannot use `sendfile`. Raises as `open` and `Blob.parts` do."""
+        """Yield a range in parts of at most 256 KiB, without `sendfile`. Raises as `open` and
+        `VerifiedBlob.parts` do."""
         with self.open(digest) as blob:
             for part in blob.parts(offset, length):
                 yield from chunks(part)
 
-    def cut(self, digest: Digest, size: int, read: Read) -> tuple[PieceBounds, bool]:
-        """How a blob of `size` bytes is cut, and whether all of it was hashed to find out. Raises Unavailable."""
-        if size <= PIECE:
+    def pieces(self, digest: Digest, size: int, read: Read) -> tuple[PieceBounds, bool]:
+        """Return the pieces of a blob, and whether all of it was hashed to compute them. Raises Unavailable."""
+        if size <= PIECE_SIZE:
             return PieceBounds.whole(digest, size), False
         if (records := self._records.of(digest)) is None:
             return self._whole(digest, size, read), True
         try:
             return PieceBounds.of(parse_records(records, size=size)), False
         except Malformed as error:
-            raise self.spoiled(digest, f"it has {size} bytes, which its pieces do not tile") from error
+            raise self.quarantine_blob(digest, f"its {size} bytes do not match its piece records") from error
 
-    def spoiled(self, digest: Digest, why: str) -> Unavailable:
-        """Put a blob aside; gives what to raise."""
+    def quarantine_blob(self, digest: Digest, why: str) -> Unavailable:
+        """Quarantine a blob; returns the error to raise."""
         self.proofs.forget(digest)
         self._store.quarantine(digest, why)
         self._damaged(digest, why)
-        return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; it was put aside", code="BLOB-DAMAGED")
+        return Unavailable(f"blob {short(digest)} is damaged", why=f"{why}; it was quarantined", code="BLOB-DAMAGED")
 
     def _whole(self, digest: Digest, size: int, read: Read) -> PieceBounds:
         cutting, offset = FixedPieceBounds(size), 0
         while offset < size:
-            data = read(offset, min(cutting.room, BUFFER))
+            data = read(offset, min(cutting.remaining, BUFFER))
             if not data:
-                raise self.spoiled(digest, "it is shorter than its length")
+                raise self.quarantine_blob(digest, "it is shorter than its size")
             cutting.add(data)
             self.hashed("whole", len(data))
             offset += len(data)
         found, records = cutting.done()
         if found != digest:
-            raise self.spoiled(digest, f"its bytes hash to {short(found)}")
+            raise self.quarantine_blob(digest, f"its bytes hash to {short(found)}")
         self._records.keep(digest, size, encode_records(records))
         return PieceBounds.of(records)
 
 
 class _LocalBlob:
-    """A file, open as long as this is used: whatever becomes of its name."""
+    """A blob in a file; the descriptor stays open even if the name is removed."""
 
-    def __init__(self, checked: VerifiedBlobs, digest: Digest, descriptor: int) -> None:
-        self._checked = checked
+    def __init__(self, verified: VerifiedBlobs, digest: Digest, descriptor: int) -> None:
+        self._verified = verified
         self._digest = digest
         self._descriptor = descriptor
         self.size = self._identity()[2]
 
     def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
         _require_inside(self.size, offset, length)
-        _require_named(self._checked, self._digest, self.size)
+        _require_named(self._verified, self._digest, self.size)
         end = offset + length
         while offset < end:
             found = self._identity()
@@ -343,41 +338,41 @@ class _LocalBlob:
                 raise Unavailable(f"blob {short(self._digest)} changed", why="while it was sent", code="BLOB-CHANGED")
 
     def _prove(self, offset: int, found: Identity) -> int:
-        """Make sure of what stands at `offset`; gives the end of what may leave."""
-        proof = self._checked.proofs.of(self._digest, found)
+        """Verify the piece at `offset`; returns the end of the verified range."""
+        proof = self._verified.proofs.of(self._digest, found)
         with proof.lock:
             if proof.whole:
-                return offset + STRETCH
-            settled = self._checked.proofs.settled(proof)
-            cut = proof.cut or self._learn(proof, settled, found)
+                return offset + IDENTITY_CHECK_BYTES
+            settled = self._verified.proofs.settled(proof)
+            pieces = proof.pieces or self._load_pieces(proof, settled, found)
             if proof.whole:
-                return offset + STRETCH
-            piece = cut.at(offset)
+                return offset + IDENTITY_CHECK_BYTES
+            piece = pieces.at(offset)
             if not proof.proven[piece]:
-                self._verify(cut, piece)
+                self._verify(pieces, piece)
                 if settled and self._identity() == found:
                     proof.add(piece)
-            return cut.span(piece)[1]
+            return pieces.span(piece)[1]
 
-    def _learn(self, proof: VerifiedPieces, settled: bool, found: Identity) -> PieceBounds:
-        cut, hashed = self._checked.cut(self._digest, self.size, self._reader())
-        proof.learn(cut)
+    def _load_pieces(self, proof: VerifiedPieces, settled: bool, found: Identity) -> PieceBounds:
+        pieces, hashed = self._verified.pieces(self._digest, self.size, self._reader())
+        proof.set_pieces(pieces)
         if hashed and settled and self._identity() == found:
             proof.close()
-        return cut
+        return pieces
 
-    def _verify(self, cut: PieceBounds, piece: int) -> None:
-        offset, end = cut.span(piece)
+    def _verify(self, pieces: PieceBounds, piece: int) -> None:
+        offset, end = pieces.span(piece)
         hasher, read = hashlib.sha256(), self._reader()
         while offset < end and (data := read(offset, end - offset)):
             hasher.update(data)
-            self._checked.hashed("piece", len(data))
+            self._verified.hashed("piece", len(data))
             offset += len(data)
-        if hasher.digest() != cut.hash(piece):
-            raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
+        if hasher.digest() != pieces.hash(piece):
+            raise self._verified.quarantine_blob(self._digest, f"piece {piece} no longer has its hash")
 
     def _reader(self) -> Read:
-        """Its buffer goes with it: none is held while bytes are being sent."""
+        """Return a reader with its own buffer, so that no buffer is held while bytes are sent."""
         buffer = memoryview(bytearray(BUFFER))
 
         def read(offset: int, length: int) -> memoryview:
@@ -393,62 +388,62 @@ class _LocalBlob:
 
 
 class _RemoteBlob:
-    """An object of a service, which shows no identity: each piece is read into memory and hashed, every time."""
+    """An object of a remote store, which has no file identity: each piece is read into memory and hashed each time."""
 
     def __init__(
-        self, checked: VerifiedBlobs, store: BlobStore, room: threading.BoundedSemaphore, digest: Digest
+        self, verified: VerifiedBlobs, store: BlobStore, memory: threading.BoundedSemaphore, digest: Digest
     ) -> None:
-        self._checked = checked
+        self._verified = verified
         self._store = store
-        self._room = room
+        self._memory_slots = memory
         self._digest = digest
         self.size = store.size(digest)
 
     def parts(self, offset: int, length: int) -> Iterator[FilePart | memoryview]:
         _require_inside(self.size, offset, length)
-        _require_named(self._checked, self._digest, self.size)
-        cut, end = self._cut(), offset + length
+        _require_named(self._verified, self._digest, self.size)
+        pieces, end = self._get_pieces(), offset + length
         while offset < end:
-            piece = cut.at(offset)
-            start, stop = cut.span(piece)
-            with self._memory():
-                data = self._right(cut, piece)
+            piece = pieces.at(offset)
+            start, stop = pieces.span(piece)
+            with self._memory_slot():
+                data = self._verified_piece(pieces, piece)
                 yield memoryview(data)[offset - start : min(end, stop) - start]
             offset = stop
 
-    def _cut(self) -> PieceBounds:
-        proof = self._checked.proofs.of(self._digest, (0, 0, self.size, 0, 0))
+    def _get_pieces(self) -> PieceBounds:
+        proof = self._verified.proofs.of(self._digest, (0, 0, self.size, 0, 0))
         with proof.lock:
-            if proof.cut is None:
-                proof.learn(self._checked.cut(self._digest, self.size, self._read)[0])
-            assert proof.cut is not None
-            return proof.cut
+            if proof.pieces is None:
+                proof.set_pieces(self._verified.pieces(self._digest, self.size, self._read)[0])
+            assert proof.pieces is not None
+            return proof.pieces
 
-    def _right(self, cut: PieceBounds, piece: int) -> bytes:
-        """Its bytes. Asked for twice before the object is blamed: they come over a network."""
-        start, end = cut.span(piece)
+    def _verified_piece(self, pieces: PieceBounds, piece: int) -> bytes:
+        """Return the bytes of a piece; read twice before the object counts as corrupt, because of network errors."""
+        start, end = pieces.span(piece)
         for _ in range(2):
             data = self._store.read(self._digest, start, end - start)
-            self._checked.hashed("piece", len(data))
-            if hashlib.sha256(data).digest() == cut.hash(piece):
+            self._verified.hashed("piece", len(data))
+            if hashlib.sha256(data).digest() == pieces.hash(piece):
                 return data
-        raise self._checked.spoiled(self._digest, f"piece {piece} no longer has its hash")
+        raise self._verified.quarantine_blob(self._digest, f"piece {piece} no longer has its hash")
 
     def _read(self, offset: int, length: int) -> memoryview:
         return memoryview(self._store.read(self._digest, offset, length))
 
     @contextlib.contextmanager
-    def _memory(self) -> Iterator[None]:
-        if not self._room.acquire(timeout=PATIENCE):
-            raise Unavailable("too many readers at once", why="others read as much as memory allows", code="BUSY")
+    def _memory_slot(self) -> Iterator[None]:
+        if not self._memory_slots.acquire(timeout=PATIENCE):
+            raise Unavailable("too many readers at once", why="the memory for pieces is used", code="BUSY")
         try:
             yield
         finally:
-            self._room.release()
+            self._memory_slots.release()
 
 
 def chunks(part: FilePart | memoryview) -> Iterator[bytes]:
-    """The bytes of a part, at most 256 KiB at a time. Raises Unavailable (DISK)."""
+    """Yield the bytes of a part, at most 256 KiB at a time. Raises Unavailable (DISK)."""
     if isinstance(part, memoryview):
         yield from (bytes(part[at : at + BUFFER]) for at in range(0, len(part), BUFFER))
         return
@@ -457,7 +452,7 @@ def chunks(part: FilePart | memoryview) -> Iterator[bytes]:
         with disk_errors("a blob was not read"):
             data = os.pread(part.descriptor, min(BUFFER, end - offset), offset)
         if not data:
-            raise Unavailable("a blob changed", why="it ends early", code="BLOB-CHANGED")
+            raise Unavailable("a blob changed", why="the file is too short", code="BLOB-CHANGED")
         yield data
         offset += len(data)
 
@@ -468,7 +463,7 @@ def _require_inside(size: int, offset: int, length: int) -> None:
         raise Malformed("range beyond the blob", why=f"it has {size} bytes", code="RANGE")
 
 
-def _require_named(checked: VerifiedBlobs, digest: Digest, size: int) -> None:
-    """An empty blob has no piece that could be verified; one that became empty must not pass for it."""
+def _require_named(verified: VerifiedBlobs, digest: Digest, size: int) -> None:
+    """Refuse an empty blob whose digest is not that of empty data; it has no piece to verify."""
     if not size and digest != sha256(b""):
-        raise checked.spoiled(digest, "it is empty")
+        raise verified.quarantine_blob(digest, "it is empty")

@@ -1,13 +1,12 @@
-"""The read routes of a Hugging Face Hub, as unmodified clients ask for them. Facts: the design's hub protocol notes.
+"""The read routes of a Hugging Face Hub for unmodified clients. Sources: the hub protocol notes of the design.
 
-    address     what a request's path asks for
-    catalogue   from a repository and a revision to the artifact that this node stands by
-    judging     whether the node's own policy lets it be served, and what to warn of
-    shelf       the repositories there are, for lists and search
-    views       the JSON that clients expect
-    content     the bytes of one file
-    routes      all of it as HTTP
+views          request paths, snapshots, and the JSON that clients expect
+catalogue      resolves a repository and revision to an artifact, and lists repositories
+mirrored       repositories that nodes mirrored from an upstream
+judge          the policy decision of this node, and the cache of its results
+read_through   repositories that are mirrored on demand
+routes         HTTP routes and file bodies
 
-An artifact has no type: it is a model, a dataset or a space to whoever reads it as one. Nothing is ever written here,
-nothing is compressed, and no answer names Xet.
+An artifact has no type: it is served as a model, a dataset or a space, as the client asks. Routes are read-only,
+nothing is compressed, and no response mentions Xet.
 """

@@ -1,20 +1,15 @@
-"""From a repository and a revision, as Hub clients write them, to the artifact that this node stands by.
+"""Resolve a repository and a revision, as Hub clients write them, to an artifact; list the repositories.
 
-    main                       the newest version that its publisher has not withdrawn
-    v1                         that version
-    sha256:9f2c…               the artifact with this digest
-    41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.artifact`)
+main                       the newest version that its publisher has not withdrawn
+v1                         that version
+sha256:9f2c…               the artifact with this digest
+41c2… (40 hex digits)      the artifact with this commit id (`comity.trust.artifact`)
 
-A repository that was mirrored from an upstream has the upstream's commit ids, and its own branches (`mirrored`).
-Whose word a name is follows the node's pins: the publisher that its charter binds to the namespace, else the claimant
-that this node saw first, which may be the mirror of an upstream repository of that name. Others who claim it are
-rivals: they are told, and change nothing; what is asked for by digest or commit is served whoever published it.
-
-
-The repositories there are, for lists and search: names that somebody proves to claim, read from the ledger's tables.
-
-A name here is a claim. Whoever lists it asks the catalogue what it stands for, and leaves out what stands for nothing.
-Names are read in pages and kept nowhere, however many there are.
+A repository mirrored from an upstream has the commit ids of the upstream, and its own branches (`mirrored`). The owner
+of a name is the publisher that the pinned charter binds to the namespace, else the claimant that this node saw first,
+which may be the mirror of an upstream repository of that name. Other claimants are rivals: they are listed but change
+nothing; a digest or commit is served whoever published it. Lists read names in pages from the ledger; a listed name is
+only a claim, so callers resolve each and drop those that do not resolve.
 """
 
 from __future__ import annotations
@@ -28,9 +23,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.gateway.hub.judge import AnswerCache, Generations, PolicyDecision, PolicyJudge
-from comity.gateway.hub.mirrored import LocalArtifacts, MirroredRepositories
+from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories
 from comity.gateway.hub.views import MAIN, Snapshot
-from comity.ledger.intake import fold
+from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
 from comity.ledger.proven import ProvenPublication as Published
@@ -41,18 +36,24 @@ from comity.trust.claims import Publication, proven_advisories, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import UPSTREAM, Reference, check_segment
-from comity.trust.resolution import MIRROR, Candidate, Preference, PublisherClaim, decide, decided, named
+from comity.trust.resolution import (
+    MIRROR,
+    Candidate,
+    Preference,
+    PublisherClaim,
+    bound_claimant,
+    claimant_label,
+    select_candidate,
+)
 from comity.trust.statement import Author, parse_entry
 from comity.trust.statements import STATE_SETTING
 
 MAX_OTHERS: Final = 256
-"""Artifacts of other claimants that are looked at for one that is asked for by its commit."""
+"""Maximum number of artifacts of other claimants that are checked for a commit."""
 MAX_RIVALS: Final = 8
-"""Other claimants that are told."""
+"""Maximum number of other claimants that are listed."""
 
 MAX_COMMITS: Final = 100_000
-MAX_FILES: Final = 300_000
-"""Files of all manifests that are kept at hand: about 150 MB."""
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -61,10 +62,10 @@ _REF: Final = re.compile(r"refs/(?:heads|tags)/")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What one publisher is proven to have published under a name, in its own spelling; never empty.
+    """The proven publications of one publisher under a name, in its own spelling; never empty.
 
-    `preference` says whose the name is: the publisher's, or, where it is `occupied`, that of an upstream repository
-    that nodes mirrored; then the publications are a rival's. `rivals` are others who claim it, for people.
+    `preference` is the owner of the name: the publisher, or, if `mirrored`, an upstream repository that nodes mirrored;
+    then the publications are of a rival. `rivals` are other claimants, as text.
     """
 
     name: str
@@ -73,26 +74,31 @@ class Repository:
     rivals: tuple[str, ...] = ()
 
     @property
-    def occupied(self) -> bool:
+    def mirrored(self) -> bool:
         return self.preference.claimant == MIRROR
 
     def newest(self) -> Candidate:
-        """What the bare name stands for. Raises as `decide`."""
-        return decide(Reference(self.name, None, None), self.candidates, [self.preference])
+        """Return the candidate of the name without a version. Raises as `select_candidate`."""
+        return select_candidate(Reference(self.name, None, None), self.candidates, [self.preference])
 
     def version(self, version: str) -> Candidate:
-        return decide(Reference(self.name, version, None), self.candidates, [self.preference])
+        return select_candidate(Reference(self.name, version, None), self.candidates, [self.preference])
 
     def notices(self) -> tuple[tuple[str, str], ...]:
-        """Who else claims the name, for whoever gets something by it."""
+        """Return a notice about other claimants of the name."""
         if not self.rivals or self.preference.decided:
             return ()
         listed = ", ".join(self.rivals)
-        return (("name", f"{listed} claim {self.name} too; shown is whom this node saw first: claimed, not bound"),)
+        return (
+            (
+                "name",
+                f"{listed} claim {self.name} too; shown is the claimant that this node saw first: claimed, not bound",
+            ),
+        )
 
     @property
     def versions(self) -> Mapping[str, Candidate]:
-        """What each version stands for, those left out that stand for nothing."""
+        """Candidates by version; versions that do not resolve are left out."""
         found: dict[str, Candidate] = {}
         for version in sorted({candidate.version for candidate in self.candidates}):
             try:
@@ -103,8 +109,8 @@ class Repository:
 
 
 @contextlib.asynccontextmanager
-async def opened(core: NodeContext) -> AsyncIterator[Catalogue]:
-    """The catalogue of a running node. Raises NotFound, Malformed and Untrusted for its policy file."""
+async def open_catalogue(core: NodeContext) -> AsyncIterator[Catalogue]:
+    """Open the catalogue of a running node. Raises NotFound, Malformed and Untrusted for its policy file."""
     catalogue = Catalogue(core, await core.pools.files(PolicyJudge, core))
     try:
         yield catalogue
@@ -114,31 +120,31 @@ async def opened(core: NodeContext) -> AsyncIterator[Catalogue]:
 
 @dataclass(frozen=True, slots=True)
 class _Proven:
-    """What is proven to be said of one artifact, as far as names depend on it."""
+    """Proven statements about one artifact, as far as names depend on them."""
 
     publications: tuple[Publication, ...]
     withdrawals: frozenset[Author]
 
 
 def branch_or_tag(revision: str) -> str:
-    """A revision without the folder that git keeps it in."""
+    """Return a revision without the prefix refs/heads/ or refs/tags/."""
     return _REF.sub("", revision, count=1)
 
 
 class Catalogue:
-    """What this node serves as a Hub. One event loop uses it.
+    """The repositories that this node serves as a Hub. Not thread-safe: call from the event loop.
 
     Attributes:
         judge: decides what is served.
-        holdings: what there is of it.
+        local_artifacts: local evidence and manifests.
     """
 
     def __init__(self, core: NodeContext, judge: PolicyJudge) -> None:
         self._core = core
         self.judge = judge
-        self._artifacts, self.holdings = ArtifactService(core), LocalArtifacts(core, judge)
+        self._artifacts, self.local_artifacts = ArtifactService(core), LocalArtifacts(core, judge)
         now = Generations(core).now
-        self._mirrors = MirroredRepositories(core, judge, self.holdings, now)
+        self._mirrors = MirroredRepositories(core, judge, self.local_artifacts, now)
         self._repositories: AnswerCache[str, Repository] = AnswerCache(now, 4_096, lambda found: len(found.candidates))
         self._proven: AnswerCache[Digest, _Proven] = AnswerCache(now, 4_096, lambda found: 1 + len(found.publications))
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
@@ -159,8 +165,8 @@ class Catalogue:
         return await self._repositories.get(name.lower(), lambda: self._find(name))
 
     async def snapshot(self, name: str, revision: str) -> Snapshot:
-        """Raises NotFound (NO-SUCH-REPOSITORY, NO-SUCH-REVISION), and PolicyNotMet, Untrusted or Unavailable for what
-        must not be served."""
+        """Raises NotFound (NO-SUCH-REPOSITORY, NO-SUCH-REVISION), and PolicyNotMet, Untrusted or Unavailable if it must
+        not be served."""
         try:
             repository = await self.repository(name)
             candidate = await self._candidate(repository, revision)
@@ -174,8 +180,9 @@ class Catalogue:
         key = repository.name, candidate.artifact
         return await self._snapshots.get(key, lambda: self._open(repository, candidate))
 
-    async def spelling(self, name: str) -> str:
-        """A repository's name as its publisher or upstream writes it. Raises NotFound (NO-SUCH-REPOSITORY)."""
+    async def canonical_name(self, name: str) -> str:
+        """Return the name of a repository as its publisher or upstream writes it. Raises NotFound
+        (NO-SUCH-REPOSITORY)."""
         try:
             return (await self.repository(name)).name
         except NotFound:
@@ -185,26 +192,26 @@ class Catalogue:
             return mirrored.name
 
     async def refs(self, name: str) -> tuple[dict[str, str], str | None]:
-        """The commits of all versions, and that of the newest, if any is. Raises NotFound (NO-SUCH-REPOSITORY)."""
-        await self.spelling(name)
+        """Return the commits of all versions, and that of the newest, if any. Raises NotFound (NO-SUCH-REPOSITORY)."""
+        await self.canonical_name(name)
         mirrored = await self._mirrors.repository(name)
         commits = dict(mirrored.refs) if mirrored else {}
         main = commits.pop(MAIN, None) or (mirrored.commit(MAIN) if mirrored else None)
         with contextlib.suppress(NotFound):
             repository = await self.repository(name)
-            if repository.occupied:
+            if repository.mirrored:
                 return commits, main
             own = {version: await self.commit(found) for version, found in repository.versions.items()}
             commits |= {version: commit for version, commit in own.items() if commit}
             try:
                 main = await self.commit(repository.newest())
             except ComityError:
-                main = None  # withdrawn or disputed: the bare name stands for nothing
+                main = None  # withdrawn or disputed: the name has no main version
         return commits, main
 
     async def revisions(self, name: str) -> list[str]:
-        """All that is served of a repository, the newest last. Raises NotFound (NO-SUCH-REPOSITORY)."""
-        await self.spelling(name)
+        """Return all served revisions of a repository, the newest last. Raises NotFound (NO-SUCH-REPOSITORY)."""
+        await self.canonical_name(name)
         mirrored = await self._mirrors.repository(name)
         found = list(mirrored.commits) if mirrored else []
         with contextlib.suppress(NotFound):
@@ -212,7 +219,7 @@ class Catalogue:
         return found
 
     async def commit(self, candidate: Candidate) -> str | None:
-        """The commit id of a version; None where its manifest is not here, or damaged."""
+        """Return the commit id of a version; None if its manifest is missing or corrupt."""
         if candidate.artifact not in self._commits:
             try:
                 await self._manifest_of(candidate)
@@ -227,39 +234,39 @@ class Catalogue:
         await self._mirrors.close()
 
     async def _find(self, name: str) -> Repository:
-        decision = decided(self.judge.policy, name)
+        decision = bound_claimant(self.judge.policy, name)
         bound = decision.claimant.publisher if decision else None
         first = await self._core.pools.ledger(first_claimants, self._core, name, MAX_RIVALS + 1)
         publisher = bound or next((found.identity for found in first if found.identity is not None), None)
         if publisher is None:
             raise _no_repository(name)
-        places = await self._core.pools.ledger(self._claims, name, publisher)
-        candidates = await self._candidates(name, places)
+        positions = await self._core.pools.ledger(self._claims, name, publisher)
+        candidates = await self._candidates(name, positions)
         if not candidates:
             raise _no_repository(name)
-        spelling = candidates[0].publication.published.name.repository
+        canonical_name = candidates[0].publication.published.name.repository
         preference = decision or Preference(PublisherClaim(first[0].identity), "first seen")
-        called = {found.identity: found.label for found in first if found.identity is not None}
+        labels = {found.identity: found.label for found in first if found.identity is not None}
         others = (PublisherClaim(found.identity) for found in first)
-        rivals = tuple(named(each, spelling, called) for each in others if each != preference.claimant)
-        return Repository(spelling, candidates, preference, rivals[:MAX_RIVALS])
+        rivals = tuple(claimant_label(each, canonical_name, labels) for each in others if each != preference.claimant)
+        return Repository(canonical_name, candidates, preference, rivals[:MAX_RIVALS])
 
-    async def _candidates(self, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> tuple[Candidate, ...]:
-        """What those who published the lines in `places` are proven to have published under the name."""
+    async def _candidates(self, name: str, positions: Mapping[bytes, list[tuple[str, int]]]) -> tuple[Candidate, ...]:
+        """Return what the authors of the lines in `positions` are proven to have published under the name."""
         artifacts: dict[Digest, set[Digest]] = {}
-        for entry in map(parse_entry, places):
+        for entry in map(parse_entry, positions):
             if entry.statement.by is not None:
                 artifacts.setdefault(entry.statement.subject, set()).add(entry.statement.by.id)
         found: list[Candidate] = []
         for artifact, publishers in artifacts.items():
             proven = await self._proven.get(artifact, functools.partial(self._prove, artifact))
-            found += (c for c in _candidates(proven, name, places) if c.publisher in publishers)
+            found += (c for c in _candidates(proven, name, positions) if c.publisher in publishers)
         return tuple(found)
 
     async def _others(self, name: str, artifact: Digest | None) -> tuple[Candidate, ...]:
-        """What anybody published under the name: the artifact that is asked for, or as much as is looked at."""
-        places = await self._core.pools.ledger(self._claims, name, None, artifact, MAX_OTHERS)
-        return await self._candidates(name, places)
+        """Return publications of any publisher under the name: of the given artifact, or up to a limit."""
+        positions = await self._core.pools.ledger(self._claims, name, None, artifact, MAX_OTHERS)
+        return await self._candidates(name, positions)
 
     async def _candidate(self, repository: Repository, revision: str) -> Candidate:
         revision = branch_or_tag(revision)
@@ -300,12 +307,12 @@ class Catalogue:
         )
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> PolicyDecision:
-        evidence = await self.holdings.evidence(manifest, candidate.publication.entry.digest)
+        evidence = await self.local_artifacts.evidence(manifest, candidate.publication.entry.digest)
         title = str(candidate.publication.published.name)
         return await self._core.pools.hashing(self.judge.judge, evidence, title)
 
     async def _manifest_of(self, candidate: Candidate) -> tuple[Manifest, str]:
-        manifest = await self._core.pools.files(self.holdings.manifest, candidate.publication.published.manifest)
+        manifest = await self._core.pools.files(self.local_artifacts.manifest, candidate.publication.published.manifest)
         commit = self._commits.get(candidate.artifact)
         if commit is None:
             commit = await self._core.pools.hashing(commit_id, manifest)
@@ -323,30 +330,30 @@ class Catalogue:
     def _claims(
         self, name: str, publisher: Digest | None, artifact: Digest | None = None, most: int = MAX_ANSWER
     ) -> dict[bytes, list[tuple[str, int]]]:
-        """The lines that claim the name, and where they stand; those of `publisher` alone where one is given."""
-        places: dict[bytes, list[tuple[str, int]]] = {}
+        """Return the lines that claim the name, with their positions; only those of `publisher` if given."""
+        positions: dict[bytes, list[tuple[str, int]]] = {}
         for found in self._published(name, publisher, artifact, most):
-            places.setdefault(found.line, []).append((found.origin, found.index))
-        return places
+            positions.setdefault(found.line, []).append((found.origin, found.index))
+        return positions
 
     def _published(
         self, name: str, publisher: Digest | None, artifact: Digest | None, most: int
     ) -> Iterator[Published]:
         proven = self._core.ledger.proven
         if artifact is not None:
-            said = proven.publications_of(artifact, most).found
-            yield from (found for found in said if fold(found.repository) == fold(name))
+            publications = proven.publications_of(artifact, most).found
+            yield from (found for found in publications if fold_name(found.repository) == fold_name(name))
             return
         claimants = [publisher] if publisher else [first.publisher for first in proven.claimants(name).found]
         for claimant in claimants:
             yield from proven.publications(name, claimant, None, max(1, most // len(claimants))).found
 
 
-def _candidates(proven: _Proven, name: str, places: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:
+def _candidates(proven: _Proven, name: str, positions: Mapping[bytes, list[tuple[str, int]]]) -> Iterator[Candidate]:
     for publication in proven.publications:
         if publication.published.name.repository.lower() == name.lower():
-            standing, home = places.get(publication.entry.line, []), publication.publisher.home
-            index = max((index for origin, index in standing if origin == home), default=None)
+            found, home = positions.get(publication.entry.line, []), publication.publisher.home
+            index = max((index for origin, index in found if origin == home), default=None)
             yield Candidate(publication, index, publication.publisher.author in proven.withdrawals)
 
 
@@ -361,10 +368,10 @@ def _no_repository(name: str) -> NotFound:
 
 
 PAGE: Final = 500
-"""Names that are read from the ledger at a time."""
+"""Names read from the ledger per page."""
 LAST: Final = "\U0010ffff"
 SCANNED: Final = 20_000
-"""Names that one request looks at. A page of a search may come back short, with a cursor to go on from."""
+"""Maximum number of names scanned per request. A page may be short, with a cursor to continue."""
 
 
 class RepositoryList:
@@ -376,19 +383,19 @@ class RepositoryList:
     async def names(
         self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
     ) -> tuple[list[str], str]:
-        """At most `most` names after `after` that hold every one of `words`, and are `author`'s where one is given; and
-        the cursor to go on from, empty at the end.
+        """Return at most `most` names after `after` that contain all of `words`, and are of `author` if given; and the
+        cursor to continue, empty at the end.
 
-        Only `readable` names are given or become a cursor, which the reader sees.
+        Only `readable` names are returned or used as a cursor, which the reader sees.
         """
         return await self._core.pools.ledger(self._find, words, author, after, most, readable)
 
     def _find(
         self, words: str, author: str, after: str, most: int, readable: Callable[[str], bool]
     ) -> tuple[list[str], str]:
-        wanted, prefix = fold(words).split(), f"{fold(author)}/" if author else ""
+        wanted, prefix = fold_name(words).split(), f"{fold_name(author)}/" if author else ""
         found: list[str] = []
-        for scanned, name in enumerate(_all(self._core.ledger, fold(after), prefix), 1):
+        for scanned, name in enumerate(_all(self._core.ledger, fold_name(after), prefix), 1):
             if not readable(name):
                 continue
             if all(word in name for word in wanted):
@@ -399,7 +406,7 @@ class RepositoryList:
 
 
 def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
-    """Names after `after` that begin with `prefix`, each once, whether published here or mirrored from an upstream."""
+    """Yield names after `after` that begin with `prefix`, published here or mirrored, without duplicates."""
     last = ""
     mirrored = (name.removeprefix(UPSTREAM) for name in _named(ledger, UPSTREAM + after, UPSTREAM + prefix))
     for name in heapq.merge(_published(ledger, after, prefix), mirrored):
@@ -409,7 +416,7 @@ def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
 
 
 def _published(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
-    """Names of which none is an upstream's: those stand together in the order, and are passed over at once."""
+    """Yield names that are not of an upstream; those are contiguous in the order and skipped at once."""
     for name in _named(ledger, after, prefix):
         if name.startswith(UPSTREAM):
             yield from _named(ledger, UPSTREAM + LAST, prefix)

@@ -1,11 +1,11 @@
-"""The catalogue for somebody who waits: what nobody here has may be mirrored from its Hub, and read meanwhile.
+"""Catalogue with read-through: mirror unknown repositories from their Hub on demand, and serve them meanwhile.
 
-(1) what is published or mirrored under a name, here or at a peer, is what the name stands for
-(2) else a repository that `[upstream]` allows is asked for at its Hub: which commit the revision stands for now
-(3) that commit is imported, and shown as it will be once it is whole: its manifest is known in seconds
-(4) with a policy of the owner's own it is shown when it is whole, for no policy can judge what nobody has said yet
+(1) a name that is published or mirrored, here or at a peer, resolves as in the catalogue
+(2) else the Hub is asked for the current commit of the revision, if `[upstream]` allows the repository
+(3) that commit is imported; its manifest is known in seconds and served before the import is complete
+(4) with a policy of the owner, it is served only when complete, because a policy needs logged statements
 
-Who waits gets an answer before a stock client gives up, if only that it has to come back.
+A request is answered before a stock client times out, if only with an error that asks to retry.
 """
 
 from __future__ import annotations
@@ -23,119 +23,123 @@ from comity.trust.artifact import Manifest, tree_ids
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
 from comity.upstream.hub_api import RevisionInfo
 
-PATIENCE: Final = 8.0
-"""Seconds to a first answer: stock clients wait for ten."""
+ANSWER_TIMEOUT: Final = 8.0
+"""Seconds to a first response; stock clients wait for ten."""
 
-Drawn: TypeAlias = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
-"""The tree ids and the notices of a snapshot, worked out once. They do not hold its passage, which goes with them."""
+SnapshotDetails: TypeAlias = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
+"""Tree ids and notices of a snapshot, computed once per import. They must not reference the import, which is the weak
+key.
+"""
 
 
 class ReadThroughRoutes:
-    """One event loop uses it."""
+    """The catalogue with read-through. Not thread-safe: call from the event loop."""
 
-    def __init__(self, running: GatewayContext, catalogue: Catalogue) -> None:
+    def __init__(self, context: GatewayContext, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._core = running.core
-        self._passages = running.passages
-        self._drawn: WeakKeyDictionary[ReadThroughImport, Drawn] = WeakKeyDictionary()
+        self._core = context.core
+        self._imports = context.read_through
+        self._details: WeakKeyDictionary[ReadThroughImport, SnapshotDetails] = WeakKeyDictionary()
 
     async def snapshot(self, name: str, revision: str) -> Snapshot:
-        """As `Catalogue.snapshot`. Raises NotFound (UPSTREAM-NOT-ALLOWED) and Refused (UPSTREAM-GATED and others) too
-        for what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet."""
+        """As `Catalogue.snapshot`. Also raises NotFound (UPSTREAM-NOT-ALLOWED), Refused (UPSTREAM-GATED and others) for
+        what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet."""
         try:
             return await self.catalogue.snapshot(name, revision)
         except NotFound as missing:
             await self._require_open(name, missing)
             try:
-                async with asyncio.timeout(PATIENCE):
-                    return await self._mirrored(name, branch_or_tag(revision), missing)
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    return await self._mirrored_snapshot(name, branch_or_tag(revision), missing)
             except TimeoutError as error:
-                raise _on_its_way(name, f"its list and small files were not here within {PATIENCE:g} s") from error
+                raise _import_pending(
+                    name, f"its list and small files did not arrive within {ANSWER_TIMEOUT:g} s"
+                ) from error
 
-    async def spelling(self, name: str, revision: str) -> str:
-        """A repository's name as its publisher or upstream writes it. Raises as `snapshot`."""
+    async def canonical_name(self, name: str, revision: str) -> str:
+        """Return the name of a repository as its publisher or upstream writes it. Raises as `snapshot`."""
         try:
-            return await self.catalogue.spelling(name)
+            return await self.catalogue.canonical_name(name)
         except NotFound:
             return (await self.snapshot(name, revision)).repository
 
     async def refs(self, name: str) -> tuple[dict[str, str], str | None]:
-        """As `Catalogue.refs`; of what is on its way, the main branch. Raises as `snapshot`."""
+        """As `Catalogue.refs`; during an import, the main branch. Raises as `snapshot`."""
         try:
             return await self.catalogue.refs(name)
         except NotFound:
             return {}, (await self.snapshot(name, MAIN)).commit
 
     async def revisions(self, name: str) -> list[str]:
-        """As `Catalogue.revisions`; of what is on its way, the main branch."""
+        """As `Catalogue.revisions`; during an import, the main branch."""
         try:
             return await self.catalogue.revisions(name)
         except NotFound:
             return [MAIN]
 
     async def _require_open(self, name: str, missing: NotFound) -> None:
-        """Raises `missing`, or the reason behind it, unless the upstream may be asked."""
-        if not self._passages.on or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
+        """Raise `missing`, or its reason, unless the upstream may be asked."""
+        if not self._imports.enabled or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
             raise missing
-        if self._passages.allows(name):
+        if self._imports.allows(name):
             try:
                 repository = await self.catalogue.repository(name)
             except NotFound:
                 return
-            if repository.occupied:
+            if repository.mirrored:
                 return
-            raise missing  # a publisher's name has the publisher's versions
+            raise missing  # the name belongs to a publisher, so only its versions count
         if missing.code == "NO-SUCH-REVISION":
             raise missing
-        why = "nobody here has it, and readers may not have it mirrored"
-        hint = "ask the operator: allow in [upstream] of node.toml"
+        why = "no node here has it, and [upstream] does not allow it"
+        hint = "ask the operator to add it to allow in [upstream] of node.toml"
         raise NotFound(missing.what, why=why, hint=hint, code="UPSTREAM-NOT-ALLOWED") from missing
 
-    async def _mirrored(self, name: str, revision: str, missing: NotFound) -> Snapshot:
+    async def _mirrored_snapshot(self, name: str, revision: str, missing: NotFound) -> Snapshot:
         """Steps (2) to (4)."""
-        standing = await self._standing(name, revision, missing)
-        upstream = standing.upstream
+        pinned = await self._pin_revision(name, revision, missing)
+        upstream = pinned.upstream
         try:
             return await self.catalogue.snapshot(upstream.repository, upstream.commit)
         except NotFound:
-            return await self._coming(self._passages.passage(standing))
+            return await self._importing_snapshot(self._imports.import_of(pinned))
 
-    async def _standing(self, name: str, revision: str, missing: NotFound) -> RevisionInfo:
+    async def _pin_revision(self, name: str, revision: str, missing: NotFound) -> RevisionInfo:
         try:
-            return await self._passages.standing(name, revision)
+            return await self._imports.pin(name, revision)
         except (Malformed, Untrusted) as error:
             if error.code == "BAD-NAME":
                 raise NotFound(missing.what, why=error.why, code=missing.code) from error
-            raise _not_now(name, error) from error
+            raise _upstream_failed(name, error) from error
         except NotFound as error:
             if error.code != "UPSTREAM-NOT-FOUND" or revision == MAIN:
                 raise NotFound(missing.what, why=error.why, code=missing.code) from error
-            await self._standing(name, MAIN, missing)
+            await self._pin_revision(name, MAIN, missing)
             raise NotFound(f"{name} has no {revision[:80]!r}", why=error.why, code="NO-SUCH-REVISION") from error
 
-    async def _coming(self, passage: ReadThroughImport) -> Snapshot:
+    async def _importing_snapshot(self, pending_import: ReadThroughImport) -> Snapshot:
         """Steps (3) and (4)."""
-        upstream = passage.standing.upstream
+        upstream = pending_import.revision.upstream
         try:
-            manifest = await passage.described()
+            manifest = await pending_import.described()
         except (Malformed, Untrusted) as error:
-            raise _not_now(upstream.repository, error) from error
+            raise _upstream_failed(upstream.repository, error) from error
         if manifest is None:
             try:
                 return await self.catalogue.snapshot(upstream.repository, upstream.commit)
-            except NotFound as error:  # what the log says of it was not read yet
-                raise _on_its_way(upstream.repository, "it came in just now") from error
+            except NotFound as error:  # its log entry was not read yet
+                raise _import_pending(upstream.repository, "it was imported just now") from error
         if self.catalogue.judge.by_own_policy:
-            raise _on_its_way(upstream.repository, "this node's own policy is put to what is whole and logged")
-        if passage not in self._drawn:
-            self._drawn[passage] = await self._draw(passage, manifest)
-        trees, notices = self._drawn[passage]
+            raise _import_pending(upstream.repository, "the policy of this node needs a complete and logged artifact")
+        if pending_import not in self._details:
+            self._details[pending_import] = await self._make_details(pending_import, manifest)
+        trees, notices = self._details[pending_import]
         return Snapshot(
             repository=upstream.repository,
             artifact=manifest.digest,
-            claim=passage,
+            claim=pending_import,
             label=upstream.requested,
-            licence=passage.standing.licence,
+            licence=pending_import.revision.licence,
             author=upstream.repository.partition("/")[0],
             manifest=manifest,
             commit=upstream.commit,
@@ -143,25 +147,25 @@ class ReadThroughRoutes:
             notices=notices,
         )
 
-    async def _draw(self, passage: ReadThroughImport, manifest: Manifest) -> Drawn:
-        source = passage.standing.upstream.endpoint.partition("://")[2]
-        said = f"being mirrored from {source}; no publisher signed it, and no node has seen all of it yet"
+    async def _make_details(self, pending_import: ReadThroughImport, manifest: Manifest) -> SnapshotDetails:
+        source = pending_import.revision.upstream.endpoint.partition("://")[2]
+        notice = f"being mirrored from {source}; no publisher signed it, and no node has all of it yet"
         trees = await self._core.pools.hashing(tree_ids, manifest)
-        return trees, (("mirrored", said), *await self._advisories(manifest))
+        return trees, (("mirrored", notice), *await self._advisories(manifest))
 
     async def _advisories(self, manifest: Manifest) -> tuple[tuple[str, str], ...]:
-        """What others say of the same bytes."""
+        """Return the advisories of others about the same bytes."""
         try:
-            evidence = await self.catalogue.holdings.evidence(manifest, None)
-        except NotFound:  # nobody says anything
+            evidence = await self.catalogue.local_artifacts.evidence(manifest, None)
+        except NotFound:  # no statements
             return ()
         return await self._core.pools.hashing(self.catalogue.judge.advisories, evidence)
 
 
-def _on_its_way(name: str, why: str) -> Unavailable:
-    return Unavailable(f"{name} is on its way", why=why, hint="ask again in a moment", code="ON-ITS-WAY")
+def _import_pending(name: str, why: str) -> Unavailable:
+    return Unavailable(f"{name} is being imported", why=why, hint="try again in a few seconds", code="ON-ITS-WAY")
 
 
-def _not_now(name: str, error: ComityError) -> Unavailable:
-    """The upstream's fault, not that of who asks; and it may pass."""
-    return Unavailable(f"{name} is not here now", why=str(error), hint=error.hint, code="NOT-HERE")
+def _upstream_failed(name: str, error: ComityError) -> Unavailable:
+    """Return a transient error: the upstream failed, not the client."""
+    return Unavailable(f"{name} is not available now", why=str(error), hint=error.hint, code="NOT-HERE")

@@ -1,17 +1,12 @@
-"""What a request's path asks for. Read from the raw path: a revision such as `refs/pr/1` comes with its slashes quoted.
+"""Request paths, snapshots, and JSON of a Hugging Face Hub. Pure functions.
 
-    /api/{kind}                                     every repository
-    /api/{kind}/{id}[/{view}[/{revision}[/{path}]]]   what is known of one
-    /[{kind}/]{id}/resolve/{revision}/{path}        a file of one
+/api/{kind}                                     every repository
+/api/{kind}/{id}[/{view}[/{revision}[/{path}]]]   a view of one
+/[{kind}/]{id}/resolve/{revision}/{path}        a file of one
 
-`id` is `namespace/name`, or a name alone, as the oldest repositories of the Hub have it.
-
-
-What a Hub client is shown of an artifact, whoever's word it stands by.
-
-The JSON that Hub clients expect. Pure. Every file is shown as one of Git LFS, whose digest is its SHA-256.
-
-A statement carries no clock, and neither does the commit that is computed from it: dates are the epoch.
+`id` is `namespace/name`, or a name alone as for the oldest repositories. Paths are read raw, because a revision such as
+`refs/pr/1` has quoted slashes. Every file is shown as a Git LFS file, whose digest is its SHA-256. Statements and
+computed commits have no time, so dates are the epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from comity.node.importing.read_through import ReadThroughImport
-from comity.trust.artifact import FileEntry, Manifest, blob_id, pointer
+from comity.trust.artifact import FileEntry, Manifest, blob_id, lfs_pointer
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statements import Published
@@ -39,8 +34,8 @@ MAIN: Final = "main"
 
 @dataclass(frozen=True, slots=True)
 class HubAddress:
-    """A view (`""` is the repository itself) of a repository; `path` is a file or folder in it, without slashes around
-    it. `head` and `tail` are what stands before and after the repository's id, as it was written."""
+    """A view (`""`: the repository itself) of a repository; `path` is a file or folder without outer slashes. `head`
+    and `tail` are the raw text before and after the id."""
 
     view: str
     repository: str
@@ -51,11 +46,11 @@ class HubAddress:
 
     @property
     def model(self) -> bool:
-        """Whether it asks for a model, not for a repository of another kind."""
+        """Whether the address is for a model, not another kind of repository."""
         return self.head in ("/", f"/api/{KINDS[0]}/")
 
     def renamed(self, repository: str) -> str:
-        """The same address for another name of the repository."""
+        """Return the same address for another name of the repository."""
         return f"{self.head}{repository}{self.tail}"
 
 
@@ -64,7 +59,7 @@ def read_api(raw: str) -> HubAddress:
     segments = raw.split("/")[3:]  # "", "api", kind
     at = _view_at(segments, VIEWS)
     if at is None and len(segments) > 2:
-        raise _nowhere()
+        raise _no_route()
     view = segments[at] if at is not None else ""
     length = at if at is not None else len(segments)
     rest = segments[length + 1 :]
@@ -79,13 +74,13 @@ def read_resolve(raw: str) -> HubAddress:
     segments = segments[len(prefix) :]
     at = _view_at(segments, (RESOLVE,))
     if at is None or len(segments) < at + 3:
-        raise _nowhere()
+        raise _no_route()
     head = "/" + "".join(f"{part}/" for part in prefix)
     return _address(RESOLVE, segments[:at], segments[at + 1 :], head)
 
 
 def _view_at(segments: list[str], views: tuple[str, ...]) -> int | None:
-    """Where the view stands: after two segments of a name, else after one."""
+    """Return the index of the view: after two segments of a name, else after one."""
     return next((at for at in (2, 1) if len(segments) > at and segments[at] in views), None)
 
 
@@ -104,8 +99,8 @@ def _decoded(text: str) -> str:
         raise Malformed("the address cannot be read", why="it is not UTF-8") from error
 
 
-def _nowhere() -> NotFound:
-    return NotFound("there is nothing at this address", code="NO-SUCH-ROUTE")
+def _no_route() -> NotFound:
+    return NotFound("no such address", code="NO-SUCH-ROUTE")
 
 
 Claim: TypeAlias = Published | Observed | ReadThroughImport
@@ -113,10 +108,10 @@ Claim: TypeAlias = Published | Observed | ReadThroughImport
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An artifact under a name, judged fit to be served.
+    """An artifact under a name that may be served.
 
-    `claim` is the statement that it is served by, or the import that will make one; `label` is what it calls this
-    version, `author` who says so. `trees` are the git tree ids of its folders.
+    `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
+    `author` its author. `trees` are the git tree ids of its folders.
     """
 
     repository: str
@@ -135,7 +130,7 @@ Document: TypeAlias = dict[str, Any]
 
 DATE: Final = "1970-01-01T00:00:00.000Z"
 TREE_PAGE: Final = 10_000
-"""Entries a page: some clients read only the first."""
+"""Entries per page; some clients read only the first page."""
 PATHS: Final = 10_000
 
 _CURSOR: Final = re.compile(rb"[0-9]{1,9}\Z")
@@ -167,7 +162,7 @@ def model_view(snapshot: Snapshot, *, blobs: bool = False, siblings: bool = True
 
 
 def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[Document]:
-    """`GET …/tree/{revision}/{folder}`, whole. Raises NotFound (NO-SUCH-FILE) for a folder that is not there."""
+    """`GET …/tree/{revision}/{folder}`, complete. Raises NotFound (NO-SUCH-FILE) for an unknown folder."""
     if folder not in snapshot.trees:
         raise NotFound(f"no folder {folder[:200]!r}", code="NO-SUCH-FILE")
     prefix = f"{folder}/" if folder else ""
@@ -178,7 +173,7 @@ def tree_view(snapshot: Snapshot, folder: str, *, recursive: bool, expand: bool)
 
 
 def paths_info_view(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> list[Document]:
-    """`POST …/paths-info/{revision}`: what is not there is left out."""
+    """`POST …/paths-info/{revision}`; unknown paths are left out."""
     found = []
     for path in dict.fromkeys(path.strip("/") for path in paths):
         if (entry := snapshot.manifest.by_path.get(path)) is not None:
@@ -203,14 +198,14 @@ def commits_view(snapshot: Snapshot) -> list[Document]:
 
 
 def page_view(items: Sequence[Document], cursor: str, limit: int) -> tuple[list[Document], str]:
-    """One page of `items`, and the cursor of the next, empty at the end. Raises Malformed (CURSOR)."""
+    """Return one page of `items`, and the cursor of the next, empty at the end. Raises Malformed (CURSOR)."""
     begin = _position(cursor) if cursor else 0
     end = begin + limit
     return list(items[begin:end]), _cursor(end) if end < len(items) else ""
 
 
 def read_integer(text: str | None, default: int, most: int) -> int:
-    """A count as clients write one, kept within 1 and `most`. Raises Malformed."""
+    """Parse a count and limit it to 1 … `most`. Raises Malformed."""
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 12:
@@ -218,7 +213,7 @@ def read_integer(text: str | None, default: int, most: int) -> int:
     return max(1, min(int(text), most))
 
 
-def read_truth(text: str | None) -> bool:
+def read_bool(text: str | None) -> bool:
     return text is not None and text.lower() in ("1", "true", "yes", "on")
 
 
@@ -237,18 +232,18 @@ def _position(cursor: str) -> int:
 
 
 def _no_cursor() -> Malformed:
-    return Malformed("not a cursor of this node", why="ask again from the beginning", code="CURSOR")
+    return Malformed("not a cursor of this node", why="start again from the first page", code="CURSOR")
 
 
 def _sibling(entry: FileEntry, blobs: bool) -> Document:
     if not blobs:
         return {"rfilename": entry.path}
-    lfs = {"size": entry.size, "sha256": entry.sha256, "pointerSize": len(pointer(entry))}
+    lfs = {"size": entry.size, "sha256": entry.sha256, "pointerSize": len(lfs_pointer(entry))}
     return {"rfilename": entry.path, "size": entry.size, "blobId": blob_id(entry), "lfs": lfs}
 
 
 def _file(entry: FileEntry) -> Document:
-    lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": len(pointer(entry))}
+    lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": len(lfs_pointer(entry))}
     return {"type": "file", "path": entry.path, "size": entry.size, "oid": blob_id(entry), "lfs": lfs}
 
 

@@ -1,23 +1,20 @@
-"""Who may have words about the charter logged here and is no operator: members, and those whom drafts would admit.
+"""Admission of charter statements into this log without an operator's permission, and the queue of join requests.
 
-Nobody needs anybody's leave to vote, to change keys, or to agree to a seat; so these lines are taken at the open door
-and at the mutual one, whatever the operator says about publishing. Whether they are their author's is proven
-afterwards, as for all lines, and only what was proven and logged counts against anybody: a statement once, however many
-copies of it come, and each kind of statement by itself, so that nobody who hands in what a member once signed uses up
-what that member has yet to say. To its own node's log a member's statements are always admitted.
+Members may always vote, change keys and consent to seats, at the mutual and the open port. The author's signature is
+verified afterwards, as for every line. Only verified, logged statements are counted, each statement once for any
+number of copies, and each kind separately, so others cannot use up a member's quota. A member's statements are
+always admitted to the log of its own node.
 
-    grows with                                    bound             charged to      at the bound
-    a member's words about the newest charter     MAX_WORDS         the member      CHARTER-QUOTA, but at home
-    other statements of a member, of one kind     MAX_OF_A_KIND     the member      CHARTER-QUOTA, but at home
-    statements of one whom a draft would admit    MAX_HOPEFUL       that identity   CHARTER-QUOTA
-    rotations of others whose inception is here   MAX_ROTATIONS     that identity   CHARTER-QUOTA
-    the same, of all others together              ROTATING          who calls       RATE
+    grows with                                    limit                    charged to     above the limit
+    a member's statements on the newest charter   MAX_NEWEST               the member     CHARTER-QUOTA, not at home
+    other statements of a member, of one kind     MAX_OF_A_KIND            the member     CHARTER-QUOTA, not at home
+    statements of a newcomer named by a draft     MAX_NEWCOMER             that identity  CHARTER-QUOTA
+    rotations of other logged identities          MAX_ROTATIONS_SUBMITTED  that identity  CHARTER-QUOTA
+    rotations of all of those together            ROTATION_RATE            the caller     RATE
 
-
-Requests to join: cards that prove themselves, kept in a bounded list for members to read and draft from.
-
-The list is shared by blocks of addresses (`comity.ledger.quotas`); a member's node that hands a request on, and the
-operators, are blocks of their own, so that whoever has some way to a member is heard in any flood.
+A join request is a node card that proves itself. The queue is bounded and shared by address block
+(`comity.ledger.quotas`). Requests forwarded by a member's node, and those of operators, are blocks of their own, so
+a request that a member forwards is kept during a flood.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ import structlog
 
 from comity.ledger.log_store import EntryQuery
 from comity.node.charter.follower import CharterFollower
-from comity.node.charter.inbox import SPOKEN, about, inception
+from comity.node.charter.inbox import CHARTER_PREDICATES, find_inception, prev_of
 from comity.node.context import NodeContext
 from comity.trust.charter.votes import CONSENTED, INTENT, RATIFIED
 from comity.trust.encoding import Digest
@@ -46,208 +43,219 @@ from comity.wire.messages import AskReceipt, JoinRequest
 from comity.wire.tls import CertificatePin, address_block
 
 INTRODUCTIONS: Final = ("inception", "rotated", "node-record")
-MAX_WORDS: Final = 128
+MAX_NEWEST: Final = 128
 MAX_OF_A_KIND: Final = 64
-MAX_HOPEFUL: Final = 16
+MAX_NEWCOMER: Final = 16
 MAX_ROTATIONS_SUBMITTED: Final = 8
-ROTATING: Final = Allowance(calls_per_second=1 / 60, burst=8)
-"""How many rotations of identities without a seat one caller hands in: anybody can make identities."""
+ROTATION_RATE: Final = Allowance(calls_per_second=1 / 60, burst=8)
+"""Rate limit of one caller for rotations of identities without a seat: anyone can make identities."""
 
 
 @dataclass(frozen=True, slots=True)
 class _StatementClass:
-    """Statements of one author that are counted together. `kind` is a predicate, or empty: all of the author's, or what
-    is said about the newest charter."""
+    """Statements of one author that share a limit. `kind` is a predicate, or empty: all statements of a newcomer, or
+    a member's statements about the newest charter."""
 
     author: Digest
     kind: str
-    most: int
+    limit: int
 
 
 class CharterAdmission:
-    """Says which entries are words about the charter that may be logged. Touched by the event loop only."""
+    """Decides which entries are charter statements that may be logged. Not thread-safe: call from the event loop."""
 
     def __init__(
-        self, core: NodeContext, chamber: CharterFollower | None, clock: Callable[[], float] = time.monotonic
+        self, core: NodeContext, follower: CharterFollower | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._core = core
-        self._chamber = chamber
-        self._rotating = Throttle(ROTATING, clock)
-        self._about: Digest | None = None
+        self._follower = follower
+        self._rotation_throttle = Throttle(ROTATION_RATE, clock)
+        self._newest_seen: Digest | None = None
         self._logged: dict[Digest, set[Digest]] = {}
-        """What was logged here about the successor of `_about`, by author: reading the log again takes a moment."""
+        """Statements logged here about the successor of `_newest_seen`, by author, until the log is read again."""
 
     async def granted(self, entries: Iterable[Entry]) -> frozenset[Digest]:
         """Digests of the entries that need no other permission.
 
-        Raises Refused (NOT-HOME) for a reading whose member keeps its readings elsewhere, (RATE) for a caller who
-        brings too many rotations of strangers, and OutOfSpace (CHARTER-QUOTA) where its author has had enough logged.
+        Raises Refused (NOT-HOME) for a vote of a member with another home log, Refused (RATE) for too many rotations of
+        identities without a seat from one caller, and OutOfSpace (CHARTER-QUOTA) if the author's limit is reached.
         """
         found: set[Digest] = set()
         more: dict[_StatementClass, set[Digest]] = {}
-        for entry in entries if self._chamber else ():
-            if await self._may(entry):
+        for entry in entries if self._follower else ():
+            if await self._is_eligible(entry):
                 await self._require_quota(entry, more)
                 found.add(entry.digest)
         return frozenset(found)
 
     def logged(self, entries: Iterable[Entry]) -> None:
-        """Note what was proven and logged."""
+        """Record verified entries that were logged."""
         newest = self._newest
-        if newest != self._about:
-            self._about, self._logged = newest, {}
+        if newest != self._newest_seen:
+            self._newest_seen, self._logged = newest, {}
         for entry in entries:
             by = entry.statement.by
-            if by is not None and entry.statement.predicate in SPOKEN and about(entry.statement) == newest:
+            if (
+                by is not None
+                and entry.statement.predicate in CHARTER_PREDICATES
+                and prev_of(entry.statement) == newest
+            ):
                 self._logged.setdefault(by.id, set()).add(entry.statement_digest)
 
-    async def _may(self, entry: Entry) -> bool:
+    async def _is_eligible(self, entry: Entry) -> bool:
         predicate, by = entry.statement.predicate, entry.statement.by
-        if by is None or predicate not in (*SPOKEN, *INTRODUCTIONS, "addresses"):
+        if by is None or predicate not in (*CHARTER_PREDICATES, *INTRODUCTIONS, "addresses"):
             return False
         if predicate == "addresses":
             return self._core.membership.node(by) is not None
         seated = self._core.membership.member(by.id) is not None
         if predicate in (INTENT, RATIFIED):
-            return seated and await self._is_home(entry)
-        if predicate in SPOKEN:
-            return seated or (predicate == CONSENTED and by.id in self._hopefuls)
-        if seated or by.id in self._hopefuls:
+            return seated and await self._check_home(entry)
+        if predicate in CHARTER_PREDICATES:
+            return seated or (predicate == CONSENTED and by.id in self._newcomers)
+        if seated or by.id in self._newcomers:
             return True
         return predicate == "rotated" and await self._is_known(by.id)
 
     @property
-    def _hopefuls(self) -> set[Digest]:
-        """Who would get a seat by a draft that is open."""
-        council = self._chamber.outlook.council if self._chamber else None
-        return {seat.id for draft in council.drafts for seat in draft.body.members} if council else set()
+    def _newcomers(self) -> set[Digest]:
+        """Identities with a seat in an open draft."""
+        tally = self._follower.findings.tally if self._follower else None
+        return {seat.id for draft in tally.drafts for seat in draft.body.members} if tally else set()
 
     @property
     def _newest(self) -> Digest | None:
-        return self._chamber.annals.newest.digest if self._chamber else None
+        return self._follower.epoch_store.newest.digest if self._follower else None
 
     async def _is_known(self, identity: Digest) -> bool:
-        return await self._core.pools.ledger(inception, self._core.ledger, identity) is not None
+        return await self._core.pools.ledger(find_inception, self._core.ledger, identity) is not None
 
-    async def _is_home(self, entry: Entry) -> bool:
-        """Readings have their order in their member's home log, and are handed out from there: here they are taken if
-        this is it, or if they stand in a log already."""
+    async def _check_home(self, entry: Entry) -> bool:
+        """Return True for a vote that this log may take: this is the member's home log, which gives its votes their
+        order, or the vote is in a log already. Raises Refused (NOT-HOME) otherwise."""
         member = entry.statement.by
         assert member is not None
         if member.id == self._core.seat.inception.id:
             return True
-        if await self._core.pools.ledger(self._core.ledger.index.places, entry.digest):
+        if await self._core.pools.ledger(self._core.ledger.index.positions, entry.digest):
             return True
         homes = sorted(peer.name for peer in self._core.membership.nodes_of(member.id))
         raise Refused(
-            "this is not the home of that reading",
-            why="a reading is logged by its own member's node before it is handed out",
-            hint=f"send it to {' or '.join(homes) or 'its own node'}, or give it to an operator here",
+            "this node is not the home of this vote",
+            why="a vote is logged first by its own member's node",
+            hint=f"send it to {' or '.join(homes) or 'its own node'}, or ask an operator here to log it",
             code="NOT-HOME",
         )
 
     async def _require_quota(self, entry: Entry, more: dict[_StatementClass, set[Digest]]) -> None:
-        """Raises OutOfSpace (CHARTER-QUOTA), Refused (RATE). `more`: what the same submission has brought so far."""
+        """Raises OutOfSpace (CHARTER-QUOTA), Refused (RATE). `more`: statements of the same submission so far."""
         by = entry.statement.by
         assert by is not None
         if by.id == self._core.seat.inception.id:
             return
-        counted = self._class(entry, by.id)
-        coming = more.setdefault(counted, set())
-        stands = await self._standing(entry, counted) | coming
-        if entry.statement_digest in stands:
+        counted = self._class_of(entry, by.id)
+        added = more.setdefault(counted, set())
+        known = await self._counted(entry, counted) | added
+        if entry.statement_digest in known:
             return
-        if len(stands) >= counted.most:
-            why = f"{counted.most} such statements of its author are logged here"
-            hint = "log it at its author's own node, or ask the operator of this one"
-            raise OutOfSpace("enough said", why=why, hint=hint, code="CHARTER-QUOTA")
-        if counted.most == MAX_ROTATIONS_SUBMITTED:
-            with self._rotating.call(CALLER.get(Caller("elsewhere")).name):
+        if len(known) >= counted.limit:
+            why = f"{counted.limit} such statements of its author are logged here"
+            hint = "log it at its author's own node, or ask the operator of this node"
+            raise OutOfSpace("quota of charter statements reached", why=why, hint=hint, code="CHARTER-QUOTA")
+        if counted.limit == MAX_ROTATIONS_SUBMITTED:
+            with self._rotation_throttle.call(CALLER.get(Caller("elsewhere")).name):
                 pass
-        coming.add(entry.statement_digest)
+        added.add(entry.statement_digest)
 
-    def _class(self, entry: Entry, author: Digest) -> _StatementClass:
+    def _class_of(self, entry: Entry, author: Digest) -> _StatementClass:
         seated = self._core.membership.chains(author) or entry.statement.predicate == "addresses"
         if not seated:
-            hopeful = author in self._hopefuls
+            newcomer = author in self._newcomers
             return _StatementClass(
-                author, "" if hopeful else "rotated", MAX_HOPEFUL if hopeful else MAX_ROTATIONS_SUBMITTED
+                author, "" if newcomer else "rotated", MAX_NEWCOMER if newcomer else MAX_ROTATIONS_SUBMITTED
             )
-        if entry.statement.predicate in SPOKEN and about(entry.statement) == self._newest:
-            return _StatementClass(author, "", MAX_WORDS)
+        if entry.statement.predicate in CHARTER_PREDICATES and prev_of(entry.statement) == self._newest:
+            return _StatementClass(author, "", MAX_NEWEST)
         return _StatementClass(author, entry.statement.predicate, MAX_OF_A_KIND)
 
-    async def _standing(self, entry: Entry, counted: _StatementClass) -> set[Digest]:
-        """Digests of the statements in the own log that count in a class; at most a few more than it may have."""
-        if counted.most == MAX_WORDS:
-            return self._words(counted.author)
+    async def _counted(self, entry: Entry, counted: _StatementClass) -> set[Digest]:
+        """Digests of the statements of a class in the own log; at most a few more than its limit."""
+        if counted.limit == MAX_NEWEST:
+            return self._newest_statements(counted.author)
         return await self._core.pools.ledger(self._find, counted)
 
-    def _words(self, author: Digest) -> set[Digest]:
-        assert self._chamber is not None
+    def _newest_statements(self, author: Digest) -> set[Digest]:
+        assert self._follower is not None
         newest = self._newest
-        share = self._chamber.proceedings.about(newest).shares.get((self._core.log, author)) if newest else None
-        logged = self._logged.get(author, set()) if self._about == newest else set()
-        return logged | set(share.counted if share else ())
+        usage = self._follower.vote_reader.inbox(newest).usage.get((self._core.log, author)) if newest else None
+        logged = self._logged.get(author, set()) if self._newest_seen == newest else set()
+        return logged | set(usage.counted if usage else ())
 
     def _find(self, counted: _StatementClass) -> set[Digest]:
         """Blocking."""
         found = set[Digest]()
         for kind in (counted.kind,) if counted.kind else (*INTRODUCTIONS, CONSENTED):
-            mine = EntryQuery(predicate=kind, by=counted.author, origin=self._core.log)
-            lines = self._core.ledger.index.find(mine, limit=counted.most)
+            query = EntryQuery(predicate=kind, by=counted.author, origin=self._core.log)
+            lines = self._core.ledger.index.find(query, limit=counted.limit)
             found |= {parse_entry(item.line).statement_digest for item in lines}
         return found
 
 
 ALLOWANCE: Final = Allowance(calls_per_second=1 / 60, burst=5, at_once=2, all_at_once=8)
-"""What one caller may ask: a card costs dozens of signatures to prove."""
+"""Rate limit of one caller: a card takes dozens of signature checks."""
 
 _log: Final = structlog.get_logger("comity.node.charter")
 
 
 class JoinRequests:
-    """The waiting list. Touched by the event loop only."""
+    """The queue of join requests. Not thread-safe: call from the event loop."""
 
     def __init__(self, core: NodeContext, clock: Callable[[], float]) -> None:
         self._core = core
         self._throttle = Throttle(ALLOWANCE, clock)
 
     async def put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        """Note a card. Raises Malformed, Untrusted, Conflict (MEMBER-ALREADY), and Refused (RATE, TOO-MANY-CALLS) where
-        the caller asks too often; operators may ask for whomever they like."""
+        """Add a card to the queue. Raises Malformed, Untrusted, Conflict (MEMBER-ALREADY), and Refused (RATE,
+        TOO-MANY-CALLS) if the caller asks too often; operators have no rate limit."""
         if caller.operator:
             return await self._put(caller, lines)
         with self._throttle.call(caller.name):
             return await self._put(caller, lines)
 
     async def all(self) -> AsyncGenerator[JoinRequest, None]:
-        """Requests that wait, one card in memory at a time."""
-        for member in await self._core.pools.ledger(self._core.ledger.asks.waiting):
-            ask = await self._core.pools.ledger(self._core.ledger.asks.get, member)
-            if ask is not None:
-                yield JoinRequest(ask.member, ask.since, ask.lines)
+        """All waiting requests, with one card in memory at a time."""
+        for member in await self._core.pools.ledger(self._core.ledger.join_requests.waiting):
+            request = await self._core.pools.ledger(self._core.ledger.join_requests.get, member)
+            if request is not None:
+                yield JoinRequest(request.member, request.since, request.lines)
 
     async def decide(self, member: Digest, *, keep: bool) -> None:
-        """Keep a request whatever else comes, or dismiss it. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
-        asks = self._core.ledger.asks
-        await self._core.pools.ledger(asks.keep if keep else asks.dismiss, member)
-        _log.info("a request to join is kept" if keep else "a request to join is dismissed", member=member)
+        """Keep a request permanently, or dismiss it. Raises NotFound (NO-ASK), OutOfSpace (ASKS-KEPT)."""
+        requests = self._core.ledger.join_requests
+        await self._core.pools.ledger(requests.keep if keep else requests.dismiss, member)
+        _log.info("join request kept" if keep else "join request dismissed", member=member)
 
     async def _put(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
         member = await self._core.pools.hashing(check_card, lines)
         if self._core.membership.member(member) is not None:
-            hint = "wait for the next head of this log; nothing more has to be asked"
-            raise Conflict("this identity has a seat already", why=member, hint=hint, code="MEMBER-ALREADY")
-        kept, gone = await self._core.pools.ledger(self._core.ledger.asks.put, member, lines, self._block(caller))
-        waiting = await self._core.pools.ledger(self._core.ledger.asks.count)
-        _log.info("somebody asks to join", member=member, block=kept.block, waiting=waiting)
-        if gone is not None:
-            _log.warning("a request to join had to go", member=gone.member, block=gone.block, since=gone.since)
+            hint = "wait for the next checkpoint of this log; no request is needed"
+            raise Conflict("this identity already has a seat", why=member, hint=hint, code="MEMBER-ALREADY")
+        kept, dropped = await self._core.pools.ledger(
+            self._core.ledger.join_requests.put, member, lines, self._block(caller)
+        )
+        waiting = await self._core.pools.ledger(self._core.ledger.join_requests.count)
+        _log.info("join request received", member=member, block=kept.block, waiting=waiting)
+        if dropped is not None:
+            _log.warning(
+                "join request evicted",
+                member=dropped.member,
+                block=dropped.block,
+                since=dropped.since,
+            )
         return AskReceipt(member, kept.since, waiting)
 
     def _block(self, caller: Caller) -> str:
-        """What a caller's requests are counted by."""
+        """The block to which a caller's requests are charged."""
         if caller.operator:
             return "operator"
         peer = self._core.membership.by_certificate(caller.certificate) if caller.certificate else None
@@ -255,28 +263,28 @@ class JoinRequests:
 
 
 def check_card(lines: Sequence[bytes]) -> Digest:
-    """Whose card it is, proven by its own signatures: one inception of a member, rotations that lead on from it, at
-    least one node record under its newest keys, and addresses of those nodes. Raises Malformed, Untrusted (CARD)."""
+    """Verify a card, and return its member. It holds one inception of a member, rotations from there on, at least one
+    node record under the newest keys, and addresses of those nodes. Raises Malformed, Untrusted (CARD)."""
     entries = [parse_entry(line) for line in dict.fromkeys(lines)]
     by_kind: dict[str, list[Entry]] = {}
     for entry in entries:
         by_kind.setdefault(entry.statement.predicate, []).append(entry)
     if unknown := set(by_kind) - {"inception", "rotated", "node-record", "addresses"}:
-        raise Malformed("not a card", why=f"a {sorted(unknown)[0][:60]!r} statement has no place in it", code="CARD")
+        raise Malformed("not a card", why=f"a {sorted(unknown)[0][:60]!r} statement does not belong in it", code="CARD")
     if len(by_kind.get("inception", ())) != 1 or not by_kind.get("node-record"):
-        raise Malformed("not a card", why="it holds one inception and at least one node record", code="CARD")
+        raise Malformed("not a card", why="it must hold one inception and at least one node record", code="CARD")
     inception = check_inception(by_kind["inception"][0])
     if inception.kind != "member":
-        why = "the identity is a publisher's"
-        raise Untrusted("card refused", why=why, hint="make a member's: comity init --help", code="CARD")
+        why = "the identity is a publisher, not a member"
+        raise Untrusted("card refused", why=why, hint="make a member identity: comity init --help", code="CARD")
     chain = follow(KeyState.of_inception(inception), by_kind.get("rotated", ()))
     if len(chain.steps) != len(by_kind.get("rotated", ())) or chain.disputes:
-        raise Untrusted("card refused", why="its rotations do not lead on from one another", code="CARD")
+        raise Untrusted("card refused", why="its rotations are not one chain from the inception", code="CARD")
     records = [_record(entry, inception.id, chain) for entry in by_kind["node-record"]]
     for entry in by_kind.get("addresses", ()):
         parse_addresses(entry.statement)
         if not any(signed_by_node(entry, record) for record in records):
-            raise Untrusted("card refused", why="addresses of a node that it does not list", code="CARD")
+            raise Untrusted("card refused", why="it holds addresses of a node without a record in it", code="CARD")
     return inception.id
 
 
@@ -284,5 +292,5 @@ def _record(entry: Entry, member: Digest, chain: RotationChain) -> NodeRecord:
     record = check_node_record(entry, chain.current.keys)
     CertificatePin.of(record.tls)
     if record.member != member:
-        raise Untrusted("card refused", why="a node record of another member", code="CARD")
+        raise Untrusted("card refused", why="it holds a node record of another member", code="CARD")
     return record

@@ -1,1 +1,1 @@
-"""Mirroring from elsewhere, and saying so: what this node fetched, hashed and compared itself, and nothing else."""
+"""Mirrors repositories from upstream hubs, and logs only what this node itself fetched, hashed and compared."""

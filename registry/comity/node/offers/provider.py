@@ -1,53 +1,22 @@
-"""What this node's own log says of offers, as it stands in the transaction that appends to it.
+"""Compute offers at a node: actions on its own offers, grants, and admission of statements about them.
 
-Each record is made here, one a transaction: the book is brought up to the log's last entry, asked whether the record
-may follow, and the record appended, before anybody else may write. The book only ever learns of what is committed, so
-that a commit that fails, or a node that dies, leaves it right.
+`OwnChains` is the state of the node's own chains inside the transaction that appends to its log. `RecordWriter` writes
+one record a transaction: it reads the log to its last entry, checks the record, and appends it. The state only includes
+committed entries, so it stays correct after a failed commit or a crash. A statement that a record answers is searched
+in all logs, checked, and copied into the own log before the record. `OfferProvider` performs the operator's actions.
+Every action is safe to repeat: a repeated call returns the existing entry. `GrantReconciler` records acceptances,
+releases and lapses by itself, by the node's clock, one transaction a step.
 
+`OfferAdmission` decides which statements the node logs without an operator's permission: requests by those whom an own
+offer admits, with their inception, and statements of a grantee about its grant. Quotas count different statements in
+this log, not copies. Only this node writes records of its chains; nobody may submit them, not even an operator.
 
-Statements of the other side that this node is to answer: found in whichever log they stand, proven, and carried into
-its own, so that whoever has that log has the question beside the answer.
-
-How a record comes into this node's log: made of the log as it stands, with the statement that it answers, once.
-
-What an operator does with the node's own offers. One record a call, checked and appended in one transaction.
-
-Everything may be done twice: the same request is granted once, the same redemption recorded once, and whoever asks
-again is answered with what stands.
-
-
-What happens to grants by itself: an acceptance is recorded, what is given back returns, and who does not accept in
-time lapses. The clock is the node's; each step is one transaction, so that one who dies between two loses neither.
-
-Who may have a statement about an offer logged here and is no operator: whoever this node's own offer invites.
-
-An offer opens its own door: those whom it admits may ask for it, and a grantee may speak about its grant, whatever the
-operator says about publishing. The inception of who asks may come along. That a statement is its author's is proven
-afterwards, as for all lines, and only what stands in this log counts against anybody: what is said once, however many
-copies of it come. What a grantee has to say about a grant has room of its own, which no request uses up. And nobody at
-all, operators included, has a record of this node's own chains logged but the one who keeps its books.
-
-    grows with                                        bound            charged to      at the bound
-    unanswered requests of one identity for an offer  MAX_ASKED        that identity   OFFER-QUOTA
-    those of all without a seat                       MAX_WAITING      all of them     OFFER-QUOTA until one is answered
-    requests of those without a seat                  ASKING           who calls       RATE
-    a grantee's statements of one kind about a grant  MAX_ABOUT        that identity   OFFER-QUOTA
-    inception and rotations of who asks               MAX_INTRODUCED   that identity   OFFER-QUOTA
-
-
-The parts that deal with offers, put together, and the one loop that keeps them up to date.
-
-Compute offers at a node: those of others, read and checked as their logs are mirrored; and those of its own, granted
-by the one writer of its log.
-
-register   what all logs held here say of offers, with the faults of their chains
-ours       what the node's own log says, inside the transaction that appends to it
-allocator  what an operator does: post, approve, reject, redeem, release, answer
-clock      what happens by itself: acceptances and returns are recorded, grants lapse
-lines      statements of the other side: found in any log, proven, carried into this one
-counter    who may have a request or an acceptance logged here and is no operator
-search     which offers and grants match
-accuser    chains at fault, said aloud
+    grows with                                        bound                      charged to     at the bound
+    unanswered requests of one identity for an offer  MAX_REQUESTS_PER_IDENTITY  that identity  OFFER-QUOTA
+    those of all identities without a seat            MAX_REQUESTS_WITHOUT_SEAT  all of them    OFFER-QUOTA
+    requests of identities without a seat             REQUEST_RATE               the caller     RATE
+    a grantee's statements of one kind about a grant  MAX_STATEMENTS_PER_GRANT   that identity  OFFER-QUOTA
+    inception and rotations of a requester            MAX_INTRODUCTIONS          that identity  OFFER-QUOTA
 """
 
 from __future__ import annotations
@@ -63,13 +32,13 @@ from typing import Final, TypeAlias, TypeVar
 
 import structlog
 
-from comity.ledger.log_store import MAX_STRETCH, EntryQuery, OwnLogTransaction
+from comity.ledger.log_store import MAX_LINES, EntryQuery, OwnLogTransaction
 from comity.node.authors import AuthorVerifier
-from comity.node.charter.inbox import inception
+from comity.node.charter.inbox import find_inception
 from comity.node.context import NodeContext
 from comity.node.offers.index import FaultPublisher, FaultyChain, OfferIndex
 from comity.node.own_log import OwnLog
-from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, OutOfSpace, Refused, Unavailable
 from comity.trust.offers.amounts import DefaultAnswer, Usage, answer_statement, usage_statement
@@ -96,51 +65,49 @@ from comity.trust.offers.records import (
     GrantRequest,
     Lapsed,
     Offered,
+    PartyStatement,
     Record,
     Redeemed,
     Redemption,
     Rejected,
     Released,
-    Said,
     Withdrawn,
-    is_said,
-    read_said,
+    is_party_statement,
+    read_party_statement,
     record_statement,
 )
 from comity.trust.statement import Author, Entry, Statement, parse_entry, sign_statement
 from comity.wire.access import CALLER, Caller
 from comity.wire.limits import Allowance, Throttle
 from comity.wire.messages import LocatedEntry
-from comity.wire.offer import Act, AnswerDefault, Approve, Post, Redeem, Reject, Release, UsageReport, Withdraw
-
-Make: TypeAlias = "Callable[[OwnChains], Sequence[bytes]]"
+from comity.wire.offer import AnswerDefault, Approve, OfferAction, Post, Redeem, Reject, Release, UsageReport, Withdraw
 
 
 class OwnChains:
-    """The chains of this node's own offers. Thread-safe: one reads at a time."""
+    """The chains of this node's own offers. Thread-safe."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
         self._node: Final[Author] = core.seat.record.node
-        self._read = 0
-        self._turn = Lock()
+        self._position = 0
+        self._lock = Lock()
         self.log = OfferLogReader(core.log)
 
-    def at(self, standing: OwnLogTransaction) -> OwnChains:
-        """Read what was appended since. What stands in this log was proven when it was logged, and records of this
-        node are made nowhere else."""
-        with self._turn:
-            while self._read < standing.size:
-                end = min(standing.size, self._read + MAX_STRETCH)
-                for index, line in standing.said(PREDICATES, self._read, end):
-                    self._take(index, parse_entry(line))
-                self._read = end
+    def refresh(self, transaction: OwnLogTransaction) -> OwnChains:
+        """Read the entries that were appended since the last call. Entries of this log were verified when they were
+        logged, and only this node writes records of its chains."""
+        with self._lock:
+            while self._position < transaction.size:
+                end = min(transaction.size, self._position + MAX_LINES)
+                for index, line in transaction.entries_with(PREDICATES, self._position, end):
+                    self._add(index, parse_entry(line))
+                self._position = end
         return self
 
     def catch_up(self) -> None:
-        """Read what stands, outside of any transaction: at a start a long log would keep others from appending."""
+        """Read the log outside of a transaction, so that a long log does not block other writers at a start."""
         ledger, log = self._core.ledger, self._core.log
-        self.at(OwnLogTransaction(ledger.logs.get(log).size, partial(ledger.index.said, log)))
+        self.refresh(OwnLogTransaction(ledger.logs.get(log).size, partial(ledger.index.entries_with, log)))
 
     def chain(self, offer: Digest) -> OfferChain:
         """The chain of an own offer, of any version. Raises NotFound (NO-OFFER)."""
@@ -149,11 +116,12 @@ class OwnChains:
             raise no_offer(offer)
         return chain
 
-    def sign(self, record: Record) -> bytes:
-        """The line of a record, by this node's online key."""
-        return self.seal(record_statement(record, self._node))
+    def sign_record(self, record: Record) -> bytes:
+        """The line of a record, signed with this node's online key."""
+        return self.sign(record_statement(record, self._node))
 
-    def seal(self, statement: Statement) -> bytes:
+    def sign(self, statement: Statement) -> bytes:
+        """The line of a statement, signed with this node's online key."""
         return sign_statement(statement, self._core.keys.online).line
 
     @property
@@ -161,10 +129,10 @@ class OwnChains:
         return self._node
 
     def missing(self, lines: Iterable[bytes]) -> list[bytes]:
-        """Those of these lines, statements of identities, that do not stand in this log."""
-        return [line for line in lines if parse_entry(line).digest not in self.log.said]
+        """Those of these lines (statements of identities) that are not in this log."""
+        return [line for line in lines if parse_entry(line).digest not in self.log.statements]
 
-    def _take(self, index: int, entry: Entry) -> None:
+    def _add(self, index: int, entry: Entry) -> None:
         by = entry.statement.by
         self.log.read(index, entry, by is not None and (by.kind == "identity" or self._is_this_node(by)))
 
@@ -176,472 +144,496 @@ class OwnChains:
 def no_offer(offer: Digest) -> NotFound:
     return NotFound(
         "no such offer",
-        why=f"no log held here makes the offer {offer}",
+        why=f"no log at this node contains the offer {offer}",
         hint="comity offer ls",
         code="NO-OFFER",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class AuthorStatement:
-    """A proven statement of an identity about an offer; `before` are lines that prove who it is, where this node's own
-    log lacks them."""
+class ProvenStatement:
+    """A verified statement of an identity about an offer. `introduction`: lines that prove the keys of the identity and
+    are missing in this node's own log."""
 
     entry: Entry
-    said: Said
-    before: tuple[bytes, ...]
+    content: PartyStatement
+    introduction: tuple[bytes, ...]
 
 
-def hear(core: NodeContext, line: Digest) -> AuthorStatement:
-    """The statement with this line digest, in the envelope in which this node's own log has it, if it has. Blocking.
+def load_statement(core: NodeContext, line: Digest) -> ProvenStatement:
+    """The statement with this line digest, from any log, in the envelope of the node's own log if it has one. Blocking.
 
-    Raises NotFound (NO-STATEMENT, UNKNOWN-IDENTITY), Malformed, and Untrusted where it is not its author's.
+    Raises NotFound (NO-STATEMENT, UNKNOWN-IDENTITY), Malformed, and Untrusted if its author did not sign it.
     """
-    entry = _as_logged_here(core, _find(core, line))
-    if not is_said(entry.statement):
-        raise _missing(f"{line} is no statement of an identity about an offer")
-    said = read_said(entry.statement)
-    AuthorVerifier(core).prove(entry)
-    return AuthorStatement(entry, said, _introduction(core, said.by))
+    entry = _own_envelope(core, _find(core, line))
+    if not is_party_statement(entry.statement):
+        raise _no_statement(f"{line} is not a statement of an identity about an offer")
+    content = read_party_statement(entry.statement)
+    AuthorVerifier(core).verify(entry)
+    return ProvenStatement(entry, content, _introduction(core, content.by))
 
 
 def _find(core: NodeContext, line: Digest) -> Entry:
-    for place in core.ledger.index.places(line):
+    for place in core.ledger.index.positions(line):
         return parse_entry(core.ledger.history.entry(place.vkey, place.index))
-    raise _missing(f"no log held here has the line {line}")
+    raise _no_statement(f"no log at this node contains the line {line}")
 
 
-def _as_logged_here(core: NodeContext, entry: Entry) -> Entry:
-    """The entry of the own log that says the same. Its author can sign one statement in many envelopes, and a record
-    that answered another one than the log has would be about a line that no reader of the log finds."""
-    index = core.ledger.index.first(core.log, entry.statement_digest)
+def _own_envelope(core: NodeContext, entry: Entry) -> Entry:
+    """The entry of the own log with the same statement. An author can sign one statement in several envelopes. A record
+    must name the line that the log contains, because readers of the log find no other."""
+    index = core.ledger.index.first_index(core.log, entry.statement_digest)
     return entry if index is None else parse_entry(core.ledger.history.entry(core.log, index))
 
 
 def _introduction(core: NodeContext, identity: Digest) -> tuple[bytes, ...]:
-    """The inception of who has no seat: members are known by the charter."""
+    """The inception of an identity without a seat; the charter proves the keys of members."""
     if core.membership.chains(identity):
         return ()
-    found = inception(core.ledger, identity)
-    if found is None or core.ledger.index.first(core.log, found[1].statement_digest) is not None:
+    found = find_inception(core.ledger, identity)
+    if found is None or core.ledger.index.first_index(core.log, found[1].statement_digest) is not None:
         return ()
     return (found[1].line,)
 
 
-def _missing(why: str) -> NotFound:
+def _no_statement(why: str) -> NotFound:
     return NotFound(
         "no such statement",
         why=why,
-        hint="submit its line here first, or wait until the log that has it is mirrored",
+        hint="submit its line to this node, or wait until the log that contains it is mirrored",
         code="NO-STATEMENT",
     )
 
 
 Made: TypeAlias = "Sequence[bytes] | int"
-"""Lines to append; or the index of the entry that stands for them already."""
+"""Lines to append, or the index of the existing entry if the record was already written."""
 MakeRecord: TypeAlias = "Callable[[ChainLink, GrantState], Record]"
 
 _log: Final = structlog.get_logger("comity.node.offers")
 
 
 class RecordWriter:
-    """Writes records of this node's own chains, one a transaction."""
+    """Writes records of this node's own chains, one record a transaction."""
 
     def __init__(self, core: NodeContext, own_log: OwnLog) -> None:
         self._core = core
         self._own_log = own_log
-        self._ours = OwnChains(core)
+        self._own = OwnChains(core)
 
     async def write(self, make: Callable[[OwnChains], Made]) -> tuple[LocatedEntry, ...]:
-        """What now stands. What `make` raises is raised here, and nothing was written then."""
-        standing_already: list[int] = []
+        """Append the lines that `make` returns; returns the entries. If `make` raises, nothing is written."""
+        existing: list[int] = []
 
-        def lines(standing: OwnLogTransaction) -> Sequence[bytes]:
-            made = make(self._ours.at(standing))
+        def lines(transaction: OwnLogTransaction) -> Sequence[bytes]:
+            made = make(self._own.refresh(transaction))
             if isinstance(made, int):
-                standing_already.append(made)
+                existing.append(made)
                 return []
             return made
 
-        await self._core.pools.ledger(self._ours.catch_up)
+        await self._core.pools.ledger(self._own.catch_up)
         written = await self._own_log.compose(lines)
-        for index in standing_already:
+        for index in existing:
             written.append(
                 (index, await self._core.pools.ledger(self._core.ledger.history.entry, self._core.log, index))
             )
-        if not standing_already:
+        if not existing:
             for index, line in written:
-                _log.info("logged", index=index, line=sha256(line))
+                _log.info("offer record logged", index=index, line=sha256(line))
         return tuple(LocatedEntry(self._core.origin, index, line) for index, line in written)
 
     async def answer(
-        self, heard: AuthorStatement, grant: Digest, make: MakeRecord, *others: AuthorStatement
+        self, statement: ProvenStatement, grant: Digest, make: MakeRecord, *others: ProvenStatement
     ) -> tuple[LocatedEntry, ...]:
-        """Record what answers the grantee's statement about a grant, once."""
+        """Write the record that answers the grantee's statement about a grant, once."""
 
-        def lines(ours: OwnChains) -> Made:
-            chain, held = held_by(ours, grant)
-            if (record := chain.book.answers.get(heard.entry.digest)) is not None:
+        def lines(own: OwnChains) -> Made:
+            chain, grant_state = find_grant(own, grant)
+            if (record := chain.state.answers.get(statement.entry.digest)) is not None:
                 return index_of(chain, record)
-            if heard.said.by != held.grant.grantee:
-                why = "it is not signed by the identity to which the grant was given"
+            if statement.content.by != grant_state.grant.grantee:
+                why = "the statement is not signed by the grantee"
                 raise Refused("not the grantee", why=why, code="OFFER-ELIGIBILITY")
-            record_line = ours.sign(self.linked(chain.book, make(to(chain), held)))
-            return [*carried(ours, heard, *others), record_line]
+            record_line = own.sign_record(self.linked(chain.state, make(unlinked(chain), grant_state)))
+            return [*missing_lines(own, statement, *others), record_line]
 
         return await self.write(lines)
 
     async def record(self, grant: Digest, state: str, make: MakeRecord) -> tuple[LocatedEntry, ...]:
-        """Record what happens to a grant without a word of its grantee, and leaves it in `state`, once."""
+        """Write a record that needs no statement of the grantee and leaves the grant in `state`, once."""
 
-        def lines(ours: OwnChains) -> Made:
-            chain, held = held_by(ours, grant)
-            if held.state == state:
-                return index_of(chain, held.newest)
-            return [ours.sign(self.linked(chain.book, make(to(chain), held)))]
+        def lines(own: OwnChains) -> Made:
+            chain, grant_state = find_grant(own, grant)
+            if grant_state.state == state:
+                return index_of(chain, grant_state.newest)
+            return [own.sign_record(self.linked(chain.state, make(unlinked(chain), grant_state)))]
 
         return await self.write(lines)
 
-    async def hear(self, line: Digest) -> AuthorStatement:
-        """As `lines.hear`."""
-        return await self._core.pools.ledger(hear, self._core, line)
+    async def load_statement(self, line: Digest) -> ProvenStatement:
+        """As the function `load_statement`, in a thread."""
+        return await self._core.pools.ledger(load_statement, self._core, line)
 
-    def linked(self, book: ChainState, record: Record) -> Record:
-        """The record as the next of its chain. Raises Refused."""
-        return book.next(record, int(self._core.clock()))
+    def linked(self, state: ChainState, record: Record) -> Record:
+        """The record, linked as the next one of its chain. Raises Refused."""
+        return state.link(record, int(self._core.clock()))
 
-    def now(self, book: ChainState) -> int:
-        """The time that the next record of a chain will bear."""
-        return max(int(self._core.clock()), book.at)
-
-
-def carried(ours: OwnChains, *heard: AuthorStatement) -> list[bytes]:
-    """Statements that this log lacks, after what proves whose they are."""
-    before = [line for item in heard for line in item.before]
-    return list(dict.fromkeys((*before, *ours.missing(item.entry.line for item in heard))))
+    def now(self, state: ChainState) -> int:
+        """The time of the next record of a chain, POSIX seconds."""
+        return max(int(self._core.clock()), state.at)
 
 
-def held_by(ours: OwnChains, grant: Digest) -> tuple[OfferChain, GrantState]:
+def missing_lines(own: OwnChains, *statements: ProvenStatement) -> list[bytes]:
+    """The lines of these statements that are missing in the own log, after the lines that prove their keys."""
+    introductions = [line for item in statements for line in item.introduction]
+    return list(dict.fromkeys((*introductions, *own.missing(item.entry.line for item in statements))))
+
+
+def find_grant(own: OwnChains, grant: Digest) -> tuple[OfferChain, GrantState]:
     """A grant of this node. Raises Refused (OFFER-STATE)."""
-    chain = ours.log.chain_granting(grant)
+    chain = own.log.chain_of_grant(grant)
     if chain is None:
-        raise Refused("no such grant", why=f"this node's log grants no {grant}", code="OFFER-STATE")
-    return chain, chain.book.grants[grant]
+        raise Refused(
+            "no such grant", why=f"the log of this node does not contain the grant {grant}", code="OFFER-STATE"
+        )
+    return chain, chain.state.grants[grant]
 
 
 def index_of(chain: OfferChain, record: Digest) -> int:
-    """Where a record stands in the log."""
-    return chain.indexes[chain.book.number(record)]
+    """Index of a record in the log."""
+    return chain.indexes[chain.state.number(record)]
 
 
-def to(chain: OfferChain) -> ChainLink:
-    """A link that the book will make the next one."""
-    return ChainLink(chain.book.chain, 0, None, 0, ())
+def unlinked(chain: OfferChain) -> ChainLink:
+    """A placeholder link, to be replaced by `RecordWriter.linked`."""
+    return ChainLink(chain.state.chain, 0, None, 0, ())
 
 
-MAX_TRIED: Final = 8
-"""Statements that are looked at where some may be forged: those that were proven when they were read come first."""
+MAX_CANDIDATES: Final = 8
+"""Maximum statements to verify when some may be forged. Statements that are already verified come first."""
 
 _S = TypeVar("_S")
 
 
 class OfferProvider:
-    """The one writer of this node's chains."""
+    """Performs actions on this node's offers and grants. The only writer of its chains."""
 
-    def __init__(self, core: NodeContext, pen: RecordWriter, register: OfferIndex) -> None:
+    def __init__(self, core: NodeContext, writer: RecordWriter, index: OfferIndex) -> None:
         self._core = core
-        self._pen = pen
-        self._register = register
+        self._writer = writer
+        self._index = index
 
-    async def do(self, act: Act) -> tuple[LocatedEntry, ...]:
-        """The lines that now stand for it, the record last.
+    async def perform(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
+        """Perform an operator's action; returns the entries, the record last.
 
-        Raises NotFound, Refused, Untrusted, Malformed, Conflict: which codes, each act says.
+        Raises NotFound, Refused, Untrusted, Malformed, Conflict; see the method of each action for the codes.
         """
-        if isinstance(act, Post):
-            return await self.post(Offer.parse(act.document))
-        if isinstance(act, Withdraw):
-            return await self.withdraw(act.offer, act.text)
-        if isinstance(act, Approve):
-            return await self.approve(act)
-        if isinstance(act, Reject):
-            return await self.reject(act.request, act.text)
-        if isinstance(act, Redeem):
-            return await self.redeem(act.redemption)
-        if isinstance(act, Release):
-            return await self.release(act.grant)
-        if isinstance(act, AnswerDefault):
-            return await self.answer(act)
-        return await self.report(act)
+        if isinstance(action, Post):
+            return await self.post(Offer.parse(action.document))
+        if isinstance(action, Withdraw):
+            return await self.withdraw(action.offer, action.text)
+        if isinstance(action, Approve):
+            return await self.approve(action)
+        if isinstance(action, Reject):
+            return await self.reject(action.request, action.text)
+        if isinstance(action, Redeem):
+            return await self.redeem(action.redemption)
+        if isinstance(action, Release):
+            return await self.release(action.grant)
+        if isinstance(action, AnswerDefault):
+            return await self.answer(action)
+        return await self.report(action)
 
     async def post(self, offer: Offer) -> tuple[LocatedEntry, ...]:
-        """Raises Refused (OFFER-ELSEWHERE) for an offer that names another provider or log."""
+        """Log an offer. Raises Refused (OFFER-ELSEWHERE) if it names another provider or log."""
         if (offer.provider, offer.log) != (self._core.seat.inception.id, self._core.log):
             raise Refused(
-                "this node does not make that offer",
-                why="the offer names another provider, or another log that may grant it",
+                "the offer is not for this node",
+                why="the offer names another provider or another log",
                 hint=f"its provider is {self._core.seat.inception.id}, its log {self._core.log}",
                 code="OFFER-ELSEWHERE",
             )
 
-        def make(ours: OwnChains) -> Made:
-            known = ours.log.chain_of(offer.id)
+        def make(own: OwnChains) -> Made:
+            known = own.log.chain_of(offer.id)
             if known is not None:
-                return known.offered[[each.id for each in known.book.offers].index(offer.id)]
-            chain = ours.chain(offer.supersedes) if offer.supersedes else OfferChain(ChainState(offer.id))
-            return [ours.sign(self._pen.linked(chain.book, Offered(to(chain), offer)))]
+                return known.offered[[each.id for each in known.state.offers].index(offer.id)]
+            chain = own.chain(offer.supersedes) if offer.supersedes else OfferChain(ChainState(offer.id))
+            return [own.sign_record(self._writer.linked(chain.state, Offered(unlinked(chain), offer)))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
     async def withdraw(self, offer: Digest, text: str) -> tuple[LocatedEntry, ...]:
-        """Grant no more. Raises NotFound (NO-OFFER)."""
+        """Withdraw an offer: it grants no more. Raises NotFound (NO-OFFER)."""
 
-        def make(ours: OwnChains) -> Made:
-            chain = ours.chain(offer)
-            if chain.book.withdrawal is not None:
-                return index_of(chain, chain.book.withdrawal)
-            return [ours.sign(self._pen.linked(chain.book, Withdrawn(to(chain), text)))]
+        def make(own: OwnChains) -> Made:
+            chain = own.chain(offer)
+            if chain.state.withdrawal is not None:
+                return index_of(chain, chain.state.withdrawal)
+            return [own.sign_record(self._writer.linked(chain.state, Withdrawn(unlinked(chain), text)))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
-    async def approve(self, act: Approve) -> tuple[LocatedEntry, ...]:
+    async def approve(self, action: Approve) -> tuple[LocatedEntry, ...]:
         """Grant a request. Raises Refused (OFFER-CAPACITY, OFFER-STATE, OFFER-FULL, OFFER-ELIGIBILITY), and Conflict
-        (OFFER-ANSWERED) where it was rejected."""
-        heard = await self._pen.hear(act.request)
-        request = _expect(heard, GrantRequest)
+        (OFFER-ANSWERED) if it was rejected."""
+        statement = await self._writer.load_statement(action.request)
+        request = _expect(statement, GrantRequest)
         seat = self._core.membership.member(request.by)
 
-        def make(ours: OwnChains) -> Made:
-            chain = ours.chain(request.offer)
-            if (record := _answer(ours, chain, heard)) is not None:
-                if record not in chain.book.grants:
-                    raise Conflict("the request was rejected", hint="have it asked anew", code="OFFER-ANSWERED")
+        def make(own: OwnChains) -> Made:
+            chain = own.chain(request.offer)
+            if (record := _answer(own, chain, statement)) is not None:
+                if record not in chain.state.grants:
+                    raise Conflict(
+                        "the request was rejected", hint="the requester may send a new request", code="OFFER-ANSWERED"
+                    )
                 return index_of(chain, record)
             offer = _in_force(chain, request)
             if not offer.eligibility.admits(request.by, seat.jurisdiction if seat else None):
-                why = f"{request.by} is not among those to whom it was offered"
+                why = f"the offer does not admit {request.by}"
                 raise Refused("not eligible", why=why, code="OFFER-ELIGIBILITY")
-            wanted, until = act.allocations or request.allocations, self._pen.now(chain.book) + offer.accept_seconds
-            grant = Grant(to(chain), heard.entry.digest, request.by, wanted, until, request.pact)
-            return [*carried(ours, heard), ours.sign(self._pen.linked(chain.book, grant))]
+            wanted = action.allocations or request.allocations
+            until = self._writer.now(chain.state) + offer.accept_seconds
+            grant = Grant(unlinked(chain), statement.entry.digest, request.by, wanted, until, request.pact)
+            return [*missing_lines(own, statement), own.sign_record(self._writer.linked(chain.state, grant))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
     async def reject(self, line: Digest, text: str) -> tuple[LocatedEntry, ...]:
-        """Say no to a request. Raises Conflict (OFFER-ANSWERED) where it was granted."""
-        heard = await self._pen.hear(line)
-        request = _expect(heard, GrantRequest)
+        """Reject a request. Raises Conflict (OFFER-ANSWERED) if it was granted."""
+        statement = await self._writer.load_statement(line)
+        request = _expect(statement, GrantRequest)
 
-        def make(ours: OwnChains) -> Made:
-            chain = ours.chain(request.offer)
-            if (record := _answer(ours, chain, heard)) is not None:
-                if record in chain.book.grants:
-                    hint = "a grant that nobody accepts lapses by itself"
+        def make(own: OwnChains) -> Made:
+            chain = own.chain(request.offer)
+            if (record := _answer(own, chain, statement)) is not None:
+                if record in chain.state.grants:
+                    hint = "a grant that is not accepted in time lapses by itself"
                     raise Conflict("the request was granted", hint=hint, code="OFFER-ANSWERED")
                 return index_of(chain, record)
-            rejected = Rejected(to(chain), heard.entry.digest, text)
-            return [*carried(ours, heard), ours.sign(self._pen.linked(chain.book, rejected))]
+            rejected = Rejected(unlinked(chain), statement.entry.digest, text)
+            return [*missing_lines(own, statement), own.sign_record(self._writer.linked(chain.state, rejected))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
     async def accept(self, acceptance: Digest) -> tuple[LocatedEntry, ...]:
-        """Record a grantee's `accepted`. Nobody decides about it."""
-        heard = await self._pen.hear(acceptance)
-        said = _expect(heard, Acceptance)
-        return await self._pen.answer(
-            heard, said.grant, lambda link, held: Accepted(link, held.digest, heard.entry.digest)
+        """Record a grantee's `accepted`. Needs no decision of the operator."""
+        statement = await self._writer.load_statement(acceptance)
+        content = _expect(statement, Acceptance)
+        return await self._writer.answer(
+            statement,
+            content.grant,
+            lambda link, grant_state: Accepted(link, grant_state.digest, statement.entry.digest),
         )
 
     async def redeem(self, redemption: Digest) -> tuple[LocatedEntry, ...]:
-        """Record that so much is handed over, as the holder asks. Raises Refused (OFFER-STATE): for more than there is,
-        after another redemption, or of a pact whose beneficiary has not declared a cut-off."""
-        heard = await self._pen.hear(redemption)
-        said = _expect(heard, Redemption)
-        cut_off = await self._said(
-            said.grant, lambda other: isinstance(other, CutOff) and other.by == said.by and not other.drill
+        """Record a redemption that the grantee asks for.
+
+        Raises Refused (OFFER-STATE) if the amount is too large, another redemption was recorded since, or a pact has no
+        cut-off of its beneficiary.
+        """
+        statement = await self._writer.load_statement(redemption)
+        content = _expect(statement, Redemption)
+        cut_off = await self._find_statement(
+            content.grant, lambda other: isinstance(other, CutOff) and other.by == content.by and not other.drill
         )
 
-        def make(link: ChainLink, held: GrantState) -> Record:
-            if said.after != held.newest:
+        def make(link: ChainLink, grant_state: GrantState) -> Record:
+            if content.after != grant_state.newest:
                 raise Refused(
-                    "this redemption is not for now",
-                    why="it was signed before the newest record about the grant, or for another one",
-                    hint=f"have it signed anew, after {held.newest}",
+                    "this redemption is out of date",
+                    why="it does not name the newest record about the grant",
+                    hint=f"the grantee must sign a new one, after {grant_state.newest}",
                     code="OFFER-STATE",
                 )
-            declared = cut_off.entry.digest if cut_off and held.grant.pact else None
-            return Redeemed(link, held.digest, heard.entry.digest, said.amounts, declared)
+            declared = cut_off.entry.digest if cut_off and grant_state.grant.pact else None
+            return Redeemed(link, grant_state.digest, statement.entry.digest, content.amounts, declared)
 
-        return await self._pen.answer(heard, said.grant, make, *((cut_off,) if cut_off else ()))
+        return await self._writer.answer(statement, content.grant, make, *((cut_off,) if cut_off else ()))
 
     async def release(self, grant: Digest) -> tuple[LocatedEntry, ...]:
-        """Take back what was not redeemed: on the grantee's word where there is one, else after the end."""
-        heard = await self._said(grant, lambda said: isinstance(said, GivingBack))
-        if heard is None:
-            return await self._pen.record(grant, RELEASED, lambda link, held: Released(link, held.digest))
-        return await self._pen.answer(heard, grant, lambda link, held: Released(link, held.digest, heard.entry.digest))
+        """Release the rest of a grant: as the grantee's statement asks if there is one, else after its end."""
+        statement = await self._find_statement(grant, lambda content: isinstance(content, GivingBack))
+        if statement is None:
+            return await self._writer.record(
+                grant, RELEASED, lambda link, grant_state: Released(link, grant_state.digest)
+            )
+        return await self._writer.answer(
+            statement, grant, lambda link, grant_state: Released(link, grant_state.digest, statement.entry.digest)
+        )
 
     async def lapse(self, grant: Digest) -> tuple[LocatedEntry, ...]:
-        """Record that nobody accepted in time."""
-        return await self._pen.record(grant, LAPSED, lambda link, held: Lapsed(link, held.digest))
+        """Record that the grant was not accepted in time."""
+        return await self._writer.record(grant, LAPSED, lambda link, grant_state: Lapsed(link, grant_state.digest))
 
-    async def answer(self, act: AnswerDefault) -> tuple[LocatedEntry, ...]:
-        """Say what the provider has to say to a grantee's `defaulted`."""
-        heard = await self._pen.hear(act.default)
-        said = _expect(heard, Default)
+    async def answer(self, action: AnswerDefault) -> tuple[LocatedEntry, ...]:
+        """Log the provider's answer to a grantee's `defaulted`."""
+        statement = await self._writer.load_statement(action.default)
+        content = _expect(statement, Default)
 
-        def make(ours: OwnChains) -> Made:
-            chain, held = held_by(ours, said.grant)
-            answer = DefaultAnswer(chain.book.chain, held.digest, heard.entry.digest, act.text)
-            same = next((stated.index for stated in chain.stated if stated.said == answer), None)
+        def make(own: OwnChains) -> Made:
+            chain, grant_state = find_grant(own, content.grant)
+            answer = DefaultAnswer(chain.state.chain, grant_state.digest, statement.entry.digest, action.text)
+            same = next((located.index for located in chain.statements if located.statement == answer), None)
             if same is not None:
                 return same
-            return [*carried(ours, heard), ours.seal(answer_statement(answer, ours.node))]
+            return [*missing_lines(own, statement), own.sign(answer_statement(answer, own.node))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
-    async def report(self, act: UsageReport) -> tuple[LocatedEntry, ...]:
-        """Say what was used. Raises Refused (OFFER-STATE) for more than was redeemed."""
+    async def report(self, action: UsageReport) -> tuple[LocatedEntry, ...]:
+        """Log what was used. Raises Refused (OFFER-STATE) if it exceeds what was redeemed."""
 
-        def make(ours: OwnChains) -> Made:
-            chain, held = held_by(ours, act.grant)
-            usage = Usage(chain.book.chain, held.digest, act.window, act.amounts, act.text)
-            said = {stated.said: stated.index for stated in chain.stated if isinstance(stated.said, Usage)}
-            if usage in said:
-                return said[usage]
-            _require_redeemed(held, [*(other for other in said if other.grant == held.digest), usage])
-            return [ours.seal(usage_statement(usage, ours.node))]
+        def make(own: OwnChains) -> Made:
+            chain, grant_state = find_grant(own, action.grant)
+            usage = Usage(chain.state.chain, grant_state.digest, action.window, action.amounts, action.text)
+            logged = {
+                located.statement: located.index for located in chain.statements if isinstance(located.statement, Usage)
+            }
+            if usage in logged:
+                return logged[usage]
+            _require_redeemed(grant_state, [*(other for other in logged if other.grant == grant_state.digest), usage])
+            return [own.sign(usage_statement(usage, own.node))]
 
-        return await self._pen.write(make)
+        return await self._writer.write(make)
 
-    async def _said(self, grant: Digest, wanted: Callable[[Said], bool]) -> AuthorStatement | None:
-        """What somebody said of a grant, in whichever log it stands, where it can be proven now."""
-        told = [item.stated for item in self._register.about(grant) if wanted(item.stated.said)]  # type: ignore[arg-type]
-        for stated in sorted(told, key=lambda stated: not stated.proven)[:MAX_TRIED]:
+    async def _find_statement(self, grant: Digest, wanted: Callable[[PartyStatement], bool]) -> ProvenStatement | None:
+        """A matching statement about a grant from any log that can be verified now."""
+        found = [item.located for item in self._index.grant_statements(grant) if wanted(item.located.statement)]  # type: ignore[arg-type]
+        for located in sorted(found, key=lambda located: not located.proven)[:MAX_CANDIDATES]:
             with suppress(ComityError):
-                return await self._pen.hear(stated.line)
+                return await self._writer.load_statement(located.line)
         return None
 
 
-def _expect(heard: AuthorStatement, kind: type[_S]) -> _S:
-    if not isinstance(heard.said, kind):
-        raise Malformed("not that kind of statement", why=f"the line is a {heard.entry.statement.predicate}")
-    return heard.said
+def _expect(statement: ProvenStatement, kind: type[_S]) -> _S:
+    if not isinstance(statement.content, kind):
+        raise Malformed("wrong kind of statement", why=f"the line is {statement.entry.statement.predicate!r}")
+    return statement.content
 
 
-def _answer(ours: OwnChains, chain: OfferChain, heard: AuthorStatement) -> Digest | None:
-    """The record that answers a request: this line, or the same request signed again."""
-    if (record := chain.book.answers.get(heard.entry.digest)) is not None:
+def _answer(own: OwnChains, chain: OfferChain, statement: ProvenStatement) -> Digest | None:
+    """The record that answers a request: this line, or an equal request that was signed again."""
+    if (record := chain.state.answers.get(statement.entry.digest)) is not None:
         return record
-    same = (line for line in chain.book.answers if (known := ours.log.said.get(line)) and known.said == heard.said)
-    return next((chain.book.answers[line] for line in same), None)
+    same = (
+        line
+        for line in chain.state.answers
+        if (known := own.log.statements.get(line)) and known.statement == statement.content
+    )
+    return next((chain.state.answers[line] for line in same), None)
 
 
 def _in_force(chain: OfferChain, request: GrantRequest) -> Offer:
-    """Raises Refused (OFFER-STATE) for a request that asks for an older version."""
-    offer = chain.book.offer
+    """The offer in force. Raises Refused (OFFER-STATE) if the request names an older version."""
+    offer = chain.state.offer
     if request.offer != offer.id:
-        hint = f"have the offer in force asked for: {offer.id}"
-        raise Refused("the offer was superseded", why="the request asks for what was", hint=hint, code="OFFER-STATE")
+        hint = f"the requester may send a new request for {offer.id}"
+        raise Refused(
+            "the offer was superseded", why="the request names an older version", hint=hint, code="OFFER-STATE"
+        )
     return offer
 
 
-def _require_redeemed(held: GrantState, usages: list[Usage]) -> None:
-    if any(len(usage.amounts) != len(held.redeemed) for usage in usages):
-        raise Malformed("not this grant's usage", why=f"it has {len(held.redeemed)} allocations")
+def _require_redeemed(grant_state: GrantState, usages: list[Usage]) -> None:
+    if any(len(usage.amounts) != len(grant_state.redeemed) for usage in usages):
+        raise Malformed("wrong number of amounts", why=f"the grant has {len(grant_state.redeemed)} allocations")
     totals = [sum(parts) for parts in zip(*(usage.amounts for usage in usages), strict=True)]
-    if any(total > redeemed for total, redeemed in zip(totals, held.redeemed, strict=True)):
-        why = f"{', '.join(map(str, totals))} of {', '.join(map(str, held.redeemed))}"
+    if any(total > redeemed for total, redeemed in zip(totals, grant_state.redeemed, strict=True)):
+        why = f"{', '.join(map(str, totals))} of {', '.join(map(str, grant_state.redeemed))}"
         raise Refused("more was used than redeemed", why=why, code="OFFER-STATE")
 
 
-A_TURN: Final = 64
-"""Records that are made in one turn."""
-PUT_OFF: Final = 60.0
-"""Seconds after which a statement that did not hold is looked at again."""
-MAX_PUT_OFF: Final = 10_000
+MAX_RECORDS_PER_STEP: Final = 64
+RETRY_SECONDS: Final = 60.0
+"""Seconds until a statement that failed to verify is tried again."""
+MAX_RETRIES: Final = 10_000
+"""Statements that wait for a retry."""
 
 
-class OfferClock:
-    """Looks at every open grant of this node. Touched by the event loop only."""
+class GrantReconciler:
+    """Records what is due for open grants of this node. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, allocator: OfferProvider, register: OfferIndex) -> None:
+    def __init__(self, core: NodeContext, provider: OfferProvider, index: OfferIndex) -> None:
         self._core = core
-        self._allocator = allocator
-        self._register = register
-        self._later: dict[Digest, float] = {}
+        self._provider = provider
+        self._index = index
+        self._retry_at: dict[Digest, float] = {}
 
-    async def turn(self) -> bool:
-        """Record what is due, as far as the register has read; whether there may be more."""
+    async def step(self) -> bool:
+        """Record what is due, as far as the index has read. Returns whether there may be more."""
         due = list(self._due())
-        for grant, statement in due[:A_TURN]:
+        for grant, statement in due[:MAX_RECORDS_PER_STEP]:
             try:
                 await self._record(grant, statement)
             except (OutOfSpace, Unavailable):
                 raise
-            except ComityError as error:  # one statement that does not hold keeps no other grant waiting
-                _log.warning("not recorded", grant=grant.digest, why=str(error), code=error.code)
+            except ComityError as error:  # one bad statement must not block other grants
+                _log.warning("grant record failed", grant=grant.digest, why=str(error), code=error.code)
                 if statement is not None:
-                    self._put_off(statement)
-        return len(due) > A_TURN
+                    self._defer(statement)
+        return len(due) > MAX_RECORDS_PER_STEP
 
     async def _record(self, grant: GrantState, statement: Digest | None) -> None:
         if grant.state == ACCEPTED:
-            await self._allocator.release(grant.digest)
+            await self._provider.release(grant.digest)
         elif statement is not None:
-            await self._allocator.accept(statement)
+            await self._provider.accept(statement)
         else:
-            await self._allocator.lapse(grant.digest)
+            await self._provider.lapse(grant.digest)
 
     def _due(self) -> list[tuple[GrantState, Digest | None]]:
-        """Open grants about which something is to be recorded, and the grantee's statement where there is one."""
+        """Open grants that need a record, each with the grantee's statement if there is one."""
         now = int(self._core.clock())
         due: list[tuple[GrantState, Digest | None]] = []
-        for chain in self._register.own.chains.values():
-            for held in (chain.book.grants[digest] for digest in chain.book.open):
-                statement = self._said(held, Acceptance if held.state == GRANTED else GivingBack)
-                if statement is not None or (held.state == GRANTED and now > held.grant.accept_by):
-                    due.append((held, statement))
+        for chain in self._index.own.chains.values():
+            for grant_state in (chain.state.grants[digest] for digest in chain.state.open):
+                statement = self._find_statement(
+                    grant_state, Acceptance if grant_state.state == GRANTED else GivingBack
+                )
+                if statement is not None or (grant_state.state == GRANTED and now > grant_state.grant.accept_by):
+                    due.append((grant_state, statement))
         return due
 
-    def _said(self, held: GrantState, kind: type[Said]) -> Digest | None:
-        """The grantee's own statement of this kind about a grant, in whichever log it stands."""
+    def _find_statement(self, grant_state: GrantState, kind: type[PartyStatement]) -> Digest | None:
+        """The grantee's statement of this kind about a grant, from any log."""
         now = self._core.clock()
-        said = [
-            told.stated
-            for told in self._register.about(held.digest)
-            if isinstance(told.stated.said, kind)
-            and told.stated.said.by == held.grant.grantee
-            and self._later.get(told.stated.line, 0) <= now
+        found = [
+            item.located
+            for item in self._index.grant_statements(grant_state.digest)
+            if isinstance(item.located.statement, kind)
+            and item.located.statement.by == grant_state.grant.grantee
+            and self._retry_at.get(item.located.line, 0) <= now
         ]
-        return min(said, key=lambda stated: not stated.proven).line if said else None
+        return min(found, key=lambda located: not located.proven).line if found else None
 
-    def _put_off(self, statement: Digest) -> None:
-        """What does not hold now may later, when its author's new keys are known here."""
-        if len(self._later) >= MAX_PUT_OFF:
-            self._later.clear()
-        self._later[statement] = self._core.clock() + PUT_OFF
+    def _defer(self, statement: Digest) -> None:
+        """Try the statement again later: its author's new keys may be known then."""
+        if len(self._retry_at) >= MAX_RETRIES:
+            self._retry_at.clear()
+        self._retry_at[statement] = self._core.clock() + RETRY_SECONDS
 
 
-MAX_ASKED: Final = 16
-MAX_WAITING: Final = 256
-MAX_ABOUT: Final = 64
-MAX_INTRODUCED: Final = 8
+MAX_REQUESTS_PER_IDENTITY: Final = 16
+MAX_REQUESTS_WITHOUT_SEAT: Final = 256
+MAX_STATEMENTS_PER_GRANT: Final = 64
+MAX_INTRODUCTIONS: Final = 8
 INTRODUCTIONS: Final = ("inception", "rotated")
-ASKING: Final = Allowance(calls_per_second=1 / 60, burst=32)
-"""How many requests of identities without a seat one caller hands in: anybody can make identities."""
+REQUEST_RATE: Final = Allowance(calls_per_second=1 / 60, burst=32)
+"""Rate of requests by identities without a seat for one caller; anybody can create identities."""
 
 
 class OfferAdmission:
-    """Says which entries are words about this node's offers that may be logged. Touched by the event loop only."""
+    """Decides which entries about this node's offers may be logged. Not thread-safe: call from the event loop."""
 
-    def __init__(self, core: NodeContext, register: OfferIndex, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, core: NodeContext, index: OfferIndex, clock: Callable[[], float] = time.monotonic) -> None:
         self._core = core
-        self._register = register
-        self._asking = Throttle(ASKING, clock)
+        self._index = index
+        self._asking = Throttle(REQUEST_RATE, clock)
 
-    def refuse_records(self, entries: Iterable[Entry]) -> None:
-        """Raises Refused (OFFER-CHAIN) for what this node says of its own offers, and did not make itself just now."""
+    def reject_own_records(self, entries: Iterable[Entry]) -> None:
+        """Raises Refused (OFFER-CHAIN) for submitted records of this node's own chains."""
         for entry in entries:
             by = entry.statement.by
             if by is None or by.kind != "node" or entry.statement.predicate not in PREDICATES:
@@ -649,154 +641,173 @@ class OfferAdmission:
             record = self._core.membership.node(by)
             if record is not None and str(record.log) == self._core.log:
                 raise Refused(
-                    "this node's offers are not written by hand",
-                    why="a record counts only where the node checked it against everything granted before",
+                    "records of this node's offers cannot be submitted",
+                    why="the node itself writes each record, after a check against all its grants",
                     code="OFFER-CHAIN",
                 )
 
     async def granted(self, entries: Iterable[Entry]) -> frozenset[Digest]:
         """Digests of the entries that need no other permission. Raises OutOfSpace (OFFER-QUOTA), Refused (RATE)."""
         entries = [entry for entry in entries if entry.statement.by is not None]
-        if any(is_said(entry.statement) for entry in entries):
-            await self._register.read_own()
-        invited: dict[Digest, set[Digest]] = {}
-        coming: dict[Said, None] = {}
+        if any(is_party_statement(entry.statement) for entry in entries):
+            await self._index.read_own()
+        permitted: dict[Digest, set[Digest]] = {}
+        pending: dict[PartyStatement, None] = {}
         for entry in entries:
-            said = _read(entry)
-            if said is not None and self._invites(said):
-                if said not in coming and not self._stands(said):
-                    self._require_room(said, coming)
-                    coming[said] = None
-                invited.setdefault(said.by, set()).add(entry.digest)
+            statement = _read(entry)
+            if statement is not None and self._admits(statement):
+                if statement not in pending and not self._is_logged(statement):
+                    self._require_quota(statement, pending)
+                    pending[statement] = None
+                permitted.setdefault(statement.by, set()).add(entry.digest)
         more: Counts[tuple[Digest, str]] = Counts()
         for entry in entries:
             by = entry.statement.by
-            if by is not None and by.id in invited and entry.statement.predicate in INTRODUCTIONS:
-                await self._require_few(entry, more)
-                invited[by.id].add(entry.digest)
-        return frozenset(digest for digests in invited.values() for digest in digests)
+            if by is not None and by.id in permitted and entry.statement.predicate in INTRODUCTIONS:
+                await self._require_introduction_quota(entry, more)
+                permitted[by.id].add(entry.digest)
+        return frozenset(digest for digests in permitted.values() for digest in digests)
 
-    def _invites(self, said: Said) -> bool:
-        if isinstance(said, GrantRequest):
-            chain = self._register.own.chain_of(said.offer)
-            if chain is None or chain.book.withdrawn:
+    def _admits(self, statement: PartyStatement) -> bool:
+        if isinstance(statement, GrantRequest):
+            chain = self._index.own.chain_of(statement.offer)
+            if chain is None or chain.state.withdrawn:
                 return False
-            seat = self._core.membership.member(said.by)
-            return chain.book.offer.eligibility.admits(said.by, seat.jurisdiction if seat else None)
-        chain = self._register.own.chain_granting(said.grant)
-        return chain is not None and chain.book.grants[said.grant].grant.grantee == said.by
+            seat = self._core.membership.member(statement.by)
+            return chain.state.offer.eligibility.admits(statement.by, seat.jurisdiction if seat else None)
+        chain = self._index.own.chain_of_grant(statement.grant)
+        return chain is not None and chain.state.grants[statement.grant].grant.grantee == statement.by
 
-    def _stands(self, said: Said) -> bool:
-        """Whether it stands in this log already, in whatever envelope."""
-        return any(other == said for other in self._alike(said))
+    def _is_logged(self, statement: PartyStatement) -> bool:
+        """Whether an equal statement is in this log already, in any envelope."""
+        return any(other == statement for other in self._logged_alike(statement))
 
-    def _alike(self, said: Said) -> Iterator[Said]:
-        """What this log says of the same offer, or of the same kind about the same grant."""
-        if isinstance(said, GrantRequest):
-            found = self._register.requests((said.offer,))
+    def _logged_alike(self, statement: PartyStatement) -> Iterator[PartyStatement]:
+        """Statements in this log of the same kind about the same offer or grant."""
+        if isinstance(statement, GrantRequest):
+            found = self._index.requests((statement.offer,))
         else:
-            found = self._register.about(said.grant)
-        for told in found:
-            other = told.stated.said
-            if told.stated.line in self._register.own.said and isinstance(other, Said) and type(other) is type(said):
+            found = self._index.grant_statements(statement.grant)
+        for item in found:
+            other = item.located.statement
+            if (
+                item.located.line in self._index.own.statements
+                and isinstance(other, PartyStatement)
+                and type(other) is type(statement)
+            ):
                 yield other
 
-    def _require_room(self, said: Said, coming: Iterable[Said]) -> None:
-        if isinstance(said, GrantRequest):
-            chain = self._register.own.chain_of(said.offer)
-            assert chain is not None  # it invites
-            self._require_room_to_ask(said, {*self._waiting(chain), *_requests(coming, chain)})
+    def _require_quota(self, statement: PartyStatement, pending: Iterable[PartyStatement]) -> None:
+        if isinstance(statement, GrantRequest):
+            chain = self._index.own.chain_of(statement.offer)
+            assert chain is not None  # checked by _admits
+            self._require_request_quota(statement, {*self._unanswered(chain), *_requests(pending, chain)})
             return
-        told = {other for other in (*self._alike(said), *coming) if type(other) is type(said) and other.by == said.by}
-        if sum(not isinstance(other, GrantRequest) and other.grant == said.grant for other in told) >= MAX_ABOUT:
-            raise _full(f"{MAX_ABOUT} such statements of the grantee about this grant are logged here")
+        similar = {
+            other
+            for other in (*self._logged_alike(statement), *pending)
+            if type(other) is type(statement) and other.by == statement.by
+        }
+        if (
+            sum(not isinstance(other, GrantRequest) and other.grant == statement.grant for other in similar)
+            >= MAX_STATEMENTS_PER_GRANT
+        ):
+            raise _over_quota(
+                f"{MAX_STATEMENTS_PER_GRANT} such statements of the grantee about this grant are already logged"
+            )
 
-    def _require_room_to_ask(self, request: GrantRequest, waiting: set[GrantRequest]) -> None:
-        if sum(other.by == request.by for other in waiting) >= MAX_ASKED:
-            raise _full(f"{MAX_ASKED} requests of this identity wait for this offer")
+    def _require_request_quota(self, request: GrantRequest, waiting: set[GrantRequest]) -> None:
+        if sum(other.by == request.by for other in waiting) >= MAX_REQUESTS_PER_IDENTITY:
+            raise _over_quota(f"{MAX_REQUESTS_PER_IDENTITY} requests of this identity for this offer are unanswered")
         if self._core.membership.member(request.by) is not None:
             return
-        if sum(self._core.membership.member(other.by) is None for other in waiting) >= MAX_WAITING:
-            raise _full(f"{MAX_WAITING} requests wait for this offer")
+        if sum(self._core.membership.member(other.by) is None for other in waiting) >= MAX_REQUESTS_WITHOUT_SEAT:
+            raise _over_quota(f"{MAX_REQUESTS_WITHOUT_SEAT} requests for this offer are unanswered")
         with self._asking.call(CALLER.get(Caller("elsewhere")).name):
             pass
 
-    def _waiting(self, chain: OfferChain) -> Iterator[GrantRequest]:
-        """Requests in this log for an offer, of any version, that nobody has answered."""
-        for told in self._register.requests(offer.id for offer in chain.book.offers):
-            line, said = told.stated.line, told.stated.said
-            if isinstance(said, GrantRequest) and line in self._register.own.said and line not in chain.book.answers:
-                yield said
+    def _unanswered(self, chain: OfferChain) -> Iterator[GrantRequest]:
+        """Requests in this log for an offer, of any version, without an answer."""
+        for found in self._index.requests(offer.id for offer in chain.state.offers):
+            line, statement = found.located.line, found.located.statement
+            if (
+                isinstance(statement, GrantRequest)
+                and line in self._index.own.statements
+                and line not in chain.state.answers
+            ):
+                yield statement
 
-    async def _require_few(self, entry: Entry, more: Counts[tuple[Digest, str]]) -> None:
+    async def _require_introduction_quota(self, entry: Entry, more: Counts[tuple[Digest, str]]) -> None:
         by = entry.statement.by
         assert by is not None
         if self._core.membership.member(by.id) is not None:
             return
         key = by.id, entry.statement.predicate
-        stands = await self._core.pools.ledger(self._introduced, *key)
-        if entry.statement_digest not in stands:
-            if len(stands) + more[key] >= MAX_INTRODUCED:
-                raise _full(f"{len(stands)} {entry.statement.predicate} lines of this identity are logged here")
+        logged = await self._core.pools.ledger(self._introduced, *key)
+        if entry.statement_digest not in logged:
+            if len(logged) + more[key] >= MAX_INTRODUCTIONS:
+                raise _over_quota(
+                    f"{len(logged)} {entry.statement.predicate} lines of this identity are already logged"
+                )
             more[key] += 1
 
     def _introduced(self, identity: Digest, predicate: str) -> set[Digest]:
-        """Blocking. The statements that say who an identity is and stand in this log."""
-        mine = EntryQuery(predicate=predicate, by=identity, origin=self._core.log)
-        found = self._core.ledger.index.find(mine, limit=MAX_INTRODUCED)
+        """Digests of the inceptions or rotations of an identity in this log. Blocking."""
+        query = EntryQuery(predicate=predicate, by=identity, origin=self._core.log)
+        found = self._core.ledger.index.find(query, limit=MAX_INTRODUCTIONS)
         return {parse_entry(item.line).statement_digest for item in found}
 
 
-def _requests(said: Iterable[Said], chain: OfferChain) -> Iterator[GrantRequest]:
-    offers = {offer.id for offer in chain.book.offers}
-    return (other for other in said if isinstance(other, GrantRequest) and other.offer in offers)
+def _requests(statements: Iterable[PartyStatement], chain: OfferChain) -> Iterator[GrantRequest]:
+    offers = {offer.id for offer in chain.state.offers}
+    return (other for other in statements if isinstance(other, GrantRequest) and other.offer in offers)
 
 
-def _read(entry: Entry) -> Said | None:
-    if not is_said(entry.statement):
+def _read(entry: Entry) -> PartyStatement | None:
+    if not is_party_statement(entry.statement):
         return None
     try:
-        return read_said(entry.statement)
+        return read_party_statement(entry.statement)
     except Malformed:
         return None
 
 
-def _full(why: str) -> OutOfSpace:
-    hint = "ask the operator of this node, or have the statement logged elsewhere: it counts in any log"
-    return OutOfSpace("enough was asked here", why=why, hint=hint, code="OFFER-QUOTA")
+def _over_quota(why: str) -> OutOfSpace:
+    hint = "ask the operator of this node, or log the statement at another node: it is valid in any log"
+    return OutOfSpace("quota for statements about offers is used up", why=why, hint=hint, code="OFFER-QUOTA")
 
 
 OFFERS = "offers"
 DEADLINE = 600.0
-"""Seconds for one step."""
+"""Maximum seconds for one step."""
 
 
-class OfferService:
-    """Everything about offers at this node."""
+class OfferController:
+    """The components for offers at this node, and the loop that keeps them up to date."""
 
     def __init__(self, core: NodeContext, own_log: OwnLog, supervisor: Supervisor) -> None:
         self._core = core
         self._supervisor = supervisor
-        self.register = OfferIndex(core)
-        self.allocator = OfferProvider(core, RecordWriter(core, own_log), self.register)
-        self.counter = OfferAdmission(core, self.register)
-        self._clock = OfferClock(core, self.allocator, self.register)
-        self._accuser = FaultPublisher(core, own_log)
-        self._to_accuse: list[FaultyChain] = []
+        self.index = OfferIndex(core)
+        self.provider = OfferProvider(core, RecordWriter(core, own_log), self.index)
+        self.admission = OfferAdmission(core, self.index)
+        self._reconciler = GrantReconciler(core, self.provider, self.index)
+        self._fault_publisher = FaultPublisher(core, own_log)
+        self._to_publish: list[FaultyChain] = []
 
     def begin(self) -> None:
-        rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
-        self._supervisor.loop(OFFERS, self._step, rhythm)
+        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+        self._supervisor.loop(OFFERS, self._step, timing)
 
-    def look(self) -> None:
-        """Some log has grown."""
-        self._supervisor.ring(OFFERS)
+    def wake(self) -> None:
+        """Run a step soon: some log has grown."""
+        self._supervisor.wake(OFFERS)
 
     async def _step(self) -> None:
-        behind = await self.register.read()
-        self._to_accuse += self.register.newly_convicted()
-        while self._to_accuse:
-            await self._accuser.accuse(self._to_accuse[0])
-            del self._to_accuse[0]
-        if behind or await self._clock.turn():
-            self.look()
+        behind = await self.index.read()
+        self._to_publish += self.index.take_new_faults()
+        while self._to_publish:
+            await self._fault_publisher.publish(self._to_publish[0])
+            del self._to_publish[0]
+        if behind or await self._reconciler.step():
+            self.wake()

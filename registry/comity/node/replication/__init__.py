@@ -1,12 +1,11 @@
-"""Following the other nodes. Everything is pulled; nothing is ever pushed.
+"""Replication from other nodes. Everything is pulled; nothing is pushed.
 
-link        a connection to one peer, over whichever of its addresses works
-start       what has to be heard from peers before anything is signed
-recovery    the own log, brought back to what peers have seen of it
-mirror      one log followed from one peer: checked, kept, then cosigned
-side_objects, quota   what has to be here before a log advances, and how much of it
-cosigner    signing what is kept, never backwards
-convictions misbehaviour: found, kept, spread; the logs that are frozen for it
-artifacts   copies of artifacts, and the `hold` that says so
-peers       the rounds: one supervised loop a peer
+link                 a connection to one peer; the wait for first answers before the node signs
+mirror               mirroring of logs, their quotas, and recovery of the own log from peers
+side_objects, side_object_repair  fetching of side objects before a log advances, and of missing ones later
+cosigner             cosignatures for mirrored logs
+misbehaviour         proofs that a log showed two histories, and the logs frozen for it
+artifacts, files, fair_queue      copies of artifacts and `hold` statements; file transfers; fair scheduling
+on_demand            files fetched because a reader asks for them
+peers, setup         one supervised loop for each peer; construction of all parts
 """

@@ -1,37 +1,29 @@
-"""Who brings a log on: one member at a time, claimed without a wait, and for no longer than its rate is worth.
+"""Replication of artifacts: which are copied next, which log is fetched from which member, and the `hold` statements.
 
-(1) a turn that has lasted is ended for a member that was never tried with this log, or brought it on more than twice as
-    fast; one that has lasted four times as long, for any other
-(2) who was put off rests for a turn, so that the other one gets in; who failed rests longer each time
-(3) as long as nothing of the log is kept, its turns grow, so that what is slow but honest gets to the end of a step
+`LogTurns`: one member at a time catches a log up; the nodes of a member count as one.
+(1) a turn is ended after its length for a member that was never tried with this log or was more than twice as fast,
+    and after four lengths for any other member
+(2) a member whose turn was ended pauses for one turn; a member that failed pauses longer each time
+(3) while no step of the log is stored, its turns grow, so that a slow honest peer can finish a step
 
-The nodes of a member count as one: who runs many of them gets no more turns. Nothing here does I/O or reads a clock.
+`CopyQueue`: a state machine without I/O or clock; seconds are arguments.
+(1) an artifact waits under each member in whose log it is claimed and its publisher there; members take turns, and so
+    do the publishers in a member's logs. A claim about another's artifact takes nothing from either
+(2) a member uses at most half of the workers, and one publisher one fewer, so that slow sources leave workers free
+(3) a copy that has used its turn yields to a member or publisher that has fewer workers; its next turn is twice as
+    long. Its time is charged
+(4) a failed copy pauses, longer each time
 
+    grows with                         bound       charged to                         at the bound
+    artifacts that wait or pause       MAX_QUEUED  the member whose log claims them   dropped, read again later
+    members that claim one artifact    MAX_PATHS   the artifact                       later ones add no turns
 
-Which artifact is copied next: a state machine without I/O or clock; seconds are arguments.
-
-(1) an artifact waits under each member in whose log it is claimed, and its publisher there: members take turns, and the
-    publishers in a member's logs. Who claims what another one published takes nothing from either
-(2) of the workers a member has half at most, and one publisher of it fewer, whoever else waits: what is slow leaves
-    workers to everybody else
-(3) a copy that has lasted a turn gives way to a member or publisher that has fewer workers and gets none; its next turn
-    is twice as long, so that it comes to an end. Its time is charged
-(4) what failed rests, longer each time
-
-    grows with                         bound      charged to                         at the bound
-    artifacts that wait or rest        MOST       the member whose log claims them   left out, read again later
-    members that claim one artifact    MAX_PATHS  the artifact                       later ones bring no more turns
-
-
-Copies of artifacts: which are wanted here, which are whole, and the `hold` that says so in the own log.
-
-(1) a proven `published` statement in any log held here is a claim to follow; so is what a node of the federation
-    `observed` of an upstream
-(2) the operator's patterns say whether it is wanted; what was published here always is
-(3) manifest and piece indexes are here already: they are side objects of mirrored entries
-(4) members and publishers take turns (`copying`); each file comes from whichever peers have it, and counts once its
-    SHA-256 is the manifest's
-(5) only when every file is in the store, `hold` is logged
+`Replicas`: copies of artifacts.
+(1) a proven `published` statement in any stored log is followed, and what a node of the federation `observed`
+(2) the operator's patterns decide whether it is wanted; artifacts published at this node always are
+(3) manifest and piece indexes are stored already: they are side objects of mirrored entries
+(4) each file comes from any peers that have it, and is accepted if its SHA-256 is the manifest's
+(5) `hold` is logged when every file is stored
 """
 
 from __future__ import annotations
@@ -50,10 +42,10 @@ from comity.ledger.intake import HOLD
 from comity.ledger.log_store import EntryQuery
 from comity.ledger.proven import ProvenLine
 from comity.node.context import NodeContext
-from comity.node.own_log import OwnLog, every
+from comity.node.own_log import OwnLog, iterate_entries
 from comity.node.replication.fair_queue import FairQueue, Path
 from comity.node.replication.files import FileFetcher
-from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Want, missing_files, read_artifact
 from comity.trust.artifact import Manifest, PieceIndex
 from comity.trust.encoding import Digest, short
@@ -64,23 +56,23 @@ from comity.trust.upstream import OBSERVED, Observed
 
 TURN_SECONDS: Final = 20.0
 """Seconds of a log's first turn."""
-LONGEST_TURN: Final = 1_200.0
-LAST: Final = 4
-"""Turns' lengths after which any member may take over."""
-LONGEST_REST: Final = 600.0
-MAX_KNOWN: Final = 16_384
-"""Pairs of a member and a log that are remembered; what was longest not tried is forgotten first."""
+MAX_TURN_SECONDS: Final = 1_200.0
+TAKEOVER_TURNS: Final = 4
+"""Turn lengths after which any member may take over."""
+MAX_REST_SECONDS: Final = 600.0
+MAX_REMEMBERED: Final = 16_384
+"""Remembered pairs of a member and a log; the one unused longest is dropped first."""
 
 
 @dataclass(slots=True, eq=False)
 class LogTurn:
-    """A member at work on a log. `received` counts bytes as they come; `end` is called if another one is to go on."""
+    """A member that fetches a log. `received` counts bytes; `end` is called when another member is to continue."""
 
     log: str
     member: Digest
     since: float
     received: int = 0
-    put_off: bool = False
+    preempted: bool = False
     end: Callable[[], None] = field(default=lambda: None)
 
     def rate(self, now: float) -> float:
@@ -92,86 +84,90 @@ class _LogProgress:
     """What is known of a member as a source of one log."""
 
     failures: int = 0
-    rests_until: float = 0.0
+    resting_until: float = 0.0
     rate: float | None = None
 
 
 class LogTurns:
-    """The turns of all logs.
+    """The turns of all logs. No I/O, no clock.
 
     Args:
-        interval: seconds of the first rest after a failure.
+        interval: seconds of the first pause after a failure.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._turns: dict[str, LogTurn] = {}
         self._lengths: dict[str, float] = {}
-        self._known: dict[tuple[Digest, str], _LogProgress] = {}
+        self._progress: dict[tuple[Digest, str], _LogProgress] = {}
 
     def begin(self, log: str, member: Digest, now: float) -> LogTurn | None:
-        """The member's turn with a log; None while it rests, or a node is at it. It may be that one's last moment: then
-        this member's nodes ask again."""
-        known = self._known.get((member, log))
-        if known is not None and now < known.rests_until:
+        """The member's turn with a log; None while the member pauses or another turn runs. That turn may be ended by
+        this call; then this member's nodes ask again."""
+        known = self._progress.get((member, log))
+        if known is not None and now < known.resting_until:
             return None
-        holder = self._turns.get(log)
-        if holder is None:
+        current = self._turns.get(log)
+        if current is None:
             turn = self._turns[log] = LogTurn(log, member, now)
             return turn
-        if holder.member != member and not holder.put_off and self._gives_way(holder, known, now):
-            holder.put_off = True
-            holder.end()
+        if current.member != member and not current.preempted and self._should_yield(current, known, now):
+            current.preempted = True
+            current.end()
         return None
 
-    def kept(self, turn: LogTurn) -> None:
-        """A step is kept: the log's turns are short again."""
+    def step_stored(self, turn: LogTurn) -> None:
+        """A step was stored: the log's turns are short again."""
         self._lengths.pop(turn.log, None)
 
-    def over(self, turn: LogTurn, now: float, *, failed: bool = False) -> None:
-        """The turn has ended: because another one's begins, well, or because the member `failed`."""
+    def finish(self, turn: LogTurn, now: float, *, failed: bool = False) -> None:
+        """The turn has ended: preempted, successful, or because the member `failed`."""
         del self._turns[turn.log]
-        known = self._known.pop((turn.member, turn.log), _LogProgress())
-        self._known[turn.member, turn.log] = known
-        if len(self._known) > MAX_KNOWN:
-            del self._known[next(iter(self._known))]
+        known = self._progress.pop((turn.member, turn.log), _LogProgress())
+        self._progress[turn.member, turn.log] = known
+        if len(self._progress) > MAX_REMEMBERED:
+            del self._progress[next(iter(self._progress))]
         known.rate = turn.rate(now)
-        if turn.put_off:
-            length = self._lengths[turn.log] = min(LONGEST_TURN, 2 * self._length(turn.log))
-            known.rests_until = now + length
+        if turn.preempted:
+            length = self._lengths[turn.log] = min(MAX_TURN_SECONDS, 2 * self._length(turn.log))
+            known.resting_until = now + length
         elif failed:
             known.failures += 1
-            known.rests_until = now + min(self._interval * 2 ** min(known.failures, 16), LONGEST_REST)
+            known.resting_until = now + min(self._interval * 2 ** min(known.failures, 16), MAX_REST_SECONDS)
         else:
             known.failures = 0
 
     def _length(self, log: str) -> float:
         return self._lengths.get(log, TURN_SECONDS)
 
-    def _gives_way(self, holder: LogTurn, known: _LogProgress | None, now: float) -> bool:
-        lasted, length = now - holder.since, self._length(holder.log)
+    def _should_yield(self, current: LogTurn, known: _LogProgress | None, now: float) -> bool:
+        lasted, length = now - current.since, self._length(current.log)
         if lasted < length:
             return False
         untried = known is None or known.rate is None
-        return untried or lasted >= LAST * length or (known is not None and (known.rate or 0) > 2 * holder.rate(now))
+        return (
+            untried
+            or lasted >= TAKEOVER_TURNS * length
+            or (known is not None and (known.rate or 0) > 2 * current.rate(now))
+        )
 
 
 WORKERS: Final = 6
-OF_A_MEMBER: Final = 3
-OF_A_PUBLISHER: Final = 2
+WORKERS_PER_MEMBER: Final = 3
+WORKERS_PER_PUBLISHER: Final = 2
 COPY_SECONDS: Final = 60.0
 """Seconds of a copy's first turn."""
 MAX_DOUBLINGS: Final = 12
-MOST: Final = 16_384
+MAX_QUEUED: Final = 16_384
 MAX_PATHS: Final = 16
 MAX_INDEXES: Final = 8
-"""Piece indexes that are tried for one artifact."""
-FIRST_REST: Final = 2.0
+"""Piece indexes tried for one artifact."""
+FIRST_REST_SECONDS: Final = 2.0
 
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """An artifact to copy. `indexes` are the piece indexes that somebody named for it: hints, tried in turn."""
+    """An artifact to copy. `indexes` are the piece indexes named for it: hints, tried in turn."""
 
     artifact: Digest
     name: str
@@ -180,14 +176,14 @@ class Copy:
     indexes: dict[SideObject, None] = field(default_factory=dict)
     failures: int = 0
     turns: int = 0
-    rests_until: float = 0.0
+    resting_until: float = 0.0
     paths: dict[Path, None] = field(default_factory=dict)
-    places: set[Path] = field(default_factory=set)
+    queued_under: set[Path] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A copy under way, and under which path it was taken."""
+    """A running copy, and the path under which it was taken from the queue."""
 
     copy: Copy
     path: Path
@@ -195,22 +191,22 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """How long its turn is."""
+        """The length of its turn."""
         return COPY_SECONDS * 2.0 ** min(self.copy.turns, MAX_DOUBLINGS)
 
 
 class CopyQueue:
-    """The artifacts that are wanted here and not whole yet.
+    """The wanted artifacts that are not complete.
 
     Attributes:
-        left_out: members of whose claims some found no place: their logs are to be read again.
+        left_out: members with claims that did not fit into the queue: their logs are read again.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._queue: FairQueue[Digest] = FairQueue(most)
+    def __init__(self, max_queued: int = MAX_QUEUED) -> None:
+        self._max_queued = max_queued
+        self._queue: FairQueue[Digest] = FairQueue(max_queued)
         self._copies: dict[Digest, Copy] = {}
-        self._of_source: Counter[object] = Counter()
+        self._count_by_source: Counter[object] = Counter()
         self._resting: list[tuple[float, Digest]] = []
         self._jobs: dict[Digest, Job] = {}
         self.left_out: set[object] = set()
@@ -221,242 +217,242 @@ class CopyQueue:
     def waiting(self, source: object) -> int:
         return self._queue.waiting(source)
 
-    def want(self, artifact: Digest, name: str, manifest: SideObject, pieces: SideObject, path: Path) -> None:
-        """Copy an artifact that is claimed under `path`: the member whose log says so, and the publisher."""
+    def add(self, artifact: Digest, name: str, manifest: SideObject, pieces: SideObject, path: Path) -> None:
+        """Queue an artifact claimed under `path`: the member whose log has the claim, and the publisher."""
         copy = self._copies.get(artifact)
         if copy is None:
-            if self._of_source[path[0]] >= self._most:
+            if self._count_by_source[path[0]] >= self._max_queued:
                 self.left_out.add(path[0])
                 return
             copy = self._copies[artifact] = Copy(artifact, name, manifest, path[0])
-            self._of_source[copy.source] += 1
+            self._count_by_source[copy.source] += 1
         if len(copy.indexes) < MAX_INDEXES:
             copy.indexes.setdefault(pieces)
         if path not in copy.paths and len(copy.paths) < MAX_PATHS:
             copy.paths[path] = None
-            if artifact not in self._jobs and not copy.rests_until:
-                self._put(copy, path)
+            if artifact not in self._jobs and not copy.resting_until:
+                self._enqueue(copy, path)
 
     def next(self, now: float) -> Job | None:
-        """What a free worker does now; None where nothing is due."""
+        """The next job for a free worker; None if nothing is due."""
         while self._resting and self._resting[0][0] <= now:
             copy = self._copies.get(heapq.heappop(self._resting)[1])
             if copy is not None:
-                copy.rests_until = 0.0
-                self._put_all(copy)
-        while (taken := self._queue.take(self._allowed)) is not None:
+                copy.resting_until = 0.0
+                self._enqueue_all(copy)
+        while (taken := self._queue.take(self._may_start)) is not None:
             path, artifact = taken
             copy = self._copies.get(artifact)
-            if copy is None or path not in copy.places:
-                continue  # it was copied under another path
-            copy.places.discard(path)
-            if artifact in self._jobs or copy.rests_until:
+            if copy is None or path not in copy.queued_under:
+                continue  # copied under another path
+            copy.queued_under.discard(path)
+            if artifact in self._jobs or copy.resting_until:
                 continue
             job = self._jobs[artifact] = Job(copy, path, now)
             return job
         return None
 
-    def gives_way(self, job: Job) -> bool:
-        """Whether a worker is worth more to somebody else, after a turn."""
+    def should_yield(self, job: Job) -> bool:
+        """Whether a worker is needed more by another path, after a turn."""
         member, publisher = self._used(job.path[:1]), self._used(job.path)
         full = len(self._jobs) >= WORKERS
 
-        def better(path: Path) -> bool:
+        def more_deserving(path: Path) -> bool:
             if path[0] == job.path[0]:
-                return (full or member >= OF_A_MEMBER) and (len(path) == 1 or self._used(path) < publisher)
+                return (full or member >= WORKERS_PER_MEMBER) and (len(path) == 1 or self._used(path) < publisher)
             return full and self._used(path[:1]) < member
 
-        return self._queue.waits(better)
+        return self._queue.has_waiting(more_deserving)
 
     def done(self, job: Job, now: float) -> None:
         self._end(job, now)
         del self._copies[job.copy.artifact]
-        self._of_source[job.copy.source] -= 1
+        self._count_by_source[job.copy.source] -= 1
 
     def failed(self, job: Job, now: float) -> float:
-        """It did not succeed; how long it rests."""
+        """The job failed. Returns the seconds until it is tried again."""
         self._end(job, now)
         copy = job.copy
         copy.failures += 1
-        rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(copy.failures - 1, 16))
-        copy.rests_until = now + rest
-        heapq.heappush(self._resting, (copy.rests_until, copy.artifact))
+        rest = min(MAX_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(copy.failures - 1, 16))
+        copy.resting_until = now + rest
+        heapq.heappush(self._resting, (copy.resting_until, copy.artifact))
         return rest
 
-    def put_off(self, job: Job, now: float) -> None:
-        """It has given way, and waits for its next turn."""
+    def preempted(self, job: Job, now: float) -> None:
+        """The job yielded: queue it for its next turn."""
         self._end(job, now)
         job.copy.turns += 1
-        self._put_all(job.copy)
+        self._enqueue_all(job.copy)
 
     def _end(self, job: Job, now: float) -> None:
         del self._jobs[job.copy.artifact]
         self._queue.charge(job.path, (now - job.begun) // COPY_SECONDS)
 
-    def _put_all(self, copy: Copy) -> None:
+    def _enqueue_all(self, copy: Copy) -> None:
         for path in copy.paths:
-            if path not in copy.places:
-                self._put(copy, path)
+            if path not in copy.queued_under:
+                self._enqueue(copy, path)
 
-    def _put(self, copy: Copy, path: Path) -> None:
-        copy.places.add(path)
-        out = self._queue.put(path, copy.artifact)
-        if out is None:
+    def _enqueue(self, copy: Copy, path: Path) -> None:
+        copy.queued_under.add(path)
+        displaced = self._queue.put(path, copy.artifact)
+        if displaced is None:
             return
         self.left_out.add(path[0])
-        lost, artifact = out
-        if (loser := self._copies.get(artifact)) is None:
+        path_displaced, artifact = displaced
+        if (displaced_copy := self._copies.get(artifact)) is None:
             return
-        loser.places.discard(lost)
-        if not loser.places and artifact not in self._jobs and not loser.rests_until:
+        displaced_copy.queued_under.discard(path_displaced)
+        if not displaced_copy.queued_under and artifact not in self._jobs and not displaced_copy.resting_until:
             del self._copies[artifact]
-            self._of_source[loser.source] -= 1
+            self._count_by_source[displaced_copy.source] -= 1
 
-    def _allowed(self, path: Path) -> bool:
-        return self._used(path) < (OF_A_MEMBER if len(path) == 1 else OF_A_PUBLISHER)
+    def _may_start(self, path: Path) -> bool:
+        return self._used(path) < (WORKERS_PER_MEMBER if len(path) == 1 else WORKERS_PER_PUBLISHER)
 
     def _used(self, path: Path) -> int:
         return sum(job.path[: len(path)] == path for job in self._jobs.values())
 
 
-LONGEST: Final = 7 * 86_400.0
-READ_AGAIN: Final = 300.0
-"""Seconds after which publications are read again of which some found no place."""
+STEP_DEADLINE: Final = 7 * 86_400.0
+REREAD_SECONDS: Final = 300.0
+"""Seconds after which publications are read again, if some did not fit into the queue."""
 MAX_HOLDS: Final = 256
 """Holds of one artifact whose piece indexes are tried."""
-FOLLOWED: Final = ("published", OBSERVED)
+PREDICATES: Final = ("published", OBSERVED)
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
 
 class Replicas:
-    """Follows what is published, and copies what is wanted. Touched by the event loop only.
+    """Follows publications and copies wanted artifacts. Not thread-safe: call from the event loop.
 
     Args:
-        lost: called when something of a held artifact is found to be gone.
+        on_lost: called when a part of a complete artifact is missing.
     """
 
-    def __init__(self, core: NodeContext, own_log: OwnLog, files: FileFetcher, lost: Callable[[], None]) -> None:
+    def __init__(self, core: NodeContext, own_log: OwnLog, files: FileFetcher, on_lost: Callable[[], None]) -> None:
         self._core = core
         self._own_log = own_log
         self._files = files
-        self._lost = lost
+        self._on_lost = on_lost
         self._read = 0
-        """The number of the last publication that was looked at."""
-        self._copying = CopyQueue()
-        self._read_again = 0.0
-        self._scanning = asyncio.Lock()
-        self.held: set[Digest] = set()
+        """The number of the last publication that was read."""
+        self._copies = CopyQueue()
+        self._reread_at = 0.0
+        self._scan_lock = asyncio.Lock()
+        self.holds: set[Digest] = set()
 
     async def begin(self, supervisor: Supervisor) -> None:
-        self.held = await self._core.pools.ledger(self._holds)
-        rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), LONGEST)
+        self.holds = await self._core.pools.ledger(self._read_holds)
+        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), STEP_DEADLINE)
         for worker in range(WORKERS):
-            supervisor.loop(f"copy {worker}", self._work, rhythm)
+            supervisor.loop(f"copy {worker}", self._work, timing)
 
-    def look(self, supervisor: Supervisor) -> None:
-        """Something new may have been published."""
+    def wake(self, supervisor: Supervisor) -> None:
+        """There may be new publications."""
         for worker in range(WORKERS):
-            supervisor.ring(f"copy {worker}")
+            supervisor.wake(f"copy {worker}")
 
-    def look_again(self, supervisor: Supervisor) -> None:
-        """Something that was here is not: go through everything published once more."""
+    def rescan(self, supervisor: Supervisor) -> None:
+        """A stored object was lost: read all publications again."""
         self._read = 0
-        self.look(supervisor)
+        self.wake(supervisor)
 
     async def _work(self) -> None:
-        """Copy what is due, one artifact after the other, until nothing is."""
+        """Copy due artifacts, one after the other, until none is due."""
         await self._scan()
-        while (job := self._copying.next(self._now())) is not None:
-            await self._do(job)
-            self._core.metrics.replica_short.set(len(self._copying))
+        while (job := self._copies.next(self._now())) is not None:
+            await self._run_job(job)
+            self._core.metrics.replica_short.set(len(self._copies))
             await self._scan()
 
-    async def _do(self, job: Job) -> None:
-        """A turn of an artifact, or as many as nobody else needs."""
+    async def _run_job(self, job: Job) -> None:
+        """One turn of an artifact, or more while no other path needs the worker."""
         copy = job.copy
         try:
             async with asyncio.timeout(None) as turn:
-                with self._looking(job, turn):
+                with self._watch_turn(job, turn):
                     await self._copy(copy)
         except (ComityError, TimeoutError) as error:
             if turn.expired():
-                self._copying.put_off(job, self._now())
-                _log.info("others go first", name=copy.name, artifact=copy.artifact)
+                self._copies.preempted(job, self._now())
+                _log.info("copy preempted", name=copy.name, artifact=copy.artifact)
                 return
-            rest = self._copying.failed(job, self._now())
+            rest = self._copies.failed(job, self._now())
             _log.warning("not copied yet", name=copy.name, artifact=copy.artifact, why=str(error), rest=rest)
         except BaseException:
-            self._copying.put_off(job, self._now())
+            self._copies.preempted(job, self._now())
             raise
         else:
-            self._copying.done(job, self._now())
+            self._copies.done(job, self._now())
 
     @contextmanager
-    def _looking(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
-        """At the end of each turn inside the block, look whether somebody else needs the worker more."""
+    def _watch_turn(self, job: Job, turn: asyncio.Timeout) -> Iterator[None]:
+        """At the end of each turn inside the block, end the job if another path needs the worker."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
 
-        def look() -> None:
+        def check() -> None:
             nonlocal timer
-            if self._copying.gives_way(job):
+            if self._copies.should_yield(job):
                 turn.reschedule(loop.time())
             else:
-                timer = loop.call_later(job.seconds, look)
+                timer = loop.call_later(job.seconds, check)
 
-        timer = loop.call_later(job.seconds, look)
+        timer = loop.call_later(job.seconds, check)
         try:
             yield
         finally:
             timer.cancel()
 
     async def _scan(self) -> None:
-        """Read what was proven to be published since the last look, as far as there is room for what is wanted."""
-        async with self._scanning:
-            self._read_left_out()
+        """Read new publications and queue the wanted ones."""
+        async with self._scan_lock:
+            self._reread_left_out()
             while True:
                 read = self._read
-                page = await self._core.pools.ledger(self._core.ledger.proven.since, read, FOLLOWED)
+                page = await self._core.pools.ledger(self._core.ledger.proven.since, read, PREDICATES)
                 for line in page:
-                    await self._consider(line)
-                if not page or self._read != read:  # begun anew meanwhile
+                    await self._queue_if_wanted(line)
+                if not page or self._read != read:  # restarted concurrently
                     break
                 self._read = page[-1].number
-            self._core.metrics.replica_short.set(len(self._copying))
+            self._core.metrics.replica_short.set(len(self._copies))
 
-    def _read_left_out(self) -> None:
-        """Begin anew where claims of a member found no place, once there is place."""
-        left_out, now = self._copying.left_out, self._now()
-        free = {member for member in left_out if not self._copying.waiting(member)}
-        if free and now >= self._read_again:
-            self._read_again = now + READ_AGAIN
+    def _reread_left_out(self) -> None:
+        """Read all publications again for members whose claims did not fit, when their queue is empty."""
+        left_out, now = self._copies.left_out, self._now()
+        free = {member for member in left_out if not self._copies.waiting(member)}
+        if free and now >= self._reread_at:
+            self._reread_at = now + REREAD_SECONDS
             left_out -= free
             self._read = 0
 
-    def _writer(self, log: str) -> Digest | str:
-        """The member whose log it is; of a log that no member writes, the log itself."""
+    def _member_of(self, log: str) -> Digest | str:
+        """The member whose log it is; the log itself if no member writes it."""
         membership = self._core.membership
         if log == self._core.log:
             return membership.seat.inception.id
         return next((peer.member.id for peer in membership.peers if str(peer.record.log) == log), log)
 
-    async def _consider(self, line: ProvenLine) -> None:
-        published = _reading(parse_entry(line.line))
+    async def _queue_if_wanted(self, line: ProvenLine) -> None:
+        published = _parse_publication(parse_entry(line.line))
         if isinstance(published, Observed) and published.by not in self._core.membership.node_ids:
-            return  # whose node it is, no charter says
+            return  # no charter lists this node
         ours = line.vkey == self._core.log
         if not (ours or self._core.config.replication.wants(_repository(published))):  # (2)
             return
-        if published.artifact in self.held:
+        if published.artifact in self.holds:
             if not await self._core.pools.files(self._gaps, published):
                 return
-            self._lost()
-        path = self._writer(line.vkey), published.by
-        self._copying.want(published.artifact, str(published.name), published.manifest, published.pieces, path)
+            self._on_lost()
+        path = self._member_of(line.vkey), published.by
+        self._copies.add(published.artifact, str(published.name), published.manifest, published.pieces, path)
 
     async def _copy(self, wanted: Copy) -> None:
-        indexes = (*wanted.indexes, *await self._core.pools.ledger(self._held_indexes, wanted.artifact))
+        indexes = (*wanted.indexes, *await self._core.pools.ledger(self._indexes_in_holds, wanted.artifact))
         failure: ComityError = Unavailable("no piece index", why=short(wanted.artifact))
         for pieces in dict.fromkeys(indexes):
             try:
@@ -464,12 +460,12 @@ class Replicas:
             except Untrusted as error:
                 failure = error
                 continue
-            await self._hold(wanted, pieces)
+            await self._log_hold(wanted, pieces)
             return
         raise failure
 
     async def _copy_by(self, wanted: Copy, pieces: SideObject) -> None:
-        """Fetch what is missing, by one piece index. Raises Untrusted where the index is not these files'."""
+        """Fetch what is missing, by one piece index. Raises Untrusted if the index does not match the files."""
         await self._files.require_objects((wanted.manifest, pieces))
         manifest, index = await self._core.pools.files(read_artifact, self._core.store, wanted.manifest, pieces)  # (3)
         missing = await self._core.pools.files(missing_files, self._core.store, manifest)
@@ -478,33 +474,33 @@ class Replicas:
         await self._remember_pieces(manifest, index)
 
     async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:
-        """Have the records of every file in this layout, those included that were here before."""
+        """Store the piece records of every file in this layout, also of files stored before."""
         for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
             await self._files.require_records(Want(entry.sha256, entry.size, entry.path), layout)
 
-    async def _hold(self, wanted: Copy, pieces: SideObject) -> None:
+    async def _log_hold(self, wanted: Copy, pieces: SideObject) -> None:
         artifact = wanted.artifact
-        if artifact not in self.held:
+        if artifact not in self.holds:
             entry = sign_hold(self._core.seat.record, artifact, wanted.manifest, pieces, self._core.keys.online)
             index = await self._own_log.append(entry.line)  # (5)
-            self.held.add(artifact)
-            _log.info("held", name=wanted.name, artifact=artifact, index=index)
+            self.holds.add(artifact)
+            _log.info("hold logged", name=wanted.name, artifact=artifact, index=index)
 
     def _gaps(self, published: Published | Observed) -> bool:
-        """Whether a file of a held artifact is missing here all the same."""
+        """Whether a file of an artifact with a logged hold is missing."""
         try:
             manifest, _ = read_artifact(self._core.store, published.manifest, published.pieces)
             return bool(missing_files(self._core.store, manifest))
         except ComityError:
-            return True  # even what says which files there are is gone, or is not what it was
+            return True  # the manifest or piece index is missing or damaged
 
-    def _holds(self) -> set[Digest]:
-        """Artifacts that this node has said to hold."""
+    def _read_holds(self) -> set[Digest]:
+        """Artifacts for which this node has logged a hold."""
         query = EntryQuery(predicate="hold", by=self._core.seat.record.node.id, origin=self._core.log)
-        return {parse_entry(found.line).statement.subject for found in every(self._core.ledger, query)}
+        return {parse_entry(found.line).statement.subject for found in iterate_entries(self._core.ledger, query)}
 
-    def _held_indexes(self, artifact: Digest) -> list[SideObject]:
-        """Piece indexes by which other nodes say that they hold an artifact, in turn over logs."""
+    def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
+        """Piece indexes in the holds of other nodes, alternating between logs."""
         named: list[SideObject] = []
         for found in self._core.ledger.proven.about(artifact, (HOLD,), MAX_HOLDS).found:
             statement = parse_entry(found.line).statement
@@ -517,9 +513,9 @@ class Replicas:
         return asyncio.get_running_loop().time()
 
 
-def _reading(entry: Entry) -> Published | Observed:
-    said = entry.statement
-    return Observed.parse(said) if said.predicate == OBSERVED else Published.parse(said)
+def _parse_publication(entry: Entry) -> Published | Observed:
+    statement = entry.statement
+    return Observed.parse(statement) if statement.predicate == OBSERVED else Published.parse(statement)
 
 
 def _repository(published: Published | Observed) -> str:

@@ -1,8 +1,8 @@
-"""The node's cosigner: it says of a log that every entry, with its side objects, is kept here up to a size.
+"""Cosigns mirrored logs: a cosignature states that every entry up to a size, with its side objects, is stored here.
 
-It signs the newest checkpoint of what is durable, and only that, so that it never goes back. Where a peer shows a
-larger checkpoint with this node's own cosignature on it, the ledger here is older than what was signed: then nothing of
-that log is signed until it has grown to that checkpoint.
+Only the newest checkpoint of durable entries is signed, so sizes never decrease. If a peer shows a larger checkpoint
+with this node's own cosignature, the ledger is older than what was signed: then that log is not cosigned until it has
+reached that checkpoint.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from comity.trust.errors import NotFound, Untrusted
 from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, VerifierKey, verify_cosignature
 
 HEARTBEAT: Final = 600
-"""Seconds after which a checkpoint that did not change is cosigned anew."""
+"""Seconds after which an unchanged checkpoint is cosigned again."""
 
 _log: Final = structlog.get_logger("comity.node")
 
 
 @dataclass(frozen=True, slots=True)
-class _Owed:
-    """A checkpoint that this node has cosigned in a life that its ledger does not remember."""
+class _ForgottenCheckpoint:
+    """A checkpoint that this node cosigned and its ledger does not contain."""
 
     size: int
     root: bytes
 
 
 class CheckpointCosigner:
-    """Cosigns mirrored logs, and gathers what others have cosigned."""
+    """Cosigns mirrored logs and collects the cosignatures of others."""
 
-    def __init__(self, core: NodeContext, start: StartBarrier, convictions: MisbehaviourProofs) -> None:
+    def __init__(self, core: NodeContext, start: StartBarrier, misbehaviour: MisbehaviourProofs) -> None:
         self._core = core
         self._start = start
-        self._convictions = convictions
-        self._owed: dict[VerifierKey, _Owed] = {}
+        self._misbehaviour = misbehaviour
+        self._forgotten: dict[VerifierKey, _ForgottenCheckpoint] = {}
 
-    async def gather(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
-        """Keep a checkpoint over what is held, and those cosignatures on it that verify."""
-        known = await self._core.pools.ledger(self._kept, log, checkpoint, note)
+    async def collect(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
+        """Store a checkpoint that the stored log reaches, with its valid cosignatures."""
+        known = await self._core.pools.ledger(self._known_signatures, log, checkpoint, note)
         fresh = [line for line in note.signatures if line not in known]
-        good = [line for line in fresh if self._verifies(line, checkpoint)]
+        good = [line for line in fresh if self._is_valid(line, checkpoint)]
         if good:
             await self._core.pools.ledger(
                 self._core.ledger.cosignatures.add, str(log), checkpoint.size, checkpoint.root, good
             )
 
-    def recall(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
-        """Look whether a note larger than what is held bears this node's own cosignature."""
+    def note_own_cosignature(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> None:
+        """Remember a checkpoint larger than the stored log if it has this node's own cosignature."""
         for key in self._core.seat.record.cosigners:
             for line in note.signatures:
-                if line.by(key) and self._verifies(line, checkpoint):
-                    owed = self._owed.get(log)
-                    if owed is None or owed.size < checkpoint.size:
-                        self._owed[log] = _Owed(checkpoint.size, checkpoint.root)
-                        _log.warning("this ledger is older than its cosigner", origin=checkpoint.origin)
+                if line.by(key) and self._is_valid(line, checkpoint):
+                    forgotten = self._forgotten.get(log)
+                    if forgotten is None or forgotten.size < checkpoint.size:
+                        self._forgotten[log] = _ForgottenCheckpoint(checkpoint.size, checkpoint.root)
+                        _log.warning("ledger is older than this node's cosignature", origin=checkpoint.origin)
 
-    async def attend(self, key: VerifierKey) -> None:
-        """Cosign the newest checkpoint of a mirrored log, where that is due and may be done."""
-        if not self._start.settled or self._convictions.frozen(key):
+    async def cosign_if_due(self, key: VerifierKey) -> None:
+        """Cosign the newest checkpoint of a mirrored log if it is due and allowed."""
+        if not self._start.settled or self._misbehaviour.frozen(key):
             return
-        made = await self._core.pools.ledger(self._cosign, key)
-        if made:
-            _log.info("cosigned", origin=key.name, size=made.size)
+        signed = await self._core.pools.ledger(self._cosign, key)
+        if signed:
+            _log.info("cosigned", origin=key.name, size=signed.size)
 
     def _cosign(self, log: VerifierKey) -> Checkpoint | None:
-        """Blocking. Signs where the newest checkpoint covers all that is held and was not signed lately."""
+        """Sign if the newest checkpoint covers all stored entries and was not signed recently. Blocking."""
         ledger, name = self._core.ledger, str(log)
         try:
             note = ledger.cosignatures.cosigned(name)
@@ -78,15 +78,15 @@ class CheckpointCosigner:
             return None
         checkpoint = Checkpoint.parse(note.text)
         state = ledger.logs.get(name)
-        owed = self._owed.get(log)
+        forgotten = self._forgotten.get(log)
         if checkpoint.size != state.size or checkpoint.size == 0:
             return None
-        if owed and (owed.size > state.size or ledger.history.root(name, owed.size) != owed.root):
+        if forgotten and (forgotten.size > state.size or ledger.history.root(name, forgotten.size) != forgotten.root):
             return None
         if self._signed_lately(note):
             return None
-        made = self._core.keys.cosign(checkpoint, self._core.clock)
-        ledger.cosignatures.add(name, checkpoint.size, checkpoint.root, made)
+        signed = self._core.keys.cosign(checkpoint, self._core.clock)
+        ledger.cosignatures.add(name, checkpoint.size, checkpoint.root, signed)
         return checkpoint
 
     def _signed_lately(self, note: SignedNote) -> bool:
@@ -94,8 +94,8 @@ class CheckpointCosigner:
         times = [int.from_bytes(line.signature[:8], "big") for key in keys for line in note.signatures if line.by(key)]
         return len(times) == len(keys) and min(times) > self._core.clock() - HEARTBEAT
 
-    def _kept(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
-        """Blocking. The signatures known for a checkpoint, which is kept from now on."""
+    def _known_signatures(self, log: VerifierKey, checkpoint: Checkpoint, note: SignedNote) -> frozenset[NoteSignature]:
+        """Store the checkpoint if it is new. Returns its known signatures. Blocking."""
         try:
             kept = self._core.ledger.cosignatures.cosigned(str(log), checkpoint.size)
         except NotFound:
@@ -103,7 +103,7 @@ class CheckpointCosigner:
             return frozenset()
         return frozenset(kept.signatures)
 
-    def _verifies(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
+    def _is_valid(self, line: NoteSignature, checkpoint: Checkpoint) -> bool:
         key = next((key for key in self._core.membership.cosigner_keys() if line.by(key)), None)
         if key is None:
             return False

@@ -1,13 +1,10 @@
-"""Work of many, served in turn: whoever brings much waits for itself, and nobody else waits for it.
+"""Fair queues: items of many sources are served in turn, so that a source with many items delays only itself.
 
-Items wait under paths, such as (source, publisher). At each step of a path its keys take turns: every source one item,
-and within a source every publisher one. A key that is new goes behind those that wait, so none is overtaken twice by
-another. A turn that cost more than others is charged: its key sits out as many turns as it was charged.
-
-Nothing here does I/O, reads a clock or knows what an item is.
-
-
-A bounded number of things at once, shared fairly by those for whom they are done."""
+Items wait under paths, such as (source, publisher). At each level of a path the keys take turns: one item for every
+source, and within a source one for every publisher. A new key is placed behind the waiting ones, so that no key is
+overtaken twice by another. A turn that cost more than others is charged: its key skips as many turns. `FairQueue` does
+no I/O and reads no clock; `FairSlots` limits concurrent work with it.
+"""
 
 from __future__ import annotations
 
@@ -24,42 +21,42 @@ from comity.trust.errors import Unavailable
 T = TypeVar("T")
 
 Path: TypeAlias = tuple[Hashable, ...]
-"""From the source down; at least one key, and in one queue always the same number of keys."""
+"""Keys from the source down; at least one key, and the same number of keys for all items of a queue."""
 
 MAX_DEBT: Final = 64.0
-"""Turns that a key sits out at most, however much it is charged."""
-MAX_OWING: Final = 4_096
-"""Debts of keys without work that are remembered; the oldest is forgotten first, in favour of who owed it."""
+"""Turns that a key skips at most."""
+MAX_DEBTS: Final = 4_096
+"""Remembered debts of keys without items; the oldest is dropped first."""
 
 
 @dataclass(slots=True)
-class _Line(Generic[T]):
-    """What waits under one key: the lines of its keys in turn, or at the end of a path the items themselves."""
+class _Node(Generic[T]):
+    """A key: its child keys in turn order or, at the end of a path, its items."""
 
-    lines: OrderedDict[Hashable, _Line[T]] = field(default_factory=OrderedDict)
+    children: OrderedDict[Hashable, _Node[T]] = field(default_factory=OrderedDict)
     items: deque[T] = field(default_factory=deque)
     debt: float = 0.0
 
     @property
     def empty(self) -> bool:
-        return not self.lines and not self.items
+        return not self.children and not self.items
 
 
 class FairQueue(Generic[T]):
     """Items that wait under paths.
 
     Args:
-        most: items that wait under one first key. Beyond, a path that has fewer than the longest one of this key takes
-            that one's newest place; else the new item itself is left out.
+        max_per_key: items under one first key. Above it, a path with fewer items than the longest one of this key
+            replaces the newest item of that path; otherwise the new item is dropped.
 
     Attributes:
-        left_out: items that found no place, or lost theirs, so far.
+        left_out: number of items dropped so far.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._root: _Line[T] = _Line()
-        self._owing: OrderedDict[Path, float] = OrderedDict()
+    def __init__(self, max_per_key: int) -> None:
+        self._max_per_key = max_per_key
+        self._root: _Node[T] = _Node()
+        self._debts: OrderedDict[Path, float] = OrderedDict()
         self._counts: dict[Hashable, _Counts] = {}
         self.left_out = 0
 
@@ -67,112 +64,112 @@ class FairQueue(Generic[T]):
         return sum(counts.total for counts in self._counts.values())
 
     def waiting(self, first: Hashable) -> int:
-        """Items that wait under a first key."""
+        """Number of items under a first key."""
         counts = self._counts.get(first)
         return counts.total if counts else 0
 
     def put(self, path: Path, item: T) -> tuple[Path, T] | None:
-        """Let `item` wait under `path`. Returns what had to be left out for it, or itself where it was that."""
+        """Add `item` under `path`. Returns the item dropped for it, which may be itself; else None."""
         counts = self._counts.setdefault(path[0], _Counts())
-        out: tuple[Path, T] | None = None
-        if counts.total >= self._most:
+        displaced: tuple[Path, T] | None = None
+        if counts.total >= self._max_per_key:
             self.left_out += 1
             if counts.longest <= counts.of(path) + 1:
                 return path, item
-            longest = counts.a_longest()
-            out = longest, self._pop_newest(longest)
-        line = self._root
+            longest = counts.longest_path()
+            displaced = longest, self._pop_newest(longest)
+        node = self._root
         for depth, key in enumerate(path, 1):
-            if key not in line.lines:
-                line.lines[key] = _Line(debt=self._owing.pop(path[:depth], 0.0))
-            line = line.lines[key]
-        line.items.append(item)
+            if key not in node.children:
+                node.children[key] = _Node(debt=self._debts.pop(path[:depth], 0.0))
+            node = node.children[key]
+        node.items.append(item)
         counts.add(path, 1)
-        return out
+        return displaced
 
     def take(self, allowed: Callable[[Path], bool] = lambda path: True) -> tuple[Path, T] | None:
-        """The next item and its path; None where nothing waits that may be taken now.
+        """The next item and its path; None if no item may be taken now.
 
         Args:
-            allowed: whether something under a path, or the beginning of one, may be taken now. Keys that may not keep
+            allowed: whether an item under a path, or under a prefix of a path, may be taken now. Keys that may not keep
                 their place.
         """
-        taken = self._take(self._root, (), allowed)
-        if taken is not None:
-            self._count(taken[0], -1)
-        return taken
+        item_found = self._take(self._root, (), allowed)
+        if item_found is not None:
+            self._count(item_found[0], -1)
+        return item_found
 
-    def waits(self, allowed: Callable[[Path], bool]) -> bool:
-        """Whether something waits under a path that is `allowed`, as its beginnings are."""
+    def has_waiting(self, allowed: Callable[[Path], bool]) -> bool:
+        """Whether an item waits under a path that is `allowed`, with all its prefixes."""
 
-        def any_of(line: _Line[T], path: Path) -> bool:
-            return bool(line.items) or any(
-                allowed((*path, key)) and any_of(child, (*path, key)) for key, child in line.lines.items()
+        def any_of(node: _Node[T], path: Path) -> bool:
+            return bool(node.items) or any(
+                allowed((*path, key)) and any_of(child, (*path, key)) for key, child in node.children.items()
             )
 
         return any_of(self._root, ())
 
     def charge(self, path: Path, turns: float) -> None:
-        """Have each key of `path` sit out so many turns: something that was taken under it cost more than others."""
-        line: _Line[T] | None = self._root
+        """Let each key of `path` skip `turns` turns: an item taken under it cost more than others."""
+        node: _Node[T] | None = self._root
         for depth, key in enumerate(path, 1):
-            line = line.lines.get(key) if line else None
-            if line is not None:
-                line.debt = min(MAX_DEBT, line.debt + turns)
+            node = node.children.get(key) if node else None
+            if node is not None:
+                node.debt = min(MAX_DEBT, node.debt + turns)
             else:
-                self._owe(path[:depth], turns)
+                self._add_debt(path[:depth], turns)
 
-    def _take(self, line: _Line[T], path: Path, allowed: Callable[[Path], bool]) -> tuple[Path, T] | None:
-        if line.items:
-            return path, line.items.popleft()
+    def _take(self, node: _Node[T], path: Path, allowed: Callable[[Path], bool]) -> tuple[Path, T] | None:
+        if node.items:
+            return path, node.items.popleft()
         while True:
-            found, debts = self._first(line, path, allowed)
+            found, debts = self._first(node, path, allowed)
             if found is not None or not debts:
                 return found
-            passing = min(debts.values())  # all of them sit out: so many turns pass at once
+            elapsed = min(debts.values())  # all keys skip: let that many turns elapse at once
             for key in debts:
-                line.lines[key].debt -= passing
+                node.children[key].debt -= elapsed
 
     def _first(
-        self, line: _Line[T], path: Path, allowed: Callable[[Path], bool]
+        self, node: _Node[T], path: Path, allowed: Callable[[Path], bool]
     ) -> tuple[tuple[Path, T] | None, dict[Hashable, int]]:
-        """What is first in turn, or the debts of the keys that sat out."""
+        """The next item in turn, or the debts of the keys that skipped."""
         debts: dict[Hashable, int] = {}
-        for key in list(line.lines):
-            child, below = line.lines[key], (*path, key)
-            if not allowed(below):
+        for key in list(node.children):
+            child, child_path = node.children[key], (*path, key)
+            if not allowed(child_path):
                 continue
             if child.debt >= 1:
                 child.debt -= 1
-                line.lines.move_to_end(key)
+                node.children.move_to_end(key)
                 debts[key] = math.floor(child.debt)
                 continue
-            if (taken := self._take(child, below, allowed)) is not None:
-                line.lines.move_to_end(key)
-                self._drop_if_empty(line, key, below)
-                return taken, {}
+            if (item_found := self._take(child, child_path, allowed)) is not None:
+                node.children.move_to_end(key)
+                self._drop_if_empty(node, key, child_path)
+                return item_found, {}
         return None, debts
 
     def _pop_newest(self, path: Path) -> T:
-        lines = [self._root]
+        children = [self._root]
         for key in path:
-            lines.append(lines[-1].lines[key])
-        item = lines[-1].items.pop()
+            children.append(children[-1].children[key])
+        item = children[-1].items.pop()
         for depth in range(len(path), 0, -1):
-            self._drop_if_empty(lines[depth - 1], path[depth - 1], path[:depth])
+            self._drop_if_empty(children[depth - 1], path[depth - 1], path[:depth])
         self._count(path, -1)
         return item
 
-    def _drop_if_empty(self, line: _Line[T], key: Hashable, path: Path) -> None:
-        if line.lines[key].empty:
-            debt = line.lines.pop(key).debt
+    def _drop_if_empty(self, node: _Node[T], key: Hashable, path: Path) -> None:
+        if node.children[key].empty:
+            debt = node.children.pop(key).debt
             if debt > 0:
-                self._owe(path, debt)
+                self._add_debt(path, debt)
 
-    def _owe(self, path: Path, turns: float) -> None:
-        self._owing[path] = min(MAX_DEBT, self._owing.pop(path, 0.0) + turns)
-        if len(self._owing) > MAX_OWING:
-            self._owing.popitem(last=False)
+    def _add_debt(self, path: Path, turns: float) -> None:
+        self._debts[path] = min(MAX_DEBT, self._debts.pop(path, 0.0) + turns)
+        if len(self._debts) > MAX_DEBTS:
+            self._debts.popitem(last=False)
 
     def _count(self, path: Path, change: int) -> None:
         counts = self._counts[path[0]]
@@ -182,83 +179,83 @@ class FairQueue(Generic[T]):
 
 
 class _Counts:
-    """How many items wait under each path of one first key, and which path has the most."""
+    """Number of items under each path of one first key, and the path with the most."""
 
     def __init__(self) -> None:
         self._of: dict[Path, int] = {}
-        self._having: dict[int, dict[Path, None]] = {}
+        self._by_count: dict[int, dict[Path, None]] = {}
         self.total = 0
         self.longest = 0
 
     def of(self, path: Path) -> int:
         return self._of.get(path, 0)
 
-    def a_longest(self) -> Path:
-        return next(iter(self._having[self.longest]))
+    def longest_path(self) -> Path:
+        return next(iter(self._by_count[self.longest]))
 
     def add(self, path: Path, change: int) -> None:
         before = self._of.pop(path, 0)
         if before:
-            del self._having[before][path]
+            del self._by_count[before][path]
         after = before + change
         if after:
             self._of[path] = after
-            self._having.setdefault(after, {})[path] = None
-        if not self._having.get(before):
-            self._having.pop(before, None)
+            self._by_count.setdefault(after, {})[path] = None
+        if not self._by_count.get(before):
+            self._by_count.pop(before, None)
         self.total += change
         self.longest = max(self.longest, after)
-        while self.longest and not self._having.get(self.longest):
+        while self.longest and not self._by_count.get(self.longest):
             self.longest -= 1
 
 
 class FairSlots:
-    """So many slots, of which one key has at most a part, so that who is slow never keeps all of them. Who waits gets
-    one in turn with the other keys. Touched by the event loop only.
+    """A fixed number of slots, of which one key has at most a part, so that a slow key never uses all. Waiting calls
+    get slots in turn by key. Not thread-safe: call from the event loop.
 
     Args:
-        each: slots that one key may have; fewer than `slots`.
-        most: calls of one key that may wait.
+        per_key: slots that one key may use; fewer than `slots`.
+        max_per_key: waiting calls of one key.
     """
 
-    def __init__(self, slots: int, *, each: int, most: int) -> None:
+    def __init__(self, slots: int, *, per_key: int, max_per_key: int) -> None:
         self._free = slots
-        self._each = each
+        self._per_key = per_key
         self._used: Counter[Hashable] = Counter()
-        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(most)
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(max_per_key)
 
     @asynccontextmanager
     async def slot(self, key: Hashable) -> AsyncIterator[None]:
-        """Have a slot inside the block. Raises Unavailable (BUSY) where too many calls of this key wait already."""
+        """Use a slot inside the block. Raises Unavailable (BUSY) if too many calls of this key wait."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._waiting.put((key,), turn) is not None:
-            raise Unavailable("too much waits already", why="for the same peer", code="BUSY")
-        self._hand_out()
+            raise Unavailable("too many calls are waiting", why="for the same peer", code="BUSY")
+        self._assign()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give_back(key)
+                self._release(key)
             raise
         try:
             yield
         finally:
-            self._give_back(key)
+            self._release(key)
 
-    def _give_back(self, key: Hashable) -> None:
+    def _release(self, key: Hashable) -> None:
         self._free += 1
         self._used[key] -= 1
         if not self._used[key]:
             del self._used[key]
-        self._hand_out()
+        self._assign()
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         while self._free:
-            taken = self._waiting.take(lambda path: self._used[path[0]] < self._each)
-            if taken is None:
+            item_found = self._waiting.take(lambda path: self._used[path[0]] < self._per_key)
+            if item_found is None:
                 return
-            (key,), turn = taken
-            if not turn.done():  # else whoever waited has gone
+            (key,), turn = item_found
+            if not turn.done():  # else the waiting call was cancelled
                 self._free -= 1
                 self._used[key] += 1
                 turn.set_result(None)

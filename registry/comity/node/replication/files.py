@@ -1,17 +1,9 @@
-"""A file that is read while it comes in, whatever brings it here.
+"""Downloads of single files from peers into the store, and readers that read a file while it downloads.
 
-What a reader gets is read from the disk in slices, and hashed in the memory that it is sent from. The end of the file
-is not for readers until the whole has its hash: nobody can have all of a file that turns out to be another one.
-
-
-Files on their way into the store, and those who read them meanwhile.
-
-Whoever fetches a file announces it here, whoever wants it before it is whole finds it here: so there is one fetch,
-however many wait. What a reader gets was verified twice, as a piece when it came in, and as a slice in the memory that
-it is sent from. The last piece is not for readers: they find it in the store, once the whole file has its hash.
-
-
-Single files from peers: who has them, by which pieces they are checked, and into the store."""
+One download runs for each file and layout, for any number of readers. A piece is verified when it arrives; a reader
+gets it from the disk in slices, hashed again in the memory that is sent. The end of the file is withheld from readers
+until the whole file has its hash: no reader gets all bytes of a wrong file.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +23,11 @@ from comity.content.blobs import FolderStore, lock_if_free
 from comity.content.durable import disk_errors
 from comity.node.context import NodeContext, Pools
 from comity.node.replication.link import PeerLink
-from comity.node.replication.side_objects import SideObjectFetcher, absent
+from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects
 from comity.node.uploads import Uploads, Want
-from comity.transfer.fetch import Fetched, fetch_file
+from comity.transfer.fetch import FetchResult, fetch_file
 from comity.transfer.scheduler import SourceHealth, TransferLimits, WantedFile
-from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, offering
+from comity.transfer.sources import BlobSource, LocalSource, RangeSource, SourceKey, sources_with_blob
 from comity.trust.artifact import PieceLayout, PieceRecord, check_records, encode_records
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Unavailable, Untrusted
@@ -43,14 +35,15 @@ from comity.trust.statement import SideObject
 from comity.wire.limits import STAT_DIGESTS
 
 SLICE: Final = 256 * 1024
-"""Bytes that a reader gets at a time: all that a client that takes nothing costs."""
+"""Bytes that a reader gets at a time: the memory that a stalled client costs."""
 
 
 class GrowingFile(ABC):
-    """Touched by the event loop, but for slices read in threads.
+    """A file that can be read while it is received. Not thread-safe: call from the event loop, except the slice reads
+    in threads.
 
     Attributes:
-        readers: how many read it now.
+        readers: number of current readers.
     """
 
     def __init__(self) -> None:
@@ -59,28 +52,28 @@ class GrowingFile(ABC):
         self._failure: ComityError | None = None
         self._change = asyncio.Event()
 
-    def end(self, failure: ComityError | None = None) -> None:
-        """It is whole and in the store, or it will not be."""
+    def finish(self, failure: ComityError | None = None) -> None:
+        """The file is complete and stored, or its download failed."""
         self._over, self._failure = True, failure
-        self._tell()
+        self._notify()
 
     async def read(self, offset: int, length: int, pools: Pools) -> AsyncGenerator[bytes, None]:
-        """Verified bytes of a range, in order, as they come in.
+        """Verified bytes of a range, in order, as they arrive.
 
-        Ends early once the whole file is in the store: whoever reads goes on there. Raises what ended the fetch, and
-        Unavailable (DISK, BLOB-CHANGED) where the partial file is not what was written.
+        Ends early when the whole file is stored: the caller continues there. Raises what ended the download, and
+        Unavailable (DISK, BLOB-CHANGED) if the partial file was changed.
         """
         end = offset + length
-        while offset < end and await self._reach(offset):
+        while offset < end and await self._wait_for_slice(offset):
             data = await pools.files(self._slice, offset, end)
-            if data is None:  # it was just moved to its place, or thrown away
-                await self._until_over()
+            if data is None:  # it was just stored or deleted
+                await self._wait_until_over()
                 continue
             yield data
             offset += len(data)
 
-    async def _reach(self, offset: int) -> bool:
-        """Wait for the slice at `offset`; False where the file is whole and in the store."""
+    async def _wait_for_slice(self, offset: int) -> bool:
+        """Wait for the slice at `offset`; False if the whole file is stored."""
         while not self._over:
             if self._ready(offset):
                 return True
@@ -91,28 +84,28 @@ class GrowingFile(ABC):
 
     @abstractmethod
     def _ready(self, offset: int) -> bool:
-        """Whether a reader may have the byte at `offset`."""
+        """Whether a reader may get the byte at `offset`."""
 
     async def _wait(self, offset: int) -> None:
-        """Until something has changed."""
+        """Wait until something has changed."""
         await self._change.wait()
 
     @abstractmethod
     def _slice(self, offset: int, end: int) -> bytes | None:
-        """Blocking. Bytes from `offset` to the end of its slice, or `end`; None where the partial file is gone."""
+        """Bytes from `offset` to the end of its slice, or `end`; None if the partial file is gone. Blocking."""
 
-    async def _until_over(self) -> None:
+    async def _wait_until_over(self) -> None:
         while not self._over:
             await self._change.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
 
 
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[int | None]:
-    """A descriptor to read a partial file by; None where it is gone. Raises Unavailable (DISK)."""
+def open_partial(path: Path, what: str) -> Iterator[int | None]:
+    """A descriptor to read a partial file; None if it is gone. Raises Unavailable (DISK)."""
     with disk_errors(f"{what} was not read"):
         descriptor: int | None = None
         with suppress(FileNotFoundError):
@@ -124,38 +117,38 @@ def opened(path: Path, what: str) -> Iterator[int | None]:
                 os.close(descriptor)
 
 
-def changed(what: str, part: str) -> Unavailable:
-    return Unavailable(f"{what} changed", why=f"{part} is no longer what was written", code="BLOB-CHANGED")
+def changed_error(what: str, part: str) -> Unavailable:
+    return Unavailable(f"{what} changed concurrently", why=f"{part} does not match its hash", code="BLOB-CHANGED")
 
 
 Key: TypeAlias = tuple[Digest, PieceLayout]
-"""The bytes, and the pieces by which they are checked: who believes in other pieces does not fly along."""
+"""The digest, and the layout by which pieces are checked: downloads by other layouts are separate."""
 
 
 class FileDownload(GrowingFile):
-    """One file under way: an `Audience` of its transfer.
+    """The download of one file; observes its transfer.
 
     Attributes:
-        driven: whether somebody is at work on it.
+        running: whether a task works on it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.driven = False
+        self.running = False
         self._want: WantedFile | None = None
         self._partial = Path()
-        self._here = bytearray()
+        self._received = bytearray()
         self._slices: dict[int, tuple[bytes, ...]] = {}
         self._awaited: Counter[int] = Counter()
 
-    def depart(self, want: WantedFile, partial: Path) -> None:
-        """Its pieces are known, and where they will lie."""
-        self._want, self._partial, self._here = want, partial, bytearray(len(want.records))
-        self._tell()
+    def start(self, want: WantedFile, partial: Path) -> None:
+        """Set the piece records and the partial file."""
+        self._want, self._partial, self._received = want, partial, bytearray(len(want.records))
+        self._notify()
 
     def arrived(self, piece: int) -> None:
-        self._here[piece] = True
-        self._tell()
+        self._received[piece] = True
+        self._notify()
 
     def awaited(self) -> Collection[int]:
         return sorted(self._awaited)
@@ -164,7 +157,7 @@ class FileDownload(GrowingFile):
         if self._want is None:
             return False
         piece = self._want.at(offset)
-        return bool(self._here[piece]) and piece < len(self._here) - 1
+        return bool(self._received[piece]) and piece < len(self._received) - 1
 
     async def _wait(self, offset: int) -> None:
         if self._want is None:
@@ -182,19 +175,19 @@ class FileDownload(GrowingFile):
         piece = self._want.at(offset)
         start, length = self._want.span(piece)
         number = (offset - start) // SLICE
-        with opened(self._partial, self._name) as descriptor:
+        with open_partial(self._partial, self._name) as descriptor:
             if descriptor is None:
                 return None
             if piece not in self._slices:
-                self._slices[piece] = self._cut(descriptor, piece)
+                self._slices[piece] = self._hash_slices(descriptor, piece)
             begin = start + number * SLICE
             data = os.pread(descriptor, min(SLICE, start + length - begin), begin)
         if hashlib.sha256(data).digest() != self._slices[piece][number]:
-            raise changed(self._name, f"piece {piece}")
+            raise changed_error(self._name, f"piece {piece}")
         return data[offset - begin : end - begin]
 
-    def _cut(self, descriptor: int, piece: int) -> tuple[bytes, ...]:
-        """The hashes of a piece's slices, once for all readers, from bytes that have the piece's hash."""
+    def _hash_slices(self, descriptor: int, piece: int) -> tuple[bytes, ...]:
+        """The hashes of a piece's slices, once for all readers, from bytes that match the piece's hash."""
         assert self._want is not None
         start, length = self._want.span(piece)
         whole, slices = hashlib.sha256(), []
@@ -203,7 +196,7 @@ class FileDownload(GrowingFile):
             whole.update(data)
             slices.append(hashlib.sha256(data).digest())
         if whole.digest() != self._want.records[piece].sha256:
-            raise changed(self._name, f"piece {piece}")
+            raise changed_error(self._name, f"piece {piece}")
         return tuple(slices)
 
     @property
@@ -213,7 +206,7 @@ class FileDownload(GrowingFile):
 
 
 class FileDownloads:
-    """The files under way. Touched by the event loop only."""
+    """The current downloads. Not thread-safe: call from the event loop."""
 
     def __init__(self) -> None:
         self._all: dict[Key, FileDownload] = {}
@@ -221,62 +214,64 @@ class FileDownloads:
     def find(self, key: Key) -> FileDownload | None:
         return self._all.get(key)
 
-    def announce(self, key: Key) -> FileDownload:
-        """The flight that is under way or will be: whoever announces it sees to it that it is driven, or given up."""
+    def get_or_create(self, key: Key) -> FileDownload:
+        """The current or coming download: the caller makes sure that it is run or failed."""
         return self._all.setdefault(key, FileDownload())
 
     @contextmanager
-    def driven(self, key: Key) -> Iterator[FileDownload]:
-        """Announced, at work inside the block, and over when it ends: well, unless something is raised."""
-        flight = self.announce(key)
-        flight.driven = True
-        failure: ComityError | None = given_up()
+    def running(self, key: Key) -> Iterator[FileDownload]:
+        """A download that runs inside the block and finishes when it ends: successfully, unless an error is raised."""
+        download = self.get_or_create(key)
+        download.running = True
+        failure: ComityError | None = abandoned_error()
         try:
-            yield flight
+            yield download
             failure = None
         except ComityError as error:
             failure = error
             raise
         finally:
             self._all.pop(key, None)
-            flight.end(failure)
+            download.finish(failure)
 
-    def give_up(self, key: Key, failure: ComityError) -> None:
-        """End a flight that nobody drives; one that somebody does goes on."""
-        flight = self._all.get(key)
-        if flight is not None and not flight.driven:
+    def fail_if_idle(self, key: Key, failure: ComityError) -> None:
+        """Fail a download that no task runs; a running one continues."""
+        download = self._all.get(key)
+        if download is not None and not download.running:
             del self._all[key]
-            flight.end(failure)
+            download.finish(failure)
 
 
-def given_up() -> Unavailable:
-    return Unavailable("the file was not fetched to its end", why="the node stopped, or nobody waited", code="GIVEN-UP")
+def abandoned_error() -> Unavailable:
+    return Unavailable("the download was cancelled", why="the node stopped, or no reader was left", code="GIVEN-UP")
 
 
-AT_LEISURE: Final = TransferLimits(patience=60.0, streams=4, buffers=6)
-"""A file of which no verified piece comes for a minute is left for a later try. 24 MiB of buffers a copy."""
-LEISURE: Final = 30.0
-"""Seconds that a peer has to say which files of an artifact it has, and to give the records of one."""
+REPLICATION_LIMITS: Final = TransferLimits(patience=60.0, streams=4, buffers=6)
+"""A file without a verified piece for a minute is retried later. 24 MiB of buffers for each copy."""
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds that a peer has to say which files of an artifact it has, and to return piece records."""
 LOCK_POLL: Final = 0.2
 
 _log: Final = structlog.get_logger("comity.node.artifacts")
 
 
-class _Ways:
-    """What the files of one artifact share: what is known of each source, and the second ways to the holders."""
+class _SourceSet:
+    """Shared by the files of one artifact: the health of each source, and the HTTPS sources of the peers."""
 
     def __init__(self) -> None:
-        self.standings: dict[SourceKey, SourceHealth] = {}
+        self.health: dict[SourceKey, SourceHealth] = {}
         self.names: dict[SourceKey, str] = {}
         self._over_https: dict[SourceKey, RangeSource] = {}
 
-    async def to(self, holders: Sequence[PeerLink], want: Want) -> list[BlobSource]:
-        """Every source of a blob that the holders are, or know of."""
+    async def sources_of(self, holders: Sequence[PeerLink], want: Want) -> list[BlobSource]:
+        """Every source of a blob that the peers are or know of."""
         for link in holders:
             if link.key not in self._over_https:
                 self._over_https[link.key] = link.over_https()
-        second = await offering((self._over_https[link.key] for link in holders), want.digest, want.size)
-        sources: list[BlobSource] = [*holders, *second]
+        https_sources = await sources_with_blob(
+            (self._over_https[link.key] for link in holders), want.digest, want.size
+        )
+        sources: list[BlobSource] = [*holders, *https_sources]
         self.names |= {source.key: source.name for source in sources}
         return sources
 
@@ -289,10 +284,10 @@ class FileFetcher:
     """Fetches files into the store. Several calls may run at once.
 
     Args:
-        links: the peers there are now.
+        links: returns the current peers.
 
     Attributes:
-        flights: the files that are being fetched.
+        downloads: the current downloads.
     """
 
     def __init__(
@@ -301,44 +296,46 @@ class FileFetcher:
         self._core = core
         self._side_objects = side_objects
         self._links = links
-        self._arrivals = Uploads(core)
-        self.flights = FileDownloads()
+        self._uploads = Uploads(core)
+        self.downloads = FileDownloads()
 
     async def fetch(
         self,
         files: Sequence[tuple[Want, PieceLayout]],
         *,
         name: str,
-        limits: TransferLimits = AT_LEISURE,
-        answer: float = LEISURE,
+        limits: TransferLimits = REPLICATION_LIMITS,
+        answer: float = ANSWER_TIMEOUT,
     ) -> None:
-        """Have every file, whole, verified and durable.
+        """Fetch every file completely, verified and durable.
 
         Args:
-            answer: seconds that a peer has to say which of them it has.
+            answer: seconds that a peer has to say which files it has.
 
-        Raises Unavailable and NotFound where no peer gives one, Untrusted where the pieces are not the file's,
-        OutOfSpace. What was verified is kept for the next try.
+        Raises Unavailable and NotFound if no peer serves a file, Untrusted if the pieces do not match the file,
+        OutOfSpace. Verified pieces are kept for the next try.
         """
         if not files:
             return
         holders = await self._holders([want.digest for want, _ in files], answer)
-        with closing(_Ways()) as ways:
+        with closing(_SourceSet()) as source_set:
             for want, layout in files:
-                async with self._claim(want.digest):
-                    with self.flights.driven((want.digest, layout)) as flight:
+                async with self._lock(want.digest):
+                    with self.downloads.running((want.digest, layout)) as download:
                         if not await self._core.pools.files(self._core.store.has, want.digest):
-                            fetched = await self._fetch(want, layout, holders[want.digest], ways, flight, limits)
-                            self._account(want, fetched, name, ways.names)
+                            fetched = await self._fetch(
+                                want, layout, holders[want.digest], source_set, download, limits
+                            )
+                            self._record_transfer(want, fetched, name, source_set.names)
 
     async def require_objects(self, objects: Sequence[SideObject]) -> None:
-        """Have side objects, each from whoever has it. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
-        for item in await self._core.pools.files(absent, self._core.store, objects):
+        """Fetch missing side objects, each from any peer. Raises the last peer's failure, or NotFound (NO-HOLDER)."""
+        for item in await self._core.pools.files(missing_side_objects, self._core.store, objects):
             await self._require_object(item)
 
     async def _require_object(self, item: SideObject) -> None:
-        why = f"no peer answers that has {short(item.digest)}"
-        failure: Exception = NotFound("a side object is nowhere to be had", why=why, code="NO-HOLDER")
+        why = f"no reachable peer has {short(item.digest)}"
+        failure: Exception = NotFound("side object not found", why=why, code="NO-HOLDER")
         for link in sorted(self._links(), key=lambda link: not link.state.reachable):
             try:
                 await self._side_objects.fetch_all(link.client, (item,), link.peer_key)
@@ -348,11 +345,12 @@ class FileFetcher:
         raise failure
 
     async def require_records(self, want: Want, layout: PieceLayout) -> None:
-        """Make sure of the piece records of a blob that is here. Raises Untrusted where `layout` is not its own."""
+        """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
+        blob."""
         if await self._known(want, layout) is None:
-            await self._core.pools.hashing(self._arrivals.records, want)
+            await self._core.pools.hashing(self._uploads.records, want)
             if await self._known(want, layout) is None:
-                why = f"{want.path} is not cut as {layout.layout}"
+                why = f"the pieces of {want.path} do not have layout {layout.layout}"
                 raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
 
     async def _fetch(
@@ -360,34 +358,34 @@ class FileFetcher:
         want: Want,
         layout: PieceLayout,
         holders: Sequence[PeerLink],
-        ways: _Ways,
-        flight: FileDownload,
+        source_set: _SourceSet,
+        download: FileDownload,
         limits: TransferLimits,
-    ) -> Fetched:
+    ) -> FetchResult:
         if not holders:
-            why = f"no peer that answers has it ({short(want.digest)})"
-            raise NotFound(f"{want.path} is nowhere whole", why=why, code="NO-HOLDER")
+            why = f"no reachable peer has a complete copy ({short(want.digest)})"
+            raise NotFound(f"{want.path} not found", why=why, code="NO-HOLDER")
         records = await self._records(want, layout, holders)
-        partial = await self._core.pools.files(self._core.store.scratch, want.digest)
+        partial = await self._core.pools.files(self._core.store.partial_path, want.digest)
         wanted = WantedFile(want.digest, want.size, records)
-        flight.depart(wanted, partial)
+        download.start(wanted, partial)
         fetched = await fetch_file(
             wanted,
-            await ways.to(holders, want),
+            await source_set.sources_of(holders, want),
             partial,
-            local=self._local(),
+            local=self._local_source(),
             limits=limits,
-            audience=flight,
-            standings=ways.standings,
+            observer=download,
+            health=source_set.health,
             executor=self._core.pools.hashing_threads,
         )
-        # The records first: a node that dies in between has some of no blob, and never a blob without any.
-        remember = self._core.ledger.pieces.remember_records
+        # Records first: after a crash in between there may be records without a blob, never a blob without records.
+        remember = self._core.ledger.pieces.store_records
         await self._core.pools.ledger(remember, want.digest, want.size, layout.layout, encode_records(records))
         await self._core.pools.files(self._core.store.admit, partial, want.digest, want.size)
         return fetched
 
-    def _account(self, want: Want, fetched: Fetched, name: str, names: Mapping[SourceKey, str]) -> None:
+    def _record_transfer(self, want: Want, fetched: FetchResult, name: str, names: Mapping[SourceKey, str]) -> None:
         for peer, count in fetched.bytes_by_host.items():
             self._core.metrics.pull_bytes.labels(names[peer]).inc(count)
         for source in fetched.dropped:
@@ -408,47 +406,48 @@ class FileFetcher:
         )
 
     async def _holders(self, digests: Sequence[Digest], answer: float) -> dict[Digest, list[PeerLink]]:
-        """Which peers say that they have each blob. All are asked at once; who does not answer has nothing."""
+        """The peers that have each blob. All are asked at once; a peer that does not answer is left out."""
         links = [link for link in self._links() if link.address]
-        answers = await asyncio.gather(*(self._held_by(link, digests, answer) for link in links))
+        answers = await asyncio.gather(*(self._present_at(link, digests, answer) for link in links))
         return {
-            digest: [link for link, held in zip(links, answers, strict=True) if digest in held] for digest in digests
+            digest: [link for link, present in zip(links, answers, strict=True) if digest in present]
+            for digest in digests
         }
 
-    async def _held_by(self, link: PeerLink, digests: Sequence[Digest], answer: float) -> set[Digest]:
-        held: set[Digest] = set()
+    async def _present_at(self, link: PeerLink, digests: Sequence[Digest], answer: float) -> set[Digest]:
+        present: set[Digest] = set()
         try:
             async with asyncio.timeout(answer):
                 for start in range(0, len(digests), STAT_DIGESTS):
                     stats = await link.client.stat(digests[start : start + STAT_DIGESTS])
-                    held.update(stat.digest for stat in stats if stat.have)
+                    present.update(stat.digest for stat in stats if stat.have)
         except (ComityError, TimeoutError) as error:
-            _log.info("a peer was not asked", peer=link.name, why=str(error) or f"no answer in {answer:g} s")
-        return held
+            _log.info("peer did not answer", peer=link.name, why=str(error) or f"timed out after {answer:g} s")
+        return present
 
     async def _records(self, want: Want, layout: PieceLayout, holders: Sequence[PeerLink]) -> list[PieceRecord]:
-        """The records that the piece index names: from here, or from the first peer that has them."""
+        """The records that the piece index names: stored ones, or from the first peer that has them."""
         known = await self._known(want, layout)
         if known is not None:
             return known
         failure: ComityError = NotFound("no piece records", why=short(want.digest), code="NO-RECORDS")
         for link in holders:
             try:
-                async with asyncio.timeout(LEISURE):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
                     data = await link.client.records(want.digest, layout.layout)
                 return check_records(data, size=want.size, expected=layout)
             except ComityError as error:
                 failure = error
             except TimeoutError:
-                failure = Unavailable("no piece records yet", why=f"{link.name} is slow", code="SLOW")
+                failure = Unavailable("no piece records yet", why=f"{link.name} timed out", code="SLOW")
         raise failure
 
     async def _known(self, want: Want, layout: PieceLayout) -> list[PieceRecord] | None:
         data = await self._core.pools.ledger(self._core.ledger.pieces.records, want.digest, layout.layout)
         return None if data is None else check_records(data, size=want.size, expected=layout)
 
-    def _local(self) -> LocalSource | None:
-        """Pieces of files that are here already; their bytes are hashed like anybody's."""
+    def _local_source(self) -> LocalSource | None:
+        """Pieces of files that are stored already; their bytes are verified as a peer's are."""
         store, pieces = self._core.store, self._core.ledger.pieces
         if not isinstance(store, FolderStore):
             return None
@@ -460,10 +459,10 @@ class FileFetcher:
         return LocalSource(find)
 
     @asynccontextmanager
-    async def _claim(self, digest: Digest) -> AsyncIterator[None]:
-        """The right to write the partial file of a blob, once nobody else has it."""
+    async def _lock(self, digest: Digest) -> AsyncIterator[None]:
+        """Lock the partial file of a blob; waits for other processes and tasks."""
         while True:
-            with lock_if_free(self._core.store.scratch(digest).parent, digest) as free:
+            with lock_if_free(self._core.store.partial_path(digest).parent, digest) as free:
                 if free:
                     yield
                     return

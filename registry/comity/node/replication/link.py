@@ -1,7 +1,9 @@
-"""A connection to one peer. Addresses are hints: the mutual ones are tried first, then the open ones, in turn.
+"""A connection to one peer, and the wait for the peers' first answers.
 
-What a starting node hears before it signs. A ledger that was restored from a backup does not know that it is old;
-the peers do. So each peer is asked once, and nothing is signed before one has answered, or none does for a while."""
+Addresses are hints: the mutual ones are tried first, then the open ones, in turn. A ledger restored from a backup does
+not know that it is old, but peers do: at start each peer is asked once, and the node signs nothing before one has
+answered, or a timeout has passed.
+"""
 
 from __future__ import annotations
 
@@ -21,30 +23,31 @@ from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
 
-PATIENCE: Final = 10.0
-"""Seconds that a peer may take for an answer, or for the next message of one."""
+ANSWER_TIMEOUT: Final = 10.0
+"""Seconds that a peer may take for an answer, or for the next message of a stream."""
 
-AGAIN: Final = 60.0
-"""Seconds after which the first address is tried again, where it had failed."""
+FIRST_ADDRESS_RETRY: Final = 60.0
+"""Seconds after which the first address is tried again after a failure."""
 
 
 @dataclass(slots=True)
 class PeerState:
-    """What is known of a peer now, for the status.
+    """The state of a peer, for the status.
 
-    `lag` counts entries of its own log that are not copied yet; `level` is when there were none, or the first look.
+    `lag` counts entries of the peer's log that are not copied yet; `level_since` is when there were last none, or the
+    first round.
     """
 
     reachable: bool = False
     last_seen: int = 0
     lag: int = 0
-    level: float | None = None
+    level_since: float | None = None
     last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """Where to call, at which door, and the certificate that has to be shown there."""
+class _Endpoint:
+    """An address, its kind of port, and the certificate expected there."""
 
     address: str
     mutual: bool
@@ -52,27 +55,27 @@ class _Way:
 
 
 class PeerLink:
-    """Calls to one peer. Not shared between loops of other peers."""
+    """Calls to one peer. Used only by that peer's loop, except as a file source."""
 
     def __init__(self, core: NodeContext, peer: PeerKey) -> None:
         self._core = core
         self.peer_key = peer
         self.key = SourceKey("node", f"{peer.member} {peer.origin}")
-        self._clients: dict[_Way, NodeClient] = {}
-        self._turn = 0
-        self._again = 0.0
+        self._clients: dict[_Endpoint, NodeClient] = {}
+        self._endpoint_index = 0
+        self._retry_first_at = 0.0
         self.state = PeerState()
 
     @property
     def peer(self) -> Peer:
-        """As it is known now: it may have moved."""
+        """The current record of the peer; its address may have changed."""
         peer = self._core.membership.peer(self.peer_key)
         assert peer is not None, "a link is made for a known peer, and peers are never forgotten"
         return peer
 
     @property
     def name(self) -> str:
-        """What people call it, and no other node here."""
+        """A display name that is unique among the known nodes."""
         return self._core.membership.shown_name(self.peer)
 
     @property
@@ -81,46 +84,50 @@ class PeerLink:
 
     @property
     def address(self) -> str:
-        """Where the next call goes; empty where no address is known."""
-        ways = self._ways()
-        return ways[self._turn % len(ways)].address if ways else ""
+        """The address of the next call; empty if none is known."""
+        endpoints = self._endpoints()
+        return endpoints[self._endpoint_index % len(endpoints)].address if endpoints else ""
 
     @property
     def client(self) -> NodeClient:
-        """Raises Unavailable (NO-ADDRESS)."""
-        ways = self._ways()
-        if not ways:
-            why = "neither the federation file nor its own log says where it listens"
+        """A client for the current address. Raises Unavailable (NO-ADDRESS)."""
+        endpoints = self._endpoints()
+        if not endpoints:
+            why = "neither the federation file nor its own log names an address"
             raise Unavailable(f"no address of {self.name}", why=why, code="NO-ADDRESS")
-        way = ways[self._turn % len(ways)]
-        if way not in self._clients:
-            identity = self._core.keys.tls if way.mutual else None
-            client = NodeClient.connect(Address.parse(way.address), CertificatePin.of(way.certificate), identity)
-            self._clients[way] = client.within(PATIENCE)
-        return self._clients[way]
+        endpoint = endpoints[self._endpoint_index % len(endpoints)]
+        if endpoint not in self._clients:
+            identity = self._core.keys.tls if endpoint.mutual else None
+            client = NodeClient.connect(
+                Address.parse(endpoint.address), CertificatePin.of(endpoint.certificate), identity
+            )
+            self._clients[endpoint] = client.with_timeout(ANSWER_TIMEOUT)
+        return self._clients[endpoint]
 
     def begin(self) -> None:
-        """A round begins: every now and then with the address that is liked best."""
+        """Begin a round: return to the first address now and then."""
         now = asyncio.get_running_loop().time()
-        if now >= self._again:
-            self._turn, self._again = 0, now + AGAIN
+        if now >= self._retry_first_at:
+            self._endpoint_index, self._retry_first_at = 0, now + FIRST_ADDRESS_RETRY
 
     def failed(self, error: ComityError) -> None:
-        """The next call goes to the next address."""
-        self._turn += 1
+        """Use the next address for the next call."""
+        self._endpoint_index += 1
         self.state.reachable = False
         self.state.last_error = str(error)
 
     def seen(self) -> None:
-        """It has answered: by the certificate that the last call pinned."""
-        ways = self._ways()
-        self._core.membership.met(self.peer_key, ways[self._turn % len(ways)].certificate)
+        """The peer has answered, with the certificate that the last call pinned."""
+        endpoints = self._endpoints()
+        self._core.membership.certificate_seen(
+            self.peer_key, endpoints[self._endpoint_index % len(endpoints)].certificate
+        )
         self.state.reachable = True
         self.state.last_seen = int(self._core.clock())
         self.state.last_error = ""
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """As a source of `comity.transfer`."""
+        """Implements a source of `comity.transfer`."""
         try:
             async with aclosing(self.client.read(digest, offset, length)) as chunks:
                 async for chunk in chunks:
@@ -128,11 +135,11 @@ class PeerLink:
         except NotFound:
             raise
         except Unavailable:
-            self._turn += 1
+            self._endpoint_index += 1
             raise
 
     def over_https(self) -> RangeSource:
-        """The other way to the same peer; to be closed."""
+        """A source that reads from the same peer over HTTPS. The caller closes it."""
         pin = CertificatePin.of(self.peer.record.tls)
         return RangeSource(self.key, self.name, pin, lambda digest: self.client.locations(digest))
 
@@ -140,11 +147,13 @@ class PeerLink:
         for client in self._clients.values():
             await client.close()
 
-    def _ways(self) -> list[_Way]:
+    def _endpoints(self) -> list[_Endpoint]:
         peer = self.peer
         listed = [(address, True) for address in peer.mutual] + [(address, False) for address in peer.open]
-        usable = [where for where in dict.fromkeys(listed) if _usable(where[0])]
-        return [_Way(address, mutual, shown) for shown in peer.certificates for address, mutual in usable]
+        usable = [item for item in dict.fromkeys(listed) if _usable(item[0])]
+        return [
+            _Endpoint(address, mutual, certificate) for certificate in peer.certificates for address, mutual in usable
+        ]
 
 
 def _usable(address: str) -> bool:
@@ -158,41 +167,41 @@ _log: Final = structlog.get_logger("comity.node")
 
 
 class StartBarrier:
-    """The wait for first answers. Touched by the event loop only.
+    """The wait for first answers. Not thread-safe: call from the event loop.
 
     Args:
-        peers: the peers there are.
-        patience: seconds after which a node that hears nothing goes on alone; None for one that must not.
+        peers: the known peers.
+        timeout: seconds after which the node signs without an answer; None if it must not.
     """
 
-    def __init__(self, peers: Iterable[PeerKey], patience: float | None) -> None:
+    def __init__(self, peers: Iterable[PeerKey], timeout: float | None) -> None:
         self._waiting = set(peers)
         self._answered = not self._waiting
-        self._patience = patience
+        self._timeout = timeout
         self._settled = asyncio.Event()
-        self.alone = False
-        self._look()
+        self.no_peer_answered = False
+        self._update()
 
     @property
     def settled(self) -> bool:
         return self._settled.is_set()
 
     def attempted(self, peer: PeerKey, *, answered: bool) -> None:
-        """A peer was asked, and has told all that it holds, or could not be asked."""
+        """A peer has answered with all its heads, or could not be reached."""
         self._waiting.discard(peer)
         self._answered = self._answered or answered
-        self._look()
+        self._update()
 
     async def wait(self) -> None:
-        """Return once it is safe to sign, or has to be."""
+        """Return when the node may sign."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await self._settled.wait()
         except TimeoutError:
-            self.alone = True
-            _log.warning("no peer answered; signing without having heard what was signed before")
+            self.no_peer_answered = True
+            _log.warning("no peer answered; the node signs without knowing what it signed before")
             self._settled.set()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         if self._answered and not self._waiting:
             self._settled.set()

@@ -1,21 +1,18 @@
-"""How much of a log this node takes: entries, and bytes of entries and side objects together, each object once. Beyond
-it the log does not advance here and is not cosigned, and the status says so. The ledger keeps the sums.
+"""Mirrors logs from peers, enforces their quotas, and recovers the node's own log from peers.
 
-A log, followed from one peer: what the peer shows of it is checked step by step, kept, and only then cosigned.
-
-(1) the head is signed by the log's own key, the one that a node record binds to a member
-(2) a head no larger than what is held is the same history, or the log is convicted
-(3) a larger head continues what is held: the peer proves it before anything else is fetched
-(4) entries come in steps; each step, with its side objects, is durable and proven to lead to the head
-(5) the last step makes all of it visible at once; then the log is cosigned
+(1) the head is signed by the log's key, which a node record binds to a member
+(2) a head not larger than the stored log is the same history, or the log is reported as misbehaving
+(3) a larger head continues the stored log: the peer proves this before anything else is fetched
+(4) entries are fetched in steps; each step, with its side objects, is durable and proven to lead to the head
+(5) the last step makes all of them visible at once; then the log is cosigned
 
 A peer that fails a step is at fault, not the log: another peer may do better. While one peer catches a log up, others
-leave that log alone (`turns`); a step has a deadline, and who fails one waits longer each time, so that nobody holds a
-log up. What this machine cannot do, such as keep more than its quota, is held against no peer.
+do not fetch this log (`LogTurns`); a step has a deadline, and a peer that fails waits longer each time. A local limit,
+such as a quota, is not counted against a peer. A log above its quota does not advance and is not cosigned.
 
-
-The own log, brought back to what peers have seen of it. A ledger restored from a backup lacks entries that were
-signed and mirrored; they are taken back from mirrors, checked against the log's own signature, before any is added."""
+A ledger restored from a backup lacks entries of the own log that were signed and mirrored: they are fetched from
+mirrors and verified against the log's own signature before they are appended.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ import structlog
 from comity.ledger.ledger import Ledger
 from comity.ledger.log_store import LogState
 from comity.node.config import Limits
-from comity.node.context import NAME, NodeContext
+from comity.node.context import LEDGER_MARK, NodeContext
 from comity.node.members import PeerKey
 from comity.node.replication.artifacts import LogTurn, LogTurns
 from comity.node.replication.cosigner import CheckpointCosigner
@@ -46,7 +43,8 @@ from comity.wire.messages import LogHead, Quota
 
 
 class Quotas:
-    """Compares what is held of each mirrored log with its quota. Touched by the event loop only, but for `used`."""
+    """Compares each mirrored log with its quota: entries, and bytes of entries and side objects, each object counted
+    once. The ledger keeps the sums. Not thread-safe: call from the event loop, except `used`."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
@@ -54,35 +52,35 @@ class Quotas:
         self._full: dict[VerifierKey, str] = {}
 
     async def require(self, log: VerifierKey, size: int, lines: Sequence[bytes] = ()) -> None:
-        """Raises OutOfSpace (QUOTA) where the log, at `size` entries and with `lines` to come, is too large."""
-        held = await self._core.pools.ledger(self._weigh, str(log), lines)
+        """Raises OutOfSpace (QUOTA) if the log, at `size` entries and with `lines` added, is above its quota."""
+        used = await self._core.pools.ledger(self._bytes_with, str(log), lines)
         if size > self._limits.entries_per_origin:
             self._full[log] = f"{size} entries, {self._limits.entries_per_origin} are mirrored"
-        elif held > self._limits.bytes_per_origin:
-            self._full[log] = f"{held} bytes, {self._limits.bytes_per_origin} are mirrored"
+        elif used > self._limits.bytes_per_origin:
+            self._full[log] = f"{used} bytes, {self._limits.bytes_per_origin} are mirrored"
         else:
             self._full.pop(log, None)
             return
-        raise OutOfSpace(f"quota reached for {log.name}", why=self._full[log], code="QUOTA")
+        raise OutOfSpace(f"{log.name} is above its quota", why=self._full[log], code="QUOTA")
 
     @property
     def full(self) -> dict[VerifierKey, str]:
-        """Why a log does not advance any more, by its key."""
+        """The logs above their quota, with the reason."""
         return self._full
 
     def used(self) -> tuple[Quota, ...]:
-        """Blocking."""
+        """Bytes used by each mirrored log. Blocking."""
         most = self._limits.bytes_per_origin
         mirrored = (log for log in self._core.ledger.logs.all() if not log.own)
         return tuple(Quota(f"bytes of {log.origin}", log.weight, most) for log in mirrored)
 
-    def _weigh(self, log: str, lines: Sequence[bytes]) -> int:
+    def _bytes_with(self, log: str, lines: Sequence[bytes]) -> int:
         logs = self._core.ledger.logs
-        return logs.weight(log) + (logs.cost(log, lines) if lines else 0)
+        return logs.weight(log) + (logs.added_weight(log, lines) if lines else 0)
 
 
 def statement_of(line: bytes) -> Statement | None:
-    """The statement in a line of somebody's log, which may hold anything."""
+    """The statement in a line, or None if the line is not a statement."""
     try:
         return parse_entry(line).statement
     except Malformed:
@@ -92,13 +90,13 @@ def statement_of(line: bytes) -> Statement | None:
 STEP_LINES: Final = 4096
 STEP_BYTES: Final = 8 * 1024 * 1024
 STEP_SECONDS: Final = 10.0
-"""Seconds after which a step is content with the entries that have come."""
+"""Seconds after which a step stops with the entries received so far."""
 STEP_DEADLINE: Final = 60.0
-"""Seconds for the entries of a step; side objects have their own."""
+"""Seconds for the entries of a step; side objects have their own limit."""
 STEPS: Final = 16
-"""Steps in one round, so that a long log does not keep the others waiting."""
-GRACE: Final = 3
-"""Rounds for which a log is left to its own node, where that answers, before a mirror's copy is fetched."""
+"""Steps in one round, so that a long log does not delay the others."""
+OWN_NODE_ROUNDS: Final = 3
+"""Rounds in which only a log's own node, if reachable, is used before other mirrors."""
 
 _log: Final = structlog.get_logger("comity.node")
 
@@ -117,18 +115,18 @@ class ShownHead:
 
     @property
     def log(self) -> str:
-        """The log's name in a ledger, and to peers: its verifier key."""
+        """The log's verifier key: its name in the ledger and to peers."""
         return str(self.key)
 
 
 class LogMirror:
-    """Follows the logs of members from whoever has them."""
+    """Mirrors the logs of members from any peer."""
 
     def __init__(
         self,
         core: NodeContext,
         cosigner: CheckpointCosigner,
-        convictions: MisbehaviourProofs,
+        misbehaviour: MisbehaviourProofs,
         quotas: Quotas,
         side_objects: SideObjectFetcher,
         on_advance: Callable[[str], Awaitable[None]],
@@ -136,64 +134,64 @@ class LogMirror:
         self._core = core
         self._ledger = core.ledger
         self._cosigner = cosigner
-        self._convictions = convictions
+        self._misbehaviour = misbehaviour
         self._quotas = quotas
         self._side_objects = side_objects
         self._on_advance = on_advance
-        self._begun_before: set[str] = set()
+        self._mirrored_before: set[str] = set()
         self._turns = LogTurns(core.config.replication.interval_seconds)
         self._behind_since: dict[str, float] = {}
-        """When a log was first shown larger than it is here."""
+        """When each log was first shown larger than the stored copy."""
 
     async def load(self) -> None:
-        """Go on with every log that was ever mirrored: that its member has left ends nothing."""
+        """Continue every log that was ever mirrored, also those of former members."""
         logs = await self._core.pools.ledger(self._ledger.logs.all)
-        self._begun_before = {log.vkey for log in logs if not log.own}
+        self._mirrored_before = {log.vkey for log in logs if not log.own}
 
-    def read(self, shown: LogHead) -> ShownHead | None:
-        """The head of a log that is followed here; None for others, and before a first checkpoint.
+    def parse_head(self, shown: LogHead) -> ShownHead | None:
+        """The head of a log that is mirrored here; None for other logs and before the first checkpoint.
 
-        Raises Malformed, and Untrusted where the log did not sign it.
+        Raises Malformed, and Untrusted if the log did not sign it.
         """
         bound = map(str, self._core.membership.log_keys(shown.origin))
-        if not shown.note or (shown.vkey not in bound and shown.vkey not in self._begun_before):
+        if not shown.note or (shown.vkey not in bound and shown.vkey not in self._mirrored_before):
             return None
         key = VerifierKey.parse(shown.vkey)
         note = SignedNote.parse(shown.note)
         return ShownHead(key, note, open_checkpoint(note, key))  # (1)
 
-    async def follow(self, link: PeerLink, head: ShownHead, *, from_its_node: bool, its_node_answers: bool) -> bool:
-        """Take what `head` shows; whether it has nothing more to give. Raises whatever the peer did wrong, and
-        OutOfSpace (QUOTA)."""
-        if self._convictions.frozen(head.key):
+    async def follow(self, link: PeerLink, head: ShownHead, *, from_own_node: bool, own_node_reachable: bool) -> bool:
+        """Fetch what `head` covers. Returns whether nothing is left to fetch. Raises the peer's failure, and OutOfSpace
+        (QUOTA)."""
+        if self._misbehaviour.frozen(head.key):
             return True
-        held = (await self._core.pools.ledger(_begun, self._ledger, head)).size
-        if head.checkpoint.size > held:
-            self._cosigner.recall(head.key, head.checkpoint, head.note)
-            if self._left_to_its_node(head, from_its_node, its_node_answers):
+        local_size = (await self._core.pools.ledger(_get_or_create, self._ledger, head)).size
+        if head.checkpoint.size > local_size:
+            self._cosigner.note_own_cosignature(head.key, head.checkpoint, head.note)
+            if self._leave_to_own_node(head, from_own_node, own_node_reachable):
                 return False
             await self._catch_up(link, head)
         agreed = await self.agree(head)
-        await self._cosigner.attend(head.key)  # (5)
+        await self._cosigner.cosign_if_due(head.key)  # (5)
         return agreed
 
     async def agree(self, head: ShownHead) -> bool:
-        """Hold a head that what is held reaches against it, and keep the cosignatures that came with it; whether what
-        is held reaches it."""
+        """Check a head that the stored log reaches, and store its cosignatures. Returns whether the stored log reaches
+        it."""
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         if state.size < head.checkpoint.size:
             return False
         known = (state.size, state.root) == (head.checkpoint.size, head.checkpoint.root)
-        if known or not await self._convictions.contradicts(head.key, head.note):  # (2)
-            await self._cosigner.gather(head.key, head.checkpoint, head.note)
+        if known or not await self._misbehaviour.contradicts(head.key, head.note):  # (2)
+            await self._cosigner.collect(head.key, head.checkpoint, head.note)
         return True
 
-    def _left_to_its_node(self, head: ShownHead, from_its_node: bool, its_node_answers: bool) -> bool:
+    def _leave_to_own_node(self, head: ShownHead, from_own_node: bool, own_node_reachable: bool) -> bool:
         now = asyncio.get_running_loop().time()
         since = self._behind_since.setdefault(head.log, now)
-        if from_its_node or not its_node_answers:
+        if from_own_node or not own_node_reachable:
             return False
-        return now - since < GRACE * self._core.config.replication.interval_seconds
+        return now - since < OWN_NODE_ROUNDS * self._core.config.replication.interval_seconds
 
     async def _catch_up(self, link: PeerLink, head: ShownHead) -> None:
         clock = asyncio.get_running_loop().time
@@ -210,24 +208,24 @@ class LogMirror:
                         break
         except (ComityError, TimeoutError) as error:
             failed = not isinstance(error, OutOfSpace | Conflict)
-            if not turn.put_off:
+            if not turn.preempted:
                 raise
-            _log.info("another peer goes on with a log", origin=head.origin, instead_of=link.name)
+            _log.info("log continued from another peer", origin=head.origin, instead_of=link.name)
         finally:
-            self._turns.over(turn, clock(), failed=failed)
+            self._turns.finish(turn, clock(), failed=failed)
 
     async def _step(self, link: PeerLink, head: ShownHead, turn: LogTurn) -> bool:
-        """Fetch, check and keep one stretch; whether the log now stands at the head."""
+        """Fetch, verify and store the next entries. Returns whether the log has reached the head."""
         client = link.client
         state = await self._core.pools.ledger(self._ledger.logs.get, head.log)
         start, target = state.staged, head.checkpoint
-        if start > target.size:  # staged for a larger head, which nobody shows any more
+        if start > target.size:  # staged for a larger head, which no peer shows any more
             start = state.size
         if state.size >= target.size:
             return True
         async with asyncio.timeout(STEP_DEADLINE):
             if start == state.size:
-                await self._prove(client, head, start, state.root)  # (3)
+                await self._verify_continuation(client, head, start, state.root)  # (3)
             lines = await fetch_entries(client, head.log, start, target.size, seconds=STEP_SECONDS)
         statements = await self._core.pools.hashing(_read_lines, lines)
         turn.received += sum(map(len, lines))
@@ -239,7 +237,7 @@ class LogMirror:
             await self._advanced(head)
         else:
             await self._stage(client, head, start, lines)  # (4)
-        self._turns.kept(turn)
+        self._turns.step_stored(turn)
         return end == target.size
 
     async def _stage(self, client: NodeClient, head: ShownHead, start: int, lines: Sequence[bytes]) -> None:
@@ -253,13 +251,13 @@ class LogMirror:
             await self._core.pools.ledger(self._ledger.logs.stage, head.log, state.size, [])
             raise
 
-    async def _prove(self, client: NodeClient, head: ShownHead, size: int, root: bytes) -> None:
+    async def _verify_continuation(self, client: NodeClient, head: ShownHead, size: int, root: bytes) -> None:
         target = head.checkpoint
         proof = await client.consistency(head.log, size, target.size) if size else ()
         try:
             verify_consistency(size, root, target.size, target.root, proof)
         except Untrusted:
-            await self._convictions.search(client, head.key, head.note, size)
+            await self._misbehaviour.search(client, head.key, head.note, size)
             raise
 
     async def _advanced(self, head: ShownHead) -> None:
@@ -272,8 +270,7 @@ class LogMirror:
 async def fetch_entries(
     client: NodeClient, log: str, start: int, end: int, *, seconds: float = STEP_DEADLINE
 ) -> list[bytes]:
-    """The next stretch of entries before `end`, bounded in number, bytes and seconds; at least one, or Untrusted
-    (WITHHELD)."""
+    """The next entries before `end`, at least one, bounded in number, bytes and time. Raises Untrusted (WITHHELD)."""
     lines: list[bytes] = []
     size = 0
     clock = asyncio.get_running_loop().time
@@ -285,17 +282,17 @@ async def fetch_entries(
             if size >= STEP_BYTES or clock() >= ends:
                 break
     if not lines:
-        why = f"no entry {start}, though its head goes up to {end}"
-        raise Untrusted("a log without its entries", why=why, code="WITHHELD")
+        why = f"no entry {start}, although the head has size {end}"
+        raise Untrusted("the peer withholds entries of a log", why=why, code="WITHHELD")
     return lines
 
 
 def _read_lines(lines: Sequence[bytes]) -> list[Statement]:
-    """The statements among lines that may say anything."""
+    """The statements among the lines; other lines are skipped."""
     return [statement for line in lines if (statement := statement_of(line))]
 
 
-def _begun(ledger: Ledger, head: ShownHead) -> LogState:
+def _get_or_create(ledger: Ledger, head: ShownHead) -> LogState:
     try:
         return ledger.logs.get(head.log)
     except NotFound:
@@ -303,42 +300,42 @@ def _begun(ledger: Ledger, head: ShownHead) -> LogState:
 
 
 class OwnLogRecovery:
-    """Compares the own log with what peers hold of it. Touched by the event loop only."""
+    """Compares the own log with the peers' copies. Not thread-safe: call from the event loop."""
 
     def __init__(self, core: NodeContext, start: StartBarrier, side_objects: SideObjectFetcher) -> None:
         self._core = core
         self._side_objects = side_objects
         self._start = start
-        self._offers: dict[PeerKey, tuple[PeerLink, ShownHead]] = {}
+        self._heads: dict[PeerKey, tuple[PeerLink, ShownHead]] = {}
         self._newest: ShownHead | None = None
 
-    def offer(self, link: PeerLink, head: ShownHead) -> None:
-        """What a peer holds of this node's log, signed by this node."""
-        self._offers[link.peer_key] = (link, head)
+    def add_head(self, link: PeerLink, head: ShownHead) -> None:
+        """Add a head of this node's log that a peer holds, signed by this node."""
+        self._heads[link.peer_key] = (link, head)
         if self._newest is None or self._newest.checkpoint.size < head.checkpoint.size:
             self._newest = head
 
     async def run(self) -> None:
-        """Return once the log holds everything that peers were shown of it.
+        """Return when the ledger holds everything that peers have of the own log.
 
-        Raises Untrusted (LOG-DIVERGED) where it holds something else: its key must not sign again.
+        Raises Untrusted (LOG-DIVERGED) if it holds a different history: then the log key must not sign again.
         """
         await self._start.wait()
         while (missing := await self._missing()) is not None:
-            for link, head in sorted(self._offers.values(), key=lambda offer: -offer[1].checkpoint.size):
+            for link, head in sorted(self._heads.values(), key=lambda item: -item[1].checkpoint.size):
                 try:
-                    await self._take_back(link, head)
+                    await self._restore(link, head)
                     break
                 except (ComityError, TimeoutError) as error:
-                    _log.warning("the own log was not taken back yet", peer=link.name, size=missing, why=str(error))
+                    _log.warning("own log not restored yet", peer=link.name, size=missing, why=str(error))
             else:
                 await asyncio.sleep(self._core.config.replication.interval_seconds)
         if self._newest is not None:
             await self._check(self._newest)
-        await self._core.pools.files(self._core.mark(NAME).renew)
+        await self._core.pools.files(self._core.mark(LEDGER_MARK).write)
 
     async def _missing(self) -> int | None:
-        """The size of the log as peers know it, where that is more than is here."""
+        """The size of the log at peers, if that is larger than the stored log; else None."""
         size = (await self._core.pools.ledger(self._core.ledger.logs.get, self._core.log)).size
         newest = self._newest.checkpoint.size if self._newest else 0
         return newest if newest > size else None
@@ -347,30 +344,30 @@ class OwnLogRecovery:
         size, root = head.checkpoint.size, head.checkpoint.root
         if await self._core.pools.ledger(self._core.ledger.history.root, self._core.log, size) != root:
             raise Untrusted(
-                "this node's log is not the one it signed",
+                "this node's log differs from what it signed",
                 why=f"at size {size} peers hold another root, with this log's signature",
-                hint="restore a newer backup of the ledger; until then the node reads out, and signs nothing",
+                hint="restore a newer backup of the ledger; until then the node serves reads and signs nothing",
                 code="LOG-DIVERGED",
             )
 
-    async def _take_back(self, link: PeerLink, head: ShownHead) -> None:
-        """Append the entries that are missing, each stretch proven to lead to the signed head."""
+    async def _restore(self, link: PeerLink, head: ShownHead) -> None:
+        """Append the missing entries; each batch is proven to lead to the signed head."""
         log, target = self._core.log, head.checkpoint
-        edge = await self._core.pools.ledger(_edge, self._core.ledger, log)
-        while edge.size < target.size:
-            lines = await fetch_entries(link.client, log, edge.size, target.size)
-            grown = edge.extend(map(leaf_hash, lines))
-            whole = grown.size == target.size
-            proof = () if whole else await link.client.consistency(log, grown.size, target.size)
-            verify_consistency(grown.size, grown.root(), target.size, target.root, proof)
+        frontier = await self._core.pools.ledger(_frontier, self._core.ledger, log)
+        while frontier.size < target.size:
+            lines = await fetch_entries(link.client, log, frontier.size, target.size)
+            extended = frontier.extend(map(leaf_hash, lines))
+            whole = extended.size == target.size
+            proof = () if whole else await link.client.consistency(log, extended.size, target.size)
+            verify_consistency(extended.size, extended.root(), target.size, target.root, proof)
             statements = [statement for line in lines if (statement := statement_of(line))]
             await self._side_objects.fetch(link.client, statements, link.peer_key)
             await self._core.pools.ledger(self._core.ledger.logs.append, log, lines)
-            edge = grown
+            frontier = extended
         await self._core.pools.ledger(self._core.ledger.logs.set_note, log, head.note)
-        _log.warning("the own log was taken back from a peer", peer=link.name, size=target.size)
+        _log.warning("own log restored from a peer", peer=link.name, size=target.size)
 
 
-def _edge(ledger: Ledger, log: str) -> Frontier:
+def _frontier(ledger: Ledger, log: str) -> Frontier:
     size = ledger.logs.get(log).size
     return Frontier.read(size, ledger.history.node_reader(log, size))

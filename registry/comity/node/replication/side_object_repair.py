@@ -1,7 +1,10 @@
-"""Side objects, looked after. No entry counts before the bodies that it names are here, but a ledger restored from a
-backup may stand beside a store that lacks them. So every entry is looked at once, all of them again where the ledger is
-a copy or a blob was lost, and what is missing is fetched from whichever peer has it, for as long as it takes. How far
-that came is kept in the ledger while nothing is missing: a start looks at what is new."""
+"""Finds and fetches missing side objects of logged entries.
+
+An entry counts only when its side objects are stored, but after a restore the ledger may be newer than the blob store.
+So every entry is checked once, and all again if the ledger is a copy or a blob was lost; missing objects are fetched
+from any peer until found. The position is saved in the ledger while nothing is missing: a restart checks only new
+entries.
+"""
 
 from __future__ import annotations
 
@@ -15,47 +18,48 @@ from comity.ledger.ledger import Ledger
 from comity.node.context import NodeContext
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.mirror import statement_of
-from comity.node.replication.side_objects import absent
-from comity.node.supervisor import Rhythm, Supervisor
+from comity.node.replication.side_objects import missing_side_objects
+from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.statement import SideObject
 
 WINDOW: Final = 256
-"""Entries looked at in one go."""
+"""Entries checked at a time."""
 MAX_MISSING: Final = 100_000
-"""Objects looked for at a time; until some are found, no further entries are looked at."""
+"""Missing objects tracked at a time; further entries are checked only after some were found."""
 DEADLINE: Final = 7 * 86_400.0
 
 _log: Final = structlog.get_logger("comity.node")
 
 
 class SideObjectRepair:
-    """Knows which side objects of logged entries are missing here. Touched by the event loop only."""
+    """Tracks the missing side objects of logged entries. Not thread-safe: call from the event loop."""
 
     def __init__(self, core: NodeContext, files: FileFetcher) -> None:
         self._core = core
         self._files = files
-        self._looked_at: dict[str, int] = {}
-        self._kept: dict[str, int] = {}
+        self._checked: dict[str, int] = {}
+        self._saved: dict[str, int] = {}
         self.missing: dict[SideObject, None] = {}
 
-    async def begin(self, supervisor: Supervisor, *, anew: bool) -> None:
-        """`anew`: the ledger is a copy, and may be older or newer than the store."""
-        self._kept = await self._core.pools.ledger(self._core.ledger.custody.positions)
-        if not anew:
-            self._looked_at = dict(self._kept)
-        rhythm = Rhythm(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
-        supervisor.loop("side objects", self._step, rhythm)
+    async def begin(self, supervisor: Supervisor, *, recheck: bool) -> None:
+        """Start the loop. With `recheck`, check all entries: the ledger is a copy and may be older or newer than the
+        store."""
+        self._saved = await self._core.pools.ledger(self._core.ledger.side_object_positions.positions)
+        if not recheck:
+            self._checked = dict(self._saved)
+        timing = LoopTiming(max(1.0, self._core.config.replication.interval_seconds), DEADLINE)
+        supervisor.loop("side objects", self._step, timing)
 
-    def look_again(self, supervisor: Supervisor) -> None:
-        """Something that was here is not: go through every entry once more."""
-        self._looked_at.clear()
-        supervisor.ring("side objects")
+    def recheck_all(self, supervisor: Supervisor) -> None:
+        """A stored object was lost: check every entry again."""
+        self._checked.clear()
+        supervisor.wake("side objects")
 
     async def _step(self) -> None:
-        if not self._looked_at:
-            await self._keep()
-        await self._look()
+        if not self._checked:
+            await self._save()
+        await self._check()
         failure = ""
         for item in list(self.missing):
             try:
@@ -66,30 +70,32 @@ class SideObjectRepair:
             del self.missing[item]
             _log.info("side object fetched", object=item.digest, size=item.size)
         if self.missing:
-            raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing here", why=failure)
+            raise Unavailable(f"{len(self.missing)} side objects of logged entries are missing", why=failure)
 
-        await self._keep()
+        await self._save()
 
-    async def _keep(self) -> None:
-        """Up to where nothing is missing stands in the ledger."""
-        if self._looked_at != self._kept:
-            kept = dict(self._looked_at)
-            await self._core.pools.ledger(self._core.ledger.custody.keep, kept)
-            self._kept = kept
+    async def _save(self) -> None:
+        """Save the position up to which nothing is missing."""
+        if self._checked != self._saved:
+            saved = dict(self._checked)
+            await self._core.pools.ledger(self._core.ledger.side_object_positions.replace, saved)
+            self._saved = saved
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         for log in await self._core.pools.ledger(self._core.ledger.logs.all):
-            at = self._looked_at.get(log.vkey, 0)
+            at = self._checked.get(log.vkey, 0)
             while at < log.size and len(self.missing) < MAX_MISSING:
                 end = min(at + WINDOW, log.size)
                 named = await self._core.pools.ledger(_named, self._core.ledger, log.vkey, at, end)
-                self.missing |= dict.fromkeys(await self._core.pools.files(absent, self._core.store, named))
-                self._looked_at[log.vkey] = at = end
+                self.missing |= dict.fromkeys(
+                    await self._core.pools.files(missing_side_objects, self._core.store, named)
+                )
+                self._checked[log.vkey] = at = end
                 await asyncio.sleep(0)
 
 
 def _named(ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
-    """Blocking. What the entries of a stretch name, each object once."""
+    """The side objects that a range of entries names, each once. Blocking."""
 
     def objects() -> Iterator[SideObject]:
         for line in ledger.history.entries(log, start, end):

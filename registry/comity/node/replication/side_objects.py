@@ -1,4 +1,4 @@
-"""Side objects: bodies that entries name, which have to be here before the entries count."""
+"""Fetches side objects: bodies that entries name, which must be stored before the entries count."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from comity.trust.statement import SideObject, Statement
 from comity.wire import limits
 from comity.wire.client import NodeClient
 
-AT_ONCE: Final = 4
-"""Objects in memory, all peers together; each has at most 64 MiB."""
-OF_ONE_PEER: Final = 2
-"""Of these, at most so many from the nodes of one member: who is slow does not keep the others out."""
+MAX_CONCURRENT: Final = 4
+"""Objects in memory for all peers together; each has at most 64 MiB."""
+MAX_PER_MEMBER: Final = 2
+"""Objects in memory from the nodes of one member, so that a slow member does not block the others."""
 MAX_WAITING: Final = 64
 """Calls for objects that may wait for one member's nodes."""
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 
 
 class SideObjectFetcher:
-    """Fetches side objects. What has come stays, so that the next try goes on from there."""
+    """Fetches side objects. Received objects are kept, so that the next try continues."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
-        self._slots = FairSlots(AT_ONCE, each=OF_ONE_PEER, most=MAX_WAITING)
+        self._slots = FairSlots(MAX_CONCURRENT, per_key=MAX_PER_MEMBER, max_per_key=MAX_WAITING)
 
     async def fetch(self, client: NodeClient, statements: Iterable[Statement], peer: PeerKey) -> int:
-        """Have every side object that `statements` name, durable. Returns and raises as `fetch_all` does."""
+        """Fetch every missing side object of `statements` durably. Returns and raises as `fetch_all` does."""
         return await self.fetch_all(client, (item for statement in statements for item in statement.objects), peer)
 
     async def fetch_all(self, client: NodeClient, objects: Iterable[SideObject], peer: PeerKey) -> int:
-        """Have what is not here, durable; how many bytes came.
+        """Fetch missing objects durably. Returns the number of bytes received.
 
-        Raises NotFound where the peer has one not, Untrusted for other bytes, OutOfSpace, TimeoutError, Unavailable
-        (BUSY) where too much of this peer's member waits already.
+        Raises NotFound if the peer does not have an object, Untrusted if the bytes do not match, OutOfSpace,
+        TimeoutError, and Unavailable (BUSY) if too many calls wait for this peer's member.
         """
-        came = 0
-        for item in await self._core.pools.files(absent, self._core.store, list(dict.fromkeys(objects))):
-            async with self._slots.slot(peer.member), asyncio.timeout(PATIENCE + item.size / limits.SLOWEST):
+        received = 0
+        for item in await self._core.pools.files(missing_side_objects, self._core.store, list(dict.fromkeys(objects))):
+            async with self._slots.slot(peer.member), asyncio.timeout(TIMEOUT + item.size / limits.SLOWEST):
                 data = await client.object(item.digest)
                 if len(data) != item.size:
                     why = f"{item.digest} has {len(data)} bytes, not {item.size}"
-                    raise Untrusted("a size that cannot be", why=why, code="SIZE")
+                    raise Untrusted("size does not match", why=why, code="SIZE")
                 await self._core.pools.files(self._core.store.put, item.digest, data)
-                came += item.size
-        return came
+                received += item.size
+        return received
 
 
-def absent(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
-    """Blocking. Those of `items` that are not here."""
+def missing_side_objects(store: BlobStore, items: Iterable[SideObject]) -> list[SideObject]:
+    """The objects that are not stored. Blocking."""
     return [item for item in items if not store.has(item.digest)]

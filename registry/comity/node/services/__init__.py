@@ -1,1 +1,1 @@
-"""The thinking halves of the calls of comity.v1, values in, values out; their protocols: `comity.wire.services`."""
+"""Implementations of the comity.v1 services, values in, values out; their protocols are in `comity.wire.services`."""

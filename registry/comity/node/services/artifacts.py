@@ -1,13 +1,9 @@
-"""Who claims a name, in the order in which this node proved it. Blocking.
+"""Finds proven statements about artifacts; the receiver verifies them again.
 
-A claimant is an identity that published under the name, or the upstream repository of that name, which nodes of this
-federation mirrored. No later claimant displaces an earlier one.
-
-
-Finding proven statements about artifacts. Whoever receives them verifies them again.
-
-Answers are read in bounded steps, and a caller that goes away ends them. Where a limit leaves something out, what is
-left out is taken evenly: of names from every claimant, of artifacts from every log.
+A name may have several claimants: identities that published under it, or the upstream repository of that name that
+nodes of this federation mirrored. They are listed in the order in which this node proved their first claims; a later
+claimant does not displace an earlier one. Answers are read in bounded steps and end when the caller disconnects. If a
+limit applies, the parts left out are taken evenly: of names from every claimant, of artifacts from every log.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from comity.ledger.intake import ADVISORY, NODE_RECORD, fold
+from comity.ledger.intake import ADVISORY, NODE_RECORD, fold_name
 from comity.ledger.proven import MAX_ANSWER, ProvenLine, ProvenPublication
 from comity.node.context import NodeContext
 from comity.trust.encoding import Digest, sha256
@@ -30,8 +26,8 @@ from comity.wire.messages import LocatedEntry, SearchPage
 
 @dataclass(frozen=True, slots=True)
 class FirstClaim:
-    """A claimant: an identity with what it calls itself, or None for the upstream repository; `number` is the place of
-    its first claim in the order in which this node proved things."""
+    """A claimant: an identity with its display name, or None for the upstream repository. `number` is the position of
+    its first claim in the order of proof."""
 
     identity: Digest | None
     label: str
@@ -39,7 +35,7 @@ class FirstClaim:
 
 
 def first_claimants(core: NodeContext, name: str, most: int) -> list[FirstClaim]:
-    """The first `most` who claim the repository `name`, which is none of an upstream."""
+    """The first `most` claimants of the repository `name`, which is not an upstream name. Blocking."""
     proven, upstream = core.ledger.proven, f"{UPSTREAM}{name}"
     first = proven.claimants(name, most).found
     known = proven.identities([claimant.publisher for claimant in first])
@@ -53,11 +49,11 @@ def first_claimants(core: NodeContext, name: str, most: int) -> list[FirstClaim]
 
 
 SCANNED: Final = 4_000
-"""Names that one search looks at: a page may come back short, with a cursor to go on from."""
+"""Names read by one search: a page may be short and still have a cursor."""
 CLAIMANTS: Final = 64
-"""Claimants of one name that an answer has, the earliest."""
+"""Claimants of one name in an answer, the earliest."""
 PAGE: Final = 64
-"""Lines that are read in one go: at most 4 MiB."""
+"""Lines read at a time: at most 4 MiB."""
 RECORDS: Final = 800
 """Node records in one answer, evenly of all members."""
 
@@ -65,7 +61,7 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,9})\Z")
 
 
 class ArtifactService:
-    """Answers `ArtifactReads`."""
+    """Implements `ArtifactReads`."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
@@ -74,17 +70,17 @@ class ArtifactService:
     async def resolve(
         self, name: str, version: str | None, publisher: Digest | None
     ) -> AsyncGenerator[LocatedEntry, None]:
-        sent, artifacts, speakers = _Sent(), dict[Digest, None](), dict[Digest, None]()
+        sent, artifacts, authors = _Sent(), dict[Digest, None](), dict[Digest, None]()
         for repository in await self._repositories(_checked(name)):
             async for found in self._claims_of_name(repository, version, publisher, limits.RESOLVED // 2 - len(sent)):
                 artifacts.setdefault(found.artifact)
-                speakers.setdefault(found.publisher)
+                authors.setdefault(found.publisher)
                 if (located := sent.new(found)) is not None:
                     yield located
         if not artifacts:
-            raise NotFound(f"nobody here claims {name}", hint="comity search WORD", code="NO-SUCH-NAME")
-        for speaker in speakers:
-            for line in await self._core.pools.ledger(self._proven.keys_of, speaker):
+            raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
+        for author in authors:
+            for line in await self._core.pools.ledger(self._proven.keys_of, author):
                 if len(sent) < limits.RESOLVED and (located := sent.new(line)) is not None:
                     yield located
         share = max(1, (limits.RESOLVED - len(sent)) // len(artifacts))
@@ -95,40 +91,40 @@ class ArtifactService:
                     yield located
 
     async def claims(self, artifact: Digest) -> AsyncGenerator[LocatedEntry, None]:
-        places = await self._core.pools.ledger(self._proven.places_about, artifact, limits.CLAIMS // 2)
-        if not places.found:
+        positions = await self._core.pools.ledger(self._proven.positions_about, artifact, limits.CLAIMS // 2)
+        if not positions.found:
             raise NotFound("no statement about this artifact", why=f"{artifact} is not known here", code="NO-CLAIMS")
-        sent, speakers = _Sent(), dict[Digest, None]()
-        for start in range(0, len(places.found), PAGE):
-            lines = await self._core.pools.ledger(self._proven.lines, places.found[start : start + PAGE])
+        sent, authors = _Sent(), dict[Digest, None]()
+        for start in range(0, len(positions.found), PAGE):
+            lines = await self._core.pools.ledger(self._proven.lines, positions.found[start : start + PAGE])
             for line in lines:
                 if (by := parse_entry(line.line).statement.by) is not None:
-                    speakers.setdefault(by.id)
+                    authors.setdefault(by.id)
                 if (located := sent.new(line)) is not None:
                     yield located
         members = self._core.membership.known
-        speakers |= dict.fromkeys(members)
+        authors |= dict.fromkeys(members)
         async for line in self._of_nodes(members):
             if (located := sent.new(line)) is not None:
                 yield located
-        for speaker in speakers:
-            for line in await self._core.pools.ledger(self._proven.keys_of, speaker):
+        for author in authors:
+            for line in await self._core.pools.ledger(self._proven.keys_of, author):
                 if len(sent) < limits.CLAIMS and (located := sent.new(line)) is not None:
                     yield located
 
     async def search(self, query: str, cursor: str, limit: int) -> SearchPage:
-        words, after = fold(query).split(), _after(cursor)
+        words, after = fold_name(query).split(), _after(cursor)
         page = await self._core.pools.ledger(self._proven.listed, after, SCANNED)
         wanted = [item for item in page if all(word in item.name for word in words)][:limit]
-        lines = await self._core.pools.ledger(self._proven.lines, [item.place for item in wanted])
+        lines = await self._core.pools.ledger(self._proven.lines, [item.position for item in wanted])
         found = tuple(LocatedEntry(line.origin, line.index, line.line) for line in lines)
         if len(wanted) < limit and len(page) < SCANNED:
             return SearchPage(found)
         last = wanted[-1] if len(wanted) == limit else page[-1]
-        return SearchPage(found, f"{last.turn}-{last.place.log_id}")
+        return SearchPage(found, f"{last.turn}-{last.position.log_id}")
 
     async def _repositories(self, name: str) -> Sequence[str]:
-        """A repository itself, or those in a namespace."""
+        """The repository itself, or those in a namespace."""
         if not name.endswith("/"):
             return (name,)
         return await self._core.pools.ledger(self._proven.repositories, "", name, limits.RESOLVED)
@@ -136,8 +132,8 @@ class ArtifactService:
     async def _claims_of_name(
         self, name: str, version: str | None, publisher: Digest | None, most: int
     ) -> AsyncGenerator[ProvenPublication, None]:
-        """What is published, or was observed by nodes of this federation, under a name: the first of each claimant, in
-        the order in which they were proven here; then a share of each, and what one leaves of it for those after it."""
+        """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
+        of proof; then a share of each, and what one leaves of its share for the later ones."""
         claimants = await self._claimants(name, publisher)
         for claimant in claimants:
             for found in await self._of_claimant(name, claimant, version, 1):
@@ -153,7 +149,7 @@ class ArtifactService:
             most, left = most - len(answer), left - 1
 
     async def _claimants(self, name: str, publisher: Digest | None) -> Sequence[Digest | None]:
-        """Who claims the name, the earliest first; None for what nodes mirrored from an upstream."""
+        """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
         if publisher is not None:
             return (publisher,)
         if name.startswith(UPSTREAM):
@@ -173,10 +169,10 @@ class ArtifactService:
         return sorted(answer.found, key=lambda found: found.number)
 
     async def _of_nodes(self, members: Sequence[Digest]) -> AsyncGenerator[ProvenLine, None]:
-        """Records of members' nodes: those that are followed here, and of each member a share."""
+        """Node records of members: the followed ones, and a share for each member."""
         followed = [*(peer.line for peer in self._core.membership.peers), self._core.seat.record_line]
         for line in followed:
-            for found in await self._core.pools.ledger(self._proven.of_line, line):
+            for found in await self._core.pools.ledger(self._proven.with_line, line):
                 yield found
         share = max(4, RECORDS // max(1, len(members)))
         for member in members:
@@ -186,7 +182,7 @@ class ArtifactService:
 
 
 class _Sent:
-    """What an answer has said: each line once a log, since a `hold` counts only where its own node has logged it."""
+    """The lines already sent: each line once for each log, because a `hold` is valid only in its own node's log."""
 
     def __init__(self) -> None:
         self._places: set[tuple[str, Digest]] = set()
@@ -203,7 +199,8 @@ class _Sent:
 
 
 def _checked(name: str) -> str:
-    """A repository, a prefix that ends in `/`, or either under an upstream origin (`hf:`). Raises Malformed."""
+    """Check a repository name or a prefix that ends in `/`, optionally with an upstream origin (`hf:`). Raises
+    Malformed."""
     _, _, local = name.rpartition(":")
     segments = local.removesuffix("/").split("/")
     if len(segments) > 2 or (len(segments) == 1) != local.endswith("/"):

@@ -1,4 +1,4 @@
-"""Bytes by digest. Only what the store holds whole and verified is ever served."""
+"""Serves blobs by digest: only complete and verified ones from the store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from comity.wire.access import CALLER, Caller
 from comity.wire.messages import BlobLocation, BlobStat
 
 READ_AHEAD: Final = 2 * limits.CHUNK
-"""Bytes that a thread reads at a time, while the ones before are being sent: what a stream that stalls keeps in memory,
-twice. How many streams there are at once is bounded at the doors."""
+"""Bytes that a thread reads at a time while earlier ones are sent: a stalled stream keeps twice this in memory. The
+listeners bound the number of streams."""
 
 
 class BlobService:
-    """Answers `BlobReads`."""
+    """Implements `BlobReads`."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
@@ -35,9 +35,9 @@ class BlobService:
         return records
 
     async def locations(self, digest: Digest) -> Sequence[BlobLocation]:
-        """What stands beside gRPC, which is always sufficient; none of it is logged."""
+        """Other locations of a blob; gRPC always suffices. They are never logged."""
         await self._core.pools.files(self._core.store.size, digest)
-        return await self._core.pools.files(self._core.places.of, digest, self._peer(CALLER.get()) or "")
+        return await self._core.pools.files(self._core.locations.of, digest, self._peer(CALLER.get()) or "")
 
     async def read(self, digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         end = min(offset + length, await self._core.pools.files(self._core.store.size, digest))
@@ -55,7 +55,7 @@ class BlobService:
             self._delivered(CALLER.get(), digest, offset, length, sent)
 
     def _window(self, digest: Digest, offset: int, end: int) -> asyncio.Future[list[bytes]]:
-        """The next few chunks, on their way; none at the end."""
+        """The next few chunks, being read; empty at the end."""
 
         def read() -> list[bytes]:
             length = min(READ_AHEAD, end - offset)
@@ -74,5 +74,5 @@ class BlobService:
         return self._core.membership.shown_name(peer) if peer else None
 
     def _delivered(self, caller: Caller, digest: Digest, offset: int, asked: int, sent: int) -> None:
-        door = "operator" if caller.operator else "mutual" if caller.certificate else "open"
-        self._core.served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), door=door)
+        port = "operator" if caller.operator else "mutual" if caller.certificate else "open"
+        self._core.served.add(ReadRecord(self._peer(caller) or caller.name, digest, offset, asked, sent), port=port)

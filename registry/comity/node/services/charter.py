@@ -1,4 +1,4 @@
-"""What this node knows of the charter, for whoever asks: lines and certificates, to be judged by who gets them."""
+"""The charter service: the statements and certificates that this node holds about the charter. Callers verify them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from comity.ledger.log_store import EntryQuery
 from comity.node.charter.admission import JoinRequests
 from comity.node.charter.follower import CharterFollower
-from comity.node.charter.inbox import places
+from comity.node.charter.inbox import first_locations
 from comity.node.context import NodeContext
 from comity.trust.charter.equivocation import MISBEHAVIOUR
 from comity.trust.charter.votes import ADOPTED
@@ -21,42 +21,42 @@ from comity.wire.messages import AskReceipt, Charter, JoinRequest, LocatedEntry
 
 BATCH: Final = 64
 MAX_ADOPTED: Final = 4
-"""Lines of one node in its own log, that it acts under one body: one says it."""
-MAX_ACCUSED: Final = 64
-"""Accusations of one log that are handed out."""
+"""Limit of `adopted` lines of one node in its own log for one body. One is enough."""
+MAX_MISBEHAVIOUR: Final = 64
+"""Limit of `misbehaviour` statements returned from one log."""
 
 
 class CharterService:
-    """Answers `Governance` of the wire."""
+    """Implements the charter calls of the wire protocol."""
 
-    def __init__(self, core: NodeContext, chamber: CharterFollower | None) -> None:
+    def __init__(self, core: NodeContext, follower: CharterFollower | None) -> None:
         self._core = core
-        self._chamber = chamber
+        self._follower = follower
         self._asks = JoinRequests(core, time.monotonic)
 
     async def epochs(self, start: int) -> AsyncGenerator[Charter, None]:
-        annals = self._held().annals
-        certificate = await self._core.pools.ledger(annals.certificate, start)
+        epoch_store = self._require_follower().epoch_store
+        certificate = await self._core.pools.ledger(epoch_store.certificate, start)
         while True:
             yield Charter(certificate.body.epoch, certificate.body.data, certificate.lines)
-            if certificate.body.epoch + 1 >= len(annals.digests):
+            if certificate.body.epoch + 1 >= len(epoch_store.digests):
                 return
-            certificate = await self._core.pools.ledger(annals.certificate, certificate.body.epoch + 1)
+            certificate = await self._core.pools.ledger(epoch_store.certificate, certificate.body.epoch + 1)
 
-    async def proceedings(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
-        chamber = self._held()
-        body = chamber.annals.newest.digest if prev is None else prev
-        if body not in chamber.annals.digests:
-            raise NotFound("no such charter", why=f"no body {body} is held here", code="NO-CHARTER")
-        entries = await chamber.entries(body)
+    async def next_epoch_entries(self, prev: Digest | None) -> AsyncGenerator[LocatedEntry, None]:
+        follower = self._require_follower()
+        body = follower.epoch_store.newest.digest if prev is None else prev
+        if body not in follower.epoch_store.digests:
+            raise NotFound("no such charter", why=f"this node does not hold the body {body}", code="NO-CHARTER")
+        entries = await follower.entries(body)
         for start in range(0, len(entries), BATCH):
             for located in await self._core.pools.ledger(self._located, entries[start : start + BATCH]):
                 yield located
-        for located in await self._core.pools.ledger(self._around, body):
+        for located in await self._core.pools.ledger(self._adopted_and_misbehaviour, body):
             yield located
 
     async def ask(self, caller: Caller, lines: Sequence[bytes]) -> AskReceipt:
-        self._held()
+        self._require_follower()
         return await self._asks.put(caller, lines)
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
@@ -67,21 +67,24 @@ class CharterService:
         async for ask in self._asks.all():
             yield ask
 
-    def _held(self) -> CharterFollower:
-        if self._chamber is None:
+    def _require_follower(self) -> CharterFollower:
+        if self._follower is None:
             raise NotFound("no such charter", why="this node belongs to no federation yet", code="NO-CHARTER")
-        return self._chamber
+        return self._follower
 
     def _located(self, entries: Sequence[Entry]) -> list[LocatedEntry]:
         """Blocking."""
-        return [LocatedEntry(origin, index, entry.line) for entry, origin, index in places(self._core.ledger, entries)]
+        return [
+            LocatedEntry(origin, index, entry.line)
+            for entry, origin, index in first_locations(self._core.ledger, entries)
+        ]
 
-    def _around(self, body: Digest) -> list[LocatedEntry]:
-        """Blocking. Which nodes act under a body, and who is accused: as the logs say it, unproven, a few of each."""
+    def _adopted_and_misbehaviour(self, body: Digest) -> list[LocatedEntry]:
+        """Blocking. `adopted` statements about a body, and `misbehaviour` statements; unverified, a few of each log."""
         found = list[LocatedEntry]()
         for log in self._core.ledger.logs.all():
-            accused = EntryQuery(predicate=MISBEHAVIOUR, origin=log.vkey)
-            wanted = [(accused, MAX_ACCUSED)]
+            misbehaviour = EntryQuery(predicate=MISBEHAVIOUR, origin=log.vkey)
+            wanted = [(misbehaviour, MAX_MISBEHAVIOUR)]
             for node in self._core.membership.writers(log.vkey):
                 wanted.append((EntryQuery(subject=body, predicate=ADOPTED, by=node.id, origin=log.vkey), MAX_ADOPTED))
             for query, most in wanted:

@@ -1,4 +1,4 @@
-"""Logs as this node holds them: its own and those it mirrors."""
+"""Serves logs: this node's own and those that it mirrors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from comity.trust.tlog.proof import TlogProof
 from comity.wire.messages import LocatedProof, LogHead, ShownMisbehaviour
 
 WINDOW: Final = 256
-"""Entries read at a time: complete, whatever their size."""
+"""Entries read at a time, whatever their size."""
 
 
 class LogService:
-    """Answers `LogReads`."""
+    """Implements `LogReads`."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
@@ -51,7 +51,7 @@ class LogService:
         return await self._core.pools.ledger(self._ledger.history.consistency, origin, old_size, new_size)
 
     async def proofs(self, line_digest: Digest, origin: str | None) -> AsyncGenerator[LocatedProof, None]:
-        places = await self._core.pools.ledger(self._ledger.index.places, line_digest)
+        places = await self._core.pools.ledger(self._ledger.index.positions, line_digest)
         first: dict[str, EntryPosition] = {}
         for place in places:
             if origin in (None, place.origin, place.vkey):
@@ -63,7 +63,7 @@ class LogService:
                 found += 1
                 yield LocatedProof(place.origin, proof)
         if not found:
-            why = "no log held here contains this line under a signed checkpoint"
+            why = "no log on this node contains this line under a signed checkpoint"
             raise NotFound("no proof", why=why, code="NO-PROOF")
 
     async def misbehaviour(self) -> AsyncGenerator[ShownMisbehaviour, None]:

@@ -1,10 +1,4 @@
-"""Who this node says it is, and the charter that it holds.
-
-How this node is, for its operators.
-
-What only this node's operators may ask.
-
-The thinking halves of the calls of comity.v1, values in, values out; their protocols: `comity.wire.services`."""
+"""Serves facts about this node, its charter, its status for operators, and calls that only operators may make."""
 
 from __future__ import annotations
 
@@ -43,7 +37,7 @@ SOFTWARE = f"comity {version('comity')}"
 
 
 class NodeFactsService:
-    """Answers `NodeReads`."""
+    """Implements `NodeReads`."""
 
     def __init__(self, core: NodeContext) -> None:
         self._core = core
@@ -56,36 +50,38 @@ class NodeFactsService:
             node_record=seat.record_line,
             identity=(seat.inception_line, *seat.rotation_lines),
             addresses=await self._core.pools.ledger(newest_addresses, self._core.ledger, seat.record),
-            gateway=self._core.config.gateway.told(),
+            gateway=self._core.config.gateway.advertised_url(),
         )
 
     async def charter(self, epoch: int | None) -> Charter:
-        annals = self._core.annals
-        if annals is None:
-            raise NotFound("no such charter", why="this node does not hold any charter", code="NO-CHARTER")
-        wanted = annals.newest.epoch if epoch is None else epoch
-        certificate = await self._core.pools.ledger(annals.certificate, wanted)
+        epochs = self._core.epochs
+        if epochs is None:
+            raise NotFound("no such charter", why="this node has no charter", code="NO-CHARTER")
+        wanted = epochs.newest.epoch if epoch is None else epoch
+        certificate = await self._core.pools.ledger(epochs.certificate, wanted)
         return Charter(wanted, certificate.body.data, certificate.lines)
 
 
 MAX_CONVICTED: Final = 8
-"""Offers at fault that are named; the first shows whom not to rely on."""
+"""Offers at fault listed in the status."""
 
 
 class StatusReport:
-    """Gathers what the parts know."""
+    """Collects the status of all parts."""
 
-    def __init__(self, core: NodeContext, desk: Submissions, replication: ReplicationTasks, offers: OfferIndex) -> None:
+    def __init__(
+        self, core: NodeContext, submissions: Submissions, replication: ReplicationTasks, offers: OfferIndex
+    ) -> None:
         self._core = core
         self._offers = offers
-        self._desk = desk
+        self._submissions = submissions
         self._replication = replication
         self._started = int(core.clock())
 
     async def now(self) -> NodeStatus:
         logs = await self._core.pools.ledger(self._logs)
         governance = await self._governance(logs)
-        uploads = Quota("uploads", self._desk.pending.bytes, self._core.config.limits.upload_bytes)
+        uploads = Quota("uploads", self._submissions.pending.bytes, self._core.config.limits.upload_bytes)
         return NodeStatus(
             software=SOFTWARE,
             origin=self._core.origin,
@@ -93,7 +89,7 @@ class StatusReport:
             peers=tuple(map(_peer, self._replication.peers.links.values())),
             logs=tuple(logs),
             store=await self._core.pools.files(self._store),
-            holds=len(self._replication.replicas.held),
+            holds=len(self._replication.replicas.holds),
             misbehaviour=len(await self._core.pools.ledger(self._core.ledger.misbehaviour.all)),
             quotas=(uploads, *await self._core.pools.ledger(self._replication.quotas.used)),
             warnings=(*self._warnings(logs, governance), *await self._core.pools.ledger(disputes, self._core)),
@@ -102,38 +98,38 @@ class StatusReport:
         )
 
     async def _governance(self, logs: Iterable[LogStatus]) -> GovernanceStatus | None:
-        chamber = self._replication.chamber
-        if chamber is None:
+        follower = self._replication.charter_follower
+        if follower is None:
             return None
-        asks = await self._core.pools.ledger(self._core.ledger.asks.count)
-        return governance_report(self._core, chamber, {log.origin: log for log in logs}, asks)
+        asks = await self._core.pools.ledger(self._core.ledger.join_requests.count)
+        return governance_report(self._core, follower, {log.origin: log for log in logs}, asks)
 
     def _warnings(self, logs: Iterable[LogStatus], governance: GovernanceStatus | None) -> Iterator[str]:
-        """What an operator should look at, most pressing first."""
+        """Warnings for the operator, most urgent first."""
         if self._replication.own_log.refusal is not None:
             yield f"this node signs nothing: {self._replication.own_log.refusal}"
         for log in logs:
             if log.frozen:
-                yield f"{log.origin} has shown two histories; it is frozen here at size {log.size}"
-        for name, chain in islice(self._offers.convicted(), MAX_CONVICTED):
+                yield f"{log.origin} has shown two histories; it is frozen on this node at size {log.size}"
+        for name, chain in islice(self._offers.faulty(), MAX_CONVICTED):
             fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
-            origin, title = VerifierKey.parse(name).name, chain.book.offer.title
-            yield f"{origin} broke its word about its offer {title!r}: {fault}"
+            origin, title = VerifierKey.parse(name).name, chain.state.offer.title
+            yield f"{origin} is at fault in its offer {title!r}: {fault}"
         if governance is not None:
             yield from governance_warnings(governance, self._core.clock())
         for log_key, why in self._replication.quotas.full.items():
-            yield f"{log_key.name} is at its quota here and does not advance: {why}"
-        for name in sorted(self._offers.crowded):
-            yield f"{VerifierKey.parse(name).name} says more of compute offers than is kept here; see limits"
-        if waiting := self._offers.waiting():
-            yield f"requests for this node's offers that wait for an answer: {waiting}; see comity grant ls"
-        if missing := len(self._replication.custody.missing):
-            yield f"{missing} side objects of logged entries are missing here and looked for"
+            yield f"{log_key.name} is above its quota and does not advance: {why}"
+        for name in sorted(self._offers.over_quota):
+            yield f"{VerifierKey.parse(name).name} has more lines about compute offers than this node keeps; see limits"
+        if waiting := self._offers.unanswered_count():
+            yield f"unanswered requests for this node's offers: {waiting}; see comity grant ls"
+        if missing := len(self._replication.side_object_repair.missing):
+            yield f"{missing} side objects of logged entries are missing; the node asks its peers for them"
         if self._core.membership.federation is None:
             yield "this node belongs to no federation yet"
         elif not self._core.membership.seated:
-            yield "the newest charter has no seat for this node's member"
-        if self._replication.start.alone:
+            yield "the newest charter does not list this node's member"
+        if self._replication.start.no_peer_answered:
             yield "no peer answered when this node started"
         for link in self._replication.peers.links.values():
             if not link.state.reachable:
@@ -152,7 +148,7 @@ class StatusReport:
             own=state.own,
             checkpoint_time=time,
             cosigners=cosigners,
-            frozen=self._replication.convictions.frozen(key),
+            frozen=self._replication.misbehaviour.frozen(key),
             full=key in self._replication.quotas.full,
         )
 
@@ -186,15 +182,15 @@ def _peer(link: PeerLink) -> PeerStatus:
 
 
 class OperatorService:
-    """Answers `Operating`."""
+    """Implements `Operating`."""
 
-    def __init__(self, desk: Submissions, status: StatusReport, governance: CharterService) -> None:
-        self._desk = desk
+    def __init__(self, submissions: Submissions, status: StatusReport, governance: CharterService) -> None:
+        self._submissions = submissions
         self._status = status
         self._governance = governance
 
     async def adopt(self, path: Path, digest: Digest, size: int) -> bool:
-        return await self._desk.adopt(path, digest, size)
+        return await self._submissions.adopt(path, digest, size)
 
     async def decide_ask(self, member: Digest, *, keep: bool) -> None:
         await self._governance.decide_ask(member, keep=keep)

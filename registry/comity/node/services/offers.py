@@ -1,4 +1,4 @@
-"""Compute offers, for whoever asks; and, for operators, what is done with this node's own."""
+"""RPC service for compute offers: search, one offer, grants, and the operator's actions on own offers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Final
 
 from comity.node.context import NodeContext
 from comity.node.offers.index import ListedRequest, OfferIndex, matching_grants, matching_offers
-from comity.node.offers.provider import OfferService, no_offer
+from comity.node.offers.provider import OfferController, no_offer
 from comity.trust.encoding import Digest
 from comity.trust.offers.chain import OfferChain
 from comity.trust.tlog.note import VerifierKey
 from comity.wire import limits
 from comity.wire.messages import LocatedEntry
-from comity.wire.offer import Act, GrantQuery, GrantStatus, OfferQuery, OfferStatus
+from comity.wire.offer import GrantQuery, GrantStatus, OfferAction, OfferQuery, OfferStatus
 
 BATCH: Final = 64
-_DOUBT: Final = "not known: records by a key that this node cannot place, or more of them than it keeps"
+_UNKNOWN: Final = "unknown: a record is signed by an unknown key, or the log is over its quota here"
 
 
 class OfferRpcService:
-    """Answers `Offering` of the wire."""
+    """Implements `comity.wire.offer.OfferService`."""
 
-    def __init__(self, core: NodeContext, allocation: OfferService) -> None:
+    def __init__(self, core: NodeContext, controller: OfferController) -> None:
         self._core = core
-        self._allocation = allocation
+        self._controller = controller
 
     async def search(self, query: OfferQuery) -> AsyncGenerator[OfferStatus, None]:
-        await self._register.read_own()
-        found = list(islice(matching_offers(self._register, query), query.limit or limits.OFFERS))
+        await self._index.read_own()
+        found = list(islice(matching_offers(self._index, query), query.limit or limits.OFFERS))
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
             lines = await self._lines((log, chain.offered[-1]) for log, chain in batch)
@@ -37,77 +37,81 @@ class OfferRpcService:
                 yield _state(log, chain, located)
 
     async def offer(self, offer: Digest) -> AsyncGenerator[LocatedEntry, None]:
-        await self._register.read_own()
-        found = self._register.find(offer)
+        await self._index.read_own()
+        found = self._index.find(offer)
         if found is None:
             raise no_offer(offer)
         log, chain = found
-        inside = sorted({*chain.indexes, *(stated.index for stated in chain.stated), *_fault(chain)})
-        places = [(log, index) for index in inside]
-        known = {stated.line for stated in chain.stated}
-        told = [*self._register.requests(each.id for each in chain.book.offers)]
-        for grant in chain.book.grants:
-            told += self._register.about(grant)
-        places += [(item.log, item.stated.index) for item in told if item.stated.line not in known]
+        own = sorted({*chain.indexes, *(located.index for located in chain.statements), *_fault(chain)})
+        places = [(log, index) for index in own]
+        known = {located.line for located in chain.statements}
+        statements = [*self._index.requests(each.id for each in chain.state.offers)]
+        for grant in chain.state.grants:
+            statements += self._index.grant_statements(grant)
+        places += [(item.log, item.located.index) for item in statements if item.located.line not in known]
         for start in range(0, len(places), BATCH):
-            for located in await self._lines(places[start : start + BATCH]):
-                yield located
+            for entry in await self._lines(places[start : start + BATCH]):
+                yield entry
 
     async def grants(self, query: GrantQuery) -> AsyncGenerator[GrantStatus, None]:
-        await self._register.read_own()
-        found = list(islice(matching_grants(self._register, query), query.limit or limits.GRANTS))
+        await self._index.read_own()
+        found = list(islice(matching_grants(self._index, query), query.limit or limits.GRANTS))
         for start in range(0, len(found), BATCH):
             for state in await self._grant_states(found[start : start + BATCH]):
                 yield state
 
-    async def allocate(self, act: Act) -> tuple[LocatedEntry, ...]:
-        lines = await self._allocation.allocator.do(act)
-        await self._register.read_own()
-        self._allocation.look()
+    async def allocate(self, action: OfferAction) -> tuple[LocatedEntry, ...]:
+        lines = await self._controller.provider.perform(action)
+        await self._index.read_own()
+        self._controller.wake()
         return lines
 
     @property
-    def _register(self) -> OfferIndex:
-        return self._allocation.register
+    def _index(self) -> OfferIndex:
+        return self._controller.index
 
     async def _grant_states(self, batch: Sequence[ListedRequest]) -> list[GrantStatus]:
-        asked = await self._lines((listed.told.log, listed.told.stated.index) for listed in batch)
-        answered = [(listed.log, _answer_index(listed)) for listed in batch if listed.answer is not None]
-        answers = dict(zip(answered, await self._lines(answered), strict=True))
+        requests = await self._lines((listed.request.log, listed.request.located.index) for listed in batch)
+        places = [(listed.log, _answer_index(listed)) for listed in batch if listed.answer is not None]
+        answers = dict(zip(places, await self._lines(places), strict=True))
         return [
             GrantStatus(
                 request,
-                listed.chain.book.chain,
+                listed.chain.state.chain,
                 listed.state,
                 answers[(listed.log, _answer_index(listed))] if listed.answer is not None else None,
-                listed.held.redeemed if listed.held else (),
-                listed.held.newest if listed.held else None,
-                self._said(listed),
+                listed.grant_state.redeemed if listed.grant_state else (),
+                listed.grant_state.newest if listed.grant_state else None,
+                self._statements(listed),
             )
-            for listed, request in zip(batch, asked, strict=True)
+            for listed, request in zip(batch, requests, strict=True)
         ]
 
-    def _said(self, listed: ListedRequest) -> tuple[Digest, ...]:
-        if listed.held is None:
+    def _statements(self, listed: ListedRequest) -> tuple[Digest, ...]:
+        if listed.grant_state is None:
             return ()
-        ours = (item.line for item in listed.chain.stated if getattr(item.said, "grant", None) == listed.held.digest)
-        theirs = (told.stated.line for told in self._register.about(listed.held.digest))
-        return tuple(islice(dict.fromkeys((*ours, *theirs)), limits.SAID))
+        inside = (
+            item.line
+            for item in listed.chain.statements
+            if getattr(item.statement, "grant", None) == listed.grant_state.digest
+        )
+        outside = (item.located.line for item in self._index.grant_statements(listed.grant_state.digest))
+        return tuple(islice(dict.fromkeys((*inside, *outside)), limits.GRANT_STATEMENTS))
 
     async def _lines(self, places: Iterable[tuple[str, int]]) -> list[LocatedEntry]:
         return await self._core.pools.ledger(self._read, list(places))
 
     def _read(self, places: Sequence[tuple[str, int]]) -> list[LocatedEntry]:
         """Blocking."""
-        lines = self._core.ledger.history.at(places)
+        lines = self._core.ledger.history.entries_at(places)
         origins = {log: VerifierKey.parse(log).name for log, _ in places}
         return [LocatedEntry(origins[log], index, line) for (log, index), line in zip(places, lines, strict=True)]
 
 
 def _state(log: str, chain: OfferChain, located: LocatedEntry) -> OfferStatus:
-    book = chain.book
-    why = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else _DOUBT if chain.doubtful else ""
-    return OfferStatus(located, log, book.chain, book.remaining, book.seq, book.at, book.withdrawn, why)
+    state = chain.state
+    why = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else _UNKNOWN if chain.doubtful else ""
+    return OfferStatus(located, log, state.chain, state.remaining, state.seq, state.at, state.withdrawn, why)
 
 
 def _fault(chain: OfferChain) -> tuple[int, ...]:
@@ -116,4 +120,4 @@ def _fault(chain: OfferChain) -> tuple[int, ...]:
 
 def _answer_index(listed: ListedRequest) -> int:
     assert listed.answer is not None
-    return listed.chain.indexes[listed.chain.book.number(listed.answer)]
+    return listed.chain.indexes[listed.chain.state.number(listed.answer)]

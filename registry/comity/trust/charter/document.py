@@ -1,16 +1,11 @@
-"""A charter body: who the members are, by which keys they speak, and by how many of them it changes.
+"""The charter body of one epoch: the members, their keys, the namespaces and the policy.
 
     {"epoch":0,"members":[…],"namespaces":[…],"policy":{…},"prev":null,"schema":"comity/charter/v1"}
 
-The whole document each epoch. It is RFC 8785 JSON, named by its SHA-256 and kept as bytes; signatures stand beside it,
-not in it. What a body must keep of the one before it is in `succession`, and what makes it valid in `founding` and
-`certificate`. Source: protocol, section 7.1.
-
-
-What a body must keep of the one before it: nobody is re-keyed, relabelled, renamed or followed by a stranger.
-
-Each rule is one function; `check_succession` asks them all. They bind whoever draws the body up, a quorum included.
-Source: protocol, sections 5 (names) and 7.1.
+Each epoch has a complete document: RFC 8785 JSON, named by its SHA-256 and kept as bytes. Signatures are separate
+statements. `check_succession` checks what a body must keep of the previous body (ids, keys, jurisdictions,
+namespaces); each rule is one function, and the rules hold even if a quorum wants otherwise. `certificate` checks who
+decided a body. Source: protocol, sections 5 (names) and 7.1.
 """
 
 from __future__ import annotations
@@ -35,13 +30,13 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def quorum(members: int) -> int:
-    """q(n) = floor(2n/3) + 1: the fewest members that may change a charter. A floor in code, not in policy (I1)."""
+    """q(n) = floor(2n/3) + 1: the smallest quorum that may change a charter. Fixed in code, not in policy (I1)."""
     return 2 * members // 3 + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A seat: one vote, one jurisdiction. An `observer` signs and publishes but does not vote or count."""
+    """A seat: one vote, one jurisdiction. An `observer` signs and publishes, but has no vote and is not counted."""
 
     id: Digest
     name: str
@@ -57,24 +52,24 @@ class Member:
 
     @property
     def lineage(self) -> Digest:
-        """The id under which this seat counts: a member and its successor count once."""
+        """The id by which this seat is counted: a member and its successor count as one."""
         return self.successor_of or self.id
 
     @property
     def key_state(self) -> KeyState:
-        """The keys that this charter lists for it: where a chain of rotations may begin."""
+        """The keys that this charter lists for the seat: the start of its rotation chain."""
         return KeyState(self.id, self.keys, self.recovery)
 
 
-def called(seats: Iterable[Member], most: int = 8) -> str:
-    """The names of `seats` in a line for people: `most` of them, and how many more."""
+def seat_names(seats: Iterable[Member], most: int = 8) -> str:
+    """The names of at most `most` seats, and the number of the others, as one line of text."""
     names = [seat.name for seat in seats]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass(frozen=True, slots=True)
 class CharterPolicy:
-    """What members promise one another. `schema_floor` binds writers, never verification."""
+    """The policy that members agreed on. `schema_floor` binds writers, never verification."""
 
     quorum_change: int
     min_copies: int
@@ -85,10 +80,10 @@ class CharterPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A charter body. Build with `parse` (keeps the bytes that were signed), `genesis` or `draft`.
+    """A charter body. Build with `parse` (keeps the signed bytes), `genesis` or `draft`.
 
     `predecessor`, in a genesis only, is the digest of the last body of a federation that lost its quorum and is founded
-    anew. `note_digest` is that of a text that explains the change.
+    again. `note_digest` is the digest of a text that explains the change.
     """
 
     data: bytes
@@ -138,12 +133,12 @@ class Body:
 
     @property
     def quorum(self) -> int:
-        """How many active members change this charter: what its policy asks, and never less than the floor (I1)."""
+        """The number of active members that can change this charter: by its policy, and at least q(n) (I1)."""
         return max(quorum(len(self.active)), self.policy.quorum_change)
 
     @property
     def blocking(self) -> int:
-        """n - q + 1: the fewest active members without whom there is no quorum (7.4)."""
+        """n - q + 1: the smallest number of active members that can block a quorum (7.4)."""
         return len(self.active) - self.quorum + 1
 
     def member(self, identifier: Digest) -> Member | None:
@@ -158,7 +153,7 @@ def genesis(
     predecessor: Digest | None = None,
     note_digest: Digest | None = None,
 ) -> Body:
-    """Write a genesis body. Raises Malformed where it would break a rule."""
+    """Build a genesis body. Raises Malformed if the body breaks a rule."""
     document = _document(members, policy, namespaces or {}, note_digest)
     if predecessor:
         document["predecessor"] = predecessor
@@ -173,10 +168,9 @@ def draft(
     policy: CharterPolicy | None = None,
     note_digest: Digest | None = None,
 ) -> Body:
-    """Write a body for the epoch after `previous`; what is None stays as it is there.
+    """Build a body for the epoch after `previous`. An argument that is None keeps the previous value.
 
-    Raises Malformed where no charter may look like that. Whether this one may follow `previous` is for
-    `succession.check_succession` to say.
+    Raises Malformed if the body breaks a rule. `check_succession` checks whether the body may follow `previous`.
     """
     document = _document(
         previous.members if members is None else members,
@@ -264,11 +258,11 @@ def _check_members(members: tuple[Member, ...]) -> None:
     if ids != sorted(set(ids)):
         raise Malformed("charter is malformed", why="members must be sorted by id, each once")
     if len({member.lineage for member in members}) != len(members):
-        raise Malformed("charter is malformed", why="a seat and its successor, or two successors of one seat")
+        raise Malformed("charter is malformed", why="it lists a seat and its successor, or two successors of one seat")
     names = Counter(_folded(member.name) for member in members)
     if twice := [member.name for member in members if names[_folded(member.name)] > 1]:
-        why = f"two seats are called {twice[0]!r}, or differ only in case, width or spaces"
-        raise Malformed("charter is malformed", why=why, hint="have one of them named otherwise", code="CHARTER-NAME")
+        why = f"two seats are named {twice[0]!r}, or their names differ only in case, width or spaces"
+        raise Malformed("charter is malformed", why=why, hint="rename one of the two seats", code="CHARTER-NAME")
     keys: list[VerifyingKey] = [key for member in members for key in member.keys.keys]
     halves = [half.id for key in keys for half in key.halves]
     if len(set(halves)) != len(halves):
@@ -276,7 +270,7 @@ def _check_members(members: tuple[Member, ...]) -> None:
 
 
 def _folded(name: str) -> str:
-    """A display name as people tell names apart."""
+    """A display name without differences of case, width and spaces, for comparison."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
 
 
@@ -289,37 +283,37 @@ def check_succession(
     """Return if `body` may follow `previous`. Raises Untrusted, with a code for each rule.
 
     Args:
-        chains: where identities have rotated: from their seat in `previous`, or from their inception if they have none.
-        inceptions: the proven records of those who have no seat in `previous`.
+        chains: rotation chains by identity, from its seat in `previous`, or from its inception if it has no seat there.
+        inceptions: the verified inceptions of the identities without a seat in `previous`.
 
-    Not asked: whether anybody decided it, which is what a certificate shows.
+    Does not check whether members decided the body; a certificate proves that.
     """
     if not _epoch_follows(previous, body):
-        why = f"it does not follow epoch {previous.epoch} of this federation"
+        why = f"the body does not follow epoch {previous.epoch} of this federation"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-EPOCH")
     before = {seat.id: seat for seat in previous.members}
     for seat in body.members:
         if (old := before.get(seat.id)) is None:
             check_new_seat(seat, inceptions.get(seat.id), chains.get(seat.id))
             if not _successor_of_a_removed_seat(seat, previous, body):
-                why = f"{seat.name} succeeds no seat of its jurisdiction that leaves"
+                why = f"{seat.name} does not succeed a removed seat of its jurisdiction"
                 raise Untrusted(_REFUSED, why=why, code="CHARTER-SUCCESSOR")
         else:
             _check_old_seat(old, seat, chains.get(seat.id))
     if lost := _names_lost(previous, body):
-        why = f"namespace {', '.join(lost[:5])} dropped or given to another publisher"
+        why = f"namespaces removed or given to another publisher: {', '.join(lost[:5])}"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-NAMESPACE")
 
 
 def check_new_seat(seat: Member, inception: Inception | None, chain: RotationChain | None = None) -> None:
-    """Return if a seat is what its identity makes it: id, jurisdiction, and keys of the inception or rotated from it.
+    """Return if a new seat matches its inception: id, jurisdiction, and keys of the inception or of its rotations.
 
     Raises Untrusted.
     """
     if inception is None or inception.id != seat.id:
         raise Untrusted(_REFUSED, why=f"no valid inception of {seat.name}", code="CHARTER-INCEPTION")
     if inception.kind != "member" or inception.jurisdiction != seat.jurisdiction:
-        why = f"the inception of {seat.name} claims no seat in {seat.jurisdiction}"
+        why = f"the inception of {seat.name} is not for a member in {seat.jurisdiction}"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-JURISDICTION")
     _check_keys(seat, chain or RotationChain(KeyState.of_inception(inception), ()))
 
@@ -330,13 +324,13 @@ def _check_old_seat(old: Member, seat: Member, chain: RotationChain | None) -> N
         why = f"{seat.name} would move to {seat.jurisdiction}"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-JURISDICTION")
     if not _lineage_stays(old, seat):
-        why = f"{seat.name} would count as another seat's successor"
+        why = f"{seat.name} would become the successor of another seat"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-SUCCESSOR")
 
 
 def _check_keys(seat: Member, chain: RotationChain) -> None:
     if not _keys_are_its_own(seat, chain):
-        why = f"{seat.name} gets keys to which its own rotations do not lead"
+        why = f"{seat.name} would get keys that its own rotations do not lead to"
         raise Untrusted(_REFUSED, why=why, code="CHARTER-REKEYED")
 
 
@@ -347,25 +341,25 @@ def _epoch_follows(previous: Body, body: Body) -> bool:
 
 
 def _keys_are_its_own(seat: Member, chain: RotationChain) -> bool:
-    """7.1: under an existing id only keys that its own `rotated` statements lead to, on whatever branch: no charter
-    settles a dispute, and a rotation that turns up later unmakes no certificate. Members do not *sign* a body that
-    takes sides (`council`)."""
+    """7.1: under an existing id, only keys that the identity's own `rotated` statements lead to, on any branch. So a
+    rotation that arrives later invalidates no certificate. A charter does not settle a dispute: members do not *sign* a
+    body that chooses one branch (see `tally`)."""
     return any((seat.keys, seat.recovery) == (state.keys, state.recovery) for state in chain.reached)
 
 
 def _jurisdiction_stays(old: Member, seat: Member) -> bool:
-    """7.1: under an existing id the same jurisdiction."""
+    """7.1: an existing id keeps its jurisdiction."""
     return old.jurisdiction == seat.jurisdiction
 
 
 def _lineage_stays(old: Member, seat: Member) -> bool:
-    """7.1: a seat goes on counting as the one that it succeeded."""
+    """7.1: an existing seat keeps the `successor_of` that it has."""
     return old.successor_of == seat.successor_of
 
 
 def _successor_of_a_removed_seat(seat: Member, previous: Body, body: Body) -> bool:
-    """7.1: a seat is succeeded when it is removed, in its own jurisdiction, and under the id at which its line begins,
-    so that a member and all its successors count once even for whom has not seen those between."""
+    """7.1: a new seat may succeed only a removed seat of its own jurisdiction, and names the first id of that lineage.
+    So a member and all its successors count as one, even for a reader that has not seen the bodies between them."""
     if seat.successor_of is None:
         return True
     stay = {member.id for member in body.members}
@@ -374,5 +368,5 @@ def _successor_of_a_removed_seat(seat: Member, previous: Body, body: Body) -> bo
 
 
 def _names_lost(previous: Body, body: Body) -> list[str]:
-    """5: every name stands in the next body with the same publisher."""
+    """5: each namespace keeps its publisher in the next body."""
     return [name for name, publisher in previous.namespaces.items() if body.namespaces.get(name) != publisher]

@@ -1,17 +1,16 @@
-"""Lies: two readings of one member that no honest member signs. Each pair convicts by itself, for ever.
+"""Equivocation: pairs of votes of one member that no honest member signs. Each pair is a permanent proof by itself.
 
-    intents    two INTENTs about one body, of one round
-    ratified   two RATIFYs about one body, of one round
-    lock       an INTENT that does not own up to a RATIFY of an earlier round: it says that it ratified nothing, or only
-               in rounds before, or another body in that very round
+    intents    two INTENTs about one body in one round
+    ratified   two RATIFYs about one body in one round
+    lock       an INTENT that does not declare a RATIFY of an earlier round: its `last_ratified` is null, is of a round
+               before, or names another body in that round
 
-If two bodies are certified as successors of one, at least 2q - n members have signed such pairs, and the pairs stand
-in the two certificates (I2). A member is its keys and all that its own rotations reach from them: who loses a key to a
-thief is seen to contradict itself, and its rotation says why. Source: protocol, section 7.3; the last case of `lock`,
-without which a fork can be built that proves nobody a liar, is ours.
-
-
-Whether a charter would leave its members unable to change it again. Source: protocol, section 7.6."""
+If two bodies are certified as successors of one body, at least 2q - n members have signed such pairs, and the two
+certificates contain the pairs (I2). A member includes all keys that its own rotations reach: a member with a stolen
+key appears to equivocate, and its rotation gives the reason. Also here: whether a charter would lose its quorum
+because keys were not seen active. Source: protocol, sections 7.3 and 7.6. The last case of `lock` is an addition:
+without it, a fork exists that proves no equivocation.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from comity.trust.charter.document import Body, Member, called
-from comity.trust.charter.votes import Intent, Ratify, Reading, read_reading
+from comity.trust.charter.document import Body, Member, seat_names
+from comity.trust.charter.votes import Intent, Ratify, Vote, parse_vote
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.identity import Signatory
@@ -32,13 +31,13 @@ RATIFIED: Final = "ratified"
 LOCK: Final = "lock"
 KINDS: Final = (INTENTS, RATIFIED, LOCK)
 MISBEHAVIOUR: Final = "misbehaviour"
-MAX_LIES: Final = 8
-"""How many lies of one member about one body are shown. One is enough."""
+MAX_PROOFS: Final = 8
+"""Limit of proofs returned for one member and body. One is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class EquivocationProof:
-    """Two lines, both signed by `member`, that exclude one another. Only `find_lies` and `check_lie` make one."""
+    """Two conflicting lines, both signed by `member`. Made only by `find_equivocations` and `check_equivocation`."""
 
     kind: str
     member: Digest
@@ -48,7 +47,7 @@ class EquivocationProof:
 
 @dataclass(frozen=True, slots=True)
 class EquivocationClaim:
-    """What a `misbehaviour` statement points at: a member, and the digests of the two lines. It proves nothing."""
+    """The content of a `misbehaviour` statement: a member and the digests of two lines. Not verified."""
 
     kind: str
     member: Digest
@@ -57,102 +56,104 @@ class EquivocationClaim:
     second: Digest
 
 
-def find_lies(heard: Mapping[Reading, Entry]) -> tuple[EquivocationProof, ...]:
-    """The lies among readings about one body that are known to be their members' own, at most eight a member."""
-    members: dict[Digest, list[Reading]] = {}
-    for reading in heard:
-        members.setdefault(reading.member, []).append(reading)
-    lies: list[EquivocationProof] = []
-    for member, said in sorted(members.items()):
-        said.sort(key=lambda reading: (reading.round, str(reading)))
-        found = dict.fromkeys(_pairs(said))
-        for kind, first, second in list(found)[:MAX_LIES]:
-            lies.append(EquivocationProof(kind, member, heard[first].line, heard[second].line))
-    return tuple(lies)
+def find_equivocations(votes: Mapping[Vote, Entry]) -> tuple[EquivocationProof, ...]:
+    """The proofs among verified votes about one body, at most eight for each member."""
+    members: dict[Digest, list[Vote]] = {}
+    for vote in votes:
+        members.setdefault(vote.member, []).append(vote)
+    equivocations: list[EquivocationProof] = []
+    for member, own in sorted(members.items()):
+        own.sort(key=lambda vote: (vote.round, str(vote)))
+        found = dict.fromkeys(_conflicting_pairs(own))
+        for kind, first, second in list(found)[:MAX_PROOFS]:
+            equivocations.append(EquivocationProof(kind, member, votes[first].line, votes[second].line))
+    return tuple(equivocations)
 
 
-def check_lie(kind: str, first: bytes, second: bytes, keys: Signatory) -> EquivocationProof:
-    """The lie that two lines prove against the one whose `keys` signed both (of `lock`, the INTENT first).
+def check_equivocation(kind: str, first: bytes, second: bytes, keys: Signatory) -> EquivocationProof:
+    """The proof that two lines make against the owner of `keys`, who signed both (for `lock`, the INTENT first).
 
-    Raises Malformed, and Untrusted (NO-MISBEHAVIOUR) where they show nothing of the kind.
+    Raises Malformed, and Untrusted (NO-MISBEHAVIOUR) if the lines do not prove it.
     """
     entries = parse_entry(first), parse_entry(second)
-    one, other = (read_reading(entry) for entry in entries)
+    one, other = (parse_vote(entry) for entry in entries)
     if not all(keys.signed(entry.envelope) for entry in entries):
-        raise _nothing("a line is not signed by the keys of that member")
-    if (one.member, one.prev) != (other.member, other.prev) or not _lies(kind, one, other):
-        raise _nothing("an honest member may sign both")
+        raise _not_proven("a line is not signed by the keys of this member")
+    if (one.member, one.prev) != (other.member, other.prev) or not _conflict(kind, one, other):
+        raise _not_proven("an honest member may sign both")
     return EquivocationProof(kind, one.member, first, second)
 
 
-def accusation(lie: EquivocationProof, by: Author) -> Statement:
-    """The `misbehaviour` statement that spreads a lie. Its two lines are its side objects."""
-    reading = read_reading(parse_entry(lie.first))
-    objects = SideObject.of(lie.first), SideObject.of(lie.second)
+def misbehaviour_statement(proof: EquivocationProof, by: Author) -> Statement:
+    """The `misbehaviour` statement for a proof. Its two lines are the side objects."""
+    vote = parse_vote(parse_entry(proof.first))
+    objects = SideObject.of(proof.first), SideObject.of(proof.second)
     pair = {"first": objects[0].digest, "second": objects[1].digest}
-    body = {"kind": lie.kind, "prev": reading.prev, **pair}
-    return Statement(MISBEHAVIOUR, (Subject("member", lie.member),), by, body, objects)
+    body = {"kind": proof.kind, "prev": vote.prev, **pair}
+    return Statement(MISBEHAVIOUR, (Subject("member", proof.member),), by, body, objects)
 
 
-def read_accusation(entry: Entry) -> EquivocationClaim:
-    """What a `misbehaviour` statement says. `check_accusation` proves it. Raises Malformed."""
+def parse_misbehaviour(entry: Entry) -> EquivocationClaim:
+    """Parse a `misbehaviour` statement. `check_misbehaviour` verifies it. Raises Malformed."""
     statement = entry.statement
     if statement.predicate != MISBEHAVIOUR:
-        raise Malformed("accusation is malformed", why="not a misbehaviour statement")
+        raise Malformed("misbehaviour statement is malformed", why="it is a statement of another type")
     fields = statement.fields()
     pair = fields.digest("first"), fields.digest("second")
-    accused = EquivocationClaim(fields.choice("kind", KINDS), statement.sole_subject(), fields.digest("prev"), *pair)
+    claim = EquivocationClaim(fields.choice("kind", KINDS), statement.sole_subject(), fields.digest("prev"), *pair)
     fields.done()
     if tuple(side.digest for side in statement.objects) != pair:
-        raise Malformed("accusation is malformed", why="its two lines are not its side objects")
-    return accused
+        raise Malformed("misbehaviour statement is malformed", why="its side objects are not the two lines")
+    return claim
 
 
-def check_accusation(accused: EquivocationClaim, lines: Mapping[Digest, bytes], keys: Signatory) -> EquivocationProof:
-    """The lie of which somebody is accused, whoever accuses.
+def check_misbehaviour(claim: EquivocationClaim, lines: Mapping[Digest, bytes], keys: Signatory) -> EquivocationProof:
+    """The proof for a claim. It does not depend on the author of the claim.
 
     Args:
-        lines: the accusation's side objects, by digest.
-        keys: the accused member's: of its seat in the body `accused.prev`, or of its rotations from there.
+        lines: the side objects of the `misbehaviour` statement, by digest.
+        keys: the member's keys: of its seat in the body `claim.prev`, or of its rotations from there.
 
     Raises Malformed, Untrusted (NO-MISBEHAVIOUR).
     """
-    first, second = (lines.get(digest, b"") for digest in (accused.first, accused.second))
-    if (sha256(first), sha256(second)) != (accused.first, accused.second):
-        raise _nothing("its lines are not here")
-    lie = check_lie(accused.kind, first, second, keys)
-    if (lie.member, read_reading(parse_entry(first)).prev) != (accused.member, accused.prev):
-        raise _nothing("it is about somebody else")
-    return lie
+    first, second = (lines.get(digest, b"") for digest in (claim.first, claim.second))
+    if (sha256(first), sha256(second)) != (claim.first, claim.second):
+        raise _not_proven("a line that it names is missing")
+    proof = check_equivocation(claim.kind, first, second, keys)
+    if (proof.member, parse_vote(parse_entry(first)).prev) != (claim.member, claim.prev):
+        raise _not_proven("the lines are about another member or body")
+    return proof
 
 
-def _pairs(said: list[Reading]) -> Iterator[tuple[str, Reading, Reading]]:
-    """Lies among the readings of one member, sorted by round; one a kind and round."""
+def _conflicting_pairs(votes: list[Vote]) -> Iterator[tuple[str, Vote, Vote]]:
+    """Conflicts among the votes of one member, sorted by round; one for each kind and round."""
     for kind, make in ((INTENTS, Intent), (RATIFIED, Ratify)):
-        first: dict[int, Reading] = {}
-        told: set[int] = set()
-        for reading in said:
-            if not isinstance(reading, make):
+        first: dict[int, Vote] = {}
+        reported: set[int] = set()
+        for vote in votes:
+            if not isinstance(vote, make):
                 continue
-            before = first.setdefault(reading.round, reading)
-            if reading.round not in told and _lies(kind, before, reading):
-                told.add(reading.round)
-                yield kind, before, reading
+            before = first.setdefault(vote.round, vote)
+            if vote.round not in reported and _conflict(kind, before, vote):
+                reported.add(vote.round)
+                yield kind, before, vote
     ratified: dict[int, list[Ratify]] = {}
-    for reading in said:
-        if isinstance(reading, Ratify):
-            ratified.setdefault(reading.round, []).append(reading)
+    for vote in votes:
+        if isinstance(vote, Ratify):
+            ratified.setdefault(vote.round, []).append(vote)
     rounds = list(ratified)
-    for intent in said:
+    for intent in votes:
         if isinstance(intent, Intent):
-            owned = intent.last_ratified.round if intent.last_ratified else 0
+            declared = intent.last_ratified.round if intent.last_ratified else 0
             newest = rounds[max(bisect_left(rounds, intent.round) - 1, 0) :][:1]
-            suspects = [ratify for at in (*newest, owned) for ratify in ratified.get(at, ())[:2]]
-            if (hidden := next((ratify for ratify in suspects if _lies(LOCK, intent, ratify)), None)) is not None:
-                yield LOCK, intent, hidden
+            suspects = [ratify for at in (*newest, declared) for ratify in ratified.get(at, ())[:2]]
+            if (
+                undeclared := next((ratify for ratify in suspects if _conflict(LOCK, intent, ratify)), None)
+            ) is not None:
+                yield LOCK, intent, undeclared
 
 
-def _lies(kind: str, first: Reading, second: Reading) -> bool:
+def _conflict(kind: str, first: Vote, second: Vote) -> bool:
     if isinstance(first, Intent) and isinstance(second, Intent):
         return kind == INTENTS and _two_in_one_round(first, second)
     if isinstance(first, Ratify) and isinstance(second, Ratify):
@@ -162,46 +163,46 @@ def _lies(kind: str, first: Reading, second: Reading) -> bool:
     return False
 
 
-def _two_in_one_round(first: Reading, second: Reading) -> bool:
-    """7.3: two INTENTs, or two RATIFYs, for one (prev, round). The same one, signed again, is no second."""
+def _two_in_one_round(first: Vote, second: Vote) -> bool:
+    """7.3: two INTENTs, or two RATIFYs, for one (prev, round). The same vote signed again is no conflict."""
     return first.round == second.round and first != second
 
 
 def _hides_a_ratify(intent: Intent, ratify: Ratify) -> bool:
-    """7.3: an INTENT at s with last_ratified null, below r, or another body at r, against a RATIFY at r < s. Strictly:
-    an honest member may INTENT b and RATIFY h in one round."""
+    """7.3: an INTENT at s with last_ratified null, below r, or another body at r, against a RATIFY at r < s. Strictly
+    less: an honest member may sign INTENT b and RATIFY h in one round."""
     last = intent.last_ratified
     if not ratify.round < intent.round:
         return False
     return last is None or last.round < ratify.round or (last.round == ratify.round and last.body != ratify.body)
 
 
-def _nothing(why: str) -> Untrusted:
-    return Untrusted("no misbehaviour is shown", why=why, code="NO-MISBEHAVIOUR")
+def _not_proven(why: str) -> Untrusted:
+    return Untrusted("misbehaviour is not proven", why=why, code="NO-MISBEHAVIOUR")
 
 
-def would_strand(body: Body, active_keys_seen: Collection[Digest]) -> str | None:
-    """Why a member's tool refuses to sign `body`; None where its quorum can be met by keys that were seen active.
+def would_lose_quorum(body: Body, active_keys_seen: Collection[Digest]) -> str | None:
+    """Why a member's tool refuses to sign `body`; None if keys that were seen active can reach its quorum.
 
     Args:
-        active_keys_seen: ids (`VerifyingKey.id`) of keys that signed anything of late, `keys_seen` among others.
+        active_keys_seen: ids (`VerifyingKey.id`) of keys that signed something recently, for example `active_keys`.
     """
     silent = [seat for seat in body.active if not _can_act(seat, active_keys_seen)]
     able = len(body.active) - len(silent)
     if able >= body.quorum:
         return None
-    return f"{body.quorum} members must be able to sign, and {able} were seen to: nothing from {called(silent)}"
+    return f"{body.quorum} active members are needed, {able} were seen; no signature of {seat_names(silent)}"
 
 
-def keys_seen(body: Body, entries: Iterable[Entry]) -> frozenset[Digest]:
-    """The keys of seats in `body` that signed one of `entries`."""
+def active_keys(body: Body, entries: Iterable[Entry]) -> frozenset[Digest]:
+    """The ids of the keys of seats in `body` that signed one of `entries`."""
     seen: set[Digest] = set()
     keys = {half.id: key for seat in body.members for key in seat.keys.keys for half in key.halves[:1]}
     ids = {half: key.id for half, key in keys.items()}
     for entry in entries:
         for signature in entry.envelope.signatures:
             half = signature.keyid
-            if half in keys and ids[half] not in seen and entry.envelope.bears(keys[half]):
+            if half in keys and ids[half] not in seen and entry.envelope.has_valid_signature(keys[half]):
                 seen.add(ids[half])
     return frozenset(seen)
 

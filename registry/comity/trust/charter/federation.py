@@ -1,9 +1,9 @@
-"""The federation file: all that a newcomer needs to find a federation and hold on to it. One JSON file.
+"""The federation file: all that a new user or node needs to find a federation and to verify it later. One JSON file.
 
-It holds every charter body since the genesis with the certificate that made it valid, so that each member id provably
-leads to the keys that are listed for it, and the nodes: their records and addresses. Taken from two members by separate
-ways, it is the one moment of trust in a user's journey; everything later is checked against the pinned body. Source:
-protocol, section 7.9.
+It holds every charter body since the genesis with its certificate, so each member id provably leads to the keys
+listed for it, and the nodes: their records and addresses. A user gets the file from two members over separate
+channels and compares them; this is the only step that needs trust. Everything later is verified against the pinned
+body. Source: protocol, section 7.9.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_NODES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class FederationNode:
-    """A node as the file lists it: its proven record, the line that proves it, and hints where it listens."""
+    """A node in the file: its verified record, the line that proves it, and its addresses (hints)."""
 
     record: NodeRecord
     line: bytes
@@ -42,9 +42,9 @@ class FederationNode:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """The bodies of a federation, from the genesis on, the lines that certify each, and the nodes of its members.
+    """The bodies of a federation from the genesis on, their certificates, and the nodes of its members.
 
-    Only `parse` and `assemble` make one.
+    Made only by `parse` and `assemble`.
     """
 
     chain: tuple[Body, ...]
@@ -61,19 +61,19 @@ class Federation:
 
     @property
     def body(self) -> Body:
-        """The newest."""
+        """The newest body."""
         return self.chain[-1]
 
     def holds(self, body: Digest) -> Body | None:
-        """The body of this digest, if it is one of the chain."""
-        return next((held for held in self.chain if held.digest == body), None)
+        """The body with this digest, if the chain contains it."""
+        return next((known for known in self.chain if known.digest == body), None)
 
     @classmethod
     def parse(cls, data: bytes) -> Federation:
-        """Read a federation file and prove it: a genesis by everybody's consent, each later body by its certificate,
-        each node record by its member's keys.
+        """Parse and verify a federation file: the genesis by every member's consent, each later body by its
+        certificate, each node record by its member's keys.
 
-        Raises Malformed/Untrusted. That the file is the *right* one is the owner's decision, not this function's.
+        Raises Malformed/Untrusted. Whether it is the *right* federation is the owner's decision.
         """
         fields, chain, certificates = _open(data)
         chains = RotationChains(_readable(line for lines in certificates for line in lines))
@@ -85,7 +85,7 @@ class Federation:
     def assemble(
         cls, chain: Sequence[Body], certificates: Sequence[Iterable[bytes]], nodes: Iterable[FederationNode]
     ) -> Federation:
-        """Put a file together, and prove it as everybody will who reads it. Raises Malformed/Untrusted."""
+        """Build a file, and verify it in the same way as its readers. Raises Malformed/Untrusted."""
         lines = tuple(tuple(dict.fromkeys(certificate)) for certificate in certificates)
         return cls.parse(cls(tuple(chain), lines, tuple(nodes)).encode())
 
@@ -102,8 +102,8 @@ class Federation:
 
 
 def prove_bodies(data: bytes) -> tuple[Body, ...]:
-    """The charter bodies of a federation file, proven as `Federation.parse` proves them. Its nodes, who decide nothing,
-    are not looked at. Raises Malformed/Untrusted."""
+    """The charter bodies of a federation file, verified as by `Federation.parse`. Nodes are not verified, because they
+    decide nothing. Raises Malformed/Untrusted."""
     fields, chain, _ = _open(data)
     fields.items("nodes", most=MAX_NODES)
     fields.done()
@@ -111,38 +111,37 @@ def prove_bodies(data: bytes) -> tuple[Body, ...]:
 
 
 def prove_record(entry: Entry, body: Body, chains: RotationChains | None = None) -> NodeRecord:
-    """The record, if a member of `body` signed it with keys listed there, or reached from them by its own rotations.
+    """The record, if a member of `body` signed it with keys listed there, or with keys that its own rotations lead to.
 
-    When it was made does not matter, nor whether rotations are in dispute: every key on every branch counts. Were it
-    otherwise, a rotation that turns up later would un-count a cosigner that had counted (I4), and a member could take
-    back what it witnessed by contradicting itself. A thief of keys, current or retired, starts no branch. A thief of
-    most recovery keys gains little, since the seat counts once, however many keys speak for it; and the owner of the
-    policy ends even that by pinning a body that lists newer keys: from there no branch leads back.
+    The time of the record and disputes between rotations do not matter: every key on every branch counts. Otherwise a
+    later rotation could invalidate a counted cosigner (I4), and a member could withdraw what it witnessed by a
+    conflicting rotation. A stolen key, current or retired, cannot start a branch. Most recovery keys can, but gain
+    little: a seat counts once for any number of keys. Pinning a body that lists newer keys ends that branch.
 
     Raises Malformed/Untrusted.
     """
-    return hear_record(entry, body, chains or RotationChains())[0]
+    return prove_record_states(entry, body, chains or RotationChains())[0]
 
 
-def hear_record(entry: Entry, body: Body, chains: RotationChains) -> tuple[NodeRecord, SigningStates]:
-    """As `prove_record`, and by which keys the member signed."""
+def prove_record_states(entry: Entry, body: Body, chains: RotationChains) -> tuple[NodeRecord, SigningStates]:
+    """As `prove_record`, and also the key states by which the member signed."""
     claimed = parse_node_record(entry)
     member = body.member(claimed.member)
     if member is None:
         raise Untrusted("node record refused", why="its member is not in the pinned charter", code="NON-MEMBER")
-    heard = SigningStates.of(chains.follow(member.key_state), entry.envelope, claimed.bound_keys)
-    return prove_node_record(claimed, entry, heard), heard
+    states = SigningStates.of(chains.follow(member.key_state), entry.envelope, claimed.bound_keys)
+    return prove_node_record(claimed, entry, states), states
 
 
 def _open(data: bytes) -> tuple[Fields, tuple[Body, ...], tuple[tuple[bytes, ...], ...]]:
-    """The file without its nodes, the proven bodies, and the lines that certify each."""
+    """The remaining fields (nodes), the verified bodies, and their certificates."""
     fields = Fields(parse_json(data, limit=MAX_BYTES, what="federation file"), "federation file")
     fields.constant("schema", SCHEMA)
     epochs = [_epoch(item) for item in fields.items("epochs", least=1, most=MAX_EPOCHS)]
     chain, certificates = tuple(body for body, _ in epochs), tuple(lines for _, lines in epochs)
     _certify(chain, certificates)
     if fields.digest("federation") != chain[0].digest:
-        raise Untrusted("federation file refused", why="its bodies are another federation's", code="FEDERATION")
+        raise Untrusted("federation file refused", why="its bodies belong to another federation", code="FEDERATION")
     return fields, chain, certificates
 
 
@@ -161,7 +160,7 @@ def _epoch(item: Json) -> tuple[Body, tuple[bytes, ...]]:
 
 
 def _readable(lines: Iterable[bytes]) -> Iterable[Entry]:
-    """Those that are statements: what else a certificate carries counts for nothing and spoils nothing."""
+    """The lines that are statements. Other lines of a certificate are ignored."""
     for line in lines:
         with contextlib.suppress(Malformed):
             yield parse_entry(line)
@@ -176,7 +175,7 @@ def _node(item: Json, chain: tuple[Body, ...], chains: RotationChains) -> Federa
 
 
 def _proven(entry: Entry, chain: tuple[Body, ...], chains: RotationChains) -> NodeRecord:
-    """The record, under the newest body that proves it: a node need not sign again with each epoch."""
+    """The record, verified by the newest body that proves it: a node does not sign again for each epoch."""
     refusals: list[ComityError] = []
     for body in reversed(chain):
         try:

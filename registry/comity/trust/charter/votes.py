@@ -1,22 +1,16 @@
-"""What surrounds the two readings: drafts, consents, leaving, and a node's word that it took up an epoch.
-
-    draft       a member puts a body forward; the body is a side object, and `text` says why
-    consented   a member that has no vote yet agrees to its seat in exactly this body; a founder to a genesis
-    left        a member asks to be left out of the next body; n changes only when a charter says so
-    adopted     a node (its online key) acts under this body from here on
-
-None of them decides anything but `consented`, for the one who signs it. Source: protocol, sections 5, 7.3 and 7.9.
-
-
-The two readings by which members decide an epoch: INTENT, then RATIFY.
+"""Statements about a charter body: the INTENT and RATIFY votes, drafts, consents, leaving, and adoption.
 
     intent    { prev, epoch, round, body, last_ratified: null | {round, body}, unlock: null | round }
     ratified  { prev, epoch, round, body }
+    draft     a member proposes a body; the body is a side object, and `text` gives the reason
+    consented a member without a vote agrees to its seat in exactly this body; a founder to a genesis
+    left      a member asks to be left out of the next body; only a charter changes the number of members
+    adopted   a node (its online key) acts under this body from now on
 
-`prev` is the body that is changed, `body` the one that shall follow it; rounds count from 1. A reading has one
-spelling: whoever reads it writes it again and compares, so that m signatures of one member are over identical bytes.
-Whose it is and whether it counts is decided elsewhere (`docket`); here is what a reading says, and what makes an INTENT
-void on its face. Source: protocol, section 7.2.
+`prev` is the current body, `body` the proposed next one; rounds count from 1. A vote has exactly one encoding: the
+parser encodes it again and compares, so m signatures of one member cover identical bytes. This module checks content
+only; `certificate` checks signatures and counts. Only votes and consents decide anything. Source: protocol, sections
+5, 7.2, 7.3 and 7.9.
 """
 
 from __future__ import annotations
@@ -38,8 +32,8 @@ MAX_TEXT: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class NamedBody:
-    """The body that one of these statements is about, and who says so: a member, or a node where it is `adopted`."""
+class BodyStatement:
+    """A `draft`, `consented`, `left` or `adopted` statement about a body. `by` is a member, or a node for `adopted`."""
 
     predicate: str
     by: Digest
@@ -50,40 +44,40 @@ class NamedBody:
 
 
 def draft_statement(body: Body, member: Digest, text: str) -> Statement:
-    """Put `body` forward; `text` (at most 4,000 characters) tells the other members why."""
+    """Propose `body`; `text` (at most 4,000 characters) gives the other members the reason."""
     return _draft_statement(DRAFT, body, Author("identity", member), {"text": text})
 
 
 def consent_statement(body: Body, member: Digest) -> Statement:
-    """Agree to exactly `body`; what is signed, where the signers are not in one place."""
+    """Agree to exactly `body`. The statement to sign, for signers in several places."""
     return _draft_statement(CONSENTED, body, Author("identity", member))
 
 
 def consent(body: Body, member: Digest, *signers: Signer) -> Entry:
-    """A member's `consented`. A new seat consents with *all* its keys, a founder with its threshold."""
+    """Sign a member's `consented`. A new seat consents with *all* its keys, a founder with its threshold."""
     return sign_statement(consent_statement(body, member), *signers)
 
 
 def left_statement(body: Body, member: Digest, text: str = "") -> Statement:
-    """Ask to be left out of the body after `body`, the current one."""
+    """Ask to be left out of the body that follows `body`, the current one."""
     return _draft_statement(LEFT, body, Author("identity", member), {"text": text})
 
 
 def adopted_statement(body: Body, node: Digest) -> Statement:
-    """A node's word, under its online key (its id is `node`), that it acts under `body`."""
+    """A node states, under its online key (whose id is `node`), that it acts under `body`."""
     return _draft_statement(ADOPTED, body, Author("node", node))
 
 
-def read_named(entry: Entry) -> NamedBody:
-    """What a `draft`, `consented`, `left` or `adopted` says; nothing is proven. Raises Malformed."""
+def parse_body_statement(entry: Entry) -> BodyStatement:
+    """Parse a `draft`, `consented`, `left` or `adopted`. Verifies no signature. Raises Malformed."""
     statement = entry.statement
     if statement.predicate not in (DRAFT, CONSENTED, LEFT, ADOPTED) or statement.by is None:
         raise Malformed("not about a charter", why=f"a statement of type {statement.predicate[:60]!r}")
     if statement.by.kind != ("node" if statement.predicate == ADOPTED else "identity"):
-        raise Malformed(f"{statement.predicate} is malformed", why=f"a {statement.by.kind} cannot say it")
+        raise Malformed(f"{statement.predicate} is malformed", why=f"a {statement.by.kind} cannot be its author")
     fields = statement.fields()
     prev, texted = fields.take("prev"), statement.predicate in (DRAFT, LEFT)
-    named = NamedBody(
+    named = BodyStatement(
         predicate=statement.predicate,
         by=statement.by.id,
         federation=fields.digest("federation"),
@@ -95,7 +89,7 @@ def read_named(entry: Entry) -> NamedBody:
     if statement.sole_subject() != named.body:
         raise Malformed(f"{statement.predicate} is malformed", why="its subject is another body")
     if [item.digest for item in statement.objects] != [named.body]:
-        raise Malformed(f"{statement.predicate} is malformed", why="its one side object is the body, and nothing else")
+        raise Malformed(f"{statement.predicate} is malformed", why="its only side object must be the body")
     return named
 
 
@@ -115,7 +109,7 @@ RATIFIED: Final = "ratified"
 
 @dataclass(frozen=True, slots=True)
 class RoundBody:
-    """A body, in one round."""
+    """A body in one round."""
 
     round: int
     body: Digest
@@ -123,10 +117,10 @@ class RoundBody:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A member means to ratify `body` in `round`, if a quorum means to. Not yet a vote.
+    """The first vote: the member will ratify `body` in `round` if a quorum has the same intent.
 
     `last_ratified` is the member's last RATIFY for the same `prev`, of an earlier round. `unlock` names the round of
-    the intent-certificate for `body` that allows it to follow that RATIFY.
+    the intent-certificate for `body` that allows this INTENT after that RATIFY.
     """
 
     member: Digest
@@ -145,7 +139,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Ratify:
-    """The vote: `body` shall follow `prev`, since a quorum meant it to in `round`."""
+    """The second vote: `body` follows `prev`, because a quorum signed INTENT for it in `round`."""
 
     member: Digest
     prev: Digest
@@ -157,28 +151,28 @@ class Ratify:
         return _vote_statement(RATIFIED, self, {})
 
 
-Reading: TypeAlias = Intent | Ratify
+Vote: TypeAlias = Intent | Ratify
 
 
-def read_reading(entry: Entry) -> Reading:
-    """What an `intent` or `ratified` statement says; nothing is proven. Raises Malformed, for a second spelling too."""
+def parse_vote(entry: Entry) -> Vote:
+    """Parse an INTENT or RATIFY. Verifies no signature. Raises Malformed, also if the encoding is not canonical."""
     statement = entry.statement
     if statement.predicate not in (INTENT, RATIFIED) or statement.by is None or statement.by.kind != "identity":
-        raise Malformed("not a reading", why="neither an intent nor a ratified statement of a member")
+        raise Malformed("not a vote", why="neither an intent nor a ratified statement of a member")
     fields = statement.fields()
-    reading = _read(fields, statement.by.id, statement.predicate)
+    vote = _read(fields, statement.by.id, statement.predicate)
     fields.done()
-    if reading.statement().encode() != entry.envelope.payload:
-        raise Malformed(f"{statement.predicate} is malformed", why="a second spelling of the same reading")
-    return reading
+    if vote.statement().encode() != entry.envelope.payload:
+        raise Malformed(f"{statement.predicate} is malformed", why="it is not the canonical encoding of this vote")
+    return vote
 
 
-def void(intent: Intent) -> str | None:
-    """Why this INTENT counts for nothing, whatever else is known; None where it may count (7.2)."""
+def void_reason(intent: Intent) -> str | None:
+    """Why this INTENT is void by its own content; None if it may count (7.2)."""
     if not _unlock_is_earlier(intent):
-        return "the certificate that it names is not of an earlier round"
+        return "the intent-certificate that it names is not of an earlier round"
     if not _unlock_covers_lock(intent):
-        return "what it says it ratified is not unlocked by the certificate that it names"
+        return "the intent-certificate that it names does not unlock the body that it ratified"
     return None
 
 
@@ -189,14 +183,14 @@ def _unlock_is_earlier(intent: Intent) -> bool:
 
 def _unlock_covers_lock(intent: Intent) -> bool:
     """7.2: after RATIFY (r, h), an INTENT for b names an intent-certificate for b itself, of a round r' with r <= r' if
-    b = h, r < r' otherwise; so r < s as well. Who ratified nothing names none."""
+    b = h, and r < r' otherwise; so r < s as well. A member that ratified nothing names none."""
     last, unlock = intent.last_ratified, intent.unlock
     if last is None or unlock is None:
         return last is None and unlock is None
     return last.round <= unlock if last.body == intent.body else last.round < unlock
 
 
-def _read(fields: Fields, member: Digest, predicate: str) -> Reading:
+def _read(fields: Fields, member: Digest, predicate: str) -> Vote:
     prev, epoch = fields.digest("prev"), fields.integer("epoch", least=1)
     round_, body = fields.integer("round", least=1), fields.digest("body")
     if predicate == RATIFIED:
@@ -219,10 +213,10 @@ def _unlock(value: Json) -> int | None:
     return None if value is None else Fields({"unlock": value}, INTENT).integer("unlock", least=1)
 
 
-def _vote_statement(predicate: str, reading: Reading, more: dict[str, Json]) -> Statement:
+def _vote_statement(predicate: str, vote: Vote, more: dict[str, Json]) -> Statement:
     return Statement(
         predicate,
-        (Subject("charter", reading.body),),
-        Author("identity", reading.member),
-        {"prev": reading.prev, "epoch": reading.epoch, "round": reading.round, "body": reading.body, **more},
+        (Subject("charter", vote.body),),
+        Author("identity", vote.member),
+        {"prev": vote.prev, "epoch": vote.epoch, "round": vote.round, "body": vote.body, **more},
     )

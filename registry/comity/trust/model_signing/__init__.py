@@ -1,2 +1,2 @@
-"""OpenSSF Model Signing: a `model.sig` read, judged and written. Stricter than the reference tool: see
-`docs/model-signing.md` for what each of them finds."""
+"""OpenSSF Model Signing: reads, judges and writes `model.sig`. Stricter than the reference tool; the differences are in
+`docs/model-signing.md`."""

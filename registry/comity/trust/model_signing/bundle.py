@@ -1,36 +1,28 @@
-"""The envelope of a `model.sig`: a Sigstore bundle, v0.3, with one DSSE signature in it.
+"""The format of a `model.sig`: parsing, comparison with files, and signing.
+
+The file is a Sigstore bundle, v0.3, with exactly one DSSE signature; a second one is refused, because readers that
+check only the first would accept it unchecked. The key or certificate in it is a claim until `judging` has checked it.
 
     {"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json",
      "verificationMaterial":{"publicKey":{"hint":"<hex>"},"tlogEntries":[]},
      "dsseEnvelope":{"payload":"<base64>","payloadType":"application/vnd.in-toto+json",
                      "signatures":[{"keyid":"","sig":"<base64>"}]}}
 
-Exactly one signature, as the bundle's definition says: of a second one, readers that look at the first only would never
-learn that it is bogus. Which key or certificate signed is a claim until `authority` has checked it. Sources: the
-Sigstore bundle's protobuf definition; OpenSSF Model Signing, v1.0.
-
-
-The payload of a `model.sig`: an in-toto statement that lists files, or shards of files, with their digests.
+The payload is an in-toto statement that lists files, or shards of files, with their digests:
 
     {"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"tiny","digest":{"sha256":"<root>"}}],
      "predicateType":"https://model_signing/signature/v1.0",
      "predicate":{"resources":[{"name":"config.json","algorithm":"sha256","digest":"<hex>"},…],
                   "serialization":{"method":"files","hash_type":"sha256","allow_symlinks":false,"ignore_paths":[…]}}}
 
-The root is the SHA-256 over the listed digests and nothing else: names are not in it, so it names no artifact. Nothing
-that the signer asks to ignore is ignored here. Source: OpenSSF Model Signing, v1.0, with its predicate schema.
+The root is the SHA-256 over the listed digests without names, so it does not identify an artifact. Every file counts;
+the signer's `ignore_paths` are not ignored. Whole files by SHA-256, and shards that are a whole file, are compared.
+Files listed by another algorithm or in several shards are reported as *unchecked*.
 
-
-The signed list against the files that are there. Every file counts, whatever the signer asked verifiers to ignore.
-
-What can be compared is compared: whole files by SHA-256, and shards that are a whole file. What is listed by another
-algorithm, or in several shards, is *unchecked*: neither right nor wrong, and never passed over.
-
-
-Writing a `model.sig` that other tools accept: whole files, SHA-256, one ECDSA signature, nothing of our own in it.
-
-The reference tool never looks at the four names in `LEFT_OUT` at the root of a folder, and calls a list that has them
-false. They are left out here, therefore, and strict readers will find them unsigned.
+A `model.sig` written here has whole files, SHA-256 and one ECDSA signature, so that other tools accept it. The
+reference tool ignores the names in `EXCLUDED_NAMES` at the root of a folder and rejects a list that has them; they are
+therefore not signed, and strict readers report them as unsigned. Sources: the Sigstore bundle's protobuf definition;
+OpenSSF Model Signing, v1.0, with its predicate schema.
 """
 
 from __future__ import annotations
@@ -52,16 +44,16 @@ from comity.trust.statement import PAYLOAD_TYPE, pae
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_CERTIFICATES: Final = 10
 MAX_CERTIFICATE: Final = 64 * 1024
-"""Bytes of one certificate, and of a public key that comes along."""
+"""Maximum bytes of one certificate, and of an included public key."""
 MAX_LOG_ENTRIES: Final = 32
 
-_WAYS: Final = ("publicKey", "x509CertificateChain", "certificate")
+_MATERIALS: Final = ("publicKey", "x509CertificateChain", "certificate")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyMaterial:
-    """Signed with a plain key. `hint` is the hex SHA-256 of its PEM text; `pem`, which older signers gave instead, is
-    that text. Both may be absent, and neither is to be believed."""
+    """Signed with a plain key. `hint` is the hex SHA-256 of its PEM text; `pem`, which older signers wrote instead, is
+    that text. Both may be absent, and both are untrusted."""
 
     hint: str = ""
     pem: bytes = b""
@@ -69,14 +61,14 @@ class KeyMaterial:
 
 @dataclass(frozen=True, slots=True)
 class ChainMaterial:
-    """Signed with the key of the first certificate (DER); the others lead towards a root."""
+    """Signed with the key of the first certificate (DER); the others are intermediates."""
 
     certificates: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KeylessMaterial:
-    """Signed with a short-lived certificate (DER) of a Sigstore authority, and logged there in `entries` entries."""
+    """Signed with a short-lived certificate (DER) of a Sigstore authority; its log has `entries` entries for it."""
 
     certificate: bytes
     entries: int
@@ -87,7 +79,7 @@ Material: TypeAlias = KeyMaterial | ChainMaterial | KeylessMaterial
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What is said to have signed, the signed payload, and the one signature."""
+    """The claimed signing key or certificate, the signed payload, and the signature."""
 
     material: Material
     payload: bytes
@@ -95,7 +87,7 @@ class Bundle:
 
     @property
     def signed(self) -> bytes:
-        """The bytes that the signature is over. The faulty encoding of model_signing 0.2 is not among them."""
+        """The signed bytes. The faulty encoding of model_signing 0.2 is not supported."""
         return pae(PAYLOAD_TYPE, self.payload)
 
     @classmethod
@@ -104,7 +96,7 @@ class Bundle:
         fields = Fields(parse_json(data, limit=MAX_MODEL_SIG, what="model.sig"), "model.sig")
         fields.constant("mediaType", MEDIA_TYPE)
         if fields.has("messageSignature"):
-            raise fields.error("it signs a bare message, not a list of files")
+            raise fields.error("it signs a message, not a list of files")
         material = _material(fields.object("verificationMaterial"))
         envelope = fields.object("dsseEnvelope")
         fields.done()
@@ -117,10 +109,11 @@ class Bundle:
         return cls(material, payload, _signature(signatures[0]))
 
     def encode(self) -> bytes:
-        """One JSON line and a line feed. Raises Malformed for a keyless bundle: its log entries are not kept here."""
+        """Return one JSON line and a line feed. Raises Malformed for a keyless bundle: its log entries are not
+        stored."""
         document: dict[str, Json] = {
             "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {**_written(self.material), "tlogEntries": []},
+            "verificationMaterial": {**_to_json(self.material), "tlogEntries": []},
             "dsseEnvelope": {
                 "payload": b64encode(self.payload),
                 "payloadType": PAYLOAD_TYPE,
@@ -131,77 +124,77 @@ class Bundle:
 
 
 def _material(fields: Fields) -> Material:
-    """Whoever signed, by exactly one of the three ways."""
-    ways = [way for way in _WAYS if fields.has(way)]
-    if len(ways) != 1:
-        raise fields.error(f"expected exactly one of {', '.join(_WAYS)}")
+    """Parse the verification material, which has exactly one of `_MATERIALS`."""
+    kinds = [kind for kind in _MATERIALS if fields.has(kind)]
+    if len(kinds) != 1:
+        raise fields.error(f"expected exactly one of {', '.join(_MATERIALS)}")
     entries = len(fields.items("tlogEntries", most=MAX_LOG_ENTRIES)) if fields.has("tlogEntries") else 0
     if fields.has("timestampVerificationData"):
-        fields.object("timestampVerificationData")  # read by whoever checks the log entries, if anybody does
-    material = _by(ways[0], fields.object(ways[0]), entries)
+        fields.object("timestampVerificationData")  # used only by a KeylessVerifier
+    material = _material_of(kinds[0], fields.object(kinds[0]), entries)
     fields.done()
     return material
 
 
-def _by(way: str, given: Fields, entries: int) -> Material:
-    if way == "publicKey":
-        return _key(given)
-    if way == "certificate":
-        material = KeylessMaterial(_raw(given), entries)
+def _material_of(kind: str, fields: Fields, entries: int) -> Material:
+    if kind == "publicKey":
+        return _key(fields)
+    if kind == "certificate":
+        material = KeylessMaterial(_raw_bytes(fields), entries)
     else:
-        items = given.items("certificates", least=1, most=MAX_CERTIFICATES)
-        given.done()
-        return ChainMaterial(tuple(_raw(Fields(item, "model.sig certificate")) for item in items))
-    given.done()
+        items = fields.items("certificates", least=1, most=MAX_CERTIFICATES)
+        fields.done()
+        return ChainMaterial(tuple(_raw_bytes(Fields(item, "model.sig certificate")) for item in items))
+    fields.done()
     return material
 
 
-def _key(given: Fields) -> KeyMaterial:
-    hint = _optional_text(given, "hint")
-    pem = _raw(given) if given.has("rawBytes") else b""
-    if given.has("keyDetails"):
-        given.text("keyDetails", most=100)
-    given.done()
+def _key(fields: Fields) -> KeyMaterial:
+    hint = _optional_text(fields, "hint")
+    pem = _raw_bytes(fields) if fields.has("rawBytes") else b""
+    if fields.has("keyDetails"):
+        fields.text("keyDetails", most=100)
+    fields.done()
     return KeyMaterial(hint, pem)
 
 
-def _raw(given: Fields) -> bytes:
-    raw = b64decode(given.take("rawBytes"))
+def _raw_bytes(fields: Fields) -> bytes:
+    raw = b64decode(fields.take("rawBytes"))
     if not 1 <= len(raw) <= MAX_CERTIFICATE:
-        raise given.error(f"a certificate or key has 1 to {MAX_CERTIFICATE} bytes")
+        raise fields.error(f"a certificate or key has 1 to {MAX_CERTIFICATE} bytes")
     return raw
 
 
 def _signature(item: Json) -> bytes:
     fields = Fields(item, "model.sig signature")
     signature = b64decode(fields.take("sig"))
-    _optional_text(fields, "keyid")  # a hint of no authority
+    _optional_text(fields, "keyid")  # not used
     fields.done()
     return signature
 
 
 def _optional_text(fields: Fields, name: str) -> str:
-    """Writers leave it out, say null, or give an empty string."""
+    """Writers omit this member, or write null or an empty string."""
     value = fields.take(name) if fields.has(name) else None
     if value is not None and not (isinstance(value, str) and len(value) <= 256):
         raise fields.error(f"member {name!r} must be a string of at most 256 characters")
     return value or ""
 
 
-def _written(material: Material) -> dict[str, Json]:
+def _to_json(material: Material) -> dict[str, Json]:
     if isinstance(material, ChainMaterial):
         return {"x509CertificateChain": {"certificates": [{"rawBytes": b64encode(c)} for c in material.certificates]}}
     if isinstance(material, KeylessMaterial):
-        raise Malformed("a keyless bundle cannot be written", why="its log entries are not kept")
+        raise Malformed("a keyless bundle cannot be written", why="its log entries are not stored")
     key: dict[str, Json] = {"hint": material.hint} if material.hint else {}
     return {"publicKey": key | ({"rawBytes": b64encode(material.pem)} if material.pem else {})}
 
 
 TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://model_signing/signature/v1.0"
-BEFORE_V1: Final = "https://model_signing/Digests/v0.1"
-SIZES: Final = {"sha256": 32, "blake3": 32, "blake2b": 64}
-"""Bytes of a digest, by the names of the algorithms that the format knows."""
+PREDICATE_BEFORE_V1: Final = "https://model_signing/Digests/v0.1"
+DIGEST_SIZES: Final = {"sha256": 32, "blake3": 32, "blake2b": 64}
+"""Digest size in bytes, by algorithm name of the format."""
 MAX_NAME: Final = 1200
 MAX_IGNORED: Final = 10_000
 
@@ -212,7 +205,7 @@ _SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,15}):(?P<end>0|[1-9]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A file, by the hex digest of its content; or its bytes from `start` to before `end`, where it is a shard."""
+    """A file with the hex digest of its content, or a shard: its bytes from `start` up to, without, `end`."""
 
     path: str
     digest: str
@@ -222,10 +215,11 @@ class Resource:
     def __post_init__(self) -> None:
         if self.path == ".":
             raise Malformed("model.sig is malformed", why="it signs a file without a folder")
-        if not _relative(self.path):
-            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} is no path below the model's folder")
+        if not _is_relative(self.path):
+            why = f"{self.path[:120]!r} is not a path inside the model's folder"
+            raise Malformed("model.sig is malformed", why=why)
         if any(unicodedata.category(character) in CONTROLS for character in self.path):
-            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} holds a control character")
+            raise Malformed("model.sig is malformed", why=f"{self.path[:120]!r} contains a control character")
         if self.end is not None and not self.start < self.end:
             raise Malformed("model.sig is malformed", why=f"a shard of {self.path[:120]!r} is empty")
 
@@ -236,8 +230,8 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatement:
-    """What was signed. `model` is what the signer called the folder; `shard_size` is None where whole files are listed.
-    `ignored` are the paths that the signer asks verifiers to pass over."""
+    """The signed list. `model` is the signer's name for the folder; `shard_size` is None if whole files are listed.
+    `ignored` are the paths that the signer asks verifiers to ignore."""
 
     model: str
     resources: tuple[Resource, ...]
@@ -261,19 +255,21 @@ class ModelStatement:
         fields = Fields(document, "model.sig payload")
         fields.constant("_type", TYPE)
         kind = fields.text("predicateType")
-        if kind == BEFORE_V1:
-            raise fields.error("it was made before the format's version 1.0, which guards less; sign the model again")
+        if kind == PREDICATE_BEFORE_V1:
+            raise fields.error(
+                "it was made before version 1.0 of the format, which protects less; sign the model again"
+            )
         if kind != PREDICATE:
             raise fields.error(f"predicate type {kind[:80]!r} is not {PREDICATE}")
         model, root = _subject(fields)
         statement = _predicate(model, fields.object("predicate"))
         fields.done()
         if statement.root != root:
-            raise fields.error("its root digest is not that of the files it lists")
+            raise fields.error("the root digest does not match the listed files")
         return statement
 
     def encode(self) -> bytes:
-        """As RFC 8785 JSON, without what the format's schema does not know."""
+        """Encode as RFC 8785 JSON, with members of the format's schema only."""
         sharded = self.shard_size is not None
         algorithm = f"{self.algorithm}-sharded-{self.shard_size}" if sharded else self.algorithm
         serialization: dict[str, Json] = {
@@ -310,7 +306,7 @@ def _predicate(model: str, predicate: Fields) -> ModelStatement:
     serialization, items = predicate.object("serialization"), predicate.items("resources", most=MAX_FILES)
     predicate.done()
     method = serialization.choice("method", ("files", "shards"))
-    algorithm = serialization.choice("hash_type", tuple(SIZES))
+    algorithm = serialization.choice("hash_type", tuple(DIGEST_SIZES))
     symlinks = serialization.take("allow_symlinks") if serialization.has("allow_symlinks") else False
     if not isinstance(symlinks, bool):
         raise serialization.error("member 'allow_symlinks' must be true or false")
@@ -325,33 +321,33 @@ def _predicate(model: str, predicate: Fields) -> ModelStatement:
 
 
 def _resource(item: Json, algorithm: str, *, sharded: bool) -> Resource:
-    """Further members of a resource are allowed by the format, and say nothing here."""
+    """Parse a resource. The format allows further members; they are ignored."""
     fields = Fields(item, "model.sig resource")
-    name, said, digest = fields.text("name", most=MAX_NAME), fields.text("algorithm"), fields.text("digest")
-    match = _SHARDED.match(said) if sharded else None
-    if (match["algorithm"] if match else said) != algorithm:
-        raise fields.error(f"algorithm {said[:40]!r} is not the list's, {algorithm}")
-    if len(digest) != 2 * SIZES[algorithm] or not _HEX.match(digest):
-        raise fields.error(f"a {algorithm} digest has {2 * SIZES[algorithm]} lower-case hex digits")
+    name, listed, digest = fields.text("name", most=MAX_NAME), fields.text("algorithm"), fields.text("digest")
+    match = _SHARDED.match(listed) if sharded else None
+    if (match["algorithm"] if match else listed) != algorithm:
+        raise fields.error(f"algorithm {listed[:40]!r} is not the algorithm of the list, {algorithm}")
+    if len(digest) != 2 * DIGEST_SIZES[algorithm] or not _HEX.match(digest):
+        raise fields.error(f"a {algorithm} digest has {2 * DIGEST_SIZES[algorithm]} lower-case hex digits")
     if not sharded:
         return Resource(name, digest)
     shard = _SHARD.match(name)
     if shard is None:
-        raise fields.error(f"{name[:80]!r} does not say which part of a file it is")
+        raise fields.error(f"{name[:80]!r} does not name a part of a file")
     return Resource(shard["path"], digest, int(shard["start"]), int(shard["end"]))
 
 
-def _relative(path: str) -> bool:
+def _is_relative(path: str) -> bool:
     return "\\" not in path and not any(segment in ("", ".", "..") for segment in path.split("/"))
 
 
-_ASKED = "; its signer asks verifiers to ignore it"
+_IGNORED_NOTE = "; its signer asks verifiers to ignore it"
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the list says of the files: each text names a path first. `right` counts files that are as signed;
-    `tolerated` are unsigned files that the owner lets be."""
+    """The result of comparing files with the signed list. Each text begins with a path. `right` is the number of files
+    that match; `tolerated` are unsigned files that the policy allows."""
 
     right: int
     wrong: tuple[str, ...]
@@ -362,44 +358,44 @@ class Coverage:
 
     @property
     def false(self) -> tuple[str, ...]:
-        """What cannot be if the signer signed this folder."""
+        """Errors that are impossible in the folder that the signer signed."""
         return self.wrong + self.unsigned
 
 
-def cover(statement: ModelStatement, files: Iterable[FoundFile], allowed: Iterable[str] = ()) -> Coverage:
-    """Compare.
+def compare_files(statement: ModelStatement, files: Iterable[FoundFile], allowed: Iterable[str] = ()) -> Coverage:
+    """Compare the files of a folder with the signed list.
 
     Args:
-        files: all that is in the folder. The signature file itself is passed over.
-        allowed: paths, and folders, of which unsigned files are tolerated.
+        files: all files in the folder. The signature file itself is ignored.
+        allowed: paths and folders whose files may be unsigned.
     """
     found = {file.path: file for file in files if file.path != MODEL_SIG}
     listed: dict[str, list[Resource]] = {}
     for resource in statement.resources:
         listed.setdefault(resource.path, []).append(resource)
     states = {path: _compare(parts, found[path], statement) for path, parts in listed.items() if path in found}
-    strangers = [path for path in found if path not in listed]
-    accepted, ignored = _bare(allowed), _bare(statement.ignored)
-    tolerated = {path for path in strangers if _within(path, accepted)}
+    unlisted = [path for path in found if path not in listed]
+    allowed_paths, ignored = _without_slash(allowed), _without_slash(statement.ignored)
+    tolerated = {path for path in unlisted if _within(path, allowed_paths)}
     return Coverage(
         right=sum(1 for wrong, unchecked in states.values() if not wrong and not unchecked),
         wrong=tuple(f"{path}: {wrong}" for path, (wrong, _) in states.items() if wrong),
         missing=tuple(f"{path}: signed, and not here" for path in listed if path not in found),
         unsigned=tuple(
-            f"{path}: not signed{_ASKED if _within(path, ignored) else ''}"
-            for path in strangers
+            f"{path}: not signed{_IGNORED_NOTE if _within(path, ignored) else ''}"
+            for path in unlisted
             if path not in tolerated
         ),
-        tolerated=tuple(f"{path}: not signed, which the policy allows" for path in strangers if path in tolerated),
+        tolerated=tuple(f"{path}: not signed, which the policy allows" for path in unlisted if path in tolerated),
         unchecked=tuple(f"{path}: {why}" for path, (_, why) in states.items() if why),
     )
 
 
 def _compare(parts: list[Resource], found: FoundFile, statement: ModelStatement) -> tuple[str, str]:
-    """(what is wrong, what could not be checked); both empty where the file is as signed."""
+    """Return (error, why it could not be checked); both are empty if the file is as signed."""
     if found.kind != "file":
         return ("a link out of the folder" if found.kind == "link" else "not a regular file"), ""
-    if (wrong := _torn(parts, found.size)) is not None:
+    if (wrong := _shard_error(parts, found.size)) is not None:
         return wrong, ""
     if statement.algorithm != "sha256":
         return "", f"signed by {statement.algorithm}, which is not computed here"
@@ -408,54 +404,54 @@ def _compare(parts: list[Resource], found: FoundFile, statement: ModelStatement)
     return ("its bytes are not the signed ones" if parts[0].digest != found.sha256 else ""), ""
 
 
-def _torn(parts: list[Resource], size: int) -> str | None:
-    """Shards have to be the whole file, once."""
+def _shard_error(parts: list[Resource], size: int) -> str | None:
+    """Return the error if the shards do not cover the file exactly once."""
     if parts[0].end is None:
         return None
     at = 0
     for part in sorted(parts, key=lambda part: part.start):
         if part.start != at or part.end is None:
-            return "its signed parts do not make a whole"
+            return "its signed parts do not cover the file exactly once"
         at = part.end
     return None if at == size else f"{size} bytes instead of {at}"
 
 
 def _within(path: str, folders: Set[str]) -> bool:
-    """Whether `path`, or a folder that it is in, is among `folders`: in time that does not grow with them."""
+    """Whether `path` or one of its folders is in `folders`. The time does not depend on the number of `folders`."""
     parts = path.split("/")
     return any("/".join(parts[:count]) in folders for count in range(1, len(parts) + 1))
 
 
-def _bare(folders: Iterable[str]) -> frozenset[str]:
+def _without_slash(folders: Iterable[str]) -> frozenset[str]:
     return frozenset(folder.rstrip("/") for folder in folders)
 
 
-LEFT_OUT: Final = (".git", ".gitattributes", ".github", ".gitignore")
+EXCLUDED_NAMES: Final = (".git", ".gitattributes", ".github", ".gitignore")
 
 
-def left_out(path: str) -> bool:
-    """Whether no signature of ours covers this file of an artifact."""
-    return path == MODEL_SIG or path.partition("/")[0] in LEFT_OUT
+def is_excluded(path: str) -> bool:
+    """Whether a `model.sig` written here does not list this file."""
+    return path == MODEL_SIG or path.partition("/")[0] in EXCLUDED_NAMES
 
 
-def list_files(model: str, files: Iterable[FileEntry]) -> ModelStatement:
-    """What to sign about a folder that is called `model`. Raises Malformed where nothing is left to sign."""
-    resources = [Resource(file.path, file.sha256) for file in files if not left_out(file.path)]
+def statement_of_files(model: str, files: Iterable[FileEntry]) -> ModelStatement:
+    """Return the statement to sign for a folder named `model`. Raises Malformed (EMPTY) if there is no file to sign."""
+    resources = [Resource(file.path, file.sha256) for file in files if not is_excluded(file.path)]
     if not resources:
-        raise Malformed("nothing to sign", why="no file that a model.sig covers", code="EMPTY")
-    ignored = sorted({*LEFT_OUT, *RESERVED, MODEL_SIG})
+        raise Malformed("nothing to sign", why="there is no file that a model.sig can list", code="EMPTY")
+    ignored = sorted({*EXCLUDED_NAMES, *RESERVED, MODEL_SIG})
     return ModelStatement(model, tuple(sorted(resources, key=lambda resource: resource.path)), ignored=tuple(ignored))
 
 
 def sign_model(statement: ModelStatement, key: PrivateKey) -> bytes:
-    """The bytes of the `model.sig`; the same each time. Raises Malformed unless the key is on P-256 or P-384."""
+    """Return the bytes of the `model.sig` (deterministic). Raises Malformed unless the key is on P-256 or P-384."""
     public = ModelKey.of_raw(key.public)
     unsigned = Bundle(KeyMaterial(public.hint), statement.encode(), b"")
     return Bundle(unsigned.material, unsigned.payload, ecdsa_der(key.public.alg, key.sign(unsigned.signed))).encode()
 
 
 def signed_by(data: bytes, key: ModelKey) -> bool:
-    """Whether these are the bytes of a `model.sig` by `key`, about whatever files."""
+    """Whether `data` is a `model.sig` signed by `key`; the files are not compared."""
     try:
         bundle = Bundle.parse(data)
         key.verify(bundle.signature, bundle.signed)

@@ -1,15 +1,12 @@
-"""Elliptic-curve keys as OpenSSF Model Signing uses them: P-256, P-384 and P-521, each with the hash of its size.
+"""Keys and certificate chains of OpenSSF Model Signing.
 
-A key is told by its PEM text (SubjectPublicKeyInfo, as OpenSSL writes it): the SHA-256 of that text is the hint that a
-`model.sig` carries.
+Keys are on P-256, P-384 or P-521, each with the hash of its size. The SHA-256 of the PEM text (SubjectPublicKeyInfo, as
+OpenSSL writes it) is the hint in a `model.sig` that identifies the key.
 
-
-Certificate chains of a `model.sig`, judged at a moment that is given.
-
-The moment is the owner's `as_of`, or one by which others had seen the signature; never the certificate's own
-`not valid before`, at which a leaf that expired years ago would still pass. Revocation is not checked: there is nothing
-to check it by without a network. Source: RFC 5280 as `cryptography.x509.verification` implements it; OpenSSF Model
-Signing v1.0 for what a leaf has to allow.
+A chain is judged at a given time: the owner's `as_of`, or a time by which cosigners had seen the signature; never the
+certificate's own `not valid before`, because then a leaf that expired years ago would still pass. Revocation is not
+checked, because that needs a network. Sources: RFC 5280 as `cryptography.x509.verification` implements it; OpenSSF
+Model Signing v1.0 for the required usage of a leaf.
 """
 
 from __future__ import annotations
@@ -48,7 +45,8 @@ _CURVES: Final[dict[str, ec.EllipticCurve]] = {"ecdsa-p256": ec.SECP256R1(), "ec
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """A public key that may sign models. `hint` is the SHA-256 of its PEM text, which is how others name it."""
+    """A public key that may sign models. `hint` is the SHA-256 of its PEM text, by which a `model.sig` names the
+    key."""
 
     pem: bytes
     algorithm: str
@@ -59,7 +57,7 @@ class ModelKey:
 
     @classmethod
     def parse(cls, text: bytes) -> ModelKey:
-        """Read a public key in PEM, however it is wrapped. Raises Malformed for anything but the three curves."""
+        """Read a public key in PEM, with any line length. Raises Malformed (MODEL-KEY) for other keys."""
         try:
             key = serialization.load_pem_public_key(text)
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -70,7 +68,7 @@ class ModelKey:
 
     @classmethod
     def of(cls, key: object) -> ModelKey:
-        """Raises Malformed for anything but a public key on one of the three curves."""
+        """Raises Malformed (MODEL-KEY) if `key` is not a public key on one of the three curves."""
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
             why = "models are signed with keys on P-256, P-384 or P-521"
             raise Malformed("not a model-signing key", why=why, code="MODEL-KEY")
@@ -79,43 +77,43 @@ class ModelKey:
 
     @classmethod
     def of_raw(cls, key: PublicKey) -> ModelKey:
-        """The same key as one of Comity's. Raises Malformed unless it is on P-256 or P-384."""
+        """Convert a Comity public key. Raises Malformed (MODEL-KEY) unless it is on P-256 or P-384."""
         if key.alg not in _CURVES:
-            why = f"models are signed with ECDSA, and this is {key.alg}"
+            why = f"models are signed with ECDSA on P-256 or P-384, and this key is {key.alg}"
             raise Malformed("not a model-signing key", why=why, code="MODEL-KEY")
         return cls.of(ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[key.alg], key.raw))
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Raises Untrusted unless `signature` over `message` is this key's."""
+        """Raises Untrusted (MODEL-SIG) unless `signature` is a signature of `message` by this key."""
         key = serialization.load_pem_public_key(self.pem)
         assert isinstance(key, ec.EllipticCurvePublicKey)  # no other is made into a ModelKey
         try:
             key.verify(signature, message, ec.ECDSA(_HASHES[key.curve.name][1]))
         except InvalidSignature as error:
-            why = f"it is not {self.algorithm} key {self.hint[:16]}'s over this list of files"
+            why = f"it is not a signature of this list of files by {self.algorithm} key {self.hint[:16]}"
             raise Untrusted("bad signature", why=why, code="MODEL-SIG") from error
 
 
 E = TypeVar("E", x509.KeyUsage, x509.ExtendedKeyUsage)
 
 MAX_ROOTS: Final = 1000
-_LATEST: Final = 253_402_300_799  # the end of year 9999, beyond which certificates tell no time
+_MAX_TIME: Final = 253_402_300_799  # the end of year 9999, the latest time in a certificate
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedTime:
-    """POSIX seconds, and who says that it is then: words that end a sentence, such as `as_of of the policy`."""
+    """A time (POSIX seconds) and its source, as text at the end of a sentence, such as `as_of of the policy`."""
 
     at: int
     source: str
 
     def __str__(self) -> str:
-        return f"{_time(self.at):%Y-%m-%dT%H:%M:%SZ}, {self.source}"
+        return f"{_datetime(self.at):%Y-%m-%dT%H:%M:%SZ}, {self.source}"
 
 
 @dataclass(frozen=True, slots=True)
 class SigningCertificate:
-    """Whose certificate signed, by a chain that holds: its subject, its key, and the root that it leads to."""
+    """A certificate whose chain verified: its subject, its key, and the root of the chain."""
 
     subject: str
     key: ModelKey
@@ -123,7 +121,7 @@ class SigningCertificate:
 
 
 def parse_roots(text: bytes) -> tuple[bytes, ...]:
-    """The certificates (DER) in a PEM file. Raises Malformed."""
+    """Return the certificates (DER) of a PEM file. Raises Malformed (MODEL-KEY)."""
     try:
         found = x509.load_pem_x509_certificates(text)
         roots = tuple(dict.fromkeys(root.public_bytes(Encoding.DER) for root in found))
@@ -136,74 +134,74 @@ def parse_roots(text: bytes) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CertificateChain:
-    """A leaf and what leads from it towards a root, as a bundle brings them."""
+    """The leaf and the intermediate certificates of a bundle."""
 
     leaf: x509.Certificate
     others: tuple[x509.Certificate, ...]
 
     @classmethod
     def parse(cls, certificates: Sequence[bytes]) -> CertificateChain:
-        """Read certificates (DER), leaf first. Raises Untrusted (code MODEL-SIG) for what is none."""
+        """Read certificates (DER), leaf first. Raises Untrusted (MODEL-SIG) if one is malformed."""
         leaf, *others = (_load(der) for der in certificates)
         return cls(leaf, tuple(others))
 
     @property
     def key(self) -> ModelKey:
-        """The leaf's key, whether or not the chain holds. Raises Untrusted for one that cannot sign models."""
+        """The leaf's key, also if the chain does not verify. Raises Untrusted (MODEL-SIG) if it cannot sign models."""
         try:
             return ModelKey.of(self.leaf.public_key())
         except (Malformed, ValueError, UnsupportedAlgorithm) as error:
-            raise _untrusted("its certificate has no key that signs models", str(error)[:200]) from error
+            raise _untrusted("the certificate has no key that can sign models", str(error)[:200]) from error
 
-    def valid_at(self, moment: TrustedTime) -> bool:
-        """Whether no certificate here had expired, or was not valid yet. A cheap question before `follow`."""
-        return self._starts <= _time(moment.at) <= self._ends
+    def valid_at(self, time: TrustedTime) -> bool:
+        """Whether `time` is in the validity period of all certificates. A cheap check before `verify`."""
+        return self._not_before <= _datetime(time.at) <= self._not_after
 
     @property
     def validity(self) -> str:
-        return f"valid from {self._starts:%Y-%m-%d} to {self._ends:%Y-%m-%d}"
+        return f"valid from {self._not_before:%Y-%m-%d} to {self._not_after:%Y-%m-%d}"
 
     @property
-    def _starts(self) -> datetime.datetime:
+    def _not_before(self) -> datetime.datetime:
         return max(each.not_valid_before_utc for each in (self.leaf, *self.others))
 
     @property
-    def _ends(self) -> datetime.datetime:
+    def _not_after(self) -> datetime.datetime:
         return min(each.not_valid_after_utc for each in (self.leaf, *self.others))
 
-    def follow(self, roots: Sequence[bytes], moment: TrustedTime) -> SigningCertificate:
-        """Follow the chain to one of `roots` (DER), every certificate being valid at `moment`.
+    def verify(self, roots: Sequence[bytes], time: TrustedTime) -> SigningCertificate:
+        """Verify the chain up to one of `roots` (DER), with every certificate valid at `time`.
 
-        Raises Untrusted (code MODEL-SIG) where it does not lead there, or the leaf may not sign.
+        Raises Untrusted (MODEL-SIG) if the chain does not verify or the leaf may not sign.
         """
-        verifier = _verifier([_load(der) for der in roots], moment)
+        verifier = _verifier([_load(der) for der in roots], time)
         try:
             found = verifier.verify(self.leaf, list(self.others)).chain
         except (VerificationError, x509.UnsupportedGeneralNameType, ValueError) as error:
-            why = f"at {moment}: {str(error).partition(' (encountered')[0][:200]}"
-            raise _untrusted("its certificate does not hold", why) from error
-        _may_sign(self.leaf)
+            why = f"at {time}: {str(error).partition(' (encountered')[0][:200]}"
+            raise _untrusted("the certificate does not verify", why) from error
+        _check_usage(self.leaf)
         return SigningCertificate(_subject(self.leaf), self.key, _subject(found[-1]))
 
 
-def _verifier(roots: list[x509.Certificate], moment: TrustedTime) -> ClientVerifier:
-    """The rules of the web's certificates for authorities; a leaf needs neither a host name nor a web purpose."""
+def _verifier(roots: list[x509.Certificate], time: TrustedTime) -> ClientVerifier:
+    """A verifier with the WebPKI rules for authorities; a leaf needs neither a host name nor a TLS purpose."""
     authorities = ExtensionPolicy.webpki_defaults_ca().may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
-    builder = PolicyBuilder().store(Store(roots)).time(_time(moment.at).replace(tzinfo=None))
+    builder = PolicyBuilder().store(Store(roots)).time(_datetime(time.at).replace(tzinfo=None))
     builder = builder.extension_policies(ca_policy=authorities, ee_policy=ExtensionPolicy.permit_all())
     return builder.build_client_verifier()
 
 
-def _may_sign(leaf: x509.Certificate) -> None:
-    """What a leaf has to allow."""
+def _check_usage(leaf: x509.Certificate) -> None:
+    """Raises Untrusted (MODEL-SIG) unless the leaf allows digital signatures or code signing."""
     try:
         usage = _extension(leaf, x509.KeyUsage)
         purposes = _extension(leaf, x509.ExtendedKeyUsage)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise _untrusted("its certificate is not understood", str(error)[:200]) from error
+        raise _untrusted("the certificate's extensions are malformed", str(error)[:200]) from error
     signs = usage is not None and usage.digital_signature
     if not signs and (purposes is None or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
-        raise _untrusted("its certificate is not for signing", "neither digital signatures nor code signing")
+        raise _untrusted("the certificate is not for signing", "it allows neither digital signatures nor code signing")
 
 
 def _extension(leaf: x509.Certificate, kind: type[E]) -> E | None:
@@ -217,7 +215,7 @@ def _load(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion) as error:
-        raise _untrusted("its certificate is no certificate", str(error)[:200]) from error
+        raise _untrusted("the certificate is malformed", str(error)[:200]) from error
 
 
 def _subject(certificate: x509.Certificate) -> str:
@@ -227,8 +225,8 @@ def _subject(certificate: x509.Certificate) -> str:
         return "a subject that cannot be read"
 
 
-def _time(at: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(min(at, _LATEST), datetime.UTC)
+def _datetime(at: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(min(at, _MAX_TIME), datetime.UTC)
 
 
 def _untrusted(what: str, why: str) -> Untrusted:

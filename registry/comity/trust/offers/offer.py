@@ -1,19 +1,14 @@
-"""What an offer has to give, and what is asked for or given out of it. Integers only.
+"""The offer document: what a provider lends, where the machines are, who may ask, and on which terms. Integers only.
 
-A *slice* is a number of equal nodes, and an amount in units of the offer's measure that may be given out of them
-altogether. An *allocation* is nodes of one slice over an interval, and how much may be used within it. A window is cut
-into granules; allocations begin and end at their boundaries. Source: protocol, section 9.
-
-
-What surrounds the machines of an offer: where they stand, who may ask, on which terms, and what runs them.
-
-`offer`: what a provider lends, in one document that is named by its SHA-256.
+A *slice* is a number of equal nodes, with a total amount in units of the offer's measure that may be granted from them.
+An *allocation* is nodes of one slice over an interval, and the amount that may be used within it. A window is divided
+into granules; allocations begin and end at granule boundaries.
 
     {"schema":"comity/offer/v1","provider":"…","log":"node-ch/log+1a2b3c4d+AZ…","title":"Spare H100 nodes",…}
 
-The document names the one log that may grant it. A later offer may supersede it there: then the chain of grants goes
-on under the new terms, and nothing that was given out is taken back. That the same hardware does not stand in two
-offers is the provider's word; nobody can prove it. Source: protocol, section 9.
+An offer is identified by the SHA-256 of its document, which names the only log that may grant it. A later offer in that
+log may supersede it: the chain of grants continues under the new terms, and grants stay valid. Nobody can prove that
+the same hardware is not in two offers: the provider states it. Source: protocol, section 9.
 """
 
 from __future__ import annotations
@@ -38,21 +33,21 @@ MAX_NODES: Final = 10**6
 MAX_SLICES: Final = 8
 MAX_ATTRIBUTES: Final = 32
 MAX_GRANULES: Final = 100_000
-"""Granules of a window: what a profile of it may grow to."""
+"""Maximum granules of a window; bounds the size of its profile."""
 
-_WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` up to `end`, POSIX seconds. Raises Malformed for an empty one."""
+    """From `start` up to `end`, POSIX seconds. Raises Malformed if empty."""
 
     start: int
     end: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= MAX_TIME:
-            raise Malformed("not a window", why="it ends before it begins, or beyond all times")
+            raise Malformed("not a window", why=f"expected 0 <= start < end <= {MAX_TIME}")
 
     @classmethod
     def read(cls, fields: Fields) -> Window:
@@ -66,7 +61,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Granularity:
-    """The least that is given out, and what all that is given out is a multiple of: nodes, seconds, amount."""
+    """Smallest unit of a grant: nodes, seconds, amount. Every grant is a multiple of it."""
 
     nodes: int = 1
     seconds: int = HOUR
@@ -91,17 +86,17 @@ class Slice:
     """Equal nodes that are offered together.
 
     Attributes:
-        name: within the offer; what allocations refer to.
-        vendor, accelerator: in SkyPilot's spelling (`NVIDIA`, `H100`); empty where `count` is 0.
+        name: unique within the offer; allocations refer to it.
+        vendor, accelerator: SkyPilot's names (`NVIDIA`, `H100`); empty if `count` is 0.
         count: accelerators of one node.
-        memory_gib: of one accelerator.
-        interconnect: between the accelerators of a node (`NVLink`); empty for none, or not said.
-        nodes: how many there are at every instant of the window.
+        memory_gib: memory of one accelerator.
+        interconnect: between the accelerators of a node (`NVLink`); empty for none or unknown.
+        nodes: number of nodes at every instant of the window.
         cpus, ram_gib, disk_gib: of one node.
-        fabric: between the nodes (`InfiniBand NDR`); empty for none, or not said.
-        amount: that may be given out altogether, in units of the offer's measure.
-        attributes: what else there is to say; names are free.
-        strict: whoever does not understand every attribute is not to use the slice.
+        fabric: between the nodes (`InfiniBand NDR`); empty for none or unknown.
+        amount: total that may be granted, in units of the offer's measure.
+        attributes: further properties; names are free.
+        strict: a reader that does not know every attribute must not use the slice.
     """
 
     name: str
@@ -120,10 +115,10 @@ class Slice:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if not _WORD.match(self.name):
+        if not _NAME.match(self.name):
             raise Malformed("slice is malformed", why=f"its name {self.name[:40]!r} is not a short lower-case word")
         if bool(self.accelerator) != (self.count > 0):
-            raise Malformed("slice is malformed", why="an accelerator and how many a node has come together")
+            raise Malformed("slice is malformed", why="an accelerator needs a count, and a count needs an accelerator")
         names = [name for name, _ in self.attributes]
         if names != sorted(set(names)) or len(names) > MAX_ATTRIBUTES:
             raise Malformed("slice is malformed", why=f"at most {MAX_ATTRIBUTES} attributes, each once, sorted by name")
@@ -145,7 +140,7 @@ class Slice:
             fabric=fields.text("fabric", least=0, most=100),
             amount=fields.integer("amount", least=1, most=MAX_AMOUNT),
             attributes=_attributes(fields.take("attributes")),
-            strict=read_flag(fields, "strict"),
+            strict=read_bool(fields, "strict"),
         )
         fields.done()
         return made
@@ -169,18 +164,18 @@ class Slice:
         }
 
     def same_kind(self, other: Slice) -> bool:
-        """Whether what was given out of one can be kept by the other."""
+        """Whether grants of this slice may continue with the other."""
         kind = (self.name, self.vendor, self.accelerator, self.count, self.memory_gib)
         return kind == (other.name, other.vendor, other.accelerator, other.count, other.memory_gib)
 
-    def most(self, measure: str, nodes: int, seconds: int) -> int:
-        """How much of `measure` that many nodes give in so long, rounded down."""
+    def max_amount(self, measure: str, nodes: int, seconds: int) -> int:
+        """Amount of `measure` that `nodes` nodes give in `seconds`, rounded down."""
         return nodes * seconds * (self.count if measure == ACCELERATOR_HOURS else 1) // HOUR
 
 
 @dataclass(frozen=True, slots=True)
 class SliceAllocation:
-    """`nodes` of the slice called `slice` from `start` up to `end`, and at most `amount` used of them in all."""
+    """`nodes` nodes of the slice named `slice` from `start` up to `end`, with at most `amount` used in total."""
 
     slice: str
     nodes: int
@@ -190,7 +185,7 @@ class SliceAllocation:
 
     def __post_init__(self) -> None:
         if not (1 <= self.nodes <= MAX_NODES and 1 <= self.amount <= MAX_AMOUNT):
-            raise Malformed("allocation is malformed", why="it has at least one node and an amount of one")
+            raise Malformed("allocation is malformed", why="nodes and amount are at least 1")
         Window(self.start, self.end)
 
     @classmethod
@@ -217,15 +212,15 @@ class SliceAllocation:
 
 
 def read_allocations(fields: Fields, name: str = "allocations") -> tuple[SliceAllocation, ...]:
-    """1 to 8 allocations, each of another slice. Raises Malformed."""
+    """1 to 8 allocations, at most one of each slice. Raises Malformed."""
     found = tuple(SliceAllocation.read(item) for item in fields.items(name, least=1, most=MAX_SLICES))
     if len({allocation.slice for allocation in found}) != len(found):
-        raise fields.error("a slice is asked for twice")
+        raise fields.error("a slice is named twice")
     return found
 
 
-def read_flag(fields: Fields, name: str) -> bool:
-    """A member that is true or false. Raises Malformed."""
+def read_bool(fields: Fields, name: str) -> bool:
+    """A Boolean member. Raises Malformed."""
     value = fields.take(name)
     if not isinstance(value, bool):
         raise fields.error(f"member {name!r} must be true or false")
@@ -242,15 +237,15 @@ def _attributes(value: Json) -> tuple[tuple[str, str], ...]:
 
 
 def read_amounts(fields: Fields, name: str = "amounts") -> tuple[int, ...]:
-    """1 to 8 amounts, in the order of a grant's allocations; not all 0. Raises Malformed."""
+    """1 to 8 amounts in the order of a grant's allocations, not all 0. Raises Malformed."""
     found = tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
     if not any(found):
-        raise fields.error("nothing is used")
+        raise fields.error("all amounts are 0")
     return found
 
 
 def read_remaining(fields: Fields, name: str = "remaining") -> tuple[int, ...]:
-    """1 to 8 amounts, in the order of an offer's slices. Raises Malformed."""
+    """1 to 8 amounts in the order of an offer's slices. Raises Malformed."""
     return tuple(_amount(item) for item in fields.items(name, least=1, most=MAX_SLICES))
 
 
@@ -269,13 +264,13 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 
 @dataclass(frozen=True, slots=True)
 class OfferLocation:
-    """Where the machines stand and who may reach them by law: the provider's own words.
+    """Location of the machines and legal reach, as the provider states them.
 
     Attributes:
         jurisdiction: ISO 3166-1 alpha-2, or a name that a charter defines.
-        operator: who runs them.
-        cloud_parent: whose cloud they are; empty where they are nobody's.
-        legal_reach: jurisdictions whose courts can order the operator or its parent, the own one included.
+        operator: operator of the machines.
+        cloud_parent: owner of the cloud; empty for none.
+        legal_reach: jurisdictions whose courts can order the operator or its parent, including its own.
     """
 
     jurisdiction: str
@@ -311,8 +306,10 @@ class OfferLocation:
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
-    """Who may ask: `anyone`, `members` of the provider's federation, or those `listed` by identity. `jurisdictions`,
-    where there are any, narrows it to members of these."""
+    """Who may request: `anyone`, `members` of the provider's federation, or identities that are `listed`.
+
+    `jurisdictions`, if not empty, restricts it to members of these.
+    """
 
     who: str = "members"
     identities: tuple[Digest, ...] = ()
@@ -320,7 +317,9 @@ class Eligibility:
 
     def __post_init__(self) -> None:
         if self.who not in ELIGIBLE or (self.who == "listed") != bool(self.identities):
-            raise Malformed("eligibility is malformed", why=f"one of {', '.join(ELIGIBLE)}; listed ones by identity")
+            raise Malformed(
+                "eligibility is malformed", why=f"one of {', '.join(ELIGIBLE)}; only 'listed' has identities"
+            )
         for code in self.jurisdictions:
             check_jurisdiction(code)
         for items in (self.identities, self.jurisdictions):
@@ -341,7 +340,7 @@ class Eligibility:
         return {"who": self.who, "identities": list(self.identities), "jurisdictions": list(self.jurisdictions)}
 
     def admits(self, identity: Digest, jurisdiction: str | None) -> bool:
-        """Whether an identity may ask. `jurisdiction` is its seat's; None for one without a seat."""
+        """Whether an identity may request. `jurisdiction` is that of its seat; None if it has no seat."""
         if self.jurisdictions and jurisdiction not in self.jurisdictions:
             return False
         if self.who == "listed":
@@ -351,8 +350,8 @@ class Eligibility:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A `grant` for nothing; a `price` a unit of the measure, in the currency's smallest unit; or `reciprocal`: it
-    counts in the balance of the two members. `text` is for people."""
+    """Terms: `grant` (free), `price` (for each unit of the measure, in the currency's smallest unit) or `reciprocal`
+    (counts in the balance of the two members). `text` is free text."""
 
     kind: str = "grant"
     price: int = 0
@@ -362,7 +361,7 @@ class Terms:
     def __post_init__(self) -> None:
         priced = self.kind == "price"
         if self.kind not in TERMS or priced != bool(_CURRENCY.match(self.currency)) or (not priced and self.price):
-            raise Malformed("terms are malformed", why="a price, and only a price, has a currency of three letters")
+            raise Malformed("terms are malformed", why="only a price has a currency, of three letters")
 
     @classmethod
     def read(cls, fields: Fields) -> Terms:
@@ -381,7 +380,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a grant is handed to. `target` is what people call it there: a partition, a queue, a context, a host."""
+    """The system that runs jobs of a grant. `target` is its local name: a partition, a queue, a context, a host."""
 
     kind: str
     target: str = ""
@@ -410,20 +409,20 @@ SCHEMA: Final = "comity/offer/v1"
 MAX_BYTES: Final = 32_768
 MAX_ARTIFACTS: Final = 256
 MAX_ACCEPT: Final = 366 * 86_400
-"""Seconds that a grant waits at most."""
+"""Maximum seconds to accept a grant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An offer document. Raises Malformed where it promises what cannot be.
+    """An offer document. Raises Malformed for values that are not consistent.
 
     Attributes:
-        provider: the member who lends.
-        log: verifier key of the one log that may grant it: a node's of that member.
-        measure: in which amounts are counted, `node-hours` or `accelerator-hours`.
-        accept_seconds: how long a grant waits for its grantee to accept it.
-        artifacts: digests of the models that lie beside the machines.
-        supersedes: the offer, in the same log, whose chain this one goes on with.
+        provider: the member that lends.
+        log: verifier key of the only log that may grant it, of a node of that member.
+        measure: unit of amounts, `node-hours` or `accelerator-hours`.
+        accept_seconds: seconds that a grantee has to accept a grant.
+        artifacts: digests of the models that are stored near the machines.
+        supersedes: id of the offer in the same log whose chain this one continues.
     """
 
     provider: Digest
@@ -444,24 +443,24 @@ class Offer:
 
     def __post_init__(self) -> None:
         if VerifierKey.parse(self.log).type != ED25519:
-            raise _malformed("its log is not named by a log's key")
+            raise _malformed("its log is not a log verifier key")
         if self.measure not in MEASURES:
             raise _malformed(f"its measure is not one of {', '.join(MEASURES)}")
         names = [part.name for part in self.slices]
         if not 1 <= len(names) <= MAX_SLICES or len(set(names)) != len(names):
-            raise _malformed(f"it has 1 to {MAX_SLICES} slices, each of another name")
+            raise _malformed(f"it needs 1 to {MAX_SLICES} slices with different names")
         length, unit = self.window.end - self.window.start, self.granularity.seconds
         if length % unit or not 1 <= length // unit <= MAX_GRANULES:
             raise _malformed(f"its window is not 1 to {MAX_GRANULES} whole granules long")
         for part in self.slices:
             if part.nodes % self.granularity.nodes or part.amount % self.granularity.amount:
-                raise _malformed(f"slice {part.name} is no multiple of the granularity")
-            if part.amount > (most := part.most(self.measure, part.nodes, length)):
+                raise _malformed(f"slice {part.name} is not a multiple of the granularity")
+            if part.amount > (most := part.max_amount(self.measure, part.nodes, length)):
                 raise _malformed(f"slice {part.name} has at most {most} {self.measure} in its window")
         if not 1 <= self.accept_seconds <= MAX_ACCEPT:
-            raise _malformed(f"a grant waits 1 to {MAX_ACCEPT} seconds")
+            raise _malformed(f"the time to accept is not 1 to {MAX_ACCEPT} seconds")
         if list(self.artifacts) != sorted(set(self.artifacts)) or len(self.artifacts) > MAX_ARTIFACTS:
-            raise _malformed(f"it has at most {MAX_ARTIFACTS} artifacts, each once, sorted")
+            raise _malformed(f"its artifacts are not at most {MAX_ARTIFACTS}, each once, sorted")
 
     @classmethod
     def parse(cls, data: bytes) -> Offer:
@@ -514,39 +513,39 @@ class Offer:
         }
 
     def encode(self) -> bytes:
-        """Its one spelling, RFC 8785."""
+        """The document in canonical form, RFC 8785."""
         return canonical(self.to_json())
 
     @property
     def id(self) -> Digest:
-        """By which requests and grants name it: SHA-256 of `encode`."""
+        """SHA-256 of `encode`; requests and grants use it."""
         return sha256(self.encode())
 
     def slice(self, name: str) -> Slice | None:
         return next((part for part in self.slices if part.name == name), None)
 
-    def objection(self, allocations: Sequence[SliceAllocation]) -> str:
-        """Why these can never be given out of this offer, whatever is free; empty where they can."""
+    def allocation_error(self, allocations: Sequence[SliceAllocation]) -> str:
+        """Why this offer can never grant these allocations, whatever is free; empty if it can."""
         for wanted in allocations:
-            if why := self._objection(wanted):
+            if why := self._allocation_error(wanted):
                 return f"slice {wanted.slice}: {why}"
         return ""
 
-    def _objection(self, wanted: SliceAllocation) -> str:
+    def _allocation_error(self, wanted: SliceAllocation) -> str:
         part, unit = self.slice(wanted.slice), self.granularity
         if part is None:
             return "the offer has no such slice"
         if wanted.start < self.window.start or wanted.end > self.window.end:
-            return "outside of the offer's window"
+            return "outside the offer's window"
         if (wanted.start - self.window.start) % unit.seconds or (wanted.end - self.window.start) % unit.seconds:
-            return f"begins or ends between two multiples of {unit.seconds} seconds"
+            return f"begin or end is not at multiples of {unit.seconds} seconds"
         if wanted.nodes % unit.nodes or wanted.amount % unit.amount:
-            return f"no multiple of {unit.nodes} nodes and {unit.amount} {self.measure}"
+            return f"not a multiple of {unit.nodes} nodes and {unit.amount} {self.measure}"
         if wanted.nodes > part.nodes:
-            return f"{wanted.nodes} nodes of {part.nodes}"
-        most = part.most(self.measure, wanted.nodes, wanted.end - wanted.start)
+            return f"{wanted.nodes} nodes exceed the {part.nodes} of the slice"
+        most = part.max_amount(self.measure, wanted.nodes, wanted.end - wanted.start)
         if wanted.amount > most:
-            return f"{wanted.amount} {self.measure}, where so many nodes give {most}"
+            return f"{wanted.amount} {self.measure} exceed the {most} that these nodes give"
         return ""
 
 

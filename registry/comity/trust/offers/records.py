@@ -1,33 +1,32 @@
-"""The chain of an offer: what the provider's node says about it, each record linked to the one before.
+"""Records of an offer's chain by the provider's node, and statements by grantees and requesters.
 
-    offer            the offer itself, or one that supersedes the last; the chain is named by its first offer
-    offer-withdrawn  nothing more is given out; what was given stands
-    grant, pact      answers a request: reserved from here on; a pact may be used only once its beneficiary is cut off
-    rejected         answers a request: no
-    accepted         the grantee accepted in time; this cannot be withdrawn on paper
-    lapsed           the grantee did not
-    redeemed         so much was handed over, on the holder's own word
-    released         what was not used returns: on the grantee's word, or after the end
+Records, each linked to the one before, in the log that the offer names:
 
-A record says `seq`, the line digest of the record before (`prev`), when it was made (`at`, by the provider's clock,
-never earlier than the record before), what is left of each slice after it (`remaining`), and the line digest of the
-other party's statement that it answers. Records are signed by the node whose log the offer names, and count only at
-their index in that log. What they add up to is computed in `book`. Source: protocol, section 9; `at` and that the
-first offer is number 0 of its own chain are ours.
+    offer            the first offer, which names the chain, or an offer that supersedes the last one
+    offer-withdrawn  nothing more is granted; grants stay valid
+    grant, pact      answers a request and reserves the nodes; a pact is usable only after its beneficiary's cut-off
+    rejected         rejects a request
+    accepted         the grantee accepted in time; the grant cannot be revoked afterwards
+    lapsed           the grantee did not accept in time
+    redeemed         an amount was handed over, as a statement of the grantee asks
+    released         the rest is free again: by a statement of the grantee, or after the end
 
+A record has its number `seq`, the line digest `prev` of the record before, its time `at` (provider's clock, not earlier
+than the record before), the amounts `remaining` of each slice after it, and the line digest of the statement that it
+answers. The node whose log the offer names signs it; it counts only at its index in that log. `chain` holds the rules.
 
-What the other side says of an offer: whoever asks, accepts, redeems, gives back, or was let down.
+Statements, signed by an identity (a member or a publisher) and named by the digest of their line. The subject is the
+offer that is requested, or the chain of the grant:
 
-    request    an identity asks for nodes of an offer, or for a standing pact
-    accepted   it accepts a grant; the provider's `accepted` records it in the chain
-    redeemed   it asks to use so much of a grant now; proves that it holds the key
-    released   it gives back what it did not use
-    cut-off    it declares itself cut off: a pact becomes redeemable, and nobody is asked
-    defaulted  it says that an accepted grant was not honoured; a node's `defaulted` is the provider's answer
-    usage      it agrees to what the provider's node says was used (`accounts`)
+    request    requests nodes of an offer, or a standing pact
+    accepted   accepts a grant; the provider's record `accepted` confirms it
+    redeemed   asks to use an amount of a grant now; proves possession of the key
+    released   gives back what was not used
+    cut-off    declares the author cut off: its pact becomes redeemable without further consent
+    defaulted  says that an accepted grant was not honoured; a node's `defaulted` is the provider's answer
+    usage      agrees to a usage line of the provider's node
 
-They are signed by the grantee's identity, a member's or a publisher's, at its own desk. The subject is the offer asked
-for, or the chain of the grant. A statement is named by the digest of its line. Source: protocol, section 9.
+Source: protocol, section 9. The field `at`, and that the first offer is number 0, are additions of this implementation.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from comity.trust.offers.offer import (
     SliceAllocation,
     read_allocations,
     read_amounts,
-    read_flag,
+    read_bool,
     read_remaining,
 )
 from comity.trust.statement import Author, Statement, Subject
@@ -64,7 +63,7 @@ MAX_TEXT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
-    """Where a record stands in its chain. `chain` is the id of the chain's first offer."""
+    """Position of a record in its chain. `chain` is the id of the first offer of the chain."""
 
     chain: Digest
     seq: int
@@ -83,7 +82,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """`offer-withdrawn`. `text` tells people why."""
+    """`offer-withdrawn`. `text` is the reason."""
 
     link: ChainLink
     text: str = ""
@@ -91,10 +90,10 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`grant`, or `pact` where `pact` is true. `request` is the line digest of what it answers.
+    """`grant`, or `pact` if `pact` is true. `request` is the line digest of the request.
 
-    `allocations` may be other than was asked for: they bind nobody before the grantee accepts. `accept_by` is the last
-    second at which that can be said, POSIX.
+    `allocations` may differ from the request: they bind nobody before the grantee accepts. `accept_by` is the last
+    second to accept, POSIX.
     """
 
     link: ChainLink
@@ -107,7 +106,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """`rejected`. `text` tells people why."""
+    """`rejected`. `text` is the reason."""
 
     link: ChainLink
     request: Digest
@@ -133,8 +132,8 @@ class Lapsed:
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """`redeemed`, by the provider's node: so much of each allocation, in their order, as the holder's own `redeemed`
-    (line digest `redemption`) asks. `cut_off` is the beneficiary's declaration that a pact waits for."""
+    """`redeemed`, by the provider's node: amounts of each allocation, in order, as the grantee's own `redeemed` (line
+    digest `redemption`) asks. `cut_off` is the line digest of the beneficiary's cut-off; only for a pact."""
 
     link: ChainLink
     grant: Digest
@@ -145,8 +144,8 @@ class Redeemed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """`released`, by the provider's node. `giving_back` is the line digest of the grantee's own `released`; None where
-    the grant is over."""
+    """`released`, by the provider's node. `giving_back` is the line digest of the grantee's own `released`; None if the
+    grant is over."""
 
     link: ChainLink
     grant: Digest
@@ -157,7 +156,7 @@ Record: TypeAlias = Offered | Withdrawn | Grant | Rejected | Accepted | Lapsed |
 
 
 def record_statement(record: Record, node: Author) -> Statement:
-    """What `node`, whose log the offer names, signs. Raises Malformed for a record that nobody could read back."""
+    """The statement that `node`, whose log the offer names, signs. Raises Malformed if it does not read back."""
     link = record.link
     body: dict[str, Json] = {
         "chain": link.chain,
@@ -165,11 +164,11 @@ def record_statement(record: Record, node: Author) -> Statement:
         "prev": link.prev,
         "at": link.at,
         "remaining": list(link.remaining),
-        **_said(record),
+        **_record_body(record),
     }
     statement = Statement(predicate_of(record), _subjects(record), node, body)
     if read_record(statement) != record:
-        raise Malformed("record is malformed", why="it cannot be read back as it was written")
+        raise Malformed("record is malformed", why="it does not read back as it was written")
     return statement
 
 
@@ -180,10 +179,10 @@ def predicate_of(record: Record) -> str:
 
 
 def read_record(statement: Statement) -> Record:
-    """What a record says; nothing is proven, and no chain is looked at. Raises Malformed."""
+    """Parse a record. Neither its signature nor its chain is checked. Raises Malformed."""
     read = _RECORD_READERS.get(statement.predicate)
     if read is None or statement.by is None or statement.by.kind != "node":
-        raise Malformed("not a record of an offer", why=f"a node does not say {statement.predicate[:60]!r} of an offer")
+        raise Malformed("not a record of an offer", why=f"{statement.predicate[:60]!r} is not a record of a node")
     fields = statement.fields()
     prev = fields.take("prev")
     link = ChainLink(
@@ -196,24 +195,24 @@ def read_record(statement: Statement) -> Record:
     record = read(link, fields)
     fields.done()
     if statement.subjects != _subjects(record) or statement.objects:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not the offer that it is about")
+        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not its offer")
     return record
 
 
 def is_record(statement: Statement) -> bool:
-    """Whether it is one by its predicate and its author's kind."""
+    """Whether the statement is a record, by its predicate and its author's kind."""
     return statement.predicate in RECORDS and statement.by is not None and statement.by.kind == "node"
 
 
 def _subjects(record: Record) -> tuple[Subject, ...]:
-    """The chain; and the offer, where it supersedes the one that the chain is named by."""
+    """The chain, and the offer if it is not the first of the chain."""
     named = [record.link.chain]
     if isinstance(record, Offered) and record.offer.id != record.link.chain:
         named.append(record.offer.id)
     return tuple(Subject("offer", digest) for digest in named)
 
 
-def _said(record: Record) -> dict[str, Json]:
+def _record_body(record: Record) -> dict[str, Json]:
     if isinstance(record, Offered):
         return {"offer": record.offer.to_json()}
     if isinstance(record, Withdrawn):
@@ -274,7 +273,7 @@ def read_digest_or_none(fields: Fields, name: str) -> Digest | None:
 
 
 def read_text(fields: Fields) -> str:
-    """The member `text`: at most 1,000 characters for people. Raises Malformed."""
+    """The member `text`: at most 1,000 characters. Raises Malformed."""
     return fields.text("text", least=0, most=MAX_TEXT, lines=True)
 
 
@@ -309,9 +308,9 @@ PARTY: Final = (REQUEST, ACCEPTED, REDEEMED, RELEASED, CUT_OFF, DEFAULTED, USAGE
 
 @dataclass(frozen=True, slots=True)
 class GrantRequest:
-    """`request`: `by` asks for these allocations of `offer`, the version that is in force.
+    """`request`: `by` requests these allocations of `offer`, the version in force.
 
-    `number` is the asker's own count, so that two alike requests are two. With `pact` it asks for a standing one.
+    `number` is chosen by the author and makes equal requests distinct. With `pact` it requests a standing pact.
     """
 
     by: Digest
@@ -333,11 +332,11 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """`redeemed`: `by` asks for so much of each allocation of `grant`, in their order.
+    """`redeemed`: `by` asks for an amount of each allocation of `grant`, in order.
 
-    `after` is the challenge: the line digest of the newest record about this grant. A redemption that was recorded
-    moves it on, so that no redemption can be used twice, and none was signed before the one before was recorded.
-    `text` is for whoever hands over: a user name, a public SSH key. Never a secret: it is logged.
+    `after` is the challenge: the line digest of the newest record about this grant. A recorded redemption changes it,
+    so no redemption can be used twice or signed before the previous one was recorded. `text` is for the provider, such
+    as a user name or a public SSH key. It is public and must not hold a secret.
     """
 
     by: Digest
@@ -360,7 +359,7 @@ class GivingBack:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """`cut-off`: `by`, the beneficiary of the pact `grant`, declares itself cut off. A `drill` opens nothing."""
+    """`cut-off`: `by`, the beneficiary of the pact `grant`, declares itself cut off. A `drill` has no effect."""
 
     by: Digest
     chain: Digest
@@ -371,7 +370,7 @@ class CutOff:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """`defaulted`, by the grantee: `grant` was not honoured, or a lapse was recorded though it was accepted in time."""
+    """`defaulted`, by the grantee: `grant` was not honoured, or lapsed although it was accepted in time."""
 
     by: Digest
     chain: Digest
@@ -381,7 +380,7 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """`usage`, by the grantee: what the provider's `usage` of line digest `usage` says was used, was."""
+    """`usage`, by the grantee: it agrees to the provider's `usage` with line digest `usage`."""
 
     by: Digest
     chain: Digest
@@ -389,62 +388,64 @@ class Agreement:
     usage: Digest
 
 
-Said: TypeAlias = GrantRequest | Acceptance | Redemption | GivingBack | CutOff | Default | Agreement
+PartyStatement: TypeAlias = GrantRequest | Acceptance | Redemption | GivingBack | CutOff | Default | Agreement
 
 
-def said_statement(said: Said) -> Statement:
-    """What `said.by` signs. Raises Malformed for one that nobody could read back."""
-    body = _body(said)
-    subject = said.offer if isinstance(said, GrantRequest) else said.chain
+def party_statement(content: PartyStatement) -> Statement:
+    """The statement that `content.by` signs. Raises Malformed if it does not read back."""
+    body = _party_body(content)
+    subject = content.offer if isinstance(content, GrantRequest) else content.chain
     statement = Statement(
-        _PARTY_PREDICATES[type(said)], (Subject("offer", subject),), Author("identity", said.by), body
+        _PARTY_PREDICATES[type(content)], (Subject("offer", subject),), Author("identity", content.by), body
     )
-    if read_said(statement) != said:
-        raise Malformed("statement is malformed", why="it cannot be read back as it was written")
+    if read_party_statement(statement) != content:
+        raise Malformed("statement is malformed", why="it does not read back as it was written")
     return statement
 
 
-def read_said(statement: Statement) -> Said:
-    """What a statement of an identity says of an offer; nothing is proven. Raises Malformed."""
+def read_party_statement(statement: Statement) -> PartyStatement:
+    """Parse a statement of an identity about an offer. Its signature is not checked. Raises Malformed."""
     read = _PARTY_READERS.get(statement.predicate)
     if read is None or statement.by is None or statement.by.kind != "identity":
-        raise Malformed("not about an offer", why=f"an identity does not say {statement.predicate[:60]!r} of an offer")
+        raise Malformed(
+            "not about an offer", why=f"{statement.predicate[:60]!r} is not a statement of an identity about an offer"
+        )
     fields, subject = statement.fields(), statement.sole_subject()
-    said = read(statement.by.id, subject, fields)
+    content = read(statement.by.id, subject, fields)
     fields.done()
     if statement.subjects != (Subject("offer", subject),) or statement.objects:
-        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not called 'offer'")
-    return said
+        raise Malformed(f"{statement.predicate} is malformed", why="its subject is not named 'offer'")
+    return content
 
 
-def is_said(statement: Statement) -> bool:
-    """Whether it is one by its predicate and its author's kind."""
+def is_party_statement(statement: Statement) -> bool:
+    """Whether the statement is a party statement, by its predicate and its author's kind."""
     return statement.predicate in PARTY and statement.by is not None and statement.by.kind == "identity"
 
 
-def _body(said: Said) -> dict[str, Json]:
-    if isinstance(said, GrantRequest):
+def _party_body(content: PartyStatement) -> dict[str, Json]:
+    if isinstance(content, GrantRequest):
         return {
-            "allocations": [allocation.to_json() for allocation in said.allocations],
-            "number": said.number,
-            "pact": said.pact,
-            "text": said.text,
+            "allocations": [allocation.to_json() for allocation in content.allocations],
+            "number": content.number,
+            "pact": content.pact,
+            "text": content.text,
         }
-    body: dict[str, Json] = {"grant": said.grant}
-    if isinstance(said, Redemption):
-        return body | {"amounts": list(said.amounts), "after": said.after, "text": said.text}
-    if isinstance(said, CutOff):
-        return body | {"drill": said.drill, "text": said.text}
-    if isinstance(said, GivingBack | Default):
-        return body | {"text": said.text}
-    if isinstance(said, Agreement):
-        return body | {"usage": said.usage}
+    body: dict[str, Json] = {"grant": content.grant}
+    if isinstance(content, Redemption):
+        return body | {"amounts": list(content.amounts), "after": content.after, "text": content.text}
+    if isinstance(content, CutOff):
+        return body | {"drill": content.drill, "text": content.text}
+    if isinstance(content, GivingBack | Default):
+        return body | {"text": content.text}
+    if isinstance(content, Agreement):
+        return body | {"usage": content.usage}
     return body
 
 
 def _read_request(by: Digest, offer: Digest, fields: Fields) -> GrantRequest:
     allocations, number = read_allocations(fields), fields.integer("number", most=MAX_INTEGER)
-    return GrantRequest(by, offer, allocations, number, read_flag(fields, "pact"), read_text(fields))
+    return GrantRequest(by, offer, allocations, number, read_bool(fields, "pact"), read_text(fields))
 
 
 def _read_redemption(by: Digest, chain: Digest, fields: Fields) -> Redemption:
@@ -453,10 +454,10 @@ def _read_redemption(by: Digest, chain: Digest, fields: Fields) -> Redemption:
 
 
 def _read_cut_off(by: Digest, chain: Digest, fields: Fields) -> CutOff:
-    return CutOff(by, chain, fields.digest("grant"), read_flag(fields, "drill"), read_text(fields))
+    return CutOff(by, chain, fields.digest("grant"), read_bool(fields, "drill"), read_text(fields))
 
 
-_PARTY_READERS: Final[Mapping[str, Callable[[Digest, Digest, Fields], Said]]] = {
+_PARTY_READERS: Final[Mapping[str, Callable[[Digest, Digest, Fields], PartyStatement]]] = {
     REQUEST: _read_request,
     ACCEPTED: lambda by, chain, fields: Acceptance(by, chain, fields.digest("grant")),
     REDEEMED: _read_redemption,

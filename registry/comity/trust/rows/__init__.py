@@ -1,4 +1,2 @@
-"""The rows of a verdict, one function each: a question, its state, and what the answer rests on.
-
-The numbers are the steps of `verify`, which calls these in order and knows nothing about wording.
-"""
+"""The rows of a verdict: one function per row returns its state, summary and facts. The numbers are the steps of
+`verify`, which calls the functions in order."""

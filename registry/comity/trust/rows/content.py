@@ -1,12 +1,5 @@
-"""What the artifact is, and whether these are its bytes.
-
-What in its files would run when somebody loads it, and whether they are what they seem.
-
-Which documents its publisher put beside it, whether they are here, and what others say on their own account.
-
-What it was made from: who says so, what of it somebody made again, and where licences conflict.
-
-Under which licence it is, as its publisher claims."""
+"""The rows about content: *artifact* (1), *bytes* (2), *lineage* (8), *licence* (9), *file safety* (10) and *documents*
+(11)."""
 
 from __future__ import annotations
 
@@ -15,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from comity.trust.artifact import Manifest
-from comity.trust.claims import Vouch, members_behind
+from comity.trust.claims import Vouch, member_counts
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError
 from comity.trust.evidence import KINDS, MODEL_SIG, Cause, Evidence, FoundFile, Inspection, Row, RowFact, kind_of
 from comity.trust.lineage import LineageEdge, LineageGraph, LineageNode
 from comity.trust.policy import SafetyRule
-from comity.trust.rows.findings import Findings, here, who
+from comity.trust.rows.findings import Findings, identity_label, verified_fact
 from comity.trust.statement import SideObject
 from comity.trust.statements import DOCUMENTS, Derived
 
@@ -32,40 +25,48 @@ def artifact_row(evidence: Evidence) -> tuple[Manifest | None, Row]:
     try:
         manifest = Manifest.parse(evidence.manifest)
     except ComityError as error:
-        return None, Row("artifact", "fail", f"the manifest is no manifest: {error}", 1, "false")
+        return None, Row("artifact", "fail", f"the manifest is not valid: {error}", 1, "false")
     summary = (
         f"sha256:{manifest.digest}, {len(manifest.files)} file{'s' * (len(manifest.files) != 1)}, {manifest.size} bytes"
     )
-    return manifest, Row("artifact", "pass", summary, 1, facts=(here(summary, manifest.digest),))
+    return manifest, Row("artifact", "pass", summary, 1, facts=(verified_fact(summary, manifest.digest),))
 
 
 def bytes_row(evidence: Evidence, manifest: Manifest) -> Row:
     if evidence.files is None:
-        return Row("bytes", "not-checked", "nobody looked at the files", 2, "missing")
+        return Row("bytes", "not-checked", "the files were not read", 2, "missing")
     found = {file.path: file for file in evidence.files}
     differing = (
         (found[entry.path], entry.size)
         for entry in manifest.files
         if entry.path in found and (found[entry.path].sha256, found[entry.path].size) != (entry.sha256, entry.size)
     )
-    wrong = [here(f"{file.path}: {_difference(file.kind, file.size, size)}", file.sha256) for file, size in differing]
-    beside = _beside(evidence, manifest)
-    unlisted = (file for file in evidence.files if file.path not in manifest.by_path and file not in beside)
-    wrong += [here(f"{file.path}: not in the manifest", file.sha256) for file in unlisted]
+    wrong = [
+        verified_fact(f"{file.path}: {_difference(file.kind, file.size, size)}", file.sha256)
+        for file, size in differing
+    ]
+    added = _added_model_sig(evidence, manifest)
+    unlisted = (file for file in evidence.files if file.path not in manifest.by_path and file not in added)
+    wrong += [verified_fact(f"{file.path}: not in the manifest", file.sha256) for file in unlisted]
     missing = [entry.path for entry in manifest.files if entry.path not in found]
     facts = (*wrong, *(RowFact(f"{path}: missing", "stale or absent") for path in missing))
-    facts += tuple(here(f"{file.path}: beside the artifact, not one of its files", file.sha256) for file in beside)
+    facts += tuple(
+        verified_fact(f"{file.path}: beside the artifact, not one of its files", file.sha256) for file in added
+    )
     whole = f"{len(manifest.files) - len(missing)}/{len(manifest.files)} files hashed here"
     if wrong or (missing and not evidence.partial):
         first = wrong[0].text if wrong else f"{missing[0]}: missing"
         return Row("bytes", "fail", f"{first} ({len(wrong)} differ, {len(missing)} missing)", 2, "false", facts)
     if missing:
         return Row("bytes", "unknown", f"{whole}; partial by request, {len(missing)} missing", 2, "partial", facts)
-    return Row("bytes", "pass", f"{whole}, {manifest.size} bytes", 2, facts=(here(whole, manifest.digest), *facts))
+    return Row(
+        "bytes", "pass", f"{whole}, {manifest.size} bytes", 2, facts=(verified_fact(whole, manifest.digest), *facts)
+    )
 
 
-def _beside(evidence: Evidence, manifest: Manifest) -> tuple[FoundFile, ...]:
-    """A `model.sig` that its signer put there afterwards: no byte of the artifact, and exactly what was read of it."""
+def _added_model_sig(evidence: Evidence, manifest: Manifest) -> tuple[FoundFile, ...]:
+    """A `model.sig` that was added later: it is not listed in the manifest, and has exactly the bytes that were
+    read."""
     if evidence.model_sig is None or MODEL_SIG in manifest.by_path:
         return ()
     signature = FoundFile(MODEL_SIG, len(evidence.model_sig), sha256(evidence.model_sig))
@@ -75,7 +76,7 @@ def _beside(evidence: Evidence, manifest: Manifest) -> tuple[FoundFile, ...]:
 def _difference(kind: str, size: int, expected: int) -> str:
     if kind != "file":
         return "a link out of the folder" if kind == "link" else "not a regular file"
-    return f"{size} bytes instead of {expected}" if size != expected else "its bytes are not the published ones"
+    return f"{size} bytes instead of {expected}" if size != expected else "the hash does not match the manifest"
 
 
 FILE_SAFETY_ROW = "file safety"
@@ -83,16 +84,22 @@ FILE_SAFETY_STEP = 10
 
 
 def safety_row(found: Findings) -> Row:
-    """It fails for what the policy does not allow; nothing in a file makes it a failed verification."""
+    """Row (10): fails with cause `short` for content that the policy does not allow, never with `false`."""
     if found.evidence.files is None:
-        return Row(FILE_SAFETY_ROW, "not-checked", "nobody looked at the files", FILE_SAFETY_STEP, "missing")
+        return Row(FILE_SAFETY_ROW, "not-checked", "the files were not read", FILE_SAFETY_STEP, "missing")
     files, rule = [file for file in found.evidence.files if file.kind == "file"], found.policy.safety
-    looked = [(file, file.inspection) for file in files if file.inspection is not None]
-    refusals = tuple(here(f"{file.path}: {text}", file.sha256) for file, _ in looked for text in refused(rule, file))
-    allowed = tuple(fact for file, seen in looked for fact in _allowed(rule, file, seen))
-    census = _census([seen for _, seen in looked])
-    strange = tuple(here(f"{file.path}: its format is not known here", file.sha256) for file in _strange(looked))
-    facts = (*refusals, *allowed, *strange, here(census))
+    inspected = [(file, file.inspection) for file in files if file.inspection is not None]
+    refusals = tuple(
+        verified_fact(f"{file.path}: {text}", file.sha256)
+        for file, _ in inspected
+        for text in refused_content(rule, file)
+    )
+    allowed = tuple(fact for file, seen in inspected for fact in _allowed(rule, file, seen))
+    format_counts = _format_counts([seen for _, seen in inspected])
+    unknown_format = tuple(
+        verified_fact(f"{file.path}: unknown format", file.sha256) for file in _unknown_formats(inspected)
+    )
+    facts = (*refusals, *allowed, *unknown_format, verified_fact(format_counts))
     if refusals:
         return Row(
             FILE_SAFETY_ROW,
@@ -103,47 +110,52 @@ def safety_row(found: Findings) -> Row:
             facts,
             hint="comity scan DIR",
         )
-    if len(looked) < len(files):
-        text = f"{len(files) - len(looked)} of {len(files)} files were not looked into"
+    if len(inspected) < len(files):
+        text = f"{len(files) - len(inspected)} of {len(files)} files were not inspected"
         return Row(FILE_SAFETY_ROW, "unknown", text, FILE_SAFETY_STEP, "missing", facts)
     if missing := {entry.path for entry in found.manifest.files} - {file.path for file in files}:
         cause: Cause = "partial" if found.evidence.partial else "missing"
         return Row(
-            FILE_SAFETY_ROW, "unknown", f"{census}; {len(missing)} files are not here", FILE_SAFETY_STEP, cause, facts
+            FILE_SAFETY_ROW,
+            "unknown",
+            f"{format_counts}; {len(missing)} files are missing",
+            FILE_SAFETY_STEP,
+            cause,
+            facts,
         )
-    shown = f"; allowed: {', '.join(dict.fromkeys(_kinds(looked)))}" if allowed else "; nothing active"
-    return Row(FILE_SAFETY_ROW, "pass", f"{census}{shown}", FILE_SAFETY_STEP, facts=facts)
+    shown = f"; allowed: {', '.join(dict.fromkeys(_kinds(inspected)))}" if allowed else "; no active content"
+    return Row(FILE_SAFETY_ROW, "pass", f"{format_counts}{shown}", FILE_SAFETY_STEP, facts=facts)
 
 
-def refused(rule: SafetyRule, file: FoundFile) -> Iterator[str]:
-    """What the rule refuses about a file that was looked into."""
+def refused_content(rule: SafetyRule, file: FoundFile) -> Iterator[str]:
+    """Yield descriptions of the content that `rule` refuses in an inspected file."""
     seen = file.inspection
     if seen is None or rule.exempts(file.path, file.sha256):
         return
     for active in seen.active:
         if not rule.accepts(active):
-            yield f"{active} ({KINDS.get(kind_of(active), 'not known here')})"
+            yield f"{active} ({KINDS.get(kind_of(active), 'unknown kind')})"
     yield from seen.malformed
     if not rule.accepts_format(seen.format):
-        yield f"{seen.format}, a format that the policy does not name"
+        yield f"{seen.format}, a format that the policy does not allow"
 
 
 def _allowed(rule: SafetyRule, file: FoundFile, seen: Inspection) -> Iterator[RowFact]:
     exempt = rule.exempts(file.path, file.sha256)
     for text in (*seen.active, *(seen.malformed if exempt else ())):
         if exempt or rule.accepts(text):
-            yield here(f"{file.path}: {text}, which the policy allows", file.sha256)
+            yield verified_fact(f"{file.path}: {text}, which the policy allows", file.sha256)
 
 
-def _strange(looked: list[tuple[FoundFile, Inspection]]) -> Iterator[FoundFile]:
-    return (file for file, seen in looked if seen.format == "unknown")
+def _unknown_formats(inspected: list[tuple[FoundFile, Inspection]]) -> Iterator[FoundFile]:
+    return (file for file, seen in inspected if seen.format == "unknown")
 
 
-def _kinds(looked: list[tuple[FoundFile, Inspection]]) -> Iterator[str]:
-    return (kind_of(active) for _, seen in looked for active in seen.active)
+def _kinds(inspected: list[tuple[FoundFile, Inspection]]) -> Iterator[str]:
+    return (kind_of(active) for _, seen in inspected for active in seen.active)
 
 
-def _census(inspections: list[Inspection]) -> str:
+def _format_counts(inspections: list[Inspection]) -> str:
     counts = Counter(seen.format for seen in inspections)
     return ", ".join(f"{counts[name]} {name}" for name in sorted(counts)) or "no files"
 
@@ -153,17 +165,18 @@ DOCUMENTS_STEP = 11
 
 
 def documents_row(found: Findings) -> Row:
-    """What the policy asks for has to be named by the publisher, and be here. Nobody reads what is in it."""
+    """Row (11): passes if the publisher names the required documents and they are present. Their content is not
+    read."""
     chosen, required = found.chosen, found.policy.documents
     named = chosen.publication.published.documents if chosen else {}
-    facts = (*_documents(found), *(_vouched(vouch, found) for vouch in found.vouches))
-    counts = members_behind(found.vouches).items()
-    behind = "".join(f"; {kind}, {f'say {n} members' if n > 1 else 'says one member'}" for kind, n in counts)
+    facts = (*_documents(found), *(_vouch_fact(vouch, found) for vouch in found.vouches))
+    counts = member_counts(found.vouches).items()
+    counts_text = "".join(f"; {kind}, by {n} member{'s' * (n != 1)}" for kind, n in counts)
     if not required:
-        text = f"the policy names none; named by the publisher: {', '.join(named) or 'none'}{behind}"
+        text = f"the policy requires none; named by the publisher: {', '.join(named) or 'none'}{counts_text}"
         return Row(DOCUMENTS_ROW, "not-checked", text, DOCUMENTS_STEP, facts=facts)
-    if lacking := [kind for kind in required if kind not in named]:
-        text = f"its publisher names no {' and no '.join(lacking)}{behind}"
+    if unnamed := [kind for kind in required if kind not in named]:
+        text = f"the publisher names no {' and no '.join(unnamed)}{counts_text}"
         return Row(
             DOCUMENTS_ROW,
             "fail" if chosen else "unknown",
@@ -172,10 +185,10 @@ def documents_row(found: Findings) -> Row:
             "short" if chosen else "missing",
             facts,
         )
-    if absent := [kind for kind in required if not _here(named[kind], found)]:
-        text = f"named and not here: {', '.join(absent)}{behind}"
+    if absent := [kind for kind in required if not _is_present(named[kind], found)]:
+        text = f"named but missing: {', '.join(absent)}{counts_text}"
         return Row(DOCUMENTS_ROW, "unknown", text, DOCUMENTS_STEP, "missing", facts, hint="comity pull REF")
-    return Row(DOCUMENTS_ROW, "pass", f"here: {', '.join(required)}{behind}", DOCUMENTS_STEP, facts=facts)
+    return Row(DOCUMENTS_ROW, "pass", f"present: {', '.join(required)}{counts_text}", DOCUMENTS_STEP, facts=facts)
 
 
 def _documents(found: Findings) -> Iterator[RowFact]:
@@ -188,25 +201,28 @@ def _documents(found: Findings) -> Iterator[RowFact]:
             yield RowFact(f"no {kind} is named", "stale or absent")
             continue
         text = f"{kind}, sha256 {short(item.digest)}, {item.size} bytes"
-        yield RowFact(f"{text}: named", "claimed", who(publication.publisher), publication.entry.digest)
-        here = _here(item, found)
-        yield RowFact(
-            f"{text}: {'here' if here else 'not here'}", "verified here" if here else "stale or absent", "", item.digest
-        )
+        yield RowFact(f"{text}: named", "claimed", identity_label(publication.publisher), publication.entry.digest)
+        present = _is_present(item, found)
+        state = "present" if present else "missing"
+        yield RowFact(f"{text}: {state}", "verified here" if present else "stale or absent", "", item.digest)
 
 
-def _vouched(vouch: Vouch, found: Findings) -> RowFact:
-    said = vouch.said
+def _vouch_fact(vouch: Vouch, found: Findings) -> RowFact:
+    vouched = vouch.vouched
     document = ""
-    if said.document is not None:
-        document = f"; document {short(said.document.digest)} {'here' if _here(said.document, found) else 'not here'}"
+    if vouched.document is not None:
+        state = "present" if _is_present(vouched.document, found) else "missing"
+        document = f"; document {short(vouched.document.digest)} {state}"
     return RowFact(
-        f"{said.statement}{': ' * bool(said.text)}{said.text}{document}", "claimed", vouch.by.name, vouch.entry.digest
+        f"{vouched.statement}{': ' * bool(vouched.text)}{vouched.text}{document}",
+        "claimed",
+        vouch.by.name,
+        vouch.entry.digest,
     )
 
 
-def _here(item: SideObject, found: Findings) -> bool:
-    """Whether its bytes are among the objects, or a file of the artifact has them."""
+def _is_present(item: SideObject, found: Findings) -> bool:
+    """Whether the evidence has the object, as a side object or as a file of the artifact."""
     if (data := found.evidence.objects.get(item.digest)) is not None:
         return len(data) == item.size
     return any((file.sha256, file.size) == (item.digest, item.size) for file in found.evidence.files or ())
@@ -214,38 +230,40 @@ def _here(item: SideObject, found: Findings) -> bool:
 
 LINEAGE_ROW = "lineage"
 LINEAGE_STEP = 8
-HINT = "comity lineage REF"
+LINEAGE_HINT = "comity lineage REF"
 
 
 def lineage_row(found: Findings) -> Row:
-    """It passes where all that it comes from is named by digest, and described by somebody, up to those that name no
-    parent; it fails only for what the policy asks."""
+    """Row (8): passes if every ancestor is named by digest and described by a proven statement, up to artifacts without
+    parents. It fails only for requirements of the policy."""
     graph, rule = found.lineage, found.policy.lineage
     if found.chosen is None:
         return Row(
-            LINEAGE_ROW, "unknown", "nobody says what it was made from", LINEAGE_STEP, "missing", hint="comity pull REF"
+            LINEAGE_ROW, "unknown", "no publication names its parents", LINEAGE_STEP, "missing", hint="comity pull REF"
         )
     facts = tuple(_lineage_facts(graph))
     own = [edge for edge in graph.edges if edge.child == graph.root.key]
-    nameless = [graph.node(edge.parent) for edge in own if graph.node(edge.parent).digest is None]
-    if rule.by_digest and nameless:
-        text = f"its parent {nameless[0].title} is named without a digest"
-        return Row(LINEAGE_ROW, "fail", text, LINEAGE_STEP, "short", facts, HINT)
+    without_digest = [graph.node(edge.parent) for edge in own if graph.node(edge.parent).digest is None]
+    if rule.by_digest and without_digest:
+        text = f"its parent {without_digest[0].title} is named without a digest"
+        return Row(LINEAGE_ROW, "fail", text, LINEAGE_STEP, "short", facts, LINEAGE_HINT)
     if rule.no_conflicts and graph.conflicts:
-        return Row(LINEAGE_ROW, "fail", _conflicts(graph)[0], LINEAGE_STEP, "short", facts, HINT)
+        return Row(LINEAGE_ROW, "fail", _conflicts(graph)[0], LINEAGE_STEP, "short", facts, LINEAGE_HINT)
     if not graph.edges:
         claim = found.chosen.publication
         fact = RowFact("no parent is named", "claimed", claim.publisher.display, claim.entry.digest)
-        return Row(LINEAGE_ROW, "pass", "its publisher names no parent", LINEAGE_STEP, facts=(fact,))
-    text = ", ".join(f"{_relation(edge)} of {graph.node(edge.parent).title} ({_standing(edge)})" for edge in own[:3])
+        return Row(LINEAGE_ROW, "pass", "the publisher names no parent", LINEAGE_STEP, facts=(fact,))
+    text = ", ".join(
+        f"{_relation(edge)} of {graph.node(edge.parent).title} ({_edge_evidence(edge)})" for edge in own[:3]
+    )
     text += f" and {len(own) - 3} more" if len(own) > 3 else ""
     if open_end := _open_end(graph):
-        return Row(LINEAGE_ROW, "unknown", f"{text}; {open_end}", LINEAGE_STEP, "missing", facts, HINT)
+        return Row(LINEAGE_ROW, "unknown", f"{text}; {open_end}", LINEAGE_STEP, "missing", facts, LINEAGE_HINT)
     return Row(LINEAGE_ROW, "pass", text, LINEAGE_STEP, facts=facts)
 
 
 def conflict_facts(found: Findings) -> tuple[RowFact, ...]:
-    """Conflicts of licences along the lineage, for the row about licences: claims both, by a table that is ours."""
+    """Licence conflicts along the lineage, for the row *licence*: claimed licences, compared by Comity's own table."""
     return tuple(_conflict_facts(found.lineage))
 
 
@@ -265,24 +283,24 @@ def _lineage_facts(graph: LineageGraph) -> Iterator[RowFact]:
     for edge in graph.edges:
         child, parent = graph.node(edge.child), graph.node(edge.parent)
         for by, line in edge.claimed_by:
-            yield RowFact(f"{child.title} is a {_relation(edge)} of {_named(parent)}", "claimed", by, line)
-        for word in edge.words:
-            text = f"{child.title} from {_named(parent)}: {said_to_be_derived(word.derived)}"
-            yield RowFact(text, "claimed", word.by, word.line)
-        if edge.closes:
-            yield here(f"{child.title} and {parent.title} are said to be made from one another")
+            yield RowFact(f"{child.title} is a {_relation(edge)} of {_node_label(parent)}", "claimed", by, line)
+        for derivation in edge.derivations:
+            text = f"{child.title} from {_node_label(parent)}: {derivation_text(derivation.derived)}"
+            yield RowFact(text, "claimed", derivation.by, derivation.line)
+        if edge.closes_cycle:
+            yield verified_fact(f"{child.title} and {parent.title} are claimed to be made from one another")
     for node in graph.missing:
-        yield RowFact(f"{_named(node)}: nothing that its publisher says is here", "stale or absent")
+        yield RowFact(f"{_node_label(node)}: no statement of its publisher is here", "stale or absent")
     yield from _conflict_facts(graph)
-    if graph.cut:
-        yield RowFact(f"more is claimed than is read: {graph.cut}", "stale or absent")
+    if graph.truncation:
+        yield RowFact(f"more is claimed than was read: {graph.truncation}", "stale or absent")
 
 
-def said_to_be_derived(derived: Derived) -> str:
-    """What a `derived` statement says, in words."""
+def derivation_text(derived: Derived) -> str:
+    """Describe a `derived` statement for people."""
     steps = ", ".join(f"{count} {step}" for step, count in derived.steps.items())
     if derived.exact:
-        return f"all {derived.tensors.total} tensors made again, bit for bit ({steps})"
+        return f"all {derived.tensors.total} tensors reproduced bit for bit ({steps})"
     return f"{derived.tensors.equal} of {derived.tensors.total} tensors are the same" + (f" ({steps})" if steps else "")
 
 
@@ -290,47 +308,48 @@ def _relation(edge: LineageEdge) -> str:
     return " and ".join(edge.relations)
 
 
-def _named(node: LineageNode) -> str:
+def _node_label(node: LineageNode) -> str:
     return f"{node.title}, sha256 {short(node.digest)}" if node.digest else f"{node.title}, without a digest"
 
 
-def _standing(edge: LineageEdge) -> str:
-    """On whose word an edge stands."""
-    exact = [word.by for word in edge.words if word.derived.exact]
+def _edge_evidence(edge: LineageEdge) -> str:
+    """The evidence for an edge: the publisher's claim, and `derived` statements."""
+    exact = [derivation.by for derivation in edge.derivations if derivation.derived.exact]
     if not edge.claimed_by:
-        return f"which its publisher does not name; {_first(exact or [word.by for word in edge.words])} derived it"
-    return f"claimed; derived bit for bit by {_first(exact)}, as they say" if exact else "claimed"
+        authors = exact or [derivation.by for derivation in edge.derivations]
+        return f"which its publisher does not name; {_first_and_count(authors)} derived it"
+    return f"claimed; derived bit for bit, as claimed by {_first_and_count(exact)}" if exact else "claimed"
 
 
-def _first(names: list[str]) -> str:
+def _first_and_count(names: list[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _open_end(graph: LineageGraph) -> str:
-    """Why not all of it is known here; empty where it is."""
-    if circle := next((edge for edge in graph.edges if edge.closes), None):
-        return f"the claims about {graph.node(circle.child).title} go in a circle"
-    if nameless := [node for node in graph.nodes if node.digest is None]:
-        return f"{nameless[0].title} is named without a digest"
+    """Why the lineage is not completely known; empty if it is."""
+    if cycle := next((edge for edge in graph.edges if edge.closes_cycle), None):
+        return f"the claims about {graph.node(cycle.child).title} form a cycle"
+    if without_digest := [node for node in graph.nodes if node.digest is None]:
+        return f"{without_digest[0].title} is named without a digest"
     if graph.missing:
-        return f"nothing about {graph.missing[0].title} is here"
-    return graph.cut
+        return f"no statement about {graph.missing[0].title} is here"
+    return graph.truncation
 
 
 def licence_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     if not policy.licences or chosen is None:
         claimed = chosen.publication.published.licence.spdx if chosen else "nothing"
-        text = f"the policy names no licences; claimed: {claimed}"
+        text = f"the policy lists no licences; claimed: {claimed}"
         return Row("licence", "not-checked", text, 9, facts=conflict_facts(found))
     licence = chosen.publication.published.licence
-    publisher = who(chosen.publication.publisher)
+    publisher = identity_label(chosen.publication.publisher)
     facts = [RowFact(licence.spdx, "claimed", publisher, chosen.publication.entry.digest)]
     if licence.text is not None:
-        here = licence.text.digest in found.evidence.objects
-        text = f"its text, sha256 {short(licence.text.digest)}, is {'here' if here else 'not here'}"
-        facts.append(RowFact(text, "verified here" if here else "stale or absent", evidence=licence.text.digest))
+        present = licence.text.digest in found.evidence.objects
+        text = f"its text, sha256 {short(licence.text.digest)}, is {'present' if present else 'missing'}"
+        facts.append(RowFact(text, "verified here" if present else "stale or absent", evidence=licence.text.digest))
     facts += conflict_facts(found)
     if licence.spdx.lower() in policy.licences:
         return Row("licence", "pass", f"{licence.spdx}, as {publisher} claims", 9, facts=tuple(facts))
-    return Row("licence", "fail", f"{licence.spdx} is not among those accepted", 9, "short", tuple(facts))
+    return Row("licence", "fail", f"{licence.spdx} is not an accepted licence", 9, "short", tuple(facts))

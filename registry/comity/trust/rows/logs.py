@@ -1,22 +1,15 @@
-"""In whose log it stands, and which other members saw it there.
-
-How fresh the cosignatures are, and what would be left of the signatures without classical cryptography.
-
-Who says that they keep a full copy.
-
-Other claimants of the name, as facts of the row about disputes.
-
-Who warns of it, and which keys are in dispute."""
+"""The rows about logs and other members: *transparency* (5), *cosigners* (6), *replicas* (7), *disputes and advisories*
+(13, with rival publications of the name), *time* (14) and *crypto health* (15)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.trust.claims import RivalPublication, rivals
+from comity.trust.claims import RivalPublication, member_label, rivals
 from comity.trust.encoding import Digest, short
 from comity.trust.evidence import Basis, Row, RowFact
 from comity.trust.key_validity import prove_entry
-from comity.trust.rows.findings import Findings, here, member, noted, who
+from comity.trust.rows.findings import Findings, identity_label, log_member, remark_fact, verified_fact
 from comity.trust.rows.signatures import mirror_disputes
 from comity.trust.statement import Entry
 from comity.trust.statements import SEVERITIES, Advisory
@@ -26,8 +19,10 @@ def transparency_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     best = chosen.best(policy) if chosen and chosen.accepted is not False else None
     if best is not None:
-        text = f"entry {best.index} of {best.origin}, the log of {member(best)}"
-        return Row("transparency", "pass", text, 5, facts=(here(f"{text}; tree of {best.size} entries", best.proof),))
+        text = f"entry {best.index} of {best.origin}, the log of {log_member(best)}"
+        return Row(
+            "transparency", "pass", text, 5, facts=(verified_fact(f"{text}; tree of {best.size} entries", best.proof),)
+        )
     return _unproven("transparency", 5, found)
 
 
@@ -38,13 +33,18 @@ def cosigners_row(found: Findings) -> Row:
         return _unproven("cosigners", 6, found)
     rule, publisher = policy.cosigners, chosen.jurisdictions
     counted = best.counted(rule, publisher)
-    facts = tuple(here(f"{c.member.name} ({c.member.jurisdiction}) as {c.name}", best.proof) for c in counted)
-    names = ", ".join(f"{c.member.name} ({c.member.jurisdiction})" for c in counted) or "nobody"
+    facts = tuple(verified_fact(f"{member_label(c.member)} as {c.name}", best.proof) for c in counted)
+    names = ", ".join(member_label(c.member) for c in counted) or "nobody"
     if best.satisfies(rule, publisher):
         return Row("cosigners", "pass", f"{len(counted)} of {rule.at_least} required: {names}", 6, facts=facts)
     if not best.cosigners and best.refused:
         return Row(
-            "cosigners", "fail", best.refused[0], 6, "false", tuple(here(text, best.proof) for text in best.refused)
+            "cosigners",
+            "fail",
+            best.refused[0],
+            6,
+            "false",
+            tuple(verified_fact(text, best.proof) for text in best.refused),
         )
     needed = f"{rule.at_least} required"
     needed += f" in {rule.jurisdictions} jurisdictions" if rule.jurisdictions > 1 else ""
@@ -58,11 +58,11 @@ def _unproven(row: str, step: int, found: Findings) -> Row:
     if not policy.pins:
         return Row(row, "unknown", "no charter is pinned", step, "short", hint="comity trust pin FILE")
     if chosen is not None and chosen.accepted is False:
-        return Row(row, "unknown", "no statement of the publisher that the policy names", step, "missing")
+        return Row(row, "unknown", "no statement by the publisher that the policy names", step, "missing")
     if chosen is not None and chosen.broken:
-        return Row(row, "fail", chosen.broken[0].text, step, "false", tuple(map(noted, chosen.broken)))
+        return Row(row, "fail", chosen.broken[0].text, step, "false", tuple(map(remark_fact, chosen.broken)))
     if chosen is not None and chosen.unbound:
-        return Row(row, "fail", chosen.unbound[0].text, step, "short", tuple(map(noted, chosen.unbound)))
+        return Row(row, "fail", chosen.unbound[0].text, step, "short", tuple(map(remark_fact, chosen.unbound)))
     if found.evidence.proofs and chosen is not None:
         return Row(
             row, "unknown", "none of the proofs is about this statement", step, "missing", hint="comity pull REF"
@@ -73,12 +73,12 @@ def _unproven(row: str, step: int, found: Findings) -> Row:
 def time_row(found: Findings) -> Row:
     policy, chosen = found.policy, found.chosen
     if policy.freshness is None:
-        return Row("time", "not-checked", "the policy names no moment to judge", 14)
+        return Row("time", "not-checked", "the policy sets no time.as_of", 14)
     best = chosen.best(policy) if chosen else None
     counted = best.counted(policy.cosigners, chosen.jurisdictions) if chosen and best else ()
     needed = max(policy.cosigners.at_least, 1)
     if len(counted) < needed:
-        return Row("time", "unknown", "too few cosignatures that tell a time", 14, "missing")
+        return Row("time", "unknown", "too few cosignatures with a time", 14, "missing")
     newest = sorted((cosigner.timestamp for cosigner in counted), reverse=True)[needed - 1]
     age = policy.freshness.as_of - newest
     text = f"{needed} cosigners saw it at most {max(age, 0) // 86_400} days before as_of"
@@ -90,32 +90,32 @@ def time_row(found: Findings) -> Row:
 
 
 def crypto_health_row(found: Findings) -> Row:
-    """What would be left without classical cryptography: it has to be enough for the policy."""
+    """Row (15): passes if the post-quantum signatures alone satisfy the policy."""
     policy, chosen = found.policy, found.chosen
     best = chosen.best(policy) if chosen else None
     if chosen is None or best is None:
         return Row("crypto health", "unknown", "no logged signature to judge", 15, "missing")
     rule = replace(policy.cosigners, post_quantum=True)
     counted = best.counted(policy.cosigners, chosen.jurisdictions)
-    strong = best.counted(rule, chosen.jurisdictions)
-    weak = [] if chosen.publication.post_quantum else ["the publisher's signature"]
-    if len(strong) < len(counted) and not best.satisfies(rule, chosen.jurisdictions):
-        weak.append(f"{len(counted) - len(strong)} of {len(counted)} cosigners")
-    keys = here(chosen.tenure.text, chosen.publication.entry.digest)
-    if weak:
-        text = f"classical only: {' and '.join(weak)}"
-        facts = (*(here(f"classical only: {link}", best.proof) for link in weak), keys)
+    post_quantum = best.counted(rule, chosen.jurisdictions)
+    classical_only = [] if chosen.publication.post_quantum else ["the publisher's signature"]
+    if len(post_quantum) < len(counted) and not best.satisfies(rule, chosen.jurisdictions):
+        classical_only.append(f"{len(counted) - len(post_quantum)} of {len(counted)} cosigners")
+    keys = verified_fact(chosen.key_validity.text, chosen.publication.entry.digest)
+    if classical_only:
+        text = f"classical only: {' and '.join(classical_only)}"
+        facts = (*(verified_fact(f"classical only: {link}", best.proof) for link in classical_only), keys)
         return Row("crypto health", "fail", text, 15, "short", facts)
-    text = f"publisher hybrid, {len(strong)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
-    return Row("crypto health", "pass", text, 15, facts=(here(text, best.proof), keys))
+    text = f"publisher hybrid, {len(post_quantum)} cosigners with ML-DSA-44; the log's own signature is Ed25519"
+    return Row("crypto health", "pass", text, 15, facts=(verified_fact(text, best.proof), keys))
 
 
 def replicas_row(found: Findings) -> Row:
-    """A hold counts only as the node's own word, at its index in its own log."""
+    """Row (7): a hold counts only if it is in the node's own log."""
     holders: dict[str, Digest] = {}
     for entry, node in sorted(found.holds, key=lambda hold: hold[0].digest):
         if prove_entry(entry, found.evidence.proofs, (node,))[0]:
-            holders.setdefault(f"{node.member.name} ({node.member.jurisdiction})", entry.digest)
+            holders.setdefault(member_label(node.member), entry.digest)
     if not holders:
         return Row("replicas", "unknown", "no proven claim of a full copy here", 7, "missing")
     names = sorted(holders)
@@ -125,16 +125,17 @@ def replicas_row(found: Findings) -> Row:
     return Row("replicas", "pass", f"claimed by {', '.join(names)}", 7, facts=facts)
 
 
-def with_rivals(row: Row, found: Findings) -> Row:
-    """It fails where nothing that the owner pinned says whose name it is, or where its publisher contradicts itself."""
+def advisories_with_rivals(row: Row, found: Findings) -> Row:
+    """Add rival publications to row (13). The row fails if the name is not bound to the publisher, or if the publisher
+    gave the name to other bytes."""
     chosen = found.chosen
-    others = rivals(found.readings, chosen.publication) if chosen else ()
+    others = rivals(found.claims, chosen.publication) if chosen else ()
     if chosen is None or not others:
         return row
     facts = tuple(_fact(rival, chosen.publication.publisher.id) for rival in others)
     bound = chosen.named is True and all(rival.publisher.id != chosen.publication.publisher.id for rival in others)
     if bound:
-        return row.joined(facts)
+        return row.with_facts(facts)
     text = f"{facts[0].text}; {len(row.facts + facts)} in all"
     return Row(row.name, "fail", row.summary if row.state == "fail" else text, row.step, "short", row.facts + facts)
 
@@ -142,8 +143,10 @@ def with_rivals(row: Row, found: Findings) -> Row:
 def _fact(rival: RivalPublication, publisher: str) -> RowFact:
     name, artifact = rival.published.name, short(rival.published.artifact)
     if rival.publisher.id == publisher:
-        return here(f"its publisher gave {name} to other bytes as well: sha256:{artifact}", rival.entry.digest)
-    return here(f"{who(rival.publisher)} claims {name} too, for sha256:{artifact}", rival.entry.digest)
+        return verified_fact(f"its publisher also gave {name} to other bytes: sha256:{artifact}", rival.entry.digest)
+    return verified_fact(
+        f"{identity_label(rival.publisher)} also claims {name}, for sha256:{artifact}", rival.entry.digest
+    )
 
 
 def advisories_row(found: Findings) -> Row:
@@ -151,28 +154,30 @@ def advisories_row(found: Findings) -> Row:
     name = "disputes and advisories"
     own = chosen.publication.publisher.id if chosen else None
     facts = tuple(
-        RowFact(f"{said.kind} ({said.severity}): {said.text}", "claimed", _issuer(said, own), entry.digest)
-        for entry, said in sorted(found.advisories, key=lambda told: _rank(found, told[1]))
+        RowFact(
+            f"{advisory.kind} ({advisory.severity}): {advisory.text}", "claimed", _issuer(advisory, own), entry.digest
+        )
+        for entry, advisory in sorted(found.advisories, key=lambda item: _rank(found, item[1]))
     )
-    rivals = tuple(here(_dispute(*pair), pair[0].digest) for pair in found.disputes) + mirror_disputes(found)
+    rivals = tuple(verified_fact(_dispute(*pair), pair[0].digest) for pair in found.disputes) + mirror_disputes(found)
     if not facts and not rivals:
-        return Row(name, "unknown", "none here; nobody can prove offline that there is none", 13, "missing")
+        return Row(name, "unknown", "none here; their absence cannot be proven offline", 13, "missing")
     first = f"{facts[0].text} says {facts[0].by}" if facts else rivals[0].text
     return Row(name, "fail", f"{first}; {len(facts + rivals)} in all", 13, "short", facts + rivals)
 
 
-def _rank(found: Findings, said: Advisory) -> tuple[int, int]:
-    """Whom the owner lists comes first, then its publisher, then members and their nodes: strangers can flood a list,
-    and shall not hide them. Among equals the gravest."""
+def _rank(found: Findings, advisory: Advisory) -> tuple[int, int]:
+    """Sort key: issuers in `refuse_from` first, then the publisher, then members and their nodes, so that many
+    advisories of unknown issuers cannot hide these. Then by severity, the highest first."""
     own = found.chosen.publication.publisher.id if found.chosen else None
-    known = {seat.id for body in found.policy.pins for seat in body.members}
+    known = {member.id for body in found.policy.pins for member in body.members}
     known |= {node.record.node.id for node in found.bound}
-    places = (said.by.id in found.policy.refuse_from, said.by.id == own, said.by.id in known, True)
-    return places.index(True), -SEVERITIES.index(said.severity)
+    ranks = (advisory.by.id in found.policy.refuse_from, advisory.by.id == own, advisory.by.id in known, True)
+    return ranks.index(True), -SEVERITIES.index(advisory.severity)
 
 
-def _issuer(said: Advisory, publisher: Digest | None) -> str:
-    return "its publisher" if said.by.id == publisher else short(said.by.id)
+def _issuer(advisory: Advisory, publisher: Digest | None) -> str:
+    return "its publisher" if advisory.by.id == publisher else short(advisory.by.id)
 
 
 def _dispute(first: Entry, second: Entry) -> str:

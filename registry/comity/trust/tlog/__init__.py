@@ -1,1 +1,1 @@
-"""Transparency logs as the C2SP specifications write them: notes, trees, checkpoints, cosignatures, proofs."""
+"""Transparency logs in the C2SP formats: notes, trees, checkpoints, cosignatures, proofs."""

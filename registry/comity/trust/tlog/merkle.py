@@ -1,18 +1,13 @@
-"""RFC 6962 Merkle trees: roots, and proofs of inclusion and consistency, of one leaf, a beginning, or a subtree.
+"""RFC 6962 Merkle trees and C2SP tlog-tiles: roots, proofs of inclusion, consistency and subtrees, and tile layout.
 
-Hashes are raw 32-byte SHA-256 values. Proofs are made from any `NodeReader` (memory, tiles, a database), which need
-know only complete subtrees, and are checked here with nothing but the proof. Who vouches for a root, and how tiles lie
-in files, is said elsewhere.
-
-
-Tiles (C2SP tlog-tiles): a log as files that never change, 256 hashes or entries each.
-
-    tile/0/x001/x234/067          hashes of leaves 1234067 * 256 and the 255 after it
+    tile/0/x001/x234/067          hashes of the leaves 1234067 * 256 and the 255 after it
     tile/1/000.p/17               17 hashes, each over a full tile of the level below
-    tile/entries/273.p/112        the entries themselves, each after its length in two bytes
+    tile/entries/273.p/112        the entries, each after its length in two bytes
 
-Here are names, geometry and contents. Where tiles are kept and how they travel is said elsewhere; what is read from
-them is trusted only as far as a proof made from it verifies.
+Hashes are raw 32-byte SHA-256 values. Proofs are built from any `NodeReader` (memory, tiles, a database), which only
+needs complete subtrees; verification needs only the proof. Tiles are immutable files of up to 256 hashes or entries.
+Data from tiles is untrusted until a proof built from it verifies. Signatures over roots, and the storage and transfer
+of tiles, are in other modules.
 """
 
 from __future__ import annotations
@@ -31,7 +26,7 @@ MAX_SIZE: Final = 2**63 - 1
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 NodeReader: TypeAlias = Callable[[int, int], bytes]
-"""`(level, index)` -> the hash over leaves `index * 2**level` up to `(index + 1) * 2**level`."""
+"""`(level, index)` -> the hash over the leaves from `index * 2**level` to before `(index + 1) * 2**level`."""
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -48,7 +43,7 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
     if not level:
         return EMPTY_ROOT
     while len(level) > 1:
-        lone = level[-1:] if len(level) % 2 else []  # joins a left sibling on a higher level, or is the root
+        lone = level[-1:] if len(level) % 2 else []  # has its left sibling on a higher level, or is the root
         level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)] + lone
     return level[0]
 
@@ -62,7 +57,7 @@ def tree_root(size: int, node: NodeReader) -> bytes:
 class Frontier:
     """The right edge of a tree: the roots of its maximal complete subtrees, largest first.
 
-    All that is needed to append and to know the root, in at most 63 hashes.
+    At most 63 hashes; enough to append leaves and to compute the root.
     """
 
     size: int
@@ -79,7 +74,7 @@ class Frontier:
 
     @classmethod
     def read(cls, size: int, node: NodeReader) -> Frontier:
-        """The edge of the first `size` leaves of the tree behind `node`."""
+        """The right edge of the first `size` leaves of the tree that `node` reads."""
         levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
         return cls(size, tuple(node(level, (size >> level) - 1) for level in levels))
 
@@ -87,14 +82,14 @@ class Frontier:
         return self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> Frontier:
-        """The edge after appending `leaves` (leaf hashes, in order)."""
+        """The right edge after appending `leaves` (leaf hashes, in order)."""
         size, hashes = self.size, list(self.hashes)
-        for top in leaves:
+        for subtree in leaves:
             carry = size
             while carry & 1:
-                top = node_hash(hashes.pop(), top)
+                subtree = node_hash(hashes.pop(), subtree)
                 carry >>= 1
-            hashes.append(top)
+            hashes.append(subtree)
             size += 1
         return Frontier(size, tuple(hashes))
 
@@ -108,7 +103,7 @@ class Frontier:
 
 
 class MemoryTree:
-    """A growing tree that keeps the hash of every complete subtree: two hashes a leaf."""
+    """An append-only tree in memory with the hash of every complete subtree: two hashes per leaf."""
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
         self._levels: list[list[bytes]] = [[]]
@@ -120,17 +115,17 @@ class MemoryTree:
         return len(self._levels[0])
 
     def append(self, leaf: bytes) -> None:
-        level, top = 0, leaf
-        self._levels[0].append(top)
+        level = 0
+        self._levels[0].append(leaf)
         while len(self._levels[level]) % 2 == 0:
-            top = node_hash(*self._levels[level][-2:])
+            parent = node_hash(*self._levels[level][-2:])
             level += 1
             if level == len(self._levels):
                 self._levels.append([])
-            self._levels[level].append(top)
+            self._levels[level].append(parent)
 
     def node(self, level: int, index: int) -> bytes:
-        """A `NodeReader` over this tree. Raises Malformed where no complete subtree is."""
+        """A `NodeReader` over this tree. Raises Malformed (RANGE) if there is no such complete subtree."""
         if not (0 <= level < len(self._levels) and 0 <= index < len(self._levels[level])):
             raise Malformed("no such subtree", why=f"level {level}, index {index} of {self.size} leaves", code="RANGE")
         return self._levels[level][index]
@@ -140,7 +135,7 @@ class MemoryTree:
 
 
 def inclusion_proof(index: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
-    """PATH(index, D[size]) of RFC 6962, 2.1.1: the leaf's sibling first. Raises Malformed(code="RANGE")."""
+    """PATH(index, D[size]) of RFC 6962, 2.1.1; starts with the leaf's sibling. Raises Malformed(code="RANGE")."""
     if not 0 <= index < size:
         raise Malformed("no such leaf", why=f"index {index} in a tree of {size}", code="RANGE")
     return _path(index, index + 1, size, node)
@@ -149,15 +144,15 @@ def inclusion_proof(index: int, size: int, node: NodeReader) -> tuple[bytes, ...
 def consistency_proof(old: int, new: int, node: NodeReader) -> tuple[bytes, ...]:
     """PROOF(old, D[new]) of RFC 6962, 2.1.2; empty for `old == 0`. Raises Malformed(code="RANGE")."""
     if not 0 <= old <= new:
-        raise Malformed("no such growth", why=f"from {old} to {new} leaves", code="RANGE")
+        raise Malformed("bad tree sizes", why=f"from {old} to {new} leaves", code="RANGE")
     return _path(0, old, new, node) if old else ()
 
 
 def subtree_proof(start: int, end: int, size: int, node: NodeReader) -> tuple[bytes, ...]:
-    """That the leaves `start` up to `end` of a tree of `size` give the root of a tree of their own.
+    """Proof that the leaves from `start` to before `end` are a subtree of a tree of `size` leaves.
 
     SUBTREE_PROOF of draft-ietf-plants-merkle-tree-certs, which C2SP tlog-mirror uses. Raises Malformed(code="RANGE")
-    unless `is_subtree`.
+    unless `is_subtree(start, end)` and `end <= size`.
     """
     if not (is_subtree(start, end) and end <= size):
         raise Malformed("no such subtree", why=f"leaves {start} to {end} of {size}", code="RANGE")
@@ -170,9 +165,9 @@ def is_subtree(start: int, end: int) -> bool:
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """RFC 9162, 2.1.3.2: `leaf` (a leaf hash) is leaf `index` of the tree with `size` leaves and `root`.
+    """Verify that `leaf` (a leaf hash) is leaf `index` of the tree with `size` leaves and `root` (RFC 9162, 2.1.3.2).
 
-    Raises Untrusted(code="INCLUSION"). The proof shows the path, not `size`: that comes from a signed checkpoint.
+    Raises Untrusted(code="INCLUSION"). The proof does not prove `size`; take it from a signed checkpoint.
     """
     if not 0 <= index < size <= MAX_SIZE:
         raise _no_inclusion(f"no leaf {index} in a tree of {size}")
@@ -184,16 +179,16 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     for left, sibling in zip(sides, proof, strict=True):
         result = node_hash(sibling, result) if left else node_hash(result, sibling)
     if result != root:
-        raise _no_inclusion("it leads to another root")
+        raise _no_inclusion("it gives another root")
 
 
 def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
-    """RFC 9162, 2.1.4.2: the tree (`new`, `new_root`) extends the tree (`old`, `old_root`).
+    """Verify that the tree (`new`, `new_root`) extends the tree (`old`, `old_root`) (RFC 9162, 2.1.4.2).
 
-    Where `old` is 0 or `new`, the proof is empty. Raises Untrusted(code="CONSISTENCY").
+    If `old` is 0 or `new`, the proof is empty. Raises Untrusted(code="CONSISTENCY").
     """
     if not 0 <= old <= new <= MAX_SIZE:
-        raise _no_consistency(f"no growth from {old} to {new}")
+        raise _no_consistency(f"bad tree sizes {old} and {new}")
     if (old == 0 and old_root != EMPTY_ROOT) or (old == new and old_root != new_root):
         raise _no_consistency("another root for the same leaves")
     _check_hashes((old_root, new_root))
@@ -215,16 +210,16 @@ def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, pro
         else:
             new_result = node_hash(new_result, sibling)
     if (old_result, new_result) != (old_root, new_root):
-        raise _no_consistency("it leads to other roots")
+        raise _no_consistency("it gives other roots")
 
 
 def verify_subtree(start: int, end: int, subtree: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
-    """The leaves `start` up to `end` of the tree (`size`, `root`) give the root `subtree`. Inverse of `subtree_proof`.
+    """Verify that the leaves from `start` to before `end` of the tree (`size`, `root`) have the root `subtree`.
 
     Raises Untrusted(code="SUBTREE").
     """
     if not (is_subtree(start, end) and end <= size <= MAX_SIZE):
-        raise _no_subtree(f"leaves {start} to {end} are no subtree of {size}")
+        raise _no_subtree(f"leaves {start} to {end} are not a subtree of {size}")
     _check_hashes((subtree, root, *proof))
     sides, whole = _sides(start, end, size)
     if len(proof) != len(sides) + (not whole):
@@ -235,11 +230,11 @@ def verify_subtree(start: int, end: int, subtree: bytes, size: int, root: bytes,
         if side is _Side.INSIDE:
             inner = node_hash(sibling, inner)
     if (inner, outer) != (subtree, root):
-        raise _no_subtree("it leads to other roots")
+        raise _no_subtree("it gives other roots")
 
 
 class _Side(Enum):
-    """Where a sibling stands: right or left of the subtree, or on the left within it."""
+    """Position of a sibling: right or left of the subtree, or in the left part of the subtree."""
 
     RIGHT = auto()
     LEFT = auto()
@@ -247,7 +242,7 @@ class _Side(Enum):
 
 
 def _sides(start: int, end: int, size: int) -> tuple[list[_Side], bool]:
-    """The siblings on the way down to the leaves `start` to `end`; whether these are reached as one node."""
+    """The siblings from the root down to the leaves `start` to `end`, and whether these leaves are one node."""
     low, high, whole = 0, size, True
     sides: list[_Side] = []
     while (low, high) != (start, end):
@@ -266,10 +261,10 @@ def _sides(start: int, end: int, size: int) -> tuple[list[_Side], bool]:
 
 
 def _siblings_left(index: int, last: int) -> Iterator[bool]:
-    """From node `index` of a level whose last node is `last` up to the root: whether each sibling is a left one."""
+    """For each sibling from node `index` up to the root: whether it is a left one. `last` is the level's last node."""
     while last:
         left = bool(index & 1) or index == last
-        while left and index and not index & 1:  # a lone right node rises until it has a sibling
+        while left and index and not index & 1:  # a right node without sibling moves up until it has one
             index, last = index >> 1, last >> 1
         yield left
         index, last = index >> 1, last >> 1
@@ -329,7 +324,7 @@ MAX_ENTRY: Final = 65_535
 MAX_BUNDLE: Final = WIDTH * (2 + MAX_ENTRY)
 """Bytes of the largest entry bundle."""
 ENTRIES: Final = -1
-"""The `level` of an entry bundle, whose geometry is that of level 0."""
+"""The `level` of an entry bundle; bundles have the widths of level 0."""
 
 _HEIGHT: Final = 8
 _MAX_LEVEL: Final = 63
@@ -340,9 +335,9 @@ _PATH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Tile `index` of `level`, with `width` hashes: 256 where it is full, 1 to 255 where it is partial.
+    """Tile `index` of `level` with `width` hashes: 256 if full, 1 to 255 if partial.
 
-    Raises Malformed(code="TILE") for numbers that name no tile.
+    Raises Malformed(code="TILE") if a number is out of range.
     """
 
     level: int
@@ -359,7 +354,7 @@ class Tile:
 
     @property
     def path(self) -> str:
-        """The name under a log's prefix; inverse of `parse_tile_path`."""
+        """The path below the log's prefix; inverse of `parse_tile_path`."""
         digits = str(self.index)
         digits = digits.zfill(-(-len(digits) // 3) * 3)
         groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
@@ -369,29 +364,29 @@ class Tile:
 
 
 def parse_tile_path(path: str) -> Tile:
-    """The tile or entry bundle that `path` names. Raises Malformed(code="TILE") for any other spelling of it."""
+    """The tile or entry bundle of `path`. Raises Malformed(code="TILE") also for a path that is not canonical."""
     match = _PATH.match(path)
     if not match:
         raise Malformed("not a tile path", why=f"{path[:80]!r}", code="TILE")
     level = ENTRIES if match["level"] == "entries" else int(match["level"])
     tile = Tile(level, int(match["index"].replace("x", "").replace("/", "")), int(match["width"] or WIDTH))
     if tile.path != path:
-        raise Malformed("not a tile path", why=f"it is spelled {tile.path}", code="TILE")
+        raise Malformed("not a tile path", why=f"its canonical path is {tile.path}", code="TILE")
     return tile
 
 
 def tile_at(size: int, level: int, index: int) -> Tile:
-    """Tile `index` of `level` as it is in a log of `size` entries. Raises Malformed(code="TILE") where it is empty."""
+    """Tile `index` of `level` in a log of `size` entries. Raises Malformed(code="TILE") if it is empty."""
     return Tile(level, index, min(WIDTH, _count(size, level) - index * WIDTH))
 
 
 def tiles_between(old: int, new: int) -> list[Tile]:
-    """The hash tiles that a log of `new` entries has and one of `old` had not, lower levels first.
+    """The hash tiles that a log of `new` entries has and the log of `old` entries does not have, lower levels first.
 
-    Partial ones are the last of their level. Entry bundles have the names of the tiles of level 0, with `ENTRIES`.
+    A partial tile is the last of its level. Entry bundles are the tiles of level 0 with level `ENTRIES`.
     """
     if not 0 <= old <= new <= MAX_SIZE:
-        raise Malformed("no such growth", why=f"from {old} to {new} entries", code="RANGE")
+        raise Malformed("bad tree sizes", why=f"from {old} to {new} entries", code="RANGE")
     tiles: list[Tile] = []
     level = 0
     while (before := _count(old, level)) < (after := _count(new, level)):
@@ -401,15 +396,15 @@ def tiles_between(old: int, new: int) -> list[Tile]:
 
 
 def encode_tile(tile: Tile, node: NodeReader) -> bytes:
-    """The contents of a hash tile, read from a tree that is large enough for it."""
+    """The content of a hash tile, read from a tree that contains all of the tile."""
     first = tile.index * WIDTH
     return b"".join(node(_HEIGHT * tile.level, first + i) for i in range(tile.width))
 
 
 def tile_node_reader(size: int, load: Callable[[Tile], bytes]) -> NodeReader:
-    """A `NodeReader` over the tiles of a log of `size` entries, one `load` a node; cache in `load` if it is slow.
+    """A `NodeReader` over the tiles of a log of `size` entries; calls `load` once per node, so `load` should cache.
 
-    The reader raises Malformed: code "RANGE" for a node outside the log, "TILE" where `load` returns another length.
+    The reader raises Malformed: code "RANGE" for a node outside the log, "TILE" if `load` returns another length.
     """
 
     def node(level: int, index: int) -> bytes:
@@ -431,8 +426,8 @@ def tile_node_reader(size: int, load: Callable[[Tile], bytes]) -> NodeReader:
 def encode_entries(entries: Sequence[bytes]) -> bytes:
     """An entry bundle: at most 256 entries of at most 65,535 bytes. Raises Malformed(code="ENTRIES")."""
     if len(entries) > WIDTH or any(len(entry) > MAX_ENTRY for entry in entries):
-        why = f"at most {WIDTH} entries of {MAX_ENTRY} bytes fit"
-        raise Malformed("too much for an entry bundle", why=why, code="ENTRIES")
+        why = f"at most {WIDTH} entries of at most {MAX_ENTRY} bytes"
+        raise Malformed("entry bundle too large", why=why, code="ENTRIES")
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
@@ -452,5 +447,5 @@ def decode_entries(data: bytes) -> list[bytes]:
 
 
 def _count(size: int, level: int) -> int:
-    """How many hashes a log of `size` entries has on a tile level."""
+    """Number of hashes on a tile level of a log of `size` entries."""
     return size >> _HEIGHT * max(level, 0)

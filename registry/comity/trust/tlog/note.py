@@ -1,34 +1,20 @@
-"""Signed notes (C2SP signed-note): text, an empty line, signature lines; and the keys that sign them.
+"""C2SP signed notes, checkpoints and cosignatures (signed-note, tlog-checkpoint, tlog-cosignature), and their keys.
 
     node-a.example/log
     300
     DzRPLD2l81iYCQEyyxWWSMkMVDJBvbJZDoKmOgX9rIY=
-
+                                                              (an empty line)
     — node-a.example/log uVCkwSLkJFSWfNHRb+VidGCiFs54L8lqAP6I+TcC5pxH34H3zYyYxRI1uG/Vo4wdM2BHJfDCHAF8uNd3tTsZZf2cKgM=
 
-Here are the syntax and the plain Ed25519 signature of a log (type 0x01). What the text says is read in `checkpoint`,
-what a cosigner's signature says in `cosignature`.
+A note is a text, an empty line and signature lines. The text of a checkpoint is the origin of a log, its size and its
+root; extension lines, which the format allows, are refused, because an ML-DSA cosignature does not cover them. A log
+signs with Ed25519 (type 0x01).
 
-
-Checkpoints (C2SP tlog-checkpoint): a log's name, its size and its root.
-
-    node-a.example/log
-    300
-    DzRPLD2l81iYCQEyyxWWSMkMVDJBvbJZDoKmOgX9rIY=
-
-Extension lines, which the format allows, are refused: an ML-DSA cosignature would not cover them.
-
-
-Cosignatures (C2SP tlog-cosignature): a cosigner's dated statement about a checkpoint.
-
-    — node-b.example/cosigner 1+vjgQAAAABrBg+FiKiDl4p3nlIDNMJjkGj2lniYoaNuZPtf0Fn7mpE71TfaIIZyMZhfFSBVADMubecZKy6aJp7WH…
-
-It says: at this time, this was the largest consistent tree that I had seen for this origin. What a cosigner promises
-beyond that (to hold every entry, say) belongs to its key and is agreed elsewhere. An Ed25519 cosignature (type 0x04)
-does not name the cosigner, so one such key must never serve two names; an ML-DSA-44 one (type 0x06) does.
-
-
-Transparency logs as the C2SP specifications write them: notes, trees, checkpoints, cosignatures, proofs."""
+A cosignature states that at a time, this was the largest consistent tree of this origin that the cosigner had seen.
+Further promises of a cosigner (for example to store every entry) belong to its key and are agreed elsewhere. An Ed25519
+cosignature (type 0x04) does not contain the name of the cosigner, so one such key must never have two names; an
+ML-DSA-44 cosignature (type 0x06) contains the name.
+"""
 
 from __future__ import annotations
 
@@ -47,37 +33,38 @@ from comity.trust.tlog.merkle import EMPTY_ROOT, HASH_SIZE, MAX_SIZE
 ED25519: Final = 0x01
 ED25519_COSIGNATURE: Final = 0x04
 MLDSA44_COSIGNATURE: Final = 0x06
-ALGORITHMS: Final = {ED25519: "ed25519", ED25519_COSIGNATURE: "ed25519", MLDSA44_COSIGNATURE: "ml-dsa-44"}
+COSIGNER_ALGORITHMS: Final = {ED25519_COSIGNATURE: "ed25519", MLDSA44_COSIGNATURE: "ml-dsa-44"}
+ALGORITHMS: Final = {ED25519: "ed25519", **COSIGNER_ALGORITHMS}
 
 MAX_NOTE: Final = 1_000_000
-"""Bytes; room for 200 cosigners with ML-DSA-44 signatures, and what Go's note package reads."""
+"""Bytes; enough for 200 cosigners with ML-DSA-44 signatures, and the limit of Go's note package."""
 MAX_SIGNATURES: Final = 100
 MAX_NAME: Final = 255
 
 _KEY_ID_SIZE: Final = 4
 _DASH: Final = "\u2014 "
-_UNFIT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
+_FORBIDDEN_IN_TEXT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
-_UNFIT_NAME: Final = re.compile("[\x00-\x1f+]")
+_FORBIDDEN_IN_NAME: Final = re.compile("[\x00-\x1f+]")
 
 
 def check_name(name: str) -> None:
-    """A key name, and so an origin: 1 to 255 bytes, no white space, no '+', no control character. Raises Malformed."""
+    """Check a key name or origin: 1 to 255 bytes, no white space, '+' or control character. Raises Malformed."""
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise Malformed("bad key name", why="a lone surrogate", code="NOTE-NAME") from error
     if not 1 <= size <= MAX_NAME:
         raise Malformed("bad key name", why=f"{size} bytes, 1 to {MAX_NAME} are allowed", code="NOTE-NAME")
-    if _UNFIT_NAME.search(name) or any(map(str.isspace, name)):
-        raise Malformed("bad key name", why="white space, '+' or a control character in it", code="NOTE-NAME")
+    if _FORBIDDEN_IN_NAME.search(name) or any(map(str.isspace, name)):
+        raise Malformed("bad key name", why="it contains white space, '+' or a control character", code="NOTE-NAME")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
     """A named key: `node-a.example/log+b950a4c1+AUHHUwjEiOiq1D5FJH0Omc6UUfe5eqb/xmiy6D0KXlDT`.
 
-    `type` is one of the three signature types we know; `public` is the raw key. Raises Malformed.
+    `type` is one of the three known signature types; `public` is the raw key. Raises Malformed.
     """
 
     name: str
@@ -87,19 +74,19 @@ class VerifierKey:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.type not in ALGORITHMS:
-            raise Malformed("unknown kind of note key", why=f"type byte {self.type:#04x}", code="NOTE-KEY-TYPE")
+            raise Malformed("unknown type of note key", why=f"type byte {self.type:#04x}", code="NOTE-KEY-TYPE")
         PublicKey(ALGORITHMS[self.type], self.public)  # checks the length
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
-        """Inverse of `str`. Raises Malformed, also where the key ID is not the key's."""
+        """Inverse of `str`. Raises Malformed, also if the key ID does not match the key."""
         parts = text.split("+", 2)  # base64 may hold a '+' too
         if len(parts) != 3:
             raise Malformed("not a note key", why="expected name+id+key", code="NOTE-KEY")
         name, key_id, blob = parts
         data = b64decode(blob)
         if not data:
-            raise Malformed("not a note key", why="no key in it", code="NOTE-KEY")
+            raise Malformed("not a note key", why="the key is empty", code="NOTE-KEY")
         key = cls(name, data[0], data[1:])
         if key_id != key.key_id.hex():
             raise Malformed("not a note key", why=f"its ID is {key.key_id.hex()}", code="NOTE-KEY")
@@ -110,7 +97,7 @@ class VerifierKey:
 
     @property
     def key_id(self) -> bytes:
-        """Four bytes that tell keys of one name apart. An identifier only: it proves nothing."""
+        """Four bytes that distinguish keys of one name. An identifier only; it proves nothing."""
         material = self.name.encode("utf-8") + b"\n" + bytes([self.type]) + self.public
         return hashlib.sha256(material).digest()[:_KEY_ID_SIZE]
 
@@ -121,7 +108,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class NoteSignature:
-    """One signature line: `— node-a.example/log uVCkwSLkJFSW…`. Of any kind, known or not. Raises Malformed."""
+    """One signature line, `— node-a.example/log uVCkwSLkJFSW…`, of a known or unknown type. Raises Malformed."""
 
     name: str
     key_id: bytes
@@ -136,7 +123,7 @@ class NoteSignature:
 
     @classmethod
     def parse(cls, line: str) -> NoteSignature:
-        """Inverse of `str`; `line` comes without its line feed. Raises Malformed."""
+        """Inverse of `str`; `line` has no line feed. Raises Malformed."""
         name, space, blob = line.removeprefix(_DASH).partition(" ")
         if not line.startswith(_DASH) or not space:
             raise Malformed("not a note signature", why="expected '— name base64'", code="NOTE-SIGNATURE")
@@ -147,15 +134,15 @@ class NoteSignature:
         return f"{_DASH}{self.name} {b64encode(self.key_id + self.signature)}"
 
     def by(self, key: VerifierKey) -> bool:
-        """Whether the line names `key`. Says nothing about the signature."""
+        """Whether the line has the name and ID of `key`. Does not verify the signature."""
         return self.name == key.name and self.key_id == key.key_id
 
 
 @dataclass(frozen=True, slots=True)
 class SignedNote:
-    """A text and the signatures that came with it, none of them checked.
+    """A text with at least one signature; signatures are not verified.
 
-    `text` ends with a line feed, which is signed too; there is at least one signature. Raises Malformed.
+    `text` ends with a line feed, which is signed too. Raises Malformed.
     """
 
     text: str
@@ -164,8 +151,8 @@ class SignedNote:
     def __post_init__(self) -> None:
         if not self.text.endswith("\n"):
             raise Malformed("not a note", why="the text does not end with a line feed", code="NOTE-TEXT")
-        if unfit := _UNFIT.search(self.text):
-            raise Malformed("not a note", why=f"a character {unfit[0]!r} in it", code="NOTE-TEXT")
+        if forbidden := _FORBIDDEN_IN_TEXT.search(self.text):
+            raise Malformed("not a note", why=f"forbidden character {forbidden[0]!r}", code="NOTE-TEXT")
         if not self.signatures:
             raise Malformed("not a note", why="no signature", code="NOTE-UNSIGNED")
 
@@ -173,7 +160,7 @@ class SignedNote:
     def parse(cls, data: bytes, max_signatures: int = MAX_SIGNATURES) -> SignedNote:
         """Inverse of `encode`. Raises Malformed."""
         if len(data) > MAX_NOTE:
-            raise Malformed("note too large", why=f"{len(data)} bytes, at most {MAX_NOTE} are read", code="NOTE-SIZE")
+            raise Malformed("note too large", why=f"{len(data)} bytes, at most {MAX_NOTE} allowed", code="NOTE-SIZE")
         try:
             note = data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -183,7 +170,7 @@ class SignedNote:
             raise Malformed("not a note", why="expected text, an empty line and signature lines", code="NOTE-TEXT")
         text, lines = note[: split + 1], note[split + 2 :].split("\n")[:-1]
         if len(lines) > max_signatures:
-            why = f"{len(lines)}, at most {max_signatures} are read"
+            why = f"{len(lines)}, at most {max_signatures} allowed"
             raise Malformed("too many signatures", why=why, code="NOTE-SIGNATURES")
         return cls(text, tuple(NoteSignature.parse(line) for line in lines))
 
@@ -191,29 +178,29 @@ class SignedNote:
         lines = "".join(f"{signature}\n" for signature in self.signatures)
         return f"{self.text}\n{lines}".encode()
 
-    def adding(self, *signatures: NoteSignature) -> SignedNote:
-        """This note with `signatures` after its own, each distinct line once."""
+    def with_signatures(self, *signatures: NoteSignature) -> SignedNote:
+        """This note with `signatures` appended; duplicate lines are removed."""
         return SignedNote(self.text, tuple(dict.fromkeys(self.signatures + signatures)))
 
 
 def log_verifier_key(origin: str, public: PublicKey) -> VerifierKey:
-    """The key under which a log signs its own checkpoints. Raises Malformed unless it is an Ed25519 key."""
+    """The key of a log for its checkpoints. Raises Malformed unless `public` is an Ed25519 key."""
     if public.alg != "ed25519":
         raise Malformed("not a log key", why=f"a log signs with ed25519, not {public.alg}", code="NOTE-KEY-TYPE")
     return VerifierKey(origin, ED25519, public.raw)
 
 
 def sign_note(text: str, name: str, key: PrivateKey) -> NoteSignature:
-    """Ed25519 (type 0x01) over `text`, which ends with a line feed. Raises Malformed for another kind of key."""
+    """Sign `text`, which ends with a line feed, with Ed25519 (type 0x01). Raises Malformed for any other key."""
     verifier = log_verifier_key(name, key.public)
     return NoteSignature(name, verifier.key_id, key.sign(text.encode("utf-8")))
 
 
 def verify_note(note: SignedNote, keys: Iterable[VerifierKey]) -> tuple[VerifierKey, ...]:
-    """Those of `keys` of type 0x01 that signed `note`, in the order given.
+    """Return those of `keys` of type 0x01 that signed `note`, in the given order.
 
-    Signatures of unknown keys, and of keys of other types, are passed over. Raises Untrusted where a known key's
-    signature is wrong (code "NOTE-SIGNATURE"), or where no known key signed (code "NOTE-UNSIGNED").
+    Signatures of unknown keys, and of keys of other types, are ignored. Raises Untrusted if the signature of a known
+    key is not valid (code "NOTE-SIGNATURE"), or if no known key signed (code "NOTE-UNSIGNED").
     """
     signers: list[VerifierKey] = []
     for key in dict.fromkeys(keys):
@@ -231,15 +218,15 @@ def _verify(text: str, signature: NoteSignature, key: VerifierKey) -> None:
     try:
         key.public_key.verify(signature.signature, text.encode("utf-8"))
     except Untrusted as error:
-        why = f"the line of {key.name} is not its signature of this text"
+        why = f"the signature of {key.name} over this text is not valid"
         raise Untrusted("bad note signature", why=why, code="NOTE-SIGNATURE") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`size` leaves under `root` in the log called `origin` (1 to 255 bytes, no white space, no '+').
+    """Size and root of the log `origin` (1 to 255 bytes, no white space, no '+').
 
-    Raises Malformed; code "CHECKPOINT-EMPTY-ROOT" where the size is 0 and the root is not that of the empty tree.
+    Raises Malformed; code "CHECKPOINT-EMPTY-ROOT" if the size is 0 and the root is not that of the empty tree.
     """
 
     origin: str
@@ -251,7 +238,9 @@ class Checkpoint:
         if not 0 <= self.size <= MAX_SIZE or len(self.root) != HASH_SIZE:
             raise Malformed("not a checkpoint", why="size or root out of bounds", code="CHECKPOINT")
         if self.size == 0 and self.root != EMPTY_ROOT:
-            raise Malformed("not a checkpoint", why="an empty log with another root", code="CHECKPOINT-EMPTY-ROOT")
+            raise Malformed(
+                "not a checkpoint", why="size 0, but not the root of the empty tree", code="CHECKPOINT-EMPTY-ROOT"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -269,38 +258,38 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{b64encode(self.root)}\n"
 
     def signed(self, key: PrivateKey) -> SignedNote:
-        """The note that the log itself publishes. Raises Malformed unless `key` is an Ed25519 key."""
+        """The note that the log publishes. Raises Malformed unless `key` is an Ed25519 key."""
         return SignedNote(self.text, (sign_note(self.text, self.origin, key),))
 
 
 def open_checkpoint(note: SignedNote, log_key: VerifierKey) -> Checkpoint:
-    """The checkpoint in `note`, which the log called `log_key.name` signed. Raises Malformed and Untrusted.
+    """Return the checkpoint in `note` if the log `log_key.name` signed it. Raises Malformed and Untrusted.
 
-    Not checked: cosignatures, and whether it is consistent with any other checkpoint.
+    Not checked: cosignatures, and consistency with other checkpoints.
     """
     verify_note(note, (log_key,))
     checkpoint = Checkpoint.parse(note.text)
     if checkpoint.origin != log_key.name:
         why = f"{log_key.name} signed for {checkpoint.origin}"
-        raise Untrusted("a checkpoint of another log", why=why, code="CHECKPOINT-ORIGIN")
+        raise Untrusted("checkpoint of another log", why=why, code="CHECKPOINT-ORIGIN")
     return checkpoint
 
 
 MAX_TIMESTAMP: Final = 2**63 - 1
 
-_TYPES: Final = {"ed25519": ED25519_COSIGNATURE, "ml-dsa-44": MLDSA44_COSIGNATURE}
+_COSIGNATURE_TYPES: Final = {alg: kind for kind, alg in COSIGNER_ALGORITHMS.items()}
 _TIMESTAMP_SIZE: Final = 8
 
 
 def cosigner_key(name: str, public: PublicKey) -> VerifierKey:
-    """The key called `name` under which `public` cosigns. Raises Malformed unless it is Ed25519 or ML-DSA-44."""
-    if public.alg not in _TYPES:
-        raise Malformed("not a cosigner key", why=f"{public.alg} does not cosign", code="NOTE-KEY-TYPE")
-    return VerifierKey(name, _TYPES[public.alg], public.raw)
+    """The cosigner key `name` with the key `public`. Raises Malformed unless that is Ed25519 or ML-DSA-44."""
+    if public.alg not in _COSIGNATURE_TYPES:
+        raise Malformed("not a cosigner key", why=f"{public.alg} keys cannot cosign", code="NOTE-KEY-TYPE")
+    return VerifierKey(name, _COSIGNATURE_TYPES[public.alg], public.raw)
 
 
 def cosign(checkpoint: Checkpoint, name: str, key: PrivateKey, timestamp: int) -> NoteSignature:
-    """State as `name` that at `timestamp` (POSIX seconds) `checkpoint` was the largest seen. Raises Malformed."""
+    """Sign as `name` that `checkpoint` was the largest one seen at `timestamp` (POSIX seconds). Raises Malformed."""
     if not 0 <= timestamp <= MAX_TIMESTAMP:
         raise Malformed("not a cosignature time", why=f"{timestamp} is not in 0 to 2**63 - 1", code="COSIGNATURE-TIME")
     verifier = cosigner_key(name, key.public)
@@ -309,11 +298,11 @@ def cosign(checkpoint: Checkpoint, name: str, key: PrivateKey, timestamp: int) -
 
 
 def verify_cosignature(signature: NoteSignature, key: VerifierKey, checkpoint: Checkpoint) -> int:
-    """The time (POSIX seconds) at which the cosigner `key` signed `checkpoint`. Raises Untrusted(code="COSIGNATURE").
+    """Return the time (POSIX seconds) at which the cosigner `key` signed. Raises Untrusted(code="COSIGNATURE").
 
-    0 says that the cosigner makes no statement about time, nor about the tree being the largest it saw.
+    0 means that the cosigner states neither a time nor that the tree was the largest one seen.
     """
-    if not signature.by(key) or key.type not in _TYPES.values():
+    if not signature.by(key) or key.type not in COSIGNER_ALGORITHMS:
         raise Untrusted("bad cosignature", why=f"not a cosignature line of {key.name}", code="COSIGNATURE")
     timestamp = int.from_bytes(signature.signature[:_TIMESTAMP_SIZE], "big")
     if timestamp > MAX_TIMESTAMP:
@@ -321,15 +310,15 @@ def verify_cosignature(signature: NoteSignature, key: VerifierKey, checkpoint: C
     try:
         key.public_key.verify(signature.signature[_TIMESTAMP_SIZE:], _message(checkpoint, key, timestamp))
     except Untrusted as error:
-        why = f"the line of {key.name} is not its signature of this checkpoint"
+        why = f"the signature of {key.name} over this checkpoint is not valid"
         raise Untrusted("bad cosignature", why=why, code="COSIGNATURE") from error
     return timestamp
 
 
 def verified_cosigners(note: SignedNote, keys: Iterable[VerifierKey], checkpoint: Checkpoint) -> dict[VerifierKey, int]:
-    """Those of `keys` that cosigned `checkpoint` in `note`, each with the newest time at which it did; may be empty.
+    """Return those of `keys` that cosigned `checkpoint` in `note`, each with its newest time; may be empty.
 
-    Lines of unknown keys are passed over. Raises Untrusted(code="COSIGNATURE") where a known key's line is wrong.
+    Lines of unknown keys are ignored. Raises Untrusted(code="COSIGNATURE") if the line of a known key is not valid.
     """
     cosigners: dict[VerifierKey, int] = {}
     for key in dict.fromkeys(keys):
@@ -340,7 +329,7 @@ def verified_cosigners(note: SignedNote, keys: Iterable[VerifierKey], checkpoint
 
 
 def _message(checkpoint: Checkpoint, key: VerifierKey, timestamp: int) -> bytes:
-    """The bytes that are signed. `Checkpoint` has no extension lines, so its text is the whole note text."""
+    """The signed bytes. `Checkpoint` has no extension lines, so its text is the whole note text."""
     if key.type == ED25519_COSIGNATURE:
         return f"cosignature/v1\ntime {timestamp}\n{checkpoint.text}".encode()
     name, origin = key.name.encode("utf-8"), checkpoint.origin.encode("utf-8")

@@ -1,37 +1,28 @@
-"""Transparency-log proofs (C2SP tlog-proof): all that shows, offline, that a leaf is in a log.
+"""Files that prove facts about a log: inclusion (C2SP tlog-proof), consistency, and misbehaviour.
 
     c2sp.org/tlog-proof@v1
     index 1
     CTtplUjEBYtS3TAZNWgVjZEiXD3Ow49VE2C5rqqDY74=
-                                                              (an empty line)
-    node-a.example/log
-    2
-    DzRPLD2l81iYCQEyyxWWSMkMVDJBvbJZDoKmOgX9rIY=
-                                                              (an empty line)
-    — node-a.example/log uVCkwSLkJFSWfNHRb+VidGCiFs54L8lqAP6I+TcC5pxH34H3zYyYxRI1uG/Vo4wdM2BHJfDCHAF8uNd3tTsZZf2cKgM=
-
-The leaf itself is not in it: the verifier has it, or rebuilds it from what it hashed. Which cosigners suffice is a
-matter of policy (`tlog_policy`, and the charter).
-
-
-That a log grew from one size to another: a consistency proof as a small file, for evidence packs and disks.
+                                                              (an empty line, then the signed checkpoint)
 
     comity/growth/v1
     node-a.example/log
     3 8
     CTtplUjEBYtS3TAZNWgVjZEiXD3Ow49VE2C5rqqDY74=
 
-The roots are not in it: whoever checks it has them from elsewhere, and from elsewhere comes the trust.
+`TlogProof` proves offline that a leaf is in a log. It does not contain the leaf; the verifier has it, or builds it from
+its own hashes. Policies (`TlogPolicy` in `witness`, and the charter) define which cosigners are enough.
 
+`GrowthProof` is a consistency proof from one size to another. It does not contain the roots; the verifier takes them
+from signed checkpoints.
 
-Proof that a log has shown two histories: two things that one key signed and that exclude one another.
+A misbehaviour proof shows two histories of one log, signed by one key, in two parts. It is valid by itself, whatever
+its source, without time limit. Source: protocol, section 6; `history` is specific to Comity.
 
     roots    two notes of one size with different roots
-    leaves   two notes, and one leaf index proven into both with different leaves
-    history  two notes of different sizes, and a proof that the larger tree began otherwise than the smaller note says
-
-Each convicts by itself, for ever, whoever passes it on. `history` needs the entries of one side only, so that any node
-that holds the larger tree can make it. Source: protocol, section 6; `history` is our own.
+    leaves   two notes, and different leaves at one index with an inclusion proof for each note
+    history  two notes of different sizes, and a proof that the larger tree had another root at the smaller size;
+             it needs the entries of one side only, so any node that has the larger tree can create it
 """
 
 from __future__ import annotations
@@ -49,16 +40,16 @@ from comity.trust.tlog.note import MAX_NOTE, Checkpoint, SignedNote, VerifierKey
 MAX_INCLUSION_HASHES: Final = 63
 MAX_EXTRA: Final = 65_535
 MAX_PROOF: Final = MAX_NOTE + 100_000
-"""Bytes: a note, 63 hashes and the largest `extra`, all in base64."""
+"""Bytes: a note, 63 hashes and the largest `extra`, in base64."""
 
 _PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
 @dataclass(frozen=True, slots=True)
 class TlogProof:
-    """Leaf `index` leads over `hashes` (the sibling first) to the root in `checkpoint`, none of it checked.
+    """Inclusion of leaf `index` under `checkpoint` through `hashes` (the sibling first); not verified.
 
-    `extra` is a note to the application that nothing authenticates. Raises Malformed.
+    `extra` is unauthenticated data for the application. Raises Malformed.
     """
 
     index: int
@@ -71,7 +62,7 @@ class TlogProof:
             raise Malformed("not a log proof", why="index out of bounds", code="TLOG-PROOF")
         if len(self.hashes) > MAX_INCLUSION_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
             raise Malformed(
-                "not a log proof", why=f"at most {MAX_INCLUSION_HASHES} hashes of 32 bytes", code="TLOG-PROOF"
+                "not a log proof", why=f"expected at most {MAX_INCLUSION_HASHES} hashes of 32 bytes", code="TLOG-PROOF"
             )
         if self.extra is not None and not 1 <= len(self.extra) <= MAX_EXTRA:
             raise Malformed("not a log proof", why=f"extra has 1 to {MAX_EXTRA} bytes", code="TLOG-PROOF")
@@ -80,7 +71,7 @@ class TlogProof:
     def parse(cls, data: bytes) -> TlogProof:
         """Inverse of `encode`. Raises Malformed."""
         if len(data) > MAX_PROOF:
-            raise Malformed("log proof too large", why=f"{len(data)} bytes, at most {MAX_PROOF} are read")
+            raise Malformed("log proof too large", why=f"{len(data)} bytes, at most {MAX_PROOF} allowed")
         head, _, note = data.partition(b"\n\n")
         try:
             lines = head.decode("ascii").split("\n")
@@ -108,25 +99,23 @@ class TlogProof:
         return "\n".join(lines).encode("ascii") + b"\n\n" + self.checkpoint.encode()
 
     def verify(self, leaf_data: bytes, log_key: VerifierKey) -> Checkpoint:
-        """The checkpoint, signed by `log_key`, of a log whose entry `index` is `leaf_data`.
+        """Return the checkpoint if `log_key` signed it for its own origin and its entry `index` is `leaf_data`.
 
-        Raises Malformed and Untrusted: (1) the log signed the checkpoint, for its own origin; (2) the leaf is in it.
-        Cosignatures are not looked at.
+        Raises Malformed and Untrusted. Cosignatures are not verified.
         """
         checkpoint = open_checkpoint(self.checkpoint, log_key)
         verify_inclusion(leaf_hash(leaf_data), self.index, checkpoint.size, self.hashes, checkpoint.root)
         return checkpoint
 
 
-MAX_GROWTH_HASHES: Final = 127
-MAX_BYTES: Final = 8192
+MAX_CONSISTENCY_HASHES: Final = 127
+MAX_GROWTH_PROOF: Final = 8192
 _GROWTH_HEADER: Final = b"comity/growth/v1\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """RFC 9162 consistency `hashes` from `old` to `new` leaves of the log `origin`; nothing is checked. Raises
-    Malformed out of bounds."""
+class GrowthProof:
+    """RFC 9162 consistency proof from `old` to `new` leaves of the log `origin`; not verified. Raises Malformed."""
 
     origin: str
     old: int
@@ -135,21 +124,21 @@ class Growth:
 
     def __post_init__(self) -> None:
         check_name(self.origin)
-        if not 0 <= self.old <= self.new <= MAX_SIZE or len(self.hashes) > MAX_GROWTH_HASHES:
-            raise Malformed("not a proof of growth", why=f"sizes in order, and at most {MAX_GROWTH_HASHES} hashes")
+        if not 0 <= self.old <= self.new <= MAX_SIZE or len(self.hashes) > MAX_CONSISTENCY_HASHES:
+            raise Malformed("not a growth proof", why=f"sizes must ascend, at most {MAX_CONSISTENCY_HASHES} hashes")
 
     @classmethod
-    def parse(cls, data: bytes) -> Growth:
+    def parse(cls, data: bytes) -> GrowthProof:
         """Inverse of `encode`. Raises Malformed."""
-        if len(data) > MAX_BYTES or not data.startswith(_GROWTH_HEADER) or not data.endswith(b"\n"):
+        if len(data) > MAX_GROWTH_PROOF or not data.startswith(_GROWTH_HEADER) or not data.endswith(b"\n"):
             raise Malformed(
-                "not a proof of growth", why=f"expected {_GROWTH_HEADER!r} and at most {MAX_BYTES} bytes of lines"
+                "not a growth proof", why=f"expected {_GROWTH_HEADER!r} and at most {MAX_GROWTH_PROOF} bytes of lines"
             )
         try:
             origin, sizes, *hashes = data[len(_GROWTH_HEADER) : -1].decode("utf-8").split("\n")
             old, new = sizes.split(" ")
         except ValueError as error:
-            raise Malformed("not a proof of growth", why="expected an origin, two sizes and hashes") from error
+            raise Malformed("not a growth proof", why="expected an origin, two sizes and hashes") from error
         return cls(
             origin, parse_decimal(old), parse_decimal(new), tuple(b64decode(item, size=HASH_SIZE) for item in hashes)
         )
@@ -163,23 +152,23 @@ class Growth:
         verify_consistency(self.old, old_root, self.new, new_root, self.hashes)
 
 
-def is_growth(data: bytes) -> bool:
-    """Whether the bytes are those of a proof of growth. Nothing is proven by that."""
+def is_growth_proof(data: bytes) -> bool:
+    """Whether `data` parses as a growth proof. Does not verify the proof."""
     try:
-        Growth.parse(data)
+        GrowthProof.parse(data)
     except Malformed:
         return False
     return True
 
 
-def growths(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[Growth]]:
-    """The proofs of growth among side objects, by origin and sizes; whatever else is there is passed over."""
-    found: dict[tuple[str, int, int], list[Growth]] = {}
+def growth_proofs(objects: Iterable[bytes]) -> Mapping[tuple[str, int, int], Sequence[GrowthProof]]:
+    """The growth proofs among side objects, by origin and sizes; other objects are ignored."""
+    found: dict[tuple[str, int, int], list[GrowthProof]] = {}
     for data in objects:
         if not data.startswith(_GROWTH_HEADER):
             continue
         with contextlib.suppress(Malformed):
-            growth = Growth.parse(data)
+            growth = GrowthProof.parse(data)
             found.setdefault((growth.origin, growth.old, growth.new), []).append(growth)
     return found
 
@@ -188,13 +177,12 @@ ROOTS: Final = "roots"
 LEAVES: Final = "leaves"
 HISTORY: Final = "history"
 KINDS: Final = (ROOTS, LEAVES, HISTORY)
-MAX_CONSISTENCY_HASHES: Final = 127
 
 
-def convict(kind: str, parts: Sequence[bytes], key: VerifierKey) -> None:
-    """Return if `parts`, in either order, show that the log of `key` has two histories.
+def verify_misbehaviour(kind: str, parts: Sequence[bytes], key: VerifierKey) -> None:
+    """Verify that `parts`, in either order, prove two histories of the log of `key`.
 
-    Raises Malformed, and Untrusted (NO-MISBEHAVIOUR) where they show nothing of the kind.
+    Raises Malformed, and Untrusted (NO-MISBEHAVIOUR) if they do not prove that.
     """
     if kind not in KINDS or len(parts) != 2:
         raise Malformed("not a proof of misbehaviour", why=f"expected two parts, of kind {', '.join(KINDS)}")
@@ -208,19 +196,19 @@ def convict(kind: str, parts: Sequence[bytes], key: VerifierKey) -> None:
 
 
 def leaf_part(leaf: bytes, proof: TlogProof) -> bytes:
-    """One side of `leaves`: a leaf hash and its proof into a signed note."""
+    """One part of a `leaves` proof: a leaf hash and its inclusion proof with a signed note."""
     return leaf + proof.encode()
 
 
 def history_part(root: bytes, proof: Sequence[bytes], note: SignedNote) -> bytes:
-    """The larger side of `history`: the root that its tree had at the smaller size, the consistency proof from there,
-    and the larger note. The other part is the smaller note."""
+    """The part of a `history` proof for the larger tree: its root at the smaller size, the consistency proof from that
+    size, and the larger note. The other part is the smaller note."""
     return root + bytes([len(proof)]) + b"".join(proof) + note.encode()
 
 
 def _different_roots(first: Checkpoint, second: Checkpoint) -> None:
     if first.size != second.size or first.root == second.root:
-        raise _nothing("the notes are of different sizes, or of one root")
+        raise _not_proven("the notes have different sizes or the same root")
 
 
 def _different_leaves(first: bytes, second: bytes, key: VerifierKey) -> None:
@@ -231,34 +219,34 @@ def _different_leaves(first: bytes, second: bytes, key: VerifierKey) -> None:
         verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
         proofs.append((proof.index, leaf))
     if proofs[0][0] != proofs[1][0] or proofs[0][1] == proofs[1][1]:
-        raise _nothing("the leaves are of different places, or the same")
+        raise _not_proven("the leaves have different indexes or are equal")
 
 
 def _different_history(first: bytes, second: bytes, key: VerifierKey) -> None:
     for smaller, larger in ((first, second), (second, first)):
         try:
-            _other_beginning(_open(smaller, key), larger, key)
+            _check_history(_open(smaller, key), larger, key)
         except ComityError:
             continue
         return
-    raise _nothing("neither part proves that the log began otherwise than the other says")
+    raise _not_proven("neither part proves that the other note is not a prefix of its tree")
 
 
-def _other_beginning(claimed: Checkpoint, larger: bytes, key: VerifierKey) -> None:
+def _check_history(smaller: Checkpoint, larger: bytes, key: VerifierKey) -> None:
     root, count, rest = larger[:HASH_SIZE], larger[HASH_SIZE : HASH_SIZE + 1], larger[HASH_SIZE + 1 :]
     end = HASH_SIZE * (count[0] if count else 0)
     if not count or count[0] > MAX_CONSISTENCY_HASHES or len(rest) < end:
-        raise Malformed("not a proof of misbehaviour", why="cut short")
+        raise Malformed("not a proof of misbehaviour", why="truncated")
     proof = [rest[at : at + HASH_SIZE] for at in range(0, end, HASH_SIZE)]
     checkpoint = _open(rest[end:], key)
-    verify_consistency(claimed.size, root, checkpoint.size, checkpoint.root, proof)
-    if root == claimed.root:
-        raise _nothing("the larger tree extends the smaller one")
+    verify_consistency(smaller.size, root, checkpoint.size, checkpoint.root, proof)
+    if root == smaller.root:
+        raise _not_proven("the larger tree extends the smaller one")
 
 
 def _open(note: bytes, key: VerifierKey) -> Checkpoint:
     return open_checkpoint(SignedNote.parse(note), key)
 
 
-def _nothing(why: str) -> Untrusted:
-    return Untrusted("no misbehaviour is shown", why=why, code="NO-MISBEHAVIOUR")
+def _not_proven(why: str) -> Untrusted:
+    return Untrusted("misbehaviour is not proven", why=why, code="NO-MISBEHAVIOUR")

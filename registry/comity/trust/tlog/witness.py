@@ -1,27 +1,11 @@
-"""What a log asks of a witness, and what it gets (C2SP tlog-witness): the bodies of `add-checkpoint`.
+"""Requests to witnesses and mirrors, and log policies (C2SP tlog-witness, tlog-mirror, tlog-policy).
 
-    old 20852014
+    old 20852014                                              the body of add-checkpoint
     PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=
-                                                              (an empty line)
-    node-a.example/log
-    20852163
-    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
-                                                              (an empty line)
-    — node-a.example/log Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+                                                              (an empty line, then the signed checkpoint)
 
-The answer is signature lines, each with its line feed. What a witness keeps, and when it signs, is said elsewhere.
-
-
-What is sent to a mirror (C2SP tlog-mirror): the parts of an `add-entries` body, and what a mirror says of itself.
-
-    u16 length, origin, u64 start, u64 end, u16 length, ticket                               the head
-    {u16 length, entry} ..., u8 count, {hash} ...                                            a package, and the next one
-
-The entries `start` up to `end` of a log come in packages that end at multiples of 256. The hashes of a package prove
-that all of its 256 leaves so far are in the tree of `end` leaves. Reading from a connection is done elsewhere.
-
-
-Log policies (C2SP tlog-policy): which logs are known, and which cosigners suffice.
+    u16 length, origin, u64 start, u64 end, u16 length, ticket        the header of add-entries
+    {u16 length, entry} ..., u8 count, {hash} ...                     a package; more packages may follow
 
     log node-a.example/log+b950a4c1+AUHHUwjEiOiq1D5FJH0Omc6UUfe5eqb/xmiy6D0KXlDT
     witness B node-b.example/cosigner+d7ebe381+BGJatPhBoLK1edrscpVlWE2EGDsPBnO1PCvWsq6K1gwM
@@ -29,8 +13,11 @@ Log policies (C2SP tlog-policy): which logs are known, and which cosigners suffi
     group cosigners 1 B C
     quorum cosigners
 
-This is the format that other transparency-log tools read. Members, jurisdictions and charters are not in it: the
-verifier of artifacts has a policy of its own.
+A witness answers add-checkpoint with signature lines. A mirror takes the entries from `start` to before `end` of a log
+in packages that end at multiples of 256; the hashes of a package prove that its (up to 256) leaves are in the tree of
+`end` leaves. A log policy, which other transparency-log tools read too, lists known logs and the required cosigners;
+members, jurisdictions and charters are not part of it (see `comity.trust.policy`). The state of a witness, its decision
+to sign, and reading from connections are in other modules.
 """
 
 from __future__ import annotations
@@ -43,12 +30,20 @@ from typing import Final, TypeAlias
 
 from comity.trust.encoding import b64decode, b64encode, parse_decimal
 from comity.trust.errors import Malformed, PolicyNotMet
-from comity.trust.tlog.merkle import HASH_SIZE, MAX_SIZE, WIDTH, encode_entries, leaf_hash, root, verify_subtree
+from comity.trust.tlog.merkle import (
+    HASH_SIZE,
+    MAX_BUNDLE,
+    MAX_SIZE,
+    WIDTH,
+    encode_entries,
+    leaf_hash,
+    root,
+    verify_subtree,
+)
 from comity.trust.tlog.note import (
+    COSIGNER_ALGORITHMS,
     ED25519,
-    ED25519_COSIGNATURE,
     MAX_SIGNATURES,
-    MLDSA44_COSIGNATURE,
     Checkpoint,
     NoteSignature,
     SignedNote,
@@ -59,14 +54,14 @@ from comity.trust.tlog.note import (
 )
 
 MAX_REQUEST: Final = 128 * 1024
-"""Bytes of a request: a checkpoint, and more signatures than its log makes."""
+"""Bytes of an add-checkpoint request, with space for more signatures than a log makes."""
 MAX_ANSWER: Final = 512 * 1024
-MAX_ADDED_HASHES: Final = 63
+MAX_PROOF_HASHES: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
 class AddCheckpoint:
-    """A checkpoint, and the proof that it continues the tree of `old` leaves; none of it checked. Raises Malformed."""
+    """A checkpoint, and the consistency proof from the tree of `old` leaves; not verified. Raises Malformed."""
 
     old: int
     proof: tuple[bytes, ...]
@@ -75,12 +70,12 @@ class AddCheckpoint:
     def __post_init__(self) -> None:
         if not 0 <= self.old <= MAX_SIZE or any(len(value) != HASH_SIZE for value in self.proof):
             raise _bad_request("size or hash out of bounds")
-        if len(self.proof) > MAX_ADDED_HASHES:
-            raise _bad_request(f"{len(self.proof)} hashes, at most {MAX_ADDED_HASHES}")
+        if len(self.proof) > MAX_PROOF_HASHES:
+            raise _bad_request(f"{len(self.proof)} hashes, at most {MAX_PROOF_HASHES}")
 
     @property
     def origin(self) -> str:
-        """The log that the checkpoint names: its first line, whatever that is."""
+        """The first line of the checkpoint: the origin of the log, not checked."""
         return self.checkpoint.text.partition("\n")[0]
 
     @classmethod
@@ -91,8 +86,8 @@ class AddCheckpoint:
             first, *hashes = head.decode("ascii").split("\n")
         except UnicodeDecodeError as error:
             raise _bad_request("not ASCII before the checkpoint") from error
-        if not first.startswith("old ") or len(hashes) > MAX_ADDED_HASHES:
-            raise _bad_request(f"expected 'old', a size, and at most {MAX_ADDED_HASHES} hashes")
+        if not first.startswith("old ") or len(hashes) > MAX_PROOF_HASHES:
+            raise _bad_request(f"expected 'old', a size, and at most {MAX_PROOF_HASHES} hashes")
         old = parse_decimal(first.removeprefix("old "))
         return cls(old, tuple(b64decode(line, size=HASH_SIZE) for line in hashes), SignedNote.parse(note))
 
@@ -102,7 +97,7 @@ class AddCheckpoint:
 
 
 def parse_signatures(data: bytes) -> tuple[NoteSignature, ...]:
-    """The signature lines of an answer; there may be none. Raises Malformed."""
+    """Parse the signature lines of a response; there may be none. Raises Malformed."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -123,14 +118,13 @@ def _bad_request(why: str) -> Malformed:
     return Malformed("not an add-checkpoint request", why=why, code="ADD-CHECKPOINT")
 
 
-MAX_UPLOAD_HASHES: Final = 63
-MAX_PACKAGE: Final = WIDTH * (2 + 65_535) + 1 + MAX_UPLOAD_HASHES * 32
+MAX_PACKAGE: Final = MAX_BUNDLE + 1 + MAX_PROOF_HASHES * HASH_SIZE
 """Bytes of the largest package."""
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorUpload:
-    """The entries `start` up to `end` of a log. `ticket` is what the mirror gave before, or empty. Raises Malformed."""
+    """The entries from `start` to before `end` of a log. `ticket` is empty or from the mirror. Raises Malformed."""
 
     origin: str
     start: int
@@ -148,7 +142,7 @@ class MirrorUpload:
         return head + struct.pack(">H", len(self.ticket)) + self.ticket
 
     def packages(self) -> Iterator[Package]:
-        """The packages in their order; none where the upload is empty."""
+        """The packages in order; none if the upload is empty."""
         rounded = self.start - self.start % WIDTH
         for first in range(rounded, self.end if self.start < self.end else rounded, WIDTH):
             yield Package(first, max(first, self.start), min(first + WIDTH, self.end))
@@ -156,7 +150,7 @@ class MirrorUpload:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """The entries `start` up to `end`, of which 256 begin at `first`."""
+    """The entries from `start` to before `end` in the aligned block of 256 that begins at `first`."""
 
     first: int
     start: int
@@ -166,18 +160,18 @@ class Package:
         return encode_entries(entries) + bytes([len(proof)]) + b"".join(proof)
 
     def verify(
-        self, before: Sequence[bytes], entries: Sequence[bytes], proof: Sequence[bytes], size: int, top: bytes
+        self, before: Sequence[bytes], entries: Sequence[bytes], proof: Sequence[bytes], size: int, tree_root: bytes
     ) -> None:
-        """Return if `entries`, after the leaf hashes `before` from `first` on, are in the tree (`size`, `top`).
+        """Verify that leaf hashes `before`, from `first` on, and then `entries` are in the tree (`size`, `tree_root`).
 
         Raises Untrusted(code="SUBTREE").
         """
-        verify_subtree(self.first, self.end, root([*before, *map(leaf_hash, entries)]), size, top, proof)
+        verify_subtree(self.first, self.end, root([*before, *map(leaf_hash, entries)]), size, tree_root, proof)
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorInfo:
-    """What a mirror waits for: the size of a checkpoint that it takes entries for, and the next entry."""
+    """The state of a mirror: the size of the pending checkpoint, and the next entry that the mirror needs."""
 
     pending: int
     next_entry: int
@@ -188,7 +182,7 @@ class MirrorInfo:
         """Inverse of `encode`. Raises Malformed."""
         lines = data.decode("ascii", "replace").split("\n")
         if len(lines) != 4 or lines[3]:
-            raise Malformed("not a mirror's answer", why="expected three lines", code="ADD-ENTRIES")
+            raise Malformed("not a mirror response", why="expected three lines", code="ADD-ENTRIES")
         return cls(parse_decimal(lines[0]), parse_decimal(lines[1]), b64decode(lines[2]))
 
     def encode(self) -> bytes:
@@ -196,13 +190,13 @@ class MirrorInfo:
 
 
 MAX_POLICY: Final = 2_000_000
-"""Characters; room for 1,000 ML-DSA-44 keys."""
+"""Characters; enough for 1,000 ML-DSA-44 keys."""
 NO_QUORUM: Final = "none"
 
-_SURROGATES: Final = "\ud800-\udc7f\udd00-\udfff"  # but those that stand for single bytes
-_COSIGNATURES: Final = frozenset({ED25519_COSIGNATURE, MLDSA44_COSIGNATURE})
-_UNFIT: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_SURROGATES}]")
-_WORD: Final = re.compile(f"[^\x00-\x20\x7f{_SURROGATES}]+\\Z")
+_SURROGATES: Final = "\ud800-\udc7f\udd00-\udfff"  # except those that `surrogateescape` uses for bytes
+_COSIGNATURES: Final = frozenset(COSIGNER_ALGORITHMS)
+_FORBIDDEN: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_SURROGATES}]")
+_TOKEN: Final = re.compile(f"[^\x00-\x20\x7f{_SURROGATES}]+\\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +210,7 @@ class PolicyLog:
 
 @dataclass(frozen=True, slots=True)
 class WitnessKeyName:
-    """A cosigner; `name` has a meaning in the policy only."""
+    """A cosigner; `name` is local to the policy."""
 
     name: str
     key: VerifierKey
@@ -228,7 +222,7 @@ class WitnessKeyName:
 
 @dataclass(frozen=True, slots=True)
 class WitnessGroup:
-    """Counts as a witness once `threshold` of its `members` (names of witnesses and groups) do."""
+    """Counts as satisfied if `threshold` of its `members` (names of witnesses and groups) are."""
 
     name: str
     threshold: int
@@ -243,7 +237,7 @@ Party: TypeAlias = WitnessKeyName | WitnessGroup
 
 @dataclass(frozen=True, slots=True)
 class Satisfied:
-    """A checkpoint that meets a policy: the log that signed it, and when each listed cosigner did (POSIX seconds)."""
+    """A checkpoint that meets a policy, the signing log key, and the time of each cosignature (POSIX seconds)."""
 
     checkpoint: Checkpoint
     log: VerifierKey
@@ -252,9 +246,9 @@ class Satisfied:
 
 @dataclass(frozen=True, slots=True)
 class TlogPolicy:
-    """Known logs, witnesses and groups (each after those that it names), and the name of the quorum, or "none".
+    """Known logs, witnesses and groups (each after its members), and the name of the quorum, or "none".
 
-    Raises Malformed(code="TLOG-POLICY") for what the format forbids.
+    Raises Malformed(code="TLOG-POLICY") if the policy breaks a rule of the format.
     """
 
     logs: tuple[PolicyLog, ...]
@@ -264,8 +258,8 @@ class TlogPolicy:
     def __post_init__(self) -> None:
         _check_keys([log.key for log in self.logs], frozenset({ED25519}))
         _check_keys([witness.key for witness in self.witnesses], _COSIGNATURES)
-        _check_words(*(log.url for log in self.logs), *(witness.url for witness in self.witnesses))
-        _check_words(*(party.name for party in self.parties))
+        _check_tokens(*(log.url for log in self.logs), *(witness.url for witness in self.witnesses))
+        _check_tokens(*(party.name for party in self.parties))
         _check_order(self.parties)
         if self.quorum not in {NO_QUORUM, *(party.name for party in self.parties)}:
             raise _bad_policy(f"the quorum {self.quorum!r} is not defined")
@@ -276,15 +270,15 @@ class TlogPolicy:
 
     @classmethod
     def parse(cls, text: str) -> TlogPolicy:
-        """Read a policy; spacing, empty lines and comment lines do not count. Raises Malformed.
+        """Parse a policy; white space, empty lines and comment lines are ignored. Raises Malformed.
 
-        A file is decoded as UTF-8 with `surrogateescape`: in names, bytes above 0x7f are opaque.
+        Decode files as UTF-8 with `surrogateescape`: in names, bytes above 0x7f are opaque.
         """
         logs: list[PolicyLog] = []
         parties: list[Party] = []
         quorum: str | None = None
-        for number, words in _lines(text):
-            match words:
+        for number, tokens in _lines(text):
+            match tokens:
                 case ["log", key, *url] if len(url) <= 1:
                     logs.append(PolicyLog(VerifierKey.parse(key), *url))
                 case ["witness", name, key, *url] if len(url) <= 1:
@@ -296,7 +290,7 @@ class TlogPolicy:
                     if name not in {NO_QUORUM, *(party.name for party in parties)}:
                         raise _bad_policy(f"line {number}: no earlier line defines {name[:80]!r}")
                 case _:
-                    raise _bad_policy(f"line {number} is no definition, or a second quorum")
+                    raise _bad_policy(f"line {number} is not a definition, or is a second quorum")
         if quorum is None:
             raise _bad_policy("no quorum line")
         return cls(tuple(logs), tuple(parties), quorum)
@@ -305,10 +299,10 @@ class TlogPolicy:
         return "".join(f"{line}\n" for line in (*self.logs, *self.parties, _line("quorum", self.quorum)))
 
     def satisfied(self, note: SignedNote, known_logs: Iterable[VerifierKey] = ()) -> Satisfied:
-        """That (1) a log that is listed, or known otherwise, signed `note` for its own origin; (2) the quorum cosigned.
+        """Verify that a listed log, or one of `known_logs`, signed `note` for its own origin, and the quorum cosigned.
 
-        Times are not judged. Raises Malformed, Untrusted (a known key's signature is wrong, or no log's is there) and
-        PolicyNotMet(code="QUORUM").
+        Times are not checked. Raises Malformed, Untrusted (the signature of a known key is not valid, or no log signed)
+        and PolicyNotMet(code="QUORUM").
         """
         checkpoint = Checkpoint.parse(note.text)
         log_keys = (*(log.key for log in self.logs), *known_logs)
@@ -320,25 +314,26 @@ class TlogPolicy:
             if isinstance(party, WitnessGroup) and len(reached.intersection(party.members)) >= party.threshold:
                 reached.add(party.name)
         if self.quorum not in reached:
-            why = f"{len(cosigned)} of {len(self.witnesses)} listed cosigners signed; {self.quorum!r} asks for others"
+            signed = f"{len(cosigned)} of {len(self.witnesses)} listed cosigners signed"
+            why = f"{signed}; the quorum {self.quorum!r} is not reached"
             raise PolicyNotMet("too few cosignatures", why=why, code="QUORUM")
         return Satisfied(checkpoint, signers[0], cosigned)
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The words of each line that says something, with the number of the line."""
+    """The number and the tokens of each line that is not empty or a comment."""
     if len(text) > MAX_POLICY:
-        raise _bad_policy(f"{len(text)} characters, at most {MAX_POLICY} are read")
-    if unfit := _UNFIT.search(text):
-        raise _bad_policy(f"a control character {unfit[0]!r}")
+        raise _bad_policy(f"{len(text)} characters, at most {MAX_POLICY} allowed")
+    if forbidden := _FORBIDDEN.search(text):
+        raise _bad_policy(f"forbidden character {forbidden[0]!r}")
     for number, line in enumerate(text.split("\n"), 1):
-        words = [word for word in re.split("[ \t]", line) if word]
-        if words and not words[0].startswith("#"):
-            yield number, words
+        tokens = [token for token in re.split("[ \t]", line) if token]
+        if tokens and not tokens[0].startswith("#"):
+            yield number, tokens
 
 
-def _line(*words: str | None) -> str:
-    return " ".join(word for word in words if word is not None)
+def _line(*tokens: str | None) -> str:
+    return " ".join(token for token in tokens if token is not None)
 
 
 def _parse_threshold(text: str, members: int) -> int:
@@ -347,28 +342,28 @@ def _parse_threshold(text: str, members: int) -> int:
 
 def _check_keys(keys: Sequence[VerifierKey], types: frozenset[int]) -> None:
     if not types.issuperset(key.type for key in keys):
-        raise _bad_policy("a key of a type that its line does not take")
+        raise _bad_policy("a key has a type that its line does not allow")
     if len({key.public for key in keys}) != len(keys):
         raise _bad_policy("a public key is listed twice")
 
 
-def _check_words(*words: str | None) -> None:
-    for word in words:
-        if word is not None and not _WORD.match(word):
-            raise _bad_policy(f"{word[:80]!r} is not one word")
+def _check_tokens(*tokens: str | None) -> None:
+    for token in tokens:
+        if token is not None and not _TOKEN.match(token):
+            raise _bad_policy(f"{token[:80]!r} is empty or contains white space or control characters")
 
 
 def _check_order(parties: Iterable[Party]) -> None:
     names = {NO_QUORUM}
-    free: set[str] = set()  # to be a member: every name is one at most once
+    free: set[str] = set()  # names that are not yet a member; a name is a member at most once
     for party in parties:
         if party.name in names:
-            raise _bad_policy(f"the name {party.name!r} is taken")
+            raise _bad_policy(f"the name {party.name!r} is already defined")
         if isinstance(party, WitnessGroup):
             if len(set(party.members)) != len(party.members) or not free.issuperset(party.members):
                 raise _bad_policy(f"a member of {party.name!r} is not defined before it, or is a member twice")
             if not 1 <= party.threshold <= len(party.members):
-                raise _bad_policy(f"{party.name!r} asks for {party.threshold} of {len(party.members)}")
+                raise _bad_policy(f"{party.name!r} has threshold {party.threshold} of {len(party.members)} members")
             free.difference_update(party.members)
         names.add(party.name)
         free.add(party.name)

@@ -1,0 +1,143 @@
+"""The options of one charter command, and the values they name: home, keys, statements, and the target node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from comity.trust.errors import Conflict, NotFound
+
+from comity_cli.command import client
+from comity_cli.files import FILE, FOLDER, NEW_FOLDER
+
+if TYPE_CHECKING:
+    from comity.trust.rotation import RotationChain
+    from comity_client.charter.proposals import GovernanceClient
+    from comity_client.charter.state import CharterState, Confirmation
+    from comity_client.founding import NodeCard
+    from comity_client.signing.votes import GovernanceKey
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def reading_options(command: F) -> F:
+    """Options for the sources of statements."""
+    for option in (
+        click.option("--federation", default="", metavar="ID", help="Which pinned federation, if there are several."),
+        click.option("--offline", is_flag=True, help="Ask no node; use only the folders of --from."),
+        click.option("--from", "carried", multiple=True, type=FOLDER, help="A folder with exported lines."),
+    ):
+        command = option(command)
+    return command
+
+
+def signing_options(command: F) -> F:
+    """Options for the sources of statements, the signing keys, and the target of the signed line."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Sign without asking; the plan is still shown."),
+        click.option("--out", type=NEW_FOLDER, help="Write the signed line to this folder."),
+        click.option("--to", metavar="NODE", help="The node that logs the line: its name, or its operator's socket."),
+        click.option(
+            "--key", "keys", multiple=True, type=FILE, help="A governance key. Default: the keys in HOME/offline."
+        ),
+        click.option(
+            "--dir", "home", type=FOLDER, default=Path(), help="The home of your member's node. Default: here."
+        ),
+    ):
+        command = option(command)
+    return reading_options(command)
+
+
+@dataclass(frozen=True)
+class CharterContext:
+    """The options of one command. Properties raise as the client methods that they call."""
+
+    federation: str = ""
+    offline: bool = False
+    carried: Sequence[Path] = ()
+    home: Path = field(default_factory=Path)
+    keys: Sequence[Path] = ()
+    to: str | None = None
+    out: Path | None = None
+    yes: bool = False
+
+    @cached_property
+    def governance(self) -> GovernanceClient:
+        return client().governance(self.federation)
+
+    @cached_property
+    def charter_state(self) -> CharterState:
+        """The charter state from all nodes (unless `offline`) and from the folders."""
+        if not self.offline:
+            return self.governance.charter_state(*self.carried)
+        from comity_client.charter.state import federation_charter_state, read_folder
+
+        return federation_charter_state(self.governance.federation, *(read_folder(folder) for folder in self.carried))
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """Whether members confirm the newest charter, and how recent that is; None if `offline`."""
+        return None if self.offline else self.governance.confirm(self.charter_state)
+
+    @cached_property
+    def chain(self) -> RotationChain:
+        """The rotation chain of the member of `home`. Raises NotFound (NO-HOME)."""
+        from comity_client.charter.keys import own_chain
+
+        if not (self.home / "inception.line").exists():
+            hint = "name your member's home: --dir HOME; or make one: comity init --help"
+            raise NotFound(f"{self.home.absolute()} is not a node's home", why="inception.line is missing", hint=hint,
+                           code="NO-HOME")  # fmt: skip
+        return own_chain(self.charter_state, self.home)
+
+    def card(self, name: str) -> NodeCard:
+        """The card in the file `name`, or of a join request by at least the first 8 digits of its id. Raises NotFound
+        (NO-CARD), and as `NodeCard.read` does."""
+        from comity_client.founding import NodeCard
+
+        if Path(name).is_file():
+            return NodeCard.read(Path(name))
+        requested = [] if self.offline else [request.card for request in self.governance.applicants()]
+        matching = [card for card in requested if len(name) >= 8 and card.inception.id.startswith(name)]
+        if len(matching) != 1:
+            raise NotFound(f"no node card {name[:80]!r}", why="neither a file nor the id of a join request",
+                           hint="comity member asks", code="NO-CARD")  # fmt: skip
+        return matching[0]
+
+    @cached_property
+    def governance_keys(self) -> Sequence[GovernanceKey]:
+        """The governance keys from --key, else those in the home. Raises NotFound (NO-KEY)."""
+        from comity_client.founding import OFFLINE
+        from comity_client.signing.votes import find_keys, open_key
+
+        found = [open_key(path) for path in self.keys] or find_keys(self.home / OFFLINE, self.chain.current.keys)
+        if not found:
+            why = f"{self.home / OFFLINE} has none of the member's current keys"
+            raise NotFound("no governance key", why=why, hint="name the key file: --key FILE", code="NO-KEY")
+        return found
+
+    def check_destination(self) -> None:
+        """Check the target of the signed line before signing. Raises as `target` does."""
+        if self.out is None:
+            _ = self.target
+
+    @property
+    def target(self) -> str:
+        """The node that logs signed lines: from --to, else the node of the home. Raises NotFound, Conflict."""
+        if self.to:
+            return self.to
+        from comity_client.session import operator_socket
+
+        socket = operator_socket(self.home)
+        if not socket.is_socket():
+            raise Conflict(
+                "the signed line has no target",
+                why=f"no node runs on {self.home}",
+                hint="start it: comity serve; or name a node: --to NODE; or write the line to a folder: --out FOLDER",
+                code="NO-TARGET",
+            )
+        return str(socket)

@@ -1,0 +1,282 @@
+"""Partners lend each other machines: real nodes, the real command, one process a step.
+
+Zurich lends, Barcelona borrows, and somebody with no seat looks on. There is one offer, of four nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound
+from comity.wire.client import NodeClient
+from comity.wire.offer import GrantQuery
+from comity_cli.lab.lab import Lab
+from comity_client.session import operator_socket
+from support.officers import Document, Officer, together, wait_for
+
+pytestmark = pytest.mark.slow
+
+T = TypeVar("T")
+MODEL = sha256(b"a model that lies there")
+
+
+@dataclass
+class Fair:
+    """Four nodes, and one offer; Zurich lends and Barcelona borrows."""
+
+    folder: Path
+    lab: Lab
+    lender: Officer
+    borrower: Officer
+    reader: Officer
+    posted: str = ""
+
+    @cached_property
+    def chain(self) -> str:
+        """An offer of four nodes with eight accelerators each, for 60 hours from now: the id of its chain."""
+        file = self.folder / "offer.toml"
+        self.lender.comity("offer", "new", "--jurisdiction", "CH", "--out", file)
+        begin = datetime.fromtimestamp(int(time.time()) // 3600 * 3600, UTC)
+        fill(
+            file, operator="Example Institute Zurich", target="gpu", artifacts=[MODEL], start=begin,
+            end=begin + timedelta(hours=60),
+        )  # fmt: skip
+        assert self.lender.comity("offer", "check", file, "--dir", self.lender.home)["remarks"] == []
+        posted = self.lender.act("offer", "post", file)
+        self.posted = str(posted["line"])
+        return str(posted["chain"])
+
+    @cached_property
+    def loan(self) -> str:
+        """A grant of 300 on one node, accepted by Barcelona."""
+        return self.granted("big:1:300")
+
+    @property
+    def seen(self) -> Document:
+        """The offer, as somebody with no seat sees it."""
+        return self.reader.comity("offer", "show", self.chain[:12])
+
+    def held(self, grant: str) -> Document:
+        """One of its grants, seen in the same way."""
+        (found,) = [each for each in self.seen["grants"] if each["grant"] == grant]
+        return found
+
+    def ask(self, home: Path, question: Callable[[NodeClient], Awaitable[T]]) -> T:
+        """What a node says to its operators."""
+
+        async def work() -> T:
+            async with NodeClient.operator(operator_socket(home)) as client:
+                return await question(client)
+
+        return asyncio.run(work())
+
+    def hears(self, line: str, by: Path) -> None:
+        """Until the node of a home has a line about the offer."""
+
+        def there() -> bool:
+            try:
+                lines = self.ask(by, lambda node: node.offers.get(Digest(self.chain)))
+            except NotFound:  # it has not mirrored the offer yet
+                return False
+            return line in [sha256(each.line) for each in lines]
+
+        wait_for(there, f"{by.name} to hear of {line[:12]}")
+
+    def reaches(self, grant: str, state: str) -> None:
+        """Until a third node says that a grant is in `state`."""
+
+        def there() -> bool:
+            found = self.ask(self.third, lambda node: node.offers.grants(GrantQuery(state=state)))
+            return grant in [sha256(each.answer.line) for each in found if each.answer]
+
+        wait_for(there, f"a grant to be {state}")
+
+    @property
+    def third(self) -> Path:
+        """The home of a node that neither lends nor borrows."""
+        return self.lab.nodes[2].home
+
+    def request(self, want: str, *kind: str) -> str:
+        """A request by Barcelona, once Zurich has heard of it."""
+        asked = self.borrower.act(*(kind or ("offer", "request")), self.chain[:12], "--want", want)
+        self.hears(asked["line"], self.lender.home)
+        return str(asked["line"])
+
+    def granted(self, want: str, *kind: str) -> str:
+        """A request by Barcelona that Zurich grants and Barcelona accepts; the grant's digest."""
+        granted = self.lender.act("grant", "approve", self.request(want, *kind)[:12])["line"]
+        self.hears(granted, self.borrower.home)
+        self.borrower.act("grant", "accept", granted[:12])
+        self.reaches(granted, "accepted")
+        return str(granted)
+
+
+def fill(file: Path, **values: Any) -> None:
+    """Change settings in an offer file that `comity offer new` wrote."""
+    lines = file.read_text("utf-8").splitlines()
+    for name, value in values.items():
+        at = next(at for at, line in enumerate(lines) if line.split("=")[0].strip() == name)
+        shown = value.isoformat() if isinstance(value, datetime) else json.dumps(value)
+        lines[at] = f"{name} = {shown}"
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.fixture(scope="module")
+def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
+    folder = tmp_path_factory.mktemp("fair")
+    anybody = Officer(folder, folder / "pins")
+    anybody.comity("lab", "up", folder / "lab")
+    lab = Lab.open(folder / "lab")
+    desks = [Officer(lab.directory / node.name, folder / f"at-{node.name}") for node in lab.nodes[:2]]
+    made = Fair(folder, lab, desks[0], desks[1], anybody)
+    try:
+        together(lambda one: one.comity("trust", "pin", lab.federation, "--yes"), [*desks, anybody])
+        yield made
+    finally:
+        lab.down()
+
+
+def test_an_offer_is_mirrored_found_and_shown_while_its_providers_node_is_offline(fair: Fair) -> None:
+    chain = fair.chain
+    for node in fair.lab.nodes:
+        fair.hears(fair.posted, node.home)
+    online = fair.seen
+    assert (online["state"], online["provider_answers"], len(online["nodes"])) == ("proven", True, 4)
+    zurich = fair.lab.nodes[0]
+    pid = zurich.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: zurich.pid is None, "Zurich's node to end")
+    try:
+        wanted = ("--accelerator", "H100", "--min-hours", "500", "--engine", "slurm", "--without-legal-reach", "US")
+        listed = fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "CH")["offers"]
+        assert [each["chain"] for each in listed] == [chain]
+        assert fair.reader.comity("offer", "ls", *wanted, "--jurisdiction", "EU")["offers"] == []
+        bundle = fair.folder / "offer.parcel"
+        found = fair.reader.comity("offer", "show", chain[:12], "--out", bundle)
+        assert (found["state"], found["provider_answers"], len(found["nodes"])) == ("proven", False, 3)
+        assert found["cosigners"] >= 2
+        carried = fair.borrower.comity("offer", "show", bundle, "--offline")
+        assert (carried["state"], carried["document"]) == ("proven", found["document"])
+        asked = fair.borrower.act("offer", "request", chain[:12], "--want", "big:4", "--text", "while you were away")
+    finally:
+        fair.lab.up()
+    fair.hears(asked["line"], fair.lender.home)
+    (row,) = fair.lender.comity("grant", "ls", "--offer", chain)["grants"]
+    assert (row["state"], row["request"]) == ("requested", asked["line"])
+
+
+def test_a_grant_goes_by_carried_files_alone_and_is_redeemed_once(fair: Fair) -> None:
+    """Barcelona's desk asks no node, and its own is not asked either."""
+    lender, borrower, stick = fair.lender, fair.borrower, fair.folder / "stick"
+    stick.mkdir()
+    lender.comity("offer", "show", fair.chain[:12], "--out", stick / "offer")
+    asked = borrower.act("offer", "request", stick / "offer", "--offline", "--want", "big:1:300",
+                         "--out", stick / "request")  # fmt: skip
+    assert "grant approve" in asked["next"]
+    granted = lender.act("grant", "approve", stick / "request", "--out", stick / "grant")["line"]
+    accepted = borrower.act("grant", "accept", stick / "grant", "--offline", "--out", stick / "accept")
+    assert "grant load" in accepted["next"]
+    lender.comity("grant", "load", stick / "accept", "--dir", lender.home)
+    fair.reaches(granted, "accepted")
+    lender.comity("offer", "show", fair.chain[:12], "--out", stick / "chain")
+
+    def redeem(amount: int, name: str, exits: int = 0) -> Document:
+        return borrower.act("grant", "redeem", granted[:12], "--from", stick / "chain", "--offline", "--amount",
+                            str(amount), "--text", "user: alice", "--out", stick / name, exits=exits)  # fmt: skip
+
+    assert redeem(301, "too-much", exits=6)["error"]["code"] == "OVER-REDEEMED"
+    redeem(200, "first")
+    redeem(200, "again")  # the same statement, signed once more
+    redeem(100, "second")  # another one on the same evidence: it cannot know of the first
+    into = fair.folder / "hand-off"
+    first = borrower.comity("grant", "show", granted[:12], "--from", stick / "first", "--offline")
+    line = next(each["line"] for each in first["said"] if each["kind"] == "redemption")
+    handed = lender.act("grant", "hand-over", line[:12], "--from", stick / "first", "--user", "guest1", "--into", into)
+    assert set(handed["files"]) == {"reserve.sh", "accounting.sh", "job-big.sbatch"}
+    script = (into / "job-big.sbatch").read_text()
+    assert f"export COMITY_ARTIFACT=sha256:{MODEL}" in script
+    assert f"export HF_ENDPOINT={fair.lab.nodes[0].endpoint}" in script
+    again, more = stick / "again", fair.folder / "more"
+    repeated = lender.act("grant", "hand-over", again, "--from", again, "--into", more)
+    assert repeated["line"] == handed["line"]
+    refused = lender.refused("grant", "hand-over", stick / "second", "--into", into)
+    assert refused["code"] == "OFFER-STATE", refused
+    held = fair.held(granted)
+    assert (held["redeemed"], held["left"]) == ([200], [100])
+
+
+def test_a_pact_waits_for_its_beneficiarys_word_and_nobody_elses(fair: Fair) -> None:
+    lender, borrower = fair.lender, fair.borrower
+    pact = fair.granted("big:1:50", "pact", "new")
+    drill = borrower.act("pact", "drill", pact[:12])
+    assert (drill["well"], drill["logged"]) == (True, False), drill
+    borrower.act("grant", "redeem", pact[:12], "--out", fair.folder / "early")
+    early = lender.refused("grant", "hand-over", fair.folder / "early", "--into", fair.folder / "help")
+    assert early["code"] == "OFFER-STATE", early
+    declared = borrower.act("pact", "declare", pact[:12], "--text", "our cloud closed us out")
+    fair.hears(declared["line"], lender.home)
+    assert [p["cut_off"] for p in lender.comity("pact", "ls")["pacts"] if p["line"] == pact] == [True]
+    now = borrower.act("grant", "redeem", pact[:12])["line"]
+    fair.hears(now, lender.home)
+    lender.act("grant", "hand-over", now[:12], "--engine", "skypilot", "--into", fair.folder / "help")
+    held = fair.held(pact)
+    assert (held["pact"], held["redeemed"]) == (True, [50])
+
+
+def test_more_than_there_is_is_not_granted(fair: Fair) -> None:
+    assert fair.loan
+    free = 4 - sum(part["nodes"] for each in fair.seen["grants"] for part in each["allocations"])
+    asked = fair.request(f"big:{free + 1}:10")
+    assert fair.lender.refused("grant", "approve", asked[:12])["code"] == "OFFER-CAPACITY"
+    assert fair.lender.act("grant", "reject", asked[:12], "--text", "in use")["schema"] == "comity.dev/rejected/v1"
+
+
+def test_usage_that_both_signed_is_a_balance(fair: Fair) -> None:
+    redeemed = fair.borrower.act("grant", "redeem", fair.loan[:12], "--amount", "280")["line"]
+    fair.hears(redeemed, fair.lender.home)
+    fair.lender.act("grant", "hand-over", redeemed[:12], "--engine", "ssh", "--into", fair.folder / "note")
+    begin = datetime.fromtimestamp(int(time.time()) // 3600 * 3600, UTC)
+    used = fair.lender.act("grant", "report", fair.loan[:12], "--amount", "270", "--since", begin.isoformat(),
+                           "--until", (begin + timedelta(days=1)).isoformat())["line"]  # fmt: skip
+
+    def balance() -> Document:
+        (found,) = fair.reader.comity("offer", "balance")["balances"]
+        return {name: found[name] for name in ("accelerator", "claimed", "net")}
+
+    fair.hears(used, fair.borrower.home)
+    assert balance() == {"accelerator": "H100", "claimed": 270, "net": 0}
+    agreed = fair.borrower.act("grant", "agree", used[:12])["line"]
+    fair.hears(agreed, fair.third)
+    now = balance()
+    assert (now["claimed"], abs(now["net"])) == (0, 270)
+
+
+def test_a_default_is_public_with_both_sides(fair: Fair) -> None:
+    said = fair.borrower.act("grant", "default", fair.loan[:12], "--text", "nobody opened the door")["line"]
+    fair.hears(said, fair.lender.home)
+    answer = fair.lender.act("grant", "answer", said[:12], "--text", "the power failed")["line"]
+    fair.hears(answer, fair.third)
+    shown = fair.reader.comity("grant", "show", fair.loan[:12])["said"]
+    words = {each["kind"]: each["text"] for each in shown}
+    assert (words["default"], words["answer"]) == ("nobody opened the door", "the power failed")
+
+
+def test_what_is_given_back_returns_to_the_offer(fair: Fair) -> None:
+    (before,), left = fair.seen["remaining"], sum(fair.held(fair.loan)["left"])
+    fair.borrower.act("grant", "release", fair.loan[:12], "--text", "done early")
+    fair.reaches(fair.loan, "released")
+    assert left > 0
+    assert fair.seen["remaining"] == [before + left]

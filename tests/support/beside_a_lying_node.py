@@ -1,0 +1,189 @@
+"""Two honest nodes as processes, a liar between them that each knows under an address of its own, and a publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+from comity.transfer.scheduler import TransferLimits
+from comity.trust.charter.document import CharterPolicy, quorum
+from comity_client.client import Client
+from comity_client.founding import consent_to, draft_genesis, seal_federation
+from comity_client.home import Home
+from comity_client.publishers import Publisher
+from support.federation import NodeHome, NodeProcess, converged, make_home, processes, until
+from support.lying_node import Face, Liar
+from support.ports import free_port
+from support.publisher import model
+from support.slow_links import Narrows
+
+WEIGHTS = 13_000_000
+"""Bytes: four pieces, so that each of three sources is asked for one at once."""
+ENTRIES = 1_000
+BYTES = 32 * 1024 * 1024
+"""What the honest nodes take of one log."""
+HASTY = TransferLimits(read_timeout=1.0, patience=30.0)
+
+
+@dataclass
+class Scene:
+    """Two honest nodes, each of which knows the liar under another address, and a publisher."""
+
+    folder: Path
+    homes: tuple[NodeHome, NodeHome]
+    nodes: tuple[NodeProcess, NodeProcess]
+    liar: Liar
+    faces: tuple[Face, Face]
+    federation: bytes
+    narrows: tuple[Narrows, Narrows]
+    client: Client
+    publisher: Publisher
+    numbers: Iterator[int]
+    known: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def publish(self) -> None:
+        """A new artifact at the first node, known by `known` and `files`. The liar has the same bytes."""
+        number = next(self.numbers)
+        source = model(self.folder / f"source-{number}", weights=WEIGHTS, seed=number)
+        self.known = f"tests/model-{number}@v1"
+        self.files = {path.name: path.read_bytes() for path in source.iterdir()}
+        self.liar.have(*self.files.values())
+        self.client.publish(source, self.known, publisher=self.publisher, licence="MIT", nodes=[self.homes[0].name])
+
+    def newcomer(self) -> Client:
+        """A client that has seen nothing yet."""
+        client = Client(Home(self.folder / f"user-{next(self.numbers)}"), limits=HASTY)
+        client.pin(self.federation)
+        return client
+
+    def comity(self, client: Client, *arguments: str) -> str:
+        """What a command says, as that client's user."""
+        command = [sys.executable, "-m", "comity_cli.main", *arguments]
+        environ = {**os.environ, "COMITY_HOME": str(client.home.root)}
+        ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        return ran.stdout + ran.stderr
+
+    def noticed(self, event: str, *words: str, at: Sequence[NodeProcess] = (), **named: str) -> None:
+        """Wait until each honest node has logged `event` with these fields and, as its reason, `words`."""
+        for node in at or self.nodes:
+            until_true(
+                lambda node=node: any(says(said, event, words, named) for said in node.events), f"{event} {words}"
+            )
+
+    @contextmanager
+    def slowly(self, what: str) -> Iterator[None]:
+        """Slow the honest nodes down where the liar would else not be missed."""
+        for narrow in self.narrows:
+            narrow.rate = {"silence": 3e6, "a byte too many": 8e6, "no end": 8e6}.get(what)
+        yield
+        for narrow in self.narrows:
+            narrow.rate = None
+
+    def go_on(self) -> None:
+        """The honest nodes still copy and cosign what is new in each other's logs."""
+        first, second = self.homes
+        receipt = self.client.advise(
+            self.known,
+            "superseded",
+            "low",
+            f"number {next(self.numbers)}",
+            publisher=self.publisher,
+            nodes=[first.name],
+        )
+        asyncio.run(converged(self.homes, first, least=receipt.logged[0].index + 1))
+        asyncio.run(converged(self.homes, second, least=2))
+
+    def followed(self) -> None:
+        """Wait until both honest nodes hold and cosign all of the liar's log."""
+        for node, face in zip(self.nodes, self.faces, strict=True):
+            self.noticed("cosigned", at=[node], origin=face.log.origin, size=str(len(face.log.lines)))
+
+
+def says(said: dict[str, object], event: str, words: Sequence[str], named: dict[str, str]) -> bool:
+    reason = f"{said.get('why')} {said.get('faults')}"
+    return (
+        said.get("event") == event
+        and all(word in reason for word in words)
+        and all(str(said.get(key)) == value for key, value in named.items())
+    )
+
+
+def until_true(condition: Callable[[], bool], what: str) -> None:
+    asyncio.run(until(condition, patience=40, what=what))
+
+
+@contextmanager
+def staged(folder: Path, *, interval: float = 0.2) -> Iterator[Scene]:
+    homes = tuple(make_home(folder / f"node-{number}", number, interval=interval) for number in range(3))
+    first, second, third = homes
+    body = draft_genesis(
+        [home.card for home in homes],
+        CharterPolicy(quorum(3), min_copies=2, min_jurisdictions=2, cosigner_quorum=1),
+    )
+    consents = [consent_to(body, home.directory) for home in homes]
+    liar = Liar(third.directory)
+    narrows = (Narrows(first.card.open[0]), Narrows(second.card.open[0]))
+    honest = [
+        replace(home.card, mutual=(), open=(narrow.address,))
+        for home, narrow in zip((first, second), narrows, strict=True)
+    ]
+    faces = []
+    for home in (first, second):
+        face = liar.listen(f"127.0.0.1:{free_port()}")
+        faces.append(face)
+        card = replace(third.card, mutual=(face.address,), open=(face.address,))
+        federation = seal_federation(body, consents, [card, *honest]).encode()
+        (home.directory / "federation.json").write_bytes(federation)
+        home.set("advertise", mutual=[], open=[narrows[len(faces) - 1].address])
+        home.set("limits", entries_per_origin=ENTRIES, bytes_per_origin=BYTES)
+    client = Client(Home(folder / "publisher"), limits=HASTY)
+    client.pin(federation)
+    publisher = client.new_publisher("tests", "NO", first.origin)
+    try:
+        with processes(first, second) as nodes:
+            for node in nodes:
+                asyncio.run(node.ready())
+            scene = Scene(
+                folder,
+                (first, second),
+                nodes,
+                liar,
+                (faces[0], faces[1]),
+                federation,
+                narrows,
+                client,
+                publisher,
+                count(1),
+            )
+            yield scene
+    finally:
+        liar.close()
+        for narrow in narrows:
+            narrow.close()
+
+
+async def shown_by(home: NodeHome, origin: str) -> bytes:
+    async with home.client() as client:
+        return await client.checkpoint(origin)
+
+
+async def proofs_of(home: NodeHome) -> list[tuple[str, str, tuple[bytes, ...]]]:
+    async with home.client() as client:
+        return [(told.kind, told.origin, told.parts) for told in await client.misbehaviour()]
+
+
+async def warned(home: NodeHome, *words: str) -> None:
+    async with home.operator() as operator:
+
+        async def warns() -> bool:
+            return any(all(word in warning for word in words) for warning in (await operator.status()).warnings)
+
+        await until(warns, patience=40, what=f"a warning of {words}")

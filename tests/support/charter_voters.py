@@ -1,0 +1,108 @@
+"""Members that decide an epoch over a network that loses, repeats and reorders, some of them liars.
+
+Honest members sign what `voting` advises to people who want anything at all; liars sign whatever they are told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from comity.trust.charter.document import Body
+from comity.trust.charter.tally import NothingToVote, Tally, VoteState, check_vote, compute_tally, next_vote
+from comity.trust.charter.votes import Vote, draft_statement
+from comity.trust.encoding import Digest
+from comity.trust.identity import SignatureCheck
+from comity.trust.statement import Entry, sign_statement
+from support.charters import Seated, cheaply_signed, drafts, founded, intent, ratify
+
+
+@dataclass
+class Voter:
+    """A member as the others see it: what it holds, what is on its way to it, and what it has signed."""
+
+    who: Seated
+    votes: VoteState
+    held: dict[bytes, Entry] = field(default_factory=dict)
+    coming: list[Entry] = field(default_factory=list)
+
+    @property
+    def id(self) -> Digest:
+        return self.who.id
+
+    def takes(self, entries: Iterable[Entry]) -> None:
+        self.held |= {entry.line: entry for entry in entries}
+
+
+class Parliament:
+    """`people`, of whom the last `liars` lie, choose between `count` drafts for the epoch after their genesis."""
+
+    def __init__(
+        self, people: Sequence[Seated], liars: int, *, count: int = 2, signed: SignatureCheck = cheaply_signed
+    ) -> None:
+        self.start: Body = founded(people)
+        self.drafts = drafts(self.start, count)
+        self.bodies = {body.digest: body.data for body in self.drafts}
+        voters = [Voter(each, VoteState(self.start.digest)) for each in people]
+        self.honest = voters[: len(voters) - liars]
+        self.liars = voters[len(voters) - liars :]
+        self.said: list[Entry] = []
+        self._signed = signed
+        for body in self.drafts:
+            put_forward = sign_statement(draft_statement(body, people[0].id, ""), people[0].signer)
+            for voter in self.honest:
+                voter.takes([put_forward])
+
+    def council(self, entries: Iterable[Entry] | None = None) -> Tally:
+        """What `entries` amount to; by default everything that anybody said."""
+        return compute_tally(self.start, self.said if entries is None else entries, self.bodies, signed=self._signed)
+
+    def acts(self, voter: Voter, want: Body | None, *, stalled: bool) -> Vote | NothingToVote:
+        """An honest member's person wants `want`, or whatever leads; the member signs what it may, and tells all."""
+        council = self.council(voter.held.values())
+        leading = council.leading(voter.votes.round or council.round)
+        wanted = want or (leading.body if leading else self.drafts[0])
+        reading = next_vote(voter.votes, council, voter.id, wanted, stalled=stalled)
+        if not isinstance(reading, NothingToVote):
+            check_vote(voter.votes, reading)
+            voter.votes = voter.votes.adding(reading)
+            entry = voter.who.says(reading)
+            voter.takes([entry])
+            self._send(entry, [other for other in self.honest if other is not voter])
+        return reading
+
+    def lies(self, liar: Voter, reading: Vote, to: Iterable[Voter]) -> None:
+        self._send(liar.who.says(reading), to)
+
+    def supports(self, liar: Voter, body: Body, round_: int, to: Sequence[Voter]) -> None:
+        """A liar signs both readings for `body`, as if it had never signed anything."""
+        self.lies(liar, intent(self.start, liar.id, round_, body), to)
+        self.lies(liar, ratify(self.start, liar.id, round_, body), to)
+
+    def heals(self, among: Sequence[Voter] = ()) -> None:
+        """Everything that one of `among` (all honest members) holds, or was ever to get, reaches each of them."""
+        voters = among or self.honest
+        known = [entry for voter in voters for entry in (*voter.held.values(), *voter.coming)]
+        for voter in voters:
+            voter.takes(known)
+            voter.coming.clear()
+
+    def settles(self) -> bool:
+        """Whether honest members that hear one another decide; liars stay silent.
+
+        People approve what leads, and say that the silent are not waited for where everybody waits. Who was away
+        catches up round by round, with at most two readings in each.
+        """
+        voters, waited = self.honest, False
+        for _ in range(12 + 3 * max(voter.votes.round for voter in voters)):
+            self.heals(voters)
+            if all(self.council(voter.held.values()).epochs for voter in voters):
+                return True
+            signed = [self.acts(voter, None, stalled=waited) for voter in voters]
+            waited = all(isinstance(reading, NothingToVote) for reading in signed)
+        return False
+
+    def _send(self, entry: Entry, to: Iterable[Voter]) -> None:
+        self.said.append(entry)
+        for voter in to:
+            voter.coming.append(entry)

@@ -1,0 +1,149 @@
+"""Two nodes that may die at any moment, a publisher who goes on publishing, and an outsider who remembers what was
+promised and looks whether it still holds."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from comity.content.blobs import FolderStore
+from comity.trust.artifact import PIECE_SIZE
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.tlog.merkle import verify_consistency
+from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint
+from comity_client.client import Client
+from comity_client.home import Home
+from support.federation import NodeHome, converged, found, until
+from support.publisher import model
+from support.victims import Victims, run_node
+from support.write_path import ALL
+
+WEIGHTS = 3 * PIECE_SIZE + 12_345
+
+
+@dataclass
+class World:
+    """Two nodes, a publisher and a user; and what the nodes have promised so far."""
+
+    folder: Path
+    homes: tuple[NodeHome, NodeHome]
+    victims: Victims
+    federation: bytes
+    running: dict[str, ForkServerProcess] = field(default_factory=dict)
+    promised: dict[int, Digest] = field(default_factory=dict)
+    seen: dict[str, SignedNote] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def publisher_home(self) -> Home:
+        return Home(self.folder / "publisher")
+
+    def start(self, home: NodeHome, point: str = "") -> ForkServerProcess:
+        process = self.victims.start(point, home.directory / "node.log", run_node, home.directory / "node.toml")
+        self.running[home.name] = process
+        return process
+
+    def stop(self, home: NodeHome) -> None:
+        process = self.running.pop(home.name)
+        process.terminate()
+        process.join(20)
+        assert process.exitcode == 0, f"{home.name} ended with {process.exitcode}"
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.join()
+
+    def source(self, *, fresh: bool) -> tuple[Path, str]:
+        if fresh:
+            self.number += 1
+            folder = model(self.folder / f"source-{self.number}", weights=WEIGHTS, seed=self.number)
+            shutil.copyfile(folder / "config.json", folder / "config-again.json")
+        return self.folder / f"source-{self.number}", f"tests/model-{self.number}@v1"
+
+    def publish(self, *, link: bool = False) -> None:
+        """Publish the newest source; note what was promised. Raises what the client raises."""
+        folder, name = self.source(fresh=False)
+        first = self.homes[0]
+        nodes = [f"unix:{first.socket}" if link else first.name]
+        client = Client(self.publisher_home)
+        receipt = client.publish(folder, name, publisher=client.publishers()[0], licence="MIT", nodes=nodes, link=link)
+        (logged,) = receipt.logged
+        assert self.promised.setdefault(logged.index, logged.line) == logged.line, "one index for two entries"
+
+    def look(self) -> None:
+        """As an outsider: each log continues what was seen of it, and holds what was promised at its index."""
+        asyncio.run(self._look())
+
+    async def _look(self) -> None:
+        for home in self.homes:
+            async with home.client() as client:
+                try:
+                    note = SignedNote.parse(await client.checkpoint(home.origin))
+                except ComityError:
+                    continue
+                head, before = open_checkpoint(note, home.record.log), self.seen.get(home.origin)
+                if before is not None:
+                    old = Checkpoint.parse(before.text)
+                    assert old.size <= head.size, "a log went back"
+                    proof = await client.consistency(home.origin, old.size, head.size) if old.size else ()
+                    verify_consistency(old.size, old.root, head.size, head.root, proof)
+                self.seen[home.origin] = note
+
+    def settled(self) -> None:
+        """All is well in the end: nothing lost, nothing forked, everything cosigned, every blob what its name says."""
+        first, _ = self.homes
+        for home in self.homes:
+            if home.name not in self.running or not self.running[home.name].is_alive():
+                self.start(home)
+        for home in self.homes:
+            asyncio.run(converged(self.homes, home, least=2))
+        if self.promised:
+            asyncio.run(converged(self.homes, first, least=max(self.promised) + 1))
+        self.look()
+        outsider = Client(Home(self.folder / "outsider"))
+        outsider.pin(self.federation)
+        for home in self.homes:
+            outsider.log_check(home.origin)
+        lines = {item.index: sha256(item.line) for item in outsider.log_entries(first.origin, 0, 4096)}
+        assert {index: lines.get(index) for index in self.promised} == self.promised, "acknowledged entries are gone"
+        assert not outsider.misbehaviour()
+        assert [state.misbehaviour for state in outsider.status()] == [0, 0]
+        for home in self.homes:
+            store = FolderStore(home.directory / "data" / "blobs")
+            assert all(store.verify(digest) for digest, _ in store.sizes())
+            assert list(store.sizes())
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[World]:
+    founded = found(folder / "nodes", 2)
+    first, second = founded.homes
+    world = World(folder, (first, second), Victims(folder), founded.federation.encode())
+    client = Client(world.publisher_home)
+    client.pin(world.federation)
+    client.new_publisher("tests", "NO", first.origin)
+    try:
+        yield world
+        print(world.victims.histogram())
+        print(f"{len(world.promised)} publications acknowledged, {sum(world.victims.killed.values())} deaths")
+        assert set(world.victims.hits()) <= ALL, "a point that nobody is killed at"
+    finally:
+        world.close()
+
+
+def retry(step: Callable[[], None]) -> None:
+    async def tried() -> bool:
+        try:
+            await asyncio.to_thread(step)
+        except ComityError:
+            return False
+        return True
+
+    asyncio.run(until(tried, patience=60, what="the operation to be done in the end"))

@@ -1,0 +1,150 @@
+"""The part of a node that grants, over a real ledger and without a network; and somebody who borrows. It can die."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from comity.content import fault
+from comity.ledger.ledger import Ledger
+from comity.node.context import Pools
+from comity.node.intake import LineProver
+from comity.node.members import Membership, Seat
+from comity.node.offers.index import OfferIndex
+from comity.node.offers.provider import GrantReconciler, OfferProvider, RecordWriter
+from comity.trust.encoding import Digest
+from comity.trust.keys import Signer
+from comity.trust.offers.chain import OfferLogReader
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import PartyStatement, party_statement
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.trust.tlog.note import Checkpoint
+from support.case import nodes
+from support.offers import START, an_offer
+from support.world import Identity, found, identity
+
+NODE, PEER = nodes(2)
+FEDERATION = found((NODE, PEER))
+HOLDER, OTHER = identity("Borrower"), identity("Somebody else")
+
+
+class DiedError(Exception):
+    """What a power cut looks like from inside."""
+
+
+class CountingHouse:
+    """An allocator and its clock. `now` is their time."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.now = START
+        self.deadly = ""
+        self._point, fault.point = fault.point, self._at
+        self.open()
+        self.core.ledger.logs.create(NODE.origin, self.core.log, own=True)
+        self.core.ledger.logs.append(
+            self.core.log, [NODE.seat.entry.line, NODE.entry.line, HOLDER.entry.line, OTHER.entry.line]
+        )
+
+    def open(self) -> None:
+        membership = Membership(Seat.parse(NODE.seat.entry.line, NODE.entry.line), FEDERATION)
+        self.core: Any = SimpleNamespace(
+            ledger=Ledger.open(self.folder, lambda: self.now),
+            membership=membership,
+            seat=membership.seat,
+            origin=NODE.origin,
+            log=str(NODE.record.log),
+            keys=SimpleNamespace(online=NODE.online),
+            pools=Pools(),
+            clock=lambda: float(self.now),
+            config=SimpleNamespace(limits=SimpleNamespace(offer_lines_per_origin=1)),  # of others' logs
+        )
+        self.index = OfferIndex(self.core)
+        self.provider = OfferProvider(self.core, RecordWriter(self.core, self), self.index)  # type: ignore[arg-type]
+        self.clock = GrantReconciler(self.core, self.provider, self.index)
+
+    def close(self) -> None:
+        self.core.pools.close()
+        self.core.ledger.close()
+
+    def reopen(self) -> None:
+        """Everything that was in memory is lost."""
+        self.close()
+        self.open()
+
+    def end(self) -> None:
+        fault.point = self._point
+        self.close()
+        shutil.rmtree(self.folder)
+
+    async def compose(self, make: Any) -> list[tuple[int, bytes]]:
+        """In place of the node's sequencer."""
+        first, lines = await asyncio.to_thread(self.core.ledger.logs.compose, self.core.log, make)
+        return list(enumerate(lines, first))
+
+    def offer(self, **more: Any) -> Offer:
+        return an_offer(provider=NODE.seat.id, log=self.core.log, **more)
+
+    def say(self, said: PartyStatement, by: Identity = HOLDER) -> Entry:
+        """Log a statement of the borrower, or of somebody else."""
+        entry = sign_statement(party_statement(said), by.signer)
+        self.core.ledger.logs.append(self.core.log, [entry.line])
+        return entry
+
+    def forge(self, said: PartyStatement, by: Signer) -> Entry:
+        """Log a statement in a peer's log, in the borrower's name, signed by `by`."""
+        entry = sign_statement(party_statement(said), by)
+        logs, origin, vkey = self.core.ledger.logs, PEER.origin, str(PEER.record.log)
+        start = logs.create(origin, vkey, own=False).size
+        root = logs.stage(vkey, start, [entry.line])
+        logs.advance(vkey, start + 1, [], Checkpoint(origin, start + 1, root).signed(PEER.log))
+        return entry
+
+    def together(self, acts: Sequence[Any]) -> list[Any]:
+        """Do all at once; the results and the errors, in order."""
+
+        async def all_of_them() -> list[Any]:
+            self._prove()
+            await self.index.read()
+            return list(await asyncio.gather(*acts, return_exceptions=True))
+
+        return asyncio.run(all_of_them())
+
+    def tick(self) -> None:
+        """What happens by itself at this time."""
+
+        async def turn() -> None:
+            self._prove()
+            while await self.index.read():
+                pass
+            await self.clock.step()
+
+        asyncio.run(turn())
+
+    def _prove(self) -> None:
+        """What the intake of a node does when its log has grown."""
+        seats = self.core.membership.chains
+        LineProver(self.core.ledger, lambda who: [chain.start for chain in seats(who)]).finish_all()
+
+    def read(self) -> OfferLogReader:
+        """What a stranger makes of the log."""
+        log = OfferLogReader(self.core.log)
+        size = self.core.ledger.logs.get(self.core.log).size
+        for index, line in enumerate(self.core.ledger.history.entries(self.core.log, 0, size)):
+            entry = parse_entry(line)
+            by = entry.statement.by
+            log.read(index, entry, by != NODE.record.node or entry.envelope.verified_by(NODE.online.public))
+        return log
+
+    def _at(self, name: str, /) -> None:
+        if name == self.deadly:
+            self.deadly = ""
+            raise DiedError(name)
+
+
+BORROWER: Digest = HOLDER.id

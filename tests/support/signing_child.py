@@ -1,0 +1,36 @@
+"""A desk as a process of its own, which a test may kill: signs readings, and writes down what left its hands.
+
+    python -m support.signing_child KEY.pem SIGNED.txt PREV ROUND BODY...
+
+For each body: ask the vote file for an INTENT of that round, sign it, and only then append `round body` to SIGNED.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from comity.trust.charter.votes import Intent
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError
+from comity.trust.statement import sign_payload
+from comity_client.signing.votes import open_key
+
+
+def main(key_file: str, signed: str, prev: str, round_: str, *bodies: str) -> None:
+    key = open_key(Path(key_file))
+    for body in bodies:
+        reading = Intent(sha256(b"member"), Digest(prev), 1, int(round_), Digest(body))
+        try:
+            key.votes.permit(reading)
+        except ComityError:
+            continue
+        sign_payload(reading.statement().encode(), key)
+        descriptor = os.open(signed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, f"{round_} {body}\n".encode())
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from comity.trust.charter.equivocation import (
+    MAX_PROOFS,
+    EquivocationProof,
+    check_equivocation,
+    check_misbehaviour,
+    find_equivocations,
+    misbehaviour_statement,
+    parse_misbehaviour,
+)
+from comity.trust.charter.tally import compute_tally
+from comity.trust.charter.votes import Vote, parse_vote
+from comity.trust.encoding import sha256
+from comity.trust.errors import Malformed, Untrusted
+from comity.trust.rotation import follow
+from comity.trust.statement import Entry, sign_statement
+from support.assembly import Assembly, change, members
+from support.rotations import of, seated
+from support.world import Identity
+
+SEATS = members(4)
+A, B, C, D = SEATS
+
+
+@pytest.fixture
+def room() -> Assembly:
+    return Assembly(SEATS)
+
+
+def heard(room: Assembly) -> dict[Vote, Entry]:
+    return {parse_vote(entry): entry for entry in room.lines}
+
+
+def lies(room: Assembly) -> tuple[EquivocationProof, ...]:
+    """What the readings show; and each proof holds by itself, in either order of the world's lines."""
+    found = find_equivocations(heard(room))
+    for lie in found:
+        owner = next(who for who in SEATS if who.id == lie.member)
+        assert check_equivocation(lie.kind, lie.first, lie.second, owner.member.keys) == lie
+        accused = parse_misbehaviour(sign_statement(misbehaviour_statement(lie, B.inception.author), B.signer))
+        lines = {sha256(line): line for line in (lie.first, lie.second)}
+        assert check_misbehaviour(accused, lines, owner.member.keys) == lie
+    shown = compute_tally(room.body, reversed(room.lines), {}).equivocations
+    assert {(lie.kind, lie.member) for lie in shown} == {(lie.kind, lie.member) for lie in found}
+    return found
+
+
+def kinds(room: Assembly) -> list[str]:
+    return [lie.kind for lie in lies(room)]
+
+
+def test_two_intents_of_one_round_are_a_lie(room: Assembly) -> None:
+    room.intent(A, change(room.body, 1))
+    assert kinds(room) == []
+    room.intent(A, change(room.body, 1))
+    assert kinds(room) == []
+    room.intent(A, change(room.body, 2))
+    assert kinds(room) == ["intents"]
+
+
+def test_two_stories_about_one_body_are_a_lie_too(room: Assembly) -> None:
+    body, other = change(room.body, 1), change(room.body, 2)
+    room.intent(A, body, 3, last=(1, other), unlock=2)
+    room.intent(A, body, 3, last=(1, body), unlock=2)
+    assert kinds(room) == ["intents"]
+
+
+def test_two_ratifys_of_one_round_are_a_lie(room: Assembly) -> None:
+    room.ratify(A, change(room.body, 1))
+    room.ratify(A, change(room.body, 2), 2)
+    assert kinds(room) == []
+    room.ratify(A, change(room.body, 2))
+    assert kinds(room) == ["ratified"]
+
+
+@pytest.mark.parametrize(
+    ("last", "lied"),
+    [
+        (None, True),
+        ((1, 1), True),
+        ((2, 1), False),
+        ((2, 2), True),
+        ((3, 1), False),
+        ((3, 2), False),
+    ],
+)
+def test_an_intent_owns_up_to_what_was_ratified_before(
+    room: Assembly, last: tuple[int, int] | None, lied: bool
+) -> None:
+    """RATIFY (2, body 1), then an INTENT of round 4."""
+    room.ratify(A, change(room.body, 1), 2)
+    said = (last[0], change(room.body, last[1])) if last else None
+    room.intent(A, change(room.body, 1), 4, last=said, unlock=3 if last else None)
+    assert kinds(room) == (["lock"] if lied else [])
+
+
+def test_an_honest_member_may_intend_one_body_and_ratify_another_in_one_round(room: Assembly) -> None:
+    room.intent(A, change(room.body, 1), 2)
+    room.ratify(A, change(room.body, 2), 2)
+    assert kinds(room) == []
+
+
+def test_what_two_members_say_is_no_lie_of_either(room: Assembly) -> None:
+    room.intent(A, change(room.body, 1))
+    room.intent(B, change(room.body, 2))
+    assert kinds(room) == []
+
+
+def test_what_is_said_about_two_charters_is_no_lie(room: Assembly) -> None:
+    first = change(room.body, 1)
+    entries = [room.ratify(A, first), room.ratify(A, change(first, 2))]
+    with pytest.raises(Untrusted):
+        check_equivocation("ratified", entries[0].line, entries[1].line, A.member.keys)
+
+
+def test_a_liar_is_shown_with_a_few_of_its_lies(room: Assembly) -> None:
+    for at in range(1, 4 * MAX_PROOFS):
+        for number in (1, 2, 3):
+            room.ratify(A, change(room.body, number), at)
+    assert kinds(room) == ["ratified"] * MAX_PROOFS
+
+
+def test_a_member_that_rotated_lied_all_the_same(room: Assembly) -> None:
+    begun = seated(A.member, of(A))
+    second, rotation = begun.to("second")
+    one = room.ratify(A, change(room.body, 1))
+    other = room.ratify(Identity(A.inception, second.keys[0], A.entry), change(room.body, 2))
+    room.lines.append(rotation)
+    (lie,) = room.council.equivocations
+    chain = follow(begun.state, [rotation])
+    assert {lie.first, lie.second} == {one.line, other.line}
+    assert check_equivocation(lie.kind, lie.first, lie.second, chain) == lie
+    with pytest.raises(Untrusted, match="not signed"):
+        check_equivocation(lie.kind, lie.first, lie.second, A.member.keys)
+
+
+@pytest.mark.parametrize(
+    "change_",
+    [
+        pytest.param({"kind": "intents"}, id="of another kind"),
+        pytest.param({"kind": "lock"}, id="of another kind still"),
+        pytest.param({"kind": "treason"}, id="of no kind"),
+        pytest.param({"second": b"junk"}, id="with junk"),
+        pytest.param({"first": 1, "second": 1}, id="with one line twice"),
+    ],
+)
+def test_what_proves_no_lie_accuses_nobody(room: Assembly, change_: dict[str, Any]) -> None:
+    one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
+    proof: dict[str, Any] = {"kind": "ratified", "first": one, "second": other}
+    check_equivocation(**proof, keys=A.member.keys)
+    wrong = {name: one if value == 1 else value for name, value in change_.items()}
+    with pytest.raises((Untrusted, Malformed)):
+        check_equivocation(**{**proof, **wrong}, keys=A.member.keys)
+
+
+def test_nobody_is_accused_of_what_another_signed(room: Assembly) -> None:
+    mask = Identity(A.inception, B.signer, A.entry)
+    one, other = (room.ratify(mask, change(room.body, number)).line for number in (1, 2))
+    with pytest.raises(Untrusted, match="not signed"):
+        check_equivocation("ratified", one, other, A.member.keys)
+    assert room.council.equivocations == ()
+
+
+def test_an_accusation_brings_both_lines_and_names_the_liar(room: Assembly) -> None:
+    one, other = (room.ratify(A, change(room.body, number)).line for number in (1, 2))
+    lie = check_equivocation("ratified", one, other, A.member.keys)
+    statement = misbehaviour_statement(lie, B.inception.author)
+    assert (statement.predicate, statement.subject) == ("misbehaviour", A.id)
+    assert [side.digest for side in statement.objects] == [sha256(one), sha256(other)]
+    accused = parse_misbehaviour(sign_statement(statement, B.signer))
+    lines = {sha256(line): line for line in (one, other)}
+    for wrong, at_hand in (
+        (accused, {}),
+        (accused, {sha256(one): one, sha256(other): one}),
+        (replace(accused, member=B.id), lines),
+        (replace(accused, prev=B.id), lines),
+        (replace(accused, kind="intents"), lines),
+    ):
+        with pytest.raises((Untrusted, Malformed)):
+            check_misbehaviour(wrong, at_hand, A.member.keys)
+    for other_statement in (
+        replace(statement, objects=statement.objects[:1]),
+        replace(statement, objects=statement.objects[::-1]),
+        replace(statement, body={**statement.body, "kind": "treason"}),
+        replace(statement, predicate="advisory"),
+    ):
+        with pytest.raises(Malformed):
+            parse_misbehaviour(sign_statement(other_statement, B.signer))

@@ -1,0 +1,321 @@
+"""What any set of lines amounts to: epochs, drafts, duties, forks. Four members, q = 3."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comity.trust.charter import tally as council_of
+from comity.trust.charter.certificate import Certificate, certify
+from comity.trust.charter.document import Body
+from comity.trust.charter.equivocation import active_keys, would_lose_quorum
+from comity.trust.charter.tally import MAX_BODIES, MAX_NOTES, Tally, compute_tally
+from comity.trust.charter.votes import adopted_statement, consent, draft_statement, left_statement
+from comity.trust.encoding import Digest, sha256
+from comity.trust.identity import KeySet
+from comity.trust.statement import Envelope, Statement, Subject, sign_statement
+from support.assembly import CLASSICAL, Assembly, change, found, members, reseated
+from support.rotations import of, seated
+from support.world import Identity, seat, signer
+
+SEATS = members(4)
+A, B, C, D = SEATS
+NEWCOMER = seat("ZZ", CLASSICAL)
+
+
+@pytest.fixture
+def room() -> Assembly:
+    return Assembly(SEATS)
+
+
+def actions(council: Tally) -> dict[str, set[Digest]]:
+    """Who has to do what."""
+    found: dict[str, set[Digest]] = {}
+    for duty in council.duties:
+        found.setdefault(f"{duty.action} {duty.round}", set()).add(duty.member)
+    return found
+
+
+def follow_on(room: Assembly, body: Body) -> Assembly:
+    """The same room, once `body` is decided: what it says next is about the successor of `body`."""
+    later = Assembly(room.seats, lines=room.lines, bodies=room.bodies)
+    later.body = body
+    return later
+
+
+def decided(room: Assembly, body: Body, who: tuple[Identity, ...] = SEATS[:3], at: int = 1) -> Certificate:
+    """Lines of `who` for `body`, whoever lies by signing them."""
+    room.bodies[body.digest] = body.data
+    said = [entry for member in who for entry in (room.intent(member, body, at), room.ratify(member, body, at))]
+    return certify(room.body, body, [entry.line for entry in said])
+
+
+def test_nothing_is_nothing(room: Assembly) -> None:
+    council = room.council
+    assert (council.epochs, council.drafts, council.duties, council.forks, council.notes) == ((), (), (), (), ())
+    assert (council.current, council.round) == (room.body, 1)
+    assert council.leading(1) is None
+
+
+def test_a_draft_is_shown_with_its_words_and_everybodys_duty(room: Assembly) -> None:
+    body = room.put(change(room.body), B, "The floor must rise.")
+    (draft,) = room.council.drafts
+    assert (draft.body, draft.by, draft.text, draft.objection) == (body, B.id, "The floor must rise.", None)
+    assert actions(room.council) == {"intent 1": {who.id for who in SEATS}}
+    assert "Institute" in room.council.duties[0].why
+
+
+def test_duties_follow_the_two_readings(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    for who in (A, B):
+        room.vote(who, body)
+    assert actions(room.council) == {"intent 1": {C.id, D.id}}
+    room.vote(C, body)
+    assert actions(room.council) == {"ratified 1": {who.id for who in SEATS}}
+    (draft,) = room.council.drafts
+    assert (draft.certified_rounds, draft.ready_rounds) == ((1,), (1,))
+    assert draft.intents == {1: frozenset((A.id, B.id, C.id))}
+    room.vote(A, body)
+    assert actions(room.council) == {"ratified 1": {B.id, C.id, D.id}}
+
+
+def test_after_a_split_the_duty_is_to_unite(room: Assembly) -> None:
+    for number, who in enumerate(SEATS):
+        body = room.put(change(room.body, number % 2), who)
+        room.vote(who, body)
+    leading = room.council.drafts[0].body
+    assert actions(room.council) == {"intent 2": {who.id for who in SEATS}}
+    assert {duty.body for duty in room.council.duties} == {leading.digest}
+
+
+def test_a_newcomer_is_told_to_agree(room: Assembly) -> None:
+    body = room.put(reseated(room.body, [*(who.member for who in SEATS), NEWCOMER.member]))
+    assert "inception" in str(room.council.drafts[0].objection)
+    assert room.council.duties == ()
+    room.lines.append(NEWCOMER.entry)
+    assert actions(room.council)["consented 1"] == {NEWCOMER.id}
+    room.lines.append(consent(body, NEWCOMER.id, NEWCOMER.signer))
+    assert "consented 1" not in actions(room.council)
+
+
+def test_who_asks_to_leave_is_named(room: Assembly) -> None:
+    for who, key in ((A, A.signer), (B, C.signer), (NEWCOMER, NEWCOMER.signer)):
+        room.lines.append(sign_statement(left_statement(room.body, who.id), key))
+    room.lines.append(sign_statement(left_statement(change(room.body), D.id), D.signer))
+    assert room.council.left == {A.id}
+
+
+def test_a_draft_counts_as_its_members_own(room: Assembly) -> None:
+    body = change(room.body)
+    room.bodies[body.digest] = body.data
+    room.lines.append(sign_statement(draft_statement(body, A.id, ""), B.signer))
+    room.lines.append(sign_statement(draft_statement(body, NEWCOMER.id, ""), NEWCOMER.signer))
+    assert room.council.drafts == ()
+
+
+def test_a_body_is_read_if_it_has_its_digest_and_follows(room: Assembly) -> None:
+    body, elsewhere = change(room.body), change(found(SEATS[:3]))
+    for drafted, data in ((body, body.data + b" "), (elsewhere, elsewhere.data)):
+        room.put(drafted)
+        room.bodies[drafted.digest] = data
+    assert room.council.drafts == ()
+    room.bodies[body.digest] = body.data
+    assert [draft.body for draft in room.council.drafts] == [body]
+    junk = b"junk"
+    room.bodies[sha256(junk)] = junk
+    statement = draft_statement(body, A.id, "")
+    about = {**statement.body, "body": sha256(junk)}
+    named = replace(statement, subjects=(Subject("charter", sha256(junk)),), body=about)
+    room.lines.append(sign_statement(named, A.signer))
+    assert len(room.council.drafts) == 1
+    assert any("is ignored" in note for note in room.council.notes)
+
+
+def test_one_member_has_few_bodies_read_and_hides_no_other_ones(room: Assembly) -> None:
+    mine = room.put(change(room.body, 99), B)
+    bodies = [room.put(change(room.body, number), A) for number in range(4 * MAX_BODIES)]
+    room.ratify(A, bodies[-1])
+    read = {draft.body.digest for draft in room.council.drafts}
+    assert len(read) == MAX_BODIES + 1
+    assert {mine.digest, bodies[-1].digest} <= read
+
+
+def test_one_member_has_little_read_and_two_bodies_always(room: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [room.put(change(room.body, number), A) for number in range(6)]
+    theirs = room.put(change(room.body, 9), B)
+    size = len(bodies[0].data)
+    for most, count in ((1, 2), (3 * size + size // 2, 3), (100 * size, 6)):
+        monkeypatch.setattr(council_of, "MAX_BODY_BYTES_READ", most)
+        drafts = {draft.body.digest for draft in room.council.drafts}
+        assert len(drafts & {body.digest for body in bodies}) == count and theirs.digest in drafts
+
+
+def test_epochs_follow_one_another_whatever_the_order_of_lines(room: Assembly) -> None:
+    chain, now = [room.body], room
+    for number in range(3):
+        body = now.put(change(now.body, number))
+        for _ in range(2):
+            for who in (A, B, C):
+                now.vote(who, body)
+        now = follow_on(now, body)
+        chain.append(body)
+    council = compute_tally(room.body, reversed(now.lines), now.bodies)
+    assert [epoch.body for epoch in council.epochs] == chain[1:]
+    assert council.current == chain[-1]
+    for before, epoch in zip(chain, council.epochs, strict=False):
+        assert certify(before, epoch.body, epoch.lines) == epoch
+    assert compute_tally(chain[2], now.lines, now.bodies).epochs == council.epochs[2:]
+
+
+def test_each_reading_is_verified_once(room: Assembly) -> None:
+    """Signatures are what replaying a long history costs."""
+    verified: list[bytes] = []
+
+    def signed(keys: KeySet, envelope: Envelope) -> bool:
+        verified.append(envelope.payload)
+        return keys.signed(envelope)
+
+    now, chain = room, [room.body]
+    for number in range(3):
+        chain.append(change(now.body, number))
+        decided(now, chain[-1])
+        now = follow_on(now, chain[-1])
+    council = compute_tally(room.body, [*room.lines, *room.lines], room.bodies, signed=signed)
+    assert council.current == chain[-1]
+    assert len(verified) == len(set(verified)) == len(room.lines)
+
+
+def test_an_epoch_without_its_bytes_waits_for_them(room: Assembly) -> None:
+    body = change(room.body)
+    decided(room, body)
+    del room.bodies[body.digest]
+    assert room.council.epochs == ()
+
+
+def test_junk_becomes_notes(room: Assembly) -> None:
+    body = room.put(change(room.body))
+    for number in range(MAX_NOTES + 5):
+        said = Statement("intent", (Subject("", body.digest),), A.inception.author, {"number": number})
+        room.lines.append(sign_statement(said, A.signer))
+    room.lines.append(sign_statement(adopted_statement(body, NEWCOMER.id), NEWCOMER.signer))
+    council = room.council
+    assert len(council.notes) == MAX_NOTES + 1
+    assert council.notes[-1] == "and 5 more"
+    assert len(council.drafts) == 1
+
+
+def test_two_certificates_for_one_epoch_stop_governance(room: Assembly) -> None:
+    one, other = change(room.body, 1), change(room.body, 2)
+    decided(room, one)
+    assert room.council.current == one
+    decided(room, other, (B, C, D))
+    council = room.council
+    (fork,) = council.forks
+    assert {fork.first.body.digest, fork.second.body.digest} == {one.digest, other.digest}
+    assert (fork.retired, council.stopped, council.current, council.epochs) == (False, True, room.body, ())
+    assert council.duties == ()
+    assert {lie.member for lie in council.equivocations} == {B.id, C.id}
+
+
+def test_a_body_that_is_decided_twice_is_no_fork(room: Assembly) -> None:
+    body = change(room.body)
+    decided(room, body, (A, B, C))
+    decided(room, body, (B, C, D), at=2)
+    assert room.council.forks == ()
+    assert room.council.current == body
+
+
+def test_what_was_taken_up_stays_and_a_rival_stops_what_comes_next(room: Assembly) -> None:
+    one, other = change(room.body, 1), change(room.body, 2)
+    mine, rival = decided(room, one), decided(room, other, (B, C, D))
+    later = follow_on(room, one)
+    decided(later, change(one))
+    for held, against in ((mine, other), (rival, one)):
+        council = compute_tally(room.body, room.lines, room.bodies, adopted=[held])
+        (fork,) = council.forks
+        assert (fork.first, fork.second.body) == (held, against)
+        assert (council.current, council.epochs, council.stopped) == (held.body, (held,), True)
+
+
+def rotated(room: Assembly) -> tuple[Certificate, dict[Identity, Identity]]:
+    """All members rotate, and decide an epoch 1 that says so. Their old selves still have the old keys."""
+    begun = {who: seated(who.member, of(who)).to(f"{who.inception.label} moved") for who in SEATS}
+    room.lines += [rotation for _, rotation in begun.values()]
+    states = {who: moved.state for who, (moved, _) in begun.items()}
+    body = reseated(room.body, [replace(who.member, keys=at.keys, recovery=at.recovery) for who, at in states.items()])
+    room.bodies[body.digest] = body.data
+    for who in SEATS:
+        room.intent(who, body)
+        room.ratify(who, body)
+    (mine,) = room.council.epochs
+    return mine, {who: Identity(who.inception, moved.keys[0], who.entry) for who, (moved, _) in begun.items()}
+
+
+def test_a_rival_made_with_retired_keys_is_an_alert(room: Assembly) -> None:
+    mine, new = rotated(room)
+    decided(room, change(room.body, 2))
+    council = compute_tally(room.body, room.lines, room.bodies, adopted=[mine])
+    (fork,) = council.forks
+    assert (fork.retired, council.stopped, council.current) == (True, False, mine.body)
+    next_ = change(mine.body)
+    decided(follow_on(room, mine.body), next_, tuple(new[who] for who in SEATS[:3]))
+    assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).current == next_
+
+
+def test_a_rival_that_one_current_key_ratified_is_a_fork(room: Assembly) -> None:
+    mine, new = rotated(room)
+    other = change(room.body, 2)
+    room.bodies[other.digest] = other.data
+    for who in (A, B, new[D]):
+        room.intent(who, other)
+        room.ratify(who, other)
+    assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).stopped
+
+
+def test_keys_that_came_after_the_newest_body_are_current(room: Assembly) -> None:
+    """Members that decide an epoch, rotate, and then decide another one in its place are liars of today."""
+    mine = decided(room, change(room.body))
+    moved = {who: seated(who.member, of(who)).to(f"{who.inception.label} moved") for who in SEATS[:3]}
+    room.lines += [rotation for _, rotation in moved.values()]
+    new = tuple(Identity(who.inception, state.keys[0], who.entry) for who, (state, _) in moved.items())
+    other = change(room.body, 2)
+    room.bodies[other.digest] = other.data
+    for who in new:
+        room.intent(who, other)
+        room.ratify(who, other)
+    assert compute_tally(room.body, room.lines, room.bodies, adopted=[mine]).stopped
+    assert room.council.stopped
+
+
+def test_who_took_up_nothing_cannot_tell_two_histories_apart(room: Assembly) -> None:
+    rotated(room)
+    decided(room, change(room.body, 2))
+    assert room.council.stopped
+
+
+def test_a_charter_must_leave_enough_active_keys() -> None:
+    keys = {who: who.signer.public.id for who in SEATS}
+    body = found(SEATS)
+    assert would_lose_quorum(body, keys.values()) is None
+    assert would_lose_quorum(body, [keys[who] for who in (A, B, C)]) is None
+    reason = would_lose_quorum(body, [keys[A], keys[B]])
+    assert reason is not None
+    assert "3 active members are needed, 2 were seen" in reason
+    assert C.inception.label in reason
+    assert would_lose_quorum(found(SEATS, quorum_change=4), [keys[who] for who in (A, B, C)]) is not None
+
+
+def test_a_member_of_several_keys_is_active_with_its_threshold() -> None:
+    keys = [signer(f"strand {number}", CLASSICAL).public for number in range(3)]
+    member = replace(A.member, keys=KeySet(tuple(keys), 2))
+    body = reseated(found(SEATS), [member])
+    assert would_lose_quorum(body, [keys[0].id]) is not None
+    assert would_lose_quorum(body, [keys[0].id, keys[2].id]) is None
+
+
+def test_a_key_is_seen_by_what_it_signed(room: Assembly) -> None:
+    body = change(room.body)
+    forged = room.intent(Identity(B.inception, C.signer, B.entry), body)
+    entries = [room.intent(A, body), forged, NEWCOMER.entry]
+    assert active_keys(room.body, entries) == {A.signer.public.id, C.signer.public.id}
+    assert active_keys(room.body, []) == frozenset()

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from comity.trust.errors import Conflict, Equivocation, Unavailable, Untrusted
+from comity.trust.tlog.merkle import MemoryTree, consistency_proof, leaf_hash
+from comity.trust.tlog.note import SignedNote, open_checkpoint
+from comity_client.seen import ConsistencyProofs, SeenLogs, reconcile_checkpoint
+from support.logs import LogKeys
+
+LOG = LogKeys.generate("node-a.example/log")
+
+
+def tree_of(size: int, salt: bytes = b"") -> MemoryTree:
+    tree = MemoryTree()
+    for number in range(size):
+        tree.append(leaf_hash(salt + b"%d" % number))
+    return tree
+
+
+def note(tree: MemoryTree) -> SignedNote:
+    return LOG.note(tree.size, tree.root())
+
+
+def given(*proofs: tuple[bytes, ...]) -> ConsistencyProofs:
+    """Whoever is asked gives these proofs."""
+
+    async def ask(origin: str, old: int, new: int) -> AsyncGenerator[tuple[bytes, ...], None]:
+        for proof in proofs:
+            yield proof
+
+    return ask
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> SeenLogs:
+    return SeenLogs(tmp_path)
+
+
+def size_known(memory: SeenLogs) -> int:
+    newest = memory.newest(LOG.verifier)
+    assert newest is not None
+    return open_checkpoint(newest, LOG.verifier).size
+
+
+def test_the_first_checkpoint_is_remembered_privately(memory: SeenLogs, tmp_path: Path) -> None:
+    memory.advance(LOG.verifier, note(tree_of(3)))
+    assert SeenLogs(tmp_path).newest(LOG.verifier) == note(tree_of(3))
+    (file,) = (tmp_path / "logs").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_checkpoint_that_the_log_did_not_sign_is_not_remembered(memory: SeenLogs) -> None:
+    stranger = LogKeys.generate(LOG.origin)
+    with pytest.raises(Untrusted):
+        memory.advance(LOG.verifier, stranger.note(3, tree_of(3).root()))
+    assert memory.newest(LOG.verifier) is None
+
+
+async def test_a_newer_checkpoint_moves_the_memory_with_its_proof(memory: SeenLogs) -> None:
+    tree = tree_of(9)
+    memory.advance(LOG.verifier, note(tree_of(4)))
+    await reconcile_checkpoint(memory, LOG.verifier, note(tree), given((), consistency_proof(4, 9, tree.node)))
+    assert size_known(memory) == 9
+
+
+def test_the_memory_does_not_move_without_a_proof(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(4)))
+    with pytest.raises(Untrusted):
+        memory.advance(LOG.verifier, note(tree_of(9)), ())
+    assert size_known(memory) == 4
+
+
+def test_the_memory_refuses_to_go_back(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(9)))
+    with pytest.raises(Conflict):
+        memory.advance(LOG.verifier, note(tree_of(4)))
+    assert size_known(memory) == 9
+
+
+async def test_an_older_checkpoint_of_the_same_history_is_no_contradiction(memory: SeenLogs) -> None:
+    tree = tree_of(9)
+    memory.advance(LOG.verifier, note(tree))
+    await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(4)), given(consistency_proof(4, 9, tree.node)))
+    assert size_known(memory) == 9
+    assert memory.contradictions() == ()
+
+
+async def test_one_size_with_two_roots_is_kept_and_raised(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(4)))
+    with pytest.raises(Equivocation) as caught:
+        await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(4, b"other")), given())
+    assert len(caught.value.proof) == 2
+    (kept,) = memory.contradictions()
+    assert (kept.kind, kept.log) == ("split-view", LOG.origin)
+    assert size_known(memory) == 4
+
+
+@pytest.mark.parametrize("sizes", [(4, 9), (9, 4)])
+async def test_two_sizes_that_no_proof_links_are_kept_and_blamed_on_nobody(
+    memory: SeenLogs, sizes: tuple[int, int]
+) -> None:
+    memory.advance(LOG.verifier, note(tree_of(sizes[0])))
+    other = tree_of(max(sizes), b"other")
+    with pytest.raises(Untrusted) as caught:
+        await reconcile_checkpoint(
+            memory,
+            LOG.verifier,
+            note(tree_of(sizes[1], b"other")),
+            given(consistency_proof(4, 9, other.node), consistency_proof(4, 9, tree_of(9).node)[:1]),
+        )
+    assert (caught.type, caught.value.code) == (Untrusted, "UNRECONCILED")
+    (kept,) = memory.contradictions()
+    assert kept.kind == "unreconciled"
+    assert size_known(memory) == sizes[0]
+
+
+async def test_where_nobody_answers_nothing_is_concluded(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(4)))
+    with pytest.raises(Unavailable) as caught:
+        await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(9)), given())
+    assert caught.value.code == "UNLINKED"
+    assert size_known(memory) == 4
+    assert memory.contradictions() == ()
+
+
+async def test_the_same_contradiction_is_kept_once(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(4)))
+    for _ in range(2):
+        with pytest.raises(Equivocation):
+            await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(4, b"other")), given())
+    assert len(memory.contradictions()) == 1
+
+
+async def test_an_empty_log_is_the_beginning_of_every_history(memory: SeenLogs) -> None:
+    memory.advance(LOG.verifier, note(tree_of(0)))
+    await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(4)), given())
+    await reconcile_checkpoint(memory, LOG.verifier, note(tree_of(0)), given())
+    assert size_known(memory) == 4

@@ -1,0 +1,56 @@
+"""Places of the gateway for requests that hold memory: who waits, who is cut, and what is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from comity.gateway.http import ABORT, ConnectionSlots
+from comity.trust.errors import Unavailable
+
+
+def scope(host: str, cuts: list[str]) -> dict[str, Any]:
+    return {"type": "http", "client": (host, 1), ABORT: lambda: cuts.append(host)}
+
+
+async def test_a_newcomer_from_elsewhere_cuts_the_block_that_has_all_places() -> None:
+    slots, cuts = ConnectionSlots(2, "readers"), list[str]()
+    first, second = slots.slot(scope("192.0.2.1", cuts)), slots.slot(scope("192.0.2.2", cuts))
+    async with first, second, slots.slot(scope("198.51.100.1", cuts)):
+        assert cuts == ["192.0.2.1"]
+
+
+async def test_a_request_of_the_same_block_waits_for_a_place() -> None:
+    slots, cuts, order = ConnectionSlots(1, "readers"), list[str](), list[str]()
+
+    async def second() -> None:
+        async with slots.slot(scope("192.0.2.2", cuts)):
+            order.append("second")
+
+    async with slots.slot(scope("192.0.2.1", cuts)) as progress:
+        waiting = asyncio.create_task(second())
+        await asyncio.sleep(0)
+        progress()
+        order.append("first")
+    await waiting
+    assert (order, cuts) == (["first", "second"], [])
+
+
+async def test_who_waits_in_vain_is_told_so_and_a_place_that_was_held_is_free_again() -> None:
+    slots, cuts = ConnectionSlots(1, "readers", wait=0.01), list[str]()
+    async with slots.slot(scope("192.0.2.1", cuts)):
+        with pytest.raises(Unavailable) as refused:
+            async with slots.slot(scope("192.0.2.2", cuts)):
+                raise AssertionError("two in one place")
+        assert refused.value.code == "NODE-BUSY"
+    async with slots.slot(scope("192.0.2.2", cuts)):
+        assert cuts == []
+
+
+async def test_a_request_that_fails_gives_its_place_back() -> None:
+    slots = ConnectionSlots(1, "readers", wait=0.01)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"):
+            async with slots.slot(scope("192.0.2.1", [])):
+                raise ValueError("broken")

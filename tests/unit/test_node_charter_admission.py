@@ -1,0 +1,101 @@
+"""Who is heard about the charter without an operator's leave, and what copies and floods take from whom."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from attackers.charter import copies
+from comity.node.charter import admission as floor
+from comity.node.charter.admission import CharterAdmission
+from comity.trust.charter.votes import draft_statement
+from comity.trust.errors import ComityError, OutOfSpace
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from support.assembly import Assembly, change
+from support.bench import Bench
+from support.world import Identity
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    opened = Bench(tmp_path, Assembly.of(4))
+    await opened.settle()
+    yield opened
+    opened.ledger.close()
+
+
+def open_floor(bench: Bench) -> CharterAdmission:
+    return CharterAdmission(bench.core, bench.follower, lambda: 0.0)
+
+
+def drafting(bench: Bench, who: Identity, number: int) -> Entry:
+    body = change(bench.council.body, number)
+    return sign_statement(draft_statement(body, who.id, "because"), who.signer)
+
+
+async def refused(floor_: CharterAdmission, *entries: Entry) -> str:
+    with pytest.raises(ComityError) as caught:
+        await floor_.granted(entries)
+    return caught.value.code
+
+
+async def test_copies_that_are_logged_already_use_up_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "MAX_OF_A_KIND", 2)
+    who = bench.council.seats[1]
+    padded = [parse_entry(line) for line in copies(who.entry.line, 8)]
+    bench.log(bench.council.seats[0], [who.entry, *padded])
+    floor_ = open_floor(bench)
+    assert len(await floor_.granted(padded)) == 8
+    assert len(await floor_.granted([who.entry])) == 1
+
+
+async def test_a_members_flood_ends_at_its_own_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "MAX_NEWEST", 3)
+    _, liar, honest, _ = bench.council.seats
+    floor_ = open_floor(bench)
+    assert await refused(floor_, *(drafting(bench, liar, number) for number in range(4))) == "CHARTER-QUOTA"
+    said = [drafting(bench, liar, number) for number in range(3)]
+    assert len(await floor_.granted(said)) == 3
+    floor_.logged(said)
+    assert len(await floor_.granted(said)) == 3
+    assert await refused(floor_, drafting(bench, liar, 3)) == "CHARTER-QUOTA"
+    assert len(await floor_.granted([drafting(bench, honest, 3)])) == 1
+
+
+async def test_what_was_refused_or_never_logged_counts_against_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
+    honest = bench.council.seats[1]
+    floor_ = open_floor(bench)
+    for number in range(10):
+        assert len(await floor_.granted([drafting(bench, honest, number)])) == 1
+
+
+async def test_the_share_is_counted_by_the_log_after_a_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
+    liar = bench.council.seats[1]
+    bench.log(bench.council.seats[0], [drafting(bench, liar, number) for number in range(2)])
+    await bench.settle()
+    assert await refused(open_floor(bench), drafting(bench, liar, 2)) == "CHARTER-QUOTA"
+
+
+async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "MAX_NEWEST", 0)
+    monkeypatch.setattr(floor, "MAX_OF_A_KIND", 0)
+    own = bench.council.seats[0]
+    said = [own.entry, *(drafting(bench, own, number) for number in range(10))]
+    assert len(await open_floor(bench).granted(said)) == 11
+
+
+async def test_a_submission_is_counted_as_one_with_what_it_brings(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "MAX_NEWEST", 2)
+    who = bench.council.seats[2]
+    said = drafting(bench, who, 1)
+    padded = [parse_entry(line) for line in copies(said.line, 5)]
+    with pytest.raises(OutOfSpace):
+        await open_floor(bench).granted([drafting(bench, who, number) for number in range(3)])
+    assert len(await open_floor(bench).granted([said, *padded])) == 6

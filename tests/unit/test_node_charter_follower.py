@@ -1,0 +1,276 @@
+"""Governance as one node sees it: over real logs and a real ledger, with members that vote in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from comity.ledger.log_store import EntryQuery
+from comity.node.charter.inbox import StoredBodies
+from comity.trust.charter.certificate import Certificate, assemble
+from comity.trust.charter.document import Body, Member
+from comity.trust.charter.votes import consent
+from comity.trust.identity import KeySet
+from comity.trust.keys import HybridSigner
+from comity.trust.rotation import Rotation, rotate
+from comity.trust.statement import Entry
+from support.assembly import CLASSICAL, NEWCOMER, Assembly, change, reseated
+from support.bench import Bench, at
+from support.world import Identity, seat, signer
+
+
+def certified(council: Assembly, body: Body, voters: Sequence[Identity], at_round: int = 1) -> list[Entry]:
+    """What certifies `body`, whatever else the voters sign."""
+    council.put(body, voters[0])
+    draft = council.lines[-1]
+    return [draft, *(council.intent(who, body, at_round) for who in voters),
+            *(council.ratify(who, body, at_round) for who in voters)]  # fmt: skip
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    opened = Bench(tmp_path, Assembly.of(4))
+    yield opened
+    opened.ledger.close()
+
+
+async def test_what_is_certified_is_taken_up_and_said_once(bench: Bench) -> None:
+    council = bench.council
+    body = change(council.body)
+    bench.log(council.seats[1], certified(council, body, council.seats[:3]))
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == body == bench.members.body
+    assert bench.changes == 1
+    await bench.settle()
+    assert [entry.statement.subject for entry in bench.said("adopted")] == [body.digest]
+
+
+async def test_a_genesis_needs_no_word_of_the_node(bench: Bench) -> None:
+    await bench.settle()
+    assert bench.said("adopted") == []
+    assert bench.follower.findings.tally is not None
+
+
+async def test_two_epochs_at_once_are_taken_up_one_after_the_other(bench: Bench) -> None:
+    council = bench.council
+    first = change(council.body, 1)
+    lines = certified(council, first, council.seats[:3])
+    council.body = first
+    second = change(first, 2)
+    bench.log(council.seats[2], [*certified(council, second, council.seats[1:]), *lines])
+    await bench.settle()
+    assert list(bench.follower.epoch_store.digests)[1:] == [first.digest, second.digest]
+
+
+async def test_after_a_start_nothing_is_said_twice(tmp_path: Path) -> None:
+    council = Assembly.of(4)
+    body = change(council.body)
+    before = Bench(tmp_path, council)
+    before.log(council.seats[1], certified(council, body, council.seats[:3]))
+    await before.settle()
+    before.ledger.close()
+    after = Bench(tmp_path, council)
+    assert after.follower.epoch_store.newest == body == after.members.body
+    await after.settle()
+    assert len(after.said("adopted")) == 1
+    after.ledger.close()
+
+
+async def test_a_lie_is_told_once_with_both_lines(bench: Bench) -> None:
+    council = bench.council
+    liar = council.seats[3]
+    bench.log(liar, [council.intent(liar, change(council.body, number)) for number in (1, 2)])
+    await bench.settle()
+    await bench.settle()
+    (misbehaviour_statement,) = bench.said("misbehaviour")
+    assert misbehaviour_statement.statement.subject == liar.id
+    assert all(bench.store.has(item.digest) for item in misbehaviour_statement.statement.objects)
+    assert [lie.member for lie in bench.follower.findings.equivocations] == [liar.id]
+    assert not bench.follower.findings.stopped
+
+
+async def both(bench: Bench) -> tuple[Body, Body]:
+    """Certify two bodies for one epoch; the logs of the third and fourth member hold one each."""
+    council = bench.council
+    one, other = change(council.body, 1), change(council.body, 2)
+    first, second, third, fourth = council.seats
+    bench.log(third, certified(council, one, [first, second, third]))
+    bench.log(fourth, certified(council, other, [first, second, fourth]))
+    return one, other
+
+
+async def test_a_fork_that_is_seen_at_once_lets_nothing_be_taken_up(bench: Bench) -> None:
+    await both(bench)
+    await bench.settle()
+    assert bench.follower.findings.stopped
+    assert bench.follower.epoch_store.newest == bench.council.body
+    assert {lie.member for lie in bench.follower.findings.equivocations} == {who.id for who in bench.council.seats[:2]}
+    assert bench.said("adopted") == []
+
+
+async def test_the_operators_branch_decides_a_fork_that_is_seen_at_once(tmp_path: Path) -> None:
+    council = Assembly.of(4)
+    other = change(council.body, 2)
+    bench = Bench(tmp_path, council, other.digest)
+    await both(bench)
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == other
+    assert not bench.follower.findings.stopped
+    bench.ledger.close()
+
+
+async def test_a_rival_that_turns_up_later_stops_what_follows(bench: Bench) -> None:
+    council = bench.council
+    one, other = change(council.body, 1), change(council.body, 2)
+    first, second, third, fourth = council.seats
+    bench.log(third, certified(council, one, [first, second, third]))
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == one
+    bench.log(fourth, certified(council, other, [first, second, fourth]))
+    await bench.settle()
+    assert bench.follower.findings.stopped
+    (fork,) = bench.follower.findings.forks
+    assert (fork.first.body, fork.second.body) == (one, other)
+    council.body = one
+    bench.log(third, certified(council, change(one, 3), [first, second, third]))
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == one
+
+
+async def test_a_fork_is_remembered_over_a_start(tmp_path: Path) -> None:
+    council = Assembly.of(4)
+    one, other = change(council.body, 1), change(council.body, 2)
+    first, second, third, fourth = council.seats
+    before = Bench(tmp_path, council)
+    before.log(third, certified(council, one, [first, second, third]))
+    await before.settle()
+    before.log(fourth, certified(council, other, [first, second, fourth]))
+    await before.settle()
+    before.ledger.close()
+    after = Bench(tmp_path, council)
+    await after.follower.step()
+    assert after.follower.findings.stopped and after.follower.epoch_store.newest == one
+    after.ledger.close()
+
+
+async def test_a_rival_made_with_retired_keys_is_an_alert_only(bench: Bench) -> None:
+    council = bench.council
+    seats = list(council.seats)
+    rotated, members = [], []
+    for who in seats:
+        state, new = who.member.key_state, signer(f"{who.inception.label} after", CLASSICAL)
+        change_of = Rotation(who.id, 1, state.digest, KeySet((new.public,), 1), ())
+        recovery = signer(f"{who.inception.label} recovery", CLASSICAL)
+        rotated.append(rotate(state, change_of, [recovery], [new]))
+        members.append(_rekeyed(who, new))
+    rekeyed = reseated(council.body, members)
+    bench.log(seats[1], [*rotated, *certified(council, rekeyed, seats[:3])])
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == rekeyed
+    bench.log(seats[3], certified(council, change(council.body, 9), seats[:3]))
+    await bench.settle()
+    (fork,) = bench.follower.findings.forks
+    assert fork.retired and not bench.follower.findings.stopped
+
+
+def _rekeyed(who: Identity, new: HybridSigner) -> Member:
+    return replace(who.member, keys=KeySet((new.public,), 1), recovery=())
+
+
+async def test_a_newcomers_words_are_weighed_when_they_come(bench: Bench) -> None:
+    council = bench.council
+    newcomer = seat(NEWCOMER, CLASSICAL)
+    body = council.put(reseated(council.body, [*council.body.members, newcomer.member]))
+    bench.log(council.seats[1], council.lines)
+    await bench.settle()
+    assert _draft(bench, body).objection is not None
+    bench.log(council.seats[2], [consent(body, newcomer.id, newcomer.signer)])
+    await bench.settle()
+    bench.log(council.seats[1], [newcomer.entry])
+    await bench.settle()
+    assert _draft(bench, body).objection is None
+    assert _draft(bench, body).missing == ()
+
+
+def _draft(bench: Bench, body: Body) -> Any:
+    council = bench.follower.findings.tally
+    assert council is not None
+    return council.draft(body.digest)
+
+
+async def test_who_asked_here_and_is_admitted_is_introduced(bench: Bench) -> None:
+    council = bench.council
+    newcomer = seat(NEWCOMER, CLASSICAL)
+    card = [newcomer.entry.line, at(newcomer).entry.line]
+    bench.ledger.join_requests.put(newcomer.id, card)
+    body = reseated(council.body, [*council.body.members, newcomer.member])
+    lines = certified(council, body, council.seats)
+    bench.log(council.seats[1], [newcomer.entry, consent(body, newcomer.id, newcomer.signer), *lines])
+    await bench.settle()
+    assert bench.follower.epoch_store.newest == body
+    assert bench.ledger.join_requests.waiting() == []
+    mine = EntryQuery(predicate="node-record", origin=str(bench.me.record.log))
+    assert [found.line for found in bench.ledger.index.find(mine)] == [card[1]]
+
+
+class Peering:
+    """A peer that hands out these epochs."""
+
+    def __init__(self, *certificates: Certificate) -> None:
+        self._certificates = certificates
+
+    async def epochs(self, start: int) -> tuple[Any, ...]:
+        return tuple(
+            self._charter(certificate) for certificate in self._certificates if certificate.body.epoch >= start
+        )
+
+    async def charter(self, epoch: int) -> Any:
+        (found,) = await self.epochs(epoch)
+        return found
+
+    @staticmethod
+    def _charter(certificate: Certificate) -> Any:
+        return SimpleNamespace(epoch=certificate.body.epoch, body=certificate.body.data, certificate=certificate.lines)
+
+
+async def test_epochs_are_taken_over_from_a_peer_that_proves_them(bench: Bench) -> None:
+    council = bench.council
+    certificate = council.decide(change(council.body))
+    peer: Any = SimpleNamespace(record=at(council.seats[1]).record)
+    await bench.follower.fetch_epochs(peer, cast(Any, Peering(certificate)))
+    assert bench.follower.epoch_store.newest == certificate.body
+
+
+async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Bench) -> None:
+    council = bench.council
+    one, other = change(council.body, 1), change(council.body, 2)
+    first, second, third, fourth = council.seats
+    bench.log(third, certified(council, one, [first, second, third]))
+    await bench.settle()
+    rival = Assembly(council.seats)
+    rival.lines = certified(council, other, [first, second, fourth])
+    certificate = assemble(council.body, other, rival.lines)
+    assert certificate is not None
+    peer = SimpleNamespace(record=at(fourth).record)
+    bench.follower.adopted[str(at(fourth).record.log)] = other.digest
+    await bench.follower.fetch_epochs(cast(Any, peer), cast(Any, Peering(certificate)))
+    assert bench.follower.findings.stopped
+    assert bench.follower.epoch_store.newest == one
+
+
+def test_a_body_is_read_once_however_often_it_is_weighed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, asked = bench.council.put(change(bench.council.body)), list[bytes]()
+    read = Body.parse
+    monkeypatch.setattr(Body, "parse", lambda data: asked.append(data) or read(data))
+    bodies = StoredBodies(bench.store)
+    bodies.digests = frozenset([body.digest])
+    assert bodies.seat_ids(body.digest) == frozenset()
+    bench.store.put(body.digest, body.data)
+    for _ in range(3):
+        assert bodies.seat_ids(body.digest) == {seat.id for seat in body.members}
+        assert bodies.parse(body.data) == body
+    assert asked == [body.data]

@@ -1,0 +1,118 @@
+"""Who is heard about an offer without an operator's leave, and what copies and crowds take from whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+
+import pytest
+from comity.node.offers import provider as counter
+from comity.node.offers.provider import OfferAdmission
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
+from comity.trust.offers.offer import Offer
+from comity.trust.offers.records import (
+    Acceptance,
+    Grant,
+    GrantRequest,
+    PartyStatement,
+    Redemption,
+    party_statement,
+    read_record,
+)
+from comity.trust.statement import Entry, parse_entry, sign_statement
+from comity.wire.limits import Allowance
+from comity.wire.offer import Approve
+from support.offer_provider import HOLDER, OTHER, CountingHouse
+from support.offers import hours
+from support.world import Identity
+
+
+@pytest.fixture
+def house() -> Iterator[CountingHouse]:
+    opened = CountingHouse()
+    yield opened
+    opened.end()
+
+
+def posted(house: CountingHouse) -> Offer:
+    offer = house.offer()
+    asyncio.run(house.provider.post(offer))
+    return offer
+
+
+def said(what: PartyStatement, by: Identity = HOLDER) -> Entry:
+    return sign_statement(party_statement(what), by.signer)
+
+
+def asking(offer: Offer, number: int, by: Identity = HOLDER) -> Entry:
+    return said(GrantRequest(by.id, offer.id, (hours(0, 1),), number), by)
+
+
+def heard(house: CountingHouse, at: OfferAdmission, entries: Sequence[Entry]) -> str:
+    """The code with which entries are refused; empty where all are granted. Then they are logged."""
+
+    async def ask() -> frozenset[Digest]:
+        return await at.granted(entries)
+
+    try:
+        granted = asyncio.run(ask())
+    except ComityError as error:
+        return error.code
+    assert granted == {entry.digest for entry in entries}
+    house.core.ledger.logs.append(house.core.log, [entry.line for entry in entries])
+    return ""
+
+
+def test_strangers_that_wait_keep_no_member_from_asking(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counter, "MAX_REQUESTS_WITHOUT_SEAT", 3)
+    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    crowd = [asking(offer, number, OTHER) for number in range(3)]
+    assert heard(house, at, crowd) == ""
+    assert heard(house, at, [asking(offer, 0)]) == "OFFER-QUOTA"
+    member = SimpleNamespace(jurisdiction="CH")
+    monkeypatch.setattr(house.core.membership, "member", lambda who: member if who == HOLDER.id else None)
+    assert heard(house, at, [asking(offer, 0)]) == ""
+    assert heard(house, at, crowd) == ""
+
+
+def test_one_identity_has_a_few_requests_waiting(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counter, "MAX_REQUESTS_PER_IDENTITY", 2)
+    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    assert heard(house, at, [asking(offer, number) for number in range(3)]) == "OFFER-QUOTA"
+    assert heard(house, at, [asking(offer, number) for number in range(2)]) == ""
+    assert heard(house, at, [asking(offer, 2)]) == "OFFER-QUOTA"
+    assert heard(house, at, [asking(offer, 0, OTHER)]) == ""
+
+
+def test_who_brings_identities_by_the_dozen_is_charged_for_it(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counter, "REQUEST_RATE", Allowance(calls_per_second=1 / 60, burst=2))
+    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    assert heard(house, at, [asking(offer, number) for number in range(3)]) == "RATE"
+
+
+def test_what_a_grantee_says_has_room_that_no_request_uses_up(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAX_REQUESTS_PER_IDENTITY", "MAX_REQUESTS_WITHOUT_SEAT", "MAX_STATEMENTS_PER_GRANT"):
+        monkeypatch.setattr(counter, name, 2)
+    offer, at = posted(house), OfferAdmission(house.core, house.index, lambda: 0.0)
+    first = asking(offer, 0)
+    assert heard(house, at, [first, asking(offer, 1)]) == ""
+
+    async def approve() -> Entry:
+        await house.index.read()
+        return parse_entry((await house.provider.perform(Approve(first.digest, ())))[-1].line)
+
+    granted = asyncio.run(approve())
+    record = read_record(granted.statement)
+    assert isinstance(record, Grant)
+    assert heard(house, at, [asking(offer, 2), asking(offer, 3)]) == "OFFER-QUOTA"
+    chain, about = record.link.chain, granted.digest
+    assert heard(house, at, [said(Acceptance(HOLDER.id, chain, about))]) == ""
+    redemptions = [said(Redemption(HOLDER.id, chain, about, (amount,), about)) for amount in (1, 2, 3)]
+    assert heard(house, at, redemptions) == "OFFER-QUOTA"
+    assert heard(house, at, redemptions[:2]) == ""

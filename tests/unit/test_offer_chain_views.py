@@ -1,0 +1,245 @@
+"""What a client believes of a chain, whoever gave it: proven, claimed or convicted. And what parcels carry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Malformed, NotFound, Untrusted
+from comity.trust.offers.records import Grant, Redemption, party_statement, record_statement
+from comity.trust.statement import sign_statement
+from comity_client.offers.market import (
+    ChainView,
+    IdentityResolver,
+    OfferBundle,
+    OfferClient,
+    PlacedLine,
+    chain_ids,
+    compute_balances,
+    unlogged,
+    view,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fair import Stall
+from support.offers import HOUR, START, to
+from support.world import NOW, identity, node, seat
+
+
+@pytest.fixture
+def stall() -> Stall:
+    return Stall()
+
+
+def seen(stall: Stall, chain: Digest, bundle: OfferBundle | None = None) -> ChainView:
+    bundle = stall.bundle() if bundle is None else bundle
+    return view(bundle, chain, IdentityResolver([stall.federation], bundle.entries))
+
+
+def market(stall: Stall, *bundles: OfferBundle) -> OfferClient:
+    known = OfferBundle()
+    for bundle in bundles:
+        known |= bundle
+
+    def nobody(work: object) -> Any:
+        raise AssertionError("no node is to be asked")
+
+    return OfferClient((stall.federation,), nobody, known, offline=True)
+
+
+def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    found = seen(stall, chain)
+    assert (found.status, found.why, found.cosigners, found.as_of) == ("proven", "", 2, NOW)
+    assert found.provider is not None
+    assert found.provider.member.jurisdiction == "CH"
+    found.require_proven()
+
+
+def test_the_order_in_which_lines_come_says_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    bundle = stall.bundle()
+    assert seen(stall, chain, replace(bundle, lines=bundle.lines[::-1])).state.grants == seen(stall, chain).state.grants
+
+
+def test_a_chain_that_nobody_proves_is_claimed(stall: Stall) -> None:
+    chain = stall.post()
+    found = seen(stall, chain, stall.bundle(proven=False))
+    assert (found.status, found.as_of) == ("claimed", None)
+    with pytest.raises(Untrusted) as refused:
+        found.require_proven()
+    assert refused.value.code == "NOT-PROVEN"
+
+
+def test_a_proof_of_an_older_record_does_not_prove_the_newest(stall: Stall) -> None:
+    chain = stall.post()
+    old = stall.bundle().proofs
+    stall.grant(chain)
+    assert seen(stall, chain, replace(stall.bundle(proven=False), proofs=old)).status == "claimed"
+
+
+def test_what_is_held_back_at_the_end_of_a_chain_is_not_missed(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.accept(chain, grant)
+    found = seen(stall, chain, stall.bundle(upto=3))
+    assert (found.status, found.state.grants[grant.digest].state) == ("proven", "granted")  # as of then
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, (1, 2), (2, 3)])
+def test_lines_that_somebody_holds_back_convict_nobody(stall: Stall, missing: int | tuple[int, ...]) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    bundle, gone = stall.bundle(), (missing,) if isinstance(missing, int) else missing
+    lines = tuple(placed for placed in bundle.lines if placed.index not in gone)
+    assert seen(stall, chain, replace(bundle, lines=lines)).status == "claimed"
+
+
+def test_a_log_that_no_pinned_charter_binds_is_only_claimed(stall: Stall) -> None:
+    chain = stall.post()
+    bundle = stall.bundle()
+    found = view(bundle, chain, IdentityResolver([], bundle.entries))
+    assert (found.status, found.why) == ("claimed", "no pinned charter binds its log to a member")
+
+
+def test_an_offer_in_another_members_name_convicts_its_log(stall: Stall) -> None:
+    chain = stall.post(provider=seat("ES").id)
+    found = seen(stall, chain)
+    assert found.status == "convicted"
+    assert "in the name of another member" in found.why
+
+
+def test_overbooking_that_its_node_signed_convicts_it(stall: Stall) -> None:
+    chain = stall.post()
+    stall.grant(chain, nodes=3)
+    asked = stall.ask(chain, nodes=3)
+    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]
+    honest = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
+    stall.sign(record_statement(replace(honest, allocations=_wanted(3)), stall.provider.record.node))
+    found = seen(stall, chain)
+    assert (found.status, found.why.split()[0]) == ("convicted", "overbooked")
+
+
+def test_two_books_under_one_key_convict_it(stall: Stall) -> None:
+    chain = stall.post()
+    other = stall.second()
+    stall.grant(chain, amount=8)
+    other.grant(chain, amount=9)
+    lines = [PlacedLine(e.line, stall.log.origin, 10 + i) for i, e in enumerate(other.entries)]
+    found = seen(stall, chain, stall.bundle() | OfferBundle(tuple(lines)))
+    assert (found.status, found.why.split()[0]) == ("convicted", "forked")
+
+
+def test_a_record_that_another_key_signed_counts_for_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    asked = stall.ask(chain)
+    state = stall.read.chain_of(chain).state  # type: ignore[union-attr]
+    forged = state.link(Grant(to(chain), asked.digest, stall.customer.id, _wanted(1), START + 86_400), START)
+    line = sign_statement(record_statement(forged, stall.provider.record.node), node(seat("SG")).online)
+    found = seen(stall, chain, stall.bundle() | OfferBundle((PlacedLine(line.line, stall.log.origin, 2),)))
+    assert (found.status, found.state.grants) == ("proven", {})
+
+
+def test_lines_without_an_offer_are_none(stall: Stall) -> None:
+    with pytest.raises(NotFound) as refused:
+        seen(stall, sha256(b"nothing"), OfferBundle())
+    assert refused.value.code == "NO-OFFER"
+
+
+def test_a_parcel_brings_the_only_grant_it_holds_without_its_name(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    held = market(stall, stall.bundle()).grant("")
+    assert (held.grant_state.digest, held.granted) == (grant.digest, grant)
+    stall.grant(chain)
+    with pytest.raises(NotFound) as refused:
+        market(stall, stall.bundle()).grant("")
+    assert refused.value.code == "NO-GRANT"
+
+
+def test_a_redemption_in_no_log_yet_is_found_in_its_parcel(stall: Stall) -> None:
+    chain = stall.post()
+    grant = stall.grant(chain)
+    newest = stall.accept(chain, grant).digest
+    said = Redemption(stall.customer.id, chain, grant.digest, (5,), newest, "user: alice")
+    unlogged_entry = stall.say(said, logged=False)
+    found = market(stall, stall.bundle(), unlogged([unlogged_entry.line])).statement("", Redemption)
+    assert (found.statement, found.entry) == (said, unlogged_entry)
+    forged = sign_statement(party_statement(replace(said, amounts=(8,))), identity("a thief").signer)
+    with pytest.raises(NotFound):
+        market(stall, stall.bundle(), unlogged([forged.line])).statement("", Redemption)
+
+
+def test_short_names_name_nothing(stall: Stall) -> None:
+    chain = stall.post()
+    assert market(stall, stall.bundle()).offer(chain[:8]).view.state.chain == chain
+    with pytest.raises(Malformed):
+        market(stall, stall.bundle()).offer(chain[:7])
+
+
+def test_usage_counts_once_both_have_signed_it(stall: Stall) -> None:
+    from comity.trust.offers.amounts import Usage, usage_statement
+    from comity.trust.offers.offer import Window
+    from comity.trust.offers.records import Agreement
+
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.accept(chain, grant)
+    used = stall.sign(
+        usage_statement(Usage(chain, grant.digest, Window(START, START + HOUR), (6,)), stall.provider.record.node)
+    )
+    (claimed,) = compute_balances([seen(stall, chain, stall.bundle())])
+    assert (claimed.claimed, claimed.net) == (6, 0)
+    agreement = Agreement(stall.customer.id, chain, grant.digest, used.digest)
+    forged = sign_statement(party_statement(agreement), identity("a thief").signer)
+    (still,) = compute_balances([seen(stall, chain, stall.bundle() | unlogged([forged.line]))])
+    assert still.claimed == 6
+    agreed = stall.say(agreement, logged=False)  # in another log, or carried
+    (kept,) = compute_balances([seen(stall, chain, stall.bundle() | unlogged([agreed.line]))])
+    assert (kept.claimed, abs(kept.net), kept.unit.accelerator) == (0, 6, "H100")
+
+
+def test_a_parcel_reads_back_as_it_was_written(stall: Stall, tmp_path: Path) -> None:
+    chain = stall.post()
+    bundle = stall.bundle() | unlogged([stall.say(_redemption(stall, chain), logged=False).line])
+    bundle.write(tmp_path / "x", "comity offer ls")
+    assert OfferBundle.read(tmp_path / "x") == bundle
+    assert chain_ids(bundle) == (chain,)
+    assert json.loads((tmp_path / "x").read_text())["next"] == "comity offer ls"
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_what_is_no_parcel_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed) as refused:
+        OfferBundle.parse(data)
+    assert refused.value.code == "PARCEL"
+
+
+MEMBERS = st.fixed_dictionaries(
+    {}, optional={name: st.integers() | st.text(max_size=9) | st.none() for name in ("line", "origin", "index", "x")}
+)
+
+
+@given(st.lists(MEMBERS, max_size=3) | MEMBERS)
+def test_no_document_breaks_the_reader_of_parcels(value: Any) -> None:
+    document = {"schema": "comity/parcel/v1", "next": "", "lines": value, "proofs": []}
+    try:
+        OfferBundle.parse(json.dumps(document).encode())
+    except Malformed as error:
+        assert error.code == "PARCEL"
+
+
+def _redemption(stall: Stall, chain: Digest) -> Redemption:
+    return Redemption(stall.customer.id, chain, sha256(b"grant"), (1,), sha256(b"after"))
+
+
+def _wanted(nodes: int) -> Any:
+    from support.offers import hours
+
+    return (hours(0, 10, nodes=nodes),)

@@ -1,0 +1,119 @@
+"""Chains from several nodes: one that lies spoils no other's answer, and two books are found out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound
+from comity.wire.messages import LocatedEntry, LocatedProof
+from comity_client.offers.market import FoundChain, OfferBundle, fetch_chain
+from comity_client.session import Answers
+from support.fair import Stall
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A node that hands out the lines and proofs of a parcel."""
+
+    name: str
+    bundle: OfferBundle
+
+    @property
+    def offers(self) -> Mirror:
+        return self
+
+    async def get(self, offer: Digest) -> tuple[LocatedEntry, ...]:
+        if not self.bundle.lines:
+            raise NotFound("no such offer")
+        return tuple(LocatedEntry(line=p.line, origin=p.origin, index=p.index) for p in self.bundle.lines)
+
+    async def proofs(self, line: Digest, origin: str) -> tuple[LocatedProof, ...]:
+        found = [LocatedProof(origin, proof) for digest, proof in self.bundle.proofs if digest == line]
+        if not found:
+            raise NotFound("no proof")
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Fair:
+    """A session with these nodes."""
+
+    stall: Stall
+    mirrors: tuple[Mirror, ...]
+
+    @property
+    def pins(self) -> tuple[Any, ...]:
+        return (self.stall.federation,)
+
+    async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Answers[Any]:
+        found: dict[Any, Any] = {}
+        failed: dict[Any, ComityError] = {}
+        for mirror in self.mirrors:
+            try:
+                found[mirror] = await question(mirror)
+            except ComityError as error:
+                failed[mirror] = error
+        return Answers(found, failed)
+
+
+@pytest.fixture
+def stall() -> Stall:
+    return Stall()
+
+
+async def seen(stall: Stall, chain: Digest, **bundles: OfferBundle) -> FoundChain:
+    mirrors = tuple(Mirror(name, bundle) for name, bundle in bundles.items())
+    return await fetch_chain(Fair(stall, mirrors), chain, OfferBundle())  # type: ignore[arg-type]
+
+
+def shuffled(bundle: OfferBundle) -> OfferBundle:
+    """The same lines at other places, as a node that lies might say."""
+    lines = [replace(placed, index=10 - placed.index) for placed in bundle.lines]
+    return replace(bundle, lines=tuple(lines))
+
+
+async def test_the_node_that_knows_most_is_followed(stall: Stall) -> None:
+    chain = stall.post()
+    old = stall.bundle()
+    stall.accept(chain, stall.grant(chain))
+    found = await seen(stall, chain, behind=old, ahead=stall.bundle(), empty=OfferBundle())
+    assert (found.view.status, found.view.state.seq, found.nodes) == ("proven", 2, ("ahead", "behind"))
+
+
+async def test_a_node_that_lies_about_places_spoils_nobody_elses_answer(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    good = stall.bundle()
+    found = await seen(stall, chain, honest=good, liar=shuffled(good))
+    assert (found.view.status, found.view.state.seq) == ("proven", 2)
+
+
+async def test_a_node_that_lies_convicts_nobody(stall: Stall) -> None:
+    chain = stall.post()
+    stall.accept(chain, stall.grant(chain))
+    assert (await seen(stall, chain, liar=shuffled(stall.bundle()))).view.status != "convicted"
+
+
+async def test_one_node_proves_what_another_gives(stall: Stall) -> None:
+    chain = stall.post()
+    whole = stall.bundle()
+    found = await seen(stall, chain, lines=replace(whole, proofs=()), proofs=replace(whole, lines=whole.lines[:1]))
+    assert found.view.status == "proven"
+
+
+async def test_two_books_that_two_nodes_got_convict_their_writer(stall: Stall) -> None:
+    chain = stall.post()
+    other = stall.second()
+    stall.grant(chain, amount=8)
+    other.grant(chain, amount=9)
+    found = await seen(stall, chain, one=stall.bundle(), two=other.bundle())
+    assert (found.view.status, found.view.why.split()[0]) == ("convicted", "forked")
+
+
+async def test_an_offer_that_nobody_knows_is_not_found(stall: Stall) -> None:
+    with pytest.raises(NotFound):
+        await seen(stall, stall.post(), empty=OfferBundle())

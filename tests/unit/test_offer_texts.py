@@ -1,0 +1,185 @@
+"""What people type about offers, and the words in which offers are shown to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from comity.trust.errors import NotFound
+from comity_cli.main import command
+from comity_cli.offers.fits import parse_group
+from comity_cli.offers.listing import request_rows, statement_rows
+from comity_cli.offers.rendering import STALE_SECONDS, describe_status
+from comity_cli.offers.wants import allocations, amounts, moment
+from comity_cli.output import Output
+from comity_client.home import Home
+from comity_client.offers.market import FoundChain, IdentityResolver, view
+from comity_client.trust_store import TrustStore
+from support.fair import Stall
+from support.offers import HOUR, START, an_offer, hours
+from support.weights import safetensors
+from support.world import NOW
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-01T01:00", 3600),
+        ("1970-01-01T01:00Z", 3600),
+        ("1970-01-01T01:00+01:00", 0),
+    ],
+)
+def test_times_are_utc_unless_they_name_an_offset(text: str, seconds: int) -> None:
+    assert moment(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "", "2027-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        moment(text)
+
+
+def test_a_want_without_an_amount_is_all_that_its_nodes_give() -> None:
+    (part,) = allocations(an_offer(), ["h100:2"], START, START + 10 * HOUR)
+    assert part == hours(0, 10, nodes=2, amount=2 * 8 * 10)
+    (whole,) = allocations(an_offer(), ["h100:4"], None, None)
+    assert whole == hours(0, 240, nodes=4, amount=1000)  # no more than the slice has
+    (less,) = allocations(an_offer(), ["h100:2:7"], START, START + HOUR)
+    assert less.amount == 7
+
+
+@pytest.mark.parametrize(
+    "want", ["big:1", "h100", "h100:", "h100:x", "h100:1:x", "h100:9", "h100:0", "h100:1:999999999999", "h100:-1"]
+)
+def test_what_can_never_be_had_is_said_before_it_is_asked_for(want: str) -> None:
+    with pytest.raises(click.UsageError):
+        allocations(an_offer(), [want], None, None)
+
+
+def test_times_between_two_granules_are_refused_by_the_offers_own_rule() -> None:
+    with pytest.raises(click.UsageError, match="multiples of 3600 seconds"):
+        allocations(an_offer(), ["h100:1"], START + 1, START + HOUR)
+
+
+def test_amounts_are_all_that_is_left_unless_they_are_named() -> None:
+    assert amounts((), (5, 6)) == (5, 6)
+    assert amounts((1, 2), (5, 6)) == (1, 2)
+    with pytest.raises(click.UsageError):
+        amounts((1,), (5, 6))
+
+
+def test_a_room_of_ones_own_is_typed_in_one_word() -> None:
+    name, room = parse_group("H100:8:80:2")
+    assert (name, room.accelerator, room.count, room.memory_gib, room.nodes) == ("H100:8:80:2", "H100", 8, 80, 2)
+    assert parse_group("L4:1:24")[1].nodes == 1
+    for text in ("H100", "H100:8", ":8:80", "H100:0:80", "H100:8:80:1:1", "H100:x:80"):
+        with pytest.raises(click.UsageError):
+            parse_group(text)
+
+
+def seen(stall: Stall, chain: Any, answers: bool = False, **bundle: bool) -> FoundChain:
+    lines = stall.bundle(**bundle)
+    return FoundChain(view(lines, chain, IdentityResolver([stall.federation], lines.entries)), ("node-es",), answers)
+
+
+def test_proven_claimed_stale_and_convicted_are_different_words() -> None:
+    stall = Stall()
+    chain = stall.post()
+    assert describe_status(seen(stall, chain, answers=True), NOW) == "proven, its provider answers"
+    assert describe_status(seen(stall, chain), NOW).startswith("proven as of ")
+    assert describe_status(seen(stall, chain), NOW).endswith("; its provider does not answer")
+    assert describe_status(replace(seen(stall, chain), nodes=()), NOW).endswith("; no node was asked")
+    assert describe_status(seen(stall, chain), NOW + STALE_SECONDS + 1).startswith("stale: as of ")
+    assert "not cosigned yet" in describe_status(seen(stall, chain, cosigned=False), NOW)
+    assert describe_status(seen(stall, chain, proven=False), NOW).startswith("claimed by node-es: no proof")
+    assert describe_status(seen(stall, chain, answers=True), START + 10**7).startswith("over, proven")
+    lying = Stall()
+    assert describe_status(seen(lying, lying.post(provider=stall.customer.id)), NOW).startswith("CONVICTED: ")
+
+
+def test_each_request_is_a_row_with_the_next_command() -> None:
+    stall = Stall()
+    chain = stall.post()
+    grant = stall.grant(chain)
+    stall.ask(chain)
+    held, asked = request_rows(seen(stall, chain).view)
+    assert (held["state"], held["line"]) == ("granted", grant.digest)
+    assert held["next"] == f"comity grant accept {grant.digest[:12]} --dir HOME"
+    assert (asked["state"], asked["next"].split()[:3]) == ("requested", ["comity", "grant", "approve"])
+    stall.accept(chain, grant)
+    held, _ = request_rows(seen(stall, chain).view)
+    assert held["next"].startswith("comity grant redeem")
+    assert [each["kind"] for each in statement_rows(seen(stall, chain).view, grant.digest)] == ["acceptance"]
+
+
+def run(home: Path, *arguments: str | Path) -> Any:
+    return CliRunner(env={"COMITY_HOME": str(home), "COLUMNS": "200"}).invoke(
+        command, [str(argument) for argument in arguments], obj=Output()
+    )
+
+
+def test_a_carried_offer_is_shown_with_no_node_at_all(tmp_path: Path) -> None:
+    stall = Stall()
+    stall.post(title="Spare \u202enodes")
+    TrustStore(Home(tmp_path).ensure(tmp_path / "trust")).pin(stall.federation.encode())
+    stall.bundle().write(tmp_path / "offer.parcel")
+    shown = run(tmp_path, "offer", "show", tmp_path / "offer.parcel", "--offline")
+    assert shown.exit_code == 0, shown.output
+    for words in ("Spare \\u202enodes", "4 nodes of 8 NVIDIA H100 80 GiB", "Institute CH (CH)", "by 2 members"):
+        assert words in shown.output
+    assert "\u202e" not in shown.output
+    listed = run(tmp_path, "offer", "ls", "--offline", "--from", tmp_path / "offer.parcel")
+    assert "4 x 8 H100 80 GiB" in listed.output
+
+
+def test_a_fit_shows_its_arithmetic_and_the_reason_of_a_no(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes(safetensors({"a": bytes(2000)}))
+    (tmp_path / "m" / "config.json").write_text(
+        '{"model_type": "llama", "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,'
+        ' "hidden_size": 8192}'
+    )
+    wanted = ("offer", "fit", tmp_path / "m", "--offline", "--context", "131072", "--batch", "8")
+    shown = run(tmp_path, *wanted, "--room", "H100:8:80", "--room", "L4:1:24")
+    assert shown.exit_code == 0, shown.output
+    for words in ("320.00 GiB: (80 layers x 131,072 tokens) x (2 x 8 KV heads x 128) x 2 bytes (bf16) x 8 at a time",
+                  "fits with 8 H100", "does not fit, because each of 1 L4 would hold 320.00 GiB"):  # fmt: skip
+        assert words in shown.output
+
+
+def test_a_template_is_never_written_over_anything(tmp_path: Path) -> None:
+    assert run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml").exit_code == 0
+    again = run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
+    assert "is not overwritten" in str(again.exception)
+
+
+def test_an_offer_is_checked_for_the_node_that_would_grant_it(tmp_path: Path) -> None:
+    run(tmp_path, "offer", "new", "--out", tmp_path / "o.toml")
+    assert isinstance(refused := run(tmp_path, "offer", "check", tmp_path / "o.toml").exception, NotFound)
+    assert refused.code == "NO-HOME"
+    (tmp_path / "node-record.line").write_bytes(Stall().provider.entry.line + b"\n")
+    wanted = ("offer", "check", tmp_path / "o.toml", "--dir", tmp_path)
+    assert "'operator'" in str(run(tmp_path, *wanted).exception)
+    text = (tmp_path / "o.toml").read_text().replace('operator = ""', 'operator = "Example"')
+    (tmp_path / "o.toml").write_text(text)
+    checked = run(tmp_path, *wanted)
+    assert checked.exit_code == 0, checked.exception
+    assert "4 x 8 H100 80 GiB" in checked.output
+    assert "no model near the machines" in checked.output
+
+
+def test_the_words_of_a_grant_that_is_redeemed_in_part_say_how_much() -> None:
+    stall = Stall()
+    chain = stall.post()
+    grant = stall.grant(chain)
+    from comity_cli.offers.rendering import grant_facts
+
+    held = seen(stall, chain).view.grant(grant.digest)
+    facts = dict(grant_facts(seen(stall, chain).view, replace(held, redeemed=(3,))))
+    assert facts["h100"].endswith("8 accelerator-hours, 3 redeemed")
+    assert facts["to"] == "Institute ES (ES)"

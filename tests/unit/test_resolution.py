@@ -1,0 +1,115 @@
+"""The resolution table of protocol sections 5 and 6a, row by row."""
+
+from __future__ import annotations
+
+import pytest
+from comity.trust.claims import Publication
+from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError, NotFound, PolicyNotMet
+from comity.trust.names import Name, Reference
+from comity.trust.resolution import Candidate, Preference, PublisherClaim, select_candidate
+from comity.trust.rotation import KeyState, follow
+from comity.trust.statement import SideObject
+from comity.trust.statements import Licence, Published, sign_published
+from support.world import Identity, identity
+
+OURS, RIVAL = identity("Swiss AI", "CH"), identity("Rival", "SG")
+A, B, C = (Digest(digit * 64) for digit in "abc")
+
+
+def candidate(
+    version: str, artifact: Digest, index: int | None, *, by: Identity = OURS, withdrawn: bool = False
+) -> Candidate:
+    published = Published(
+        by=by.id,
+        name=Name("swiss-ai", "tiny", version),
+        artifact=artifact,
+        manifest=SideObject(artifact, 1),
+        pieces=SideObject(C, 1),
+        licence=Licence("MIT"),
+    )
+    chain = follow(KeyState.of_inception(by.inception), ())
+    return Candidate(
+        Publication(sign_published(published, by.signer), published, by.inception, chain), index, withdrawn
+    )
+
+
+V1, V2 = candidate("v1", A, 3), candidate("v2", B, 7)
+
+
+def bound(publisher: Identity | None) -> list[Preference]:
+    return [Preference(PublisherClaim(publisher.id), "bound")] if publisher else []
+
+
+BARE, EXACT = "swiss-ai/tiny", "swiss-ai/tiny@v1"
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidates", "publisher", "expected"),
+    [
+        pytest.param(EXACT, [V1, V2], OURS, A, id="an exact version"),
+        pytest.param(BARE, [V1, V2], OURS, B, id="a bare name is the newest version"),
+        pytest.param(BARE, [V2, V1], OURS, B, id="newest by index, not by order of answers"),
+        pytest.param(BARE, [V1], None, A, id="an only claimant needs no binding"),
+        pytest.param(BARE, [V1, candidate("v2", B, 7, withdrawn=True)], OURS, A, id="withdrawn is passed over"),
+        pytest.param(EXACT, [candidate("v1", A, 3, withdrawn=True)], OURS, A, id="exact is had although withdrawn"),
+        pytest.param(EXACT, [V1, candidate("v1", B, 1, by=RIVAL)], OURS, A, id="the binding decides between claimants"),
+        pytest.param(EXACT, [V1, candidate("v1", B, 1, by=RIVAL)], RIVAL, B, id="for the rival as well"),
+        pytest.param(BARE, [V1, candidate("v9", B, None)], OURS, A, id="what is not in the home log is not newest"),
+        pytest.param(BARE, [candidate("v1", A, None)], OURS, A, id="one version needs no order"),
+        pytest.param(EXACT, [V1, candidate("v1", A, 9)], OURS, A, id="the same bytes published twice are one"),
+    ],
+)
+def test_a_name_resolves(
+    reference: str, candidates: list[Candidate], publisher: Identity | None, expected: Digest
+) -> None:
+    assert select_candidate(Reference.parse(reference), candidates, bound(publisher)).artifact == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidates", "publisher", "kind", "code"),
+    [
+        pytest.param(
+            EXACT, [V1, candidate("v1", B, 1, by=RIVAL)], None, PolicyNotMet, "NAME-DISPUTED", id="several claimants"
+        ),
+        pytest.param(
+            EXACT, [V1, candidate("v1", A, 1, by=RIVAL)], None, PolicyNotMet, "NAME-DISPUTED", id="even of one digest"
+        ),
+        pytest.param(EXACT, [V1, candidate("v1", B, 5)], OURS, PolicyNotMet, "VERSION-DISPUTED", id="two digests"),
+        pytest.param(
+            BARE, [V1, candidate("v1", B, 5)], OURS, PolicyNotMet, "VERSION-DISPUTED", id="two digests, bare name"
+        ),
+        pytest.param(
+            BARE,
+            [candidate("v1", A, None), candidate("v2", B, None)],
+            OURS,
+            PolicyNotMet,
+            "NO-ORDER",
+            id="versions without an order",
+        ),
+        pytest.param(EXACT, [V1], RIVAL, NotFound, "NOT-PUBLISHED", id="only others than the bound publisher"),
+        pytest.param("swiss-ai/tiny@v3", [V1], OURS, NotFound, "NOT-PUBLISHED", id="no such version"),
+        pytest.param(BARE, [], OURS, NotFound, "NOT-PUBLISHED", id="nothing at all"),
+        pytest.param(
+            BARE, [candidate("v1", A, 3, withdrawn=True)], OURS, NotFound, "ALL-WITHDRAWN", id="every version withdrawn"
+        ),
+    ],
+)
+def test_a_name_does_not_resolve(
+    reference: str,
+    candidates: list[Candidate],
+    publisher: Identity | None,
+    kind: type[ComityError],
+    code: str,
+) -> None:
+    with pytest.raises(kind) as caught:
+        select_candidate(Reference.parse(reference), candidates, bound(publisher))
+    assert caught.value.code == code
+    assert caught.value.hint
+
+
+def test_a_dispute_lists_every_claimant() -> None:
+    with pytest.raises(PolicyNotMet) as caught:
+        select_candidate(Reference.parse(EXACT), [V1, candidate("v1", B, 1, by=RIVAL)], ())
+    assert OURS.id in caught.value.why
+    assert RIVAL.id in caught.value.why

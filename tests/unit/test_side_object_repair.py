@@ -1,0 +1,94 @@
+"""How far side objects were looked after is kept: a start looks at what is new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.ledger.ledger import Ledger
+from comity.node.context import NodeContext, Pools
+from comity.node.replication import side_object_repair as custody
+from comity.node.replication.files import FileFetcher
+from comity.node.replication.side_object_repair import SideObjectRepair
+from comity.node.supervisor import Supervisor
+from comity.trust.encoding import sha256
+from comity.trust.errors import NotFound, Unavailable
+from comity.trust.statement import SideObject
+from support.logs import LogKeys, statement_lines
+
+OWN = LogKeys.generate("own.example/log")
+BODY = b"a side object"
+
+
+class Bench:
+    """Custody of one log, of whose entries one names an object."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ledger, self.store = Ledger.open(folder, lambda: 1_000), FolderStore(folder / "blobs")
+        self.ledger.logs.create(OWN.origin, OWN.vkey, own=True)
+        self.looked_at: list[tuple[int, int]] = []
+        parts: Any = SimpleNamespace(
+            ledger=self.ledger,
+            pools=Pools(),
+            store=self.store,
+            config=SimpleNamespace(replication=SimpleNamespace(interval_seconds=1)),
+        )
+        monkeypatch.setattr(custody, "_named", self._named)
+        self.custody = SideObjectRepair(cast(NodeContext, parts), cast(FileFetcher, self))
+        self.loops: Any = SimpleNamespace(loop=lambda *rest: None, wake=lambda name: None)
+
+    def _named(self, ledger: Ledger, log: str, start: int, end: int) -> list[SideObject]:
+        self.looked_at.append((start, end))
+        return [SideObject.of(BODY)] if start == 0 else []
+
+    async def require_objects(self, items: tuple[SideObject, ...]) -> None:
+        raise NotFound("nobody has it")
+
+    async def turn(self, *, recheck: bool = False) -> None:
+        await self.custody.begin(cast(Supervisor, self.loops), recheck=recheck)
+        await self.custody._step()
+
+
+async def test_a_start_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start read every line of every log again."""
+    first = Bench(tmp_path, monkeypatch)
+    first.store.put(sha256(BODY), BODY)
+    first.ledger.logs.append(OWN.vkey, statement_lines(0, 300))
+    await first.turn()
+    assert first.looked_at == [(0, 256), (256, 300)]
+    first.ledger.close()
+    second = Bench(tmp_path, monkeypatch)
+    second.ledger.logs.append(OWN.vkey, statement_lines(300, 301))
+    await second.turn()
+    assert second.looked_at == [(300, 301)]
+    second.ledger.close()
+
+
+async def test_what_is_missing_is_looked_for_after_a_start_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        bench = Bench(tmp_path, monkeypatch)
+        bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
+        with pytest.raises(Unavailable):
+            await bench.turn()
+        assert list(bench.custody.missing) == [SideObject.of(BODY)]
+        bench.ledger.close()
+
+
+async def test_a_copy_of_a_ledger_and_a_lost_blob_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, monkeypatch)
+    bench.store.put(sha256(BODY), BODY)
+    bench.ledger.logs.append(OWN.vkey, statement_lines(0, 10))
+    await bench.turn()
+    await bench.turn(recheck=True)
+    assert bench.looked_at == [(0, 10)]  # nothing was lost since this node looked
+    bench.custody.recheck_all(cast(Supervisor, bench.loops))
+    await bench.custody._step()
+    assert bench.looked_at == [(0, 10), (0, 10)]
+    bench.ledger.close()
+    copy = Bench(tmp_path, monkeypatch)
+    await copy.turn(recheck=True)
+    assert copy.looked_at == [(0, 10)]
+    copy.ledger.close()
