@@ -1,0 +1,22 @@
+# The commands of CONTRIBUTING.md by name. `make setup` first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test slow long lint docs bench
+
+setup:
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev]'
+demo:
+	$(BIN)/comity demo
+test:
+	$(BIN)/python -m pytest -n 3
+slow:
+	$(BIN)/python -m pytest -n 3 -m "slow and not long"
+long:
+	$(BIN)/python -m pytest -m long
+lint:
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+docs:
+	$(BIN)/python docs/generate.py
+bench:
+	$(BIN)/python bench/pull.py && $(BIN)/python bench/publish.py
