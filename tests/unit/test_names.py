@@ -1,78 +1,74 @@
-"""Names of the product: no retired word stands in one, a module has a readable size, a class name has one meaning."""
-
 from __future__ import annotations
 
-import ast
-import re
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
+from comity.trust.encoding import bare_digest, parse_digest, sha256, short
+from comity.trust.errors import Malformed
+from comity.trust.names import Name, Reference, check_segment
 
-ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("registry/comity", "clients/comity_client", "clients/comity_cli")
-RETIRED = frozenset(
-    """accuser acquaintance annals anew chamber council custody convictions desk docket dossier dossiers floor hearing
-    hearings heard house leftovers liar liars lies memo parcel parcels pen pile piles proceedings rooms shelf
-    sitting speaker speakers tenure voice voices whoever""".split()  # noqa: SIM905
+DIGEST = sha256(b"x")
+
+
+@pytest.mark.parametrize("text", ["swiss-ai", "A", "_x_", "a.b-c_d", "v1", "1.0.0", "x" * 96])
+def test_a_segment_of_a_name(text: str) -> None:
+    assert check_segment(text, "name") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a/b", "-a", "a-", ".a", "a.", "a--b", "a..b", "x.git", "x" * 97, "é", "a\n", "a@b", "a:b"]
 )
-"""CONTRIBUTING.md lists what to write instead."""
-OUTSIDE = frozenset({"schema_floor", "heard", "liars", "GetProceedings"})
-"""Names that others rely on: a setting of the charter, keys of `comity status --json`, a call of the protocol."""
-MOST_LINES = 900
-MOST_MODULES = 200
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+def test_what_the_hub_would_refuse_is_refused(text: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        check_segment(text, "name")
+    assert refusal.value.code == "BAD-NAME"
 
 
-def modules(*folders: str) -> Iterator[Path]:
-    """Every module with code of its own; what is generated and the steps of the ledger's schema are no topics."""
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            relative = path.relative_to(ROOT / folder).parts
-            if relative[0] != "v1" and "migrations" not in relative:
-                yield path
+def test_a_full_name_reads_back() -> None:
+    assert Name.parse("swiss-ai/apertus-8b@v1") == Name("swiss-ai", "apertus-8b", "v1")
+    assert str(Name("swiss-ai", "apertus-8b", "v1")) == "swiss-ai/apertus-8b@v1"
 
 
-def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.lineno, node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.attr
-        elif isinstance(node, ast.arg):
-            yield node.lineno, node.arg
+@pytest.mark.parametrize(
+    "text",
+    ["swiss-ai/apertus-8b", "apertus@v1", f"a/b@sha256:{DIGEST}", f"sha256:{DIGEST}", "comity://a/b@v1", "a/b@v1@v2"],
+)
+def test_a_name_has_all_its_parts_and_one_spelling(text: str) -> None:
+    with pytest.raises(Malformed):
+        Name.parse(text)
 
 
-def words(name: str) -> set[str]:
-    return {word.lower() for word in _WORD.findall(name)}
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("a/b", Reference("a/b", None, None)),
+        ("a/b@v1", Reference("a/b", "v1", None)),
+        (f"a/b@sha256:{DIGEST}", Reference("a/b", None, DIGEST)),
+        (f"sha256:{DIGEST}", Reference(None, None, DIGEST)),
+    ],
+)
+def test_what_people_type(text: str, reference: Reference) -> None:
+    assert Reference.parse(text) == reference
+    assert Reference.parse(f"comity://{text}") == reference
+    assert Reference.parse(str(reference)) == reference
 
 
-@pytest.mark.parametrize("path", list(modules(*PRODUCT)), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_retired_word_stands_in_a_name(path: Path) -> None:
-    found = [f"{path.stem}: the module"] if words(path.stem) & RETIRED else []
-    found += [
-        f"{line}: {name}"
-        for line, name in names(ast.parse(path.read_text("utf-8")))
-        if words(name) & RETIRED and name not in OUTSIDE
-    ]
-    assert found == []
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a/b/c", "a/b@", "/b", "a/", "sha256:", "sha256:12", f"a/b@sha256:{DIGEST[:-1]}", "comity://", "a/b@v 1"],
+)
+def test_what_nobody_can_mean_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        Reference.parse(text)
 
 
-def test_a_module_is_a_topic_of_readable_size() -> None:
-    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in modules(*PRODUCT)}
-    assert {str(path): size for path, size in sizes.items() if size > MOST_LINES} == {}
-    with_code = [path for path in modules(*PRODUCT[:2]) if path.name != "__init__.py"]
-    assert len(with_code) <= MOST_MODULES
+def test_people_may_write_a_digest_with_its_algorithm_and_documents_may_not() -> None:
+    assert parse_digest(DIGEST) == parse_digest(f"sha256:{DIGEST}") == bare_digest(DIGEST) == DIGEST
+    for text in (f"sha256:{DIGEST}", DIGEST.upper(), DIGEST + "\n", DIGEST[:-1], "", None, 5, b"x" * 64):
+        with pytest.raises(Malformed):
+            bare_digest(text)
+    for text in (f"sha256:sha256:{DIGEST}", f"sha512:{DIGEST}", DIGEST[1:], "", None):
+        with pytest.raises(Malformed):
+            parse_digest(text)
 
 
-def test_a_class_name_has_one_meaning() -> None:
-    defined = Counter(
-        node.name
-        for path in modules(*PRODUCT)
-        for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.ClassDef)
-    )
-    assert {name: count for name, count in defined.items() if count > 1} == {}
+def test_the_short_form_of_a_digest_is_for_people() -> None:
+    assert short(DIGEST) == f"{DIGEST[:6]}…{DIGEST[-4:]}"

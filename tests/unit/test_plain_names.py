@@ -1,0 +1,78 @@
+"""Names of the product: no retired word stands in one, a module has a readable size, a class name has one meaning."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = ("registry/comity", "clients/comity_client", "clients/comity_cli")
+RETIRED = frozenset(
+    """accuser acquaintance annals anew chamber council custody convictions desk docket dossier dossiers floor hearing
+    hearings heard house leftovers liar liars lies memo parcel parcels pen pile piles proceedings rooms shelf
+    sitting speaker speakers tenure voice voices whoever""".split()  # noqa: SIM905
+)
+"""CONTRIBUTING.md lists what to write instead."""
+OUTSIDE = frozenset({"schema_floor", "heard", "liars", "GetProceedings"})
+"""Names that others rely on: a setting of the charter, keys of `comity status --json`, a call of the protocol."""
+MOST_LINES = 900
+MOST_MODULES = 200
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def modules(*folders: str) -> Iterator[Path]:
+    """Every module with code of its own; what is generated and the steps of the ledger's schema are no topics."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT / folder).parts
+            if relative[0] != "v1" and "migrations" not in relative:
+                yield path
+
+
+def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+
+
+def words(name: str) -> set[str]:
+    return {word.lower() for word in _WORD.findall(name)}
+
+
+@pytest.mark.parametrize("path", list(modules(*PRODUCT)), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_retired_word_stands_in_a_name(path: Path) -> None:
+    found = [f"{path.stem}: the module"] if words(path.stem) & RETIRED else []
+    found += [
+        f"{line}: {name}"
+        for line, name in names(ast.parse(path.read_text("utf-8")))
+        if words(name) & RETIRED and name not in OUTSIDE
+    ]
+    assert found == []
+
+
+def test_a_module_is_a_topic_of_readable_size() -> None:
+    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in modules(*PRODUCT)}
+    assert {str(path): size for path, size in sizes.items() if size > MOST_LINES} == {}
+    with_code = [path for path in modules(*PRODUCT[:2]) if path.name != "__init__.py"]
+    assert len(with_code) <= MOST_MODULES
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    defined = Counter(
+        node.name
+        for path in modules(*PRODUCT)
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: count for name, count in defined.items() if count > 1} == {}
