@@ -121,12 +121,17 @@ async def test_calls_under_way_outlive_a_change_of_pins() -> None:
     peers = [pin(PEER)]
     async with mutual_port(peers) as (port, address), calling(address, PEER) as client:
         chunks = client.read(BLOB, 0, 16 << 20)
-        first = await anext(chunks)
+        read = [await anext(chunks)]
         peers.append(pin(STRANGER))
         port.pins_changed()
-        await until(lambda: let_in(address, STRANGER), what="the new peer to be let in")
-        rest = [chunk async for chunk in chunks]
-        assert sha256(b"".join((first, *rest))) == BLOB
+
+        async def changed() -> bool:
+            read.append(await anext(chunks, b""))  # a reader that takes nothing loses its connection
+            return await let_in(address, STRANGER)
+
+        await until(changed, what="the new peer to be let in")
+        read += [chunk async for chunk in chunks]
+        assert sha256(b"".join(read)) == BLOB
         await client.node()
 
 
