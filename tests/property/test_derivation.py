@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comity.derivation import casts
-from comity.derivation.casts import QUANTISED, quantise
+from comity.derivation.casts import quantise
 from comity.derivation.check import WeightFiles, compare, read_weights
+from comity.derivation.steps import QUANTISED
 from comity.trust.errors import ComityError
 from hypothesis import given, settings
 from hypothesis import strategies as st

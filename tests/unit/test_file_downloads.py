@@ -92,7 +92,7 @@ async def test_a_reader_whose_file_is_moved_under_it_goes_on_in_the_store(tmp_pa
     assert await reading == b""
 
 
-async def test_readers_learn_why_a_flight_failed_and_the_next_one_is_another(pools: Pools) -> None:
+async def test_readers_learn_why_a_download_failed_and_the_next_one_is_another(pools: Pools) -> None:
     downloads = FileDownloads()
     waiting = downloads.get_or_create(KEY)
     assert downloads.get_or_create(KEY) is waiting
@@ -105,7 +105,7 @@ async def test_readers_learn_why_a_flight_failed_and_the_next_one_is_another(poo
     assert downloads.find(KEY) is None
 
 
-async def test_only_a_flight_that_nobody_drives_is_given_up(pools: Pools) -> None:
+async def test_only_a_download_that_nobody_drives_is_given_up(pools: Pools) -> None:
     downloads = FileDownloads()
     with downloads.running(KEY) as download:
         downloads.fail_if_idle(KEY, NotFound("left"))

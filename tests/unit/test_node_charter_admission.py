@@ -25,7 +25,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     opened.ledger.close()
 
 
-def open_floor(bench: Bench) -> CharterAdmission:
+def open_admission(bench: Bench) -> CharterAdmission:
     return CharterAdmission(bench.core, bench.follower, lambda: 0.0)
 
 
@@ -45,7 +45,7 @@ async def test_copies_that_are_logged_already_use_up_nothing(bench: Bench, monke
     who = bench.council.seats[1]
     padded = [parse_entry(line) for line in copies(who.entry.line, 8)]
     bench.log(bench.council.seats[0], [who.entry, *padded])
-    floor_ = open_floor(bench)
+    floor_ = open_admission(bench)
     assert len(await floor_.granted(padded)) == 8
     assert len(await floor_.granted([who.entry])) == 1
 
@@ -53,7 +53,7 @@ async def test_copies_that_are_logged_already_use_up_nothing(bench: Bench, monke
 async def test_a_members_flood_ends_at_its_own_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floor, "MAX_NEWEST", 3)
     _, liar, honest, _ = bench.council.seats
-    floor_ = open_floor(bench)
+    floor_ = open_admission(bench)
     assert await refused(floor_, *(drafting(bench, liar, number) for number in range(4))) == "CHARTER-QUOTA"
     said = [drafting(bench, liar, number) for number in range(3)]
     assert len(await floor_.granted(said)) == 3
@@ -68,7 +68,7 @@ async def test_what_was_refused_or_never_logged_counts_against_nobody(
 ) -> None:
     monkeypatch.setattr(floor, "MAX_NEWEST", 2)
     honest = bench.council.seats[1]
-    floor_ = open_floor(bench)
+    floor_ = open_admission(bench)
     for number in range(10):
         assert len(await floor_.granted([drafting(bench, honest, number)])) == 1
 
@@ -78,7 +78,7 @@ async def test_the_share_is_counted_by_the_log_after_a_start(bench: Bench, monke
     liar = bench.council.seats[1]
     bench.log(bench.council.seats[0], [drafting(bench, liar, number) for number in range(2)])
     await bench.settle()
-    assert await refused(open_floor(bench), drafting(bench, liar, 2)) == "CHARTER-QUOTA"
+    assert await refused(open_admission(bench), drafting(bench, liar, 2)) == "CHARTER-QUOTA"
 
 
 async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ async def test_a_member_is_always_heard_at_its_own_node(bench: Bench, monkeypatc
     monkeypatch.setattr(floor, "MAX_OF_A_KIND", 0)
     own = bench.council.seats[0]
     said = [own.entry, *(drafting(bench, own, number) for number in range(10))]
-    assert len(await open_floor(bench).granted(said)) == 11
+    assert len(await open_admission(bench).granted(said)) == 11
 
 
 async def test_a_submission_is_counted_as_one_with_what_it_brings(
@@ -97,5 +97,5 @@ async def test_a_submission_is_counted_as_one_with_what_it_brings(
     said = drafting(bench, who, 1)
     padded = [parse_entry(line) for line in copies(said.line, 5)]
     with pytest.raises(OutOfSpace):
-        await open_floor(bench).granted([drafting(bench, who, number) for number in range(3)])
-    assert len(await open_floor(bench).granted([said, *padded])) == 6
+        await open_admission(bench).granted([drafting(bench, who, number) for number in range(3)])
+    assert len(await open_admission(bench).granted([said, *padded])) == 6

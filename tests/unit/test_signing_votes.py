@@ -138,7 +138,7 @@ def test_a_vote_file_is_never_overwritten_by_a_new_key(tmp_path: Path, key: Gove
     assert exists.value.code == "VOTES-EXIST"
 
 
-def test_of_many_desks_with_one_key_only_one_reading_a_round_gets_through(key: GovernanceKey) -> None:
+def test_of_many_processes_with_one_key_only_one_vote_a_round_gets_through(key: GovernanceKey) -> None:
     bodies = [sha256(b"body %d" % number) for number in range(8)]
     through, start = list[Digest](), threading.Barrier(len(bodies))
 

@@ -65,11 +65,6 @@ def unequal(expected: Bits, here: Bits, dtype: str) -> NDArray[np.bool_]:
     return differ
 
 
-QUANTISED: Final = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
-"""Types that the gguf package quantises bit for bit as llama.cpp's reference does. It has no quantiser for K- and
-I-quants, and llama.cpp's may have used an importance matrix."""
-
-
 def name_map(architecture: str, layers: int) -> Callable[[str], str | None] | None:
     """A function from safetensors names to GGUF names; None if the package does not know the architecture."""
     known = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}

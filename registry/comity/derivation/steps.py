@@ -60,6 +60,8 @@ MAX_HEAD: Final = 16 * 1024 * 1024
 """Elements of a head, whose rows are permuted as a whole."""
 FLOATS: Final = ("F32", "F16", "BF16")
 QUANTISED: Final = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+"""Types that the gguf package quantises bit for bit as llama.cpp's reference does. It has no quantiser for K- and
+I-quants, and llama.cpp's may have used an importance matrix."""
 _CASTS: Final = {"F32": ["widen"], "BF16": ["bf16-nearest-even", "bf16-toward-zero"], "F16": ["f16-nearest-even"]}
 
 

@@ -153,8 +153,8 @@ class NodeClient:
     async def next_epoch_entries(self, prev: Digest | None = None) -> tuple[LocatedEntry, ...]:
         """Returns statements about the epoch after the body `prev`, by default the node's newest. Raises NotFound."""
         request = charter_pb2.GetProceedingsRequest(prev=None if prev is None else encode_digest(prev))
-        items = limits.NEXT_EPOCH_LINES
-        size = limits.NEXT_EPOCH_BYTES + items * limits.NAME
+        items = limits.ANSWER_LINES
+        size = limits.ANSWER_BYTES + items * limits.NAME
         return await self._calls.all(self._charter.GetProceedings, request, decode_located, items, size)
 
     async def ask(self, lines: Sequence[bytes]) -> AskReceipt:

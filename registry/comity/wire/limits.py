@@ -70,9 +70,10 @@ CERTIFICATE_LINES: Final = 16_384
 IDENTITY_LINES: Final = 64
 # Epochs of one answer: one epoch per week for twenty years.
 EPOCHS: Final = 1_000
-# Statements about one next epoch: 200 members, each at its node's quota, and the identities that they name.
-NEXT_EPOCH_LINES: Final = 65_536
-NEXT_EPOCH_BYTES: Final = 4 * ANSWER
+# Lines of one answer about the next epoch (200 members, each at its node's quota, and the identities that they name),
+# or about one offer.
+ANSWER_LINES: Final = 65_536
+ANSWER_BYTES: Final = 4 * ANSWER
 # A card: an inception, rotations, records of a few nodes and their addresses.
 ASK_LINES: Final = 32
 ASK_BYTES: Final = 256 * KiB

@@ -399,8 +399,8 @@ class OfferCalls:
         """The lines about the chain of an offer, of any version: first lines of its own log in order, then lines that
         only other logs hold. `comity.trust.offers.chain.OfferLogReader` reads the former. Raises NotFound."""
         request = offer_pb2.GetOfferRequest(offer=encode_digest(offer))
-        size = limits.NEXT_EPOCH_BYTES + limits.NEXT_EPOCH_LINES * limits.NAME
-        return await self._calls.all(self._offer.GetOffer, request, decode_located, limits.NEXT_EPOCH_LINES, size)
+        size = limits.ANSWER_BYTES + limits.ANSWER_LINES * limits.NAME
+        return await self._calls.all(self._offer.GetOffer, request, decode_located, limits.ANSWER_LINES, size)
 
     async def grants(self, query: GrantQuery | None = None) -> tuple[GrantStatus, ...]:
         """Requests and their states, at most 10,000; use `after` for the next page."""
@@ -454,7 +454,7 @@ class OfferServicer(OfferServiceServicer):
                     return
 
     async def GetOffer(self, request: offer_pb2.GetOfferRequest, context: Context) -> AsyncIterator[types_pb2.Located]:
-        lines_left, bytes_left = limits.NEXT_EPOCH_LINES, limits.NEXT_EPOCH_BYTES
+        lines_left, bytes_left = limits.ANSWER_LINES, limits.ANSWER_BYTES
         async with aclosing(self._service.offer(read_digest(request.offer))) as lines:
             async for located in lines:
                 lines_left, bytes_left = lines_left - 1, bytes_left - len(located.line)

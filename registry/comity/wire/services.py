@@ -187,8 +187,8 @@ class CharterServicer(CharterServiceServicer):
     async def GetProceedings(
         self, request: charter_pb2.GetProceedingsRequest, context: Context
     ) -> AsyncIterator[types_pb2.Located]:
-        prev, bytes_left = read_digest(request.prev) if request.HasField("prev") else None, limits.NEXT_EPOCH_BYTES
-        async with aclosing(_at_most(limits.NEXT_EPOCH_LINES, self._governance.next_epoch_entries(prev))) as lines:
+        prev, bytes_left = read_digest(request.prev) if request.HasField("prev") else None, limits.ANSWER_BYTES
+        async with aclosing(_at_most(limits.ANSWER_LINES, self._governance.next_epoch_entries(prev))) as lines:
             async for located in lines:
                 bytes_left -= len(located.line)
                 if bytes_left < 0:
