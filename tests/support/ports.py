@@ -47,10 +47,12 @@ def _in_turn() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback interface that was free a moment ago, and is not given to anybody else here."""
+    """A TCP port on the loopback interface that was free a moment ago, as was the one after it (which a node takes for
+    ranges), and that is not given to anybody else here."""
     for port in _in_turn():
-        with contextlib.suppress(OSError), socket.socket() as probe:
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as next_probe:
             probe.bind(("127.0.0.1", port))
+            next_probe.bind(("127.0.0.1", port + 1))
             return port
     raise AssertionError("there are no ports")
 
