@@ -66,7 +66,7 @@ from comity_client.lineage import (
     with_digests,
 )
 from comity_client.offers.fit import Model, model_in, model_of
-from comity_client.offers.market import OfferClient
+from comity_client.offers.offer_client import OfferClient
 from comity_client.offers.signer import OfferSigner
 from comity_client.publish import (
     Imported,

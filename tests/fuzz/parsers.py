@@ -28,8 +28,8 @@ from comity.trust.identity import Inception, check_inception
 from comity.trust.model_signing.bundle import Bundle, ModelStatement
 from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime, parse_roots
 from comity.trust.names import Name, Reference
-from comity.trust.offers.accusing import FaultProof, ProvenRecord
 from comity.trust.offers.chain import read_offer_statement
+from comity.trust.offers.fault_proof import FaultProof, ProvenRecord
 from comity.trust.offers.offer import Offer
 from comity.trust.policy import parse_policy
 from comity.trust.report import VerdictReport

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from comity.trust.errors import ComityError, Malformed
-from comity.trust.offers.accusing import OfferFault, offer_fault_statement, read_offer_fault
 from comity.trust.offers.amounts import (
     FAULTS,
     DefaultAnswer,
@@ -19,6 +18,7 @@ from comity.trust.offers.amounts import (
     usage_statement,
 )
 from comity.trust.offers.chain import read_offer_statement
+from comity.trust.offers.fault_proof import OfferFault, offer_fault_statement, read_offer_fault
 from comity.trust.offers.offer import Offer
 from comity.trust.offers.records import (
     PartyStatement,

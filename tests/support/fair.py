@@ -22,7 +22,7 @@ from comity.trust.offers.records import (
     record_statement,
 )
 from comity.trust.statement import Entry, Statement, sign_statement
-from comity_client.offers.market import OfferBundle, PlacedLine
+from comity_client.offers.bundle import OfferBundle, PlacedLine
 from support.offers import START, an_offer, hours, to
 from support.world import Identity, Log, Node, found, node, seat
 

@@ -16,7 +16,7 @@ from comity.trust.offers.offer import Window
 from comity_cli.main import command
 from comity_cli.output import Output
 from comity_client.home import Home
-from comity_client.offers.market import OfferBundle
+from comity_client.offers.bundle import OfferBundle
 from comity_client.trust_store import TrustStore
 from support.fair import Stall
 from support.offers import HOUR, START

@@ -12,17 +12,9 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.offers.records import Grant, Redemption, party_statement, record_statement
 from comity.trust.statement import sign_statement
-from comity_client.offers.market import (
-    ChainView,
-    IdentityResolver,
-    OfferBundle,
-    OfferClient,
-    PlacedLine,
-    chain_ids,
-    compute_balances,
-    unlogged,
-    view,
-)
+from comity_client.offers.bundle import OfferBundle, PlacedLine, unlogged
+from comity_client.offers.offer_client import OfferClient
+from comity_client.offers.views import ChainView, IdentityResolver, chain_ids, compute_balances, view
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fair import Stall

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.keys import PrivateKey
-from comity.trust.offers.accusing import FaultProof, ProvenRecord, verify_fault_proof
+from comity.trust.offers.fault_proof import FaultProof, ProvenRecord, verify_fault_proof
 from comity.trust.offers.records import Grant, record_statement
 from comity.trust.statement import Entry
 from comity.trust.tlog.merkle import MemoryTree, inclusion_proof, leaf_hash

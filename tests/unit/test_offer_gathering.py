@@ -10,7 +10,8 @@ import pytest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound
 from comity.wire.messages import LocatedEntry, LocatedProof
-from comity_client.offers.market import FoundChain, OfferBundle, fetch_chain
+from comity_client.offers.bundle import OfferBundle
+from comity_client.offers.offer_client import FoundChain, fetch_chain
 from comity_client.session import Answers
 from support.fair import Stall
 

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 from comity.trust.errors import NotFound
 from comity_cli.main import command
+from comity_cli.offers.arguments import allocations, amounts, moment
 from comity_cli.offers.fits import parse_group
-from comity_cli.offers.listing import request_rows, statement_rows
-from comity_cli.offers.rendering import STALE_SECONDS, describe_status
-from comity_cli.offers.wants import allocations, amounts, moment
+from comity_cli.offers.rendering import STALE_SECONDS, describe_status, request_rows, statement_rows
 from comity_cli.output import Output
 from comity_client.home import Home
-from comity_client.offers.market import FoundChain, IdentityResolver, view
+from comity_client.offers.offer_client import FoundChain
+from comity_client.offers.views import IdentityResolver, view
 from comity_client.trust_store import TrustStore
 from support.fair import Stall
 from support.offers import HOUR, START, an_offer, hours

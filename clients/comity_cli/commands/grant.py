@@ -11,10 +11,10 @@ from comity.trust.offers.amounts import Usage
 from comity.trust.offers.records import Acceptance, Agreement, Default, GivingBack, Redemption
 
 from comity_cli.command import Group, examples, output
-from comity_cli.offers import lender, rendering
+from comity_cli.offers import provider, rendering
+from comity_cli.offers.arguments import amounts
 from comity_cli.offers.context import LINE, OfferContext, reading_options, signing_options
-from comity_cli.offers.holding import find_own_grant, require_own
-from comity_cli.offers.wants import amounts
+from comity_cli.offers.own_grant import find_own_grant, require_own
 
 
 @examples(
@@ -40,7 +40,7 @@ def ls(offer: str, state: str, **options: Any) -> None:
     """List requests and grants, computed here from the lines of each chain."""
     from comity.wire.offer import GrantQuery
 
-    from comity_cli.offers.listing import request_rows
+    from comity_cli.offers.rendering import request_rows
 
     out, offer_client = output(), OfferContext(**options).offer_client
     chains = [offer_client.offer(offer)] if offer else offer_client.grants(GrantQuery(state=state))
@@ -65,7 +65,7 @@ def ls(offer: str, state: str, **options: Any) -> None:
 @reading_options
 def show(grant: str, **options: Any) -> None:
     """Show GRANT, given by the first digits of its digest or a bundle file. A default is shown with its answer."""
-    from comity_cli.offers.listing import next_step, statement_rows
+    from comity_cli.offers.rendering import next_step, statement_rows
 
     out, found = output(), OfferContext(**options).grant(grant)
     kind = "pact" if found.grant_state.grant.pact else "grant"
@@ -179,5 +179,5 @@ def agree(usage: str, **options: Any) -> None:
     )
 
 
-for _command in lender.COMMANDS:
+for _command in provider.COMMANDS:
     command.add_command(_command)

@@ -15,13 +15,13 @@ from comity.verifier import read_bounded
 from comity_cli.command import Group, client, examples, output
 from comity_cli.files import FILE, FOLDER, NEW_FILE, out_option
 from comity_cli.offers import rendering
-from comity_cli.offers.asking import request_allocations, request_options
-from comity_cli.offers.context import OfferContext, lending_options, now, reading_options, recording_options
-from comity_cli.offers.finding import offer_query
+from comity_cli.offers.arguments import offer_query
+from comity_cli.offers.context import OfferContext, now, provider_options, reading_options, recording_options
+from comity_cli.offers.requests import request_allocations, request_options
 
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer
-    from comity_client.offers.market import FoundChain
+    from comity_client.offers.offer_client import FoundChain
 
 MAX_TOML = 65_536
 MAX_FIT_OFFERS = 200
@@ -180,7 +180,7 @@ def show(offer: str, out: Path | None, bundles: Sequence[Path], offline: bool) -
 @command.command("withdraw", short_help="Withdraw your offer: grant no more.")
 @click.argument("offer", metavar="OFFER")
 @click.option("--text", default="", help="Reason. Public.")
-@lending_options
+@provider_options
 def withdraw(offer: str, text: str, **options: Any) -> None:
     """Withdraw an offer of yours. Its grants stay valid: an accepted grant cannot be revoked."""
     from comity.wire.offer import Withdraw
@@ -251,9 +251,9 @@ def fit(reference: str, pattern: str, groups: Sequence[str], accelerator: str, b
 def balance(**options: Any) -> None:
     """Compute what each pair of members has lent and borrowed, from usage that both have signed. Hours of different
     accelerators are not comparable: there is a balance for each."""
-    from comity_client.offers.market import compute_balances
+    from comity_client.offers.views import compute_balances
 
-    from comity_cli.offers.balances import show_balances
+    from comity_cli.offers.rendering import show_balances
 
     out, context = output(), OfferContext(**options)
     offer_client = context.offer_client

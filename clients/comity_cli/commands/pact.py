@@ -10,9 +10,9 @@ from comity.trust.errors import Refused
 from comity.trust.offers.records import CutOff
 
 from comity_cli.command import Group, examples, output
-from comity_cli.offers.asking import request_allocations, request_options
 from comity_cli.offers.context import OfferContext, reading_options, signing_options
-from comity_cli.offers.holding import find_own_grant
+from comity_cli.offers.own_grant import find_own_grant
+from comity_cli.offers.requests import request_allocations, request_options
 
 
 @examples(
@@ -42,7 +42,7 @@ def ls(**options: Any) -> None:
     """List standing pacts, and whether their beneficiary has declared a cut-off."""
     from comity.wire.offer import GrantQuery
 
-    from comity_cli.offers.listing import request_rows, statement_rows
+    from comity_cli.offers.rendering import request_rows, statement_rows
 
     out, offer_client = output(), OfferContext(**options).offer_client
     rows: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ def declare(pact: str, text: str, **options: Any) -> None:
 def drill(pact: str, **options: Any) -> None:
     """Perform every step of a cut-off except logging: read and prove the chain, find the key, sign the declaration and
     a redemption, and check both as the provider's node would. Run it regularly to find what is missing in time."""
-    from comity_cli.offers.drilling import run_drill
+    from comity_cli.offers.drill import run_drill
 
     out, context = output(), OfferContext(**options)
     steps = run_drill(context, context.grant(pact))

@@ -22,20 +22,14 @@ from comity_cli.files import FILE, FOLDER, NEW_FILE
 if TYPE_CHECKING:
     from comity.trust.encoding import Digest
     from comity.wire.offer import OfferAction
-    from comity_client.offers.market import (
-        FoundChain,
-        FoundGrant,
-        OfferBundle,
-        OfferClient,
-        ProviderRecord,
-        SentStatement,
-    )
+    from comity_client.offers.bundle import OfferBundle
+    from comity_client.offers.offer_client import FoundChain, FoundGrant, OfferClient, ProviderRecord, SentStatement
     from comity_client.offers.signer import OfferSigner
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=PartyStatement | Usage)
 LINE: Final = "LINE"
-LENDER_HOME: Final = click.option(
+PROVIDER_HOME: Final = click.option(
     "--dir", "home", type=FOLDER, default=Path(), help="Home of the node that lends. Default: the current folder."
 )
 
@@ -71,13 +65,13 @@ def recording_options(command: F) -> F:
     for option in (
         click.option("--yes", is_flag=True, help="Record it without a question."),
         click.option("--out", type=NEW_FILE, help="Also write a bundle file with the proof of the record."),
-        LENDER_HOME,
+        PROVIDER_HOME,
     ):
         command = option(command)
     return command
 
 
-def lending_options(command: F) -> F:
+def provider_options(command: F) -> F:
     """Options that select the source of lines and the node that writes the record."""
     return reading_options(recording_options(command))
 
@@ -218,7 +212,7 @@ class OfferContext:
         write_ceremony(plan_carried(self.signer.begin_ceremony(content, body.data).encode()), self.out)
 
     def _send(self, lines: Sequence[bytes], known: OfferBundle, next_command: str) -> str:
-        from comity_client.offers.market import unlogged
+        from comity_client.offers.bundle import unlogged
 
         if self.out is not None:
             (known | unlogged(lines)).write(self.out, next_command)

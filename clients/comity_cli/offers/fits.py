@@ -11,7 +11,7 @@ from comity_cli.command import output
 
 if TYPE_CHECKING:
     from comity_client.offers.fit import AcceleratorGroup, Model, Workload
-    from comity_client.offers.market import FoundChain
+    from comity_client.offers.offer_client import FoundChain
 
 
 def parse_group(text: str) -> tuple[str, AcceleratorGroup]:

@@ -1,17 +1,25 @@
-"""Text and JSON of offers and grants. Proven, claimed and stale chains are always shown as different."""
+"""Text and JSON of offers, grants and balances. Proven, claimed and stale chains are always shown as different."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from comity.trust.offers.amounts import DefaultAnswer, Usage
 from comity.trust.offers.chain import GrantState
 from comity.trust.offers.offer import Offer, Slice, SliceAllocation
+from comity.trust.offers.records import CutOff, Default, GivingBack, Redemption
 
+from comity_cli.command import output
 from comity_cli.output import Output, plural
 
 if TYPE_CHECKING:
-    from comity_client.offers.market import ChainView, FoundChain
+    from comity.trust.offers.amounts import Balance
+    from comity.trust.offers.offer import SliceAllocation
+    from comity_client.offers.offer_client import FoundChain
+    from comity_client.offers.views import ChainView, IdentityResolver
+
 
 STALE_SECONDS: Final = 3600
 """Age in seconds after which a chain is shown as stale if its provider does not answer."""
@@ -151,3 +159,117 @@ def grant_json(view: ChainView, grant_state: GrantState) -> dict[str, Any]:
         "left": list(grant_state.left),
         "newest": grant_state.newest,
     }
+
+
+def request_rows(view: ChainView) -> list[dict[str, Any]]:
+    """One row for each request: its state and the next command."""
+    from comity.trust.offers.records import GrantRequest
+    from comity_client.offers.views import unlogged_statements
+
+    rows = []
+    for located in (*view.requests(), *unlogged_statements(view)):
+        request = located.statement
+        if not isinstance(request, GrantRequest):
+            continue
+        answer = view.state.answers.get(located.line)
+        grant_state = view.state.grants.get(answer) if answer else None
+        state = grant_state.state if grant_state else "rejected" if answer else "requested"
+        rows.append(
+            {
+                "line": grant_state.digest if grant_state else located.line,
+                "request": located.line,
+                "state": state,
+                "pact": request.pact,
+                "by": request.by,
+                "who": view.identities.name(request.by),
+                "asked": _describe(
+                    grant_state.grant.allocations if grant_state else request.allocations, view.offer.measure
+                ),
+                "chain": view.state.chain,
+                "chain_state": view.status,
+                "next": next_step(grant_state)
+                if grant_state
+                else f"comity grant approve {located.line[:12]} --dir HOME",
+            }
+        )
+    return rows
+
+
+def statement_rows(view: ChainView, grant: str) -> list[dict[str, Any]]:
+    """Statements about a grant that are not records, in order."""
+    from comity_client.offers.views import unlogged_statements
+
+    found = []
+    for located in (*view.chain.statements, *unlogged_statements(view)):
+        statement = located.statement
+        if getattr(statement, "grant", None) != grant:
+            continue
+        by = getattr(statement, "by", None)
+        found.append(
+            {
+                "kind": _kind(statement),
+                "line": located.line,
+                "index": located.index,
+                "by": view.identities.name(by) if by else f"the provider, {view.identities.name(view.offer.provider)}",
+                "text": getattr(statement, "text", ""),
+            }
+        )
+    return found
+
+
+def next_step(grant_state: GrantState) -> str:
+    """The next command for a grant; empty if it is over."""
+    accepted = "pact declare" if grant_state.grant.pact else "grant redeem"
+    return {
+        "granted": f"comity grant accept {grant_state.digest[:12]} --dir HOME",
+        "accepted": f"comity {accepted} {grant_state.digest[:12]} --dir HOME",
+    }.get(grant_state.state, "")
+
+
+def _kind(statement: object) -> str:
+    kinds = {
+        Default: "default",
+        DefaultAnswer: "answer",
+        Usage: "usage",
+        Redemption: "redemption",
+        GivingBack: "release",
+    }
+    if isinstance(statement, CutOff):
+        return "drill" if statement.drill else "cut-off"
+    return kinds.get(type(statement), type(statement).__name__.lower())
+
+
+def _describe(allocations: tuple[SliceAllocation, ...], measure: str) -> str:
+    return ", ".join(
+        f"{part.nodes} x {part.slice} until {when(part.end)}, {part.amount:,} {measure}" for part in allocations
+    )
+
+
+def show_balances(found: Sequence[Balance], identities: IdentityResolver) -> None:
+    """Print each balance of two members and one unit. Usage that the borrower has not agreed to is not in the net."""
+    out = output()
+    for each in found:
+        first, second = identities.name(each.first), identities.name(each.second)
+        out.say(f"{first} and {second}: {each.unit.accelerator} {each.unit.measure}")
+        out.fact("lent", f"{each.lent:,} by the first, {each.borrowed:,} by the second")
+        out.fact("net", _net(each.net, first, second))
+        if each.claimed:
+            out.fact("claimed", f"{each.claimed:,} by the lender only: not in the net until the borrower agrees")
+        for line in each.lines:
+            out.say(f"    usage {line.usage[:12]} of grant {line.grant[:12]}, "
+                    + (f"agreed by {line.agreement[:12]}" if line.agreement else "not agreed to"))  # fmt: skip
+    if not found:
+        out.say("No usage is known.")
+    listed = [
+        {"first": each.first, "second": each.second, "measure": each.unit.measure, "accelerator": each.unit.accelerator,
+         "lent": each.lent, "borrowed": each.borrowed, "claimed": each.claimed, "net": each.net,
+         "lines": [{"grant": line.grant, "usage": line.usage, "agreement": line.agreement} for line in each.lines]}
+        for each in found
+    ]  # fmt: skip
+    out.document("balance", {"balances": listed})
+
+
+def _net(net: int, first: str, second: str) -> str:
+    if net == 0:
+        return "balanced"
+    return f"{second if net > 0 else first} owes {first if net > 0 else second} {abs(net):,}"

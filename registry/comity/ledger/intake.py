@@ -26,8 +26,8 @@ from comity.trust.charter.votes import ADOPTED, CONSENTED, DRAFT, INTENT, LEFT, 
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
 from comity.trust.identity import Inception
-from comity.trust.offers.accusing import OFFER_FAULT
 from comity.trust.offers.chain import PREDICATES
+from comity.trust.offers.fault_proof import OFFER_FAULT
 from comity.trust.statement import Entry
 from comity.trust.statements import DERIVED, VERIFIED, VOUCHED, Published, parse_node_record
 from comity.trust.upstream import CHANGED, GONE, OBSERVED, Observed

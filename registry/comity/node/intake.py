@@ -28,8 +28,8 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.identity import KeySet, check_inception
 from comity.trust.keys import PublicKey
-from comity.trust.offers.accusing import OFFER_FAULT, read_offer_fault
 from comity.trust.offers.chain import PREDICATES, read_offer_statement
+from comity.trust.offers.fault_proof import OFFER_FAULT, read_offer_fault
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import Entry, Envelope, parse_entry
 from comity.trust.statements import (

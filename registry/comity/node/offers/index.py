@@ -18,8 +18,8 @@ from comity.ledger.log_store import EntryQuery
 from comity.node.context import NodeContext
 from comity.node.own_log import OwnLog
 from comity.trust.encoding import Digest
-from comity.trust.offers.accusing import OFFER_FAULT, OfferFault, offer_fault_statement
 from comity.trust.offers.chain import PREDICATES, GrantState, LocatedStatement, OfferChain, OfferLogReader
+from comity.trust.offers.fault_proof import OFFER_FAULT, OfferFault, offer_fault_statement
 from comity.trust.offers.offer import Offer, Slice
 from comity.trust.offers.records import OFFER, GrantRequest
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement

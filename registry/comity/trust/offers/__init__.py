@@ -4,7 +4,7 @@ offer     the offer document: slices, window, location, eligibility, terms, engi
 records   records of an offer's chain by the provider's node, and statements by grantees
 amounts   usage, balances of two members, granted nodes over time, fault kinds
 chain     the rules of a chain, and the chains in one log
-accusing  published faults, and the proof of a fault
+fault_proof  published faults, and the proof of a fault
 
 An offer is named by the digest of its document. A request, a grant and every other statement is named by the digest of
 its log line (`Entry.digest`). Functions `*_statement` make statements to sign with

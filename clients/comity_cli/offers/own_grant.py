@@ -15,7 +15,7 @@ from comity_cli.offers.context import OfferContext
 from comity_cli.offers.rendering import grant_facts
 
 if TYPE_CHECKING:
-    from comity_client.offers.market import ChainView
+    from comity_client.offers.views import ChainView
 
 
 @dataclass(frozen=True, slots=True)

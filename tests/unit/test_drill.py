@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from comity.trust.encoding import Digest
 from comity.trust.identity import KeySet
-from comity_cli.offers import drilling
+from comity_cli.offers import drill
 from comity_cli.offers.context import OfferContext
-from comity_cli.offers.drilling import run_drill
-from comity_client.offers.market import FoundGrant, IdentityResolver, view
+from comity_cli.offers.drill import run_drill
+from comity_client.offers.offer_client import FoundGrant
 from comity_client.offers.signer import OfferSigner
+from comity_client.offers.views import IdentityResolver, view
 from support.fair import Stall
 from support.offers import HOUR, START
 from support.world import Identity, seat
@@ -36,7 +37,7 @@ def failing(context: OfferContext, held: FoundGrant) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drilling, "now", lambda: START + HOUR)
+    monkeypatch.setattr(drill, "now", lambda: START + HOUR)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_what_would_fail_is_named(stall: Stall, monkeypatch: pytest.MonkeyPatch)
     stall.accept(chain, pact)
     assert failing(context(stall.customer), held(stall, chain, pact, proven=False)) == ["its chain"]
     assert failing(context(seat("KR")), held(stall, chain, pact)) == ["your key"]
-    monkeypatch.setattr(drilling, "now", lambda: START + 10**7)
+    monkeypatch.setattr(drill, "now", lambda: START + 10**7)
     assert failing(context(stall.customer), held(stall, chain, pact)) == ["its window"]
 
 

@@ -10,8 +10,8 @@ from comity.trust.offers.records import GrantRequest
 
 from comity_cli.command import output
 from comity_cli.offers import rendering
+from comity_cli.offers.arguments import allocations, moment
 from comity_cli.offers.context import LINE, F, OfferContext, now, signing_options
-from comity_cli.offers.wants import allocations, moment
 
 
 def request_options(command: F) -> F:

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from comity.trust.errors import NotFound
+from comity.content import durable
+from comity.trust.encoding import parse_digest
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.offers.offer import Window
 from comity.trust.offers.records import Default, GrantRequest, Redemption
+from comity_client.hub_environment import endpoint_for_other_machines
+from comity_client.offers.handoff import HandOff, Part, render
 
 from comity_cli.command import Command, examples, output
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.offers import rendering
-from comity_cli.offers.context import LENDER_HOME, OfferContext, S, lending_options
-from comity_cli.offers.wants import allocations, moment
+from comity_cli.offers.arguments import allocations, moment
+from comity_cli.offers.context import PROVIDER_HOME, OfferContext, S, provider_options
 from comity_cli.output import plural
 
 if TYPE_CHECKING:
-    from comity_client.offers.market import ProviderRecord, SentStatement
+    from comity_client.offers.offer_client import ProviderRecord, SentStatement
 
 
 @examples(
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--from-time", "start", type=moment, metavar="TIME", help="With --want: start.")
 @click.option("--until", "end", type=moment, metavar="TIME", help="With --want: end.")
-@lending_options
+@provider_options
 def approve(request: str, wants: Sequence[str], start: int | None, end: int | None, **options: Any) -> None:
     """Grant REQUEST, given by the first digits of its digest or a bundle file. Your node reserves the machines and logs
     the grant in one step. It refuses a grant that exceeds what is free."""
@@ -63,7 +67,7 @@ def approve(request: str, wants: Sequence[str], start: int | None, end: int | No
 @click.command(cls=Command, name="reject", short_help="Reject a request.")
 @click.argument("request", metavar="REQUEST")
 @click.option("--text", required=True, help="Reason. Public.")
-@lending_options
+@provider_options
 def reject(request: str, text: str, **options: Any) -> None:
     """Reject REQUEST, with a reason. The rejection is logged."""
     from comity.wire.offer import Reject
@@ -77,11 +81,11 @@ def reject(request: str, text: str, **options: Any) -> None:
 @examples("comity grant load accept.bundle --dir node-ch", "comity grant load cut-off.bundle --dir node-ch --json")
 @click.command(cls=Command, name="load", short_help="Log the statements of a bundle file at your node.")
 @click.argument("file", type=FILE)
-@LENDER_HOME
+@PROVIDER_HOME
 def load(file: Path, home: Path) -> None:
     """Log the statements in FILE at your node: an acceptance, a release, a cut-off, a default, an agreement. The node
     checks who signed each line, and writes the records that follow by itself."""
-    from comity_client.offers.market import OfferBundle
+    from comity_client.offers.bundle import OfferBundle
 
     context, out = OfferContext(home=home), output()
     lines = OfferBundle.read(file).unplaced
@@ -107,7 +111,7 @@ def load(file: Path, home: Path) -> None:
 @click.option("--endpoint", default="", metavar="URL", help="Your node as a Hub. Default: from its settings.")
 @click.option("--artifact", default="", metavar="DIGEST", help="The model. Default: the only model of the offer.")
 @click.option("--model", default="", metavar="NAME", help="Name of the model, for people and for vLLM.")
-@lending_options
+@provider_options
 def hand_over(
     redemption: str, into: Path, engine: str, user: str, endpoint: str, artifact: str, model: str, **options: Any
 ) -> None:
@@ -115,8 +119,6 @@ def hand_over(
     Kubernetes, SkyPilot or SSH. Your node checks that the grantee's key signed it after the newest record, and that
     the amount is left. Comity runs nothing: read the files, then use them. They contain no password or key."""
     from comity.wire.offer import Redeem
-
-    from comity_cli.offers.handing import build_handoff, write
 
     context, out = OfferContext(**options), output()
     found = context.statement(redemption, Redemption)
@@ -137,7 +139,7 @@ def hand_over(
 @examples("comity grant take-back 1f2e3d4c --dir node-ch")
 @click.command(cls=Command, name="take-back", short_help="Release a grant that is over or was given back.")
 @click.argument("grant", metavar="GRANT")
-@lending_options
+@provider_options
 def take_back(grant: str, **options: Any) -> None:
     """Record that GRANT is over or was given back. What was not redeemed is free again."""
     from comity.wire.offer import Release
@@ -152,7 +154,7 @@ def take_back(grant: str, **options: Any) -> None:
 @click.command(cls=Command, name="answer", short_help="Answer a default statement.")
 @click.argument("default", metavar="DEFAULT")
 @click.option("--text", required=True, help="Your answer. Public.")
-@lending_options
+@provider_options
 def answer(default: str, text: str, **options: Any) -> None:
     """Answer DEFAULT, a grantee's statement that a grant was not honoured. Both are public and shown with the grant."""
     from comity.wire.offer import AnswerDefault
@@ -173,7 +175,7 @@ def answer(default: str, text: str, **options: Any) -> None:
 @click.option("--since", "start", type=moment, required=True, metavar="TIME", help="Start.")
 @click.option("--until", "end", type=moment, required=True, metavar="TIME", help="End.")
 @click.option("--text", default="", help="Free text. Public.")
-@lending_options
+@provider_options
 def report(grant: str, given: Sequence[int], start: int, end: int, text: str, **options: Any) -> None:
     """Log what was used of GRANT. It counts in a balance once the grantee agrees: `comity grant agree`."""
     from comity.wire.offer import UsageReport
@@ -206,3 +208,55 @@ def _show_record(context: OfferContext, recorded: ProviderRecord, what: str, nex
     document = {"line": entry.digest, "chain": entry.statement.subject, "next": next_command, "where": where}
     out.document(entry.statement.predicate, document)
     out.hint(f"the other side: {next_command}")
+
+
+def build_handoff(
+    found: SentStatement[Redemption], engine: str, user: str, endpoint: str, artifact: str, model: str, home: Path
+) -> HandOff:
+    """The hand-off of a redemption. Raises Malformed (HAND-OFF), NotFound (NO-GRANT)."""
+    redemption, view = found.statement, found.view
+    grant_state, offer = view.grant(redemption.grant), view.offer
+    parts = []
+    for given, amount in zip(grant_state.grant.allocations, redemption.amounts, strict=False):
+        part = next(p for old in reversed(view.state.offers) if (p := old.slice(given.slice)))
+        parts.append(
+            Part(part.name, part.vendor, part.accelerator, part.count, given.nodes, given.start, given.end, amount,
+                 part.cpus, part.ram_gib, part.disk_gib, part.attributes)
+        )  # fmt: skip
+    only = offer.artifacts[0] if len(offer.artifacts) == 1 else None
+    return HandOff(
+        grant=grant_state.digest,
+        title=offer.title,
+        provider=view.identities.name(offer.provider),
+        grantee=view.identities.name(redemption.by),
+        measure=offer.measure,
+        engine=engine or offer.engine.kind,
+        target=offer.engine.target,
+        parts=tuple(part for part in parts if part.amount),
+        endpoint=endpoint or _endpoint(home),
+        artifact=parse_digest(artifact) if artifact else only,
+        model=model,
+        user=user,
+        note=redemption.text,
+    )
+
+
+def write(handoff: HandOff, folder: Path) -> list[str]:
+    """Write the files below `folder`; returns their names. Raises Malformed (HAND-OFF), OutOfSpace, Unavailable."""
+    files = render(handoff)
+    with durable.disk_errors(f"{folder} was not made"):
+        durable.make_folders(folder)
+    for name, text in files.items():
+        durable.write_file(folder / name, text.encode(), mode=0o644, point="hand-off")
+    return sorted(files)
+
+
+def _endpoint(home: Path) -> str:
+    """URL of the gateway for jobs on other machines; empty, with a warning, if there is none."""
+    try:
+        url, why = endpoint_for_other_machines(home), "the gateway listens only for this machine"
+    except ComityError as error:
+        url, why = "", str(error)
+    if not url:
+        output().warn(f"the files do not set HF_ENDPOINT: {why}; set url in [gateway] of node.toml, or give --endpoint")
+    return url

@@ -1,4 +1,4 @@
-"""Parsing of allocations, times and amounts in command options."""
+"""Parsing of command arguments: allocations, times, amounts, and search queries for offers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from comity_cli.command import client
+from comity_cli.offers.context import now
+
 if TYPE_CHECKING:
     from comity.trust.offers.offer import Offer, SliceAllocation
+    from comity.wire.offer import OfferQuery
 
 
 def moment(text: str) -> int:
@@ -60,3 +64,32 @@ def _allocation(offer: Offer, want: str, start: int, end: int) -> SliceAllocatio
     unit = offer.granularity.amount
     usual = min(part.max_amount(offer.measure, int(nodes), max(0, end - start)), part.amount) // unit * unit
     return SliceAllocation(name, int(nodes), start, end, int(amount) if amount else usual)
+
+
+EU = (
+    *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"),
+    *("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
+)
+"""The jurisdictions that `EU` means."""
+
+
+def offer_query(
+    *, closed: bool, accelerator: str = "", min_hours: int = 0, measure: str = "", jurisdiction: Sequence[str] = (),
+    beyond: Sequence[str] = (), artifact: str = "", engine: str = "",
+
+) -> OfferQuery:  # fmt: skip
+    """A query for offers whose window is not over; all offers if `closed`. Raises as `Client.resolve` does."""
+    from comity.wire.offer import OfferQuery
+
+    places = [code for given in jurisdiction for code in (EU if given == "EU" else [given])]
+    return OfferQuery(
+        accelerator=accelerator,
+        least_amount=min_hours,
+        jurisdictions=tuple(dict.fromkeys(places)),
+        beyond_reach_of=tuple(beyond),
+        artifact=client().resolve(artifact).artifact if artifact else None,
+        engine=engine,
+        measure=measure,
+        ends_after=None if closed else now(),
+        closed=closed,
+    )

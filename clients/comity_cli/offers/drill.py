@@ -11,7 +11,7 @@ from comity.trust.offers.records import CutOff, Redemption
 from comity_cli.offers.context import OfferContext, now
 
 if TYPE_CHECKING:
-    from comity_client.offers.market import FoundGrant
+    from comity_client.offers.offer_client import FoundGrant
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,420 @@
+"""Offers and grants for one user: find chains at nodes or in bundle files, and send statements.
+
+`OfferClient` is synchronous:
+
+    found = client.offers().offer("9f2c41aa")
+    entry = signer.sign(GrantRequest(signer.identity, found.view.offer.id, …))      # after a person has read it
+    client.offers().deliver([*signer.lines, entry.line], to="node-es")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
+
+from comity.trust.charter.federation import Federation
+from comity.trust.encoding import Digest, sha256, short
+from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
+from comity.trust.offers.amounts import Usage
+from comity.trust.offers.chain import GrantState, LocatedStatement
+from comity.trust.offers.records import (
+    PartyStatement,
+)
+from comity.trust.statement import Entry, parse_entry
+from comity.wire import limits
+from comity.wire.client import NodeClient
+from comity.wire.messages import LocatedEntry, LocatedProof
+from comity.wire.offer import (
+    AnswerDefault,
+    Approve,
+    GrantQuery,
+    GrantStatus,
+    OfferAction,
+    OfferQuery,
+    OfferStatus,
+    Redeem,
+    Reject,
+)
+from comity_client.events import ignore_event
+from comity_client.offers.bundle import OfferBundle, PlacedLine
+from comity_client.offers.views import (
+    CLAIMED,
+    CONVICTED,
+    PROVEN,
+    ChainView,
+    IdentityResolver,
+    chain_ids,
+    unlogged_statements,
+    view,
+)
+from comity_client.session import Question, Session
+from comity_client.uplink import log_lines, open_uplink
+
+MAX_PAGES: Final = 32
+"""Maximum pages from one node: 32,000 offers, 320,000 requests."""
+MAX_CONCURRENT: Final = 16
+_RANK: Final = {CLAIMED: 0, PROVEN: 1, CONVICTED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChain:
+    """A chain, the nodes that returned lines of it, and whether the provider's own node answers now."""
+
+    view: ChainView
+    nodes: tuple[str, ...]
+    provider_answers: bool
+
+
+async def search_offers(session: Session, query: OfferQuery) -> dict[Digest, set[str]]:
+    """Chains that match according to the nodes, with the names of the nodes. Raises Unavailable."""
+    answers = await session.ask(lambda node: _offers(node, query))
+    if not answers.found:
+        raise answers.failure("no node answers the search for offers")
+    found: dict[Digest, set[str]] = {}
+    for node, states in answers.found.items():
+        for state in states:
+            found.setdefault(state.chain, set()).add(node.name)
+    return found
+
+
+async def list_grants(session: Session, query: GrantQuery) -> tuple[GrantStatus, ...]:
+    """Requests and their states according to the nodes, each once. Raises Unavailable."""
+    answers = await session.ask(lambda node: _grants(node, query))
+    if not answers.found:
+        raise answers.failure("no node lists requests")
+    found: dict[Digest, GrantStatus] = {}
+    for states in answers.found.values():
+        for state in states:
+            key = sha256(state.request.line)
+            if key not in found or found[key].answer is None or len(state.statements) > len(found[key].statements):
+                found[key] = state
+    return tuple(found.values())
+
+
+async def fetch_chain(session: Session, chain: Digest, known: OfferBundle) -> FoundChain:
+    """One chain, from the lines of all nodes and from `known`. Raises NotFound, Unavailable.
+
+    The lines of each node are verified separately and then all together: bad lines of one node do not spoil the answer
+    of another, and a fork that two nodes see differently is detected.
+    """
+    answers = await session.ask(lambda node: node.offers.get(chain))
+    given = [known | OfferBundle(tuple(_placed(lines))) for lines in answers.found.values() if lines]
+    if not given and not known.lines:
+        raise answers.failure("no node knows this offer")
+    together = reduce(OfferBundle.__or__, given, known)
+    identities = IdentityResolver(session.pins, together.entries)
+    bundles = dict.fromkeys((together, *given))  # most often the same
+    views = [seen for bundle in bundles if (seen := _view(bundle, chain, identities)) is not None]
+    if not views:
+        raise answers.failure("no node knows this offer")
+    proofs = await _fetch_proofs(session, views)
+    proven = [view(replace(seen.bundle, proofs=(*seen.bundle.proofs, *proofs)), chain, identities) for seen in views]
+    best = max(proven, key=lambda seen: (_RANK[seen.status], seen.state.seq))
+    names = {node.name for node in answers.found}
+    provider = best.provider.record.name if best.provider else ""
+    return FoundChain(best, tuple(sorted(names)), provider in names)
+
+
+async def fetch_chains(session: Session, chains: Iterable[Digest]) -> list[FoundChain]:
+    """Those of `chains` that can be fetched, in order."""
+    limit = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def one(chain: Digest) -> FoundChain | None:
+        async with limit:
+            try:
+                return await fetch_chain(session, chain, OfferBundle())
+            except ComityError:
+                return None
+
+    found = await asyncio.gather(*(one(chain) for chain in chains))
+    return [seen for seen in found if seen is not None]
+
+
+async def _fetch_proofs(session: Session, views: Iterable[ChainView]) -> tuple[tuple[Digest, bytes], ...]:
+    """Proofs of the newest record of each view, from all nodes."""
+    wanted = {(seen.state.last, seen.provider.record.origin) for seen in views if seen.provider and seen.state.last}
+    found = []
+    for line, origin in wanted:
+        answers = await session.ask(_ask_proofs(line, origin))
+        found += [(line, item.proof) for proofs in answers.found.values() for item in proofs]
+    return tuple(found)
+
+
+def _ask_proofs(line: Digest, origin: str) -> Question[tuple[LocatedProof, ...]]:
+    return lambda node: node.proofs(line, origin)
+
+
+def _view(bundle: OfferBundle, chain: Digest, identities: IdentityResolver) -> ChainView | None:
+    try:
+        return view(bundle, chain, identities)
+    except NotFound:
+        return None
+
+
+async def _offers(node: NodeClient, query: OfferQuery) -> list[OfferStatus]:
+    found: list[OfferStatus] = []
+    for _ in range(MAX_PAGES):
+        page = await node.offers.search(query)
+        found += page
+        if len(page) < limits.OFFERS or query.limit:
+            break
+        query = replace(query, after=page[-1].chain)
+    return found
+
+
+async def _grants(node: NodeClient, query: GrantQuery) -> list[GrantStatus]:
+    found: list[GrantStatus] = []
+    for _ in range(MAX_PAGES):
+        try:
+            page = await node.offers.grants(query)
+        except NotFound:
+            break
+        found += page
+        if len(page) < limits.GRANTS or query.limit:
+            break
+        query = replace(query, after=sha256(page[-1].request.line))
+    return found
+
+
+def _placed(lines: Iterable[LocatedEntry]) -> Iterable[PlacedLine]:
+    return (PlacedLine(item.line, item.origin, item.index) for item in lines)
+
+
+T = TypeVar("T")
+S = TypeVar("S", bound=PartyStatement | Usage)
+MIN_PREFIX: Final = 8
+"""Minimum digits of a digest prefix."""
+PROOF_TIMEOUT: Final = 60.0
+"""Seconds."""
+PROOF_POLL: Final = 0.2
+"""Seconds."""
+
+
+class RunInSession(Protocol):
+    """Runs work in a session with the user's pinned federations."""
+
+    def __call__(self, work: Callable[[Session], Awaitable[T]], /) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FoundGrant:
+    """A grant and its chain; `granted` is the entry of the grant."""
+
+    view: ChainView
+    grant_state: GrantState
+    granted: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class SentStatement(Generic[S]):
+    """A statement about an offer or grant, its `entry`, and the chain that it is about."""
+
+    view: ChainView
+    statement: S
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecord:
+    """A record that a provider's node wrote, its index in the log, and all lines of its chain with a proof of it."""
+
+    entry: Entry
+    index: int
+    bundle: OfferBundle
+
+
+@dataclass(frozen=True, slots=True)
+class OfferClient:
+    """Offers and grants for one user. Created by `Client.market`.
+
+    Attributes:
+        known: lines and proofs from bundle files.
+        offline: ask no node; use only `known`.
+    """
+
+    pins: tuple[Federation, ...]
+    run: RunInSession
+    known: OfferBundle = field(default_factory=OfferBundle)
+    offline: bool = False
+
+    def with_files(self, *files: Path, offline: bool = False) -> OfferClient:
+        """A copy of this client with the lines of bundle files. Raises NotFound, Malformed (PARCEL)."""
+        known = self.known
+        for file in files:
+            known |= OfferBundle.read(file)
+        return replace(self, known=known, offline=offline)
+
+    # Queries
+
+    def offers(self, query: OfferQuery, limit: int = 100) -> tuple[list[FoundChain], int]:
+        """Matching offers, each computed from its lines, and the number of further matches. Raises Unavailable."""
+        if self.offline:
+            return [self._from_files(chain) for chain in chain_ids(self.known)], 0
+
+        async def work(session: Session) -> tuple[list[FoundChain], int]:
+            found = sorted(await search_offers(session, query))
+            return await fetch_chains(session, found[:limit]), max(0, len(found) - limit)
+
+        return self.run(work)
+
+    def offer(self, name: str) -> FoundChain:
+        """The offer whose chain id begins with `name`. Raises NotFound (NO-OFFER), Unavailable."""
+        return self._fetch(self._chain_named(name))
+
+    def grants(self, query: GrantQuery) -> list[FoundChain]:
+        """Chains with matching requests according to the nodes. Raises Unavailable."""
+        if self.offline:
+            return [self._from_files(chain) for chain in chain_ids(self.known)]
+
+        async def work(session: Session) -> list[FoundChain]:
+            states = await list_grants(session, query)
+            return await fetch_chains(session, dict.fromkeys(state.chain for state in states))
+
+        return self.run(work)
+
+    def grant(self, name: str) -> FoundGrant:
+        """The grant whose line digest begins with `name`; for an empty name, the only grant in the bundle files.
+
+        Raises NotFound (NO-GRANT), Unavailable.
+        """
+        for seen in self._candidates(name):
+            grants = seen.view.state.grants
+            wanted = [digest for digest in grants if digest.startswith(name)]
+            if len(wanted) == 1 and (entry := seen.view.bundle.find(wanted[0])):
+                return FoundGrant(seen.view, grants[wanted[0]], entry)
+        why = "no known chain has such a grant, or several do"
+        raise NotFound(f"no grant {name[:80]!r}", why=why, hint="comity grant ls", code="NO-GRANT")
+
+    def statement(self, name: str, kind: type[S]) -> SentStatement[S]:
+        """The statement of a `kind` whose line digest begins with `name`; for an empty name, the newest of the only
+        chain in the bundle files. Raises NotFound (NO-STATEMENT), Unavailable."""
+        for seen in self._candidates(name):
+            located = [each for each in self._statements(seen.view) if each.line.startswith(name)]
+            found = [(each.statement, each.line) for each in located if isinstance(each.statement, kind)]
+            if found and (len(found) == 1 or not name):
+                content, line = found[-1]
+                if entry := seen.view.bundle.find(line):
+                    return SentStatement(seen.view, content, entry)
+        why = "no such statement is known, or several match"
+        hint = "comity grant ls; comity grant show GRANT"
+        raise NotFound(f"no statement {name[:80]!r}", why=why, hint=hint, code="NO-STATEMENT")
+
+    # Statements and records
+
+    def deliver(self, lines: Sequence[bytes], to: str) -> tuple[str, tuple[int, ...]]:
+        """Log lines at a node; returns its name and their indexes. Raises NotFound, Refused, Untrusted, Unavailable."""
+
+        async def work(session: Session) -> tuple[str, tuple[int, ...]]:
+            async with open_uplink(session, to) as uplink:
+                receipts = await log_lines(uplink, lines, {}, {}, link=False, on_event=ignore_event)
+                return uplink.name, tuple(receipt.index for receipt in receipts)
+
+        return self.run(work)
+
+    def perform(self, action: OfferAction, socket: str, lines: Sequence[bytes] = ()) -> ProviderRecord:
+        """Log `lines` at the provider's own node, let it write a record, and wait until a checkpoint proves the record.
+
+        Raises Refused, NotFound, Untrusted, Conflict, Unavailable (NO-PROOF).
+        """
+
+        async def work(session: Session) -> ProviderRecord:
+            async with open_uplink(session, socket) as uplink:
+                receipts = await log_lines(uplink, lines, {}, {}, link=False, on_event=ignore_event) if lines else ()
+                logged = dict(zip(map(sha256, lines), (receipt.line_digest for receipt in receipts), strict=True))
+                located = (await uplink.client.offers.allocate(_naming_logged(action, logged)))[-1]
+                entry = parse_entry(located.line)
+                return ProviderRecord(entry, located.index, await _wait_for_proof(uplink.client, entry, located.origin))
+
+        return self.run(work)
+
+    def identities(self) -> IdentityResolver:
+        """Resolver for the pinned federations and the bundle files."""
+        return IdentityResolver(self.pins, self.known.entries)
+
+    def _candidates(self, name: str) -> Iterable[FoundChain]:
+        """Chains that may contain `name`: first those in bundle files, then those at nodes."""
+        for chain in chain_ids(self.known):
+            yield self._fetch(chain)
+        if name and not self.offline:
+            _require_name(name)
+            for state in self.run(lambda session: list_grants(session, GrantQuery())):
+                lines = [state.request.line, *([state.answer.line] if state.answer else [])]
+                if any(digest.startswith(name) for digest in (*map(sha256, lines), *state.statements)):
+                    yield self._fetch(state.chain)
+
+    def _statements(self, seen: ChainView) -> list[LocatedStatement]:
+        """Statements about a chain: first those in its log, then those that its log does not contain yet."""
+        return [*seen.chain.statements, *unlogged_statements(seen)]
+
+    def _chain_named(self, name: str) -> Digest:
+        if not name:
+            (chain, *others) = chain_ids(self.known) or ("",)
+            if chain and not others:
+                return Digest(chain)
+        _require_name(name)
+        found = {chain for chain in chain_ids(self.known) if chain.startswith(name)}
+        if not found and not self.offline:
+            found = {chain for chain in self.run(_all_chains) if chain.startswith(name)}
+        if not found and len(name) == 64:
+            return Digest(name)
+        if len(found) != 1:
+            why = f"{len(found)} known chains begin with it"
+            raise NotFound(f"no offer {name[:80]!r}", why=why, hint="comity offer ls", code="NO-OFFER")
+        return found.pop()
+
+    def _fetch(self, chain: Digest) -> FoundChain:
+        if self.offline:
+            return self._from_files(chain)
+        return self.run(lambda session: fetch_chain(session, chain, self.known))
+
+    def _from_files(self, chain: Digest) -> FoundChain:
+        return FoundChain(view(self.known, chain, self.identities()), (), provider_answers=False)
+
+
+async def _all_chains(session: Session) -> set[Digest]:
+    return set(await search_offers(session, OfferQuery(closed=True)))
+
+
+async def _wait_for_proof(client: NodeClient, entry: Entry, origin: str) -> OfferBundle:
+    """Poll until the node proves a record; returns all its lines about the chain.
+
+    A node reads its own log shortly after the write. Raises Unavailable (NO-PROOF) after PROOF_TIMEOUT.
+    """
+    chain, ends = entry.statement.subjects[0].digest, asyncio.get_running_loop().time() + PROOF_TIMEOUT
+    while True:
+        try:
+            lines = await client.offers.get(chain)
+            proofs = await client.proofs(entry.digest, origin)
+        except NotFound:
+            lines, proofs = (), ()
+        if proofs and any(item.line == entry.line for item in lines):
+            placed = (PlacedLine(item.line, item.origin, item.index) for item in lines)
+            return OfferBundle(tuple(placed), tuple((entry.digest, item.proof) for item in proofs))
+        if asyncio.get_running_loop().time() > ends:
+            why = f"no checkpoint of {origin} covers {short(entry.digest)} after {PROOF_TIMEOUT:g} s"
+            raise Unavailable(
+                "recorded, but not yet proven", why=why, hint="run the same command again", code="NO-PROOF"
+            )
+        await asyncio.sleep(PROOF_POLL)
+
+
+def _require_name(name: str) -> None:
+    if len(name) < MIN_PREFIX:
+        raise Malformed(f"{name[:80]!r} is too short", why=f"at least {MIN_PREFIX} digits are needed",
+                        hint="comity offer ls", code="BAD-NAME")  # fmt: skip
+
+
+def _naming_logged(action: OfferAction, logged: Mapping[Digest, Digest]) -> OfferAction:
+    """The action with the digests of the lines that the node logged. The node may have logged an earlier envelope of
+    the same statement."""
+    if isinstance(action, Approve | Reject):
+        return replace(action, request=logged.get(action.request, action.request))
+    if isinstance(action, Redeem):
+        return replace(action, redemption=logged.get(action.redemption, action.redemption))
+    if isinstance(action, AnswerDefault):
+        return replace(action, default=logged.get(action.default, action.default))
+    return action
