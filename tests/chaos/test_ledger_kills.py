@@ -27,6 +27,8 @@ from support.logs import LogKeys
 from support.outsider import read_log, signed_checkpoint
 from support.tools import needs
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("append", "stage", "advance", "note", "cosign", "misbehaviour", "pieces", "forget")
 AT_START = [f"ledger.{step}.{when}-commit" for step in ("migrate", "fence", "create") for when in ("before", "after")]
 AT_WORK = [f"ledger.{step}.{when}-commit" for step in STEPS for when in ("before", "after")]

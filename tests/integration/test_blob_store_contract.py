@@ -20,7 +20,7 @@ DATA = random.Random(1).randbytes(3 * MIB + 17)
 DIGEST = sha256(DATA)
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.ceph)])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=[pytest.mark.ceph, pytest.mark.slow])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "folder":
         return FolderStore(tmp_path / "store")

@@ -26,6 +26,8 @@ from comity_client.publishers import Publisher
 from support.federation import Founded, NodeProcess, found, processes
 from support.publisher import model
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 BYTES = 24 * 1024 * 1024
 

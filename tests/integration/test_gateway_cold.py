@@ -19,6 +19,8 @@ from support.publisher import model
 from support.read_through_nodes import Road, shops, stalling, taken, weights_of
 from support.sources import cut
 
+pytestmark = pytest.mark.slow
+
 PIECE_SIZE = 4 * 1024 * 1024
 SIZE = 9_000_000
 FILE = "/tests/model/resolve/main/weights.bin"

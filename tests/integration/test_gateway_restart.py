@@ -19,6 +19,8 @@ from comity.trust.encoding import Digest
 from support.federation import NodeHome, found, serving, until
 from support.publisher import Publisher, model, release, send
 
+pytestmark = pytest.mark.slow
+
 SIZE = 6 * PIECE_SIZE + 12_345
 """Of a file that is hashed piece by piece, or as a whole: the one is told from the other by what was hashed."""
 

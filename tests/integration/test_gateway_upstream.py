@@ -27,6 +27,8 @@ from support.ports import free_port
 from support.read_through_nodes import taken
 from support.reading_through import fetched, reading_through, sluice
 
+pytestmark = pytest.mark.slow
+
 HEAD = 1024 * 1024
 FILE = f"/{NAME}/resolve/main/weights.bin"
 HASHES = {path: sha256(data) for path, data in FILES.items()}

@@ -36,6 +36,8 @@ from comity_client.pull.model_sig import sign_folder
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 OTHER = {**FILES, "LICENSE": b"Ask first.\n"}
 

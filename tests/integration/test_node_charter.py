@@ -15,6 +15,8 @@ from support.federation import converged, found, make_home, serving, until
 from support.governing import Person, decide, digest_of, reseated
 from support.officers import Document, Officer
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_fifth_member_is_admitted_and_its_node_mirrored_by_all(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)

@@ -17,6 +17,8 @@ from support.federation import NodeHome, converged, found, serving, until
 from support.governing import Person, changed, decide, reseated
 from support.publisher import Publisher, model, release, send
 
+pytestmark = pytest.mark.slow
+
 
 async def test_i10_a_removed_member_is_mirrored_reads_and_publishes_on(tmp_path: Path) -> None:
     founded = found(tmp_path, 4)

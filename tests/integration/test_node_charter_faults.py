@@ -18,6 +18,8 @@ from support.federation import Founded, NodeHome, converged, found, serving, unt
 from support.governing import Person, changed, decide, digest_of
 from support.publisher import Publisher, model, release, send
 
+pytestmark = pytest.mark.slow
+
 YEAR = 365 * 86_400.0
 
 

@@ -15,6 +15,8 @@ from comity.wire.client import NodeClient
 from support.federation import Founded, found, serving, until
 from support.governing import Person, changed, decide, digest_of
 
+pytestmark = pytest.mark.slow
+
 
 def people(founded: Founded) -> list[Person]:
     for home in founded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.keys import PrivateKey
@@ -13,6 +14,8 @@ from comity.wire.messages import LogHead
 from support.federation import Founded, NodeHome, converged, found, serving, until
 from support.impostor import impostor
 from support.publisher import Publisher, model, release, send
+
+pytestmark = pytest.mark.slow
 
 
 async def size_of(asked: NodeHome, origin: str) -> int:

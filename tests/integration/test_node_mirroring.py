@@ -31,6 +31,8 @@ from support.federation import (
 )
 from support.publisher import Publisher, model, release, send
 
+pytestmark = pytest.mark.slow
+
 
 def say(publisher: Publisher, number: int) -> bytes:
     """A small statement, another one for each number."""

@@ -10,7 +10,7 @@ from support.federation import Founded, NodeHome, converged, found, processes, u
 from support.postgres import Postgres
 from support.publisher import Publisher, model, release, send
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 PATIENCE = 120.0
 """Seconds for which a node may take to begin, or to end."""

@@ -17,7 +17,7 @@ from support.federation import NodeHome, NodeProcess, found, processes, until
 from support.publisher import Publisher, Release, model, release, send
 from support.s3 import S3Account
 
-pytestmark = pytest.mark.ceph
+pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
 MIB = 1024 * 1024
 BOUND = 250 * MIB

@@ -17,6 +17,8 @@ from comity.wire.client import NodeClient
 from support.federation import NodeHome, found, processes, serving, until
 from support.publisher import Publisher, Release, model, release, send
 
+pytestmark = pytest.mark.slow
+
 
 async def holders(client: NodeClient, artifact: Digest, homes: tuple[NodeHome, ...]) -> set[str]:
     """Names of the nodes whose `hold` of an artifact a node shows in the holder's own log."""

@@ -18,6 +18,8 @@ from comity.trust.tlog.note import Checkpoint, VerifierKey, cosign, cosigner_key
 from comity.trust.tlog.witness import AddCheckpoint, encode_signatures
 from support.federation import NodeHome, introduced, make_home, note_of, serving, until
 
+pytestmark = pytest.mark.slow
+
 KEY = PrivateKey.generate("ed25519")
 NAME = "witness.example/w1"
 VKEY = cosigner_key(NAME, KEY.public)

@@ -26,7 +26,7 @@ from support.ceph import Ceph, User, gateway_over_sqlite
 from support.lying_proxy import Answer, Lie, lying_proxy
 from support.s3 import S3Account, write_credentials
 
-pytestmark = pytest.mark.ceph
+pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
 MIB = 1024 * 1024
 DATA = os.urandom(2 * MIB)

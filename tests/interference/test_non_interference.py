@@ -18,6 +18,8 @@ from interference.groups import FAST, STILL_OPEN, together
 from interference.honest import Outcome, Prepared, play, prepared
 from support.hub_like import hub_like
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
