@@ -60,7 +60,7 @@ from comity.trust.offers.records import (
 )
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.wire.offer import GrantQuery, OfferQuery
-from comity_client.founding import init_node
+from comity_client.founding import ListenSettings, init_node
 
 HOUR = 3600
 START = 1_800_000_000
@@ -69,7 +69,7 @@ MODELS = ("H100", "A100", "MI300X", "L40S", "H200")
 COUNTRIES = ("CH", "ES", "KR", "SG", "BR")
 LENGTHS = (125, 250, 500, 1000, 2000)
 ROUNDS = 9
-HERE = "127.0.0.1:9"  # nothing listens
+HERE, HERE_TOO = "127.0.0.1:9", "127.0.0.1:10"  # nothing listens
 
 
 class Unsigned:
@@ -257,7 +257,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "node"
         card = init_node(
-            home, node_name="node.example", jurisdiction="CH", org="Bench", mutual=HERE, open_=HERE, http=""
+            home,
+            node_name="node.example",
+            jurisdiction="CH",
+            org="Bench",
+            mutual=HERE,
+            open_=HERE_TOO,
+            listeners=ListenSettings(http=""),
         )
         config = NodeConfig.load(home / "node.toml", environ={})
         online, holder = read_signer(home / "keys" / "online.pem"), HybridSigner.generate()

@@ -139,6 +139,15 @@ class NodeCard:
         return Member(inception.id, inception.label, inception.jurisdiction, self.state.keys, self.state.recovery)
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file says that it is a node card, unchecked. Raises NotFound, and Malformed if it is too large."""
+    try:
+        document = json.loads(read_bounded(path, MAX_CARD))
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("schema") == SCHEMA
+
+
 def _text(item: Json) -> str:
     return item if isinstance(item, str) else ""
 
@@ -244,7 +253,7 @@ mutual = {listen_mutual}
 open = {listen_open}
 operator = {operator}
 # Prometheus, such as "127.0.0.1:9100"; never on a public address.
-metrics = ""
+metrics = {metrics}
 
 [advertise]
 # Addresses of this node for others. Hints only: others verify the certificate in node-record.line.
@@ -336,18 +345,40 @@ offer_lines_per_origin = 262144
 """
 
 
-def node_toml(directory: Path, card: NodeCard, http: str) -> str:
+HTTP: Final = "127.0.0.1:7480"
+"""The address of a new node's gateway: only for its own machine, until its operator changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Addresses where a new node listens, IP address and port each; empty means none.
+
+    `files` and `ranges` are None for a free port beside `http` and the open port.
+    """
+
+    http: str = HTTP
+    files: str | None = None
+    ranges: str | None = None
+    metrics: str = ""
+
+
+def node_toml(directory: Path, card: NodeCard, listeners: ListenSettings) -> str:
+    """The text of node.toml. Raises Malformed (PORT-TWICE)."""
+    mutual, open_ = _listen(card.mutual[0]), _listen(card.open[0])
+    taken = {"mutual": mutual, "open": open_, "http": listeners.http, "metrics": listeners.metrics}
+    for name, beside in (("ranges", open_), ("files", listeners.http)):
+        given: str | None = getattr(listeners, name)
+        taken[name] = _free_port(beside, taken.values()) if given is None else given
+    _check_distinct(taken)
     values = {
         "name": card.record.name,
         "member": card.inception.label,
-        "listen_mutual": _listen(card.mutual[0]),
-        "listen_open": _listen(card.open[0]),
+        "listen_mutual": mutual,
+        "listen_open": open_,
         "operator": _socket(directory),
         "mutual": list(card.mutual),
         "open": list(card.open),
-        "http": http,
-        "files": _next_port(http) if http else "",
-        "ranges": _next_port(_listen(card.open[0])),
+        **{name: taken[name] for name in ("metrics", "http", "files", "ranges")},
     }
     return _TEMPLATE.format_map({key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
 
@@ -360,10 +391,26 @@ def _listen(advertised: str) -> str:
     return advertised if address.target.startswith("ipv") else f"0.0.0.0:{address.port}"
 
 
-def _next_port(address: str) -> str:
-    """`host:port` with the next port; port 0 (chosen by the system) stays 0."""
-    host, _, port = address.rpartition(":")
-    return f"{host}:{(int(port) + 1) % 65_536 if int(port) else 0}"
+def _free_port(beside: str, taken: Iterable[str]) -> str:
+    """`beside` with the next port that no address in `taken` has; port 0 (chosen by the system) stays 0."""
+    host, _, port = beside.rpartition(":")
+    if not beside or not int(port):
+        return beside
+    ports = {address.rpartition(":")[2] for address in taken}
+    return next(f"{host}:{n}" for n in (*range(int(port) + 1, 65_536), *range(1024, int(port))) if str(n) not in ports)
+
+
+def _check_distinct(listeners: Mapping[str, str]) -> None:
+    """Raises Malformed (PORT-TWICE) if two listeners have one port; hosts do not matter, 0 is chosen by the system."""
+    names: dict[str, str] = {}
+    for name, address in listeners.items():
+        port = address.rpartition(":")[2]
+        if port in names:
+            why = f"{names[port]} and {name} both have port {port}"
+            hint = f"give one of them another port: --{names[port]} or --{name}"
+            raise Malformed("two listeners have one port", why=why, hint=hint, code="PORT-TWICE")
+        if port not in ("", "0"):
+            names[port] = name
 
 
 def _socket(directory: Path) -> str:
@@ -376,8 +423,6 @@ def _socket(directory: Path) -> str:
 
 
 OFFLINE: Final = "offline"
-HTTP: Final = "127.0.0.1:7480"
-"""The address of a new node's gateway: only for its own machine, until its operator changes it."""
 
 
 def init_node(
@@ -388,7 +433,7 @@ def init_node(
     node_name: str,
     mutual: str,
     open_: str,
-    http: str = HTTP,
+    listeners: ListenSettings | None = None,
     origin: str = "",
     seat: SeatShape | None = None,
 ) -> NodeCard:
@@ -399,14 +444,14 @@ def init_node(
         org: the display name of the member.
         node_name: unique in the federation, e.g. `node-ch.example.org`.
         mutual, open_: `host:port` for other nodes, and for everyone.
-        http: the address of its HTTP gateway, an IP address and a port; empty for none.
+        listeners: where its gateway, file servers and metrics listen; by default on this machine only.
         origin: the permanent name of its log; by default `<node_name>/log`. `{key}` in it is replaced by the SHA-256 of
             the log's public key, which some witnesses require.
         seat: the number of keys of the seat; by default one governance and one recovery key.
 
     The keys below `offline/` control the seat: the running node never reads them; keep them on a medium that is not
     connected (see `signing.seat_keys`). Raises Conflict if the directory is not empty, Malformed for an invalid name,
-    address or number of keys, OutOfSpace, Unavailable.
+    address, number of keys or two listeners with one port, OutOfSpace, Unavailable.
     """
     check_jurisdiction(jurisdiction)
     check_name(f"{node_name}/cosigner")
@@ -437,6 +482,7 @@ def init_node(
         (mutual,),
         (open_,),
     )
+    settings = node_toml(directory, card, listeners or ListenSettings())
     _new_home(directory)
     keys.write(directory / "keys")
     seat_keys.write(directory / OFFLINE)
@@ -444,7 +490,7 @@ def init_node(
         ("inception.line", card.inception_line + b"\n"),
         ("node-record.line", card.record_line + b"\n"),
         ("node-card.json", card.encode()),
-        ("node.toml", node_toml(directory, card, http).encode()),
+        ("node.toml", settings.encode()),
     ):
         durable.write_file(directory / name, data, mode=0o644, point="home")
     return card

@@ -278,8 +278,7 @@ def test_after_the_quorum_is_lost_a_federation_is_founded_anew_and_nothing_else_
     consents = [tmp_path / f"consent-{one.home.name}.line" for one in left]
     for one, line in zip(left, consents, strict=True):
         one.act("found", "consent", genesis, "--out", line)
-    given = [word for card in cards for word in ("--cards", card)]
-    left[1].comity("found", "seal", genesis, *consents, *given, "--out", successor)
+    left[1].comity("found", "seal", genesis, *consents, *cards, "--out", successor)
     old_id = owner.comity("trust", "show")["pins"][0]["federation"]
     assert drafted["predecessor"] == left[0].comity("proposal", "ls")["body"]
 

@@ -100,8 +100,7 @@ def found(clerks: Sequence[Clerk], genesis: Path, federation: Path, *draft: str 
     for one, line in zip(clerks, lines, strict=True):
         one.pins.mkdir(exist_ok=True)
         one.act("found", "consent", genesis, "--out", line)
-    given = [word for card in cards for word in ("--cards", card)]
-    clerks[0].comity("found", "seal", genesis, *lines, *given, "--out", federation)
+    clerks[0].comity("found", "seal", genesis, *lines, *cards, "--out", federation)
     return drafted
 
 

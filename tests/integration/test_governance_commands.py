@@ -270,7 +270,7 @@ def test_a_second_machine_signs_what_a_ceremony_file_asks_and_anybody_hands_it_o
     card, keys = desk.root / "FR" / "node-card.json", desk.root / "FR" / "offline"
     comity("found", "draft", card, "--out", genesis)
     comity("found", "consent", genesis, "--dir", desk.root / "FR", "--out", line, "--yes")
-    comity("found", "seal", genesis, line, "--cards", card, "--out", tmp_path / "federation.json")
+    comity("found", "seal", genesis, line, card, "--out", tmp_path / "federation.json")
     comity("trust", "pin", tmp_path / "federation.json", "--yes")
     half = comity(*NEW, "--offline", "--dir", desk.root / "FR", "--out", desk.stick,
                   "--key", keys / "governance-1.pem", "--yes", "--json").document  # fmt: skip

@@ -29,7 +29,7 @@ from comity.trust.statements import NodeRecord
 from comity.trust.tlog.note import Checkpoint, SignedNote, open_checkpoint, verified_cosigners
 from comity.wire.client import NodeClient
 from comity.wire.tls import Address, CertificatePin
-from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from support.ports import free_port
 
 JURISDICTIONS = ("CH", "ES", "KR", "SG", "BR", "KE", "NO", "JP", "CA")
@@ -107,7 +107,7 @@ def make_home(directory: Path, number: int, *, interval: float = 0.3, origin: st
         node_name=f"node-{JURISDICTIONS[number].lower()}.example",
         mutual=f"127.0.0.1:{free_port()}",
         open_=f"127.0.0.1:{free_port()}",
-        http="127.0.0.1:0",
+        listeners=ListenSettings(http="127.0.0.1:0"),
         origin=origin,
     )
     home = NodeHome(directory, card)

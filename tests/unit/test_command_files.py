@@ -34,7 +34,7 @@ def test_a_file_without_an_end_is_refused(tmp_path: Path, home: Path) -> None:
     for arguments in (
         ("found", "draft", ENDLESS),
         ("found", "consent", ENDLESS),
-        ("found", "seal", ENDLESS, ENDLESS, "--cards", ENDLESS),
+        ("found", "seal", ENDLESS, ENDLESS),
         ("join", ENDLESS, "--dir", home),
         ("keys", "sign", ENDLESS),
     ):

@@ -12,7 +12,7 @@ from comity.trust.charter.document import Body
 from comity.trust.charter.federation import Federation
 from comity.trust.encoding import Digest
 from comity.trust.errors import Conflict, Malformed, Untrusted
-from comity_client.founding import NodeCard, consent_to, draft_genesis, init_node, seal_federation
+from comity_client.founding import ListenSettings, NodeCard, consent_to, draft_genesis, init_node, seal_federation
 from comity_client.signing.seat_keys import SeatShape
 from comity_client.signing.votes import find_keys
 from pydantic import BaseModel
@@ -193,3 +193,19 @@ def test_a_card_with_another_members_record_is_refused(cards: list[NodeCard]) ->
     mixed = dataclasses.replace(cards[0], record=cards[1].record, record_line=cards[1].record_line)
     with pytest.raises(Untrusted):
         NodeCard.parse(mixed.encode())
+
+
+def test_a_new_node_never_gets_one_port_twice(tmp_path: Path) -> None:
+    where = {"jurisdiction": "CH", "org": "X", "node_name": "n", "mutual": "127.0.0.1:7443", "open_": "127.0.0.1:7479"}
+    init_node(tmp_path / "node", **where)
+    config = NodeConfig.load(tmp_path / "node" / "node.toml", environ={})
+    assert config.listeners == {
+        "listen.mutual": "127.0.0.1:7443",
+        "listen.open": "127.0.0.1:7479",
+        "gateway.http": "127.0.0.1:7480",
+        "gateway.files": "127.0.0.1:7482",
+        "gateway.ranges": "127.0.0.1:7481",
+    }
+    with pytest.raises(Malformed) as caught:
+        init_node(tmp_path / "other", **where, listeners=ListenSettings(ranges="127.0.0.1:7480"))
+    assert caught.value.code == "PORT-TWICE" and not (tmp_path / "other").exists()

@@ -132,3 +132,23 @@ def test_a_gateway_url_that_no_node_may_tell_is_refused_at_start(tmp_path: Path,
         load(tmp_path, f'{LEAST}[gateway]\nurl = "{url}"\n')
     assert "gateway.url" in refused.value.what
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '[gateway]\nhttp = "127.0.0.1:7443"\n',
+        '[gateway]\nhttp = "0.0.0.0:7444"\n',
+        '[gateway]\nhttp = "127.0.0.1:7480"\nranges = "127.0.0.1:7480"\n',
+    ],
+)
+def test_two_listeners_with_one_port_are_refused_by_name(tmp_path: Path, lines: str) -> None:
+    with pytest.raises(Malformed, match="are the same port") as caught:
+        load(tmp_path, LEAST + lines)
+    assert caught.value.code == "CONFIG" and "gateway." in caught.value.why
+
+
+def test_one_port_on_two_hosts_and_ports_that_the_system_chooses_are_fine(tmp_path: Path) -> None:
+    gateway = '[gateway]\nhttp = "127.0.0.1:7444"\nfiles = "127.0.0.1:0"\n'
+    config = load(tmp_path, LEAST.replace("127.0.0.1:7443", "127.0.0.1:0") + gateway)
+    assert config.listeners["gateway.http"] == "127.0.0.1:7444"

@@ -18,7 +18,7 @@ from comity_cli.files import FILE, FOLDER, out_option
 @examples(
     "comity found draft node-card-*.json --out genesis.json",
     "comity found consent genesis.json --dir node-ch --out consent-ch.line",
-    "comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json",
+    "comity found seal genesis.json consent-*.line node-card-*.json --out federation.json",
 )
 @click.group(cls=Group, name="found", short_help="Found a federation from members' cards, by files.")
 def command() -> None:
@@ -41,6 +41,11 @@ def draft(cards: tuple[Path, ...], namespaces: tuple[str, ...], target: Path) ->
     body = draft_genesis([NodeCard.read(path) for path in cards], None, bound)
     durable.write_file(target, body.data, mode=0o644, point="genesis")
     show_charter(output(), body)
+    if body.policy.quorum_change == len(body.members):
+        output().warn(
+            f"every change of this charter needs all {len(body.members)} members: one lost key stops them all. "
+            "From four members on, one may be absent"
+        )
     output().hint(f"each member: comity found consent {target} --dir NODE-HOME --out consent-NAME.line")
 
 
@@ -62,23 +67,23 @@ def consent(genesis: Path, directory: Path, keys: tuple[Path, ...], target: Path
     durable.write_file(target, line + b"\n", mode=0o644, point="consent")
     output().done(f"signed: {target}")
     output().hint(
-        f"when all consents are here: comity found seal {genesis} consent-*.line --cards CARD… --out federation.json"
+        f"when all consents are here: comity found seal {genesis} consent-*.line node-card-*.json --out federation.json"
     )
 
 
-@examples("comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json")
+@examples("comity found seal genesis.json consent-*.line node-card-*.json --out federation.json")
 @command.command("seal", short_help="Combine charter, consents and cards into the federation file.")
 @click.argument("genesis", type=FILE)
-@click.argument("consents", nargs=-1, required=True, type=FILE)
-@click.option("--cards", multiple=True, required=True, type=FILE, help="A member's card; repeat for each member.")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONSENT… CARD…")
 @out_option("federation.json")
-def seal(genesis: Path, consents: tuple[Path, ...], cards: tuple[Path, ...], target: Path) -> None:
+def seal(genesis: Path, files: tuple[Path, ...], target: Path) -> None:
     """Combine charter, consents and cards into the file that everybody pins. An error names missing members."""
     from comity_client import founding
-    from comity_client.founding import NodeCard, read_line
+    from comity_client.founding import NodeCard, is_card, read_line
 
     body = _body(genesis)
-    lines = [read_line(path) for path in consents]
+    cards = [path for path in files if is_card(path)]
+    lines = [read_line(path) for path in files if path not in cards]
     federation = founding.seal_federation(body, lines, [NodeCard.read(path) for path in cards])
     durable.write_file(target, federation.encode(), mode=0o644, point="federation")
     show_charter(output(), body)

@@ -23,6 +23,9 @@ from comity_cli.files import FILE, NEW_FOLDER
 @click.option("--mutual", default="127.0.0.1:7443", show_default=True, help="host:port for other nodes.")
 @click.option("--open", "open_", default="127.0.0.1:7444", show_default=True, help="host:port for everybody.")
 @click.option("--http", default="127.0.0.1:7480", show_default=True, help="IP:port of the HTTP gateway; '' for none.")
+@click.option("--files", metavar="IP:PORT", help="The gateway's file server. Default: a port beside --http.")
+@click.option("--ranges", metavar="IP:PORT", help="File server for nodes and pull. Default: a port beside --open.")
+@click.option("--metrics", default="", metavar="IP:PORT", help="Prometheus metrics. Default: none.")
 @click.option("--origin", default="", help="The log's name, never changed; {key} is its key's hash. Default: NAME/log")
 @click.option("--governance-keys", default=1, show_default=True, help="How many keys sign votes of the member.")
 @click.option("--threshold", type=int, help="How many of them must sign. Default: more than half.")
@@ -38,6 +41,9 @@ def command(
     mutual: str,
     open_: str,
     http: str,
+    files: str | None,
+    ranges: str | None,
+    metrics: str,
     origin: str,
     governance_keys: int,
     threshold: int | None,
@@ -46,7 +52,8 @@ def command(
     directory: Path | None,
 ) -> None:
     """Make a new member's keys, node record and configuration in a new directory."""
-    from comity_client.founding import init_node
+    from comity.wire.tls import Address
+    from comity_client.founding import ListenSettings, init_node
     from comity_client.signing.seat_keys import SeatShape
 
     home = directory or Path(node_name)
@@ -58,7 +65,7 @@ def command(
         node_name=node_name,
         mutual=mutual,
         open_=open_,
-        http=http,
+        listeners=ListenSettings(http, files, ranges, metrics),
         origin=origin,
         seat=seat,
     )
@@ -80,4 +87,10 @@ def command(
             "card": str(home / "node-card.json"),
         },
     )
+    local = [address for address in (*card.mutual, *card.open) if Address.parse(address).is_loopback]
+    if local:
+        out.warn(
+            f"this node advertises {' and '.join(local)}, which other machines cannot reach; for members on other "
+            "machines, make it in a new directory with --mutual HOST:7443 --open HOST:7444"
+        )
     out.hint(f"send {home / 'node-card.json'} to the other founders, then: comity found draft CARD… --out genesis.json")

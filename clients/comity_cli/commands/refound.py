@@ -17,7 +17,7 @@ from comity_cli.files import FILE, out_option
 @examples(
     "comity refound node-card-*.json --out genesis.json",
     "comity found consent genesis.json --dir node-ch --out consent-ch.line",
-    "comity found seal genesis.json consent-*.line --cards node-card-*.json --out federation.json",
+    "comity found seal genesis.json consent-*.line node-card-*.json --out federation.json",
 )
 @click.command(cls=Command, name="refound", short_help="Found a successor of a federation that lost its quorum.")
 @click.argument("cards", nargs=-1, required=True, type=FILE)

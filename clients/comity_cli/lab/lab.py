@@ -104,15 +104,13 @@ class Lab:
                 node_name=name,
                 mutual=f"127.0.0.1:{mutual}",
                 open_=f"127.0.0.1:{open_}",
-                http=f"127.0.0.1:{http}",
+                listeners=founding.ListenSettings(
+                    http=f"127.0.0.1:{http}", files=f"127.0.0.1:{files}", ranges=f"127.0.0.1:{ranges}"
+                ),
             )
             cards.append(card)
-            gateway_settings = {
-                "url": f'"http://127.0.0.1:{http}"',
-                "files": f'"127.0.0.1:{files}"',
-                "ranges": f'"127.0.0.1:{ranges}"',
-            }
-            _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', **gateway_settings})
+            url = f'"http://127.0.0.1:{http}"'
+            _set(directory / name / "node.toml", {"interval_seconds": "1.0", "accept": '"any"', "url": url})
         members = len(SEATS)
         policy = CharterPolicy(quorum(members), min_copies=3, min_jurisdictions=3, cosigner_quorum=2)
         body = founding.draft_genesis(cards, policy, namespaces)

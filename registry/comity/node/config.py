@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import itertools
 import os
 import re
 import tomllib
@@ -344,6 +345,27 @@ class NodeConfig(Section):
     tlog: Tlog = Tlog()
     limits: Limits = Limits()
 
+    @model_validator(mode="after")
+    def _distinct_listeners(self) -> Self:
+        for (name, address), (other, taken) in itertools.combinations(self.listeners.items(), 2):
+            if overlap(address, taken):
+                raise ValueError(f"{name} = {address} and {other} = {taken} are the same port: change one of them")
+        return self
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """The TCP address of every listener that is set, by `section.key`."""
+        listen, gateway = self.listen, self.gateway
+        addresses = {
+            "listen.mutual": listen.mutual,
+            "listen.open": listen.open,
+            "listen.metrics": listen.metrics,
+            "gateway.http": gateway.http,
+            "gateway.files": gateway.files,
+            "gateway.ranges": gateway.ranges,
+        }
+        return {name: address for name, address in addresses.items() if address}
+
     @classmethod
     def load(
         cls,
@@ -390,6 +412,14 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "tlog": Tlog,
     "limits": Limits,
 }
+
+
+def overlap(first: str, second: str) -> bool:
+    """Whether two IP addresses with ports cannot both be listened on: one port, and one host or any host. Port 0 is
+    chosen by the system, and never the same."""
+    hosts, ports = zip(*(address.rpartition(":")[::2] for address in (first, second)), strict=True)
+    any_host = {"0.0.0.0", "[::]"}
+    return ports[0] == ports[1] != "0" and (hosts[0] == hosts[1] or bool(any_host & {*hosts}))
 
 
 def _known_keys() -> list[str]:
@@ -448,7 +478,8 @@ def _paths(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _invalid(error: ValidationError, file: Path) -> ComityError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-    return Malformed(f"setting {where!r} is not usable", why=f"{first['msg']}, in {file}", code="CONFIG")
+    what = f"setting {where!r} is not usable" if where else "the settings do not fit together"
+    return Malformed(what, why=f"{first['msg']}, in {file}", code="CONFIG")
 
 
 def _absolute(config: NodeConfig, home: Path) -> dict[str, Section]:
